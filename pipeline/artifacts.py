@@ -1,0 +1,194 @@
+"""What stages exchange: typed artifacts, named by their content.
+
+An artifact is a kind, its files (by digest) and the typed facts of that kind. Its digest covers all three and
+nothing else: no time, no path, no key, so that two runs that make the same thing make the same artifact.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field, StringConstraints
+
+from pipeline.keys import digest_of
+from pipeline.values import Value
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Scheme = Literal["float32", "float16", "dynamic", "int8"]
+Format = Literal["tflite", "onnx"]
+
+
+class FileRef(Value):
+    """One file of an artifact: a POSIX-relative name, and the bytes by digest."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+    digest: Digest
+    size: int = Field(ge=0, description="bytes")
+    media_type: str
+
+
+class TensorSpec(Value):
+    """A model's input or output: `shape` with None where a dimension is free, the batch included."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class KerasFacts(Value):
+    """A Keras model: `macs` are multiply-accumulates of one sample, `sparsity` the share of zeros in its kernels."""
+
+    kind: Literal["keras-model"] = "keras-model"
+    params: int
+    macs: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    sparsity: float
+
+
+class QuantizedFacts(Value):
+    """A Keras model with the scheme it is to be exported in and the calibration set that goes with it."""
+
+    kind: Literal["quantized-model"] = "quantized-model"
+    scheme: Scheme
+    io: Literal["float32", "int8"]
+    calibration: Digest | None
+    params: int
+    macs: int
+    model_digest: Digest = Field(description="the digest of the keras-model artifact that was quantized")
+
+
+class CalibrationFacts(Value):
+    """Preprocessed inputs that stand for the data when activation ranges are measured."""
+
+    kind: Literal["calibration-set"] = "calibration-set"
+    samples: int
+
+
+class TFLiteFacts(Value):
+    """A TFLite file: I/O types and how often each operator occurs."""
+
+    kind: Literal["tflite-model"] = "tflite-model"
+    scheme: Scheme
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: dict[str, int]
+
+
+class ONNXFacts(Value):
+    """An ONNX file: versions, I/O types and how often each operator occurs."""
+
+    kind: Literal["onnx-model"] = "onnx-model"
+    scheme: Scheme
+    opset: int
+    ir_version: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: dict[str, int]
+
+
+class PruneFacts(Value):
+    """What pruning took away. `equivalence_error` is the largest relative difference from the masked original."""
+
+    kind: Literal["prune-report"] = "prune-report"
+    groups: int
+    frozen_groups: int
+    channels_before: int
+    channels_after: int
+    equivalence_error: float
+
+
+class TrainingFacts(Value):
+    """A fine-tuning: epochs that were run, the one whose weights were kept (from 1), and its validation loss."""
+
+    kind: Literal["training-log"] = "training-log"
+    epochs: int
+    best_epoch: int
+    best_validation_loss: float
+
+
+class EvaluationFacts(Value):
+    """Metrics over a data split; the numbers stand in the record's metrics as well."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    samples: int
+    metrics: dict[str, float]
+
+
+class ParityFacts(Value):
+    """How far an exported file is from its Keras reference on real inputs (outputs before post-processing)."""
+
+    kind: Literal["parity-report"] = "parity-report"
+    samples: int
+    max_abs_diff: float
+    mean_abs_diff: float
+    cosine: float
+    top1_agreement: float | None
+
+
+class LatencyFacts(Value):
+    """A latency comparison, candidate against baseline, in interleaved rounds of fresh processes."""
+
+    kind: Literal["latency-samples"] = "latency-samples"
+    target: str
+    runtime: str
+    rounds: int
+    samples_per_side: int
+    candidate_p50_ms: float
+    candidate_p90_ms: float
+    baseline_p50_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+Facts = Annotated[
+    KerasFacts
+    | QuantizedFacts
+    | CalibrationFacts
+    | TFLiteFacts
+    | ONNXFacts
+    | PruneFacts
+    | TrainingFacts
+    | EvaluationFacts
+    | ParityFacts
+    | LatencyFacts,
+    Field(discriminator="kind"),
+]
+
+Kind = Literal[
+    "keras-model",
+    "quantized-model",
+    "calibration-set",
+    "tflite-model",
+    "onnx-model",
+    "prune-report",
+    "training-log",
+    "evaluation",
+    "parity-report",
+    "latency-samples",
+]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+class Artifact(Value):
+    """A kind (that of its facts) and files. Equal content means equal digest."""
+
+    files: tuple[FileRef, ...]
+    facts: Facts
+
+    @property
+    def kind(self) -> Kind:
+        return self.facts.kind
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` over kind, files and facts."""
+        return digest_of("artifact", self.model_dump(mode="json"))
+
+    def file(self, name: str) -> FileRef:
+        """The file called `name`; KeyError if the artifact has none of that name."""
+        for file in self.files:
+            if file.name == name:
+                return file
+        raise KeyError(name)

@@ -1,0 +1,273 @@
+"""From a recipe to its actions: who feeds whom, what fans out, and what the recipe implies without saying so.
+
+Implied are: an evaluation of every Keras model where there is a test split, the control (the source fine-tuned as
+the pruned model is), and for benchmarks the source exported in float32, the baseline of every latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.artifacts import Kind
+from pipeline.discovery import stages
+from pipeline.errors import RecipeError
+from pipeline.recipe import Application, Recipe, StageStep
+from pipeline.recipe_errors import nearest
+from pipeline.stage import StageConfig
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOf:
+    """An input that another node makes."""
+
+    node: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOf:
+    """An input that is a data split."""
+
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """An input that is the model file of the recipe."""
+
+
+Source = OutputOf | SplitOf | ModelFile
+
+
+@dataclass(frozen=True)
+class Node:
+    """One action to be: `name` is the NAME of its flat metrics, `step` the recipe's entry that it comes from."""
+
+    id: str
+    stage: str
+    axis: str | None
+    config: StageConfig
+    inputs: dict[str, Source]
+    name: str | None
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A model on its way through the recipe: the node that made it, and its place on the axes so far."""
+
+    node: str
+    axis: str | None
+    reference: str | None = None  # the Keras model that was quantized
+
+
+@dataclass
+class Chain:
+    """The actions of a recipe in the order in which they run."""
+
+    recipe: Recipe
+    nodes: list[Node] = field(default_factory=list)
+    model: str = ""  # the node that made the current Keras model
+    quantized: list[Branch] = field(default_factory=list)
+    exported: list[Branch] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # axis elements left out, with the reason
+    control: str | None = None
+
+    def add(self, node: Node) -> str:
+        self.nodes.append(node)
+        return node.id
+
+    def names(self) -> list[str]:
+        """All NAMEs that metrics can have."""
+        return [node.name for node in self.nodes if node.name is not None]
+
+
+def build_chain(recipe: Recipe) -> Chain:
+    """The recipe's actions; RecipeError where its stages don't follow from each other or a gate names nothing."""
+    chain = Chain(recipe)
+    first = recipe.steps[0]
+    if first.stage != "load":
+        raise _error(recipe, first, f"{first.stage} has no model yet", "begin the stages with `- load`")
+    for step in recipe.steps:
+        match step.stage:
+            case "load":
+                _load(chain, step)
+            case "quantize":
+                _quantize(chain, step)
+            case "export":
+                _export(chain, step)
+            case "verify":
+                _verify(chain, step)
+            case "benchmark":
+                _benchmark(chain, step)
+            case "finetune":
+                _transform(chain, step)
+                _control(chain, step)
+            case _:
+                _transform(chain, step)
+    _check_gates(chain)
+    return chain
+
+
+def _load(chain: Chain, step: StageStep) -> None:
+    if chain.nodes:
+        raise _error(chain.recipe, step, "the model is loaded already", "one recipe takes one model")
+    model = chain.recipe.model
+    inputs: dict[str, Source] = {"file": ModelFile()}
+    config = step.config
+    if isinstance(model, Application):  # its description takes the file's place
+        inputs, config = {}, config.model_copy(update={"application": model})
+    chain.model = chain.add(Node(step.id, "load", None, config, inputs, None, step.index))
+    _evaluate(chain, "source", step)
+
+
+def _transform(chain: Chain, step: StageStep) -> None:
+    """A stage from Keras model to Keras model: prune, finetune, strip, and anybody's own."""
+    inputs = _model_inputs(chain, step, chain.model)
+    chain.model = chain.add(Node(step.id, step.stage, None, step.config, inputs, step.id, step.index))
+    _evaluate(chain, step.id, step)
+
+
+def _control(chain: Chain, step: StageStep) -> None:
+    """The source, fine-tuned the same way: where the recipe fine-tunes more than once, so does the control."""
+    if not chain.recipe.control:
+        return
+    before = chain.control or chain.nodes[0].id
+    repeats = sum(node.stage == "finetune" and node.name is None for node in chain.nodes)
+    last = step.id == [s.id for s in chain.recipe.steps if s.stage == "finetune"][-1]
+    node_id = "control" if last else f"control[{repeats + 1}]"
+    name = "control" if last else None
+    inputs = _model_inputs(chain, step, before)
+    chain.control = chain.add(Node(node_id, "finetune", None, step.config, inputs, name, step.index))
+    if last:
+        _evaluate(chain, "control", step)
+
+
+def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source]:
+    stage = stages()[step.stage]
+    inputs: dict[str, Source] = {}
+    for name, wanted in stage.inputs.items():
+        if "keras-model" in wanted.kinds and name == "model":
+            inputs[name] = OutputOf(model, "keras-model")
+        elif wanted.required:
+            raise _error(chain.recipe, step, f"{step.stage} needs {name}, which no stage before it makes", None)
+    return inputs | _splits(chain, step.stage, step.config, step)
+
+
+def _evaluate(chain: Chain, name: str, step: StageStep) -> None:
+    """The evaluation of the model that was just made."""
+    data = chain.recipe.data
+    if data is None or data.test is None:
+        return
+    stage = stages()["evaluate"]
+    config = stage.config.model_validate({"metrics": data.metrics})
+    inputs = {"model": OutputOf(chain.nodes[-1].id, "keras-model"), **_splits(chain, "evaluate", config, step)}
+    chain.add(Node(f"evaluate:{name}", "evaluate", None, config, inputs, name, step.index))
+
+
+def _quantize(chain: Chain, step: StageStep) -> None:
+    chain.quantized = []
+    for scheme in step.config.model_dump()["schemes"]:
+        chain.quantized.append(_quantized(chain, step, step.config, scheme, chain.model, f"{step.id}:{scheme}"))
+
+
+def _quantized(chain: Chain, step: StageStep, config: StageConfig, scheme: str, model: str, node_id: str) -> Branch:
+    config = config.model_copy(update={"schemes": (scheme,)})
+    inputs = {"model": OutputOf(model, "keras-model"), **_splits(chain, "quantize", config, step)}
+    chain.add(Node(node_id, "quantize", scheme, config, inputs, None, step.index))
+    return Branch(node_id, scheme, model)
+
+
+def _export(chain: Chain, step: StageStep) -> None:
+    if not chain.quantized:
+        raise _error(chain.recipe, step, "nothing is quantized yet", "add `- quantize: {schemes: [float32]}` before it")
+    settings = step.config.model_dump()
+    chain.exported = []
+    for target_format in settings["formats"]:
+        for branch in chain.quantized:
+            axis = f"{target_format}/{branch.axis}"
+            reason = stages()["export"].unsupported(axis)
+            if reason and settings.get("unsupported") == "skip":
+                chain.skipped[axis] = reason
+            elif reason:
+                hint = "leave it out, or set `unsupported: skip` under export"
+                raise _error(chain.recipe, step, f"{axis} can't be made: {reason}", hint)
+            else:
+                chain.exported.append(_exported(chain, step, target_format, branch, f"{step.id}:{axis}", axis))
+
+
+def _exported(chain: Chain, step: StageStep, fmt: str, branch: Branch, node_id: str, name: str | None) -> Branch:
+    config = step.config.model_copy(update={"formats": (fmt,)})
+    axis = f"{fmt}/{branch.axis}"
+    inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
+    chain.add(Node(node_id, "export", axis, config, inputs, name, step.index))
+    return Branch(node_id, axis, branch.reference)
+
+
+def _verify(chain: Chain, step: StageStep) -> None:
+    _need_exports(chain, step)
+    for branch in chain.exported:
+        inputs: dict[str, Source] = {
+            "export": OutputOf(branch.node, _model_kind(branch)),
+            "reference": OutputOf(branch.reference or chain.model, "keras-model"),
+            **_splits(chain, "verify", step.config, step),
+        }
+        chain.add(Node(f"{step.id}:{branch.axis}", "verify", branch.axis, step.config, inputs, branch.axis, step.index))
+
+
+def _benchmark(chain: Chain, step: StageStep) -> None:
+    _need_exports(chain, step)
+    for branch in chain.exported:
+        baseline = _baseline(chain, step, str(branch.axis).partition("/")[0])
+        for target in step.config.model_dump()["targets"]:
+            axis = f"{branch.axis}@{target}"
+            config = step.config.model_copy(update={"targets": (target,)})
+            kind = _model_kind(branch)
+            inputs: dict[str, Source] = {"export": OutputOf(branch.node, kind), "baseline": OutputOf(baseline, kind)}
+            chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index))
+
+
+def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
+    """The node that exports the source in float32 in this format; made where it is first needed."""
+    node_id = f"baseline:{fmt}"
+    known = {node.id for node in chain.nodes}
+    if node_id in known:
+        return node_id
+    quantized = Branch("baseline", "float32", chain.nodes[0].id)
+    if quantized.node not in known:
+        config = stages()["quantize"].config.model_validate({"schemes": ("float32",)})
+        _quantized(chain, step, config, "float32", chain.nodes[0].id, quantized.node)
+    export = next(s for s in reversed(chain.recipe.steps[: step.index]) if s.stage == "export")
+    return _exported(chain, export, fmt, quantized, node_id, None).node
+
+
+def _model_kind(branch: Branch) -> Literal["tflite-model", "onnx-model"]:
+    return "tflite-model" if str(branch.axis).startswith("tflite/") else "onnx-model"
+
+
+def _need_exports(chain: Chain, step: StageStep) -> None:
+    if not chain.exported:
+        raise _error(chain.recipe, step, "nothing is exported yet", "add `- export: {formats: [tflite]}` before it")
+
+
+def _splits(chain: Chain, stage: str, config: StageConfig, step: StageStep) -> dict[str, Source]:
+    wanted = stages()[stage].splits(config)
+    if wanted and chain.recipe.data is None:
+        raise _error(chain.recipe, step, f"{stage} needs data, and the recipe has none", "add `data:` to the recipe")
+    return {split: SplitOf(split) for split in wanted}
+
+
+def _check_gates(chain: Chain) -> None:
+    names = chain.names()
+    for index, gate in enumerate(chain.recipe.gates):
+        name, dot, _ = gate.metric.rpartition(".")
+        if not dot or name not in names:
+            where = chain.recipe.source.where(("gates", index, "metric"))
+            raise RecipeError(
+                f"gates[{index}].metric: nothing here is called {name!r}", where=where, hint=nearest(name, names)
+            )
+
+
+def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:
+    return RecipeError(what, where=recipe.source.where(("stages", step.index)), hint=hint)

@@ -1,0 +1,101 @@
+"""`secateur doctor`: what is installed, what is missing, and the command that mends it. Imports none of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+
+from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.discovery import stages
+from pipeline.errors import SecateurError
+from pipeline.packages import INSTALL_SURGEON, package_version
+
+PACKAGES = (
+    "tensorflow",
+    "tf-keras",
+    "numpy",
+    "h5py",
+    "kerassurgeon",
+    "importlib-metadata",
+    "tensorflow-model-optimization",
+    "tf2onnx",
+    "onnx",
+    "onnxruntime",
+    "ai-edge-litert",
+)
+FREE_BYTES_WANTED = 2 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: is it well, what was seen, and what to do if not."""
+
+    name: str
+    ok: bool
+    seen: str
+    hint: str = ""
+
+
+def command(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    findings = [_python(), *(_package(name) for name in PACKAGES), _stages(), *_store(store), _cpus()]
+    well = all(finding.ok for finding in findings)
+    if as_json:
+        document = {"schema_version": 1, "ok": well, "findings": [asdict(finding) for finding in findings]}
+        print(json.dumps(document, ensure_ascii=False, indent=1))
+    else:
+        for finding in findings:
+            print(f"{'✔' if finding.ok else '✘'} {finding.name:30} {finding.seen}")
+            if not finding.ok:
+                print(f"  {finding.hint}")
+    if not well:
+        raise typer.Exit(SecateurError.exit_code)
+
+
+def _python() -> Finding:
+    return Finding("python", sys.version_info >= (3, 11), platform.python_version(), "Python 3.11 or newer is needed")
+
+
+def _package(name: str) -> Finding:
+    version = package_version(name)
+    surgeon = name in ("kerassurgeon", "importlib-metadata")
+    hint = INSTALL_SURGEON if surgeon else "pip install --no-deps --require-hashes -r requirements.lock"
+    return Finding(name, version != "absent", version, hint)
+
+
+def _stages() -> Finding:
+    try:
+        names = sorted(stages())
+    except SecateurError as error:
+        return Finding("stages", ok=False, seen=error.what, hint=error.hint or "")
+    return Finding("stages", bool(names), ", ".join(names), "install secateur itself: pip install --no-deps -e .")
+
+
+def _store(path: Path | None) -> list[Finding]:
+    try:
+        root = open_store(path).root
+    except SecateurError as error:
+        return [Finding("store", ok=False, seen=error.what, hint=error.hint or "")]
+    folder = next(parent for parent in (root, *root.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            writable = True
+    except OSError:
+        writable = False
+    free = shutil.disk_usage(folder).free
+    return [
+        Finding("store", writable, str(root), "no permission to write there: give another --store"),
+        Finding("free disk", free >= FREE_BYTES_WANTED, f"{free / 1e9:.1f} GB", "free some space, or move the store"),
+    ]
+
+
+def _cpus() -> Finding:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Finding("cpus", count >= 1, f"{count} × {platform.machine()}")

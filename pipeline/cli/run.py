@@ -1,0 +1,60 @@
+"""`secateur run`."""
+
+from __future__ import annotations
+
+import typer
+from rich.console import Console
+
+from pipeline.cli.options import (
+    ForceOption,
+    JsonOption,
+    RecipeArgument,
+    SetOption,
+    StoreOption,
+    UntilOption,
+    open_store,
+    print_json,
+)
+from pipeline.console import ProgressConsole
+from pipeline.errors import SecateurError
+from pipeline.manifest import RunManifest
+from pipeline.recipe import Recipe
+from pipeline.runner import Run
+from pipeline.summary import closing
+
+EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 5, "failed": 4}
+
+
+def command(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    until: UntilOption = None,
+    force_from: ForceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    loaded = Recipe.load(recipe, tuple(overrides or ()))
+    opened = open_store(store)
+    console = Console(stderr=True)
+    work = Run(loaded, opened, until, force_from)
+    ids = [node.id for node in work.resolution.chain.nodes]
+    console.print(f"{loaded.name} · store {opened.root} · {len(ids)} actions", highlight=False, soft_wrap=True)
+    for axis, reason in work.resolution.chain.skipped.items():
+        console.print(f"! {axis} is left out: {reason}", highlight=False, soft_wrap=True)
+    try:
+        with ProgressConsole(console, ids) as progress:
+            manifest = work.execute(progress)
+    except SecateurError as error:
+        if as_json and work.manifest is not None:
+            print_json(work.manifest)
+            error.printed = True
+        raise
+    _print(manifest, as_json=as_json)
+    raise typer.Exit(EXIT_CODES[manifest.verdict])
+
+
+def _print(manifest: RunManifest, *, as_json: bool) -> None:
+    if as_json:
+        print_json(manifest)
+    else:
+        print(f"\n{closing(manifest)}")

@@ -1,0 +1,36 @@
+"""`secateur schema`: the JSON Schema of recipes, for editors; the stages' settings are in it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.discovery import stages
+from pipeline.recipe import RecipeFields
+
+
+def recipe_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a recipe as YAML or JSON."""
+    schema = RecipeFields.model_json_schema(by_alias=True)
+    definitions: dict[str, Any] = schema.setdefault("$defs", {})
+    entries: list[dict[str, Any]] = []
+    names = sorted(set(stages()) - {"evaluate"})
+    for name in names:
+        settings = stages()[name].config.model_json_schema(by_alias=True)
+        definitions |= settings.pop("$defs", {})
+        definitions[f"stage.{name}"] = settings
+        step = {"$ref": f"#/$defs/stage.{name}"}
+        entries.append(
+            {"type": "object", "properties": {name: step}, "required": [name], "additionalProperties": False}
+        )
+    schema["properties"]["stages"]["items"] = {"anyOf": [{"enum": names}, *entries]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "schema_version": 1,
+        **schema,
+        "title": "secateur recipe",
+    }
+
+
+def command() -> None:
+    print(json.dumps(recipe_schema(), ensure_ascii=False, indent=1))

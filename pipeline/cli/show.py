@@ -1,0 +1,112 @@
+"""`secateur show`: a run's manifest as a table, an artifact's lineage, why a stage ran."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.artifacts import Artifact
+from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
+from pipeline.errors import RecipeError
+from pipeline.manifest import ActionRecord, RunManifest, StageEntry
+from pipeline.recipe_errors import nearest
+from pipeline.store import Store
+from pipeline.summary import closing, size
+
+NameArgument = Annotated[str, typer.Argument(metavar="RUN|ARTIFACT", help="A run's id, `latest`, or sha256:….")]
+WhyOption = Annotated[str | None, typer.Option("--why", metavar="STAGE", help="Tell why this stage ran.")]
+
+
+def command(name: NameArgument, why: WhyOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    opened = open_store(store)
+    manifest = opened.runs.get(name)
+    if manifest is None:
+        _show_artifact(opened, name, as_json=as_json)
+    elif why is not None:
+        _show_why(opened, _entry(manifest, why), as_json=as_json)
+    elif as_json:
+        print_json(manifest)
+    else:
+        _show_run(manifest)
+
+
+def _show_run(manifest: RunManifest) -> None:
+    width = max(len(entry.id) for entry in manifest.stages)
+    print(f"run {manifest.run_id} of {manifest.name}\n")
+    for entry in manifest.stages:
+        made = "  ".join(f"{output.kind} {output.digest[:15]}…" for output in entry.outputs)
+        print(f"{entry.id.ljust(width)}  {entry.status:8}  {entry.reason}")
+        if made:
+            print(f"{' ' * width}  {made}")
+    print(f"\n{closing(manifest)}")
+
+
+def _entry(manifest: RunManifest, stage: str) -> StageEntry:
+    for entry in manifest.stages:
+        if stage in (entry.id, entry.axis):
+            return entry
+    raise RecipeError(f"the run has no action {stage!r}", hint=nearest(stage, [entry.id for entry in manifest.stages]))
+
+
+def _show_why(store: Store, entry: StageEntry, *, as_json: bool) -> None:
+    record = store.records.get(entry.key) if entry.key else None
+    action = record.action.model_dump(mode="json") if isinstance(record, ActionRecord) else None
+    head = {"id": entry.id, "status": entry.status, "reason": entry.reason, "key": entry.key}
+    if as_json:
+        print(json.dumps({"schema_version": 1, **head, "action": action}, ensure_ascii=False, indent=1))
+        return
+    print("\n".join(f"{name:8}{value}" for name, value in head.items()))
+    for part in ("config", "inputs", "packages", "seed", "threads", "device"):
+        if action and action[part] not in (None, {}):
+            print(f"{part:8}{json.dumps(action[part], ensure_ascii=False)}")
+
+
+def _show_artifact(store: Store, name: str, *, as_json: bool) -> None:
+    digest = name if name.startswith("sha256:") else f"sha256:{name}"
+    found = _makers(store)
+    matches = sorted(key for key in found if key.startswith(digest)) if len(digest) >= len("sha256:") + 4 else []
+    if len(matches) != 1:
+        what = (
+            f"{len(matches)} artifacts begin with {name}" if matches else f"no run and no artifact is called {name!r}"
+        )
+        raise RecipeError(what, where=str(store.root), hint="secateur store ls   lists runs and artifacts")
+    lineage = list(_lineage(matches[0], found))
+    if as_json:
+        print(json.dumps({"schema_version": 1, "lineage": lineage}, ensure_ascii=False, indent=1))
+        return
+    for step in lineage:
+        indent = "  " * step["depth"]
+        print(f"{indent}{step['kind']} {step['digest'][:15]}…  {size(step['size'])}  by {step['stage']}", end="")
+        print(f" {step['axis']}" if step["axis"] else "", f" key {step['key'][:12]}…")
+
+
+def _makers(store: Store) -> dict[str, tuple[ActionRecord, Artifact]]:
+    """Who made each artifact that is recorded (the first maker found, where several made the same)."""
+    found: dict[str, tuple[ActionRecord, Artifact]] = {}
+    for key in sorted(store.records.keys()):
+        record = store.records.get(key)
+        if isinstance(record, ActionRecord):
+            for artifact in record.outputs:
+                found.setdefault(artifact.digest, (record, artifact))
+    return found
+
+
+def _lineage(digest: str, makers: dict[str, tuple[ActionRecord, Artifact]], depth: int = 0) -> Iterator[dict[str, Any]]:
+    if digest not in makers:
+        return
+    record, artifact = makers[digest]
+    yield {
+        "depth": depth,
+        "kind": artifact.kind,
+        "digest": digest,
+        "size": sum(file.size for file in artifact.files),
+        "stage": record.action.stage,
+        "axis": record.action.axis,
+        "key": record.key,
+    }
+    for source in record.action.inputs.values():
+        if source != digest:
+            yield from _lineage(source, makers, depth + 1)

@@ -1,0 +1,76 @@
+"""`secateur store ls` and `secateur store verify`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.errors import StoreError
+from pipeline.manifest import ActionRecord, RunManifest
+from pipeline.summary import size
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command(name="ls", help="List runs and actions.")
+def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    opened = open_store(store)
+    runs = [_run(manifest) for name in opened.runs.ids() if (manifest := opened.runs.get(name)) is not None]
+    records = [opened.records.get(key) for key in sorted(opened.records.keys())]
+    actions = [_action(record) for record in records if isinstance(record, ActionRecord)]
+    actions.sort(key=lambda action: action["finished_at"])
+    if as_json:
+        document = {"schema_version": 1, "root": str(opened.root), "runs": runs, "actions": actions}
+        print(json.dumps(document, ensure_ascii=False, indent=1))
+        return
+    print(f"{opened.root}: {len(runs)} runs, {len(actions)} actions, {len(list(opened.blobs.digests()))} blobs")
+    for run in runs:
+        print(f"run {run['run_id']}  {run['verdict']:12}  {run['name']}")
+    for action in actions:
+        name = f"{action['stage']} {action['axis'] or ''}".strip()
+        print(f"{action['finished_at']}  {name:28}  {size(action['size']):>9}  {' '.join(action['artifacts'])}")
+
+
+def _run(manifest: RunManifest) -> dict[str, Any]:
+    return {"run_id": manifest.run_id, "name": manifest.name, "verdict": manifest.verdict}
+
+
+def _action(record: ActionRecord) -> dict[str, Any]:
+    return {
+        "key": record.key,
+        "stage": record.action.stage,
+        "axis": record.action.axis,
+        "finished_at": record.provenance.finished_at,
+        "size": sum(file.size for artifact in record.outputs for file in artifact.files),
+        "artifacts": [artifact.digest[:15] for artifact in record.outputs],
+    }
+
+
+@app.command(name="verify", help="Read everything and compare it with its digest.")
+def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    opened = open_store(store)
+    digests = sorted(opened.blobs.digests())
+    problems = {digest: problem for digest in digests if (problem := opened.blobs.problem(digest))}
+    keys = sorted(opened.records.keys())
+    for key in keys:
+        found = opened.records.get(key)
+        if isinstance(found, str):
+            problems[key] = found
+    if as_json:
+        document = {"schema_version": 1, "blobs": len(digests), "actions": len(keys), "problems": problems}
+        print(json.dumps(document, indent=1))
+    else:
+        print(f"{len(digests)} blobs, {len(keys)} actions: {len(problems)} problems")
+        for name, problem in problems.items():
+            print(f"  {name}: {problem}")
+    if problems:
+        error = StoreError(
+            f"{len(problems)} parts of the store are damaged or missing",
+            where=str(opened.root),
+            hint="damaged files went to quarantine/; the next run makes them again",
+        )
+        error.printed = True
+        raise error

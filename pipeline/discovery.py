@@ -1,0 +1,33 @@
+"""Which stages there are: those named in the entry-point group `secateur.stages`, ours and anybody's."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from pipeline.errors import SecateurError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pipeline.stage import AnyStage
+
+GROUP = "secateur.stages"
+
+
+@cache
+def stages() -> Mapping[str, AnyStage]:
+    """All installed stages by name. Importing them brings in neither TensorFlow nor numpy."""
+    found: dict[str, AnyStage] = {}
+    for point in entry_points(group=GROUP):
+        try:
+            found[point.name] = point.load()()
+        except ImportError as error:
+            raise SecateurError(
+                f"the stage {point.name} can't be loaded: {error}",
+                where=point.value,
+                hint="install its package again, or remove it",
+            ) from error
+    return MappingProxyType(found)

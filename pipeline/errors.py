@@ -1,0 +1,66 @@
+"""The one error tree. Each error says what went wrong, where, and what to do; the command line prints just that.
+
+Errors are raised where the fact is known, chained to their cause, and caught once, in `pipeline.cli`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SecateurError(Exception):
+    """A failure with a known reason.
+
+    `what` is one sentence without a full stop, `where` names a file, layer or key, `hint` tells what to do.
+    """
+
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+        self.printed = False  # whether stdout already holds the JSON document that tells of it
+
+
+class RecipeError(SecateurError):
+    """The recipe, an option or a named path is wrong: nothing was started."""
+
+    exit_code = 2
+
+
+class ModelError(SecateurError):
+    """A model file can't be read, or holds what can't be represented."""
+
+
+class DataError(SecateurError):
+    """The data can't be read, or does not fit the model."""
+
+
+class PreconditionError(SecateurError):
+    """A stage can't do what its settings ask for on these inputs; it has not begun."""
+
+
+class PostconditionError(SecateurError):
+    """A stage's result failed its numerical check; nothing of it was published."""
+
+
+class StoreError(SecateurError):
+    """The artifact store can't be read or written."""
+
+
+class DeviceError(SecateurError):
+    """A runtime or a target device failed."""
+
+
+class GateFailed(SecateurError):
+    """All stages ran; a gate of the recipe did not hold."""
+
+    exit_code = 1
+
+
+class Inconclusive(SecateurError):
+    """A measurement could not tell whether a gate holds."""
+
+    exit_code = 5

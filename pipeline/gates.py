@@ -1,0 +1,58 @@
+"""Metrics of a whole run, and the gates held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from pipeline.errors import RecipeError
+from pipeline.manifest import GateResult, Interval, Verdict
+from pipeline.recipe import Gate
+from pipeline.recipe_errors import nearest
+
+SOURCE = "source"
+
+
+def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics with what follows from them: accuracy_drop, params_ratio and macs_ratio against the source."""
+    flat = dict(metrics)
+    for name in {metric.rpartition(".")[0] for metric in metrics} - {SOURCE}:
+        accuracy, best = metrics.get(f"{name}.accuracy"), metrics.get(f"{SOURCE}.accuracy")
+        if accuracy is not None and best is not None:
+            flat[f"{name}.accuracy_drop"] = best - accuracy
+        for count in ("params", "macs"):
+            value, before = metrics.get(f"{name}.{count}"), metrics.get(f"{SOURCE}.{count}")
+            if value is not None and before:
+                flat[f"{name}.{count}_ratio"] = value / before
+    return dict(sorted(flat.items()))
+
+
+def hold(gates: Iterable[Gate], metrics: Mapping[str, float], intervals: Mapping[str, Interval]) -> list[GateResult]:
+    """Each bound of each gate; RecipeError where a run has no such metric."""
+    results = []
+    for gate in gates:
+        if gate.metric not in metrics:
+            known = [name for name in metrics if name.rpartition(".")[0] == gate.metric.rpartition(".")[0]]
+            what = f"the run has no metric {gate.metric!r}"
+            raise RecipeError(what, where="gates", hint=nearest(gate.metric, known or list(metrics)))
+        value, interval = metrics[gate.metric], intervals.get(gate.metric)
+        if gate.max is not None:
+            results.append(_hold_one(gate.metric, "max", gate.max, value, interval))
+        if gate.min is not None:
+            results.append(_hold_one(gate.metric, "min", gate.min, value, interval))
+    return results
+
+
+def _hold_one(metric: str, op: str, limit: float, value: float, interval: Interval | None) -> GateResult:
+    low, high = interval or (value, value)
+    if op == "max":
+        verdict = "pass" if high <= limit else "fail" if low > limit else "inconclusive"
+    else:
+        verdict = "pass" if low >= limit else "fail" if high < limit else "inconclusive"
+    document = {"metric": metric, "op": op, "limit": limit, "value": value, "interval": interval, "verdict": verdict}
+    return GateResult.model_validate(document)
+
+
+def verdict_of(results: Iterable[GateResult]) -> Verdict:
+    """One failed gate fails the run; else one that can't be told makes it inconclusive."""
+    verdicts = {result.verdict for result in results}
+    return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"

@@ -1,0 +1,31 @@
+"""Hashing, in one place: every digest of a structure is sha256 over a domain tag and its canonical JSON (RFC 8785).
+
+The tag keeps digests of different things apart (an action can never collide with an artifact), and its version
+number lets a later format coexist with this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+CHUNK_BYTES = 1 << 20
+
+
+def digest_of(domain: str, value: Any) -> str:
+    """`sha256:<hex>` of a JSON-like value under a domain tag, independent of key order and hash seed."""
+    return "sha256:" + hashlib.sha256(f"secateur.{domain}.v1\0".encode() + rfc8785.dumps(value)).hexdigest()
+
+
+def digest_of_bytes(data: bytes) -> str:
+    """`sha256:<hex>` of bytes as they are, as `sha256sum` prints it."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """`sha256:<hex>` of a file's bytes, read in chunks."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

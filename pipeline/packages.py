@@ -1,0 +1,20 @@
+"""Which distributions are installed: their versions enter keys, and what is missing has a command that adds it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import metadata
+
+# The one command that adds the surgeon: its own pins forbid any resolve beside today's TensorFlow.
+INSTALL_SURGEON = "pip install --no-deps kerassurgeon==0.2.0 importlib-metadata"
+
+
+@cache
+def package_version(name: str) -> str:
+    """The installed version of a distribution, or "absent"; `tensorflow` may be there as tensorflow-cpu."""
+    for candidate in (name, f"{name}-cpu"):
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
+    return "absent"

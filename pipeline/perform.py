@@ -1,0 +1,186 @@
+"""Doing one action: look, lock, look again, run, check, record. Nothing is recorded that did not pass its check."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.artifacts import Artifact, FileRef
+from pipeline.data import DataSource, Split
+from pipeline.discovery import stages
+from pipeline.errors import PreconditionError, StoreError
+from pipeline.events import ActionEvents, Listener, Waiting
+from pipeline.manifest import Action, ActionRecord, Provenance
+from pipeline.packages import package_version
+from pipeline.plan import host, make_action
+from pipeline.recipe import Recipe
+from pipeline.stage import StageConfig, StageResult
+from pipeline.store import BusyError, Store
+from pipeline.store.files import store_errors
+
+STORE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every action of a run shares."""
+
+    recipe: Recipe
+    store: Store
+    data: DataSource | None
+    model_path: Path | None
+    listener: Listener
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """An action that is ready to be done: id, configuration and input artifacts beside its key's pre-image."""
+
+    id: str
+    action: Action
+    config: StageConfig
+    inputs: Mapping[str, Artifact]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished action, and whether this process did the work, went on with it, or found it done."""
+
+    record: ActionRecord
+    status: str
+
+
+@dataclass
+class Context:
+    """The StageContext of one action in one store."""
+
+    job: Job
+    workshop: Workshop
+    work_dir: Path
+    children: list[str] = field(default_factory=list)
+
+    @property
+    def config(self) -> Any:
+        return self.job.config
+
+    @property
+    def inputs(self) -> Mapping[str, Artifact]:
+        return self.job.inputs
+
+    @property
+    def axis(self) -> str | None:
+        return self.job.action.axis
+
+    @property
+    def seed(self) -> int:
+        return self.job.action.seed or 0
+
+    @property
+    def threads(self) -> int:
+        return self.workshop.recipe.threads
+
+    @property
+    def events(self) -> ActionEvents:
+        return ActionEvents(self.job.id, self.workshop.listener)
+
+    def read(self, input_name: str, file_name: str) -> Path:
+        file = self.inputs[input_name].file(file_name)
+        blobs = self.workshop.store.blobs
+        problem = blobs.problem(file.digest)
+        if problem:
+            where = f"{self.job.id}: {input_name}/{file_name}"
+            raise StoreError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
+        return blobs.path(file.digest)
+
+    def source_file(self) -> Path:
+        if self.workshop.model_path is None:
+            raise PreconditionError("the recipe names no model file", where=self.job.id)
+        return self.workshop.model_path
+
+    def data(self, split: str) -> Split:
+        if self.workshop.data is None or split not in self.job.action.inputs:
+            raise PreconditionError(f"{self.job.action.stage} did not declare that it reads {split}", where=self.job.id)
+        return self.workshop.data.split(split)
+
+    def write(self, name: str, data: bytes, media_type: str) -> FileRef:
+        digest = self.workshop.store.blobs.put(data)
+        return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
+
+    def call(self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact]) -> ActionRecord:
+        implementation = stages()[stage]
+        try:
+            settings = implementation.config.model_validate(config)
+        except ValidationError as error:
+            raise PreconditionError(f"{self.job.id} called {stage} with settings it refuses: {error}") from error
+        digests = {name: artifact.digest for name, artifact in inputs.items()}
+        if self.workshop.data is not None:
+            digests |= {split: self.workshop.data.digest(split) for split in implementation.splits(settings)}
+        action = make_action(stage, settings, self.axis, digests, self.workshop.recipe)
+        done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs), self.workshop)
+        self.children.append(done.record.key)
+        return done.record
+
+
+def perform(job: Job, workshop: Workshop, *, force: bool = False) -> Done:
+    """Do an action, or wait for whoever does it; raises the stage's error if it fails."""
+    store, key = workshop.store, job.action.key
+    while True:
+        found = None if force else store.records.get(key)
+        if isinstance(found, ActionRecord):
+            return Done(found, "hit")
+        store.create()
+        try:
+            with store.lock(key):
+                found = None if force else store.records.get(key)
+                if isinstance(found, ActionRecord):
+                    return Done(found, "hit")
+                return _work(job, workshop)
+        except BusyError:
+            workshop.listener(Waiting(job.id))
+            store.wait(key)
+
+
+def _work(job: Job, workshop: Workshop) -> Done:
+    store, key, stage = workshop.store, job.action.key, stages()[job.action.stage]
+    started = time.perf_counter()
+    stage.requires(job.config, job.inputs)
+    context = Context(job, workshop, store.create_work_dir(key))
+    try:
+        result = stage.run(context)
+        stage.ensures(context, result)
+    except OSError as error:
+        if error.errno in STORE_ERRNOS:
+            with store_errors(store.root):
+                raise
+        raise
+    record = _record(job, workshop, result, context, time.perf_counter() - started)
+    store.records.put(record)
+    store.remove_work_dir(key)
+    return Done(record, "resumed" if result.resumed else "ran")
+
+
+def _record(job: Job, workshop: Workshop, result: StageResult, context: Context, wall_s: float) -> ActionRecord:
+    provenance = Provenance(
+        run_id=workshop.run_id,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=host(),
+        secateur=package_version("secateur"),
+    )
+    return ActionRecord(
+        key=job.action.key,
+        action=job.action,
+        outputs=result.outputs,
+        metrics=dict(result.metrics),
+        intervals=dict(result.intervals),
+        children=tuple(context.children),
+        wall_s=round(wall_s, 3),
+        provenance=provenance,
+    )

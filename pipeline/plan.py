@@ -1,0 +1,165 @@
+"""What would run, and why: every node of the chain held against the store, without importing what runs it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.artifacts import Artifact
+from pipeline.chain import Chain, Node, OutputOf, SplitOf, build_chain
+from pipeline.data import DataSource
+from pipeline.discovery import stages
+from pipeline.errors import RecipeError
+from pipeline.keys import digest_of_file
+from pipeline.manifest import Action, ActionRecord, Plan, PlannedAction
+from pipeline.packages import package_version
+from pipeline.reasons import reason_to_run
+from pipeline.recipe import Recipe
+from pipeline.recipe_errors import nearest
+from pipeline.store import Store
+
+
+@dataclass
+class Resolution:
+    """The chain with everything known so far: results by node, the data, the model file's digest."""
+
+    recipe: Recipe
+    chain: Chain
+    data: DataSource | None
+    model_path: Path | None
+    results: dict[str, ActionRecord] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
+
+    def action(self, node: Node) -> Action | None:
+        """The action of a node, or None while an input of it is not made."""
+        inputs = {}
+        for name, source in node.inputs.items():
+            if isinstance(source, OutputOf):
+                if source.node not in self.results:
+                    return None
+                inputs[name] = self.results[source.node].output(source.kind).digest
+            elif isinstance(source, SplitOf):
+                inputs[name] = self._data().digest(source.split)
+            else:
+                inputs[name] = model_digest(self._model())
+        return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
+
+    def artifacts(self, node: Node) -> dict[str, Artifact]:
+        """The input artifacts of a node all of whose inputs are made."""
+        sources = {name: source for name, source in node.inputs.items() if isinstance(source, OutputOf)}
+        return {name: self.results[source.node].output(source.kind) for name, source in sources.items()}
+
+    def cause(self, node: Node) -> str | None:
+        """The first node upstream of this one that is no hit, if any."""
+        upstream = [s.node for s in node.inputs.values() if isinstance(s, OutputOf)]
+        return next((self.causes[name] for name in upstream if name in self.causes), None)
+
+    def _data(self) -> DataSource:
+        if self.data is None:
+            raise RecipeError("the recipe has no data", hint="add `data:` to the recipe")
+        return self.data
+
+    def _model(self) -> Path:
+        if self.model_path is None:
+            raise RecipeError("the recipe names no model file")
+        return self.model_path
+
+
+def resolve(recipe: Recipe, until: str | None = None) -> Resolution:
+    """The recipe's chain, its files found; RecipeError where one is not there or `until` names no stage."""
+    chain = build_chain(recipe)
+    if until is not None:
+        last = step_index(recipe, until)
+        chain.nodes = [node for node in chain.nodes if node.step <= last]
+    model_path = None
+    if isinstance(recipe.model, Path):
+        model_path = recipe.folder / recipe.model.expanduser()
+        if not model_path.exists():
+            where, hint = recipe.source.where(("model",)), "the path is taken from the recipe's folder"
+            raise RecipeError(f"model: {model_path} is not there", where=where, hint=hint)
+    data = DataSource(recipe.data, recipe.folder, recipe.seed) if recipe.data else None
+    return Resolution(recipe, chain, data, model_path)
+
+
+def step_index(recipe: Recipe, name: str) -> int:
+    """The position of a stage named by `--until` or `--force-from`."""
+    for step in recipe.steps:
+        if step.id == name:
+            return step.index
+    raise RecipeError(f"the recipe has no stage {name!r}", hint=nearest(name, [step.id for step in recipe.steps]))
+
+
+def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[str, str], recipe: Recipe) -> Action:
+    """The full pre-image of one stage run."""
+    stage = stages()[stage_name]
+    device = getattr(stage, "device", None)
+    return Action(
+        stage=stage_name,
+        version=stage.version,
+        axis=axis,
+        config=config.model_dump(mode="json", by_alias=True),
+        inputs=dict(inputs),
+        packages={name: package_version(name) for name in stage.packages},
+        seed=recipe.seed if stage.seeded else None,
+        threads=recipe.threads if stage.seeded else None,
+        device=dict(device(config)) if device else None,
+    )
+
+
+def model_digest(path: Path) -> str:
+    """The content digest of a model file."""
+    return _file_digest(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _file_digest(path: Path, _mtime_ns: int) -> str:
+    return digest_of_file(path)
+
+
+def make_plan(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Plan:
+    """A line for each action: hit, run or resume, and the reason."""
+    resolution = resolve(recipe, until)
+    forced = step_index(recipe, force_from) if force_from else len(recipe.steps)
+    return Plan(actions=tuple(plan_node(node, resolution, store, forced) for node in resolution.chain.nodes))
+
+
+def plan_node(node: Node, resolution: Resolution, store: Store, forced_from: int) -> PlannedAction:
+    """Hold one node against the store, and remember what that means for those after it."""
+    cause, action = resolution.cause(node), resolution.action(node)
+    key = action.key if action else None
+    found = store.records.get(key) if key else None
+    if action is not None and isinstance(found, ActionRecord) and node.step < forced_from:
+        resolution.results[node.id] = found
+        return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status="hit", reason="unchanged", key=key)
+    resolution.causes[node.id] = cause or node.id
+    status: Literal["run", "resume"] = "resume" if key and store.can_resume(key) else "run"
+    reason = _reason(action, found, cause, store, forced=node.step >= forced_from)
+    return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status=status, reason=reason, key=key)
+
+
+def _reason(
+    action: Action | None,
+    found: ActionRecord | str | None,
+    cause: str | None,
+    store: Store,
+    *,
+    forced: bool,
+) -> str:
+    """Why a node is no hit: what befell itself first, else what it follows."""
+    if isinstance(found, str):
+        return found
+    if forced and cause is None:
+        return "forced"
+    if action is None:
+        return f"follows {cause}"
+    own = reason_to_run(action, store)
+    return f"follows {cause}" if cause and own.startswith(("input", "first run", "record missing")) else own
+
+
+def host() -> str:
+    """The name of this machine, for provenance."""
+    return platform.node()

@@ -1,0 +1,55 @@
+"""Why an action is no hit, in a few words: the wanted action beside the nearest one that was recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.manifest import Action
+from pipeline.store import Store
+
+SHOWN_CHARACTERS = 40
+
+
+def reason_to_run(action: Action, store: Store) -> str:
+    """One concrete reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`."""
+    wanted = action.model_dump(mode="json")
+    recorded = list(store.records.documents(action.stage, action.axis))
+    if not recorded:
+        return "first run"
+    # The nearest has fewest differences; among equals, the one that was made last.
+    recorded.sort(key=lambda document: str(document.get("provenance", {}).get("finished_at", "")), reverse=True)
+    nearest = min((differences(document["action"], wanted) for document in recorded), key=len)
+    if not nearest:
+        return "record missing"
+    return nearest[0] if len(nearest) == 1 else f"{nearest[0]} (+{len(nearest) - 1} more)"
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two actions of one stage, what the user can see first: settings, inputs, versions."""
+    stage = new["stage"]
+    found = [f"{stage}.{path} {_shown(a)} → {_shown(b)}" for path, a, b in _changed(old["config"], new["config"])]
+    found += [f"input {name} changed" for name, _, _ in _changed(old["inputs"], new["inputs"])]
+    found += [f"{name} {a} → {b}" for name, a, b in _changed(old["packages"], new["packages"])]
+    for name in ("seed", "threads"):
+        if old[name] != new[name]:
+            found.append(f"{name} {_shown(old[name])} → {_shown(new[name])}")
+    if old["version"] != new["version"]:
+        found.append(f"{stage} stage version {old['version']} → {new['version']}")
+    found += [f"device {name} {a} → {b}" for name, a, b in _changed(old["device"] or {}, new["device"] or {})]
+    return found
+
+
+def _changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves at which two JSON values differ, as (path, old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [
+            leaf for key in keys for leaf in _changed(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        ]
+    return [] if old == new else [(prefix, old, new)]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"

@@ -1,0 +1,86 @@
+"""pydantic's findings in the words of a recipe's author: which key, where, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError
+from pipeline.values import Value
+from pipeline.yaml_source import Path, Source, dotted
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint: the nearest of the known names, or all of them."""
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "the nearest is " + " or ".join(close) if len(close) < 3 else "the nearest are " + ", ".join(close)
+    return "known: " + ", ".join(known)
+
+
+def explain(error: ValidationError, kind: type[Value], prefix: Path, source: Source) -> RecipeError:
+    """The first finding as a RecipeError; how many more there are stands in its hint."""
+    findings = error.errors(include_url=False)
+    # A union reports once for each member: the one that got furthest into the value says most.
+    first = max(findings, key=lambda finding: len(finding["loc"]))
+    if len({len(finding["loc"]) for finding in findings}) == 1:
+        first = findings[0]
+    path = prefix + tuple(part for part in first["loc"] if _written(part))
+    what, hint = _words(first, kind, path[len(prefix) :])
+    others = len({finding["loc"] for finding in findings}) - 1
+    if others and all(f["loc"][0] != first["loc"][0] for f in findings if f is not first):
+        hint = f"{hint}; {others} more after this one" if hint else f"{others} more after this one"
+    short = dotted(path[2:] if path[:1] == ("stages",) and len(path) > 2 else path)
+    return RecipeError(f"{short}: {what}" if short else what, where=source.where(path), hint=hint)
+
+
+def _written(part: str | int) -> bool:
+    """Whether a part of pydantic's location is a key of the file (and not the name of a union's member)."""
+    return isinstance(part, int) or (
+        part.isidentifier() and not part[0].isupper() and part not in ("str", "int", "path")
+    )
+
+
+def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None]:
+    value, context = finding["input"], finding.get("ctx", {})
+    match finding["type"]:
+        case "extra_forbidden":
+            return "unknown key", nearest(str(path[-1]), known_keys(kind, path[:-1]))
+        case "missing":
+            return "is missing", "a required key"
+        case "value_error":
+            return str(context.get("error", finding["msg"])), None
+        case "literal_error":
+            return f"{_shown(value)} is not allowed", f"allowed: {context['expected']}"
+        case _:
+            return f"{_shown(value)}: {finding['msg'][0].lower()}{finding['msg'][1:]}", None
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def known_keys(kind: type[Value], path: Path) -> list[str]:
+    """The keys that the model at `path` inside `kind` knows, by the names that recipes use."""
+    current: list[type[Value]] = [kind]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        fields = [
+            field for model in current for name, field in model.model_fields.items() if part in (name, field.alias)
+        ]
+        current = [model for field in fields for model in _models(field.annotation)] or current
+    return [field.alias or name for model in current for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[Value]]:
+    if isinstance(annotation, type) and issubclass(annotation, Value):
+        return [annotation]
+    if get_origin(annotation) in (Union, UnionType, tuple):
+        return [model for argument in get_args(annotation) for model in _models(argument)]
+    return []

@@ -1,0 +1,109 @@
+"""The artifact store: blobs by content, records by key, runs by id, scratch and locks by key.
+
+    <store>/VERSION  blobs/sha256/<hex>  actions/sha256/<ab>/<key>.json  runs/<id>/manifest.json
+            work/<key>/  locks/<key>.lock  quarantine/  tmp/
+
+What always holds: a name under `blobs/` or `actions/` is there only with all its bytes (temporary file, fsync,
+rename, fsync of the folder); a record is written after every blob that it names; what fails verification is moved
+to `quarantine/` and counts as missing.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.errors import StoreError
+from pipeline.store.blobs import Blobs
+from pipeline.store.files import publish, store_errors
+from pipeline.store.records import Records
+from pipeline.store.runs import Runs
+
+FORMAT_VERSION = "1"
+FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
+
+
+class Store:
+    """A store at a folder. Opening an absent one for reading gives an empty store and touches nothing."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs = Blobs(root)
+        self.records = Records(root, self.blobs)
+        self.runs = Runs(root)
+        self._check_version()
+
+    def _check_version(self) -> None:
+        marker = self.root / "VERSION"
+        with store_errors(self.root):
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreError("the store is not a folder", where=str(self.root), hint="give another --store")
+            found = marker.read_text().strip() if marker.exists() else FORMAT_VERSION
+            entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
+            foreign = not marker.exists() and bool(entries - set(FOLDERS) - {"lost+found"})
+        if found != FORMAT_VERSION:
+            raise StoreError(
+                f"the store has format {found[:20]!r}, this secateur knows {FORMAT_VERSION}",
+                where=str(marker),
+                hint="use the secateur that wrote it, or give another --store",
+            )
+        if foreign:
+            raise StoreError(
+                "the folder is not a store, and it is not empty", where=str(self.root), hint="give an empty --store"
+            )
+
+    def create(self) -> None:
+        """Make the folder a store if it is not one yet; StoreError where that can't be done."""
+        with store_errors(self.root):
+            for name in FOLDERS:
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            if not (self.root / "VERSION").exists():
+                publish(self.root / "VERSION", f"{FORMAT_VERSION}\n".encode(), self.root / "tmp")
+
+    def work_dir(self, key: str) -> Path:
+        """Where an action keeps what lets it resume; made by `create_work_dir`."""
+        return self.root / "work" / key
+
+    def create_work_dir(self, key: str) -> Path:
+        """The scratch folder of an action, there from now on."""
+        folder = self.work_dir(key)
+        with store_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def remove_work_dir(self, key: str) -> None:
+        """Forget an action's scratch: its record is there, nobody will resume it."""
+        shutil.rmtree(self.work_dir(key), ignore_errors=True)
+
+    def can_resume(self, key: str) -> bool:
+        """Whether a killed run left something to go on from."""
+        folder = self.work_dir(key)
+        return folder.is_dir() and any(folder.iterdir())
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """Hold the only right to work on this action; raises `Busy` at once if another process holds it."""
+        path = self.root / "locks" / f"{key}.lock"
+        lock = FileLock(path)
+        with store_errors(path):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as busy:
+                raise BusyError(path) from busy
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def wait(self, key: str) -> None:
+        """Return when nobody holds the lock of this action any more."""
+        with FileLock(self.root / "locks" / f"{key}.lock", poll_interval=0.2):
+            pass
+
+
+class BusyError(Exception):
+    """Another process works on the same action."""

@@ -1,0 +1,58 @@
+"""Immutable bytes under their sha256."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.keys import digest_of_bytes, digest_of_file
+from pipeline.store.files import publish, store_errors
+
+
+class Blobs:
+    """`blobs/sha256/<hex>`. A read is verified once in the life of a process."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / "blobs" / "sha256"
+        self._verified: set[str] = set()
+
+    def path(self, digest: str) -> Path:
+        """Where the bytes with this digest are, or would be."""
+        return self._folder / digest.removeprefix("sha256:")
+
+    def put(self, data: bytes) -> str:
+        """Store `data`; returns its digest. Bytes that are there and whole are not written again."""
+        digest = digest_of_bytes(data)
+        if self.problem(digest) is None:
+            return digest
+        with store_errors(self._root):
+            publish(self.path(digest), data, self._root / "tmp")
+        self._verified.add(digest)
+        return digest
+
+    def problem(self, digest: str) -> str | None:
+        """Why the blob can't be used ("missing", "damaged"), or None. A damaged one goes to quarantine."""
+        if digest in self._verified:
+            return None
+        path = self.path(digest)
+        with store_errors(path):
+            if not path.is_file():
+                return "missing"
+            if digest_of_file(path) != digest:
+                quarantine(self._root, path)
+                return "damaged"
+        self._verified.add(digest)
+        return None
+
+    def digests(self) -> Iterator[str]:
+        """Digests of all blobs that are there, in no order."""
+        if self._folder.is_dir():
+            yield from (f"sha256:{path.name}" for path in self._folder.iterdir())
+
+
+def quarantine(root: Path, path: Path) -> None:
+    """Take a damaged file out of the way, where a person can look at it."""
+    folder = root / "quarantine"
+    folder.mkdir(exist_ok=True)
+    path.replace(folder / path.name)

@@ -1,0 +1,67 @@
+"""Action records under their key. A record that can't be trusted is a miss with a reason, never an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.manifest import ActionRecord
+from pipeline.store.blobs import Blobs, quarantine
+from pipeline.store.files import publish, store_errors
+
+
+class Records:
+    """`actions/sha256/<ab>/<key>.json`."""
+
+    def __init__(self, root: Path, blobs: Blobs) -> None:
+        self._root = root
+        self._blobs = blobs
+        self._folder = root / "actions" / "sha256"
+
+    def path(self, key: str) -> Path:
+        """Where the record of this key is, or would be."""
+        return self._folder / key[:2] / f"{key}.json"
+
+    def put(self, record: ActionRecord) -> None:
+        """Commit an action. All blobs that the record names must be stored already."""
+        with store_errors(self._root):
+            publish(self.path(record.key), record.model_dump_json(indent=1).encode(), self._root / "tmp")
+
+    def get(self, key: str) -> ActionRecord | str | None:
+        """The record with all its blobs verified; None if there is none; a reason if it can't be used."""
+        path = self.path(key)
+        with store_errors(path):
+            if not path.is_file():
+                return None
+            try:
+                record = ActionRecord.model_validate_json(path.read_bytes())
+            except ValidationError:
+                quarantine(self._root, path)
+                return "record damaged"
+            if record.key != key or record.action.key != key:
+                quarantine(self._root, path)
+                return "record damaged"
+        for file in (file for artifact in record.outputs for file in artifact.files):
+            problem = self._blobs.problem(file.digest)
+            if problem:
+                return f"blob {file.digest[:11]}… {problem}"
+        return record
+
+    def keys(self) -> Iterator[str]:
+        """Keys of all records, in no order."""
+        return (path.stem for path in self._folder.glob("*/*.json"))
+
+    def documents(self, stage: str, axis: str | None) -> Iterator[dict[str, Any]]:
+        """Records of one stage and axis as plain JSON, unverified: to compare with, not to use."""
+        for path in self._folder.glob("*/*.json"):
+            try:
+                document = json.loads(path.read_bytes())
+                action = document["action"]
+                if action["stage"] == stage and action["axis"] == axis:
+                    yield document
+            except (OSError, ValueError, KeyError, TypeError):
+                continue

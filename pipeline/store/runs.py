@@ -1,0 +1,56 @@
+"""Run manifests by id."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError, StoreError
+from pipeline.manifest import RunManifest
+from pipeline.store.files import publish, store_errors
+
+
+class Runs:
+    """`runs/<id>/manifest.json`; ids are eight hexadecimal digits, any unique prefix names one."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / "runs"
+
+    def new_id(self) -> str:
+        """An id that no run in this store has."""
+        while True:
+            candidate = secrets.token_hex(4)
+            if not (self._folder / candidate).exists():
+                return candidate
+
+    def put(self, manifest: RunManifest) -> None:
+        """Write a run's manifest, replacing what an earlier moment of the same run wrote."""
+        with store_errors(self._root):
+            path = self._folder / manifest.run_id / "manifest.json"
+            publish(path, manifest.model_dump_json(indent=1).encode(), self._root / "tmp")
+
+    def ids(self) -> list[str]:
+        """All run ids, the newest first."""
+        found = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
+        return [path.parent.name for path in found]
+
+    def get(self, name: str) -> RunManifest | None:
+        """The run of which `name` is the id, a unique prefix of it, or `latest`; None if there is none."""
+        ids = self.ids()
+        if name == "latest":
+            matches = ids[:1]
+        else:
+            matches = [i for i in ids if i.startswith(name)] if re.fullmatch(r"[0-9a-f]{1,8}", name) else []
+        if not matches:
+            return None
+        if len(matches) > 1:
+            raise RecipeError(f"{len(matches)} runs begin with {name}", hint="give more digits: " + ", ".join(matches))
+        path = self._folder / matches[0] / "manifest.json"
+        try:
+            return RunManifest.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise StoreError("the run's manifest is damaged", where=str(path), hint="run the recipe again") from error

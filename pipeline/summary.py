@@ -1,0 +1,158 @@
+"""The table at the end of a run, from its manifest alone: a row a step, in text that can be pasted anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from pipeline.artifacts import EvaluationFacts, LatencyFacts
+from pipeline.manifest import GateResult, RunManifest, StageEntry
+
+COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one model: None where a column does not apply."""
+
+    name: str
+    accuracy: float | None = None
+    samples: int | None = None
+    params: float | None = None
+    macs: float | None = None
+    size_bytes: float | None = None
+    p50_ms: float | None = None
+    against: str = ""
+
+
+def rows(manifest: RunManifest) -> list[Row]:
+    """Keras models first, then the baselines of latency, then the exports."""
+    found = [_keras_row(entry, manifest) for entry in manifest.stages if entry.stage == "evaluate" and entry.metrics]
+    found += [_baseline_row(entry, manifest) for entry in manifest.stages if entry.id.startswith("baseline:")]
+    found += [
+        _export_row(entry, manifest)
+        for entry in manifest.stages
+        if entry.stage == "export" and entry.outputs and not entry.id.startswith("baseline:")
+    ]
+    return found
+
+
+def _keras_row(entry: StageEntry, manifest: RunManifest) -> Row:
+    name = entry.id.removeprefix("evaluate:")
+    metrics = {key: manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "params", "macs", "size_bytes")}
+    ratio = manifest.metrics.get(f"{name}.macs_ratio")
+    against = "1.00" if name == "source" else f"{ratio:.2f} of its MACs" if ratio is not None else ""
+    return Row(name, samples=_samples([entry]), against=against, **metrics)
+
+
+def _samples(entries: Iterable[StageEntry]) -> int | None:
+    facts = [output.facts for entry in entries for output in entry.outputs]
+    return next((fact.samples for fact in facts if isinstance(fact, EvaluationFacts)), None)
+
+
+def _baseline_row(entry: StageEntry, manifest: RunManifest) -> Row:
+    latencies = _latencies(manifest, entry.id.removeprefix("baseline:") + "/")
+    p50 = latencies[0].baseline_p50_ms if latencies else None
+    return Row(f"source {entry.axis}", size_bytes=_size(entry), p50_ms=p50, against="1.00" if latencies else "")
+
+
+def _export_row(entry: StageEntry, manifest: RunManifest) -> Row:
+    name = str(entry.axis)
+    latencies = _latencies(manifest, name + "@")
+    checks = [e for e in manifest.stages if e.stage == "verify" and e.axis == name]
+    return Row(
+        name,
+        manifest.metrics.get(f"{name}.accuracy"),
+        _samples(checks),
+        manifest.metrics.get(f"{name}.params"),
+        manifest.metrics.get(f"{name}.macs"),
+        _size(entry),
+        latencies[0].candidate_p50_ms if latencies else None,
+        speed(latencies[0]) if latencies else "",
+    )
+
+
+def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:
+    entries = [e for e in manifest.stages if e.stage == "benchmark" and str(e.axis).startswith(prefix)]
+    return [o.facts for entry in entries for o in entry.outputs if isinstance(o.facts, LatencyFacts)]
+
+
+def _size(entry: StageEntry) -> int | None:
+    return sum(file.size for output in entry.outputs for file in output.files) or None
+
+
+def speed(latency: LatencyFacts) -> str:
+    """`×2.10 faster [2.05, 2.16]`: how the candidate's latency compares, with its interval the same way round."""
+    if latency.ratio <= 1:
+        return f"×{1 / latency.ratio:.2f} faster [{1 / latency.ratio_high:.2f}, {1 / latency.ratio_low:.2f}]"
+    return f"×{latency.ratio:.2f} slower [{latency.ratio_low:.2f}, {latency.ratio_high:.2f}]"
+
+
+def table(manifest: RunManifest) -> str:
+    """The rows as aligned text of at most 100 columns."""
+    cells = [list(COLUMNS), *(_cells(row) for row in rows(manifest))]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+    return "\n".join(_line(line, widths) for line in cells)
+
+
+def _line(line: Sequence[str], widths: Sequence[int]) -> str:
+    first = line[0].ljust(widths[0])
+    numbers = [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:-1], strict=True)]
+    return "  ".join([first, *numbers, line[-1]]).rstrip()
+
+
+def _cells(row: Row) -> list[str]:
+    accuracy = ""
+    if row.accuracy is not None:
+        accuracy = f"{row.accuracy:.2%}".removesuffix("%")
+        if row.samples:
+            accuracy += f" ± {196 * sqrt(row.accuracy * (1 - row.accuracy) / row.samples):.1f}"
+    return [
+        row.name,
+        accuracy,
+        count(row.params),
+        count(row.macs),
+        size(row.size_bytes),
+        f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
+        row.against,
+    ]
+
+
+def count(number: float | None) -> str:
+    """`58.4 k`, `9.1 M`."""
+    if number is None:
+        return ""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def size(size_bytes: float | None) -> str:
+    """`41.2 kB` (thousands, as disks count)."""
+    if size_bytes is None:
+        return ""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def gate_line(gate: GateResult) -> str:
+    """`✔ tflite/int8.accuracy_drop 0.004 ≤ 0.02`."""
+    mark = {"pass": "✔", "fail": "✘", "inconclusive": "?"}[gate.verdict]
+    value = "none" if gate.value is None else f"{gate.value:.4g}"
+    interval = f" [{gate.interval[0]:.4g}, {gate.interval[1]:.4g}]" if gate.interval else ""
+    return f"{mark} {gate.metric} {value}{interval} {'≤' if gate.op == 'max' else '≥'} {gate.limit:g}"
+
+
+def closing(manifest: RunManifest) -> str:
+    """The table, the gates, the verdict, and what to do next."""
+    lines = [table(manifest), ""]
+    for index, gate in enumerate(manifest.gates):
+        lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
+    verdict = {"fail": "FAIL", "failed": "FAILED"}.get(manifest.verdict, manifest.verdict)
+    run_id = manifest.run_id[:4]
+    lines.append(
+        f"{verdict} · secateur export {run_id} out/   copies the files"
+        f" · secateur show {run_id}   tells where each came from"
+    )
+    return "\n".join(lines)

@@ -1,0 +1,98 @@
+"""A recipe's text as plain data, with the line and column of every key: what error messages point at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarbool import ScalarBoolean
+from ruamel.yaml.scalarfloat import ScalarFloat
+from ruamel.yaml.scalarint import ScalarInt
+
+from pipeline.errors import RecipeError
+
+Path = tuple[str | int, ...]
+
+
+@dataclass
+class Source:
+    """Plain data (dict, list, str, int, float, bool, None) and where each part of it was written."""
+
+    file: FilePath
+    data: Any
+    marks: dict[Path, str] = field(default_factory=dict)
+
+    def where(self, path: Path) -> str:
+        """`file:line:column   key.path` of a part, or of the nearest part around it that was written."""
+        known = path
+        while known and known not in self.marks:
+            known = known[:-1]
+        return f"{self.marks.get(known, str(self.file))}   {dotted(path)}".rstrip()
+
+
+def dotted(path: Path) -> str:
+    """`stages[1].prune.ratio`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def read_yaml(file: FilePath) -> Source:
+    """Parse a YAML 1.2 file; RecipeError with line and column where it is no YAML."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError("the recipe is not there", where=str(file)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe can't be read: {error}", where=str(file)) from error
+    node = parse_yaml(text, str(file))
+    source = Source(file, None)
+    source.data = _plain(node, (), source)
+    if not isinstance(source.data, dict):
+        raise RecipeError("a recipe is a map of settings", where=f"{file}:1:1", hint="begin with `name: …`")
+    return source
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """The document as ruamel's nodes that know their place; RecipeError where it is no YAML."""
+    try:
+        return YAML(typ="rt", pure=True).load(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        problem = re.split(r"[\n\r]", str(error.problem or error.context or "not YAML"))[0]
+        raise RecipeError(
+            f"not valid YAML: {problem}", where=place, hint="check indentation, quotes, double keys"
+        ) from error
+    except (YAMLError, ValueError) as error:
+        raise RecipeError(f"not valid YAML: {error}", where=name) from error
+
+
+def plain_value(text: str) -> Any:
+    """A value as YAML 1.2 reads it: `1e-3` is a number, `no` is a string."""
+    return _plain(parse_yaml(text, "--set"), (), Source(FilePath("--set"), None))
+
+
+def _plain(node: Any, path: Path, source: Source) -> Any:
+    if isinstance(node, CommentedMap):
+        for key in node:
+            line, column = node.lc.key(key)
+            source.marks[(*path, key)] = f"{source.file}:{line + 1}:{column + 1}"
+        return {str(key): _plain(value, (*path, key), source) for key, value in node.items()}
+    if isinstance(node, CommentedSeq):
+        for index in range(len(node)):
+            line, column = node.lc.item(index)
+            source.marks[(*path, index)] = f"{source.file}:{line + 1}:{column + 1}"
+        return [_plain(value, (*path, index), source) for index, value in enumerate(node)]
+    if isinstance(node, ScalarBoolean):
+        return bool(node)
+    for kind, base in ((ScalarFloat, float), (ScalarInt, int)):
+        if isinstance(node, kind):
+            return base(node)
+    if node is None or type(node) in (bool, int, float):
+        return node
+    return str(node)

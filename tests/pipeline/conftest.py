@@ -1,0 +1,51 @@
+import json
+
+import numpy as np
+import pytest
+
+RECIPE = """\
+name: small
+seed: 3
+model: model.keras
+data:
+  source: npz
+  path: data.npz
+  test: test
+control: true
+stages:
+  - load
+  - prune: {ratio: 0.5}
+  - finetune: {epochs: 1}
+  - strip
+  - quantize: {schemes: [float32, int8]}
+  - export: {formats: [tflite, onnx]}
+  - verify
+  - benchmark
+gates:
+  - {metric: "tflite/int8.accuracy_drop", max: 0.5}
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    """A recipe with its files beside it (the model is only bytes: nothing here loads it); returns a writer."""
+    (tmp_path / "model.keras").write_bytes(b"not a model, but bytes that have a digest")
+    rng = np.random.default_rng(0)
+    members = {f"x_{name}": rng.integers(0, 256, (20, 4, 4, 1), dtype=np.uint8) for name in ("train", "test")}
+    members |= {f"y_{name}": np.arange(20) % 4 for name in ("train", "test")}
+    np.savez(tmp_path / "data.npz", **members)
+
+    def write(text=RECIPE, replace=()):
+        for old, new in replace:
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def as_json():
+    return lambda capsys: json.loads(capsys.readouterr().out)

@@ -1,0 +1,62 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import RecipeError
+from pipeline.gates import hold, verdict_of, with_comparisons
+from pipeline.recipe import Gate
+
+METRICS = {"source.accuracy": 0.9, "source.params": 100.0, "tflite/int8.accuracy": 0.88, "tflite/int8.params": 40.0}
+
+
+def verdict(gate, value, interval=None):
+    intervals = {"a.m": interval} if interval else {}
+    return verdict_of(hold([gate], {"a.m": value}, intervals))
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "expected"),
+    [
+        (0.4, None, "pass"),
+        (0.5, None, "pass"),
+        (0.6, None, "fail"),
+        (0.4, (0.35, 0.45), "pass"),
+        (0.4, (0.35, 0.55), "inconclusive"),
+        (0.6, (0.55, 0.65), "fail"),
+    ],
+)
+def test_a_gate_wants_all_of_the_interval_on_its_side(value, interval, expected):
+    assert verdict(Gate(metric="a.m", max=0.5), value, interval) == expected
+
+
+@given(st.floats(-10, 10), st.floats(0, 5), st.floats(-10, 10))
+def test_min_is_max_seen_from_the_other_side(value, width, limit):
+    interval = (value - width, value + width)
+    mirrored = (-value - width, -value + width)
+    below = verdict(Gate(metric="a.m", max=limit), value, interval)
+    assert below == verdict(Gate(metric="a.m", min=-limit), -value, mirrored)
+
+
+def test_both_bounds_of_a_gate_hold():
+    results = hold([Gate(metric="a.m", min=0.1, max=0.5)], {"a.m": 0.05}, {})
+    assert [(r.op, r.verdict) for r in results] == [("max", "pass"), ("min", "fail")]
+    assert verdict_of(results) == "fail"
+
+
+def test_what_follows_from_the_metrics_is_computed_against_the_source():
+    flat = with_comparisons(METRICS)
+    assert flat["tflite/int8.accuracy_drop"] == pytest.approx(0.02)
+    assert flat["tflite/int8.params_ratio"] == 0.4
+    assert "source.accuracy_drop" not in flat
+    assert METRICS.items() <= flat.items()
+
+
+def test_a_metric_that_no_run_has_is_named_with_its_nearest():
+    with pytest.raises(RecipeError) as caught:
+        hold([Gate(metric="tflite/int8.acuracy", max=1)], METRICS, {})
+    assert "tflite/int8.accuracy" in caught.value.hint
+
+
+def test_a_gate_without_a_bound_is_none():
+    with pytest.raises(ValueError, match="max or min"):
+        Gate(metric="a.m")
