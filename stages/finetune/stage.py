@@ -1,0 +1,89 @@
+"""The finetune stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pipeline.artifacts import Artifact, Kind, TrainingFacts
+from pipeline.errors import PostconditionError
+from pipeline.stage import Input, StageContext, StageResult
+from stages.finetune.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from stages.finetune.training import TrainingResult
+
+LOG_FILE = "training-log.json"
+TOLERANCE = 1e-3
+
+
+class FinetuneStage:
+    """keras-model → keras-model with the weights of the best epoch, and the log of the training."""
+
+    name: ClassVar[str] = "finetune"
+    version: ClassVar[int] = 1
+    config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log")
+    axis: ClassVar[str | None] = None
+    seeded: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
+
+    def splits(self, config: FinetuneConfig) -> tuple[str, ...]:
+        return ("train", "validation")
+
+    def unsupported(self, axis: str) -> str | None:
+        return None
+
+    def requires(self, config: FinetuneConfig, inputs: Mapping[str, Artifact]) -> None:
+        """Nothing that the data does not tell better: see `run`."""
+
+    def run(self, context: StageContext[FinetuneConfig]) -> StageResult:
+        from stages.data_checks import check_split
+        from stages.finetune.checkpoints import Checkpoints
+        from stages.finetune.training import fine_tune
+        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+        from stages.tf_runtime import tensorflow_action
+
+        train, validation = context.data("train"), context.data("validation")
+        with tensorflow_action(context.seed, context.threads):
+            model = decode_model(context.read("model", MODEL_FILE))
+            for split in (train, validation):
+                check_split(split, keras_facts(model))
+            checkpoints = Checkpoints(context.work_dir)
+            result = fine_tune(
+                model, context.config, train, validation, context.seed, checkpoints, context.events.advanced
+            )
+            file = context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE)
+            tuned = Artifact(files=(file,), facts=keras_facts(result.model))
+        log = Artifact(files=(context.write(LOG_FILE, _document(result), "application/json"),), facts=_facts(result))
+        metrics = {
+            "epochs": float(len(result.history["loss"])),
+            "validation_loss": result.validation_loss,
+            "validation_accuracy": result.history["val_accuracy"][result.best_epoch],
+        }
+        return StageResult((tuned, log), metrics, resumed=result.resumed_from > 0)
+
+    def ensures(self, context: StageContext[FinetuneConfig], result: StageResult) -> None:
+        """The kept weights give the validation loss that the log says they gave."""
+        logged = next(a.facts.best_validation_loss for a in result.outputs if isinstance(a.facts, TrainingFacts))
+        measured = result.metrics["validation_loss"]
+        if not abs(measured - logged) <= TOLERANCE * max(1.0, abs(logged)):
+            what = f"the kept weights give a validation loss of {measured:.5f}, the log says {logged:.5f}"
+            raise PostconditionError(
+                what, where="finetune", hint="please report this: weights of another epoch were kept"
+            )
+
+
+def _document(result: TrainingResult) -> bytes:
+    document = {"best_epoch": result.best_epoch + 1, "history": result.history}
+    return json.dumps(document, sort_keys=True, indent=1).encode()
+
+
+def _facts(result: TrainingResult) -> TrainingFacts:
+    return TrainingFacts(
+        epochs=len(result.history["loss"]),
+        best_epoch=result.best_epoch + 1,
+        best_validation_loss=result.history["val_loss"][result.best_epoch],
+    )

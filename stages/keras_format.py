@@ -1,0 +1,135 @@
+"""The normal form in which Keras models are stored: a `.keras` file whose bytes follow from the model alone.
+
+Keras' own files do not: they hold the date, zip times, and addresses of objects in memory (`shared_object_id`), and
+the weights' layout changes after one load and save. So a model is rebuilt from its configuration without these, its
+weights are put in, and the archive is written anew with fixed times. Any tf_keras opens the result.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import KerasFacts, TensorSpec
+from pipeline.errors import ModelError
+from stages.macs import count_macs
+from stages.tf_runtime import import_keras
+
+MODEL_FILE = "model.keras"
+MEDIA_TYPE = "application/vnd.keras"
+VOLATILE_KEYS = frozenset({"shared_object_id", "compile_config", "build_config"})
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
+
+
+def encode_model(model: Any) -> bytes:
+    """The bytes of `model`'s normal form: equal for equal configurations and weights, in every process."""
+    keras = import_keras()
+    fresh = copy_model(model)
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / MODEL_FILE
+        keras.models.save_model(fresh, path, save_format="keras")
+        with zipfile.ZipFile(path) as archive:
+            entries = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
+    entries["config.json"] = _canonical_json(_without_volatile(json.loads(entries["config.json"])))
+    entries["metadata.json"] = _canonical_json(
+        {"keras_version": keras.__version__, "date_saved": "1980-01-01@00:00:00"}
+    )
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(entries):
+            archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), entries[name])
+    return buffer.getvalue()
+
+
+def decode_model(path: Path) -> Any:
+    """The `tf_keras.Model` stored at `path` (any name), not compiled."""
+    keras = import_keras()
+    # Keras tells formats apart by suffix and opens for writing: give it a copy of its own.
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        copy = Path(folder) / MODEL_FILE
+        shutil.copyfile(path, copy)
+        try:
+            return keras.models.load_model(copy, compile=False, safe_mode=True)
+        except Exception as error:  # Keras raises whatever its layers raise
+            raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
+
+
+def random_inputs(model: Any, samples: int, seed: int) -> list[Any]:
+    """Standard normal float32 inputs for each input of `model`; free sizes become 32."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    shapes = [(samples, *(size or 32 for size in tensor.shape[1:])) for tensor in model.inputs]
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def relative_difference(expected: Any, actual: Any) -> float:
+    """Largest absolute difference over the outputs, relative to the largest expected absolute value."""
+    import numpy as np
+
+    pairs = zip(_as_list(expected), _as_list(actual), strict=True)
+    return max(float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30)) for a, b in pairs)
+
+
+def stored_difference(model: Any, data: bytes) -> float:
+    """How far the model in `data` is from `model`: relative output difference on four random samples."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / MODEL_FILE
+        path.write_bytes(data)
+        stored = decode_model(path)
+    inputs = random_inputs(model, samples=4, seed=0)
+    return relative_difference(model(inputs, training=False), stored(inputs, training=False))
+
+
+def _as_list(outputs: Any) -> list[Any]:
+    import numpy as np
+
+    return [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+
+
+def copy_model(model: Any) -> Any:
+    """A new model of the same class, configuration and weights that shares nothing with `model`."""
+    fresh = type(model).from_config(model.get_config())
+    if not fresh.built:
+        fresh.build(model.input_shape)
+    fresh.set_weights(model.get_weights())
+    for layer, original in zip(fresh.layers, model.layers, strict=True):
+        layer.trainable = original.trainable
+    return fresh
+
+
+def keras_facts(model: Any) -> KerasFacts:
+    """Parameters, MACs of one sample, signature and sparsity of a Keras model."""
+    import numpy as np
+
+    kernels = [w for w in model.get_weights() if w.ndim >= 2]
+    weights = sum(w.size for w in kernels)
+    zeros = sum(w.size - int(np.count_nonzero(w)) for w in kernels)
+    return KerasFacts(
+        params=int(model.count_params()),
+        macs=count_macs(model),
+        inputs=tuple(_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True)),
+        outputs=tuple(_spec(tensor, name) for tensor, name in zip(model.outputs, model.output_names, strict=True)),
+        sparsity=zeros / weights if weights else 0.0,
+    )
+
+
+def _spec(tensor: Any, name: str) -> TensorSpec:
+    return TensorSpec(name=name, shape=tuple(tensor.shape), dtype=tensor.dtype.name)
+
+
+def _without_volatile(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_volatile(item) for key, item in value.items() if key not in VOLATILE_KEYS}
+    if isinstance(value, list):
+        return [_without_volatile(item) for item in value]
+    return value
+
+
+def _canonical_json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

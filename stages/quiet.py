@@ -1,0 +1,66 @@
+"""Keeping other people's libraries quiet, without losing what they said.
+
+Converters and runtimes log from C++ straight to file descriptor 2, from Python through the root logger (whose first
+message installs a handler for good), and through warnings. Stages never print; but when a call fails, what the
+library said is often the only reason there is, so it is kept for the error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+STDERR = 2
+KEPT_CHARS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A stretch in which file descriptor 2 leads to a file (`captured`) instead of to where it led (`outside`)."""
+
+    captured: int
+    outside: int
+
+    def text(self) -> str:
+        """The end of what was written so far."""
+        size = os.fstat(self.captured).st_size
+        data = os.pread(self.captured, KEPT_CHARS, max(0, size - KEPT_CHARS))  # leaves the shared offset alone
+        return data.decode(errors="replace").strip()
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """For callbacks into our own code (progress) out of a silenced call."""
+        sys.stderr.flush()
+        os.dup2(self.outside, STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(self.captured, STDERR)
+
+
+@contextmanager
+def quiet() -> Iterator[Silence]:
+    """Silence warnings, the root logger's default handler and file descriptor 2 of the whole process."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+    root.addHandler(handler)  # with any handler there, logging.warning() installs none of its own
+    sys.stderr.flush()
+    outside = os.dup(STDERR)
+    try:
+        with tempfile.TemporaryFile() as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            os.dup2(file.fileno(), STDERR)
+            try:
+                yield Silence(file.fileno(), outside)
+            finally:
+                sys.stderr.flush()
+                os.dup2(outside, STDERR)
+    finally:
+        os.close(outside)
+        root.removeHandler(handler)

@@ -1,0 +1,141 @@
+"""Exported files in the runtimes that devices use: LiteRT for TFLite, ONNX Runtime for ONNX.
+
+Arrays go in and come out by name as float32, whatever the file's own types are: inputs of an int8 file are quantized
+on the way in and its outputs dequantized on the way out, by the scale and zero point that the file carries.
+TFLite files are run at the batch size that they were made for, sample by sample where it is one: that is what the
+device computes, and kernels for larger batches may round otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.artifacts import Kind, TensorSpec
+from pipeline.errors import DeviceError
+from stages.quiet import quiet
+from stages.tf_runtime import QUIET
+
+Arrays = Mapping[str, Any]  # tensor name -> (N, …)
+SIGNATURE = "serving_default"
+ONNX_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A file, ready to run. `run` takes any number of samples by input name and returns the outputs by name."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    run: Callable[[Arrays], dict[str, Any]]
+
+
+def load_exported(kind: Kind, data: bytes, threads: int = 1) -> LoadedModel:
+    """The file of an artifact of kind `tflite-model` or `onnx-model`; DeviceError if its runtime refuses it."""
+    return load_tflite(data, threads) if kind == "tflite-model" else load_onnx(data, threads)
+
+
+def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
+    """A TFLite file with a signature, in LiteRT with XNNPACK; DeviceError if LiteRT refuses it."""
+    with quiet() as silence:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(model_content=data, num_threads=threads)
+            interpreter.allocate_tensors()
+            runner = interpreter.get_signature_runner(SIGNATURE)
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(f"LiteRT can't load the file: {error}", hint=silence.text() or None) from error
+
+    def run_batch(batch: Arrays) -> dict[str, Any]:
+        stored = {name: _quantized(batch[name], detail) for name, detail in inputs.items()}
+        try:
+            # The runner hands out views of the interpreter's memory: the next call would overwrite them.
+            return {name: _dequantized(value, outputs[name]) for name, value in runner(**stored).items()}
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(f"LiteRT can't run the file: {error}") from error
+
+    specs = tuple(_tflite_spec(name, detail) for name, detail in inputs.items())
+    return LoadedModel(
+        inputs=specs,
+        outputs=tuple(_tflite_spec(name, detail) for name, detail in outputs.items()),
+        run=lambda arrays: _in_batches(run_batch, arrays, specs[0].shape[0] or 1),
+    )
+
+
+def load_onnx(data: bytes, threads: int = 1) -> LoadedModel:
+    """An ONNX file in ONNX Runtime on the CPU; DeviceError if ONNX Runtime refuses it."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", QUIET["ORT_DISABLE_TELEMETRY"])
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    with quiet() as silence:
+        try:
+            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its errors have no common base but Exception
+            raise DeviceError(f"ONNX Runtime can't load the file: {error}", hint=silence.text() or None) from error
+    names = [output.name for output in session.get_outputs()]
+
+    def run_batch(batch: Arrays) -> dict[str, Any]:
+        try:
+            return dict(zip(names, session.run(names, dict(batch)), strict=True))
+        except Exception as error:  # as above
+            raise DeviceError(f"ONNX Runtime can't run the file: {error}") from error
+
+    specs = tuple(_onnx_spec(value) for value in session.get_inputs())
+    fixed = specs[0].shape[0]
+    return LoadedModel(
+        inputs=specs,
+        outputs=tuple(_onnx_spec(value) for value in session.get_outputs()),
+        run=run_batch if fixed is None else lambda arrays: _in_batches(run_batch, arrays, fixed),
+    )
+
+
+def _in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, size: int) -> dict[str, Any]:
+    """Runs of `size` samples each, put together; the last one is filled up with its own last sample."""
+    import numpy as np
+
+    count = len(next(iter(arrays.values())))
+    parts = []
+    for start in range(0, count, size):
+        picked = np.minimum(np.arange(start, start + size), count - 1)
+        parts.append(run_batch({name: values[picked] for name, values in arrays.items()}))
+    return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+
+def _quantized(values: Any, detail: Mapping[str, Any]) -> Any:
+    """Real numbers as the file's input type: `round(x / scale) + zero_point`, clipped, for integer inputs."""
+    import numpy as np
+
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return np.ascontiguousarray(values, dtype=detail["dtype"])
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+
+
+def _dequantized(values: Any, detail: Mapping[str, Any]) -> Any:
+    """Real numbers from the file's output type: `(q - zero_point) * scale` for quantized outputs; a new array."""
+    import numpy as np
+
+    scale, zero_point = detail["quantization"]
+    if not scale:
+        return np.array(values)
+    return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)
+
+
+def _tflite_spec(name: str, detail: Mapping[str, Any]) -> TensorSpec:
+    import numpy as np
+
+    shape = tuple(None if size < 0 else int(size) for size in detail["shape_signature"])
+    return TensorSpec(name=name, shape=shape, dtype=np.dtype(detail["dtype"]).name)
+
+
+def _onnx_spec(value: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    return TensorSpec(name=value.name, shape=shape, dtype=ONNX_TYPES.get(value.type, value.type))

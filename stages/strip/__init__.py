@@ -1,0 +1,1 @@
+"""strip: what only training needs is taken out of a model."""

@@ -1,0 +1,66 @@
+"""The strip stage: a model as it will be deployed, with the same outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pipeline.artifacts import Artifact, Kind
+from pipeline.errors import PostconditionError
+from pipeline.stage import Input, StageConfig, StageContext, StageResult
+
+TOLERANCE = 1e-6
+
+
+class StripConfig(StageConfig):
+    """strip has no settings."""
+
+
+class StripStage:
+    """keras-model → keras-model, without wrappers, training-only layers and regularisers."""
+
+    name: ClassVar[str] = "strip"
+    version: ClassVar[int] = 1
+    config: ClassVar[type[StageConfig]] = StripConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
+    axis: ClassVar[str | None] = None
+    seeded: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
+
+    def splits(self, config: StripConfig) -> tuple[str, ...]:
+        return ()
+
+    def unsupported(self, axis: str) -> str | None:
+        return None
+
+    def requires(self, config: StripConfig, inputs: Mapping[str, Artifact]) -> None:
+        """Nothing: any model can be stripped."""
+
+    def run(self, context: StageContext[StripConfig]) -> StageResult:
+        from stages.keras_format import (
+            MEDIA_TYPE,
+            MODEL_FILE,
+            decode_model,
+            encode_model,
+            keras_facts,
+            random_inputs,
+            relative_difference,
+        )
+        from stages.strip.layers import strip_model
+        from stages.tf_runtime import tensorflow_action
+
+        with tensorflow_action(context.seed, context.threads):
+            model = decode_model(context.read("model", MODEL_FILE))
+            stripped = strip_model(model)
+            inputs = random_inputs(model, samples=4, seed=0)
+            difference = relative_difference(model(inputs, training=False), stripped.model(inputs, training=False))
+            file = context.write(MODEL_FILE, encode_model(stripped.model), MEDIA_TYPE)
+            artifact = Artifact(files=(file,), facts=keras_facts(stripped.model))
+        return StageResult((artifact,), {"removed": float(len(stripped.removed)), "output_difference": difference})
+
+    def ensures(self, context: StageContext[StripConfig], result: StageResult) -> None:
+        """Stripping changed no output."""
+        difference = result.metrics["output_difference"]
+        if not difference <= TOLERANCE:
+            raise PostconditionError(f"stripping changed the outputs by {difference:.1e} (relative)", where="strip")

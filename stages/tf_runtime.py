@@ -1,0 +1,92 @@
+"""TensorFlow, brought in once and quietly, with the Keras that kerassurgeon and tfmot need.
+
+`TF_USE_LEGACY_KERAS` has to stand before the first import of TensorFlow, thread counts before its first operation:
+so every stage gets TensorFlow from here, inside its functions.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pipeline.errors import PreconditionError
+
+QUIET = {
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime >= 1.29 looks up hosts, writes under the home directory
+    "GRPC_VERBOSITY": "NONE",
+}
+
+
+def import_keras() -> Any:
+    """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside TensorFlow's own modules
+        import tensorflow as tf
+        import tf_keras
+    tf.get_logger().setLevel(logging.ERROR)
+    try:
+        from absl import logging as absl_logging
+    except ImportError:  # pragma: no cover - absl comes with TensorFlow
+        return tf_keras
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    return tf_keras
+
+
+def import_tensorflow() -> Any:
+    """The `tensorflow` module, quiet (see `import_keras`)."""
+    import_keras()
+    import tensorflow as tf
+
+    return tf
+
+
+@contextmanager
+def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
+    """The `tf_keras` module in the state that every action starts from; afterwards its memory is given back.
+
+    That state: names counted from zero, thread counts, op determinism, seeded generators. Thread counts can only be
+    set before TensorFlow's first operation: a process that changes them later gets a PreconditionError.
+    """
+    keras, tf = import_keras(), import_tensorflow()
+    keras.backend.clear_session()
+    _set_threads(tf, threads)
+    tf.config.experimental.enable_op_determinism()
+    # Dropout and augmentation then draw from generators that can be seeded anew at each epoch.
+    keras.backend.experimental.enable_tf_random_generator()
+    keras.utils.set_random_seed(seed)
+    try:
+        yield keras
+    finally:
+        keras.backend.clear_session()
+        gc.collect()
+        _trim_heap()
+
+
+def _set_threads(tf: Any, threads: int) -> None:
+    config = tf.config.threading
+    if config.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        config.set_intra_op_parallelism_threads(threads)
+        config.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        what = f"TensorFlow runs with other thread counts already, {threads} can't be set any more"
+        raise PreconditionError(what, where="threads", hint="use one process for each thread count") from error
+
+
+def _trim_heap() -> None:
+    """Return free heap pages to the system (glibc keeps them otherwise)."""
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc: its allocator has no such call
+        return
