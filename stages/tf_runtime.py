@@ -50,6 +50,15 @@ def import_tensorflow() -> Any:
     return tf
 
 
+def import_tfmot() -> Any:
+    """The `tensorflow_model_optimization` module, quiet."""
+    import_keras()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside tfmot's own modules
+        import tensorflow_model_optimization as tfmot
+    return tfmot
+
+
 @contextmanager
 def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
     """The `tf_keras` module in the state that every action starts from; afterwards its memory is given back.
@@ -74,7 +83,9 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
 
 def _set_threads(tf: Any, threads: int) -> None:
     config = tf.config.threading
-    if config.get_intra_op_parallelism_threads() == threads:
+    # 0 stands for TensorFlow's default: what the environment says, or one thread a processor.
+    default = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
+    if (config.get_intra_op_parallelism_threads() or default) == threads:
         return
     try:
         config.set_intra_op_parallelism_threads(threads)

@@ -81,6 +81,8 @@ def _config(path: Path, kind: str) -> Any:
         else:
             with h5py.File(path, "r") as file:
                 version = _text(file.attrs.get("keras_version", ""))
+                if "model_config" not in file.attrs:
+                    raise KeyError("model_config")
                 config = json.loads(_text(file.attrs["model_config"]))
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
         what = f"the model file is damaged or cut short: {error}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stages.tf_runtime import import_keras
+from stages.tf_runtime import import_keras, import_tfmot
 
 TRAINING_LAYERS = frozenset(
     {
@@ -37,10 +37,8 @@ def strip_model(model: Any) -> StrippedModel:
     """
     removed: list[str] = []
     if any(type(layer).__name__ in WRAPPERS for layer in model.layers):
-        import tensorflow_model_optimization as tfmot
-
         removed += [f"{layer.name}: pruning wrapper" for layer in model.layers if type(layer).__name__ in WRAPPERS]
-        model = tfmot.sparsity.keras.strip_pruning(model)
+        model = import_tfmot().sparsity.keras.strip_pruning(model)
     found = [note for layer in model.layers for note in _training_only(layer)]
     if not found:
         return StrippedModel(model, tuple(removed))
