@@ -1,0 +1,159 @@
+"""How long a run takes in which everything is cached: the whole process, as a user starts it.
+
+Prints the median of the wall times of `secateur run configs/demo.yaml` with the least and the largest, and beside it
+what DVC and Snakemake take to find that eight stages need nothing, where they are installed. Checks that every action
+was a hit and that the process imported no heavy package. Exit status 1 if that or the bound does not hold.
+
+    python benchmarks/warm_run.py [--store DIR] [--runs 10]     # without a store: a temporary one, filled first
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = ROOT / "configs" / "demo.yaml"
+BOUND_S = 0.35
+HEAVY = {"tensorflow", "tf_keras", "keras", "numpy", "onnx", "onnxruntime", "ai_edge_litert"}
+VERDICTS = (0, 1, 5)  # the run ended; what its gates found is no matter here
+PEER_STAGES = 8
+
+
+def secateur(store: Path, *options: str) -> list[str]:
+    """The command line of one run of the demo."""
+    script = Path(sys.executable).with_name("secateur")
+    program = [str(script)] if script.exists() else [sys.executable, "-m", "pipeline"]
+    return [*program, "run", str(RECIPE), "--store", str(store), *options]
+
+
+def wall_times(command: Sequence[str], runs: int, folder: Path, statuses: Sequence[int] = (0,)) -> list[float]:
+    """Seconds from start to end of each of `runs` processes, one after the other."""
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        times.append(time.perf_counter() - began)
+        if done.returncode not in statuses:
+            raise SystemExit(f"{' '.join(command)} ended with {done.returncode}\n{done.stderr[-2000:]}")
+    return times
+
+
+def fill(store: Path) -> None:
+    """The first, cold run; its progress goes to stderr."""
+    print("filling the store with a first run", file=sys.stderr)
+    status = subprocess.run(secateur(store), cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode
+    if status not in VERDICTS:
+        raise SystemExit(f"the first run ended with {status}")
+
+
+def check_cached(store: Path) -> tuple[int, list[str]]:
+    """How many actions the warm run has, and what is wrong with it: actions that ran, heavy imports."""
+    environment = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run(
+        secateur(store, "--json"), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode not in VERDICTS:
+        raise SystemExit(f"the warm run ended with {done.returncode}\n{done.stderr[-2000:]}")
+    stages = json.loads(done.stdout)["stages"]
+    names = {
+        line.rpartition("|")[2].strip().partition(".")[0]
+        for line in done.stderr.splitlines()
+        if line.startswith("import time:")
+    }
+    if "pipeline" not in names:  # else the check below could not fail
+        raise SystemExit("the import log does not show the import of pipeline")
+    faults = [
+        f"{one['id']} was no hit but {one['status']}: {one['reason']}" for one in stages if one["status"] != "hit"
+    ]
+    return len(stages), faults + [f"the process imported {name}" for name in sorted(HEAVY & names)]
+
+
+def described(times: Sequence[float]) -> str:
+    return f"{statistics.median(times):.3f} s (median of {len(times)}, {min(times):.3f} to {max(times):.3f})"
+
+
+def dvc_project(program: str, folder: Path) -> list[str]:
+    """A DVC project of eight stages in a row, all done; returns the command that finds so."""
+    stages = {
+        f"s{k}": {"cmd": f"cp f{k - 1} f{k}", "deps": [f"f{k - 1}"], "outs": [f"f{k}"]}
+        for k in range(1, PEER_STAGES + 1)
+    }
+    (folder / "dvc.yaml").write_text(json.dumps({"stages": stages}))  # JSON is YAML
+    for arguments in (["init", "--no-scm", "-q"], ["config", "core.analytics", "false"], ["repro", "-q"]):
+        subprocess.run([program, *arguments], cwd=folder, check=True, capture_output=True)
+    return [program, "repro"]
+
+
+def snakemake_project(program: str, folder: Path) -> list[str]:
+    """The same for Snakemake."""
+    rules = [f"rule all:\n    input: 'f{PEER_STAGES}'\n"] + [
+        f"rule s{k}:\n    input: 'f{k - 1}'\n    output: 'f{k}'\n    shell: 'cp {{input}} {{output}}'\n"
+        for k in range(1, PEER_STAGES + 1)
+    ]
+    (folder / "Snakefile").write_text("\n".join(rules))
+    command = [program, "--cores", "1"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return command
+
+
+PEERS = {"dvc": (dvc_project, "up to date"), "snakemake": (snakemake_project, "Nothing to be done")}
+
+
+def peer_line(name: str, runs: int) -> str:
+    """What a peer takes for a run with nothing to do, or that it isn't installed."""
+    places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which(name, path=places)
+    if program is None:
+        return f"{name}: not installed"
+    project, idle_words = PEERS[name]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "f0").write_text("the source\n")
+        command = project(program, folder)
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        if idle_words not in said.stdout + said.stderr:
+            raise SystemExit(f"{name} found something to do:\n{said.stdout}{said.stderr}")
+        times = wall_times(command, runs, folder)
+    return f"{name}, {PEER_STAGES} stages, nothing to do: {described(times)}"
+
+
+def measure(store: Path, runs: int) -> int:
+    """Print the figures for a store that is filled; the exit status."""
+    count, faults = check_cached(store)
+    times = wall_times(secateur(store), runs, ROOT, VERDICTS)
+    if statistics.median(times) > BOUND_S:
+        faults.append(f"the median is above {BOUND_S} s")
+    print(
+        f"secateur run {RECIPE.relative_to(ROOT)}, {count} actions, all cached: {described(times)}, bound {BOUND_S} s"
+    )
+    for name in PEERS:
+        print(peer_line(name, runs), flush=True)
+    print(
+        "\n".join(f"MISSED: {fault}" for fault in faults) or f"ok: every action a hit; none of {sorted(HEAVY)} imported"
+    )
+    return 1 if faults else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, help="filled if it isn't yet; default: a temporary one")
+    parser.add_argument("--runs", type=int, default=10)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="secateur-warm-") as temporary:
+        store = (options.store or Path(temporary) / "store").resolve()
+        fill(store)
+        return measure(store, options.runs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

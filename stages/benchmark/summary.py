@@ -1,0 +1,85 @@
+"""What a benchmark reports of its rounds: metrics, typed facts, and the document that keeps every raw sample.
+
+Percentiles weigh every round the same. Load and first inference are medians over rounds, since a cold disk cache
+makes the first process an outlier; peak memory is the largest of all processes, since a device must have that much.
+All of these are the candidate's; the baseline contributes its p50 and the ratio.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from pipeline.artifacts import Artifact, LatencyFacts
+from stages.benchmark.rounds import Round, Side
+from stages.benchmark.statistics import SAMPLES_FOR_P99, Ratio, latency_quantile_ns, latency_ratio, round_medians_ns
+
+SCHEMA_VERSION = 1
+NS_PER_MS = 1e6
+
+
+def ratio_of(rounds: Sequence[Round]) -> Ratio:
+    """Candidate against baseline, paired round by round."""
+    return latency_ratio(round_medians_ns(samples(rounds, "candidate")), round_medians_ns(samples(rounds, "baseline")))
+
+
+def metrics_of(rounds: Sequence[Round], ratio: Ratio, size_bytes: int) -> dict[str, float]:
+    """The flat metrics. `latency_p99_ms` is there only where 1,000 samples or more carry it."""
+    import numpy as np
+
+    candidate = [done.candidate for done in rounds]
+    metrics = {
+        "latency_p50_ms": quantile_ms(rounds, "candidate", 0.5),
+        "latency_p90_ms": quantile_ms(rounds, "candidate", 0.9),
+        "baseline_p50_ms": quantile_ms(rounds, "baseline", 0.5),
+        "latency_ratio": ratio.point,
+        "load_ms": float(np.median([one.load_ms for one in candidate])),
+        "first_inference_ms": float(np.median([one.first_inference_ms for one in candidate])),
+        "peak_memory_bytes": float(max(one.peak_memory_bytes for one in candidate)),
+        "size_bytes": float(size_bytes),
+    }
+    if sum(len(one.samples_ns) for one in candidate) >= SAMPLES_FOR_P99:
+        metrics["latency_p99_ms"] = quantile_ms(rounds, "candidate", 0.99)
+    return metrics
+
+
+def facts_of(rounds: Sequence[Round], ratio: Ratio, target: str) -> LatencyFacts:
+    """The comparison in short; `samples_per_side` is what the side with fewer samples has."""
+    one = rounds[0].candidate
+    return LatencyFacts(
+        target=target,
+        runtime=f"{one.runtime} {one.runtime_version}",
+        rounds=len(rounds),
+        samples_per_side=min(sum(map(len, samples(rounds, side))) for side in ("baseline", "candidate")),
+        candidate_p50_ms=quantile_ms(rounds, "candidate", 0.5),
+        candidate_p90_ms=quantile_ms(rounds, "candidate", 0.9),
+        baseline_p50_ms=quantile_ms(rounds, "baseline", 0.5),
+        ratio=ratio.point,
+        ratio_low=ratio.low,
+        ratio_high=ratio.high,
+    )
+
+
+def samples_document(
+    rounds: Sequence[Round], ratio: Ratio, target: str, device: Mapping[str, str], models: Mapping[str, Artifact]
+) -> bytes:
+    """All raw samples and what the runner said of each process; equal measurements give equal bytes."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "target": target,
+        "device": dict(device),
+        "models": {name: artifact.digest for name, artifact in models.items()},
+        "ratio": {"point": ratio.point, "low": ratio.low, "high": ratio.high},
+        "rounds": [done.model_dump(mode="json", exclude_none=True) for done in rounds],
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def samples(rounds: Sequence[Round], side: Side) -> tuple[tuple[int, ...], ...]:
+    """The raw samples of one side, a tuple a round, in nanoseconds."""
+    return tuple(done.side(side).samples_ns for done in rounds)
+
+
+def quantile_ms(rounds: Sequence[Round], side: Side, share: float) -> float:
+    """A percentile of one side's inferences, in milliseconds."""
+    return latency_quantile_ns(samples(rounds, side), share) / NS_PER_MS

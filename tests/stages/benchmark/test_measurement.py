@@ -1,0 +1,33 @@
+"""What a runner reports is validated as strictly as what users write."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from stages.benchmark import Measurement
+
+
+def test_a_report_survives_being_written_and_read(make_measurement) -> None:
+    report = make_measurement((5, 6, 7), load_ms=0.125)
+    assert Measurement.model_validate_json(report.model_dump_json()) == report
+    assert report.output_digests() == ("0" * 64,)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"samples_ns": ()},
+        {"samples_ns": (1.5,)},
+        {"outputs": ()},
+        {"load_ms": -1.0},
+        {"load_ms": float("nan")},
+        {"peak_memory_bytes": 0},
+        {"schema_version": 2},
+        {"runtime": "tvm"},
+        {"surprise": 1},
+    ],
+)
+def test_what_no_runner_would_say_is_refused(make_measurement, change: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        make_measurement(**({"samples_ns": (1,)} | change))
