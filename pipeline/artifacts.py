@@ -116,10 +116,15 @@ class EvaluationFacts(Value):
 
 
 class ParityFacts(Value):
-    """How far an exported file is from its Keras reference on real inputs (outputs before post-processing)."""
+    """How far an exported file is from its Keras reference on real inputs (outputs before post-processing).
+
+    `worst_sample` is the index in the test split where they differ most.
+    """
 
     kind: Literal["parity-report"] = "parity-report"
     samples: int
+    reference_max_abs: float
+    worst_sample: int
     max_abs_diff: float
     mean_abs_diff: float
     cosine: float

@@ -17,7 +17,7 @@ import typer
 from pipeline.cli import doctor, export, plan, run, schema, show, store, version
 from pipeline.errors import SecateurError
 
-INTERNAL_ERROR, INTERRUPTED, USAGE = 3, 130, 2
+INTERNAL_ERROR, USAGE = 3, 2
 
 app = typer.Typer(
     name="secateur",
@@ -40,20 +40,18 @@ def main() -> None:
     """The `secateur` command: runs and exits with DESIGN's exit codes."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # click returns what typer.Exit carried
     except SecateurError as error:
         _report(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("interrupted: what is finished stays cached; the same command goes on from there", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        sys.exit(run.INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except Exception as error:  # noqa: BLE001 - the border of the program
         sys.exit(_unexpected(error))
+    sys.exit(code or 0)
 
 
 def _unexpected(error: Exception) -> int:

@@ -22,6 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.runner import Run
 from pipeline.summary import closing
 
+INTERRUPTED = 130
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 5, "failed": 4}
 
 
@@ -45,12 +46,22 @@ def command(
         with ProgressConsole(console, ids) as progress:
             manifest = work.execute(progress)
     except SecateurError as error:
-        if as_json and work.manifest is not None:
-            print_json(work.manifest)
-            error.printed = True
+        error.printed = _print_unfinished(work, as_json=as_json)
         raise
+    except KeyboardInterrupt:
+        _print_unfinished(work, as_json=as_json)
+        console.print("interrupted: what is finished stays cached; the same command goes on from there")
+        raise typer.Exit(INTERRUPTED) from None
     _print(manifest, as_json=as_json)
     raise typer.Exit(EXIT_CODES[manifest.verdict])
+
+
+def _print_unfinished(work: Run, *, as_json: bool) -> bool:
+    """The manifest of a run that did not end, where JSON was asked for; whether it was printed."""
+    if as_json and work.manifest is not None:
+        print_json(work.manifest)
+        return True
+    return False
 
 
 def _print(manifest: RunManifest, *, as_json: bool) -> None:

@@ -1,0 +1,26 @@
+"""Structured pruning: `prune_model(model, PruneConfig(ratio=0.5))`. TensorFlow is imported on first use."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from stages.prune.config import PruneConfig
+
+if TYPE_CHECKING:
+    from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
+    from stages.prune.pruning import PruneResult, prune_model
+
+__all__ = ["ChannelGraph", "ChannelGroup", "PruneConfig", "PruneResult", "channel_groups", "prune_model"]
+
+_HOMES = {"ChannelGraph": "groups", "ChannelGroup": "groups", "channel_groups": "groups"} | {
+    "PruneResult": "pruning",
+    "prune_model": "pruning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names whose modules need numpy, when they are asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

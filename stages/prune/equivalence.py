@@ -1,0 +1,157 @@
+"""Masked equivalence: what proves that surgery took away the chosen channels and nothing else.
+
+In the original, every weight by which a consumer reads a removed channel is set to zero. The channel is then still
+computed but nobody hears it, so the outputs must equal those of the pruned model, within the rounding of another
+order of summation. They must differ from the unmasked original's too: a check that nothing could fail is none.
+Outputs are compared before a closing softmax or sigmoid, which would hide differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PostconditionError, PreconditionError
+from stages.keras_format import relative_difference
+from stages.prune.groups import ChannelGraph
+from stages.prune.labels import Keep, Role
+from stages.prune.twins import in_float32
+from stages.tf_runtime import import_keras, import_tensorflow
+
+TOLERANCE = 1e-4
+WEAK_EFFECT = 1e-2  # below, a wrong cut of unimportant channels could pass for rounding
+SAMPLES = 4
+FREE_SIZE = 96  # what stands for a spatial size that the model leaves open
+SQUASHING = ("softmax", "log_softmax", "sigmoid")
+
+Arrays = list[NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Equivalence:
+    """Largest differences over all outputs, relative to the largest value of each.
+
+    `error` is between the pruned and the masked model, `effect` between the masked and the original.
+    """
+
+    error: float
+    effect: float
+
+
+def masked_equivalence(
+    model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, inputs: Sequence[Any] | None = None
+) -> Equivalence:
+    """How far `pruned` is from `model` without the channels that `keep` does not mark, on `inputs` or random ones.
+
+    Both models are as they were when this returns or raises. What computes in half precision is compared in float32.
+    """
+    model, pruned = in_float32(model), in_float32(pruned)
+    probes = random_inputs(model) if inputs is None else list(inputs)
+    with _before_squashing(model) as original:
+        before = _outputs(original, probes)
+        with _masked(model, graph, keep):
+            masked = _outputs(original, probes)
+    with _before_squashing(pruned) as result:
+        after = _outputs(result, probes)
+    return Equivalence(error=_difference(masked, after), effect=_difference(before, masked))
+
+
+def check_equivalence(found: Equivalence, removed: int) -> None:
+    """Raise PostconditionError unless the pruned model equals the masked one and masking changed something."""
+    if not np.isfinite(found.error):
+        raise PostconditionError(
+            "the outputs are not finite on the inputs of the check, so it proves nothing",
+            where="prune",
+            hint="give prune_model inputs of the kind that the model was made for",
+        )
+    if found.error > TOLERANCE:
+        raise PostconditionError(
+            f"the pruned model differs from the masked original by {found.error:.1e}, allowed is {TOLERANCE:.0e}",
+            where="prune",
+            hint="a layer rule is wrong: please report the model; excluding the layer at fault helps meanwhile",
+        )
+    if removed and found.effect == 0.0:
+        raise PostconditionError(
+            f"taking away {removed} channels changed no output, so the check proves nothing",
+            where="prune",
+            hint="the channels are dead, or the outputs are constant: look at the model's weights",
+        )
+
+
+@contextmanager
+def _masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
+    """Meanwhile every weight of `model` by which a consumer reads a channel that goes is zero."""
+    restore: list[tuple[Any, NDArray[Any]]] = []
+    try:
+        for slot in graph.slots:
+            gone = ~keep[slot.channels]
+            if slot.role is Role.CONSUMER and gone.any():
+                variable = getattr(model.get_layer(slot.layer), slot.weight)
+                value = variable.numpy()
+                restore.append((variable, value.copy()))
+                value[(slice(None),) * slot.axis + (gone,)] = 0
+                variable.assign(value)
+        yield
+    finally:
+        for variable, value in reversed(restore):
+            variable.assign(value)
+
+
+def random_inputs(model: Any, seed: int = 0) -> list[NDArray[Any]]:
+    """A few samples for each of the model's inputs: normal numbers, or zeros and ones where it takes integers."""
+    rng = np.random.default_rng(seed)
+    return [_random_input(tensor, rng) for tensor in model.inputs]
+
+
+def _random_input(tensor: Any, rng: np.random.Generator) -> NDArray[Any]:
+    batch, *sizes = tensor.shape
+    shape = (batch or SAMPLES, *(FREE_SIZE if size is None else size for size in sizes))
+    if tensor.dtype.is_floating:
+        return rng.standard_normal(shape).astype(tensor.dtype.as_numpy_dtype)
+    return rng.integers(0, 2, shape).astype(tensor.dtype.as_numpy_dtype)
+
+
+@contextmanager
+def _before_squashing(model: Any) -> Iterator[Any]:
+    """The model up to what enters a closing softmax or sigmoid; meanwhile its closing layers are linear.
+
+    It is the model's own layers that compute, for copies of deep networks cost more than everything else here.
+    """
+    restore: list[tuple[Any, Any]] = []
+    outputs = list(model.outputs)
+    try:
+        for index, tensor in enumerate(model.outputs):
+            layer, node_index, _ = tensor._keras_history  # noqa: SLF001 - Keras' only way from a tensor to its layer
+            if type(layer).__name__ == "Softmax":
+                outputs[index] = layer.get_input_at(node_index)
+            elif getattr(getattr(layer, "activation", None), "__name__", "") in SQUASHING:
+                restore.append((layer, layer.activation))
+                layer.activation = import_keras().activations.linear
+        yield import_keras().Model(model.inputs, outputs)
+    finally:
+        for layer, activation in restore:
+            layer.activation = activation
+
+
+def _outputs(model: Any, inputs: list[Any]) -> Arrays:
+    tf = import_tensorflow()
+    try:
+        values = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+    except (ValueError, tf.errors.OpError) as error:
+        raise PreconditionError(
+            f"the model can't run on the inputs of the check: {error}",
+            where="prune",
+            hint="give prune_model data of the kind that the model was made for",
+        ) from error
+    return [np.asarray(value, np.float64) for value in tf.nest.flatten(values)]
+
+
+def _difference(left: Arrays, right: Arrays) -> float:
+    """The largest relative difference; NaN if an output is not finite."""
+    with np.errstate(invalid="ignore"):
+        return float(np.max([relative_difference(a, b) for a, b in zip(left, right, strict=True)]))

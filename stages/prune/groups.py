@@ -1,0 +1,295 @@
+"""From a functional graph to channel groups: which channels must go together, who makes, scales and reads them.
+
+A *channel* is a set of indices, over all tensors and weights of the network, that stay or go together. A *group* is
+all channels that the same layers make: they compete with each other for their places, and because no two groups share
+a channel, a group that keeps one channel leaves none of its layers empty. Whatever no rule can follow is frozen, with
+the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipeline.errors import ModelError, PreconditionError
+from stages.prune.coupling import connected_components
+from stages.prune.labels import (
+    Call,
+    CannotFollowError,
+    Carried,
+    ConfigEntry,
+    Fixed,
+    Flow,
+    Freeze,
+    Ids,
+    Labels,
+    Ledger,
+    Role,
+)
+from stages.prune.rules import rule_for
+from stages.tf_runtime import import_tensorflow
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slot:
+    """The channels along one axis of a layer's weight (`weight` is the layer's attribute): one an index."""
+
+    layer: str
+    weight: str
+    axis: int
+    role: Role
+    channels: Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelGroup:
+    """Channels that the same layers make. Its slots may hold other groups' channels as well.
+
+    `makers` made the channels: layers whose `producers` can be sliced, or, in frozen groups only, others.
+    """
+
+    name: str
+    channels: Ids
+    makers: tuple[str, ...]
+    producers: tuple[Slot, ...]
+    pass_through: tuple[Slot, ...]
+    consumers: tuple[Slot, ...]
+    frozen: tuple[Freeze, ...]
+
+    def layers(self, role: Role) -> tuple[str, ...]:
+        """The layers that hold the group in this role, each once, in the network's order."""
+        slots = {Role.PRODUCER: self.producers, Role.PASS_THROUGH: self.pass_through, Role.CONSUMER: self.consumers}
+        return tuple(dict.fromkeys(slot.layer for slot in slots[role]))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelGraph:
+    """The coupled channels of a network: channels are numbered from 0 to `count` - 1.
+
+    `sizes` names per layer the entries of its configuration that count channels, and the channels they count.
+    """
+
+    count: int
+    groups: tuple[ChannelGroup, ...]
+    slots: tuple[Slot, ...]
+    sizes: Mapping[str, Mapping[ConfigEntry, Ids]]
+
+    @property
+    def prunable(self) -> tuple[ChannelGroup, ...]:
+        """The groups that are not frozen."""
+        return tuple(group for group in self.groups if not group.frozen)
+
+
+def channel_groups(model: Any) -> ChannelGraph:
+    """The channel groups of a functional or sequential model; ModelError if the model has no graph."""
+    check_has_graph(model)
+    walk = _Walk(Ledger(), {}, {}, defaultdict(list))
+    for node in nodes_in_order(model):
+        walk.visit(node)
+    for tensor in model.outputs:
+        carried = walk.carried[id(tensor)]
+        if isinstance(carried, Labels):
+            walk.ledger.freeze(carried.ids, Freeze(tensor._keras_history.layer.name, "model output"))  # noqa: SLF001 - Keras' only way from a tensor to its layer
+    return _graph_of(walk)
+
+
+def frozen_layers(graph: ChannelGraph, patterns: Sequence[str], layer_names: Sequence[str]) -> ChannelGraph:
+    """`graph` with each group frozen that a layer matching one of `patterns` makes or holds in weights of its own.
+
+    A pattern that matches none of `layer_names` raises PreconditionError with the nearest names.
+    """
+    excluded: dict[str, str] = {}
+    for pattern in patterns:
+        matching = [name for name in layer_names if fnmatchcase(name, pattern)]
+        if not matching:
+            near = get_close_matches(pattern.rstrip("*"), layer_names, n=3, cutoff=0.3)
+            raise PreconditionError(
+                f'no layer matches "{pattern}"',
+                where="prune.exclude",
+                hint=f"the nearest names are {', '.join(near)}" if near else "secateur inspect lists all layers",
+            )
+        excluded |= dict.fromkeys(matching, pattern)
+    return replace(graph, groups=tuple(_excluding(group, excluded) for group in graph.groups))
+
+
+def _excluding(group: ChannelGroup, excluded: Mapping[str, str]) -> ChannelGroup:
+    holders = dict.fromkeys((*group.makers, *group.layers(Role.PASS_THROUGH)))
+    reasons = tuple(Freeze(name, f'excluded by "{excluded[name]}"') for name in holders if name in excluded)
+    return replace(group, frozen=group.frozen + reasons)
+
+
+def check_has_graph(model: Any) -> None:
+    """Raise ModelError unless `model` is functional or a built sequential model."""
+    if not getattr(model, "_is_graph_network", False):
+        raise ModelError(
+            "the model has no layer graph",
+            where=str(getattr(model, "name", type(model).__name__)),
+            hint="subclassed models can't be pruned: build the network with keras.Model(inputs, outputs) or "
+            "keras.Sequential, with an input shape",
+        )
+
+
+def nodes_in_order(model: Any) -> Iterator[Any]:
+    """Each call of a layer in the model, after the calls that it depends on."""
+    by_depth = model._nodes_by_depth  # noqa: SLF001 - the order in which Keras itself runs the graph
+    for depth in sorted(by_depth, reverse=True):
+        yield from by_depth[depth]
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The state of one pass over a network: what each tensor carries, and what each layer was found to hold."""
+
+    ledger: Ledger
+    carried: dict[int, Carried]
+    flows: dict[str, Flow]
+    lost: defaultdict[str, list[Freeze]]  # layers of which a call could not be followed
+
+    def visit(self, node: Any) -> None:
+        flatten = import_tensorflow().nest.flatten
+        outputs = flatten(node.outputs)
+        call = Call(
+            layer=node.layer,
+            inputs=tuple(self.carried[id(tensor)] for tensor in node.keras_inputs),
+            input_shapes=tuple(tuple(tensor.shape) for tensor in node.keras_inputs),
+            output_shapes=tuple(tuple(tensor.shape) for tensor in outputs),
+            arguments=(node.call_args, node.call_kwargs),
+            ledger=self.ledger,
+        )
+        made_before = self.ledger.count
+        try:
+            flow = _follow(call)
+            self._join_calls(node.layer.name, flow)
+        except CannotFollowError as error:
+            flow = self._lose(call, str(error), made_before)
+        self.carried.update({id(tensor): carried for tensor, carried in zip(outputs, flow.outputs, strict=True)})
+
+    def _lose(self, call: Call, reason: str, made_before: int) -> Flow:
+        """Freeze all that enters the call or was made in it; nothing can be taken from what comes out."""
+        why = Freeze(call.layer.name, reason)
+        self.lost[why.layer].append(why)
+        self.ledger.freeze(np.arange(made_before, self.ledger.count), why)
+        for carried in call.inputs:
+            if isinstance(carried, Labels):
+                self.ledger.freeze(carried.ids, why)
+        return Flow(outputs=tuple(Fixed(why.layer, reason) for _ in call.output_shapes))
+
+    def _join_calls(self, name: str, flow: Flow) -> None:
+        """A layer that is called again has the same weights: what they hold in each call is one."""
+        earlier = self.flows.setdefault(name, flow)
+        if earlier is flow:
+            return
+        if _places(earlier) != _places(flow):
+            raise CannotFollowError("holds channels differently in another call")
+        for before, now in zip(_held(earlier), _held(flow), strict=True):
+            self.ledger.couple(before, now)
+
+
+def _follow(call: Call) -> Flow:
+    function = rule_for(call.layer)
+    if function is None:
+        raise CannotFollowError(f"unknown layer kind {type(call.layer).__name__}")
+    flow = function(call)
+    present = {name: axes for name, axes in flow.weights.items() if getattr(call.layer, name, None) is not None}
+    return replace(flow, weights=present)  # rules name biases and scales that a layer may do without
+
+
+def _places(flow: Flow) -> list[Any]:
+    return [*((weight, axis) for weight, axes in flow.weights.items() for axis in axes), *flow.sizes]
+
+
+def _held(flow: Flow) -> list[Ids]:
+    return [*(held.ids for axes in flow.weights.values() for held in axes.values()), *flow.sizes.values()]
+
+
+def _graph_of(walk: _Walk) -> ChannelGraph:
+    """Ids become channels, channels become groups."""
+    ledger = walk.ledger
+    for name, reasons in walk.lost.items():  # a call that can't be followed fixes the weights of all calls
+        for ids in _held(walk.flows[name]) if name in walk.flows else ():
+            ledger.freeze(ids, reasons[0])
+    channel_of = connected_components(ledger.count, ledger.couplings)
+    count = int(channel_of.max()) + 1 if ledger.count else 0
+    slots = tuple(_slots(walk.flows, channel_of))
+    sizes = {
+        name: {entry: channel_of[ids] for entry, ids in flow.sizes.items()}
+        for name, flow in walk.flows.items()
+        if flow.sizes
+    }
+    return ChannelGraph(count, _groups(ledger, channel_of, count, slots), slots, sizes)
+
+
+def _slots(flows: Mapping[str, Flow], channel_of: Ids) -> Iterator[Slot]:
+    for layer, flow in flows.items():
+        for weight, axes in flow.weights.items():
+            for axis, held in axes.items():
+                yield Slot(layer, weight, axis, held.role, channel_of[held.ids])
+
+
+def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) -> tuple[ChannelGroup, ...]:
+    """Channels with the same makers, frozen ones apart from the others, in the order in which they are first made."""
+    names = list(dict.fromkeys(name for name, _ in ledger.makers))
+    frozen = np.zeros(count, dtype=bool)
+    for ids, _ in ledger.frozen:
+        frozen[channel_of[ids]] = True
+    members: defaultdict[tuple[tuple[int, ...], bool], list[int]] = defaultdict(list)
+    for channel, made_by in enumerate(_makers(ledger, names, channel_of)):
+        members[made_by, bool(frozen[channel])].append(channel)
+
+    group_of = np.zeros(count, dtype=np.int64)
+    for index, channels in enumerate(members.values()):
+        group_of[channels] = index
+    held = _by_group((group_of[slot.channels], slot) for slot in slots)
+    reasons = _by_group((group_of[channel_of[ids]], why) for ids, why in ledger.frozen)
+    titles = _titles([names[made_by[0]] for made_by, _ in members])
+    return tuple(
+        ChannelGroup(
+            name=titles[index],
+            channels=np.array(channels, dtype=np.int64),
+            makers=tuple(names[maker] for maker in made_by),
+            producers=tuple(slot for slot in held[index] if slot.role is Role.PRODUCER),
+            pass_through=tuple(slot for slot in held[index] if slot.role is Role.PASS_THROUGH),
+            consumers=tuple(slot for slot in held[index] if slot.role is Role.CONSUMER),
+            frozen=tuple(dict.fromkeys(reasons[index])),
+        )
+        for index, ((made_by, _), channels) in enumerate(members.items())
+    )
+
+
+def _makers(ledger: Ledger, names: Sequence[str], channel_of: Ids) -> list[tuple[int, ...]]:
+    """For each channel the layers that make it, as indices into `names`, ascending."""
+    if not names:
+        return []
+    number = {name: index for index, name in enumerate(names)}
+    maker_of = np.repeat([number[name] for name, _ in ledger.makers], [size for _, size in ledger.makers])
+    pairs = np.unique(channel_of * len(names) + maker_of)
+    channels, makers = np.divmod(pairs, len(names))
+    parts = np.split(makers, np.flatnonzero(np.diff(channels)) + 1)
+    return [tuple(part.tolist()) for part in parts]
+
+
+def _by_group(items: Iterable[tuple[Ids, Item]]) -> defaultdict[int, list[Item]]:
+    """Each item in the list of every group that its array of group numbers names."""
+    found: defaultdict[int, list[Item]] = defaultdict(list)
+    for numbers, item in items:
+        for number in np.unique(numbers).tolist():
+            found[number].append(item)
+    return found
+
+
+def _titles(names: Sequence[str]) -> list[str]:
+    """Names made unique: a, a#2, a#3."""
+    seen: Counter[str] = Counter()
+    titles = []
+    for name in names:
+        seen[name] += 1
+        titles.append(name if seen[name] == 1 else f"{name}#{seen[name]}")
+    return titles

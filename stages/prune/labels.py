@@ -1,0 +1,169 @@
+"""The language in which layer rules speak: which channels a tensor carries, and what a layer does with them.
+
+Every channel that a layer makes gets an id of its own. A tensor's channel axis is an array of ids, one an index;
+layers hand ids on, repeat, tile and join them. Where two ids meet in one index they are coupled: they stay or go
+together. So the coupling of a network is found index by index, and no rule knows more than its own layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.int64]
+Keep = NDArray[np.bool_]  # for each channel of a network, whether it stays
+Shape = tuple[int | None, ...]
+ConfigEntry = tuple[str] | tuple[str, int]  # a key of a layer's configuration, or one element of the tuple under it
+
+
+class Role(StrEnum):
+    """What a weight does with the channels along one of its axes."""
+
+    PRODUCER = "producer"  # makes them
+    CONSUMER = "consumer"  # sums over them: zeros here are what "removed" means
+    PASS_THROUGH = "pass-through"  # noqa: S105 - scales or shifts each one alone; no password
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """The channels of a tensor: index i along `axis` (the batch is axis 0) holds channel `ids[i]`."""
+
+    axis: int
+    ids: Ids
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fixed:
+    """A tensor from which nothing can be taken: `layer` is why, for `reason`."""
+
+    layer: str
+    reason: str
+
+
+Carried = Labels | Fixed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """The channels along one axis of a weight."""
+
+    ids: Ids
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a layer does with channels in one call.
+
+    `weights` names each weight that carries channels by its attribute, then axis by axis what they are; `sizes` names
+    the entries of the layer's configuration that count channels, and which.
+    """
+
+    outputs: tuple[Carried, ...]
+    weights: Mapping[str, Mapping[int, Held]] = field(default_factory=dict)
+    sizes: Mapping[ConfigEntry, Ids] = field(default_factory=dict)
+
+
+class CannotFollowError(Exception):
+    """A rule can't say where channels go in this call; whatever enters the layer is frozen for this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Why channels can't go: the layer that holds them, and what it does."""
+
+    layer: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.layer}: {self.reason}"
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What is known while a network is walked: who made each id, which ids are coupled, which are frozen."""
+
+    count: int = 0
+    makers: list[tuple[str, int]] = field(default_factory=list)
+    couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
+    frozen: list[tuple[Ids, Freeze]] = field(default_factory=list)
+    fixed_ids: dict[tuple[Fixed, int], Ids] = field(default_factory=dict)
+
+    def make(self, layer: str, count: int) -> Ids:
+        """`count` new ids, made by `layer`."""
+        ids = np.arange(self.count, self.count + count, dtype=np.int64)
+        self.count += count
+        self.makers.append((layer, count))
+        return ids
+
+    def couple(self, left: Ids, right: Ids) -> None:
+        """From now on `left[i]` and `right[i]` stay or go together."""
+        if left.shape != right.shape:
+            raise CannotFollowError(f"couples {left.size} channels with {right.size}")
+        self.couplings.append((left, right))
+
+    def freeze(self, ids: Ids, why: Freeze) -> None:
+        self.frozen.append((ids, why))
+
+    def ids_of_fixed(self, fixed: Fixed, axis: int, size: int) -> Ids:
+        """Frozen ids for a tensor that has none, the same ones each time they are asked for."""
+        if (fixed, axis) not in self.fixed_ids:
+            ids = self.make(fixed.layer, size)
+            self.freeze(ids, Freeze(fixed.layer, fixed.reason))
+            self.fixed_ids[fixed, axis] = ids
+        return self.fixed_ids[fixed, axis]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a layer: what goes in, the shapes (batch first), `arguments` (args, kwargs) as they were given."""
+
+    layer: Any
+    inputs: tuple[Carried, ...]
+    input_shapes: tuple[Shape, ...]
+    output_shapes: tuple[Shape, ...]
+    arguments: tuple[Any, Any]
+    ledger: Ledger
+
+    @property
+    def data_axis(self) -> int:
+        """Where this layer takes channels to be: axis 1 if it says so, else the last one."""
+        first = getattr(self.layer, "data_format", None) == "channels_first"
+        return 1 if first else len(self.input_shapes[0]) - 1
+
+    def only(self) -> Carried:
+        """What the single input carries."""
+        if len(self.inputs) != 1:
+            raise CannotFollowError(f"is called on {len(self.inputs)} tensors")
+        return self.inputs[0]
+
+    def read(self, axis: int, index: int = 0) -> Ids:
+        """The ids that an input carries along `axis`."""
+        carried, shape = self.inputs[index], self.input_shapes[index]
+        if isinstance(carried, Labels):
+            if carried.axis != axis:
+                raise CannotFollowError(f"works along axis {axis}, where channels are on axis {carried.axis}")
+            return carried.ids
+        size = shape[axis] if axis < len(shape) else None
+        if size is None:
+            raise CannotFollowError(f"reads axis {axis}, whose size is not known")
+        return self.ledger.ids_of_fixed(carried, axis, size)
+
+    def make(self, count: int) -> Ids:
+        """New channels, this layer's own."""
+        return self.ledger.make(self.layer.name, count)
+
+    def freeze(self, ids: Ids, reason: str) -> None:
+        """These channels must stay, because of what this layer does."""
+        self.ledger.freeze(ids, Freeze(self.layer.name, reason))
+
+    def couple_blocks(self, ids: Ids, blocks: int) -> None:
+        """Cut `ids` into `blocks` of equal size; what stands at the same place in each goes together."""
+        rows = ids.reshape(blocks, -1)
+        for row in rows[1:]:
+            self.ledger.couple(rows[0], row)

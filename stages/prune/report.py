@@ -1,0 +1,50 @@
+"""What pruning did, group by group, as a value that is written down."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import rfc8785
+
+from pipeline.values import Value
+from stages.prune.config import Criterion, Scope
+
+
+class GroupReport(Value):
+    """A group: the layers that make, scale and read its channels; `removed` counts from 0 within the group."""
+
+    name: str
+    producers: tuple[str, ...]
+    pass_through: tuple[str, ...]
+    consumers: tuple[str, ...]
+    channels_before: int
+    channels_after: int
+    removed: tuple[int, ...]
+    frozen: tuple[str, ...]
+
+
+class PruneReport(Value):
+    """What was asked for, what came out, and the proof. Channels are counted over the groups that are not frozen.
+
+    `equivalence_error` is the largest relative difference from the masked original, `masking_effect` the one that
+    masking made to the original.
+    """
+
+    schema_version: Literal[1] = 1
+    criterion: Criterion
+    scope: Scope
+    ratio: float
+    removed_share: float
+    channels_before: int
+    channels_after: int
+    params_before: int
+    params_after: int
+    macs_before: int
+    macs_after: int
+    equivalence_error: float
+    masking_effect: float
+    groups: tuple[GroupReport, ...]
+
+    def to_json(self) -> bytes:
+        """Canonical JSON: equal reports are equal bytes."""
+        return rfc8785.dumps(self.model_dump(mode="json"))

@@ -1,0 +1,160 @@
+"""Surgery, through kerassurgeon's Surgeon. The only module that imports kerassurgeon.
+
+The channel graph says for every layer what its successor is: its configuration with fewer channels, its weights
+sliced along each axis that holds channels. The Surgeon gets the successors as `replace_layer` jobs; its own masks,
+which are wrong or missing for many layers, are never used. What stands in the way is mended in a subclass: it walks
+the graph in the order in which Keras runs it instead of by recursion, gives each layer the call arguments that the
+original got, and builds on fresh inputs, so that the model it was given is left as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import ModelError, PostconditionError, PreconditionError
+from stages.prune.config import INSTALL_COMMAND
+from stages.prune.groups import ChannelGraph, Slot, nodes_in_order
+from stages.prune.labels import Keep
+from stages.tf_runtime import import_keras, import_tensorflow
+
+
+def _import_surgeon() -> Any:
+    """The Surgeon of kerassurgeon, without what its import does to the root logger (`logging.basicConfig(INFO)`)."""
+    import_keras()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        from kerassurgeon import Surgeon
+    except ImportError as error:
+        raise PreconditionError(
+            f"pruning needs kerassurgeon, which can't be imported: {error}", hint=INSTALL_COMMAND
+        ) from error
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    return Surgeon
+
+
+class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has no types
+    """kerassurgeon's Surgeon for graphs of any depth and layers with any call arguments."""
+
+    def operate(self) -> Any:
+        """A new functional model with every `replace_layer` job done; each layer needs one."""
+        model, nest = self.model, import_tensorflow().nest
+        for node in nodes_in_order(model):
+            if node.is_input:
+                self._renew_input(node)
+            else:
+                inputs = {str(id(tensor)): _Source(self._renewed(tensor)) for tensor in node.keras_inputs}
+                self._mod_func_map[node](node, node.map_arguments(inputs), None, **self._kwargs_map[node])
+        ends = (model._nested_inputs, model._nested_outputs)  # noqa: SLF001 - the structure in which the user named them
+        inputs, outputs = nest.map_structure(self._renewed, ends)
+        return import_keras().Model(inputs, outputs, name=model.name)
+
+    def _renew_input(self, node: Any) -> None:
+        layer = type(node.layer).from_config(node.layer.get_config())
+        self._replace_tensors[node.outputs] = (layer.output, None)
+
+    def _replace_layer(self, node: Any, inputs: Any, input_masks: Any, new_layer: Any = None) -> None:
+        """Call the successor as the original was called. `inputs` are its arguments; masks are never used."""
+        del input_masks
+        args, kwargs = inputs
+        flatten = import_tensorflow().nest.flatten
+        for old, new in zip(flatten(node.outputs), flatten(new_layer(*args, **kwargs)), strict=True):
+            self._replace_tensors[old] = (new, None)
+
+    def _renewed(self, tensor: Any) -> Any:
+        return self._replace_tensors[tensor][0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A tensor in the form that `Node.map_arguments` takes it: something that gives it away by `pop`."""
+
+    tensor: Any
+
+    def pop(self) -> Any:
+        return self.tensor
+
+
+def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
+    """A new model with only the channels of `graph` that `keep` marks: same class, names, settings, and else weights.
+
+    `model` is left as it was. Raises PostconditionError where a layer's weights don't fit its successor.
+    """
+    by_layer = _slots_by_layer(graph)
+    surgeon, successors = GraphSurgeon(model), []
+    for layer in model.layers:
+        if type(layer).__name__ != "InputLayer":
+            successor = _successor(layer, graph, keep)
+            successors.append((layer, successor))
+            surgeon.add_job("replace_layer", layer, new_layer=successor)
+    pruned = surgeon.operate()
+    if isinstance(model, import_keras().Sequential):
+        pruned, successors = _as_sequential(pruned, model)
+    for layer, successor in successors:
+        _fill(successor, sliced_weights(layer, by_layer[layer.name], keep))
+    return pruned
+
+
+def sliced_weights(layer: Any, slots: list[Slot], keep: Keep) -> list[NDArray[Any]]:
+    """A layer's weights, in the order of `get_weights`, with only the channels that `keep` marks."""
+    weights: list[NDArray[Any]] = layer.get_weights()
+    place = {id(variable): index for index, variable in enumerate(layer.weights)}
+    for slot in slots:
+        index = place[id(getattr(layer, slot.weight))]
+        weights[index] = np.compress(keep[slot.channels], weights[index], axis=slot.axis)
+    return weights
+
+
+def _slots_by_layer(graph: ChannelGraph) -> defaultdict[str, list[Slot]]:
+    slots: defaultdict[str, list[Slot]] = defaultdict(list)
+    for slot in graph.slots:
+        slots[slot.layer].append(slot)
+    return slots
+
+
+def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
+    """A new layer, not built yet, of the same kind and configuration but for the channels it counts."""
+    try:
+        config = layer.get_config()
+        for (key, *index), channels in graph.sizes.get(layer.name, {}).items():
+            size = int(keep[channels].sum())
+            config[key] = _with_element(config[key], index[0], size) if index else size
+        return type(layer).from_config(config)
+    except Exception as error:  # a custom layer's own code may raise anything
+        raise ModelError(
+            f"a layer can't be rebuilt from its configuration: {error}",
+            where=layer.name,
+            hint=f"{type(layer).__name__}.get_config() and from_config() have to fit each other",
+        ) from error
+
+
+def _with_element(values: Any, index: Any, value: int) -> tuple[Any, ...]:
+    changed = list(values)
+    changed[index] = value
+    return tuple(changed)
+
+
+def _as_sequential(pruned: Any, model: Any) -> tuple[Any, list[tuple[Any, Any]]]:
+    """The same network as a model of the original's sequential class; its layers beside the original's."""
+    layers = [type(layer).from_config(layer.get_config()) for layer in pruned.layers]
+    sequential = import_keras().Sequential(layers, name=model.name)
+    return sequential, list(zip(model.layers, sequential.layers, strict=True))
+
+
+def _fill(successor: Any, weights: list[NDArray[Any]]) -> None:
+    try:
+        successor.set_weights(weights)
+    except ValueError as error:
+        raise PostconditionError(
+            f"the rule for {type(successor).__name__} slices weights in another way than it shrinks the layer: {error}",
+            where=successor.name,
+            hint="correct the layer's rule, or exclude the layer",
+        ) from error

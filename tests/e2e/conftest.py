@@ -1,0 +1,121 @@
+"""A small network with separable convolutions and a residual Add, its data, and a recipe through all stages."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from stages.tf_runtime import import_keras
+
+SIZE, CLASSES = 12, 3
+RECIPE = """\
+name: tiny
+seed: 5
+model: tiny.keras
+data:
+  source: npz
+  path: data.npz
+  preprocess: {{scale: 0.00784313725490196, offset: -1.0}}
+  calibration: {{take: 24}}
+  test: test
+control: true
+stages:
+  - load
+  - prune: {{criterion: l2, ratio: 0.5, round_to: 2}}
+  - finetune: {{epochs: {epochs}, batch: 32, learning_rate: 0.01}}
+  - strip
+  - quantize: {{schemes: [float32, int8]}}
+  - export: {{formats: [tflite, onnx]}}
+  - verify
+  - benchmark: {{rounds: 2, seconds: 0.02}}
+gates:
+  - {{metric: "tflite/int8.accuracy", min: 0.1}}
+"""
+
+
+def tiny_model():
+    keras = import_keras()
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    image = keras.Input((SIZE, SIZE, 1), name="image")
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="stem")(image)
+    x = layers.BatchNormalization(momentum=0.9, name="stem_bn")(x)
+    x = layers.ReLU(name="stem_relu")(x)
+    y = layers.SeparableConv2D(8, 3, padding="same", use_bias=False, name="sep")(x)
+    y = layers.BatchNormalization(momentum=0.9, name="sep_bn")(y)
+    x = layers.Add(name="add")([x, y])
+    x = layers.Dropout(0.1, name="dropout")(layers.GlobalAveragePooling2D(name="pool")(x))
+    return keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x), name="tiny")
+
+
+def stripes(samples, seed):
+    """Images that three directions of stripes tell apart."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(samples) % CLASSES
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    phases = np.stack([rows, columns, rows + columns])[y]
+    images = 128 + 100 * np.sin(phases * 1.5) + rng.normal(0, 20, (samples, SIZE, SIZE))
+    return np.clip(images, 0, 255).astype(np.uint8)[..., None], y
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assets")
+    x_train, y_train = stripes(300, 0)
+    x_test, y_test = stripes(60, 1)
+    np.savez_compressed(folder / "data.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    tiny_model().save(folder / "tiny.keras")
+    return folder
+
+
+@pytest.fixture
+def recipe(assets, tmp_path):
+    """A function that writes the recipe (with its files linked beside it) and returns its path."""
+    for path in assets.iterdir():
+        (tmp_path / path.name).symlink_to(path)
+
+    def write(epochs=2, replace=()):
+        text = RECIPE.format(epochs=epochs)
+        for old, new in replace:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "tiny.yaml").write_text(text)
+        return tmp_path / "tiny.yaml"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def command():
+    """The command line, as a list to start a process with."""
+    return lambda *arguments: [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
+def secateur(command):
+    """Run the command line in a process of its own: (exit code, the JSON on stdout or its text, stderr)."""
+
+    def run(*arguments, **options):
+        environment = {**os.environ, "CI": "1", **options.pop("env", {})}
+        done = subprocess.run(
+            command(*arguments), capture_output=True, text=True, check=False, timeout=300, env=environment, **options
+        )
+        out = json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stdout
+        return done.returncode, out, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(assets, secateur, tmp_path_factory):
+    """The recipe run once to its end: its path, its store, its manifest."""
+    folder = tmp_path_factory.mktemp("finished")
+    for path in assets.iterdir():
+        (folder / path.name).symlink_to(path)
+    (folder / "tiny.yaml").write_text(RECIPE.format(epochs=2))
+    code, manifest, err = secateur("run", folder / "tiny.yaml", "--store", folder / "store", "--json")
+    assert code == 0, err
+    return folder / "tiny.yaml", folder / "store", manifest

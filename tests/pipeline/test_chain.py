@@ -1,0 +1,122 @@
+import pytest
+
+from pipeline.chain import ModelFile, OutputOf, SplitOf, build_chain
+from pipeline.errors import RecipeError
+from pipeline.recipe import Recipe
+
+
+def chain(recipe_file, *replace):
+    return build_chain(Recipe.load(recipe_file(replace=replace)))
+
+
+def node(built, name):
+    return next(node for node in built.nodes if node.id == name)
+
+
+def test_the_chain_is_the_design_s_with_what_is_implied(recipe_file):
+    built = chain(recipe_file)
+    assert [n.id for n in built.nodes] == [
+        "load",
+        "evaluate:source",
+        "prune",
+        "evaluate:prune",
+        "finetune",
+        "evaluate:finetune",
+        "control",
+        "evaluate:control",
+        "strip",
+        "evaluate:strip",
+        "quantize:float32",
+        "quantize:int8",
+        "export:tflite/float32",
+        "export:tflite/int8",
+        "export:onnx/float32",
+        "export:onnx/int8",
+        "verify:tflite/float32",
+        "verify:tflite/int8",
+        "verify:onnx/float32",
+        "verify:onnx/int8",
+        "baseline",
+        "baseline:tflite",
+        "benchmark:tflite/float32@cpu",
+        "benchmark:tflite/int8@cpu",
+        "baseline:onnx",
+        "benchmark:onnx/float32@cpu",
+        "benchmark:onnx/int8@cpu",
+    ]
+
+
+def test_inputs_come_from_whoever_made_them(recipe_file):
+    built = chain(recipe_file)
+    assert node(built, "load").inputs == {"file": ModelFile()}
+    assert node(built, "finetune").inputs["model"] == OutputOf("prune", "keras-model")
+    assert node(built, "control").inputs["model"] == OutputOf("load", "keras-model")
+    assert node(built, "finetune").inputs["validation"] == SplitOf("validation")
+    assert node(built, "verify:onnx/int8").inputs["reference"] == OutputOf("strip", "keras-model")
+    assert node(built, "benchmark:onnx/int8@cpu").inputs["baseline"] == OutputOf("baseline:onnx", "onnx-model")
+    assert node(built, "baseline").inputs == {"model": OutputOf("load", "keras-model")}
+    assert node(built, "quantize:int8").inputs["calibration"] == SplitOf("calibration")
+    assert "calibration" not in node(built, "quantize:float32").inputs
+
+
+def test_an_action_s_configuration_holds_only_its_own_axis_element(recipe_file):
+    built = chain(recipe_file)
+    assert node(built, "quantize:int8").config.schemes == ("int8",)
+    assert node(built, "export:onnx/int8").config.formats == ("onnx",)
+    assert node(built, "benchmark:onnx/int8@cpu").config.targets == ("cpu",)
+
+
+def test_inputs_of_a_node_are_made_before_it(recipe_file):
+    seen = set()
+    for n in chain(recipe_file).nodes:
+        assert {s.node for s in n.inputs.values() if isinstance(s, OutputOf)} <= seen
+        seen.add(n.id)
+
+
+def test_without_a_test_split_nothing_is_evaluated(recipe_file):
+    built = chain(
+        recipe_file, ("  test: test\n", ""), ("  - verify\n", ""), ("tflite/int8.accuracy_drop", "prune.params")
+    )
+    assert not [n for n in built.nodes if n.stage == "evaluate"]
+
+
+def test_without_a_benchmark_there_is_no_baseline(recipe_file):
+    built = chain(recipe_file, ("  - benchmark\n", ""))
+    assert not [n for n in built.nodes if n.id.startswith("baseline")]
+
+
+def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file):
+    twice = ("  - strip\n", "  - prune: {ratio: 0.2}\n  - finetune: {epochs: 2}\n  - strip\n")
+    built = chain(recipe_file, twice)
+    assert [n.id for n in built.nodes if n.stage == "finetune"] == [
+        "finetune[1]",
+        "control[1]",
+        "finetune[2]",
+        "control",
+    ]
+    assert node(built, "control").inputs["model"] == OutputOf("control[1]", "keras-model")
+    assert node(built, "control").config.epochs == 2
+    assert node(built, "prune[2]").inputs["model"] == OutputOf("finetune[1]", "keras-model")
+
+
+@pytest.mark.parametrize(
+    ("replace", "words"),
+    [
+        (("  - load\n", ""), "prune has no model yet"),
+        (("  - strip\n", "  - load\n"), "loaded already"),
+        (("  - export: {formats: [tflite, onnx]}\n", ""), "nothing is exported yet"),
+        (("  - quantize: {schemes: [float32, int8]}\n", ""), "nothing is quantized yet"),
+        (("tflite/int8.accuracy_drop", "tflite/int4.accuracy"), "nothing here is called 'tflite/int4'"),
+        (("tflite/int8.accuracy_drop", "accuracy"), "nothing here is called"),
+    ],
+)
+def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, replace, words):
+    with pytest.raises(RecipeError, match=words) as caught:
+        chain(recipe_file, replace)
+    assert "recipe.yaml:" in caught.value.where
+
+
+def test_data_that_a_stage_needs_and_the_recipe_lacks_is_asked_for(recipe_file):
+    text = "name: x\nmodel: model.keras\nstages:\n  - load\n  - finetune\n"
+    with pytest.raises(RecipeError, match="finetune needs data"):
+        build_chain(Recipe.load(recipe_file(text=text)))

@@ -1,0 +1,147 @@
+"""Plans against a store whose records are written by hand: no stage runs here (tests/e2e has those)."""
+
+import pytest
+
+from pipeline.artifacts import Artifact, FileRef, KerasFacts
+from pipeline.errors import RecipeError
+from pipeline.manifest import ActionRecord, Provenance
+from pipeline.plan import make_plan, resolve
+from pipeline.reasons import differences
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "store")
+    opened.create()
+    return opened
+
+
+def record_first(recipe, store, names):
+    """Record these nodes as done, each with an output of its own."""
+    resolution = resolve(recipe)
+    for node in resolution.chain.nodes:
+        if node.id not in names:
+            continue
+        action = resolution.action(node)
+        data = action.key.encode()
+        file = FileRef(name="model.keras", digest=store.blobs.put(data), size=len(data), media_type="x")
+        facts = KerasFacts(params=1, macs=1, inputs=(), outputs=(), sparsity=0.0)
+        record = ActionRecord(
+            key=action.key,
+            action=action,
+            outputs=(Artifact(files=(file,), facts=facts),),
+            metrics={},
+            intervals={},
+            children=(),
+            wall_s=0.0,
+            provenance=Provenance(run_id="0", finished_at="2026-11-22T00:00:00", host="h", secateur="0"),
+        )
+        store.records.put(record)
+        resolution.results[node.id] = record
+
+
+def plan(recipe_file, store, *overrides, **options):
+    return {a.id: a for a in make_plan(Recipe.load(recipe_file(), overrides), store, **options).actions}
+
+
+DONE = ("load", "prune", "finetune")
+
+
+def test_an_empty_store_runs_everything_from_the_first(recipe_file, store):
+    found = plan(recipe_file, store)
+    assert found["load"].reason == "first run"
+    assert found["load"].key is not None
+    assert found["prune"].reason == "follows load"
+    assert found["prune"].key is None
+    assert {action.status for action in found.values()} == {"run"}
+
+
+def test_what_is_recorded_is_a_hit(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    found = plan(recipe_file, store)
+    assert [found[name].status for name in DONE] == ["hit"] * 3
+    assert found["strip"].reason == "first run"
+
+
+@pytest.mark.parametrize(
+    ("override", "first", "reason"),
+    [
+        ("stages.prune.ratio=0.3", "prune", "prune.ratio 0.5 → 0.3"),
+        ("stages.finetune.epochs=2", "finetune", "finetune.epochs 1 → 2"),
+        ("stages.finetune.plateau.patience=9", "finetune", "finetune.plateau.patience 3 → 9"),
+        ("data.preprocess.scale=0.5", "finetune", "input train changed (+1 more)"),
+        ("seed=4", "load", "seed 3 → 4"),
+    ],
+)
+def test_a_changed_setting_is_the_reason_and_the_rest_follows(recipe_file, store, override, first, reason):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    found = plan(recipe_file, store, override)
+    misses = [action for action in found.values() if action.status != "hit" and action.id in DONE]
+    assert (misses[0].id, misses[0].reason) == (first, reason)
+    assert all(action.reason == f"follows {first}" for action in misses[1:])
+
+
+def test_a_changed_model_file_is_the_reason(recipe_file, store, tmp_path):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    path = recipe_file()
+    (tmp_path / "model.keras").write_bytes(b"other bytes")
+    found = {a.id: a for a in make_plan(Recipe.load(path), store).actions}
+    assert found["load"].reason == "input file changed"
+
+
+def test_a_missing_blob_is_the_reason(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    key = plan(recipe_file, store)["prune"].key
+    digest = store.records.get(key).outputs[0].files[0].digest
+    store.blobs.path(digest).unlink()
+    found = plan(recipe_file, Store(store.root))
+    assert found["prune"].reason == f"blob {digest[:11]}… missing"
+    assert found["finetune"].reason == "follows prune"
+    assert found["load"].status == "hit"
+
+
+def test_a_new_version_of_a_package_is_the_reason(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    key = plan(recipe_file, store)["prune"].key
+    action = store.records.get(key).action.model_dump(mode="json")
+    newer = {**action, "packages": {**action["packages"], "tensorflow": "2.22.0"}}
+    assert differences(action, newer) == [f"tensorflow {action['packages']['tensorflow']} → 2.22.0"]
+
+
+def test_scratch_of_a_killed_run_is_resumed(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, ("load", "prune"))
+    key = plan(recipe_file, store)["finetune"].key
+    (store.create_work_dir(key) / "epoch-00001.json").write_text("{}")
+    assert plan(recipe_file, store)["finetune"].status == "resume"
+    assert plan(recipe_file, store, "stages.finetune.epochs=2")["finetune"].status == "run"
+
+
+def test_until_and_force_from(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    found = plan(recipe_file, store, until="prune")
+    assert list(found) == ["load", "evaluate:source", "prune", "evaluate:prune"]
+    found = plan(recipe_file, store, force_from="prune")
+    assert (found["load"].status, found["prune"].reason, found["finetune"].reason) == ("hit", "forced", "follows prune")
+    with pytest.raises(RecipeError) as caught:
+        plan(recipe_file, store, until="prun")
+    assert "prune" in caught.value.hint
+
+
+def test_the_name_of_a_recipe_and_its_folder_are_in_no_key(recipe_file, store, tmp_path):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("model.keras", "data.npz"):
+        (tmp_path / name).rename(moved / name)
+    (moved / "other.yaml").write_text(recipe_file().read_text().replace("name: small", "name: other"))
+    found = {a.id: a for a in make_plan(Recipe.load(moved / "other.yaml"), store).actions}
+    assert [found[name].status for name in DONE] == ["hit"] * 3
+
+
+def test_files_that_are_not_there_are_named_before_anything_runs(recipe_file, store, tmp_path):
+    path = recipe_file()
+    (tmp_path / "model.keras").unlink()
+    with pytest.raises(RecipeError, match="model"):
+        make_plan(Recipe.load(path), store)
