@@ -2,39 +2,57 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import KerasFacts
+from pipeline.artifacts import Artifact, KerasFacts
 from pipeline.data import Split
-from pipeline.errors import DataError
+from pipeline.errors import DataError, PreconditionError
+from stages.samples import misfit
 
 
-def check_split(split: Split, facts: KerasFacts) -> None:
-    """DataError where the split's inputs or labels do not fit the model's signature."""
-    check_inputs(split, facts)
-    classes = facts.outputs[0].shape[-1] if facts.outputs else None
-    highest = int(split.y.max())
-    if classes is not None and highest >= classes:
-        raise DataError(
-            f"the {split.name} split has the label {highest}, the model tells {classes} classes apart",
-            where=f"model output {facts.outputs[0].name}",
-            hint=f"labels count from 0 to {classes - 1}: check the labels, or load a model with {highest + 1} outputs",
+def keras_facts_of(artifact: Artifact) -> KerasFacts:
+    """The facts of a Keras model; PreconditionError for any other kind."""
+    if not isinstance(artifact.facts, KerasFacts):
+        raise PreconditionError(f"a keras-model is wanted, this is a {artifact.kind}")
+    return artifact.facts
+
+
+def require_classifier(facts: KerasFacts) -> None:
+    """PreconditionError unless the model has one input and one output of shape (batch, classes)."""
+    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
+        raise PreconditionError(
+            f"accuracy is of models with one input and one output, this one has {len(facts.inputs)} "
+            f"and {len(facts.outputs)}",
+            hint="leave `test` out of the recipe's data, or split the model",
+        )
+    shape = facts.outputs[0].shape
+    if len(shape) != 2 or shape[1] is None:
+        raise PreconditionError(
+            f"accuracy is of outputs (batch, classes), output {facts.outputs[0].name!r} has shape {shape}"
         )
 
 
-def check_inputs(split: Split, facts: KerasFacts) -> None:
-    """DataError where the split's inputs do not have the shape of the model's one input."""
-    if len(facts.inputs) != 1:
-        names = ", ".join(spec.name for spec in facts.inputs)
-        what = f"the model has {len(facts.inputs)} inputs ({names}), an npz split feeds one"
-        raise DataError(what, hint="models with one input are supported so far")
-    wanted, got = facts.inputs[0].shape[1:], tuple(split.x.shape[1:])
-    fits = len(wanted) == len(got) and all(size in (None, have) for size, have in zip(wanted, got, strict=True))
-    if not fits:
+def require_fit(split: Split, facts: KerasFacts) -> None:
+    """DataError unless the split's inputs fit the model's input and its labels are among the model's classes."""
+    import numpy as np
+
+    where = f"data.{split.name}"
+    if len(split) == 0:
+        raise DataError("the split holds no samples", where=where)
+    reason = misfit(np.shape(split.x), facts.inputs[0])
+    if reason:
+        hint = "reshape or resize the data, or load a model that takes this shape"
+        raise DataError(f"the data does not fit the model: {reason}", where=where, hint=hint)
+    labels = np.asarray(split.y)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.size != len(split):
         raise DataError(
-            f"the {split.name} split has inputs of shape {_shape(got)}, the model takes {_shape(wanted)}",
-            where=f"model input {facts.inputs[0].name}",
-            hint="resize or reshape the data, or load a model that takes this shape",
+            f"labels are to be one integer a sample, these are {labels.dtype} {labels.shape}",
+            where=where,
+            hint="turn one-hot labels into class numbers",
         )
-
-
-def _shape(shape: tuple[int | None, ...]) -> str:
-    return "×".join("any" if size is None else str(size) for size in shape) or "one number"
+    classes = max(facts.outputs[0].shape[1] or 0, 2)  # one output tells two classes apart
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise DataError(
+            f"labels run from {low} to {high}, the model's {classes} classes from 0 to {classes - 1}",
+            where=where,
+            hint="is this the data that the model was trained on?",
+        )

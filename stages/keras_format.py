@@ -23,6 +23,7 @@ from stages.tf_runtime import import_keras
 MODEL_FILE = "model.keras"
 MEDIA_TYPE = "application/vnd.keras"
 VOLATILE_KEYS = frozenset({"shared_object_id", "compile_config", "build_config"})
+FREE_SIZE = 96  # what stands for a spatial size that the model leaves open
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
 
 
@@ -59,21 +60,27 @@ def decode_model(path: Path) -> Any:
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
 
 
-def random_inputs(model: Any, samples: int, seed: int) -> list[Any]:
-    """Standard normal float32 inputs for each input of `model`; free sizes become 32."""
+def random_inputs(model: Any, samples: int = 4, seed: int = 0) -> list[Any]:
+    """Samples for each of the model's inputs: normal numbers, or zeros and ones where it takes integers."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    shapes = [(samples, *(size or 32 for size in tensor.shape[1:])) for tensor in model.inputs]
-    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    return [_random_input(tensor, samples, rng) for tensor in model.inputs]
+
+
+def _random_input(tensor: Any, samples: int, rng: Any) -> Any:
+    batch, *sizes = tensor.shape
+    shape = (batch or samples, *(FREE_SIZE if size is None else size for size in sizes))
+    drawn = rng.standard_normal(shape) if tensor.dtype.is_floating else rng.integers(0, 2, shape)
+    return drawn.astype(tensor.dtype.as_numpy_dtype)
 
 
 def relative_difference(expected: Any, actual: Any) -> float:
-    """Largest absolute difference over the outputs, relative to the largest expected absolute value."""
+    """Largest absolute difference over the outputs, relative to the largest expected absolute value; NaN stays NaN."""
     import numpy as np
 
     pairs = zip(_as_list(expected), _as_list(actual), strict=True)
-    return max(float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30)) for a, b in pairs)
+    return float(np.max([np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30) for a, b in pairs]))
 
 
 def stored_difference(model: Any, data: bytes) -> float:
@@ -82,7 +89,7 @@ def stored_difference(model: Any, data: bytes) -> float:
         path = Path(folder) / MODEL_FILE
         path.write_bytes(data)
         stored = decode_model(path)
-    inputs = random_inputs(model, samples=4, seed=0)
+    inputs = random_inputs(model)
     return relative_difference(model(inputs, training=False), stored(inputs, training=False))
 
 
@@ -93,13 +100,13 @@ def _as_list(outputs: Any) -> list[Any]:
 
 
 def copy_model(model: Any) -> Any:
-    """A new model of the same class, configuration and weights that shares nothing with `model`."""
-    fresh = type(model).from_config(model.get_config())
+    """A new model of the same class, configuration (trainability included) and weights; it shares nothing."""
+    classes = {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
+    with import_keras().utils.custom_object_scope(classes):
+        fresh = type(model).from_config(model.get_config())
     if not fresh.built:
         fresh.build(model.input_shape)
     fresh.set_weights(model.get_weights())
-    for layer, original in zip(fresh.layers, model.layers, strict=True):
-        layer.trainable = original.trainable
     return fresh
 
 

@@ -1,9 +1,9 @@
-"""Samples as stages pass them on: whether they fit a model, and calibration sets as bytes that follow from the numbers."""
+"""Samples as stages pass them on: do they fit a model, calibration sets as bytes, and who hears how many are done."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from pipeline.artifacts import TensorSpec
 
 CALIBRATION_FILE = "calibration.npy"
 CALIBRATION_MEDIA_TYPE = "application/x-npy"
+
+Progress = Callable[[int, int], None]  # done, total
 
 
 def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
@@ -36,6 +38,16 @@ def decode_samples(path: Path) -> Any:
     import numpy as np
 
     return np.load(path, allow_pickle=False)
+
+
+def batches_of(count: int, size: int) -> Iterator[list[int]]:
+    """The indices of `count` samples in batches of exactly `size`; the last sample is repeated to fill the last one."""
+    for start in range(0, count, size):
+        yield [min(index, count - 1) for index in range(start, start + size)]
+
+
+def unheard(_done: int, _total: int) -> None:
+    """The progress that nobody listens to."""
 
 
 def _text(shape: Sequence[int | None]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 from rich.console import Console
 
@@ -36,7 +38,8 @@ def command(
 ) -> None:
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     opened = open_store(store)
-    console = Console(stderr=True)
+    # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
+    console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace"))
     work = Run(loaded, opened, until, force_from)
     ids = [node.id for node in work.resolution.chain.nodes]
     console.print(f"{loaded.name} · store {opened.root} · {len(ids)} actions", highlight=False, soft_wrap=True)

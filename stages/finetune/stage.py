@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pipeline.artifacts import Artifact, Kind, TrainingFacts
 from pipeline.errors import PostconditionError
 from pipeline.stage import Input, StageContext, StageResult
+from stages.data_checks import keras_facts_of, require_classifier, require_fit
 from stages.finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -37,20 +38,19 @@ class FinetuneStage:
         return None
 
     def requires(self, config: FinetuneConfig, inputs: Mapping[str, Artifact]) -> None:
-        """Nothing that the data does not tell better: see `run`."""
+        require_classifier(keras_facts_of(inputs["model"]))
 
     def run(self, context: StageContext[FinetuneConfig]) -> StageResult:
-        from stages.data_checks import check_split
         from stages.finetune.checkpoints import Checkpoints
         from stages.finetune.training import fine_tune
         from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
         from stages.tf_runtime import tensorflow_action
 
         train, validation = context.data("train"), context.data("validation")
+        for split in (train, validation):
+            require_fit(split, keras_facts_of(context.inputs["model"]))
         with tensorflow_action(context.seed, context.threads):
             model = decode_model(context.read("model", MODEL_FILE))
-            for split in (train, validation):
-                check_split(split, keras_facts(model))
             checkpoints = Checkpoints(context.work_dir)
             result = fine_tune(
                 model, context.config, train, validation, context.seed, checkpoints, context.events.advanced

@@ -173,10 +173,13 @@ def _optimizer(config: FinetuneConfig, steps: int) -> Any:
 
 
 def _loss(model: Any) -> Any:
-    """Cross-entropy over integer labels; whether the outputs are probabilities is read off the last activation."""
+    """Cross-entropy over integer labels, binary for one output; the last activation tells if outputs are logits."""
     keras = import_keras()
-    activation = getattr(model.layers[-1], "activation", None)
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=activation is not keras.activations.softmax)
+    last = model.layers[-1]
+    activation = type(last).__name__.lower() if not hasattr(last, "activation") else last.activation.__name__
+    if model.output_shape[-1] == 1:
+        return keras.losses.BinaryCrossentropy(from_logits=activation != "sigmoid")
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=activation != "softmax")
 
 
 def _seed_generators(model: Any, seed: int, epoch: int) -> None:

@@ -10,7 +10,6 @@ from pipeline.stage import StageConfig
 
 Criterion = Literal["l1", "l2", "bn_scale", "random"]
 Scope = Literal["layer", "global"]
-INSTALL_COMMAND = "pip install --no-deps kerassurgeon==0.2.0"
 
 
 class PruneConfig(StageConfig):

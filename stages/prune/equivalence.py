@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PostconditionError, PreconditionError
-from stages.keras_format import relative_difference
+from stages.keras_format import random_inputs, relative_difference
 from stages.prune.groups import ChannelGraph
 from stages.prune.labels import Keep, Role
 from stages.prune.twins import in_float32
@@ -26,7 +26,6 @@ from stages.tf_runtime import import_keras, import_tensorflow
 TOLERANCE = 1e-4
 WEAK_EFFECT = 1e-2  # below, a wrong cut of unimportant channels could pass for rounding
 SAMPLES = 4
-FREE_SIZE = 96  # what stands for a spatial size that the model leaves open
 SQUASHING = ("softmax", "log_softmax", "sigmoid")
 
 Arrays = list[NDArray[np.float64]]
@@ -51,7 +50,7 @@ def masked_equivalence(
     Both models are as they were when this returns or raises. What computes in half precision is compared in float32.
     """
     model, pruned = in_float32(model), in_float32(pruned)
-    probes = random_inputs(model) if inputs is None else list(inputs)
+    probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
     with _before_squashing(model) as original:
         before = _outputs(original, probes)
         with _masked(model, graph, keep):
@@ -100,20 +99,6 @@ def _masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     finally:
         for variable, value in reversed(restore):
             variable.assign(value)
-
-
-def random_inputs(model: Any, seed: int = 0) -> list[NDArray[Any]]:
-    """A few samples for each of the model's inputs: normal numbers, or zeros and ones where it takes integers."""
-    rng = np.random.default_rng(seed)
-    return [_random_input(tensor, rng) for tensor in model.inputs]
-
-
-def _random_input(tensor: Any, rng: np.random.Generator) -> NDArray[Any]:
-    batch, *sizes = tensor.shape
-    shape = (batch or SAMPLES, *(FREE_SIZE if size is None else size for size in sizes))
-    if tensor.dtype.is_floating:
-        return rng.standard_normal(shape).astype(tensor.dtype.as_numpy_dtype)
-    return rng.integers(0, 2, shape).astype(tensor.dtype.as_numpy_dtype)
 
 
 @contextmanager

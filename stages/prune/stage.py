@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts
 from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.prune.config import INSTALL_COMMAND, PruneConfig
+from stages.prune.config import PruneConfig
 
 if TYPE_CHECKING:
     from stages.prune.report import PruneReport
@@ -38,7 +39,7 @@ class PruneStage:
 
     def requires(self, config: PruneConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
-            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_COMMAND)
+            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_SURGEON)
 
     def run(self, context: StageContext[PruneConfig]) -> StageResult:
         from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
-from stages.prune.config import INSTALL_COMMAND
+from pipeline.packages import INSTALL_SURGEON
 from stages.prune.groups import ChannelGraph, Slot, nodes_in_order
 from stages.prune.labels import Keep
 from stages.tf_runtime import import_keras, import_tensorflow
@@ -33,7 +33,7 @@ def _import_surgeon() -> Any:
         from kerassurgeon import Surgeon
     except ImportError as error:
         raise PreconditionError(
-            f"pruning needs kerassurgeon, which can't be imported: {error}", hint=INSTALL_COMMAND
+            f"pruning needs kerassurgeon, which can't be imported: {error}", hint=INSTALL_SURGEON
         ) from error
     finally:
         root.handlers[:] = handlers

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from pipeline.errors import ModelError
 from stages.keras_format import copy_model, decode_model, encode_model, keras_facts, stored_difference
 from stages.tf_runtime import import_keras

@@ -1,4 +1,5 @@
 import pytest
+
 from stages.macs import count_macs
 from stages.tf_runtime import import_keras
 

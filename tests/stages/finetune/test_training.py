@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from pipeline.data import Preprocess, Split
 from pipeline.errors import PostconditionError
 from stages.finetune.batches import training_batches, validation_batches

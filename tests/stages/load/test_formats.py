@@ -1,8 +1,10 @@
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+
 from pipeline.errors import ModelError, RecipeError
 from stages.load import load_model
 from stages.tf_runtime import import_keras
@@ -78,7 +80,7 @@ def test_code_in_a_file_is_refused_and_never_runs(saved, name, tmp_path):
     keras = import_keras()
     marker = tmp_path / "ran"
     inputs = keras.Input((4,))
-    outputs = keras.layers.Lambda(lambda x, path=str(marker): (open(path, "w").close(), x)[1], name="evil")(inputs)
+    outputs = keras.layers.Lambda(lambda x, path=str(marker): (Path(path).touch(), x)[1], name="evil")(inputs)
     path = saved(name, keras.Model(inputs, outputs))
     marker.unlink()
     with pytest.raises(ModelError, match="'evil' holds Python code"):

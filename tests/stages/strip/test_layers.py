@@ -1,4 +1,5 @@
 import numpy as np
+
 from stages.strip.layers import strip_model
 from stages.tf_runtime import import_keras, import_tfmot
 

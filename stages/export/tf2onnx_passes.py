@@ -1,0 +1,40 @@
+"""tf2onnx's optimizer passes without what makes them slow.
+
+tf2onnx copies the whole graph, weights included, before each of a dozen passes, and writes every weight into a
+protobuf message after it: on Xception, three quarters of a conversion. The passes need neither. Run here one after the
+other on one copy, until none changes anything, they end in the same graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class InPlacePasses:
+    """A tf2onnx optimizer that is all of them; `graph_been_opt` stays False, because it runs to the end by itself.
+
+    `finished` tells whether it did: tf2onnx swallows what a pass raises and goes on with the graph as it was.
+    """
+
+    graph_been_opt = False
+
+    def __init__(self) -> None:
+        self.finished = False
+
+    def optimize(self, graph: Any, iteration: int) -> Any:
+        """The optimized graph; tf2onnx hands in a copy, and goes on with its original if a pass raises."""
+        from tf2onnx import optimizer
+
+        round_number, changed = 0, True
+        while changed:
+            changed = False
+            for factory in optimizer._get_optimizers().values():  # noqa: SLF001 - there is no public list of them
+                one = factory()
+                one.opt_iteration = round_number
+                graph = one._optimize(graph) or graph  # noqa: SLF001 - the public one also rewrites every weight
+                graph.delete_unused_nodes(graph.outputs)
+                changed = changed or one.graph_been_opt
+            round_number += 1
+        graph.update_proto()
+        self.finished = True
+        return graph

@@ -1,0 +1,93 @@
+"""The quantize stage: which scheme a model is to be exported in, and the data that its ranges are measured on.
+
+Post-training quantization itself is the converters' work, so it happens in export: the numbers that come out differ
+by format. What is decided here is everything they share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.errors import PreconditionError
+from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from stages.data_checks import keras_facts_of
+from stages.keras_format import MODEL_FILE
+from stages.quantize.calibration import doubts_about
+from stages.quantize.config import QuantizeConfig
+from stages.samples import CALIBRATION_FILE, CALIBRATION_MEDIA_TYPE, encode_samples, misfit
+
+
+class QuantizeStage:
+    """A Keras model with its scheme; for int8 also the calibration samples, preprocessed."""
+
+    name: ClassVar[str] = "quantize"
+    version: ClassVar[int] = 1
+    config: ClassVar[type[StageConfig]] = QuantizeConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set")
+    axis: ClassVar[str | None] = "schemes"
+    seeded: ClassVar[bool] = False
+    packages: ClassVar[tuple[str, ...]] = ("numpy",)
+
+    def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
+        return ("calibration",) if "int8" in config.schemes else ()
+
+    def unsupported(self, axis: str) -> str | None:
+        return None
+
+    def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
+        if len(config.schemes) != 1:
+            raise PreconditionError(f"one action quantizes by one scheme, not by {len(config.schemes)}")
+        count = len(keras_facts_of(inputs["model"]).inputs)
+        if config.schemes[0] == "int8" and count != 1:
+            raise PreconditionError(
+                f"int8 needs calibration data for each of the model's {count} inputs, and a split holds one array",
+                where="quantize.schemes",
+                hint="use float32, float16 or dynamic",
+            )
+
+    def run(self, context: StageContext[QuantizeConfig]) -> StageResult:
+        scheme, model = context.config.schemes[0], context.inputs["model"]
+        calibration = _calibration_set(context) if scheme == "int8" else None
+        facts = keras_facts_of(model)
+        quantized = Artifact(
+            files=(model.file(MODEL_FILE), *(calibration.files if calibration else ())),
+            facts=QuantizedFacts(
+                scheme=scheme,
+                io=context.config.io if scheme == "int8" else "float32",
+                calibration=calibration.digest if calibration else None,
+                params=facts.params,
+                macs=facts.macs,
+                model_digest=model.digest,
+            ),
+        )
+        return StageResult(outputs=(quantized, calibration) if calibration else (quantized,))
+
+    def ensures(self, context: StageContext[QuantizeConfig], result: StageResult) -> None:
+        """Nothing was computed: `requires` and `run` have checked all that went in."""
+
+
+def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
+    """The calibration split as an artifact; PreconditionError where there is none, or it can't enter the model."""
+    import numpy as np
+
+    split = context.data("calibration")
+    if len(split) == 0:
+        raise PreconditionError(
+            "int8 needs calibration samples, and the split holds none",
+            where="data.calibration",
+            hint="set data.calibration.take to 100 or more",
+        )
+    samples = split.inputs()
+    reason = misfit(samples.shape, keras_facts_of(context.inputs["model"]).inputs[0])
+    if reason:
+        raise PreconditionError(f"the calibration data does not fit: {reason}", where="data.calibration")
+    if not np.all(np.isfinite(samples)):
+        raise PreconditionError("the calibration data holds NaN or infinity", where="data.calibration")
+    for doubt in doubts_about(samples):
+        context.events.warned(doubt)
+    context.events.advanced(len(samples), len(samples), "calibration samples")
+    file = context.write(CALIBRATION_FILE, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
+    return Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))

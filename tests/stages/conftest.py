@@ -1,0 +1,136 @@
+"""The least that a stage context is: inputs and outputs in a folder, events in a list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts import Artifact, FileRef
+from pipeline.data import Preprocess, Split
+from pipeline.events import ActionEvents, Advanced, Event, Warned
+from pipeline.keys import digest_of_bytes
+from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
+from stages.tf_runtime import import_tensorflow
+
+
+@dataclass
+class FakeContext:
+    """A StageContext whose blobs are files named by digest, shared by all contexts of one test."""
+
+    folder: Path
+    config: Any
+    inputs: Mapping[str, Artifact] = field(default_factory=dict)
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    axis: str | None = None
+    seed: int = 0
+    heard: list[Event] = field(default_factory=list)
+
+    @property
+    def threads(self) -> int:
+        """Those that TensorFlow runs with already: tests of all stages share one process."""
+        default = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
+        return int(import_tensorflow().config.threading.get_intra_op_parallelism_threads()) or default
+
+    @property
+    def work_dir(self) -> Path:
+        folder = self.folder / "work"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
+    def events(self) -> ActionEvents:
+        return ActionEvents("tested", self.heard.append)
+
+    @property
+    def warnings(self) -> list[str]:
+        return [event.message for event in self.heard if isinstance(event, Warned)]
+
+    @property
+    def progress(self) -> list[tuple[float, float]]:
+        return [(event.done, event.total) for event in self.heard if isinstance(event, Advanced)]
+
+    def read(self, input_name: str, file_name: str) -> Path:
+        return self.folder / self.inputs[input_name].file(file_name).digest.removeprefix("sha256:")
+
+    def data(self, split: str) -> Split:
+        return self.splits[split]
+
+    def write(self, name: str, data: bytes, media_type: str) -> FileRef:
+        digest = digest_of_bytes(data)
+        (self.folder / digest.removeprefix("sha256:")).write_bytes(data)
+        return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
+
+    def write_model(self, model: Any) -> Artifact:
+        """A Keras model as the artifact that earlier stages would have made."""
+        return Artifact(files=(self.write(MODEL_FILE, encode_model(model), MEDIA_TYPE),), facts=keras_facts(model))
+
+
+@pytest.fixture
+def make_context(tmp_path: Path) -> Callable[..., FakeContext]:
+    """Makes a context from a config, and optionally inputs, splits and an axis element."""
+
+    def make(config: Any, **more: Any) -> FakeContext:
+        return FakeContext(tmp_path, config, **more)
+
+    return make
+
+
+@pytest.fixture
+def make_split() -> Callable[..., Split]:
+    """Makes a split from inputs and labels that need no preprocessing, unless one is given."""
+
+    def make(name: str, x: Any, y: Any, preprocess: Preprocess | None = None) -> Split:
+        return Split(name=name, digest="sha256:" + "0" * 64, x=x, y=y, preprocess=preprocess or Preprocess())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_xception(tiny_images: Any) -> Any:
+    """Convolution, separable convolution, a residual addition, batch norms in use, softmax: 12×12×2 → 4 classes.
+
+    Just wide enough that TFLite's dynamic scheme, which leaves kernels below 1,024 weights alone, has one to quantize.
+    """
+    import numpy as np
+
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    layers = keras.layers
+    inputs = keras.Input((12, 12, 2), name="image")
+    x = layers.Conv2D(40, 3, strides=2, padding="same", use_bias=False, name="stem")(inputs)
+    x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(name="stem_bn")(x))
+    y = layers.SeparableConv2D(40, 3, padding="same", use_bias=False, name="separable")(x)
+    y = layers.BatchNormalization(name="separable_bn")(y)
+    x = layers.ReLU(name="join_relu")(layers.Add(name="join")([x, y]))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x), name="tiny_xception")
+    rng = np.random.default_rng(7)
+    model.set_weights([_plausible(w.name, w.shape, rng) for w in model.weights])
+    features = np.asarray(keras.Model(inputs, x)(tiny_images, training=False))
+    kernel = rng.standard_normal((features.shape[1], 4)).astype(np.float32)
+    model.get_layer("head").set_weights([kernel, -features.mean(axis=0) @ kernel])  # no class wins everywhere
+    return model
+
+
+def _plausible(name: str, shape: Any, rng: Any) -> Any:
+    """Weights as training leaves them: none zero, variances positive."""
+    import numpy as np
+
+    if "variance" in name or "gamma" in name:
+        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
+    return (rng.standard_normal(shape) * 0.3).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> Any:
+    """64 smooth images between -1 and 1 for `tiny_xception`."""
+    import numpy as np
+
+    coarse = np.random.default_rng(3).uniform(-1, 1, (64, 3, 3, 2)).astype(np.float32)
+    return np.kron(coarse, np.ones((1, 4, 4, 1), np.float32))

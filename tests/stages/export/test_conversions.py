@@ -1,0 +1,230 @@
+"""Every format in every scheme: near Keras, in the real runtime, of the same bytes wherever it is made."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline.errors import ModelError
+from stages.export import convert_onnx, convert_tflite
+from stages.export.tflite import count_operators
+from stages.keras_format import decode_model, encode_model
+from stages.runtimes import load_onnx, load_tflite
+from stages.samples import encode_samples
+from stages.tf_runtime import import_keras
+
+SCHEMES = ("float32", "float16", "dynamic", "int8")
+PAIRS = [(target_format, scheme) for target_format in ("tflite", "onnx") for scheme in SCHEMES]
+# The largest difference of a probability that rounding explains, and the least that says something was quantized.
+NEAR = {"float32": (0, 5e-6), "float16": (5e-5, 2e-3), "dynamic": (1e-3, 0.05), "int8": (1e-3, 0.08)}
+
+
+def convert(target_format: str, scheme: Any, model: Any, samples: Any, **more: Any) -> bytes:
+    if target_format == "tflite":
+        return convert_tflite(model, scheme, "float32", samples, **more)
+    return convert_onnx(model, scheme, 17, samples, **more)
+
+
+def load(target_format: str, data: bytes) -> Any:
+    return load_tflite(data) if target_format == "tflite" else load_onnx(data)
+
+
+@pytest.fixture(scope="module")
+def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
+    return {pair: convert(*pair, tiny_xception, tiny_images) for pair in PAIRS}
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+def test_outputs_are_those_of_keras(pair: Any, files: Any, tiny_xception: Any, tiny_images: Any) -> None:
+    expected = np.asarray(tiny_xception(tiny_images, training=False))
+    actual = load(pair[0], files[pair]).run({"image": tiny_images})["head"]
+    assert actual.shape == expected.shape == (64, 4)
+    least, most = NEAR[pair[1]]
+    assert least < np.abs(actual - expected).max() < most
+    assert cosine(expected, actual) > 0.999
+    assert np.mean(actual.argmax(1) == expected.argmax(1)) > 0.9
+    assert min(np.bincount(expected.argmax(1))) > 5  # or agreement would mean nothing
+
+
+def cosine(a: Any, b: Any) -> float:
+    return float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+def test_an_output_does_not_depend_on_the_samples_beside_it(pair: Any, files: Any, tiny_images: Any) -> None:
+    """Dynamic quantization scales a whole batch by its largest sample: batched, it is not what a device computes."""
+    model = load(pair[0], files[pair])
+    together = model.run({"image": np.concatenate([tiny_images[:4], tiny_images[:1] * 50])})["head"]
+    alone = [model.run({"image": tiny_images[index : index + 1]})["head"] for index in range(4)]
+    np.testing.assert_array_equal(together[:4], np.concatenate(alone))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+def test_the_interface_is_that_of_keras(pair: Any, files: Any) -> None:
+    model = load(pair[0], files[pair])
+    batch = 1 if pair[0] == "tflite" else None
+    assert [(spec.name, spec.shape, spec.dtype) for spec in model.inputs] == [("image", (batch, 12, 12, 2), "float32")]
+    assert [(spec.name, spec.shape, spec.dtype) for spec in model.outputs] == [("head", (batch, 4), "float32")]
+
+
+def test_no_transpose_is_left_but_the_one_at_the_input(files: Any) -> None:
+    graph = onnx.load_from_string(files["onnx", "float32"]).graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("Transpose") == 1
+    assert kinds[0] == "Transpose"
+    assert "BatchNormalization" not in kinds
+
+
+def test_weights_are_stored_in_the_type_of_the_scheme(files: Any) -> None:
+    stored = {scheme: kernel_types(onnx.load_from_string(files["onnx", scheme]).graph) for scheme in SCHEMES}
+    tensor = onnx.TensorProto
+    assert stored["float32"] == {tensor.FLOAT}
+    assert stored["float16"] == {tensor.FLOAT16}
+    assert tensor.UINT8 in stored["dynamic"]
+    assert stored["int8"] == {tensor.INT8}
+    assert count_operators(files["tflite", "int8"])["QUANTIZE"] == 1
+    assert "QUANTIZE" not in count_operators(files["tflite", "dynamic"])
+
+
+def kernel_types(graph: Any) -> set[int]:
+    return {tensor.data_type for tensor in graph.initializer if len(tensor.dims) >= 2}
+
+
+def test_int8_onnx_leaves_one_bit_of_its_weights_unused(files: Any) -> None:
+    """Eight-bit products would saturate on x86 without VNNI; see `quantize_activations`."""
+    graph = onnx.load_from_string(files["onnx", "int8"]).graph
+    kernels = [onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if len(tensor.dims) >= 2]
+    assert len(kernels) == 4
+    assert max(int(np.abs(kernel.astype(np.int32)).max()) for kernel in kernels) <= 64
+
+
+@pytest.mark.slow
+def test_bytes_are_equal_in_another_process_and_after_other_exports(
+    files: Any, tiny_xception: Any, tiny_images: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "model").write_bytes(encode_model(tiny_xception))
+    (tmp_path / "samples").write_bytes(encode_samples(tiny_images))
+    reloaded = decode_model(tmp_path / "model")
+    here = {pair: hashlib.sha256(convert(*pair, reloaded, tiny_images)).hexdigest() for pair in PAIRS}
+    assert here == {pair: hashlib.sha256(data).hexdigest() for pair, data in files.items()}
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    command = [sys.executable, __file__, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+    assert done.stdout.split() == [here[pair] for pair in reversed(PAIRS)]
+    assert done.stderr == ""
+
+
+def print_digests(folder: Path) -> None:
+    """In a process of its own: another model first, then all pairs the other way round."""
+    keras = import_keras()
+    other = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3), keras.layers.ReLU()])
+    samples = np.load(folder / "samples")
+    convert("onnx", "float32", other, None)
+    convert("tflite", "int8", other, np.ones((4, 5), np.float32))
+    model = decode_model(folder / "model")
+    for pair in reversed(PAIRS):
+        sys.stdout.write(hashlib.sha256(convert(*pair, model, samples)).hexdigest() + "\n")
+
+
+def test_nothing_is_printed_but_progress_is_heard(
+    tiny_xception: Any, tiny_images: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for target_format in ("tflite", "onnx"):
+        heard: list[tuple[int, int]] = []
+        convert(target_format, "int8", tiny_xception, tiny_images, progress=lambda *step, to=heard: to.append(step))
+        assert heard[-1] == (64, 64)
+        assert heard == sorted(heard)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_metadata_goes_into_the_file_and_changes_nothing_else(tiny_xception: Any, tiny_images: Any, files: Any) -> None:
+    metadata = {"scheme": "float32", "model": "sha256:1234"}
+    onnx_file = convert("onnx", "float32", tiny_xception, None, metadata=metadata)
+    properties = onnx.load_from_string(onnx_file).metadata_props
+    assert {entry.key: entry.value for entry in properties} == metadata
+    tflite_file = convert("tflite", "float32", tiny_xception, None, metadata=metadata)
+    assert b'{"model":"sha256:1234","scheme":"float32"}' in tflite_file
+    assert count_operators(tflite_file) == count_operators(files["tflite", "float32"])
+    for target_format, data in (("onnx", onnx_file), ("tflite", tflite_file)):
+        outputs = [
+            load(target_format, d).run({"image": tiny_images})["head"] for d in (data, files[target_format, "float32"])
+        ]
+        np.testing.assert_array_equal(*outputs)
+
+
+@pytest.fixture(scope="module")
+def two_by_two() -> Any:
+    """Two inputs and two outputs whose alphabetical order is not the model's."""
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    left, right = keras.Input((6,), name="z_left"), keras.Input((6,), name="a_right")
+    both = keras.layers.Concatenate(name="both")([left, right])
+    outputs = [keras.layers.Dense(3, name="z_out")(both), keras.layers.Dense(2, name="a_out")(left)]
+    return keras.Model([left, right], outputs, name="two_by_two")
+
+
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_several_inputs_and_outputs_are_told_apart_by_name(target_format: str, two_by_two: Any) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.standard_normal((5, 6)).astype(np.float32) for _ in range(2))
+    expected = two_by_two([left, right], training=False)
+    actual = load(target_format, convert(target_format, "float32", two_by_two, None)).run(
+        {"z_left": left, "a_right": right}
+    )
+    np.testing.assert_allclose(actual["z_out"], expected[0], atol=1e-6)
+    np.testing.assert_allclose(actual["a_out"], expected[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_what_a_format_lacks_is_an_error_that_names_the_operator(target_format: str) -> None:
+    keras = import_keras()
+    inputs = keras.Input((4, 4), name="matrix")
+    import tensorflow as tf
+
+    model = keras.Model(inputs, keras.layers.Lambda(tf.linalg.pinv, name="inverse")(inputs), name="lacking")
+    with pytest.raises(ModelError, match=r"(?s)can't represent the model.*Svd") as caught:
+        convert(target_format, "float32", model, None)
+    assert caught.value.where == "lacking"
+
+
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_fixed_batches_stay_fixed_and_run_any_number_of_samples(target_format: str) -> None:
+    keras = import_keras()
+    inputs = keras.Input(batch_shape=(4, 6), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(3, name="y")(inputs), name="fixed")
+    samples = np.random.default_rng(2).standard_normal((10, 6)).astype(np.float32)
+    loaded = load(target_format, convert(target_format, "int8", model, samples))
+    assert loaded.inputs[0].shape == (4, 6)
+    kernel, bias = model.get_weights()
+    np.testing.assert_allclose(loaded.run({"x": samples})["y"], samples @ kernel + bias, atol=0.1)
+
+
+def test_weights_beyond_half_precision_stay_in_full(make_dense: Callable[[float], Any]) -> None:
+    samples = np.ones((2, 4), np.float32)
+    outputs = load_onnx(convert_onnx(make_dense(1e6), "float16")).run({"x": samples})["y"]
+    np.testing.assert_allclose(outputs, 4e6, rtol=1e-6)
+
+
+@pytest.fixture
+def make_dense() -> Callable[[float], Any]:
+    def make(weight: float) -> Any:
+        keras = import_keras()
+        inputs = keras.Input((4,), name="x")
+        model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False, name="y")(inputs), name="dense")
+        model.set_weights([np.full((4, 3), weight, np.float32)])
+        return model
+
+    return make
+
+
+if __name__ == "__main__":
+    print_digests(Path(sys.argv[1]))

@@ -1,0 +1,155 @@
+"""The export stage: a file that its runtime ran, its facts, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
+from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.stage import StageResult
+from stages.export import ExportConfig, ExportStage
+from stages.keras_format import decode_model
+from stages.runtimes import load_exported
+from stages.samples import CALIBRATION_FILE, encode_samples
+from stages.tf_runtime import import_keras
+
+STAGE = ExportStage()
+
+
+@pytest.fixture
+def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[..., Any]:
+    """A context in which a model is to be exported, the tiny network unless another is given."""
+
+    def make(target_format: Any, scheme: Any, model: Any = None, samples: Any = tiny_images, **settings: Any) -> Any:
+        io = settings.pop("io", "float32")
+        context = make_context(ExportConfig(formats=(target_format,), **settings), axis=f"{target_format}/{scheme}")
+        keras_model = context.write_model(tiny_xception if model is None else model)
+        calibration = None
+        if scheme == "int8":
+            file = context.write(CALIBRATION_FILE, encode_samples(samples), "application/x-npy")
+            calibration = Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))
+        facts = QuantizedFacts(
+            scheme=scheme, io=io, calibration=calibration.digest if calibration else None,
+            params=keras_model.facts.params, macs=keras_model.facts.macs, model_digest=keras_model.digest,
+        )  # fmt: skip
+        files = (*keras_model.files, *(calibration.files if calibration else ()))
+        context.inputs = {"model": Artifact(files=files, facts=facts)}
+        return context
+
+    return make
+
+
+def run(context: Any) -> StageResult:
+    STAGE.requires(context.config, context.inputs)
+    result = STAGE.run(context)
+    STAGE.ensures(context, result)
+    return result
+
+
+@pytest.mark.parametrize(("target_format", "scheme"), [("tflite", "int8"), ("onnx", "int8"), ("onnx", "float32")])
+def test_an_export_is_a_file_with_facts_that_its_runtime_runs(
+    exporting: Callable[..., Any], target_format: Any, scheme: Any, tiny_images: Any
+) -> None:
+    context = exporting(target_format, scheme)
+    result = run(context)
+    (artifact,) = result.outputs
+    facts = artifact.facts
+    assert isinstance(facts, TFLiteFacts if target_format == "tflite" else ONNXFacts)
+    assert facts.scheme == scheme
+    assert [spec.name for spec in (*facts.inputs, *facts.outputs)] == ["image", "head"]
+    assert facts.operators["CONV_2D" if target_format == "tflite" else "Conv"] >= 2
+    (file,) = artifact.files
+    assert file.name == f"model.{target_format}"
+    data = (context.folder / file.digest.removeprefix("sha256:")).read_bytes()
+    model = decode_model(context.read("model", "model.keras"))
+    outputs = load_exported(artifact.kind, data).run({"image": tiny_images})["head"]
+    np.testing.assert_allclose(outputs, np.asarray(model(tiny_images)), atol=0.1 if scheme == "int8" else 1e-5)
+    quantized = context.inputs["model"].facts
+    assert result.metrics["size_bytes"] == len(data) == file.size
+    assert result.metrics["params"] == quantized.params == model.count_params()
+    assert result.metrics["macs"] == quantized.macs > 0
+    assert 0 < result.metrics["export_difference"] < 0.1
+    assert context.warnings == []
+    assert (context.progress[-1] if scheme == "int8" else (64, 64)) == (64, 64)
+
+
+def test_the_file_says_what_it_was_made_of_and_nothing_of_us(exporting: Callable[..., Any]) -> None:
+    context = exporting("onnx", "dynamic")
+    file = run(context).outputs[0].files[0]
+    data = (context.folder / file.digest.removeprefix("sha256:")).read_bytes()
+    model = onnx.load_from_string(data)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {
+        "converter": "tf2onnx",
+        "model": context.inputs["model"].facts.model_digest,
+        "scheme": "dynamic",
+    }
+    assert model.producer_name == "tf2onnx"
+    context = exporting("tflite", "float32")
+    file = run(context).outputs[0].files[0]
+    data = (context.folder / file.digest.removeprefix("sha256:")).read_bytes()
+    expected = {
+        "converter": "tensorflow.lite", "model": context.inputs["model"].facts.model_digest, "scheme": "float32"
+    }  # fmt: skip
+    assert json.dumps(expected, sort_keys=True, separators=(",", ":")).encode() in data
+
+
+def test_int8_inputs_and_outputs_are_for_tflite(exporting: Callable[..., Any]) -> None:
+    facts = run(exporting("tflite", "int8", io="int8")).outputs[0].facts
+    assert [spec.dtype for spec in (*facts.inputs, *facts.outputs)] == ["int8", "int8"]
+    context = exporting("onnx", "int8", io="int8")
+    facts = run(context).outputs[0].facts
+    assert [spec.dtype for spec in (*facts.inputs, *facts.outputs)] == ["float32", "float32"]
+    assert len(context.warnings) == 1
+    assert "TFLite" in context.warnings[0]
+
+
+def test_the_opset_is_the_one_asked_for(exporting: Callable[..., Any]) -> None:
+    facts = run(exporting("onnx", "float32", opset=15)).outputs[0].facts
+    assert (facts.opset, facts.ir_version) == (15, 8)
+
+
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_outputs_that_are_not_finite_are_never_published(exporting: Callable[..., Any], target_format: Any) -> None:
+    keras = import_keras()
+    inputs = keras.Input((4,), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(2, name="y")(inputs), name="broken")
+    model.set_weights([np.full((4, 2), np.nan, np.float32), np.zeros(2, np.float32)])
+    context = exporting(target_format, "float32", model)
+    before = {path.name for path in context.folder.iterdir()}
+    with pytest.raises(PostconditionError, match="output 'y' of the exported file is not finite"):
+        run(context)
+    assert {path.name for path in context.folder.iterdir()} <= before | {"work"}
+
+
+def test_a_difference_beyond_rounding_fails_the_check(exporting: Callable[..., Any]) -> None:
+    context = exporting("tflite", "float32")
+    STAGE.ensures(context, StageResult(outputs=(), metrics={"export_difference": 9e-4}))
+    for difference in (2e-3, float("nan")):
+        with pytest.raises(PostconditionError, match=r"1e-03 is allowed"):
+            STAGE.ensures(context, StageResult(outputs=(), metrics={"export_difference": difference}))
+
+
+def test_what_is_asked_for_before_any_work(exporting: Callable[..., Any]) -> None:
+    context = exporting("onnx", "int8")
+    with pytest.raises(PreconditionError, match="one format, not 2"):
+        STAGE.requires(ExportConfig(formats=("tflite", "onnx")), context.inputs)
+    artifact = context.inputs["model"]
+    bare = Artifact(files=artifact.files[:1], facts=artifact.facts.model_copy(update={"calibration": None}))
+    with pytest.raises(PreconditionError, match="without its calibration set"):
+        STAGE.requires(context.config, {"model": bare})
+    with pytest.raises(PreconditionError, match="a quantized-model is wanted, this is a calibration-set"):
+        STAGE.requires(context.config, {"model": Artifact(files=(), facts=CalibrationFacts(samples=1))})
+
+
+def test_every_pair_can_be_made_and_what_is_none_is_named() -> None:
+    for target_format in ("tflite", "onnx"):
+        for scheme in ("float32", "float16", "dynamic", "int8"):
+            assert STAGE.unsupported(f"{target_format}/{scheme}") is None
+    assert STAGE.unsupported("coreml/int8") == "there is no format 'coreml'"
+    assert STAGE.unsupported("onnx/int4") == "there is no scheme 'int4'"

@@ -1,0 +1,104 @@
+"""The quantize stage: the same model file, its scheme, and calibration samples where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import CalibrationFacts, QuantizedFacts
+from pipeline.data import Preprocess
+from pipeline.errors import PreconditionError
+from stages.quantize import QuantizeConfig, QuantizeStage
+from stages.samples import decode_samples
+from stages.tf_runtime import import_keras
+
+STAGE = QuantizeStage()
+LABELS = np.zeros(64, np.int64)
+
+
+@pytest.fixture
+def quantizing(
+    make_context: Callable[..., Any], make_split: Callable[..., Any], tiny_xception: Any
+) -> Callable[..., Any]:
+    def make(scheme: str, x: Any = None, preprocess: Preprocess | None = None, **settings: Any) -> Any:
+        context = make_context(QuantizeConfig(schemes=(scheme,), **settings))
+        context.inputs = {"model": context.write_model(tiny_xception)}
+        if x is not None:
+            context.splits = {"calibration": make_split("calibration", x, LABELS[: len(x)], preprocess)}
+        return context
+
+    return make
+
+
+def test_calibration_data_is_read_for_int8_only() -> None:
+    assert STAGE.splits(QuantizeConfig(schemes=("float32", "int8"))) == ("calibration",)
+    assert STAGE.splits(QuantizeConfig(schemes=("float32", "float16", "dynamic"))) == ()
+
+
+@pytest.mark.parametrize("scheme", ["float32", "float16", "dynamic"])
+def test_without_calibration_the_artifact_is_the_model_and_its_scheme(
+    quantizing: Callable[..., Any], scheme: str
+) -> None:
+    context = quantizing(scheme, io="int8")
+    STAGE.requires(context.config, context.inputs)
+    (quantized,) = STAGE.run(context).outputs
+    model = context.inputs["model"]
+    assert quantized.files == model.files
+    assert quantized.facts == QuantizedFacts(
+        scheme=scheme,
+        io="float32",  # the setting is for int8 files
+        calibration=None,
+        params=model.facts.params,
+        macs=model.facts.macs,
+        model_digest=model.digest,
+    )
+
+
+def test_int8_carries_the_preprocessed_samples(quantizing: Callable[..., Any]) -> None:
+    stored = np.random.default_rng(1).integers(0, 256, (40, 12, 12, 2), dtype=np.uint8)
+    context = quantizing("int8", stored, Preprocess(scale=1 / 127.5, offset=-1.0), io="int8")
+    STAGE.requires(context.config, context.inputs)
+    quantized, calibration = STAGE.run(context).outputs
+    assert quantized.facts.io == "int8"
+    assert quantized.facts.calibration == calibration.digest
+    assert calibration.facts == CalibrationFacts(samples=40)
+    assert [file.name for file in quantized.files] == ["model.keras", "calibration.npy"]
+    assert quantized.files[1:] == calibration.files
+    context.inputs = {"model": quantized}
+    samples = decode_samples(context.read("model", "calibration.npy"))
+    np.testing.assert_allclose(samples, stored / 127.5 - 1, atol=1e-6)
+    assert samples.dtype == np.float32
+    assert context.progress[-1] == (40, 40)
+    assert context.warnings == []
+
+
+def test_doubtful_samples_are_warned_about(quantizing: Callable[..., Any]) -> None:
+    context = quantizing("int8", np.ones((3, 12, 12, 2), np.float32))
+    STAGE.run(context)
+    assert len(context.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (np.zeros((0, 12, 12, 2), np.float32), "holds none"),
+        (np.zeros((20, 28, 28, 1), np.float32), "samples are 28×28×1, the model's input 'image' takes 12×12×2"),
+        (np.full((20, 12, 12, 2), np.nan, np.float32), "NaN"),
+    ],
+)
+def test_samples_that_cannot_calibrate_are_refused(quantizing: Callable[..., Any], x: Any, says: str) -> None:
+    with pytest.raises(PreconditionError, match=says):
+        STAGE.run(quantizing("int8", x))
+
+
+def test_int8_of_a_model_with_two_inputs_is_refused(make_context: Callable[..., Any]) -> None:
+    keras = import_keras()
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    context = make_context(QuantizeConfig(schemes=("int8",)))
+    inputs = {"model": context.write_model(keras.Model([a, b], keras.layers.Add(name="sum")([a, b])))}
+    with pytest.raises(PreconditionError, match="each of the model's 2 inputs"):
+        STAGE.requires(context.config, inputs)
+    STAGE.requires(QuantizeConfig(schemes=("dynamic",)), inputs)

@@ -1,0 +1,95 @@
+"""The evaluate stage: accuracy equal to a count by hand, in any batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import CalibrationFacts, EvaluationFacts
+from pipeline.data import Preprocess
+from pipeline.errors import DataError, PostconditionError, PreconditionError
+from stages.tf_runtime import import_keras
+from stages.verify import EvaluateConfig, EvaluateStage, wilson_interval
+
+STAGE = EvaluateStage()
+
+
+@pytest.fixture
+def evaluating(make_context: Callable[..., Any], make_split: Callable[..., Any]) -> Callable[..., Any]:
+    def make(model: Any, x: Any, y: Any, preprocess: Preprocess | None = None, **settings: Any) -> Any:
+        context = make_context(EvaluateConfig(**settings), splits={"test": make_split("test", x, y, preprocess)})
+        context.inputs = {"model": context.write_model(model)}
+        return context
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def identity() -> Any:
+    """A model that gives back its three inputs: the class is the largest of them."""
+    keras = import_keras()
+    inputs = keras.Input((3,), name="x")
+    model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False, name="y")(inputs), name="identity")
+    model.set_weights([np.eye(3, dtype=np.float32)])
+    return model
+
+
+STORED = np.array([[250, 3, 1], [0, 9, 4], [1, 2, 200], [8, 7, 6], [5, 6, 7]], np.uint8)
+LABELS = np.array([0, 1, 1, 0, 2])  # the third is wrong
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5, 100])
+def test_accuracy_is_a_count_by_hand(evaluating: Callable[..., Any], identity: Any, batch: int) -> None:
+    context = evaluating(identity, STORED, LABELS, batch=batch)
+    STAGE.requires(context.config, context.inputs)
+    result = STAGE.run(context)
+    STAGE.ensures(context, result)
+    (artifact,) = result.outputs
+    assert artifact.facts == EvaluationFacts(samples=5, metrics={"accuracy": 0.8})
+    model = context.inputs["model"]
+    assert result.metrics == {"accuracy": 0.8, "params": 9.0, "macs": 9.0, "size_bytes": float(model.files[0].size)}
+    assert result.intervals == {"accuracy": wilson_interval(4, 5)}
+    assert context.progress[-1] == (5, 5)
+    assert len(context.progress) == -(-5 // batch)
+
+
+def test_inputs_are_preprocessed(evaluating: Callable[..., Any], identity: Any) -> None:
+    upside_down = Preprocess(scale=-1.0)
+    least = STORED.argmin(axis=1)
+    assert STAGE.run(evaluating(identity, STORED, least, upside_down)).metrics["accuracy"] == 1.0
+
+
+def test_dropout_and_batch_statistics_stay_out(evaluating: Callable[..., Any]) -> None:
+    keras = import_keras()
+    inputs = keras.Input((3,), name="x")
+    x = keras.layers.Dropout(0.9, name="dropout")(inputs)
+    model = keras.Model(inputs, keras.layers.BatchNormalization(name="norm")(x), name="trainable")
+    accuracy = STAGE.run(evaluating(model, STORED, STORED.argmax(axis=1))).metrics["accuracy"]
+    assert accuracy == 1.0
+
+
+def test_data_that_does_not_fit_is_refused_before_the_model_is_read(
+    evaluating: Callable[..., Any], identity: Any
+) -> None:
+    context = evaluating(identity, STORED, LABELS + 1)
+    context.read = None
+    with pytest.raises(DataError, match="labels run from 1 to 3, the model's 3 classes"):
+        STAGE.run(context)
+
+
+def test_outputs_that_are_not_finite_are_an_error(evaluating: Callable[..., Any], identity: Any) -> None:
+    broken = STORED.astype(np.float32)
+    broken[2, 1] = np.inf
+    with pytest.raises(PostconditionError, match="1 outputs of the model are not finite, first that of test sample 2"):
+        STAGE.run(evaluating(identity, broken, LABELS))
+
+
+def test_it_takes_keras_models_and_reads_the_test_split() -> None:
+    from pipeline.artifacts import Artifact
+
+    assert STAGE.splits(EvaluateConfig()) == ("test",)
+    with pytest.raises(PreconditionError, match="a keras-model is wanted"):
+        STAGE.requires(EvaluateConfig(), {"model": Artifact(files=(), facts=CalibrationFacts(samples=1))})

@@ -1,0 +1,53 @@
+"""Figures of parity against numbers worked out by hand, and their laws."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from stages.verify import cosine, max_abs_diff, mean_abs_diff, top1_agreement, worst_sample
+
+A = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], np.float32)
+B = np.array([[1.0, 0.5, 0.0], [0.0, 0.0, 3.0]], np.float32)
+
+OUTPUTS = arrays.arrays(np.float32, (5, 3), elements=st.floats(-100, 100, width=32))
+
+
+def test_worked_out_by_hand() -> None:
+    assert max_abs_diff(A, B) == 3.0
+    assert mean_abs_diff(A, B) == pytest.approx((0.5 + 2 + 3) / 6)
+    assert cosine(A, B) == pytest.approx((1 / np.sqrt(1.25) + 0) / 2)
+    assert top1_agreement(A, B) == 0.5
+    assert worst_sample(A, B) == 1
+    assert worst_sample(B[::-1], A[::-1]) == 0
+
+
+def test_zeros_have_no_direction_but_equal_each_other() -> None:
+    zeros = np.zeros((2, 3), np.float32)
+    assert cosine(zeros, zeros) == 1.0
+    assert cosine(zeros, A) == 0.0
+    assert cosine(np.array([[1e-30, 0.0]]), np.array([[1e-30, 0.0]])) == pytest.approx(1.0)
+
+
+@given(OUTPUTS)
+def test_equal_outputs_are_in_full_parity(outputs: np.ndarray) -> None:
+    assert max_abs_diff(outputs, outputs) == mean_abs_diff(outputs, outputs) == 0
+    assert cosine(outputs, outputs) == pytest.approx(1)
+    assert top1_agreement(outputs, outputs) == 1
+
+
+@given(OUTPUTS, OUTPUTS)
+def test_bounds_and_symmetry(a: np.ndarray, b: np.ndarray) -> None:
+    assert 0 <= mean_abs_diff(a, b) <= max_abs_diff(a, b)
+    assert -1 <= cosine(a, b) <= 1
+    assert cosine(a, b) == pytest.approx(cosine(b, a))
+    assert max_abs_diff(a, b) == max_abs_diff(b, a)
+    assert max_abs_diff(a, b) == pytest.approx(np.abs(a[worst_sample(a, b)] - b[worst_sample(a, b)]).max(), abs=1e-4)
+
+
+@given(OUTPUTS, st.floats(0.5, 8))
+def test_the_cosine_knows_no_scale(outputs: np.ndarray, factor: float) -> None:
+    assert cosine(outputs, outputs * factor) == pytest.approx(1, abs=1e-5)

@@ -1,0 +1,189 @@
+"""The verify stage: good files pass with true figures, files of another function do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from pipeline.artifacts import Artifact, EvaluationFacts, ONNXFacts, ParityFacts, TensorSpec, TFLiteFacts
+from pipeline.errors import PostconditionError
+from pipeline.stage import StageResult
+from stages.export import convert_onnx, convert_tflite
+from stages.runtimes import load_onnx
+from stages.verify import Tolerance, VerifyConfig, VerifyStage, wilson_interval
+from stages.verify.stage import limit_of
+
+STAGE = VerifyStage()
+PAIRS = [("tflite", "float32"), ("onnx", "float32"), ("tflite", "int8"), ("onnx", "int8")]
+
+
+@pytest.fixture(scope="module")
+def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
+    """Exports of the tiny network; the int8 TFLite file with int8 inputs and outputs."""
+    return {
+        ("tflite", "float32"): convert_tflite(tiny_xception, "float32"),
+        ("tflite", "int8"): convert_tflite(tiny_xception, "int8", "int8", tiny_images),
+        ("onnx", "float32"): convert_onnx(tiny_xception, "float32"),
+        ("onnx", "int8"): convert_onnx(tiny_xception, "int8", calibration=tiny_images),
+    }
+
+
+@pytest.fixture(scope="module")
+def labels(tiny_xception: Any, tiny_images: Any) -> Any:
+    """What the reference says, but for every fourth sample: its accuracy is 48 of 64."""
+    said = np.asarray(tiny_xception(tiny_images, training=False)).argmax(axis=1)
+    said[::4] = (said[::4] + 1) % 4
+    return said
+
+
+@pytest.fixture
+def verifying(
+    make_context: Callable[..., Any], make_split: Callable[..., Any], tiny_xception: Any, tiny_images: Any, labels: Any
+) -> Callable[..., Any]:
+    def make(pair: tuple[str, str], data: bytes, **settings: Any) -> Any:
+        context = make_context(VerifyConfig(**settings), axis="/".join(pair))
+        context.splits = {"test": make_split("test", tiny_images, labels)}
+        export = export_artifact(context, pair, data)
+        context.inputs = {"export": export, "reference": context.write_model(tiny_xception)}
+        return context
+
+    return make
+
+
+def export_artifact(context: Any, pair: tuple[str, str], data: bytes) -> Artifact:
+    spec = (TensorSpec(name="any", shape=(1,), dtype="float32"),)
+    common: dict[str, Any] = {"scheme": pair[1], "inputs": spec, "outputs": spec, "operators": {}}
+    file = context.write(f"model.{pair[0]}", data, "application/octet-stream")
+    if pair[0] == "tflite":
+        return Artifact(files=(file,), facts=TFLiteFacts(**common))
+    return Artifact(files=(file,), facts=ONNXFacts(opset=17, ir_version=8, **common))
+
+
+def run(context: Any) -> StageResult:
+    STAGE.requires(context.config, context.inputs)
+    result = STAGE.run(context)
+    STAGE.ensures(context, result)
+    return result
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+def test_a_good_file_passes_with_true_figures(pair: Any, verifying: Callable[..., Any], files: Any) -> None:
+    context = verifying(pair, files[pair])
+    result = run(context)
+    parity, evaluation = (artifact.facts for artifact in result.outputs)
+    assert isinstance(parity, ParityFacts)
+    assert parity.samples == evaluation.samples == 64
+    assert 0 < parity.mean_abs_diff < parity.max_abs_diff < (1e-5 if pair[1] == "float32" else 0.08)
+    assert parity.cosine > 0.995
+    accuracy = result.metrics["accuracy"]
+    assert isinstance(evaluation, EvaluationFacts)
+    assert evaluation.metrics == {"accuracy": accuracy}
+    assert accuracy + result.metrics["accuracy_drop_reference"] == pytest.approx(48 / 64)
+    assert result.intervals["accuracy"] == wilson_interval(round(accuracy * 64), 64)
+    if pair[1] == "float32":
+        assert (accuracy, result.metrics["top1_agreement"]) == (0.75, 1.0)
+    assert context.progress == [(64, 64), (64, 64)]  # the reference, then the export
+
+
+def with_other_weights(data: bytes) -> bytes:
+    """The same ONNX graph with one kernel's channels in reverse order."""
+    model = onnx.load_from_string(data)
+    kernel = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
+    values = onnx.numpy_helper.to_array(kernel)[::-1].copy()
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
+    return bytes(model.SerializeToString())
+
+
+def test_changed_weights_are_caught(verifying: Callable[..., Any], files: Any) -> None:
+    broken = with_other_weights(files["onnx", "float32"])
+    with pytest.raises(PostconditionError, match=r"relative difference is .*, at most 0.0001 is allowed") as caught:
+        run(verifying(("onnx", "float32"), broken))
+    assert caught.value.where == "onnx/float32"
+    assert "float32_max_diff" in str(caught.value.hint)
+
+
+def test_changed_weights_are_caught_in_int8(verifying: Callable[..., Any], files: Any) -> None:
+    broken = with_other_weights(files["onnx", "int8"])
+    with pytest.raises(
+        PostconditionError, match=r"cosine is .*, at least 0.95 is allowed; the worst test sample is \d+"
+    ):
+        run(verifying(("onnx", "int8"), broken))
+
+
+def test_one_flipped_byte_of_a_tflite_kernel_is_caught(verifying: Callable[..., Any], files: Any) -> None:
+    data = bytearray(files["tflite", "float32"])
+    where = largest_weight(data)
+    data[where + 3] ^= 0x80  # the sign of a float32
+    with pytest.raises(PostconditionError, match="relative difference"):
+        run(verifying(("tflite", "float32"), bytes(data)))
+
+
+def largest_weight(data: bytearray) -> int:
+    """The position of the largest weight in the largest buffer of a TFLite file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    buffers = [model.Buffers(index) for index in range(model.BuffersLength())]
+    values = max((b.DataAsNumpy() for b in buffers if b.DataLength()), key=len).view(np.float32)
+    return bytes(data).find(values.tobytes()) + 4 * int(np.abs(values).argmax())
+
+
+def test_accuracy_may_not_drop_further_than_allowed(verifying: Callable[..., Any], files: Any) -> None:
+    loose = Tolerance(float32_max_diff=10.0)
+    broken = with_other_weights(files["onnx", "float32"])
+    drop = run(verifying(("onnx", "float32"), broken, tolerance=loose)).metrics["accuracy_drop_reference"]
+    assert drop > 0.05
+    run(verifying(("onnx", "float32"), broken, tolerance=loose, max_accuracy_drop=drop))
+    with pytest.raises(PostconditionError, match=f"accuracy is {drop:.4f} below the reference's, 0.0100 is allowed"):
+        run(verifying(("onnx", "float32"), broken, tolerance=loose, max_accuracy_drop=0.01))
+
+
+def test_parity_is_told_on_some_samples_and_accuracy_on_all(verifying: Callable[..., Any], files: Any) -> None:
+    pair = ("onnx", "int8")
+    few, all_of_them = run(verifying(pair, files[pair], samples=5)), run(verifying(pair, files[pair]))
+    parity = few.outputs[0].facts
+    assert isinstance(parity, ParityFacts)
+    assert parity.samples == 5
+    assert parity.worst_sample in (0, 15, 31, 47, 63)
+    assert parity.max_abs_diff <= all_of_them.metrics["max_abs_diff"]
+    assert few.metrics["accuracy"] == all_of_them.metrics["accuracy"]
+
+
+def test_the_worst_sample_is_the_one_that_differs_most(
+    verifying: Callable[..., Any], files: Any, tiny_xception: Any, tiny_images: Any
+) -> None:
+    pair = ("onnx", "int8")
+    parity = run(verifying(pair, files[pair])).outputs[0].facts
+    expected = np.asarray(tiny_xception(tiny_images, training=False))
+    differences = np.abs(load_onnx(files[pair]).run({"image": tiny_images})["head"] - expected).max(axis=1)
+    assert isinstance(parity, ParityFacts)
+    assert parity.worst_sample == differences.argmax()
+    assert parity.max_abs_diff == pytest.approx(differences.max(), rel=1e-4)
+    assert parity.reference_max_abs == pytest.approx(np.abs(expected).max(), rel=1e-5)
+
+
+PARITY = ParityFacts(
+    samples=4, reference_max_abs=2.0, worst_sample=3, max_abs_diff=0.02, mean_abs_diff=0.01, cosine=0.97,
+    top1_agreement=1.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scheme", "settings", "holds"),
+    [
+        ("float32", {"float32_max_diff": 0.0101}, True),
+        ("float32", {"float32_max_diff": 0.0099}, False),
+        ("float16", {"float16_max_diff": 0.0101}, True),
+        ("float16", {"float16_max_diff": 0.0099}, False),
+        ("dynamic", {"dynamic_min_cosine": 0.96}, True),
+        ("dynamic", {"dynamic_min_cosine": 0.98}, False),
+        ("int8", {"int8_min_cosine": 0.96}, True),
+        ("int8", {"int8_min_cosine": 0.98}, False),
+    ],
+)
+def test_each_scheme_has_its_limit(scheme: Any, settings: dict[str, float], holds: bool) -> None:
+    assert limit_of(scheme, Tolerance(**settings)).holds(PARITY) is holds
