@@ -1,0 +1,261 @@
+"""The demo as a plain script: the library's functions called one after the other, models kept in memory.
+
+No engine, no store, no keys, no manifest, no checkpoints: what a user would write who knows the functions. It does
+the work of a cold `secateur run configs/demo.yaml` and writes the files that `secateur export` copies out.
+`overhead.py` holds the two against each other.
+
+    python benchmarks/plain_demo.py OUT [--recipe configs/demo.yaml] [--set K=V]…
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Artifact, FileRef, Format, KerasFacts, Scheme
+from pipeline.data import DataSource, Split
+from pipeline.events import ActionEvents, silent
+from pipeline.keys import digest_of_bytes
+from pipeline.recipe import Recipe
+from stages.benchmark import Sampling, Subject, measure_rounds
+from stages.benchmark.summary import metrics_of, ratio_of
+from stages.data_checks import require_fit
+from stages.export import ExportConfig, convert_onnx, convert_tflite
+from stages.export.check import runtime_difference
+from stages.export.onnx_export import onnx_facts
+from stages.export.stage import CONVERTERS, FILE_NAMES, KINDS
+from stages.export.tflite import tflite_facts
+from stages.finetune.config import FinetuneConfig
+from stages.finetune.training import fine_tune
+from stages.keras_format import (
+    MEDIA_TYPE,
+    MODEL_FILE,
+    copy_model,
+    encode_model,
+    keras_facts,
+    random_inputs,
+    relative_difference,
+)
+from stages.load import load_model
+from stages.prune.pruning import prune_model
+from stages.quantize.calibration import doubts_about
+from stages.runtimes import load_exported
+from stages.strip.layers import strip_model
+from stages.tf_runtime import tensorflow_action
+from stages.verify import (
+    VerifyConfig,
+    cosine,
+    count_correct,
+    max_abs_diff,
+    mean_abs_diff,
+    top1_agreement,
+    wilson_interval,
+    worst_sample,
+)
+from stages.verify.evaluate import require_finite
+from stages.verify.predict import predict
+
+RECIPE = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A Keras model that is exported, its file and facts, and the digest that exports carry as metadata."""
+
+    model: Any
+    data: bytes
+    facts: KerasFacts
+    digest: str
+
+
+@dataclass(frozen=True)
+class Export:
+    """An exported file at `path`, of format `FORMAT` in scheme `SCHEME`."""
+
+    format: Format
+    scheme: Scheme
+    path: Path
+
+
+def say(what: str, **figures: float) -> None:
+    print(f"{what:24}" + "".join(f"  {name} {value:.6g}" for name, value in figures.items()), flush=True)
+
+
+def evaluate(name: str, model: Any, test: Split) -> None:
+    facts = keras_facts(model)
+    require_fit(test, facts)
+    outputs = predict(model, test, BATCH, lambda *_: None)
+    require_finite(outputs, "the model")
+    correct = count_correct(outputs, test.y)
+    low, high = wilson_interval(correct, len(test))
+    say(f"evaluate {name}", accuracy=correct / len(test), low=low, high=high, params=facts.params, macs=facts.macs)
+
+
+def fine_tuned(name: str, model: Any, config: FinetuneConfig, data: DataSource, seed: int) -> Any:
+    """`model` itself, trained."""
+    train, validation = data.split("train"), data.split("validation")
+    for split in (train, validation):
+        require_fit(split, keras_facts(model))
+    result = fine_tune(model, config, train, validation, seed)
+    say(f"fine-tune {name}", validation_loss=result.validation_loss, best_epoch=result.best_epoch + 1)
+    return result.model
+
+
+def stripped(model: Any) -> tuple[Any, bool]:
+    """The model without training-only parts, and whether there were any."""
+    result = strip_model(model)
+    inputs = random_inputs(model)
+    difference = relative_difference(model(inputs, training=False), result.model(inputs, training=False))
+    say("strip", removed=len(result.removed), difference=difference)
+    return result.model, bool(result.removed)
+
+
+def deployable(model: Any) -> Deployable:
+    data, facts = encode_model(model), keras_facts(model)
+    file = FileRef(name=MODEL_FILE, digest=digest_of_bytes(data), size=len(data), media_type=MEDIA_TYPE)
+    return Deployable(model, data, facts, Artifact(files=(file,), facts=facts).digest)
+
+
+def exported(
+    source: Deployable, target: Format, scheme: Scheme, folder: Path, config: ExportConfig, io: Any, calibration: Any
+) -> Export:
+    """One file, converted, written, loaded in its runtime and run there once beside Keras."""
+    metadata = {"converter": CONVERTERS[target], "model": source.digest, "scheme": scheme}
+    if target == "tflite":
+        data = convert_tflite(source.model, scheme, io, calibration, metadata=metadata)
+    else:
+        data = convert_onnx(source.model, scheme, config.opset, calibration, metadata=metadata)
+    samples = [calibration[:1]] if calibration is not None else random_inputs(source.model, samples=1, seed=0)
+    loaded = load_exported(KINDS[target], data)
+    difference = runtime_difference(source.model, loaded, samples)
+    facts = (tflite_facts if target == "tflite" else onnx_facts)(data, scheme, loaded)
+    path = folder / target / scheme / FILE_NAMES[target]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    say(f"export {target}/{scheme}", size=len(data), difference=difference, operators=sum(facts.operators.values()))
+    return Export(target, scheme, path)
+
+
+def exports(
+    source: Deployable, settings: Mapping[str, Any], schemes: tuple[Scheme, ...], folder: Path, data: DataSource
+) -> Iterator[Export]:
+    """Every format in every scheme."""
+    calibration = None
+    if "int8" in schemes:
+        calibration = data.split("calibration").inputs()
+        for doubt in doubts_about(calibration):
+            print(f"warning: {doubt}")
+    for target in settings["export"].formats:
+        for scheme in schemes:
+            io, samples = (settings["quantize"].io, calibration) if scheme == "int8" else ("float32", None)
+            yield exported(source, target, scheme, folder, settings["export"], io, samples)
+
+
+def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig, threads: int) -> None:
+    """The file beside the Keras model on the whole test split."""
+    import numpy as np
+
+    require_fit(test, source.facts)
+    reference = predict(source.model, test, BATCH, lambda *_: None)
+    loaded = load_exported(KINDS[export.format], export.path.read_bytes(), threads)
+    name, output = source.facts.inputs[0].name, source.facts.outputs[0].name
+    actual = np.concatenate([loaded.run({name: inputs})[output] for inputs, _ in test.batches(BATCH)])
+    require_finite(reference, "the reference")
+    require_finite(actual, "the exported file")
+    picked = np.linspace(0, len(test) - 1, min(config.samples, len(test))).astype(np.int64)
+    a, b = reference[picked], actual[picked]
+    correct = count_correct(actual, test.y)
+    drop = (count_correct(reference, test.y) - correct) / len(test)
+    say(
+        f"verify {export.format}/{export.scheme}",
+        accuracy=correct / len(test),
+        low=wilson_interval(correct, len(test))[0],
+        drop=drop,
+        max_abs_diff=max_abs_diff(a, b),
+        mean_abs_diff=mean_abs_diff(a, b),
+        cosine=cosine(a, b),
+        top1_agreement=top1_agreement(a, b),
+        worst_sample=float(picked[worst_sample(a, b)]),
+    )
+    if config.max_accuracy_drop is not None and drop > config.max_accuracy_drop:
+        raise SystemExit(f"{export.format}/{export.scheme}: the accuracy is {drop:.4f} below the reference's")
+
+
+def benchmark(export: Export, baseline: Export, config: Any, scratch: Path) -> None:
+    """Latency on every target, in turns with the baseline of the same format."""
+    for target in config.targets:
+        name = f"{export.format}/{export.scheme}@{target}"
+        work_dir = scratch / name
+        work_dir.mkdir(parents=True)
+        rounds = measure_rounds(
+            {"baseline": Subject(baseline.path, "baseline"), "candidate": Subject(export.path, name)},
+            target,
+            config.rounds,
+            Sampling(seconds=config.seconds, threads=config.threads),
+            work_dir,
+            ActionEvents(name, silent),
+        )
+        ratio = ratio_of(rounds)
+        metrics = metrics_of(rounds, ratio, export.path.stat().st_size)
+        say(f"benchmark {name}", p50_ms=metrics["latency_p50_ms"], ratio=ratio.point, low=ratio.low, high=ratio.high)
+
+
+def demo(recipe: Recipe, out: Path, scratch: Path) -> None:
+    settings: dict[str, Any] = {step.stage: step.config for step in recipe.steps}
+    if recipe.data is None or not isinstance(recipe.model, Path):
+        raise SystemExit("the plain script knows recipes with data and a model file, like the demo's")
+    data = DataSource(recipe.data, recipe.folder, recipe.seed)
+    test = data.split("test")
+
+    source = load_model(recipe.folder / recipe.model).model
+    evaluate("source", source, test)
+
+    pruned = prune_model(source, settings["prune"], seed=recipe.seed)
+    say("prune", removed=pruned.report.removed_share, equivalence_error=pruned.report.equivalence_error)
+    evaluate("pruned", pruned.model, test)
+
+    tuned = fine_tuned("pruned", pruned.model, settings["finetune"], data, recipe.seed)
+    evaluate("fine-tuned", tuned, test)
+    if recipe.control:
+        control = fine_tuned("control", copy_model(source), settings["finetune"], data, recipe.seed)
+        evaluate("control", control, test)
+
+    final, changed = stripped(tuned)
+    if changed:  # else it is the model that was just evaluated
+        evaluate("stripped", final, test)
+
+    candidate, original = deployable(final), deployable(source)
+    keras_file = out / "keras" / "float32" / MODEL_FILE
+    keras_file.parent.mkdir(parents=True, exist_ok=True)
+    keras_file.write_bytes(candidate.data)
+    files = list(exports(candidate, settings, settings["quantize"].schemes, out, data))
+    for export in files:
+        verify(export, candidate, test, settings["verify"], recipe.threads)
+    baselines = {one.format: one for one in exports(original, settings, ("float32",), scratch, data)}
+    for export in files:
+        benchmark(export, baselines[export.format], settings["benchmark"], scratch)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="where the files go, as FORMAT/SCHEME/name")
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--set", action="append", default=[], metavar="K=V", help="as `secateur run --set`")
+    options = parser.parse_args()
+    recipe = Recipe.load(options.recipe, tuple(options.set))
+    with (
+        tempfile.TemporaryDirectory(prefix="secateur-plain-") as scratch,
+        tensorflow_action(recipe.seed, recipe.threads),
+    ):
+        demo(recipe, options.out, Path(scratch))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
