@@ -12,4 +12,5 @@ from pydantic import BaseModel, ConfigDict
 class Value(BaseModel):
     """An immutable, strictly validated record."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    # Validators are built when first used: a command that touches five kinds of value does not wait for all of them.
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)

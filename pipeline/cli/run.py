@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import typer
-from rich.console import Console
 
 from pipeline.cli.options import (
     ForceOption,
@@ -17,9 +17,9 @@ from pipeline.cli.options import (
     open_store,
     print_json,
 )
-from pipeline.console import ProgressConsole
 from pipeline.errors import SecateurError
 from pipeline.manifest import RunManifest
+from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.runner import Run
 from pipeline.summary import closing
@@ -39,21 +39,21 @@ def command(
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     opened = open_store(store)
     # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
-    console = Console(file=os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace"))
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
     work = Run(loaded, opened, until, force_from)
     ids = [node.id for node in work.resolution.chain.nodes]
-    console.print(f"{loaded.name} · store {opened.root} · {len(ids)} actions", highlight=False, soft_wrap=True)
-    for axis, reason in work.resolution.chain.skipped.items():
-        console.print(f"! {axis} is left out: {reason}", highlight=False, soft_wrap=True)
     try:
-        with ProgressConsole(console, ids) as progress:
+        with stream, Progress(stream, ids) as progress:
+            progress.line(f"{loaded.name} · store {opened.root} · {len(ids)} actions")
+            for axis, reason in work.resolution.chain.skipped.items():
+                progress.line(f"! {axis} is left out: {reason}")
             manifest = work.execute(progress)
     except SecateurError as error:
         error.printed = _print_unfinished(work, as_json=as_json)
         raise
     except KeyboardInterrupt:
         _print_unfinished(work, as_json=as_json)
-        console.print("interrupted: what is finished stays cached; the same command goes on from there")
+        print("interrupted: what is finished stays cached; the same command goes on from there", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     _print(manifest, as_json=as_json)
     raise typer.Exit(EXIT_CODES[manifest.verdict])

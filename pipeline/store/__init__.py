@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipeline.errors import StoreError
 from pipeline.store.blobs import Blobs
 from pipeline.store.files import publish, store_errors
@@ -87,6 +85,8 @@ class Store:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the only right to work on this action; raises `Busy` at once if another process holds it."""
+        from filelock import FileLock, Timeout  # only those who work need locks, and it is slow to import
+
         path = self.root / "locks" / f"{key}.lock"
         lock = FileLock(path)
         with store_errors(path):
@@ -101,6 +101,8 @@ class Store:
 
     def wait(self, key: str) -> None:
         """Return when nobody holds the lock of this action any more."""
+        from filelock import FileLock
+
         with FileLock(self.root / "locks" / f"{key}.lock", poll_interval=0.2):
             pass
 

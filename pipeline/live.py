@@ -1,0 +1,53 @@
+"""The line of the running action on a terminal: what it does, how far it is, time left; below it, what is to come."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+BAR_WIDTH = 20
+
+
+class LiveLine:
+    """Drawn from its first action until `close`; finished lines scroll by above it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream)
+        self._progress = Progress(
+            TextColumn("● {task.fields[name]}", markup=False),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=BAR_WIDTH),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}", markup=False),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+        )
+        self._task: TaskID | None = None
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live.start()
+
+    def start(self, name: str, reason: str, pending: str) -> None:
+        """Begin the line of an action; `pending` names what comes after it."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(reason, total=None, name=name, detail="")
+        rest = Text(f"○ {pending}" if pending else "", no_wrap=True, overflow="ellipsis")
+        self._live.update(Group(self._progress, rest))
+
+    def advance(self, done: float, total: float, what: str, detail: str) -> None:
+        """Move the bar of the running action."""
+        if self._task is not None:
+            self._progress.update(self._task, description=what, completed=done, total=total, detail=detail)
+
+    def print(self, text: str) -> None:
+        """A line that stays, above the live ones."""
+        self._console.print(Text(text), soft_wrap=True, highlight=False)
+
+    def close(self) -> None:
+        """Take the live lines away."""
+        self._live.stop()

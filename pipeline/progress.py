@@ -1,0 +1,118 @@
+"""Progress for people: one line a finished action, and on a terminal the running one alive; always on stderr.
+
+Colour carries no meaning. What draws on terminals (rich) is brought in when the first action starts to run: a run
+that finds everything cached never waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from pipeline.events import Advanced, Event, Failed, Finished, Started, Waiting, Warned
+from pipeline.summary import count
+
+if TYPE_CHECKING:
+    from pipeline.live import LiveLine
+
+PLAIN_INTERVAL_S = 2.0
+NAME_WIDTH = 28
+FIGURES = {
+    "params": ("{} params", count),
+    "macs": ("{} MACs", count),
+    "accuracy": ("acc {}", "{:.2%}".format),
+    "equivalence_error": ("exact to {}", "{:.0e}".format),
+    "max_abs_diff": ("max diff {}", "{:.1e}".format),
+    "latency_p50_ms": ("p50 {} ms", "{:.3f}".format),
+    "latency_ratio": ("ratio {}", "{:.3f}".format),
+}
+
+
+class Progress:
+    """A listener that writes. Use it as a context manager, so that a terminal is left as it was found."""
+
+    def __init__(self, stream: TextIO, actions: list[str]) -> None:
+        self._stream = stream
+        self._pending = actions
+        self._hits: list[str] = []
+        self._last_line = ("", 0.0)
+        self._live: LiveLine | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush_hits()
+        if self._live is not None:
+            self._live.close()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._start(event)
+            case Advanced():
+                self._advance(event)
+            case Warned():
+                self.line(f"! {event.action}: {event.message}")
+            case Waiting():
+                self.line(f"… {event.action}: another run is doing this; waiting for it")
+            case Finished():
+                self._finish(event)
+            case Failed():
+                self._flush_hits()
+                self.line(f"✘ {event.action.ljust(NAME_WIDTH)} failed  {event.wall_s:5.1f} s")
+
+    def line(self, text: str) -> None:
+        """Write one line, above the live one if there is one."""
+        if self._live is not None:
+            self._live.print(text)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _start(self, event: Started) -> None:
+        self._flush_hits()
+        if self._live is None and self._stream.isatty():
+            from pipeline.live import LiveLine
+
+            self._live = LiveLine(self._stream)
+        if self._live is not None:
+            self._live.start(event.action, event.reason, counted(self._pending[1:]))
+
+    def _advance(self, event: Advanced) -> None:
+        if self._live is not None:
+            self._live.advance(event.done, event.total, event.what, event.detail)
+            return
+        last, when = self._last_line
+        now = time.monotonic()
+        if event.what != last and now - when >= PLAIN_INTERVAL_S:
+            self._last_line = (event.what, now)
+            self.line(f"● {event.action}: {event.what} {event.detail}".rstrip())
+
+    def _finish(self, event: Finished) -> None:
+        if event.action in self._pending:
+            self._pending.remove(event.action)
+        if event.status == "hit":
+            self._hits.append(event.action)
+            return
+        done = f"✔ {event.action.ljust(NAME_WIDTH)} {event.status:7} {event.wall_s:5.1f} s"
+        self.line(f"{done}  {event.reason.ljust(22)}  {_figures(event.metrics)}".rstrip())
+
+    def _flush_hits(self) -> None:
+        if self._hits:
+            self.line(f"✔ {len(self._hits)} cached: {counted(self._hits)}")
+            self._hits = []
+
+
+def counted(actions: list[str]) -> str:
+    """`load · evaluate ×2 · prune`."""
+    kinds = Counter(action.partition(":")[0] for action in actions)
+    return " · ".join(name if number == 1 else f"{name} ×{number}" for name, number in kinds.items())
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """The few figures of an action that one wants to see at once."""
+    return "   ".join(text.format(show(metrics[name])) for name, (text, show) in FIGURES.items() if name in metrics)

@@ -1,0 +1,81 @@
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+
+from pipeline.events import Advanced, Failed, Finished, Started, Waiting, Warned
+from pipeline.progress import Progress, counted
+
+EVENTS = [
+    Finished("load", "hit", "unchanged", 0.0),
+    Finished("evaluate:source", "hit", "unchanged", 0.0),
+    Started("prune", "prune.ratio 0.5 → 0.3"),
+    Advanced("prune", 1, 4, "groups [1/4]", "detail"),
+    Warned("prune", "took 0.29"),
+    Finished("prune", "ran", "prune.ratio 0.5 → 0.3", 1.25, {"params": 31194.0, "equivalence_error": 3e-7}),
+    Waiting("finetune"),
+    Started("finetune", "follows prune"),
+    Failed("finetune", 2.0, "no memory"),
+]
+
+
+def test_without_a_terminal_each_step_is_a_plain_line():
+    stream = io.StringIO()
+    with Progress(stream, ["load", "evaluate:source", "prune", "finetune"]) as progress:
+        for event in EVENTS:
+            progress(event)
+    assert stream.getvalue().splitlines() == [
+        "✔ 2 cached: load · evaluate",
+        "● prune: groups [1/4] detail",
+        "! prune: took 0.29",
+        "✔ prune                        ran       1.2 s  prune.ratio 0.5 → 0.3   31.2 k params   exact to 3e-07",
+        "… finetune: another run is doing this; waiting for it",
+        "✘ finetune                     failed    2.0 s",
+    ]
+
+
+def test_many_steps_in_a_moment_are_one_line():
+    stream = io.StringIO()
+    progress = Progress(stream, ["a"])
+    for step in range(1000):
+        progress(Advanced("a", step, 1000, f"step {step}"))
+    assert len(stream.getvalue().splitlines()) == 1
+
+
+def test_actions_are_counted_by_stage():
+    assert counted(["export:tflite/int8", "export:onnx/int8", "strip"]) == "export ×2 · strip"
+
+
+def test_on_a_terminal_the_running_action_is_alive_and_its_line_goes():
+    code = (
+        "import sys; from pipeline.progress import Progress; from pipeline.events import *\n"
+        "import time\n"
+        "with Progress(sys.stderr, ['prune', 'finetune']) as progress:\n"
+        "    progress(Started('prune', 'first run'))\n"
+        "    progress(Advanced('prune', 1, 4, 'epoch 1/4', 'loss 0.3'))\n"
+        "    time.sleep(0.6)\n"
+        "    progress(Finished('prune', 'ran', 'first run', 1.0, {}))\n"
+    )
+    master, slave = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=slave, env=environment)
+    os.close(slave)
+    written = b""
+    while True:
+        try:
+            chunk = os.read(master, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        written += chunk
+    os.close(master)
+    assert process.wait() == 0
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode())
+    assert "epoch 1/4" in text
+    assert "25%" in text
+    assert "loss 0.3" in text
+    assert "○ finetune" in text
+    assert "✔ prune" in text

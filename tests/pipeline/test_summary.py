@@ -1,0 +1,89 @@
+from pipeline.artifacts import EvaluationFacts, FileRef, LatencyFacts, TFLiteFacts
+from pipeline.manifest import GateResult, Output, RunManifest, StageEntry
+from pipeline.summary import closing, count, gate_line, rows, size, speed, table
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def entry(name, stage, axis, facts, size_bytes=0, metrics=None):
+    file = FileRef(name="f", digest=DIGEST, size=size_bytes, media_type="x")
+    output = Output(kind=facts.kind, digest=DIGEST, files=(file,), facts=facts)
+    return StageEntry(
+        id=name,
+        stage=stage,
+        axis=axis,
+        key="0",
+        status="ran",
+        reason="",
+        wall_s=0.0,
+        outputs=(output,),
+        metrics=metrics or {"m": 1.0},
+    )
+
+
+def latency(ratio=0.5, low=0.4, high=0.625):
+    return LatencyFacts(
+        target="cpu",
+        runtime="litert",
+        rounds=10,
+        samples_per_side=100,
+        candidate_p50_ms=1.0,
+        candidate_p90_ms=1.5,
+        baseline_p50_ms=2.0,
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+    )
+
+
+MODEL = TFLiteFacts(scheme="int8", inputs=(), outputs=(), operators={})
+MANIFEST = RunManifest(
+    run_id="abcd1234",
+    name="n",
+    recipe_digest=DIGEST,
+    stages=(
+        entry("evaluate:source", "evaluate", None, EvaluationFacts(samples=100, metrics={})),
+        entry("baseline:tflite", "export", "tflite/float32", MODEL, 4000),
+        entry("export:tflite/int8", "export", "tflite/int8", MODEL, 1000),
+        entry("verify:tflite/int8", "verify", "tflite/int8", EvaluationFacts(samples=100, metrics={})),
+        entry("benchmark:tflite/int8@cpu", "benchmark", "tflite/int8@cpu", latency()),
+    ),
+    metrics={"source.accuracy": 0.5, "source.params": 1234.0, "tflite/int8.accuracy": 0.9, "tflite/int8.macs": 2e6},
+    gates=(
+        GateResult(metric="tflite/int8.accuracy", op="min", limit=0.8, value=0.9, interval=(0.7, 1.0), verdict="pass"),
+    ),
+    verdict="pass",
+)
+
+
+def test_rows_are_models_then_baselines_then_exports():
+    source, baseline, export = rows(MANIFEST)
+    assert (source.name, source.accuracy, source.samples, source.params) == ("source", 0.5, 100, 1234.0)
+    assert (baseline.name, baseline.size_bytes, baseline.p50_ms) == ("source tflite/float32", 4000, 2.0)
+    assert (export.size_bytes, export.p50_ms, export.macs) == (1000, 1.0, 2e6)
+
+
+def test_the_table_is_aligned_and_says_how_sure_it_is():
+    lines = table(MANIFEST).splitlines()
+    assert lines[1] == "source                 50.00 ± 9.8   1.2 k                           1.00"
+    assert lines[3].endswith("90.00 ± 5.9          2.0 M  1.0 kB  1.000 ms  ×2.00 faster [1.60, 2.50]")
+
+
+def test_the_end_tells_gates_verdict_and_what_to_do():
+    text = closing(MANIFEST)
+    assert "gates  ✔ tflite/int8.accuracy 0.9 [0.7, 1] ≥ 0.8" in text
+    assert text.splitlines()[-1].startswith("pass · secateur export abcd out/")
+
+
+def test_slower_is_said_to_be_slower():
+    assert speed(latency(1.25, 1.2, 1.3)) == "×1.25 slower [1.20, 1.30]"
+
+
+def test_numbers_have_units():
+    assert [count(n) for n in (None, 12.0, 58_400.0, 9_100_000.0, 2e9)] == ["", "12", "58.4 k", "9.1 M", "2.0 G"]
+    assert [size(n) for n in (None, 41_200, 3_000_000)] == ["", "41.2 kB", "3.0 MB"]
+
+
+def test_a_failed_gate_has_a_mark_of_its_own():
+    failed = GateResult(metric="a.b", op="max", limit=1, value=2, interval=None, verdict="fail")
+    assert gate_line(failed) == "✘ a.b 2 ≤ 1"
