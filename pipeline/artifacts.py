@@ -6,6 +6,8 @@ nothing else: no time, no path, no key, so that two runs that make the same thin
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, StringConstraints
@@ -189,7 +191,7 @@ class Artifact(Value):
     @property
     def digest(self) -> str:
         """`sha256:…` over kind, files and facts."""
-        return digest_of("artifact", self.model_dump(mode="json"))
+        return _digest_of_document(self.model_dump_json())
 
     def file(self, name: str) -> FileRef:
         """The file called `name`; KeyError if the artifact has none of that name."""
@@ -197,3 +199,9 @@ class Artifact(Value):
             if file.name == name:
                 return file
         raise KeyError(name)
+
+
+@cache
+def _digest_of_document(document: str) -> str:
+    """Canonical JSON is written by slow Python code, and a run asks for its artifacts' digests again and again."""
+    return digest_of("artifact", json.loads(document))

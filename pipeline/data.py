@@ -71,9 +71,9 @@ class DataSpec(Value):
 
     source: Literal["npz"]
     path: Path
-    preprocess: Preprocess = Preprocess()
-    validation: ValidationPart | str = ValidationPart()
-    calibration: CalibrationPart = CalibrationPart()
+    preprocess: Preprocess = Field(default_factory=Preprocess)
+    validation: ValidationPart | str = Field(default_factory=ValidationPart)
+    calibration: CalibrationPart = Field(default_factory=CalibrationPart)
     test: str | None = None
     metrics: tuple[Literal["accuracy"], ...] = ("accuracy",)
 

@@ -7,6 +7,7 @@ from importlib import metadata
 
 # The one command that adds the surgeon: its own pins forbid any resolve beside today's TensorFlow.
 INSTALL_SURGEON = "pip install --no-deps kerassurgeon==0.2.0 importlib-metadata"
+FIELD = "Version:"
 
 
 @cache
@@ -14,7 +15,9 @@ def package_version(name: str) -> str:
     """The installed version of a distribution, or "absent"; `tensorflow` may be there as tensorflow-cpu."""
     for candidate in (name, f"{name}-cpu"):
         try:
-            return metadata.version(candidate)
+            text = metadata.distribution(candidate).read_text("METADATA") or ""
         except metadata.PackageNotFoundError:
             continue
+        # The header's first lines: `metadata.version` parses the whole file as a mail message, READMEs included.
+        return next(line[len(FIELD) :].strip() for line in text.splitlines() if line.startswith(FIELD))
     return "absent"

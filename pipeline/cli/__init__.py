@@ -5,47 +5,66 @@ Nothing that is imported here imports TensorFlow, numpy or a runtime.
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
+from importlib import import_module
 from types import FrameType
 
 import typer
 
-from pipeline.cli import doctor, export, plan, run, schema, show, store, version
 from pipeline.errors import SecateurError
 
-INTERNAL_ERROR, USAGE = 3, 2
+INTERNAL_ERROR, USAGE, INTERRUPTED = 3, 2, 130
+GC_THRESHOLD = 50_000  # starting up makes many objects and no garbage: Python's 700 would look through them in vain
+COMMANDS = {
+    "run": "Run a recipe; what is cached is not done again.",
+    "plan": "Say what would run, and why.",
+    "show": "Show a run or an artifact, and where it came from.",
+    "export": "Copy a run's files out, as FORMAT/SCHEME/name.",
+    "store": "Look into the artifact store.",
+    "doctor": "Check this installation.",
+    "schema": "Print the JSON Schema of recipes.",
+    "version": "Print the version.",
+}
 
-app = typer.Typer(
-    name="secateur",
-    help="Make trained Keras models small and fast for edge devices, and prove that they still work.",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command(name="run", help="Run a recipe; what is cached is not done again.")(run.command)
-app.command(name="plan", help="Say what would run, and why.")(plan.command)
-app.command(name="show", help="Show a run or an artifact, and where it came from.")(show.command)
-app.command(name="export", help="Copy a run's files out, as FORMAT/SCHEME/name.")(export.command)
-app.add_typer(store.app, name="store", help="Look into the artifact store.")
-app.command(name="doctor", help="Check this installation.")(doctor.command)
-app.command(name="schema", help="Print the JSON Schema of recipes.")(schema.command)
-app.command(name="version", help="Print the version.")(version.command)
+
+def build_app(names: Iterable[str]) -> typer.Typer:
+    """The command line with these commands: modules of this package with a `command`, or an `app` of their own."""
+    app = typer.Typer(
+        name="secateur",
+        help="Make trained Keras models small and fast for edge devices, and prove that they still work.",
+        add_completion=False,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(lambda: None)  # without it, an app of one command would not want to hear the command's name
+    for name in names:
+        module = import_module(f"pipeline.cli.{name}")
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=name, help=COMMANDS[name])
+        else:
+            app.command(name=name, help=COMMANDS[name])(module.command)
+    return app
 
 
 def main() -> None:
     """The `secateur` command: runs and exits with DESIGN's exit codes."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(GC_THRESHOLD)
     try:
+        # Only the command that was named is brought in: the others' imports and options take their time.
+        app = build_app([name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS)
         code = app(standalone_mode=False)  # click returns what typer.Exit carried
     except SecateurError as error:
         _report(error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        sys.exit(run.INTERRUPTED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

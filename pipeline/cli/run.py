@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from pipeline.cli import INTERRUPTED
 from pipeline.cli.options import (
     ForceOption,
     JsonOption,
@@ -24,7 +25,6 @@ from pipeline.recipe import Recipe
 from pipeline.runner import Run
 from pipeline.summary import closing
 
-INTERRUPTED = 130
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 5, "failed": 4}
 
 

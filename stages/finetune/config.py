@@ -26,5 +26,5 @@ class FinetuneConfig(StageConfig):
     optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0)
     schedule: Literal["constant", "cosine", "reduce_on_plateau"] = "reduce_on_plateau"
-    plateau: Plateau = Plateau()
+    plateau: Plateau = Field(default_factory=Plateau)
     early_stopping: int | None = Field(default=5, ge=1, description="epochs without a better validation loss")

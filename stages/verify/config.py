@@ -37,7 +37,7 @@ class VerifyConfig(StageConfig):
 
     max_accuracy_drop: float | None = Field(None, ge=0, le=1)
     samples: int = Field(256, ge=1)
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance = Field(default_factory=Tolerance)
 
 
 class EvaluateConfig(StageConfig):
