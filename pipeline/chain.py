@@ -37,6 +37,8 @@ class ModelFile:
     """An input that is the model file of the recipe."""
 
 
+SOURCE = "source"
+COMPARISONS = {"accuracy_drop": "accuracy", "params_ratio": "params", "macs_ratio": "macs"}  # what each is made of
 Source = OutputOf | SplitOf | ModelFile
 
 
@@ -75,6 +77,10 @@ class Chain:
     control: str | None = None
 
     def add(self, node: Node) -> str:
+        if node.name is not None and any((node.stage, node.name) == (n.stage, n.name) for n in self.nodes):
+            step = self.recipe.steps[node.step]
+            what = f"{node.stage} has made {node.name} before, and one name can't stand for two results"
+            raise _error(self.recipe, step, what, "one recipe exports, verifies and measures each pair once")
         self.nodes.append(node)
         return node.id
 
@@ -113,20 +119,26 @@ def build_chain(recipe: Recipe) -> Chain:
 def _load(chain: Chain, step: StageStep) -> None:
     if chain.nodes:
         raise _error(chain.recipe, step, "the model is loaded already", "one recipe takes one model")
+    if getattr(step.config, "application", None) is not None:
+        raise _error(
+            chain.recipe, step, "load.application is not set here", "write it at the top: `model: {application: …}`"
+        )
     model = chain.recipe.model
     inputs: dict[str, Source] = {"file": ModelFile()}
     config = step.config
     if isinstance(model, Application):  # its description takes the file's place
         inputs, config = {}, config.model_copy(update={"application": model})
     chain.model = chain.add(Node(step.id, "load", None, config, inputs, None, step.index))
-    _evaluate(chain, "source", step)
+    _evaluate(chain, SOURCE, step)
 
 
 def _transform(chain: Chain, step: StageStep) -> None:
     """A stage from Keras model to Keras model: prune, finetune, strip, and anybody's own."""
     inputs = _model_inputs(chain, step, chain.model)
-    chain.model = chain.add(Node(step.id, step.stage, None, step.config, inputs, step.id, step.index))
-    _evaluate(chain, step.id, step)
+    made = chain.add(Node(step.id, step.stage, None, step.config, inputs, step.id, step.index))
+    if "keras-model" in stages()[step.stage].outputs:
+        chain.model = made
+        _evaluate(chain, step.id, step)
 
 
 def _control(chain: Chain, step: StageStep) -> None:
@@ -261,12 +273,17 @@ def _splits(chain: Chain, stage: str, config: StageConfig, step: StageStep) -> d
 def _check_gates(chain: Chain) -> None:
     names = chain.names()
     for index, gate in enumerate(chain.recipe.gates):
-        name, dot, _ = gate.metric.rpartition(".")
+        name, dot, metric = gate.metric.rpartition(".")
+        where = chain.recipe.source.where(("gates", index, "metric"))
         if not dot or name not in names:
-            where = chain.recipe.source.where(("gates", index, "metric"))
             raise RecipeError(
                 f"gates[{index}].metric: nothing here is called {name!r}", where=where, hint=nearest(name, names)
             )
+        known = {m for node in chain.nodes if node.name == name for m in stages()[node.stage].metrics}
+        known |= {comparison for comparison, basis in COMPARISONS.items() if basis in known and name != SOURCE}
+        if metric not in known:
+            what = f"gates[{index}].metric: {name} has no metric {metric!r}"
+            raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
 
 
 def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,8 @@ from pipeline.errors import DataError, RecipeError
 from pipeline.keys import CHUNK_BYTES, digest_of
 from pipeline.values import Value
 
+# What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
+UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError)
 MEMBERS_HINT = "an npz holds x_NAME (inputs) and y_NAME (integer labels) for each split NAME"
 
 
@@ -75,7 +78,7 @@ class DataSpec(Value):
     validation: ValidationPart | str = Field(default_factory=ValidationPart)
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
     test: str | None = None
-    metrics: tuple[Literal["accuracy"], ...] = ("accuracy",)
+    metrics: tuple[Literal["accuracy"], ...] = Field(default=("accuracy",), min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +107,11 @@ class Split:
 class DataSource:
     """The splits of an npz file. Digests are computed without numpy; arrays are read when a stage asks for them."""
 
-    def __init__(self, spec: DataSpec, folder: Path, seed: int) -> None:
+    def __init__(self, spec: DataSpec, path: Path, seed: int) -> None:
         self.spec = spec
-        self.path = folder / spec.path.expanduser()
+        self.path = path
         self._seed = seed
         self._splits: dict[str, Split] = {}
-        if not self.path.is_file():
-            raise RecipeError(
-                "the data file is not there", where=str(self.path), hint="data.path is taken from the recipe's folder"
-            )
 
     def digest(self, split: str) -> str:
         """The digest of a split (`train`, `validation`, `test`, `calibration`)."""
@@ -122,8 +121,11 @@ class DataSource:
 
     def split(self, name: str) -> Split:
         """The arrays of a split; DataError where the file does not hold what the recipe says."""
-        if name not in self._splits:
-            self._splits[name] = self._read(name)
+        digest = self.digest(name)
+        if name not in self._splits or self._splits[name].digest != digest:
+            self._splits[name] = self._read(name, digest)
+            if self.digest(name) != digest:
+                raise DataError("the data changed while it was read", where=str(self.path), hint="run again")
         return self._splits[name]
 
     def _pick(self, split: str) -> dict[str, Any]:
@@ -143,7 +145,7 @@ class DataSource:
             raise RecipeError("the recipe names no test split", where="data.test", hint="add `test: test` under data")
         return {"split": spec.test}
 
-    def _read(self, name: str) -> Split:
+    def _read(self, name: str, digest: str) -> Split:
         import numpy as np
 
         pick = self._pick(name)
@@ -162,10 +164,12 @@ class DataSource:
             indices = np.sort(rng.choice(indices, pick["take"], replace=False))
         if not len(indices):
             raise self._error(f"the {name} split is empty")
+        if x.dtype.kind not in "biuf":
+            raise self._error(f"x_{stored} is {x.dtype}: numbers are needed")
+        if self.spec.preprocess.mode in ("torch", "caffe") and x.shape[-1] != 3:
+            raise self._error(f"preprocess.mode {self.spec.preprocess.mode} is for RGB, x_{stored} is {x.shape[1:]}")
         whole = len(indices) == len(y)
-        return Split(
-            name, self.digest(name), x if whole else x[indices], y if whole else y[indices], self.spec.preprocess
-        )
+        return Split(name, digest, x if whole else x[indices], y if whole else y[indices], self.spec.preprocess)
 
     def _array(self, member: str) -> Any:
         import numpy as np
@@ -173,7 +177,7 @@ class DataSource:
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 return archive[member]
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
+        except (KeyError, ValueError, *UNREADABLE) as error:
             raise self._error(f"{member} can't be read: {error}") from error
 
     def _labels(self, y: Any, member: str) -> Any:
@@ -194,14 +198,15 @@ class DataSource:
 
 
 def stratified_part(labels: Any, fraction: float, seed: int) -> Any:
-    """Sorted indices of about `fraction` of the samples: of each class its share, rounded, and at least one."""
+    """Sorted indices of about `fraction` of the samples: of each class its share, at least one, and never all."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
     picked = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = max(1, round(len(members) * fraction))
+        # Each class is left something to train on.
+        count = min(max(1, round(len(members) * fraction)), len(members) - 1)
         picked.append(rng.permutation(members)[:count])
     return np.sort(np.concatenate(picked)) if picked else np.empty(0, dtype=np.int64)
 
@@ -209,11 +214,11 @@ def stratified_part(labels: Any, fraction: float, seed: int) -> Any:
 def member_digest(path: Path, member: str) -> str:
     """sha256 over the decompressed bytes of one member of a zip file, as hexadecimal digits."""
     stat = path.stat()
-    return _member_digest(path, member, stat.st_mtime_ns, stat.st_size)
+    return _member_digest(path, member, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 @cache
-def _member_digest(path: Path, member: str, _mtime_ns: int, _size: int) -> str:
+def _member_digest(path: Path, member: str, _state: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:
@@ -221,7 +226,7 @@ def _member_digest(path: Path, member: str, _mtime_ns: int, _size: int) -> str:
                 digest.update(chunk)
     except KeyError as error:
         raise DataError(f"the file holds no {member}", where=str(path), hint=MEMBERS_HINT) from error
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except UNREADABLE as error:
         raise DataError(
             f"the file is damaged: {error}", where=str(path), hint="get it again: it is no whole npz"
         ) from error

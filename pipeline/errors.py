@@ -54,13 +54,5 @@ class DeviceError(SecateurError):
     """A runtime or a target device failed."""
 
 
-class GateFailed(SecateurError):
-    """All stages ran; a gate of the recipe did not hold."""
-
-    exit_code = 1
-
-
-class Inconclusive(SecateurError):
-    """A measurement could not tell whether a gate holds."""
-
-    exit_code = 5
+class StageError(SecateurError):
+    """A stage failed in a way that it did not foresee."""

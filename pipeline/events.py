@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pipeline import interruption
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -51,9 +53,12 @@ class Finished:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+INTERRUPTED = "interrupted"  # the message of an action that was stopped and did not fail
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An action ended in an error."""
+    """An action ended in an error, or was stopped: then its message is `INTERRUPTED`."""
 
     action: str
     wall_s: float
@@ -72,6 +77,7 @@ class ActionEvents:
     listener: Listener
 
     def advanced(self, done: float, total: float, what: str, detail: str = "") -> None:
+        interruption.check()
         self.listener(Advanced(self.action, done, total, what, detail))
 
     def warned(self, message: str) -> None:

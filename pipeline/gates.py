@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from pipeline.chain import COMPARISONS, SOURCE
 from pipeline.errors import RecipeError
 from pipeline.manifest import GateResult, Interval, Verdict
 from pipeline.recipe import Gate
 from pipeline.recipe_errors import nearest
-
-SOURCE = "source"
 
 
 def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -19,10 +18,10 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
         accuracy, best = metrics.get(f"{name}.accuracy"), metrics.get(f"{SOURCE}.accuracy")
         if accuracy is not None and best is not None:
             flat[f"{name}.accuracy_drop"] = best - accuracy
-        for count in ("params", "macs"):
+        for ratio, count in COMPARISONS.items():
             value, before = metrics.get(f"{name}.{count}"), metrics.get(f"{SOURCE}.{count}")
-            if value is not None and before:
-                flat[f"{name}.{count}_ratio"] = value / before
+            if ratio.endswith("_ratio") and value is not None and before:
+                flat[f"{name}.{ratio}"] = value / before
     return dict(sorted(flat.items()))
 
 

@@ -7,9 +7,10 @@ from typing import TextIO
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
-BAR_WIDTH = 20
+BAR_WIDTH = 12
 
 
 class LiveLine:
@@ -17,15 +18,17 @@ class LiveLine:
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream)
+        shrinks = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # what a narrow terminal cuts first
         self._progress = Progress(
             TextColumn("● {task.fields[name]}", markup=False),
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=BAR_WIDTH),
             TaskProgressColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
+            TextColumn("{task.fields[detail]}", markup=False, table_column=shrinks),
             console=self._console,
+            expand=True,
         )
         self._task: TaskID | None = None
         self._live = Live(console=self._console, refresh_per_second=4, transient=True)

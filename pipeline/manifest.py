@@ -6,14 +6,15 @@ everything that it names, so that its presence is the commit. The run manifest i
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
 from pipeline.artifacts import Artifact, Digest, Facts, FileRef
-from pipeline.keys import digest_of
+from pipeline.keys import digest_of, digest_of_bytes
 from pipeline.values import Value
 
+UNSEALED = "sha256:" + "0" * 64
 Status = Literal["hit", "ran", "resumed", "failed", "skipped"]
 Verdict = Literal["pass", "fail", "inconclusive", "failed"]
 Interval = tuple[float, float]
@@ -59,6 +60,17 @@ class ActionRecord(Value):
     children: tuple[str, ...]
     wall_s: float
     provenance: Provenance
+    seal: Digest = Field(description="over all of the above: a record that was damaged or edited is not believed")
+
+    @classmethod
+    def sealed(cls, **fields: Any) -> ActionRecord:
+        """A record of these fields with its seal."""
+        unsealed = cls(**fields, seal=UNSEALED)
+        return unsealed.model_copy(update={"seal": unsealed.computed_seal()})
+
+    def computed_seal(self) -> str:
+        """What the seal has to be."""
+        return digest_of_bytes(self.model_copy(update={"seal": UNSEALED}).model_dump_json().encode())
 
     def output(self, kind: str) -> Artifact:
         """The output of this kind; KeyError if there is none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,8 +16,17 @@ from pydantic import ValidationError
 from pipeline.artifacts import Artifact, FileRef
 from pipeline.data import DataSource, Split
 from pipeline.discovery import stages
-from pipeline.errors import PreconditionError, StoreError
+from pipeline.errors import (
+    DataError,
+    ModelError,
+    PostconditionError,
+    PreconditionError,
+    SecateurError,
+    StageError,
+    StoreError,
+)
 from pipeline.events import ActionEvents, Listener, Waiting
+from pipeline.keys import digest_of_file
 from pipeline.manifest import Action, ActionRecord, Provenance
 from pipeline.packages import package_version
 from pipeline.plan import host, make_action
@@ -103,12 +113,22 @@ class Context:
     def source_file(self) -> Path:
         if self.workshop.model_path is None:
             raise PreconditionError("the recipe names no model file", where=self.job.id)
-        return self.workshop.model_path
+        copy = self.work_dir / ".source"  # what was hashed is what is read, whatever happens to the file meanwhile
+        with store_errors(copy):
+            shutil.copyfile(self.workshop.model_path, copy)
+        if digest_of_file(copy) != self.job.action.inputs["file"]:
+            what = "the model file changed while the run was on its way"
+            raise ModelError(what, where=str(self.workshop.model_path), hint="run again")
+        return copy
 
     def data(self, split: str) -> Split:
         if self.workshop.data is None or split not in self.job.action.inputs:
             raise PreconditionError(f"{self.job.action.stage} did not declare that it reads {split}", where=self.job.id)
-        return self.workshop.data.split(split)
+        found = self.workshop.data.split(split)
+        if found.digest != self.job.action.inputs[split]:
+            what = f"the {split} data changed while the run was on its way"
+            raise DataError(what, where=str(self.workshop.data.path), hint="run again")
+        return found
 
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         digest = self.workshop.store.blobs.put(data)
@@ -142,29 +162,43 @@ def perform(job: Job, workshop: Workshop, *, force: bool = False) -> Done:
                 found = None if force else store.records.get(key)
                 if isinstance(found, ActionRecord):
                     return Done(found, "hit")
-                return _work(job, workshop)
+                return _work(job, workshop, force=force)
         except BusyError:
             workshop.listener(Waiting(job.id))
             store.wait(key)
 
 
-def _work(job: Job, workshop: Workshop) -> Done:
+def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
     store, key, stage = workshop.store, job.action.key, stages()[job.action.stage]
     started = time.perf_counter()
     stage.requires(job.config, job.inputs)
+    if force:
+        store.remove_work_dir(key)  # what is distrusted is not gone on with
     context = Context(job, workshop, store.create_work_dir(key))
     try:
         result = stage.run(context)
         stage.ensures(context, result)
-    except OSError as error:
-        if error.errno in STORE_ERRNOS:
+    except SecateurError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in STORE_ERRNOS:
             with store_errors(store.root):
                 raise
-        raise
+        raise _unforeseen(job, error) from error
+    undeclared = {artifact.kind for artifact in result.outputs} - set(stage.outputs)
+    if undeclared:
+        raise PostconditionError(f"{job.action.stage} made {', '.join(undeclared)}, which it does not declare")
     record = _record(job, workshop, result, context, time.perf_counter() - started)
     store.records.put(record)
     store.remove_work_dir(key)
     return Done(record, "resumed" if result.resumed else "ran")
+
+
+def _unforeseen(job: Job, error: Exception) -> StageError:
+    """An exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    hint = "if the recipe asks for nothing unusual, please report this with the log"
+    return StageError(f"{job.action.stage} failed: {type(error).__name__}: {first}", where=job.id, hint=hint)
 
 
 def _record(job: Job, workshop: Workshop, result: StageResult, context: Context, wall_s: float) -> ActionRecord:
@@ -174,7 +208,7 @@ def _record(job: Job, workshop: Workshop, result: StageResult, context: Context,
         host=host(),
         secateur=package_version("secateur"),
     )
-    return ActionRecord(
+    return ActionRecord.sealed(
         key=job.action.key,
         action=job.action,
         outputs=result.outputs,

@@ -33,6 +33,7 @@ class Resolution:
     model_path: Path | None
     results: dict[str, ActionRecord] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
+    forced: frozenset[str] = frozenset()  # nodes that run again whatever is recorded
 
     def action(self, node: Node) -> Action | None:
         """The action of a node, or None while an input of it is not made."""
@@ -69,8 +70,8 @@ class Resolution:
         return self.model_path
 
 
-def resolve(recipe: Recipe, until: str | None = None) -> Resolution:
-    """The recipe's chain, its files found; RecipeError where one is not there or `until` names no stage."""
+def resolve(recipe: Recipe, until: str | None = None, force_from: str | None = None) -> Resolution:
+    """The recipe's chain, its files found; RecipeError where one is not there or a stage is named that is none."""
     chain = build_chain(recipe)
     if until is not None:
         last = step_index(recipe, until)
@@ -78,11 +79,33 @@ def resolve(recipe: Recipe, until: str | None = None) -> Resolution:
     model_path = None
     if isinstance(recipe.model, Path):
         model_path = recipe.folder / recipe.model.expanduser()
-        if not model_path.exists():
+        if not model_path.is_file():
             where, hint = recipe.source.where(("model",)), "the path is taken from the recipe's folder"
-            raise RecipeError(f"model: {model_path} is not there", where=where, hint=hint)
-    data = DataSource(recipe.data, recipe.folder, recipe.seed) if recipe.data else None
-    return Resolution(recipe, chain, data, model_path)
+            what = f"model: {model_path} is " + ("a folder, not a model file" if model_path.is_dir() else "not there")
+            raise RecipeError(what, where=where, hint=hint)
+    return Resolution(recipe, chain, _data_source(recipe), model_path, forced=_forced(chain, force_from))
+
+
+def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
+    """The nodes of a stage, and all that is made from what they make."""
+    forced: set[str] = set()
+    index = step_index(chain.recipe, stage) if stage else None
+    for node in chain.nodes:
+        upstream = {source.node for source in node.inputs.values() if isinstance(source, OutputOf)}
+        own = node.step == index and not node.id.startswith("baseline")
+        if own or upstream & forced:
+            forced.add(node.id)
+    return frozenset(forced)
+
+
+def _data_source(recipe: Recipe) -> DataSource | None:
+    if recipe.data is None:
+        return None
+    path = recipe.folder / recipe.data.path.expanduser()
+    if not path.is_file():
+        where, hint = recipe.source.where(("data", "path")), "the path is taken from the recipe's folder"
+        raise RecipeError(f"data.path: {path} is not there", where=where, hint=hint)
+    return DataSource(recipe.data, path, recipe.seed)
 
 
 def step_index(recipe: Recipe, name: str) -> int:
@@ -112,33 +135,37 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
 
 def model_digest(path: Path) -> str:
     """The content digest of a model file."""
-    return _file_digest(path, path.stat().st_mtime_ns)
+    stat = path.stat()
+    return _file_digest(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
 
 
 @cache
-def _file_digest(path: Path, _mtime_ns: int) -> str:
+def _file_digest(path: Path, _state: tuple[int, ...]) -> str:
     return digest_of_file(path)
 
 
 def make_plan(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Plan:
     """A line for each action: hit, run or resume, and the reason."""
-    resolution = resolve(recipe, until)
-    forced = step_index(recipe, force_from) if force_from else len(recipe.steps)
-    return Plan(actions=tuple(plan_node(node, resolution, store, forced) for node in resolution.chain.nodes))
+    resolution = resolve(recipe, until, force_from)
+    return Plan(actions=tuple(plan_node(node, resolution, store) for node in resolution.chain.nodes))
 
 
-def plan_node(node: Node, resolution: Resolution, store: Store, forced_from: int) -> PlannedAction:
+def plan_node(node: Node, resolution: Resolution, store: Store) -> PlannedAction:
     """Hold one node against the store, and remember what that means for those after it."""
     cause, action = resolution.cause(node), resolution.action(node)
     key = action.key if action else None
     found = store.records.get(key) if key else None
-    if action is not None and isinstance(found, ActionRecord) and node.step < forced_from:
+    if action is not None and isinstance(found, ActionRecord) and node.id not in resolution.forced:
         resolution.results[node.id] = found
         return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status="hit", reason="unchanged", key=key)
     resolution.causes[node.id] = cause or node.id
-    status: Literal["run", "resume"] = "resume" if key and store.can_resume(key) else "run"
-    reason = _reason(action, found, cause, store, forced=node.step >= forced_from)
+    status: Literal["run", "resume"] = "resume" if _can_resume(key, node, resolution, store) else "run"
+    reason = _reason(action, found, cause, store, forced=node.id in resolution.forced)
     return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status=status, reason=reason, key=key)
+
+
+def _can_resume(key: str | None, node: Node, resolution: Resolution, store: Store) -> bool:
+    return key is not None and node.id not in resolution.forced and store.can_resume(key)
 
 
 def _reason(

@@ -11,7 +11,7 @@ from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from pipeline.events import Advanced, Event, Failed, Finished, Started, Waiting, Warned
+from pipeline.events import INTERRUPTED, Advanced, Event, Failed, Finished, Started, Waiting, Warned
 from pipeline.summary import count
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         match event:
             case Started():
+                self._last_line = ("", 0.0)
                 self._start(event)
             case Advanced():
                 self._advance(event)
@@ -64,7 +65,8 @@ class Progress:
                 self._finish(event)
             case Failed():
                 self._flush_hits()
-                self.line(f"✘ {event.action.ljust(NAME_WIDTH)} failed  {event.wall_s:5.1f} s")
+                status = "stopped" if event.message == INTERRUPTED else "failed"
+                self.line(f"✘ {event.action.ljust(NAME_WIDTH)} {status:7} {event.wall_s:5.1f} s")
 
     def line(self, text: str) -> None:
         """Write one line, above the live one if there is one."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
@@ -33,7 +33,7 @@ class Application(Value):
     """A model of `tf_keras.applications`, by name."""
 
     application: str
-    weights: str | None = "imagenet"
+    weights: Literal["imagenet"] | None = "imagenet"
     include_top: bool = True
     input_shape: tuple[int, int, int] | None = None
     head: Head | None = None
@@ -64,7 +64,7 @@ class RecipeFields(Value):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
     seed: int = Field(default=0, ge=0, lt=2**32)
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=2, ge=1, le=1024)
     model: Path | Application
     data: DataSpec | None = None
     control: bool = False
@@ -128,7 +128,7 @@ def _validate(kind: type[V], data: Any, path: tuple[str | int, ...], source: Sou
     try:
         return kind.model_validate_json(json.dumps(data))
     except ValidationError as error:
-        raise explain(error, kind, path, source) from error
+        raise explain(error, kind, data, path, source) from error
 
 
 def _steps(source: Source) -> tuple[StageStep, ...]:

@@ -22,15 +22,16 @@ def nearest(name: str, known: list[str]) -> str:
     return "known: " + ", ".join(known)
 
 
-def explain(error: ValidationError, kind: type[Value], prefix: Path, source: Source) -> RecipeError:
+def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, source: Source) -> RecipeError:
     """The first finding as a RecipeError; how many more there are stands in its hint."""
     findings = error.errors(include_url=False)
     # A union reports once for each member: the one that got furthest into the value says most.
     first = max(findings, key=lambda finding: len(finding["loc"]))
     if len({len(finding["loc"]) for finding in findings}) == 1:
         first = findings[0]
-    path = prefix + tuple(part for part in first["loc"] if _written(part))
-    what, hint = _words(first, kind, path[len(prefix) :])
+    inner = _path(first["loc"], data)
+    path = prefix + inner
+    what, hint = _words(first, kind, inner)
     others = len({finding["loc"] for finding in findings}) - 1
     if others and all(f["loc"][0] != first["loc"][0] for f in findings if f is not first):
         hint = f"{hint}; {others} more after this one" if hint else f"{others} more after this one"
@@ -38,11 +39,21 @@ def explain(error: ValidationError, kind: type[Value], prefix: Path, source: Sou
     return RecipeError(f"{short}: {what}" if short else what, where=source.where(path), hint=hint)
 
 
-def _written(part: str | int) -> bool:
-    """Whether a part of pydantic's location is a key of the file (and not the name of a union's member)."""
-    return isinstance(part, int) or (
-        part.isidentifier() and not part[0].isupper() and part not in ("str", "int", "path")
-    )
+def _path(location: Path, data: Any) -> Path:
+    """Pydantic's location without the names of a union's members: the parts that lead somewhere in the data.
+
+    The last part of an unknown or missing key leads nowhere yet, and stays.
+    """
+    path: list[str | int] = []
+    for index, part in enumerate(location):
+        if isinstance(data, dict) and part in data:
+            data = data[str(part)]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif not (isinstance(data, dict) and index == len(location) - 1):
+            continue
+        path.append(part)
+    return tuple(path)
 
 
 def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None]:

@@ -58,11 +58,17 @@ def _descend(node: Any, key: str | int) -> Any:
     return child
 
 
+def _name(entry: Any) -> str:
+    if isinstance(entry, dict) and entry:
+        return str(next(iter(entry)))
+    return entry if isinstance(entry, str) else ""
+
+
 def _stage(entries: list[Any], part: str, place: str) -> tuple[dict[str, Any], Path]:
     """The settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
     match = STEP.match(part)
     name, number = (match["name"], int(match["number"])) if match else (part, 0)
-    names = [entry if isinstance(entry, str) else next(iter(entry), "") for entry in entries if entry]
+    names = [_name(entry) for entry in entries]
     positions = [index for index, found in enumerate(names) if found == name]
     if not positions:
         raise RecipeError(f"the recipe has no stage {name!r}", where=place, hint=nearest(name, names))
@@ -73,6 +79,6 @@ def _stage(entries: list[Any], part: str, place: str) -> tuple[dict[str, Any], P
         raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=place, hint="they count from 1")
     position = positions[number - 1 if match else 0]
     entry = entries[position]
-    if isinstance(entry, str) or entry[name] is None:
+    if isinstance(entry, str) or not isinstance(entry[name], dict):
         entries[position] = entry = {name: {}}
     return entry[name], ("stages", position, name)

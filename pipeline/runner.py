@@ -10,10 +10,10 @@ from pathlib import Path
 
 import platformdirs
 
-from pipeline import gates
+from pipeline import gates, interruption
 from pipeline.chain import Node
 from pipeline.errors import SecateurError
-from pipeline.events import Failed, Finished, Listener, Started, silent
+from pipeline.events import INTERRUPTED, Failed, Finished, Listener, Started, silent
 from pipeline.manifest import (
     ActionRecord,
     GateResult,
@@ -25,13 +25,13 @@ from pipeline.manifest import (
     Verdict,
 )
 from pipeline.perform import Done, Job, Workshop, perform
-from pipeline.plan import Resolution, plan_node, resolve, step_index
+from pipeline.plan import Resolution, plan_node, resolve
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 
 
 def default_store() -> Path:
-    """`~/.cache/secateur` on Linux, its like elsewhere; `SECATEUR_STORE` overrides it (see the command line)."""
+    """`~/.cache/secateur` on Linux, its like elsewhere (the command line also looks at `SECATEUR_STORE`)."""
     return platformdirs.user_cache_path("secateur", appauthor=False)
 
 
@@ -56,8 +56,7 @@ class Run:
     """One run on its way: what is resolved, and an entry for each action so far."""
 
     def __init__(self, recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> None:
-        self.resolution: Resolution = resolve(recipe, until)
-        self._forced = step_index(recipe, force_from) if force_from else len(recipe.steps)
+        self.resolution: Resolution = resolve(recipe, until, force_from)
         self._until = until
         self._recipe = recipe
         self._store = store
@@ -73,6 +72,7 @@ class Run:
         for position, node in enumerate(nodes):
             started = time.perf_counter()
             try:
+                interruption.check()
                 self._step(node)
             except BaseException as error:
                 self._fail(node, nodes[position + 1 :], error, time.perf_counter() - started)
@@ -84,7 +84,7 @@ class Run:
 
     def _step(self, node: Node) -> None:
         started = time.perf_counter()
-        planned = plan_node(node, self.resolution, self._store, self._forced)
+        planned = plan_node(node, self.resolution, self._store)
         record = self.resolution.results.get(node.id)
         done = Done(record, "hit") if record else self._perform(node, planned)
         self.resolution.results[node.id] = done.record
@@ -101,14 +101,13 @@ class Run:
         job = Job(node.id, action, node.config, self.resolution.artifacts(node))
         known = self.resolution
         workshop = Workshop(self._recipe, self._store, known.data, known.model_path, self._listener, self.run_id)
-        return perform(job, workshop, force=node.step >= self._forced)
+        return perform(job, workshop, force=node.id in known.forced)
 
     def _fail(self, node: Node, rest: list[Node], error: BaseException, wall_s: float) -> None:
         interrupted = isinstance(error, KeyboardInterrupt)
-        message = "interrupted" if interrupted else str(error) or type(error).__name__
+        message = INTERRUPTED if interrupted else str(error) or type(error).__name__
         self._listener(Failed(node.id, wall_s, message))
-        action = self.resolution.action(node)
-        key = action.key if action else None
+        key = self._key(node)
         document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": key, "reason": message}
         self._entries.append(StageEntry.model_validate({**document, "status": "failed", "wall_s": round(wall_s, 3)}))
         for skipped in rest:
@@ -119,6 +118,14 @@ class Run:
             self._write("failed", self._metrics()[0], ())
         except SecateurError:
             return  # the store itself is what failed: the error on its way says so
+
+    def _key(self, node: Node) -> str | None:
+        """The key of a node that failed; None where finding its key was what failed."""
+        try:
+            action = self.resolution.action(node)
+        except (SecateurError, OSError):
+            return None
+        return action.key if action else None
 
     def _metrics(self) -> tuple[dict[str, float], dict[str, Interval]]:
         metrics: dict[str, float] = {}

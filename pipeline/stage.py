@@ -103,6 +103,7 @@ class Stage(Protocol[Config]):
     outputs: ClassVar[tuple[Kind, ...]]
     axis: ClassVar[str | None]  # the list-valued setting that fans out
     seeded: ClassVar[bool]
+    metrics: ClassVar[tuple[str, ...]]  # names of all metrics that a result can have: gates are checked against them
     packages: ClassVar[tuple[str, ...]]  # distributions whose versions enter the key
 
     def splits(self, config: Config) -> tuple[str, ...]:

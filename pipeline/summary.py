@@ -42,7 +42,7 @@ def _keras_row(entry: StageEntry, manifest: RunManifest) -> Row:
     name = entry.id.removeprefix("evaluate:")
     metrics = {key: manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "params", "macs", "size_bytes")}
     ratio = manifest.metrics.get(f"{name}.macs_ratio")
-    against = "1.00" if name == "source" else f"{ratio:.2f} of its MACs" if ratio is not None else ""
+    against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
     return Row(name, samples=_samples([entry]), against=against, **metrics)
 
 
@@ -107,7 +107,7 @@ def _cells(row: Row) -> list[str]:
     if row.accuracy is not None:
         accuracy = f"{row.accuracy:.2%}".removesuffix("%")
         if row.samples:
-            accuracy += f" ± {196 * sqrt(row.accuracy * (1 - row.accuracy) / row.samples):.1f}"
+            accuracy += f" ± {100 * wilson_half_width(row.accuracy, row.samples):.1f}"
     return [
         row.name,
         accuracy,
@@ -117,6 +117,12 @@ def _cells(row: Row) -> list[str]:
         f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
         row.against,
     ]
+
+
+def wilson_half_width(share: float, samples: int) -> float:
+    """Half the width of the 95 % interval of a share (E. B. Wilson, 1927), which is wide enough near 0 and 1 too."""
+    square = 1.96**2
+    return sqrt(square) / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples**2))
 
 
 def count(number: float | None) -> str:
@@ -144,15 +150,16 @@ def gate_line(gate: GateResult) -> str:
     return f"{mark} {gate.metric} {value}{interval} {'≤' if gate.op == 'max' else '≥'} {gate.limit:g}"
 
 
-def closing(manifest: RunManifest) -> str:
-    """The table, the gates, the verdict, and what to do next."""
+def closing(manifest: RunManifest, options: str = "") -> str:
+    """The table, the gates, the verdict, and what to do next (with `options`, such as the store that was named)."""
     lines = [table(manifest), ""]
     for index, gate in enumerate(manifest.gates):
         lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
     verdict = {"fail": "FAIL", "failed": "FAILED"}.get(manifest.verdict, manifest.verdict)
-    run_id = manifest.run_id[:4]
-    lines.append(
-        f"{verdict} · secateur export {run_id} out/   copies the files"
-        f" · secateur show {run_id}   tells where each came from"
-    )
+    if manifest.verdict == "pass" and not manifest.gates:
+        verdict = "done, no gates"
+    lines.append(verdict)
+    lines.append(f"  secateur show {manifest.run_id}{options}   tells where everything came from")
+    if any(entry.stage == "export" and entry.outputs for entry in manifest.stages):
+        lines.append(f"  secateur export {manifest.run_id} out/{options}   copies the files")
     return "\n".join(lines)

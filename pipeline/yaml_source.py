@@ -16,6 +16,7 @@ from ruamel.yaml.scalarint import ScalarInt
 
 from pipeline.errors import RecipeError
 
+LARGEST_INTEGER = 2**53 - 1  # what canonical JSON (RFC 8785) holds exactly
 Path = tuple[str | int, ...]
 
 
@@ -80,8 +81,9 @@ def plain_value(text: str) -> Any:
 def _plain(node: Any, path: Path, source: Source) -> Any:
     if isinstance(node, CommentedMap):
         for key in node:
-            line, column = node.lc.key(key)
-            source.marks[(*path, key)] = f"{source.file}:{line + 1}:{column + 1}"
+            # Keys that came in by a merge (<<) were written elsewhere: the map's own place stands for them.
+            line, column = node.lc.data[key][:2] if key in (node.lc.data or {}) else (node.lc.line, node.lc.col)
+            source.marks[(*path, str(key))] = f"{source.file}:{line + 1}:{column + 1}"
         return {str(key): _plain(value, (*path, key), source) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
         for index in range(len(node)):
@@ -93,6 +95,9 @@ def _plain(node: Any, path: Path, source: Source) -> Any:
     for kind, base in ((ScalarFloat, float), (ScalarInt, int)):
         if isinstance(node, kind):
             return base(node)
+    if type(node) is int and abs(node) > LARGEST_INTEGER:
+        what = f"{dotted(path)}: {node} is larger than any setting takes"
+        raise RecipeError(what, where=source.where(path), hint=f"the largest is {LARGEST_INTEGER}")
     if node is None or type(node) in (bool, int, float):
         return node
     return str(node)

@@ -6,6 +6,7 @@ Nothing that is imported here imports TensorFlow, numpy or a runtime.
 from __future__ import annotations
 
 import gc
+import io
 import json
 import signal
 import sys
@@ -13,10 +14,10 @@ import tempfile
 import traceback
 from collections.abc import Iterable
 from importlib import import_module
-from types import FrameType
 
 import typer
 
+from pipeline import interruption
 from pipeline.errors import SecateurError
 
 INTERNAL_ERROR, USAGE, INTERRUPTED = 3, 2, 130
@@ -54,8 +55,12 @@ def build_app(names: Iterable[str]) -> typer.Typer:
 
 def main() -> None:
     """The `secateur` command: runs and exits with DESIGN's exit codes."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interruption.request)
     gc.set_threshold(GC_THRESHOLD)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without → must not end a run
     try:
         # Only the command that was named is brought in: the others' imports and options take their time.
         app = build_app([name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS)
@@ -78,11 +83,14 @@ def _unexpected(error: Exception) -> int:
     show_usage = getattr(error, "show", None)
     if show_usage is not None and hasattr(error, "exit_code"):
         show_usage()
+        _print_error_document(str(error), None, None, USAGE)
         return USAGE
     with tempfile.NamedTemporaryFile("w", prefix="secateur-", suffix=".log", delete=False) as log:
         log.write(f"{sys.argv}\n")
         traceback.print_exception(error, file=log)
-    print(f"error: internal error: {type(error).__name__}: {error}\n  log: {log.name}", file=sys.stderr)
+    what = f"internal error: {type(error).__name__}: {error}"
+    print(f"error: {what}\n  log: {log.name}", file=sys.stderr)
+    _print_error_document(what, log.name, None, INTERNAL_ERROR)
     return INTERNAL_ERROR
 
 
@@ -90,10 +98,12 @@ def _report(error: SecateurError) -> None:
     """What, where, what to do; with `--json` also as the one document on stdout, if none was printed before."""
     lines = [f"error: {error.what}", *(f"  {text}" for text in (error.where, error.hint) if text)]
     print("\n".join(lines), file=sys.stderr)
-    if "--json" in sys.argv and not error.printed:
-        document = {"what": error.what, "where": error.where, "hint": error.hint, "exit_code": error.exit_code}
+    if not error.printed:
+        _print_error_document(error.what, error.where, error.hint, error.exit_code)
+
+
+def _print_error_document(what: str, where: str | None, hint: str | None, exit_code: int) -> None:
+    """With `--json`, the error as the one document on stdout."""
+    if "--json" in sys.argv:
+        document = {"what": what, "where": where, "hint": hint, "exit_code": exit_code}
         print(json.dumps({"schema_version": 1, "error": document}, ensure_ascii=False, indent=1))
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

@@ -1,10 +1,9 @@
-"""`secateur export`: the files of a run, copied out whole or not at all."""
+"""`secateur export`: the files of a run, each copied whole, none before all are known to be well."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import typer
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.manifest import Output, RunManifest
-from pipeline.store import Store
+from pipeline.store.files import publish
 
 MODEL_KINDS = ("tflite-model", "onnx-model")
 
@@ -26,54 +25,52 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
     manifest = opened.runs.get(run)
     if manifest is None:
         raise RecipeError(f"no run is called {run!r}", where=str(opened.root), hint="secateur store ls   lists runs")
+    for axis in sorted(unproven(manifest)):
+        print(f"! {axis} is left out: its verification failed, or was never reached", file=sys.stderr)
     files = wanted_files(manifest)
     if not files:
-        raise RecipeError(
-            f"run {manifest.run_id} exported nothing", hint="its recipe has no export, or failed before it"
-        )
-    written = [_copy(opened, digest, folder / name) for name, digest in files.items()]
-    _write(folder / "manifest.json", manifest.model_dump_json(indent=1).encode())
+        what, hint = f"run {manifest.run_id} has nothing to copy", "its recipe has no export, or the run failed before"
+        raise RecipeError(what, hint=f"{hint}: secateur show {manifest.run_id}")
+    for digest in files.values():
+        problem = opened.blobs.problem(digest)
+        if problem:
+            raise StoreError(f"a blob is {problem}", where=digest, hint="run the recipe again: what made it will run")
+    written = [_write(folder / name, opened.blobs.path(digest).read_bytes()) for name, digest in files.items()]
+    written.append(_write(folder / "manifest.json", manifest.model_dump_json(indent=1).encode()))
     if as_json:
         names = [path.relative_to(folder).as_posix() for path in written]
         print(json.dumps({"schema_version": 1, "folder": str(folder), "files": names}, indent=1))
     else:
-        print("\n".join(str(path) for path in [*written, folder / "manifest.json"]))
+        print("\n".join(str(path) for path in written))
+
+
+def unproven(manifest: RunManifest) -> set[str]:
+    """The exports (`format/scheme`) that the recipe wanted verified and that were not."""
+    checks = [entry for entry in manifest.stages if entry.stage == "verify"]
+    return {str(entry.axis) for entry in checks if entry.status in ("failed", "skipped")}
 
 
 def wanted_files(manifest: RunManifest) -> dict[str, str]:
-    """`FORMAT/SCHEME/name` and the digest of each exported file, and the Keras model that they come from."""
+    """`FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from."""
     files: dict[str, str] = {}
     keras: Output | None = None
+    left_out = unproven(manifest)
     for entry in manifest.stages:
-        if entry.stage == "export" and not entry.id.startswith("baseline:"):
+        if entry.stage == "export" and not entry.id.startswith("baseline:") and entry.axis not in left_out:
             for output in entry.outputs:
                 files |= {f"{entry.axis}/{file.name}": file.digest for file in output.files}
-        elif entry.stage not in ("load", "evaluate") and entry.id != "control":
+        elif entry.stage not in ("load", "evaluate") and not entry.id.startswith("control"):
             keras = next((output for output in entry.outputs if output.kind == "keras-model"), keras)
     if files and keras is not None:
         files |= {f"keras/float32/{file.name}": file.digest for file in keras.files}
     return files
 
 
-def _copy(store: Store, digest: str, target: Path) -> Path:
-    problem = store.blobs.problem(digest)
-    if problem:
-        raise StoreError(f"a blob is {problem}", where=digest, hint="run the recipe again: what made it will run")
-    return _write(target, store.blobs.path(digest).read_bytes())
-
-
 def _write(target: Path, data: bytes) -> Path:
+    """Write through the store's own way of publishing: whole or not at all, with an ordinary file's mode."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-            try:
-                file.write(data)
-                file.close()
-                shutil.copymode(__file__, file.name)  # temporary files are private: give it an ordinary file's mode
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        publish(target, data, target.parent)
     except OSError as error:
         what = f"the file can't be written: {(error.strerror or str(error)).lower()}"
         raise SecateurError(what, where=str(target), hint="give another folder, or free space") from error

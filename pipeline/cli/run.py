@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
+from typing import TextIO
 
 import typer
 
@@ -19,7 +21,6 @@ from pipeline.cli.options import (
     print_json,
 )
 from pipeline.errors import SecateurError
-from pipeline.manifest import RunManifest
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.runner import Run
@@ -39,7 +40,7 @@ def command(
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     opened = open_store(store)
     # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
-    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
+    stream = _own_stderr()
     work = Run(loaded, opened, until, force_from)
     ids = [node.id for node in work.resolution.chain.nodes]
     try:
@@ -55,8 +56,19 @@ def command(
         _print_unfinished(work, as_json=as_json)
         print("interrupted: what is finished stays cached; the same command goes on from there", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    _print(manifest, as_json=as_json)
+    if as_json:
+        print_json(manifest)
+    else:
+        print(f"\n{closing(manifest, f' --store {store}' if store else '')}")
     raise typer.Exit(EXIT_CODES[manifest.verdict])
+
+
+def _own_stderr() -> TextIO:
+    """Standard error under a number of its own; nowhere, if it is closed."""
+    try:
+        return os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="replace")
+    except (OSError, AttributeError):
+        return Path(os.devnull).open("w")
 
 
 def _print_unfinished(work: Run, *, as_json: bool) -> bool:
@@ -65,10 +77,3 @@ def _print_unfinished(work: Run, *, as_json: bool) -> bool:
         print_json(work.manifest)
         return True
     return False
-
-
-def _print(manifest: RunManifest, *, as_json: bool) -> None:
-    if as_json:
-        print_json(manifest)
-    else:
-        print(f"\n{closing(manifest)}")

@@ -90,7 +90,9 @@ def _makers(store: Store) -> dict[str, tuple[ActionRecord, Artifact]]:
         record = store.records.get(key)
         if isinstance(record, ActionRecord):
             for artifact in record.outputs:
-                found.setdefault(artifact.digest, (record, artifact))
+                # A stage that changed nothing gives out what it was given: the maker is who was not given it.
+                if artifact.digest not in record.action.inputs.values():
+                    found.setdefault(artifact.digest, (record, artifact))
     return found
 
 
@@ -108,5 +110,4 @@ def _lineage(digest: str, makers: dict[str, tuple[ActionRecord, Artifact]], dept
         "key": record.key,
     }
     for source in record.action.inputs.values():
-        if source != digest:
-            yield from _lineage(source, makers, depth + 1)
+        yield from _lineage(source, makers, depth + 1)

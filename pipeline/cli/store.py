@@ -9,7 +9,8 @@ import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import StoreError
-from pipeline.manifest import ActionRecord, RunManifest
+from pipeline.manifest import ActionRecord
+from pipeline.store.runs import Runs
 from pipeline.summary import size
 
 app = typer.Typer(no_args_is_help=True)
@@ -18,7 +19,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command(name="ls", help="List runs and actions.")
 def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
-    runs = [_run(manifest) for name in opened.runs.ids() if (manifest := opened.runs.get(name)) is not None]
+    runs = [_run(opened.runs, name) for name in opened.runs.ids()]
     records = [opened.records.get(key) for key in sorted(opened.records.keys())]
     actions = [_action(record) for record in records if isinstance(record, ActionRecord)]
     actions.sort(key=lambda action: action["finished_at"])
@@ -34,7 +35,13 @@ def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
         print(f"{action['finished_at']}  {name:28}  {size(action['size']):>9}  {' '.join(action['artifacts'])}")
 
 
-def _run(manifest: RunManifest) -> dict[str, Any]:
+def _run(runs: Runs, name: str) -> dict[str, Any]:
+    try:
+        manifest = runs.get(name)
+    except StoreError:
+        manifest = None
+    if manifest is None:
+        return {"run_id": name, "name": "", "verdict": "damaged"}
     return {"run_id": manifest.run_id, "name": manifest.name, "verdict": manifest.verdict}
 
 
@@ -59,6 +66,8 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         found = opened.records.get(key)
         if isinstance(found, str):
             problems[key] = found
+    damaged = [run["run_id"] for run in (_run(opened.runs, name) for name in opened.runs.ids()) if not run["name"]]
+    problems |= dict.fromkeys(damaged, "manifest damaged")
     if as_json:
         document = {"schema_version": 1, "blobs": len(digests), "actions": len(keys), "problems": problems}
         print(json.dumps(document, indent=1))

@@ -40,7 +40,7 @@ class Store:
         with store_errors(self.root):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError("the store is not a folder", where=str(self.root), hint="give another --store")
-            found = marker.read_text().strip() if marker.exists() else FORMAT_VERSION
+            found = marker.read_text(errors="replace").strip() if marker.exists() else FORMAT_VERSION
             entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
             foreign = not marker.exists() and bool(entries - set(FOLDERS) - {"lost+found"})
         if found != FORMAT_VERSION:
@@ -78,9 +78,9 @@ class Store:
         shutil.rmtree(self.work_dir(key), ignore_errors=True)
 
     def can_resume(self, key: str) -> bool:
-        """Whether a killed run left something to go on from."""
+        """Whether a killed run left something to go on from (what begins with a dot or `tmp` is not that)."""
         folder = self.work_dir(key)
-        return folder.is_dir() and any(folder.iterdir())
+        return folder.is_dir() and any(not path.name.startswith((".", "tmp")) for path in folder.iterdir())
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:

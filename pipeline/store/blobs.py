@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,11 +40,18 @@ class Blobs:
         with store_errors(path):
             if not path.is_file():
                 return "missing"
-            if digest_of_file(path) != digest:
-                quarantine(self._root, path)
+            if digest_of_file(path) != digest and not self._was_mended(digest, path):
                 return "damaged"
         self._verified.add(digest)
         return None
+
+    def _was_mended(self, digest: str, path: Path) -> bool:
+        """Quarantine a damaged blob; true if another process had put the right bytes there just before."""
+        moved = quarantine(self._root, path)
+        if moved is None or digest_of_file(moved) != digest:
+            return False
+        moved.replace(path)
+        return True
 
     def digests(self) -> Iterator[str]:
         """Digests of all blobs that are there, in no order."""
@@ -51,8 +59,16 @@ class Blobs:
             yield from (f"sha256:{path.name}" for path in self._folder.iterdir())
 
 
-def quarantine(root: Path, path: Path) -> None:
-    """Take a damaged file out of the way, where a person can look at it."""
+def quarantine(root: Path, path: Path) -> Path | None:
+    """Take a file out of the way, where a person can look at it: its new place, or None if it can't be moved.
+
+    Another process may have moved it, or the store may be read-only: either way it is not there to be used.
+    """
     folder = root / "quarantine"
-    folder.mkdir(exist_ok=True)
-    path.replace(folder / path.name)
+    target = folder / f"{path.name}.{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(exist_ok=True)
+        path.rename(target)
+    except OSError:
+        return None
+    return target

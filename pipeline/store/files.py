@@ -11,6 +11,8 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 
+UMASK = os.umask(0)
+os.umask(UMASK)  # it can only be read by setting it
 HINTS = {
     errno.ENOSPC: "the disk is full: free space, or give another --store; what is finished stays cached",
     errno.EDQUOT: "the disk quota is used up: free space, or give another --store; what is finished stays cached",
@@ -47,6 +49,7 @@ def publish(target: Path, data: bytes, scratch: Path) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # temporary files are private, a store may be shared
             os.fsync(file.fileno())
         Path(name).replace(target)
     except BaseException:

@@ -42,7 +42,7 @@ class Records:
             except ValidationError:
                 quarantine(self._root, path)
                 return "record damaged"
-            if record.key != key or record.action.key != key:
+            if record.key != key or record.action.key != key or record.seal != record.computed_seal():
                 quarantine(self._root, path)
                 return "record damaged"
         for file in (file for artifact in record.outputs for file in artifact.files):

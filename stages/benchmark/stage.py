@@ -28,6 +28,17 @@ class BenchmarkStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples",)
     axis: ClassVar[str | None] = "targets"
     seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = (
+        "latency_p50_ms",
+        "latency_p90_ms",
+        "baseline_p50_ms",
+        "latency_ratio",
+        "load_ms",
+        "first_inference_ms",
+        "peak_memory_bytes",
+        "size_bytes",
+        "latency_p99_ms",
+    )
     packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnxruntime", "numpy")
 
     def splits(self, config: BenchmarkConfig) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class ExportStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
     axis: ClassVar[str | None] = "formats"
     seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("size_bytes", "params", "macs", "export_difference")
     packages: ClassVar[tuple[str, ...]] = (
         *("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
         *("flatbuffers", "protobuf", "numpy"),

@@ -29,7 +29,8 @@ class FinetuneStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
+    metrics: ClassVar[tuple[str, ...]] = ("epochs", "validation_loss", "validation_accuracy")
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
 
     def splits(self, config: FinetuneConfig) -> tuple[str, ...]:
         return ("train", "validation")

@@ -29,6 +29,7 @@ class LoadStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True  # an application without weights starts from random ones
+    metrics: ClassVar[tuple[str, ...]] = ("translation_difference",)
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py")
 
     def splits(self, config: LoadConfig) -> tuple[str, ...]:

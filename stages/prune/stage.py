@@ -29,7 +29,8 @@ class PruneStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "kerassurgeon", "numpy")
+    metrics: ClassVar[tuple[str, ...]] = ("params", "macs", "channels_removed", "equivalence_error")
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "kerassurgeon", "numpy")
 
     def splits(self, config: PruneConfig) -> tuple[str, ...]:
         return ()

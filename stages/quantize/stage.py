@@ -29,6 +29,7 @@ class QuantizeStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set")
     axis: ClassVar[str | None] = "schemes"
     seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ("numpy",)
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:

@@ -26,7 +26,8 @@ class StripStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = False
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
+    metrics: ClassVar[tuple[str, ...]] = ("removed", "output_difference")
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "tensorflow-model-optimization")
 
     def splits(self, config: StripConfig) -> tuple[str, ...]:
         return ()

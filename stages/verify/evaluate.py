@@ -24,6 +24,7 @@ class EvaluateStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("evaluation",)
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "params", "macs", "size_bytes")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
 
     def splits(self, config: EvaluateConfig) -> tuple[str, ...]:

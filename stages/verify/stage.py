@@ -36,6 +36,14 @@ class VerifyStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("parity-report", "evaluation")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = (
+        "accuracy",
+        "accuracy_drop_reference",
+        "max_abs_diff",
+        "mean_abs_diff",
+        "cosine",
+        "top1_agreement",
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "ai-edge-litert", "onnxruntime", "numpy")
 
     def splits(self, config: VerifyConfig) -> tuple[str, ...]:

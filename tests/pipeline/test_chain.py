@@ -108,6 +108,9 @@ def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file):
         (("  - quantize: {schemes: [float32, int8]}\n", ""), "nothing is quantized yet"),
         (("tflite/int8.accuracy_drop", "tflite/int4.accuracy"), "nothing here is called 'tflite/int4'"),
         (("tflite/int8.accuracy_drop", "accuracy"), "nothing here is called"),
+        (("tflite/int8.accuracy_drop", "tflite/int8.acuracy"), "has no metric 'acuracy'"),
+        (("  - verify\n", "  - verify\n  - export: {formats: [onnx]}\n"), "one name can't stand for two results"),
+        (("  - load\n", "  - load: {application: {application: Xception}}\n"), "load.application is not set here"),
     ],
 )
 def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, replace, words):

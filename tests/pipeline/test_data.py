@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import DataSource, DataSpec, Preprocess, stratified_part
-from pipeline.errors import DataError, RecipeError
+from pipeline.errors import DataError
 
 SIZES = {"train": 100, "test": 30}
 
@@ -28,7 +28,7 @@ def source(tmp_path):
             '{"source": "npz", "path": "d.npz", "test": "test", "preprocess": {"scale": 0.5, "offset": -1},'
             '"calibration": {"take": 16}}'
         )
-        return DataSource(spec.model_copy(update=settings), tmp_path, seed)
+        return DataSource(spec.model_copy(update=settings), tmp_path / "d.npz", seed)
 
     return make
 
@@ -116,9 +116,26 @@ def test_a_missing_member_and_a_damaged_file_are_named(source, tmp_path):
         data.digest("train")
 
 
-def test_a_file_that_is_not_there_is_a_usage_error(tmp_path):
-    with pytest.raises(RecipeError, match="not there"):
-        DataSource(DataSpec(source="npz", path=tmp_path / "none.npz"), tmp_path, 0)
+def test_data_that_changed_is_read_again_under_its_own_digest(source, tmp_path):
+    data = source()
+    before = data.split("test")
+    changed = arrays()
+    changed["y_test"] = (changed["y_test"] + 1) % 4
+    np.savez(tmp_path / "d.npz", **changed)
+    after = data.split("test")
+    assert after.digest != before.digest
+    assert np.array_equal(after.y, changed["y_test"])
+
+
+@pytest.mark.parametrize("mode", ["torch", "caffe"])
+def test_modes_for_colours_refuse_grey(source, mode):
+    with pytest.raises(DataError, match="is for RGB"):
+        source(preprocess=Preprocess(mode=mode)).split("test")
+
+
+def test_words_are_no_inputs(source):
+    with pytest.raises(DataError, match="numbers are needed"):
+        source(members=arrays() | {"x_test": np.full((30, 5), "a")}).split("test")
 
 
 def test_labels_in_a_column_are_taken(source):
@@ -132,7 +149,7 @@ def test_digests_need_no_numpy(source, tmp_path):
     code = (
         "import sys; from pathlib import Path; from pipeline.data import DataSource, DataSpec\n"
         "spec = DataSpec.model_validate_json(sys.argv[2])\n"
-        "print(DataSource(spec, Path(sys.argv[1]), 7).digest('train'), 'numpy' in sys.modules)"
+        "print(DataSource(spec, Path(sys.argv[1]) / 'd.npz', 7).digest('train'), 'numpy' in sys.modules)"
     )
     spec = source().spec.model_dump_json(by_alias=True)
     run = subprocess.run([sys.executable, "-c", code, tmp_path, spec], capture_output=True, text=True, check=True)
@@ -143,3 +160,5 @@ def test_digests_need_no_numpy(source, tmp_path):
 def test_every_class_keeps_one_sample_however_small_the_fraction():
     labels = np.repeat(np.arange(5), 3)
     assert np.bincount(labels[stratified_part(labels, 0.01, 0)]).tolist() == [1] * 5
+    assert np.bincount(labels[stratified_part(labels, 0.99, 0)]).tolist() == [2] * 5
+    assert stratified_part(np.array([0, 0, 1]), 0.5, 0).tolist() in ([0], [1])

@@ -46,17 +46,14 @@ def test_keys_are_the_design_s_formula():
 
 
 def test_keys_do_not_depend_on_the_hash_seed():
-    code = (
-        "from pipeline.keys import digest_of;"
-        "print(digest_of('action', {k: list({'x', 'y'} & {k}) for k in ['b', 'a', 'x']}))"
-    )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
+    code = "import sys; from pipeline.manifest import Action; print(Action.model_validate_json(sys.argv[1]).key)"
+    command = [sys.executable, "-c", code, ACTION.model_dump_json()]
+    runs = [
+        subprocess.run(command, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
         for seed in ("0", "1", "2")
-    }
-    assert len(found) == 1
+    ]
+    found = {run.stdout for run in runs}
+    assert found == {GOLDEN_KEY + "\n"}
 
 
 @given(st.dictionaries(st.text(max_size=4), json_values, max_size=4))

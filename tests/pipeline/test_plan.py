@@ -28,7 +28,7 @@ def record_first(recipe, store, names):
         data = action.key.encode()
         file = FileRef(name="model.keras", digest=store.blobs.put(data), size=len(data), media_type="x")
         facts = KerasFacts(params=1, macs=1, inputs=(), outputs=(), sparsity=0.0)
-        record = ActionRecord(
+        record = ActionRecord.sealed(
             key=action.key,
             action=action,
             outputs=(Artifact(files=(file,), facts=facts),),
@@ -124,6 +124,7 @@ def test_until_and_force_from(recipe_file, store):
     assert list(found) == ["load", "evaluate:source", "prune", "evaluate:prune"]
     found = plan(recipe_file, store, force_from="prune")
     assert (found["load"].status, found["prune"].reason, found["finetune"].reason) == ("hit", "forced", "follows prune")
+    assert found["control"].reason != "forced"
     with pytest.raises(RecipeError) as caught:
         plan(recipe_file, store, until="prun")
     assert "prune" in caught.value.hint
@@ -143,5 +144,15 @@ def test_the_name_of_a_recipe_and_its_folder_are_in_no_key(recipe_file, store, t
 def test_files_that_are_not_there_are_named_before_anything_runs(recipe_file, store, tmp_path):
     path = recipe_file()
     (tmp_path / "model.keras").unlink()
-    with pytest.raises(RecipeError, match="model"):
+    with pytest.raises(RecipeError, match="not there") as caught:
         make_plan(Recipe.load(path), store)
+    assert "recipe.yaml:3:1   model" in caught.value.where
+    (tmp_path / "model.keras").mkdir()
+    with pytest.raises(RecipeError, match="a folder, not a model file"):
+        make_plan(Recipe.load(path), store)
+    (tmp_path / "data.npz").unlink()
+    (tmp_path / "model.keras").rmdir()
+    (tmp_path / "model.keras").touch()
+    with pytest.raises(RecipeError, match=r"data\.path") as caught:
+        make_plan(Recipe.load(path), store)
+    assert "recipe.yaml:6:3   data.path" in caught.value.where

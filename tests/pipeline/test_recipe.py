@@ -64,6 +64,10 @@ def test_an_application_is_a_model(recipe_file):
         ("max: 0.5", "mxa: 0.5", "gates[0]", ":19:", None),
         ("max: 0.5", "min: -.inf", "gates[0].min", ":19:", None),
         ("name: small", "name: ../up", "name: ", ":1:1", None),
+        ("seed: 3", "Seed: 3", "Seed: unknown key", ":2:1   Seed", "seed"),
+        ("seed: 3", '"a.b": 3', "a.b: unknown key", ":2:1", None),
+        ("path: data.npz", "path: 5", "data.path: 5", ":6:3   data.path", None),
+        ("epochs: 1", "epochs: 99999999999999999999", "is larger than any setting takes", ":12:16", None),
         ("threads", "threads", "", "", None),
     ],
 )
@@ -96,6 +100,8 @@ def test_mistakes_are_found_without_tensorflow(recipe_file):
         ("name: x\nmodel: y\nstages:\n  - {load: {}, strip: {}}\n", "a stage is a name, or a map with one key"),
         ("name: x\nmodel: y\nstages: load\n", "stages"),
         ("name: x\nmodel: y\nstages: []\n", "stages"),
+        ("name: x\nmodel: y\nstages: [1, 2]\n", "a stage is a name"),
+        ("name: x\nmodel: y\nbase: &b {a: 1}\nseed: {<<: *b}\nstages: [load]\n", "unknown key|seed"),
     ],
 )
 def test_text_that_is_no_recipe_is_refused(recipe_file, text, words):

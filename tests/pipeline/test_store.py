@@ -34,7 +34,7 @@ def record(store, data=b"payload"):
         threads=None,
         device=None,
     )
-    made = ActionRecord(
+    made = ActionRecord.sealed(
         key=action.key,
         action=action,
         outputs=(Artifact(files=(file,), facts=CalibrationFacts(samples=1)),),
@@ -72,7 +72,9 @@ def test_a_damaged_blob_is_quarantined_and_a_miss(store):
     store.blobs.path(digest).write_bytes(b"pAyload")
     fresh = Store(store.root)
     assert fresh.records.get(made.key) == f"blob {digest[:11]}… damaged"
-    assert (store.root / "quarantine" / digest[7:]).read_bytes() == b"pAyload"
+    (kept,) = (store.root / "quarantine").iterdir()
+    assert kept.name.startswith(digest[7:])
+    assert kept.read_bytes() == b"pAyload"
     assert fresh.blobs.put(b"payload") == digest
     assert fresh.records.get(made.key) == made
 
@@ -91,6 +93,30 @@ def test_a_record_under_a_foreign_key_is_not_believed(store):
     other.parent.mkdir()
     other.write_bytes(store.records.path(made.key).read_bytes())
     assert store.records.get("ab" + "0" * 62) == "record damaged"
+
+
+def test_an_edited_record_is_not_believed(store):
+    made = record(store)
+    path = store.records.path(made.key)
+    edited = path.read_text().replace('"samples": 1.0', '"samples": 0.5')
+    assert edited != path.read_text()
+    path.write_text(edited)
+    assert store.records.get(made.key) == "record damaged"
+
+
+def test_a_good_blob_that_was_put_back_meanwhile_stays(store):
+    """Another process mends the blob between our reading it and our moving it away."""
+    made = record(store)
+    digest = made.outputs[0].files[0].digest
+    assert store.blobs._was_mended(digest, store.blobs.path(digest))
+    assert store.blobs.path(digest).read_bytes() == b"payload"
+
+
+def test_files_have_the_mode_of_ordinary_files(store, tmp_path):
+    made = record(store)
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert store.records.path(made.key).stat().st_mode == ordinary.stat().st_mode
 
 
 def test_opening_an_absent_store_touches_nothing(tmp_path):
@@ -195,6 +221,8 @@ def test_a_damaged_manifest_is_an_error_that_says_so(store):
 
 def test_scratch_is_per_key_and_can_be_forgotten(store):
     folder = store.create_work_dir("k")
+    assert not store.can_resume("k")
+    (folder / "tmp123").write_text("left by a write that was cut short")
     assert not store.can_resume("k")
     (folder / "epoch").write_text("1")
     assert store.can_resume("k")

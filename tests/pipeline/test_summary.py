@@ -65,14 +65,18 @@ def test_rows_are_models_then_baselines_then_exports():
 
 def test_the_table_is_aligned_and_says_how_sure_it_is():
     lines = table(MANIFEST).splitlines()
-    assert lines[1] == "source                 50.00 ± 9.8   1.2 k                           1.00"
-    assert lines[3].endswith("90.00 ± 5.9          2.0 M  1.0 kB  1.000 ms  ×2.00 faster [1.60, 2.50]")
+    assert lines[1] == "source                 50.00 ± 9.6   1.2 k                           1.00"
+    assert lines[3].endswith("90.00 ± 6.0          2.0 M  1.0 kB  1.000 ms  ×2.00 faster [1.60, 2.50]")
 
 
 def test_the_end_tells_gates_verdict_and_what_to_do():
     text = closing(MANIFEST)
     assert "gates  ✔ tflite/int8.accuracy 0.9 [0.7, 1] ≥ 0.8" in text
-    assert text.splitlines()[-1].startswith("pass · secateur export abcd out/")
+    assert text.splitlines()[-3:] == [
+        "pass",
+        "  secateur show abcd1234   tells where everything came from",
+        "  secateur export abcd1234 out/   copies the files",
+    ]
 
 
 def test_slower_is_said_to_be_slower():
