@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from pipeline.runner import run
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("demo", "xception")
 MB = 2**20
+BLOCK_BYTES = 512  # the unit of st_blocks
 INTERVAL_S = 0.02
 SIDE, CLASSES, TRAIN, HELD_OUT = 299, 10, 8, 4
 
@@ -50,14 +53,12 @@ def reset_peak() -> bool:
 
 
 def disk_mb(folder: Path) -> float:
-    """What the files under a folder take; files that vanish meanwhile count as gone."""
+    """What the files under a folder take; files and folders that vanish meanwhile count as gone."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue
-        total += status.st_blocks * 512
+    for place, _, names in os.walk(folder):  # Path.rglob raises where a folder vanishes
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += (Path(place) / name).lstat().st_blocks * BLOCK_BYTES
     return total / MB
 
 
@@ -146,9 +147,8 @@ class Meter:
         self._sampler.end()
         peak, disk = max(row.peak for row in self.rows), max(row.disk for row in self.rows)
         print(f"whole run: peak memory {peak:.0f} MB, peak disk {disk:.1f} MB, store {disk_mb(self._store):.1f} MB")
-        print(
-            f"memory after the first action {self.rows[0].after:.0f} MB, after the last {self.rows[-1].after:.0f} MB\n"
-        )
+        first, last = self.rows[0], self.rows[-1]
+        print(f"memory after {first.action} {first.after:.0f} MB, after {last.action} {last.after:.0f} MB\n")
 
 
 def xception_recipe(folder: Path) -> Path:

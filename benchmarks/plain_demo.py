@@ -210,7 +210,7 @@ def demo(recipe: Recipe, out: Path, scratch: Path) -> None:
     settings: dict[str, Any] = {step.stage: step.config for step in recipe.steps}
     if recipe.data is None or not isinstance(recipe.model, Path):
         raise SystemExit("the plain script knows recipes with data and a model file, like the demo's")
-    data = DataSource(recipe.data, recipe.folder, recipe.seed)
+    data = DataSource(recipe.data, recipe.folder / recipe.data.path, recipe.seed)
     test = data.split("test")
 
     source = load_model(recipe.folder / recipe.model).model

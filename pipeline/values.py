@@ -12,5 +12,4 @@ from pydantic import BaseModel, ConfigDict
 class Value(BaseModel):
     """An immutable, strictly validated record."""
 
-    # Validators are built when first used: a command that touches five kinds of value does not wait for all of them.
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
