@@ -113,7 +113,7 @@ class _Session:
         if not math.isfinite(loss):
             what = f"the loss became {loss} in epoch {self.epoch + 1}, step {batch + 1} of {self.steps}"
             raise PostconditionError(what, where="finetune", hint="lower finetune.learning_rate")
-        detail = f"loss {loss:.3f} acc {logs['accuracy']:.3f}"
+        detail = f"batch {batch + 1}/{self.steps} loss {loss:.3f} acc {logs['accuracy']:.3f}"
         if "val_accuracy" in self.history:
             detail += f" val acc {self.history['val_accuracy'][-1]:.3f}"
         progress(self.epoch + (batch + 1) / self.steps, of, f"epoch {self.epoch + 1}/{of}", detail)
