@@ -206,14 +206,16 @@ def _export(chain: Chain, step: StageStep) -> None:
                 hint = "leave it out, or set `unsupported: skip` under export"
                 raise _error(chain.recipe, step, f"{axis} can't be made: {reason}", hint)
             else:
-                chain.exported.append(_exported(chain, step, target_format, branch, f"{step.id}:{axis}", axis))
+                chain.exported.append(_exported(chain, step, target_format, branch, f"{step.id}:{axis}", axis, step))
 
 
-def _exported(chain: Chain, step: StageStep, fmt: str, branch: Branch, node_id: str, name: str | None) -> Branch:
+def _exported(
+    chain: Chain, step: StageStep, fmt: str, branch: Branch, node_id: str, name: str | None, wanted_by: StageStep
+) -> Branch:
     config = step.config.model_copy(update={"formats": (fmt,)})
     axis = f"{fmt}/{branch.axis}"
     inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
-    chain.add(Node(node_id, "export", axis, config, inputs, name, step.index))
+    chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index))
     return Branch(node_id, axis, branch.reference)
 
 
@@ -251,7 +253,7 @@ def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
         config = stages()["quantize"].config.model_validate({"schemes": ("float32",)})
         _quantized(chain, step, config, "float32", chain.nodes[0].id, quantized.node)
     export = next(s for s in reversed(chain.recipe.steps[: step.index]) if s.stage == "export")
-    return _exported(chain, export, fmt, quantized, node_id, None).node
+    return _exported(chain, export, fmt, quantized, node_id, None, step).node
 
 
 def _model_kind(branch: Branch) -> Literal["tflite-model", "onnx-model"]:

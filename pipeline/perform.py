@@ -28,6 +28,7 @@ from pipeline.errors import (
 from pipeline.events import ActionEvents, Listener, Waiting
 from pipeline.keys import digest_of_file
 from pipeline.manifest import Action, ActionRecord, Provenance
+from pipeline.memory import give_back
 from pipeline.packages import package_version
 from pipeline.plan import host, make_action
 from pipeline.recipe import Recipe
@@ -191,6 +192,7 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
     record = _record(job, workshop, result, context, time.perf_counter() - started)
     store.records.put(record)
     store.remove_work_dir(key)
+    give_back()
     return Done(record, "resumed" if result.resumed else "ran")
 
 

@@ -6,13 +6,13 @@ so every stage gets TensorFlow from here, inside its functions.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from pipeline.errors import PreconditionError
@@ -25,6 +25,7 @@ QUIET = {
 }
 
 
+@cache
 def import_keras() -> Any:
     """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
     for name, value in QUIET.items():
@@ -33,6 +34,9 @@ def import_keras() -> Any:
         warnings.simplefilter("ignore")  # deprecations inside TensorFlow's own modules
         import tensorflow as tf
         import tf_keras
+    # Half a million objects that live as long as the process: no later collection has to look through them.
+    gc.collect()
+    gc.freeze()
     tf.get_logger().setLevel(logging.ERROR)
     try:
         from absl import logging as absl_logging
@@ -73,12 +77,12 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
     # Dropout and augmentation then draw from generators that can be seeded anew at each epoch.
     keras.backend.experimental.enable_tf_random_generator()
     keras.utils.set_random_seed(seed)
+    known_gradients = frozenset(_gradients())
     try:
         yield keras
     finally:
         keras.backend.clear_session()
-        gc.collect()
-        _trim_heap()
+        _forget_gradients(known_gradients)
 
 
 def _set_threads(tf: Any, threads: int) -> None:
@@ -95,9 +99,16 @@ def _set_threads(tf: Any, threads: int) -> None:
         raise PreconditionError(what, where="threads", hint="use one process for each thread count") from error
 
 
-def _trim_heap() -> None:
-    """Return free heap pages to the system (glibc keeps them otherwise)."""
-    try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # not glibc: its allocator has no such call
-        return
+def _gradients() -> dict[str, Any]:
+    """TensorFlow's global table of gradient functions; empty if it is kept elsewhere in another release."""
+    from tensorflow.python.framework import ops
+
+    table = getattr(ops.gradient_registry, "_registry", {})
+    return table if isinstance(table, dict) else {}
+
+
+def _forget_gradients(known: frozenset[str]) -> None:
+    """Remove what an action added: each training registers a `CustomGradient-N` that holds its whole graph for ever."""
+    table = _gradients()
+    for name in [name for name in table if name.startswith("CustomGradient-") and name not in known]:
+        del table[name]

@@ -122,6 +122,8 @@ def test_until_and_force_from(recipe_file, store):
     record_first(Recipe.load(recipe_file()), store, DONE)
     found = plan(recipe_file, store, until="prune")
     assert list(found) == ["load", "evaluate:source", "prune", "evaluate:prune"]
+    for stage in ("quantize", "export", "verify"):
+        assert not [name for name in plan(recipe_file, store, until=stage) if name.startswith("baseline")]
     found = plan(recipe_file, store, force_from="prune")
     assert (found["load"].status, found["prune"].reason, found["finetune"].reason) == ("hit", "forced", "follows prune")
     assert found["control"].reason != "forced"

@@ -6,7 +6,7 @@ from pipeline.errors import PostconditionError
 from stages.finetune.batches import training_batches, validation_batches
 from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
-from stages.finetune.training import fine_tune
+from stages.finetune.training import fine_tune, gives_logits
 from stages.tf_runtime import import_keras, tensorflow_action
 
 
@@ -162,3 +162,14 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(checkpoints, tmp
     for left in tmp_path.iterdir():
         left.write_bytes(b"")
     assert checkpoints.latest() is None
+
+
+@pytest.mark.parametrize(
+    ("units", "closing", "logits"),
+    [(3, "softmax", False), (3, None, True), (1, "sigmoid", False), (1, None, True)],
+)
+def test_logits_are_told_from_probabilities_wherever_the_activation_stands(units, closing, logits):
+    layers = import_keras().layers
+    inner = import_keras().Sequential([layers.Input((5,)), layers.Dense(units, closing, name="inner_head")])
+    inputs = import_keras().Input((5,))
+    assert gives_logits(import_keras().Model(inputs, inner(inputs))) == logits

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, PostconditionError
+from pipeline.packages import INSTALL_SURGEON
 from stages.keras_format import decode_model, encode_model
 from stages.prune.groups import channel_groups
 from stages.prune.labels import Flow, Labels
@@ -38,7 +39,7 @@ def test_without_kerassurgeon_the_error_names_the_command():
         "except PreconditionError as error: print(error.hint)"
     )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert run.stdout.strip() == "pip install --no-deps kerassurgeon==0.2.0"
+    assert run.stdout.strip() == INSTALL_SURGEON
 
 
 def test_weights_are_those_that_stay(keras, randomise):
