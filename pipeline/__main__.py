@@ -1,5 +1,5 @@
 """`python -m pipeline`: the same as `secateur`."""
 
-from pipeline.cli import main
+from pipeline.start import main
 
 main()

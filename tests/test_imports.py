@@ -53,7 +53,7 @@ def test_commands_that_only_look_import_nothing_heavy(arguments, tmp_path):
     if arguments == ["plan"]:
         arguments = ["plan", str(ROOT / "configs" / "demo.yaml")]
     code = (
-        "import sys; from pipeline.cli import main\n"
+        "import sys; from pipeline.start import main\n"
         "try: main()\n"
         f"except SystemExit as stop: print('HEAVY', stop.code, sorted({HEAVY!r} & sys.modules.keys()))"
     )

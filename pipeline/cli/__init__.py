@@ -5,10 +5,8 @@ Nothing that is imported here imports TensorFlow, numpy or a runtime.
 
 from __future__ import annotations
 
-import gc
 import io
 import json
-import signal
 import sys
 import tempfile
 import traceback
@@ -17,11 +15,9 @@ from importlib import import_module
 
 import typer
 
-from pipeline import interruption
 from pipeline.errors import SecateurError
 
-INTERNAL_ERROR, USAGE, INTERRUPTED = 3, 2, 130
-GC_THRESHOLD = 50_000  # starting up makes many objects and no garbage: Python's 700 would look through them in vain
+INTERNAL_ERROR, USAGE = 3, 2
 COMMANDS = {
     "run": "Run a recipe; what is cached is not done again.",
     "plan": "Say what would run, and why.",
@@ -55,9 +51,6 @@ def build_app(names: Iterable[str]) -> typer.Typer:
 
 def main() -> None:
     """The `secateur` command: runs and exits with DESIGN's exit codes."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interruption.request)
-    gc.set_threshold(GC_THRESHOLD)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without → must not end a run
@@ -68,8 +61,6 @@ def main() -> None:
     except SecateurError as error:
         _report(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -9,7 +9,6 @@ from typing import TextIO
 
 import typer
 
-from pipeline.cli import INTERRUPTED
 from pipeline.cli.options import (
     ForceOption,
     JsonOption,
@@ -24,6 +23,7 @@ from pipeline.errors import SecateurError
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.runner import Run
+from pipeline.start import INTERRUPTED
 from pipeline.summary import closing
 
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 5, "failed": 4}

@@ -11,7 +11,7 @@ import pytest
 from pipeline.manifest import RunManifest
 
 NOTHING_HEAVY = (
-    "import sys; from pipeline.cli import main\n"
+    "import sys; from pipeline.start import main\n"
     "try: main()\n"
     "except SystemExit as stop: code = stop.code or 0\n"
     "print('HEAVY', code, sorted({'tensorflow', 'tf_keras', 'numpy', 'onnx', 'onnxruntime'} & sys.modules.keys()))"

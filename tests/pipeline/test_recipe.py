@@ -84,7 +84,7 @@ def test_mistakes_are_named_with_their_place(recipe_file, old, new, what, where,
 
 def test_mistakes_are_found_without_tensorflow(recipe_file):
     path = recipe_file(replace=[("ratio: 0.5", "ratio: 1.5")])
-    code = "import sys; from pipeline.cli import main; sys.argv = ['secateur', 'plan', sys.argv[1]]\n"
+    code = "import sys; from pipeline.start import main; sys.argv = ['secateur', 'plan', sys.argv[1]]\n"
     code += "try: main()\nexcept SystemExit as stop: print(stop.code, {'tensorflow', 'numpy'} & sys.modules.keys())"
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "2 set()"

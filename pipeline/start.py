@@ -1,0 +1,25 @@
+"""Where the `secateur` command begins: what has to hold before anything else is imported."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+
+INTERRUPTED = 130
+GC_THRESHOLD = 50_000  # starting up makes many objects and no garbage: Python's 700 would search them in vain
+
+
+def main() -> None:
+    """Run the command line. Ctrl-C while it is still being imported ends quietly, too."""
+    gc.set_threshold(GC_THRESHOLD)
+    try:
+        from pipeline import interruption
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, interruption.request)
+        from pipeline.cli import main as run_command_line
+
+        run_command_line()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
