@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 # Into the environment from outside it: needs neither ensurepip nor a pip inside.
-INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --no-deps
+INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --quiet --no-deps
 
 .PHONY: setup demo test lint types bench lock clean
 
