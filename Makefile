@@ -10,16 +10,16 @@ INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version
 setup: $(VENV)/.runtime
 
 $(BIN)/python:
-	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
 	@echo "setting up $(VENV): about a minute, once"
-	$(INSTALL) --require-hashes -r requirements.lock
-	$(INSTALL) --no-build-isolation --editable .
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
-	$(INSTALL) --require-hashes -r requirements-dev.lock
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: $(VENV)/.runtime
