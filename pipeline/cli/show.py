@@ -58,10 +58,10 @@ def _show_why(store: Store, entry: StageEntry, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"schema_version": 1, **head, "action": action}, ensure_ascii=False, indent=1))
         return
-    print("\n".join(f"{name:8}{value}" for name, value in head.items()))
+    print("\n".join(f"{name:10}{value}" for name, value in head.items()))
     for part in ("config", "inputs", "packages", "seed", "threads", "device"):
         if action and action[part] not in (None, {}):
-            print(f"{part:8}{json.dumps(action[part], ensure_ascii=False)}")
+            print(f"{part:10}{json.dumps(action[part], ensure_ascii=False)}")
 
 
 def _show_artifact(store: Store, name: str, *, as_json: bool) -> None:
