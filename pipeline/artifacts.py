@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -175,7 +175,6 @@ Kind = Literal[
     "parity-report",
     "latency-samples",
 ]
-KINDS: tuple[str, ...] = get_args(Kind)
 
 
 class Artifact(Value):

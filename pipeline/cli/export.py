@@ -14,8 +14,6 @@ from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.manifest import Output, RunManifest
 from pipeline.store.files import publish
 
-MODEL_KINDS = ("tflite-model", "onnx-model")
-
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")]
 

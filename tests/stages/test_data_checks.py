@@ -54,5 +54,6 @@ def test_data_that_does_not_fit(make_split: Callable[..., Any], x: Any, y: Any, 
 
 
 def test_data_that_fits(make_split: Callable[..., Any]) -> None:
-    require_fit(make_split("test", np.zeros((3, 4)), np.array([0, 1, 2], np.uint8)), facts((None, 4), (None, 3)))
-    require_fit(make_split("test", np.zeros((3, 4)), np.array([[0], [1], [1]])), facts((None, None), (None, 1)))
+    three, two = facts((None, 4), (None, 3)), facts((None, None), (None, 1))
+    assert require_fit(make_split("test", np.zeros((3, 4)), np.array([0, 1, 2], np.uint8)), three) is None
+    assert require_fit(make_split("test", np.zeros((3, 4)), np.array([[0], [1], [1]])), two) is None
