@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from pipeline.errors import DataError, RecipeError
 from pipeline.keys import CHUNK_BYTES, digest_of
+from pipeline.store.file_digests import FileDigests
 from pipeline.values import Value
 
 # What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
@@ -107,26 +108,35 @@ class Split:
 class DataSource:
     """The splits of an npz file. Digests are computed without numpy; arrays are read when a stage asks for them."""
 
-    def __init__(self, spec: DataSpec, path: Path, seed: int) -> None:
+    def __init__(self, spec: DataSpec, path: Path, seed: int, digests: FileDigests | None = None) -> None:
         self.spec = spec
         self.path = path
         self._seed = seed
+        self._digests = digests or FileDigests()
         self._splits: dict[str, Split] = {}
 
     def digest(self, split: str) -> str:
-        """The digest of a split (`train`, `validation`, `test`, `calibration`)."""
-        pick = self._pick(split)
-        stored = {part: member_digest(self.path, f"{part}_{pick['split']}.npy") for part in ("x", "y")}
-        return digest_of("data", {**pick, **stored, "preprocess": self.spec.preprocess.model_dump(mode="json")})
+        """The digest of a split (`train`, `validation`, `test`, `calibration`); of an unchanged file, from memory."""
+        return self._digest(split, self._digests.remembered)
 
     def split(self, name: str) -> Split:
         """The arrays of a split; DataError where the file does not hold what the recipe says."""
         digest = self.digest(name)
         if name not in self._splits or self._splits[name].digest != digest:
             self._splits[name] = self._read(name, digest)
-            if self.digest(name) != digest:
-                raise DataError("the data changed while it was read", where=str(self.path), hint="run again")
+            if self._digest(name, self._digests.computed) != digest:
+                hint = "something writes to it, or the disk is failing: run again"
+                raise DataError("the data changed before or while it was read", where=str(self.path), hint=hint)
         return self._splits[name]
+
+    def _digest(self, split: str, look_up: Callable[[Path, str, Callable[[], str]], str]) -> str:
+        pick = self._pick(split)
+        members = {part: f"{part}_{pick['split']}.npy" for part in ("x", "y")}
+        stored = {
+            part: look_up(self.path, member, partial(member_digest, self.path, member))
+            for part, member in members.items()
+        }
+        return digest_of("data", {**pick, **stored, "preprocess": self.spec.preprocess.model_dump(mode="json")})
 
     def _pick(self, split: str) -> dict[str, Any]:
         """Which samples of which stored split this one is, as plain data."""
@@ -213,12 +223,6 @@ def stratified_part(labels: Any, fraction: float, seed: int) -> Any:
 
 def member_digest(path: Path, member: str) -> str:
     """sha256 over the decompressed bytes of one member of a zip file, as hexadecimal digits."""
-    stat = path.stat()
-    return _member_digest(path, member, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-
-
-@cache
-def _member_digest(path: Path, member: str, _state: tuple[int, ...]) -> str:
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:

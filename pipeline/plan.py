@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from pipeline.reasons import reason_to_run
 from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
+from pipeline.store.file_digests import FileDigests
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Resolution:
     chain: Chain
     data: DataSource | None
     model_path: Path | None
+    digests: FileDigests
     results: dict[str, ActionRecord] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
     forced: frozenset[str] = frozenset()  # nodes that run again whatever is recorded
@@ -46,7 +48,7 @@ class Resolution:
             elif isinstance(source, SplitOf):
                 inputs[name] = self._data().digest(source.split)
             else:
-                inputs[name] = model_digest(self._model())
+                inputs[name] = self._model_digest()
         return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
 
     def artifacts(self, node: Node) -> dict[str, Artifact]:
@@ -64,14 +66,15 @@ class Resolution:
             raise RecipeError("the recipe has no data", hint="add `data:` to the recipe")
         return self.data
 
-    def _model(self) -> Path:
+    def _model_digest(self) -> str:
         if self.model_path is None:
             raise RecipeError("the recipe names no model file")
-        return self.model_path
+        return self.digests.remembered(self.model_path, "", partial(digest_of_file, self.model_path))
 
 
-def resolve(recipe: Recipe, until: str | None = None, force_from: str | None = None) -> Resolution:
+def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Resolution:
     """The recipe's chain, its files found; RecipeError where one is not there or a stage is named that is none."""
+    digests = FileDigests(store.file_digests)
     chain = build_chain(recipe)
     if until is not None:
         last = step_index(recipe, until)
@@ -83,7 +86,8 @@ def resolve(recipe: Recipe, until: str | None = None, force_from: str | None = N
             where, hint = recipe.source.where(("model",)), "the path is taken from the recipe's folder"
             what = f"model: {model_path} is " + ("a folder, not a model file" if model_path.is_dir() else "not there")
             raise RecipeError(what, where=where, hint=hint)
-    return Resolution(recipe, chain, _data_source(recipe), model_path, forced=_forced(chain, force_from))
+    data, forced = _data_source(recipe, digests), _forced(chain, force_from)
+    return Resolution(recipe, chain, data, model_path, digests, forced=forced)
 
 
 def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
@@ -98,14 +102,14 @@ def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
     return frozenset(forced)
 
 
-def _data_source(recipe: Recipe) -> DataSource | None:
+def _data_source(recipe: Recipe, digests: FileDigests) -> DataSource | None:
     if recipe.data is None:
         return None
     path = recipe.folder / recipe.data.path.expanduser()
     if not path.is_file():
         where, hint = recipe.source.where(("data", "path")), "the path is taken from the recipe's folder"
         raise RecipeError(f"data.path: {path} is not there", where=where, hint=hint)
-    return DataSource(recipe.data, path, recipe.seed)
+    return DataSource(recipe.data, path, recipe.seed, digests)
 
 
 def step_index(recipe: Recipe, name: str) -> int:
@@ -133,20 +137,9 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
     )
 
 
-def model_digest(path: Path) -> str:
-    """The content digest of a model file."""
-    stat = path.stat()
-    return _file_digest(path, (stat.st_mtime_ns, stat.st_size, stat.st_ino))
-
-
-@cache
-def _file_digest(path: Path, _state: tuple[int, ...]) -> str:
-    return digest_of_file(path)
-
-
 def make_plan(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Plan:
     """A line for each action: hit, run or resume, and the reason."""
-    resolution = resolve(recipe, until, force_from)
+    resolution = resolve(recipe, store, until, force_from)
     return Plan(actions=tuple(plan_node(node, resolution, store) for node in resolution.chain.nodes))
 
 

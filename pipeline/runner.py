@@ -56,7 +56,7 @@ class Run:
     """One run on its way: what is resolved, and an entry for each action so far."""
 
     def __init__(self, recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> None:
-        self.resolution: Resolution = resolve(recipe, until, force_from)
+        self.resolution: Resolution = resolve(recipe, store, until, force_from)
         self._until = until
         self._recipe = recipe
         self._store = store
@@ -149,6 +149,7 @@ class Run:
         )
         self._store.create()
         self._store.runs.put(manifest)
+        self._store.remember(self.resolution.digests)
         self.manifest = manifest
         return manifest
 

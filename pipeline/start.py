@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 
@@ -13,6 +14,7 @@ GC_THRESHOLD = 50_000  # starting up makes many objects and no garbage: Python's
 def main() -> None:
     """Run the command line. Ctrl-C while it is still being imported ends quietly, too."""
     gc.set_threshold(GC_THRESHOLD)
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find none, it opens every installed package
     try:
         from pipeline import interruption
 
@@ -23,3 +25,5 @@ def main() -> None:
         run_command_line()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        gc.freeze()  # or the interpreter would search all that was ever imported for garbage before it ends

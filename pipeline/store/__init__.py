@@ -1,7 +1,7 @@
 """The artifact store: blobs by content, records by key, runs by id, scratch and locks by key.
 
     <store>/VERSION  blobs/sha256/<hex>  actions/sha256/<ab>/<key>.json  runs/<id>/manifest.json
-            work/<key>/  locks/<key>.lock  quarantine/  tmp/
+            work/<key>/  locks/<key>.lock  quarantine/  tmp/  file-digests.json
 
 What always holds: a name under `blobs/` or `actions/` is there only with all its bytes (temporary file, fsync,
 rename, fsync of the folder); a record is written after every blob that it names; what fails verification is moved
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 from pipeline.store.blobs import Blobs
+from pipeline.store.file_digests import FileDigests
 from pipeline.store.files import publish, store_errors
 from pipeline.store.records import Records
 from pipeline.store.runs import Runs
@@ -61,6 +62,16 @@ class Store:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             if not (self.root / "VERSION").exists():
                 publish(self.root / "VERSION", f"{FORMAT_VERSION}\n".encode(), self.root / "tmp")
+
+    @property
+    def file_digests(self) -> Path:
+        """Where the digests of the files that recipes name are remembered."""
+        return self.root / "file-digests.json"
+
+    def remember(self, digests: FileDigests) -> None:
+        """Write down the digests that were computed, for later runs."""
+        with store_errors(self.file_digests):
+            digests.save(self.root / "tmp")
 
     def work_dir(self, key: str) -> Path:
         """Where an action keeps what lets it resume; made by `create_work_dir`."""

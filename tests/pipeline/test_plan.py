@@ -20,7 +20,7 @@ def store(tmp_path):
 
 def record_first(recipe, store, names):
     """Record these nodes as done, each with an output of its own."""
-    resolution = resolve(recipe)
+    resolution = resolve(recipe, store)
     for node in resolution.chain.nodes:
         if node.id not in names:
             continue
