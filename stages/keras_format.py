@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ def decode_model(path: Path) -> Any:
             return keras.models.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
+
+
+@lru_cache(maxsize=1)
+def shared_model(blob: Path) -> Any:
+    """The model stored in a blob, for stages that only read it: those that follow each other share one.
+
+    A blob's path is its content's digest, so an equal path is an equal model. Don't train or change it.
+    """
+    return decode_model(blob)
 
 
 def random_inputs(model: Any, samples: int = 4, seed: int = 0) -> list[Any]:

@@ -59,7 +59,7 @@ class ExportStage:
 
     def run(self, context: StageContext[ExportConfig]) -> StageResult:
         from stages.export.check import runtime_difference
-        from stages.keras_format import decode_model, random_inputs
+        from stages.keras_format import random_inputs, shared_model
         from stages.runtimes import load_exported
         from stages.samples import CALIBRATION_FILE, decode_samples
         from stages.tf_runtime import tensorflow_action
@@ -72,7 +72,7 @@ class ExportStage:
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tensorflow_action(context.seed, context.threads):
-            model = decode_model(context.read("model", MODEL_FILE))
+            model = shared_model(context.read("model", MODEL_FILE))
             data = _converted(context, model, quantized, calibration)
             samples = [calibration[:1]] if calibration is not None else random_inputs(model, samples=1, seed=0)
             try:

@@ -42,17 +42,17 @@ class StripStage:
         from stages.keras_format import (
             MEDIA_TYPE,
             MODEL_FILE,
-            decode_model,
             encode_model,
             keras_facts,
             random_inputs,
             relative_difference,
+            shared_model,
         )
         from stages.strip.layers import strip_model
         from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
-            model = decode_model(context.read("model", MODEL_FILE))
+            model = shared_model(context.read("model", MODEL_FILE))
             stripped = strip_model(model)
             inputs = random_inputs(model)
             difference = relative_difference(model(inputs, training=False), stripped.model(inputs, training=False))

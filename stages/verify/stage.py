@@ -146,12 +146,12 @@ def limit_of(scheme: Scheme, tolerance: Tolerance) -> Limit:
 
 
 def _reference_outputs(context: StageContext[VerifyConfig], split: Split) -> Any:
-    from stages.keras_format import decode_model
+    from stages.keras_format import shared_model
     from stages.tf_runtime import tensorflow_action
     from stages.verify.predict import predict
 
     with tensorflow_action(context.seed, context.threads):
-        model = decode_model(context.read("reference", MODEL_FILE))
+        model = shared_model(context.read("reference", MODEL_FILE))
         return predict(model, split, BATCH, lambda done, total: _advance(context, done, total, "Keras"))
 
 
