@@ -9,13 +9,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from pipeline.errors import PreconditionError
+from stages.quiet import quiet
 
 QUIET = {
     "TF_USE_LEGACY_KERAS": "1",
@@ -30,8 +30,7 @@ def import_keras() -> Any:
     """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside TensorFlow's own modules
+    with quiet():  # deprecations, and what is logged before any level can be set: oneDNN's greeting on newer CPUs
         import tensorflow as tf
         import tf_keras
     # Half a million objects that live as long as the process: no later collection has to look through them.
@@ -57,8 +56,7 @@ def import_tensorflow() -> Any:
 def import_tfmot() -> Any:
     """The `tensorflow_model_optimization` module, quiet."""
     import_keras()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside tfmot's own modules
+    with quiet():  # deprecations inside tfmot's own modules
         import tensorflow_model_optimization as tfmot
     return tfmot
 
