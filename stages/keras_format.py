@@ -106,8 +106,21 @@ def copy_model(model: Any) -> Any:
         fresh = type(model).from_config(model.get_config())
     if not fresh.built:
         fresh.build(model.input_shape)
-    fresh.set_weights(model.get_weights())
+    put_weights(fresh, model.get_weights())
     return fresh
+
+
+def put_weights(target: Any, weights: list[Any]) -> None:
+    """`set_weights` for a model or layer, after which Normalization layers compute with what they were given."""
+    target.set_weights(weights)
+    renew_constants(target)
+
+
+def renew_constants(target: Any) -> None:
+    """Let Normalization layers make the constants they compute with from their weights, as Keras forgets to do."""
+    for layer in target._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
+        if type(layer).__name__ == "Normalization":
+            layer.finalize_state()
 
 
 def keras_facts(model: Any) -> KerasFacts:
