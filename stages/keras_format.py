@@ -55,9 +55,19 @@ def decode_model(path: Path) -> Any:
         copy = Path(folder) / MODEL_FILE
         shutil.copyfile(path, copy)
         try:
-            return keras.models.load_model(copy, compile=False, safe_mode=True)
+            with keras.utils.custom_object_scope(application_layers()):
+                return keras.models.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
+
+
+def application_layers() -> dict[str, type]:
+    """The layers of ConvNeXt and InceptionResNetV2, by name: Keras registers them nowhere, so it can't load them."""
+    import_keras()
+    from tf_keras.src.applications.convnext import LayerScale, StochasticDepth
+    from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    return {layer.__name__: layer for layer in (LayerScale, StochasticDepth, CustomScaleLayer)}
 
 
 def random_inputs(model: Any, samples: int = 4, seed: int = 0) -> list[Any]:
