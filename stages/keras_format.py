@@ -56,7 +56,8 @@ def decode_model(path: Path) -> Any:
         copy = Path(folder) / MODEL_FILE
         shutil.copyfile(path, copy)
         try:
-            return keras.models.load_model(copy, compile=False, safe_mode=True)
+            with keras.utils.custom_object_scope(application_layers()):
+                return keras.models.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
 
@@ -68,6 +69,15 @@ def shared_model(blob: Path) -> Any:
     A blob's path is its content's digest, so an equal path is an equal model. Don't train or change it.
     """
     return decode_model(blob)
+
+
+def application_layers() -> dict[str, type]:
+    """The layers of ConvNeXt and InceptionResNetV2, by name: Keras registers them nowhere, so it can't load them."""
+    import_keras()
+    from tf_keras.src.applications.convnext import LayerScale, StochasticDepth
+    from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer
+
+    return {layer.__name__: layer for layer in (LayerScale, StochasticDepth, CustomScaleLayer)}
 
 
 def random_inputs(model: Any, samples: int = 4, seed: int = 0) -> list[Any]:
@@ -116,8 +126,21 @@ def copy_model(model: Any) -> Any:
         fresh = type(model).from_config(model.get_config())
     if not fresh.built:
         fresh.build(model.input_shape)
-    fresh.set_weights(model.get_weights())
+    put_weights(fresh, model.get_weights())
     return fresh
+
+
+def put_weights(target: Any, weights: list[Any]) -> None:
+    """`set_weights` for a model or layer, after which Normalization layers compute with what they were given."""
+    target.set_weights(weights)
+    renew_constants(target)
+
+
+def renew_constants(target: Any) -> None:
+    """Let Normalization layers make the constants they compute with from their weights, as Keras forgets to do."""
+    for layer in target._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
+        if type(layer).__name__ == "Normalization":
+            layer.finalize_state()
 
 
 def keras_facts(model: Any) -> KerasFacts:

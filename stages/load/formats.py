@@ -17,6 +17,7 @@ from typing import Any
 from pipeline.errors import ModelError, RecipeError
 from pipeline.recipe import Application
 from pipeline.recipe_errors import nearest
+from stages.keras_format import application_layers
 from stages.tf_runtime import import_keras
 
 HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
@@ -129,7 +130,8 @@ def _read(path: Path, kind: str) -> Any:
         copy = Path(folder) / f"model.{kind}"
         shutil.copyfile(path, copy)
         try:
-            return keras.models.load_model(copy, compile=False, **({"safe_mode": True} if kind == "keras" else {}))
+            with keras.utils.custom_object_scope(application_layers()):
+                return keras.models.load_model(copy, compile=False, **({"safe_mode": True} if kind == "keras" else {}))
         except Exception as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             hint = "layers of one's own are not supported yet; files of Keras 2 (tf_keras) are"

@@ -36,7 +36,7 @@ def group_scores(model: Any, groups: Sequence[ChannelGroup], criterion: Criterio
 
 
 def _filter_scores(model: Any, group: ChannelGroup, norm: Norm) -> Scores:
-    kernels = [slot for slot in group.producers if slot.weight != "bias"]
+    kernels = [slot for slot in group.producers if slot.weight.rpartition(".")[2] != "bias"]
     return _mean_over_slots(group, [(slot, _filter_sizes(model, slot, norm)) for slot in kernels])
 
 
@@ -46,7 +46,7 @@ def _filter_sizes(model: Any, slot: Slot, norm: Norm) -> Scores:
     A separable convolution's filter is its pointwise weights, each times the size of the depthwise filter it reads.
     """
     layer = model.get_layer(slot.layer)
-    kernel = getattr(layer, slot.weight).numpy().astype(np.float64)
+    kernel = slot.variable(layer).numpy().astype(np.float64)
     depthwise = getattr(layer, "depthwise_kernel", None)
     if depthwise is not None and slot.weight == "pointwise_kernel":
         values = depthwise.numpy().astype(np.float64)  # (…, channels, multiplier)

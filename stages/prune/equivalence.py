@@ -60,6 +60,20 @@ def masked_equivalence(
     return Equivalence(error=_difference(masked, after), effect=_difference(before, masked))
 
 
+def check_flattened(model: Any, flat: Any, inputs: Sequence[Any] | None = None) -> None:
+    """Raise PostconditionError unless `flat` computes what `model`, with models nested in it, does."""
+    if flat is model:
+        return
+    probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
+    difference = _difference(_outputs(model, probes), _outputs(flat, probes))
+    if not difference <= TOLERANCE:
+        raise PostconditionError(
+            f"without its nested models the model gives other outputs, by {difference:.1e}",
+            where="prune",
+            hint="please report the model; building it without nested models helps meanwhile",
+        )
+
+
 def check_equivalence(found: Equivalence, removed: int) -> None:
     """Raise PostconditionError unless the pruned model equals the masked one and masking changed something."""
     if not np.isfinite(found.error):
@@ -90,7 +104,7 @@ def _masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
         for slot in graph.slots:
             gone = ~keep[slot.channels]
             if slot.role is Role.CONSUMER and gone.any():
-                variable = getattr(model.get_layer(slot.layer), slot.weight)
+                variable = slot.variable(model.get_layer(slot.layer))
                 value = variable.numpy()
                 restore.append((variable, value.copy()))
                 value[(slice(None),) * slot.axis + (gone,)] = 0

@@ -10,26 +10,30 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline.errors import ModelError, PreconditionError
+from pipeline.errors import PreconditionError
 from stages.prune.coupling import connected_components
+from stages.prune.flatten import flattened
+from stages.prune.graph import nodes_in_order
 from stages.prune.labels import (
     Call,
     CannotFollowError,
     Carried,
-    ConfigEntry,
+    Constant,
     Fixed,
     Flow,
     Freeze,
     Ids,
     Labels,
     Ledger,
+    Path,
     Role,
 )
 from stages.prune.rules import rule_for
@@ -40,13 +44,17 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slot:
-    """The channels along one axis of a layer's weight (`weight` is the layer's attribute): one an index."""
+    """The channels along one axis of a layer's weight (`weight` is its attribute, dotted if nested): one an index."""
 
     layer: str
     weight: str
     axis: int
     role: Role
     channels: Ids
+
+    def variable(self, layer: Any) -> Any:
+        """The weight itself, of a layer like the one that the slot is about."""
+        return attrgetter(self.weight)(layer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,13 +82,15 @@ class ChannelGroup:
 class ChannelGraph:
     """The coupled channels of a network: channels are numbered from 0 to `count` - 1.
 
-    `sizes` names per layer the entries of its configuration that count channels, and the channels they count.
+    `sizes` names per layer the entries of its configuration or call arguments that count channels, and the channels
+    they count; `constants` those that hold a value for each channel.
     """
 
     count: int
     groups: tuple[ChannelGroup, ...]
     slots: tuple[Slot, ...]
-    sizes: Mapping[str, Mapping[ConfigEntry, Ids]]
+    sizes: Mapping[str, Mapping[Path, Ids]]
+    constants: Mapping[str, Mapping[Path, Constant]] = field(default_factory=dict)
 
     @property
     def prunable(self) -> tuple[ChannelGroup, ...]:
@@ -89,8 +99,11 @@ class ChannelGraph:
 
 
 def channel_groups(model: Any) -> ChannelGraph:
-    """The channel groups of a functional or sequential model; ModelError if the model has no graph."""
-    check_has_graph(model)
+    """The channel groups of a functional or sequential model; ModelError if the model has no graph.
+
+    Nested models are flattened first: layers have the names that `flattened` gives them.
+    """
+    model = flattened(model)
     walk = _Walk(Ledger(), {}, {}, defaultdict(list))
     for node in nodes_in_order(model):
         walk.visit(node)
@@ -126,24 +139,6 @@ def _excluding(group: ChannelGroup, excluded: Mapping[str, str]) -> ChannelGroup
     return replace(group, frozen=group.frozen + reasons)
 
 
-def check_has_graph(model: Any) -> None:
-    """Raise ModelError unless `model` is functional or a built sequential model."""
-    if not getattr(model, "_is_graph_network", False):
-        raise ModelError(
-            "the model has no layer graph",
-            where=str(getattr(model, "name", type(model).__name__)),
-            hint="subclassed models can't be pruned: build the network with keras.Model(inputs, outputs) or "
-            "keras.Sequential, with an input shape",
-        )
-
-
-def nodes_in_order(model: Any) -> Iterator[Any]:
-    """Each call of a layer in the model, after the calls that it depends on."""
-    by_depth = model._nodes_by_depth  # noqa: SLF001 - the order in which Keras itself runs the graph
-    for depth in sorted(by_depth, reverse=True):
-        yield from by_depth[depth]
-
-
 @dataclass(slots=True)
 class _Walk:
     """The state of one pass over a network: what each tensor carries, and what each layer was found to hold."""
@@ -157,6 +152,7 @@ class _Walk:
         flatten = import_tensorflow().nest.flatten
         outputs = flatten(node.outputs)
         call = Call(
+            name=node.layer.name,
             layer=node.layer,
             inputs=tuple(self.carried[id(tensor)] for tensor in node.keras_inputs),
             input_shapes=tuple(tuple(tensor.shape) for tensor in node.keras_inputs),
@@ -198,16 +194,24 @@ def _follow(call: Call) -> Flow:
     if function is None:
         raise CannotFollowError(f"unknown layer kind {type(call.layer).__name__}")
     flow = function(call)
-    present = {name: axes for name, axes in flow.weights.items() if getattr(call.layer, name, None) is not None}
+    present = {name: axes for name, axes in flow.weights.items() if _has_weight(call.layer, name)}
     return replace(flow, weights=present)  # rules name biases and scales that a layer may do without
 
 
+def _has_weight(layer: Any, path: str) -> bool:
+    for name in path.split("."):
+        layer = getattr(layer, name, None)
+    return layer is not None
+
+
 def _places(flow: Flow) -> list[Any]:
-    return [*((weight, axis) for weight, axes in flow.weights.items() for axis in axes), *flow.sizes]
+    weights = ((weight, axis) for weight, axes in flow.weights.items() for axis in axes)
+    return [*weights, *flow.sizes, *((path, constant.axis) for path, constant in flow.constants.items())]
 
 
 def _held(flow: Flow) -> list[Ids]:
-    return [*(held.ids for axes in flow.weights.values() for held in axes.values()), *flow.sizes.values()]
+    weights = (held.ids for axes in flow.weights.values() for held in axes.values())
+    return [*weights, *flow.sizes.values(), *(constant.ids for constant in flow.constants.values())]
 
 
 def _graph_of(walk: _Walk) -> ChannelGraph:
@@ -224,7 +228,12 @@ def _graph_of(walk: _Walk) -> ChannelGraph:
         for name, flow in walk.flows.items()
         if flow.sizes
     }
-    return ChannelGraph(count, _groups(ledger, channel_of, count, slots), slots, sizes)
+    constants = {
+        name: {path: Constant(channel_of[held.ids], held.axis) for path, held in flow.constants.items()}
+        for name, flow in walk.flows.items()
+        if flow.constants
+    }
+    return ChannelGraph(count, _groups(ledger, channel_of, count, slots), slots, sizes, constants)
 
 
 def _slots(flows: Mapping[str, Flow], channel_of: Ids) -> Iterator[Slot]:
@@ -235,21 +244,25 @@ def _slots(flows: Mapping[str, Flow], channel_of: Ids) -> Iterator[Slot]:
 
 
 def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) -> tuple[ChannelGroup, ...]:
-    """Channels with the same makers, frozen ones apart from the others, in the order in which they are first made."""
+    """Channels with the same makers and in the same parts, frozen ones apart, in the order in which they are made."""
     names = list(dict.fromkeys(name for name, _ in ledger.makers))
     frozen = np.zeros(count, dtype=bool)
     for ids, _ in ledger.frozen:
         frozen[channel_of[ids]] = True
-    members: defaultdict[tuple[tuple[int, ...], bool], list[int]] = defaultdict(list)
+    parts: defaultdict[int, tuple[int, ...]] = defaultdict(tuple)
+    for number, ids in enumerate(ledger.parts):
+        for channel in np.unique(channel_of[ids]).tolist():
+            parts[channel] += (number,)
+    members: defaultdict[tuple[tuple[int, ...], bool, tuple[int, ...]], list[int]] = defaultdict(list)
     for channel, made_by in enumerate(_makers(ledger, names, channel_of)):
-        members[made_by, bool(frozen[channel])].append(channel)
+        members[made_by, bool(frozen[channel]), parts[channel]].append(channel)
 
     group_of = np.zeros(count, dtype=np.int64)
     for index, channels in enumerate(members.values()):
         group_of[channels] = index
     held = _by_group((group_of[slot.channels], slot) for slot in slots)
     reasons = _by_group((group_of[channel_of[ids]], why) for ids, why in ledger.frozen)
-    titles = _titles([names[made_by[0]] for made_by, _ in members])
+    titles = _titles([names[made_by[0]] for made_by, *_ in members])
     return tuple(
         ChannelGroup(
             name=titles[index],
@@ -260,7 +273,7 @@ def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) 
             consumers=tuple(slot for slot in held[index] if slot.role is Role.CONSUMER),
             frozen=tuple(dict.fromkeys(reasons[index])),
         )
-        for index, ((made_by, _), channels) in enumerate(members.items())
+        for index, ((made_by, *_), channels) in enumerate(members.items())
     )
 
 

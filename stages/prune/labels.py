@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 Ids = NDArray[np.int64]
 Keep = NDArray[np.bool_]  # for each channel of a network, whether it stays
 Shape = tuple[int | None, ...]
-ConfigEntry = tuple[str] | tuple[str, int]  # a key of a layer's configuration, or one element of the tuple under it
+# From a layer's configuration to an entry in it, by keys and indices. A path that starts with 0 or 1 leads into the
+# arguments of the layer's calls, (args, kwargs).
+Path = tuple[str | int, ...]
 
 
 class Role(StrEnum):
@@ -56,17 +58,27 @@ class Held:
     role: Role
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Constant:
+    """An array, or a list of numbers, that holds a value for each of these channels along one axis."""
+
+    ids: Ids
+    axis: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """What a layer does with channels in one call.
 
-    `weights` names each weight that carries channels by its attribute, then axis by axis what they are; `sizes` names
-    the entries of the layer's configuration that count channels, and which.
+    `weights` names each weight that carries channels by its attribute (`kernel`, or `cell.kernel` inside a layer of
+    this one), then axis by axis what they are. `sizes` names the entries of the layer's configuration or arguments
+    that count channels, `constants` those that hold a value for each one, and which they are.
     """
 
     outputs: tuple[Carried, ...]
     weights: Mapping[str, Mapping[int, Held]] = field(default_factory=dict)
-    sizes: Mapping[ConfigEntry, Ids] = field(default_factory=dict)
+    sizes: Mapping[Path, Ids] = field(default_factory=dict)
+    constants: Mapping[Path, Constant] = field(default_factory=dict)
 
 
 class CannotFollowError(Exception):
@@ -93,6 +105,7 @@ class Ledger:
     couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
     frozen: list[tuple[Ids, Freeze]] = field(default_factory=list)
     fixed_ids: dict[tuple[Fixed, int], Ids] = field(default_factory=dict)
+    parts: list[Ids] = field(default_factory=list)  # what was cut out of a tensor: not all of one may go
 
     def make(self, layer: str, count: int) -> Ids:
         """`count` new ids, made by `layer`."""
@@ -121,8 +134,12 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer: what goes in, the shapes (batch first), `arguments` (args, kwargs) as they were given."""
+    """One call of a layer: what goes in, the shapes (batch first), `arguments` (args, kwargs) as they were given.
 
+    `name` is the layer's in the network, also where `layer` is the one inside a wrapper.
+    """
+
+    name: str
     layer: Any
     inputs: tuple[Carried, ...]
     input_shapes: tuple[Shape, ...]
@@ -135,6 +152,11 @@ class Call:
         """Where this layer takes channels to be: axis 1 if it says so, else the last one."""
         first = getattr(self.layer, "data_format", None) == "channels_first"
         return 1 if first else len(self.input_shapes[0]) - 1
+
+    def argument(self, place: int, name: str, default: Any = None) -> tuple[Path, Any]:
+        """An argument of the call, by its place or its name, and the path to it."""
+        args, kwargs = self.arguments
+        return ((0, place), args[place]) if place < len(args) else ((1, name), kwargs.get(name, default))
 
     def only(self) -> Carried:
         """What the single input carries."""
@@ -156,11 +178,11 @@ class Call:
 
     def make(self, count: int) -> Ids:
         """New channels, this layer's own."""
-        return self.ledger.make(self.layer.name, count)
+        return self.ledger.make(self.name, count)
 
     def freeze(self, ids: Ids, reason: str) -> None:
         """These channels must stay, because of what this layer does."""
-        self.ledger.freeze(ids, Freeze(self.layer.name, reason))
+        self.ledger.freeze(ids, Freeze(self.name, reason))
 
     def couple_blocks(self, ids: Ids, blocks: int) -> None:
         """Cut `ids` into `blocks` of equal size; what stands at the same place in each goes together."""

@@ -13,8 +13,16 @@ from stages.macs import count_macs
 from stages.prune.allocate import kept_channels
 from stages.prune.config import PruneConfig
 from stages.prune.criteria import Scores, group_scores
-from stages.prune.equivalence import SAMPLES, WEAK_EFFECT, Equivalence, check_equivalence, masked_equivalence
-from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups, check_has_graph, frozen_layers
+from stages.prune.equivalence import (
+    SAMPLES,
+    WEAK_EFFECT,
+    Equivalence,
+    check_equivalence,
+    check_flattened,
+    masked_equivalence,
+)
+from stages.prune.flatten import flattened
+from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups, frozen_layers
 from stages.prune.labels import Freeze, Keep, Role
 from stages.prune.report import GroupReport, PruneReport
 from stages.prune.surgeon import remove_channels
@@ -30,14 +38,15 @@ class PruneResult:
 
 
 def prune_model(model: Any, config: PruneConfig, data: Any = None, seed: int = 0) -> PruneResult:
-    """A new model with the channels taken away that `config` asks for; `model` stays as it is.
+    """A new model with the channels taken away that `config` asks for, nested models flattened; `model` stays as it is.
 
     The result was checked against the masked original: on the first few samples of `data` (an array, or one for each
     model input), or on random inputs. Raises ModelError for models without a graph or with weights that are not
     finite, PreconditionError where the configuration finds nothing to do, PostconditionError if the check fails.
     """
-    check_has_graph(model)
+    nested, model = model, flattened(model)
     _check_finite(model)
+    check_flattened(nested, model, _probes(model, data))
     graph = frozen_layers(channel_groups(model), config.exclude, [layer.name for layer in model.layers])
     graph, scores = _scored(model, graph, config, seed)
     keep = kept_channels(graph, graph.prunable, scores, config)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
-from stages.prune.groups import ChannelGraph, Slot, nodes_in_order
+from stages.keras_format import put_weights
+from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
+from stages.prune.graph import SingleSource, nodes_in_order
+from stages.prune.groups import ChannelGraph, Slot
 from stages.prune.labels import Keep
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -42,7 +46,12 @@ def _import_surgeon() -> Any:
 
 
 class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has no types
-    """kerassurgeon's Surgeon for graphs of any depth and layers with any call arguments."""
+    """kerassurgeon's Surgeon for graphs of any depth and layers with any call arguments.
+
+    `argument_edits` says by the layer's name what changes in the arguments of its calls.
+    """
+
+    argument_edits: Mapping[str, list[Edit]] = MappingProxyType({})
 
     def operate(self) -> Any:
         """A new functional model with every `replace_layer` job done; each layer needs one."""
@@ -51,7 +60,7 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
             if node.is_input:
                 self._renew_input(node)
             else:
-                inputs = {str(id(tensor)): _Source(self._renewed(tensor)) for tensor in node.keras_inputs}
+                inputs = {str(id(tensor)): SingleSource(self._renewed(tensor)) for tensor in node.keras_inputs}
                 self._mod_func_map[node](node, node.map_arguments(inputs), None, **self._kwargs_map[node])
         ends = (model._nested_inputs, model._nested_outputs)  # noqa: SLF001 - the structure in which the user named them
         inputs, outputs = nest.map_structure(self._renewed, ends)
@@ -64,23 +73,13 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
     def _replace_layer(self, node: Any, inputs: Any, input_masks: Any, new_layer: Any = None) -> None:
         """Call the successor as the original was called. `inputs` are its arguments; masks are never used."""
         del input_masks
-        args, kwargs = inputs
+        args, kwargs = edited(inputs, self.argument_edits.get(node.layer.name, ()))
         flatten = import_tensorflow().nest.flatten
         for old, new in zip(flatten(node.outputs), flatten(new_layer(*args, **kwargs)), strict=True):
             self._replace_tensors[old] = (new, None)
 
     def _renewed(self, tensor: Any) -> Any:
         return self._replace_tensors[tensor][0]
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A tensor in the form that `Node.map_arguments` takes it: something that gives it away by `pop`."""
-
-    tensor: Any
-
-    def pop(self) -> Any:
-        return self.tensor
 
 
 def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
@@ -90,6 +89,7 @@ def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     """
     by_layer = _slots_by_layer(graph)
     surgeon, successors = GraphSurgeon(model), []
+    surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
     for layer in model.layers:
         if type(layer).__name__ != "InputLayer":
             successor = _successor(layer, graph, keep)
@@ -108,7 +108,7 @@ def sliced_weights(layer: Any, slots: list[Slot], keep: Keep) -> list[NDArray[An
     weights: list[NDArray[Any]] = layer.get_weights()
     place = {id(variable): index for index, variable in enumerate(layer.weights)}
     for slot in slots:
-        index = place[id(getattr(layer, slot.weight))]
+        index = place[id(slot.variable(layer))]
         weights[index] = np.compress(keep[slot.channels], weights[index], axis=slot.axis)
     return weights
 
@@ -123,11 +123,8 @@ def _slots_by_layer(graph: ChannelGraph) -> defaultdict[str, list[Slot]]:
 def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
     """A new layer, not built yet, of the same kind and configuration but for the channels it counts."""
     try:
-        config = layer.get_config()
-        for (key, *index), channels in graph.sizes.get(layer.name, {}).items():
-            size = int(keep[channels].sum())
-            config[key] = _with_element(config[key], index[0], size) if index else size
-        return type(layer).from_config(config)
+        config = edited(layer.get_config(), configuration_edits(graph, layer.name, keep))
+        return type(layer).from_config(_unbuilt(config))
     except Exception as error:  # a custom layer's own code may raise anything
         raise ModelError(
             f"a layer can't be rebuilt from its configuration: {error}",
@@ -136,10 +133,11 @@ def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
         ) from error
 
 
-def _with_element(values: Any, index: Any, value: int) -> tuple[Any, ...]:
-    changed = list(values)
-    changed[index] = value
-    return tuple(changed)
+def _unbuilt(value: Any) -> Any:
+    """A configuration without the shapes for which Keras would build the layers inside a wrapper at once."""
+    if isinstance(value, dict):
+        return {key: _unbuilt(item) for key, item in value.items() if key != "build_config"}
+    return value
 
 
 def _as_sequential(pruned: Any, model: Any) -> tuple[Any, list[tuple[Any, Any]]]:
@@ -151,7 +149,7 @@ def _as_sequential(pruned: Any, model: Any) -> tuple[Any, list[tuple[Any, Any]]]
 
 def _fill(successor: Any, weights: list[NDArray[Any]]) -> None:
     try:
-        successor.set_weights(weights)
+        put_weights(successor, weights)
     except ValueError as error:
         raise PostconditionError(
             f"the rule for {type(successor).__name__} slices weights in another way than it shrinks the layer: {error}",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.keras_format import put_weights, renew_constants
 from stages.tf_runtime import import_keras
 
 HALF = frozenset({"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
@@ -20,7 +21,7 @@ def in_float32(model: Any) -> Any:
     classes = {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
     with import_keras().utils.custom_object_scope(classes):
         copy = type(model).from_config(_without_half(model.get_config()))
-    copy.set_weights(model.get_weights())
+    put_weights(copy, model.get_weights())
     return copy
 
 
@@ -32,14 +33,15 @@ def randomise_weights(model: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.dtype.is_floating:
-            variable.assign(_random_weight(tuple(variable.shape), "depthwise" in variable.name, rng))
+            variable.assign(_random_weight(variable.name, tuple(variable.shape), rng))
+    renew_constants(model)
     return model
 
 
-def _random_weight(shape: tuple[int, ...], depthwise: bool, rng: np.random.Generator) -> NDArray[np.float64]:
-    if len(shape) < 2:
+def _random_weight(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    if len(shape) < 2 or "variance" in name:
         return rng.uniform(0.5, 1.5, shape)
-    summed = shape[:-2] if depthwise else shape[:-1]
+    summed = shape[:-2] if "depthwise" in name else shape[:-1]
     return rng.normal(0, max(1, prod(summed)) ** -0.5, shape)
 
 

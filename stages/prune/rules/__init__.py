@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.prune.rules import elementwise, merging, operators, shapes, weighted
+from stages.prune.rules import elementwise, merging, operators, recurrent, scaling, shapes, weighted, wrappers
 from stages.prune.rules.table import RULES, Rule, rule, rule_for, transparent
 
 __all__ = [
@@ -11,9 +11,12 @@ __all__ = [
     "elementwise",
     "merging",
     "operators",
+    "recurrent",
     "rule",
     "rule_for",
+    "scaling",
     "shapes",
     "transparent",
     "weighted",
+    "wrappers",
 ]

@@ -1,4 +1,7 @@
-"""Layers that treat each channel alone and have no weights, and those known to mix channels."""
+"""Layers that treat each channel alone and have no weights, and those known to mix channels.
+
+What augments images keeps channels apart, and does nothing at all outside training.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ def model_input(call: Call) -> Flow:
 
 
 @rule("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "ActivityRegularization", "GaussianNoise", "GaussianDropout")
-@rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+@rule("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "StochasticDepth")
+@rule("RandomFlip", "RandomRotation", "RandomTranslation", "RandomZoom", "RandomContrast", "RandomBrightness")
 @transparent
 def elementwise(_: Call, labels: Labels) -> Flow:
     return Flow((labels,))
@@ -46,18 +50,20 @@ def softmax(call: Call, labels: Labels) -> Flow:
     return Flow((labels,))
 
 
-@rule("Rescaling")
-@transparent
-def rescaling(call: Call, labels: Labels) -> Flow:
-    if np.ndim(call.layer.scale) or np.ndim(call.layer.offset):
-        raise CannotFollowError("rescaling by a value for each channel")
-    return Flow((labels,))
+@rule("MultiHeadAttention", "Attention", "AdditiveAttention")
+def attention(_: Call) -> Flow:
+    raise CannotFollowError("attention")
 
 
-@rule("LayerNormalization", "GroupNormalization", "UnitNormalization")
-@transparent
-def normalisation_across_channels(_: Call, _labels: Labels) -> Flow:
-    raise CannotFollowError("normalises across channels")
+@rule("Dot")
+def dot(_: Call) -> Flow:
+    """No weight stands between its inputs' channels and the sum over them: nothing could be set to zero."""
+    raise CannotFollowError("multiplies and sums its inputs")
+
+
+@rule("Masking")
+def masking(_: Call) -> Flow:
+    raise CannotFollowError("masks by what all channels hold together")
 
 
 @rule("Functional", "Sequential", "Model")

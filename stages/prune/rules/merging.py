@@ -9,6 +9,7 @@ from stages.prune.rules.table import rule
 
 
 @rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+@rule("CustomScaleLayer")  # of InceptionResNetV2: a + scale · b
 def merge(call: Call) -> Flow:
     """Index by index, the same channel of each input. Inputs broadcast, aligned at the last axis as Keras does it."""
     labelled = [
@@ -46,6 +47,10 @@ def _coupled(call: Call, place: int, size: int | None) -> Ids:
 
 @rule("Concatenate")
 def concatenate(call: Call) -> Flow:
+    return joined(call, call.layer.axis)
+
+
+def joined(call: Call, along: int) -> Flow:
     """Along the channel axis ids follow each other; along any other axis the inputs' channels are coupled."""
     axes = {carried.axis for carried in call.inputs if isinstance(carried, Labels)}
     if not axes:
@@ -54,7 +59,7 @@ def concatenate(call: Call) -> Flow:
         raise CannotFollowError("concatenates tensors with channels on different axes")
     axis = axes.pop()
     parts = [call.read(axis, index) for index in range(len(call.inputs))]
-    if call.layer.axis % len(call.output_shapes[0]) == axis:
+    if along % len(call.output_shapes[0]) == axis:
         return Flow((Labels(axis, np.concatenate(parts)),))
     for part in parts[1:]:
         call.ledger.couple(parts[0], part)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from stages.prune.labels import Call, CannotFollowError, ConfigEntry, Flow, Ids, Labels, Shape
+from stages.prune.labels import Call, CannotFollowError, Flow, Ids, Labels, Path, Shape
 from stages.prune.rules.table import rule, transparent
 
 
 @rule("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D")
 @rule("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D", "Cropping1D", "Cropping2D", "Cropping3D")
 @rule("UpSampling1D", "UpSampling2D", "UpSampling3D")
+@rule("Resizing", "CenterCrop", "RandomCrop", "RandomHeight", "RandomWidth")
 @transparent
 def spatial(call: Call, labels: Labels) -> Flow:
     return Flow((Labels(labels.axis, call.read(call.data_axis)),))
@@ -38,7 +41,14 @@ def flatten(call: Call, labels: Labels) -> Flow:
 @rule("Reshape")
 @transparent
 def reshape(call: Call, labels: Labels) -> Flow:
-    """Followed wherever one axis of the result holds the channels and no other axis cuts through them."""
+    return reshaped(call, labels, ("target_shape",), call.layer.target_shape, first=1)
+
+
+def reshaped(call: Call, labels: Labels, path: Path, sizes: Sequence[int], first: int) -> Flow:
+    """Followed wherever one axis of the result holds the channels and no other axis cuts through them.
+
+    `path` leads to where the result's `sizes` are given, from axis `first` on.
+    """
     source, target = call.input_shapes[0], call.output_shapes[0]
     if None in source[1:] or None in target[1:]:
         if labels.axis != len(source) - 1 or target[-1] != labels.ids.size:
@@ -46,10 +56,8 @@ def reshape(call: Call, labels: Labels) -> Flow:
         found = Labels(len(target) - 1, labels.ids)
     else:
         found = _channel_axis(_grid(labels, source).reshape([size or 1 for size in target[1:]]))
-    place = found.axis - 1
-    entry: ConfigEntry = ("target_shape", place)
-    sizes = {} if call.layer.target_shape[place] == -1 else {entry: found.ids}
-    return Flow((found,), sizes=sizes)
+    place = found.axis - first
+    return Flow((found,), sizes={} if sizes[place] == -1 else {(*path, place): found.ids})
 
 
 @rule("Permute")

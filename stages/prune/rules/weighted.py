@@ -1,4 +1,4 @@
-"""Layers with weights: convolutions of every kind, dense layers, batch normalisation, PReLU.
+"""Layers with weights: convolutions of every kind, dense layers, embeddings.
 
 Kernels end in (input channels, output channels); a transposed convolution's in (output, input), a depthwise one's in
 (channels, multiplier), where output channel c·multiplier + j comes from input channel c.
@@ -115,22 +115,14 @@ def dense(call: Call) -> Flow:
     )
 
 
-@rule("BatchNormalization", "SyncBatchNormalization")
-@transparent
-def batch_normalisation(call: Call, labels: Labels) -> Flow:
-    axes = list(np.atleast_1d(call.layer.axis))
-    if axes != [labels.axis]:
-        raise CannotFollowError("batch normalisation along another axis than the channels'")
-    if getattr(call.layer, "renorm", False):
-        raise CannotFollowError("batch renormalisation")
-    held = {0: Held(labels.ids, Role.PASS_THROUGH)}
-    return Flow((labels,), weights=dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), held))
-
-
-@rule("PReLU")
-@transparent
-def prelu(call: Call, labels: Labels) -> Flow:
-    """`alpha` has the input's shape without the batch, 1 along shared axes."""
-    if labels.axis in (call.layer.shared_axes or ()):
-        return Flow((labels,))
-    return Flow((labels,), weights={"alpha": {labels.axis - 1: Held(labels.ids, Role.PASS_THROUGH)}})
+@rule("Embedding")
+def embedding(call: Call) -> Flow:
+    """A row for each integer; the table's columns are the channels."""
+    if isinstance(call.only(), Labels):
+        raise CannotFollowError("looks up what channels hold")
+    made = call.make(call.layer.output_dim)
+    return Flow(
+        outputs=(Labels(len(call.output_shapes[0]) - 1, made),),
+        weights={"embeddings": {1: Held(made, Role.PRODUCER)}},
+        sizes={("output_dim",): made},
+    )

@@ -19,6 +19,7 @@ from pipeline.events import ActionEvents, Event
 from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.prune.config import PruneConfig
 from stages.prune.equivalence import masked_equivalence
+from stages.prune.flatten import flattened
 from stages.prune.groups import channel_groups
 from stages.prune.surgeon import remove_channels
 from stages.prune.twins import randomise_weights
@@ -53,7 +54,7 @@ def _random_keep(graph: Any, seed: int = 0) -> np.ndarray:
 
 def _cut(model: Any, seed: int = 0) -> Any:
     """The network with random channels gone, which must equal the masked original."""
-    randomise_weights(model, seed)
+    model = flattened(randomise_weights(model, seed))
     graph = channel_groups(model)
     keep = _random_keep(graph, seed)
     pruned = remove_channels(model, graph, keep)

@@ -1,82 +1,10 @@
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from pipeline.errors import PostconditionError, PreconditionError
 from stages.prune.equivalence import Equivalence, check_equivalence, masked_equivalence, random_inputs
 from stages.prune.groups import channel_groups
 from stages.prune.surgeon import remove_channels
-
-
-def grow(keras, image, operations, widths):
-    """A random network: each operation works on what is there, some join it with something older."""
-    x = keras.layers.Conv2D(4, 3, padding="same")(image)
-    seen = [x]
-    for operation, width in zip(operations, widths, strict=True):
-        x = STEPS[operation](keras.layers, x, seen[width % len(seen)], width)
-        seen.append(x)
-    return x
-
-
-def separable(layers, x, older, width):
-    return layers.SeparableConv2D(width, 3, padding="same", depth_multiplier=1 + width % 2)(x)
-
-
-def depthwise(layers, x, older, width):
-    return layers.DepthwiseConv2D(3, padding="same", depth_multiplier=1 + width % 2)(x)
-
-
-def grouped(layers, x, older, width):
-    return layers.Conv2D(2 * width, 3, padding="same", groups=2 if x.shape[-1] % 2 == 0 else 1)(x)
-
-
-def residual(layers, x, older, width):
-    channels = x.shape[-1]
-    return layers.Add()([x, older if older.shape[-1] == channels else layers.Conv2D(channels, 1)(older)])
-
-
-def excite(layers, x, older, width):
-    squeezed = layers.Reshape((1, 1, x.shape[-1]))(layers.GlobalAveragePooling2D()(x))
-    squeezed = layers.Conv2D(width, 1, activation="relu")(squeezed)
-    return layers.Multiply()([x, layers.Conv2D(x.shape[-1], 1, activation="sigmoid")(squeezed)])
-
-
-STEPS = {
-    "conv": lambda layers, x, older, width: layers.Conv2D(width, 3, padding="same", activation="relu")(x),
-    "separable": separable,
-    "depthwise": depthwise,
-    "grouped": grouped,
-    "residual": residual,
-    "concat": lambda layers, x, older, width: layers.Concatenate()([x, older]),
-    "excite": excite,
-    "norm": lambda layers, x, older, width: layers.BatchNormalization()(x),
-    "prelu": lambda layers, x, older, width: layers.PReLU(shared_axes=[1, 2])(x),
-    "pool": lambda layers, x, older, width: layers.AveragePooling2D(3, strides=1, padding="same")(x),
-}
-
-
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-)
-@given(
-    operations=st.lists(st.sampled_from(sorted(STEPS)), min_size=2, max_size=7),
-    data=st.data(),
-    flat=st.booleans(),
-    seed=st.integers(0, 999),
-)
-def test_any_channels_can_go_from_any_network(keras, cut, operations, data, flat, seed):
-    widths = [data.draw(st.integers(2, 7)) for _ in operations]
-    image = keras.Input((5, 4, 2))
-    x = grow(keras, image, operations, widths)
-    x = keras.layers.Flatten()(x) if flat else keras.layers.GlobalAveragePooling2D()(x)
-    x = keras.layers.Dense(5, activation="tanh")(x)
-    model = keras.Model(image, keras.layers.Dense(3, activation="softmax", name="head")(x))
-    result = cut(model, seed)  # holds masked equivalence
-    frozen = [group.makers for group in result.graph.groups if group.frozen]
-    assert {name for makers in frozen for name in makers} >= {"head"}
-    assert not result.keep.all()
-    keras.backend.clear_session()
 
 
 def dense_net(keras, activation="softmax"):

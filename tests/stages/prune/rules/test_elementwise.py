@@ -1,6 +1,5 @@
 """Layers that treat each channel alone let channels go; those that mix them say so."""
 
-import numpy as np
 import pytest
 
 
@@ -28,7 +27,8 @@ def between(keras, layer, size=(6, 6, 3)):
         ("GaussianNoise", {"stddev": 0.1}),
         ("GaussianDropout", {"rate": 0.1}),
         ("ActivityRegularization", {"l2": 0.1}),
-        ("Rescaling", {"scale": 0.5, "offset": 0.25}),
+        ("RandomFlip", {}),
+        ("RandomContrast", {"factor": 0.1}),
     ],
 )
 def test_passes_channels_on(keras, cut, kind, settings):
@@ -49,7 +49,8 @@ def test_passes_channels_on(keras, cut, kind, settings):
             {"rate": 0.1, "noise_shape": (None, 1, 1, 6), "name": "x"},
             "x: dropout with a noise shape of fixed size",
         ),
-        ("Rescaling", {"scale": [0.5] * 6, "name": "x"}, "x: rescaling by a value for each channel"),
+        ("GroupNormalization", {"groups": 3, "name": "x"}, "x: normalises across channels"),
+        ("Masking", {"name": "x"}, "x: masks by what all channels hold together"),
         (
             "LocallyConnected2D",
             {"filters": 4, "kernel_size": 2, "name": "x"},
@@ -69,10 +70,24 @@ def test_an_unknown_activation_freezes(keras, groups):
     assert groups(between(keras, keras.layers.Activation(abs, name="x")))["before"] == ["x: unknown activation abs"]
 
 
-def test_a_nested_model_is_kept_whole(keras, cut, groups):
-    inner_input = keras.Input((4, 4, 6))
-    inner = keras.Model(inner_input, keras.layers.Conv2D(6, 1, name="inside")(inner_input), name="inner")
-    model = between(keras, inner)
-    assert groups(model)["before"] == ["inner: nested model"]
-    pruned = cut(model).pruned
-    np.testing.assert_array_equal(pruned.get_layer("inner").get_weights()[0], inner.get_weights()[0])
+def test_attention_freezes(keras, cut, groups):
+    signal = keras.Input((6, 3))
+    x = keras.layers.Conv1D(6, 1, name="before")(signal)
+    y = keras.layers.MultiHeadAttention(2, 4, name="attend")(x, x)
+    x = keras.layers.Conv1D(5, 1, name="other")(signal)
+    y = keras.layers.Concatenate()([y, keras.layers.Attention(name="plain")([x, x])])
+    model = keras.Model(signal, keras.layers.Dense(2)(keras.layers.Dense(4, name="after")(y)))
+    found = groups(model)
+    assert (found["before"], found["other"]) == (["attend: attention"], ["plain: attention"])
+    assert found["after"] == 4
+    cut(model)
+
+
+def test_a_product_without_weights_freezes(keras, cut, groups):
+    vector = keras.Input((3,))
+    pair = [keras.layers.Dense(6, name=name)(vector) for name in ("a", "b")]
+    x = keras.layers.Dot(1, name="dot")(pair)
+    model = keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(4, name="after")(x)))
+    found = groups(model)
+    assert found["a"] == found["b"] == ["dot: multiplies and sums its inputs"]
+    cut(model)

@@ -19,6 +19,8 @@ def image_net(keras, *middle, size=(6, 6, 2), filters=4, dense=5):
         ("ZeroPadding2D", {}),
         ("Cropping2D", {}),
         ("UpSampling2D", {"interpolation": "bilinear"}),
+        ("Resizing", {"height": 5, "width": 3}),
+        ("CenterCrop", {"height": 2, "width": 3}),
         ("GlobalMaxPooling2D", {}),
         ("GlobalAveragePooling2D", {"keepdims": True}),
         ("Flatten", {}),
@@ -37,6 +39,47 @@ def test_passes_channels_on_in_one_dimension(keras, cut, kind):
     x = getattr(keras.layers, kind)()(keras.layers.Conv1D(6, 3, padding="causal", name="before")(signal))
     x = keras.layers.GlobalAveragePooling1D()(x)
     assert cut(keras.Model(signal, keras.layers.Dense(2)(x))).pruned.get_layer("before").filters < 6
+
+
+@pytest.mark.parametrize(
+    "kind", ["MaxPooling3D", "AveragePooling3D", "ZeroPadding3D", "Cropping3D", "UpSampling3D", "GlobalMaxPooling3D"]
+)
+def test_passes_channels_on_in_three_dimensions(keras, cut, kind):
+    volume = keras.Input((4, 4, 4, 2))
+    x = getattr(keras.layers, kind)()(keras.layers.Conv3D(6, 1, name="before")(volume))
+    x = keras.layers.Conv3D(4, 1, name="after")(x) if "Global" not in kind else x
+    pruned = cut(keras.Model(volume, keras.layers.Dense(2)(keras.layers.Flatten()(x)))).pruned
+    assert pruned.get_layer("before").filters < 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Conv2D", {"filters": 6, "kernel_size": 2}),
+        ("Conv2D", {"filters": 8, "kernel_size": 2, "groups": 2}),
+        ("DepthwiseConv2D", {"kernel_size": 2, "depth_multiplier": 2}),
+        ("SeparableConv2D", {"filters": 6, "kernel_size": 2}),
+        ("Conv2DTranspose", {"filters": 6, "kernel_size": 2}),
+        ("MaxPooling2D", {}),
+        ("AveragePooling2D", {}),
+        ("ZeroPadding2D", {}),
+        ("Cropping2D", {}),
+        ("UpSampling2D", {}),
+        ("GlobalAveragePooling2D", {"keepdims": True}),
+        ("GlobalMaxPooling2D", {}),
+        ("Flatten", {}),
+    ],
+)
+def test_channels_first(keras, cut, kind, settings):
+    image = keras.Input((2, 6, 6))
+    x = keras.layers.Conv2D(8, 2, data_format="channels_first", name="before")(image)
+    x = keras.layers.PReLU(shared_axes=[2, 3])(keras.layers.BatchNormalization(axis=1)(x))
+    x = getattr(keras.layers, kind)(**settings, data_format="channels_first")(x)
+    if len(x.shape) == 4:
+        x = keras.layers.Add()([x, keras.layers.Conv2D(x.shape[1], 1, data_format="channels_first")(x)])
+        x = keras.layers.Flatten(data_format="channels_first")(x)
+    pruned = cut(keras.Model(image, keras.layers.Dense(2)(x))).pruned
+    assert pruned.get_layer("before").filters < 8
 
 
 def test_flattened_positions_are_read_by_a_dense_layer(keras, cut):

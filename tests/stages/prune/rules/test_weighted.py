@@ -61,6 +61,24 @@ def test_other_ranks(keras, cut, kind, kernel):
     assert len(result.graph.prunable) == (1 if kind.startswith("Depthwise") else 2)
 
 
+def test_other_transposed_convolution(keras, cut):
+    volume = keras.Input((3, 3, 3, 2))
+    x = keras.layers.Conv3DTranspose(6, 2, name="middle")(keras.layers.Conv3D(5, 1, name="before")(volume))
+    pruned = cut(keras.Model(volume, keras.layers.Dense(2)(keras.layers.GlobalMaxPooling3D()(x)))).pruned
+    assert (pruned.get_layer("middle").filters, pruned.get_layer("before").filters) < (6, 5)
+
+
+@pytest.mark.parametrize("mask_zero", [True, False])
+def test_an_embeddings_columns_are_channels(keras, cut, mask_zero):
+    words = keras.Input((5,), dtype="int32")
+    x = keras.layers.Embedding(7, 6, mask_zero=mask_zero, name="table")(words)
+    x = keras.layers.GlobalAveragePooling1D()(keras.layers.Dropout(0.1)(x))
+    pruned = cut(keras.Model(words, keras.layers.Dense(2)(x))).pruned
+    table = pruned.get_layer("table")
+    assert table.output_dim == table.embeddings.shape[1] < 6
+    assert table.input_dim == 7
+
+
 def test_grouped_convolution_loses_as_much_in_each_block(keras, cut, groups):
     model = around(keras, keras.layers.Conv2D(9, 3, groups=3, name="grouped"))
     assert groups(model)["before"] == 2  # six filters, three blocks: two places in each

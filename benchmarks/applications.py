@@ -1,0 +1,321 @@
+"""Every network of tf_keras.applications, pruned and proved: is surgery exact, and how much can go?
+
+Each model gets random weights, with all scales, shifts and statistics (batch normalisation's, LayerScale's) shaken so
+that every channel counts, and the smallest input it takes. It is pruned at 50 % by l2, over the whole network,
+rounded to 8; the first model of each family also at 30 %, rounded to 1. Each is a fresh process; a line is printed
+as it ends, and written to a state file, so that a killed run goes on (results of other code are not taken up).
+
+For each: groups, frozen ones and why, parameters and MACs before and after, the largest output difference from the
+masked original relative to the largest output (before a closing softmax), what masking changes in the original,
+seconds of prune_model, peak memory of the process, and whether the result was saved, loaded and trained for a step.
+
+Exit status 1 unless all are exact (at most 1e-4, with masking changing more than 1e-3), all are saved, loaded and
+trained, and at least 60 of the 71 lose at least 40 % of their MACs at 50 %.
+
+    python benchmarks/applications.py [--work DIR] [--only PATTERN]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+ROOT = Path(__file__).resolve().parent.parent
+EXACT, EFFECT = 1e-4, 1e-3
+LESS_MACS, MODELS_WITH_LESS = 0.4, 60
+SIZES = (32, 71, 75, 224)  # the smallest that works is taken
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model, pruned in one way."""
+
+    model: str
+    ratio: float
+    round_to: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a case. `frozen_macs` is the share of MACs in layers of which no channel can go."""
+
+    input_size: int
+    layers: int
+    groups: int
+    frozen_groups: int
+    frozen_reasons: dict[str, int]
+    frozen_macs: float
+    params_before: int
+    params_after: int
+    macs_before: int
+    macs_after: int
+    error: float
+    effect: float
+    prune_s: float
+    peak_mb: float
+    saved_difference: float
+    training_loss: float
+    trained: bool
+
+    @property
+    def removed_macs(self) -> float:
+        return 1 - self.macs_after / self.macs_before
+
+    @property
+    def exact(self) -> bool:
+        return self.error <= EXACT and self.effect > EFFECT and self.trained and self.saved_difference <= EXACT
+
+
+def builders() -> dict[str, str]:
+    """The public function of each model, and the family (module) it is from, in the order of definition."""
+    import importlib
+    import inspect
+    import pkgutil
+
+    from stages.tf_runtime import import_keras
+
+    public = set(dir(import_keras().applications))
+    home = importlib.import_module("tf_keras.src.applications")
+    found = {}
+    for info in pkgutil.iter_modules(home.__path__):
+        module = importlib.import_module(f"{home.__name__}.{info.name}")
+        for name, value in vars(module).items():
+            if name in public and inspect.isfunction(value) and value.__module__ == module.__name__:
+                found[name] = info.name
+    return found
+
+
+def cases(families: dict[str, str]) -> Iterator[Case]:
+    seen = set()
+    for model, family in families.items():
+        yield Case(model, 0.5, 8)
+        if family not in seen:
+            yield Case(model, 0.3, 1)
+        seen.add(family)
+
+
+def measure(case: Case) -> Result:
+    """One case, in this process."""
+    import resource
+
+    from stages.prune import PruneConfig, channel_groups, prune_model
+    from stages.tf_runtime import import_keras
+
+    import_keras().utils.set_random_seed(1)
+    model, size = smallest(case.model)
+    shake(model)
+    config = PruneConfig(criterion="l2", scope="global", ratio=case.ratio, round_to=case.round_to)
+    began = time.perf_counter()
+    pruned = prune_model(model, config)
+    prune_s = time.perf_counter() - began
+    graph, report = channel_groups(model), pruned.report
+    layers, frozen = len(model.layers), frozen_share(model, graph)
+    del model
+    difference, loss, trained = used(pruned.model)
+    return Result(
+        input_size=size,
+        layers=layers,
+        groups=len(report.groups),
+        frozen_groups=sum(bool(group.frozen) for group in report.groups),
+        frozen_reasons=dict(Counter(why.partition(": ")[2] for group in report.groups for why in group.frozen[:1])),
+        frozen_macs=frozen,
+        params_before=report.params_before,
+        params_after=report.params_after,
+        macs_before=report.macs_before,
+        macs_after=report.macs_after,
+        error=report.equivalence_error,
+        effect=report.masking_effect,
+        prune_s=prune_s,
+        peak_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        saved_difference=difference,
+        training_loss=loss,
+        trained=trained,
+    )
+
+
+def smallest(name: str) -> tuple[Any, int]:
+    """The model at the smallest input it takes, and that input's height and width."""
+    from stages.tf_runtime import import_keras
+
+    build = getattr(import_keras().applications, name)
+    for size in SIZES:
+        try:
+            return build(weights=None, input_shape=(size, size, 3), classes=CLASSES), size
+        except ValueError as error:
+            refused = error
+    raise refused
+
+
+def shake(model: Any) -> None:
+    """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
+    import numpy as np
+
+    from stages.keras_format import renew_constants
+
+    rng = np.random.default_rng(1)
+    for variable in model.weights:
+        if len(variable.shape) == 1 and variable.dtype.is_floating:
+            scale = any(word in variable.name for word in ("gamma", "variance"))
+            shape = tuple(variable.shape)
+            variable.assign(rng.uniform(0.5, 1.5, shape) if scale else rng.normal(0, 0.2, shape))
+    renew_constants(model)
+
+
+def frozen_share(model: Any, graph: Any) -> float:
+    """The share of MACs in layers whose weights hold no channel that can go."""
+    from stages.macs import count_macs, layer_macs
+    from stages.prune.flatten import flattened
+
+    model = flattened(model)
+    free = {channel for group in graph.prunable for channel in group.channels.tolist()}
+    touched = {slot.layer for slot in graph.slots if not free.isdisjoint(slot.channels.tolist())}
+    return sum(layer_macs(layer) for layer in model.layers if layer.name not in touched) / count_macs(model)
+
+
+def used(model: Any) -> tuple[float, float, bool]:
+    """Saved, loaded and trained for a step: output difference after loading, the loss, whether weights moved."""
+    import numpy as np
+
+    from stages.keras_format import application_layers, random_inputs, relative_difference
+    from stages.tf_runtime import import_keras
+
+    keras, inputs = import_keras(), random_inputs(model, 2)
+    expected = model(inputs, training=False)
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / "pruned.keras"
+        model.save(path)
+        del model
+        with keras.utils.custom_object_scope(application_layers()):
+            loaded = keras.models.load_model(path, compile=False)
+    difference = relative_difference(expected, loaded(inputs, training=False))
+    loaded.compile(keras.optimizers.SGD(1e-3), keras.losses.SparseCategoricalCrossentropy(), run_eagerly=True)
+    before = loaded.trainable_weights[0].numpy()
+    loss = float(loaded.train_on_batch(inputs, np.arange(2)))
+    return difference, loss, bool(np.isfinite(loss) and (loaded.trainable_weights[0].numpy() != before).any())
+
+
+def in_fresh_process(*arguments: str) -> Any:
+    """What this program prints with these arguments, read as JSON; a failure's last words, as a string."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env=environment()
+    )
+    if done.returncode:
+        return f"ended with {done.returncode}: {done.stderr.strip()[-600:]}"
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def environment() -> dict[str, str]:
+    """This process's, with the repository's own packages first."""
+    import os
+
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+
+
+def code_digest() -> str:
+    """Of all that the figures follow from."""
+    files = sorted([*(ROOT / "stages").rglob("*.py"), Path(__file__)])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def measured(state: Path, wanted: Sequence[Case]) -> dict[Case, Result | str]:
+    """A result, or what went wrong, for each case: from the state file, or measured now and added to it."""
+    digest, found = code_digest(), dict[Case, Result | str]()
+    for line in state.read_text().splitlines() if state.exists() else ():
+        entry = json.loads(line)
+        if entry["code"] == digest and "result" in entry:
+            found[Case(**entry["case"])] = Result(**entry["result"])
+    print(HEADER, flush=True)
+    for case in wanted:
+        if case not in found:
+            answer = in_fresh_process("--one", case.model, str(case.ratio), str(case.round_to))
+            entry = {"code": digest, "case": asdict(case)}
+            entry |= {"failed": answer} if isinstance(answer, str) else {"result": answer}
+            with state.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            found[case] = answer if isinstance(answer, str) else Result(**answer)
+        print(row(case, found[case]), flush=True)
+    return {case: found[case] for case in wanted}
+
+
+HEADER = (
+    f"{'model':<18} {'ratio':>5} {'to':>2} {'layers':>6} {'groups':>6} {'frozen':>6} {'params M':>15} {'MACs M':>17} "
+    f"{'less':>5} {'error':>8} {'effect':>8} {'s':>6} {'MB':>6} used"
+)
+
+
+def row(case: Case, result: Result | str) -> str:
+    head = f"{case.model:<18} {case.ratio:>5} {case.round_to:>2}"
+    if isinstance(result, str):
+        return f"{head} {result.splitlines()[-1]}"
+    params = f"{result.params_before / 1e6:.2f} → {result.params_after / 1e6:.2f}"
+    macs = f"{result.macs_before / 1e6:.1f} → {result.macs_after / 1e6:.1f}"
+    return (
+        f"{head} {result.layers:>6} {result.groups:>6} {result.frozen_groups:>6} {params:>15} {macs:>17} "
+        f"{result.removed_macs:>5.1%} {result.error:>8.1e} {result.effect:>8.1e} {result.prune_s:>6.1f} "
+        f"{result.peak_mb:>6.0f} {'yes' if result.trained else 'NO'}"
+    )
+
+
+def summary(found: dict[Case, Result | str], models: int) -> bool:
+    """Print what was reached and what was not; whether all was."""
+    good = {case: result for case, result in found.items() if isinstance(result, Result)}
+    exact = {case for case, result in good.items() if result.exact}
+    half = {case: result for case, result in good.items() if case.ratio == 0.5}
+    less = [case for case, result in half.items() if result.removed_macs >= LESS_MACS]
+    reasons = Counter[str]()
+    for result in half.values():
+        reasons.update(result.frozen_reasons)
+    print(
+        f"\n{models} models; {len(exact)} of {len(found)} cases exact (≤ {EXACT}, masking > {EFFECT}), saved, trained"
+    )
+    print(f"largest error {max((result.error for result in good.values()), default=float('nan')):.1e}")
+    print(f"{len(less)} of {models} lose at least {LESS_MACS:.0%} of their MACs at 50 %")
+    print("groups frozen because of: " + ", ".join(f"{reason} {count}" for reason, count in reasons.most_common()))
+    for case, result in half.items():
+        if result.removed_macs < LESS_MACS:
+            why = ", ".join(f"{reason} {count}" for reason, count in result.frozen_reasons.items())
+            print(f"  {case.model}: {result.removed_macs:.1%}; {result.frozen_macs:.1%} of its MACs are frozen: {why}")
+    for case in found.keys() - exact:
+        print(f"  not exact, or not saved and trained: {case.model} at {case.ratio}")
+    return len(exact) == len(found) and len(less) >= min(MODELS_WITH_LESS, models)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=platformdirs.user_cache_path("secateur") / "benchmarks")
+    parser.add_argument("--only", default="*", help="models whose name matches")
+    parser.add_argument("--one", nargs=3, metavar=("MODEL", "RATIO", "ROUND_TO"), help="measure here, print JSON")
+    parser.add_argument("--list", action="store_true", help="print the models and their families as JSON")
+    options = parser.parse_args()
+    if options.one:
+        model, ratio, round_to = options.one
+        print(json.dumps(asdict(measure(Case(model, float(ratio), int(round_to))))))
+        return 0
+    if options.list:
+        print(json.dumps(builders()))
+        return 0
+    families = in_fresh_process("--list")
+    if isinstance(families, str):
+        raise SystemExit(families)
+    wanted = [case for case in cases(families) if fnmatchcase(case.model, options.only)]
+    options.work.mkdir(parents=True, exist_ok=True)
+    found = measured(options.work / "applications.jsonl", wanted)
+    return 0 if summary(found, len({case.model for case in wanted})) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
