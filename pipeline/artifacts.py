@@ -100,6 +100,15 @@ class PruneFacts(Value):
     equivalence_error: float
 
 
+class SensitivityFacts(Value):
+    """A scan of accuracy against ratio, group by group, on some samples."""
+
+    kind: Literal["sensitivity-report"] = "sensitivity-report"
+    groups: int
+    points: int
+    samples: int
+
+
 class TrainingFacts(Value):
     """A fine-tuning: epochs that were run, the one whose weights were kept (from 1), and its validation loss."""
 
@@ -156,6 +165,7 @@ Facts = Annotated[
     | TFLiteFacts
     | ONNXFacts
     | PruneFacts
+    | SensitivityFacts
     | TrainingFacts
     | EvaluationFacts
     | ParityFacts
@@ -170,6 +180,7 @@ Kind = Literal[
     "tflite-model",
     "onnx-model",
     "prune-report",
+    "sensitivity-report",
     "training-log",
     "evaluation",
     "parity-report",

@@ -103,12 +103,18 @@ class Context:
         return ActionEvents(self.job.id, self.workshop.listener)
 
     def read(self, input_name: str, file_name: str) -> Path:
-        file = self.inputs[input_name].file(file_name)
+        return self._verified(self.inputs[input_name].file(file_name), f"{input_name}/{file_name}")
+
+    def read_made(self, artifact: Artifact, file_name: str) -> Path:
+        return self._verified(artifact.file(file_name), f"{artifact.kind}/{file_name}")
+
+    def _verified(self, file: FileRef, name: str) -> Path:
         blobs = self.workshop.store.blobs
         problem = blobs.problem(file.digest)
         if problem:
-            where = f"{self.job.id}: {input_name}/{file_name}"
-            raise StoreError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
+            raise StoreError(
+                f"a blob is {problem}", where=f"{self.job.id}: {name}", hint="run again: what made it will run"
+            )
         return blobs.path(file.digest)
 
     def source_file(self) -> Path:

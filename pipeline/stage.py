@@ -89,6 +89,9 @@ class StageContext(Protocol[ConfigOut]):
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         """Store `data` and return the reference to put into an artifact."""
 
+    def read_made(self, artifact: Artifact, file_name: str) -> Path:
+        """The path of a file of an artifact that `call` made, verified. Don't write to it."""
+
     def call(self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact]) -> ActionRecord:
         """Run another stage as a sub-step: planned, cached and resumed as any other, listed as a child."""
 

@@ -153,13 +153,18 @@ def keras_facts(model: Any) -> KerasFacts:
     return KerasFacts(
         params=int(model.count_params()),
         macs=count_macs(model),
-        inputs=tuple(_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True)),
-        outputs=tuple(_spec(tensor, name) for tensor, name in zip(model.outputs, model.output_names, strict=True)),
+        inputs=_specs(model.inputs, model.input_names),
+        outputs=_specs(model.outputs, model.output_names),
         sparsity=zeros / weights if weights else 0.0,
     )
 
 
-def _spec(tensor: Any, name: str) -> TensorSpec:
+def _specs(tensors: Any, names: Any) -> tuple[TensorSpec, ...]:
+    return tuple(tensor_spec(tensor, name) for tensor, name in zip(tensors, names, strict=True))
+
+
+def tensor_spec(tensor: Any, name: str) -> TensorSpec:
+    """A model's input or output, as facts have it."""
     return TensorSpec(name=name, shape=tuple(tensor.shape), dtype=tensor.dtype.name)
 
 

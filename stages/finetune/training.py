@@ -16,7 +16,7 @@ from pipeline.errors import PostconditionError
 from stages.finetune.batches import steps_per_epoch, training_batches, validation_batches
 from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
-from stages.keras_format import random_inputs
+from stages.losses import classification_loss, gives_logits, is_binary
 from stages.tf_runtime import import_keras
 
 Progress = Callable[[float, float, str, str], None]  # done and total epochs, what, detail
@@ -81,7 +81,7 @@ class _Session:
         self.epoch, self.stopped = 0, False
         self.history: History = {}
         self._restored: Checkpoint | None = None
-        model.compile(_optimizer(config, self.steps), _loss(model), metrics=[_accuracy(model)])
+        model.compile(_optimizer(config, self.steps), classification_loss(model), metrics=[_accuracy(model)])
         model.optimizer.build(model.trainable_variables)
         self.plateau: Any = None
         if config.schedule == "reduce_on_plateau":
@@ -173,35 +173,11 @@ def _optimizer(config: FinetuneConfig, steps: int) -> Any:
     return kinds[config.optimizer](rate)
 
 
-def _loss(model: Any) -> Any:
-    """Cross-entropy over integer labels, binary for one output."""
-    losses = import_keras().losses
-    kind = losses.BinaryCrossentropy if _is_binary(model) else losses.SparseCategoricalCrossentropy
-    return kind(from_logits=gives_logits(model))
-
-
 def _accuracy(model: Any) -> Any:
     metrics = import_keras().metrics
-    if _is_binary(model):
+    if is_binary(model):
         return metrics.BinaryAccuracy(name="accuracy", threshold=0.0 if gives_logits(model) else 0.5)
     return metrics.SparseCategoricalAccuracy(name="accuracy")
-
-
-def _is_binary(model: Any) -> bool:
-    return bool(model.output_shape[-1] == 1)
-
-
-def gives_logits(model: Any) -> bool:
-    """Whether outputs are logits: told from the outputs themselves, wherever in the graph a softmax or sigmoid stands.
-
-    Probabilities lie in 0…1 and, unless there is only one, add up to 1 for every input; logits of random inputs don't.
-    """
-    import numpy as np
-
-    outputs = np.asarray(model(random_inputs(model, samples=16), training=False), dtype=np.float64)
-    outputs = outputs[np.isfinite(outputs).all(axis=-1)]  # what diverged tells nothing; training will say so
-    within = bool(np.all((outputs >= 0) & (outputs <= 1)))
-    return not (within and (_is_binary(model) or bool(np.allclose(outputs.sum(-1), 1.0, atol=1e-3))))
 
 
 def _seed_generators(model: Any, seed: int, epoch: int) -> None:

@@ -1,97 +1,123 @@
-"""How many channels each group keeps, and which."""
+"""How many channels each group keeps.
+
+A scope says in which proportion groups give (`families.py`): a curve from nothing taken to all taken. A goal says how
+far along it to go: a share of the channels, or what is left of MACs, parameters or bytes. Then the counts are rounded
+to those that are allowed, and moved step by step towards the goal again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import ceil, gcd, lcm
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import PreconditionError
 from stages.prune.config import PruneConfig
-from stages.prune.criteria import Scores
+from stages.prune.cost import Cost, Measure
+from stages.prune.counts import Counts, nearest
+from stages.prune.criteria.reduction import Scores
 from stages.prune.groups import ChannelGraph, ChannelGroup
 from stages.prune.labels import Keep
 
-Counts = NDArray[np.int64]
+TOLERANCE = 0.02  # how far from a target is near enough, where counts can't come nearer
+HALVINGS = 50
+
+Curve = Callable[[float], NDArray[np.float64]]  # from 0 (nothing goes) to 1 (all goes) to channels kept, group by group
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the network is to cost: `limit` in the unit of `measure`; `whole` is what 1.0 of it is, for messages."""
+
+    measure: Measure
+    limit: float
+    whole: float
+    cost: Cost = field(repr=False)
+
+
+def orders_of(scores: Sequence[Scores]) -> list[NDArray[np.int64]]:
+    """For each group the places of its channels, most important first."""
+    return [np.argsort(-ranking, kind="stable") for ranking in scores]
 
 
 def kept_channels(
-    graph: ChannelGraph, groups: Sequence[ChannelGroup], scores: Sequence[Scores], config: PruneConfig
+    graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[NDArray[np.int64]], counts: Sequence[int]
 ) -> Keep:
     """For each channel of `graph` whether it stays; only channels of `groups` go."""
     keep = np.ones(graph.count, dtype=bool)
-    for group, ranking, count in zip(groups, scores, kept_counts(groups, scores, config), strict=True):
-        order = np.argsort(-ranking, kind="stable")
+    for group, order, count in zip(groups, orders, counts, strict=True):
         keep[group.channels[order[count:]]] = False
     return keep
 
 
-def kept_counts(groups: Sequence[ChannelGroup], scores: Sequence[Scores], config: PruneConfig) -> list[int]:
-    """How many channels each group keeps: the wanted share, as nearly as rounding and floors permit."""
-    allowed = [_allowed_counts(group, config) for group in groups]
-    floors = [int(counts[0]) for counts in allowed]
-    if config.scope == "global":
-        wanted = _global_shares(scores, floors, config.ratio)
-    else:
-        wanted = [score.size * (1 - config.ratio) for score in scores]
-    total = sum(score.size for score in scores) * (1 - config.ratio)
-    return _settled(wanted, allowed, total)
+def counts_for(goal: Goal, curve: Curve, allowed: Sequence[Counts]) -> list[int]:
+    """How many channels each group keeps: allowed counts along the curve, as near to the goal as they can come.
 
-
-def _allowed_counts(group: ChannelGroup, config: PruneConfig) -> Counts:
-    """The numbers of channels that this group may keep, ascending: multiples where it is big enough, or all."""
-    repeats = _repeats(group)
-    size = group.channels.size
-    floor = min(size, max(1, ceil(config.min_channels / min(repeats))))
-    step = lcm(*(config.round_to // gcd(config.round_to, repeat) for repeat in repeats))
-    counts = np.arange(1, size + 1)
-    if size >= step:
-        counts = counts[(counts % step == 0) | (counts == size)]
-    return counts[counts >= floor]
-
-
-def _repeats(group: ChannelGroup) -> set[int]:
-    """How many indices of a producer make one channel: more than one in grouped convolutions."""
-    found = {1} if not group.producers else set()
-    for slot in group.producers:
-        counts = np.bincount(slot.channels)[group.channels]
-        found.add(int(counts[0]) if (counts == counts[0]).all() else 1)
-    return found
-
-
-def _global_shares(scores: Sequence[Scores], floors: Sequence[int], ratio: float) -> list[float]:
-    """How many channels of each group are left when the least important of the whole network go.
-
-    Scores are divided by their group's mean: what counts is how unimportant a channel is among its own (as Fang et
-    al., "DepGraph: Towards Any Structural Pruning", 2023). Each group's best `floor` channels are out of the race.
+    Raises PreconditionError where even the least counts cost more than the goal by more than 2 %.
     """
-    relative = [score / (score.mean() or 1.0) for score in scores]
-    exposed = [np.sort(score)[: score.size - floor] for score, floor in zip(relative, floors, strict=True)]
-    owner = np.repeat(np.arange(len(exposed)), [score.size for score in exposed])
-    ranking = np.argsort(np.concatenate(exposed), kind="stable")
-    goes = owner[ranking[: round(ratio * sum(score.size for score in scores))]]
-    gone = np.bincount(goes, minlength=len(scores))
-    return [float(score.size - count) for score, count in zip(scores, gone, strict=True)]
+    _check_reachable(goal, allowed)
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if goal.cost(curve(middle)) > goal.limit else (low, middle)
+    return _settled(curve(high), allowed, goal)
 
 
-def _settled(wanted: Sequence[float], allowed: Sequence[Counts], total: float) -> list[int]:
-    """Allowed counts near the wanted ones, then moved step by step while that brings their sum nearer to `total`.
+def _check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
+    if goal.measure == "channels":
+        return  # rounding may forbid a share of the channels: what was taken is told
+    least = [float(counts[0]) for counts in allowed]
+    reached = goal.cost(least)
+    if reached <= goal.limit * (1 + TOLERANCE):
+        return
+    layers = sorted(goal.cost.by_layer(least).items(), key=lambda item: -item[1])[:3]
+    heaviest = ", ".join(f"{name} ({value / goal.whole:.1%})" for name, value in layers)
+    raise PreconditionError(
+        f"{goal.measure} can't come down to {goal.limit / goal.whole:.3f} of the source: "
+        f"with every channel gone that may go, {reached / goal.whole:.3f} is left",
+        where=f"prune.{goal.measure}",
+        hint=f"most of what is left: {heaviest}; secateur inspect says what freezes them; "
+        "min_channels, round_to and exclude set the floors",
+    )
+
+
+def _settled(wanted: NDArray[np.float64], allowed: Sequence[Counts], goal: Goal) -> list[int]:
+    """Allowed counts near the wanted ones, then moved step by step while that brings the cost nearer to the goal.
 
     Each time the group moves that stays relatively nearest to what it wanted.
     """
-    places = [int(np.argmin(np.abs(counts - want))) for counts, want in zip(allowed, wanted, strict=True)]
+    places = [nearest(counts, want) for counts, want in zip(allowed, wanted, strict=True)]
+    now = np.array([counts[place] for counts, place in zip(allowed, places, strict=True)], np.float64)
     while True:
-        excess = sum(int(counts[place]) for counts, place in zip(allowed, places, strict=True)) - total
-        best, best_cost = None, np.inf
+        excess = goal.cost(now) - goal.limit
+        step = -1 if excess > 0 else 1
+        best, best_distance = None, np.inf
         for group, (counts, place) in enumerate(zip(allowed, places, strict=True)):
-            target = place - 1 if excess > 0 else place + 1
-            if not 0 <= target < counts.size:
+            if not 0 <= place + step < counts.size:
                 continue
-            moved = abs(excess + counts[target] - counts[place])
-            cost = abs(counts[target] - wanted[group]) / counts[-1]
-            if moved < abs(excess) - 1e-9 and cost < best_cost:
-                best, best_cost = (group, target), cost
+            distance = abs(counts[place + step] - wanted[group]) / counts[-1]
+            if distance < best_distance and _improves(now, group, counts[place + step], excess, goal):
+                best, best_distance = group, distance
         if best is None:
-            return [int(counts[place]) for counts, place in zip(allowed, places, strict=True)]
-        places[best[0]] = best[1]
+            return [int(count) for count in now]
+        places[best] += step
+        now[best] = allowed[best][places[best]]
+
+
+def _improves(now: NDArray[np.float64], group: int, count: float, excess: float, goal: Goal) -> bool:
+    moved = now.copy()
+    moved[group] = count
+    return abs(goal.cost(moved) - goal.limit) < abs(excess) * (1 - 1e-9)
+
+
+def check_something_goes(config: PruneConfig, removed: int) -> None:
+    """PreconditionError where something was to go and nothing did."""
+    if removed or config.nothing_goes:
+        return
+    raise PreconditionError(
+        f"nothing is taken away with round_to {config.round_to} and min_channels {config.min_channels}",
+        where="prune",
+        hint="ask for more, or lower round_to or min_channels",
+    )

@@ -2,31 +2,140 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.stage import StageConfig
 
-Criterion = Literal["l1", "l2", "bn_scale", "random"]
-Scope = Literal["layer", "global"]
+Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random"]
+Reduction = Literal["mean", "max", "sum", "first"]
+Normalisation = Literal["mean", "max", "standardised", "none"]
+Scope = Literal["layer", "global", "sensitivity"]
+Split = Literal["train", "validation", "calibration"]
+Ratio = Annotated[float, Field(ge=0, lt=1)]
+
+LOSSES = frozenset({"taylor", "hessian"})  # what the network loses without a channel: scores add up, and compare
+COMPARABLE = LOSSES | {"lamp", "random"}  # scores mean the same in each layer as they are
+SPLITS: dict[Criterion, Split] = {"apoz": "calibration", "taylor": "train", "hessian": "calibration"}
+TARGETS = ("macs", "params", "bytes")
 
 
-class PruneConfig(StageConfig):
-    """How channels are chosen and how many go.
+class RankingConfig(StageConfig):
+    """How channels are ranked.
 
-    `l2` and `l1` rank a channel by the size of the filters that make it: good defaults that need no data. `bn_scale`
-    ranks by the batch normalisation's scale: choose it where the network was trained with a penalty on these scales.
-    `random` is the yardstick that any other criterion has to beat.
+    `l2` needs no data; `taylor` chooses best where there are labelled samples; `hessian` needs samples without
+    labels; `lamp` shares a target on parameters out well; `random` is the yardstick that any other has to beat. Each
+    criterion's docstring says when to choose it and where it is from.
+    """
 
-    `layer` takes the same share in each group: choose it for a high ratio, or where no layer may become a bottleneck.
-    `global` takes the least important channels of the whole network, wherever they are.
+    criterion: Criterion = Field("l2", description="what makes a channel important")
+    reduction: Reduction = Field("mean", description="one score from those of all layers that make the channel")
+    normalisation: Normalisation | None = Field(
+        None, description="how groups compare; none for lamp, taylor, hessian and random, else mean"
+    )
+    samples: int = Field(256, ge=1, description="how many samples apoz, taylor and hessian look at")
+    data_split: Split | None = Field(None, description="whose samples; train for taylor, else calibration")
+
+    @model_validator(mode="after")
+    def _criterion_takes_them(self) -> Self:
+        for name in ("samples", "data_split"):
+            if name in self.model_fields_set and getattr(self, name) is not None and self.criterion not in SPLITS:
+                raise ValueError(f"{name} is for apoz, taylor and hessian: {self.criterion} looks at no data")
+        if self.criterion in LOSSES and "reduction" in self.model_fields_set:
+            raise ValueError(f"reduction has nothing to reduce: {self.criterion} judges the whole group at once")
+        return self
+
+    @property
+    def normalisation_of_criterion(self) -> Normalisation:
+        """The normalisation asked for, or the one that suits the criterion."""
+        return self.normalisation or ("none" if self.criterion in COMPARABLE else "mean")
+
+    @property
+    def split_of_criterion(self) -> Split | None:
+        """The split whose samples the criterion looks at; None where it looks at weights alone."""
+        found = SPLITS.get(self.criterion)
+        return found and (self.data_split or found)
+
+
+class ScanConfig(RankingConfig):
+    """A scan of accuracy against ratio: each group alone, without the rest being touched."""
+
+    ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.25, 0.5, 0.75, 0.9), min_length=1)
+    scan_split: Split = Field("validation", description="the split on which accuracy is measured")
+    scan_samples: int = Field(512, ge=1, description="how many samples of it")
+    exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
+
+
+class PruneConfig(RankingConfig):
+    """How channels are ranked, how many go, and from where.
+
+    Scopes: `layer` takes the same share in each group: choose it for a high ratio, or where no layer may become a
+    bottleneck. `global` takes the least important channels of the whole network, wherever they are. `sensitivity`
+    measures each group's accuracy at some ratios first and takes most where it costs least.
+
+    How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number),
+    or with `layers` a ratio for each pattern, or with `thresholds` a least score (before normalisation) for each.
+    With `layers` and `thresholds`, nothing else is pruned.
     """
 
     method: Literal["structured"] = Field("structured", description="whole channels go, so that any runtime is faster")
-    criterion: Criterion = Field("l2", description="what makes a channel important")
-    scope: Scope = Field("global", description="one ranking over the network, or the ratio in each group")
-    ratio: float = Field(0.5, ge=0, lt=1, description="share of channels taken away over all groups not frozen")
+    scope: Scope = Field("global", description="one ranking over the network, or in each group, or by a scan")
+    ratio: Ratio | None = Field(None, description="share of channels taken away over all groups not frozen; 0.5")
+    macs: float | None = Field(None, gt=0, description="multiply-accumulates left")
+    params: float | None = Field(None, gt=0, description="parameters left")
+    bytes: float | None = Field(None, gt=0, description="bytes of weights left")
+    layers: dict[str, Ratio] = Field(default_factory=dict, description="ratios by pattern: block2_*")
+    thresholds: dict[str, float] = Field(default_factory=dict, description="least scores that stay, by pattern")
     round_to: int = Field(1, ge=1, description="channels kept are a multiple of this where a group is that big")
     min_channels: int = Field(1, ge=1, description="no layer keeps fewer channels than this")
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
+    scan: ScanConfig | None = Field(None, description="for scope sensitivity: what to measure")
+
+    @model_validator(mode="after")
+    def _one_way_to_say_how_many(self) -> Self:
+        given = [name for name in ("ratio", *TARGETS) if getattr(self, name) is not None]
+        given += [name for name in ("layers", "thresholds") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} say the same thing: give one of them")
+        if (self.layers or self.thresholds) and "scope" in self.model_fields_set:
+            raise ValueError(f"{given[0]} says where from: leave scope out")
+        if self.scan is not None and self.scope != "sensitivity":
+            raise ValueError("scan is for scope: sensitivity")
+        return self
+
+    @property
+    def target(self) -> tuple[str, float] | None:
+        """The measure and what is to be left of it: a fraction up to 1, else a number."""
+        return next(((name, float(getattr(self, name))) for name in TARGETS if getattr(self, name) is not None), None)
+
+    @property
+    def share(self) -> float:
+        """The share of channels to take away, where no target or pattern says otherwise."""
+        return 0.5 if self.ratio is None else self.ratio
+
+    @property
+    def nothing_goes(self) -> bool:
+        """Whether that is what was asked for."""
+        return self.ratio == 0 or (bool(self.layers) and not any(self.layers.values()))
+
+    @property
+    def scan_or_default(self) -> ScanConfig:
+        """The scan for scope `sensitivity`: it ranks channels and leaves out layers as pruning does."""
+        asked = self.scan.model_dump(exclude_unset=True) if self.scan else {}
+        ranking = {name: getattr(self, name) for name in RankingConfig.model_fields if name in self.model_fields_set}
+        return ScanConfig.model_validate({**ranking, "exclude": self.exclude, **asked})
+
+    def at_step(self, progress: Callable[[float], float]) -> PruneConfig:
+        """These settings on the way: `progress` gives the share to take so far, of the share to take in the end."""
+        if self.thresholds:
+            raise ValueError("thresholds can't be reached in steps: give ratio, layers or a target")
+        if self.layers:
+            return self.model_copy(update={"layers": {name: progress(r) for name, r in self.layers.items()}})
+        if self.target is None:
+            return self.model_copy(update={"ratio": progress(self.share)})
+        name, left = self.target
+        if left > 1:
+            raise ValueError(f"{name} can be reached in steps as a fraction only, such as 0.5")
+        return self.model_copy(update={name: 1 - progress(1 - left)})

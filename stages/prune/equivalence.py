@@ -51,11 +51,11 @@ def masked_equivalence(
     """
     model, pruned = in_float32(model), in_float32(pruned)
     probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
-    with _before_squashing(model) as original:
+    with before_squashing(model) as original:
         before = _outputs(original, probes)
-        with _masked(model, graph, keep):
+        with masked(model, graph, keep):
             masked = _outputs(original, probes)
-    with _before_squashing(pruned) as result:
+    with before_squashing(pruned) as result:
         after = _outputs(result, probes)
     return Equivalence(error=_difference(masked, after), effect=_difference(before, masked))
 
@@ -97,7 +97,7 @@ def check_equivalence(found: Equivalence, removed: int) -> None:
 
 
 @contextmanager
-def _masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
+def masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     """Meanwhile every weight of `model` by which a consumer reads a channel that goes is zero."""
     restore: list[tuple[Any, NDArray[Any]]] = []
     try:
@@ -116,7 +116,7 @@ def _masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
 
 
 @contextmanager
-def _before_squashing(model: Any) -> Iterator[Any]:
+def before_squashing(model: Any) -> Iterator[Any]:
     """The model up to what enters a closing softmax or sigmoid; meanwhile its closing layers are linear.
 
     It is the model's own layers that compute, for copies of deep networks cost more than everything else here.

@@ -11,14 +11,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from operator import attrgetter
 from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline.errors import PreconditionError
 from stages.prune.coupling import connected_components
 from stages.prune.flatten import flattened
 from stages.prune.graph import nodes_in_order
@@ -112,31 +109,6 @@ def channel_groups(model: Any) -> ChannelGraph:
         if isinstance(carried, Labels):
             walk.ledger.freeze(carried.ids, Freeze(tensor._keras_history.layer.name, "model output"))  # noqa: SLF001 - Keras' only way from a tensor to its layer
     return _graph_of(walk)
-
-
-def frozen_layers(graph: ChannelGraph, patterns: Sequence[str], layer_names: Sequence[str]) -> ChannelGraph:
-    """`graph` with each group frozen that a layer matching one of `patterns` makes or holds in weights of its own.
-
-    A pattern that matches none of `layer_names` raises PreconditionError with the nearest names.
-    """
-    excluded: dict[str, str] = {}
-    for pattern in patterns:
-        matching = [name for name in layer_names if fnmatchcase(name, pattern)]
-        if not matching:
-            near = get_close_matches(pattern.rstrip("*"), layer_names, n=3, cutoff=0.3)
-            raise PreconditionError(
-                f'no layer matches "{pattern}"',
-                where="prune.exclude",
-                hint=f"the nearest names are {', '.join(near)}" if near else "secateur inspect lists all layers",
-            )
-        excluded |= dict.fromkeys(matching, pattern)
-    return replace(graph, groups=tuple(_excluding(group, excluded) for group in graph.groups))
-
-
-def _excluding(group: ChannelGroup, excluded: Mapping[str, str]) -> ChannelGroup:
-    holders = dict.fromkeys((*group.makers, *group.layers(Role.PASS_THROUGH)))
-    reasons = tuple(Freeze(name, f'excluded by "{excluded[name]}"') for name in holders if name in excluded)
-    return replace(group, frozen=group.frozen + reasons)
 
 
 @dataclass(slots=True)

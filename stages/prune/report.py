@@ -8,6 +8,7 @@ import rfc8785
 
 from pipeline.values import Value
 from stages.prune.config import Criterion, Scope
+from stages.prune.cost import Measure
 
 
 class GroupReport(Value):
@@ -26,14 +27,19 @@ class GroupReport(Value):
 class PruneReport(Value):
     """What was asked for, what came out, and the proof. Channels are counted over the groups that are not frozen.
 
+    `wanted` and `reached` are what is left of `measure`, as shares of the source; no share is wanted where patterns
+    say what goes.
+
     `equivalence_error` is the largest relative difference from the masked original, `masking_effect` the one that
     masking made to the original.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     criterion: Criterion
     scope: Scope
-    ratio: float
+    measure: Measure
+    wanted: float | None
+    reached: float
     removed_share: float
     channels_before: int
     channels_after: int

@@ -10,22 +10,29 @@ from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from stages.data_checks import keras_facts_of, require_fit
 from stages.prune.config import PruneConfig
+from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
+from stages.prune.sensitivity_stage import SensitivityStage
 
 if TYPE_CHECKING:
+    from stages.prune.choice import Drops
     from stages.prune.report import PruneReport
 
 REPORT_FILE = "prune-report.json"
-MISS_WORTH_A_WARNING = 0.01  # between the share asked for and the share taken
+MISS_WORTH_A_WARNING = 0.01  # between the share asked for and the share reached
 
 
 class PruneStage:
     """Takes whole channels away and proves that nothing else changed."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = PruneConfig
-    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "model": Input(("keras-model",)),
+        "source": Input(("keras-model",), required=False),  # what shares are relative to, where `model` isn't it
+    }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
@@ -33,7 +40,9 @@ class PruneStage:
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "kerassurgeon", "numpy")
 
     def splits(self, config: PruneConfig) -> tuple[str, ...]:
-        return ()
+        scanned = SensitivityStage().splits(config.scan_or_default) if config.scope == "sensitivity" else ()
+        ranked_by = config.split_of_criterion
+        return tuple(dict.fromkeys((*scanned, *((ranked_by,) if ranked_by else ()))))
 
     def unsupported(self, axis: str) -> str | None:
         return None
@@ -43,19 +52,30 @@ class PruneStage:
             raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_SURGEON)
 
     def run(self, context: StageContext[PruneConfig]) -> StageResult:
-        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts, shared_model
+        from stages.prune.choice import Given
         from stages.prune.pruning import prune_model
         from stages.tf_runtime import tensorflow_action
 
+        drops, ranked_by = _drops(context), context.config.split_of_criterion
+        data = None if ranked_by is None else context.data(ranked_by)
+        if data is not None:
+            require_fit(data, keras_facts_of(context.inputs["model"]))
+
+        def heard(done: int, total: int) -> None:
+            context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")
+
         with tensorflow_action(context.seed, context.threads):
-            model = decode_model(context.read("model", MODEL_FILE))
-            result = prune_model(model, context.config, seed=context.seed)
+            model = shared_model(context.read("model", MODEL_FILE))
+            source = decode_model(context.read("source", MODEL_FILE)) if "source" in context.inputs else None
+            given = Given(source=source, drops=drops, heard=heard)
+            result = prune_model(model, context.config, data, context.seed, given=given)
             facts = keras_facts(result.model)
             model_file = context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE)
         report, config = result.report, context.config
-        if abs(report.removed_share - report.ratio) > MISS_WORTH_A_WARNING:
+        if report.wanted is not None and abs(report.reached - report.wanted) > MISS_WORTH_A_WARNING:
             context.events.warned(
-                f"took {report.removed_share:.3f} of the channels, not {report.ratio}: "
+                f"{report.reached:.3f} of the {report.measure} are left, not {report.wanted:.3f}: "
                 f"round_to {config.round_to} and min_channels {config.min_channels} permit no nearer share"
             )
         report_file = context.write(REPORT_FILE, report.to_json(), "application/json")
@@ -83,8 +103,19 @@ class PruneStage:
             raise PostconditionError(
                 f"the pruned model differs from the masked original by {report.equivalence_error:.1e}", where="prune"
             )
-        if context.config.ratio > 0 and not pruned.params < source.params:
+        if not context.config.nothing_goes and not pruned.params < source.params:
             raise PostconditionError("the pruned model has as many parameters as the original", where="prune")
+
+
+def _drops(context: StageContext[PruneConfig]) -> Drops | None:
+    """What the scan found, for scope `sensitivity`: a sub-step of its own, cached apart from what is made of it."""
+    if context.config.scope != "sensitivity":
+        return None
+    from stages.prune.sensitivity import SensitivityReport
+
+    settings = context.config.scan_or_default.model_dump()
+    made = context.call("sensitivity", settings, {"model": context.inputs["model"]}).output("sensitivity-report")
+    return SensitivityReport.model_validate_json(context.read_made(made, SCAN_FILE).read_bytes()).drops()
 
 
 def _report_facts(report: PruneReport) -> PruneFacts:

@@ -6,7 +6,8 @@ from pipeline.errors import PostconditionError
 from stages.finetune.batches import training_batches, validation_batches
 from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
-from stages.finetune.training import fine_tune, gives_logits
+from stages.finetune.training import fine_tune
+from stages.losses import gives_logits
 from stages.tf_runtime import import_keras, tensorflow_action
 
 

@@ -1,0 +1,68 @@
+"""Samples for criteria that look at data: model inputs, labels where there are any, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.data import Split
+from pipeline.errors import DataError, PreconditionError
+from stages.samples import misfit
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """`count` samples; `read(start, stop)` gives one float array a model input, and labels or None."""
+
+    count: int
+    read: Callable[[int, int], tuple[list[Any], Any]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batches(self, size: int) -> Iterator[tuple[list[Any], Any]]:
+        """In order, `size` at a time (the last may be smaller): only one batch is in memory at a time."""
+        for start in range(0, self.count, size):
+            yield self.read(start, min(start + size, self.count))
+
+    def first(self, count: int) -> Samples:
+        """The first `count` of them."""
+        return Samples(min(count, self.count), self.read)
+
+
+def samples_of(model: Any, data: Any) -> Samples:
+    """Samples from a `Split`, from arrays (one, or a list with one an input), or from (inputs, labels).
+
+    Raises DataError where they don't fit the model.
+    """
+    if isinstance(data, Samples):
+        return data
+    if isinstance(data, Split):
+        _check(model, [np.shape(data.x)])
+        return Samples(len(data), lambda start, stop: ([data.inputs(start, stop)], data.y[start:stop]))
+    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    arrays = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
+    if len(arrays) != len(model.inputs):
+        raise PreconditionError(
+            f"data holds {len(arrays)} arrays, the model has {len(model.inputs)} inputs", where=model.name
+        )
+    _check(model, [np.shape(array) for array in arrays])
+    dtypes = [tensor.dtype.as_numpy_dtype for tensor in model.inputs]
+
+    def read(start: int, stop: int) -> tuple[list[Any], Any]:
+        cut = [np.asarray(array[start:stop], dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
+        return cut, None if labels is None else labels[start:stop]
+
+    return Samples(len(arrays[0]), read)
+
+
+def _check(model: Any, shapes: list[Any]) -> None:
+    from stages.keras_format import tensor_spec
+
+    for shape, tensor, name in zip(shapes, model.inputs, model.input_names, strict=True):
+        reason = misfit(shape, tensor_spec(tensor, name))
+        if reason:
+            raise DataError(f"the data does not fit the model: {reason}", where=model.name)

@@ -1,0 +1,74 @@
+"""The sensitivity stage: what each group, alone, costs in accuracy. The prune stage calls it for scope `sensitivity`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import ClassVar
+
+from pipeline.artifacts import Artifact, Kind, SensitivityFacts
+from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.packages import INSTALL_SURGEON
+from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from stages.data_checks import keras_facts_of, require_classifier, require_fit
+from stages.prune.config import ScanConfig
+
+REPORT_FILE = "sensitivity-report.json"
+
+
+class SensitivityStage:
+    """Measures; changes nothing."""
+
+    name: ClassVar[str] = "sensitivity"
+    version: ClassVar[int] = 1
+    config: ClassVar[type[StageConfig]] = ScanConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    outputs: ClassVar[tuple[Kind, ...]] = ("sensitivity-report",)
+    axis: ClassVar[str | None] = None
+    seeded: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("baseline_accuracy", "points")
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
+
+    def splits(self, config: ScanConfig) -> tuple[str, ...]:
+        ranked_by = config.split_of_criterion
+        return tuple(dict.fromkeys((config.scan_split, *((ranked_by,) if ranked_by else ()))))
+
+    def unsupported(self, axis: str) -> str | None:
+        return None
+
+    def requires(self, config: ScanConfig, inputs: Mapping[str, Artifact]) -> None:
+        if find_spec("kerassurgeon") is None:
+            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_SURGEON)
+        require_classifier(keras_facts_of(inputs["model"]))
+
+    def run(self, context: StageContext[ScanConfig]) -> StageResult:
+        from stages.keras_format import MODEL_FILE, decode_model
+        from stages.prune.sensitivity import scan
+        from stages.tf_runtime import tensorflow_action
+
+        config = context.config
+        splits = {name: context.data(name) for name in self.splits(config)}
+        for split in splits.values():
+            require_fit(split, keras_facts_of(context.inputs["model"]))
+        with tensorflow_action(context.seed, context.threads):
+            model = decode_model(context.read("model", MODEL_FILE))  # of its own: its weights are masked and put back
+            ranked_by = splits.get(config.split_of_criterion or "")
+            found = scan(
+                model,
+                config,
+                splits[config.scan_split],
+                ranked_by,
+                context.seed,
+                context.work_dir,
+                context.events.advanced,
+            )
+        file = context.write(REPORT_FILE, found.report.to_json(), "application/json")
+        points = sum(len(group.points) for group in found.report.groups)
+        facts = SensitivityFacts(groups=len(found.report.groups), points=points, samples=found.report.samples)
+        metrics = {"baseline_accuracy": found.report.baseline_accuracy, "points": float(points)}
+        return StageResult((Artifact(files=(file,), facts=facts),), metrics, resumed=found.resumed)
+
+    def ensures(self, context: StageContext[ScanConfig], result: StageResult) -> None:
+        """The weights were put back after each point, or the last baseline would differ: `scan` measured it again."""
+        if not 0 <= result.metrics["baseline_accuracy"] <= 1:
+            raise PostconditionError("the accuracy is no share of the samples", where="sensitivity")
