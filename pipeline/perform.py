@@ -112,9 +112,8 @@ class Context:
         blobs = self.workshop.store.blobs
         problem = blobs.problem(file.digest)
         if problem:
-            raise StoreError(
-                f"a blob is {problem}", where=f"{self.job.id}: {name}", hint="run again: what made it will run"
-            )
+            where = f"{self.job.id}: {name}"
+            raise StoreError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
         return blobs.path(file.digest)
 
     def source_file(self) -> Path:

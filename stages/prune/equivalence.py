@@ -54,10 +54,10 @@ def masked_equivalence(
     with before_squashing(model) as original:
         before = _outputs(original, probes)
         with masked(model, graph, keep):
-            masked = _outputs(original, probes)
+            muted = _outputs(original, probes)
     with before_squashing(pruned) as result:
         after = _outputs(result, probes)
-    return Equivalence(error=_difference(masked, after), effect=_difference(before, masked))
+    return Equivalence(error=_difference(muted, after), effect=_difference(before, muted))
 
 
 def check_flattened(model: Any, flat: Any, inputs: Sequence[Any] | None = None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,21 +96,19 @@ def scan(
     points = Points(work_dir / "points.jsonl")
     resumed = bool(points.known)
     total = len(ranked) * len(config.ratios)
-    base = points.measured("", 0, lambda: meter.accuracy(graph.prunable[:0], None))
+    base = points.measured("", 0, partial(meter.accuracy, (), None))
     scans = []
     for index, (group, ranking) in enumerate(ranked):
         found = []
         for step, ratio in enumerate(sorted(config.ratios)):
             gone = min(round(ratio * ranking.size), ranking.size - 1)
-            accuracy = points.measured(
-                group.name,
-                gone,
-                lambda g=group, r=ranking, n=gone: meter.accuracy((g,), np.argsort(r, kind="stable")[:n]),
-            )
+            least = np.argsort(ranking, kind="stable")[:gone]
+            accuracy = points.measured(group.name, gone, partial(meter.accuracy, (group,), least))
             found.append(Point(ratio=ratio, channels=gone, accuracy=accuracy))
-            heard(index * len(config.ratios) + step + 1, total, "points", f"{group.name} -{ratio:.0%}: {accuracy:.4f}")
+            done = index * len(config.ratios) + step + 1
+            heard(done, total, "points", f"{group.name} -{ratio:.0%}: {accuracy:.4f}")
         scans.append(GroupScan(name=group.name, producers=group.makers, channels=ranking.size, points=tuple(found)))
-    if meter.accuracy(graph.prunable[:0], None) != base:
+    if meter.accuracy((), None) != base:
         raise PostconditionError(
             "the scan left the model's weights changed", where="sensitivity", hint="please report it"
         )

@@ -1,4 +1,4 @@
-"""The sensitivity stage: what each group, alone, costs in accuracy. The prune stage calls it for scope `sensitivity`."""
+"""The sensitivity stage: what each group alone costs in accuracy. Scope `sensitivity` of prune calls it."""
 
 from __future__ import annotations
 

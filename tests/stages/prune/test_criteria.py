@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 
-from stages.prune.criteria import group_scores
+from pipeline.errors import ModelError, PreconditionError
+from stages.prune.config import PruneConfig, RankingConfig
+from stages.prune.criteria import group_scores, normalised
+from stages.prune.criteria.activations import zero_shares
 from stages.prune.groups import channel_groups
+from stages.prune.samples import samples_of
 
 
 @pytest.fixture
@@ -16,9 +20,11 @@ def two_layers(keras):
     return keras.Model(image, keras.layers.Dense(2, name="head")(x))
 
 
-def scores(model, criterion, seed=0):
+def scores(model, criterion, seed=0, data=None, **settings):
     graph = channel_groups(model)
-    found = group_scores(model, graph.prunable, criterion, seed)
+    config = RankingConfig(criterion=criterion, **settings)
+    samples = None if data is None else samples_of(model, data)
+    found = group_scores(model, graph.prunable, config, seed, samples)
     return {group.name: values for group, values in zip(graph.prunable, found, strict=True)}
 
 

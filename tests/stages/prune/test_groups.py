@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, PreconditionError
-from stages.prune.groups import channel_groups, frozen_layers
+from stages.prune.groups import channel_groups
+from stages.prune.patterns import frozen_layers
 from stages.prune.labels import Flow, Held, Role
 from stages.prune.rules import RULES, rule, transparent
 

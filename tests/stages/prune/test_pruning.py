@@ -83,7 +83,7 @@ def test_nothing_to_prune_says_why(keras):
 def test_rounding_that_leaves_nothing_to_take(keras, randomise):
     vector = keras.Input((4,))
     model = randomise(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(9)(vector))))
-    with pytest.raises(PreconditionError, match="takes no channel away with round_to 8"):
+    with pytest.raises(PreconditionError, match="nothing is taken away with round_to 8"):
         prune_model(model, PruneConfig(ratio=0.01, round_to=8))
 
 

@@ -70,7 +70,7 @@ def test_a_share_that_rounding_forbids_is_told(small, context):
     PruneStage().run(made)
     (event,) = made.heard
     assert isinstance(event, Warned)
-    assert event.message.startswith("took 0.333 of the channels, not 0.5")
+    assert event.message.startswith("0.667 of the channels are left, not 0.500")
 
 
 def test_ensures_refuses_a_result_that_is_not_exact_or_not_smaller(small, context):

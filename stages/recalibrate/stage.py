@@ -1,0 +1,87 @@
+"""The recalibrate stage: a cheap step after pruning, on its own or before fine-tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from pipeline.artifacts import Artifact, Kind
+from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from stages.data_checks import keras_facts_of, require_fit
+
+if TYPE_CHECKING:
+    from pipeline.data import Split
+
+
+class RecalibrateConfig(StageConfig):
+    """On what batch-normalisation statistics are measured anew; labels are not looked at."""
+
+    samples: int = Field(1024, ge=2, description="how many samples; all, where the split has fewer")
+    batch: int = Field(128, ge=2, description="samples a batch: the bigger, the nearer to the statistics of all")
+    data_split: Literal["train", "calibration"] = Field("train", description="whose samples")
+
+
+class RecalibrateStage:
+    """keras-model → keras-model with other moving means and variances, and nothing else changed."""
+
+    name: ClassVar[str] = "recalibrate"
+    version: ClassVar[int] = 1
+    config: ClassVar[type[StageConfig]] = RecalibrateConfig
+    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
+    axis: ClassVar[str | None] = None
+    seeded: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("batch_normalisations", "mean_shift")
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
+
+    def splits(self, config: RecalibrateConfig) -> tuple[str, ...]:
+        return (config.data_split,)
+
+    def unsupported(self, axis: str) -> str | None:
+        return None
+
+    def requires(self, config: RecalibrateConfig, inputs: Mapping[str, Artifact]) -> None:
+        """Nothing that can be known before the model is read."""
+
+    def run(self, context: StageContext[RecalibrateConfig]) -> StageResult:
+        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+        from stages.recalibrate.statistics import batch_normalisations, recalibrate
+        from stages.tf_runtime import tensorflow_action
+
+        data = context.data(context.config.data_split)
+        require_fit(data, keras_facts_of(context.inputs["model"]))
+        with tensorflow_action(context.seed, context.threads):
+            model = decode_model(context.read("model", MODEL_FILE))
+            norms = batch_normalisations(model)
+            if not norms:
+                raise PreconditionError(
+                    "the model has no batch normalisation", where="recalibrate", hint="leave the stage out"
+                )
+            shift = recalibrate(model, _batches(context, data))
+            file = context.write(MODEL_FILE, encode_model(model), MEDIA_TYPE)
+            artifact = Artifact(files=(file,), facts=keras_facts(model))
+        return StageResult((artifact,), {"batch_normalisations": float(len(norms)), "mean_shift": shift})
+
+    def ensures(self, context: StageContext[RecalibrateConfig], result: StageResult) -> None:
+        """The statistics are numbers."""
+        if not math.isfinite(result.metrics["mean_shift"]):
+            raise PostconditionError(
+                "the statistics are no numbers", where="recalibrate", hint="look at the data and at the model's weights"
+            )
+
+
+def _batches(context: StageContext[RecalibrateConfig], data: Split) -> Iterator[Any]:
+    """Samples drawn over the whole split: in a file sorted by class, a batch in order would be of one class."""
+    import numpy as np
+
+    count = min(context.config.samples, len(data))
+    picked = np.random.default_rng(context.seed).permutation(len(data))[:count]
+    for start in range(0, count, context.config.batch):
+        places = picked[start : start + context.config.batch]
+        yield data.preprocess(data.x[places])
+        done = start + len(places)
+        context.events.advanced(done, count, "samples", f"{done}/{count}")
