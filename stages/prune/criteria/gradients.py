@@ -35,11 +35,15 @@ def taylor(
     Choose it where there are labelled samples and the accuracy right after pruning counts (Molchanov et al.,
     "Importance Estimation for Neural Network Pruning", 2019, with gates).
     """
+    if len(model.outputs) > 1 or samples.read(0, 1)[1] is None:
+        raise PreconditionError(
+            "taylor needs a model with one output, and labels for it",
+            where="prune.criterion",
+            hint="hessian needs none",
+        )
     loss = classification_loss(model)
 
     def objective(inputs: list[Any], labels: Any) -> Any:
-        if labels is None:
-            raise PreconditionError("taylor needs labels", where="prune.criterion", hint="hessian needs none")
         return loss(labels, model(_single(inputs), training=False))
 
     return _mean_squares(model, groups, samples, objective, 1, heard)

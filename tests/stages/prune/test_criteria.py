@@ -69,3 +69,141 @@ def test_random_scores_follow_from_the_seed(two_layers):
     first, again, other = (scores(two_layers, "random", seed)["separable"] for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).all()
+
+
+def test_lamp_is_one_for_the_biggest_filter_and_falls_with_the_rest(keras, randomise):
+    vector = keras.Input((2,))
+    x = keras.layers.Dense(3, name="hidden", use_bias=False)(vector)
+    model = randomise(keras.Model(vector, keras.layers.Dense(2)(x)))
+    model.get_layer("hidden").kernel.assign([[1.0, 2.0, 0.0], [0.0, 0.0, 3.0]])
+    np.testing.assert_allclose(scores(model, "lamp")["hidden"], [1 / 14, 4 / 13, 1.0])
+
+
+def test_fpgm_ranks_what_lies_between_the_others_last(keras, randomise):
+    vector = keras.Input((1,))
+    model = randomise(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(3, name="hidden")(vector))))
+    model.get_layer("hidden").kernel.assign([[0.0, 1.0, 5.0]])
+    np.testing.assert_allclose(scores(model, "fpgm")["hidden"], [3.0, 2.5, 4.5])
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("mean", [2.0, 3.0, 4.0]), ("max", [3.0, 4.0, 5.0]), ("sum", [4.0, 6.0, 8.0]), ("first", [3.0, 4.0, 5.0])],
+)
+def test_reductions_over_the_layers_that_make_a_channel(two_layers, how, expected):
+    for name, values in (("a", [1.0, 2.0, 3.0]), ("b", [3.0, 4.0, 5.0])):
+        kernel = two_layers.get_layer(name).kernel
+        kernel.assign(np.ones(kernel.shape) * values)
+    # b is the first: as in the model, layers go by their depth.
+    np.testing.assert_allclose(scores(two_layers, "l1", reduction=how)["b"], expected)
+
+
+def test_normalisations_make_groups_comparable():
+    values = np.array([1.0, 2.0, 3.0])
+    np.testing.assert_allclose(normalised(values, "none"), values)
+    np.testing.assert_allclose(normalised(values, "mean"), values / 2)
+    np.testing.assert_allclose(normalised(values, "max"), values / 3)
+    np.testing.assert_allclose(normalised(values, "standardised"), (values - 2) / values.std())
+    for how in ("mean", "max", "standardised"):  # dead groups divide by nothing
+        assert np.isfinite(normalised(np.zeros(3), how)).all()
+
+
+def with_relus(keras):
+    """A convolution with its own ReLU, one with it after batch normalisation, one without any."""
+    image = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(3, 3, activation="relu", name="own")(image)
+    x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(4, 1, name="later")(x))
+    x = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(5, 2, name="none")(x))
+    return keras.Model(image, keras.layers.Dense(3, activation="softmax", name="head")(x))
+
+
+def test_apoz_counts_zeros_after_the_activation_in_any_number_of_batches(keras, randomise):
+    model = randomise(with_relus(keras))
+    images = np.random.default_rng(0).standard_normal((7, 6, 6, 2)).astype(np.float32)
+    reader = keras.Model(model.input, [model.get_layer(name).output for name in ("own", "relu")])
+    own, later = (np.mean(out == 0, axis=(0, 1, 2)) for out in reader(images))
+    for batch in (2, 7, 100):
+        shares = zero_shares(model, ["own", "later", "none"], samples_of(model, images), batch=batch)
+        np.testing.assert_allclose(shares["own"], own)
+        np.testing.assert_allclose(shares["later"], later)
+        np.testing.assert_array_equal(shares["none"], np.zeros(5))
+    found = scores(model, "apoz", data=images)
+    np.testing.assert_allclose(found["own"], 1 - own)
+    np.testing.assert_allclose(found["later"], 1 - later)
+
+
+def without_channel(model, group, index):
+    """The model's weights with every weight by which the channel is read set to zero."""
+    for slot in group.consumers:
+        variable = slot.variable(model.get_layer(slot.layer))
+        value = variable.numpy()
+        value[(slice(None),) * slot.axis + (slot.channels == group.channels[index],)] = 0
+        variable.assign(value)
+
+
+def test_taylor_is_the_squared_change_of_the_loss_of_each_sample_by_a_small_gate(keras, randomise):
+    model = randomise(with_relus(keras))
+    rng = np.random.default_rng(0)
+    images, labels = rng.standard_normal((5, 6, 6, 2)).astype(np.float32), rng.integers(0, 3, 5)
+    found = scores(model, "taylor", data=(images, labels))
+    loss = keras.losses.SparseCategoricalCrossentropy(reduction="none")
+    group = next(group for group in channel_groups(model).prunable if group.name == "later")
+    weights, step = model.get_weights(), 1e-2
+    before = loss(labels, model(images)).numpy()
+    for index in range(group.channels.size):
+        without_channel(model, group, index)
+        gated = [w + step * (less - w) for w, less in zip(weights, model.get_weights(), strict=True)]
+        model.set_weights(gated)
+        slope = (loss(labels, model(images)).numpy() - before) / step
+        model.set_weights(weights)
+        assert found["later"][index] == pytest.approx(np.mean(slope**2), rel=0.1, abs=1e-7)
+
+
+def test_hessian_is_the_squared_change_of_the_logits_by_a_small_gate(keras, randomise):
+    model = randomise(with_relus(keras))
+    images = np.random.default_rng(0).standard_normal((64, 6, 6, 2)).astype(np.float32)
+    found = scores(model, "hessian", data=images)["later"]
+    head = model.get_layer("head")
+    reader = keras.Model(model.input, head.input)
+    group = next(group for group in channel_groups(model).prunable if group.name == "later")
+    weights, step, expected = model.get_weights(), 1e-2, []
+
+    def logits():
+        return reader(images).numpy() @ head.kernel.numpy() + head.bias.numpy()
+
+    before = logits()
+    for index in range(group.channels.size):
+        without_channel(model, group, index)
+        model.set_weights([w + step * (less - w) for w, less in zip(weights, model.get_weights(), strict=True)])
+        expected.append(np.mean(np.sum(((logits() - before) / step) ** 2, axis=1)))
+        model.set_weights(weights)
+    np.testing.assert_allclose(found, expected, rtol=0.3)  # random signs: 4 a sample, 64 samples
+    assert (np.argsort(found) == np.argsort(expected)).all()
+
+
+def test_data_is_asked_for_where_it_is_needed(two_layers):
+    for criterion in ("apoz", "taylor", "hessian"):
+        with pytest.raises(PreconditionError, match=f"{criterion} looks at data"):
+            scores(two_layers, criterion)
+    with pytest.raises(PreconditionError, match="taylor needs a model with one output, and labels"):
+        scores(two_layers, "taylor", data=np.zeros((2, 6, 6, 2), np.float32))
+
+
+def test_scores_that_are_not_finite_are_told(two_layers, randomise):
+    data = np.full((2, 6, 6, 2), np.inf, np.float32), np.zeros(2, np.int64)
+    with pytest.raises(ModelError, match="not finite"):
+        scores(randomise(two_layers), "taylor", data=data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"criterion": "l2", "samples": 5}, "samples is for apoz, taylor and hessian"),
+        ({"criterion": "lamp", "data_split": "train"}, "l?amp looks at no data"),
+        ({"criterion": "taylor", "reduction": "max"}, "nothing to reduce"),
+    ],
+)
+def test_settings_that_a_criterion_does_not_take(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PruneConfig.model_validate(settings)

@@ -3,8 +3,8 @@ import pytest
 
 from pipeline.errors import ModelError, PreconditionError
 from stages.prune.groups import channel_groups
-from stages.prune.patterns import frozen_layers
 from stages.prune.labels import Flow, Held, Role
+from stages.prune.patterns import frozen_layers
 from stages.prune.rules import RULES, rule, transparent
 
 
