@@ -12,8 +12,9 @@ from typing import Literal
 from pipeline.artifacts import Kind
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
-from pipeline.recipe import Application, Recipe, StageStep
+from pipeline.recipe import Application, Recipe
 from pipeline.recipe_errors import nearest
+from pipeline.recipe_steps import StageStep
 from pipeline.stage import StageConfig
 
 
@@ -160,8 +161,11 @@ def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source
     stage = stages()[step.stage]
     inputs: dict[str, Source] = {}
     for name, wanted in stage.inputs.items():
+        first = next((node for node in chain.nodes if node.stage == step.stage), None)
         if "keras-model" in wanted.kinds and name == "model":
             inputs[name] = OutputOf(model, "keras-model")
+        elif name == SOURCE and first is not None:  # what is said in shares stays relative to what was there at first
+            inputs[name] = first.inputs["model"]
         elif wanted.required:
             raise _error(chain.recipe, step, f"{step.stage} needs {name}, which no stage before it makes", None)
     return inputs | _splits(chain, step.stage, step.config, step)
@@ -289,4 +293,4 @@ def _check_gates(chain: Chain) -> None:
 
 
 def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:
-    return RecipeError(what, where=recipe.source.where(("stages", step.index)), hint=hint)
+    return RecipeError(what, where=recipe.source.where(step.path), hint=hint)

@@ -5,20 +5,17 @@ Every mistake is a RecipeError with file, line, key path, the value, what is all
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.data import DataSpec
-from pipeline.discovery import stages
-from pipeline.errors import RecipeError
 from pipeline.keys import digest_of
-from pipeline.recipe_errors import explain, nearest
+from pipeline.recipe_errors import validate
 from pipeline.recipe_set import apply_override
-from pipeline.stage import StageConfig
+from pipeline.recipe_steps import StageStep, read_steps
 from pipeline.values import Value
 from pipeline.yaml_source import Source, read_yaml
 
@@ -72,16 +69,6 @@ class RecipeFields(Value):
     gates: tuple[Gate, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StageStep:
-    """One entry of the recipe's `stages`: its id (`prune`, or `prune[2]` where it is not the only one)."""
-
-    id: str
-    stage: str
-    config: StageConfig
-    index: int
-
-
 @dataclass(frozen=True)
 class Recipe:
     """A valid recipe. `folder` is what relative paths in it start from."""
@@ -104,8 +91,8 @@ class Recipe:
         source = read_yaml(Path(path))
         for override in overrides:
             apply_override(source, override)
-        fields = _validate(RecipeFields, source.data, (), source)
-        steps = _steps(source)
+        fields = validate(RecipeFields, source.data, (), source)
+        steps = read_steps(source)
         return cls(
             name=fields.name,
             seed=fields.seed,
@@ -119,42 +106,3 @@ class Recipe:
             digest=digest_of("recipe", source.data),
             source=source,
         )
-
-
-V = TypeVar("V", bound=Value)
-
-
-def _validate(kind: type[V], data: Any, path: tuple[str | int, ...], source: Source) -> V:
-    try:
-        return kind.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        raise explain(error, kind, data, path, source) from error
-
-
-def _steps(source: Source) -> tuple[StageStep, ...]:
-    entries = [_entry(raw, index, source) for index, raw in enumerate(source.data["stages"])]
-    names = [name for name, _ in entries]
-    steps, seen = [], dict.fromkeys(names, 0)
-    for index, (name, settings) in enumerate(entries):
-        seen[name] += 1
-        config = _validate(stages()[name].config, settings, ("stages", index, name), source)
-        steps.append(StageStep(name if names.count(name) == 1 else f"{name}[{seen[name]}]", name, config, index))
-    return tuple(steps)
-
-
-def _entry(raw: Any, index: int, source: Source) -> tuple[str, Any]:
-    settings: Any
-    where = source.where(("stages", index))
-    if isinstance(raw, str):
-        name, settings = raw, {}
-    elif isinstance(raw, dict) and len(raw) == 1:
-        name, settings = next(iter(raw.items()))
-        settings = {} if settings is None else settings
-    else:
-        raise RecipeError(
-            "a stage is a name, or a map with one key", where=where, hint="such as `- prune: {ratio: 0.5}`"
-        )
-    if name not in stages() or name == "evaluate":
-        known = sorted(set(stages()) - {"evaluate"})
-        raise RecipeError(f"no stage is called {name!r}", where=where, hint=nearest(name, known))
-    return name, settings

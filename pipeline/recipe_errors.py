@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
 from pipeline.values import Value
 from pipeline.yaml_source import Path, Source, dotted
+
+V = TypeVar("V", bound=Value)
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -20,6 +22,14 @@ def nearest(name: str, known: list[str]) -> str:
     if close:
         return "the nearest is " + " or ".join(close) if len(close) < 3 else "the nearest are " + ", ".join(close)
     return "known: " + ", ".join(known)
+
+
+def validate(kind: type[V], data: Any, path: Path, source: Source) -> V:
+    """`data`, which stands at `path` of the recipe, as `kind`; RecipeError where it isn't one."""
+    try:
+        return kind.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise explain(error, kind, data, path, source) from error
 
 
 def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, source: Source) -> RecipeError:

@@ -24,8 +24,8 @@ def apply_override(source: Source, override: str) -> None:
     path: Path = ()
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
-        if path == ("stages",) and isinstance(node, list) and not part.isdigit():
-            node, path = _stage(node, part, place)
+        if path[-1:] == ("stages",) and isinstance(node, list) and not part.isdigit():
+            node, path = _stage(node, part, path, place)
             if last:
                 raise RecipeError(
                     "this names a whole stage", where=place, hint=f"name a setting: {path_text}.SETTING=…"
@@ -64,14 +64,17 @@ def _name(entry: Any) -> str:
     return entry if isinstance(entry, str) else ""
 
 
-def _stage(entries: list[Any], part: str, place: str) -> tuple[dict[str, Any], Path]:
+def _stage(entries: list[Any], part: str, path: Path, place: str) -> tuple[dict[str, Any], Path]:
     """The settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
     match = STEP.match(part)
     name, number = (match["name"], int(match["number"])) if match else (part, 0)
     names = [_name(entry) for entry in entries]
     positions = [index for index, found in enumerate(names) if found == name]
     if not positions:
-        raise RecipeError(f"the recipe has no stage {name!r}", where=place, hint=nearest(name, names))
+        inside = [_name(entry) for entry in _repeated(entries)]
+        hint = f"name stages.repeat.stages.{name}" if name in inside else nearest(name, [*names, *inside])
+        what = f"the recipe has no stage {name!r}" + (" outside its repeat" if name in inside else "")
+        raise RecipeError(what, where=place, hint=hint)
     if not match and len(positions) > 1:
         both = ", ".join(f"stages.{name}[{n}]" for n in range(1, len(positions) + 1))
         raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=place, hint=f"name one of {both}")
@@ -81,4 +84,10 @@ def _stage(entries: list[Any], part: str, place: str) -> tuple[dict[str, Any], P
     entry = entries[position]
     if isinstance(entry, str) or not isinstance(entry[name], dict):
         entries[position] = entry = {name: {}}
-    return entry[name], ("stages", position, name)
+    return entry[name], (*path, position, name)
+
+
+def _repeated(entries: list[Any]) -> list[Any]:
+    """The entries inside repeats, as far as they are lists at all."""
+    blocks = [entry["repeat"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("repeat"), dict)]
+    return [entry for block in blocks if isinstance(block.get("stages"), list) for entry in block["stages"]]

@@ -6,10 +6,10 @@ that line loads imports neither TensorFlow nor numpy at its top, because plans a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from pipeline.artifacts import Artifact, FileRef, Kind
 from pipeline.events import ActionEvents
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 class StageConfig(Value):
     """The settings of a stage: what stands under its name in the recipe, defaults filled in."""
+
+    def at_step(self, progress: Callable[[float], float]) -> Self:
+        """These settings on the way, inside a `repeat`; most stages do the same each time.
+
+        `progress` gives the share to take so far, of the share to take in the end. Raises ValueError where the
+        settings can't be reached in steps.
+        """
+        return self
 
 
 Config = TypeVar("Config", bound=StageConfig, contravariant=True)

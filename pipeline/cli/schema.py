@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.discovery import stages
 from pipeline.recipe import RecipeFields
+from pipeline.recipe_steps import IMPLIED, REPEAT, Repeat
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -14,16 +15,19 @@ def recipe_schema() -> dict[str, Any]:
     schema = RecipeFields.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     entries: list[dict[str, Any]] = []
-    names = sorted(set(stages()) - {"evaluate"})
+    names = sorted({*stages(), REPEAT} - IMPLIED)
     for name in names:
-        settings = stages()[name].config.model_json_schema(by_alias=True)
+        kind = Repeat if name == REPEAT else stages()[name].config
+        settings = kind.model_json_schema(by_alias=True)
         definitions |= settings.pop("$defs", {})
         definitions[f"stage.{name}"] = settings
         step = {"$ref": f"#/$defs/stage.{name}"}
         entries.append(
             {"type": "object", "properties": {name: step}, "required": [name], "additionalProperties": False}
         )
-    schema["properties"]["stages"]["items"] = {"anyOf": [{"enum": names}, *entries]}
+    entry: dict[str, Any] = {"anyOf": [{"enum": [name for name in names if name != REPEAT]}, *entries]}
+    for part in (schema, definitions[f"stage.{REPEAT}"]):
+        part["properties"]["stages"]["items"] = entry
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "schema_version": 1,

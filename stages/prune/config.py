@@ -127,7 +127,7 @@ class PruneConfig(RankingConfig):
         ranking = {name: getattr(self, name) for name in RankingConfig.model_fields if name in self.model_fields_set}
         return ScanConfig.model_validate({**ranking, "exclude": self.exclude, **asked})
 
-    def at_step(self, progress: Callable[[float], float]) -> PruneConfig:
+    def at_step(self, progress: Callable[[float], float]) -> Self:
         """These settings on the way: `progress` gives the share to take so far, of the share to take in the end."""
         if self.thresholds:
             raise ValueError("thresholds can't be reached in steps: give ratio, layers or a target")

@@ -22,7 +22,7 @@ def batch_normalisations(model: Any) -> list[Any]:
 
 
 def recalibrate(model: Any, batches: Iterable[Any]) -> float:
-    """Put, in place, the mean over `batches` (arrays (N, …), weighted by N) of each batch's statistics as the moving ones.
+    """Make the mean statistics over `batches` (arrays (N, …), weighted by N) the moving ones, in place.
 
     Only batch normalisations run as in training: dropout and noise stay out, weights stay as they are. Returns the
     mean shift of the moving means, in moving standard deviations as they were.
