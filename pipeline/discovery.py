@@ -1,4 +1,4 @@
-"""Which stages there are: those named in the entry-point group `secateur.stages`, ours and anybody's."""
+"""Which stages and commands there are: those named in entry-point groups, ours and anybody's."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from pipeline.stage import AnyStage
 
-GROUP = "secateur.stages"
+STAGES_GROUP, COMMANDS_GROUP = "secateur.stages", "secateur.commands"
 
 
 @cache
 def stages() -> Mapping[str, AnyStage]:
     """All installed stages by name. Importing them brings in neither TensorFlow nor numpy."""
     found: dict[str, AnyStage] = {}
-    for point in entry_points(group=GROUP):
+    for point in entry_points(group=STAGES_GROUP):
         try:
             found[point.name] = point.load()()
         except ImportError as error:
@@ -31,3 +31,8 @@ def stages() -> Mapping[str, AnyStage]:
                 hint="install its package again, or remove it",
             ) from error
     return MappingProxyType(found)
+
+
+def command_modules() -> Mapping[str, str]:
+    """Commands that are not the engine's own: the module of each, which has a `command` with a docstring."""
+    return {point.name: point.value for point in entry_points(group=COMMANDS_GROUP)}

@@ -59,7 +59,7 @@ class Run:
         self.resolution: Resolution = resolve(recipe, store, until, force_from)
         self._until = until
         self._recipe = recipe
-        self._store = store
+        self.store = store
         self._listener: Listener = silent
         self.run_id = store.runs.new_id()
         self._entries: list[StageEntry] = []
@@ -84,7 +84,7 @@ class Run:
 
     def _step(self, node: Node) -> None:
         started = time.perf_counter()
-        planned = plan_node(node, self.resolution, self._store)
+        planned = plan_node(node, self.resolution, self.store)
         record = self.resolution.results.get(node.id)
         done = Done(record, "hit") if record else self._perform(node, planned)
         self.resolution.results[node.id] = done.record
@@ -100,7 +100,7 @@ class Run:
         self._listener(Started(node.id, planned.reason))
         job = Job(node.id, action, node.config, self.resolution.artifacts(node))
         known = self.resolution
-        workshop = Workshop(self._recipe, self._store, known.data, known.model_path, self._listener, self.run_id)
+        workshop = Workshop(self._recipe, self.store, known.data, known.model_path, self._listener, self.run_id)
         return perform(job, workshop, force=node.id in known.forced)
 
     def _fail(self, node: Node, rest: list[Node], error: BaseException, wall_s: float) -> None:
@@ -147,9 +147,9 @@ class Run:
             gates=results,
             verdict=verdict,
         )
-        self._store.create()
-        self._store.runs.put(manifest)
-        self._store.remember(self.resolution.digests)
+        self.store.create()
+        self.store.runs.put(manifest)
+        self.store.remember(self.resolution.digests)
         self.manifest = manifest
         return manifest
 

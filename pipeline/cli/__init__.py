@@ -15,6 +15,7 @@ from importlib import import_module
 
 import typer
 
+from pipeline.discovery import command_modules
 from pipeline.errors import SecateurError
 
 INTERNAL_ERROR, USAGE = 3, 2
@@ -41,6 +42,10 @@ def build_app(names: Iterable[str]) -> typer.Typer:
     )
     app.callback()(lambda: None)  # without it, an app of one command would not want to hear the command's name
     for name in names:
+        if name not in COMMANDS:
+            module = import_module(command_modules()[name])
+            app.command(name=name, help=module.command.__doc__)(module.command)
+            continue
         module = import_module(f"pipeline.cli.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=name, help=COMMANDS[name])
@@ -49,15 +54,22 @@ def build_app(names: Iterable[str]) -> typer.Typer:
     return app
 
 
+def _named() -> list[str]:
+    """The command that was named, or all: the others' imports and options take their time."""
+    named = sys.argv[1:2]
+    if named and named[0] in COMMANDS:
+        return named
+    known = [*COMMANDS, *sorted(command_modules())]
+    return [name for name in named if name in known] or known
+
+
 def main() -> None:
     """The `secateur` command: runs and exits with DESIGN's exit codes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without → must not end a run
     try:
-        # Only the command that was named is brought in: the others' imports and options take their time.
-        app = build_app([name for name in sys.argv[1:2] if name in COMMANDS] or COMMANDS)
-        code = app(standalone_mode=False)  # click returns what typer.Exit carried
+        code = build_app(_named())(standalone_mode=False)  # click returns what typer.Exit carried
     except SecateurError as error:
         _report(error)
         sys.exit(error.exit_code)

@@ -20,6 +20,7 @@ from pipeline.cli.options import (
     print_json,
 )
 from pipeline.errors import SecateurError
+from pipeline.manifest import RunManifest
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.runner import Run
@@ -39,16 +40,9 @@ def command(
 ) -> None:
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     opened = open_store(store)
-    # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
-    stream = _own_stderr()
     work = Run(loaded, opened, until, force_from)
-    ids = [node.id for node in work.resolution.chain.nodes]
     try:
-        with stream, Progress(stream, ids) as progress:
-            progress.line(f"{loaded.name} · store {opened.root} · {len(ids)} actions")
-            for axis, reason in work.resolution.chain.skipped.items():
-                progress.line(f"! {axis} is left out: {reason}")
-            manifest = work.execute(progress)
+        manifest = execute(work)
     except SecateurError as error:
         error.printed = _print_unfinished(work, as_json=as_json)
         raise
@@ -61,6 +55,17 @@ def command(
     else:
         print(f"\n{closing(manifest, f' --store {store}' if store else '')}")
     raise typer.Exit(EXIT_CODES[manifest.verdict])
+
+
+def execute(work: Run) -> RunManifest:
+    """Run it, with progress on standard error."""
+    ids = [node.id for node in work.resolution.chain.nodes]
+    # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
+    with _own_stderr() as stream, Progress(stream, ids) as progress:
+        progress.line(f"{work.resolution.recipe.name} · store {work.store.root} · {len(ids)} actions")
+        for axis, reason in work.resolution.chain.skipped.items():
+            progress.line(f"! {axis} is left out: {reason}")
+        return work.execute(progress)
 
 
 def _own_stderr() -> TextIO:

@@ -113,7 +113,7 @@ def _drops(context: StageContext[PruneConfig]) -> Drops | None:
         return None
     from stages.prune.sensitivity import SensitivityReport
 
-    settings = context.config.scan_or_default.model_dump()
+    settings = context.config.scan_or_default.model_dump(exclude_unset=True)
     made = context.call("sensitivity", settings, {"model": context.inputs["model"]}).output("sensitivity-report")
     return SensitivityReport.model_validate_json(context.read_made(made, SCAN_FILE).read_bytes()).drops()
 

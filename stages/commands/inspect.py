@@ -1,0 +1,106 @@
+"""`secateur inspect`: a network's layers and channel groups, and what of it pruning can take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.options import JsonOption, print_json
+from pipeline.recipe import Application, Recipe
+from pipeline.summary import count
+
+if TYPE_CHECKING:
+    from stages.prune.inspection import GroupLine, Inspection, LayerLine
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="A model file, a recipe, or a name of tf_keras.applications.", show_default=False
+    ),
+]
+WIDTH = 100
+
+
+def command(model: ModelArgument, as_json: JsonOption = False) -> None:
+    """Show a model's layers and channel groups, and what pruning can take."""
+    from stages.load import load_model
+    from stages.prune.inspection import inspect_model
+    from stages.tf_runtime import tensorflow_action
+
+    source = _source(model)
+    with tensorflow_action(seed=0, threads=2):
+        found = inspect_model(load_model(source).model, model)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(text_of(found))
+
+
+def _source(model: str) -> Path | Application:
+    """What `load` takes: structure is all that counts here, so applications get no trained weights."""
+    path = Path(model)
+    if path.suffix in (".yaml", ".yml"):
+        recipe = Recipe.load(path)
+        if isinstance(recipe.model, Path):
+            return recipe.folder / recipe.model.expanduser()
+        return recipe.model.model_copy(update={"weights": None})
+    if path.exists() or not model.isidentifier():
+        return path
+    return Application(application=model, weights=None)
+
+
+def text_of(found: Inspection) -> str:
+    """Three parts: layers, groups, and one line that says what can go."""
+    free = [group for group in found.groups if not group.frozen]
+    sizes = f"{len(found.layers)} layers · {count(found.params)} params · {count(found.macs)} MACs"
+    shares = f"{found.prunable_macs_share:.1%} of the MACs and {found.prunable_params_share:.1%} of the parameters"
+    layers = [_layer_cells(line) for line in found.layers]
+    groups = [_group_cells(group) for group in found.groups]
+    return "\n".join(
+        [
+            f"{found.source} · {found.name} · {sizes}",
+            "",
+            *_table(("layer", "kind", "output", "params", "MACs"), layers, range(3, 5)),
+            "",
+            *_table(("group", "channels", "made by → read by, or why frozen"), groups, range(1, 2)),
+            "",
+            f"{len(free)} of {len(groups)} groups can be pruned: at most {shares} can go",
+        ]
+    )
+
+
+def _layer_cells(line: LayerLine) -> tuple[str, ...]:
+    shape = "" if line.output is None else "×".join("?" if size is None else str(size) for size in line.output)
+    return line.name, line.kind, shape, count(line.params) if line.params else "", count(line.macs) if line.macs else ""
+
+
+def _group_cells(group: GroupLine) -> tuple[str, ...]:
+    if group.frozen:
+        return group.name, str(group.channels), f"frozen: {'; '.join(group.frozen)}"
+    return group.name, str(group.channels), f"{_few(group.makers)} → {_few(group.consumers)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers: range) -> list[str]:
+    """Aligned lines of at most WIDTH columns; numbers stand to the right."""
+    lines = [heads, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
+    widths[0] = min(widths[0], 40)
+    found = []
+    for line in lines:
+        cells = [
+            _cut(cell, width).rjust(width) if column in numbers else _cut(cell, width).ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        found.append(_cut("  ".join(cells).rstrip(), WIDTH))
+    return found
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,102 @@
+"""What a network is made of, and what of it can go: layers, channel groups, and the share of MACs within reach."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.values import Value
+from stages.macs import layer_macs
+from stages.prune.cost import Measure, cost_of
+from stages.prune.flatten import flattened
+from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
+from stages.prune.labels import Role
+
+
+class LayerLine(Value):
+    """A layer of the network without nested models. `output` is the shape of one sample; null where it is free."""
+
+    name: str
+    kind: str
+    output: tuple[int | None, ...] | None
+    params: int
+    macs: int
+    groups: tuple[str, ...]  # whose channels it makes
+
+
+class GroupLine(Value):
+    """A channel group: who makes, scales and reads its channels, and why they all stay, where they do."""
+
+    name: str
+    channels: int
+    makers: tuple[str, ...]
+    pass_through: tuple[str, ...]
+    consumers: tuple[str, ...]
+    frozen: tuple[str, ...]
+
+
+class Inspection(Value):
+    """A network; the shares are of what goes when each group that is not frozen keeps one channel."""
+
+    schema_version: Literal[1] = 1
+    source: str
+    name: str
+    params: int
+    macs: int
+    prunable_params_share: float
+    prunable_macs_share: float
+    layers: tuple[LayerLine, ...]
+    groups: tuple[GroupLine, ...]
+
+
+def inspect_model(model: Any, source: str) -> Inspection:
+    """What `model` is made of. Raises ModelError where it has no graph of layers."""
+    model = flattened(model)
+    graph = channel_groups(model)
+    makes = {layer.name: tuple(g.name for g in graph.groups if layer.name in g.makers) for layer in model.layers}
+    layers = tuple(_layer_line(layer, makes[layer.name]) for layer in model.layers)
+    return Inspection(
+        source=source,
+        name=model.name,
+        params=model.count_params(),
+        macs=sum(line.macs for line in layers),
+        prunable_params_share=_prunable_share(model, graph, "params"),
+        prunable_macs_share=_prunable_share(model, graph, "macs"),
+        layers=layers,
+        groups=tuple(_group_line(group) for group in graph.groups),
+    )
+
+
+def _prunable_share(model: Any, graph: ChannelGraph, measure: Measure) -> float:
+    orders = [np.arange(group.channels.size) for group in graph.prunable]
+    cost = cost_of(model, graph, graph.prunable, orders, measure)
+    whole = cost([order.size for order in orders])
+    return 1 - cost([1] * len(orders)) / whole if whole else 0.0
+
+
+def _layer_line(layer: Any, groups: tuple[str, ...]) -> LayerLine:
+    shapes = [layer.get_output_shape_at(call) for call in range(len(layer.inbound_nodes))]
+    # One shape of a layer with one output that is called in one way; else there is no one answer.
+    single = len(shapes) > 0 and all(shape == shapes[0] for shape in shapes) and isinstance(shapes[0], tuple)
+    shape = shapes[0] if single and all(size is None or isinstance(size, int) for size in shapes[0]) else None
+    return LayerLine(
+        name=layer.name,
+        kind=type(layer).__name__,
+        output=None if shape is None else tuple(shape[1:]),
+        params=layer.count_params(),
+        macs=layer_macs(layer),
+        groups=groups,
+    )
+
+
+def _group_line(group: ChannelGroup) -> GroupLine:
+    return GroupLine(
+        name=group.name,
+        channels=group.channels.size,
+        makers=group.makers,
+        pass_through=group.layers(Role.PASS_THROUGH),
+        consumers=group.layers(Role.CONSUMER),
+        frozen=tuple(f"{why}" + (f" (×{n})" if n > 1 else "") for why, n in Counter(map(str, group.frozen)).items()),
+    )

@@ -1,0 +1,75 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import build_app
+from pipeline.errors import ModelError, RecipeError
+from stages.tf_runtime import import_keras
+
+APP = build_app(["inspect", "version"])
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(APP, ["inspect", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A model with a model nested in it, and a layer called twice."""
+    keras = import_keras()
+    layers = keras.layers
+    inner = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(6, 3, name="inside")], name="nested")
+    image = keras.Input((8, 8, 3), name="image")
+    x = inner(layers.Conv2D(4, 1, name="first")(image))
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    path = tmp_path / "small.keras"
+    keras.Model(image, layers.Dense(2, activation="softmax", name="head")(x), name="small").save(path)
+    return path
+
+
+def test_the_tables_name_every_layer_and_group(model_file):
+    text = invoke(model_file)
+    lines = text.splitlines()
+    assert lines[0].endswith("small · 5 layers · 252 params · 8.6 k MACs")
+    assert max(map(len, lines[1:])) <= 100
+    assert any(line.split()[:5] == ["inside", "Conv2D", "6×6×6", "222", "7.8"] for line in lines)
+    assert any("first → inside" in line for line in lines)
+    assert any(line.startswith("head") and "frozen: head: softmax across channels" in line for line in lines)
+    assert lines[-1].startswith("2 of 4 groups can be pruned: at most 93.9% of the MACs and 92.9% of")
+
+
+def test_one_json_document(model_file):
+    document = json.loads(invoke(model_file, "--json"))
+    assert document["schema_version"] == 1
+    assert [layer["name"] for layer in document["layers"]] == ["image", "first", "inside", "pool", "head"]
+    assert document["layers"][1] == {
+        "name": "first",
+        "kind": "Conv2D",
+        "output": [8, 8, 4],
+        "params": 16,
+        "macs": 768,
+        "groups": ["first"],
+    }
+    assert sum(layer["macs"] for layer in document["layers"]) == document["macs"]
+    # One channel in each: 3 and 9 weights on 64 and 36 positions, and 2 in the head.
+    assert document["prunable_macs_share"] == pytest.approx(1 - (3 * 64 + 9 * 36 + 2) / document["macs"])
+
+
+def test_applications_and_recipes_are_models_too(model_file):
+    assert "MobileNet" in invoke("MobileNet").splitlines()[0]
+    recipe = model_file.with_suffix(".yaml")
+    recipe.write_text("name: it\nmodel: small.keras\nstages: [load]\n")
+    assert "small · 5 layers" in invoke(recipe)
+
+
+def test_what_is_no_model_is_told(tmp_path):
+    (tmp_path / "text.h5").write_text("no model")
+    with pytest.raises(ModelError, match="no Keras model file"):
+        invoke(tmp_path / "text.h5")
+    with pytest.raises(RecipeError, match="not there"):
+        invoke(tmp_path / "nothing.keras")
+    with pytest.raises(RecipeError, match="no application is called"):
+        invoke("MobilNet")
