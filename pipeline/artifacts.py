@@ -100,6 +100,20 @@ class PruneFacts(Value):
     equivalence_error: float
 
 
+class SparsityFacts(Value):
+    """Single weights that are zero: `layers` has the share of zeros of each layer's kernels.
+
+    `gzip_bytes` is what gzip makes of all weights, `weight_bytes` what they take as they are.
+    """
+
+    kind: Literal["sparsity-report"] = "sparsity-report"
+    weights: int
+    zeros: int
+    layers: dict[str, float]
+    weight_bytes: int
+    gzip_bytes: int
+
+
 class SensitivityFacts(Value):
     """A scan of accuracy against ratio, group by group, on some samples."""
 
@@ -165,6 +179,7 @@ Facts = Annotated[
     | TFLiteFacts
     | ONNXFacts
     | PruneFacts
+    | SparsityFacts
     | SensitivityFacts
     | TrainingFacts
     | EvaluationFacts
@@ -180,6 +195,7 @@ Kind = Literal[
     "tflite-model",
     "onnx-model",
     "prune-report",
+    "sparsity-report",
     "sensitivity-report",
     "training-log",
     "evaluation",

@@ -20,16 +20,19 @@ TOLERANCE = 1e-3
 
 
 class FinetuneStage:
-    """keras-model → keras-model with the weights of the best epoch, and the log of the training."""
+    """keras-model → keras-model with the weights of the best epoch, and the log of the training.
+
+    Where the model carries a plan of sparsity, that is kept to, and what came of it is a report.
+    """
 
     name: ClassVar[str] = "finetune"
     version: ClassVar[int] = 1
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
-    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log")
+    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log", "sparsity-report")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("epochs", "validation_loss", "validation_accuracy")
+    metrics: ClassVar[tuple[str, ...]] = ("epochs", "validation_loss", "validation_accuracy", "sparsity")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
 
     def splits(self, config: FinetuneConfig) -> tuple[str, ...]:
@@ -45,26 +48,34 @@ class FinetuneStage:
         from stages.finetune.checkpoints import Checkpoints
         from stages.finetune.training import fine_tune
         from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+        from stages.sparsity import plan_files, plan_of, sparsity_report
         from stages.tf_runtime import tensorflow_action
 
         train, validation = context.data("train"), context.data("validation")
         for split in (train, validation):
             require_fit(split, keras_facts_of(context.inputs["model"]))
+        plan = plan_of(context)
         with tensorflow_action(context.seed, context.threads):
             model = decode_model(context.read("model", MODEL_FILE))
             checkpoints = Checkpoints(context.work_dir)
             result = fine_tune(
-                model, context.config, train, validation, context.seed, checkpoints, context.events.advanced
+                model, context.config, train, validation, context.seed, checkpoints, context.events.advanced, plan
             )
-            file = context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE)
-            tuned = Artifact(files=(file,), facts=keras_facts(result.model))
+            # The sparsity is reached now: a training after this one has only to keep it.
+            kept = plan and plan.model_copy(update={"reached_at": 0.0})
+            files = (context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE), *plan_files(context, kept))
+            facts = keras_facts(result.model)
+            tuned = Artifact(files=files, facts=facts)
+            reports = (sparsity_report(result.model, plan),) if plan else ()
         log = Artifact(files=(context.write(LOG_FILE, _document(result), "application/json"),), facts=_facts(result))
         metrics = {
             "epochs": float(len(result.history["loss"])),
             "validation_loss": result.validation_loss,
             "validation_accuracy": result.history["val_accuracy"][result.best_epoch],
         }
-        return StageResult((tuned, log), metrics, resumed=result.resumed_from > 0)
+        if plan:
+            metrics["sparsity"] = facts.sparsity
+        return StageResult((tuned, log, *reports), metrics, resumed=result.resumed_from > 0)
 
     def ensures(self, context: StageContext[FinetuneConfig], result: StageResult) -> None:
         """The kept weights give the validation loss that the log says they gave."""

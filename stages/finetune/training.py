@@ -16,7 +16,9 @@ from pipeline.errors import PostconditionError
 from stages.finetune.batches import steps_per_epoch, training_batches, validation_batches
 from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
+from stages.finetune.masking import MaskedModel
 from stages.losses import classification_loss, gives_logits, is_binary
+from stages.sparsity import SparsityPlan
 from stages.tf_runtime import import_keras
 
 Progress = Callable[[float, float, str, str], None]  # done and total epochs, what, detail
@@ -48,9 +50,16 @@ def fine_tune(
     seed: int,
     checkpoints: Checkpoints | None = None,
     progress: Progress = lambda *_: None,
+    plan: SparsityPlan | None = None,
 ) -> TrainingResult:
-    """Train `model` in place. Raises PostconditionError when the loss stops being a number."""
-    session = _Session(model, config, len(train), seed)
+    """Train `model` in place; weights that `plan` says are kept at zero, or come to be.
+
+    Raises PostconditionError when the loss stops being a number.
+    """
+    masked = MaskedModel(model, plan) if plan else None
+    if masked:
+        model = masked.model
+    session = _Session(model, config, len(train), seed, masked)
     start = checkpoints.latest() if checkpoints else None
     if start is not None:
         session.restore(start)
@@ -68,15 +77,19 @@ def fine_tune(
     model.set_weights(session.stopping.best_weights)
     loss = model.evaluate(held_out, verbose=0, return_dict=True)["loss"]
     best, resumed_from = int(session.stopping.best_epoch), start.epoch if start else 0
+    if masked:
+        model = masked.put_back()
     return TrainingResult(model, session.history, best, float(loss), resumed_from)
 
 
 class _Session:
     """A compiled model with the callbacks whose state decides how training goes on."""
 
-    def __init__(self, model: Any, config: FinetuneConfig, samples: int, seed: int) -> None:
+    def __init__(
+        self, model: Any, config: FinetuneConfig, samples: int, seed: int, masked: MaskedModel | None = None
+    ) -> None:
         keras = import_keras()
-        self.model, self.config, self.seed = model, config, seed
+        self.model, self.config, self.seed, self.masked = model, config, seed, masked
         self.steps = steps_per_epoch(samples, config.batch)
         self.epoch, self.stopped = 0, False
         self.history: History = {}
@@ -90,7 +103,10 @@ class _Session:
                 factor=settings.factor, patience=settings.patience, min_lr=settings.min_learning_rate
             )
         patience = config.early_stopping or config.epochs + 1
-        self.stopping = keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)
+        first = masked.first_epoch_at_target(config.epochs) if masked else 0
+        self.stopping = keras.callbacks.EarlyStopping(
+            patience=patience, restore_best_weights=True, start_from_epoch=first
+        )
         self.stopping.best_epoch, self.stopping.best_weights = 0, model.get_weights()
 
     def callbacks(self, checkpoints: Checkpoints | None, progress: Progress) -> list[Any]:
@@ -106,7 +122,9 @@ class _Session:
             on_train_batch_end=lambda batch, logs: self._watch(batch, logs, progress),
             on_epoch_end=lambda epoch, logs: self._end_epoch(epoch, logs, checkpoints),
         )
-        return [callback for callback in (self.plateau, self.stopping, state, seeds, watch) if callback is not None]
+        masking = self.masked.callbacks(self.steps, self.config.epochs) if self.masked else []
+        found = (*masking, self.plateau, self.stopping, state, seeds, watch)
+        return [callback for callback in found if callback is not None]
 
     def _watch(self, batch: int, logs: dict[str, float], progress: Progress) -> None:
         loss, of = logs["loss"], self.config.epochs
@@ -127,7 +145,7 @@ class _Session:
     def _checkpoint(self, epoch: int) -> Checkpoint:
         arrays = {f"weight-{i}": value for i, value in enumerate(self.model.get_weights())}
         arrays |= {f"optimizer-{i}": v.numpy() for i, v in enumerate(self.model.optimizer.variables)}
-        arrays |= {f"best-{i}": value for i, value in enumerate(self.stopping.best_weights)}
+        arrays |= {f"best-{i}": value for i, value in enumerate(self.stopping.best_weights or [])}
         state = {
             "history": self.history,
             "stopped": bool(self.model.stop_training),
@@ -156,7 +174,7 @@ class _Session:
         for callback, kept in ((self.stopping, state["stopping"]), (self.plateau, state.get("plateau", {}))):
             for name, value in kept.items():
                 setattr(callback, name, value if name == "best" else int(value))
-        self.stopping.best_weights = _numbered(self._restored, "best")
+        self.stopping.best_weights = _numbered(self._restored, "best") or None  # none yet: before the first that counts
 
 
 def _numbered(checkpoint: Checkpoint, prefix: str) -> list[Any]:

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.stage import StageConfig
+from pipeline.values import Value
 
-Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random"]
+Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random", "magnitude"]
 Reduction = Literal["mean", "max", "sum", "first"]
 Normalisation = Literal["mean", "max", "standardised", "none"]
 Scope = Literal["layer", "global", "sensitivity"]
@@ -68,6 +69,22 @@ class ScanConfig(RankingConfig):
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
 
 
+class SparsityConfig(Value):
+    """Which single weights become zero, and when."""
+
+    count: int | None = Field(None, ge=1, description="weights taken from each layer, in place of a ratio")
+    pattern: Literal["free", "2:4", "block"] = Field(
+        "free", description="any weight; two of four consecutive inputs; whole blocks"
+    )
+    block: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        (4, 4), description="rows and columns of a block, of the kernel as a matrix with a column an output channel"
+    )
+    schedule: Literal["constant", "polynomial"] = Field(
+        "constant", description="all at once, or little by little (cubic) during the fine-tuning that follows"
+    )
+    reached_at: float = Field(0.7, gt=0, le=1, description="the share of the fine-tuning after which it is all reached")
+
+
 class PruneConfig(RankingConfig):
     """How channels are ranked, how many go, and from where.
 
@@ -78,9 +95,14 @@ class PruneConfig(RankingConfig):
     How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number),
     or with `layers` a ratio for each pattern, or with `thresholds` a least score (before normalisation) for each.
     With `layers` and `thresholds`, nothing else is pruned.
+
+    `unstructured` makes single weights zero, by `magnitude` or at `random`, a share in each layer or over all
+    (`scope`), as `sparsity` says.
     """
 
-    method: Literal["structured"] = Field("structured", description="whole channels go, so that any runtime is faster")
+    method: Literal["structured", "unstructured"] = Field(
+        "structured", description="whole channels go, so that any runtime is faster; or single weights become zero"
+    )
     scope: Scope = Field("global", description="one ranking over the network, or in each group, or by a scan")
     ratio: Ratio | None = Field(None, description="share of channels taken away over all groups not frozen; 0.5")
     macs: float | None = Field(None, gt=0, description="multiply-accumulates left")
@@ -92,6 +114,7 @@ class PruneConfig(RankingConfig):
     min_channels: int = Field(1, ge=1, description="no layer keeps fewer channels than this")
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
     scan: ScanConfig | None = Field(None, description="for scope sensitivity: what to measure")
+    sparsity: SparsityConfig = Field(default_factory=SparsityConfig, description="for method unstructured")
 
     @model_validator(mode="after")
     def _one_way_to_say_how_many(self) -> Self:
@@ -104,6 +127,43 @@ class PruneConfig(RankingConfig):
         if self.scan is not None and self.scope != "sensitivity":
             raise ValueError("scan is for scope: sensitivity")
         return self
+
+    @model_validator(mode="after")
+    def _settings_of_the_method(self) -> Self:
+        given = self.model_fields_set
+        if self.method == "structured":
+            if "sparsity" in given:
+                raise ValueError("sparsity is for method: unstructured")
+            if self.criterion == "magnitude":
+                raise ValueError("magnitude is for method: unstructured; l1 and l2 are magnitudes of channels")
+            return self
+        if "criterion" in given and self.criterion not in ("magnitude", "l1", "l2", "random"):
+            raise ValueError(f"single weights are ranked by magnitude or at random, not by {self.criterion}")
+        foreign = sorted(given - {"method", "criterion", "scope", "ratio", "layers", "exclude", "sparsity"})
+        if foreign:
+            raise ValueError(f"{foreign[0]} is for method: structured")
+        if self.scope == "sensitivity":
+            raise ValueError("scope sensitivity is for method: structured")
+        return self._sparsity_fits()
+
+    def _sparsity_fits(self) -> Self:
+        sparsity, given = self.sparsity, self.model_fields_set
+        over_all = "scope" in given and self.scope == "global"
+        if sparsity.count is not None and ({"ratio", "layers"} & given or over_all):
+            raise ValueError("sparsity.count is a number for each layer: leave ratio, layers and scope: global out")
+        if sparsity.pattern != "free" and over_all:
+            raise ValueError(f"pattern {sparsity.pattern} goes layer by layer: scope: layer")
+        if sparsity.pattern == "2:4" and (self.ratio not in (None, 0.5) or self.layers or sparsity.count):
+            raise ValueError("2:4 makes half of the weights zero: leave ratio, layers and count out")
+        if sparsity.pattern == "2:4" and sparsity.schedule == "polynomial":
+            raise ValueError("2:4 is there at once or not at all: schedule: constant")
+        return self
+
+    @property
+    def sparse_scope(self) -> Literal["layer", "global"]:
+        """For single weights: over all of them only where that was asked for and can be."""
+        per_layer = self.layers or self.sparsity.count is not None or self.sparsity.pattern != "free"
+        return "layer" if per_layer or self.scope != "global" else "global"
 
     @property
     def target(self) -> tuple[str, float] | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts
+from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityFacts
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
@@ -33,10 +33,10 @@ class PruneStage:
         "model": Input(("keras-model",)),
         "source": Input(("keras-model",), required=False),  # what shares are relative to, where `model` isn't it
     }
-    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report")
+    outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report", "sparsity-report")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("params", "macs", "channels_removed", "equivalence_error")
+    metrics: ClassVar[tuple[str, ...]] = ("params", "macs", "channels_removed", "equivalence_error", "sparsity")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "kerassurgeon", "numpy")
 
     def splits(self, config: PruneConfig) -> tuple[str, ...]:
@@ -52,59 +52,93 @@ class PruneStage:
             raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_SURGEON)
 
     def run(self, context: StageContext[PruneConfig]) -> StageResult:
-        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts, shared_model
-        from stages.prune.choice import Given
-        from stages.prune.pruning import prune_model
-        from stages.tf_runtime import tensorflow_action
-
-        drops, ranked_by = _drops(context), context.config.split_of_criterion
-        data = None if ranked_by is None else context.data(ranked_by)
-        if data is not None:
-            require_fit(data, keras_facts_of(context.inputs["model"]))
-
-        def heard(done: int, total: int) -> None:
-            context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")
-
-        with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context.read("model", MODEL_FILE))
-            source = decode_model(context.read("source", MODEL_FILE)) if "source" in context.inputs else None
-            given = Given(source=source, drops=drops, heard=heard)
-            result = prune_model(model, context.config, data, context.seed, given=given)
-            facts = keras_facts(result.model)
-            model_file = context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE)
-        report, config = result.report, context.config
-        if report.wanted is not None and abs(report.reached - report.wanted) > MISS_WORTH_A_WARNING:
-            context.events.warned(
-                f"{report.reached:.3f} of the {report.measure} are left, not {report.wanted:.3f}: "
-                f"round_to {config.round_to} and min_channels {config.min_channels} permit no nearer share"
-            )
-        report_file = context.write(REPORT_FILE, report.to_json(), "application/json")
-        metrics = {
-            "params": float(facts.params),
-            "macs": float(facts.macs),
-            "channels_removed": report.removed_share,
-            "equivalence_error": report.equivalence_error,
-        }
-        outputs = (
-            Artifact(files=(model_file,), facts=facts),
-            Artifact(files=(report_file,), facts=_report_facts(report)),
-        )
-        return StageResult(outputs=outputs, metrics=metrics)
+        return _structured(context) if context.config.method == "structured" else _unstructured(context)
 
     def ensures(self, context: StageContext[PruneConfig], result: StageResult) -> None:
-        """The proof itself is part of `run`, before anything is written: here its number must be there and hold."""
-        from stages.prune.equivalence import TOLERANCE
+        """The proof of surgery is part of `run`, before anything is written: here its number must be there and hold."""
+        if context.config.method == "structured":
+            _ensure_exact(context, result)
+        elif context.config.sparsity.schedule == "constant" and not context.config.nothing_goes:
+            sparsity = next(output.facts for output in result.outputs if isinstance(output.facts, SparsityFacts))
+            if not sparsity.zeros:
+                raise PostconditionError(
+                    "no weight became zero", where="prune", hint="ask for more: the layers are small"
+                )
 
-        pruned, report = (output.facts for output in result.outputs)
-        source = context.inputs["model"].facts
-        if not (isinstance(report, PruneFacts) and isinstance(pruned, KerasFacts) and isinstance(source, KerasFacts)):
-            raise PostconditionError("the outputs are not a Keras model and a prune report", where="prune")
-        if not report.equivalence_error <= TOLERANCE:
-            raise PostconditionError(
-                f"the pruned model differs from the masked original by {report.equivalence_error:.1e}", where="prune"
-            )
-        if not context.config.nothing_goes and not pruned.params < source.params:
-            raise PostconditionError("the pruned model has as many parameters as the original", where="prune")
+
+def _structured(context: StageContext[PruneConfig]) -> StageResult:
+    from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts, shared_model
+    from stages.prune.choice import Given
+    from stages.prune.pruning import prune_model
+    from stages.tf_runtime import tensorflow_action
+
+    drops, ranked_by = _drops(context), context.config.split_of_criterion
+    data = None if ranked_by is None else context.data(ranked_by)
+    if data is not None:
+        require_fit(data, keras_facts_of(context.inputs["model"]))
+
+    def heard(done: int, total: int) -> None:
+        context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")
+
+    with tensorflow_action(context.seed, context.threads):
+        model = shared_model(context.read("model", MODEL_FILE))
+        source = decode_model(context.read("source", MODEL_FILE)) if "source" in context.inputs else None
+        given = Given(source=source, drops=drops, heard=heard)
+        result = prune_model(model, context.config, data, context.seed, given=given)
+        facts = keras_facts(result.model)
+        model_file = context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE)
+    report, config = result.report, context.config
+    if report.wanted is not None and abs(report.reached - report.wanted) > MISS_WORTH_A_WARNING:
+        context.events.warned(
+            f"{report.reached:.3f} of the {report.measure} are left, not {report.wanted:.3f}: "
+            f"round_to {config.round_to} and min_channels {config.min_channels} permit no nearer share"
+        )
+    report_file = context.write(REPORT_FILE, report.to_json(), "application/json")
+    metrics = {
+        "params": float(facts.params),
+        "macs": float(facts.macs),
+        "channels_removed": report.removed_share,
+        "equivalence_error": report.equivalence_error,
+    }
+    outputs = (
+        Artifact(files=(model_file,), facts=facts),
+        Artifact(files=(report_file,), facts=_report_facts(report)),
+    )
+    return StageResult(outputs=outputs, metrics=metrics)
+
+
+def _unstructured(context: StageContext[PruneConfig]) -> StageResult:
+    from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+    from stages.prune.flatten import flattened
+    from stages.prune.unstructured import plan_for
+    from stages.sparsity import apply_masks, plan_files, sparsity_report
+    from stages.tf_runtime import tensorflow_action
+
+    with tensorflow_action(context.seed, context.threads):
+        model = flattened(decode_model(context.read("model", MODEL_FILE)))  # of its own: weights are changed in place
+        plan = plan_for(model, context.config, context.seed)
+        if plan.reached_at == 0:
+            apply_masks(model, plan)
+        facts = keras_facts(model)
+        files = (context.write(MODEL_FILE, encode_model(model), MEDIA_TYPE), *plan_files(context, plan))
+        report = sparsity_report(model, plan)
+    metrics = {"params": float(facts.params), "macs": float(facts.macs), "sparsity": facts.sparsity}
+    return StageResult((Artifact(files=files, facts=facts), report), metrics)
+
+
+def _ensure_exact(context: StageContext[PruneConfig], result: StageResult) -> None:
+    from stages.prune.equivalence import TOLERANCE
+
+    pruned, report = (output.facts for output in result.outputs)
+    source = context.inputs["model"].facts
+    if not (isinstance(report, PruneFacts) and isinstance(pruned, KerasFacts) and isinstance(source, KerasFacts)):
+        raise PostconditionError("the outputs are not a Keras model and a prune report", where="prune")
+    if not report.equivalence_error <= TOLERANCE:
+        raise PostconditionError(
+            f"the pruned model differs from the masked original by {report.equivalence_error:.1e}", where="prune"
+        )
+    if not context.config.nothing_goes and not pruned.params < source.params:
+        raise PostconditionError("the pruned model has as many parameters as the original", where="prune")
 
 
 def _drops(context: StageContext[PruneConfig]) -> Drops | None:

@@ -50,6 +50,7 @@ class RecalibrateStage:
     def run(self, context: StageContext[RecalibrateConfig]) -> StageResult:
         from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
         from stages.recalibrate.statistics import batch_normalisations, recalibrate
+        from stages.sparsity import plan_files, plan_of
         from stages.tf_runtime import tensorflow_action
 
         data = context.data(context.config.data_split)
@@ -62,8 +63,8 @@ class RecalibrateStage:
                     "the model has no batch normalisation", where="recalibrate", hint="leave the stage out"
                 )
             shift = recalibrate(model, _batches(context, data))
-            file = context.write(MODEL_FILE, encode_model(model), MEDIA_TYPE)
-            artifact = Artifact(files=(file,), facts=keras_facts(model))
+            files = (context.write(MODEL_FILE, encode_model(model), MEDIA_TYPE), *plan_files(context, plan_of(context)))
+            artifact = Artifact(files=files, facts=keras_facts(model))
         return StageResult((artifact,), {"batch_normalisations": float(len(norms)), "mean_shift": shift})
 
     def ensures(self, context: StageContext[RecalibrateConfig], result: StageResult) -> None:

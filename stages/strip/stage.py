@@ -17,7 +17,7 @@ class StripConfig(StageConfig):
 
 
 class StripStage:
-    """keras-model → keras-model, without wrappers, training-only layers and regularisers."""
+    """keras-model → keras-model, without wrappers, training-only layers, regularisers, and any plan of sparsity."""
 
     name: ClassVar[str] = "strip"
     version: ClassVar[int] = 1
@@ -48,11 +48,15 @@ class StripStage:
             relative_difference,
             shared_model,
         )
+        from stages.sparsity import plan_of
         from stages.strip.layers import strip_model
         from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
             model = shared_model(context.read("model", MODEL_FILE))
+            plan = plan_of(context)
+            if plan and plan.reached_at:
+                context.events.warned("the sparsity that prune asked for comes with fine-tuning, and there was none")
             stripped = strip_model(model)
             inputs = random_inputs(model)
             difference = relative_difference(model(inputs, training=False), stripped.model(inputs, training=False))

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from pipeline.cli import build_app
 from pipeline.errors import RecipeError
 from pipeline.recipe import Recipe
+from pipeline.store import Store
 from stages.commands.sensitivity import scan_recipe
 from stages.prune.sensitivity import GroupScan, Point, SensitivityReport
 from stages.prune.sensitivity_page import page_of
@@ -54,7 +55,9 @@ def test_the_command_writes_a_page_and_the_scan_is_what_pruning_takes(tmp_path):
     )
     assert ran.exit_code == 0, ran.output
     prune = next(entry for entry in json.loads(ran.stdout)["stages"] if entry["id"] == "prune")
-    assert [child["status"] for child in prune["children"]] == ["hit"]  # the command's own scan
+    (child,) = (Store(store).records.get(key) for key in prune["children"])
+    assert child.action.stage == "sensitivity"
+    assert child.provenance.run_id != json.loads(ran.stdout)["run_id"]  # the command's own scan was taken
     with pytest.raises(RecipeError, match="can't be written there"):
         CliRunner().invoke(
             build_app(["sensitivity", "version"]),

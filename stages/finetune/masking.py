@@ -1,0 +1,88 @@
+"""Training that keeps weights at zero: tfmot's wrapper holds the masks, the plan says which and when.
+
+tfmot's own masks are magnitude within one layer; the plan's also cover random choice, one ranking over the network
+and depthwise kernels. So its schedule is told never to act, and the masks are put in from here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.sparsity import SparsityPlan
+from stages.tf_runtime import import_keras, import_tfmot
+
+UPDATES = 50  # of the masks, while sparsity grows
+NEVER = 2**40  # steps
+
+
+class MaskedModel:
+    """`model` with every planned kernel wrapped; `model` itself stays as it is until `put_back`."""
+
+    def __init__(self, model: Any, plan: SparsityPlan) -> None:
+        self._plain, self._plan = model, plan
+        self._places: dict[str, list[int]] = {}
+        for kernel in plan.kernels:
+            self._places.setdefault(kernel.layer, []).append(kernel.weight)
+        self.model = import_keras().models.clone_model(model, clone_function=self._wrapped)
+        for layer in self.model.layers:
+            self._inner(layer).set_weights(model.get_layer(self._inner(layer).name).get_weights())
+        self.set_masks(plan.progress(0.0))
+
+    def callbacks(self, steps_per_epoch: int, epochs: int) -> list[Any]:
+        """To stand before all other callbacks: they must see masked weights."""
+        callbacks = import_keras().callbacks
+        total, reached_at = steps_per_epoch * epochs, self._plan.reached_at
+        end = min(max(1, round(total * reached_at)), total - 1)
+        every = max(1, end // UPDATES)
+        epoch_of = {"now": 0}
+
+        def update(batch: int, _: Any) -> None:
+            step = epoch_of["now"] * steps_per_epoch + batch
+            if reached_at and step <= end and (step % every == 0 or step == end):
+                self.set_masks(self._plan.progress(reached_at * step / end if end else reached_at))
+
+        keep = import_tfmot().sparsity.keras.UpdatePruningStep()  # masks what the last batch of an epoch changed
+        begin = callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, _: epoch_of.update(now=epoch), on_train_batch_begin=update
+        )
+        return [keep, begin]
+
+    def first_epoch_at_target(self, epochs: int) -> int:
+        """From which epoch on (from 0) all weights are zero that are to be: no earlier one can be the best."""
+        reached = self._plan.reached_at * epochs
+        return min(epochs - 1, -int(-reached // 1))
+
+    def set_masks(self, progress: float) -> None:
+        """Put the plan's masks in, and what they mask to zero."""
+        variables = [self._inner(layer).weights[place] for layer, place in self._kernels()]
+        values = [variable.numpy() for variable in variables]
+        masks = self._plan.masks(values, progress)
+        for (layer, place), variable, value, mask in zip(self._kernels(), variables, values, masks, strict=True):
+            index = self._places[self._inner(layer).name].index(place)
+            layer.pruning_vars[index][1].assign(mask.astype(value.dtype))
+            variable.assign(value * mask)
+
+    def put_back(self) -> Any:
+        """The plain model, with the weights that the wrapped one has now."""
+        for layer in self.model.layers:
+            inner = self._inner(layer)
+            self._plain.get_layer(inner.name).set_weights(inner.get_weights())
+        return self._plain
+
+    def _kernels(self) -> list[tuple[Any, int]]:
+        by_name = {self._inner(layer).name: layer for layer in self.model.layers}
+        return [(by_name[kernel.layer], kernel.weight) for kernel in self._plan.kernels]
+
+    def _wrapped(self, layer: Any) -> Any:
+        sparsity = import_tfmot().sparsity.keras
+        fresh = type(layer).from_config(layer.get_config())
+        places = self._places.get(layer.name)
+        if places is None:
+            return fresh
+        # Read when the wrapper builds the layer: the weights are there only then.
+        fresh.get_prunable_weights = lambda: [fresh.weights[place] for place in places]
+        return sparsity.prune_low_magnitude(fresh, sparsity.ConstantSparsity(0.5, begin_step=NEVER, frequency=NEVER))
+
+    @staticmethod
+    def _inner(layer: Any) -> Any:
+        return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer

@@ -1,0 +1,88 @@
+"""Unstructured pruning: single weights become zero, and training keeps them so.
+
+Any runtime computes as much as before; what gets smaller is the file, once it is compressed, and what a runtime with
+sparse kernels makes of it. The layers' weights are ranked by size (Han et al., "Learning both Weights and
+Connections", 2015) or drawn at random.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import PreconditionError
+from stages.prune.config import PruneConfig
+from stages.prune.patterns import matching
+from stages.sparsity import PlannedKernel, SparsityPlan
+
+Kernels = list[tuple[str, int, int]]  # layer, place among its weights, size
+
+
+def plan_for(model: Any, config: PruneConfig, seed: int) -> SparsityPlan:
+    """Which kernels of `model` (not nested) lose how much. PreconditionError where the settings don't fit it."""
+    kernels = _kernels(model, config)
+    if not kernels:
+        raise PreconditionError(
+            "no kernel of this model can be made sparse", where=model.name, hint="exclude less, or another pattern"
+        )
+    shares = _shares(kernels, model, config)
+    return SparsityPlan(
+        criterion="random" if config.criterion == "random" else "magnitude",
+        scope=config.sparse_scope,
+        pattern=config.sparsity.pattern,
+        block=config.sparsity.block,
+        reached_at=config.sparsity.reached_at if config.sparsity.schedule == "polynomial" else 0.0,
+        seed=seed,
+        kernels=tuple(
+            PlannedKernel(layer=layer, weight=weight, share=shares[layer])
+            for layer, weight, _ in kernels
+            if layer in shares
+        ),
+    )
+
+
+def _kernels(model: Any, config: PruneConfig) -> Kernels:
+    """Every weight of two or more axes; for 2:4 those that are matrices of inputs and outputs."""
+    names = [layer.name for layer in model.layers]
+    excluded = {name for pattern in config.exclude for name in matching(pattern, names, "prune.exclude")}
+    found = []
+    for layer in model.layers:
+        if layer.name in excluded:
+            continue
+        for place, variable in enumerate(layer.weights):
+            is_kernel = len(variable.shape) > 1 and _leaf(variable).endswith(("kernel", "embeddings"))
+            depthwise = _leaf(variable).startswith("depthwise") or type(layer).__name__.startswith("Depthwise")
+            if is_kernel and not (depthwise and config.sparsity.pattern != "free"):
+                found.append((layer.name, place, int(np.prod(variable.shape))))
+    return found
+
+
+def _leaf(variable: Any) -> str:
+    return str(variable.name).rpartition("/")[2].partition(":")[0]
+
+
+def _shares(kernels: Kernels, model: Any, config: PruneConfig) -> dict[str, float]:
+    """The share of zeros of each layer in the end; layers that are not in it are left alone."""
+    sizes: dict[str, int] = {}
+    for layer, _, size in kernels:
+        sizes[layer] = sizes.get(layer, 0) + size
+    if config.layers:
+        names = [layer.name for layer in model.layers]
+        return {
+            name: ratio
+            for pattern, ratio in config.layers.items()
+            for name in matching(pattern, names, "prune.layers")
+            if name in sizes
+        }
+    count = config.sparsity.count
+    if count is None:
+        return dict.fromkeys(sizes, config.share)
+    small = [f"{name} ({size})" for name, size in sizes.items() if size <= count]
+    if small:
+        raise PreconditionError(
+            f"taking {count} weights would empty {small[0]}",
+            where="prune.sparsity.count",
+            hint=f"{len(small)} layers have no more: exclude them, or give a ratio",
+        )
+    return {name: count / size for name, size in sizes.items()}
