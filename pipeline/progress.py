@@ -25,6 +25,8 @@ FIGURES = {
     "accuracy": ("acc {}", "{:.2%}".format),
     "equivalence_error": ("exact to {}", "{:.0e}".format),
     "max_abs_diff": ("max diff {}", "{:.1e}".format),
+    "sparsity": ("{} zeros", "{:.1%}".format),
+    "mean_shift": ("means moved {} std", "{:.2f}".format),
     "latency_p50_ms": ("p50 {} ms", "{:.3f}".format),
     "latency_ratio": ("ratio {}", "{:.3f}".format),
 }

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from pipeline.artifacts import EvaluationFacts, LatencyFacts
+from pipeline.artifacts import EvaluationFacts, KerasFacts, LatencyFacts
 from pipeline.manifest import GateResult, RunManifest, StageEntry
 
+WORTH_TELLING = 0.01  # the share of zeros in a model
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 
 
@@ -43,7 +44,16 @@ def _keras_row(entry: StageEntry, manifest: RunManifest) -> Row:
     metrics = {key: manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "params", "macs", "size_bytes")}
     ratio = manifest.metrics.get(f"{name}.macs_ratio")
     against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
+    sparsity = _sparsity(name, manifest)
+    if sparsity >= WORTH_TELLING:
+        against += f", {sparsity:.0%} zeros"
     return Row(name, samples=_samples([entry]), against=against, **metrics)
+
+
+def _sparsity(name: str, manifest: RunManifest) -> float:
+    """The share of zeros in the kernels of the Keras model that the stage called `name` made."""
+    facts = [output.facts for entry in manifest.stages if entry.id == name for output in entry.outputs]
+    return next((fact.sparsity for fact in facts if isinstance(fact, KerasFacts)), 0.0)
 
 
 def _samples(entries: Iterable[StageEntry]) -> int | None:

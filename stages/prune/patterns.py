@@ -85,7 +85,7 @@ def counts_by_threshold(
 ) -> list[int]:
     """How many channels each group keeps where in some only those stay that score at least a threshold.
 
-    PreconditionError where none of a group's does.
+    PreconditionError where none of a group's does, or all of all groups' do.
     """
     counts = [group.channels.size for group in groups]
     for index, threshold in thresholds.items():
@@ -98,6 +98,11 @@ def counts_by_threshold(
                 hint=f"its channels score from {low:.4g} to {high:.4g}",
             )
         counts[index] = int(allowed[index][nearest(allowed[index], staying)])
+    if all(count == group.channels.size for count, group in zip(counts, groups, strict=True)):
+        ranges = [f"{groups[i].name} from {scores[i].min():.4g} to {scores[i].max():.4g}" for i in thresholds]
+        raise PreconditionError(
+            "no channel scores below its threshold", where="prune.thresholds", hint=f"they score: {'; '.join(ranges)}"
+        )
     return counts
 
 

@@ -14,6 +14,7 @@ from stages.data_checks import keras_facts_of, require_fit
 from stages.prune.config import PruneConfig
 from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity_stage import SensitivityStage
+from stages.sparsity import PLAN_FILE
 
 if TYPE_CHECKING:
     from stages.prune.choice import Drops
@@ -72,6 +73,8 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     from stages.prune.pruning import prune_model
     from stages.tf_runtime import tensorflow_action
 
+    if any(file.name == PLAN_FILE for file in context.inputs["model"].files):
+        context.events.warned("single weights that are zero will not be kept so: prune channels first, then weights")
     drops, ranked_by = _drops(context), context.config.split_of_criterion
     data = None if ranked_by is None else context.data(ranked_by)
     if data is not None:

@@ -45,6 +45,7 @@ def test_thresholds_are_in_the_unit_of_the_criterion(mini_xception):
             "layers that share channels have one ratio or threshold",
         ),
         ({"thresholds": {"block1_conv1": 1e9}}, "would empty block1_conv1", "its channels score from"),
+        ({"thresholds": {"block1_conv1": 0.0}}, "no channel scores below", "they score: block1_conv1 from"),
         ({"layers": {"block1_conv1": 0.01}}, "nothing is taken away", "ask for more"),
     ],
 )

@@ -1,0 +1,108 @@
+"""The ways of pruning Xception that users ask for: their recipes, from load to both runtimes, on images of 96×96."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SIZE, CLASSES = 96, 10
+SMALL = (
+    "model.weights=null",
+    f"model.input_shape=[{SIZE}, {SIZE}, 3]",
+    "stages.finetune.epochs=1",
+    "stages.benchmark.rounds=2",
+    "stages.benchmark.seconds=0.02",
+)
+FLOAT_ONLY = "stages.quantize.schemes=[float32]"
+# Random weights are about 0.08 in block1_conv1 and 0.04 in the pointwise kernels of the others.
+THRESHOLDS = tuple(
+    f"stages.prune.thresholds.{name}={value}"
+    for name, value in (("block1_conv1", 0.08), ("block2_sepconv1", 0.02), ("block3_sepconv1", 0.02))
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The recipes with images beside them: gratings, which differ in direction and width."""
+    made = tmp_path_factory.mktemp("xception")
+    for recipe in CONFIGS.glob("xception-*.yaml"):
+        (made / recipe.name).write_text(recipe.read_text())
+    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
+    arrays = {}
+    for split, count in (("train", 40), ("test", 20)):
+        y = np.arange(count) % CLASSES
+        phases = (0.05 + 0.05 * (y % 5))[:, None, None] * np.where((y < 5)[:, None, None], rows, columns)
+        noise = np.random.default_rng(count).normal(0, 20, (count, SIZE, SIZE, 3))
+        arrays[f"x_{split}"] = (128 + 90 * np.sin(phases)[..., None] + noise).clip(0, 255).astype(np.uint8)
+        arrays[f"y_{split}"] = y
+    np.savez(made / "images.npz", **arrays)
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    def run_recipe(name, *settings):
+        options = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
+        command = [sys.executable, "-m", "pipeline", "run", str(folder / f"xception-{name}.yaml"), "--json", *options]
+        environment = {**os.environ, "SECATEUR_STORE": str(folder / "store")}
+        result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return run_recipe
+
+
+def facts(manifest, stage, kind):
+    entry = next(entry for entry in manifest["stages"] if entry["id"] == stage)
+    return next(output["facts"] for output in entry["outputs"] if output["kind"] == kind)
+
+
+def test_half_of_all_filters_by_one_ranking(run):
+    manifest = run("global")
+    metrics = manifest["metrics"]
+    assert metrics["prune.channels_removed"] == pytest.approx(0.5, abs=0.01)
+    assert metrics["prune.equivalence_error"] < 1e-4
+    assert metrics["prune.macs"] < 0.4 * metrics["source.macs"]
+    for name in ("tflite/float32", "tflite/int8", "onnx/float32", "onnx/int8"):
+        assert metrics[f"{name}.size_bytes"] > 0
+        assert metrics[f"{name}@cpu.latency_p50_ms"] > 0
+    for name in ("tflite/float32", "onnx/float32"):
+        assert metrics[f"{name}.max_abs_diff"] < 1e-4
+
+
+def test_half_of_all_weights_by_one_ranking(run):
+    manifest = run("global-weights", FLOAT_ONLY)
+    report = facts(manifest, "finetune", "sparsity-report")
+    assert report["zeros"] / report["weights"] == pytest.approx(0.5, abs=1e-6)
+    assert max(report["layers"].values()) > 0.6
+    assert report["gzip_bytes"] < 0.7 * report["weight_bytes"]
+    assert facts(manifest, "strip", "keras-model")["sparsity"] > 0.49
+    assert manifest["metrics"]["tflite/float32.max_abs_diff"] < 1e-4
+
+
+def test_a_ratio_for_each_of_three_layers(run):
+    manifest = run("layerwise", FLOAT_ONLY)
+    report, metrics = facts(manifest, "prune", "prune-report"), manifest["metrics"]
+    assert report["channels_before"] - report["channels_after"] == round(0.2 * 32) + round(0.3 * 128) + round(0.4 * 256)
+    assert metrics["prune.equivalence_error"] < 1e-4
+    assert metrics["onnx/float32.max_abs_diff"] < 1e-4
+
+
+def test_filters_below_a_threshold(run):
+    metrics = run("thresholds", FLOAT_ONLY, *THRESHOLDS)["metrics"]
+    assert 0 < metrics["prune.channels_removed"] < 0.05
+    assert metrics["prune.equivalence_error"] < 1e-4
+    assert metrics["tflite/float32.max_abs_diff"] < 1e-4
+
+
+def test_a_tenth_of_the_weights_of_each_layer_at_random(run):
+    manifest = run("unstructured", FLOAT_ONLY)
+    report = facts(manifest, "finetune", "sparsity-report")
+    assert all(share == pytest.approx(0.1, abs=0.01) for share in report["layers"].values())
+    assert len(report["layers"]) == 41
+    assert manifest["metrics"]["finetune.sparsity"] == pytest.approx(0.1, abs=0.001)
