@@ -187,10 +187,11 @@ def frozen_share(model: Any, graph: Any) -> float:
 
 
 def used(model: Any) -> tuple[float, float, bool]:
-    """Saved, loaded and trained for a step: output difference after loading, the loss, whether weights moved."""
+    """Saved, loaded and trained for a step: output difference after loading, the loss, whether any weights moved."""
     import numpy as np
 
     from stages.keras_format import application_layers, random_inputs, relative_difference
+    from stages.losses import classification_loss
     from stages.tf_runtime import import_keras
 
     keras, inputs = import_keras(), random_inputs(model, 2)
@@ -202,10 +203,11 @@ def used(model: Any) -> tuple[float, float, bool]:
         with keras.utils.custom_object_scope(application_layers()):
             loaded = keras.models.load_model(path, compile=False)
     difference = relative_difference(expected, loaded(inputs, training=False))
-    loaded.compile(keras.optimizers.SGD(1e-3), keras.losses.SparseCategoricalCrossentropy(), run_eagerly=True)
-    before = loaded.trainable_weights[0].numpy()
+    loaded.compile(keras.optimizers.SGD(1e-3), classification_loss(loaded), run_eagerly=True)
+    before = [weight.numpy() for weight in loaded.trainable_weights]
     loss = float(loaded.train_on_batch(inputs, np.arange(2)))
-    return difference, loss, bool(np.isfinite(loss) and (loaded.trainable_weights[0].numpy() != before).any())
+    moved = [(new.numpy() != old).any() for new, old in zip(loaded.trainable_weights, before, strict=True)]
+    return difference, loss, bool(np.isfinite(loss) and any(moved))
 
 
 def in_fresh_process(*arguments: str) -> Any:

@@ -24,7 +24,8 @@ from stages.prune.twins import in_float32
 from stages.tf_runtime import import_keras, import_tensorflow
 
 TOLERANCE = 1e-4
-WEAK_EFFECT = 1e-2  # below, a wrong cut of unimportant channels could pass for rounding
+WEAK_EFFECT = 1e-2  # below, a wrong cut could pass for rounding
+DEAD = 1e-6  # no more than this: every sample gives the same outputs
 SAMPLES = 4
 SQUASHING = ("softmax", "log_softmax", "sigmoid")
 
@@ -35,11 +36,18 @@ Arrays = list[NDArray[np.float64]]
 class Equivalence:
     """Largest differences over all outputs, relative to the largest value of each.
 
-    `error` is between the pruned and the masked model, `effect` between the masked and the original.
+    `error` is between the pruned and the masked model, `effect` between the masked and the original. `spread` is how
+    far the masked model's outputs differ from one sample to another: nothing, where what is left of it is dead.
     """
 
     error: float
     effect: float
+    spread: float
+
+    @property
+    def strong(self) -> bool:
+        """Whether a wrong cut would show: what went mattered, and what stayed says something about the inputs."""
+        return self.effect >= WEAK_EFFECT and self.spread > DEAD
 
 
 def masked_equivalence(
@@ -57,7 +65,7 @@ def masked_equivalence(
             muted = _outputs(original, probes)
     with before_squashing(pruned) as result:
         after = _outputs(result, probes)
-    return Equivalence(error=_difference(muted, after), effect=_difference(before, muted))
+    return Equivalence(_difference(muted, after), _difference(before, muted), _difference(muted, _shifted(muted)))
 
 
 def check_flattened(model: Any, flat: Any, inputs: Sequence[Any] | None = None) -> None:
@@ -148,6 +156,11 @@ def _outputs(model: Any, inputs: list[Any]) -> Arrays:
             hint="give prune_model data of the kind that the model was made for",
         ) from error
     return [np.asarray(value, np.float64) for value in tf.nest.flatten(values)]
+
+
+def _shifted(outputs: Arrays) -> Arrays:
+    """The outputs of the sample before, in the place of each sample's."""
+    return [np.roll(output, 1, axis=0) for output in outputs]
 
 
 def _difference(left: Arrays, right: Arrays) -> float:

@@ -15,7 +15,6 @@ from stages.prune.choice import Choice, Given, choose
 from stages.prune.config import PruneConfig
 from stages.prune.equivalence import (
     SAMPLES,
-    WEAK_EFFECT,
     Equivalence,
     check_equivalence,
     check_flattened,
@@ -77,12 +76,12 @@ def _check_finite(model: Any) -> None:
 def _proof(model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, probes: Sequence[Any] | None) -> Equivalence:
     """Masked equivalence, checked.
 
-    Where the channels that went hardly mattered, or are dead, a wrong cut would hardly matter either: then the same
-    surgery on random weights, with which every channel matters, has to be exact as well.
+    Where the channels that went hardly mattered, or those that stayed are dead, a wrong cut would hardly matter
+    either: then the same surgery on random weights, with which every channel matters, has to be exact as well.
     """
     removed = int((~keep).sum())
     found = masked_equivalence(model, pruned, graph, keep, probes)
-    if not removed or found.effect >= WEAK_EFFECT:
+    if not removed or found.strong:
         check_equivalence(found, removed)
         return found
     check_equivalence(found, removed=0)

@@ -81,7 +81,16 @@ def test_a_check_that_nothing_could_fail_is_none(keras, randomise):
 @pytest.mark.parametrize("error", [float("nan"), float("inf")])
 def test_numbers_that_are_none_fail(error):
     with pytest.raises(PostconditionError, match="not finite"):
-        check_equivalence(Equivalence(error, 1.0), 1)
+        check_equivalence(Equivalence(error, 1.0, 1.0), 1)
+
+
+def test_a_model_that_says_the_same_of_all_inputs_is_weak_proof(keras, randomise):
+    model = dense_net(keras)
+    graph, keep, pruned = pruned_pair(keras, randomise, model)
+    assert masked_equivalence(model, pruned, graph, keep).strong
+    model.get_layer("first").bias.assign(-1e3 * np.ones(6))  # behind its ReLU nothing moves any more
+    again = masked_equivalence(model, remove_channels(model, graph, keep), graph, keep)
+    assert (again.error, again.spread, again.strong) == (0.0, 0.0, False)
 
 
 def test_random_inputs_fit_the_model(keras):

@@ -1,0 +1,143 @@
+"""Scoring: APoZ of every convolution of Xception on 256 images, in one pass, beside kerassurgeon's layer by layer.
+
+Each side is a fresh process with the same model (299×299, random weights) and images; only scoring is timed.
+kerassurgeon runs the whole data through the network once a layer, which takes an hour: it is timed on `--layers`
+layers spread evenly over the depth, with all images, and the time for all is that of each, times all (printed as
+such). Values must be equal. Then the peak memory of one pass over 64, 256 and 1024 images, in fresh processes.
+
+    python benchmarks/scoring.py [--layers 6] [--images 256]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BOUND, MEMORY_BOUND, TOLERANCE = 20.0, 1.1, 1e-6
+SIZE = 299
+MEMORY_IMAGES = (64, 256, 1024)
+
+
+def xception() -> tuple[Any, list[str]]:
+    """The model with weights that follow from a seed, and its convolutions by name."""
+    from stages.prune.twins import randomise_weights
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    model = randomise_weights(keras.applications.Xception(weights=None, input_shape=(SIZE, SIZE, 3)))
+    kinds = (keras.layers.Conv2D, keras.layers.SeparableConv2D)
+    return model, [layer.name for layer in model.layers if isinstance(layer, kinds)]
+
+
+def images(count: int) -> Any:
+    """`count` images (N, 299, 299, 3), float32; a view of few, so that the data itself takes no memory."""
+    import numpy as np
+
+    few = np.random.default_rng(0).standard_normal((8, SIZE, SIZE, 3), dtype=np.float32)
+    return few[np.arange(count) % len(few)] if count <= len(few) else Repeated(few, count)
+
+
+class Repeated:
+    """An array of `count` images that holds `few`, over and over; slices are real arrays."""
+
+    def __init__(self, few: Any, count: int) -> None:
+        self._few, self.shape = few, (count, *few.shape[1:])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, part: slice) -> Any:
+        import numpy as np
+
+        return self._few[np.arange(*part.indices(len(self))) % len(self._few)]
+
+
+def ours(count: int) -> dict[str, Any]:
+    """All convolutions in one pass."""
+    from stages.prune.criteria.activations import zero_shares
+    from stages.prune.samples import samples_of
+
+    model, names = xception()
+    data = samples_of(model, images(count))
+    began = time.perf_counter()
+    shares = zero_shares(model, names, data)
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"seconds": seconds, "peak_mb": peak, "apoz": {name: shares[name].tolist() for name in names}}
+
+
+def plain(count: int, layers: int) -> dict[str, Any]:
+    """kerassurgeon's get_apoz on some layers, spread over the depth, each over all images."""
+    import numpy as np
+
+    from stages.tf_runtime import import_keras
+
+    import_keras()
+    from kerassurgeon import utils
+    from kerassurgeon.identify import get_apoz
+
+    utils.single_element = lambda x: x[0] if isinstance(x, list | tuple) and len(x) == 1 else x
+    model, names = xception()
+    data = np.asarray(images(count)[0:count])
+    chosen = [names[round(place)] for place in np.linspace(0, len(names) - 1, layers)]
+    seconds, found = [], {}
+    for name in chosen:
+        began = time.perf_counter()
+        found[name] = np.asarray(get_apoz(model, name, data), np.float64).tolist()
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": seconds, "apoz": found, "all_layers": len(names)}
+
+
+def fresh(*arguments: str) -> dict[str, Any]:
+    """What this program prints with these arguments, in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-800:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=6, help="layers that kerassurgeon is timed on")
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--one", choices=("ours", "plain"), help="one side, as JSON")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(ours(options.images) if options.one == "ours" else plain(options.images, options.layers)))
+        return 0
+    count = str(options.images)
+    first = fresh("--one", "ours", "--images", count)
+    theirs = fresh("--one", "plain", "--images", count, "--layers", str(options.layers))
+    again = fresh("--one", "ours", "--images", count)
+    own = (first["seconds"] + again["seconds"]) / 2
+    whole = sum(theirs["seconds"]) / len(theirs["seconds"]) * theirs["all_layers"]
+    worst = max(
+        abs(a - b) for name, values in theirs["apoz"].items() for a, b in zip(values, first["apoz"][name], strict=True)
+    )
+    each = ", ".join(f"{seconds:.1f}" for seconds in theirs["seconds"])
+    fast, equal = whole / own >= BOUND, worst <= TOLERANCE
+    print(f"APoZ of {theirs['all_layers']} convolutions of Xception on {count} images of {SIZE}×{SIZE}")
+    print(f"  ours, all in one pass      {own:8.1f} s  ({first['seconds']:.1f}, {again['seconds']:.1f})")
+    print(f"  kerassurgeon, each of {len(theirs['seconds'])}  {each} s; for all {whole:.0f} s by their mean")
+    print(f"  {whole / own:.1f} times faster, bound {BOUND:.0f} {'ok' if fast else 'MISSED'}")
+    print(f"  largest difference {worst:.1e}, bound {TOLERANCE:.0e} {'ok' if equal else 'MISSED'}")
+    peaks = [fresh("--one", "ours", "--images", str(n))["peak_mb"] for n in MEMORY_IMAGES]
+    flat = max(peaks) / min(peaks) <= MEMORY_BOUND
+    told = ", ".join(f"{peak:.0f} MB for {n}" for n, peak in zip(MEMORY_IMAGES, peaks, strict=True))
+    print(f"  peak memory {told} images, bound {MEMORY_BOUND}× {'ok' if flat else 'MISSED'}")
+    return 0 if fast and equal and flat else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,192 @@
+"""Surgery: how long it takes beside plain kerassurgeon, and how it grows with the network.
+
+First the 32 inner convolutions of ResNet-50 (1×1 and 3×3 of each block) at 224×224, half of each one's channels: by
+kerassurgeon as it is, with only its two length checks mended so that it runs at all, and by ours, from the model to
+the pruned model, without and with the proof of masked equivalence. Each side is a fresh process that builds the same
+model, and only the surgery is timed; they take turns (A B B A). Both results must compute the same.
+
+Then half of all channels of ResNet-50/101/152 and EfficientNet-B0…B7, and the exponent of time over the number of
+layers (least squares on logarithms). Exit status 1 where the ratio is above 0.5 or an exponent above 1.
+
+    python benchmarks/surgery.py [--pairs 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BOUND, EXPONENT_BOUND, TOLERANCE = 0.5, 1.0, 1e-4
+FAMILIES = {
+    "ResNet": ("ResNet50", "ResNet101", "ResNet152"),
+    "EfficientNet": tuple(f"EfficientNetB{index}" for index in range(8)),
+}
+REPEATS = 3  # of each network of a family: the least time counts
+
+
+def resnet50() -> tuple[Any, dict[str, list[int]]]:
+    """The model with weights that follow from a seed, and the channels to take from each inner convolution."""
+    import numpy as np
+
+    from stages.prune.twins import randomise_weights
+    from stages.tf_runtime import import_keras
+
+    model = randomise_weights(import_keras().applications.ResNet50(weights=None))
+    names = [layer.name for layer in model.layers if layer.name.endswith(("_1_conv", "_2_conv"))]
+    rng = np.random.default_rng(0)
+    sizes = {name: model.get_layer(name).filters for name in names}
+    return model, {name: sorted(rng.choice(n, n // 2, replace=False).tolist()) for name, n in sizes.items()}
+
+
+def plain() -> dict[str, Any]:
+    """kerassurgeon, with its two length checks taught what a symbolic tensor is."""
+    from stages.tf_runtime import import_keras
+
+    import_keras()
+    from kerassurgeon import Surgeon, utils
+
+    utils.single_element = lambda x: x[0] if isinstance(x, list | tuple) and len(x) == 1 else x
+    utils.get_one_tensor = lambda x: x[0] if isinstance(x, list | tuple) else x
+    model, channels = resnet50()
+    began = time.perf_counter()
+    surgeon = Surgeon(model, copy=False)
+    for name, gone in channels.items():
+        surgeon.add_job("delete_channels", model.get_layer(name), channels=gone)
+    pruned = surgeon.operate()
+    return {"seconds": time.perf_counter() - began, **described(pruned, len(channels))}
+
+
+def ours() -> dict[str, Any]:
+    """Channel groups and surgery, then the proof."""
+    import numpy as np
+
+    from stages.prune.equivalence import check_equivalence, masked_equivalence
+    from stages.prune.groups import channel_groups
+    from stages.prune.surgeon import remove_channels
+
+    model, channels = resnet50()
+    began = time.perf_counter()
+    graph = channel_groups(model)
+    keep = np.ones(graph.count, dtype=bool)
+    for group in graph.prunable:
+        if group.name in channels:
+            keep[group.channels[channels[group.name]]] = False
+    pruned = remove_channels(model, graph, keep)
+    seconds = time.perf_counter() - began
+    found = masked_equivalence(model, pruned, graph, keep)
+    check_equivalence(found, int((~keep).sum()))
+    return {"seconds": seconds, "proved": time.perf_counter() - began, **described(pruned, len(channels))}
+
+
+def described(model: Any, jobs: int) -> dict[str, Any]:
+    """What both sides must agree in: the number of jobs, of parameters, and the outputs."""
+    from stages.keras_format import random_inputs
+
+    outputs = model(random_inputs(model, 2)[0], training=False).numpy()
+    return {"jobs": jobs, "params": model.count_params(), "outputs": outputs.ravel().tolist()}
+
+
+def scaling(name: str) -> dict[str, Any]:
+    """Seconds to halve a network of `tf_keras.applications` at 64×64, and its layers."""
+    import numpy as np
+
+    from stages.prune.groups import channel_groups
+    from stages.prune.surgeon import remove_channels
+    from stages.tf_runtime import import_keras
+
+    model = getattr(import_keras().applications, name)(weights=None, include_top=False, input_shape=(64, 64, 3))
+    seconds = []
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        graph = channel_groups(model)
+        keep = np.ones(graph.count, dtype=bool)
+        for group in graph.prunable:
+            keep[group.channels[::2][: group.channels.size - 1]] = False
+        remove_channels(model, graph, keep)
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": min(seconds), "layers": len(model.layers)}
+
+
+def fresh(*arguments: str) -> dict[str, Any]:
+    """What this program prints with these arguments, in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, __file__, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-800:]}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def compare(pairs: int) -> bool:
+    """Both surgeons, in turns; whether ours takes at most the bound."""
+    found: dict[str, list[dict[str, Any]]] = {"--plain": [], "--ours": []}
+    for pair in range(pairs):
+        for side in ("--plain", "--ours") if pair % 2 == 0 else ("--ours", "--plain"):
+            found[side].append(fresh(side))
+    for one, other in zip(found["--plain"], found["--ours"], strict=True):
+        largest = max(map(abs, one["outputs"]))
+        difference = max(abs(a - b) for a, b in zip(one["outputs"], other["outputs"], strict=True)) / largest
+        if one["params"] != other["params"] or not difference <= TOLERANCE:
+            raise SystemExit(f"the results differ: {one['params']} and {other['params']} params, by {difference:.1e}")
+    base = [entry["seconds"] for entry in found["--plain"]]
+    print(f"ResNet-50, {found['--ours'][0]['jobs']} inner convolutions, {pairs} pairs of fresh processes")
+    print(f"  kerassurgeon, mended          {statistics.median(base):6.2f} s")
+    ratios = {}
+    for key, label in (("seconds", "ours, groups and surgery"), ("proved", "ours, with the proof")):
+        own = [entry[key] for entry in found["--ours"]]
+        each = [a / b for a, b in zip(own, base, strict=True)]
+        ratios[key] = statistics.median(each)
+        told = ", ".join(f"{ratio:.3f}" for ratio in each)
+        print(f"  {label:<28}  {statistics.median(own):6.2f} s   ratio {ratios[key]:.3f} ({told})")
+    print(f"  bound {BOUND} {'ok' if ratios['seconds'] <= BOUND else 'MISSED'}; outputs and parameters are equal")
+    return ratios["seconds"] <= BOUND
+
+
+def grow() -> bool:
+    """Time over layers in each family; whether no exponent is above the bound."""
+    well = True
+    for family, names in FAMILIES.items():
+        points = []
+        for name in names:
+            found = fresh("--scaling", name)
+            points.append((found["layers"], found["seconds"]))
+            each = found["seconds"] / found["layers"] * 1e3
+            print(f"  {name:<16} {found['layers']:>4} layers  {found['seconds']:6.2f} s  {each:5.2f} ms a layer")
+        exponent = slope([(math.log(layers), math.log(seconds)) for layers, seconds in points])
+        well = well and exponent <= EXPONENT_BOUND
+        verdict = "ok" if exponent <= EXPONENT_BOUND else "MISSED"
+        print(f"{family}: time grows with layers to the power {exponent:.2f}, bound {EXPONENT_BOUND} {verdict}")
+    return well
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Of the line of least squares."""
+    return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--plain", action="store_true", help="one run of kerassurgeon, as JSON")
+    parser.add_argument("--ours", action="store_true", help="one run of ours, as JSON")
+    parser.add_argument("--scaling", metavar="MODEL", help="one network, as JSON")
+    options = parser.parse_args()
+    if options.plain or options.ours or options.scaling:
+        print(json.dumps(plain() if options.plain else ours() if options.ours else scaling(options.scaling)))
+        return 0
+    fast = compare(options.pairs)
+    return 0 if grow() and fast else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
