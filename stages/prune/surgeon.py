@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +25,7 @@ from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
 from stages.prune.graph import SingleSource, nodes_in_order
 from stages.prune.groups import ChannelGraph, Slot
 from stages.prune.labels import Keep
+from stages.prune.rebuild import spare_tracing, trace_again
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
@@ -66,6 +67,12 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
         inputs, outputs = nest.map_structure(self._renewed, ends)
         return import_keras().Model(inputs, outputs, name=model.name)
 
+    def add_successor(self, layer: Any, new_layer: Any, nodes: Sequence[Any]) -> None:
+        """A `replace_layer` job for all calls of a layer: `add_job` looks through the whole model for each layer."""
+        for node in nodes:
+            self.nodes.append(node)
+            self._mod_func_map[node], self._kwargs_map[node] = self._replace_layer, {"new_layer": new_layer}
+
     def _renew_input(self, node: Any) -> None:
         layer = type(node.layer).from_config(node.layer.get_config())
         self._replace_tensors[node.outputs] = (layer.output, None)
@@ -87,19 +94,27 @@ def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
 
     `model` is left as it was. Raises PostconditionError where a layer's weights don't fit its successor.
     """
-    by_layer = _slots_by_layer(graph)
-    surgeon, successors = GraphSurgeon(model), []
+    by_layer, nodes = _slots_by_layer(graph), _nodes_by_layer(model)
+    surgeon, pairs, spared = GraphSurgeon(model), [], []
     surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
     for layer in model.layers:
         if type(layer).__name__ != "InputLayer":
             successor = _successor(layer, graph, keep)
-            successors.append((layer, successor))
-            surgeon.add_job("replace_layer", layer, new_layer=successor)
+            weights = sliced_weights(layer, by_layer[layer.name], keep)
+            pairs.append((successor, weights))
+            if spare_tracing(successor, weights):
+                spared.append(successor)
+            surgeon.add_successor(layer, successor, nodes[layer.name])
     pruned = surgeon.operate()
+    for successor in spared:
+        trace_again(successor)
     if isinstance(model, import_keras().Sequential):
-        pruned, successors = _as_sequential(pruned, model)
-    for layer, successor in successors:
-        _fill(successor, sliced_weights(layer, by_layer[layer.name], keep))
+        pruned = _as_sequential(pruned, model)
+        spared, pairs = [], [(layer, weights) for layer, (_, weights) in zip(pruned.layers, pairs, strict=True)]
+    filled = {id(layer) for layer in spared}
+    for successor, weights in pairs:
+        if id(successor) not in filled:
+            _fill(successor, weights)
     return pruned
 
 
@@ -111,6 +126,13 @@ def sliced_weights(layer: Any, slots: list[Slot], keep: Keep) -> list[NDArray[An
         index = place[id(slot.variable(layer))]
         weights[index] = np.compress(keep[slot.channels], weights[index], axis=slot.axis)
     return weights
+
+
+def _nodes_by_layer(model: Any) -> defaultdict[str, list[Any]]:
+    nodes: defaultdict[str, list[Any]] = defaultdict(list)
+    for node in nodes_in_order(model):
+        nodes[node.layer.name].append(node)
+    return nodes
 
 
 def _slots_by_layer(graph: ChannelGraph) -> defaultdict[str, list[Slot]]:
@@ -140,11 +162,10 @@ def _unbuilt(value: Any) -> Any:
     return value
 
 
-def _as_sequential(pruned: Any, model: Any) -> tuple[Any, list[tuple[Any, Any]]]:
-    """The same network as a model of the original's sequential class; its layers beside the original's."""
+def _as_sequential(pruned: Any, model: Any) -> Any:
+    """The same network as a model of the original's sequential class."""
     layers = [type(layer).from_config(layer.get_config()) for layer in pruned.layers]
-    sequential = import_keras().Sequential(layers, name=model.name)
-    return sequential, list(zip(model.layers, sequential.layers, strict=True))
+    return import_keras().Sequential(layers, name=model.name)
 
 
 def _fill(successor: Any, weights: list[NDArray[Any]]) -> None:
