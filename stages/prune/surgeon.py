@@ -123,8 +123,9 @@ def sliced_weights(layer: Any, slots: list[Slot], keep: Keep) -> list[NDArray[An
     weights: list[NDArray[Any]] = layer.get_weights()
     place = {id(variable): index for index, variable in enumerate(layer.weights)}
     for slot in slots:
-        index = place[id(slot.variable(layer))]
-        weights[index] = np.compress(keep[slot.channels], weights[index], axis=slot.axis)
+        index, kept = place[id(slot.variable(layer))], keep[slot.channels]
+        if not kept.all():
+            weights[index] = np.compress(kept, weights[index], axis=slot.axis)
     return weights
 
 
