@@ -12,7 +12,6 @@ import json
 import shutil
 import tempfile
 import zipfile
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,12 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
 
 def encode_model(model: Any) -> bytes:
     """The bytes of `model`'s normal form: equal for equal configurations and weights, in every process."""
+    return encode_copy(copy_model(model))
+
+
+def encode_copy(fresh: Any) -> bytes:
+    """`encode_model` for a model that `copy_model` made: what else was done to a model would change the bytes."""
     keras = import_keras()
-    fresh = copy_model(model)
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / MODEL_FILE
         keras.models.save_model(fresh, path, save_format="keras")
@@ -60,15 +63,6 @@ def decode_model(path: Path) -> Any:
                 return keras.models.load_model(copy, compile=False, safe_mode=True)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
-
-
-@lru_cache(maxsize=1)
-def shared_model(blob: Path) -> Any:
-    """The model stored in a blob, for stages that only read it: those that follow each other share one.
-
-    A blob's path is its content's digest, so an equal path is an equal model. Don't train or change it.
-    """
-    return decode_model(blob)
 
 
 def application_layers() -> dict[str, type]:
@@ -101,16 +95,6 @@ def relative_difference(expected: Any, actual: Any) -> float:
 
     pairs = zip(_as_list(expected), _as_list(actual), strict=True)
     return float(np.max([np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30) for a, b in pairs]))
-
-
-def stored_difference(model: Any, data: bytes) -> float:
-    """How far the model in `data` is from `model`: relative output difference on four random samples."""
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        path = Path(folder) / MODEL_FILE
-        path.write_bytes(data)
-        stored = decode_model(path)
-    inputs = random_inputs(model)
-    return relative_difference(model(inputs, training=False), stored(inputs, training=False))
 
 
 def _as_list(outputs: Any) -> list[Any]:

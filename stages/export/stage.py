@@ -13,7 +13,6 @@ from pipeline.artifacts import Artifact, Format, Kind, QuantizedFacts, Scheme
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
-from stages.keras_format import MODEL_FILE
 
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
@@ -59,9 +58,10 @@ class ExportStage:
 
     def run(self, context: StageContext[ExportConfig]) -> StageResult:
         from stages.export.check import runtime_difference
-        from stages.keras_format import random_inputs, shared_model
+        from stages.keras_format import random_inputs
         from stages.runtimes import load_exported
         from stages.samples import CALIBRATION_FILE, decode_samples
+        from stages.stored_models import shared_model
         from stages.tf_runtime import tensorflow_action
 
         target_format = context.config.formats[0]
@@ -72,7 +72,7 @@ class ExportStage:
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context.read("model", MODEL_FILE))
+            model = shared_model(context, "model")
             data = _converted(context, model, quantized, calibration)
             samples = [calibration[:1]] if calibration is not None else random_inputs(model, samples=1, seed=0)
             try:

@@ -47,8 +47,9 @@ class FinetuneStage:
     def run(self, context: StageContext[FinetuneConfig]) -> StageResult:
         from stages.finetune.checkpoints import Checkpoints
         from stages.finetune.training import fine_tune
-        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+        from stages.keras_format import keras_facts
         from stages.sparsity import plan_files, plan_of, sparsity_report
+        from stages.stored_models import own_model, write_model
         from stages.tf_runtime import tensorflow_action
 
         train, validation = context.data("train"), context.data("validation")
@@ -56,14 +57,14 @@ class FinetuneStage:
             require_fit(split, keras_facts_of(context.inputs["model"]))
         plan = plan_of(context)
         with tensorflow_action(context.seed, context.threads):
-            model = decode_model(context.read("model", MODEL_FILE))
+            model = own_model(context, "model")
             checkpoints = Checkpoints(context.work_dir)
             result = fine_tune(
                 model, context.config, train, validation, context.seed, checkpoints, context.events.advanced, plan
             )
             # The sparsity is reached now: a training after this one has only to keep it.
             kept = plan and plan.model_copy(update={"reached_at": 0.0})
-            files = (context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE), *plan_files(context, kept))
+            files = (write_model(context, result.model), *plan_files(context, kept))
             facts = keras_facts(result.model)
             tuned = Artifact(files=files, facts=facts)
             reports = (sparsity_report(result.model, plan),) if plan else ()

@@ -42,20 +42,17 @@ class LoadStage:
         """Nothing: what can be wrong with a model is found by reading it."""
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
-        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts, stored_difference
+        from stages.keras_format import keras_facts
         from stages.load.formats import load_model
+        from stages.stored_models import write_checked
         from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
             loaded = load_model(context.config.application or context.source_file())
             for note in loaded.notes:
                 context.events.warned(note)
-            data = encode_model(loaded.model)
-            difference = stored_difference(loaded.model, data)
-            artifact = Artifact(
-                files=(context.write(MODEL_FILE, data, MEDIA_TYPE),),
-                facts=keras_facts(loaded.model),
-            )
+            file, difference = write_checked(context, loaded.model)
+            artifact = Artifact(files=(file,), facts=keras_facts(loaded.model))
         return StageResult((artifact,), {"translation_difference": difference})
 
     def ensures(self, context: StageContext[LoadConfig], result: StageResult) -> None:

@@ -42,8 +42,8 @@ class SensitivityStage:
         require_classifier(keras_facts_of(inputs["model"]))
 
     def run(self, context: StageContext[ScanConfig]) -> StageResult:
-        from stages.keras_format import MODEL_FILE, decode_model
         from stages.prune.sensitivity import scan
+        from stages.stored_models import own_model
         from stages.tf_runtime import tensorflow_action
 
         config = context.config
@@ -51,7 +51,7 @@ class SensitivityStage:
         for split in splits.values():
             require_fit(split, keras_facts_of(context.inputs["model"]))
         with tensorflow_action(context.seed, context.threads):
-            model = decode_model(context.read("model", MODEL_FILE))  # of its own: its weights are masked and put back
+            model = own_model(context, "model")  # of its own: its weights are masked and put back
             ranked_by = splits.get(config.split_of_criterion or "")
             found = scan(
                 model,

@@ -68,9 +68,10 @@ class PruneStage:
 
 
 def _structured(context: StageContext[PruneConfig]) -> StageResult:
-    from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts, shared_model
+    from stages.keras_format import keras_facts
     from stages.prune.choice import Given
     from stages.prune.pruning import prune_model
+    from stages.stored_models import shared_model, write_model
     from stages.tf_runtime import tensorflow_action
 
     if any(file.name == PLAN_FILE for file in context.inputs["model"].files):
@@ -84,12 +85,12 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
         context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")
 
     with tensorflow_action(context.seed, context.threads):
-        model = shared_model(context.read("model", MODEL_FILE))
-        source = decode_model(context.read("source", MODEL_FILE)) if "source" in context.inputs else None
+        model = shared_model(context, "model")
+        source = shared_model(context, "source") if "source" in context.inputs else None
         given = Given(source=source, drops=drops, heard=heard)
         result = prune_model(model, context.config, data, context.seed, given=given)
         facts = keras_facts(result.model)
-        model_file = context.write(MODEL_FILE, encode_model(result.model), MEDIA_TYPE)
+        model_file = write_model(context, result.model)
     report, config = result.report, context.config
     if report.wanted is not None and abs(report.reached - report.wanted) > MISS_WORTH_A_WARNING:
         context.events.warned(
@@ -111,19 +112,20 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
 
 
 def _unstructured(context: StageContext[PruneConfig]) -> StageResult:
-    from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+    from stages.keras_format import keras_facts
     from stages.prune.flatten import flattened
     from stages.prune.unstructured import plan_for
     from stages.sparsity import apply_masks, plan_files, sparsity_report
+    from stages.stored_models import own_model, write_model
     from stages.tf_runtime import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
-        model = flattened(decode_model(context.read("model", MODEL_FILE)))  # of its own: weights are changed in place
+        model = flattened(own_model(context, "model"))  # of its own: weights are changed in place
         plan = plan_for(model, context.config, context.seed)
         if plan.reached_at == 0:
             apply_masks(model, plan)
         facts = keras_facts(model)
-        files = (context.write(MODEL_FILE, encode_model(model), MEDIA_TYPE), *plan_files(context, plan))
+        files = (write_model(context, model), *plan_files(context, plan))
         report = sparsity_report(model, plan)
     metrics = {"params": float(facts.params), "macs": float(facts.macs), "sparsity": facts.sparsity}
     return StageResult((Artifact(files=files, facts=facts), report), metrics)

@@ -48,22 +48,23 @@ class RecalibrateStage:
         """Nothing that can be known before the model is read."""
 
     def run(self, context: StageContext[RecalibrateConfig]) -> StageResult:
-        from stages.keras_format import MEDIA_TYPE, MODEL_FILE, decode_model, encode_model, keras_facts
+        from stages.keras_format import keras_facts
         from stages.recalibrate.statistics import batch_normalisations, recalibrate
         from stages.sparsity import plan_files, plan_of
+        from stages.stored_models import own_model, write_model
         from stages.tf_runtime import tensorflow_action
 
         data = context.data(context.config.data_split)
         require_fit(data, keras_facts_of(context.inputs["model"]))
         with tensorflow_action(context.seed, context.threads):
-            model = decode_model(context.read("model", MODEL_FILE))
+            model = own_model(context, "model")
             norms = batch_normalisations(model)
             if not norms:
                 raise PreconditionError(
                     "the model has no batch normalisation", where="recalibrate", hint="leave the stage out"
                 )
             shift = recalibrate(model, _batches(context, data))
-            files = (context.write(MODEL_FILE, encode_model(model), MEDIA_TYPE), *plan_files(context, plan_of(context)))
+            files = (write_model(context, model), *plan_files(context, plan_of(context)))
             artifact = Artifact(files=files, facts=keras_facts(model))
         return StageResult((artifact,), {"batch_normalisations": float(len(norms)), "mean_shift": shift})
 

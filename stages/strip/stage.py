@@ -39,29 +39,21 @@ class StripStage:
         """Nothing: any model can be stripped."""
 
     def run(self, context: StageContext[StripConfig]) -> StageResult:
-        from stages.keras_format import (
-            MEDIA_TYPE,
-            MODEL_FILE,
-            encode_model,
-            keras_facts,
-            random_inputs,
-            relative_difference,
-            shared_model,
-        )
+        from stages.keras_format import keras_facts, random_inputs, relative_difference
         from stages.sparsity import plan_of
+        from stages.stored_models import shared_model, write_model
         from stages.strip.layers import strip_model
         from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context.read("model", MODEL_FILE))
+            model = shared_model(context, "model")
             plan = plan_of(context)
             if plan and plan.reached_at:
                 context.events.warned("the sparsity that prune asked for comes with fine-tuning, and there was none")
             stripped = strip_model(model)
             inputs = random_inputs(model)
             difference = relative_difference(model(inputs, training=False), stripped.model(inputs, training=False))
-            file = context.write(MODEL_FILE, encode_model(stripped.model), MEDIA_TYPE)
-            artifact = Artifact(files=(file,), facts=keras_facts(stripped.model))
+            artifact = Artifact(files=(write_model(context, stripped.model),), facts=keras_facts(stripped.model))
         return StageResult((artifact,), {"removed": float(len(stripped.removed)), "output_difference": difference})
 
     def ensures(self, context: StageContext[StripConfig], result: StageResult) -> None:

@@ -37,7 +37,7 @@ class EvaluateStage:
         require_classifier(keras_facts_of(inputs["model"]))
 
     def run(self, context: StageContext[EvaluateConfig]) -> StageResult:
-        from stages.keras_format import shared_model
+        from stages.stored_models import shared_model
         from stages.tf_runtime import tensorflow_action
         from stages.verify.predict import predict
 
@@ -48,7 +48,7 @@ class EvaluateStage:
             context.events.advanced(done, total, "test samples", f"{done}/{total}")
 
         with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context.read("model", MODEL_FILE))
+            model = shared_model(context, "model")
             outputs = predict(model, split, context.config.batch, progress)
         require_finite(outputs, "the model")
         correct = count_correct(outputs, split.y)

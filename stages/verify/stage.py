@@ -15,7 +15,6 @@ from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_classifier, require_fit
-from stages.keras_format import MODEL_FILE
 from stages.verify.config import Tolerance, VerifyConfig
 from stages.verify.evaluate import require_finite
 from stages.verify.metrics import count_correct, wilson_interval
@@ -146,12 +145,12 @@ def limit_of(scheme: Scheme, tolerance: Tolerance) -> Limit:
 
 
 def _reference_outputs(context: StageContext[VerifyConfig], split: Split) -> Any:
-    from stages.keras_format import shared_model
+    from stages.stored_models import shared_model
     from stages.tf_runtime import tensorflow_action
     from stages.verify.predict import predict
 
     with tensorflow_action(context.seed, context.threads):
-        model = shared_model(context.read("reference", MODEL_FILE))
+        model = shared_model(context, "reference")
         return predict(model, split, BATCH, lambda done, total: _advance(context, done, total, "Keras"))
 
 

@@ -19,10 +19,10 @@ SMALL = (
     "stages.benchmark.seconds=0.02",
 )
 FLOAT_ONLY = "stages.quantize.schemes=[float32]"
-# Random weights are about 0.08 in block1_conv1 and 0.04 in the pointwise kernels of the others.
+# With random weights filters score from 0.055 to 0.085, 0.0040 to 0.0060 and 0.0022 to 0.0029.
 THRESHOLDS = tuple(
     f"stages.prune.thresholds.{name}={value}"
-    for name, value in (("block1_conv1", 0.08), ("block2_sepconv1", 0.02), ("block3_sepconv1", 0.02))
+    for name, value in (("block1_conv1", 0.07), ("block2_sepconv1", 0.0048), ("block3_sepconv1", 0.0025))
 )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
-from stages.keras_format import copy_model, decode_model, encode_model, keras_facts, stored_difference
+from stages.keras_format import copy_model, decode_model, encode_model, keras_facts
 from stages.tf_runtime import import_keras
 
 
@@ -29,7 +29,6 @@ def test_bytes_are_equal_after_reloading_training_settings_and_twice(tmp_path):
     assert encode_model(again) == data
     again.compile("adam", "mse")
     assert encode_model(again) == data
-    assert stored_difference(model, data) == 0.0
 
 
 def test_bytes_are_equal_in_another_process(tmp_path):
@@ -53,7 +52,6 @@ def test_one_weight_changes_the_bytes():
     weights[0][0, 0, 0, 0] += 1e-3
     model.set_weights(weights)
     assert encode_model(model) != data
-    assert stored_difference(model, data) > 0
 
 
 def test_a_copy_shares_nothing_and_keeps_what_is_trainable():
