@@ -99,6 +99,10 @@ class Split:
         """Preprocessed inputs of a range of samples, float32 (n, …)."""
         return self.preprocess(self.x[start:stop])
 
+    def take(self, indices: Any) -> tuple[Any, Any]:
+        """Preprocessed inputs and labels of the samples at `indices` (n,), in that order."""
+        return self.preprocess(self.x[indices]), self.y[indices]
+
     def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
         """Preprocessed inputs and labels, in order, `size` at a time (the last may be smaller)."""
         for start in range(0, len(self), size):

@@ -24,8 +24,8 @@ def training_batches(split: Split, batch: int, seed: int, first_epoch: int, epoc
         return tf.data.Dataset.from_tensor_slices(order).batch(batch)
 
     def gather(indices: Any) -> tuple[Any, Any]:
-        chosen = indices.numpy()
-        return split.preprocess(split.x[chosen]), split.y[chosen].astype(np.int64)
+        inputs, labels = split.take(indices.numpy())
+        return inputs, labels.astype(np.int64)
 
     def gathered(indices: Any) -> tuple[Any, Any]:
         inputs, labels = tf.py_function(gather, [indices], [tf.float32, tf.int64])

@@ -142,7 +142,7 @@ class _Meter:
     def _batches(self) -> Any:
         for start in range(0, self.samples, BATCH):
             picked = self._picked[start : start + BATCH]
-            yield self._split.preprocess(self._split.x[picked]), np.asarray(self._split.y[picked])
+            yield self._split.take(picked)
 
 
 class Points:

@@ -84,6 +84,6 @@ def _batches(context: StageContext[RecalibrateConfig], data: Split) -> Iterator[
     picked = np.random.default_rng(context.seed).permutation(len(data))[:count]
     for start in range(0, count, context.config.batch):
         places = picked[start : start + context.config.batch]
-        yield data.preprocess(data.x[places])
+        yield data.take(places)[0]
         done = start + len(places)
         context.events.advanced(done, count, "samples", f"{done}/{count}")
