@@ -4,51 +4,24 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
-import numpy as np
 import pytest
+from xception_recipes import recipe_with_images, settings
 
-CONFIGS = Path(__file__).parents[2] / "configs"
-SIZE, CLASSES = 96, 10
-SMALL = (
-    "model.weights=null",
-    f"model.input_shape=[{SIZE}, {SIZE}, 3]",
-    "stages.finetune.epochs=1",
-    "stages.benchmark.rounds=2",
-    "stages.benchmark.seconds=0.02",
-)
+SIZE = 96
+SHORT = ("stages.finetune.epochs=1", "stages.benchmark.rounds=2", "stages.benchmark.seconds=0.02")
 FLOAT_ONLY = "stages.quantize.schemes=[float32]"
-# With random weights filters score from 0.055 to 0.085, 0.0040 to 0.0060 and 0.0022 to 0.0029.
-THRESHOLDS = tuple(
-    f"stages.prune.thresholds.{name}={value}"
-    for name, value in (("block1_conv1", 0.07), ("block2_sepconv1", 0.0048), ("block3_sepconv1", 0.0025))
-)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """The recipes with images beside them: gratings, which differ in direction and width."""
-    made = tmp_path_factory.mktemp("xception")
-    for recipe in CONFIGS.glob("xception-*.yaml"):
-        (made / recipe.name).write_text(recipe.read_text())
-    rows, columns = np.mgrid[0:SIZE, 0:SIZE]
-    arrays = {}
-    for split, count in (("train", 40), ("test", 20)):
-        y = np.arange(count) % CLASSES
-        phases = (0.05 + 0.05 * (y % 5))[:, None, None] * np.where((y < 5)[:, None, None], rows, columns)
-        noise = np.random.default_rng(count).normal(0, 20, (count, SIZE, SIZE, 3))
-        arrays[f"x_{split}"] = (128 + 90 * np.sin(phases)[..., None] + noise).clip(0, 255).astype(np.uint8)
-        arrays[f"y_{split}"] = y
-    np.savez(made / "images.npz", **arrays)
-    return made
+def run(tmp_path_factory):
+    """Runs a recipe with more settings, all in one store; what it printed as JSON."""
+    folder = tmp_path_factory.mktemp("xception")
 
-
-@pytest.fixture(scope="module")
-def run(folder):
-    def run_recipe(name, *settings):
-        options = [part for setting in (*SMALL, *settings) for part in ("--set", setting)]
-        command = [sys.executable, "-m", "pipeline", "run", str(folder / f"xception-{name}.yaml"), "--json", *options]
+    def run_recipe(name, *more):
+        recipe = recipe_with_images(folder, name, SIZE, train=40, test=20)
+        options = [part for setting in (*settings(name, SIZE), *SHORT, *more) for part in ("--set", setting)]
+        command = [sys.executable, "-m", "pipeline", "run", str(recipe), "--json", *options]
         environment = {**os.environ, "SECATEUR_STORE": str(folder / "store")}
         result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         assert result.returncode == 0, result.stderr
@@ -94,7 +67,7 @@ def test_a_ratio_for_each_of_three_layers(run):
 
 
 def test_filters_below_a_threshold(run):
-    metrics = run("thresholds", FLOAT_ONLY, *THRESHOLDS)["metrics"]
+    metrics = run("thresholds", FLOAT_ONLY)["metrics"]
     assert 0 < metrics["prune.channels_removed"] < 0.05
     assert metrics["prune.equivalence_error"] < 1e-4
     assert metrics["tflite/float32.max_abs_diff"] < 1e-4
