@@ -106,3 +106,11 @@ class Recipe:
             digest=digest_of("recipe", source.data),
             source=source,
         )
+
+    def place_of(self, where: str | None, index: int) -> str | None:
+        """Where in the file a setting stands that an error of a stage names, such as `prune.exclude`; else `where`."""
+        first, *keys = (where or "").split(".")
+        step = next((step for step in self.steps if step.index == index), None)
+        if step is not None and first == step.stage:
+            return self.source.where((*step.path, first, *keys))
+        return self.source.where((first, *keys)) if first in ("data", "model", "threads") else where

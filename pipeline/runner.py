@@ -75,6 +75,8 @@ class Run:
                 interruption.check()
                 self._step(node)
             except BaseException as error:
+                if isinstance(error, SecateurError):
+                    error.where = self._recipe.place_of(error.where, node.step)
                 self._fail(node, nodes[position + 1 :], error, time.perf_counter() - started)
                 raise
         metrics, intervals = self._metrics()

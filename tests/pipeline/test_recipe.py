@@ -39,6 +39,19 @@ def test_a_stage_that_occurs_twice_is_numbered(recipe_file):
     assert [step.id for step in recipe.steps if step.stage == "prune"] == ["prune[1]", "prune[2]"]
 
 
+def test_what_a_stage_says_of_its_settings_is_told_with_their_line(recipe_file):
+    recipe = load(recipe_file)
+    lines = recipe.source.file.read_text().splitlines()
+    line = 1 + next(index for index, text in enumerate(lines) if "prune:" in text)
+    for where in ("prune", "prune.ratio", "prune.layers"):
+        told = recipe.place_of(where, recipe.steps[1].index)
+        assert told.startswith(f"{recipe.source.file}:{line}:")
+        assert told.endswith(f"stages[1].{where}")
+    assert recipe.place_of("data.test", recipe.steps[1].index).endswith("data.test")
+    for elsewhere in ("conv1", "tflite/int8", "finetune.epochs", None):
+        assert recipe.place_of(elsewhere, recipe.steps[1].index) == elsewhere
+
+
 def test_an_application_is_a_model(recipe_file):
     text = "{application: Xception, weights: null, include_top: false, input_shape: [96, 96, 3], head: {classes: 10}}"
     model = load(recipe_file, ("model.keras", text)).model
