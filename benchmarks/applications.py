@@ -18,10 +18,7 @@ trained, and at least 60 of the 71 lose at least 40 % of their MACs at 50 %.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -31,9 +28,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import platformdirs
+from fresh import PartFailed, in_fresh_process
+from resumable import DEFAULT_WORK, Results
 
-ROOT = Path(__file__).resolve().parent.parent
 EXACT, EFFECT = 1e-4, 1e-3
 LESS_MACS, MODELS_WITH_LESS = 0.4, 60
 SIZES = (32, 71, 75, 224)  # the smallest that works is taken
@@ -210,47 +207,21 @@ def used(model: Any) -> tuple[float, float, bool]:
     return difference, loss, bool(np.isfinite(loss) and any(moved))
 
 
-def in_fresh_process(*arguments: str) -> Any:
-    """What this program prints with these arguments, read as JSON; a failure's last words, as a string."""
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, env=environment()
-    )
-    if done.returncode:
-        return f"ended with {done.returncode}: {done.stderr.strip()[-600:]}"
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def environment() -> dict[str, str]:
-    """This process's, with the repository's own packages first."""
-    import os
-
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-
-
-def code_digest() -> str:
-    """Of all that the figures follow from."""
-    files = sorted([*(ROOT / "stages").rglob("*.py"), Path(__file__)])
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
-
-
-def measured(state: Path, wanted: Sequence[Case]) -> dict[Case, Result | str]:
-    """A result, or what went wrong, for each case: from the state file, or measured now and added to it."""
-    digest, found = code_digest(), dict[Case, Result | str]()
-    for line in state.read_text().splitlines() if state.exists() else ():
-        entry = json.loads(line)
-        if entry["code"] == digest and "result" in entry:
-            found[Case(**entry["case"])] = Result(**entry["result"])
+def measured(results: Results, wanted: Sequence[Case]) -> dict[Case, Result | str]:
+    """A result, or what went wrong, for each case: what is known already, or measured now."""
+    found = dict[Case, Result | str]()
     print(HEADER, flush=True)
     for case in wanted:
-        if case not in found:
-            answer = in_fresh_process("--one", case.model, str(case.ratio), str(case.round_to))
-            entry = {"code": digest, "case": asdict(case)}
-            entry |= {"failed": answer} if isinstance(answer, str) else {"result": answer}
-            with state.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
-            found[case] = answer if isinstance(answer, str) else Result(**answer)
+        answer = results.get(asdict(case))
+        try:
+            if answer is None:
+                answer = in_fresh_process(__file__, "--one", case.model, str(case.ratio), str(case.round_to))
+                results.add(asdict(case), answer)
+            found[case] = Result(**answer)
+        except PartFailed as error:
+            found[case] = str(error)
         print(row(case, found[case]), flush=True)
-    return {case: found[case] for case in wanted}
+    return found
 
 
 HEADER = (
@@ -298,7 +269,7 @@ def summary(found: dict[Case, Result | str], models: int) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=platformdirs.user_cache_path("secateur") / "benchmarks")
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     parser.add_argument("--only", default="*", help="models whose name matches")
     parser.add_argument("--one", nargs=3, metavar=("MODEL", "RATIO", "ROUND_TO"), help="measure here, print JSON")
     parser.add_argument("--list", action="store_true", help="print the models and their families as JSON")
@@ -310,12 +281,9 @@ def main() -> int:
     if options.list:
         print(json.dumps(builders()))
         return 0
-    families = in_fresh_process("--list")
-    if isinstance(families, str):
-        raise SystemExit(families)
+    families = in_fresh_process(__file__, "--list")
     wanted = [case for case in cases(families) if fnmatchcase(case.model, options.only)]
-    options.work.mkdir(parents=True, exist_ok=True)
-    found = measured(options.work / "applications.jsonl", wanted)
+    found = measured(Results(options.work, Path(__file__)), wanted)
     return 0 if summary(found, len({case.model for case in wanted})) else 1
 
 

@@ -12,15 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from fresh import in_fresh_process
+
 BOUND, MEMORY_BOUND, TOLERANCE = 20.0, 1.1, 1e-6
 SIZE = 299
 MEMORY_IMAGES = (64, 256, 1024)
@@ -96,17 +93,6 @@ def plain(count: int, layers: int) -> dict[str, Any]:
     return {"seconds": seconds, "apoz": found, "all_layers": len(names)}
 
 
-def fresh(*arguments: str) -> dict[str, Any]:
-    """What this program prints with these arguments, in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-800:]}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, default=6, help="layers that kerassurgeon is timed on")
@@ -117,9 +103,9 @@ def main() -> int:
         print(json.dumps(ours(options.images) if options.one == "ours" else plain(options.images, options.layers)))
         return 0
     count = str(options.images)
-    first = fresh("--one", "ours", "--images", count)
-    theirs = fresh("--one", "plain", "--images", count, "--layers", str(options.layers))
-    again = fresh("--one", "ours", "--images", count)
+    first = in_fresh_process(__file__, "--one", "ours", "--images", count)
+    theirs = in_fresh_process(__file__, "--one", "plain", "--images", count, "--layers", str(options.layers))
+    again = in_fresh_process(__file__, "--one", "ours", "--images", count)
     own = (first["seconds"] + again["seconds"]) / 2
     whole = sum(theirs["seconds"]) / len(theirs["seconds"]) * theirs["all_layers"]
     worst = max(
@@ -132,7 +118,7 @@ def main() -> int:
     print(f"  kerassurgeon, each of {len(theirs['seconds'])}  {each} s; for all {whole:.0f} s by their mean")
     print(f"  {whole / own:.1f} times faster, bound {BOUND:.0f} {'ok' if fast else 'MISSED'}")
     print(f"  largest difference {worst:.1e}, bound {TOLERANCE:.0e} {'ok' if equal else 'MISSED'}")
-    peaks = [fresh("--one", "ours", "--images", str(n))["peak_mb"] for n in MEMORY_IMAGES]
+    peaks = [in_fresh_process(__file__, "--one", "ours", "--images", str(n))["peak_mb"] for n in MEMORY_IMAGES]
     flat = max(peaks) / min(peaks) <= MEMORY_BOUND
     told = ", ".join(f"{peak:.0f} MB for {n}" for n, peak in zip(MEMORY_IMAGES, peaks, strict=True))
     print(f"  peak memory {told} images, bound {MEMORY_BOUND}× {'ok' if flat else 'MISSED'}")

@@ -16,15 +16,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from fresh import in_fresh_process
+
 BOUND, EXPONENT_BOUND, TOLERANCE = 0.5, 1.0, 1e-4
 FAMILIES = {
     "ResNet": ("ResNet50", "ResNet101", "ResNet152"),
@@ -116,23 +113,12 @@ def scaling(name: str) -> dict[str, Any]:
     return {"seconds": min(seconds), "layers": len(model.layers)}
 
 
-def fresh(*arguments: str) -> dict[str, Any]:
-    """What this program prints with these arguments, in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, __file__, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-800:]}")
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
 def compare(pairs: int) -> bool:
     """Both surgeons, in turns; whether ours takes at most the bound."""
     found: dict[str, list[dict[str, Any]]] = {"--plain": [], "--ours": []}
     for pair in range(pairs):
         for side in ("--plain", "--ours") if pair % 2 == 0 else ("--ours", "--plain"):
-            found[side].append(fresh(side))
+            found[side].append(in_fresh_process(__file__, side))
     for one, other in zip(found["--plain"], found["--ours"], strict=True):
         largest = max(map(abs, one["outputs"]))
         difference = max(abs(a - b) for a, b in zip(one["outputs"], other["outputs"], strict=True)) / largest
@@ -158,7 +144,7 @@ def grow() -> bool:
     for family, names in FAMILIES.items():
         points = []
         for name in names:
-            found = fresh("--scaling", name)
+            found = in_fresh_process(__file__, "--scaling", name)
             points.append((found["layers"], found["seconds"]))
             each = found["seconds"] / found["layers"] * 1e3
             print(f"  {name:<16} {found['layers']:>4} layers  {found['seconds']:6.2f} s  {each:5.2f} ms a layer")
