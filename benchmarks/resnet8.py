@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What came of a cut: shares of the source, accuracies, and the seconds of scoring, choice, surgery and proof."""
+    """What came of a cut: shares of the source, accuracies, and seconds: scoring where it is done first, choice, cut, proof."""
 
     params: float
     macs: float
@@ -89,6 +90,30 @@ def accuracy(model: Any) -> float:
     return float((np.argmax(model.predict(x, batch_size=500, verbose=0), axis=1) == y).mean())
 
 
+@contextmanager
+def scores_kept(wanted: Cut) -> Iterator[None]:
+    """Meanwhile scores are computed once for each criterion and seed: they are the same for all eight targets."""
+    from stages.prune import choice
+
+    compute = choice.group_scores
+
+    def scores(*arguments: Any) -> Any:
+        key = (wanted.criterion, wanted.seed)
+        if key not in SCORES:
+            SCORES.clear()
+            SCORES[key] = compute(*arguments)
+        return SCORES[key]
+
+    choice.group_scores = scores
+    try:
+        yield
+    finally:
+        choice.group_scores = compute
+
+
+SCORES: dict[tuple[str | None, int], Any] = {}
+
+
 def cut(wanted: Cut) -> tuple[Any, Pruned]:
     """The pruned and recalibrated model, and what is to be told of it."""
     from stages.macs import count_macs
@@ -100,7 +125,8 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
     config = PruneConfig.model_validate({"criterion": wanted.criterion, wanted.measure: wanted.share} | samples(wanted))
     began = time.perf_counter()
     data = (x[:SCORING_IMAGES], y[:SCORING_IMAGES]) if wanted.criterion in LOOK_AT_DATA else None
-    pruned = prune_model(model, config, data, seed=wanted.seed).model
+    with scores_kept(wanted):
+        pruned = prune_model(model, config, data, seed=wanted.seed).model
     prune_s = time.perf_counter() - began
     at_once = accuracy(pruned)
     recalibrate(pruned, (x[start : start + 250] for start in range(0, RECALIBRATION_IMAGES, 250)))
@@ -131,9 +157,9 @@ def tuned(wanted: Cut) -> float:
 
 
 def cuts(criterion: str) -> Iterator[Cut]:
-    for measure in MEASURES:
-        for share in SHARES:
-            for seed in SEEDS if criterion in DRAWN else SEEDS[:1]:
+    for seed in SEEDS if criterion in DRAWN else SEEDS[:1]:
+        for measure in MEASURES:
+            for share in SHARES:
                 yield Cut(criterion, measure, share, seed)
 
 
