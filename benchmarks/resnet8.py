@@ -51,7 +51,8 @@ class Cut:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What came of a cut: shares of the source, accuracies, and seconds: scoring where it is done first, choice, cut, proof."""
+    """What came of a cut: shares of the source, accuracies, and the seconds of scoring (where it is the first), choice,
+    surgery and proof."""
 
     params: float
     macs: float
