@@ -1,0 +1,56 @@
+"""How the layers of a model are called, those of nested models included."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stages.tf_runtime import import_keras
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Layers by `id`: how often each is called, and which are called with `training=True`.
+
+    `levels` are the model and the models nested in it, each once. What is called with `training=True` computes in
+    inference as in training: it is left as it is, and a nested model of that kind is not looked into.
+    """
+
+    calls: Counter[int]
+    in_training: frozenset[int]
+    levels: tuple[Any, ...]
+
+    def opens(self, layer: Any) -> bool:
+        """Whether `layer` is a nested model that is looked into."""
+        return is_nested(layer) and id(layer) not in self.in_training
+
+
+def usage_of(model: Any) -> Usage:
+    """The usage of all layers of a functional or built sequential model."""
+    calls: Counter[int] = Counter()
+    in_training: set[int] = set()
+    levels = [model]
+    for level in levels:  # it grows meanwhile
+        for node in nodes_of(level):
+            calls[id(node.layer)] += 1
+            if node.call_kwargs.get("training") not in (None, False, 0):
+                in_training.add(id(node.layer))
+        nested = (layer for layer in level.layers if is_nested(layer) and id(layer) not in in_training)
+        levels += [layer for layer in nested if not any(layer is known for known in levels)]
+    return Usage(calls, frozenset(in_training), tuple(levels))
+
+
+def nodes_of(model: Any) -> Iterator[Any]:
+    """The calls of layers that make up the model's own graph, from its inputs to its outputs."""
+    by_depth = model._nodes_by_depth  # noqa: SLF001 - a layer's inbound nodes would tell of other models' calls too
+    for depth in sorted(by_depth, reverse=True):
+        yield from (node for node in by_depth[depth] if not node.is_input)
+
+
+def is_nested(layer: Any) -> bool:
+    """Whether `layer` is a functional or sequential model of Keras' own, whose configuration lists its layers."""
+    if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
+        return False
+    return bool(type(layer).__module__.startswith("tf_keras."))
