@@ -51,7 +51,9 @@ def test_what_rounds_otherwise_has_a_wider_tolerance(make_context, told):
     context, result = run(make_context, keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
     facts = result.outputs[1].facts.model_copy(update=told)
     outputs = (result.outputs[0], result.outputs[1].model_copy(update={"facts": facts}))
-    StripStage().ensures(context, replace(result, outputs=outputs, metrics=result.metrics | {"output_difference": 9e-6}))
+    StripStage().ensures(
+        context, replace(result, outputs=outputs, metrics=result.metrics | {"output_difference": 9e-6})
+    )
     with pytest.raises(PostconditionError, match="allowed is 1e-05"):
         StripStage().ensures(
             context, replace(result, outputs=outputs, metrics=result.metrics | {"output_difference": 2e-5})
