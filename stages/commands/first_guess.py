@@ -14,7 +14,7 @@ from stages.losses import gives_logits
 from stages.prune.flatten import flattened
 from stages.prune.inspection import inspect_model
 
-Task = Literal["classes", "two classes", "labels", "numbers", "other"]
+Task = Literal["classes", "binary", "multilabel", "regression", "other"]
 Mode = Literal["tf", "caffe", "torch"]
 
 # Families of tf_keras.applications by the names of layers, which stay when the top is replaced or channels are pruned,
@@ -73,7 +73,7 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
     found = inspect_model(flat, source)
     inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
     unsuited = _unsuited(flat)
-    task, reason = ("other", unsuited) if unsuited else _task(flat)
+    task, reason = _task(flat, unsuited)
     return ModelGuess(
         name=model.name,
         params=found.params,
@@ -102,17 +102,19 @@ def _unsuited(model: Any) -> str | None:
     return None
 
 
-def _task(model: Any) -> tuple[Task, str]:
+def _task(model: Any, unsuited: str | None) -> tuple[Task, str]:
     """From the numbers that the model gives: what adds up to 1 are probabilities, wherever the softmax stands."""
+    if unsuited:
+        return "other", unsuited
     size, head = model.output_shape[1], _producer(model.outputs[0])
     if not gives_logits(model):
         if size == 1:
-            return "two classes", "one output between 0 and 1"
+            return "binary", "one output between 0 and 1"
         return "classes", f"{size} outputs that add up to 1"
     if getattr(getattr(head, "activation", None), "__name__", "") == "sigmoid":
-        return "labels", f"{size} outputs, each between 0 and 1"
+        return "multilabel", f"{size} outputs, each between 0 and 1"
     if size == 1:
-        return "numbers", "one output without bounds"
+        return "regression", "one output without bounds"
     return "classes", f"{size} outputs without bounds: logits, unless they are numbers to predict"
 
 

@@ -11,9 +11,9 @@ from stages.commands.first_guess import ModelGuess, Preprocessing
 
 PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*")
 NOT_PLAIN = frozenset({"true", "false", "null", ".", ".inf", ".nan"})
-RANGES = {"tf": "-1…1", "caffe": "BGR, less the means of ImageNet", "torch": "by the means and deviations of ImageNet"}
+RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
-COMMENT_COLUMN = 58
+COMMENT_COLUMN = 52
 
 
 def recipe_name(stem: str) -> str:
@@ -37,25 +37,26 @@ def recipe_text(found: ModelGuess, model_path: str, name: str) -> str:
 
 
 def _with_data(found: ModelGuess) -> Iterator[str]:
-    classifier = found.task in ("classes", "two classes")
+    classifier = found.task in ("classes", "binary")
     yield f"# task: {_task_words(found)} ({_comment(found.task_reason)})"
     yield "data:"
     yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
-    yield _line("  path: data.npz", f"FILL IN: an npz with {_members(found)}")
+    yield f"  # FILL IN: a file with {_members(found)}"
+    yield "  path: data.npz"
     yield from _preprocess(found.preprocessing)
-    yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train; or the name of a split: val")
+    yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
     yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
     yield "  test: test"
-    yield _line("control: true", "fine-tunes the unpruned model too: what pruning alone costs")
+    yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
     yield "  - load"
     yield from _prune(found, criterion="taylor" if classifier else "l2")
     yield _line(f"  - finetune: {{epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine}}")
-    yield _line("  - strip", "dropout, augmentation, regularisers go; {fold_batch_norm: true} folds")
+    yield _line("  - strip", "takes out what only training needs")
     yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
     yield _line("  - export: {formats: [tflite, onnx]}")
     drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
-    yield _line(drop, "each file in its runtime, beside the Keras model")
+    yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
     yield from _gates(found, classifier=classifier)
 
@@ -78,7 +79,7 @@ def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
         yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
         return
     settings = f"{{criterion: {criterion}, ratio: 0.3, round_to: 8}}"
-    yield _line(f"  - prune: {settings}", f"30 % of the channels; the outputs of {_comment(found.head)} stay")
+    yield _line(f"  - prune: {settings}", "a share of the channels; outputs stay")
 
 
 def _gates(found: ModelGuess, *, classifier: bool) -> Iterator[str]:
@@ -86,26 +87,28 @@ def _gates(found: ModelGuess, *, classifier: bool) -> Iterator[str]:
     if found.prunable_groups:
         gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
     if gates:
-        yield _line("gates:", "against the model as it came; `run` ends with 1 where one fails")
+        yield _line("gates:", "against the model as it came")
         yield from (f"  - {gate}" for gate in gates)
 
 
 def _preprocess(found: Preprocessing) -> Iterator[str]:
     if found.mode:
-        yield _line(f"  preprocess: {{mode: {found.mode}}}", f"{RANGES[found.mode]}: CHECK; {found.reason}")
+        yield f"  # CHECK: {found.reason}; {found.mode} is {RANGES[found.mode]}"
+        yield f"  preprocess: {{mode: {found.mode}}}"
     elif found.scale:
-        yield _line(f"  preprocess: {{scale: {found.scale!r}}}", f"CHECK: {found.reason}")
+        yield f"  # CHECK: {found.reason}; `mode: tf` gives -1…1"
+        yield f"  preprocess: {{scale: {found.scale!r}}}"
     else:
         check = "" if found.certain else "CHECK: "
-        yield f"  # preprocess: {check}none, {_comment(found.reason)}; else {{scale: …, offset: …}} or {{mode: tf}}"
+        yield f"  # {check}no preprocess, {_comment(found.reason)}"
 
 
 def _task_words(found: ModelGuess) -> str:
     return {
         "classes": f"{found.size} classes",
-        "two classes": "two classes",
-        "labels": f"{found.size} labels that are true or not",
-        "numbers": "a number to predict",
+        "binary": "two classes",
+        "multilabel": f"{found.size} labels that are true or not",
+        "regression": "a number to predict",
         "other": "unknown",
     }[found.task]
 
@@ -114,8 +117,8 @@ def _members(found: ModelGuess) -> str:
     shape = ", ".join("any" if size is None else str(size) for size in found.inputs[0].shape[1:])
     targets = {
         "classes": f"(N,) from 0 to {(found.size or 1) - 1}",
-        "two classes": "(N,) of 0 and 1",
-        "labels": f"(N, {found.size}) of 0 and 1",
+        "binary": "(N,) of 0 and 1",
+        "multilabel": f"(N, {found.size}) of 0 and 1",
     }.get(found.task, "(N,)")
     return f"x_train, x_test (N, {shape}) and y_train, y_test {targets}"
 

@@ -1,9 +1,9 @@
 """Taking out of a model what only training needs, in nested models too.
 
-Wrappers of tfmot, dropout and noise, augmentation, regularisers go; on demand batch normalisation goes into the layer
-before it. The model is built anew from its configuration, in which a layer that goes is an identity under the same
-name: so every name, output and nesting stays as it was, and every converter drops an identity. Losses, metrics and
-optimizers need no stripping, for the stored form of a model has none.
+Wrappers of tfmot, dropout and noise, augmentation, regularisers, added losses go; on demand batch normalisation goes
+into the layer before it. The model is built anew from its configuration, in which a layer that goes is an identity
+under the same name: so names, outputs and nesting stay as they were, and every converter drops an identity. Losses,
+metrics and optimizers that a model was compiled with need no stripping, for its stored form has none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.keras_format import put_weights
 from stages.strip.folding import Fold, find_folds
-from stages.strip.usage import Usage, usage_of
+from stages.strip.usage import Usage, only_for_losses, usage_of
 from stages.tf_runtime import import_keras, import_tfmot
 
 DROPPING = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
@@ -57,11 +57,11 @@ def strip_model(model: Any, *, fold_batch_norm: bool = False) -> StrippedModel:
 
 def _without_wrappers(model: Any) -> tuple[Any, list[str]]:
     """The model without tfmot's wrappers of pruning and clustering, by tfmot's own functions, and a note for each."""
-    kinds = {layer.name: type(layer).__name__ for layer in model._flatten_layers()}  # noqa: SLF001 - nested ones too
-    notes = [f"{name}: {WRAPPERS[kind]}" for name, kind in kinds.items() if kind in WRAPPERS]
-    if "PruneLowMagnitude" in kinds.values():
+    kinds = [(layer.name, type(layer).__name__) for layer in model._flatten_layers()]  # noqa: SLF001 - nested ones too
+    notes = [f"{name}: {WRAPPERS[kind]}" for name, kind in kinds if kind in WRAPPERS]
+    if any(kind == "PruneLowMagnitude" for _, kind in kinds):
         model = import_tfmot().sparsity.keras.strip_pruning(model)
-    if CLUSTERING & set(kinds.values()):
+    if any(kind in CLUSTERING for _, kind in kinds):
         model = import_tfmot().clustering.keras.strip_clustering(model)
     return model, notes
 
@@ -78,8 +78,11 @@ class _Plan:
     def stripped(self, model: Any, config: dict[str, Any]) -> dict[str, Any]:
         """The configuration of `model`, or of a model nested in it, with the layers' replacements."""
         layers = {layer.name: layer for layer in model.layers}  # a sequential model does not count its InputLayer
-        entries = [(layers.get(entry["config"]["name"]), entry) for entry in config["layers"]]
-        return {**config, "layers": [self._entry(layer, entry) if layer else entry for layer, entry in entries]}
+        gone = {layer.name: layer for layer in only_for_losses(model)}
+        self.removed += [f"{name}: {type(layer).__name__}, only for a loss or metric" for name, layer in gone.items()]
+        entries = [entry for entry in config["layers"] if entry["config"]["name"] not in gone]
+        pairs = [(layers.get(entry["config"]["name"]), entry) for entry in entries]
+        return {**config, "layers": [self._entry(layer, entry) if layer else entry for layer, entry in pairs]}
 
     def _entry(self, layer: Any, entry: dict[str, Any]) -> dict[str, Any]:
         config = entry["config"]
@@ -111,7 +114,9 @@ class _Plan:
         """The layers that hold weights in both models."""
         successors = {layer.name: layer for layer in new.layers}
         for layer in old.layers:
-            successor = successors[layer.name]
+            successor = successors.get(layer.name)
+            if successor is None:  # it was only there for a loss
+                continue
             if self.usage.opens(layer):
                 yield from self._pairs(layer, successor)
             elif id(layer) not in self.folded and layer.weights:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stages.tf_runtime import import_keras
+from stages.tf_runtime import import_keras, import_tensorflow
+
+ADDED = frozenset({"AddLoss", "AddMetric"})  # what `model.add_loss` and `add_metric` put into the graph
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,23 @@ def nodes_of(model: Any) -> Iterator[Any]:
     by_depth = model._nodes_by_depth  # noqa: SLF001 - a layer's inbound nodes would tell of other models' calls too
     for depth in sorted(by_depth, reverse=True):
         yield from (node for node in by_depth[depth] if not node.is_input)
+
+
+def only_for_losses(model: Any) -> list[Any]:
+    """The layers of added losses and metrics, and those that nobody else reads; none of the models nested in it.
+
+    Where a layer is called both for the outputs and for a loss, they can't be told apart by layers: then it is none.
+    """
+    if not any(type(layer).__name__ in ADDED for layer in model.layers):
+        return []
+    read, living, dead = {id(tensor) for tensor in model.outputs}, set[int](), set[int]()
+    for node in reversed(list(nodes_of(model))):
+        if any(id(tensor) in read for tensor in import_tensorflow().nest.flatten(node.outputs)):
+            read |= {id(tensor) for tensor in node.keras_inputs}
+            living.add(id(node.layer))
+        else:
+            dead.add(id(node.layer))
+    return [] if living & dead else [layer for layer in model.layers if id(layer) in dead]
 
 
 def is_nested(layer: Any) -> bool:

@@ -62,7 +62,8 @@ def test_the_recipe_runs_as_soon_as_the_data_is_there(tmp_path):
     assert 'model: "models/a model.keras"' in text
     assert "x_train, x_test (N, 12, 12, 1) and y_train, y_test (N,) from 0 to 2" in text
     number = int(next(line for line in told if "fill in" in line).rpartition(":")[2])
-    assert text.splitlines()[number - 1].strip().startswith("path: data.npz")
+    assert text.splitlines()[number - 1] == "  path: data.npz"
+    assert max(map(len, text.splitlines())) <= 100
     put_data(tmp_path)
     loaded = Recipe.load(recipe)
     plan = make_plan(loaded, Store(tmp_path / "store"))
@@ -78,9 +79,9 @@ def test_the_recipe_runs_as_soon_as_the_data_is_there(tmp_path):
 @pytest.mark.parametrize(
     ("outputs", "activation", "task", "targets"),
     [
-        (1, "sigmoid", "two classes", "(N,) of 0 and 1"),
-        (5, "sigmoid", "labels", "(N, 5) of 0 and 1"),
-        (1, None, "numbers", "(N,)"),
+        (1, "sigmoid", "binary", "(N,) of 0 and 1"),
+        (5, "sigmoid", "multilabel", "(N, 5) of 0 and 1"),
+        (1, None, "regression", "(N,)"),
         (4, None, "classes", "(N,) from 0 to 3"),
     ],
 )
@@ -92,7 +93,7 @@ def test_the_task_is_told_from_the_outputs(tmp_path, outputs, activation, task, 
     assert document["fill_in"] == ["data.path"]
     assert recipe.read_text().split("y_train, y_test ")[1].splitlines()[0] == targets
     gates = {gate.metric for gate in Recipe.load(recipe).gates}
-    assert ("tflite/int8.accuracy_drop" in gates) == (task in ("two classes", "classes"))
+    assert ("tflite/int8.accuracy_drop" in gates) == (task in ("binary", "classes"))
 
 
 def test_preprocessing_in_the_model_is_not_done_twice(tmp_path):
@@ -101,7 +102,7 @@ def test_preprocessing_in_the_model_is_not_done_twice(tmp_path):
     model = saved(tmp_path / "m.keras", front=[augment])
     invoke(model, "-o", tmp_path / "inside.yaml")
     assert Recipe.load(tmp_path / "inside.yaml").data.preprocess.scale == 1
-    assert "# preprocess: none, the model's own layer scaled does it" in (tmp_path / "inside.yaml").read_text()
+    assert "# no preprocess, the model's own layer scaled does it" in (tmp_path / "inside.yaml").read_text()
     invoke(saved(tmp_path / "bare.keras"), "-o", tmp_path / "outside.yaml")
     assert Recipe.load(tmp_path / "outside.yaml").data.preprocess.scale == 1 / 255
     assert "# CHECK: images are mostly scaled" in (tmp_path / "outside.yaml").read_text()

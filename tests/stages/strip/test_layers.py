@@ -6,7 +6,8 @@ import numpy as np
 
 from stages.keras_format import encode_model
 from stages.strip.layers import strip_model
-from stages.tf_runtime import import_keras, import_tfmot
+from stages.strip.stage import output_difference
+from stages.tf_runtime import import_keras, import_tensorflow, import_tfmot
 
 
 def outputs(model, seed=0):
@@ -165,6 +166,45 @@ def test_normalization_computes_with_its_weights_after_stripping():
     norm.adapt(np.random.default_rng(0).normal(3, 2, (50, 8, 8, 2)))
     model = keras.Sequential([keras.Input((8, 8, 2)), norm, keras.layers.Dropout(0.5)])
     assert np.array_equal(outputs(strip_model(model).model), outputs(model))
+
+
+def test_losses_and_metrics_that_were_added_go_with_all_that_only_they_read():
+    keras, tf = import_keras(), import_tensorflow()
+    image = keras.Input((8, 8, 2))
+    x = keras.layers.Conv2D(4, 3, name="conv")(image)
+    side = keras.layers.Dense(1, name="side")(keras.layers.Flatten(name="flat")(x))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+    model.add_loss(tf.reduce_mean(side))
+    model.add_metric(tf.reduce_max(x), name="peak")
+    stripped = strip_model(model)
+    assert [layer.name for layer in stripped.model.layers] == [image.name, "conv", "pool"]
+    assert stripped.model.losses == stripped.model.metrics == []
+    assert {"side: Dense, only for a loss or metric", "flat: Flatten, only for a loss or metric"} < set(
+        stripped.removed
+    )
+    assert np.array_equal(outputs(stripped.model), outputs(model))
+
+
+def test_a_layer_that_outputs_and_a_loss_share_keeps_the_loss():
+    keras, tf = import_keras(), import_tensorflow()
+    entry = keras.Input((4,))
+    shared = keras.layers.Dense(4, name="shared")
+    model = keras.Model(entry, shared(entry))
+    model.add_loss(tf.reduce_mean(shared(entry * 2)))
+    assert strip_model(model).model is model
+
+
+def test_wrappers_in_nested_models_go_before_folding():
+    keras, prune = import_keras(), import_tfmot().sparsity.keras.prune_low_magnitude
+    layers = keras.layers
+    inner = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3, name="conv"), layers.BatchNormalization()])
+    head = prune(layers.Dense(3, activation="softmax", name="head"))
+    model = keras.Sequential([keras.Input((8, 8, 2)), prune(inner), layers.Flatten(), head])
+    stripped = strip_model(model, fold_batch_norm=True)
+    assert len(stripped.removed) == 3
+    assert [note.endswith(" into conv") for note in stripped.folded] == [True]
+    assert stripped.model.layers[-1].name == "head"
+    assert output_difference(model, stripped.model) < 1e-6
 
 
 def test_nothing_of_training_is_in_the_stored_form():
