@@ -58,7 +58,6 @@ class ModelGuess(Value):
     task: Task
     size: int | None
     task_reason: str
-    head: str
     preprocessing: Preprocessing
     prunable_share: float
     groups: int
@@ -82,7 +81,6 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
         task=task,
         size=None if unsuited else flat.output_shape[-1],
         task_reason=reason,
-        head=_producer(flat.outputs[0]).name,
         preprocessing=_preprocessing(flat, inputs[0]),
         prunable_share=found.prunable_macs_share,
         groups=len(found.groups),

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pipeline.summary import count
 from stages.commands.first_guess import ModelGuess, Preprocessing
 
-PLAIN = re.compile(r"[A-Za-z_.][A-Za-z0-9_./-]*")
-NOT_PLAIN = frozenset({"true", "false", "null", ".", ".inf", ".nan"})
+PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
+NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
 COMMENT_COLUMN = 52

@@ -150,7 +150,7 @@ def _as(entry: dict[str, Any], layer: Any) -> dict[str, Any]:
 
 def _without_settings(value: Any, notes: list[str], *, dropout: bool) -> Any:
     """A layer's configuration without regularisers and dropout, also of layers that it wraps."""
-    if isinstance(value, list | tuple):
+    if type(value) in (list, tuple):
         return type(value)(_without_settings(item, notes, dropout=dropout) for item in value)
     if not isinstance(value, dict):
         return value

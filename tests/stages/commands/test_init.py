@@ -23,7 +23,7 @@ def invoke(*arguments):
     return result.stdout
 
 
-def saved(path, outputs=3, activation="softmax", front=(), shape=(12, 12, 1)):
+def saved(path, outputs=3, activation="softmax", front=(), shape=(12, 12, 1), name="small"):
     """A small convolutional network with one output tensor, as a file."""
     keras = import_keras()
     layers = keras.layers
@@ -38,7 +38,7 @@ def saved(path, outputs=3, activation="softmax", front=(), shape=(12, 12, 1)):
         layers.Dropout(0.1),
         layers.Dense(outputs, activation=activation, name="head"),
     ]
-    keras.Sequential([keras.Input(shape, name="image"), *x], name="small").save(path)
+    keras.Sequential([keras.Input(shape, name="image"), *x], name=name).save(path)
     return path
 
 
@@ -134,10 +134,10 @@ def test_a_model_that_can_not_be_trained_here_gets_a_recipe_that_needs_no_data(t
 
 def test_names_that_yaml_would_read_otherwise_stay_names(tmp_path):
     (tmp_path / "1e3: #x").mkdir()
-    model = saved(tmp_path / "1e3: #x" / "2024.keras")
+    model = saved(tmp_path / "1e3: #x" / "2024.keras", name="a\nseed: 3")
     invoke(model, "-o", tmp_path / "r.yaml")
     recipe = Recipe.load(tmp_path / "r.yaml")
-    assert recipe.name == "2024"
+    assert (recipe.name, recipe.seed) == ("2024", 7)
     assert (recipe.folder / recipe.model).resolve() == model.resolve()
 
 
