@@ -114,6 +114,18 @@ class SparsityFacts(Value):
     gzip_bytes: int
 
 
+class StripFacts(Value):
+    """What a model was stripped of, a note each.
+
+    `folded` are batch normalisations that went into the layer before them, `kept` those that could not, and why.
+    """
+
+    kind: Literal["strip-report"] = "strip-report"
+    removed: tuple[str, ...]
+    folded: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
 class SensitivityFacts(Value):
     """A scan of accuracy against ratio, group by group, on some samples."""
 
@@ -180,6 +192,7 @@ Facts = Annotated[
     | ONNXFacts
     | PruneFacts
     | SparsityFacts
+    | StripFacts
     | SensitivityFacts
     | TrainingFacts
     | EvaluationFacts
@@ -196,6 +209,7 @@ Kind = Literal[
     "onnx-model",
     "prune-report",
     "sparsity-report",
+    "strip-report",
     "sensitivity-report",
     "training-log",
     "evaluation",

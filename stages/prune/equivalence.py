@@ -21,13 +21,13 @@ from stages.keras_format import random_inputs, relative_difference
 from stages.prune.groups import ChannelGraph
 from stages.prune.labels import Keep, Role
 from stages.prune.twins import in_float32
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.squashing import before_squashing
+from stages.tf_runtime import import_tensorflow
 
 TOLERANCE = 1e-4
 WEAK_EFFECT = 1e-2  # below, a wrong cut could pass for rounding
 DEAD = 1e-6  # no more than this: every sample gives the same outputs
 SAMPLES = 4
-SQUASHING = ("softmax", "log_softmax", "sigmoid")
 
 Arrays = list[NDArray[np.float64]]
 
@@ -121,28 +121,6 @@ def masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     finally:
         for variable, value in reversed(restore):
             variable.assign(value)
-
-
-@contextmanager
-def before_squashing(model: Any) -> Iterator[Any]:
-    """The model up to what enters a closing softmax or sigmoid; meanwhile its closing layers are linear.
-
-    It is the model's own layers that compute, for copies of deep networks cost more than everything else here.
-    """
-    restore: list[tuple[Any, Any]] = []
-    outputs = list(model.outputs)
-    try:
-        for index, tensor in enumerate(model.outputs):
-            layer, node_index, _ = tensor._keras_history  # noqa: SLF001 - Keras' only way from a tensor to its layer
-            if type(layer).__name__ == "Softmax":
-                outputs[index] = layer.get_input_at(node_index)
-            elif getattr(getattr(layer, "activation", None), "__name__", "") in SQUASHING:
-                restore.append((layer, layer.activation))
-                layer.activation = import_keras().activations.linear
-        yield import_keras().Model(model.inputs, outputs)
-    finally:
-        for layer, activation in restore:
-            layer.activation = activation
 
 
 def _outputs(model: Any, inputs: list[Any]) -> Arrays:

@@ -1,65 +1,166 @@
-"""Taking out of a model what only training needs: tfmot's pruning wrappers, dropout and noise, regularisers."""
+"""Taking out of a model what only training needs, in nested models too.
+
+Wrappers of tfmot, dropout and noise, augmentation, regularisers, added losses go; on demand batch normalisation goes
+into the layer before it. The model is built anew from its configuration, in which a layer that goes is an identity
+under the same name: so names, outputs and nesting stay as they were, and every converter drops an identity. Losses,
+metrics and optimizers that a model was compiled with need no stripping, for its stored form has none.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
+from stages.keras_format import put_weights
+from stages.strip.folding import Fold, find_folds
+from stages.strip.usage import Usage, only_for_losses, usage_of
 from stages.tf_runtime import import_keras, import_tfmot
 
-TRAINING_LAYERS = frozenset(
-    {
-        "Dropout",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "AlphaDropout",
-        "GaussianDropout",
-        "GaussianNoise",
-        "ActivityRegularization",
-    }
+DROPPING = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
+NOISE = ("GaussianDropout", "GaussianNoise", "ActivityRegularization")
+AUGMENTATION = frozenset(
+    f"Random{what}"
+    for what in ("Flip", "Rotation", "Translation", "Zoom", "Contrast", "Brightness", "Height", "Width", "Crop")
 )
-WRAPPERS = frozenset({"PruneLowMagnitude"})
+TRAINING_LAYERS = AUGMENTATION.union(DROPPING, NOISE)
+CLUSTERING = frozenset({"ClusterWeights", "ClusterWeightsMHA"})
+WRAPPERS = {"PruneLowMagnitude": "pruning wrapper", **dict.fromkeys(CLUSTERING, "clustering wrapper")}
+DROPOUT_SETTINGS = ("dropout", "recurrent_dropout")  # of recurrent layers and attention
 
 
 @dataclass(frozen=True)
 class StrippedModel:
-    """A model that computes the same in inference, and what was taken out of it, in words."""
+    """A model that computes the same in inference, and what was taken out of it, in words.
+
+    `folded` says which batch normalisation went where, `kept` which one could not and why.
+    """
 
     model: Any
     removed: tuple[str, ...]
+    folded: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
 
-def strip_model(model: Any) -> StrippedModel:
-    """A copy of `model` without training-only parts; layers that vanish leave an identity under their name.
+def strip_model(model: Any, *, fold_batch_norm: bool = False) -> StrippedModel:
+    """A copy of `model` without training-only parts; `model` itself if it has none."""
+    model, removed = _without_wrappers(model)
+    usage = usage_of(model)
+    folds, kept = find_folds(usage) if fold_batch_norm else ((), ())
+    plan = _Plan(usage, {id(fold.norm) for fold in folds}, {id(fold.producer): fold for fold in folds})
+    config = plan.stripped(model, model.get_config())
+    removed += dict.fromkeys(plan.removed)
+    if not removed and not folds:
+        return StrippedModel(model, (), (), kept)
+    return StrippedModel(plan.rebuilt(model, config), tuple(removed), tuple(map(str, folds)), kept)
 
-    Keeping the name keeps the graph's shape, and every converter drops an identity.
-    """
-    removed: list[str] = []
-    if any(type(layer).__name__ in WRAPPERS for layer in model.layers):
-        removed += [f"{layer.name}: pruning wrapper" for layer in model.layers if type(layer).__name__ in WRAPPERS]
+
+def _without_wrappers(model: Any) -> tuple[Any, list[str]]:
+    """The model without tfmot's wrappers of pruning and clustering, by tfmot's own functions, and a note for each."""
+    kinds = [(layer.name, type(layer).__name__) for layer in model._flatten_layers()]  # noqa: SLF001 - nested ones too
+    notes = [f"{name}: {WRAPPERS[kind]}" for name, kind in kinds if kind in WRAPPERS]
+    if any(kind == "PruneLowMagnitude" for _, kind in kinds):
         model = import_tfmot().sparsity.keras.strip_pruning(model)
-    found = [note for layer in model.layers for note in _training_only(layer)]
-    if not found:
-        return StrippedModel(model, tuple(removed))
-    fresh = import_keras().models.clone_model(model, clone_function=_stripped_layer)
-    fresh.set_weights(model.get_weights())
-    return StrippedModel(fresh, (*removed, *found))
+    if any(kind in CLUSTERING for _, kind in kinds):
+        model = import_tfmot().clustering.keras.strip_clustering(model)
+    return model, notes
 
 
-def _training_only(layer: Any) -> list[str]:
-    if type(layer).__name__ in TRAINING_LAYERS:
-        return [f"{layer.name}: {type(layer).__name__}"]
-    config = layer.get_config() if hasattr(layer, "get_config") else {}
-    return [f"{layer.name}: {key}" for key in _regularisers(config)]
+@dataclass
+class _Plan:
+    """What becomes of each layer, by `id`; `removed` fills with notes as configurations are gone through."""
+
+    usage: Usage
+    folded: set[int]
+    takers: dict[int, Fold]
+    removed: list[str] = field(default_factory=list)
+
+    def stripped(self, model: Any, config: dict[str, Any]) -> dict[str, Any]:
+        """The configuration of `model`, or of a model nested in it, with the layers' replacements."""
+        layers = {layer.name: layer for layer in model.layers}  # a sequential model does not count its InputLayer
+        gone = {layer.name: layer for layer in only_for_losses(model)}
+        self.removed += [f"{name}: {type(layer).__name__}, only for a loss or metric" for name, layer in gone.items()]
+        entries = [entry for entry in config["layers"] if entry["config"]["name"] not in gone]
+        pairs = [(layers.get(entry["config"]["name"]), entry) for entry in entries]
+        return {**config, "layers": [self._entry(layer, entry) if layer else entry for layer, entry in pairs]}
+
+    def _entry(self, layer: Any, entry: dict[str, Any]) -> dict[str, Any]:
+        config = entry["config"]
+        if self.usage.opens(layer):
+            return {**entry, "config": self.stripped(layer, config)}
+        if id(layer) in self.folded:
+            return _as(entry, _identity(layer))
+        if id(layer) in self.usage.in_training:
+            return entry
+        if type(layer).__name__ in TRAINING_LAYERS and _is_of_keras(layer):
+            self.removed.append(f"{layer.name}: {type(layer).__name__}")
+            return _as(entry, _in_inference(layer))
+        notes: list[str] = []
+        config = _without_settings(config, notes, dropout=_is_of_keras(layer))
+        self.removed += [f"{layer.name}: {note}" for note in dict.fromkeys(notes)]
+        return {**entry, "config": {**config, "use_bias": True} if id(layer) in self.takers else config}
+
+    def rebuilt(self, model: Any, config: dict[str, Any]) -> Any:
+        """A model of that configuration, with the weights of `model`, or what folding makes of them."""
+        classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001
+        with import_keras().utils.custom_object_scope(classes):
+            fresh = type(model).from_config(config)
+        for old, new in self._pairs(model, fresh):
+            fold = self.takers.get(id(old))
+            put_weights(new, fold.weights() if fold else old.get_weights())
+        return fresh
+
+    def _pairs(self, old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
+        """The layers that hold weights in both models."""
+        successors = {layer.name: layer for layer in new.layers}
+        for layer in old.layers:
+            successor = successors.get(layer.name)
+            if successor is None:  # it was only there for a loss
+                continue
+            if self.usage.opens(layer):
+                yield from self._pairs(layer, successor)
+            elif id(layer) not in self.folded and layer.weights:
+                yield layer, successor
 
 
-def _regularisers(config: dict[str, Any]) -> list[str]:
-    return [key for key, value in config.items() if key.endswith("_regularizer") and value is not None]
+def _is_of_keras(layer: Any) -> bool:
+    return bool(type(layer).__module__.startswith("tf_keras."))
 
 
-def _stripped_layer(layer: Any) -> Any:
-    if type(layer).__name__ in TRAINING_LAYERS:
-        return import_keras().layers.Activation("linear", name=layer.name)
-    config = layer.get_config()
-    return type(layer).from_config({**config, **dict.fromkeys(_regularisers(config))})
+def _identity(layer: Any) -> Any:
+    return import_keras().layers.Activation("linear", name=layer.name, dtype=layer.dtype_policy)
+
+
+def _in_inference(layer: Any) -> Any:
+    """The layer that a training-only one amounts to: almost always an identity."""
+    layers, before, after = import_keras().layers, layer.get_input_at(0), layer.get_output_at(0)
+    if type(layer).__name__ == "RandomCrop" and before.shape.as_list() != after.shape.as_list():
+        size = (layer.height, layer.width)  # outside of training it resizes the largest part of that shape
+        return layers.Resizing(*size, crop_to_aspect_ratio=True, name=layer.name, dtype=layer.dtype_policy)
+    if before.dtype != after.dtype:
+        return layers.Rescaling(1.0, name=layer.name, dtype=layer.dtype_policy)  # it makes integers floating
+    return _identity(layer)
+
+
+def _as(entry: dict[str, Any], layer: Any) -> dict[str, Any]:
+    """The entry of a layer in its model's configuration, with another layer in its place."""
+    kind = {"module": "keras.layers", "class_name": type(layer).__name__, "registered_name": None}
+    return {**entry, **kind, "config": layer.get_config()}
+
+
+def _without_settings(value: Any, notes: list[str], *, dropout: bool) -> Any:
+    """A layer's configuration without regularisers and dropout, also of layers that it wraps."""
+    if type(value) in (list, tuple):
+        return type(value)(_without_settings(item, notes, dropout=dropout) for item in value)
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for key, setting in value.items():
+        found[key] = _without_settings(setting, notes, dropout=dropout)
+        if str(key).endswith("_regularizer") and setting is not None:
+            notes.append(key)
+            found[key] = None
+        elif dropout and key in DROPOUT_SETTINGS and isinstance(setting, float) and setting > 0:
+            notes.append(key)
+            found[key] = 0.0
+    return found

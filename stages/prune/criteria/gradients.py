@@ -15,10 +15,10 @@ import numpy as np
 from pipeline.errors import PreconditionError
 from stages.losses import classification_loss
 from stages.prune.criteria.reduction import Member, Scores
-from stages.prune.equivalence import before_squashing
 from stages.prune.groups import ChannelGroup, Slot
 from stages.prune.samples import Samples
 from stages.samples import Progress
+from stages.squashing import before_squashing
 from stages.tf_runtime import import_tensorflow
 
 PROBES = 4  # random directions a sample, for the second-order criterion

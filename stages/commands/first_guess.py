@@ -1,0 +1,143 @@
+"""What a model seems to be made for, told from the model alone: its task, its inputs and how they are preprocessed.
+
+Nothing here is certain, so each guess says what it is founded on, for a person to check.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pipeline.artifacts import TensorSpec
+from pipeline.values import Value
+from stages.keras_format import tensor_spec
+from stages.losses import gives_logits
+from stages.prune.flatten import flattened
+from stages.prune.inspection import inspect_model
+
+Task = Literal["classes", "binary", "multilabel", "regression", "other"]
+Mode = Literal["tf", "caffe", "torch"]
+
+# Families of tf_keras.applications by the names of layers, which stay when the top is replaced or channels are pruned,
+# and the mode of their `preprocess_input`. ResNet's names are among those of ResNetV2, so that one comes first.
+FAMILIES: tuple[tuple[str, Mode, frozenset[str]], ...] = (
+    ("Xception", "tf", frozenset({"block14_sepconv2"})),
+    ("MobileNet", "tf", frozenset({"conv_dw_13", "conv_pw_13"})),
+    ("MobileNetV2", "tf", frozenset({"block_16_project", "Conv_1"})),
+    ("InceptionV3", "tf", frozenset({"mixed10"})),
+    ("InceptionResNetV2", "tf", frozenset({"mixed_6a", "conv_7b"})),
+    ("NASNet", "tf", frozenset({"stem_conv1", "stem_bn1"})),
+    ("ResNetV2", "tf", frozenset({"conv2_block1_preact_bn", "post_bn"})),
+    ("ResNet", "caffe", frozenset({"conv1_conv", "conv2_block1_out"})),
+    ("DenseNet", "torch", frozenset({"conv2_block1_concat", "pool2_pool"})),
+    ("VGG", "caffe", frozenset({"block5_conv3", "block5_pool"})),
+)
+PREPROCESSING = frozenset({"Rescaling", "Normalization"})
+COLOUR_CHANNELS = (1, 3)
+
+
+class Preprocessing(Value):
+    """How inputs are to be prepared: nothing to do, a mode of Keras', or a scale; and what that is founded on."""
+
+    mode: Mode | None = None
+    scale: float | None = None
+    reason: str
+    certain: bool
+
+
+class ModelGuess(Value):
+    """What a recipe needs to know of a model. `size` is the length of its output: classes, labels or numbers.
+
+    `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
+    of the MACs that structured pruning can reach, `notes` what loading noticed.
+    """
+
+    name: str
+    params: int
+    macs: int
+    inputs: tuple[TensorSpec, ...]
+    task: Task
+    size: int | None
+    task_reason: str
+    preprocessing: Preprocessing
+    prunable_share: float
+    groups: int
+    prunable_groups: int
+    unsuited: str | None
+    notes: tuple[str, ...]
+
+
+def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
+    """What `model`, a graph of layers, seems to be made for."""
+    flat = flattened(model)
+    found = inspect_model(flat, source)
+    inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
+    unsuited = _unsuited(flat)
+    task, reason = _task(flat, unsuited)
+    return ModelGuess(
+        name=model.name,
+        params=found.params,
+        macs=found.macs,
+        inputs=inputs,
+        task=task,
+        size=None if unsuited else flat.output_shape[-1],
+        task_reason=reason,
+        preprocessing=_preprocessing(flat, inputs[0]),
+        prunable_share=found.prunable_macs_share,
+        groups=len(found.groups),
+        prunable_groups=sum(not group.frozen for group in found.groups),
+        unsuited=unsuited,
+        notes=notes,
+    )
+
+
+def _unsuited(model: Any) -> str | None:
+    ends = (len(model.inputs), len(model.outputs))
+    if ends != (1, 1):
+        return f"it has {ends[0]} inputs and {ends[1]} outputs"
+    shape = model.output_shape
+    if len(shape) != 2 or shape[1] is None:
+        return f"its output {_producer(model.outputs[0]).name} has the shape {shape}, not one row a sample"
+    return None
+
+
+def _task(model: Any, unsuited: str | None) -> tuple[Task, str]:
+    """From the numbers that the model gives: what adds up to 1 are probabilities, wherever the softmax stands."""
+    if unsuited:
+        return "other", unsuited
+    size, head = model.output_shape[1], _producer(model.outputs[0])
+    if not gives_logits(model):
+        if size == 1:
+            return "binary", "one output between 0 and 1"
+        return "classes", f"{size} outputs that add up to 1"
+    if getattr(getattr(head, "activation", None), "__name__", "") == "sigmoid":
+        return "multilabel", f"{size} outputs, each between 0 and 1"
+    if size == 1:
+        return "regression", "one output without bounds"
+    return "classes", f"{size} outputs without bounds: logits, unless they are numbers to predict"
+
+
+def _preprocessing(model: Any, entry: TensorSpec) -> Preprocessing:
+    names = {layer.name for layer in model.layers}
+    for layer in _front(model):
+        if type(layer).__name__ in PREPROCESSING:
+            return Preprocessing(reason=f"the model's own layer {layer.name} does it", certain=True)
+    for family, mode, marks in FAMILIES:
+        if marks <= names:
+            return Preprocessing(mode=mode, reason=f"its layers are called as those of Keras' {family}", certain=False)
+    if len(entry.shape) == 4 and entry.shape[-1] in COLOUR_CHANNELS and entry.dtype.startswith("float"):
+        return Preprocessing(scale=1 / 255, reason="images are mostly scaled from 0…255 to 0…1", certain=False)
+    return Preprocessing(reason="nothing tells of any", certain=False)
+
+
+def _front(model: Any) -> list[Any]:
+    """The layers before the first that has a kernel, in the order in which Keras lists them."""
+    front: list[Any] = []
+    for layer in model.layers:
+        if any(len(weight.shape) > 1 for weight in layer.weights) and type(layer).__name__ not in PREPROCESSING:
+            break
+        front.append(layer)
+    return front
+
+
+def _producer(tensor: Any) -> Any:
+    return tensor._keras_history.layer  # noqa: SLF001 - Keras' only way from a tensor to its layer

@@ -1,0 +1,143 @@
+"""A recipe's text for a model of which no more is known than `first_guess` tells; comments say what was guessed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from pipeline.summary import count
+from stages.commands.first_guess import ModelGuess, Preprocessing
+
+PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
+NOT_PLAIN = frozenset({"true", "false", "null"})
+RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
+LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
+COMMENT_COLUMN = 52
+
+
+def recipe_name(stem: str) -> str:
+    """A recipe's name from a file's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
+
+
+def recipe_text(found: ModelGuess, model_path: str, name: str) -> str:
+    """The YAML of a recipe that runs as soon as the file under `data.path` is there."""
+    lines = [
+        f"# {_comment(found.name)}: {count(found.params)} params, {count(found.macs)} MACs",
+        "# Written by `secateur init`: what it guessed says so, and CHECK stands where it may be wrong.",
+        "# `secateur schema` lists all settings, `secateur plan` says what would run.",
+        *(f"# note: {_comment(note)}" for note in found.notes),
+        f"name: {_scalar(name)}",
+        "seed: 7",
+        f"model: {_scalar(model_path)}",
+        *(_without_data(found) if found.unsuited else _with_data(found)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _with_data(found: ModelGuess) -> Iterator[str]:
+    classifier = found.task in ("classes", "binary")
+    yield f"# task: {_task_words(found)} ({_comment(found.task_reason)})"
+    yield "data:"
+    yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
+    yield f"  # FILL IN: a file with {_members(found)}"
+    yield "  path: data.npz"
+    yield from _preprocess(found.preprocessing)
+    yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
+    yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
+    yield "  test: test"
+    yield _line("control: true", "fine-tunes the unpruned model as well")
+    yield "stages:"
+    yield "  - load"
+    yield from _prune(found, criterion="taylor" if classifier else "l2")
+    yield _line(f"  - finetune: {{epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine}}")
+    yield _line("  - strip", "takes out what only training needs")
+    yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
+    yield _line("  - export: {formats: [tflite, onnx]}")
+    drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
+    yield _line(drop, "in each file's own runtime")
+    yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
+    yield from _gates(found, classifier=classifier)
+
+
+def _without_data(found: ModelGuess) -> Iterator[str]:
+    """For a model that can't be trained or evaluated here: all that needs no data."""
+    yield f"# {_comment(str(found.unsuited))}: fine-tuning, int8, verify and accuracies are left out"
+    yield "stages:"
+    yield "  - load"
+    yield from _prune(found, criterion="l2")
+    yield "  - strip"
+    yield "  - quantize: {schemes: [float32, float16]}"
+    yield "  - export: {formats: [tflite, onnx]}"
+    yield "  - benchmark: {targets: [cpu], rounds: 10}"
+    yield from _gates(found, classifier=False)
+
+
+def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
+    if not found.prunable_groups:
+        yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
+        return
+    settings = f"{{criterion: {criterion}, ratio: 0.3, round_to: 8}}"
+    yield _line(f"  - prune: {settings}", "a share of the channels; outputs stay")
+
+
+def _gates(found: ModelGuess, *, classifier: bool) -> Iterator[str]:
+    gates = ['{metric: "tflite/int8.accuracy_drop", max: 0.02}'] if classifier else []
+    if found.prunable_groups:
+        gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
+    if gates:
+        yield _line("gates:", "against the model as it came")
+        yield from (f"  - {gate}" for gate in gates)
+
+
+def _preprocess(found: Preprocessing) -> Iterator[str]:
+    if found.mode:
+        yield f"  # CHECK: {found.reason}; {found.mode} is {RANGES[found.mode]}"
+        yield f"  preprocess: {{mode: {found.mode}}}"
+    elif found.scale:
+        yield f"  # CHECK: {found.reason}; `mode: tf` gives -1…1"
+        yield f"  preprocess: {{scale: {found.scale!r}}}"
+    else:
+        check = "" if found.certain else "CHECK: "
+        yield f"  # {check}no preprocess, {_comment(found.reason)}"
+
+
+def _task_words(found: ModelGuess) -> str:
+    return {
+        "classes": f"{found.size} classes",
+        "binary": "two classes",
+        "multilabel": f"{found.size} labels that are true or not",
+        "regression": "a number to predict",
+        "other": "unknown",
+    }[found.task]
+
+
+def _members(found: ModelGuess) -> str:
+    shape = ", ".join("any" if size is None else str(size) for size in found.inputs[0].shape[1:])
+    targets = {
+        "classes": f"(N,) from 0 to {(found.size or 1) - 1}",
+        "binary": "(N,) of 0 and 1",
+        "multilabel": f"(N, {found.size}) of 0 and 1",
+    }.get(found.task, "(N,)")
+    return f"x_train, x_test (N, {shape}) and y_train, y_test {targets}"
+
+
+def _batch(found: ModelGuess) -> int:
+    sizes = [size or 1 for size in found.inputs[0].shape[1:-1]]
+    return 16 if len(sizes) == 2 and sizes[0] * sizes[1] >= LARGE_INPUT else 64
+
+
+def _line(text: str, comment: str = "") -> str:
+    return f"{text.ljust(COMMENT_COLUMN)} # {comment}" if comment else text
+
+
+def _scalar(text: str) -> str:
+    """A string in YAML: as it is where that is read as itself, else in quotes."""
+    plain = PLAIN.fullmatch(text) and text.lower() not in NOT_PLAIN
+    return text if plain else json.dumps(text, ensure_ascii=True)
+
+
+def _comment(text: str) -> str:
+    """Text that can't leave its comment, whatever a model's layers are called."""
+    return "".join(character if character.isprintable() else " " for character in text)

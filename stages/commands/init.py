@@ -1,0 +1,118 @@
+"""`secateur init`: a first recipe for a model, founded on what the model itself tells."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipeline.cli.options import JsonOption, print_json
+from pipeline.errors import RecipeError, SecateurError
+from pipeline.recipe import Recipe
+from pipeline.store.files import publish
+from pipeline.summary import count
+from pipeline.values import Value
+
+if TYPE_CHECKING:
+    from stages.commands.first_guess import ModelGuess
+
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.", show_default=False)]
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write.", show_default=True)
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the recipe if it is there.")]
+FILL_IN = "path: data.npz"
+
+
+class InitReport(Value):
+    """What `--json` prints: where the recipe is, what was guessed, what is to be filled in, what comes next."""
+
+    schema_version: Literal[1] = 1
+    recipe: str
+    guess: dict[str, object]
+    fill_in: tuple[str, ...]
+    next: str
+
+
+def command(
+    model: ModelArgument,
+    output: OutputOption = Path("recipe.yaml"),
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a first recipe for a model, guessed from the model itself."""
+    _check_output(output, force=force)
+    from stages.commands.first_guess import guess
+    from stages.commands.first_recipe import recipe_name, recipe_text
+    from stages.load import load_model
+    from stages.tf_runtime import tensorflow_action
+
+    with tensorflow_action(seed=0, threads=2):
+        loaded = load_model(model)
+        found = guess(loaded.model, str(model), loaded.notes)
+    text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem))
+    _write(output, text)
+    fill_in = tuple(["data.path"] if FILL_IN in text else [])
+    report = InitReport(
+        recipe=str(output),
+        guess=found.model_dump(mode="json"),
+        fill_in=fill_in,
+        next=f"secateur plan {output}",
+    )
+    if as_json:
+        print_json(report)
+    else:
+        typer.echo(_told(found, report, text))
+
+
+def _check_output(output: Path, *, force: bool) -> None:
+    """RecipeError where the recipe can't go, before anything heavy is imported."""
+    if output.is_dir() or not output.parent.is_dir():
+        raise RecipeError(
+            "the recipe can't be written there", where=str(output), hint="name a file in a folder that is"
+        )
+    if output.exists() and not force:
+        raise RecipeError("the file is there already", where=str(output), hint="--force replaces it; -o names another")
+
+
+def _relative(model: Path, folder: Path) -> str:
+    """The model's path from the recipe's folder; absolute where there is no way from one to the other."""
+    try:
+        return Path(os.path.relpath(model.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return model.resolve().as_posix()
+
+
+def _write(output: Path, text: str) -> None:
+    """Check the recipe as `run` would read it, then put it in place, whole."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        draft = Path(folder) / output.name
+        draft.write_text(text, encoding="utf-8")
+        Recipe.load(draft)
+    try:
+        publish(output, text.encode(), output.parent)
+    except OSError as error:
+        raise SecateurError(f"the recipe can't be written: {error.strerror or error}", where=str(output)) from error
+
+
+def _told(found: ModelGuess, report: InitReport, text: str) -> str:
+    ready = found.preprocessing
+    how = f"mode {ready.mode}" if ready.mode else "0…255 to 0…1" if ready.scale else "none"
+    check = "" if ready.certain else " (check it)"
+    lines = [f"{found.name} · {count(found.params)} params · {count(found.macs)} MACs"]
+    for entry in found.inputs:
+        shape = "×".join("?" if size is None else str(size) for size in entry.shape[1:])
+        lines.append(f"input       {entry.name} {shape} {entry.dtype}")
+    lines.append(f"task        {found.task}: {found.task_reason}")
+    if not found.unsuited:
+        lines.append(f"preprocess  {how}{check}: {ready.reason}")
+    pruned = f"{found.prunable_groups} of {found.groups} channel groups, at most {found.prunable_share:.0%} of the MACs"
+    lines += [f"prune       {pruned}", *(f"note        {note}" for note in found.notes), f"wrote {report.recipe}"]
+    if report.fill_in:
+        number = next(i for i, line in enumerate(text.splitlines(), 1) if FILL_IN in line)
+        lines.append(f"  fill in   data.path: {report.recipe}:{number}")
+    lines.append(f"  {report.next}   says what would run")
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""Batch normalisation, folded into the layer before it: in inference it is a factor and an offset for each channel.
+
+With `s = gamma / sqrt(variance + epsilon)`, what it makes of a convolution's outputs is what a convolution with kernels
+`s * kernel` and bias `s * bias + beta - s * mean` gives (Jacob et al., "Quantization and training of neural networks
+for efficient integer-arithmetic-only inference", 2018, section 3.2). Padding is of inputs, so it is not concerned.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stages.strip.usage import Usage, nodes_of
+from stages.tf_runtime import import_keras
+
+# The axis of the last kernel that counts the outputs; a depthwise kernel has two, which count them together.
+OUTPUT_AXES = {
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D", "Dense"), (-1,)),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (-2,)),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (-2, -1)),
+}
+NORMALISATIONS = frozenset({"BatchNormalization", "SyncBatchNormalization"})
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A batch normalisation and the layer that takes it over."""
+
+    producer: Any
+    norm: Any
+
+    def __str__(self) -> str:
+        return f"{self.norm.name} into {self.producer.name}"
+
+    def weights(self) -> list[Any]:
+        """The producer's weights with the normalisation in them; a bias is among them in any case."""
+        scale, offset = _scale_and_offset(self.norm)
+        *others, bias = self.producer.get_weights() if self.producer.use_bias else (*self.producer.get_weights(), 0.0)
+        *others, kernel = others
+        axes = OUTPUT_AXES[type(self.producer).__name__]
+        shape = [1] * kernel.ndim
+        for axis in axes:
+            shape[axis] = kernel.shape[axis]
+        new = (kernel * scale.reshape(shape), bias * scale + offset)
+        return [*others, *(array.astype(kernel.dtype) for array in new)]
+
+
+def _scale_and_offset(norm: Any) -> tuple[Any, Any]:
+    """What the normalisation multiplies each channel by, and then adds, in float64."""
+    import numpy as np
+
+    mean, variance = (np.float64(weight.numpy()) for weight in (norm.moving_mean, norm.moving_variance))
+    scale = 1 / np.sqrt(variance + norm.epsilon)
+    if norm.scale:
+        scale = scale * norm.gamma.numpy()
+    return scale, (norm.beta.numpy() if norm.center else 0.0) - mean * scale
+
+
+def find_folds(usage: Usage) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
+    """What can be folded, nested models included, and for each other batch normalisation why it can't."""
+    folds, kept = [], []
+    for level in usage.levels:
+        readers = Counter(id(tensor) for node in nodes_of(level) for tensor in node.keras_inputs)
+        readers.update(id(tensor) for tensor in level.outputs)
+        for node in _normalisations(level):
+            obstacle = _obstacle(node, usage, readers)
+            if obstacle:
+                kept.append(f"{node.layer.name}: {obstacle}")
+            else:
+                folds.append(Fold(_producer(node), node.layer))
+    return tuple(folds), tuple(dict.fromkeys(kept))
+
+
+def _normalisations(level: Any) -> Iterator[Any]:
+    return (node for node in nodes_of(level) if type(node.layer).__name__ in NORMALISATIONS)
+
+
+def _producer(node: Any) -> Any:
+    return node.keras_inputs[0]._keras_history.layer  # noqa: SLF001 - Keras' only way from a tensor to its layer
+
+
+def _obstacle(node: Any, usage: Usage, readers: Counter[int]) -> str | None:
+    """Why the batch normalisation called at `node` stays, or None."""
+    norm, producer, tensor = node.layer, _producer(node), node.keras_inputs[0]
+    kind = type(producer).__name__
+    if id(norm) in usage.in_training:
+        return "it is called with training=True, and normalises by the batch"
+    if kind not in OUTPUT_AXES or not type(producer).__module__.startswith("tf_keras."):
+        return f"{producer.name} ({kind}) before it has no kernel to take it over"
+    if producer.activation is not import_keras().activations.linear:
+        return f"{producer.name} before it has an activation"
+    for layer in (norm, producer):
+        if usage.calls[id(layer)] > 1:
+            return f"{layer.name} is called more than once"
+        if layer.compute_dtype != "float32":
+            return f"{layer.name} computes in {layer.compute_dtype}"
+    if readers[id(tensor)] > 1:
+        return f"the outputs of {producer.name} are used elsewhere too"
+    return _obstacle_inside(norm, producer, len(tensor.shape))
+
+
+def _obstacle_inside(norm: Any, producer: Any, rank: int) -> str | None:
+    import numpy as np
+
+    first = getattr(producer, "data_format", "channels_last") == "channels_first"
+    if list(norm.axis) != [1 if first else rank - 1]:
+        return f"it normalises axis {list(norm.axis)}, not the channels"
+    if getattr(producer, "groups", 1) != 1 and "Transpose" in type(producer).__name__:
+        return f"{producer.name} is transposed and grouped"
+    if getattr(norm, "virtual_batch_size", None) is not None:
+        return "it has virtual batches"
+    if not all(np.isfinite(part).all() for part in _scale_and_offset(norm)):
+        return "its statistics give no finite factor"
+    return None

@@ -1,0 +1,75 @@
+"""How the layers of a model are called, those of nested models included."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stages.tf_runtime import import_keras, import_tensorflow
+
+ADDED = frozenset({"AddLoss", "AddMetric"})  # what `model.add_loss` and `add_metric` put into the graph
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Layers by `id`: how often each is called, and which are called with `training=True`.
+
+    `levels` are the model and the models nested in it, each once. What is called with `training=True` computes in
+    inference as in training: it is left as it is, and a nested model of that kind is not looked into.
+    """
+
+    calls: Counter[int]
+    in_training: frozenset[int]
+    levels: tuple[Any, ...]
+
+    def opens(self, layer: Any) -> bool:
+        """Whether `layer` is a nested model that is looked into."""
+        return is_nested(layer) and id(layer) not in self.in_training
+
+
+def usage_of(model: Any) -> Usage:
+    """The usage of all layers of a functional or built sequential model."""
+    calls: Counter[int] = Counter()
+    in_training: set[int] = set()
+    levels = [model]
+    for level in levels:  # it grows meanwhile
+        for node in nodes_of(level):
+            calls[id(node.layer)] += 1
+            if node.call_kwargs.get("training") not in (None, False, 0):
+                in_training.add(id(node.layer))
+        nested = (layer for layer in level.layers if is_nested(layer) and id(layer) not in in_training)
+        levels += [layer for layer in nested if not any(layer is known for known in levels)]
+    return Usage(calls, frozenset(in_training), tuple(levels))
+
+
+def nodes_of(model: Any) -> Iterator[Any]:
+    """The calls of layers that make up the model's own graph, from its inputs to its outputs."""
+    by_depth = model._nodes_by_depth  # noqa: SLF001 - a layer's inbound nodes would tell of other models' calls too
+    for depth in sorted(by_depth, reverse=True):
+        yield from (node for node in by_depth[depth] if not node.is_input)
+
+
+def only_for_losses(model: Any) -> list[Any]:
+    """The layers of added losses and metrics, and those that nobody else reads; none of the models nested in it.
+
+    Where a layer is called both for the outputs and for a loss, they can't be told apart by layers: then it is none.
+    """
+    if not any(type(layer).__name__ in ADDED for layer in model.layers):
+        return []
+    read, living, dead = {id(tensor) for tensor in model.outputs}, set[int](), set[int]()
+    for node in reversed(list(nodes_of(model))):
+        if any(id(tensor) in read for tensor in import_tensorflow().nest.flatten(node.outputs)):
+            read |= {id(tensor) for tensor in node.keras_inputs}
+            living.add(id(node.layer))
+        else:
+            dead.add(id(node.layer))
+    return [] if living & dead else [layer for layer in model.layers if id(layer) in dead]
+
+
+def is_nested(layer: Any) -> bool:
+    """Whether `layer` is a functional or sequential model of Keras' own, whose configuration lists its layers."""
+    if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
+        return False
+    return bool(type(layer).__module__.startswith("tf_keras."))

@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pipeline import run
+from pipeline.errors import ModelError, RecipeError
+from pipeline.plan import make_plan
+from pipeline.recipe import Recipe
+from pipeline.store import Store
+from stages.commands.init import command
+from stages.tf_runtime import import_keras
+
+APP = typer.Typer()
+APP.command()(command)
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(APP, [*map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def saved(path, outputs=3, activation="softmax", front=(), shape=(12, 12, 1), name="small"):
+    """A small convolutional network with one output tensor, as a file."""
+    keras = import_keras()
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    x = [
+        *front,
+        layers.Conv2D(16, 3, strides=2, padding="same", use_bias=False, name="stem"),
+        layers.BatchNormalization(name="stem_bn"),
+        layers.ReLU(),
+        layers.Conv2D(16, 3, padding="same", name="second"),
+        layers.GlobalAveragePooling2D(name="pool"),
+        layers.Dropout(0.1),
+        layers.Dense(outputs, activation=activation, name="head"),
+    ]
+    keras.Sequential([keras.Input(shape, name="image"), *x], name=name).save(path)
+    return path
+
+
+def put_data(folder, samples=60):
+    rng = np.random.default_rng(0)
+    y = np.arange(samples) % 3
+    x = (80 * y[:, None, None, None] + rng.integers(0, 40, (samples, 12, 12, 1))).astype(np.uint8)
+    np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+
+
+@pytest.mark.slow
+def test_the_recipe_runs_as_soon_as_the_data_is_there(tmp_path):
+    (tmp_path / "models").mkdir()
+    model, recipe = saved(tmp_path / "models" / "a model.keras"), tmp_path / "recipe.yaml"
+    told = invoke(model, "-o", recipe).splitlines()
+    assert told[0].startswith("small · 2.6 k params · ")
+    assert "input       image 12×12×1 float32" in told
+    assert "task        classes: 3 outputs that add up to 1" in told
+    assert told[-1] == f"  secateur plan {recipe}   says what would run"
+    text = recipe.read_text()
+    assert 'model: "models/a model.keras"' in text
+    assert "x_train, x_test (N, 12, 12, 1) and y_train, y_test (N,) from 0 to 2" in text
+    number = int(next(line for line in told if "fill in" in line).rpartition(":")[2])
+    assert text.splitlines()[number - 1] == "  path: data.npz"
+    assert max(map(len, text.splitlines())) <= 100
+    put_data(tmp_path)
+    loaded = Recipe.load(recipe)
+    plan = make_plan(loaded, Store(tmp_path / "store"))
+    assert {"prune", "finetune", "control", "verify:onnx/int8", "benchmark:tflite/int8@cpu"} <= {
+        action.id for action in plan.actions
+    }
+    manifest = run(loaded, store=tmp_path / "store", until="export")
+    statuses = {entry.id: entry.status for entry in manifest.stages}
+    assert statuses["export:onnx/int8"] == "ran"
+    assert 0 <= manifest.metrics["strip.accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("outputs", "activation", "task", "targets"),
+    [
+        (1, "sigmoid", "binary", "(N,) of 0 and 1"),
+        (5, "sigmoid", "multilabel", "(N, 5) of 0 and 1"),
+        (1, None, "regression", "(N,)"),
+        (4, None, "classes", "(N,) from 0 to 3"),
+    ],
+)
+def test_the_task_is_told_from_the_outputs(tmp_path, outputs, activation, task, targets):
+    model, recipe = saved(tmp_path / "m.keras", outputs, activation), tmp_path / "r.yaml"
+    document = json.loads(invoke(model, "-o", recipe, "--json"))
+    assert document["schema_version"] == 1
+    assert (document["guess"]["task"], document["guess"]["size"]) == (task, outputs)
+    assert document["fill_in"] == ["data.path"]
+    assert recipe.read_text().split("y_train, y_test ")[1].splitlines()[0] == targets
+    gates = {gate.metric for gate in Recipe.load(recipe).gates}
+    assert ("tflite/int8.accuracy_drop" in gates) == (task in ("binary", "classes"))
+
+
+def test_preprocessing_in_the_model_is_not_done_twice(tmp_path):
+    layers = import_keras().layers
+    augment = import_keras().Sequential([layers.RandomFlip(), layers.Rescaling(1 / 255, name="scaled")])
+    model = saved(tmp_path / "m.keras", front=[augment])
+    invoke(model, "-o", tmp_path / "inside.yaml")
+    assert Recipe.load(tmp_path / "inside.yaml").data.preprocess.scale == 1
+    assert "# no preprocess, the model's own layer scaled does it" in (tmp_path / "inside.yaml").read_text()
+    invoke(saved(tmp_path / "bare.keras"), "-o", tmp_path / "outside.yaml")
+    assert Recipe.load(tmp_path / "outside.yaml").data.preprocess.scale == 1 / 255
+    assert "# CHECK: images are mostly scaled" in (tmp_path / "outside.yaml").read_text()
+
+
+def test_a_known_application_has_its_mode_also_below_another_top(tmp_path):
+    keras = import_keras()
+    base = keras.applications.MobileNet(alpha=0.25, weights=None, include_top=False, input_shape=(32, 32, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()
+    keras.Sequential([base, pooled, keras.layers.Dense(2, activation="softmax")]).save(tmp_path / "m.keras")
+    invoke(tmp_path / "m.keras", "-o", tmp_path / "r.yaml")
+    assert Recipe.load(tmp_path / "r.yaml").data.preprocess.mode == "tf"
+    assert "called as those of Keras' MobileNet" in (tmp_path / "r.yaml").read_text()
+
+
+def test_a_model_that_can_not_be_trained_here_gets_a_recipe_that_needs_no_data(tmp_path):
+    keras = import_keras()
+    first, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    x = keras.layers.Add()([keras.layers.Conv2D(8, 3, name="a")(first), keras.layers.Conv2D(8, 3, name="b")(second)])
+    keras.Model([first, second], [x, keras.layers.ReLU()(x)]).save(tmp_path / "m.keras")
+    document = json.loads(invoke(tmp_path / "m.keras", "-o", tmp_path / "r.yaml", "--json"))
+    assert document["guess"]["unsuited"] == "it has 2 inputs and 2 outputs"
+    recipe = Recipe.load(tmp_path / "r.yaml")
+    assert recipe.data is None
+    assert document["guess"]["prunable_groups"] == 0  # what is added up comes out
+    assert [step.stage for step in recipe.steps] == ["load", "strip", "quantize", "export", "benchmark"]
+    assert make_plan(recipe, Store(tmp_path / "store")).actions
+
+
+def test_names_that_yaml_would_read_otherwise_stay_names(tmp_path):
+    (tmp_path / "1e3: #x").mkdir()
+    model = saved(tmp_path / "1e3: #x" / "2024.keras", name="a\nseed: 3")
+    invoke(model, "-o", tmp_path / "r.yaml")
+    recipe = Recipe.load(tmp_path / "r.yaml")
+    assert (recipe.name, recipe.seed) == ("2024", 7)
+    assert (recipe.folder / recipe.model).resolve() == model.resolve()
+
+
+def test_nothing_is_overwritten_or_left_half_written(tmp_path):
+    model, recipe = saved(tmp_path / "m.keras"), tmp_path / "recipe.yaml"
+    recipe.write_text("mine")
+    runner = CliRunner()
+    with pytest.raises(RecipeError, match="there already"):
+        runner.invoke(APP, [str(model), "-o", str(recipe)], catch_exceptions=False)
+    assert recipe.read_text() == "mine"
+    invoke(model, "-o", recipe, "--force")
+    assert recipe.read_text() != "mine"
+    with pytest.raises(RecipeError, match="can't be written there"):
+        runner.invoke(APP, [str(model), "-o", str(tmp_path / "no" / "r.yaml")], catch_exceptions=False)
+    (tmp_path / "cut.keras").write_bytes(model.read_bytes()[:300])
+    with pytest.raises(ModelError):
+        runner.invoke(APP, [str(tmp_path / "cut.keras"), "-o", str(tmp_path / "cut.yaml")], catch_exceptions=False)
+    with pytest.raises(RecipeError, match="not there") as error:
+        runner.invoke(APP, [str(tmp_path / "none.keras"), "-o", str(tmp_path / "cut.yaml")], catch_exceptions=False)
+    assert error.value.exit_code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.keras", "m.keras", "recipe.yaml"]
