@@ -89,7 +89,17 @@ def test_a_killed_training_goes_on_bit_by_bit(tmp_path):
 
             fresh = copy_model(model)
             folder.mkdir(exist_ok=True)
-            return fine_tune(fresh, config, split("train"), split("val"), 1, Checkpoints(folder), progress, made)
+            return fine_tune(
+                fresh,
+                config,
+                split("train"),
+                split("val"),
+                1,
+                Checkpoints(folder),
+                progress,
+                made,
+                progress_interval_s=0,
+            )
 
     with tensorflow_action(seed=1, threads=2):
         start = network()

@@ -48,7 +48,7 @@ def train(folder, config, kill_after=None):
             raise KilledError
 
     with tensorflow_action(3, 2):
-        result = fine_tune(small(), config, TRAIN, VALIDATION, 3, Checkpoints(folder), progress)
+        result = fine_tune(small(), config, TRAIN, VALIDATION, 3, Checkpoints(folder), progress, progress_interval_s=0)
         return result, result.model.get_weights()
 
 
@@ -131,7 +131,7 @@ def test_validation_is_in_stored_order():
 def checkpoints(tmp_path):
     kept = Checkpoints(tmp_path)
     for epoch in (1, 2, 3):
-        kept.save(Checkpoint(epoch, {"lr": 0.1 * epoch}, {"weight-0": np.full(3, epoch, np.float32)}))
+        kept.save(Checkpoint(epoch, epoch, {"lr": 0.1 * epoch}, {"weight-0": np.full(3, epoch, np.float32)}))
     return kept
 
 
