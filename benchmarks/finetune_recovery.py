@@ -60,10 +60,8 @@ def split(data: Path, name: str) -> Any:
 
     x, y = cifar10(data, "test" if name == "test" else "train")
     if name != "test":
-        start, stop = (
-            (0, TRAINING_IMAGES) if name == "train" else (TRAINING_IMAGES, TRAINING_IMAGES + VALIDATION_IMAGES)
-        )
-        x, y = x[start:stop], y[start:stop]
+        first, count = (0, TRAINING_IMAGES) if name == "train" else (TRAINING_IMAGES, VALIDATION_IMAGES)
+        x, y = x[first : first + count], y[first : first + count]
     return Split(name, f"sha256:{name}", x, y, Preprocess(scale=1 / 128, offset=-1.0))
 
 

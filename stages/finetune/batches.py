@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from pipeline.data import Split
+from pipeline.errors import SecateurError
 from stages.finetune.objective import task_of
 from stages.tf_runtime import import_tensorflow
 
@@ -15,8 +17,40 @@ PREFETCHED_BATCHES = 2
 Transform = Callable[[Any, Any, Any], tuple[Any, ...]]
 
 
+class Failures:
+    """The first error of ours in reading data: TensorFlow would hand it on as one of its own, without its hint."""
+
+    def __init__(self) -> None:
+        self._first: SecateurError | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Where data is read."""
+        try:
+            yield
+        except SecateurError as error:
+            self._first = self._first or error
+            raise
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Around what TensorFlow does: raises the noted error in place of whatever became of it."""
+        try:
+            yield
+        except Exception:
+            if self._first is None:
+                raise
+            raise self._first from None
+
+
 def training_batches(
-    split: Split, batch: int, seed: int, first_epoch: int, epochs: int, transform: Transform | None = None
+    split: Split,
+    batch: int,
+    seed: int,
+    first_epoch: int,
+    epochs: int,
+    transform: Transform | None = None,
+    failures: Failures | None = None,
 ) -> Any:
     """A `tf.data.Dataset` of (inputs, labels) over all epochs from `first_epoch` (from 0), one after the other.
 
@@ -26,7 +60,7 @@ def training_batches(
     import numpy as np
 
     tf = import_tensorflow()
-    random, spec = tf.random.experimental, sample_spec(split)
+    random, spec, reading = tf.random.experimental, sample_spec(split), failures or Failures()
 
     def epoch_batches(epoch: Any) -> Any:
         begun = tf.stack([seed, epoch])
@@ -35,7 +69,8 @@ def training_batches(
         return places.map(lambda place, indices: (random.stateless_fold_in(begun, place), indices))
 
     def gather(indices: Any) -> Any:
-        return tf.nest.flatten(typed(split, *split.take(np.asarray(indices))))
+        with reading.noted():
+            return tf.nest.flatten(typed(split, *split.take(np.asarray(indices))))
 
     def gathered(batch_seed: Any, indices: Any) -> Any:
         parts = tf.py_function(gather, [indices], [part.dtype for part in tf.nest.flatten(spec)])
@@ -49,13 +84,17 @@ def training_batches(
     return unsharded(dataset.prefetch(PREFETCHED_BATCHES))
 
 
-def validation_batches(split: Split, batch: int, transform: Transform | None = None) -> Any:
+def validation_batches(
+    split: Split, batch: int, transform: Transform | None = None, failures: Failures | None = None
+) -> Any:
     """A `tf.data.Dataset` of (inputs, labels), or of (inputs,) where there are none, in stored order."""
     tf = import_tensorflow()
+    reading = failures or Failures()
 
     def stored() -> Iterator[Any]:
-        for inputs, labels in split.batches(batch):
-            yield typed(split, inputs, labels)
+        with reading.noted():
+            for inputs, labels in split.batches(batch):
+                yield typed(split, inputs, labels)
 
     dataset = tf.data.Dataset.from_generator(stored, output_signature=sample_spec(split))
     return unsharded(dataset if transform is None else dataset.map(partial(transform, None)))

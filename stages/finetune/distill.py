@@ -79,7 +79,7 @@ def learner(student: Any, teacher: Any, settings: Distill, objective: Objective,
                 told = super().test_step(data)
                 return {"loss": told["loss"], **_only(objective.metric.name, told)}
             inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-            loss = of_outputs(its(inputs, training=False), self.student(inputs, training=False))
+            loss = of_outputs(_listed(its(inputs, training=False))[0], self.student(inputs, training=False))
             self.total.update_state(loss)
             return {"loss": self.total.result()}
 

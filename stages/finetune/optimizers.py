@@ -17,7 +17,7 @@ def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any) -> 
     if config.nesterov:
         settings["nesterov"] = True
     if config.weight_decay is not None:
-        settings["weight_decay"] = config.weight_decay or None
+        settings["weight_decay"] = config.weight_decay
     if config.clip:
         settings |= {"global_clipnorm": config.clip.norm, "clipvalue": config.clip.value}
     kinds = {"adam": optimizers.Adam, "adamw": optimizers.AdamW, "sgd": optimizers.SGD, "rmsprop": optimizers.RMSprop}

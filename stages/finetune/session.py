@@ -98,17 +98,24 @@ class Session:
         if not math.isfinite(logs["val_loss"]):
             what = f"the validation loss became {float(logs['val_loss'])} in epoch {epoch + 1}"
             raise PostconditionError(what, where="finetune", hint=HINT)
+        best = None if self.stopping.best_weights is None else int(self.stopping.best_epoch) + 1
+        weights = self.stopping.best_weights if best == epoch + 1 else self.model.get_weights()
+        self._require_numbers(weights, epoch)
         for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         if self._checkpoints:
-            self._checkpoints.save(self._checkpoint(epoch + 1))
+            self._checkpoints.save(self._checkpoint(epoch + 1, best, weights))
 
-    def _checkpoint(self, epoch: int) -> Checkpoint:
-        weights, best = self.stopping.best_weights, None
-        if weights is not None:
-            best = int(self.stopping.best_epoch) + 1
-        if best != epoch:
-            weights = self.model.get_weights()
+    def _require_numbers(self, weights: list[Any], epoch: int) -> None:
+        """A loss can stay finite while weights don't: on some CPUs ReLU makes zero of NaN."""
+        import numpy as np
+
+        for variable, value in zip(self.model.weights, weights, strict=True):
+            if not np.isfinite(value).all():
+                what = f"the weights of {variable.name.partition(':')[0]} became no numbers in epoch {epoch + 1}"
+                raise PostconditionError(what, where="finetune", hint=HINT)
+
+    def _checkpoint(self, epoch: int, best: int | None, weights: list[Any]) -> Checkpoint:
         arrays = {f"weight-{i}": value for i, value in enumerate(weights)}
         arrays |= {f"optimizer-{i}": v.numpy() for i, v in enumerate(self.model.optimizer.variables)}
         state = {

@@ -11,7 +11,7 @@ from pipeline import interruption
 from pipeline.data import Split
 from pipeline.errors import PreconditionError
 from stages.finetune.augment import training_transform, validation_transform
-from stages.finetune.batches import steps_per_epoch, training_batches, validation_batches
+from stages.finetune.batches import Failures, steps_per_epoch, training_batches, validation_batches
 from stages.finetune.checkpoints import Checkpoints
 from stages.finetune.checks import class_weights, require_blendable, require_images
 from stages.finetune.config import FinetuneConfig
@@ -61,7 +61,7 @@ def fine_tune(
     which it was asked to stop.
     """
     _require_inputs_that_fit(train, config)
-    steps = steps_per_epoch(len(train), config.batch)
+    steps, failures = steps_per_epoch(len(train), config.batch), Failures()
     with strategy_scope(config), _trainee(model, config, plan) as (trainee, masked):
         goal = objective(model, train, validation, config)
         learning = _learner(trainee, teacher, config, goal, train, seed)
@@ -71,12 +71,13 @@ def fine_tune(
         session = Session(learning, config, steps, seed, checkpoints, masked)
         resumed_from = session.resume()
         outputs = model.output_shape[-1] if goal.dense else None
-        held_out = validation_batches(validation, max(config.batch, VALIDATION_BATCH), validation_transform(outputs))
-        with interruption.between_steps():
+        batch = max(config.batch, VALIDATION_BATCH)
+        held_out = validation_batches(validation, batch, validation_transform(outputs), failures)
+        with interruption.between_steps(), failures.raised():
             if session.epoch < config.epochs and not session.stopped:
                 transform = training_transform(config, outputs, class_weights(config, train, model.output_shape[-1]))
                 learning.fit(
-                    training_batches(train, config.batch, seed, session.epoch, config.epochs, transform),
+                    training_batches(train, config.batch, seed, session.epoch, config.epochs, transform, failures),
                     validation_data=held_out,
                     initial_epoch=session.epoch,
                     epochs=config.epochs,
