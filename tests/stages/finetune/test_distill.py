@@ -92,7 +92,7 @@ def test_the_losses_add_up_by_their_weights_and_validation_is_by_labels_alone(ne
 
 def test_features_of_other_widths_are_learned_through_a_map_that_is_dropped(network, pair):
     features = Distill(weight=1.0, features=Features(layers=("conv",), weight=5.0))
-    result, _ = distilled(network, pair("unlabelled"), features, epochs=20, rate=0.003)
+    result, _ = distilled(network, pair("unlabelled"), features, epochs=20, rate=0.01)
     of_features = np.subtract(result.history["loss"], result.history["distillation_loss"]) / 5
     assert of_features[-1] < 0.5 * of_features[0]
 
