@@ -54,10 +54,10 @@ def test_probabilities_of_zero_and_one_give_finite_losses():
         assert np.isfinite(loss(task, certain, wrong, logits=False))
 
 
-def distilled(network, splits, distill, epochs=8, rate=0.02):
+def distilled(network, splits, distill, epochs=8, rate=0.02, filters=4):
     """A student of other widths than its teacher, the result, and the teacher's weights before and after."""
     with tensorflow_action(3, 2):
-        teacher, student = network(filters=6), network()
+        teacher, student = network(filters=6), network(filters=filters)
         before, layers = teacher.get_weights(), [layer.name for layer in student.layers]
         config = FinetuneConfig(epochs=epochs, batch=16, learning_rate=rate, distill=distill, early_stopping=None)
         result = fine_tune(student, config, *splits, 3, teacher=teacher)
@@ -92,7 +92,7 @@ def test_the_losses_add_up_by_their_weights_and_validation_is_by_labels_alone(ne
 
 def test_features_of_other_widths_are_learned_through_a_map_that_is_dropped(network, pair):
     features = Distill(weight=1.0, features=Features(layers=("conv",), weight=5.0))
-    result, _ = distilled(network, pair("unlabelled"), features, epochs=20, rate=0.01)
+    result, _ = distilled(network, pair("unlabelled"), features, epochs=20, rate=0.01, filters=8)
     of_features = np.subtract(result.history["loss"], result.history["distillation_loss"]) / 5
     assert of_features[-1] < 0.5 * of_features[0]
 
