@@ -8,8 +8,8 @@ from stages.finetune.config import FinetuneConfig
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
-def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any) -> Any:
-    """A Keras optimizer for `model`, not built yet."""
+def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any, *, scaled: bool = False) -> Any:
+    """A Keras optimizer for `model`, not built yet; with `scaled` losses are, so that gradients in float16 last."""
     optimizers = import_keras().optimizers
     settings: dict[str, Any] = {}
     if config.momentum:
@@ -23,7 +23,7 @@ def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any) -> 
     kinds = {"adam": optimizers.Adam, "adamw": optimizers.AdamW, "sgd": optimizers.SGD, "rmsprop": optimizers.RMSprop}
     made = kinds[config.optimizer](learning_rate(config, steps_per_epoch), **settings)
     made.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
-    return made
+    return import_keras().mixed_precision.LossScaleOptimizer(made) if scaled else made
 
 
 def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:

@@ -43,6 +43,11 @@ def precision_policy() -> str:
     return "mixed_float16" if gpus else "mixed_bfloat16"
 
 
+def needs_scaled_losses(config: FinetuneConfig) -> bool:
+    """Whether gradients are float16, whose smallest numbers they would fall below."""
+    return config.mixed_precision and precision_policy() == "mixed_float16"
+
+
 def in_precision(model: Any, policy: str) -> Any:
     """A copy of `model` whose layers compute by a policy, those that give its outputs excepted.
 

@@ -20,7 +20,7 @@ from stages.finetune.masking import MaskedModel
 from stages.finetune.objective import Objective, objective, task_of
 from stages.finetune.optimizers import make_optimizer
 from stages.finetune.session import History, Progress, Session
-from stages.finetune.trainee import frozen, strategy_scope, trainee_of
+from stages.finetune.trainee import frozen, needs_scaled_losses, strategy_scope, trainee_of
 from stages.keras_format import copy_model, put_weights
 from stages.sparsity import SparsityPlan
 
@@ -66,7 +66,8 @@ def fine_tune(
         goal = objective(model, train, validation, config)
         learning = _learner(trainee, teacher, config, goal, train, seed)
         metrics = [goal.metric] if goal.metric else None
-        learning.compile(make_optimizer(config, steps, learning), goal.loss, metrics=metrics)
+        optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
+        learning.compile(optimizer, goal.loss, metrics=metrics)
         learning.optimizer.build(learning.trainable_variables)
         session = Session(learning, config, steps, seed, checkpoints, masked)
         resumed_from = session.resume()

@@ -75,3 +75,8 @@ def test_gradients_are_bounded_by_norm_or_by_value():
 def test_momentum_is_nesterov_s_where_that_is_said():
     assert stepped(1.0, optimizer="sgd", momentum=0.5)[0] == pytest.approx(0.5)
     assert stepped(1.0, optimizer="sgd", momentum=0.5, nesterov=True)[0] == pytest.approx(1 - 0.5 * 1.5)
+
+
+def test_losses_are_scaled_where_gradients_are_float16():
+    made = make_optimizer(FinetuneConfig(), STEPS, dense(), scaled=True)
+    assert float(made.get_scaled_loss(import_tensorflow().constant(2.0))) == 2.0 * 2**15
