@@ -45,6 +45,10 @@ class Objective:
         """Whether one of several classes is right, as far as the outputs tell."""
         return self.task in ("classes", "unlabelled")
 
+    def shares_of(self, outputs: int) -> int | None:
+        """Among how many outputs labels are shared out, or None where they stay numbers of classes."""
+        return outputs if self.dense else None
+
 
 def task_of(split: Split) -> Task:
     """What a split's targets are."""

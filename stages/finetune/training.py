@@ -65,18 +65,15 @@ def fine_tune(
     with strategy_scope(config), _trainee(model, config, plan) as (trainee, masked):
         goal = objective(model, train, validation, config)
         learning = _learner(trainee, teacher, config, goal, train, seed)
-        metrics = [goal.metric] if goal.metric else None
-        optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
-        learning.compile(optimizer, goal.loss, metrics=metrics)
-        learning.optimizer.build(learning.trainable_variables)
+        _compile(learning, config, goal, steps)
         session = Session(learning, config, steps, seed, checkpoints, masked)
         resumed_from = session.resume()
-        outputs = model.output_shape[-1] if goal.dense else None
-        batch = max(config.batch, VALIDATION_BATCH)
-        held_out = validation_batches(validation, batch, validation_transform(outputs), failures)
+        outputs = model.output_shape[-1]
+        transform = training_transform(config, goal.shares_of(outputs), class_weights(config, train, outputs))
+        to_validate = validation_transform(goal.shares_of(outputs))
+        held_out = validation_batches(validation, max(config.batch, VALIDATION_BATCH), to_validate, failures)
         with interruption.between_steps(), failures.raised():
             if session.epoch < config.epochs and not session.stopped:
-                transform = training_transform(config, outputs, class_weights(config, train, model.output_shape[-1]))
                 learning.fit(
                     training_batches(train, config.batch, seed, session.epoch, config.epochs, transform, failures),
                     validation_data=held_out,
@@ -112,6 +109,12 @@ def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goal: Objective
         raise PreconditionError("distillation needs a teacher", where="finetune.distill", hint="give the source model")
     teacher = copy_model(teacher) if config.strategy else teacher  # variables belong to the strategy's scope
     return learner(trainee, teacher, config.distill, goal, labelled=task_of(train) != "unlabelled", seed=seed)
+
+
+def _compile(learning: Any, config: FinetuneConfig, goal: Objective, steps: int) -> None:
+    optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
+    learning.compile(optimizer, goal.loss, metrics=[goal.metric] if goal.metric else None)
+    optimizer.build(learning.trainable_variables)  # what is restored has to be there
 
 
 def _require_inputs_that_fit(train: Split, config: FinetuneConfig) -> None:
