@@ -158,7 +158,8 @@ def main() -> int:
     rng, found = random.Random(options.seed), []
     for run in range(options.runs):
         found.append(killed_run(options.kills, alone.seconds, rng))
-        print(f"run {run + 1}: went on after epoch {found[-1][1]}", file=sys.stderr, flush=True)
+        told = "same digest" if found[-1][0] == alone.answer["digest"] else "ANOTHER DIGEST"
+        print(f"run {run + 1}: went on after epoch {found[-1][1]}, {told}", file=sys.stderr, flush=True)
     return report(alone.answer, found)
 
 

@@ -71,13 +71,14 @@ def learner(student: Any, teacher: Any, settings: Distill, objective: Objective,
             self.total.update_state(loss * replicas)
             told = {"loss": self.total.result(), "distillation_loss": self.taught.result()}
             if labelled:
-                told |= _only(objective.metric.name, self.compute_metrics(inputs, labels, outputs, weights))
+                metric = objective.metric.name
+                told[metric] = self.compute_metrics(inputs, labels, outputs, weights)[metric]
             return told
 
         def test_step(self, data: Any) -> dict[str, Any]:
             if objective.loss is not None:
                 told = super().test_step(data)
-                return {"loss": told["loss"], **_only(objective.metric.name, told)}
+                return {name: told[name] for name in ("loss", objective.metric.name)}
             inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
             loss = of_outputs(_listed(its(inputs, training=False))[0], self.student(inputs, training=False))
             self.total.update_state(loss)
@@ -164,10 +165,6 @@ def _pair(student: Any, teacher: Any, where: str, seed: int) -> FeaturePair:
     )
     adapter.build(own.shape)
     return FeaturePair(own, its, adapter)
-
-
-def _only(name: str, told: dict[str, Any]) -> dict[str, Any]:
-    return {name: told[name]}
 
 
 def _listed(outputs: Any) -> list[Any]:
