@@ -38,7 +38,7 @@ class ModelFile:
     """An input that is the model file of the recipe."""
 
 
-SOURCE = "source"
+SOURCE, TEACHER = "source", "teacher"
 COMPARISONS = {"accuracy_drop": "accuracy", "params_ratio": "params", "macs_ratio": "macs"}  # what each is made of
 Source = OutputOf | SplitOf | ModelFile
 
@@ -166,6 +166,8 @@ def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source
             inputs[name] = OutputOf(model, "keras-model")
         elif name == SOURCE and first is not None:  # what is said in shares stays relative to what was there at first
             inputs[name] = first.inputs["model"]
+        elif name == TEACHER and getattr(step.config, "distill", None) is not None:
+            inputs[name] = OutputOf(chain.nodes[0].id, "keras-model")
         elif wanted.required:
             raise _error(chain.recipe, step, f"{step.stage} needs {name}, which no stage before it makes", None)
     return inputs | _splits(chain, step.stage, step.config, step)

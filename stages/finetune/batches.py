@@ -2,48 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pipeline.data import Split
+from pipeline.errors import SecateurError
+from stages.finetune.objective import task_of
 from stages.tf_runtime import import_tensorflow
 
 PREFETCHED_BATCHES = 2
+# From a seed (2 numbers), inputs and labels of a batch to what the model is given: inputs, labels, maybe weights.
+Transform = Callable[[Any, Any, Any], tuple[Any, ...]]
 
 
-def training_batches(split: Split, batch: int, seed: int, first_epoch: int, epochs: int) -> Any:
+class Failures:
+    """The first error of ours in reading data: TensorFlow would hand it on as one of its own, without its hint."""
+
+    def __init__(self) -> None:
+        self._first: SecateurError | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Where data is read."""
+        try:
+            yield
+        except SecateurError as error:
+            self._first = self._first or error
+            raise
+
+    @contextmanager
+    def raised(self) -> Iterator[None]:
+        """Around what TensorFlow does: raises the noted error in place of whatever became of it."""
+        try:
+            yield
+        except Exception:
+            if self._first is None:
+                raise
+            raise self._first from None
+
+
+def training_batches(
+    split: Split,
+    batch: int,
+    seed: int,
+    first_epoch: int,
+    epochs: int,
+    transform: Transform | None = None,
+    failures: Failures | None = None,
+) -> Any:
     """A `tf.data.Dataset` of (inputs, labels) over all epochs from `first_epoch` (from 0), one after the other.
 
-    Each epoch visits every sample once, in an order drawn from (seed, epoch); its last batch may be smaller.
+    Each epoch visits every sample once, in an order drawn from (seed, epoch); its last batch may be smaller. The
+    seed of a batch's `transform` is drawn from seed, epoch and the batch's place. Unlabelled splits give (inputs,).
     """
     import numpy as np
 
     tf = import_tensorflow()
+    random, spec, reading = tf.random.experimental, sample_spec(split), failures or Failures()
 
-    def epoch_indices(epoch: Any) -> Any:
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(split)), seed=tf.stack([seed, epoch]))
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch)
+    def epoch_batches(epoch: Any) -> Any:
+        begun = tf.stack([seed, epoch])
+        order = random.stateless_shuffle(tf.range(len(split)), seed=begun)
+        places = tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate()
+        return places.map(lambda place, indices: (random.stateless_fold_in(begun, place), indices))
 
-    def gather(indices: Any) -> tuple[Any, Any]:
-        inputs, labels = split.take(indices.numpy())
-        return inputs, labels.astype(np.int64)
+    def gather(indices: Any) -> Any:
+        with reading.noted():
+            return tf.nest.flatten(typed(split, *split.take(np.asarray(indices))))
 
-    def gathered(indices: Any) -> tuple[Any, Any]:
-        inputs, labels = tf.py_function(gather, [indices], [tf.float32, tf.int64])
-        inputs.set_shape((None, *split.x.shape[1:]))
-        labels.set_shape((None,))
-        return inputs, labels
+    def gathered(batch_seed: Any, indices: Any) -> Any:
+        parts = tf.py_function(gather, [indices], [part.dtype for part in tf.nest.flatten(spec)])
+        for part, known in zip(parts, tf.nest.flatten(spec), strict=True):
+            part.set_shape(known.shape)
+        sample = tf.nest.pack_sequence_as(spec, parts)
+        return sample if transform is None else transform(batch_seed, sample[0], sample[1] if sample[1:] else None)
 
-    dataset = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32)
-    dataset = dataset.flat_map(epoch_indices).map(gathered, num_parallel_calls=1, deterministic=True)
-    return dataset.prefetch(PREFETCHED_BATCHES)
+    dataset = tf.data.Dataset.range(first_epoch, epochs, output_type=tf.int32).flat_map(epoch_batches)
+    dataset = dataset.map(gathered, num_parallel_calls=1, deterministic=True)
+    return unsharded(dataset.prefetch(PREFETCHED_BATCHES))
 
 
-def validation_batches(split: Split, batch: int) -> Any:
-    """A `tf.data.Dataset` of (inputs, labels), in stored order."""
+def validation_batches(
+    split: Split, batch: int, transform: Transform | None = None, failures: Failures | None = None
+) -> Any:
+    """A `tf.data.Dataset` of (inputs, labels), or of (inputs,) where there are none, in stored order."""
     tf = import_tensorflow()
-    shape = (None, *split.x.shape[1:])
-    signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None,), tf.int64))
-    return tf.data.Dataset.from_generator(lambda: split.batches(batch), output_signature=signature)
+    reading = failures or Failures()
+
+    def stored() -> Iterator[Any]:
+        with reading.noted():
+            for inputs, labels in split.batches(batch):
+                yield typed(split, inputs, labels)
+
+    dataset = tf.data.Dataset.from_generator(stored, output_signature=sample_spec(split))
+    return unsharded(dataset if transform is None else dataset.map(partial(transform, None)))
+
+
+def typed(split: Split, inputs: Any, labels: Any) -> tuple[Any, ...]:
+    """A batch as the model takes it: class numbers as int64, other targets as float32, none where there are none."""
+    import numpy as np
+
+    if task_of(split) == "unlabelled":
+        return (inputs,)
+    return inputs, np.asarray(labels, np.int64 if task_of(split) == "classes" else np.float32)
+
+
+def sample_spec(split: Split) -> Any:
+    """The shapes and types of batches of any size, told from the first sample."""
+    import numpy as np
+
+    tf = import_tensorflow()
+    first = typed(split, *split.take(np.arange(1)))
+    return tf.nest.map_structure(lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), first)
+
+
+def unsharded(dataset: Any) -> Any:
+    """`dataset` as it is on one machine with several devices: whole batches, each split among them."""
+    tf = import_tensorflow()
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return dataset.with_options(options)
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:

@@ -25,7 +25,7 @@ class MaskedModel:
             self._places.setdefault(kernel.layer, []).append(kernel.weight)
         self.model = import_keras().models.clone_model(model, clone_function=self._wrapped)
         for layer in self.model.layers:
-            self._inner(layer).set_weights(model.get_layer(self._inner(layer).name).get_weights())
+            inner_layer(layer).set_weights(model.get_layer(plain_name(layer)).get_weights())
         self.set_masks(plan.progress(0.0))
 
     def callbacks(self, steps_per_epoch: int, epochs: int) -> list[Any]:
@@ -45,6 +45,7 @@ class MaskedModel:
         begin = callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, _: epoch_of.update(now=epoch), on_train_batch_begin=update
         )
+        begin._supports_tf_logs = True  # noqa: SLF001 - it reads no logs: without this Keras copies them at each batch
         return [keep, begin]
 
     def first_epoch_at_target(self, epochs: int) -> int:
@@ -54,23 +55,22 @@ class MaskedModel:
 
     def set_masks(self, progress: float) -> None:
         """Put the plan's masks in, and what they mask to zero."""
-        variables = [self._inner(layer).weights[place] for layer, place in self._kernels()]
+        variables = [inner_layer(layer).weights[place] for layer, place in self._kernels()]
         values = [variable.numpy() for variable in variables]
         masks = self._plan.masks(values, progress)
         for (layer, place), variable, value, mask in zip(self._kernels(), variables, values, masks, strict=True):
-            index = self._places[self._inner(layer).name].index(place)
+            index = self._places[plain_name(layer)].index(place)
             layer.pruning_vars[index][1].assign(mask.astype(value.dtype))
             variable.assign(value * mask)
 
     def put_back(self) -> Any:
         """The plain model, with the weights that the wrapped one has now."""
         for layer in self.model.layers:
-            inner = self._inner(layer)
-            self._plain.get_layer(inner.name).set_weights(inner.get_weights())
+            self._plain.get_layer(plain_name(layer)).set_weights(inner_layer(layer).get_weights())
         return self._plain
 
     def _kernels(self) -> list[tuple[Any, int]]:
-        by_name = {self._inner(layer).name: layer for layer in self.model.layers}
+        by_name = {plain_name(layer): layer for layer in self.model.layers}
         return [(by_name[kernel.layer], kernel.weight) for kernel in self._plan.kernels]
 
     def _wrapped(self, layer: Any) -> Any:
@@ -83,6 +83,12 @@ class MaskedModel:
         fresh.get_prunable_weights = lambda: [fresh.weights[place] for place in places]
         return sparsity.prune_low_magnitude(fresh, sparsity.ConstantSparsity(0.5, begin_step=NEVER, frequency=NEVER))
 
-    @staticmethod
-    def _inner(layer: Any) -> Any:
-        return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer
+
+def inner_layer(layer: Any) -> Any:
+    """The layer inside tfmot's wrapper, or `layer` where there is none."""
+    return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer
+
+
+def plain_name(layer: Any) -> str:
+    """The name that a layer has in the model without wrappers."""
+    return str(inner_layer(layer).name)

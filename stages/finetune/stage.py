@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.artifacts import Artifact, Kind, TrainingFacts
-from pipeline.errors import PostconditionError
+from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_classifier, require_fit
+from stages.data_checks import keras_facts_of
 from stages.finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -22,17 +22,27 @@ TOLERANCE = 1e-3
 class FinetuneStage:
     """keras-model → keras-model with the weights of the best epoch, and the log of the training.
 
-    Where the model carries a plan of sparsity, that is kept to, and what came of it is a report.
+    Where the model carries a plan of sparsity, that is kept to, and what came of it is a report. Where the settings
+    say `distill`, the source is the teacher.
     """
 
     name: ClassVar[str] = "finetune"
     version: ClassVar[int] = 1
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
-    inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "model": Input(("keras-model",)),
+        "teacher": Input(("keras-model",), required=False),
+    }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log", "sparsity-report")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("epochs", "validation_loss", "validation_accuracy", "sparsity")
+    metrics: ClassVar[tuple[str, ...]] = (
+        "epochs",
+        "validation_loss",
+        "validation_accuracy",
+        "validation_mae",
+        "sparsity",
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
 
     def splits(self, config: FinetuneConfig) -> tuple[str, ...]:
@@ -42,25 +52,38 @@ class FinetuneStage:
         return None
 
     def requires(self, config: FinetuneConfig, inputs: Mapping[str, Artifact]) -> None:
-        require_classifier(keras_facts_of(inputs["model"]))
+        from stages.finetune.checks import require_teacher, require_trainable
+
+        facts = keras_facts_of(inputs["model"])
+        require_trainable(facts)
+        if config.distill is not None:
+            if "teacher" not in inputs:
+                raise PreconditionError("distillation needs a teacher", where="finetune.distill")
+            require_teacher(facts, keras_facts_of(inputs["teacher"]))
 
     def run(self, context: StageContext[FinetuneConfig]) -> StageResult:
         from stages.finetune.checkpoints import Checkpoints
+        from stages.finetune.checks import require_data
         from stages.finetune.training import fine_tune
         from stages.keras_format import keras_facts
         from stages.sparsity import plan_files, plan_of, sparsity_report
-        from stages.stored_models import own_model, write_model
+        from stages.stored_models import own_model, shared_model, write_model
         from stages.tf_runtime import tensorflow_action
 
         train, validation = context.data("train"), context.data("validation")
         for split in (train, validation):
-            require_fit(split, keras_facts_of(context.inputs["model"]))
+            require_data(split, keras_facts_of(context.inputs["model"]))
+        config = context.config
+        if len(train) < config.batch:
+            what = f"{len(train)} training samples are fewer than a batch of {config.batch}: an epoch is one step"
+            context.events.warned(what)
         plan = plan_of(context)
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")
-            checkpoints = Checkpoints(context.work_dir)
+            teacher = shared_model(context, "teacher") if config.distill else None
+            checkpoints, progress = Checkpoints(context.work_dir), context.events.advanced
             result = fine_tune(
-                model, context.config, train, validation, context.seed, checkpoints, context.events.advanced, plan
+                model, config, train, validation, context.seed, checkpoints, progress, plan, teacher=teacher
             )
             # The sparsity is reached now: a training after this one has only to keep it.
             kept = plan and plan.model_copy(update={"reached_at": 0.0})
@@ -69,11 +92,10 @@ class FinetuneStage:
             tuned = Artifact(files=files, facts=facts)
             reports = (sparsity_report(result.model, plan),) if plan else ()
         log = Artifact(files=(context.write(LOG_FILE, _document(result), "application/json"),), facts=_facts(result))
-        metrics = {
-            "epochs": float(len(result.history["loss"])),
-            "validation_loss": result.validation_loss,
-            "validation_accuracy": result.history["val_accuracy"][result.best_epoch],
-        }
+        metrics = {"epochs": float(len(result.history["loss"])), "validation_loss": result.validation_loss}
+        for name in ("accuracy", "mae"):
+            if f"val_{name}" in result.history:
+                metrics[f"validation_{name}"] = result.history[f"val_{name}"][result.best_epoch]
         if plan:
             metrics["sparsity"] = facts.sparsity
         return StageResult((tuned, log, *reports), metrics, resumed=result.resumed_from > 0)

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 
 from pipeline.errors import PreconditionError
+from stages.patterns import matching
 from stages.prune.counts import Counts, nearest
 from stages.prune.criteria.reduction import Scores
 from stages.prune.groups import ChannelGraph, ChannelGroup
 from stages.prune.labels import Freeze, Role
-
-
-def matching(pattern: str, layer_names: Sequence[str], where: str) -> list[str]:
-    """The names that a pattern matches; PreconditionError with the nearest names if there are none."""
-    found = [name for name in layer_names if fnmatchcase(name, pattern)]
-    if found:
-        return found
-    near = get_close_matches(pattern.rstrip("*"), layer_names, n=3, cutoff=0.3)
-    raise PreconditionError(
-        f'no layer matches "{pattern}"',
-        where=where,
-        hint=f"the nearest names are {', '.join(near)}" if near else "secateur inspect lists all layers",
-    )
 
 
 def frozen_layers(graph: ChannelGraph, patterns: Sequence[str], layer_names: Sequence[str]) -> ChannelGraph:

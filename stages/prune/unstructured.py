@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PreconditionError
+from stages.patterns import matching
 from stages.prune.config import PruneConfig
-from stages.prune.patterns import matching
 from stages.sparsity import PlannedKernel, SparsityPlan
 
 Kernels = list[tuple[str, int, int]]  # layer, place among its weights, size

@@ -32,7 +32,7 @@ def test_killed_in_fine_tuning_it_resumes_and_ends_in_the_same_digests(finished,
     """The uninterrupted run is `finished`: the same recipe and seed, in another store."""
     path, store = recipe(), tmp_path / "store"
     process = start(command, "run", path, "--store", store)
-    wait_for(lambda: list(store.glob("work/*/epoch-00001.json")), process)
+    wait_for(lambda: list(store.glob("work/*/epoch-00001.checkpoint")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     code, plan, _ = secateur("plan", path, "--store", store, "--json")
@@ -49,7 +49,7 @@ def test_killed_in_fine_tuning_it_resumes_and_ends_in_the_same_digests(finished,
 def test_ctrl_c_is_exit_130_and_the_next_run_goes_on(recipe, command, secateur, tmp_path):
     path, store = recipe(epochs=30), tmp_path / "store"
     process = start(command, "run", path, "--store", store, "--until", "finetune", "--json")
-    wait_for(lambda: list(store.glob("work/*/epoch-00001.json")), process)
+    wait_for(lambda: list(store.glob("work/*/epoch-00001.checkpoint")), process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -60,7 +60,7 @@ def test_ctrl_c_is_exit_130_and_the_next_run_goes_on(recipe, command, secateur, 
     assert entries["load"]["status"] == "ran"
     _, manifest, _ = secateur("run", path, "--store", store, "--until", "prune", "--json")
     assert {entry["status"] for entry in manifest["stages"]} == {"hit"}
-    assert list(store.glob("work/*/epoch-*.json"))
+    assert list(store.glob("work/*/epoch-*.checkpoint"))
 
 
 def test_two_runs_at_once_share_the_work(recipe, command, tmp_path):

@@ -99,6 +99,13 @@ def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file):
     assert node(built, "prune[2]").inputs["model"] == OutputOf("finetune[1]", "keras-model")
 
 
+def test_the_source_teaches_where_it_is_asked_to(recipe_file):
+    assert "teacher" not in node(chain(recipe_file), "finetune").inputs
+    built = chain(recipe_file, ("{epochs: 1}", "{epochs: 1, distill: {temperature: 4}}"))
+    for name in ("finetune", "control"):
+        assert node(built, name).inputs["teacher"] == OutputOf("load", "keras-model")
+
+
 @pytest.mark.parametrize(
     ("replace", "words"),
     [

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.data import Preprocess, Split
 from stages.finetune.checkpoints import Checkpoints
-from stages.finetune.config import FinetuneConfig
+from stages.finetune.config import Distill, Features, FinetuneConfig
 from stages.finetune.training import fine_tune
 from stages.keras_format import copy_model
 from stages.sparsity import PlannedKernel, SparsityPlan, apply_masks
@@ -62,6 +62,26 @@ def test_zeros_stay_where_they_are_and_the_rest_learns(criterion):
         assert all(len(layer.inbound_nodes) == (2 if layer.name == "shared" else 1) for layer in model.layers)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixed_precision": True, "strategy": "mirrored"},
+        {"distill": Distill(features=Features(layers=("conv", "sep*")))},
+    ],
+    ids=["16 bits, mirrored", "distilled"],
+)
+def test_zeros_stay_also_in_a_copy_and_beside_a_teacher(settings):
+    with tensorflow_action(seed=1, threads=2):
+        model = network()
+        teacher, made = copy_model(model), plan(model)
+        apply_masks(model, made)
+        zeros = zero_places(model, made)
+        config = FinetuneConfig(epochs=2, batch=32, **settings)
+        fine_tune(model, config, split("train"), split("val"), 1, plan=made, teacher=teacher)
+        for then, now in zip(zeros, zero_places(model, made), strict=True):
+            np.testing.assert_array_equal(then, now)
+
+
 def test_sparsity_grows_and_the_best_epoch_is_one_that_has_it_all():
     with tensorflow_action(seed=1, threads=2):
         model = network()
@@ -89,7 +109,17 @@ def test_a_killed_training_goes_on_bit_by_bit(tmp_path):
 
             fresh = copy_model(model)
             folder.mkdir(exist_ok=True)
-            return fine_tune(fresh, config, split("train"), split("val"), 1, Checkpoints(folder), progress, made)
+            return fine_tune(
+                fresh,
+                config,
+                split("train"),
+                split("val"),
+                1,
+                Checkpoints(folder),
+                progress,
+                made,
+                progress_interval_s=0,
+            )
 
     with tensorflow_action(seed=1, threads=2):
         start = network()

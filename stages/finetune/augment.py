@@ -1,0 +1,107 @@
+"""What happens to a batch before the model sees it: random changes of images, blends of samples, softer labels.
+
+Everything here is a pure function of its arguments, the seed of the batch among them: nothing has state that a killed
+training would have to be given back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.finetune.batches import Transform
+from stages.finetune.config import Augment, FinetuneConfig
+from stages.tf_runtime import import_tensorflow
+
+FLIPPED_ROWS, FLIPPED_COLUMNS, CROPPED, SHIFTED, BLENDED = range(5)  # each draws from a seed of its own
+FLIPPED_AXES = {"vertical": (FLIPPED_ROWS,), "horizontal": (FLIPPED_COLUMNS,), "both": (FLIPPED_ROWS, FLIPPED_COLUMNS)}
+
+
+def training_transform(config: FinetuneConfig, outputs: int | None, class_weights: Any) -> Transform | None:
+    """What the settings ask for, or None. `outputs` is the model's number of outputs where labels become shares.
+
+    `class_weights` has the weight of each class, (classes,), or is None.
+    """
+    if config.augment == Augment() and not config.mixup and outputs is None and class_weights is None:
+        return None
+
+    def transform(seed: Any, inputs: Any, labels: Any) -> tuple[Any, ...]:
+        tf = import_tensorflow()
+        parts: dict[str, Any] = {"inputs": augmented(inputs, seed, config.augment), "labels": labels}
+        if class_weights is not None:
+            parts["weights"] = tf.gather(tf.constant(class_weights, tf.float32), labels)
+        if outputs is not None and labels is not None:
+            parts["labels"] = shares(labels, outputs, config.label_smoothing)
+        if config.mixup:
+            parts = blended(parts, _fold(seed, BLENDED), config.mixup)
+        return tuple(part for part in parts.values() if part is not None)
+
+    return transform
+
+
+def validation_transform(outputs: int | None) -> Transform | None:
+    """Labels as shares where the training's are; nothing else is done to what is measured."""
+    if outputs is None:
+        return None
+    return lambda _seed, inputs, labels: (inputs, shares(labels, outputs, 0.0))
+
+
+def shares(labels: Any, outputs: int, smoothing: float) -> Any:
+    """Class numbers (N,) as shares (N, outputs): 1 for the class, of which `smoothing` is given to all alike.
+
+    One output has the share of class 1.
+    """
+    tf = import_tensorflow()
+    if outputs == 1:
+        return (tf.cast(labels[:, None], tf.float32) - 0.5) * (1 - smoothing) + 0.5
+    return tf.one_hot(labels, outputs) * (1 - smoothing) + smoothing / outputs
+
+
+def augmented(images: Any, seed: Any, settings: Augment) -> Any:
+    """Images (N, height, width, channels), each mirrored, cropped and shifted by chance; the shape stays."""
+    tf = import_tensorflow()
+    for axis in FLIPPED_AXES.get(settings.flip or "", ()):
+        drawn = tf.random.stateless_uniform(tf.shape(images)[:1], _fold(seed, axis))
+        images = tf.where((drawn < 0.5)[:, None, None, None], tf.reverse(images, [axis + 1]), images)
+    if settings.crop:
+        images = _moved(images, _fold(seed, CROPPED), (settings.crop, settings.crop), repeat=False)
+    if settings.shift:
+        furthest = tuple(round(settings.shift * size) for size in images.shape[1:3])
+        images = _moved(images, _fold(seed, SHIFTED), furthest, repeat=True)
+    return images
+
+
+def blended(parts: dict[str, Any], seed: Any, alpha: float) -> dict[str, Any]:
+    """Each sample with the one at the other end of the batch, its part drawn from a Beta distribution (mixup)."""
+    tf = import_tensorflow()
+    count = tf.shape(tf.nest.flatten(parts)[0])[0]
+    gammas = tf.random.stateless_gamma(tf.stack([2, count]), seed, alpha)
+    total = gammas[0] + gammas[1]  # both can be 0 in float32 where alpha is small
+    own = tf.where(total > 0, gammas[0] / tf.maximum(total, 1e-30), 0.5)
+
+    def blend(part: Any) -> Any:
+        share = tf.reshape(own, [-1] + [1] * (len(part.shape) - 1))
+        return share * part + (1 - share) * tf.reverse(part, [0])
+
+    return {name: None if part is None else tf.nest.map_structure(blend, part) for name, part in parts.items()}
+
+
+def _moved(images: Any, seed: Any, furthest: tuple[int, ...], *, repeat: bool) -> Any:
+    """Each image moved by up to `furthest` pixels down and right or up and left.
+
+    What comes in at an edge is the edge repeated, or zero.
+    """
+    tf = import_tensorflow()
+    for axis, most in enumerate(furthest, start=1):
+        size, count = images.shape[axis], tf.shape(images)[0]
+        moves = tf.random.stateless_uniform([count], _fold(seed, axis), -most, most + 1, tf.int32)
+        places = tf.range(size)[None] + moves[:, None]
+        inside = tf.clip_by_value(places, 0, size - 1)
+        images = tf.gather(images, inside, axis=axis, batch_dims=1)
+        if not repeat:
+            known = tf.reshape(places == inside, [-1, *(size if other == axis else 1 for other in (1, 2)), 1])
+            images = tf.where(known, images, tf.zeros((), images.dtype))
+    return images
+
+
+def _fold(seed: Any, purpose: int) -> Any:
+    return import_tensorflow().random.experimental.stateless_fold_in(seed, purpose)

@@ -1,0 +1,171 @@
+"""Learning from a teacher: the model beside its unpruned source, by softened outputs and by intermediate features.
+
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (outputs); Romero et al., "FitNets",
+2015 (features). The teacher only computes; the linear maps between features are dropped with the learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import PreconditionError
+from stages.finetune.config import Distill
+from stages.finetune.masking import plain_name
+from stages.finetune.objective import Objective
+from stages.patterns import matching
+from stages.tf_runtime import import_keras, import_tensorflow
+
+SMALLEST_PROBABILITY = 1e-30
+Loss = Callable[[Any, Any], Any]  # of what the teacher and what the model give, one number
+
+
+@dataclass(frozen=True)
+class FeaturePair:
+    """A layer's output in the model and in the teacher, and the map (or None) from the one to the other."""
+
+    student: Any
+    teacher: Any
+    adapter: Any
+
+
+def learner(student: Any, teacher: Any, settings: Distill, objective: Objective, *, labelled: bool, seed: int) -> Any:
+    """A Keras model around `student` (whose weights it shares) whose training step learns from `teacher` as well.
+
+    Its validation loss is that of the labels; without labels (`objective` has none) the teacher's. With `labelled`
+    False training uses the teacher alone. Compile it with the objective's loss and metric.
+    """
+    keras, tf = import_keras(), import_tensorflow()
+    pairs = _feature_pairs(student, teacher, settings, seed)
+    own = keras.Model(student.inputs, [student.output, *(pair.student for pair in pairs)])
+    its = keras.Model(teacher.inputs, [teacher.output, *(pair.teacher for pair in pairs)])
+    of_outputs = output_loss(objective, settings.temperature)
+    share, replicas = settings.weight if labelled else 1.0, tf.distribute.get_strategy().num_replicas_in_sync
+
+    class Learner(import_keras().Model):  # type: ignore[misc]  # Keras has no types
+        def __init__(self) -> None:
+            super().__init__(name="learner")
+            self.student = student
+            self.adapters = [pair.adapter for pair in pairs if pair.adapter is not None]
+            self.total = keras.metrics.Mean(name="total_loss")
+            self.taught = keras.metrics.Mean(name="distillation_loss")
+
+        def call(self, inputs: Any, training: Any = None) -> Any:
+            return self.student(inputs, training=training)
+
+        def train_step(self, data: Any) -> dict[str, Any]:
+            inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+            expected = _listed(its(inputs, training=False))
+            with tf.GradientTape() as tape:
+                outputs, *features = _listed(own(inputs, training=True))
+                taught = of_outputs(expected[0], outputs)
+                loss = share * taught
+                if settings.features:
+                    loss += settings.features.weight * feature_loss(pairs, expected[1:], features)
+                loss /= replicas  # gradients of replicas are added; Keras' own loss knows that
+                if labelled:
+                    loss += (1 - share) * self.compute_loss(inputs, labels, outputs, weights)
+            self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
+            self.taught.update_state(taught)
+            self.total.update_state(loss * replicas)
+            told = {"loss": self.total.result(), "distillation_loss": self.taught.result()}
+            if labelled:
+                metric = objective.metric.name
+                told[metric] = self.compute_metrics(inputs, labels, outputs, weights)[metric]
+            return told
+
+        def test_step(self, data: Any) -> dict[str, Any]:
+            if objective.loss is not None:
+                told = super().test_step(data)
+                return {name: told[name] for name in ("loss", objective.metric.name)}
+            inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+            loss = of_outputs(_listed(its(inputs, training=False))[0], self.student(inputs, training=False))
+            self.total.update_state(loss)
+            return {"loss": self.total.result()}
+
+    return Learner()
+
+
+def output_loss(objective: Objective, temperature: float) -> Loss:
+    """How far the model's outputs are from the teacher's: a mean over the batch.
+
+    The divergence of probabilities softened by `temperature`, times its square, so that gradients keep their size;
+    for regression the loss that is trained with.
+    """
+    tf = import_tensorflow()
+    if objective.task == "regression":
+        # Keras' own mean over the batch is refused where a strategy shares it out
+        return lambda expected, outputs: tf.reduce_mean(objective.loss.call(expected, outputs))
+
+    def exclusive(expected: Any, outputs: Any) -> Any:
+        its, own = (tf.nn.log_softmax(class_logits(one, objective.logits) / temperature) for one in (expected, outputs))
+        return tf.reduce_mean(tf.reduce_sum(tf.exp(its) * (its - own), axis=-1)) * temperature**2
+
+    def independent(expected: Any, outputs: Any) -> Any:
+        its, own = (label_logits(one, objective.logits) / temperature for one in (expected, outputs))
+        chances, entropy = tf.sigmoid(its), tf.nn.sigmoid_cross_entropy_with_logits
+        return tf.reduce_mean(entropy(chances, own) - entropy(chances, its)) * temperature**2
+
+    return lambda expected, outputs: (exclusive if objective.exclusive and outputs.shape[-1] > 1 else independent)(
+        expected, outputs
+    )
+
+
+def class_logits(outputs: Any, already: bool) -> Any:
+    """Logits of classes of which one is right: outputs, or the logarithms of probabilities."""
+    tf = import_tensorflow()
+    outputs = tf.cast(outputs, tf.float32)
+    return outputs if already else tf.math.log(tf.maximum(outputs, SMALLEST_PROBABILITY))
+
+
+def label_logits(outputs: Any, already: bool) -> Any:
+    """Logits of labels that don't exclude each other: outputs, or the logarithms of odds."""
+    tf = import_tensorflow()
+    outputs = tf.cast(outputs, tf.float32)
+    if already:
+        return outputs
+    odds = tf.maximum(outputs, SMALLEST_PROBABILITY), tf.maximum(1 - outputs, import_keras().backend.epsilon())
+    return tf.math.log(odds[0]) - tf.math.log(odds[1])
+
+
+def feature_loss(pairs: Sequence[FeaturePair], expected: Sequence[Any], features: Sequence[Any]) -> Any:
+    """The mean over layers of the squared difference of features, over the mean square of the teacher's."""
+    tf = import_tensorflow()
+    losses = []
+    for pair, taught, learnt in zip(pairs, expected, features, strict=True):
+        its, own = tf.cast(taught, tf.float32), tf.cast(learnt, tf.float32)
+        mapped = own if pair.adapter is None else pair.adapter(own)
+        losses.append(tf.reduce_mean((its - mapped) ** 2) / tf.maximum(tf.reduce_mean(its**2), 1e-12))
+    return tf.add_n(losses) / len(losses)
+
+
+def _feature_pairs(student: Any, teacher: Any, settings: Distill, seed: int) -> list[FeaturePair]:
+    if settings.features is None:
+        return []
+    where = "finetune.distill.features"
+    ours, theirs = ({plain_name(layer): layer for layer in model.layers} for model in (student, teacher))
+    names = list(dict.fromkeys(n for p in settings.features.layers for n in matching(p, list(ours), where)))
+    return [_pair(ours[name], theirs.get(name), where, seed + place) for place, name in enumerate(names)]
+
+
+def _pair(student: Any, teacher: Any, where: str, seed: int) -> FeaturePair:
+    name = plain_name(student)
+    if teacher is None:
+        raise PreconditionError(f"the teacher has no layer {name}", where=where, hint="name layers that both have")
+    own, its = student.get_output_at(0), teacher.get_output_at(0)
+    if isinstance(own, list) or isinstance(its, list) or own.shape[1:-1] != its.shape[1:-1]:
+        what = f"{name} gives {getattr(own, 'shape', 'several')}, in the teacher {getattr(its, 'shape', 'several')}"
+        raise PreconditionError(what, where=where, hint="only channels may differ")
+    if own.shape[-1] == its.shape[-1]:
+        return FeaturePair(own, its, None)
+    begun = import_keras().initializers.GlorotUniform(seed)  # of its own: other models' weights may be drawn before
+    adapter = import_keras().layers.Dense(
+        its.shape[-1], use_bias=False, kernel_initializer=begun, dtype="float32", name=f"{name}_to_teacher"
+    )
+    adapter.build(own.shape)
+    return FeaturePair(own, its, adapter)
+
+
+def _listed(outputs: Any) -> list[Any]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

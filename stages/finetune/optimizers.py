@@ -1,0 +1,58 @@
+"""Optimizers and learning-rate schedules, as the settings name them. A schedule is a function of the step alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.finetune.config import FinetuneConfig
+from stages.tf_runtime import import_keras, import_tensorflow
+
+
+def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any, *, scaled: bool = False) -> Any:
+    """A Keras optimizer for `model`, not built yet; with `scaled` losses are, so that gradients in float16 last."""
+    optimizers = import_keras().optimizers
+    settings: dict[str, Any] = {}
+    if config.momentum:
+        settings["momentum"] = config.momentum
+    if config.nesterov:
+        settings["nesterov"] = True
+    if config.weight_decay is not None:
+        settings["weight_decay"] = config.weight_decay
+    if config.clip:
+        settings |= {"global_clipnorm": config.clip.norm, "clipvalue": config.clip.value}
+    kinds = {"adam": optimizers.Adam, "adamw": optimizers.AdamW, "sgd": optimizers.SGD, "rmsprop": optimizers.RMSprop}
+    made = kinds[config.optimizer](learning_rate(config, steps_per_epoch), **settings)
+    made.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    return import_keras().mixed_precision.LossScaleOptimizer(made) if scaled else made
+
+
+def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:
+    """A number where nothing but the plateau changes it, else a Keras schedule over steps."""
+    schedules = import_keras().optimizers.schedules
+    full, warmup = config.learning_rate, round(config.warmup * steps_per_epoch)
+    rate: Any = full
+    match config.schedule:
+        case "cosine":
+            rate = schedules.CosineDecay(full, steps_per_epoch * config.epochs - warmup)
+        case "step":
+            every = config.step.every * steps_per_epoch
+            rate = schedules.ExponentialDecay(full, every, config.step.factor, staircase=True)
+        case "exponential":
+            rate = schedules.ExponentialDecay(full, steps_per_epoch, config.exponential.factor)
+    return warmed_up(rate, full, warmup) if warmup else rate
+
+
+def warmed_up(rate: Any, full: float, steps: int) -> Any:
+    """`rate` begun after `steps` steps in which the learning rate rises evenly to `full`."""
+    tf = import_tensorflow()
+
+    class WarmUp(import_keras().optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # has no types
+        def __call__(self, step: Any) -> Any:
+            now = tf.cast(step, tf.float32)
+            after = rate(now - steps) if callable(rate) else tf.constant(rate, tf.float32)
+            return tf.where(now < steps, full * (now + 1) / steps, after)
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    return WarmUp()

@@ -1,0 +1,112 @@
+"""What is trained in a model's place: itself, or a copy that computes in 16 bits or stands on several devices.
+
+Weights are float32 in each of them, so what was learned is put back number by number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from pipeline.errors import PreconditionError
+from stages.finetune.config import FinetuneConfig
+from stages.keras_format import copy_model, put_weights
+from stages.patterns import matching
+from stages.tf_runtime import import_keras, import_tensorflow
+
+NESTED = ("layer", "forward_layer", "backward_layer", "cell")  # settings of wrappers that hold layers
+
+
+def strategy_scope(config: FinetuneConfig) -> AbstractContextManager[Any]:
+    """In which the model and its optimizer are to be made. PreconditionError where a device would get no sample."""
+    if config.strategy is None:
+        return nullcontext()
+    strategy = import_tensorflow().distribute.MirroredStrategy()
+    if config.batch < strategy.num_replicas_in_sync:
+        what = f"a batch of {config.batch} can't be shared among {strategy.num_replicas_in_sync} devices"
+        raise PreconditionError(what, where="finetune.batch", hint="make the batch larger")
+    scope: AbstractContextManager[Any] = strategy.scope()
+    return scope
+
+
+def trainee_of(model: Any, config: FinetuneConfig) -> Any:
+    """`model`, or the copy of it that the settings ask for; to be called in the strategy's scope."""
+    if config.mixed_precision:
+        return in_precision(model, precision_policy())
+    return copy_model(model) if config.strategy else model
+
+
+def precision_policy() -> str:
+    """Keras' policy for 16 bits: what the hardware is fast in."""
+    gpus = import_tensorflow().config.list_physical_devices("GPU")
+    return "mixed_float16" if gpus else "mixed_bfloat16"
+
+
+def needs_scaled_losses(config: FinetuneConfig) -> bool:
+    """Whether gradients are float16, whose smallest numbers they would fall below."""
+    return config.mixed_precision and precision_policy() == "mixed_float16"
+
+
+def in_precision(model: Any, policy: str) -> Any:
+    """A copy of `model` whose layers compute by a policy, those that give its outputs excepted.
+
+    PreconditionError where a layer can't, naming what it says.
+    """
+    config = model.get_config()
+    last = {tensor._keras_history.layer.name for tensor in model.outputs}  # noqa: SLF001 - Keras has no public way
+    for layer in config["layers"]:
+        if layer["config"].get("name") not in last:
+            _set_policy(layer, policy)
+    classes = {type(layer).__name__: type(layer) for layer in model.layers}
+    try:
+        with import_keras().utils.custom_object_scope(classes):
+            made = type(model).from_config(config)
+        if not made.built:
+            made.build(model.input_shape)
+    except (TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        what, hint = f"the model can't compute in 16 bits: {reason}", "leave mixed_precision out"
+        raise PreconditionError(what, where="finetune.mixed_precision", hint=hint) from error
+    put_weights(made, model.get_weights())
+    return made
+
+
+def _set_policy(layer: dict[str, Any], policy: str) -> None:
+    settings = layer["config"]
+    if layer["class_name"] == "InputLayer":
+        return
+    if "dtype" in settings:
+        settings["dtype"] = policy
+    nested = [*settings.get("layers", ()), *(settings[name] for name in NESTED if isinstance(settings.get(name), dict))]
+    for inner in nested:
+        _set_policy(inner, policy)
+
+
+@contextmanager
+def frozen(model: Any, patterns: Sequence[str], *, batch_norm: bool) -> Iterator[None]:
+    """Inside, layers that `patterns` name, and all batch normalisation if that is wished, don't learn.
+
+    PreconditionError where a pattern names no layer, or nothing is left to learn. Afterwards all is as it was.
+    """
+    layers = {layer.name: layer for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001 - nested ones too
+    names = {name for pattern in patterns for name in matching(pattern, list(layers), "finetune.freeze")}
+    if batch_norm:
+        names |= {name for name, layer in layers.items() if type(layer).__name__.endswith("BatchNormalization")}
+    before = {name: layer.trainable for name, layer in layers.items()}
+    try:
+        for name in names:
+            layers[name].trainable = False
+        if not model.trainable_variables:
+            what = "all layers are frozen: there is nothing to train"
+            raise PreconditionError(what, where="finetune.freeze", hint="name fewer layers, or leave finetune out")
+        yield
+    finally:
+        _set_trainable(layers, before)
+
+
+def _set_trainable(layers: dict[str, Any], flags: dict[str, bool]) -> None:
+    """Outer layers hand their flag on to those inside, which come later here and so have the last word."""
+    for name, flag in flags.items():
+        if layers[name].trainable != flag:
+            layers[name].trainable = flag

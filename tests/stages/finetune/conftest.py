@@ -1,0 +1,77 @@
+"""Small splits of every task, and a small network with all that has state of its own: dropout, normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.tf_runtime import import_keras
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A split as stages see one: inputs (an array, or arrays by name) and targets by index, and what targets are."""
+
+    name: str
+    x: Any
+    y: Any
+    task: str = "classes"
+
+    def __len__(self) -> int:
+        return len(next(iter(self.x.values())) if isinstance(self.x, dict) else self.x)
+
+    def take(self, indices: Any) -> tuple[Any, Any]:
+        inputs = {k: v[indices] for k, v in self.x.items()} if isinstance(self.x, dict) else self.x[indices]
+        return inputs, None if self.y is None else self.y[indices]
+
+    def batches(self, size: int) -> Any:
+        for start in range(0, len(self), size):
+            yield self.take(np.arange(start, min(start + size, len(self))))
+
+
+def images(name: str, samples: int, seed: int, task: str = "classes") -> Samples:
+    """Two classes that the mean brightness tells apart, with noise; other tasks tell the same in their own way."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(samples) % 2
+    x = (rng.integers(0, 200, (samples, 6, 6, 1)) + y[:, None, None, None] * 50).astype(np.float32) / 255
+    targets = {
+        "classes": y,
+        "multilabel": np.stack([y, 1 - y, y], axis=1).astype(np.float32),
+        "regression": np.stack([y * 2.0, 1.0 - y], axis=1).astype(np.float32),
+        "unlabelled": None,
+    }
+    return Samples(name, x, targets[task], task)
+
+
+@pytest.fixture
+def samples() -> Any:
+    return Samples
+
+
+@pytest.fixture
+def pair() -> Any:
+    """Training and validation splits of a task."""
+    return lambda task="classes": (images("train", 70, 0, task), images("validation", 40, 1, task))
+
+
+@pytest.fixture
+def network() -> Any:
+    """Makes a network of so many outputs."""
+
+    def make(outputs: int = 2, activation: str | None = "softmax", filters: int = 4) -> Any:
+        layers = import_keras().layers
+        return import_keras().Sequential(
+            [
+                layers.Input((6, 6, 1), name="image"),
+                layers.Conv2D(filters, 3, activation="relu", name="conv"),
+                layers.BatchNormalization(momentum=0.1, name="norm"),
+                layers.Flatten(),
+                layers.Dropout(0.3, name="dropout"),
+                layers.Dense(outputs, activation=activation, name="head"),
+            ]
+        )
+
+    return make
