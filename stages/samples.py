@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,16 @@ def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
     if fits:
         return None
     return f"samples are {_text(sample)}, the model's input {spec.name!r} takes {_text(wanted)}"
+
+
+def by_input(inputs: Any, names: Sequence[str]) -> list[Any]:
+    """Inputs as a split gives them (one array, or a dict by name) in the order of the model's input `names`."""
+    return [inputs[name] for name in names] if isinstance(inputs, Mapping) else [inputs]
+
+
+def count_of(inputs: Any) -> int:
+    """How many samples there are in inputs as a split gives them."""
+    return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
 
 
 def encode_samples(samples: Any) -> bytes:

@@ -29,7 +29,7 @@ def training_batches(split: Split, batch: int, seed: int, first_epoch: int, epoc
 
     def gathered(indices: Any) -> tuple[Any, Any]:
         inputs, labels = tf.py_function(gather, [indices], [tf.float32, tf.int64])
-        inputs.set_shape((None, *split.x.shape[1:]))
+        inputs.set_shape((None, *split.input_shapes()[0]))
         labels.set_shape((None,))
         return inputs, labels
 
@@ -41,7 +41,7 @@ def training_batches(split: Split, batch: int, seed: int, first_epoch: int, epoc
 def validation_batches(split: Split, batch: int) -> Any:
     """A `tf.data.Dataset` of (inputs, labels), in stored order."""
     tf = import_tensorflow()
-    shape = (None, *split.x.shape[1:])
+    shape = (None, *split.input_shapes()[0])
     signature = (tf.TensorSpec(shape, tf.float32), tf.TensorSpec((None,), tf.int64))
     return tf.data.Dataset.from_generator(lambda: split.batches(batch), output_signature=signature)
 

@@ -12,11 +12,11 @@ from typing import ClassVar
 from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
 from pipeline.errors import PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of
+from stages.data_checks import keras_facts_of, require_inputs
 from stages.keras_format import MODEL_FILE
 from stages.quantize.calibration import doubts_about
 from stages.quantize.config import QuantizeConfig
-from stages.samples import CALIBRATION_FILE, CALIBRATION_MEDIA_TYPE, encode_samples, misfit
+from stages.samples import CALIBRATION_FILE, CALIBRATION_MEDIA_TYPE, by_input, encode_samples
 
 
 class QuantizeStage:
@@ -30,7 +30,7 @@ class QuantizeStage:
     axis: ClassVar[str | None] = "schemes"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ("numpy",)
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "numpy")  # TensorFlow decodes images
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
         return ("calibration",) if "int8" in config.schemes else ()
@@ -44,7 +44,7 @@ class QuantizeStage:
         count = len(keras_facts_of(inputs["model"]).inputs)
         if config.schemes[0] == "int8" and count != 1:
             raise PreconditionError(
-                f"int8 needs calibration data for each of the model's {count} inputs, and a split holds one array",
+                f"int8 is calibrated for models with one input, this one has {count}",
                 where="quantize.schemes",
                 hint="use float32, float16 or dynamic",
             )
@@ -81,10 +81,9 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
             where="data.calibration",
             hint="set data.calibration.take to 100 or more",
         )
-    samples = split.inputs()
-    reason = misfit(samples.shape, keras_facts_of(context.inputs["model"]).inputs[0])
-    if reason:
-        raise PreconditionError(f"the calibration data does not fit: {reason}", where="data.calibration")
+    facts = keras_facts_of(context.inputs["model"])
+    require_inputs(split, facts)
+    (samples,) = by_input(split.inputs(), [facts.inputs[0].name])
     if not np.all(np.isfinite(samples)):
         raise PreconditionError("the calibration data holds NaN or infinity", where="data.calibration")
     for doubt in doubts_about(samples):
