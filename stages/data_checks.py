@@ -16,13 +16,8 @@ def keras_facts_of(artifact: Artifact) -> KerasFacts:
 
 
 def require_classifier(facts: KerasFacts) -> None:
-    """PreconditionError unless the model has one input and one output of shape (batch, classes)."""
-    if len(facts.inputs) != 1 or len(facts.outputs) != 1:
-        raise PreconditionError(
-            f"accuracy is of models with one input and one output, this one has {len(facts.inputs)} "
-            f"and {len(facts.outputs)}",
-            hint="leave `test` out of the recipe's data, or split the model",
-        )
+    """PreconditionError unless the model has one output of shape (batch, classes)."""
+    require_one_output(facts)
     shape = facts.outputs[0].shape
     if len(shape) != 2 or shape[1] is None:
         raise PreconditionError(
