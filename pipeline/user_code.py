@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.errors import RecipeError, StageError
-from pipeline.keys import digest_of_bytes
+from pipeline.keys import digest_of, digest_of_bytes
 
 
 def code_input(reference: str) -> str:
@@ -32,8 +32,8 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
     Modules of the same folder can be imported from it at its top; their content is in no key.
     """
     source, (name, _, attribute) = _source(folder, reference), reference.partition(":")
-    digest, path = digest_of_bytes(source), folder / f"{name}.py"
-    unique = f"_secateur_{name}_{digest[7:19]}"
+    digest, path = digest_of_bytes(source), folder.absolute() / f"{name}.py"
+    unique = f"_secateur_{name}_{digest_of('module', [str(path), digest])[7:23]}"
     if unique not in sys.modules:
         module = ModuleType(unique)
         module.__file__ = str(path)

@@ -43,7 +43,7 @@ def require_fit(split: Split, facts: KerasFacts, *, labels: bool = True) -> None
     if not labels:
         return
     if split.task == "unlabelled":
-        hint = "give it labels, or leave out the stage that needs them"
+        hint = "give it labels, or leave out what needs them: a stage, or `test` under data"
         raise DataError("the split has no labels, and they are needed here", where=where, hint=hint)
     if split.task == "classes":
         _require_classes(split, facts, where)

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError
+from stages.quiet import quiet
 
 if TYPE_CHECKING:
     from pipeline.data.images import ImageForm
     from pipeline.data.spec import Feature
 
+GRAPH_TALK = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node", "File ", "Node:")
 
-def decode_images(encoded: Sequence[bytes], form: ImageForm, threads: int) -> tuple[Any, dict[int, str]]:
+
+def decode_images(
+    encoded: Sequence[bytes], form: ImageForm, threads: int, *, silent: bool = False
+) -> tuple[Any, dict[int, str]]:
     """Images as float32 (n, height, width, channels), and by place those that can't be decoded, with the reason.
+
+    `silent` keeps what the codecs print of broken ones from the terminal, for callers in the main thread.
 
     JPEG, PNG, BMP, and the first picture of a GIF, with the channels asked for. The methods are those of
     `tf.image.resize` without antialiasing, as `tf_keras.utils.image_dataset_from_directory` has them; `crop` takes the
@@ -29,12 +40,16 @@ def decode_images(encoded: Sequence[bytes], form: ImageForm, threads: int) -> tu
     decode = _image_decoder(form)
     images = np.zeros((len(encoded), *form.size, form.channels), np.float32)
     failures = {}
-    for place, data in enumerate(encoded):
+
+    def decode_one(place: int) -> None:
         try:
-            images[place] = decode(tf.constant(data)).numpy()
+            images[place] = decode(tf.constant(encoded[place])).numpy()
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            failures[place] = _first_line(error)
-    return images, failures
+            failures[place] = _said(error)
+
+    with quiet() if silent else nullcontext(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        list(pool.map(decode_one, range(len(encoded))))
+    return images, dict(sorted(failures.items()))
 
 
 @cache
@@ -75,7 +90,7 @@ def read_records(path: Path, threads: int) -> Iterator[bytes]:
         for record in tf.data.TFRecordDataset(str(path)):
             yield record.numpy()
     except tf.errors.DataLossError as error:
-        raise DataError(f"the file is damaged: {_first_line(error)}", where=str(path), hint="write it again") from error
+        raise DataError(f"the file is damaged: {_said(error)}", where=str(path), hint="write it again") from error
 
 
 def parse_examples(records: Sequence[bytes], features: Mapping[str, Feature], threads: int) -> dict[str, Any]:
@@ -96,12 +111,13 @@ def parse_examples(records: Sequence[bytes], features: Mapping[str, Feature], th
     try:
         parsed = tf.io.parse_example(tf.constant(list(records), tf.string), schema)
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(_first_line(error)) from error
+        raise ValueError(_said(error)) from error
     return {name: tensor.numpy() for name, tensor in parsed.items()}
 
 
-def _first_line(error: Exception) -> str:
-    """What TensorFlow says, without the operation that says it."""
-    text = str(getattr(error, "message", error)).strip()
-    text = text.removeprefix("{{function_node").partition("}} ")[2] if text.startswith("{{function_node") else text
-    return (text.splitlines() or [type(error).__name__])[0].partition(" [Op:")[0][:160]
+def _said(error: Exception) -> str:
+    """What TensorFlow found, without where in its graph it found it."""
+    lines = str(getattr(error, "message", error)).splitlines()
+    said = [line.strip() for line in lines if line.strip() and not line.strip().startswith(GRAPH_TALK)]
+    text = said[-1] if said else type(error).__name__
+    return re.sub(r"^\{\{.*?\}\} | \[Op:.*$", "", text)[:160]

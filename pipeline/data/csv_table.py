@@ -35,7 +35,7 @@ class CsvTable:
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
         path = self._file(stored)
-        look_up = self._digests.computed if anew else self._digests.remembered
+        look_up = self._digests.confirmed if anew else self._digests.remembered
         found: dict[str, Any] = {"table": look_up(path, "", partial(digest_of_file, path))}
         if self._spec.split is not None:
             found["split"] = self._spec.split
@@ -148,13 +148,21 @@ class Rows:
 
     def at(self, indices: Sequence[int]) -> Iterator[Row]:
         """The rows of these numbers, in that order; DataError where the file is not what it was."""
+        if state_of(self.path) != self._state:
+            raise self._changed()
         with self.path.open("rb") as file:
             for index in indices:
                 file.seek(self._offsets[index])
                 lines = (line.decode("utf-8-sig", "replace") for line in iter(file.readline, b""))
-                yield Row(next(csv.reader(lines)), self._lines[index])
+                row = Row(next(csv.reader(lines), []), self._lines[index])
+                if len(row.cells) != len(self.header):
+                    raise self._changed()
+                yield row
         if state_of(self.path) != self._state:
-            raise DataError("the table changed while the run was on its way", where=str(self.path), hint="run again")
+            raise self._changed()
+
+    def _changed(self) -> DataError:
+        return self.error("the table changed while the run was on its way", "run again")
 
     def texts(self, column: str) -> list[str]:
         """One column of all rows."""

@@ -27,12 +27,15 @@ class ImageFolder:
 
     def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
         self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
+        self._known: dict[str, dict[str, Any]] = {}
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
-        digest = hashlib.sha256()
-        for name, label in self._rows(stored):
-            digest.update(f"{label} {self._digest_of[name]}\n".encode())
-        return {"classes": self._classes(stored), "images": digest.hexdigest()}
+        if stored not in self._known:
+            digest = hashlib.sha256()
+            for name, label in self._rows(stored):
+                digest.update(f"{label} {self._digest_of[name]}\n".encode())
+            self._known[stored] = {"classes": self._classes(stored), "images": digest.hexdigest()}
+        return self._known[stored]
 
     def read(self, stored: str) -> Table:
         import numpy as np

@@ -70,11 +70,11 @@ class ImageSamples:
         """Those of the samples at `indices` that can't be decoded; reads each of them once."""
         failures: Failures = {}
         for start in range(0, len(indices), CHECKED_AT_A_TIME):
-            failures |= self._decoded(indices[start : start + CHECKED_AT_A_TIME].tolist())[1]
+            failures |= self._decoded(indices[start : start + CHECKED_AT_A_TIME].tolist(), silent=True)[1]
         return failures
 
-    def _decoded(self, indices: Sequence[int]) -> tuple[Any, Failures]:
-        images, reasons = decoder("image")(self.read(indices), self.form, self.threads)
+    def _decoded(self, indices: Sequence[int], *, silent: bool = False) -> tuple[Any, Failures]:
+        images, reasons = decoder("image")(self.read(indices), self.form, self.threads, silent=silent)
         return images, {indices[place]: f"{self.name(indices[place])} ({why})" for place, why in reasons.items()}
 
 

@@ -26,12 +26,15 @@ class PythonFunction:
     def __init__(self, folder: Path, spec: DataSpec) -> None:
         self._folder, self._reference = folder, str(spec.function)
         self._made: dict[str, tuple[Any, Any]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
-        inputs, targets = self._arrays(stored)
-        arrays = inputs if isinstance(inputs, dict) else {"": inputs}
-        found = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
-        return found if targets is None else {**found, "y": _digest(targets)}
+        if anew or stored not in self._known:
+            inputs, targets = self._arrays(stored)
+            arrays = inputs if isinstance(inputs, dict) else {"": inputs}
+            found = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
+            self._known[stored] = found if targets is None else {**found, "y": _digest(targets)}
+        return self._known[stored]
 
     def read(self, stored: str) -> Table:
         return Table(*self._arrays(stored))

@@ -41,7 +41,7 @@ class TFRecords:
                 raise RecipeError(f"{name!r} is no feature", where="data.features", hint=nearest(name, list(known)))
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
-        look_up = self._digests.computed if anew else self._digests.remembered
+        look_up = self._digests.confirmed if anew else self._digests.remembered
         return {"records": [look_up(path, "", partial(digest_of_file, path)) for path in self._files(stored)]}
 
     def read(self, stored: str) -> Table:

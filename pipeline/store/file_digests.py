@@ -49,6 +49,10 @@ class FileDigests:
         """The digest of a part of a file, from memory where the file has not changed since. Raises OSError."""
         return self._files.known(_name(path, part), state_of(path)) or self.computed(path, part, compute)
 
+    def confirmed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
+        """The digest of a part of a file, computed anew unless any change since would show."""
+        return self._files.known(_name(path, part), state_of(path), settled=True) or self.computed(path, part, compute)
+
     def computed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
         """The digest of a part of a file as it is now."""
         return self._files.computed(_name(path, part), state_of(path), compute)
@@ -83,9 +87,9 @@ class _Memory:
         self._seen = _read(path) if path else {}
         self._changed = False
 
-    def known(self, name: str, state: State) -> str | None:
+    def known(self, name: str, state: State, *, settled: bool = False) -> str | None:
         seen = self._seen.get(name)
-        return seen.digest if seen is not None and seen.state == state else None
+        return seen.digest if seen is not None and seen.state == state and seen.settled >= settled else None
 
     def computed(self, name: str, state: State, compute: Callable[[], str]) -> str:
         began = time.time_ns()
