@@ -121,7 +121,7 @@ def confusion_matrix(scores: Any, labels: Any) -> Any:
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def wilson_interval(correct: int, samples: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(correct: float, samples: int, z: float = Z_95) -> tuple[float, float]:
     """The 95 % interval of a share (E. B. Wilson, 1927): within 0 and 1, and right near both ends."""
     if samples <= 0:
         raise ValueError("an interval needs at least one sample")
@@ -134,12 +134,16 @@ def wilson_interval(correct: int, samples: int, z: float = Z_95) -> tuple[float,
     return low, high
 
 
-def _right(scores: Any, labels: Any, task: Task, k: int) -> int:
-    """How many samples have their class among the `k` best (the first of equals is the best), or all labels right."""
+def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
+    """How many samples have their class among the `k` best (the first of equals is the best).
+
+    Of several labels a sample counts by the share of them that is right, as Keras' accuracy has it; the interval is
+    then as wide as if they were right or wrong together, so never too narrow.
+    """
     import numpy as np
 
     if task == "multilabel":
-        return int(((scores > 0.5) == labels).all(axis=1).sum())
+        return float(((scores > 0.5) == labels).mean(axis=1).sum())
     if k >= scores.shape[1] > 1 and k > 1:
         what = f"top_{k} of {scores.shape[1]} classes is always 1"
         raise PreconditionError(what, where="data.metrics", hint="leave it out, or ask for fewer")

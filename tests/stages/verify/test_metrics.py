@@ -80,12 +80,13 @@ def test_multilabel_metrics_by_hand() -> None:
     outputs = np.array([[0.9, 0.2], [0.8, 0.7], [0.1, 0.6], [0.4, 0.1]])
     targets = np.array([[1, 0], [1, 0], [0, 1], [1, 0]], np.float32)
     found = evaluate(outputs, targets, "multilabel", ("accuracy", "macro_f1", "auc"))
-    assert found.metrics["accuracy"] == 0.5  # samples all of whose labels are right
+    assert found.metrics["accuracy"] == 0.75  # 6 of 8 labels
+    assert found.intervals["accuracy"] == wilson_interval(3, 4)
     assert found.metrics["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
     assert found.metrics["auc"] == pytest.approx((1.0 + 2 / 3) / 2)
     logits = np.log(outputs / (1 - outputs))
     assert evaluate(logits, targets, "multilabel", ("accuracy", "auc")).metrics == pytest.approx(
-        {"accuracy": 0.5, "auc": found.metrics["auc"]}
+        {"accuracy": 0.75, "auc": found.metrics["auc"]}
     )
 
 
