@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pipeline.data.source import DataSource, data_source
-from pipeline.data.spec import CalibrationPart, DataSpec, Preprocess, Task, ValidationPart
+from pipeline.data.spec import CalibrationPart, DataSpec, HeldOutPart, Preprocess, Task
 from pipeline.data.splits import Split, stratified_part
 
 __all__ = [
     "CalibrationPart",
     "DataSource",
     "DataSpec",
+    "HeldOutPart",
     "Preprocess",
     "Split",
     "Task",
-    "ValidationPart",
     "data_source",
     "stratified_part",
 ]

@@ -76,7 +76,10 @@ class CsvTable:
         return NumberRows(rows, spec.inputs or tuple(name for name in rows.header if name not in apart))
 
     def _targets(self, rows: Rows) -> tuple[Any, tuple[str, ...] | None]:
-        """Class numbers where the one label column holds words (or `classes` are named), else numbers; or None."""
+        """Class numbers where the one label column holds words (or `classes` are named), else numbers; or None.
+
+        What a column holds is told from all of its table, so that it is the same for every split.
+        """
         import numpy as np
 
         columns = _columns(self._spec.label)
@@ -84,13 +87,23 @@ class CsvTable:
             return None, None
         if len(columns) == 1:
             words = rows.texts(columns[0])
-            if self._spec.classes is not None or not all(map(_is_number, words)):
-                return _class_numbers(words, self._spec.classes, rows, columns[0])
-            whole = all(word.lstrip("+-").isdigit() for word in words)
+            everywhere = Rows(rows.path, self._spec, None).texts(columns[0]) if self._spec.split else words
+            if self._spec.classes is not None or not all(map(_is_number, everywhere)):
+                classes = self._spec.classes or self._class_names(everywhere)
+                return _class_numbers(words, classes, rows, columns[0]), classes
+            whole = all(word.lstrip("+-").isdigit() for word in everywhere)
             return np.array([int(word) if whole else float(word) for word in words]), None
         numbers = NumberRows(rows, columns)[:]
         whole = bool(((numbers == 0) | (numbers == 1)).all())
         return numbers.astype(np.int64) if whole else numbers, None
+
+    def _class_names(self, words: list[str]) -> tuple[str, ...]:
+        """The words in sorted order; DataError where another split's file could hold others."""
+        names = tuple(sorted(set(words)))
+        if self._path.is_dir():
+            what = "each split has a file of its own, so the classes have to be named for all of them"
+            raise DataError(what, where=str(self._path), hint=f"data.classes: [{', '.join(names[:20])}]")
+        return names
 
     def _image_content(self, path: Path, table: str) -> str:
         """The table and, in the order in which it first names them, the content of its images."""
@@ -231,15 +244,14 @@ class NumberRows:
         return float(row.cells[place])
 
 
-def _class_numbers(words: list[str], named: tuple[str, ...] | None, rows: Rows, column: str) -> tuple[Any, Any]:
+def _class_numbers(words: list[str], classes: tuple[str, ...], rows: Rows, column: str) -> Any:
     import numpy as np
 
-    classes = named or tuple(sorted(set(words)))
     number = {name: index for index, name in enumerate(classes)}
     unknown = sorted(set(words) - number.keys())
     if unknown:
         raise rows.error(f"column {column!r} holds {unknown[0]!r}, which data.classes does not name")
-    return np.array([number[word] for word in words], np.int64), classes
+    return np.array([number[word] for word in words], np.int64)
 
 
 def _columns(label: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ class ImageFolder:
     def _classes(self, stored: str) -> list[str] | None:
         """Class names in the order of their numbers; None for images without classes."""
         found = self._found(stored)
-        if not found and self._spec.classes is None:
+        if not found or self._spec.task == "unlabelled":
             return None
         wanted = list(self._spec.classes or self._found("train"))
         if set(found) != set(wanted):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.spec import DataSpec, Preprocess, ValidationPart
+from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess
 from pipeline.data.splits import Picked, Split, held_out_part
 from pipeline.data.table import Reader, Table
 from pipeline.data.targets import task_and_targets
@@ -78,8 +78,8 @@ class DataSource:
         named = {"train": True, "validation": True, "test": spec.test is not None}
         return self._pick(whose) if named.get(whose) else {"split": whose, "without": None}
 
-    def _drawn(self, part: ValidationPart | str | None) -> dict[str, Any] | None:
-        return {"seed": self._seed, "fraction": part.fraction} if isinstance(part, ValidationPart) else None
+    def _drawn(self, part: HeldOutPart | str | None) -> dict[str, Any] | None:
+        return {"seed": self._seed, "fraction": part.fraction} if isinstance(part, HeldOutPart) else None
 
     def _read(self, name: str, digest: str) -> Split:
         pick = self._pick(name)

@@ -70,7 +70,7 @@ class Preprocess(Value):
         return x * np.float32(self.scale) + np.float32(self.offset)
 
 
-class ValidationPart(Value):
+class HeldOutPart(Value):
     """A part of the training data, held out of it: drawn by the recipe's seed, the same share of each class."""
 
     from_: Literal["train"] = Field(default="train", alias="from")
@@ -126,9 +126,9 @@ class DataSpec(Value):
     split: str | None = Field(None, description="csv: the column that names each row's split")
     features: dict[str, Feature] | None = Field(None, description="tfrecord: the schema")
     preprocess: Preprocess | dict[str, Preprocess] = Field(default_factory=Preprocess)
-    validation: ValidationPart | str = Field(default_factory=ValidationPart)
+    validation: HeldOutPart | str = Field(default_factory=HeldOutPart)
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
-    test: ValidationPart | str | None = None
+    test: HeldOutPart | str | None = None
     metrics: tuple[Metric, ...] | None = Field(None, min_length=1, description="those of the task if left out")
 
     @model_validator(mode="after")

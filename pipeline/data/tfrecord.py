@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.data.images import ImageForm, ImageSamples, rows_at
 from pipeline.data.spec import DataSpec, Feature
 from pipeline.data.splits import Samples
-from pipeline.data.table import Table
+from pipeline.data.table import Failures, Table
 from pipeline.discovery import decoder
 from pipeline.errors import DataError, RecipeError
 from pipeline.keys import digest_of_file
@@ -51,9 +51,12 @@ class TFRecords:
             targets = records.column(self._label)
         samples = {name: self._samples(records, name) for name in self._inputs()}
         images = [one for one in samples.values() if isinstance(one, ImageSamples)]
-        check = images[0].undecodable if len(images) == 1 else None
+
+        def undecodable(indices: Any) -> Failures:
+            return {index: why for one in images for index, why in one.undecodable(indices).items()}
+
         inputs = samples if len(samples) > 1 else next(iter(samples.values()))
-        return Table(inputs, targets, None, None, check)
+        return Table(inputs, targets, undecodable=undecodable if images else None)
 
     @property
     def _label(self) -> str | None:

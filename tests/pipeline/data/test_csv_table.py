@@ -57,6 +57,27 @@ def test_several_label_columns_of_zeros_and_ones_are_multilabel(table, source):
     assert split.inputs().tolist() == [[1], [2], [3]]
 
 
+def test_classes_are_the_same_in_every_split(table, source):
+    path = table("a,kind,part\n1,cat,train\n2,dog,train\n3,fox,train\n4,fox,test\n")
+    data = source(path, **CSV, inputs=["a"], label="kind", split="part", test="test", validation="none")
+    assert data.split("test").y.tolist() == [2]
+    assert data.split("test").classes == data.split("train").classes == ("cat", "dog", "fox")
+    for name, text in (("train", "a,kind\n1,cat\n2,dog\n3,fox\n"), ("test", "a,kind\n4,fox\n")):
+        table(text, f"files/{name}.csv")
+    settings = {**CSV, "label": "kind", "test": "test", "validation": "none"}
+    with pytest.raises(DataError, match="classes have to be named for all") as caught:
+        source(path.parent / "files", **settings).split("train")
+    assert caught.value.hint == "data.classes: [cat, dog, fox]"
+    named = source(path.parent / "files", **settings, classes=["cat", "dog", "fox"])
+    assert named.split("test").y.tolist() == [2]
+
+
+def test_what_a_label_is_does_not_depend_on_the_split(table, source):
+    path = table("a,y,part\n1,1.5,train\n2,2,test\n")
+    data = source(path, **CSV, inputs=["a"], label="y", split="part", test="test")
+    assert data.split("test").task == "regression"
+
+
 def test_several_inputs_by_name(table, source):
     inputs = {"one": ["a"], "two": ["c", "b"]}
     split = source(table("a,b,c\n1,2,3\n4,5,6\n"), **CSV, inputs=inputs, validation="none").split("train")

@@ -75,6 +75,11 @@ def test_images_without_class_folders_are_unlabelled(make_images, source):
     assert next(split.batches(4))[1] is None
 
 
+def test_labels_may_be_left_aside(make_images, source):
+    split = source(make_images(FLAT), **FORM, task="unlabelled", validation="none").split("train")
+    assert (split.task, split.y, split.classes, len(split)) == ("unlabelled", None, None, 20)
+
+
 def test_the_digest_is_of_content_classes_and_form_never_of_the_place(make_images, source, tmp_path):
     folder = make_images(FLAT)
     digest = source(folder, **FORM).digest("train")

@@ -83,6 +83,19 @@ def test_images_raw_arrays_and_several_inputs(write, source, image):
         wrong.inputs()
 
 
+def test_pictures_that_do_not_decode_are_left_out_up_to_their_share(write, source, image):
+    features = {"a": {"type": "image"}, "b": {"type": "image"}}
+    made = [example(a=b"x" if i == 3 else image(i), b=b"x" if i == 5 else image(i)) for i in range(10)]
+    path = write("train", made)
+    settings = {"source": "tfrecord", "path": "d", "features": features, "size": [2, 2], "validation": "none"}
+    with pytest.raises(DataError, match=r"1 of 10 images that were read can't be decoded: record 3 of train \("):
+        source(path, **settings).split("train").inputs()
+    split = source(path, **settings, max_undecodable=0.2).split("train")
+    assert split.inputs()["b"][:, 0, 0, 0].tolist() == [0, 1, 2, 4, 6, 7, 8, 9]
+    with pytest.raises(DataError, match=r"20.00% is more than the 10.00%"):
+        source(path, **settings, max_undecodable=0.1).split("train")
+
+
 def test_memory_does_not_grow_with_the_records(write, source):
     features = {"x": {"type": "float32", "shape": [5000]}}
     path = write("train", (example(x=[0.5] * 5000) for _ in range(200)))
