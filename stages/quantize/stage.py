@@ -16,7 +16,7 @@ from stages.data_checks import keras_facts_of, require_inputs
 from stages.keras_format import MODEL_FILE
 from stages.quantize.calibration import doubts_about
 from stages.quantize.config import QuantizeConfig
-from stages.samples import CALIBRATION_FILE, CALIBRATION_MEDIA_TYPE, by_input, encode_samples
+from stages.samples import CALIBRATION_MEDIA_TYPE, by_input, calibration_files, encode_samples
 
 
 class QuantizeStage:
@@ -41,13 +41,7 @@ class QuantizeStage:
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
         if len(config.schemes) != 1:
             raise PreconditionError(f"one action quantizes by one scheme, not by {len(config.schemes)}")
-        count = len(keras_facts_of(inputs["model"]).inputs)
-        if config.schemes[0] == "int8" and count != 1:
-            raise PreconditionError(
-                f"int8 is calibrated for models with one input, this one has {count}",
-                where="quantize.schemes",
-                hint="use float32, float16 or dynamic",
-            )
+        keras_facts_of(inputs["model"])
 
     def run(self, context: StageContext[QuantizeConfig]) -> StageResult:
         scheme, model = context.config.schemes[0], context.inputs["model"]
@@ -83,11 +77,14 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
         )
     facts = keras_facts_of(context.inputs["model"])
     require_inputs(split, facts)
-    (samples,) = by_input(split.inputs(), [facts.inputs[0].name])
-    if not np.all(np.isfinite(samples)):
+    arrays = by_input(split.inputs(), [spec.name for spec in facts.inputs])
+    if not all(np.all(np.isfinite(samples)) for samples in arrays):
         raise PreconditionError("the calibration data holds NaN or infinity", where="data.calibration")
-    for doubt in doubts_about(samples):
+    for doubt in dict.fromkeys(doubt for samples in arrays for doubt in doubts_about(samples)):
         context.events.warned(doubt)
-    context.events.advanced(len(samples), len(samples), "calibration samples")
-    file = context.write(CALIBRATION_FILE, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
-    return Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))
+    context.events.advanced(len(split), len(split), "calibration samples")
+    files = tuple(
+        context.write(name, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
+        for name, samples in zip(calibration_files(len(arrays)), arrays, strict=True)
+    )
+    return Artifact(files=files, facts=CalibrationFacts(samples=len(split)))

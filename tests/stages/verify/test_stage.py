@@ -235,6 +235,22 @@ def test_regression_is_compared_by_its_error(regressing: Callable[..., Any], reg
         run(regressing((fmt, "float32"), data, max_accuracy_drop=0.1))
 
 
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_int8_of_several_inputs_is_calibrated_for_each(
+    regressing: Callable[..., Any], regressor: Any, fmt: str
+) -> None:
+    rng = np.random.default_rng(1)
+    words, numbers = rng.integers(0, 5, (40, 2)), rng.standard_normal((40, 3)).astype(np.float32)
+    calibration = [numbers, words.astype(np.float32)]
+    if fmt == "tflite":
+        data = convert_tflite(regressor, "int8", calibration=calibration)
+    else:
+        data = convert_onnx(regressor, "int8", calibration=calibration)
+    result = run(regressing((fmt, "int8"), data, max_mse_ratio=1.2))
+    assert result.metrics["cosine"] > 0.99
+    assert result.metrics["mse"] == pytest.approx(2.5, rel=0.2)
+
+
 def test_the_error_may_not_grow_further_than_allowed(regressing: Callable[..., Any], regressor: Any) -> None:
     other = copy_model(regressor)
     kernel, bias = other.get_layer("y").get_weights()
