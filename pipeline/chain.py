@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.artifacts import Kind
+from pipeline.data.spec import TOP_K
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
 from pipeline.recipe import Application, Recipe
 from pipeline.recipe_errors import nearest
 from pipeline.recipe_steps import StageStep
 from pipeline.stage import StageConfig
+from pipeline.user_code import code_input
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,21 @@ class SplitOf:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeOf:
+    """An input that is a module of the user's, beside the recipe: `module:function` names a function of it."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFile:
     """An input that is the model file of the recipe."""
 
 
 SOURCE, TEACHER = "source", "teacher"
-COMPARISONS = {"accuracy_drop": "accuracy", "params_ratio": "params", "macs_ratio": "macs"}  # what each is made of
-Source = OutputOf | SplitOf | ModelFile
+RATIOS = ("params", "macs", "mse", "mae")  # metrics that are compared with the source's by division
+DROPS = ("accuracy", "macro_f1", "auc")  # and by subtraction, as top_K: the source's less one's own
+Source = OutputOf | SplitOf | CodeOf | ModelFile
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,13 @@ class Chain:
     def names(self) -> list[str]:
         """All NAMEs that metrics can have."""
         return [node.name for node in self.nodes if node.name is not None]
+
+
+def comparison(metric: str) -> str | None:
+    """The metric that compares this one with the source's: `accuracy_drop`, `mse_ratio`; None where none does."""
+    if metric in RATIOS:
+        return f"{metric}_ratio"
+    return f"{metric}_drop" if metric in DROPS or TOP_K.fullmatch(metric) else None
 
 
 def build_chain(recipe: Recipe) -> Chain:
@@ -180,7 +197,11 @@ def _evaluate(chain: Chain, name: str, step: StageStep) -> None:
         return
     stage = stages()["evaluate"]
     config = stage.config.model_validate({"metrics": data.metrics})
-    inputs = {"model": OutputOf(chain.nodes[-1].id, "keras-model"), **_splits(chain, "evaluate", config, step)}
+    inputs = {
+        "model": OutputOf(chain.nodes[-1].id, "keras-model"),
+        **_splits(chain, "evaluate", config, step),
+        **_code(data.metrics),
+    }
     chain.add(Node(f"evaluate:{name}", "evaluate", None, config, inputs, name, step.index))
 
 
@@ -227,13 +248,23 @@ def _exported(
 
 def _verify(chain: Chain, step: StageStep) -> None:
     _need_exports(chain, step)
+    metrics, config = getattr(step.config, "metrics", None), step.config
+    if metrics is None and chain.recipe.data is not None:
+        metrics = chain.recipe.data.metrics
+        config = config.model_copy(update={"metrics": metrics})
     for branch in chain.exported:
         inputs: dict[str, Source] = {
             "export": OutputOf(branch.node, _model_kind(branch)),
             "reference": OutputOf(branch.reference or chain.model, "keras-model"),
-            **_splits(chain, "verify", step.config, step),
+            **_splits(chain, "verify", config, step),
+            **_code(metrics),
         }
-        chain.add(Node(f"{step.id}:{branch.axis}", "verify", branch.axis, step.config, inputs, branch.axis, step.index))
+        chain.add(Node(f"{step.id}:{branch.axis}", "verify", branch.axis, config, inputs, branch.axis, step.index))
+
+
+def _code(metrics: tuple[str, ...] | None) -> dict[str, Source]:
+    """The modules of those metrics that are the user's own."""
+    return {code_input(metric): CodeOf(metric) for metric in metrics or () if ":" in metric}
 
 
 def _benchmark(chain: Chain, step: StageStep) -> None:
@@ -287,11 +318,18 @@ def _check_gates(chain: Chain) -> None:
             raise RecipeError(
                 f"gates[{index}].metric: nothing here is called {name!r}", where=where, hint=nearest(name, names)
             )
-        known = {m for node in chain.nodes if node.name == name for m in stages()[node.stage].metrics}
-        known |= {comparison for comparison, basis in COMPARISONS.items() if basis in known and name != SOURCE}
+        known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node)}
+        if name != SOURCE:
+            known |= {compared for metric in known if (compared := comparison(metric))}
         if metric not in known:
             what = f"gates[{index}].metric: {name} has no metric {metric!r}"
             raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
+
+
+def _metrics(node: Node) -> set[str]:
+    """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
+    asked = getattr(node.config, "metrics", None) or ()
+    return {*stages()[node.stage].metrics, *(metric.rpartition(":")[2] for metric in asked)} - {"confusion_matrix"}
 
 
 def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:

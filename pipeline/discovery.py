@@ -1,20 +1,21 @@
-"""Which stages and commands there are: those named in entry-point groups, ours and anybody's."""
+"""Which stages, commands and decoders there are: those named in entry-point groups, ours and anybody's."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SecateurError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pipeline.stage import AnyStage
 
 STAGES_GROUP, COMMANDS_GROUP = "secateur.stages", "secateur.commands"
+DECODERS_GROUP = "secateur.decoders"
 
 
 @cache
@@ -36,3 +37,11 @@ def stages() -> Mapping[str, AnyStage]:
 def command_modules() -> Mapping[str, str]:
     """Commands that are not the engine's own: the module of each, which has a `command` with a docstring."""
     return {point.name: point.value for point in entry_points(group=COMMANDS_GROUP)}
+
+
+@cache
+def decoder(name: str) -> Callable[..., Any]:
+    """What turns encoded samples into arrays: `image`, `record` or `example`."""
+    for point in entry_points(group=DECODERS_GROUP, name=name):
+        return point.load()  # type: ignore[no-any-return]
+    raise SecateurError(f"nothing is installed that decodes {name}s", hint="install secateur again: secateur doctor")

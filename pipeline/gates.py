@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pipeline.chain import COMPARISONS, SOURCE
+from pipeline.chain import SOURCE, comparison
 from pipeline.errors import RecipeError
 from pipeline.manifest import GateResult, Interval, Verdict
 from pipeline.recipe import Gate
@@ -12,16 +12,17 @@ from pipeline.recipe_errors import nearest
 
 
 def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics with what follows from them: accuracy_drop, params_ratio and macs_ratio against the source."""
+    """The metrics with what follows from them, against the source: accuracy_drop, macs_ratio, mse_ratio and so on."""
     flat = dict(metrics)
-    for name in {metric.rpartition(".")[0] for metric in metrics} - {SOURCE}:
-        accuracy, best = metrics.get(f"{name}.accuracy"), metrics.get(f"{SOURCE}.accuracy")
-        if accuracy is not None and best is not None:
-            flat[f"{name}.accuracy_drop"] = best - accuracy
-        for ratio, count in COMPARISONS.items():
-            value, before = metrics.get(f"{name}.{count}"), metrics.get(f"{SOURCE}.{count}")
-            if ratio.endswith("_ratio") and value is not None and before:
-                flat[f"{name}.{ratio}"] = value / before
+    for full, value in metrics.items():
+        name, _, metric = full.rpartition(".")
+        compared, before = comparison(metric), metrics.get(f"{SOURCE}.{metric}")
+        if name == SOURCE or compared is None or before is None:
+            continue
+        if compared.endswith("_drop"):
+            flat[f"{name}.{compared}"] = before - value
+        elif before:
+            flat[f"{name}.{compared}"] = value / before
     return dict(sorted(flat.items()))
 
 

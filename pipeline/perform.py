@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from pipeline.recipe import Recipe
 from pipeline.stage import StageConfig, StageResult
 from pipeline.store import BusyError, Store
 from pipeline.store.files import store_errors
+from pipeline.user_code import code_input, load_function
 
 STORE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
@@ -134,7 +135,16 @@ class Context:
         if found.digest != self.job.action.inputs[split]:
             what = f"the {split} data changed while the run was on its way"
             raise DataError(what, where=str(self.workshop.data.path), hint="run again")
+        for note in found.notes:
+            self.events.warned(note)
         return found
+
+    def function(self, reference: str) -> Callable[..., Any]:
+        digest, function = load_function(self.workshop.recipe.folder, reference)
+        if digest != self.job.action.inputs.get(code_input(reference)):
+            what = f"{reference} changed while the run was on its way, or {self.job.action.stage} did not declare it"
+            raise PreconditionError(what, where=self.job.id, hint="run again")
+        return function
 
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         digest = self.workshop.store.blobs.put(data)

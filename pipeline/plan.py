@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.artifacts import Artifact
-from pipeline.chain import Chain, Node, OutputOf, SplitOf, build_chain
-from pipeline.data import DataSource
+from pipeline.chain import Chain, CodeOf, Node, OutputOf, SplitOf, build_chain
+from pipeline.data import DataSource, data_source
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
 from pipeline.keys import digest_of_file
@@ -22,6 +22,7 @@ from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
 from pipeline.store.file_digests import FileDigests
+from pipeline.user_code import code_digest
 
 
 @dataclass
@@ -47,6 +48,8 @@ class Resolution:
                 inputs[name] = self.results[source.node].output(source.kind).digest
             elif isinstance(source, SplitOf):
                 inputs[name] = self._data().digest(source.split)
+            elif isinstance(source, CodeOf):
+                inputs[name] = code_digest(self.recipe.folder, source.reference)
             else:
                 inputs[name] = self._model_digest()
         return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
@@ -105,11 +108,11 @@ def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
 def _data_source(recipe: Recipe, digests: FileDigests) -> DataSource | None:
     if recipe.data is None:
         return None
-    path = recipe.folder / recipe.data.path.expanduser()
-    if not path.is_file():
-        where, hint = recipe.source.where(("data", "path")), "the path is taken from the recipe's folder"
-        raise RecipeError(f"data.path: {path} is not there", where=where, hint=hint)
-    return DataSource(recipe.data, path, recipe.seed, digests)
+    try:
+        return data_source(recipe.data, recipe.folder, recipe.seed, digests, recipe.threads)
+    except RecipeError as error:
+        where = recipe.source.where(tuple(str(error.where).split(".")))
+        raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 
 def step_index(recipe: Recipe, name: str) -> int:

@@ -23,6 +23,7 @@ FIGURES = {
     "params": ("{} params", count),
     "macs": ("{} MACs", count),
     "accuracy": ("acc {}", "{:.2%}".format),
+    "mse": ("mse {}", "{:.4g}".format),
     "equivalence_error": ("exact to {}", "{:.0e}".format),
     "max_abs_diff": ("max diff {}", "{:.1e}".format),
     "sparsity": ("{} zeros", "{:.1%}".format),

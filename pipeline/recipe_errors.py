@@ -102,6 +102,6 @@ def known_keys(kind: type[Value], path: Path) -> list[str]:
 def _models(annotation: Any) -> list[type[Value]]:
     if isinstance(annotation, type) and issubclass(annotation, Value):
         return [annotation]
-    if get_origin(annotation) in (Union, UnionType, tuple):
+    if get_origin(annotation) in (Union, UnionType, tuple, dict):
         return [model for argument in get_args(annotation) for model in _models(argument)]
     return []

@@ -94,6 +94,9 @@ class StageContext(Protocol[ConfigOut]):
     def data(self, split: str) -> Split:
         """A data split that `splits` names: `train`, `validation`, `test` or `calibration`."""
 
+    def function(self, reference: str) -> Callable[..., Any]:
+        """The user's function `module:function`, of the module beside the recipe whose digest is in the key."""
+
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         """Store `data` and return the reference to put into an artifact."""
 

@@ -19,6 +19,7 @@ class Row:
 
     name: str
     accuracy: float | None = None
+    mse: float | None = None  # of regression, in the place of accuracy
     samples: int | None = None
     params: float | None = None
     macs: float | None = None
@@ -41,7 +42,9 @@ def rows(manifest: RunManifest) -> list[Row]:
 
 def _keras_row(entry: StageEntry, manifest: RunManifest) -> Row:
     name = entry.id.removeprefix("evaluate:")
-    metrics = {key: manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "params", "macs", "size_bytes")}
+    metrics = {
+        key: manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "mse", "params", "macs", "size_bytes")
+    }
     ratio = manifest.metrics.get(f"{name}.macs_ratio")
     against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
     sparsity = _sparsity(name, manifest)
@@ -74,6 +77,7 @@ def _export_row(entry: StageEntry, manifest: RunManifest) -> Row:
     return Row(
         name,
         manifest.metrics.get(f"{name}.accuracy"),
+        manifest.metrics.get(f"{name}.mse"),
         _samples(checks),
         manifest.metrics.get(f"{name}.params"),
         manifest.metrics.get(f"{name}.macs"),
@@ -101,7 +105,11 @@ def speed(latency: LatencyFacts) -> str:
 
 def table(manifest: RunManifest) -> str:
     """The rows as aligned text of at most 100 columns."""
-    cells = [list(COLUMNS), *(_cells(row) for row in rows(manifest))]
+    found = rows(manifest)
+    columns = list(COLUMNS)
+    if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
+        columns[columns.index("accuracy")] = "mse"
+    cells = [columns, *(_cells(row) for row in found)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
     return "\n".join(_line(line, widths) for line in cells)
 
@@ -118,6 +126,8 @@ def _cells(row: Row) -> list[str]:
         accuracy = f"{row.accuracy:.2%}".removesuffix("%")
         if row.samples:
             accuracy += f" ± {100 * wilson_half_width(row.accuracy, row.samples):.1f}"
+    elif row.mse is not None:
+        accuracy = f"{row.mse:.4g}"
     return [
         row.name,
         accuracy,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import TensorSpec
 
-CALIBRATION_FILE = "calibration.npy"
+CALIBRATION_FILE = "calibration.npy"  # of a model with one input; see `calibration_files`
 CALIBRATION_MEDIA_TYPE = "application/x-npy"
 
 Progress = Callable[[int, int], None]  # done, total
@@ -22,6 +22,26 @@ def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
     if fits:
         return None
     return f"samples are {_text(sample)}, the model's input {spec.name!r} takes {_text(wanted)}"
+
+
+def by_input(inputs: Any, names: Sequence[str]) -> list[Any]:
+    """Inputs as a split gives them (one array, or a dict by name) in the order of the model's input `names`."""
+    return [inputs[name] for name in names] if isinstance(inputs, Mapping) else [inputs]
+
+
+def count_of(inputs: Any) -> int:
+    """How many samples there are in inputs as a split gives them."""
+    return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
+
+
+def calibration_files(inputs: int) -> tuple[str, ...]:
+    """The names of the files of a calibration set, one for each of so many model inputs, in the model's order."""
+    return (CALIBRATION_FILE,) if inputs == 1 else tuple(f"calibration-{place}.npy" for place in range(inputs))
+
+
+def as_arrays(samples: Any) -> list[Any]:
+    """One array an input: of several inputs as they are, of one in a list."""
+    return list(samples) if isinstance(samples, list | tuple) else [samples]
 
 
 def encode_samples(samples: Any) -> bytes:

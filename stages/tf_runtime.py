@@ -53,6 +53,14 @@ def import_tensorflow() -> Any:
     return tf
 
 
+def prepared_tensorflow(threads: int) -> Any:
+    """The `tensorflow` module with thread counts set (0 leaves them), for work that no action may have begun before."""
+    tf = import_tensorflow()
+    if threads:
+        _set_threads(tf, threads)
+    return tf
+
+
 def import_tfmot() -> Any:
     """The `tensorflow_model_optimization` module, quiet."""
     import_keras()

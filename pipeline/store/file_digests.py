@@ -4,25 +4,35 @@ Large data is not read again at every run to find that it has not changed. A rem
 file's size, inode, modification and change time are what they were, and only if these lay some seconds back when the
 file was read: a later edit could carry the same time (git and DVC guard against that in the same way). What is
 forgotten costs a second reading and nothing else, so a damaged memory is an empty one.
+
+Single files share one memory; a set of files (a folder of images) has one of its own, so that a run reads only what
+it needs: a listing of a folder with `os.scandir`, and one file beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from pipeline.keys import digest_of_file
 from pipeline.store.files import publish
 
 SETTLED_NS = 2_000_000_000  # two ticks of FAT's clock, the coarsest
+MAX_DEPTH = 32  # a link to a folder above would lead down for ever
+
+State = tuple[int, ...]  # modification and change time in ns, size, inode
 
 
 class Seen(NamedTuple):
     """A digest, the file's state when it was computed, and whether a later change would show in that state."""
 
-    state: tuple[int, ...]
+    state: State
     digest: str
     settled: bool
 
@@ -32,42 +42,119 @@ class FileDigests:
 
     def __init__(self, memory: Path | None = None) -> None:
         self._memory = memory
-        self._seen = _read(memory) if memory else {}
-        self._changed = False
+        self._files = _Memory(memory)
+        self._sets: dict[str, _Memory] = {}
 
     def remembered(self, path: Path, part: str, compute: Callable[[], str]) -> str:
         """The digest of a part of a file, from memory where the file has not changed since. Raises OSError."""
-        known = self._seen.get(_name(path, part))
-        if known is not None and known.state == _state(path):
-            return known.digest
-        return self.computed(path, part, compute)
+        return self._files.known(_name(path, part), state_of(path)) or self.computed(path, part, compute)
+
+    def confirmed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
+        """The digest of a part of a file, computed anew unless any change since would show."""
+        return self._files.known(_name(path, part), state_of(path), settled=True) or self.computed(path, part, compute)
 
     def computed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
         """The digest of a part of a file as it is now."""
-        began, state = time.time_ns(), _state(path)
-        digest = compute()
-        settled = max(state[:2]) < began - SETTLED_NS
-        seen = Seen(state, digest, settled)
-        self._changed |= settled and self._seen.get(_name(path, part)) != seen
-        self._seen[_name(path, part)] = seen
-        return digest
+        return self._files.computed(_name(path, part), state_of(path), compute)
+
+    def of_files(self, root: Path, purpose: str, states: Mapping[str, State]) -> dict[str, str]:
+        """`sha256:…` of every file of a set, by its name relative to `root`; `purpose` tells sets of one root apart.
+
+        `states` are those of a listing: files whose state is remembered are not opened. Raises OSError.
+        """
+        name = _name(root, purpose)
+        if name not in self._sets:
+            place = self._memory and self._memory.with_suffix("") / f"{_short(name)}.json"
+            self._sets[name] = _Memory(place)
+        memory = self._sets[name]
+        memory.keep_only(states)
+        return {
+            file: memory.known(file, state) or memory.computed(file, state, partial(digest_of_file, root / file))
+            for file, state in states.items()
+        }
 
     def save(self, scratch: Path) -> None:
         """Write down what is settled, through a temporary file in `scratch`. Raises OSError."""
-        if self._memory is None or not self._changed:
+        for memory in (self._files, *self._sets.values()):
+            memory.save(scratch)
+
+
+class _Memory:
+    """What was seen, by name, and the file that it is written down in."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._seen = _read(path) if path else {}
+        self._changed = False
+
+    def known(self, name: str, state: State, *, settled: bool = False) -> str | None:
+        seen = self._seen.get(name)
+        return seen.digest if seen is not None and seen.state == state and seen.settled >= settled else None
+
+    def computed(self, name: str, state: State, compute: Callable[[], str]) -> str:
+        began = time.time_ns()
+        digest = compute()
+        settled = max(state[:2]) < began - SETTLED_NS
+        seen = Seen(state, digest, settled)
+        self._changed |= settled and self._seen.get(name) != seen
+        self._seen[name] = seen
+        return digest
+
+    def keep_only(self, names: Mapping[str, object]) -> None:
+        """Forget all other names."""
+        gone = self._seen.keys() - names.keys()
+        self._changed |= bool(gone)
+        for name in gone:
+            del self._seen[name]
+
+    def save(self, scratch: Path) -> None:
+        if self._path is None or not self._changed:
             return
         settled = {name: [*seen.state, seen.digest] for name, seen in self._seen.items() if seen.settled}
-        publish(self._memory, json.dumps(settled, indent=0).encode(), scratch)
+        publish(self._path, json.dumps(settled, indent=0).encode(), scratch)
         self._changed = False
+
+
+def listing(root: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, State], list[str]]:
+    """Files below `root` with one of the suffixes (lower case) and their states, and all folders; names are relative.
+
+    What begins with a dot is left out. Sorted by name; links are followed. Raises OSError.
+    """
+    files: dict[str, State] = {}
+    folders: list[str] = []
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_dir():
+                    if name.count("/") > MAX_DEPTH:
+                        raise OSError(f"folders lie more than {MAX_DEPTH} deep: {name}")
+                    folders.append(name)
+                    waiting.append(name)
+                elif entry.name.lower().endswith(suffixes):
+                    files[name] = _state(entry.stat())
+    return dict(sorted(files.items())), sorted(folders)
+
+
+def state_of(path: Path) -> State:
+    """What the file system says of a file. Raises OSError."""
+    return _state(path.stat())
+
+
+def _state(stat: os.stat_result) -> State:
+    return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
 
 
 def _name(path: Path, part: str) -> str:
     return f"{path.absolute()}#{part}"
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    stat = path.stat()
-    return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def _read(memory: Path) -> dict[str, Seen]:

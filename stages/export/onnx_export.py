@@ -17,7 +17,7 @@ from stages.export.canonical import canonicalise, count_operators, serialise
 from stages.export.onnx_schemes import quantize_activations, quantize_while_running, store_weights_in_half
 from stages.quiet import Silence, quiet
 from stages.runtimes import LoadedModel
-from stages.samples import Progress, unheard
+from stages.samples import Progress, as_arrays, unheard
 from stages.tf_runtime import import_keras
 
 BATCH_SYMBOL = "batch"
@@ -33,14 +33,15 @@ def convert_onnx(
 ) -> bytes:
     """The ONNX file of a Keras model.
 
-    `calibration` are float32 inputs (N, …) that int8 needs; `progress` hears how many of them went through;
+    `calibration` is what int8 needs: float32 inputs (N, …), or a list with one an input; `progress` hears how many;
     `metadata` becomes the file's own properties. ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what has to stand before ONNX Runtime's import
     with quiet() as silence:
         try:
             graph = canonicalise(_folded(_traced(model, opset)))
-            graph = canonicalise(_in_scheme(graph, scheme, calibration, progress, silence))
+            by_name = {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
+            graph = canonicalise(_in_scheme(graph, scheme, by_name, progress, silence))
             return serialise(_with_metadata(graph, metadata or {}))
         except Exception as error:  # tf2onnx and ONNX Runtime raise whatever their passes raise
             reason = str(error).strip() or type(error).__name__
@@ -87,7 +88,7 @@ def _folded(graph: Any) -> Any:
     return folded
 
 
-def _in_scheme(graph: Any, scheme: Scheme, calibration: Any, progress: Progress, silence: Silence) -> Any:
+def _in_scheme(graph: Any, scheme: Scheme, calibration: Mapping[str, Any], progress: Progress, silence: Silence) -> Any:
     def heard(done: int, total: int) -> None:
         with silence.lifted():
             progress(done, total)

@@ -60,21 +60,24 @@ class ExportStage:
         from stages.export.check import runtime_difference
         from stages.keras_format import random_inputs
         from stages.runtimes import load_exported
-        from stages.samples import CALIBRATION_FILE, decode_samples
+        from stages.samples import calibration_files, decode_samples
         from stages.stored_models import shared_model
         from stages.tf_runtime import tensorflow_action
 
         target_format = context.config.formats[0]
         quantized = _quantized_facts(context.inputs["model"])
-        calibration = None
-        if quantized.calibration is not None:
-            calibration = decode_samples(context.read("model", CALIBRATION_FILE))
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tensorflow_action(context.seed, context.threads):
             model = shared_model(context, "model")
+            calibration = None
+            if quantized.calibration is not None:
+                files = calibration_files(len(model.inputs))
+                calibration = [decode_samples(context.read("model", name)) for name in files]
             data = _converted(context, model, quantized, calibration)
-            samples = [calibration[:1]] if calibration is not None else random_inputs(model, samples=1, seed=0)
+            samples = random_inputs(model, samples=1, seed=0)
+            if calibration is not None:
+                samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
             try:
                 loaded = load_exported(KINDS[target_format], data)
                 difference = runtime_difference(model, loaded, samples)

@@ -17,7 +17,7 @@ from pipeline.artifacts import Scheme, TFLiteFacts
 from pipeline.errors import ModelError
 from stages.quiet import Silence, quiet
 from stages.runtimes import SIGNATURE, LoadedModel
-from stages.samples import Progress, batches_of, unheard
+from stages.samples import Progress, as_arrays, batches_of, unheard
 from stages.tf_runtime import import_tensorflow
 
 METADATA_NAME = b"secateur"
@@ -33,8 +33,9 @@ def convert_tflite(
 ) -> bytes:
     """The TFLite file of a Keras model; `io` is the type of an int8 file's inputs and outputs.
 
-    `calibration` are float32 inputs (N, …) that int8 needs; `progress` hears how many of them went through;
-    `metadata` goes into the file as JSON, under `secateur`. ModelError says which operators TFLite lacks.
+    `calibration` is what int8 needs: float32 inputs (N, …), or a list with one an input; `progress` hears how many
+    of them went through; `metadata` goes into the file as JSON, under `secateur`. ModelError says which operators
+    TFLite lacks.
     """
     tf = import_tensorflow()
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder, quiet() as silence:
@@ -44,7 +45,10 @@ def convert_tflite(
             _configure(tf, converter, scheme, io)
             if scheme == "int8":
                 batch = model.inputs[0].shape[0] or 1
-                converter.representative_dataset = lambda: _representatives(calibration, batch, progress, silence)
+                arrays = dict(zip(model.input_names, as_arrays(calibration), strict=True))
+                for name, tensor in zip(model.input_names, model.inputs, strict=True):
+                    arrays[name] = arrays[name].astype(tensor.dtype.as_numpy_dtype, copy=False)
+                converter.representative_dataset = lambda: _representatives(arrays, batch, progress, silence)
             return _with_metadata(bytes(converter.convert()), metadata)
         except Exception as error:  # the converter raises whatever its passes raise
             said = silence.text()
@@ -83,11 +87,13 @@ def _configure(tf: Any, converter: Any, scheme: Scheme, io: str) -> None:
         converter.inference_input_type = converter.inference_output_type = dtype
 
 
-def _representatives(samples: Any, batch: int, progress: Progress, silence: Silence) -> Iterator[list[Any]]:
-    for picked in batches_of(len(samples), batch):
-        yield [samples[picked]]
+def _representatives(arrays: Mapping[str, Any], batch: int, progress: Progress, silence: Silence) -> Iterator[Any]:
+    """Batches by input name: the converter has an order of its own."""
+    count = len(next(iter(arrays.values())))
+    for picked in batches_of(count, batch):
+        yield {name: samples[picked] for name, samples in arrays.items()}
         with silence.lifted():
-            progress(picked[-1] + 1, len(samples))
+            progress(picked[-1] + 1, count)
 
 
 def _with_metadata(data: bytes, metadata: Mapping[str, str] | None) -> bytes:

@@ -18,6 +18,7 @@ Split = Literal["train", "validation", "calibration"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 
 LOSSES = frozenset({"taylor", "hessian"})  # what the network loses without a channel: scores add up, and compare
+LABELLED = frozenset({"taylor"})  # look at labels too
 COMPARABLE = LOSSES | {"lamp", "random"}  # scores mean the same in each layer as they are
 SPLITS: dict[Criterion, Split] = {"apoz": "calibration", "taylor": "train", "hessian": "calibration"}
 TARGETS = ("macs", "params", "bytes")

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.data import Split
 from pipeline.errors import DataError, PreconditionError
-from stages.samples import misfit
+from stages.samples import by_input, misfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,7 @@ def samples_of(model: Any, data: Any) -> Samples:
     if isinstance(data, Samples):
         return data
     if isinstance(data, Split):
-        _check(model, [np.shape(data.x)])
-        return Samples(len(data), lambda start, stop: ([data.inputs(start, stop)], data.y[start:stop]))
+        return _samples_of_split(model, data)
     inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
     arrays = list(inputs) if isinstance(inputs, list | tuple) else [inputs]
     if len(arrays) != len(model.inputs):
@@ -57,6 +56,21 @@ def samples_of(model: Any, data: Any) -> Samples:
         return cut, None if labels is None else labels[start:stop]
 
     return Samples(len(arrays[0]), read)
+
+
+def _samples_of_split(model: Any, split: Split) -> Samples:
+    names = split.input_names or model.input_names
+    if set(names) != set(model.input_names):
+        what = f"the data has inputs {', '.join(names)}, the model {', '.join(model.input_names)}"
+        raise DataError(what, where=model.name)
+    shapes = dict(zip(names, split.input_shapes(), strict=True))
+    _check(model, [(len(split), *shapes[name]) for name in model.input_names])
+
+    def read(start: int, stop: int) -> tuple[list[Any], Any]:
+        labels = None if split.y is None else split.y[start:stop]
+        return by_input(split.inputs(start, stop), model.input_names), labels
+
+    return Samples(len(split), read)
 
 
 def _check(model: Any, shapes: list[Any]) -> None:

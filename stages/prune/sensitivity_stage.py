@@ -10,7 +10,7 @@ from pipeline.artifacts import Artifact, Kind, SensitivityFacts
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_classifier, require_fit
+from stages.data_checks import keras_facts_of, require_class_labels, require_classifier, require_fit
 from stages.prune.config import ScanConfig
 
 REPORT_FILE = "sensitivity-report.json"
@@ -50,6 +50,7 @@ class SensitivityStage:
         splits = {name: context.data(name) for name in self.splits(config)}
         for split in splits.values():
             require_fit(split, keras_facts_of(context.inputs["model"]))
+            require_class_labels(split, "a scan of accuracy")
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")  # of its own: its weights are masked and put back
             ranked_by = splits.get(config.split_of_criterion or "")

@@ -10,8 +10,8 @@ from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityF
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit
-from stages.prune.config import PruneConfig
+from stages.data_checks import keras_facts_of, require_class_labels, require_fit
+from stages.prune.config import LABELLED, PruneConfig
 from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity_stage import SensitivityStage
 from stages.sparsity import PLAN_FILE
@@ -79,7 +79,10 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     drops, ranked_by = _drops(context), context.config.split_of_criterion
     data = None if ranked_by is None else context.data(ranked_by)
     if data is not None:
-        require_fit(data, keras_facts_of(context.inputs["model"]))
+        needs_labels = context.config.criterion in LABELLED
+        require_fit(data, keras_facts_of(context.inputs["model"]), labels=needs_labels)
+        if needs_labels:
+            require_class_labels(data, f"prune.criterion {context.config.criterion}")
 
     def heard(done: int, total: int) -> None:
         context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")

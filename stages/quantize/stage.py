@@ -12,11 +12,11 @@ from typing import ClassVar
 from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
 from pipeline.errors import PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of
+from stages.data_checks import keras_facts_of, require_inputs
 from stages.keras_format import MODEL_FILE
 from stages.quantize.calibration import doubts_about
 from stages.quantize.config import QuantizeConfig
-from stages.samples import CALIBRATION_FILE, CALIBRATION_MEDIA_TYPE, encode_samples, misfit
+from stages.samples import CALIBRATION_MEDIA_TYPE, by_input, calibration_files, encode_samples
 
 
 class QuantizeStage:
@@ -30,7 +30,7 @@ class QuantizeStage:
     axis: ClassVar[str | None] = "schemes"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ("numpy",)
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "numpy")  # TensorFlow decodes images
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
         return ("calibration",) if "int8" in config.schemes else ()
@@ -41,13 +41,7 @@ class QuantizeStage:
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
         if len(config.schemes) != 1:
             raise PreconditionError(f"one action quantizes by one scheme, not by {len(config.schemes)}")
-        count = len(keras_facts_of(inputs["model"]).inputs)
-        if config.schemes[0] == "int8" and count != 1:
-            raise PreconditionError(
-                f"int8 needs calibration data for each of the model's {count} inputs, and a split holds one array",
-                where="quantize.schemes",
-                hint="use float32, float16 or dynamic",
-            )
+        keras_facts_of(inputs["model"])
 
     def run(self, context: StageContext[QuantizeConfig]) -> StageResult:
         scheme, model = context.config.schemes[0], context.inputs["model"]
@@ -81,14 +75,16 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
             where="data.calibration",
             hint="set data.calibration.take to 100 or more",
         )
-    samples = split.inputs()
-    reason = misfit(samples.shape, keras_facts_of(context.inputs["model"]).inputs[0])
-    if reason:
-        raise PreconditionError(f"the calibration data does not fit: {reason}", where="data.calibration")
-    if not np.all(np.isfinite(samples)):
+    facts = keras_facts_of(context.inputs["model"])
+    require_inputs(split, facts)
+    arrays = by_input(split.inputs(), [spec.name for spec in facts.inputs])
+    if not all(np.all(np.isfinite(samples)) for samples in arrays):
         raise PreconditionError("the calibration data holds NaN or infinity", where="data.calibration")
-    for doubt in doubts_about(samples):
+    for doubt in dict.fromkeys(doubt for samples in arrays for doubt in doubts_about(samples)):
         context.events.warned(doubt)
-    context.events.advanced(len(samples), len(samples), "calibration samples")
-    file = context.write(CALIBRATION_FILE, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
-    return Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))
+    context.events.advanced(len(split), len(split), "calibration samples")
+    files = tuple(
+        context.write(name, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
+        for name, samples in zip(calibration_files(len(arrays)), arrays, strict=True)
+    )
+    return Artifact(files=files, facts=CalibrationFacts(samples=len(split)))

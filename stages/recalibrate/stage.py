@@ -12,6 +12,7 @@ from pipeline.artifacts import Artifact, Kind
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_fit
+from stages.samples import by_input
 
 if TYPE_CHECKING:
     from pipeline.data import Split
@@ -55,7 +56,7 @@ class RecalibrateStage:
         from stages.tf_runtime import tensorflow_action
 
         data = context.data(context.config.data_split)
-        require_fit(data, keras_facts_of(context.inputs["model"]))
+        require_fit(data, keras_facts_of(context.inputs["model"]), labels=False)
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")
             norms = batch_normalisations(model)
@@ -81,9 +82,11 @@ def _batches(context: StageContext[RecalibrateConfig], data: Split) -> Iterator[
     import numpy as np
 
     count = min(context.config.samples, len(data))
+    names = [spec.name for spec in keras_facts_of(context.inputs["model"]).inputs]
     picked = np.random.default_rng(context.seed).permutation(len(data))[:count]
     for start in range(0, count, context.config.batch):
         places = picked[start : start + context.config.batch]
-        yield data.take(places)[0]
+        arrays = by_input(data.take(places)[0], names)
+        yield arrays if len(arrays) > 1 else arrays[0]
         done = start + len(places)
         context.events.advanced(done, count, "samples", f"{done}/{count}")

@@ -22,19 +22,21 @@ def batch_normalisations(model: Any) -> list[Any]:
 
 
 def recalibrate(model: Any, batches: Iterable[Any]) -> float:
-    """Make the mean statistics over `batches` (arrays (N, …), weighted by N) the moving ones, in place.
+    """Make the mean statistics over `batches` the moving ones, in place.
 
-    Only batch normalisations run as in training: dropout and noise stay out, weights stay as they are. Returns the
-    mean shift of the moving means, in moving standard deviations as they were.
+    Batches are arrays (N, …), or lists with one an input, and count by N. Only batch normalisations run as in
+    training: dropout and noise stay out, weights stay as they are. Returns the mean shift of the moving means, in
+    moving standard deviations as they were.
     """
     norms = batch_normalisations(model)
     before = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
     seen = 0
     with _counting_batches(norms):
         for batch in batches:
-            seen += len(batch)
+            count = len(batch[0]) if isinstance(batch, list) else len(batch)
+            seen += count
             for norm in norms:
-                norm.momentum = 1 - len(batch) / seen  # so that the moving average is the mean over all so far
+                norm.momentum = 1 - count / seen  # so that the moving average is the mean over all so far
             model(batch, training=False)
     shifts = [
         np.abs(norm.moving_mean.numpy() - mean) / np.sqrt(variance + norm.epsilon)

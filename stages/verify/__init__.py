@@ -1,21 +1,22 @@
-"""Verification: exported files beside their Keras reference, and accuracy on the test split."""
+"""Verification: exported files beside their Keras reference, and metrics on the test split."""
 
 from __future__ import annotations
 
 from stages.verify.config import EvaluateConfig, Tolerance, VerifyConfig
 from stages.verify.evaluate import EvaluateStage
-from stages.verify.metrics import count_correct, wilson_interval
+from stages.verify.metrics import Evaluation, evaluate, wilson_interval
 from stages.verify.parity import cosine, max_abs_diff, mean_abs_diff, top1_agreement, worst_sample
 from stages.verify.stage import VerifyStage
 
 __all__ = [
     "EvaluateConfig",
     "EvaluateStage",
+    "Evaluation",
     "Tolerance",
     "VerifyConfig",
     "VerifyStage",
     "cosine",
-    "count_correct",
+    "evaluate",
     "max_abs_diff",
     "mean_abs_diff",
     "top1_agreement",

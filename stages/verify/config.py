@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
+from pipeline.data.spec import Metric
 from pipeline.stage import StageConfig
 from pipeline.values import Value
 
@@ -32,16 +31,20 @@ class VerifyConfig(StageConfig):
     """What an export has to hold against the Keras model it was made of.
 
     `max_accuracy_drop` bounds the reference's accuracy minus the export's on the whole test split (0.01 is one point);
-    without it the drop is reported. `samples` is how many test samples outputs are compared on, evenly spread.
+    `max_mse_ratio` is for regression: the export's mean squared error in parts of the reference's (1.05 is 5 % more).
+    Without them both are reported. `samples` is how many test samples outputs are compared on, evenly spread.
+    `metrics` are the recipe's `data.metrics` where nothing is said here.
     """
 
     max_accuracy_drop: float | None = Field(None, ge=0, le=1)
+    max_mse_ratio: float | None = Field(None, ge=1)
     samples: int = Field(256, ge=1)
     tolerance: Tolerance = Field(default_factory=Tolerance)
+    metrics: tuple[Metric, ...] | None = Field(None, min_length=1)
 
 
 class EvaluateConfig(StageConfig):
-    """Which metrics to compute over the test split, and how many samples go through the model at a time."""
+    """Which metrics to compute over the test split (the task's own if none), and how many samples at a time."""
 
-    metrics: tuple[Literal["accuracy"], ...] = Field(("accuracy",), min_length=1)
+    metrics: tuple[Metric, ...] | None = Field(None, min_length=1)
     batch: int = Field(256, ge=1)

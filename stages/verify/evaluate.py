@@ -1,30 +1,35 @@
-"""The evaluate stage: a Keras model's accuracy on the test split. The planner adds one after every Keras model."""
+"""The evaluate stage: a Keras model's metrics on the test split. The planner adds one after every Keras model."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pipeline.artifacts import Artifact, EvaluationFacts, Kind
+from pipeline.data import Split
 from pipeline.errors import PostconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_classifier, require_fit
+from stages.data_checks import keras_facts_of, require_fit, require_one_output
 from stages.keras_format import MODEL_FILE
 from stages.verify.config import EvaluateConfig
-from stages.verify.metrics import count_correct, wilson_interval
+from stages.verify.metrics import Evaluation, OwnMetric, evaluate, metrics_for
+
+MEASURES = ("accuracy", "macro_f1", "auc", "mse", "mae")  # top_K and the user's own come by the configuration
+CONFUSION_FILE = "confusion-matrix.json"
 
 
 class EvaluateStage:
     """Measures; changes nothing."""
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("evaluation",)
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "params", "macs", "size_bytes")
+    metrics: ClassVar[tuple[str, ...]] = (*MEASURES, "params", "macs", "size_bytes")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
 
     def splits(self, config: EvaluateConfig) -> tuple[str, ...]:
@@ -34,7 +39,7 @@ class EvaluateStage:
         return None
 
     def requires(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> None:
-        require_classifier(keras_facts_of(inputs["model"]))
+        require_one_output(keras_facts_of(inputs["model"]))
 
     def run(self, context: StageContext[EvaluateConfig]) -> StageResult:
         from stages.stored_models import shared_model
@@ -43,6 +48,7 @@ class EvaluateStage:
 
         facts, split = keras_facts_of(context.inputs["model"]), context.data("test")
         require_fit(split, facts)
+        names = metrics_for(split.task, context.config.metrics)
 
         def progress(done: int, total: int) -> None:
             context.events.advanced(done, total, "test samples", f"{done}/{total}")
@@ -51,21 +57,36 @@ class EvaluateStage:
             model = shared_model(context, "model")
             outputs = predict(model, split, context.config.batch, progress)
         require_finite(outputs, "the model")
-        correct = count_correct(outputs, split.y)
-        accuracy = correct / len(split)
+        found = evaluate(outputs, split.y, split.task, names, own_metrics(context, names))
         return StageResult(
-            outputs=(Artifact(files=(), facts=EvaluationFacts(samples=len(split), metrics={"accuracy": accuracy})),),
+            outputs=(evaluation_artifact(context, found, split),),
             metrics={
-                "accuracy": accuracy,
+                **found.metrics,
                 "params": float(facts.params),
                 "macs": float(facts.macs),
                 "size_bytes": float(context.inputs["model"].file(MODEL_FILE).size),
             },
-            intervals={"accuracy": wilson_interval(correct, len(split))},
+            intervals=found.intervals,
         )
 
     def ensures(self, context: StageContext[EvaluateConfig], result: StageResult) -> None:
         """Nothing was transformed; `run` refuses outputs that are not finite."""
+
+
+def own_metrics(context: StageContext[Any], names: tuple[str, ...]) -> dict[str, OwnMetric]:
+    """The user's functions among the metrics."""
+    return {name: context.function(name) for name in names if ":" in name}
+
+
+def evaluation_artifact(context: StageContext[Any], found: Evaluation, split: Split) -> Artifact:
+    """The metrics as facts, and the confusion matrix as a file where there is one."""
+    facts = EvaluationFacts(samples=len(split), metrics=found.metrics)
+    if found.confusion is None:
+        return Artifact(files=(), facts=facts)
+    names = split.classes or tuple(str(number) for number in range(len(found.confusion)))
+    document = {"schema_version": 1, "rows": "actual", "columns": "predicted", "classes": names}
+    data = json.dumps({**document, "counts": found.confusion}, ensure_ascii=False, indent=1).encode()
+    return Artifact(files=(context.write(CONFUSION_FILE, data, "application/json"),), facts=facts)
 
 
 def require_finite(outputs: Any, whose: str) -> None:

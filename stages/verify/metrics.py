@@ -1,23 +1,127 @@
-"""Accuracy, with its interval: one piece of code for Keras models and for every exported file."""
+"""How good outputs are, with intervals for proportions: one piece of code for Keras models and for every exported file.
+
+Outputs are (N, …) arrays of one model output; targets are as a `Split` has them. Scores are probabilities: outputs
+that are logits go through a softmax, or a sigmoid where classes don't exclude each other.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from pipeline.data.spec import Task
+from pipeline.errors import PostconditionError, PreconditionError
+
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+DEFAULTS: Mapping[Task, tuple[str, ...]] = {
+    "classes": ("accuracy",),
+    "multilabel": ("accuracy", "macro_f1"),
+    "regression": ("mse", "mae"),
+}
+POSSIBLE: Mapping[Task, tuple[str, ...]] = {
+    "classes": ("accuracy", "top_K", "macro_f1", "auc", "confusion_matrix"),
+    "multilabel": ("accuracy", "macro_f1", "auc"),
+    "regression": ("mse", "mae"),
+}
+
+OwnMetric = Callable[[Any, Any], Any]  # targets and outputs to a number
 
 
-def count_correct(outputs: Any, labels: Any) -> int:
-    """How many of N samples are classified right: by the largest of (N, classes), or by (N, 1) above one half."""
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Metrics by flat name, an interval for those that are proportions, and the confusion matrix where it is wanted.
+
+    Row i, column j of the matrix counts the samples of class i that were taken for class j.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    confusion: list[list[int]] | None = None
+
+
+def metrics_for(task: Task, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """The metrics to compute: what is wanted, or the task's own; PreconditionError where the task has no such."""
+    names = DEFAULTS[task] if wanted is None else tuple(wanted)
+    for name in names:
+        kind = "top_K" if name.startswith("top_") else name
+        if ":" not in name and kind not in POSSIBLE[task]:
+            hint = f"allowed: {', '.join(POSSIBLE[task])}, module:function"
+            raise PreconditionError(f"{name} is no metric for task {task}", where="data.metrics", hint=hint)
+    return names
+
+
+def evaluate(
+    outputs: Any,
+    targets: Any,
+    task: Task,
+    names: Sequence[str],
+    own: Mapping[str, OwnMetric] | None = None,
+    *,
+    logits: bool | None = None,
+) -> Evaluation:
+    """The metrics `names` of outputs (N, …) against targets; `own` has the user's functions by `module:function`.
+
+    `logits` says what outputs of a classifier are; without it they tell themselves.
+    """
     import numpy as np
 
     outputs = np.asarray(outputs)
-    classes = outputs.argmax(axis=1) if outputs.shape[1] > 1 else (outputs[:, 0] > 0.5).astype(np.int64)
-    return int(np.sum(classes == np.reshape(labels, -1)))
+    metrics: dict[str, float] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    scores, labels, confusion = outputs, targets, None
+    if task != "regression":
+        scores = probabilities(outputs, task, are_logits(outputs, task) if logits is None else logits)
+        labels = np.reshape(targets, -1) if task == "classes" else np.asarray(targets) > 0.5
+    for name in names:
+        if name == "accuracy" or name.startswith("top_"):
+            right = _right(scores, labels, task, int(name.removeprefix("top_")) if name != "accuracy" else 1)
+            metrics[name] = right / len(outputs)
+            intervals[name] = wilson_interval(right, len(outputs))
+        elif name == "confusion_matrix":
+            confusion = confusion_matrix(scores, labels).tolist()
+        elif ":" in name:
+            metrics[name.partition(":")[2]] = _own_metric(name, (own or {})[name], targets, outputs)
+        else:
+            metrics[name] = _MEASURES[name](scores, labels, task)
+    return Evaluation(metrics, intervals, confusion)
 
 
-def wilson_interval(correct: int, samples: int, z: float = Z_95) -> tuple[float, float]:
+def are_logits(outputs: Any, task: Task) -> bool:
+    """Whether a classifier's outputs are logits: no probabilities, which lie in 0…1 and add up to 1 over classes."""
+    import numpy as np
+
+    outputs = np.asarray(outputs, np.float64)
+    if not ((outputs >= 0) & (outputs <= 1)).all():
+        return True
+    return task == "classes" and outputs.shape[1] > 1 and not np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
+
+
+def probabilities(outputs: Any, task: Task, logits: bool) -> Any:
+    """Scores (N, classes), two columns for a single output that tells two classes apart; (N, k) for multilabel."""
+    import numpy as np
+
+    values = np.asarray(outputs, np.float64)
+    if logits and task == "classes" and values.shape[1] > 1:
+        powers = np.exp(values - values.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+    if logits:
+        values = 0.5 * (1 + np.tanh(values / 2))  # the sigmoid, which overflows nowhere so
+    return np.concatenate([1 - values, values], axis=1) if task == "classes" and values.shape[1] == 1 else values
+
+
+def confusion_matrix(scores: Any, labels: Any) -> Any:
+    """Counts (classes, classes): the label's row, the largest score's column."""
+    import numpy as np
+
+    classes = scores.shape[1]
+    pairs = labels.astype(np.int64) * classes + scores.argmax(axis=1)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def wilson_interval(correct: float, samples: int, z: float = Z_95) -> tuple[float, float]:
     """The 95 % interval of a share (E. B. Wilson, 1927): within 0 and 1, and right near both ends."""
     if samples <= 0:
         raise ValueError("an interval needs at least one sample")
@@ -28,3 +132,97 @@ def wilson_interval(correct: int, samples: int, z: float = Z_95) -> tuple[float,
     low = 0.0 if correct == 0 else max(0.0, center - half)
     high = 1.0 if correct == samples else min(1.0, center + half)
     return low, high
+
+
+def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
+    """How many samples have their class among the `k` best (the first of equals is the best).
+
+    Of several labels a sample counts by the share of them that is right, as Keras' accuracy has it; the interval is
+    then as wide as if they were right or wrong together, so never too narrow.
+    """
+    import numpy as np
+
+    if task == "multilabel":
+        return float(((scores > 0.5) == labels).mean(axis=1).sum())
+    if k >= scores.shape[1] > 1 and k > 1:
+        what = f"top_{k} of {scores.shape[1]} classes is always 1"
+        raise PreconditionError(what, where="data.metrics", hint="leave it out, or ask for fewer")
+    own = np.take_along_axis(scores, labels.astype(np.int64)[:, None], axis=1)
+    before = np.arange(scores.shape[1]) < labels[:, None]
+    rank = ((scores > own) | ((scores == own) & before)).sum(axis=1)
+    return int((rank < k).sum())
+
+
+def _macro_f1(scores: Any, labels: Any, task: Task) -> float:
+    """The mean over classes of the harmonic mean of precision and recall: classes that occur or were predicted."""
+    import numpy as np
+
+    if task == "classes":
+        counts = confusion_matrix(scores, labels)
+        hits, occurring, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    else:
+        taken = scores > 0.5
+        hits, occurring, predicted = (taken & labels).sum(axis=0), labels.sum(axis=0), taken.sum(axis=0)
+    total = occurring + predicted
+    return float((2 * hits[total > 0] / total[total > 0]).mean()) if (total > 0).any() else 0.0
+
+
+def _auc(scores: Any, labels: Any, task: Task) -> float:
+    """The area under the ROC curve; the mean over classes against the rest, or over labels, where both occur."""
+    import numpy as np
+
+    if task == "classes":
+        places = [1] if scores.shape[1] == 2 else range(scores.shape[1])
+        pairs = [(scores[:, place], labels == place) for place in places]
+    else:
+        pairs = [(scores[:, place], labels[:, place]) for place in range(scores.shape[1])]
+    areas = [_area(column, positive) for column, positive in pairs if 0 < positive.sum() < len(positive)]
+    if not areas:
+        raise PreconditionError("auc needs samples of two classes, all are of one", where="data.metrics")
+    return float(np.mean(areas))
+
+
+def _area(scores: Any, positive: Any) -> float:
+    """The chance that a positive sample has the higher score than a negative one; equal scores count half."""
+    import numpy as np
+
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1, the mean one among equals
+    hits = int(positive.sum())
+    return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(scores) - hits)))
+
+
+def _errors(outputs: Any, targets: Any) -> Any:
+    import numpy as np
+
+    return np.reshape(outputs, (len(outputs), -1)).astype(np.float64) - np.reshape(targets, (len(outputs), -1))
+
+
+def _mse(outputs: Any, targets: Any, _task: Task) -> float:
+    return float((_errors(outputs, targets) ** 2).mean())
+
+
+def _mae(outputs: Any, targets: Any, _task: Task) -> float:
+    return float(abs(_errors(outputs, targets)).mean())
+
+
+_MEASURES: Mapping[str, Callable[[Any, Any, Task], float]] = {
+    "macro_f1": _macro_f1,
+    "auc": _auc,
+    "mse": _mse,
+    "mae": _mae,
+}
+
+
+def _own_metric(name: str, function: OwnMetric, targets: Any, outputs: Any) -> float:
+    """What the user's function says; PostconditionError where it fails or says no finite number."""
+    try:
+        value = float(function(targets, outputs))
+    except Exception as error:  # it is the user's code
+        what = f"the metric {name} failed: {type(error).__name__}: {error}"
+        raise PostconditionError(
+            what, where="data.metrics", hint="it is given targets and outputs as arrays"
+        ) from error
+    if not math.isfinite(value):
+        raise PostconditionError(f"the metric {name} gave {value}", where="data.metrics")
+    return value

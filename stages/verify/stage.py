@@ -1,6 +1,6 @@
 """The verify stage: an exported file beside the Keras model that it was made of, on real data.
 
-It knows files only: what export writes, a runtime reads. All of the test split goes through both, for accuracy; how
+It knows files only: what export writes, a runtime reads. All of the test split goes through both, for the metrics; how
 near the outputs are is told on some of it. Files run sample by sample, as on a device.
 """
 
@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from pipeline.artifacts import Artifact, EvaluationFacts, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
+from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_classifier, require_fit
+from stages.data_checks import keras_facts_of, require_fit, require_one_output
+from stages.samples import by_input
 from stages.verify.config import Tolerance, VerifyConfig
-from stages.verify.evaluate import require_finite
-from stages.verify.metrics import count_correct, wilson_interval
+from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics, require_finite
+from stages.verify.metrics import are_logits, evaluate, metrics_for
 
 BATCH = 256
 
@@ -26,7 +27,7 @@ class VerifyStage:
     """Compares; changes nothing."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(("tflite-model", "onnx-model")),
@@ -36,8 +37,9 @@ class VerifyStage:
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (
-        "accuracy",
+        *MEASURES,
         "accuracy_drop_reference",
+        "mse_ratio_reference",
         "max_abs_diff",
         "mean_abs_diff",
         "cosine",
@@ -52,7 +54,7 @@ class VerifyStage:
         return None
 
     def requires(self, config: VerifyConfig, inputs: Mapping[str, Artifact]) -> None:
-        require_classifier(keras_facts_of(inputs["reference"]))
+        require_one_output(keras_facts_of(inputs["reference"]))
         if len(inputs["export"].files) != 1:
             raise PreconditionError(f"an export is one file, this one has {len(inputs['export'].files)}")
 
@@ -65,24 +67,24 @@ class VerifyStage:
         require_finite(actual, "the exported file")
         if actual.shape != reference.shape:
             raise PostconditionError(f"the file's outputs are {actual.shape}, the reference's {reference.shape}")
-        parity = _parity(reference, actual, context.config.samples)
-        correct = count_correct(actual, split.y)
-        accuracy = correct / len(split)
+        parity = _parity(reference, actual, context.config.samples, classes=split.task == "classes")
+        compared = "mse" if split.task == "regression" else "accuracy"
+        names = metrics_for(split.task, context.config.metrics)
+        names = tuple(dict.fromkeys((compared, *names)))
+        logits = split.task != "regression" and are_logits(reference, split.task)
+        found = evaluate(actual, split.y, split.task, names, own_metrics(context, names), logits=logits)
+        before = evaluate(reference, split.y, split.task, (compared,), logits=logits).metrics[compared]
         metrics = {
-            "accuracy": accuracy,
-            "accuracy_drop_reference": count_correct(reference, split.y) / len(split) - accuracy,
+            **found.metrics,
+            **_compared(compared, before, found.metrics[compared]),
             "max_abs_diff": parity.max_abs_diff,
             "mean_abs_diff": parity.mean_abs_diff,
             "cosine": parity.cosine,
         }
         if parity.top1_agreement is not None:
             metrics["top1_agreement"] = parity.top1_agreement
-        evaluation = EvaluationFacts(samples=len(split), metrics={"accuracy": accuracy})
-        return StageResult(
-            outputs=(Artifact(files=(), facts=parity), Artifact(files=(), facts=evaluation)),
-            metrics=metrics,
-            intervals={"accuracy": wilson_interval(correct, len(split))},
-        )
+        evaluation = evaluation_artifact(context, found, split)
+        return StageResult((Artifact(files=(), facts=parity), evaluation), metrics, found.intervals)
 
     def ensures(self, context: StageContext[VerifyConfig], result: StageResult) -> None:
         """The file computes what its reference computes, within the scheme's tolerance, and no less accurately."""
@@ -96,14 +98,33 @@ class VerifyStage:
                 where=where,
                 hint=limit.hint,
             )
-        allowed, drop = context.config.max_accuracy_drop, result.metrics["accuracy_drop_reference"]
-        if allowed is not None and drop > allowed:
+        found, settings = result.metrics, context.config
+        said = None
+        if settings.max_accuracy_drop is not None:
+            drop = found.get("accuracy_drop_reference")
+            if drop is None:
+                raise PostconditionError("regression has no accuracy", where=where, hint="set verify.max_mse_ratio")
+            if drop > settings.max_accuracy_drop:
+                said = f"accuracy is {drop:.4f} below the reference's, {settings.max_accuracy_drop:.4f} is allowed"
+        if settings.max_mse_ratio is not None:
+            ratio = found.get("mse_ratio_reference")
+            if ratio is None:
+                raise PostconditionError("only regression has an mse", where=where, hint="set verify.max_accuracy_drop")
+            if ratio > settings.max_mse_ratio:
+                said = f"the mse is {ratio:.4g} of the reference's, {settings.max_mse_ratio:.4g} is allowed"
+        if said:
             raise PostconditionError(
-                f"accuracy is {drop:.4f} below the reference's, {allowed:.4f} is allowed; the outputs differ most for "
-                f"test sample {parity.worst_sample}",
+                f"{said}; the outputs differ most for test sample {parity.worst_sample}",
                 where=where,
-                hint="more calibration samples, a finer scheme, or another verify.max_accuracy_drop",
+                hint="more calibration samples, a finer scheme, or another bound under verify",
             )
+
+
+def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
+    """How the metric that is bounded changed from the reference to the export: positive, or above 1, is worse."""
+    if metric == "accuracy":
+        return {"accuracy_drop_reference": reference - actual}
+    return {"mse_ratio_reference": actual / reference if reference else 1.0 if not actual else 1e30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +185,10 @@ def _export_outputs(context: StageContext[VerifyConfig], split: Split) -> Any:
     facts = keras_facts_of(context.inputs["reference"])
     parts, done = [], 0
     for inputs, _ in split.batches(BATCH):
-        parts.append(loaded.run({facts.inputs[0].name: inputs})[facts.outputs[0].name])
-        done += len(inputs)
+        arrays = zip(facts.inputs, by_input(inputs, [spec.name for spec in facts.inputs]), strict=True)
+        feeds = {spec.name: array.astype(spec.dtype, copy=False) for spec, array in arrays}
+        parts.append(loaded.run(feeds)[facts.outputs[0].name])
+        done += len(parts[-1])
         _advance(context, done, len(split), export.kind.removesuffix("-model"))
     return np.concatenate(parts)
 
@@ -174,7 +197,7 @@ def _advance(context: StageContext[VerifyConfig], done: int, total: int, runtime
     context.events.advanced(done, total, "verification samples", f"{runtime} {done}/{total}")
 
 
-def _parity(reference: Any, actual: Any, samples: int) -> ParityFacts:
+def _parity(reference: Any, actual: Any, samples: int, *, classes: bool) -> ParityFacts:
     """The figures of parity on up to `samples` samples, evenly spread: splits are often sorted by class."""
     import numpy as np
 
@@ -188,7 +211,7 @@ def _parity(reference: Any, actual: Any, samples: int) -> ParityFacts:
         max_abs_diff=max_abs_diff(a, b),
         mean_abs_diff=mean_abs_diff(a, b),
         cosine=cosine(a, b),
-        top1_agreement=top1_agreement(a, b) if a.shape[1] > 1 else None,
+        top1_agreement=top1_agreement(a, b) if classes and a.shape[1] > 1 else None,
         reference_max_abs=float(np.abs(a).max()),
         worst_sample=int(picked[worst_sample(a, b)]),
     )

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.chain import ModelFile, OutputOf, SplitOf, build_chain
+from pipeline.chain import CodeOf, ModelFile, OutputOf, SplitOf, build_chain
 from pipeline.errors import RecipeError
 from pipeline.recipe import Recipe
 
@@ -130,3 +130,28 @@ def test_data_that_a_stage_needs_and_the_recipe_lacks_is_asked_for(recipe_file):
     text = "name: x\nmodel: model.keras\nstages:\n  - load\n  - finetune\n"
     with pytest.raises(RecipeError, match="finetune needs data"):
         build_chain(Recipe.load(recipe_file(text=text)))
+
+
+def test_evaluations_get_the_recipe_s_metrics_and_the_user_s_modules(recipe_file):
+    with_metrics = ("  test: test\n", '  test: test\n  metrics: [top_2, confusion_matrix, "mine:spread"]\n')
+    gate = ('"tflite/int8.accuracy_drop", max: 0.5', '"tflite/int8.top_2_drop", max: 0.5')
+    built = chain(recipe_file, with_metrics, gate)
+    for name in ("evaluate:source", "evaluate:strip", "verify:onnx/int8"):
+        found = node(built, name)
+        assert found.config.metrics == ("top_2", "confusion_matrix", "mine:spread")
+        assert found.inputs["module mine"] == CodeOf("mine:spread")
+    chain(recipe_file, with_metrics, (gate[0], '"strip.spread", max: 0.5'))
+    with pytest.raises(RecipeError, match="strip has no metric 'confusion_matrix'"):
+        chain(recipe_file, with_metrics, (gate[0], '"strip.confusion_matrix", max: 0.5'))
+
+
+def test_metrics_are_left_to_the_task_where_the_recipe_names_none(recipe_file):
+    built = chain(recipe_file)
+    assert node(built, "evaluate:source").config.metrics is None
+    assert not [name for n in built.nodes for name in n.inputs if name.startswith("module")]
+
+
+def test_verify_may_have_metrics_of_its_own(recipe_file):
+    built = chain(recipe_file, ("  - verify\n", "  - verify: {metrics: [auc]}\n"))
+    assert node(built, "verify:tflite/int8").config.metrics == ("auc",)
+    assert node(built, "evaluate:strip").config.metrics is None

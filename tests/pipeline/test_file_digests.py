@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from pipeline.store.file_digests import FileDigests
+from pipeline.keys import digest_of_bytes
+from pipeline.store.file_digests import FileDigests, listing, state_of
 
 OLD_NS = 10_000_000_000
 
@@ -84,3 +85,44 @@ def test_computed_reads_the_file_whatever_is_remembered(file):
     digests.remembered(file, "x", read)
     assert digests.computed(file, "x", read) == "first"
     assert read.count == 2
+
+
+def test_confirmed_reads_again_what_could_have_changed_unseen(file, memory, monkeypatch):
+    read, digests = Reader(file), FileDigests(memory)
+    digests.remembered(file, "x", read)
+    assert digests.confirmed(file, "x", read) == "first"
+    assert read.count == 2
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + OLD_NS)
+    digests.confirmed(file, "x", read)
+    digests.confirmed(file, "x", read)
+    assert read.count == 3
+
+
+def test_a_listing_has_states_of_wanted_files_and_all_folders(tmp_path):
+    for name in ("b/2.png", "b/deep/1.PNG", "a/x.txt", ".hidden/3.png", "top.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    files, folders = listing(tmp_path, (".png",))
+    assert list(files) == ["b/2.png", "b/deep/1.PNG", "top.png"]
+    assert folders == ["a", "b", "b/deep"]
+    assert files["top.png"] == state_of(tmp_path / "top.png")
+    (tmp_path / "b" / "loop").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="deep"):
+        listing(tmp_path, (".png",))
+
+
+def test_files_that_are_gone_are_forgotten(tmp_path, memory, later):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_text(name)
+    digests = FileDigests(memory)
+    found = digests.of_files(tmp_path, "images", listing(tmp_path, (".png",))[0])
+    assert found["a.png"] == digest_of_bytes(b"a.png")
+    digests.save(tmp_path)
+    (written,) = memory.with_suffix("").iterdir()
+    assert len(json.loads(written.read_text())) == 2
+    (tmp_path / "b.png").unlink()
+    digests.of_files(tmp_path, "images", listing(tmp_path, (".png",))[0])
+    digests.save(tmp_path)
+    assert list(json.loads(written.read_text())) == ["a.png"]
+    assert not memory.exists()

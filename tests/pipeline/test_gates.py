@@ -60,3 +60,14 @@ def test_a_metric_that_no_run_has_is_named_with_its_nearest():
 def test_a_gate_without_a_bound_is_none():
     with pytest.raises(ValueError, match="max or min"):
         Gate(metric="a.m")
+
+
+def test_shares_drop_and_errors_are_divided():
+    metrics = {"source.top_5": 0.9, "a.top_5": 0.8, "source.mse": 2.0, "a.mse": 3.0, "source.mae": 0.0, "a.mae": 1.0}
+    compared = with_comparisons(metrics | {"a.f1_of_mine": 0.5, "source.f1_of_mine": 0.6})
+    assert compared["a.top_5_drop"] == pytest.approx(0.1)
+    assert compared["a.mse_ratio"] == 1.5
+    assert {name for name in compared if name.startswith("source.")} == {
+        *("source.top_5", "source.mse", "source.mae", "source.f1_of_mine")
+    }
+    assert not {"a.mae_ratio", "a.f1_of_mine_drop"} & compared.keys()

@@ -71,7 +71,7 @@ def test_an_application_is_a_model(recipe_file):
         ("seed: 3", "seed: no", 'seed: "no"', ":2:1   seed", None),
         ("seed: 3", "seeed: 3", "seeed: unknown key", ":2:1   seeed", "nearest is seed"),
         ("source: npz", "source: nzp", 'data.source: "nzp" is not allowed', ":5:3", "allowed: 'npz'"),
-        ("path: data.npz\n", "path: data.npz\n  tset: test\n", "data.tset: unknown key", ":7:3", "nearest is test"),
+        ("path: data.npz\n", "path: data.npz\n  tset: test\n", "data.tset: unknown key", ":7:3", "nearest are test"),
         ("[float32, int8]", "[float32, int9]", 'quantize.schemes[1]: "int9" is not allowed', ":14:35", "'int8'"),
         ("[float32, int8]", "[]", "quantize.schemes", ":14:16", None),
         ("max: 0.5", "mxa: 0.5", "gates[0]", ":19:", None),

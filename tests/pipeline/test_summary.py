@@ -91,3 +91,12 @@ def test_numbers_have_units():
 def test_a_failed_gate_has_a_mark_of_its_own():
     failed = GateResult(metric="a.b", op="max", limit=1, value=2, interval=None, verdict="fail")
     assert gate_line(failed) == "✘ a.b 2 ≤ 1"
+
+
+def test_regression_shows_its_error_in_the_place_of_accuracy():
+    metrics = {"source.mse": 0.123456, "source.params": 10.0, "tflite/int8.mse": 2.0}
+    text = table(MANIFEST.model_copy(update={"metrics": metrics}))
+    head, source, *_ = text.splitlines()
+    assert head.split()[0] == "mse"
+    assert source.split()[:2] == ["source", "0.1235"]
+    assert "accuracy" not in text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import Artifact, FileRef
-from pipeline.data import Preprocess, Split
+from pipeline.data import Preprocess, Split, Task
 from pipeline.events import ActionEvents, Advanced, Event, Warned
 from pipeline.keys import digest_of_bytes
 from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
@@ -29,6 +29,7 @@ class FakeContext:
     axis: str | None = None
     seed: int = 0
     heard: list[Event] = field(default_factory=list)
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
     @property
     def threads(self) -> int:
@@ -60,6 +61,9 @@ class FakeContext:
     def data(self, split: str) -> Split:
         return self.splits[split]
 
+    def function(self, reference: str) -> Callable[..., Any]:
+        return self.functions[reference]
+
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         digest = digest_of_bytes(data)
         (self.folder / digest.removeprefix("sha256:")).write_bytes(data)
@@ -82,10 +86,11 @@ def make_context(tmp_path: Path) -> Callable[..., FakeContext]:
 
 @pytest.fixture
 def make_split() -> Callable[..., Split]:
-    """Makes a split from inputs and labels that need no preprocessing, unless one is given."""
+    """Makes a split from inputs and targets that need no preprocessing, unless one is given; classes by default."""
 
-    def make(name: str, x: Any, y: Any, preprocess: Preprocess | None = None) -> Split:
-        return Split(name=name, digest="sha256:" + "0" * 64, x=x, y=y, preprocess=preprocess or Preprocess())
+    def make(name: str, x: Any, y: Any, preprocess: Preprocess | None = None, task: Task = "classes") -> Split:
+        digest = "sha256:" + "0" * 64
+        return Split(name=name, digest=digest, x=x, y=y, preprocess=preprocess or Preprocess(), task=task)
 
     return make
 

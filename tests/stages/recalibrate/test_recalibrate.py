@@ -95,3 +95,17 @@ def test_a_model_without_batch_normalisation_is_told(make_context):
     context.inputs = {"model": context.write_model(plain)}
     with pytest.raises(PreconditionError, match="no batch normalisation"):
         RecalibrateStage().run(context)
+
+
+def test_several_inputs_and_no_labels(make_context):
+    layers = import_keras().layers
+    a, b = import_keras().Input((5,), name="a"), import_keras().Input((2,), name="b")
+    joined = layers.BatchNormalization(name="norm")(layers.Concatenate(name="join")([a, b]))
+    context = make_context(RecalibrateConfig(batch=16))
+    context.inputs = {"model": context.write_model(import_keras().Model([a, b], joined))}
+    x = {"b": SAMPLES[:, :2] * 3, "a": SAMPLES}
+    context.splits = {"train": Split("train", "sha256:0", x, None, Preprocess(), "unlabelled")}
+    (artifact,) = RecalibrateStage().run(context).outputs
+    stored = decode_model(context.folder / artifact.files[0].digest.removeprefix("sha256:"))
+    expected = np.concatenate([SAMPLES, SAMPLES[:, :2] * 3], axis=1).mean(0)
+    np.testing.assert_allclose(stored.get_layer("norm").moving_mean, expected, rtol=1e-5)

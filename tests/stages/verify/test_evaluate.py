@@ -1,8 +1,10 @@
-"""The evaluate stage: accuracy equal to a count by hand, in any batches."""
+"""The evaluate stage: metrics equal to a count by hand, in any batches."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,18 @@ from pipeline.data import Preprocess
 from pipeline.errors import DataError, PostconditionError, PreconditionError
 from stages.tf_runtime import import_keras
 from stages.verify import EvaluateConfig, EvaluateStage, wilson_interval
+from stages.verify.evaluate import CONFUSION_FILE
 
 STAGE = EvaluateStage()
 
 
 @pytest.fixture
 def evaluating(make_context: Callable[..., Any], make_split: Callable[..., Any]) -> Callable[..., Any]:
-    def make(model: Any, x: Any, y: Any, preprocess: Preprocess | None = None, **settings: Any) -> Any:
-        context = make_context(EvaluateConfig(**settings), splits={"test": make_split("test", x, y, preprocess)})
+    def make(
+        model: Any, x: Any, y: Any, preprocess: Preprocess | None = None, task: Any = "classes", **settings: Any
+    ) -> Any:
+        splits = {"test": make_split("test", x, y, preprocess, task)}
+        context = make_context(EvaluateConfig(**settings), splits=splits)
         context.inputs = {"model": context.write_model(model)}
         return context
 
@@ -93,3 +99,43 @@ def test_it_takes_keras_models_and_reads_the_test_split() -> None:
     assert STAGE.splits(EvaluateConfig()) == ("test",)
     with pytest.raises(PreconditionError, match="a keras-model is wanted"):
         STAGE.requires(EvaluateConfig(), {"model": Artifact(files=(), facts=CalibrationFacts(samples=1))})
+
+
+def test_the_confusion_matrix_is_a_file_and_no_flat_metric(evaluating: Callable[..., Any], identity: Any) -> None:
+    context = evaluating(identity, STORED, LABELS, metrics=("confusion_matrix", "top_2"))
+    result = STAGE.run(context)
+    (artifact,) = result.outputs
+    document = json.loads((context.folder / artifact.file(CONFUSION_FILE).digest.removeprefix("sha256:")).read_text())
+    assert document["counts"] == [[2, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert document["classes"] == ["0", "1", "2"]
+    assert result.metrics.keys() == {"top_2", "params", "macs", "size_bytes"}
+
+
+def test_regression_has_errors_for_metrics(evaluating: Callable[..., Any], identity: Any) -> None:
+    targets = STORED + np.array([1, -1, 3], np.float32)
+    result = STAGE.run(evaluating(identity, STORED, targets, task="regression"))
+    assert result.metrics["mse"] == pytest.approx((1 + 1 + 9) / 3)
+    assert result.metrics["mae"] == pytest.approx(5 / 3)
+    assert result.intervals == {}
+    with pytest.raises(PreconditionError, match="accuracy is no metric for task regression"):
+        STAGE.run(evaluating(identity, STORED, targets, task="regression", metrics=("accuracy",)))
+
+
+def test_the_user_s_own_metric(evaluating: Callable[..., Any], identity: Any) -> None:
+    context = evaluating(identity, STORED, LABELS, metrics=("mine:spread",))
+    context.functions = {"mine:spread": lambda targets, outputs: outputs.max() - targets.max()}
+    assert STAGE.run(context).metrics["spread"] == 248
+
+
+def test_several_inputs_go_in_by_name(evaluating: Callable[..., Any]) -> None:
+    keras = import_keras()
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    model = keras.Model([a, b], keras.layers.Subtract(name="difference")([a, b]))
+    context = evaluating(model, None, STORED.argmin(axis=1))
+    context.splits = {"test": replace(context.splits["test"], x={"b": STORED, "a": np.zeros_like(STORED)})}
+    assert STAGE.run(context).metrics["accuracy"] == 1.0
+
+
+def test_data_without_labels_is_refused(evaluating: Callable[..., Any], identity: Any) -> None:
+    with pytest.raises(DataError, match="no labels"):
+        STAGE.run(evaluating(identity, STORED, None, task="unlabelled"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from pipeline.artifacts import Artifact, EvaluationFacts, ONNXFacts, ParityFacts
 from pipeline.errors import PostconditionError
 from pipeline.stage import StageResult
 from stages.export import convert_onnx, convert_tflite
+from stages.keras_format import copy_model
 from stages.runtimes import load_onnx
+from stages.tf_runtime import import_keras
 from stages.verify import Tolerance, VerifyConfig, VerifyStage, wilson_interval
 from stages.verify.stage import limit_of
 
@@ -187,3 +190,82 @@ PARITY = ParityFacts(
 )
 def test_each_scheme_has_its_limit(scheme: Any, settings: dict[str, float], holds: bool) -> None:
     assert limit_of(scheme, Tolerance(**settings)).holds(PARITY) is holds
+
+
+@pytest.fixture(scope="module")
+def regressor() -> Any:
+    """Two inputs, one of whole numbers, and two outputs in one tensor."""
+    keras = import_keras()
+    a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b", dtype="int32")
+    words = keras.layers.Flatten(name="flat")(keras.layers.Embedding(5, 1, name="words")(b))
+    joined = keras.layers.Concatenate(name="join")([a, words])
+    model = keras.Model([a, b], keras.layers.Dense(2, name="y")(joined), name="regressor")
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.standard_normal(w.shape).astype(np.float32) for w in model.weights])
+    return model
+
+
+@pytest.fixture
+def regressing(make_context: Callable[..., Any], make_split: Callable[..., Any], regressor: Any) -> Callable[..., Any]:
+    rng = np.random.default_rng(1)
+    x = {"b": rng.integers(0, 5, (40, 2)), "a": rng.standard_normal((40, 3)).astype(np.float32)}
+    targets = np.asarray(regressor([x["a"], x["b"]])) + np.array([1.0, -2.0], np.float32)
+
+    def make(pair: tuple[str, str], data: bytes, **settings: Any) -> Any:
+        context = make_context(VerifyConfig(**settings), axis="/".join(pair))
+        context.splits = {"test": replace(make_split("test", None, targets, task="regression"), x=x)}
+        context.inputs = {
+            "export": export_artifact(context, pair, data),
+            "reference": context.write_model(regressor),
+        }
+        return context
+
+    return make
+
+
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_regression_is_compared_by_its_error(regressing: Callable[..., Any], regressor: Any, fmt: str) -> None:
+    data = (convert_tflite if fmt == "tflite" else convert_onnx)(regressor, "float32")
+    result = run(regressing((fmt, "float32"), data, max_mse_ratio=1.001))
+    assert result.metrics["mse"] == pytest.approx(2.5, rel=1e-4)
+    assert result.metrics["mse_ratio_reference"] == pytest.approx(1, rel=1e-4)
+    assert "accuracy" not in result.metrics
+    assert "top1_agreement" not in result.metrics
+    with pytest.raises(PostconditionError, match="regression has no accuracy"):
+        run(regressing((fmt, "float32"), data, max_accuracy_drop=0.1))
+
+
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_int8_of_several_inputs_is_calibrated_for_each(
+    regressing: Callable[..., Any], regressor: Any, fmt: str
+) -> None:
+    rng = np.random.default_rng(1)
+    words, numbers = rng.integers(0, 5, (40, 2)), rng.standard_normal((40, 3)).astype(np.float32)
+    calibration = [numbers, words.astype(np.float32)]
+    if fmt == "tflite":
+        data = convert_tflite(regressor, "int8", calibration=calibration)
+    else:
+        data = convert_onnx(regressor, "int8", calibration=calibration)
+    result = run(regressing((fmt, "int8"), data, max_mse_ratio=1.2))
+    assert result.metrics["cosine"] > 0.99
+    assert result.metrics["mse"] == pytest.approx(2.5, rel=0.2)
+
+
+def test_the_error_may_not_grow_further_than_allowed(regressing: Callable[..., Any], regressor: Any) -> None:
+    other = copy_model(regressor)
+    kernel, bias = other.get_layer("y").get_weights()
+    other.get_layer("y").set_weights([kernel, bias - np.array([1.0, 0.0], np.float32)])
+    loose = Tolerance(float32_max_diff=10.0)
+    data = convert_onnx(other, "float32")
+    result = run(regressing(("onnx", "float32"), data, tolerance=loose, max_mse_ratio=1.7))
+    assert result.metrics["mse_ratio_reference"] == pytest.approx(4 / 2.5, rel=1e-4)
+    with pytest.raises(PostconditionError, match=r"the mse is 1\.6 of the reference's, 1\.5 is allowed"):
+        run(regressing(("onnx", "float32"), data, tolerance=loose, max_mse_ratio=1.5))
+
+
+def test_metrics_are_those_of_the_recipe_and_what_is_bounded(verifying: Callable[..., Any], files: Any) -> None:
+    pair = ("onnx", "float32")
+    result = run(verifying(pair, files[pair], metrics=("top_2", "macro_f1", "confusion_matrix")))
+    assert {"accuracy", "top_2", "macro_f1"} <= result.metrics.keys()
+    assert result.metrics["top_2"] >= result.metrics["accuracy"] == 0.75
+    assert [file.name for file in result.outputs[1].files] == ["confusion-matrix.json"]

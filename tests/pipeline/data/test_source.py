@@ -93,7 +93,10 @@ def test_mode_and_scale_exclude_each_other():
     ("member", "value", "words"),
     [
         ("y_train", np.zeros(100, np.float32), "integer class labels"),
-        ("y_train", np.zeros((100, 3), np.int64), "integer class labels"),
+        ("y_train", np.zeros((100, 3), np.float32), "no integer class labels"),
+        ("y_train", np.eye(100, dtype=np.int64), "no integer class labels"),
+        ("y_train", np.full((100, 2), 3), "integer class labels"),
+        ("y_train", np.full((100, 2), np.nan), "target of sample 0 is NaN"),
         ("y_train", np.full(100, -1), "label -1"),
         ("y_train", np.zeros(99, np.int64), "99 labels"),
         ("x_train", np.array([None] * 100, dtype=object), "can't be read"),

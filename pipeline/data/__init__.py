@@ -1,0 +1,19 @@
+"""Data: what a recipe's `data` means, read lazily, and a digest for each split that takes no numpy to compute."""
+
+from __future__ import annotations
+
+from pipeline.data.source import DataSource, data_source
+from pipeline.data.spec import CalibrationPart, DataSpec, HeldOutPart, Preprocess, Task
+from pipeline.data.splits import Split, stratified_part
+
+__all__ = [
+    "CalibrationPart",
+    "DataSource",
+    "DataSpec",
+    "HeldOutPart",
+    "Preprocess",
+    "Split",
+    "Task",
+    "data_source",
+    "stratified_part",
+]

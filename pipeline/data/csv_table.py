@@ -1,0 +1,271 @@
+"""csv files with a header: numeric columns, or a column of image paths; rows are read where they stand.
+
+The splits are files (`train.csv`, `test.csv` in a folder), or what a column names (`split`), or all is `train` and the
+others are drawn. What stays in memory is where each row begins, and its label.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.image_folder import VerifiedFiles
+from pipeline.data.images import ImageForm, ImageSamples, rows_at
+from pipeline.data.spec import DataSpec
+from pipeline.data.splits import Samples
+from pipeline.data.table import Table
+from pipeline.errors import DataError
+from pipeline.keys import digest_of, digest_of_file
+from pipeline.recipe_errors import nearest
+from pipeline.store.file_digests import FileDigests, State, state_of
+
+
+class CsvTable:
+    """One csv file, or a folder with one for each split."""
+
+    def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
+        self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
+        self._images: dict[Path, dict[str, str]] = {}
+
+    def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        path = self._file(stored)
+        look_up = self._digests.confirmed if anew else self._digests.remembered
+        found: dict[str, Any] = {"table": look_up(path, "", partial(digest_of_file, path))}
+        if self._spec.split is not None:
+            found["split"] = self._spec.split
+        if self._spec.image is not None:
+            found["images"] = self._image_content(path, found["table"])
+        return found
+
+    def read(self, stored: str) -> Table:
+        path = self._file(stored)
+        rows = Rows(path, self._spec, stored if self._spec.split else None)
+        targets, classes = self._targets(rows)
+        if self._spec.image is not None:
+            names = rows.texts(self._spec.image)
+            reader = VerifiedFiles(path.parent, names, self._image_digests(path))
+            form = ImageForm.of(self._spec)
+            images = ImageSamples(len(names), reader.read, names.__getitem__, form, str(path), self._threads)
+            return Table(images, targets, None, classes, images.undecodable)
+        return Table(self._numbers(rows), targets, None, classes)
+
+    def _file(self, stored: str) -> Path:
+        if not self._path.is_dir():
+            if stored != "train" and self._spec.split is None:
+                hint = "name the column that tells splits apart (`split`), or draw one: `test: {fraction: 0.2}`"
+                raise DataError(f"a csv file has no split {stored} of its own", where=str(self._path), hint=hint)
+            return self._path
+        path = self._path / f"{stored}.csv"
+        if not path.is_file():
+            known = sorted(found.stem for found in self._path.glob("*.csv"))
+            hint = nearest(stored, known) if known else "the folder holds no csv file"
+            raise DataError(f"there is no {stored}.csv", where=str(self._path), hint=hint)
+        return path
+
+    def _numbers(self, rows: Rows) -> Samples | dict[str, Samples]:
+        spec = self._spec
+        if isinstance(spec.inputs, dict):
+            return {name: NumberRows(rows, columns) for name, columns in spec.inputs.items()}
+        apart = {*_columns(spec.label), spec.split}
+        return NumberRows(rows, spec.inputs or tuple(name for name in rows.header if name not in apart))
+
+    def _targets(self, rows: Rows) -> tuple[Any, tuple[str, ...] | None]:
+        """Class numbers where the one label column holds words (or `classes` are named), else numbers; or None.
+
+        What a column holds is told from all of its table, so that it is the same for every split.
+        """
+        import numpy as np
+
+        columns = _columns(self._spec.label)
+        if not columns or self._spec.task == "unlabelled":
+            return None, None
+        if len(columns) == 1:
+            words = rows.texts(columns[0])
+            everywhere = Rows(rows.path, self._spec, None).texts(columns[0]) if self._spec.split else words
+            if self._spec.classes is not None or not all(map(_is_number, everywhere)):
+                classes = self._spec.classes or self._class_names(everywhere)
+                return _class_numbers(words, classes, rows, columns[0]), classes
+            whole = all(word.lstrip("+-").isdigit() for word in everywhere)
+            return np.array([int(word) if whole else float(word) for word in words]), None
+        numbers = NumberRows(rows, columns)[:]
+        whole = bool(((numbers == 0) | (numbers == 1)).all())
+        return numbers.astype(np.int64) if whole else numbers, None
+
+    def _class_names(self, words: list[str]) -> tuple[str, ...]:
+        """The words in sorted order; DataError where another split's file could hold others."""
+        names = tuple(sorted(set(words)))
+        if self._path.is_dir():
+            what = "each split has a file of its own, so the classes have to be named for all of them"
+            raise DataError(what, where=str(self._path), hint=f"data.classes: [{', '.join(names[:20])}]")
+        return names
+
+    def _image_content(self, path: Path, table: str) -> str:
+        """The table and, in the order in which it first names them, the content of its images."""
+        digests = self._image_digests(path)
+        content = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+        return digest_of("images", [table, content])
+
+    def _image_digests(self, path: Path) -> dict[str, str]:
+        if path not in self._images:
+            states: dict[str, State] = {}
+            for name in Rows(path, self._spec, None).texts(str(self._spec.image)):
+                try:
+                    states[name] = state_of(path.parent / name)
+                except OSError as error:
+                    raise DataError(f"the image {name} can't be read: {error}", where=str(path)) from error
+            try:
+                self._images[path] = self._digests.of_files(path.parent, path.name, states)
+            except OSError as error:
+                raise DataError(f"an image can't be read: {error}", where=str(path)) from error
+        return self._images[path]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row's cells, and what line of the file it begins on."""
+
+    cells: list[str]
+    line: int
+
+
+class Rows:
+    """The rows of a csv file, of one split where a column names it: each is read again from where it begins."""
+
+    def __init__(self, path: Path, spec: DataSpec, stored: str | None) -> None:
+        self.path = path
+        self.header: list[str] = []
+        self._offsets, self._lines = array("Q"), array("Q")
+        self._state = state_of(path)
+        self._known = {
+            *_columns(spec.label),
+            *([spec.image] if spec.image else ()),
+            *([spec.split] if spec.split else ()),
+            *(_input_columns(spec)),
+        }
+        wanted = spec.split if stored is not None else None
+        for offset, row in self._all():
+            if wanted is None or row.cells[self.header.index(wanted)] == stored:
+                self._offsets.append(offset)
+                self._lines.append(row.line)
+        if not self._offsets:
+            raise self.error(f"there are no rows of split {stored}" if wanted else "there are no rows")
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def at(self, indices: Sequence[int]) -> Iterator[Row]:
+        """The rows of these numbers, in that order; DataError where the file is not what it was."""
+        if state_of(self.path) != self._state:
+            raise self._changed()
+        with self.path.open("rb") as file:
+            for index in indices:
+                file.seek(self._offsets[index])
+                lines = (line.decode("utf-8-sig", "replace") for line in iter(file.readline, b""))
+                row = Row(next(csv.reader(lines), []), self._lines[index])
+                if len(row.cells) != len(self.header):
+                    raise self._changed()
+                yield row
+        if state_of(self.path) != self._state:
+            raise self._changed()
+
+    def _changed(self) -> DataError:
+        return self.error("the table changed while the run was on its way", "run again")
+
+    def texts(self, column: str) -> list[str]:
+        """One column of all rows."""
+        place = self.place(column)
+        return [row.cells[place].strip() for row in self.at(range(len(self)))]
+
+    def place(self, column: str) -> int:
+        """The number of a column; DataError where there is none of that name."""
+        if column not in self.header:
+            raise self.error(f"there is no column {column!r}", nearest(column, self.header))
+        return self.header.index(column)
+
+    def error(self, what: str, hint: str | None = None) -> DataError:
+        return DataError(what, where=str(self.path), hint=hint)
+
+    def _all(self) -> Iterator[tuple[int, Row]]:
+        """Every row after the header with its offset; empty lines are none."""
+        begun, line = 0, 1
+        with self.path.open("rb") as file:
+            reader = csv.reader(data.decode("utf-8-sig", "replace") for data in iter(file.readline, b""))
+            try:
+                for cells in reader:
+                    if not self.header:
+                        self._take_header(cells)
+                    elif cells:
+                        if len(cells) != len(self.header):
+                            raise self.error(f"line {line} has {len(cells)} cells, the header {len(self.header)}")
+                        yield begun, Row(cells, line)
+                    begun, line = file.tell(), reader.line_num + 1
+            except csv.Error as error:
+                raise self.error(f"line {line} can't be read: {error}") from error
+        if not self.header:
+            raise self.error("the file is empty", "its first line names the columns")
+
+    def _take_header(self, cells: list[str]) -> None:
+        self.header = [cell.strip() for cell in cells]
+        for column in sorted(self._known):
+            self.place(column)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberRows:
+    """Some columns as float32 (N, columns)."""
+
+    rows: Rows
+    columns: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), len(self.columns))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any) -> Any:
+        import numpy as np
+
+        places = [self.rows.place(column) for column in self.columns]
+        found = [[self._number(row, place) for place in places] for row in self.rows.at(rows_at(key, len(self)))]
+        return np.array(found, np.float32).reshape(-1, len(places))
+
+    def _number(self, row: Row, place: int) -> float:
+        if not _is_number(row.cells[place]):
+            what = f"line {row.line}, column {self.rows.header[place]!r}: {row.cells[place]!r} is no finite number"
+            raise self.rows.error(what, "name the numeric columns: `inputs: [a, b]`")
+        return float(row.cells[place])
+
+
+def _class_numbers(words: list[str], classes: tuple[str, ...], rows: Rows, column: str) -> Any:
+    import numpy as np
+
+    number = {name: index for index, name in enumerate(classes)}
+    unknown = sorted(set(words) - number.keys())
+    if unknown:
+        raise rows.error(f"column {column!r} holds {unknown[0]!r}, which data.classes does not name")
+    return np.array([number[word] for word in words], np.int64)
+
+
+def _columns(label: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if label is None else (label,) if isinstance(label, str) else label
+
+
+def _input_columns(spec: DataSpec) -> tuple[str, ...]:
+    if isinstance(spec.inputs, dict):
+        return tuple(column for columns in spec.inputs.values() for column in columns)
+    return spec.inputs or ()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return abs(float(text)) < float("inf")
+    except ValueError:
+        return False

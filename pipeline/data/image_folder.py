@@ -1,0 +1,140 @@
+"""Folders of images: a folder a class, in a folder a split where there is a folder `train` of folders.
+
+Labels count the class folders in sorted order, or in the order of `classes`. Images directly in the folder, without
+class folders, are unlabelled. Files are read when they are asked for, and each is held against the digest that is in
+the key: nothing else than what was hashed is ever trained or measured on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples
+from pipeline.data.spec import DataSpec
+from pipeline.data.table import Table
+from pipeline.errors import DataError
+from pipeline.keys import digest_of_bytes
+from pipeline.recipe_errors import nearest
+from pipeline.store.file_digests import FileDigests, listing
+
+
+class ImageFolder:
+    """The images of a folder, listed once; digests of unchanged files are remembered."""
+
+    def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
+        self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        if stored not in self._known:
+            digest = hashlib.sha256()
+            for name, label in self._rows(stored):
+                digest.update(f"{label} {self._digest_of[name]}\n".encode())
+            self._known[stored] = {"classes": self._classes(stored), "images": digest.hexdigest()}
+        return self._known[stored]
+
+    def read(self, stored: str) -> Table:
+        import numpy as np
+
+        rows, classes = self._rows(stored), self._classes(stored)
+        names = [name for name, _ in rows]
+        reader = VerifiedFiles(self._path, names, self._digest_of)
+        form = ImageForm.of(self._spec)
+        images = ImageSamples(len(names), reader.read, names.__getitem__, form, str(self._path), self._threads)
+        labels = None if classes is None else np.array([label for _, label in rows], np.int64)
+        known = None if classes is None else tuple(classes)
+        return Table(images, labels, "unlabelled" if classes is None else "classes", known, images.undecodable)
+
+    @cached_property
+    def _listed(self) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+        try:
+            return listing(self._path, IMAGE_SUFFIXES)
+        except OSError as error:
+            raise self._error(f"the folder can't be read: {error}") from error
+
+    @cached_property
+    def _digest_of(self) -> dict[str, str]:
+        try:
+            return self._digests.of_files(self._path, "images", self._listed[0])
+        except OSError as error:
+            raise self._error(f"an image can't be read: {error}") from error
+
+    @cached_property
+    def _in_splits(self) -> bool:
+        return any(folder.startswith("train/") for folder in self._listed[1])
+
+    def _folder(self, stored: str) -> str:
+        """Where a stored split lies, relative and with a closing slash; DataError where there is none."""
+        tops = [folder for folder in self._listed[1] if "/" not in folder]
+        if not self._in_splits:
+            if stored == "train":
+                return ""
+            hint = "make folders of splits, train among them, or let secateur draw one: `test: {fraction: 0.2}`"
+            raise self._error(f"the folder has no splits, so none called {stored}", hint)
+        if stored not in tops:
+            raise self._error(f"there is no folder {stored}", nearest(stored, tops))
+        return f"{stored}/"
+
+    def _found(self, stored: str) -> list[str]:
+        """The class folders of a stored split, sorted."""
+        start = self._folder(stored)
+        below = (name.removeprefix(start) for name in self._listed[1] if name.startswith(start))
+        return sorted(name for name in below if "/" not in name)
+
+    def _classes(self, stored: str) -> list[str] | None:
+        """Class names in the order of their numbers; None for images without classes."""
+        found = self._found(stored)
+        if not found or self._spec.task == "unlabelled":
+            return None
+        wanted = list(self._spec.classes or self._found("train"))
+        if set(found) != set(wanted):
+            extra, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
+            whose = "data.classes" if self._spec.classes else "train"
+            differs = [f"{', '.join(extra)} only in {stored or 'the folder'}"] if extra else []
+            differs += [f"{', '.join(missing)} only in {whose}"] if missing else []
+            what = f"the class folders of {stored} differ from {whose}'s: {'; '.join(differs)}"
+            raise self._error(what, "a class without images is an empty folder")
+        return wanted
+
+    def _rows(self, stored: str) -> list[tuple[str, int]]:
+        """The images of a stored split in sorted order, each with its class number; -1 without classes."""
+        start, classes = self._folder(stored), self._classes(stored)
+        number = {name: index for index, name in enumerate(classes or ())}
+        rows = []
+        for name in self._listed[0]:
+            if name.startswith(start):
+                folder, slash, _ = name.removeprefix(start).partition("/")
+                if classes is not None and not slash:
+                    raise self._error(f"{name} lies beside the class folders, so it has no class")
+                rows.append((name, number[folder] if classes is not None else -1))
+        if not rows:
+            raise self._error(f"there are no images in {start or 'the folder'}", f"known: {', '.join(IMAGE_SUFFIXES)}")
+        return rows
+
+    def _error(self, what: str, hint: str | None = None) -> DataError:
+        return DataError(what, where=str(self._path), hint=hint)
+
+
+class VerifiedFiles:
+    """Files by number, each held against its digest when it is read."""
+
+    def __init__(self, root: Path, names: Sequence[str], digests: dict[str, str]) -> None:
+        self._root, self._names, self._digests = root, names, digests
+
+    def read(self, indices: Sequence[int]) -> list[bytes]:
+        """The bytes of the files of these numbers; DataError where one is gone or is not what was hashed."""
+        return [self._one(self._names[index]) for index in indices]
+
+    def _one(self, name: str) -> bytes:
+        path = self._root / name
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"an image can't be read: {error}", where=str(path)) from error
+        if digest_of_bytes(data) != self._digests[name]:
+            raise DataError("the image changed while the run was on its way", where=str(path), hint="run again")
+        return data

@@ -1,0 +1,85 @@
+"""Encoded images, decoded when they are asked for.
+
+The engine knows no framework: what decodes is found by the entry-point group `secateur.decoders` (see
+`stages/decoding.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.data.spec import DataSpec, Resize
+from pipeline.data.table import Failures
+from pipeline.discovery import decoder
+from pipeline.errors import DataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+CHECKED_AT_A_TIME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ImageForm:
+    """What every image is made into: float32 (height, width, channels), values 0…255."""
+
+    size: tuple[int, int]
+    resize: Resize
+    channels: int
+
+    @classmethod
+    def of(cls, spec: DataSpec) -> ImageForm:
+        """As the recipe says."""
+        if spec.size is None:
+            raise DataError("images need data.size: [height, width]")
+        return cls(spec.size, spec.resize, spec.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSamples:
+    """`count` images: `read` gives the encoded bytes of some, `name` what one is called in messages."""
+
+    count: int
+    read: Callable[[Sequence[int]], list[bytes]]
+    name: Callable[[int], str]
+    form: ImageForm
+    where: str
+    threads: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.count, *self.form.size, self.form.channels)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, key: Any) -> Any:
+        indices = rows_at(key, self.count)
+        images, failures = self._decoded(indices)
+        if failures:
+            from pipeline.data.source import first_of
+
+            raise DataError(
+                f"{len(failures)} of {len(indices)} images that were read can't be decoded: {first_of(failures)}",
+                where=self.where,
+                hint="mend them, take them out, or let data.max_undecodable be the share that may be left out",
+            )
+        return images
+
+    def undecodable(self, indices: Any) -> Failures:
+        """Those of the samples at `indices` that can't be decoded; reads each of them once."""
+        failures: Failures = {}
+        for start in range(0, len(indices), CHECKED_AT_A_TIME):
+            failures |= self._decoded(indices[start : start + CHECKED_AT_A_TIME].tolist(), silent=True)[1]
+        return failures
+
+    def _decoded(self, indices: Sequence[int], *, silent: bool = False) -> tuple[Any, Failures]:
+        images, reasons = decoder("image")(self.read(indices), self.form, self.threads, silent=silent)
+        return images, {indices[place]: f"{self.name(indices[place])} ({why})" for place, why in reasons.items()}
+
+
+def rows_at(key: Any, count: int) -> Sequence[int]:
+    """The row numbers that a slice or an array of indices stands for."""
+    if isinstance(key, slice):
+        return range(count)[key]
+    return [int(index) for index in key]

@@ -1,0 +1,104 @@
+"""npz files: `x_NAME` are a split's inputs, `y_NAME` its targets, if any; `x_NAME__INPUT` for several inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+import zlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.table import Table
+from pipeline.errors import DataError
+from pipeline.keys import CHUNK_BYTES, digest_of
+from pipeline.store.file_digests import FileDigests
+
+# What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
+UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError)
+MEMBERS_HINT = "an npz holds x_NAME (inputs), or x_NAME__INPUT for several, and y_NAME (targets) for each split NAME"
+ABSENT = "absent"
+
+
+class NpzFile:
+    """Arrays of one file, in memory. Digests are over decompressed bytes: how the file was zipped does not matter."""
+
+    def __init__(self, path: Path, _spec: DataSpec, digests: FileDigests) -> None:
+        self._path = path
+        self._digests = digests
+
+    def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        look_up = self._digests.computed if anew else self._digests.remembered
+        found = {
+            part: look_up(self._path, f"{part}_{stored}.npy", partial(self._digest, f"{part}_{stored}"))
+            for part in ("x", "y")
+        }
+        if found["x"] == ABSENT:
+            raise self._error(f"the file holds no x_{stored}.npy")
+        return found if found["y"] != ABSENT else {"x": found["x"]}
+
+    def read(self, stored: str) -> Table:
+        named = self._named(f"x_{stored}__")
+        inputs: Any = {name: self._inputs(member) for name, member in named.items()} or self._inputs(f"x_{stored}")
+        first = next(iter(inputs.values())) if named else inputs
+        for name in named:
+            if len(inputs[name]) != len(first):
+                raise self._error(f"x_{stored}__{name} has {len(inputs[name])} samples, another input {len(first)}")
+        targets = self._array(f"y_{stored}") if f"y_{stored}" in self._members() else None
+        if targets is not None and (not targets.ndim or len(first) != len(targets)):
+            count = len(targets) if targets.ndim else "no"
+            raise self._error(f"x_{stored} has {len(first)} samples, y_{stored} has {count} labels")
+        return Table(inputs, targets)
+
+    def _inputs(self, member: str) -> Any:
+        x = self._array(member)
+        if x.dtype.kind not in "biuf" or not x.ndim:
+            raise self._error(f"{member} is {x.dtype} of shape {x.shape}: numbers are needed, one row a sample")
+        return x
+
+    def _array(self, member: str) -> Any:
+        import numpy as np
+
+        try:
+            with np.load(self._path, allow_pickle=False) as archive:
+                return archive[member]
+        except (KeyError, ValueError, *UNREADABLE) as error:
+            raise self._error(f"{member} can't be read: {error}") from error
+
+    def _digest(self, member: str) -> str:
+        """The digest of a member; of all its parts where an input name follows; `absent` where there is none."""
+        parts = self._named(f"{member}__")
+        if parts:
+            return digest_of("inputs", {name: member_digest(self._path, f"{part}.npy") for name, part in parts.items()})
+        return member_digest(self._path, f"{member}.npy") if member in self._members() else ABSENT
+
+    def _named(self, prefix: str) -> dict[str, str]:
+        found = sorted(member for member in self._members() if member.startswith(prefix))
+        return {member.removeprefix(prefix): member for member in found}
+
+    def _members(self) -> set[str]:
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                return {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+        except UNREADABLE as error:
+            raise _damaged(self._path, error) from error
+
+    def _error(self, what: str) -> DataError:
+        return DataError(what, where=str(self._path), hint=MEMBERS_HINT)
+
+
+def member_digest(path: Path, member: str) -> str:
+    """sha256 over the decompressed bytes of one member of a zip file, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                digest.update(chunk)
+    except UNREADABLE as error:
+        raise _damaged(path, error) from error
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"the file is damaged: {error}", where=str(path), hint="get it again: it is no whole npz")

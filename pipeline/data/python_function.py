@@ -1,0 +1,83 @@
+"""The user's own function: `module:function`, a module beside the recipe, gives a split's arrays by the split's name.
+
+The function gets the name of a stored split and returns inputs, or (inputs, targets); inputs are an array, or a dict
+of arrays by the model's input names. It runs at every run, since only its arrays tell whether they changed: their
+content is in the key, the code is not. Memory-mapped arrays stay where they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.spec import DataSpec
+from pipeline.data.table import Table
+from pipeline.errors import DataError, SecateurError
+from pipeline.keys import digest_of
+from pipeline.user_code import load_function
+
+ROWS_AT_A_TIME = 1024
+
+
+class PythonFunction:
+    """Arrays that a function made, kept for as long as the run takes."""
+
+    def __init__(self, folder: Path, spec: DataSpec) -> None:
+        self._folder, self._reference = folder, str(spec.function)
+        self._made: dict[str, tuple[Any, Any]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        if anew or stored not in self._known:
+            inputs, targets = self._arrays(stored)
+            arrays = inputs if isinstance(inputs, dict) else {"": inputs}
+            found = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
+            self._known[stored] = found if targets is None else {**found, "y": _digest(targets)}
+        return self._known[stored]
+
+    def read(self, stored: str) -> Table:
+        return Table(*self._arrays(stored))
+
+    def _arrays(self, stored: str) -> tuple[Any, Any]:
+        if stored not in self._made:
+            self._made[stored] = self._checked(stored)
+        return self._made[stored]
+
+    def _checked(self, stored: str) -> tuple[Any, Any]:
+        import numpy as np
+
+        _, function = load_function(self._folder, self._reference)
+        try:
+            made = function(stored)
+        except SecateurError:
+            raise
+        except Exception as error:  # it is the user's code
+            raise self._error(f"{self._reference}({stored!r}) failed: {type(error).__name__}: {error}") from error
+        inputs, targets = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        named = inputs if isinstance(inputs, dict) else {"": inputs}
+        counts = {
+            name: len(array) if isinstance(array, np.ndarray) and array.ndim else -1
+            for name, array in {**named, **({} if targets is None else {"targets": targets})}.items()
+        }
+        if min(counts.values(), default=-1) < 0:
+            raise self._error(f"{self._reference}({stored!r}) gave no numpy arrays with a row a sample")
+        if len(set(counts.values())) > 1:
+            raise self._error(f"{self._reference}({stored!r}) gave arrays of {sorted(set(counts.values()))} samples")
+        if any(array.dtype.kind not in "biuf" for array in named.values()):
+            raise self._error(f"{self._reference}({stored!r}) gave inputs that are no numbers")
+        return inputs, targets
+
+    def _error(self, what: str) -> DataError:
+        hint = "it is to return inputs, or (inputs, targets): numpy arrays"
+        return DataError(what, where=str(self._folder), hint=hint)
+
+
+def _digest(array: Any) -> str:
+    """Over type, shape and values, whatever the layout in memory."""
+    import numpy as np
+
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\0".encode())
+    for start in range(0, len(array), ROWS_AT_A_TIME):
+        digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_A_TIME]).tobytes())
+    return digest.hexdigest()

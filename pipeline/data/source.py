@@ -1,0 +1,227 @@
+"""The splits of a recipe's data: which samples of what is stored belong to each, drawn by the recipe's seed.
+
+A split's digest covers the content of what is stored, how samples were picked, what they are made into, and how
+inputs are preprocessed; never a path or a time. Computing it takes neither numpy nor TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess
+from pipeline.data.splits import Picked, Split, held_out_part
+from pipeline.data.table import Reader, Table
+from pipeline.data.targets import task_and_targets
+from pipeline.errors import DataError, RecipeError
+from pipeline.keys import digest_of
+from pipeline.store.file_digests import FileDigests
+
+NAMED_FAILURES = 3  # of those that can't be decoded, in messages
+
+
+class DataSource:
+    """The splits `train`, `validation`, `test` and `calibration`, and what else is stored, by its name.
+
+    `path` is the file or folder, or the recipe's folder for Python functions; `threads` are those that decoding may
+    use (0: as many as it likes).
+    """
+
+    def __init__(
+        self, spec: DataSpec, path: Path, seed: int, digests: FileDigests | None = None, threads: int = 0
+    ) -> None:
+        self.spec = spec
+        self.path = path
+        self._seed = seed
+        self._reader = _reader(spec, path, digests or FileDigests(), threads)
+        self._splits: dict[str, Split] = {}
+
+    def digest(self, split: str) -> str:
+        """The digest of a split; of unchanged files, from memory."""
+        return self._digest(split, anew=False)
+
+    def split(self, name: str) -> Split:
+        """A split, ready to be read; DataError where the data does not hold what the recipe says."""
+        digest = self.digest(name)
+        if name not in self._splits or self._splits[name].digest != digest:
+            self._splits[name] = self._read(name, digest)
+            if self._digest(name, anew=True) != digest:
+                hint = "something writes to it, or the disk is failing: run again"
+                raise DataError("the data changed before or while it was read", where=str(self.path), hint=hint)
+        return self._splits[name]
+
+    def _digest(self, split: str, *, anew: bool) -> str:
+        pick = self._pick(split)
+        content = self._reader.content(pick["split"], anew=anew)
+        how = {"preprocess": _plain(self.spec.preprocess), **self.spec.form()}
+        return digest_of("data", {**pick, **content, **how})
+
+    def _pick(self, split: str) -> dict[str, Any]:
+        """Which samples of which stored split this one is, as plain data."""
+        spec, drawn = self.spec, self._drawn(self.spec.validation)
+        tested = {"test": part} if (part := self._drawn(spec.test)) else {}
+        if split == "train":
+            return {"split": "train", "without": drawn, **tested}
+        if split == "validation":
+            return {"split": "train", "only": drawn, **tested} if drawn else {"split": spec.validation}
+        if split == "calibration":
+            return self._calibration() | {"take": spec.calibration.take, "seed": self._seed}
+        if split != "test":
+            return {"split": split}
+        if spec.test is None:
+            raise RecipeError("the recipe names no test split", where="data.test", hint="add `test: test` under data")
+        return {"split": "train", "only_test": tested["test"]} if tested else {"split": spec.test}
+
+    def _calibration(self) -> dict[str, Any]:
+        whose, spec = self.spec.calibration.from_, self.spec
+        named = {"train": True, "validation": True, "test": spec.test is not None}
+        return self._pick(whose) if named.get(whose) else {"split": whose, "without": None}
+
+    def _drawn(self, part: HeldOutPart | str | None) -> dict[str, Any] | None:
+        return {"seed": self._seed, "fraction": part.fraction} if isinstance(part, HeldOutPart) else None
+
+    def _read(self, name: str, digest: str) -> Split:
+        pick = self._pick(name)
+        table = self._reader.read(pick["split"])
+        task, targets = task_and_targets(table.targets, self.spec.task or table.task, self._where(pick["split"]))
+        self._check_colours(table)
+        count = len(_first(table))
+        indices = picked_rows(pick, count, targets if task == "classes" else None)
+        indices, notes = self._decodable(name, table, indices)
+        if not len(indices):
+            raise DataError(f"the {name} split is empty", where=str(self.path))
+        inputs: Any
+        if len(indices) == count:
+            inputs = table.inputs
+        elif isinstance(table.inputs, Mapping):
+            inputs = {input_name: _some(samples, indices) for input_name, samples in table.inputs.items()}
+        else:
+            inputs = _some(table.inputs, indices)
+        if targets is not None and len(indices) < count:
+            targets = targets[indices]
+        return Split(name, digest, inputs, targets, self.spec.preprocess, task, table.classes, notes)
+
+    def _decodable(self, name: str, table: Table, indices: Any) -> tuple[Any, tuple[str, ...]]:
+        """The indices of samples that can be decoded; all of them where none may fail: then reading one says so."""
+        import numpy as np
+
+        allowed = self.spec.max_undecodable
+        if table.undecodable is None or not allowed:
+            return indices, ()
+        failed = table.undecodable(indices)
+        if not failed:
+            return indices, ()
+        share = len(failed) / len(indices)
+        what = f"{len(failed)} of {len(indices)} images of {name} can't be decoded: {first_of(failed)}"
+        if share > allowed:
+            what += f"; {share:.2%} is more than the {allowed:.2%} that data.max_undecodable allows"
+            raise DataError(what, where=str(self.path), hint="mend them or take them out")
+        return np.setdiff1d(indices, list(failed)), (f"{what}; they are left out",)
+
+    def _check_colours(self, table: Table) -> None:
+        inputs = table.inputs if isinstance(table.inputs, Mapping) else {"": table.inputs}
+        for name, samples in inputs.items():
+            rule = self.spec.preprocess
+            used = rule if isinstance(rule, Preprocess) else rule.get(name, Preprocess())
+            if used.mode in ("torch", "caffe") and samples.shape[-1] != 3:
+                what = f"preprocess.mode {used.mode} is for RGB, samples are {tuple(samples.shape[1:])}"
+                raise DataError(what, where=self._where(name))
+
+    def _where(self, part: str) -> str:
+        return f"{self.path}: {part}" if part else str(self.path)
+
+
+def picked_rows(pick: Mapping[str, Any], count: int, labels: Any) -> Any:
+    """Sorted indices, among `count` stored samples, of those that `pick` describes; stratified by class `labels`."""
+    import numpy as np
+
+    indices = np.arange(count)
+    tested = pick.get("test") or pick.get("only_test")
+    if tested:  # drawn first: what is tested on does not depend on how the rest is divided
+        part = held_out_part(labels, count, tested["fraction"], [tested["seed"], 1])
+        if "only_test" in pick:
+            return _taken(pick, part)
+        indices = np.setdiff1d(indices, part)
+    held_out = pick.get("without") or pick.get("only")
+    if held_out:
+        rest = None if labels is None else labels[indices]
+        part = indices[held_out_part(rest, len(indices), held_out["fraction"], held_out["seed"])]
+        indices = part if pick.get("only") else np.setdiff1d(indices, part)
+    return _taken(pick, indices)
+
+
+def _taken(pick: Mapping[str, Any], indices: Any) -> Any:
+    import numpy as np
+
+    if "take" not in pick or pick["take"] >= len(indices):
+        return indices
+    return np.sort(np.random.default_rng(pick["seed"]).choice(indices, pick["take"], replace=False))
+
+
+def first_of(failures: Mapping[int, str]) -> str:
+    """The first few of what can't be decoded, in words."""
+    named = ", ".join(list(failures.values())[:NAMED_FAILURES])
+    more = len(failures) - NAMED_FAILURES
+    return f"{named}, and {more} more" if more > 0 else named
+
+
+def data_source(
+    spec: DataSpec, folder: Path, seed: int, digests: FileDigests | None = None, threads: int = 0
+) -> DataSource:
+    """The data of a recipe in `folder`; RecipeError where the file, folder or module that it names is not there."""
+    if spec.path is None:
+        module = folder / f"{str(spec.function).partition(':')[0]}.py"
+        if not module.is_file():
+            hint = "the module is a file beside the recipe"
+            raise RecipeError(f"data.function: {module} is not there", where="data.function", hint=hint)
+        return DataSource(spec, folder, seed, digests, threads)
+    path = folder / spec.path.expanduser()
+    kinds = {"npz": path.is_file(), "image_folder": path.is_dir()}
+    if not kinds.get(spec.source, path.exists()):
+        needed = {"npz": "a file", "image_folder": "a folder"}.get(spec.source, "a file or folder")
+        what = f"data.path: {path} is " + (f"not {needed}" if path.exists() else "not there")
+        raise RecipeError(what, where="data.path", hint="the path is taken from the recipe's folder")
+    return DataSource(spec, path, seed, digests, threads)
+
+
+def _reader(spec: DataSpec, path: Path, digests: FileDigests, threads: int) -> Reader:
+    """The source's reader; the module of a source is imported only where the recipe names it."""
+    match spec.source:
+        case "npz":
+            from pipeline.data.npz import NpzFile
+
+            return NpzFile(path, spec, digests)
+        case "image_folder":
+            from pipeline.data.image_folder import ImageFolder
+
+            return ImageFolder(path, spec, digests, threads)
+        case "csv":
+            from pipeline.data.csv_table import CsvTable
+
+            return CsvTable(path, spec, digests, threads)
+        case "tfrecord":
+            from pipeline.data.tfrecord import TFRecords
+
+            return TFRecords(path, spec, digests, threads)
+        case "python":
+            from pipeline.data.python_function import PythonFunction
+
+            return PythonFunction(path, spec)
+
+
+def _plain(preprocess: Preprocess | Mapping[str, Preprocess]) -> dict[str, Any]:
+    if isinstance(preprocess, Preprocess):
+        return preprocess.model_dump(mode="json")
+    return {name: one.model_dump(mode="json") for name, one in preprocess.items()}
+
+
+def _first(table: Table) -> Any:
+    return next(iter(table.inputs.values())) if isinstance(table.inputs, Mapping) else table.inputs
+
+
+def _some(samples: Any, indices: Any) -> Any:
+    """Samples at indices: arrays at once, what is read lazily when it is asked for."""
+    import numpy as np
+
+    return samples[indices] if isinstance(samples, np.ndarray) else Picked(samples, indices)

@@ -1,0 +1,158 @@
+"""The recipe's `data`: where samples come from, what they are, and how they are split."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pipeline.values import Value
+
+Source = Literal["npz", "image_folder", "csv", "tfrecord", "python"]
+Task = Literal["classes", "multilabel", "regression", "unlabelled"]
+Resize = Literal["bilinear", "nearest", "area", "bicubic", "crop", "pad"]
+
+METRICS = ("accuracy", "macro_f1", "auc", "confusion_matrix", "mse", "mae")
+TOP_K = re.compile(r"top_[1-9][0-9]{0,3}")
+FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*")
+
+# Settings that only some sources read; those without an entry are everybody's.
+READ_BY: dict[str, tuple[Source, ...]] = {
+    "path": ("npz", "image_folder", "csv", "tfrecord"),
+    "function": ("python",),
+    "size": ("image_folder", "csv", "tfrecord"),
+    "resize": ("image_folder", "csv", "tfrecord"),
+    "channels": ("image_folder", "csv", "tfrecord"),
+    "max_undecodable": ("image_folder", "csv", "tfrecord"),
+    "classes": ("image_folder", "csv"),
+    "image": ("csv",),
+    "inputs": ("csv", "tfrecord"),
+    "label": ("csv", "tfrecord"),
+    "split": ("csv",),
+    "features": ("tfrecord",),
+}
+NEEDED: dict[Source, tuple[str, ...]] = {
+    "npz": ("path",),
+    "image_folder": ("path", "size"),
+    "csv": ("path",),
+    "tfrecord": ("path", "features"),
+    "python": ("function",),
+}
+
+
+class Preprocess(Value):
+    """How stored inputs become the model's: `x * scale + offset`, or one of Keras' named modes, in float32."""
+
+    scale: float = 1.0
+    offset: float = 0.0
+    mode: Literal["tf", "caffe", "torch"] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.mode is not None and (self.scale, self.offset) != (1.0, 0.0):
+            raise ValueError("give either mode or scale and offset")
+        return self
+
+    def __call__(self, x: Any) -> Any:
+        """Preprocessed float32 inputs; the modes are those of `keras.applications.imagenet_utils`, on RGB 0…255."""
+        import numpy as np
+
+        x = np.asarray(x, dtype=np.float32)
+        if self.mode == "tf":
+            return x / np.float32(127.5) - np.float32(1)
+        if self.mode == "torch":
+            mean, deviation = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
+            return (x / np.float32(255) - mean) / deviation
+        if self.mode == "caffe":
+            return x[..., ::-1] - np.array([103.939, 116.779, 123.68], np.float32)
+        return x * np.float32(self.scale) + np.float32(self.offset)
+
+
+class HeldOutPart(Value):
+    """A part of the training data, held out of it: drawn by the recipe's seed, the same share of each class."""
+
+    from_: Literal["train"] = Field(default="train", alias="from")
+    fraction: float = Field(default=0.1, gt=0, lt=1)
+
+
+class CalibrationPart(Value):
+    """Samples that stand for the data in quantization, drawn by the recipe's seed; labels are not looked at."""
+
+    from_: str = Field(default="train", alias="from")
+    take: int = Field(default=256, ge=1)
+
+
+class Feature(Value):
+    """One feature of a TFRecord's examples: an encoded image, numbers, or the raw bytes of an array of `dtype`."""
+
+    type: Literal["image", "float32", "int64", "raw"]
+    shape: tuple[int, ...] = ()
+    dtype: Literal["uint8", "int8", "int16", "int32", "float16", "float32"] = "uint8"
+
+
+def _known_metric(name: str) -> str:
+    if name not in METRICS and not TOP_K.fullmatch(name) and not FUNCTION.fullmatch(name):
+        allowed = f"allowed: {', '.join(METRICS)}, top_K such as top_5, or module:function"
+        raise ValueError(f"{name!r} is no metric; {allowed}")
+    return name
+
+
+Metric = Annotated[str, AfterValidator(_known_metric)]
+
+
+class DataSpec(Value):
+    """The recipe's `data`. Every split but `train` is optional; stages ask for what they need."""
+
+    source: Source
+    path: Path | None = Field(None, description="a file or folder, from the recipe's folder")
+    function: str | None = Field(None, pattern=f"^{FUNCTION.pattern}$", description="python: module:function")
+    task: Task | None = Field(None, description="what targets are; told from them where it is not said")
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="height and width that images are brought to"
+    )
+    resize: Resize = Field("bilinear", description="how; crop and pad keep proportions, the others stretch")
+    channels: Literal[1, 3, 4] = Field(3, description="of images, whatever they are stored with")
+    max_undecodable: float = Field(
+        0.0, ge=0, lt=1, description="the share of images that may fail to decode; they are left out and counted"
+    )
+    classes: tuple[str, ...] | None = Field(None, description="names in the model's order; else sorted")
+    image: str | None = Field(None, description="csv: the column with paths of images, from the csv's folder")
+    inputs: tuple[str, ...] | dict[str, tuple[str, ...]] | None = Field(
+        None, description="csv: columns, all others if left out; by input name for several inputs. tfrecord: features"
+    )
+    label: str | tuple[str, ...] | None = Field(None, description="csv: a column or several; tfrecord: a feature")
+    split: str | None = Field(None, description="csv: the column that names each row's split")
+    features: dict[str, Feature] | None = Field(None, description="tfrecord: the schema")
+    preprocess: Preprocess | dict[str, Preprocess] = Field(default_factory=Preprocess)
+    validation: HeldOutPart | str = Field(default_factory=HeldOutPart)
+    calibration: CalibrationPart = Field(default_factory=CalibrationPart)
+    test: HeldOutPart | str | None = None
+    metrics: tuple[Metric, ...] | None = Field(None, min_length=1, description="those of the task if left out")
+
+    @model_validator(mode="after")
+    def _settings_of_the_source(self) -> Self:
+        for name in sorted(self.model_fields_set):
+            said = getattr(self, name) != type(self).model_fields[name].default
+            if said and self.source not in READ_BY.get(name, (self.source,)):
+                raise ValueError(f"{name} is for source {' or '.join(READ_BY[name])}, not for {self.source}")
+        for name in NEEDED[self.source]:
+            if getattr(self, name) is None:
+                raise ValueError(f"source {self.source} needs {name}")
+        if self.size is None and (self.image is not None or self._has_image_features()):
+            raise ValueError("images need size: [height, width]")
+        if self.source == "csv" and self.image is not None and self.inputs is not None:
+            raise ValueError("give either image or inputs")
+        flat = [metric.rpartition(":")[2] for metric in self.metrics or ()]
+        if len(set(flat)) < len(flat):
+            raise ValueError(f"metrics: two are called {next(name for name in flat if flat.count(name) > 1)}")
+        return self
+
+    def _has_image_features(self) -> bool:
+        return any(feature.type == "image" for feature in (self.features or {}).values())
+
+    def form(self) -> dict[str, Any]:
+        """The settings that say what samples are made of, as plain data: what was set, without paths and splits."""
+        apart = {"source", "path", "function", "preprocess", "validation", "calibration", "test", "metrics", "split"}
+        return self.model_dump(mode="json", by_alias=True, exclude=apart, exclude_none=True, exclude_defaults=True)

@@ -1,0 +1,39 @@
+"""What a source gives for one stored split: inputs and targets as they are stored, before splits are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pipeline.data.spec import Task
+from pipeline.data.splits import Samples
+
+Failures = dict[int, str]  # index of a sample: its name, and why it can't be decoded
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """`targets` has a row a sample, or is None; `task` is what the source knows them to be, where it knows.
+
+    `undecodable` looks at the samples at some indices and tells which of them can't be decoded.
+    """
+
+    inputs: Samples | Mapping[str, Samples]
+    targets: Any
+    task: Task | None = None
+    classes: tuple[str, ...] | None = None
+    undecodable: Callable[[Any], Failures] | None = None
+
+
+class Reader(Protocol):
+    """A source of data: stored splits by name."""
+
+    def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        """Plain data that names what a stored split holds, by digests; `anew` trusts nothing that is remembered.
+
+        Takes neither numpy nor TensorFlow. DataError where the split is not there.
+        """
+
+    def read(self, stored: str) -> Table:
+        """The samples of a stored split, which are those that `content` named; DataError where they are not."""

@@ -1,0 +1,80 @@
+"""What targets are: class numbers, zeros and ones, or real numbers. Where it can't be told, the recipe has to say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.data.spec import Task
+from pipeline.errors import DataError
+
+SAY_SO = "say data.task: classes, multilabel, regression or unlabelled"
+
+
+def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task, Any]:
+    """The task, and targets in its form: integers (N,), float32 zeros and ones (N, k), float32 (N, …), or None.
+
+    `said` is what the recipe says. DataError where targets are no such thing, or where they could be two things.
+    """
+    import numpy as np
+
+    if targets is None or said == "unlabelled":
+        if said not in (None, "unlabelled"):
+            raise DataError(f"there are no targets, and data.task is {said}", where=where)
+        return "unlabelled", None
+    y = np.asarray(targets)
+    if y.dtype.kind not in "biuf":
+        raise DataError(f"targets are {y.dtype}: numbers are needed", where=where)
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        first = int(np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))[0])
+        raise DataError(f"the target of sample {first} is NaN or infinite", where=where)
+    task = said or _told(y, where)
+    return task, _in_form(y, task, where)
+
+
+def _told(y: Any, where: str) -> Task:
+    whole = y.dtype.kind in "biu"
+    binary = bool(((y == 0) | (y == 1)).all())
+    if whole and (y.ndim == 1 or y.shape[1:] == (1,)):
+        return "classes"
+    if whole and y.ndim == 2 and binary and not (y.sum(axis=1) == 1).all():
+        return "multilabel"
+    if not whole and not binary:
+        return "regression"
+    what = f"targets are {y.dtype} of shape {y.shape}: integer class labels of shape (N,) are needed"
+    if y.ndim == 2 and binary:
+        what = f"targets are {y.dtype} zeros and ones of shape {y.shape}, no integer class labels of shape (N,)"
+    raise DataError(what, where=where, hint=f"turn one-hot labels into class numbers, or {SAY_SO}")
+
+
+def _classes(y: Any, where: str) -> Any:
+    import numpy as np
+
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 1 and y.dtype.kind in "bf" and (y == np.round(y)).all():
+        y = y.astype(np.int64)
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise DataError(
+            f"targets are {y.dtype} of shape {y.shape}: integer class labels of shape (N,) are needed", where=where
+        )
+    if len(y) and y.min() < 0:
+        raise DataError(f"the label {y.min()}: classes count from 0", where=where)
+    return y
+
+
+def _multilabel(y: Any, where: str) -> Any:
+    import numpy as np
+
+    if y.ndim != 2 or not ((y == 0) | (y == 1)).all():
+        raise DataError(
+            f"targets are {y.dtype} of shape {y.shape}: multilabel needs (N, k) zeros and ones", where=where
+        )
+    return y.astype(np.float32)
+
+
+def _in_form(y: Any, task: Task, where: str) -> Any:
+    import numpy as np
+
+    if task == "classes":
+        return _classes(y, where)
+    return _multilabel(y, where) if task == "multilabel" else y.astype(np.float32)

@@ -1,0 +1,221 @@
+"""TFRecord files of `tf.train.Example`s, by a schema in the recipe; records are read where they stand.
+
+The splits are files by name, up to its first `-` or `.`: `train-00000-of-00010`, `test.tfrecord`; one file alone is
+`train`. What stays in memory is where each record begins, and its label.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.images import ImageForm, ImageSamples, rows_at
+from pipeline.data.spec import DataSpec, Feature
+from pipeline.data.splits import Samples
+from pipeline.data.table import Failures, Table
+from pipeline.discovery import decoder
+from pipeline.errors import DataError, RecipeError
+from pipeline.keys import digest_of_file
+from pipeline.recipe_errors import nearest
+from pipeline.store.file_digests import FileDigests, state_of
+
+HEADER_BYTES, FOOTER_BYTES = 12, 4  # length and its checksum; checksum of the record
+PARSED_AT_A_TIME = 256
+
+
+class TFRecords:
+    """The records of one file, or of a folder's files."""
+
+    def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
+        self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
+        known = spec.features or {}
+        for name in (*self._inputs(), *((self._label,) if self._label else ())):
+            if name not in known:
+                raise RecipeError(f"{name!r} is no feature", where="data.features", hint=nearest(name, list(known)))
+
+    def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        look_up = self._digests.confirmed if anew else self._digests.remembered
+        return {"records": [look_up(path, "", partial(digest_of_file, path)) for path in self._files(stored)]}
+
+    def read(self, stored: str) -> Table:
+        records = Records(self._files(stored), self._spec.features or {}, self._threads)
+        targets = None
+        if self._label and self._spec.task != "unlabelled":
+            targets = records.column(self._label)
+        samples = {name: self._samples(records, name) for name in self._inputs()}
+        images = [one for one in samples.values() if isinstance(one, ImageSamples)]
+
+        def undecodable(indices: Any) -> Failures:
+            return {index: why for one in images for index, why in one.undecodable(indices).items()}
+
+        inputs = samples if len(samples) > 1 else next(iter(samples.values()))
+        return Table(inputs, targets, undecodable=undecodable if images else None)
+
+    @property
+    def _label(self) -> str | None:
+        label = self._spec.label
+        if isinstance(label, tuple):
+            raise RecipeError("the label of a TFRecord is one feature", where="data.label", hint="give it a shape")
+        return label
+
+    def _inputs(self) -> tuple[str, ...]:
+        inputs = self._spec.inputs
+        if isinstance(inputs, dict):
+            raise RecipeError("the inputs of a TFRecord are a list of features", where="data.inputs")
+        return inputs or tuple(name for name in self._spec.features or {} if name != self._label)
+
+    def _samples(self, records: Records, name: str) -> Samples:
+        if records.features[name].type != "image":
+            return Numbers(records, name)
+
+        def encoded(indices: Sequence[int]) -> list[bytes]:
+            return list(records.parsed(indices, (name,))[name])
+
+        form, where = ImageForm.of(self._spec), str(self._path)
+        return ImageSamples(len(records), encoded, records.name, form, where, self._threads)
+
+    def _files(self, stored: str) -> list[Path]:
+        if self._path.is_file():
+            if stored != "train":
+                hint = "make a file for each split, or draw one: `test: {fraction: 0.2}`"
+                raise DataError(f"one file has no split {stored} of its own", where=str(self._path), hint=hint)
+            return [self._path]
+        by_split: dict[str, list[Path]] = {}
+        for path in sorted(self._path.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                by_split.setdefault(re.split(r"[-.]", path.name)[0], []).append(path)
+        if stored not in by_split:
+            known = sorted(by_split)
+            hint = nearest(stored, known) if known else "the folder is empty"
+            raise DataError(f"there are no files of split {stored}", where=str(self._path), hint=hint)
+        return by_split[stored]
+
+
+class Records:
+    """Records by number over several files, and their features."""
+
+    def __init__(self, paths: Sequence[Path], features: Mapping[str, Feature], threads: int) -> None:
+        self._paths, self.features, self._threads = paths, features, threads
+        self._states = [state_of(path) for path in paths]
+        self._files, self._offsets, self._sizes = array("L"), array("Q"), array("Q")
+        for number, path in enumerate(paths):
+            self._index(number, path)
+        if not self._offsets:
+            raise DataError("there are no records", where=str(paths[0]))
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def name(self, index: int) -> str:
+        """What a record is called in messages."""
+        return f"record {index - self._files.index(self._files[index])} of {self._paths[self._files[index]].name}"
+
+    def parsed(self, indices: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+        """Some features of the records of these numbers: (n, *shape) by name, bytes for images and raw arrays."""
+        return self._parse([self._bytes(index) for index in indices], indices, names)
+
+    def column(self, name: str) -> Any:
+        """One feature of all records, in one pass that also verifies every checksum."""
+        import numpy as np
+
+        parts: list[Any] = []
+        waiting: list[bytes] = []
+        read = decoder("record")
+        for path in self._paths:
+            for record in read(path, self._threads):
+                waiting.append(record)
+                if len(waiting) == PARSED_AT_A_TIME:
+                    parts.append(self._column_part(waiting, name, PARSED_AT_A_TIME * len(parts)))
+                    waiting = []
+        if waiting:
+            parts.append(self._column_part(waiting, name, PARSED_AT_A_TIME * len(parts)))
+        return np.concatenate(parts)
+
+    def _column_part(self, records: Sequence[bytes], name: str, first: int) -> Any:
+        indices = range(first, first + len(records))
+        return self.numbers(name, self._parse(records, indices, (name,))[name], indices)
+
+    def numbers(self, name: str, values: Any, indices: Sequence[int]) -> Any:
+        """Values of a feature as numbers (n, *shape); raw ones from their bytes, which have to be of the right size."""
+        import numpy as np
+
+        feature = self.features[name]
+        if feature.type == "image":
+            raise DataError(f"{name!r} is an image, numbers are needed", where="data.features")
+        if feature.type != "raw":
+            return values
+        wanted = math.prod(feature.shape) * np.dtype(feature.dtype).itemsize
+        for index, value in zip(indices, values, strict=True):
+            if len(value) != wanted:
+                what = f"{self.name(index)}: {name!r} has {len(value)} bytes, {wanted} are needed for {feature.shape}"
+                raise DataError(what, where="data.features")
+        joined = b"".join(values)
+        return np.frombuffer(joined, np.dtype(feature.dtype).newbyteorder("<")).reshape(-1, *feature.shape)
+
+    def _parse(self, records: Sequence[bytes], indices: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
+        schema = {name: self.features[name] for name in names}
+        parse = decoder("example")
+        try:
+            return dict(parse(records, schema, self._threads))
+        except ValueError as error:
+            for index, record in zip(indices, records, strict=True):  # which of them it was
+                try:
+                    parse([record], schema, self._threads)
+                except ValueError as cause:
+                    what = f"{self.name(index)} does not hold {', '.join(names)} as data.features says: {cause}"
+                    path = self._paths[self._files[index]]
+                    raise DataError(what, where=str(path), hint="see data.features") from error
+            raise
+
+    def _index(self, number: int, path: Path) -> None:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            offset = 0
+            while header := file.read(HEADER_BYTES):
+                length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER_BYTES else size
+                end = offset + HEADER_BYTES + length + FOOTER_BYTES
+                if end > size:
+                    hint = "get it again; files compressed as a whole have to be unpacked first"
+                    raise DataError(
+                        f"the file is cut short, or no TFRecord, at byte {offset}", where=str(path), hint=hint
+                    )
+                self._files.append(number)
+                self._offsets.append(offset + HEADER_BYTES)
+                self._sizes.append(length)
+                offset = file.seek(end)
+
+    def _bytes(self, index: int) -> bytes:
+        number = self._files[index]
+        with self._paths[number].open("rb") as file:
+            file.seek(self._offsets[index])
+            data = file.read(self._sizes[index])
+        if state_of(self._paths[number]) != self._states[number]:
+            what, where = "the file changed while the run was on its way", str(self._paths[number])
+            raise DataError(what, where=where, hint="run again")
+        return data
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A feature of numbers, (N, *shape)."""
+
+    records: Records
+    name: str
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.records), *self.records.features[self.name].shape)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, key: Any) -> Any:
+        indices = rows_at(key, len(self))
+        return self.records.numbers(self.name, self.records.parsed(indices, (self.name,))[self.name], indices)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from pipeline.errors import DataError, RecipeError, StageError
+
+PYTHON = {"source": "python", "function": "mine:load", "test": "test"}
+
+
+@pytest.fixture
+def module(tmp_path):
+    def write(body, name="mine"):
+        (tmp_path / f"{name}.py").write_text(f"import numpy as np\n{body}\n")
+        return tmp_path
+
+    return write
+
+
+LOAD = "def load(split):\n    return np.arange(12.0).reshape(6, 2) + len(split), np.arange(6) % 2"
+
+
+def test_the_function_gives_each_split_by_name(module, source):
+    data = source(module(LOAD), **PYTHON)
+    assert data.split("test").inputs()[0].tolist() == [4, 5]
+    assert len(data.split("train")) + len(data.split("validation")) == 6
+    assert data.split("train").inputs().min() >= 5
+
+
+def test_several_inputs_and_no_targets(module, source):
+    body = "def load(split):\n    return {'a': np.zeros((4, 2)), 'b': np.ones((4, 3), np.uint8)}"
+    split = source(module(body), **PYTHON).split("test")
+    assert (split.input_names, split.input_shapes(), split.task) == (("a", "b"), ((2,), (3,)), "unlabelled")
+
+
+def test_the_digest_is_of_the_arrays_not_of_the_code(module, source):
+    digest = source(module(LOAD), **PYTHON).digest("test")
+    assert source(module(f"# words\n{LOAD}"), **PYTHON).digest("test") == digest
+    assert source(module(LOAD.replace("+ len", "- len")), **PYTHON).digest("test") != digest
+    assert source(module(LOAD.replace("% 2", "% 3")), **PYTHON).digest("test") != digest
+    transposed = LOAD.replace("reshape(6, 2)", "reshape(6, 2).copy(order='F')")
+    assert source(module(transposed), **PYTHON).digest("test") == digest
+
+
+def test_what_lies_beside_it_can_be_imported_and_nothing_stays_on_the_path(module, source):
+    import sys
+
+    module("VALUE = 3", "beside_mine")
+    folder = module("from beside_mine import VALUE\ndef load(split):\n    return np.full((2, 1), VALUE)")
+    assert source(folder, **PYTHON).split("test").inputs().tolist() == [[3], [3]]
+    assert str(folder) not in sys.path
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "words"),
+    [
+        ("def other(split): ...", RecipeError, "has no function load"),
+        ("raise ValueError('no')", StageError, "mine.py failed: ValueError: no"),
+        ("def load(split):\n    return 1 / 0", DataError, r"mine:load\('test'\) failed: ZeroDivisionError"),
+        ("def load(split):\n    return [1, 2]", DataError, "gave no numpy arrays"),
+        ("def load(split):\n    return np.zeros(3), np.zeros(4)", DataError, r"arrays of \[3, 4\] samples"),
+        ("def load(split):\n    return np.array(['a'])", DataError, "inputs that are no numbers"),
+    ],
+)
+def test_functions_that_give_nothing_are_named(module, source, body, error, words):
+    with pytest.raises(error, match=words):
+        source(module(body), **PYTHON).digest("test")
+
+
+def test_a_module_that_is_not_there_is_named(source, tmp_path):
+    with pytest.raises(RecipeError, match="can't be read"):
+        source(tmp_path, **PYTHON).digest("test")
+
+
+def test_arrays_may_lie_in_a_file(module, source, tmp_path):
+    np.save(tmp_path / "big.npy", np.arange(20.0).reshape(10, 2))
+    body = f"def load(split):\n    return np.load({str(tmp_path / 'big.npy')!r}, mmap_mode='r')"
+    split = source(module(body), **PYTHON).split("test")
+    assert isinstance(split.x, np.memmap)
+    assert split.take(np.array([9]))[0].tolist() == [[18, 19]]
