@@ -100,7 +100,7 @@ class Run:
         self._listener(Started(node.id, planned.reason))
         job = Job(node.id, action, node.config, self.resolution.artifacts(node))
         known = self.resolution
-        workshop = Workshop(self._recipe, self.store, known.data, known.model_path, self._listener, self.run_id)
+        workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)
         return perform(job, workshop, force=node.id in known.forced)
 
     def _fail(self, node: Node, rest: list[Node], error: BaseException, wall_s: float) -> None:
