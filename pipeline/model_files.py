@@ -48,6 +48,7 @@ def find_files(recipe: Recipe) -> dict[str, Path]:
         if role.startswith(MODULE):
             found[role] = _module_file(recipe, role.removeprefix(MODULE))
             continue
+        key: tuple[str, ...]
         if isinstance(model, Path):
             named, key = model, ()
         elif isinstance(model, ModelFiles) and role == FILE:
@@ -58,7 +59,9 @@ def find_files(recipe: Recipe) -> dict[str, Path]:
         if not path.exists() or (role == WEIGHTS and not path.is_file()):
             where, hint = recipe.source.where(("model", *key)), "the path is taken from the recipe's folder"
             name = ".".join(("model", *key))
-            raise RecipeError(f"{name}: {path} is " + ("no file" if path.exists() else "not there"), where=where, hint=hint)
+            raise RecipeError(
+                f"{name}: {path} is " + ("no file" if path.exists() else "not there"), where=where, hint=hint
+            )
         found[role] = path
     return found
 

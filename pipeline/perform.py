@@ -129,6 +129,10 @@ class Context:
             raise ModelError(what, where=str(path), hint="run again")
         return copy
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(self.workshop.model_files)
+
     def source_name(self, role: str = FILE) -> str:
         return str(self.workshop.model_files.get(role, role))
 

@@ -24,6 +24,7 @@ from pipeline.manifest import (
     StageEntry,
     Verdict,
 )
+from pipeline.model_files import make_importable
 from pipeline.perform import Done, Job, Workshop, perform
 from pipeline.plan import Resolution, plan_node, resolve
 from pipeline.recipe import Recipe
@@ -68,6 +69,7 @@ class Run:
     def execute(self, listener: Listener = silent) -> RunManifest:
         """All nodes, then the manifest; `listener` hears of each."""
         self._listener = listener
+        make_importable(self._recipe)
         nodes = self.resolution.chain.nodes
         for position, node in enumerate(nodes):
             started = time.perf_counter()

@@ -94,6 +94,10 @@ class StageContext(Protocol[ConfigOut]):
     def source_name(self, role: str = "file") -> str:
         """What the user calls it, for messages."""
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all files that the recipe's model has."""
+
     def data(self, split: str) -> Split:
         """A data split that `splits` names: `train`, `validation`, `test` or `calibration`."""
 

@@ -136,7 +136,7 @@ def _argument(value: Any, tensors: Tensors) -> Any:
         return [_argument(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
-    inner = value.get("config")
+    inner: Any = value.get("config")
     match value.get("class_name"):
         case "__keras_tensor__":
             return tensors[_address(inner["keras_history"])]

@@ -17,11 +17,10 @@ from stages.load.keras3_operations import ACTIVATIONS
 from stages.tf_runtime import import_keras
 
 RENAMED = {("InputLayer", "batch_shape"): "batch_input_shape", ("LeakyReLU", "negative_slope"): "alpha"}
-SAME_ACTIVATIONS = {
-    name: name
-    for name in ("elu", "exponential", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "softmax", "softplus")
-    + ("softsign", "swish", "tanh")
-} | {"silu": "swish"}
+SAME_ACTIVATIONS = frozenset(
+    {"elu", "exponential", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "softmax", "softplus", "softsign"}
+    | {"swish", "tanh"}
+)
 ANYTHING = object()
 NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "quantization_config": (None,),
@@ -84,7 +83,7 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
     config: dict[str, Any] = {}
     then = None
     for key, value in settings.items():
-        target = RENAMED.get((class_name, key), key)
+        target = str(RENAMED.get((class_name, key), key))
         if target not in accepted and accepted is not EVERYTHING:
             _check_neutral(name, class_name, key, value)
         elif key == "activation":
@@ -97,7 +96,9 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
 def refused(name: str, class_name: str, why: str) -> ModelError:
     """The error for a layer that has no counterpart in tf_keras."""
     hint = "save the model with tf_keras, or replace the layer and save again"
-    return ModelError(f"the layer {name!r} ({class_name}) of Keras 3 can't be carried over: {why}", where=name, hint=hint)
+    return ModelError(
+        f"the layer {name!r} ({class_name}) of Keras 3 can't be carried over: {why}", where=name, hint=hint
+    )
 
 
 class _Everything(frozenset[str]):
@@ -131,9 +132,10 @@ def _activation(value: Any, name: str, class_name: str, objects: Objects) -> tup
     """The activation in tf_keras, and what has to be computed after the layer instead, if it has no name there."""
     if isinstance(value, dict) and value.get("class_name") != "function":
         return _value("activation", value, name, class_name, objects), None
-    known = str(value["config"]) if isinstance(value, dict) else value
-    if known is None or known in SAME_ACTIVATIONS:
-        return SAME_ACTIVATIONS.get(known or "linear"), None
+    known = str(value["config"] if isinstance(value, dict) else value or "linear")
+    known = {"silu": "swish"}.get(known, known)
+    if known in SAME_ACTIVATIONS:
+        return known, None
     if known in objects.keras2:
         return known, None
     if known in ACTIVATIONS and class_name not in ("LSTM", "GRU", "SimpleRNN"):
@@ -145,28 +147,40 @@ def _value(key: str, value: Any, name: str, class_name: str, objects: Objects) -
     """A setting's value; layers inside it are translated too."""
     if isinstance(value, list):
         return [_value(key, item, name, class_name, objects) for item in value]
+    if key == "recurrent_activation":
+        known, then = _activation(value, name, class_name, objects)
+        if then is None:
+            return known
+        raise refused(name, class_name, f"tf_keras has no activation {value} that computes the same")
     if not isinstance(value, dict):
-        if key == "recurrent_activation" and value not in SAME_ACTIVATIONS:
-            raise refused(name, class_name, f"tf_keras has no activation {value} that computes the same")
-        return SAME_ACTIVATIONS.get(value, value) if key == "recurrent_activation" else value
+        return value
     if key == "dtype":
         return _dtype(value, name, class_name)
     if "class_name" not in value or "config" not in value:
         return {inner: _value(inner, item, name, class_name, objects) for inner, item in value.items()}
-    if value["class_name"] == "__numpy__":
-        return value["config"]["value"]
-    if value["class_name"] == "__lambda__":
-        code = value["config"]
-        return {"class_name": "__lambda__", "config": {"value": [code["code"], code["defaults"], code["closure"]]}}
+    if str(value["class_name"]).startswith("__"):
+        return _plain_value(value["class_name"], value["config"])
     if key.endswith("initializer"):
         return _initializer(value, objects)
     if hasattr(import_keras().layers, value["class_name"]) or value["class_name"] in objects.keras2:
-        inner = translate_layer(value, objects)
-        if inner.then is not None:
-            raise refused(name, class_name, "a layer inside it has an activation that tf_keras does not know")
-        found = {"class_name": value["class_name"], "config": inner.config, "registered_name": None}
-        return {"module": "keras.layers", **found}
+        return _inner_layer(value, name, class_name, objects)
     return value
+
+
+def _plain_value(kind: str, settings: Any) -> Any:
+    """What Keras 3 writes for values that JSON has no form for."""
+    if kind == "__lambda__":
+        code = [settings[key] for key in ("code", "defaults", "closure")]
+        return {"class_name": kind, "config": {"value": code}}
+    return settings["value"]
+
+
+def _inner_layer(entry: Mapping[str, Any], name: str, class_name: str, objects: Objects) -> dict[str, Any]:
+    inner = translate_layer(entry, objects)
+    if inner.then is not None:
+        raise refused(name, class_name, "a layer inside it has an activation that tf_keras does not know")
+    found = {"class_name": entry["class_name"], "config": inner.config, "registered_name": None}
+    return {"module": "keras.layers", **found}
 
 
 def _dtype(value: Mapping[str, Any], name: str, class_name: str) -> str:

@@ -12,7 +12,10 @@ Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], Any]  # of the operat
 
 
 def _nn(name: str) -> Callable[[Any], Any]:
-    return lambda x: getattr(import_tensorflow().nn, name)(x)
+    def call(x: Any) -> Any:  # TensorFlow is brought in by the first call
+        return getattr(import_tensorflow().nn, name)(x)
+
+    return call
 
 
 def _hard_sigmoid(x: Any) -> Any:
@@ -97,7 +100,10 @@ OPERATIONS: Mapping[str, Operation] = {
     "GetItem": _getitem,
     "Split": _split,
     "Einsum": _flipped_arguments,
-    **{name: _tf(f"math.{name.lower()}") for name in ("Square", "Sqrt", "Rsqrt", "Exp", "Log", "Log1p", "Tanh", "Sigmoid")},
+    **{
+        name: _tf(f"math.{name.lower()}")
+        for name in ("Square", "Sqrt", "Rsqrt", "Exp", "Log", "Log1p", "Tanh", "Sigmoid")
+    },
     **{name: _tf(f"nn.{name.lower()}") for name in ("Relu", "Relu6", "Softplus", "Softsign", "Selu", "Elu")},
     **{name: _tf("math.abs") for name in ("Abs", "Absolute")},
     "Silu": _tf("nn.silu"),
