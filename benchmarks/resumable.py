@@ -1,0 +1,48 @@
+"""Results of long programs, kept in a file as they come, so that a killed one goes on where it was.
+
+A result counts only for the code it came from: the digest of all of `stages/` and of the program is kept beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_WORK = platformdirs.user_cache_path("secateur") / "benchmarks"
+
+
+class Results:
+    """What was found for each case (plain data), in `work/<program's name>.jsonl`."""
+
+    def __init__(self, work: Path, program: Path) -> None:
+        work.mkdir(parents=True, exist_ok=True)
+        self._file = work / f"{program.stem}.jsonl"
+        self._code = code_digest(program)
+        lines = self._file.read_text().splitlines() if self._file.exists() else []
+        entries = [json.loads(line) for line in lines]
+        self._found = {_key(entry["case"]): entry["result"] for entry in entries if entry["code"] == self._code}
+
+    def get(self, case: Mapping[str, Any]) -> Any:
+        """The result for a case; None where there is none yet."""
+        return self._found.get(_key(case))
+
+    def add(self, case: Mapping[str, Any], result: Any) -> None:
+        self._found[_key(case)] = result
+        with self._file.open("a") as file:
+            file.write(json.dumps({"code": self._code, "case": dict(case), "result": result}) + "\n")
+
+
+def code_digest(program: Path) -> str:
+    """Of all that the figures follow from."""
+    files = sorted([*(ROOT / "stages").rglob("*.py"), program.resolve()])
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+
+def _key(case: Mapping[str, Any]) -> str:
+    return json.dumps(case, sort_keys=True)
