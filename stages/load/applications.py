@@ -11,6 +11,7 @@ from pipeline.recipe_errors import nearest
 from stages.load.keras3 import carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.stored import put_stored_weights
+from stages.quiet import quiet
 from stages.tf_runtime import import_keras
 
 
@@ -56,9 +57,10 @@ def _by_way_of_keras3(spec: Application, weights: Path, name: str, refusal: Mode
     keras3 = import_keras3()
     if not hasattr(keras3.applications, spec.application):
         raise refusal
-    original = _built(keras3, spec, None)
-    try:
-        put_stored_weights(original, weights, name)
-    except ModelError:
-        raise refusal from None
-    return carry_over(original, Objects({}, {}))
+    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+        original = _built(keras3, spec, None)
+        try:
+            put_stored_weights(original, weights, name)
+        except ModelError:
+            raise refusal from None
+        return carry_over(original, Objects({}, {}))

@@ -27,7 +27,7 @@ TRUST = "if you know who made the file: `model: {path: …, trust: true}` (inspe
 KERAS = r"(tf_)?keras(\.src|\.api|\._tf_keras|\.keras)*"
 PARTS = (
     "activations|applications|constraints|dtype_policies|engine|initializers|layers|losses|metrics|mixed_precision|"
-    "models|ops|optimizers|regularizers"
+    "models|ops|optimizers|quantizers|regularizers"
 )
 CLASS_MODULE = re.compile(rf"({KERAS}(\.({PARTS})(\.\w+)*)?|builtins|tensorflow_model_optimization(\.\w+)*)")
 FUNCTION_MODULE = re.compile(

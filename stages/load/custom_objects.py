@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.keys import digest_of_file
+
+_sources: dict[str, str] = {}  # module: the digest of its source when it was first asked for here
 
 HINT = "custom_objects are `module:Name`; modules are looked for where Python does, then in the recipe's folder"
 
@@ -24,7 +25,9 @@ def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
     for full in names:
         module, _, name = full.partition(":")
         try:
-            found.setdefault(name, []).append(getattr(importlib.import_module(module), name))
+            imported = importlib.import_module(module)
+            found.setdefault(name, []).append(getattr(imported, name))
+            _sources.setdefault(module, digest_of_file(Path(str(imported.__file__))))
         except Exception as error:  # a module of the user's raises whatever it likes
             what = f"the custom object can't be imported: {type(error).__name__}: {error}"
             raise ModelError(what, where=full, hint=HINT) from error
@@ -46,8 +49,7 @@ def _is_layer(kind: type) -> bool:
 
 
 def check_source(module: str, verified: Path) -> None:
-    """ModelError unless the module that is imported has the source that the key was made with."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    if file is None or digest_of_file(Path(file)) != digest_of_file(verified):
-        what = f"the module {module} is not the one whose source was read when the run began"
-        raise ModelError(what, where=str(file), hint="run again")
+    """ModelError unless the module was imported from the source that the key was made with."""
+    if _sources.get(module) != digest_of_file(verified):
+        what = f"the source of {module} changed after it was imported"
+        raise ModelError(what, where=module, hint="run again, in a new process")

@@ -25,6 +25,7 @@ from stages.load.preprocessing import split_front
 from stages.load.recognise import file_kind
 from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
 from stages.load.stored import StoredModel, open_stored, put_stored_weights, read_model
+from stages.quiet import quiet
 from stages.tf_runtime import import_keras
 
 TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
@@ -119,15 +120,18 @@ def _from_files(
 
 
 def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> tuple[Any, float]:
-    original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
-    if not original.built:
-        raise ModelError("the model was saved without its input shape", where=stored.name, hint="add an Input to it")
-    if weights is not None:
-        _put_weights(original, weights)
-    try:
-        return carry_over(original, objects)
-    except ModelError as error:
-        raise ModelError(error.what, where=f"{stored.name}: {error.where}", hint=error.hint) from error
+    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+        original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
+        if not original.built:
+            raise ModelError(
+                "the model was saved without its input shape", where=stored.name, hint="add an Input to it"
+            )
+        if weights is not None:
+            _put_weights(original, weights)
+        try:
+            return carry_over(original, objects)
+        except ModelError as error:
+            raise ModelError(error.what, where=f"{stored.name}: {error.where}", hint=error.hint) from error
 
 
 def _put_weights(model: Any, weights: Path) -> None:

@@ -6,7 +6,7 @@ which arguments, is read from the configuration.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import ModelError
@@ -43,7 +43,13 @@ def _sequential(config: Entry, objects: Objects) -> Any:
             raise refused(layer.name, entry["class_name"], "its activation does not fit into a Sequential model")
     if not model.built and config.get("build_input_shape"):
         model.build(config["build_input_shape"])
-    model.trainable = config.get("trainable", True)
+    return _frozen_as(config, model)
+
+
+def _frozen_as(config: Entry, model: Any) -> Any:
+    """A frozen model freezes its layers; one that is not leaves them as they are."""
+    if not config.get("trainable", True):
+        model.trainable = False
     return model
 
 
@@ -62,15 +68,11 @@ def _functional(config: Entry, objects: Objects) -> Any:
         if len(waiting) == len(pending):
             raise ModelError("the model's layers wait for each other", where=str(waiting[0][0]["name"]))
         pending = waiting
-    inputs, outputs = (_leaves(config[key], tensors) for key in ("input_layers", "output_layers"))
+    inner = {entry["name"] for entry in config["layers"] if "input_layers" in entry["config"]}
+    inputs, outputs = (_leaves(config[key], tensors, inner) for key in ("input_layers", "output_layers"))
     single = isinstance(config["output_layers"][0], str) if isinstance(config["output_layers"], list) else False
     model = import_keras().Model(inputs, outputs[0] if single else outputs, name=config["name"])
-    model.trainable = config.get("trainable", True)
-    for name, (layer, _) in made.items():  # setting the model's has set all of theirs
-        entry = next(entry for entry in config["layers"] if entry["name"] == name)
-        if layer is not None and "trainable" in entry["config"] and entry["class_name"] not in GRAPHS:
-            layer.trainable = entry["config"]["trainable"]
-    return model
+    return _frozen_as(config, model)
 
 
 def _nodes(entry: Entry) -> Sequence[Any]:
@@ -105,8 +107,11 @@ def _call(entry: Entry, node: Any, tensors: Tensors, made: dict[str, tuple[Any, 
     if node is None:
         return [layer.output]
     args, kwargs = _arguments(node, tensors)
+    given = {key: value for key, value in kwargs.items() if value is not None}
+    if given.get("training") is True:  # Keras 3 notes it for augmentation, and lets the model's caller decide
+        del given["training"]
     try:
-        outputs = layer(*args, **{key: value for key, value in kwargs.items() if value is not None})
+        outputs = layer(*args, **given)
     except Exception as error:  # Keras raises whatever its layers raise
         raise refused(name, class_name, str(error).strip().splitlines()[0][:200]) from error
     flat = import_tensorflow().nest.flatten(outputs)
@@ -167,10 +172,14 @@ def _address(history: Sequence[Any]) -> tuple[str, int, int]:
     return str(layer), int(call), int(output)
 
 
-def _leaves(structure: Any, tensors: Tensors) -> list[Any]:
-    """The tensors of a model's inputs or outputs, in Keras' order: dictionaries by sorted keys."""
+def _leaves(structure: Any, tensors: Tensors, inner: Collection[str]) -> list[Any]:
+    """The tensors of a model's inputs or outputs, in Keras' order: dictionaries by sorted keys.
+
+    Here, and not where layers are called, Keras 3 counts the calls of the `inner` functional models from one.
+    """
     if isinstance(structure, dict):
-        return [tensor for key in sorted(structure) for tensor in _leaves(structure[key], tensors)]
+        return [tensor for key in sorted(structure) for tensor in _leaves(structure[key], tensors, inner)]
     if len(structure) == 3 and isinstance(structure[0], str) and isinstance(structure[1], int):
-        return [tensors[_address(structure)]]
-    return [tensor for item in structure for tensor in _leaves(item, tensors)]
+        layer, call, output = _address(structure)
+        return [tensors[layer, call - (layer in inner), output]]
+    return [tensor for item in structure for tensor in _leaves(item, tensors, inner)]

@@ -34,6 +34,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "use_gate": (False,),
     "flash_attention": (None, False),
     "optional": (False,),
+    "zero_output_for_mask": (False,),
     "data_format": ("channels_last",),
     "antialias": (False,),
     "pad_to_aspect_ratio": (False,),
@@ -65,7 +66,9 @@ class TranslatedLayer:
     then: Callable[[Any], Any] | None = None
 
     def build(self) -> Any:
-        return self.kind.from_config(self.config)
+        attention = self.kind.__name__ == "MultiHeadAttention"  # it asks for shapes that only its calls tell
+        shapes = dict.fromkeys(("query_shape", "key_shape", "value_shape")) if attention else {}
+        return self.kind.from_config(self.config | shapes)
 
 
 def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLayer:

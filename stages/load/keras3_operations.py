@@ -65,11 +65,6 @@ def _split(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
     return import_tensorflow().split(*arguments, settings["indices_or_sections"], axis=settings["axis"])
 
 
-def _flipped_arguments(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
-    """einsum: the subscripts are a setting in Keras 3, and come first in TensorFlow."""
-    return import_tensorflow().einsum(settings["subscripts"], *arguments)
-
-
 OPERATIONS: Mapping[str, Operation] = {
     "Add": _plain(operator.add),
     "Subtract": _plain(operator.sub),
@@ -99,7 +94,6 @@ OPERATIONS: Mapping[str, Operation] = {
     "Gelu": _gelu,
     "GetItem": _getitem,
     "Split": _split,
-    "Einsum": _flipped_arguments,
     **{
         name: _tf(f"math.{name.lower()}")
         for name in ("Square", "Sqrt", "Rsqrt", "Exp", "Log", "Log1p", "Tanh", "Sigmoid")

@@ -134,14 +134,15 @@ def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, t
                 safe = {"safe_mode": not trust} if stored.keras3 or stored.kind == "keras" else {}
                 return keras.models.load_model(copy, compile=False, **safe)
         except Exception as error:  # Keras raises whatever its layers raise
-            raise unbuildable(error, stored.name) from error
+            hint = "layers of your own need `model: {path: …, custom_objects: [module:Name]}`"
+            if stored.kind == "keras" and "QuantizeWrapper" in json.dumps(stored.config):
+                hint = "what tfmot quantizes does not survive its .keras files: save the model as .h5"
+            raise ModelError(f"the model can't be built: {_reason(error)}", where=stored.name, hint=hint) from error
 
 
-def unbuildable(error: Exception, name: str) -> ModelError:
-    """Keras' reason why a model can't be built, in one line."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    hint = "layers of your own need `model: {path: …, custom_objects: [module:Name]}`"
-    return ModelError(f"the model can't be built: {reason[:300]}", where=name, hint=hint)
+def _reason(error: Exception) -> str:
+    """What Keras said, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _copy_archive(stored: StoredModel, copy: Path) -> None:
@@ -177,7 +178,6 @@ def put_stored_weights(model: Any, path: Path, name: str) -> None:
         try:
             model.load_weights(copy)
         except Exception as error:  # Keras raises whatever its layers raise
-            reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
             raise ModelError(
-                f"the weights don't fit the model: {reason}", where=name, hint="are they of this model?"
+                f"the weights don't fit the model: {_reason(error)}", where=name, hint="are they of this model?"
             ) from error
