@@ -7,6 +7,7 @@ weights are put in, and the archive is written anew with fixed times. Any tf_ker
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 import json
@@ -62,10 +63,9 @@ def decode_model(path: Path) -> Any:
         copy = Path(folder) / MODEL_FILE
         shutil.copyfile(path, copy)
         try:
-            with (
-                zipfile.ZipFile(copy) as archive,
-                keras.utils.custom_object_scope(objects_in(archive.read("config.json"))),
-            ):
+            with zipfile.ZipFile(copy) as archive:
+                objects = objects_in(archive.read("config.json")) | _custom_objects(archive.read("metadata.json"))
+            with keras.utils.custom_object_scope(objects):
                 # Code in files from elsewhere was refused by `load`, or let in by the user's word.
                 return keras.models.load_model(copy, compile=False, safe_mode=False)
         except Exception as error:  # Keras raises whatever its layers raise
@@ -79,8 +79,14 @@ def _custom_sources(model: Any) -> dict[str, Any]:
         kind = type(layer)
         source = None if kind.__module__.partition(".")[0] in KNOWN_PACKAGES else inspect.getsourcefile(kind)
         if source:
-            found[f"{kind.__module__}.{kind.__qualname__}"] = digest_of_file(Path(source))
+            found[f"{kind.__module__}:{kind.__name__}"] = digest_of_file(Path(source))
     return {"custom_objects": found} if found else {}
+
+
+def _custom_objects(metadata: bytes) -> dict[str, Any]:
+    """The classes that `_custom_sources` wrote down, imported."""
+    named = (full.partition(":") for full in json.loads(metadata).get("custom_objects", {}))
+    return {name: getattr(importlib.import_module(module), name) for module, _, name in named}
 
 
 def objects_in(config: bytes | str) -> dict[str, Any]:

@@ -93,7 +93,15 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
             config[target], then = _activation(value, name, class_name, objects)
         else:
             config[target] = _value(key, value, name, class_name, objects)
-    return TranslatedLayer(kind, config, then)
+    return TranslatedLayer(kind, _with_function(config) if class_name == "Lambda" else config, then)
+
+
+def _with_function(config: dict[str, Any]) -> dict[str, Any]:
+    """A Lambda's settings: tf_keras wants to be told apart what Keras 3 tells by form."""
+    function = config["function"]
+    code = function["config"]["value"] if function["class_name"] == "__lambda__" else None
+    kinds = {"function_type": "lambda" if code else "function", "output_shape_type": "raw"}
+    return {**config, **kinds, "function": tuple(code) if code else function}
 
 
 def refused(name: str, class_name: str, why: str) -> ModelError:
