@@ -66,6 +66,8 @@ def shake(model: Any) -> None:
     """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
     import numpy as np
 
+    from stages.keras_format import renew_constants
+
     rng = np.random.default_rng(1)
     for variable in model.weights:
         name = getattr(variable, "path", variable.name)
@@ -73,6 +75,7 @@ def shake(model: Any) -> None:
             scale = any(word in name for word in ("gamma", "variance"))
             shape = tuple(variable.shape)
             variable.assign(rng.uniform(0.5, 1.5, shape) if scale else rng.normal(0, 0.2, shape))
+    renew_constants(model)
 
 
 def saved(model: Any, name: str, version: int, kind: str, folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import ModelError, RecipeError
 from pipeline.recipe import Application
 from pipeline.recipe_errors import nearest
+from stages.keras_format import renew_constants
 from stages.load.keras3 import carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.stored import put_stored_weights
@@ -15,7 +16,7 @@ from stages.quiet import quiet
 from stages.tf_runtime import import_keras
 
 
-def build_application(spec: Application, weights: Path | None = None, name: str = "weights") -> tuple[Any, float]:
+def build_application(spec: Application, weights: Path | None = None) -> tuple[Any, float]:
     """The model, and the output difference from Keras 3's where its weights had to come by way of that.
 
     Raises:
@@ -26,9 +27,10 @@ def build_application(spec: Application, weights: Path | None = None, name: str 
     model = _built(keras, spec, None if weights else spec.weights)
     if weights:
         try:
-            put_stored_weights(model, weights, name)
+            put_stored_weights(model, weights)
         except ModelError as refusal:
-            model, difference = _by_way_of_keras3(spec, weights, name, refusal)
+            model, difference = _by_way_of_keras3(spec, weights, refusal)
+        renew_constants(model)
     if spec.head:
         features = keras.layers.GlobalAveragePooling2D(name="head_pool")(model.output)
         outputs = keras.layers.Dense(spec.head.classes, activation="softmax", name="head")(features)
@@ -52,7 +54,7 @@ def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
         raise ModelError(f"{spec.application} can't be built: {error}", where="model", hint=hint) from error
 
 
-def _by_way_of_keras3(spec: Application, weights: Path, name: str, refusal: ModelError) -> tuple[Any, float]:
+def _by_way_of_keras3(spec: Application, weights: Path, refusal: ModelError) -> tuple[Any, float]:
     """Weights that Keras 3 wrote fit its own application; if not even that, what tf_keras said stands."""
     keras3 = import_keras3()
     if not hasattr(keras3.applications, spec.application):
@@ -60,7 +62,8 @@ def _by_way_of_keras3(spec: Application, weights: Path, name: str, refusal: Mode
     with quiet():  # Keras 3 warns of itself with newer releases of numpy
         original = _built(keras3, spec, None)
         try:
-            put_stored_weights(original, weights, name)
+            put_stored_weights(original, weights)
         except ModelError:
             raise refusal from None
+        renew_constants(original)
         return carry_over(original, Objects({}, {}))

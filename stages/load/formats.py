@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import ModelError, PostconditionError
 from pipeline.recipe import Application, ModelFiles
-from stages.keras_format import objects_in
+from stages.keras_format import objects_in, renew_constants
 from stages.load.applications import build_application
 from stages.load.code import refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
@@ -53,13 +53,12 @@ def load_model(
     custom_objects: Sequence[str] = (),
     preprocess: str = "keep",
     trust: bool = False,
-    name: str | None = None,
 ) -> LoadedModel:
     """Load a model from a file or folder of either Keras, or build an application from its description.
 
     `weights` is the file (or SavedModel folder) of weights that belongs to an architecture in JSON or to an
     application. `custom_objects` are `module:Name`, `preprocess` is `keep` or `extract`, `trust` lets code in the file
-    run. `name` is what errors call the file. A mapping or spec says all this itself, as a recipe's `model:` does.
+    run. A mapping or spec says all this itself, as a recipe's `model:` does.
 
     Raises:
         RecipeError: the file is not there, or no application has that name.
@@ -76,16 +75,15 @@ def load_model(
             custom_objects=source.custom_objects,
             preprocess=source.preprocess,
             trust=source.trust,
-            name=name,
         )
     weights = Path(weights) if weights is not None else None
     if isinstance(source, Application):
         named = source.weights if weights is None and isinstance(source.weights, Path) else weights
-        model, difference = build_application(source, named, str(named))
+        model, difference = build_application(source, named)
         shown, preprocess = source.application, source.preprocess
     else:
-        shown = name or str(source)
-        model, difference = _from_files(Path(source), weights, shown, custom_objects, trust=trust)
+        shown = str(source)
+        model, difference = _from_files(Path(source), weights, custom_objects, trust=trust)
     if not difference <= TOLERANCE:
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
@@ -93,12 +91,10 @@ def load_model(
     return LoadedModel(model, shown, notes_on(model, split_off), difference, split_off)
 
 
-def _from_files(
-    path: Path, weights: Path | None, name: str, custom_objects: Sequence[str], *, trust: bool
-) -> tuple[Any, float]:
+def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> tuple[Any, float]:
     """The model, and its output difference from the original where there is one to compare with."""
-    kind = file_kind(path)
-    stored = open_saved_model(path, name) if kind == "saved_model" else open_stored(path, kind, name)
+    kind, name = file_kind(path), str(path)
+    stored = open_saved_model(path) if kind == "saved_model" else open_stored(path, kind)
     if (kind == "json") != (weights is not None):
         what = "an architecture in JSON has no weights" if kind == "json" else "the file holds weights itself"
         raise ModelError(what, where=name, hint="`weights:` goes with an architecture in JSON, and only with that")
@@ -112,33 +108,33 @@ def _from_files(
         return _of_keras3(stored, weights, Objects(ours, of_keras(custom, import_keras3())), trust=trust)
     model = read_model(stored, keras, ours, trust=trust)
     if kind == "saved_model":
-        put_checkpoint(model, path, name)
-        return model, difference_from_graph(model, path, name)
+        put_checkpoint(model, path)
     if weights is not None:
         _put_weights(model, weights)
-    return model, 0.0
+    renew_constants(model)
+    return model, difference_from_graph(model, path) if kind == "saved_model" else 0.0
 
 
 def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> tuple[Any, float]:
     with quiet():  # Keras 3 warns of itself with newer releases of numpy
         original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
         if not original.built:
-            raise ModelError(
-                "the model was saved without its input shape", where=stored.name, hint="add an Input to it"
-            )
+            what = "the model was saved without its input shape"
+            raise ModelError(what, where=str(stored.path), hint="add an Input to it")
         if weights is not None:
             _put_weights(original, weights)
+        renew_constants(original)
         try:
             return carry_over(original, objects)
         except ModelError as error:
-            raise ModelError(error.what, where=f"{stored.name}: {error.where}", hint=error.hint) from error
+            raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error
 
 
 def _put_weights(model: Any, weights: Path) -> None:
     if weights.is_dir():
-        put_checkpoint(model, weights, str(weights))
+        put_checkpoint(model, weights)
     else:
-        put_stored_weights(model, weights, str(weights))
+        put_stored_weights(model, weights)
 
 
 def _graph(model: Any, source: str) -> Any:

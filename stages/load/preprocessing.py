@@ -25,26 +25,23 @@ def split_front(model: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
     if not front:
         return model, ()
     keras, features = import_keras(), front[-1].output
-    start = keras.Input(batch_shape=features.shape, dtype=features.dtype, name=model.input_names[0])
     if isinstance(model, keras.Sequential):
+        start = keras.Input(batch_shape=features.shape, dtype=features.dtype, name=model.input_names[0])
         rest = copy_model(keras.Sequential([start, *model.layers[len(front) :]], name=model.name))
     else:
-        inner = keras.Model(features, model.outputs, name=model.name)
-        rest = copy_model(inner)
+        rest = copy_model(keras.Model(features, model.outputs, name=model.name))
     _check(model, front, rest)
     return rest, tuple(_described(layer) for layer in front)
 
 
 def _front(model: Any) -> list[Any]:
-    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
-    if len(model.inputs) != 1:
-        return []
+    """The preprocessing layers that the only input goes through, as long as each feeds the next alone."""
     front: list[Any] = []
-    tensor = model.inputs[0]
-    for layer in layers:
-        follows = layer.input is tensor if len(layer.inbound_nodes) == 1 else False
-        alone = len(layer.outbound_nodes) == 1 or layer is not layers[-1]
-        if type(layer).__name__ not in FRONT or not follows or not alone or _readers(model, tensor) != 1:
+    tensor = model.inputs[0] if len(model.inputs) == 1 else None
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    for layer in layers[:-1]:
+        known = type(layer).__name__ in FRONT and len(layer.inbound_nodes) == 1
+        if not known or layer.input is not tensor or _readers(model, tensor) != 1:
             break
         front.append(layer)
         tensor = layer.output
@@ -59,10 +56,10 @@ def _readers(model: Any, tensor: Any) -> int:
 
 def _described(layer: Any) -> dict[str, Any]:
     """A layer as plain data; a Normalization's statistics in place of its weights."""
-    settings = {key: value for key, value in layer.get_config().items() if key not in ("name", "trainable", "dtype")}
+    common = ("name", "trainable", "dtype", "batch_input_shape")
+    settings = {key: value for key, value in layer.get_config().items() if key not in common}
     if type(layer).__name__ == "Normalization":
         settings |= {key: getattr(layer, key).numpy().ravel().tolist() for key in ("mean", "variance")}
-    settings = {key: value for key, value in settings.items() if key != "batch_input_shape"}
     return {"layer": layer.name, "class": type(layer).__name__, "settings": settings}
 
 

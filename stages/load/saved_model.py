@@ -42,25 +42,26 @@ HARMLESS_STATE = frozenset(
     }
     | {"StatefulPartitionedCall", "VarHandleOp", "VarIsInitializedOp", "While", "HashTableV2", "MutableHashTableV2"}
 )
+CALLED_ON_LOADING = frozenset({"_create_resource", "_initialize", "_destroy_resource"})
 LAYERLESS = (
     "save it with tf_keras: model.save(FILE.keras); or name its layers: {path: architecture.json, weights: FOLDER}"
 )
 
 
-def open_saved_model(folder: Path, name: str) -> StoredModel:
+def open_saved_model(folder: Path) -> StoredModel:
     """Keras' description of the model in a SavedModel folder.
 
     Raises:
         ModelError: it is damaged, or holds no layers.
     """
-    check_files(folder, name)
+    check_files(folder)
     file = folder / METADATA
     if not file.is_file():
         what = "the SavedModel holds no layers, only a graph of operations, which can't be taken apart"
-        raise ModelError(what, where=name, hint=LAYERLESS)
+        raise ModelError(what, where=str(folder), hint=LAYERLESS)
     from tf_keras.protobuf.saved_metadata_pb2 import SavedMetadata
 
-    with damage(name):
+    with damage(folder):
         refuse_large_text(file.stat().st_size, folder)
         described = SavedMetadata()
         try:
@@ -72,9 +73,11 @@ def open_saved_model(folder: Path, name: str) -> StoredModel:
     config = metadata.get("config")
     if not isinstance(config, dict) or "layers" not in config:
         what = "the SavedModel holds a subclassed model, which has no graph of layers"
-        raise ModelError(what, where=name, hint="rebuild it with the functional API: keras.Model(inputs, outputs)")
+        raise ModelError(
+            what, where=str(folder), hint="rebuild it with the functional API: keras.Model(inputs, outputs)"
+        )
     config = {"class_name": metadata["class_name"], "config": config}
-    return StoredModel(folder, name, "json", buildable(config), keras3=False)
+    return StoredModel(folder, "json", buildable(config), keras3=False)
 
 
 def _plain(value: Any) -> Any:
@@ -86,13 +89,13 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def put_checkpoint(model: Any, folder: Path, name: str) -> None:
+def put_checkpoint(model: Any, folder: Path) -> None:
     """The weights of a SavedModel folder, into a model with the layers that it was saved from.
 
     Raises:
         ModelError: the checkpoint lacks a weight of the model, or one has another shape.
     """
-    check_files(folder, name)
+    check_files(folder)
     try:
         with quiet():
             status = import_tensorflow().train.Checkpoint(model).read(str(folder / CHECKPOINT))
@@ -100,16 +103,16 @@ def put_checkpoint(model: Any, folder: Path, name: str) -> None:
     except Exception as error:  # TensorFlow has an error class for each way in which reading can fail
         reason = str(error).strip().splitlines()[0][:300]
         hint = "the folder is damaged, or the architecture is not the one that it was saved from"
-        raise ModelError(f"the SavedModel's weights don't fit: {reason}", where=name, hint=hint) from error
+        raise ModelError(f"the SavedModel's weights don't fit: {reason}", where=str(folder), hint=hint) from error
 
 
-def difference_from_graph(model: Any, folder: Path, name: str) -> float:
+def difference_from_graph(model: Any, folder: Path) -> float:
     """Largest relative output difference between the rebuilt model and the graph in the folder, on random inputs.
 
     Raises:
         ModelError: the graph could do more than compute, or has no signature to run.
     """
-    _check_operations(folder, name)
+    _check_operations(folder)
     inputs = random_inputs(model)
     try:
         with quiet():
@@ -120,12 +123,14 @@ def difference_from_graph(model: Any, folder: Path, name: str) -> float:
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:300]
         hint = "save the model with model.save(FILE.keras) instead"
-        raise ModelError(f"the SavedModel can't be run to compare with: {reason}", where=name, hint=hint) from error
+        raise ModelError(
+            f"the SavedModel can't be run to compare with: {reason}", where=str(folder), hint=hint
+        ) from error
     expected = [found[key] for key in (model.output_names if len(found) > 1 else found)]
     return relative_difference(expected, model(inputs, training=False))
 
 
-def _check_operations(folder: Path, name: str) -> None:
+def _check_operations(folder: Path) -> None:
     """ModelError if what would run when the graph is loaded and called reaches files or Python."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
     from tensorflow.python.framework import op_def_registry
@@ -134,19 +139,23 @@ def _check_operations(folder: Path, name: str) -> None:
     try:
         file.ParseFromString((folder / GRAPH).read_bytes())
     except Exception as error:
-        raise ModelError(f"{GRAPH} in it is damaged: {error}", where=name, hint="get the folder again") from error
+        raise ModelError(
+            f"{GRAPH} in it is damaged: {error}", where=str(folder), hint="get the folder again"
+        ) from error
     for graph in file.meta_graphs:
+        if not graph.HasField("object_graph_def"):  # TensorFlow 1: all of the graph may run when it is loaded
+            raise ModelError("the SavedModel's graph is of TensorFlow 1", where=str(folder), hint=LAYERLESS)
         for operation in _reachable(graph):
             known = op_def_registry.get(operation)
             if known is None or operation in FILE_OPERATIONS or (known.is_stateful and operation not in HARMLESS_STATE):
                 what = f"the SavedModel's graph has the operation {operation}, which may do more than compute"
-                raise ModelError(what, where=name, hint="save the model with model.save(FILE.keras) instead")
+                raise ModelError(what, where=str(folder), hint="save the model with model.save(FILE.keras) instead")
 
 
 def _reachable(graph: Any) -> Iterator[str]:
-    """The operations in all functions that can be called: the saver's own, which no one calls here, are left out."""
+    """The operations that can run: of the signatures, and of what TensorFlow calls when it restores objects."""
     library = {function.signature.name: function for function in graph.graph_def.library.function}
-    wanted, seen = list(graph.object_graph_def.concrete_functions), set[str]()
+    wanted, seen = list(_called(graph.object_graph_def.nodes)), set[str]()
     while wanted:
         name = wanted.pop()
         if name in seen or name not in library:
@@ -159,3 +168,16 @@ def _reachable(graph: Any) -> Iterator[str]:
                 yield node.op
             for value in node.attr.values():
                 wanted += [value.func.name, *(function.name for function in value.list.func)]
+
+
+def _called(nodes: Any) -> Iterator[str]:
+    """The names of the functions that loading or the signatures call; training functions are never called here."""
+    signatures = {child.node_id for child in nodes[0].children if child.local_name == "signatures"}
+    places = {child.node_id for signature in signatures for child in nodes[signature].children}
+    for node in nodes:
+        places |= {child.node_id for child in node.children if child.local_name in CALLED_ON_LOADING}
+        for saveable in node.saveable_objects.values():
+            places |= {saveable.save_function, saveable.restore_function}
+    for place in places:
+        yield nodes[place].bare_concrete_function.concrete_function_name
+        yield from nodes[place].function.concrete_functions

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.artifacts import Artifact, FileRef, Kind
-from pipeline.errors import PostconditionError
+from pipeline.errors import ModelError, PostconditionError
 from pipeline.model_files import FILE, MODULE, WEIGHTS
 from pipeline.recipe import Application, CustomObject, Preprocessing
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
@@ -75,24 +75,28 @@ class LoadStage:
 
 
 def _load(context: StageContext[LoadConfig]) -> LoadedModel:
+    """The recipe's model; errors call its files what the user does, not what their verified copies are called."""
     from stages.load.custom_objects import check_source
     from stages.load.formats import load_model
 
-    config, roles = context.config, context.roles
-    weights = context.source_file(WEIGHTS) if WEIGHTS in roles else None
-    if config.application:
-        return load_model(config.application, weights=weights)
-    modules = {role.removeprefix(MODULE): context.source_file(role) for role in roles if role.startswith(MODULE)}
-    loaded = load_model(
-        context.source_file(),
-        weights=weights,
-        custom_objects=config.custom_objects,
-        preprocess=config.preprocess,
-        trust=config.trust,
-        name=context.source_name(FILE),
-    )
-    for module, verified in modules.items():
-        check_source(module, verified)
+    config = context.config
+    files = {role: context.source_file(role) for role in context.roles}
+    try:
+        loaded = load_model(
+            config.application or files[FILE],
+            weights=files.get(WEIGHTS),
+            custom_objects=config.custom_objects,
+            preprocess=config.preprocess,
+            trust=config.trust,
+        )
+    except (ModelError, PostconditionError) as error:
+        where = error.where or ""
+        for role, copy in files.items():
+            where = where.replace(str(copy), context.source_name(role))
+        raise type(error)(error.what, where=where or None, hint=error.hint) from error
+    for role, copy in files.items():
+        if role.startswith(MODULE):
+            check_source(role.removeprefix(MODULE), copy)
     return loaded
 
 

@@ -31,38 +31,37 @@ class StoredModel:
     """A model file that is safe to open: its kind, its configuration as plain data, and who wrote it."""
 
     path: Path
-    name: str  # what the user calls the file
     kind: FileKind
     config: Any
     keras3: bool
 
 
-def open_stored(path: Path, kind: FileKind, name: str) -> StoredModel:
+def open_stored(path: Path, kind: FileKind) -> StoredModel:
     """The configuration of a `.keras`, HDF5 or JSON file.
 
     Raises:
         ModelError: the file is damaged, not safe to open, or holds no model.
     """
     readers: Mapping[str, Callable[[Path], tuple[Any, str]]] = {"keras": _zip, "h5": _hdf5, "json": _json}
-    with damage(name):
+    with damage(path):
         config, version = readers[kind](path)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
-        raise ModelError("the file describes no model", where=name, hint=AGAIN)
-    return StoredModel(path, name, kind, buildable(config), _of_keras3(config, version))
+        raise ModelError("the file describes no model", where=str(path), hint=AGAIN)
+    return StoredModel(path, kind, buildable(config), _of_keras3(config, version))
 
 
 @contextmanager
-def damage(name: str) -> Iterator[None]:
+def damage(path: Path) -> Iterator[None]:
     """Errors of reading, in the user's words: the file is damaged, or a part of it is missing."""
     try:
         yield
     except KeyError as error:
         what = f"the file holds no whole model: {str(error).strip(chr(39))} is missing"
-        raise ModelError(what, where=name, hint="save with model.save(…), not save_weights(…)") from error
+        raise ModelError(what, where=str(path), hint="save with model.save(…), not save_weights(…)") from error
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, RecursionError) as error:
-        raise ModelError(f"the model file is damaged or cut short: {error}", where=name, hint=AGAIN) from error
+        raise ModelError(f"the model file is damaged or cut short: {error}", where=str(path), hint=AGAIN) from error
     except ModelError as error:
-        raise ModelError(error.what, where=name, hint=error.hint) from error
+        raise ModelError(error.what, where=str(path), hint=error.hint) from error
 
 
 def _zip(path: Path) -> tuple[Any, str]:
@@ -137,7 +136,9 @@ def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, t
             hint = "layers of your own need `model: {path: …, custom_objects: [module:Name]}`"
             if stored.kind == "keras" and "QuantizeWrapper" in json.dumps(stored.config):
                 hint = "what tfmot quantizes does not survive its .keras files: save the model as .h5"
-            raise ModelError(f"the model can't be built: {_reason(error)}", where=stored.name, hint=hint) from error
+            raise ModelError(
+                f"the model can't be built: {_reason(error)}", where=str(stored.path), hint=hint
+            ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -156,7 +157,7 @@ def _copy_archive(stored: StoredModel, copy: Path) -> None:
                     shutil.copyfileobj(read, written, 1 << 20)
 
 
-def put_stored_weights(model: Any, path: Path, name: str) -> None:
+def put_stored_weights(model: Any, path: Path) -> None:
     """Load weights from a file into a model of either Keras; the file may hold a whole model.
 
     Raises:
@@ -164,7 +165,7 @@ def put_stored_weights(model: Any, path: Path, name: str) -> None:
     """
     import h5py
 
-    with damage(name):
+    with damage(path):
         with path.open("rb") as file:
             magic = file.read(8)
         if magic != HDF5_MAGIC:
@@ -179,5 +180,5 @@ def put_stored_weights(model: Any, path: Path, name: str) -> None:
             model.load_weights(copy)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(
-                f"the weights don't fit the model: {_reason(error)}", where=name, hint="are they of this model?"
+                f"the weights don't fit the model: {_reason(error)}", where=str(path), hint="are they of this model?"
             ) from error

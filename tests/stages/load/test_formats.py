@@ -43,6 +43,25 @@ def test_an_architecture_in_json_with_its_weights(either_keras, keras3, residual
     assert np.abs(outputs(loaded.model) - outputs(model)).max() <= CLOSE
 
 
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.json", "saved"])
+def test_normalization_computes_with_the_statistics_it_was_adapted_to(either_keras, keras3, tmp_path, name):
+    if name == "saved" and either_keras is keras3:
+        pytest.skip("Keras 3 exports no layers")
+    data = np.random.default_rng(0).normal(3, 5, (20, 4)).astype("float32")
+    norm = either_keras.layers.Normalization(name="norm")
+    norm.adapt(data)
+    model = either_keras.Sequential([either_keras.Input((4,)), norm, either_keras.layers.Dense(2)])
+    given = {}
+    if name == "m.json":
+        (tmp_path / name).write_text(model.to_json())
+        given = {"weights": tmp_path / "w.weights.h5"}
+        model.save_weights(given["weights"])
+    else:
+        model.save(tmp_path / name, **({"save_format": "tf"} if name == "saved" else {}))
+    loaded = load_model(tmp_path / name, **given).model
+    assert np.allclose(loaded(data), model(data), atol=1e-5)
+
+
 def test_weights_of_another_model_are_refused(keras2, residual, tmp_path):
     (tmp_path / "m.json").write_text(residual(keras2).to_json())
     keras2.Sequential([keras2.Input((3,)), keras2.layers.Dense(2)]).save_weights(tmp_path / "w.h5")

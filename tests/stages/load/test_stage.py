@@ -63,6 +63,17 @@ def test_what_was_split_off_is_a_file_beside_the_model(keras2, residual, loaded,
     assert decode_model(files["model.keras"]).layers[1].name == "stem"
 
 
+def test_errors_name_the_users_files_and_not_their_copies(keras2, residual, loaded, tmp_path):
+    (tmp_path / "m.json").write_text(residual(keras2).to_json())
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut")
+    with pytest.raises(ModelError, match="damaged") as caught:
+        loaded("{path: m.json, weights: w.h5}")
+    assert caught.value.where == str(tmp_path / "w.h5")
+    with pytest.raises(ModelError, match="damaged") as caught:
+        loaded("{application: MobileNetV2, input_shape: [32, 32, 3], weights: w.h5}")
+    assert caught.value.where == str(tmp_path / "w.h5")
+
+
 def test_a_savedmodel_folder(keras2, residual, loaded, tmp_path):
     residual(keras2).save(tmp_path / "saved", save_format="tf")
     entries, _ = loaded("saved")
