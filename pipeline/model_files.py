@@ -56,12 +56,9 @@ def find_files(recipe: Recipe) -> dict[str, Path]:
         else:
             named, key = Path(str(model.weights)), ("weights",)
         path = recipe.folder / named.expanduser()
-        if not path.exists() or (role == WEIGHTS and not path.is_file()):
+        if not path.exists():
             where, hint = recipe.source.where(("model", *key)), "the path is taken from the recipe's folder"
-            name = ".".join(("model", *key))
-            raise RecipeError(
-                f"{name}: {path} is " + ("no file" if path.exists() else "not there"), where=where, hint=hint
-            )
+            raise RecipeError(f"{'.'.join(('model', *key))}: {path} is not there", where=where, hint=hint)
         found[role] = path
     return found
 

@@ -66,9 +66,14 @@ def refuse_code(config: Any, where: str, custom: frozenset[str] = frozenset()) -
             raise ModelError(f"the layer {named.layer!r} {why}", where=where, hint=TRUST)
 
 
-def class_names(config: Any) -> Iterator[str]:
-    """The class names anywhere in a configuration."""
-    return (str(named.settings["class_name"]) for named in _named(config))
+def by_name_alone(config: Any, custom: frozenset[str]) -> Any:
+    """The configuration with the user's own classes named as in `custom` only: no module in the file is imported."""
+    if isinstance(config, Mapping):
+        found = {key: by_name_alone(value, custom) for key, value in config.items()}
+        if found.get("class_name") in custom and "registered_name" in found:
+            found |= {"module": None, "registered_name": found["class_name"]}
+        return found
+    return [by_name_alone(value, custom) for value in config] if isinstance(config, list | tuple) else config
 
 
 def _named(config: Any, layer: str = "?") -> Iterator[Named]:
@@ -89,8 +94,7 @@ def _reason(named: Mapping[str, Any], custom: frozenset[str]) -> str | None:
     if name in CODE:
         return CODE[name]
     function = settings if name == "function" else None
-    tail = str(named.get("registered_name") or "").rpartition(">")[2]
-    if custom & {name, tail, str(function)}:
+    if (str(function) if name == "function" else name) in custom:
         return None
     module = named.get("module")
     if name == "__typespec__":

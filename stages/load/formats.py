@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.errors import ModelError, PostconditionError
 from pipeline.recipe import Application, ModelFiles
 from stages.keras_format import objects_in, renew_constants
 from stages.load.applications import build_application
-from stages.load.code import refuse_code
+from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
 from stages.load.keras3 import carry_over, import_keras3
 from stages.load.keras3_layers import Objects
@@ -24,7 +24,7 @@ from stages.load.notes import notes_on
 from stages.load.preprocessing import split_front
 from stages.load.recognise import file_kind
 from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
-from stages.load.stored import StoredModel, open_stored, put_stored_weights, read_model
+from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
 from stages.quiet import quiet
 from stages.tf_runtime import import_keras
 
@@ -98,9 +98,11 @@ def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str],
     if (kind == "json") != (weights is not None):
         what = "an architecture in JSON has no weights" if kind == "json" else "the file holds weights itself"
         raise ModelError(what, where=name, hint="`weights:` goes with an architecture in JSON, and only with that")
-    if not trust:
-        names = frozenset(full.partition(":")[2] for full in custom_objects)
-        refuse_code(stored.config, name, names)
+    names = frozenset(full.partition(":")[2] for full in custom_objects)
+    with damage(path):
+        if not trust:
+            refuse_code(stored.config, name, names)
+        stored = replace(stored, config=by_name_alone(stored.config, names))
     custom = import_custom_objects(custom_objects)
     keras = import_keras()
     ours = objects_in(json.dumps(stored.config)) | of_keras(custom, keras)

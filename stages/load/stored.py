@@ -45,9 +45,10 @@ def open_stored(path: Path, kind: FileKind) -> StoredModel:
     readers: Mapping[str, Callable[[Path], tuple[Any, str]]] = {"keras": _zip, "h5": _hdf5, "json": _json}
     with damage(path):
         config, version = readers[kind](path)
+        config = buildable(config)
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise ModelError("the file describes no model", where=str(path), hint=AGAIN)
-    return StoredModel(path, kind, buildable(config), _of_keras3(config, version))
+    return StoredModel(path, kind, config, _of_keras3(config, version))
 
 
 @contextmanager
@@ -125,10 +126,7 @@ def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, t
                     if stored.keras3:
                         return keras.saving.deserialize_keras_object(stored.config, safe_mode=not trust)
                     return keras.models.model_from_json(json.dumps(stored.config))
-                if stored.kind == "keras":
-                    _copy_archive(stored, copy)
-                else:
-                    shutil.copyfile(stored.path, copy)
+                (_copy_archive if stored.kind == "keras" else _copy_hdf5)(stored, copy)
                 # tf_keras has no safe mode for HDF5: what it would run was refused before
                 safe = {"safe_mode": not trust} if stored.keras3 or stored.kind == "keras" else {}
                 return keras.models.load_model(copy, compile=False, **safe)
@@ -155,6 +153,14 @@ def _copy_archive(stored: StoredModel, copy: Path) -> None:
             elif not member.is_dir():
                 with source.open(member) as read, target.open(member.filename, "w", force_zip64=True) as written:
                     shutil.copyfileobj(read, written, 1 << 20)
+
+
+def _copy_hdf5(stored: StoredModel, copy: Path) -> None:
+    import h5py
+
+    shutil.copyfile(stored.path, copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = json.dumps(stored.config).encode()
 
 
 def put_stored_weights(model: Any, path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import ModelError
 from stages.load import load_model
-from stages.load.code import refuse_code
+from stages.load.code import by_name_alone, refuse_code
 from stages.tf_runtime import import_tensorflow
 
 pytestmark = [
@@ -104,6 +104,21 @@ def test_a_named_custom_object_passes_and_no_other():
     refuse_code(config, "m.keras", frozenset({"Scale"}))
     with pytest.raises(ModelError, match="name it under custom_objects as module:Scale"):
         refuse_code(config, "m.keras", frozenset({"Other"}))
+    told = by_name_alone({"layers": [config]}, frozenset({"Scale"}))["layers"][0]
+    assert (told["module"], told["registered_name"]) == (None, "Scale")
+    disguised = layer(
+        settings={"activation": FUNCTION | {"module": "os", "config": "system", "registered_name": "x>Scale"}}
+    )
+    with pytest.raises(ModelError, match="names the function system of os"):
+        refuse_code(disguised, "m.keras", frozenset({"Scale"}))
+
+
+def test_a_configuration_without_bottom(keras2, tmp_path):
+    (tmp_path / "m.json").write_text(
+        '{"class_name": "Sequential", "config": {"layers": ' + "[" * 5000 + "]" * 5000 + "}}"
+    )
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path / "m.json", weights=tmp_path / "m.json")
 
 
 def test_an_operation_that_would_write_a_file_never_does(keras2, tmp_path):
