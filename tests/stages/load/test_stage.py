@@ -10,6 +10,7 @@ import pytest
 from pipeline import Recipe, run
 from pipeline.errors import ModelError, RecipeError
 from stages.keras_format import decode_model
+from stages.load import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 LAYERS = """
@@ -131,3 +132,23 @@ def test_load_has_no_settings_of_its_own(loaded, keras2, residual, tmp_path):
     residual(keras2).save(tmp_path / "m.keras")
     with pytest.raises(RecipeError, match="load has no settings here"):
         loaded("m.keras", stages="[{load: {trust: true}}]")
+
+
+LAYERS_3 = LAYERS.replace("tf_keras", "keras").replace(
+    "class Scale", "@keras.saving.register_keras_serializable()\nclass Scale"
+)
+
+
+def test_a_layer_of_keras_3_needs_its_twin_for_tf_keras(keras3, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "twins_of_two.py").write_text(LAYERS)
+    (tmp_path / "twins_of_three.py").write_text(LAYERS_3)
+    inputs = keras3.Input((3,))
+    own = importlib.import_module("twins_of_three").Scale(3.0, name="own")
+    model = keras3.Model(inputs, keras3.layers.Dense(2)(own(inputs)))
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match=r"'own' \(Scale\) of Keras 3 can't be carried over"):
+        load_model(tmp_path / "m.keras", custom_objects=("twins_of_three:Scale",))
+    found = load_model(tmp_path / "m.keras", custom_objects=("twins_of_three:Scale", "twins_of_two:Scale"))
+    x = np.ones((2, 3), "float32")
+    assert np.allclose(found.model(x), model(x), atol=1e-6)
