@@ -13,7 +13,8 @@ from pipeline.artifacts import Kind
 from pipeline.data.spec import TOP_K
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
-from pipeline.recipe import Application, Recipe
+from pipeline.model_files import load_settings, roles
+from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
 from pipeline.recipe_steps import StageStep
 from pipeline.stage import StageConfig
@@ -44,7 +45,9 @@ class CodeOf:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """An input that is the model file of the recipe."""
+    """An input that is one of the files of the recipe's model, by its role in `pipeline.model_files`."""
+
+    role: str
 
 
 SOURCE, TEACHER = "source", "teacher"
@@ -137,15 +140,11 @@ def build_chain(recipe: Recipe) -> Chain:
 def _load(chain: Chain, step: StageStep) -> None:
     if chain.nodes:
         raise _error(chain.recipe, step, "the model is loaded already", "one recipe takes one model")
-    if getattr(step.config, "application", None) is not None:
-        raise _error(
-            chain.recipe, step, "load.application is not set here", "write it at the top: `model: {application: …}`"
-        )
-    model = chain.recipe.model
-    inputs: dict[str, Source] = {"file": ModelFile()}
-    config = step.config
-    if isinstance(model, Application):  # its description takes the file's place
-        inputs, config = {}, config.model_copy(update={"application": model})
+    if step.config != type(step.config)():
+        raise _error(chain.recipe, step, "load has no settings here", "write them at the top, in `model: {…}`")
+    settings = load_settings(chain.recipe.model)
+    inputs: dict[str, Source] = {role: ModelFile(role) for role in roles(chain.recipe.model)}
+    config = step.config.model_copy(update=settings)
     chain.model = chain.add(Node(step.id, "load", None, config, inputs, None, step.index))
     _evaluate(chain, SOURCE, step)
 

@@ -26,9 +26,9 @@ from pipeline.errors import (
     StoreError,
 )
 from pipeline.events import ActionEvents, Listener, Waiting
-from pipeline.keys import digest_of_file
 from pipeline.manifest import Action, ActionRecord, Provenance
 from pipeline.memory import give_back
+from pipeline.model_files import FILE, digest_of_model
 from pipeline.packages import package_version
 from pipeline.plan import host, make_action
 from pipeline.recipe import Recipe
@@ -47,7 +47,7 @@ class Workshop:
     recipe: Recipe
     store: Store
     data: DataSource | None
-    model_path: Path | None
+    model_files: Mapping[str, Path]
     listener: Listener
     run_id: str
 
@@ -117,16 +117,25 @@ class Context:
             raise StoreError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
         return blobs.path(file.digest)
 
-    def source_file(self) -> Path:
-        if self.workshop.model_path is None:
-            raise PreconditionError("the recipe names no model file", where=self.job.id)
-        copy = self.work_dir / ".source"  # what was hashed is what is read, whatever happens to the file meanwhile
+    def source_file(self, role: str = FILE) -> Path:
+        if role not in self.job.action.inputs:
+            raise PreconditionError(f"the recipe's model has no {role}", where=self.job.id)
+        path = self.workshop.model_files[role]
+        copy = self.work_dir / f".{role}"  # what was hashed is what is read, whatever happens to the file meanwhile
         with store_errors(copy):
-            shutil.copyfile(self.workshop.model_path, copy)
-        if digest_of_file(copy) != self.job.action.inputs["file"]:
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(path, copy, symlinks=True) if path.is_dir() else shutil.copyfile(path, copy)
+        if digest_of_model(copy) != self.job.action.inputs[role]:
             what = "the model file changed while the run was on its way"
-            raise ModelError(what, where=str(self.workshop.model_path), hint="run again")
+            raise ModelError(what, where=str(path), hint="run again")
         return copy
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(self.workshop.model_files)
+
+    def source_name(self, role: str = FILE) -> str:
+        return str(self.workshop.model_files.get(role, role))
 
     def data(self, split: str) -> Split:
         if self.workshop.data is None or split not in self.job.action.inputs:

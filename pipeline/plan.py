@@ -16,6 +16,7 @@ from pipeline.discovery import stages
 from pipeline.errors import RecipeError
 from pipeline.keys import digest_of_file
 from pipeline.manifest import Action, ActionRecord, Plan, PlannedAction
+from pipeline.model_files import digest_of_model, find_files
 from pipeline.packages import package_version
 from pipeline.reasons import reason_to_run
 from pipeline.recipe import Recipe
@@ -27,12 +28,12 @@ from pipeline.user_code import code_digest
 
 @dataclass
 class Resolution:
-    """The chain with everything known so far: results by node, the data, the model file's digest."""
+    """The chain with everything known so far: results by node, the data, the model's files by their roles."""
 
     recipe: Recipe
     chain: Chain
     data: DataSource | None
-    model_path: Path | None
+    model_files: Mapping[str, Path]
     digests: FileDigests
     results: dict[str, ActionRecord] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
@@ -51,7 +52,7 @@ class Resolution:
             elif isinstance(source, CodeOf):
                 inputs[name] = code_digest(self.recipe.folder, source.reference)
             else:
-                inputs[name] = self._model_digest()
+                inputs[name] = self._model_digest(source.role)
         return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
 
     def artifacts(self, node: Node) -> dict[str, Artifact]:
@@ -69,10 +70,11 @@ class Resolution:
             raise RecipeError("the recipe has no data", hint="add `data:` to the recipe")
         return self.data
 
-    def _model_digest(self) -> str:
-        if self.model_path is None:
-            raise RecipeError("the recipe names no model file")
-        return self.digests.remembered(self.model_path, "", partial(digest_of_file, self.model_path))
+    def _model_digest(self, role: str) -> str:
+        return digest_of_model(self.model_files[role], self._file_digest)
+
+    def _file_digest(self, path: Path) -> str:
+        return self.digests.remembered(path, "", partial(digest_of_file, path))
 
 
 def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Resolution:
@@ -82,15 +84,9 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
     if until is not None:
         last = step_index(recipe, until)
         chain.nodes = [node for node in chain.nodes if node.step <= last]
-    model_path = None
-    if isinstance(recipe.model, Path):
-        model_path = recipe.folder / recipe.model.expanduser()
-        if not model_path.is_file():
-            where, hint = recipe.source.where(("model",)), "the path is taken from the recipe's folder"
-            what = f"model: {model_path} is " + ("a folder, not a model file" if model_path.is_dir() else "not there")
-            raise RecipeError(what, where=where, hint=hint)
+    files = find_files(recipe)
     data, forced = _data_source(recipe, digests), _forced(chain, force_from)
-    return Resolution(recipe, chain, data, model_path, digests, forced=forced)
+    return Resolution(recipe, chain, data, files, digests, forced=forced)
 
 
 def _forced(chain: Chain, stage: str | None) -> frozenset[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
 
 from pipeline.data import DataSpec
 from pipeline.keys import digest_of
@@ -26,20 +26,53 @@ class Head(Value):
     classes: int = Field(ge=2)
 
 
+Preprocessing = Annotated[
+    Literal["keep", "extract"],
+    Field(description="Preprocessing layers at the model's front stay, or are split off and written down."),
+]
+CustomObject = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
 class Application(Value):
-    """A model of `tf_keras.applications`, by name."""
+    """A model of `tf_keras.applications`, by name; `weights` may be a file of such weights."""
 
     application: str
-    weights: Literal["imagenet"] | None = "imagenet"
+    weights: Annotated[Literal["imagenet"] | Path | None, Field(union_mode="left_to_right")] = "imagenet"
     include_top: bool = True
     input_shape: tuple[int, int, int] | None = None
     head: Head | None = None
+    preprocess: Preprocessing = "keep"
 
     @model_validator(mode="after")
     def _one_top(self) -> Self:
         if self.head is not None and self.include_top:
             raise ValueError("head needs include_top: false")
         return self
+
+
+class ModelFiles(Value):
+    """A model in files, where there is more to say than a path."""
+
+    path: Path = Field(description="A model file, a SavedModel folder, or a model's architecture in JSON.")
+    weights: Path | None = Field(default=None, description="The weights that belong to an architecture in JSON.")
+    custom_objects: tuple[CustomObject, ...] = Field(default=(), description="Layers of one's own: `module:Name`.")
+    preprocess: Preprocessing = "keep"
+    trust: bool = Field(default=False, description="Whether code inside the file (Lambda layers) may run.")
+
+
+def _form_of(model: Any) -> str:
+    """Which of the forms of `model` is meant, so that mistakes are told about that one alone."""
+    if isinstance(model, dict):
+        return "of an application" if "application" in model else "in files"
+    return "named alone"
+
+
+ModelSource = Annotated[
+    Annotated[Path, Tag("named alone")]
+    | Annotated[ModelFiles, Tag("in files")]
+    | Annotated[Application, Tag("of an application")],
+    Discriminator(_form_of),
+]
 
 
 class Gate(Value):
@@ -62,7 +95,7 @@ class RecipeFields(Value):
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
     seed: int = Field(default=0, ge=0, lt=2**32)
     threads: int = Field(default=2, ge=1, le=1024)
-    model: Path | Application
+    model: ModelSource
     data: DataSpec | None = None
     control: bool = False
     stages: tuple[Any, ...] = Field(min_length=1)
@@ -76,7 +109,7 @@ class Recipe:
     name: str
     seed: int
     threads: int
-    model: Path | Application
+    model: Path | ModelFiles | Application
     data: DataSpec | None
     control: bool
     steps: tuple[StageStep, ...]

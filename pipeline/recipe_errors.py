@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -102,6 +102,6 @@ def known_keys(kind: type[Value], path: Path) -> list[str]:
 def _models(annotation: Any) -> list[type[Value]]:
     if isinstance(annotation, type) and issubclass(annotation, Value):
         return [annotation]
-    if get_origin(annotation) in (Union, UnionType, tuple, dict):
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
         return [model for argument in get_args(annotation) for model in _models(argument)]
     return []

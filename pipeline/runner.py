@@ -24,6 +24,7 @@ from pipeline.manifest import (
     StageEntry,
     Verdict,
 )
+from pipeline.model_files import make_importable
 from pipeline.perform import Done, Job, Workshop, perform
 from pipeline.plan import Resolution, plan_node, resolve
 from pipeline.recipe import Recipe
@@ -68,6 +69,7 @@ class Run:
     def execute(self, listener: Listener = silent) -> RunManifest:
         """All nodes, then the manifest; `listener` hears of each."""
         self._listener = listener
+        make_importable(self._recipe)
         nodes = self.resolution.chain.nodes
         for position, node in enumerate(nodes):
             started = time.perf_counter()
@@ -102,7 +104,7 @@ class Run:
         self._listener(Started(node.id, planned.reason))
         job = Job(node.id, action, node.config, self.resolution.artifacts(node))
         known = self.resolution
-        workshop = Workshop(self._recipe, self.store, known.data, known.model_path, self._listener, self.run_id)
+        workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)
         return perform(job, workshop, force=node.id in known.forced)
 
     def _fail(self, node: Node, rest: list[Node], error: BaseException, wall_s: float) -> None:

@@ -88,8 +88,15 @@ class StageContext(Protocol[ConfigOut]):
     def read(self, input_name: str, file_name: str) -> Path:
         """The path of a file of an input artifact, verified. The path has no suffix; don't write to it."""
 
-    def source_file(self) -> Path:
-        """The model file that the recipe names (for `load`), the one whose digest is in the key."""
+    def source_file(self, role: str = "file") -> Path:
+        """A file or folder of the recipe's model (for `load`) by its role; its digest is the one in the key."""
+
+    def source_name(self, role: str = "file") -> str:
+        """What the user calls it, for messages."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all files that the recipe's model has."""
 
     def data(self, split: str) -> Split:
         """A data split that `splits` names: `train`, `validation`, `test` or `calibration`."""

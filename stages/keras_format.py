@@ -7,6 +7,8 @@ weights are put in, and the archive is written anew with fixed times. Any tf_ker
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import io
 import json
 import shutil
@@ -17,12 +19,15 @@ from typing import Any
 
 from pipeline.artifacts import KerasFacts, TensorSpec
 from pipeline.errors import ModelError
+from pipeline.keys import digest_of_file
 from stages.macs import count_macs
-from stages.tf_runtime import import_keras
+from stages.tf_runtime import import_keras, import_tfmot
 
 MODEL_FILE = "model.keras"
 MEDIA_TYPE = "application/vnd.keras"
 VOLATILE_KEYS = frozenset({"shared_object_id", "compile_config", "build_config"})
+KNOWN_PACKAGES = ("tf_keras", "keras", "tensorflow_model_optimization")
+TFMOT_CLASSES = ("PruneLowMagnitude", "ClusterWeights", "Quantize")
 FREE_SIZE = 96  # what stands for a spatial size that the model leaves open
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
 
@@ -41,9 +46,8 @@ def encode_copy(fresh: Any) -> bytes:
         with zipfile.ZipFile(path) as archive:
             entries = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     entries["config.json"] = _canonical_json(_without_volatile(json.loads(entries["config.json"])))
-    entries["metadata.json"] = _canonical_json(
-        {"keras_version": keras.__version__, "date_saved": "1980-01-01@00:00:00"}
-    )
+    metadata = {"keras_version": keras.__version__, "date_saved": "1980-01-01@00:00:00"}
+    entries["metadata.json"] = _canonical_json(metadata | _custom_sources(fresh))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(entries):
@@ -59,10 +63,61 @@ def decode_model(path: Path) -> Any:
         copy = Path(folder) / MODEL_FILE
         shutil.copyfile(path, copy)
         try:
-            with keras.utils.custom_object_scope(application_layers()):
-                return keras.models.load_model(copy, compile=False, safe_mode=True)
+            with zipfile.ZipFile(copy) as archive:
+                objects = objects_in(archive.read("config.json")) | _custom_objects(archive.read("metadata.json"))
+            with keras.utils.custom_object_scope(objects):
+                # Code in files from elsewhere was refused by `load`, or let in by the user's word.
+                return keras.models.load_model(copy, compile=False, safe_mode=False)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
+
+
+def _custom_sources(model: Any) -> dict[str, Any]:
+    """The digests of the sources of layers that are not Keras': what such a model computes follows from them too."""
+    found = {}
+    for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
+        kind = type(layer)
+        source = None if kind.__module__.partition(".")[0] in KNOWN_PACKAGES else inspect.getsourcefile(kind)
+        if source:
+            found[f"{kind.__module__}:{kind.__name__}"] = digest_of_file(Path(source))
+    return {"custom_objects": found} if found else {}
+
+
+def _custom_objects(metadata: bytes) -> dict[str, Any]:
+    """The classes that `_custom_sources` wrote down, imported."""
+    named = (full.partition(":") for full in json.loads(metadata).get("custom_objects", {}))
+    return {name: getattr(importlib.import_module(module), name) for module, _, name in named}
+
+
+def objects_in(config: bytes | str) -> dict[str, Any]:
+    """The classes by name that a configuration may ask for and Keras itself can't find: applications' and tfmot's."""
+    text = config if isinstance(config, str) else config.decode()
+    return application_layers() | (_tfmot_objects() if any(name in text for name in TFMOT_CLASSES) else {})
+
+
+def _tfmot_objects() -> dict[str, Any]:
+    tfmot = import_tfmot()
+    scopes = (
+        tfmot.sparsity.keras.prune_scope,
+        tfmot.clustering.keras.cluster_scope,
+        tfmot.quantization.keras.quantize_scope,
+    )
+    return {name: kind for scope in scopes for objects in scope().custom_objects for name, kind in objects.items()}
+
+
+def buildable(config: Any) -> Any:
+    """A configuration without what must not be read when it is built.
+
+    Optimizers and losses of nested models are nobody's business here, and tfmot's layers would be built twice, with
+    twice the variables.
+    """
+    if isinstance(config, dict):
+        ours = str(config.get("module")).startswith("tensorflow_model_optimization")
+        dropped = ("compile_config", "build_config") if ours else ("compile_config",)
+        return {key: buildable(value) for key, value in config.items() if key not in dropped}
+    if isinstance(config, list | tuple):
+        return type(config)(buildable(value) for value in config)
+    return config
 
 
 def application_layers() -> dict[str, type]:
@@ -105,9 +160,10 @@ def _as_list(outputs: Any) -> list[Any]:
 
 def copy_model(model: Any) -> Any:
     """A new model of the same class, configuration (trainability included) and weights; it shares nothing."""
-    classes = {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
+    classes = objects_in(" ".join(type(layer).__name__ for layer in model.layers))
+    classes |= {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
     with import_keras().utils.custom_object_scope(classes):
-        fresh = type(model).from_config(model.get_config())
+        fresh = type(model).from_config(buildable(model.get_config()))
     if not fresh.built:
         fresh.build(model.input_shape)
     put_weights(fresh, model.get_weights())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.options import JsonOption, print_json
-from pipeline.recipe import Application, Recipe
+from pipeline.model_files import make_importable
+from pipeline.recipe import Application, ModelFiles, Recipe
 from pipeline.summary import count
 
 if TYPE_CHECKING:
@@ -24,13 +25,18 @@ ModelArgument = Annotated[
 WIDTH = 100
 
 
-def command(model: ModelArgument, as_json: JsonOption = False) -> None:
+TrustOption = Annotated[bool, typer.Option("--trust", help="Let code in the model file (Lambda layers) run.")]
+
+
+def command(model: ModelArgument, as_json: JsonOption = False, trust: TrustOption = False) -> None:
     """Show a model's layers and channel groups, and what pruning can take."""
     from stages.load import load_model
     from stages.prune.inspection import inspect_model
     from stages.tf_runtime import tensorflow_action
 
     source = _source(model)
+    if trust and isinstance(source, ModelFiles):
+        source = source.model_copy(update={"trust": True})
     with tensorflow_action(seed=0, threads=2):
         found = inspect_model(load_model(source).model, model)
     if as_json:
@@ -39,17 +45,25 @@ def command(model: ModelArgument, as_json: JsonOption = False) -> None:
         typer.echo(text_of(found))
 
 
-def _source(model: str) -> Path | Application:
+def _source(model: str) -> ModelFiles | Application:
     """What `load` takes: structure is all that counts here, so applications get no trained weights."""
     path = Path(model)
     if path.suffix in (".yaml", ".yml"):
-        recipe = Recipe.load(path)
-        if isinstance(recipe.model, Path):
-            return recipe.folder / recipe.model.expanduser()
-        return recipe.model.model_copy(update={"weights": None})
+        return _of_recipe(Recipe.load(path))
     if path.exists() or not model.isidentifier():
-        return path
+        return ModelFiles(path=path)
     return Application(application=model, weights=None)
+
+
+def _of_recipe(recipe: Recipe) -> ModelFiles | Application:
+    if isinstance(recipe.model, Application):
+        return recipe.model.model_copy(update={"weights": None})
+    make_importable(recipe)
+    named = recipe.model if isinstance(recipe.model, ModelFiles) else ModelFiles(path=recipe.model)
+    found = {"path": recipe.folder / named.path.expanduser()}
+    if named.weights is not None:
+        found["weights"] = recipe.folder / named.weights.expanduser()
+    return named.model_copy(update=found)
 
 
 def text_of(found: Inspection) -> str:

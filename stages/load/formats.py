@@ -1,141 +1,142 @@
-"""Model files and named applications, read into `tf_keras`: by content, never by suffix, and running nothing in them.
+"""Any Keras model, as one of `tf_keras`: files by content, never by suffix, running nothing in them.
 
-Keras can store Python functions in a file (Lambda layers); loading such a file would run them, so it is refused.
+`recognise` says what a file is, `archives` whether it may be opened, `code` whether its configuration may be built;
+then Keras builds it. What Keras 3 wrote is translated (`keras3`), and compared with what Keras 3 makes of it.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError, RecipeError
-from pipeline.recipe import Application
-from pipeline.recipe_errors import nearest
-from stages.keras_format import application_layers
+from pipeline.errors import ModelError, PostconditionError
+from pipeline.recipe import Application, ModelFiles
+from stages.keras_format import objects_in, renew_constants
+from stages.load.applications import build_application
+from stages.load.code import by_name_alone, refuse_code
+from stages.load.custom_objects import import_custom_objects, of_keras
+from stages.load.keras3 import carry_over, import_keras3
+from stages.load.keras3_layers import Objects
+from stages.load.notes import notes_on
+from stages.load.preprocessing import split_front
+from stages.load.recognise import file_kind
+from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
+from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
+from stages.quiet import quiet
 from stages.tf_runtime import import_keras
 
-HDF5_MAGIC, ZIP_MAGIC = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
-CODE_CLASSES = frozenset({"Lambda", "__lambda__"})
+TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A functional or Sequential `tf_keras` model, where it is from, and what was noticed on the way."""
+    """A functional or Sequential `tf_keras` model, where it is from, and what was noticed on the way.
+
+    `translation_difference` is how far its outputs are from the original's where another Keras or runtime had to give
+    those; `preprocessing` are the layers that were split off its front.
+    """
 
     model: Any
     source: str
     notes: tuple[str, ...] = ()
+    translation_difference: float = 0.0
+    preprocessing: tuple[dict[str, Any], ...] = ()
 
 
-def load_model(source: str | Path | Mapping[str, Any] | Application) -> LoadedModel:
-    """Load a Keras 2 `.keras` or `.h5` file, or build an application from its description.
+def load_model(
+    source: str | Path | Mapping[str, Any] | Application | ModelFiles,
+    *,
+    weights: str | Path | None = None,
+    custom_objects: Sequence[str] = (),
+    preprocess: str = "keep",
+    trust: bool = False,
+) -> LoadedModel:
+    """Load a model from a file or folder of either Keras, or build an application from its description.
+
+    `weights` is the file (or SavedModel folder) of weights that belongs to an architecture in JSON or to an
+    application. `custom_objects` are `module:Name`, `preprocess` is `keep` or `extract`, `trust` lets code in the file
+    run. A mapping or spec says all this itself, as a recipe's `model:` does.
 
     Raises:
         RecipeError: the file is not there, or no application has that name.
-        ModelError: the file is damaged, of another kind, holds code, or is no graph of layers.
+        ModelError: the file is damaged, foreign or not safe, holds code, or something that can't be represented.
+        PostconditionError: what was translated does not compute what the original does.
     """
-    if isinstance(source, Application):
-        return _application(source)
     if isinstance(source, Mapping):
-        return _application(Application.model_validate_json(json.dumps(source)))
-    path = Path(source)
-    if not path.exists():
-        raise RecipeError("the model file is not there", where=str(path))
-    kind = file_kind(path)
-    _refuse_code(_config(path, kind), path)
-    model = _read(path, kind)
-    return LoadedModel(_graph(model, str(path)), str(path), _notes(model))
+        kind = Application if "application" in source else ModelFiles
+        source = kind.model_validate_json(json.dumps(dict(source), default=str))
+    if isinstance(source, ModelFiles):
+        return load_model(
+            source.path,
+            weights=source.weights,
+            custom_objects=source.custom_objects,
+            preprocess=source.preprocess,
+            trust=source.trust,
+        )
+    weights = Path(weights) if weights is not None else None
+    if isinstance(source, Application):
+        named = source.weights if weights is None and isinstance(source.weights, Path) else weights
+        model, difference = build_application(source, named)
+        shown, preprocess = source.application, source.preprocess
+    else:
+        shown = str(source)
+        model, difference = _from_files(Path(source), weights, custom_objects, trust=trust)
+    if not difference <= TOLERANCE:
+        what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
+        raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
+    model, split_off = split_front(_graph(model, shown)) if preprocess == "extract" else (_graph(model, shown), ())
+    return LoadedModel(model, shown, notes_on(model, split_off), difference, split_off)
 
 
-def file_kind(path: Path) -> str:
-    """`keras` or `h5`, by the first bytes; ModelError for anything else."""
-    if path.is_dir():
-        hint = "save the model as one .keras or .h5 file with tf_keras"
-        raise ModelError("the model is a folder, and SavedModels can't be taken apart", where=str(path), hint=hint)
-    with path.open("rb") as file:
-        magic = file.read(8)
-    if magic == HDF5_MAGIC:
-        return "h5"
-    if magic.startswith(ZIP_MAGIC):
-        return "keras"
-    raise ModelError("this is no Keras model file", where=str(path), hint="a .keras or .h5 file of tf_keras is needed")
-
-
-def _config(path: Path, kind: str) -> Any:
-    """The configuration in the file as plain data; checks on the way that the file is whole and of Keras 2."""
-    import h5py
-
-    try:
-        if kind == "keras":
-            with zipfile.ZipFile(path) as archive:
-                broken = archive.testzip()
-                if broken:
-                    raise ModelError(f"{broken} in it is damaged", where=str(path), hint="get the file again")
-                version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
-                config = json.loads(archive.read("config.json"))
-        else:
-            with h5py.File(path, "r") as file:
-                version = _text(file.attrs.get("keras_version", ""))
-                if "model_config" not in file.attrs:
-                    raise KeyError("model_config")
-                config = json.loads(_text(file.attrs["model_config"]))
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        what = f"the model file is damaged or cut short: {error}"
-        raise ModelError(what, where=str(path), hint="get the file again, or save the model again") from error
-    except KeyError as error:
-        what = f"the file holds no whole model: {str(error).strip(chr(39))} is missing"
-        raise ModelError(what, where=str(path), hint="save with model.save(…), not save_weights(…)") from error
-    if version.startswith("3."):
-        hint = "save it with tf_keras (Keras 2): build the same layers there and copy the weights"
-        raise ModelError(f"the file was written by Keras {version}", where=str(path), hint=hint)
-    return config
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _refuse_code(config: Any, path: Path) -> None:
-    for name, layer in _classes(config):
-        if name in CODE_CLASSES:
-            what = f"the layer {layer!r} holds Python code, which loading would run"
-            raise ModelError(what, where=str(path), hint="replace the Lambda layer by a layer of Keras, and save again")
-
-
-def _classes(config: Any, layer: str = "?") -> Iterator[tuple[str, str]]:
-    """Every class named anywhere in a configuration, with the name of the layer around it."""
-    if isinstance(config, dict):
-        name = config.get("class_name")
-        settings = config.get("config")
-        inner = settings.get("name", layer) if isinstance(settings, dict) else layer
-        if isinstance(name, str):
-            yield name, str(inner)
-        for value in config.values():
-            yield from _classes(value, str(inner))
-    elif isinstance(config, list):
-        for value in config:
-            yield from _classes(value, layer)
-
-
-def _read(path: Path, kind: str) -> Any:
+def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> tuple[Any, float]:
+    """The model, and its output difference from the original where there is one to compare with."""
+    kind, name = file_kind(path), str(path)
+    stored = open_saved_model(path) if kind == "saved_model" else open_stored(path, kind)
+    if (kind == "json") != (weights is not None):
+        what = "an architecture in JSON has no weights" if kind == "json" else "the file holds weights itself"
+        raise ModelError(what, where=name, hint="`weights:` goes with an architecture in JSON, and only with that")
+    names = frozenset(full.partition(":")[2] for full in custom_objects)
+    with damage(path):
+        if not trust:
+            refuse_code(stored.config, name, names)
+        stored = replace(stored, config=by_name_alone(stored.config, names))
+    custom = import_custom_objects(custom_objects)
     keras = import_keras()
-    # Keras chooses the reader by suffix, and opens .keras files for writing: give it a copy with the right name.
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        copy = Path(folder) / f"model.{kind}"
-        shutil.copyfile(path, copy)
+    ours = objects_in(json.dumps(stored.config)) | of_keras(custom, keras)
+    if stored.keras3:
+        return _of_keras3(stored, weights, Objects(ours, of_keras(custom, import_keras3())), trust=trust)
+    model = read_model(stored, keras, ours, trust=trust)
+    if kind == "saved_model":
+        put_checkpoint(model, path)
+    if weights is not None:
+        _put_weights(model, weights)
+    renew_constants(model)
+    return model, difference_from_graph(model, path) if kind == "saved_model" else 0.0
+
+
+def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> tuple[Any, float]:
+    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+        original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
+        if not original.built:
+            what = "the model was saved without its input shape"
+            raise ModelError(what, where=str(stored.path), hint="add an Input to it")
+        if weights is not None:
+            _put_weights(original, weights)
+        renew_constants(original)
         try:
-            with keras.utils.custom_object_scope(application_layers()):
-                return keras.models.load_model(copy, compile=False, **({"safe_mode": True} if kind == "keras" else {}))
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            hint = "layers of one's own are not supported yet; files of Keras 2 (tf_keras) are"
-            raise ModelError(f"the model can't be built: {reason[:300]}", where=str(path), hint=hint) from error
+            return carry_over(original, objects)
+        except ModelError as error:
+            raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error
+
+
+def _put_weights(model: Any, weights: Path) -> None:
+    if weights.is_dir():
+        put_checkpoint(model, weights)
+    else:
+        put_stored_weights(model, weights)
 
 
 def _graph(model: Any, source: str) -> Any:
@@ -148,29 +149,3 @@ def _graph(model: Any, source: str) -> Any:
     if not model.built or not model.inputs:
         raise ModelError("the model was saved without its input shape", where=source, hint="add an Input layer to it")
     return model
-
-
-def _notes(model: Any) -> tuple[str, ...]:
-    frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
-    return (f"{len(frozen)} layers are not trainable: {', '.join(frozen[:3])} …",) if frozen else ()
-
-
-def _application(spec: Application) -> LoadedModel:
-    keras = import_keras()
-    known = [n for n in dir(keras.applications) if n[0].isupper() and callable(getattr(keras.applications, n))]
-    if spec.application not in known:
-        hint = nearest(spec.application, known)
-        raise RecipeError(f"no application is called {spec.application!r}", where="model.application", hint=hint)
-    arguments: dict[str, Any] = {"weights": spec.weights, "include_top": spec.include_top}
-    if spec.input_shape:
-        arguments["input_shape"] = spec.input_shape
-    try:
-        model = getattr(keras.applications, spec.application)(**arguments)
-    except Exception as error:
-        hint = "check input_shape and weights; named weights are downloaded, so they need a network: `weights: null`"
-        raise ModelError(f"{spec.application} can't be built: {error}", where="model", hint=hint) from error
-    if spec.head:
-        features = keras.layers.GlobalAveragePooling2D(name="head_pool")(model.output)
-        outputs = keras.layers.Dense(spec.head.classes, activation="softmax", name="head")(features)
-        model = keras.Model(model.input, outputs, name=model.name)
-    return LoadedModel(model, spec.application)

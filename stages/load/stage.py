@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.artifacts import Artifact, Kind
-from pipeline.errors import PostconditionError
-from pipeline.recipe import Application
+from pipeline.artifacts import Artifact, FileRef, Kind
+from pipeline.errors import ModelError, PostconditionError
+from pipeline.model_files import FILE, MODULE, WEIGHTS
+from pipeline.recipe import Application, CustomObject, Preprocessing
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 
-TOLERANCE = 1e-6
+if TYPE_CHECKING:
+    from stages.load.formats import LoadedModel
+
+TOLERANCES = {"translation_difference": 1e-5, "stored_difference": 1e-6}
+PREPROCESSING_FILE = "preprocessing.json"
 
 
 class LoadConfig(StageConfig):
-    """`application` is filled in from the recipe's `model` where that is no file."""
+    """Filled in from the recipe's `model`; nothing is set under `load` itself."""
 
     application: Application | None = None
+    custom_objects: tuple[CustomObject, ...] = ()
+    preprocess: Preprocessing = "keep"
+    trust: bool = False
 
 
 class LoadStage:
     """The model file or application → keras-model."""
 
     name: ClassVar[str] = "load"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = LoadConfig
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True  # an application without weights starts from random ones
-    metrics: ClassVar[tuple[str, ...]] = ("translation_difference",)
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py")
+    metrics: ClassVar[tuple[str, ...]] = tuple(TOLERANCES)
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "keras", "h5py")
 
     def splits(self, config: LoadConfig) -> tuple[str, ...]:
         return ()
@@ -43,22 +52,57 @@ class LoadStage:
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
         from stages.keras_format import keras_facts
-        from stages.load.formats import load_model
         from stages.stored_models import write_checked
         from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
-            loaded = load_model(context.config.application or context.source_file())
+            loaded = _load(context)
             for note in loaded.notes:
                 context.events.warned(note)
-            file, difference = write_checked(context, loaded.model)
-            artifact = Artifact(files=(file,), facts=keras_facts(loaded.model))
-        return StageResult((artifact,), {"translation_difference": difference})
+            file, stored = write_checked(context, loaded.model)
+            files = (file, *_preprocessing_file(context, loaded))
+            artifact = Artifact(files=files, facts=keras_facts(loaded.model))
+        metrics = {"translation_difference": loaded.translation_difference, "stored_difference": stored}
+        return StageResult((artifact,), metrics)
 
     def ensures(self, context: StageContext[LoadConfig], result: StageResult) -> None:
-        """The stored model computes what the loaded one did, on random inputs."""
-        difference = result.metrics["translation_difference"]
-        if not difference <= TOLERANCE:
-            what = f"the stored model differs from the loaded one by {difference:.1e} (relative)"
-            where = context.config.application.application if context.config.application else str(context.source_file())
-            raise PostconditionError(what, where=where, hint="its layers do not survive saving: look at custom layers")
+        """The loaded model computes what its original does, and the stored one what the loaded one does."""
+        where = context.config.application.application if context.config.application else context.source_name()
+        for name, tolerance in TOLERANCES.items():
+            if not result.metrics[name] <= tolerance:
+                what = f"{name} is {result.metrics[name]:.1e} (relative), at most {tolerance:.0e} is right"
+                raise PostconditionError(what, where=where, hint="its layers do not survive: look at custom layers")
+
+
+def _load(context: StageContext[LoadConfig]) -> LoadedModel:
+    """The recipe's model; errors call its files what the user does, not what their verified copies are called."""
+    from stages.load.custom_objects import check_source
+    from stages.load.formats import load_model
+
+    config = context.config
+    files = {role: context.source_file(role) for role in context.roles}
+    try:
+        loaded = load_model(
+            config.application or files[FILE],
+            weights=files.get(WEIGHTS),
+            custom_objects=config.custom_objects,
+            preprocess=config.preprocess,
+            trust=config.trust,
+        )
+    except (ModelError, PostconditionError) as error:
+        where = error.where or ""
+        for role, copy in files.items():
+            where = where.replace(str(copy), context.source_name(role))
+        raise type(error)(error.what, where=where or None, hint=error.hint) from error
+    for role, copy in files.items():
+        if role.startswith(MODULE):
+            check_source(role.removeprefix(MODULE), copy)
+    return loaded
+
+
+def _preprocessing_file(context: StageContext[LoadConfig], loaded: LoadedModel) -> tuple[FileRef, ...]:
+    """The layers that were split off, as a file beside the model."""
+    if not loaded.preprocessing:
+        return ()
+    data = json.dumps({"schema_version": 1, "layers": loaded.preprocessing}, sort_keys=True, default=list).encode()
+    return (context.write(PREPROCESSING_FILE, data, "application/json"),)

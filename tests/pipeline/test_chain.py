@@ -48,7 +48,7 @@ def test_the_chain_is_the_design_s_with_what_is_implied(recipe_file):
 
 def test_inputs_come_from_whoever_made_them(recipe_file):
     built = chain(recipe_file)
-    assert node(built, "load").inputs == {"file": ModelFile()}
+    assert node(built, "load").inputs == {"file": ModelFile("file")}
     assert node(built, "finetune").inputs["model"] == OutputOf("prune", "keras-model")
     assert node(built, "control").inputs["model"] == OutputOf("load", "keras-model")
     assert node(built, "finetune").inputs["validation"] == SplitOf("validation")
@@ -117,7 +117,7 @@ def test_the_source_teaches_where_it_is_asked_to(recipe_file):
         (("tflite/int8.accuracy_drop", "accuracy"), "nothing here is called"),
         (("tflite/int8.accuracy_drop", "tflite/int8.acuracy"), "has no metric 'acuracy'"),
         (("  - verify\n", "  - verify\n  - export: {formats: [onnx]}\n"), "one name can't stand for two results"),
-        (("  - load\n", "  - load: {application: {application: Xception}}\n"), "load.application is not set here"),
+        (("  - load\n", "  - load: {application: {application: Xception}}\n"), "load has no settings here"),
     ],
 )
 def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, replace, words):

@@ -149,11 +149,7 @@ def test_files_that_are_not_there_are_named_before_anything_runs(recipe_file, st
     with pytest.raises(RecipeError, match="not there") as caught:
         make_plan(Recipe.load(path), store)
     assert "recipe.yaml:3:1   model" in caught.value.where
-    (tmp_path / "model.keras").mkdir()
-    with pytest.raises(RecipeError, match="a folder, not a model file"):
-        make_plan(Recipe.load(path), store)
     (tmp_path / "data.npz").unlink()
-    (tmp_path / "model.keras").rmdir()
     (tmp_path / "model.keras").touch()
     with pytest.raises(RecipeError, match=r"data\.path") as caught:
         make_plan(Recipe.load(path), store)

@@ -73,3 +73,30 @@ def test_what_is_no_model_is_told(tmp_path):
         invoke(tmp_path / "nothing.keras")
     with pytest.raises(RecipeError, match="no application is called"):
         invoke("MobilNet")
+
+
+@pytest.mark.filterwarnings("ignore:The object being serialized includes a `lambda`")
+def test_code_in_a_file_needs_trust(tmp_path):
+    keras = import_keras()
+    inputs = keras.Input((4,))
+    doubled = keras.layers.Lambda(lambda x: x * 2, name="doubled")(inputs)
+    keras.Model(inputs, keras.layers.Dense(2, name="head")(doubled)).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="'doubled' holds Python code") as caught:
+        invoke(tmp_path / "m.keras")
+    assert "--trust" in caught.value.hint
+    assert "doubled" in invoke(tmp_path / "m.keras", "--trust")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: it\nmodel: {path: m.keras, trust: true}\nstages: [load]\n")
+    assert "doubled" in invoke(recipe)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+def test_files_of_keras_3_are_models_too(tmp_path):
+    from stages.load.keras3 import import_keras3
+
+    keras = import_keras3()
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(4, 1, name="first")(image))
+    keras.Model(image, keras.layers.Dense(2, name="head")(x)).save(tmp_path / "m.keras")
+    text = invoke(tmp_path / "m.keras")
+    assert "1 of 3 groups can be pruned" in text

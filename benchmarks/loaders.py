@@ -1,0 +1,190 @@
+"""Every kind of model file, of seven networks, saved by Keras 2 and by Keras 3: do all load, with equal outputs?
+
+Each network gets random weights, with all scales, shifts and statistics shaken, and the smallest input it takes. It is
+saved in every way that its Keras has; `load_model` reads each file, and its outputs on random inputs are held against
+those of the model that was saved. A network of one Keras is a fresh process; results are kept in a state file, so that
+a killed run goes on (results of other code are not taken up).
+
+Exit status 1 unless all load, with a largest output difference of at most 1e-5 relative.
+
+    python benchmarks/loaders.py [--work DIR] [--only PATTERN]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from resumable import DEFAULT_WORK, ROOT, Results
+
+TOLERANCE = 1e-5
+CLASSES = 1000  # an application of the same name is built by default with as many
+SIZES = {"Sequential": 32, "MobileNet": 32, "MobileNetV2": 32, "EfficientNetB0": 32, "ResNet50": 32, "Xception": 71}
+SIZES |= {"DenseNet121": 32}
+KINDS = {
+    2: ("keras", "h5", "hdf5, no suffix", "SavedModel", "json + .weights.h5", "json + .h5", "json + SavedModel"),
+    3: ("keras", "h5", "hdf5, no suffix", "json + .weights.h5", "json + .h5"),
+}
+OF_APPLICATIONS = ("application + .weights.h5", "application + .h5")
+
+
+def kinds(model: str, version: int) -> tuple[str, ...]:
+    return KINDS[version] + (() if model == "Sequential" else OF_APPLICATIONS)
+
+
+def built(keras: Any, name: str) -> Any:
+    """The network in one Keras, without trained weights."""
+    shape = (SIZES[name], SIZES[name], 3)
+    if name != "Sequential":
+        return getattr(keras.applications, name)(weights=None, input_shape=shape)
+    layers = keras.layers
+    blocks = [
+        layer
+        for width in (16, 32)
+        for layer in (
+            layers.Conv2D(width, 3, padding="same", use_bias=False),
+            layers.BatchNormalization(),
+            layers.Activation("relu"),
+            layers.SeparableConv2D(width, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Dropout(0.2),
+        )
+    ]
+    head = [layers.Flatten(), layers.Dense(64, activation="gelu"), layers.Dense(10, activation="softmax")]
+    return keras.Sequential([keras.Input(shape), layers.Rescaling(1 / 127.5, -1), *blocks, *head])
+
+
+def shake(model: Any) -> None:
+    """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
+    import numpy as np
+
+    from stages.keras_format import renew_constants
+
+    rng = np.random.default_rng(1)
+    for variable in model.weights:
+        name = getattr(variable, "path", variable.name)
+        if len(variable.shape) == 1 and "float" in str(variable.dtype):
+            scale = any(word in name for word in ("gamma", "variance"))
+            shape = tuple(variable.shape)
+            variable.assign(rng.uniform(0.5, 1.5, shape) if scale else rng.normal(0, 0.2, shape))
+    renew_constants(model)
+
+
+def saved(model: Any, name: str, version: int, kind: str, folder: Path) -> dict[str, Any]:
+    """The network saved in one way, as the arguments of `load_model`."""
+    match kind:
+        case "keras" | "h5":
+            model.save(folder / f"m.{kind}")
+            return {"source": folder / f"m.{kind}"}
+        case "hdf5, no suffix":
+            model.save(folder / "plain.h5")
+            (folder / "plain.h5").rename(folder / "model_of_tuesday")
+            return {"source": folder / "model_of_tuesday"}
+        case "SavedModel":
+            model.save(folder / "saved", save_format="tf")
+            return {"source": folder / "saved"}
+    (folder / "m.json").write_text(model.to_json())
+    architecture, _, suffix = kind.partition(" + ")
+    weights = folder / f"w{suffix}"
+    if suffix == "SavedModel":
+        import tensorflow as tf
+
+        tf.saved_model.save(model, str(weights))
+    elif suffix == ".h5" and version == 3:  # Keras 3 writes weights alone in its newer layout only
+        model.save(weights)
+    else:
+        model.save_weights(weights)
+    if architecture == "json":
+        return {"source": folder / "m.json", "weights": weights}
+    shape = [SIZES[name], SIZES[name], 3]
+    return {"source": {"application": name, "weights": str(weights), "input_shape": shape}}
+
+
+def measured(name: str, version: int) -> dict[str, Any]:
+    """For each kind of file the largest relative difference, or what went wrong; in this process."""
+    import numpy as np
+
+    from stages.load import load_model
+    from stages.load.keras3 import import_keras3
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras() if version == 2 else import_keras3()
+    keras.utils.set_random_seed(1)
+    model = built(keras, name)
+    shake(model)
+    inputs = np.random.default_rng(2).uniform(0, 255, (4, SIZES[name], SIZES[name], 3)).astype(np.float32)
+    expected = np.asarray(model(inputs, training=False))
+    found: dict[str, Any] = {}
+    for kind in kinds(name, version):
+        with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+            try:
+                loaded = load_model(**saved(model, name, version, kind, Path(folder))).model
+                outputs = np.asarray(loaded(inputs, training=False))
+                found[kind] = float(np.max(np.abs(outputs - expected)) / np.max(np.abs(expected)))
+            except Exception as error:  # noqa: BLE001 - the table has room for every failure
+                found[kind] = f"{type(error).__name__}: {error}"
+    return found
+
+
+def in_fresh_process(name: str, version: int) -> Any:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, __file__, "--one", name, str(version)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{name} of Keras {version} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(found: Mapping[tuple[str, int], Mapping[str, Any]], show: Callable[[str], None]) -> bool:
+    """A line for each way of saving with each Keras, a column for each network; whether all are right."""
+    names = list(dict.fromkeys(name for name, _ in found))
+    show(f"{'saved by':<9}{'as':<27}" + "".join(f"{name:>15}" for name in names))
+    right = True
+    for version in KINDS:
+        for kind in (*KINDS[version], *OF_APPLICATIONS):
+            cells = [found.get((name, version), {}).get(kind) for name in names]
+            shown = ["" if c is None else f"{c:.1e}" if isinstance(c, float) else "refused" for c in cells]
+            show(f"{f'Keras {version}':<9}{kind:<27}" + "".join(f"{cell:>15}" for cell in shown))
+            right &= all(c is None or (isinstance(c, float) and c <= TOLERANCE) for c in cells)
+    for (name, version), results in found.items():
+        for kind, result in results.items():
+            if isinstance(result, str):
+                show(f"  {name}, Keras {version}, {kind}: {result}")
+    numbers = [c for results in found.values() for c in results.values()]
+    loaded = [c for c in numbers if isinstance(c, float)]
+    show(f"{len(loaded)} of {len(numbers)} load; largest difference {max(loaded, default=float('nan')):.1e}")
+    return right and bool(numbers)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
+    parser.add_argument("--only", default="*", help="networks whose name matches")
+    parser.add_argument("--one", nargs=2, metavar=("NETWORK", "KERAS"), help="measure here, print JSON")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured(options.one[0], int(options.one[1]))))
+        return 0
+    results, found = Results(options.work, Path(__file__)), {}
+    for name in SIZES:
+        for version in KINDS:
+            if not fnmatchcase(name, options.only):
+                continue
+            case = {"network": name, "keras": version}
+            if results.get(case) is None:
+                results.add(case, in_fresh_process(name, version))
+            found[name, version] = results.get(case)
+            print(f"{name}, Keras {version}", file=sys.stderr, flush=True)
+    return 0 if table(found, print) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

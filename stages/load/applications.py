@@ -1,0 +1,69 @@
+"""Models of `tf_keras.applications`, by name, with trained, random or the user's own weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError, RecipeError
+from pipeline.recipe import Application
+from pipeline.recipe_errors import nearest
+from stages.keras_format import renew_constants
+from stages.load.keras3 import carry_over, import_keras3
+from stages.load.keras3_layers import Objects
+from stages.load.stored import put_stored_weights
+from stages.quiet import quiet
+from stages.tf_runtime import import_keras
+
+
+def build_application(spec: Application, weights: Path | None = None) -> tuple[Any, float]:
+    """The model, and the output difference from Keras 3's where its weights had to come by way of that.
+
+    Raises:
+        RecipeError: no application has that name.
+        ModelError: it can't be built so, or the weights don't fit.
+    """
+    keras, difference = import_keras(), 0.0
+    model = _built(keras, spec, None if weights else spec.weights)
+    if weights:
+        try:
+            put_stored_weights(model, weights)
+        except ModelError as refusal:
+            model, difference = _by_way_of_keras3(spec, weights, refusal)
+        renew_constants(model)
+    if spec.head:
+        features = keras.layers.GlobalAveragePooling2D(name="head_pool")(model.output)
+        outputs = keras.layers.Dense(spec.head.classes, activation="softmax", name="head")(features)
+        model = keras.Model(model.input, outputs, name=model.name)
+    return model, difference
+
+
+def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
+    """The application of either Keras."""
+    known = [n for n in dir(keras.applications) if n[0].isupper() and callable(getattr(keras.applications, n))]
+    if spec.application not in known:
+        hint = nearest(spec.application, known)
+        raise RecipeError(f"no application is called {spec.application!r}", where="model.application", hint=hint)
+    arguments: dict[str, Any] = {"weights": weights, "include_top": spec.include_top}
+    if spec.input_shape:
+        arguments["input_shape"] = spec.input_shape
+    try:
+        return getattr(keras.applications, spec.application)(**arguments)
+    except Exception as error:
+        hint = "check input_shape and weights; named weights are downloaded, so they need a network: `weights: null`"
+        raise ModelError(f"{spec.application} can't be built: {error}", where="model", hint=hint) from error
+
+
+def _by_way_of_keras3(spec: Application, weights: Path, refusal: ModelError) -> tuple[Any, float]:
+    """Weights that Keras 3 wrote fit its own application; if not even that, what tf_keras said stands."""
+    keras3 = import_keras3()
+    if not hasattr(keras3.applications, spec.application):
+        raise refusal
+    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+        original = _built(keras3, spec, None)
+        try:
+            put_stored_weights(original, weights)
+        except ModelError:
+            raise refusal from None
+        renew_constants(original)
+        return carry_over(original, Objects({}, {}))

@@ -1,0 +1,89 @@
+"""Whether an archive from elsewhere may be opened: no way out of its folder, no sizes beyond bounds, no other files.
+
+Zip members could be named `../…` or be links; HDF5 links, virtual and external datasets could show other files of
+this machine as weights; both could unpack to any size. All is checked on what the archive says of itself before any
+of it is read; a zip member that turns out longer than it says is cut there, and fails by its checksum.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+from pipeline.model_files import files_in
+
+TIMES, LEAST_BYTES = 100, 256 * 2**20  # what an archive may unpack to: 100 times its size, or this if that is more
+TEXT_BYTES = 64 * 2**20  # a configuration; NASNet's has 1 MB
+MEMBERS = 100_000
+TOO_LARGE = "sizes are bounded, so that no file fills memory or disk; is this file what you think it is?"
+
+
+def refuse_large_text(size: int, path: Path) -> None:
+    """ModelError if a configuration has more bytes than any model needs."""
+    if size > TEXT_BYTES:
+        raise ModelError(f"its configuration has {size:,} bytes", where=str(path), hint=TOO_LARGE)
+
+
+def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
+    """ModelError if a member would leave the folder, is no plain file, or if all of them are too much."""
+    members = archive.infolist()
+    _check_sizes(sum(member.file_size for member in members), len(members), path)
+    names = set[str]()
+    for member in members:
+        name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
+        if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
+            raise _malicious(f"its member {name!r} would be written outside of its folder", path)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise _malicious(f"its member {name!r} is a link or a special file", path)
+        if name in names:
+            raise _malicious(f"it has two members {name!r}", path)
+        if member.flag_bits & 1:
+            raise ModelError(f"its member {name!r} is encrypted", where=str(path), hint="decrypt the archive")
+        names.add(name)
+
+
+def check_hdf5(file: Any, path: Path) -> None:
+    """ModelError if an open HDF5 file shows other files, holds links, or would unpack to too much."""
+    import h5py
+
+    groups, seen, size = [file], set[Any](), 0
+    while groups:
+        group = groups.pop()
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise _malicious(f"{group.name}/{name} in it is a link, which may lead into another file", path)
+            found = group[name]
+            address = h5py.h5o.get_info(found.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(found, h5py.Group):
+                groups.append(found)
+            elif isinstance(found, h5py.Dataset):
+                if found.is_virtual or found.external:
+                    raise _malicious(f"{found.name} in it takes its values from another file", path)
+                size += int(found.size or 0) * found.dtype.itemsize
+            _check_sizes(size, len(seen), path)
+
+
+def _check_sizes(size: int, count: int, path: Path) -> None:
+    bound = max(TIMES * path.stat().st_size, LEAST_BYTES)
+    if size > bound or count > MEMBERS:
+        what = f"it would unpack to {size:,} bytes in {count:,} parts" + (
+            f"; at most {bound:,} are read" if size > bound else ""
+        )
+        raise ModelError(what, where=str(path), hint=TOO_LARGE)
+
+
+def _malicious(what: str, path: Path) -> ModelError:
+    return ModelError(f"the file is not safe to read: {what}", where=str(path), hint="Keras writes no such file")
+
+
+def check_files(folder: Path) -> None:
+    """ModelError if a folder holds links or special files."""
+    for _ in files_in(folder):
+        pass

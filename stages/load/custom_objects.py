@@ -1,0 +1,55 @@
+"""Layers and functions of the user's own, by `module:Name`, for whichever Keras they are made of."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+from pipeline.keys import digest_of_file
+
+_sources: dict[str, str] = {}  # module: the digest of its source when it was first asked for here
+
+HINT = "custom_objects are `module:Name`; modules are looked for where Python does, then in the recipe's folder"
+
+
+def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
+    """What each name stands for, by the part after the colon; twice if it is given for both Keras.
+
+    Raises:
+        ModelError: a module can't be imported, or has no such name.
+    """
+    found: dict[str, list[Any]] = {}
+    for full in names:
+        module, _, name = full.partition(":")
+        try:
+            imported = importlib.import_module(module)
+            found.setdefault(name, []).append(getattr(imported, name))
+            _sources.setdefault(module, digest_of_file(Path(str(imported.__file__))))
+        except Exception as error:  # a module of the user's raises whatever it likes
+            what = f"the custom object can't be imported: {type(error).__name__}: {error}"
+            raise ModelError(what, where=full, hint=HINT) from error
+    return found
+
+
+def of_keras(objects: dict[str, list[Any]], keras: Any) -> dict[str, Any]:
+    """Those that can be used with one Keras: its own layers, and all that are no layers at all."""
+    return {
+        name: kind
+        for name, kinds in objects.items()
+        for kind in kinds
+        if not isinstance(kind, type) or issubclass(kind, keras.layers.Layer) or not _is_layer(kind)
+    }
+
+
+def _is_layer(kind: type) -> bool:
+    return any(parent.__name__ == "Layer" and "keras" in parent.__module__ for parent in kind.__mro__)
+
+
+def check_source(module: str, verified: Path) -> None:
+    """ModelError unless the module was imported from the source that the key was made with."""
+    if _sources.get(module) != digest_of_file(verified):
+        what = f"the source of {module} changed after it was imported"
+        raise ModelError(what, where=module, hint="run again, in a new process")

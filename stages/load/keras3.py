@@ -1,0 +1,82 @@
+"""Models of Keras 3: read by Keras 3 itself, built anew in tf_keras, weights carried over layer by layer, and compared.
+
+Both Keras live in one process. Keras 3 is the judge: its outputs on random inputs are what the model here has to give.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from pipeline.errors import ModelError
+from stages.keras_format import random_inputs, relative_difference, renew_constants
+from stages.load.keras3_graph import build_graph
+from stages.load.keras3_layers import Objects, refused
+from stages.quiet import quiet
+from stages.tf_runtime import import_keras
+
+RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}
+
+
+@cache
+def import_keras3() -> Any:
+    """The `keras` module (Keras 3) on TensorFlow, beside tf_keras."""
+    import_keras()  # first: it decides which Keras TensorFlow itself shows
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with quiet():
+        import keras
+    if keras.backend.backend() != "tensorflow":
+        hint = "start a process that has not imported keras before"
+        raise ModelError(f"Keras 3 runs on {keras.backend.backend()} already", hint=hint)
+    return keras
+
+
+def carry_over(original: Any, objects: Objects) -> tuple[Any, float]:
+    """A Keras 3 model in tf_keras, and its largest relative output difference on random inputs.
+
+    Raises:
+        ModelError: something in it has no counterpart in tf_keras; the layer is named.
+    """
+    model = build_graph(json.loads(original.to_json()), objects)
+    _carry_weights(original, model)
+    renew_constants(model)
+    return model, _difference(original, model)
+
+
+def _carry_weights(source: Any, target: Any) -> None:
+    if not hasattr(source, "layers"):
+        values = [(str(weight.name), weight.numpy()) for weight in source.weights]
+        places = [(str(w.name).split(":")[0].rpartition("/")[2], w) for w in target.weights]
+        for variable, value in _matched(values, places, source):
+            variable.assign(value)
+        return
+    by_name = {layer.name: layer for layer in target.layers}
+    for layer in source.layers:
+        if layer.weights:
+            _carry_weights(layer, by_name[layer.name])
+
+
+def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer: Any) -> Iterator[tuple[Any, Any]]:
+    """Variables and their values: by name and shape, in order among equals; else by shapes in order."""
+    by_place: dict[Any, list[Any]] = defaultdict(list)
+    for name, value in values:
+        by_place[RENAMED_WEIGHTS.get(name, name), tuple(value.shape)].append(value)
+    wanted = [((RENAMED_WEIGHTS.get(name, name), tuple(variable.shape)), variable) for name, variable in places]
+    if sorted(map(str, (key for key, _ in wanted))) == sorted(str(k) for k, found in by_place.items() for _ in found):
+        return iter([(variable, by_place[key].pop(0)) for key, variable in wanted])
+    if [tuple(value.shape) for _, value in values] == [shape for (_, shape), _ in wanted]:
+        return iter([(variable, value) for (_, variable), (_, value) in zip(places, values, strict=True)])
+    theirs, ours = ([f"{n} {tuple(v.shape)}" for n, v in pairs] for pairs in (values, places))
+    raise refused(layer.name, type(layer).__name__, f"its weights are {', '.join(theirs)}, here {', '.join(ours)}")
+
+
+def _difference(original: Any, model: Any) -> float:
+    keras, inputs = import_keras3(), random_inputs(model)
+    structure = getattr(original, "_inputs_struct", original.inputs)
+    given = keras.tree.pack_sequence_as(structure, inputs)
+    expected = keras.tree.flatten(original(given, training=False))
+    return relative_difference([keras.ops.convert_to_numpy(t) for t in expected], model(inputs, training=False))

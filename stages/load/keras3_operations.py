@@ -1,0 +1,109 @@
+"""Keras 3 operations between layers (`x + 3`, `keras.ops.mean`), as the TensorFlow calls that tf_keras records."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from stages.tf_runtime import import_tensorflow
+
+Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], Any]  # of the operation's settings and its arguments
+
+
+def _nn(name: str) -> Callable[[Any], Any]:
+    def call(x: Any) -> Any:  # TensorFlow is brought in by the first call
+        return getattr(import_tensorflow().nn, name)(x)
+
+    return call
+
+
+def _hard_sigmoid(x: Any) -> Any:
+    return import_tensorflow().nn.relu6(x + 3.0) * (1.0 / 6.0)
+
+
+ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
+    "relu6": _nn("relu6"),
+    "log_softmax": _nn("log_softmax"),
+    "hard_sigmoid": _hard_sigmoid,
+    "hard_silu": lambda x: x * _hard_sigmoid(x),
+    "hard_swish": lambda x: x * _hard_sigmoid(x),
+    "hard_tanh": lambda x: import_tensorflow().clip_by_value(x, -1.0, 1.0),
+    "log_sigmoid": lambda x: -import_tensorflow().nn.softplus(-x),
+    "leaky_relu": lambda x: import_tensorflow().nn.leaky_relu(x, alpha=0.2),
+}
+
+
+def _plain(function: Callable[..., Any]) -> Operation:
+    return lambda _, arguments: function(*arguments)
+
+
+def _tf(path: str, **renamed: str) -> Operation:
+    """A TensorFlow function, called with the operation's settings under TensorFlow's names."""
+
+    def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+        function = operator.attrgetter(path)(import_tensorflow())
+        return function(*arguments, **{target: settings[key] for key, target in renamed.items()})
+
+    return call
+
+
+def _reduction(path: str) -> Operation:
+    return _tf(path, axis="axis", keepdims="keepdims")
+
+
+def _getitem(_: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    x, key = arguments
+    return x[tuple(key) if isinstance(key, list) else key]
+
+
+def _gelu(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    return import_tensorflow().nn.gelu(*arguments, approximate=settings.get("approximate", True))
+
+
+def _split(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    return import_tensorflow().split(*arguments, settings["indices_or_sections"], axis=settings["axis"])
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "Add": _plain(operator.add),
+    "Subtract": _plain(operator.sub),
+    "Multiply": _plain(operator.mul),
+    "Divide": _plain(operator.truediv),
+    "TrueDivide": _plain(operator.truediv),
+    "Negative": _plain(operator.neg),
+    "Power": _tf("pow"),
+    "Maximum": _tf("maximum"),
+    "Minimum": _tf("minimum"),
+    "Matmul": _tf("matmul"),
+    "Mean": _reduction("reduce_mean"),
+    "Sum": _reduction("reduce_sum"),
+    "Max": _reduction("reduce_max"),
+    "Min": _reduction("reduce_min"),
+    "Reshape": _tf("reshape", newshape="shape"),
+    "Transpose": _tf("transpose", axes="perm"),
+    "ExpandDims": _tf("expand_dims", axis="axis"),
+    "Squeeze": _tf("squeeze", axis="axis"),
+    "Concatenate": _tf("concat", axis="axis"),
+    "Stack": _tf("stack", axis="axis"),
+    "Cast": _tf("cast", dtype="dtype"),
+    "Clip": _tf("clip_by_value", x_min="clip_value_min", x_max="clip_value_max"),
+    "Softmax": _tf("nn.softmax", axis="axis"),
+    "LogSoftmax": _tf("nn.log_softmax", axis="axis"),
+    "LeakyRelu": _tf("nn.leaky_relu", negative_slope="alpha"),
+    "Gelu": _gelu,
+    "GetItem": _getitem,
+    "Split": _split,
+    **{
+        name: _tf(f"math.{name.lower()}")
+        for name in ("Square", "Sqrt", "Rsqrt", "Exp", "Log", "Log1p", "Tanh", "Sigmoid")
+    },
+    **{name: _tf(f"nn.{name.lower()}") for name in ("Relu", "Relu6", "Softplus", "Softsign", "Selu", "Elu")},
+    **{name: _tf("math.abs") for name in ("Abs", "Absolute")},
+    "Silu": _tf("nn.silu"),
+    "HardSigmoid": _plain(_hard_sigmoid),
+    "HardSilu": _plain(ACTIVATIONS["hard_silu"]),
+    "HardSwish": _plain(ACTIVATIONS["hard_silu"]),
+    "LogSigmoid": _plain(ACTIVATIONS["log_sigmoid"]),
+    "Identity": _tf("identity"),
+}

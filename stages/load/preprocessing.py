@@ -1,0 +1,74 @@
+"""Preprocessing layers at a model's front: split off, so that the data's preprocessing can do their work.
+
+A front is a chain of such layers from the only input on, each read by the next alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.errors import PostconditionError
+from stages.keras_format import copy_model, random_inputs, relative_difference
+from stages.tf_runtime import import_keras
+
+FRONT = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
+TOLERANCE = 1e-6
+
+
+def split_front(model: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
+    """The model without the preprocessing layers at its front, and those: class, settings, statistics, in their order.
+
+    Raises:
+        PostconditionError: the rest does not give the same on what the front gives.
+    """
+    front = _front(model)
+    if not front:
+        return model, ()
+    keras, features = import_keras(), front[-1].output
+    if isinstance(model, keras.Sequential):
+        start = keras.Input(batch_shape=features.shape, dtype=features.dtype, name=model.input_names[0])
+        rest = copy_model(keras.Sequential([start, *model.layers[len(front) :]], name=model.name))
+    else:
+        rest = copy_model(keras.Model(features, model.outputs, name=model.name))
+    _check(model, front, rest)
+    return rest, tuple(_described(layer) for layer in front)
+
+
+def _front(model: Any) -> list[Any]:
+    """The preprocessing layers that the only input goes through, as long as each feeds the next alone."""
+    front: list[Any] = []
+    tensor = model.inputs[0] if len(model.inputs) == 1 else None
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    for layer in layers[:-1]:
+        known = type(layer).__name__ in FRONT and len(layer.inbound_nodes) == 1
+        if not known or layer.input is not tensor or _readers(model, tensor) != 1:
+            break
+        front.append(layer)
+        tensor = layer.output
+    return front
+
+
+def _readers(model: Any, tensor: Any) -> int:
+    """How many calls in the model read a tensor."""
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]  # noqa: SLF001
+    return sum(tensor is read for node in nodes for read in node.keras_inputs)
+
+
+def _described(layer: Any) -> dict[str, Any]:
+    """A layer as plain data; a Normalization's statistics in place of its weights."""
+    common = ("name", "trainable", "dtype", "batch_input_shape")
+    settings = {key: value for key, value in layer.get_config().items() if key not in common}
+    if type(layer).__name__ == "Normalization":
+        settings |= {key: getattr(layer, key).numpy().ravel().tolist() for key in ("mean", "variance")}
+    return {"layer": layer.name, "class": type(layer).__name__, "settings": settings}
+
+
+def _check(model: Any, front: list[Any], rest: Any) -> None:
+    inputs = random_inputs(model)
+    features = inputs[0]
+    for layer in front:
+        features = layer(features)
+    difference = relative_difference(model(inputs, training=False), rest(features, training=False))
+    if not difference <= TOLERANCE:
+        what = f"without its preprocessing the model differs by {difference:.1e} (relative)"
+        raise PostconditionError(what, where=front[-1].name, hint="keep it: `model: {path: …, preprocess: keep}`")

@@ -1,0 +1,190 @@
+"""Model files opened with care: bounds and links checked first, then the configuration as plain data, then Keras.
+
+Keras gets a copy under the suffix that it goes by, in a folder of its own: it tells formats apart by suffix, and opens
+some files for writing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+from stages.keras_format import buildable
+from stages.load.archives import check_hdf5, check_zip, refuse_large_text
+from stages.load.recognise import HDF5_MAGIC, FileKind
+
+AGAIN = "get the file again, or save the model again"
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model file that is safe to open: its kind, its configuration as plain data, and who wrote it."""
+
+    path: Path
+    kind: FileKind
+    config: Any
+    keras3: bool
+
+
+def open_stored(path: Path, kind: FileKind) -> StoredModel:
+    """The configuration of a `.keras`, HDF5 or JSON file.
+
+    Raises:
+        ModelError: the file is damaged, not safe to open, or holds no model.
+    """
+    readers: Mapping[str, Callable[[Path], tuple[Any, str]]] = {"keras": _zip, "h5": _hdf5, "json": _json}
+    with damage(path):
+        config, version = readers[kind](path)
+        config = buildable(config)
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
+        raise ModelError("the file describes no model", where=str(path), hint=AGAIN)
+    return StoredModel(path, kind, config, _of_keras3(config, version))
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Errors of reading, in the user's words: the file is damaged, or a part of it is missing."""
+    try:
+        yield
+    except KeyError as error:
+        what = f"the file holds no whole model: {str(error).strip(chr(39))} is missing"
+        raise ModelError(what, where=str(path), hint="save with model.save(…), not save_weights(…)") from error
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError, RecursionError) as error:
+        raise ModelError(f"the model file is damaged or cut short: {error}", where=str(path), hint=AGAIN) from error
+    except ModelError as error:
+        raise ModelError(error.what, where=str(path), hint=error.hint) from error
+
+
+def _zip(path: Path) -> tuple[Any, str]:
+    import h5py
+
+    with zipfile.ZipFile(path) as archive:
+        check_zip(archive, path)
+        broken = archive.testzip()
+        if broken:
+            raise ModelError(f"{broken} in it is damaged", hint="get the file again")
+        for name in ("metadata.json", CONFIG):
+            refuse_large_text(archive.getinfo(name).file_size, path)
+        version = str(json.loads(archive.read("metadata.json")).get("keras_version", ""))
+        config = json.loads(archive.read(CONFIG))
+        with h5py.File(io.BytesIO(archive.read(WEIGHTS)), "r") as file:
+            check_hdf5(file, path)
+    return config, version
+
+
+def _hdf5(path: Path) -> tuple[Any, str]:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        check_hdf5(file, path)
+        if "model_config" not in file.attrs:
+            if "layer_names" in file.attrs or "layers" in file or "_layer_checkpoint_dependencies" in file:
+                hint = (
+                    "say what for: `model: {path: architecture.json, weights: FILE}` or {application: …, weights: FILE}"
+                )
+                raise ModelError("the file holds weights alone: model_config is missing", hint=hint)
+            raise KeyError("model_config")
+        refuse_large_text(file.attrs.get_id("model_config").get_storage_size(), path)
+        return json.loads(_text(file.attrs["model_config"])), _text(file.attrs.get("keras_version", ""))
+
+
+def _json(path: Path) -> tuple[Any, str]:
+    refuse_large_text(path.stat().st_size, path)
+    config = json.loads(path.read_text(encoding="utf-8"))
+    return config, str(config.get("keras_version", ""))
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _of_keras3(config: Any, version: str) -> bool:
+    """Whether Keras 3 wrote it; JSON tells no version, but inputs and tensors are written otherwise."""
+    if version:
+        return version.startswith("3.")
+    text = json.dumps(config)
+    return any(word in text for word in ('"__keras_tensor__"', '"batch_shape"', '"DTypePolicy"'))
+
+
+def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, trust: bool) -> Any:
+    """The model, built by the Keras that wrote it (`keras`); of JSON, without weights."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        copy = Path(folder) / f"model.{stored.kind}"
+        try:
+            with keras.utils.custom_object_scope(dict(objects)):
+                if stored.kind == "json":
+                    if stored.keras3:
+                        return keras.saving.deserialize_keras_object(stored.config, safe_mode=not trust)
+                    return keras.models.model_from_json(json.dumps(stored.config))
+                (_copy_archive if stored.kind == "keras" else _copy_hdf5)(stored, copy)
+                # tf_keras has no safe mode for HDF5: what it would run was refused before
+                safe = {"safe_mode": not trust} if stored.keras3 or stored.kind == "keras" else {}
+                return keras.models.load_model(copy, compile=False, **safe)
+        except Exception as error:  # Keras raises whatever its layers raise
+            hint = "layers of your own need `model: {path: …, custom_objects: [module:Name]}`"
+            if stored.kind == "keras" and "QuantizeWrapper" in json.dumps(stored.config):
+                hint = "what tfmot quantizes does not survive its .keras files: save the model as .h5"
+            raise ModelError(
+                f"the model can't be built: {_reason(error)}", where=str(stored.path), hint=hint
+            ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What Keras said, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+
+
+def _copy_archive(stored: StoredModel, copy: Path) -> None:
+    """The archive with the configuration that was checked in place of the one in the file."""
+    with zipfile.ZipFile(stored.path) as source, zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as target:
+        for member in source.infolist():
+            if member.filename == CONFIG:
+                target.writestr(CONFIG, json.dumps(stored.config))
+            elif not member.is_dir():
+                with source.open(member) as read, target.open(member.filename, "w", force_zip64=True) as written:
+                    shutil.copyfileobj(read, written, 1 << 20)
+
+
+def _copy_hdf5(stored: StoredModel, copy: Path) -> None:
+    import h5py
+
+    shutil.copyfile(stored.path, copy)
+    with h5py.File(copy, "r+") as file:
+        file.attrs["model_config"] = json.dumps(stored.config).encode()
+
+
+def put_stored_weights(model: Any, path: Path) -> None:
+    """Load weights from a file into a model of either Keras; the file may hold a whole model.
+
+    Raises:
+        ModelError: the file is no file of weights, not safe to open, or its weights do not fit.
+    """
+    import h5py
+
+    with damage(path):
+        with path.open("rb") as file:
+            magic = file.read(8)
+        if magic != HDF5_MAGIC:
+            raise ModelError("these are no weights of Keras", hint="a .weights.h5 or .h5 file is needed")
+        with h5py.File(path, "r") as archive:
+            check_hdf5(archive, path)
+            legacy = "layer_names" in archive.attrs or "model_weights" in archive
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        copy = Path(folder) / ("weights.h5" if legacy else "model.weights.h5")
+        shutil.copyfile(path, copy)
+        try:
+            model.load_weights(copy)
+        except Exception as error:  # Keras raises whatever its layers raise
+            raise ModelError(
+                f"the weights don't fit the model: {_reason(error)}", where=str(path), hint="are they of this model?"
+            ) from error
