@@ -44,6 +44,7 @@ class Session:
         self.history: History = {}
         self._config, self._seed, self._masked, self._checkpoints = config, seed, masked, checkpoints
         self._restored: tuple[Checkpoint, list[Any] | None] | None = None
+        self._random_layers: list[Any] | None = None
         self._plateau = _plateau(config)
         first = masked.first_epoch_at_target(config.epochs) if masked else 0
         self.stopping = import_keras().callbacks.EarlyStopping(
@@ -87,8 +88,9 @@ class Session:
     def begin_epoch(self, epoch: int) -> None:
         """Start the generator of every random layer anew, from seed, epoch and the layer's place."""
         self.epoch = epoch
-        layers = (layer for layer in self.model.submodules if hasattr(layer, "_random_generator"))
-        for place, layer in enumerate(layers):
+        if self._random_layers is None:  # to find them, TensorFlow looks through all that hangs on the model
+            self._random_layers = [layer for layer in self.model.submodules if hasattr(layer, "_random_generator")]
+        for place, layer in enumerate(self._random_layers):
             generator = getattr(layer._random_generator, "_generator", None)  # noqa: SLF001 - Keras has no public way
             if generator is not None:
                 generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + place)
