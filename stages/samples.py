@@ -29,11 +29,6 @@ def by_input(inputs: Any, names: Sequence[str]) -> list[Any]:
     return [inputs[name] for name in names] if isinstance(inputs, Mapping) else [inputs]
 
 
-def count_of(inputs: Any) -> int:
-    """How many samples there are in inputs as a split gives them."""
-    return len(next(iter(inputs.values()))) if isinstance(inputs, Mapping) else len(inputs)
-
-
 def calibration_files(inputs: int) -> tuple[str, ...]:
     """The names of the files of a calibration set, one for each of so many model inputs, in the model's order."""
     return (CALIBRATION_FILE,) if inputs == 1 else tuple(f"calibration-{place}.npy" for place in range(inputs))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.data.spec import DataSpec, Resize
-from pipeline.data.table import Failures
+from pipeline.data.table import Failures, first_of
 from pipeline.discovery import decoder
 from pipeline.errors import DataError
 
@@ -57,8 +57,6 @@ class ImageSamples:
         indices = rows_at(key, self.count)
         images, failures = self._decoded(indices)
         if failures:
-            from pipeline.data.source import first_of
-
             raise DataError(
                 f"{len(failures)} of {len(indices)} images that were read can't be decoded: {first_of(failures)}",
                 where=self.where,

@@ -12,13 +12,11 @@ from typing import Any
 
 from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess
 from pipeline.data.splits import Picked, Split, held_out_part
-from pipeline.data.table import Reader, Table
+from pipeline.data.table import Reader, Table, first_of
 from pipeline.data.targets import task_and_targets
 from pipeline.errors import DataError, RecipeError
 from pipeline.keys import digest_of
 from pipeline.store.file_digests import FileDigests
-
-NAMED_FAILURES = 3  # of those that can't be decoded, in messages
 
 
 class DataSource:
@@ -157,13 +155,6 @@ def _taken(pick: Mapping[str, Any], indices: Any) -> Any:
     if "take" not in pick or pick["take"] >= len(indices):
         return indices
     return np.sort(np.random.default_rng(pick["seed"]).choice(indices, pick["take"], replace=False))
-
-
-def first_of(failures: Mapping[int, str]) -> str:
-    """The first few of what can't be decoded, in words."""
-    named = ", ".join(list(failures.values())[:NAMED_FAILURES])
-    more = len(failures) - NAMED_FAILURES
-    return f"{named}, and {more} more" if more > 0 else named
 
 
 def data_source(

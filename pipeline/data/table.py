@@ -10,6 +10,7 @@ from pipeline.data.spec import Task
 from pipeline.data.splits import Samples
 
 Failures = dict[int, str]  # index of a sample: its name, and why it can't be decoded
+NAMED_FAILURES = 3  # in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,10 @@ class Reader(Protocol):
 
     def read(self, stored: str) -> Table:
         """The samples of a stored split, which are those that `content` named; DataError where they are not."""
+
+
+def first_of(failures: Failures) -> str:
+    """The first few of what can't be decoded, in words."""
+    named = ", ".join(list(failures.values())[:NAMED_FAILURES])
+    more = len(failures) - NAMED_FAILURES
+    return f"{named}, and {more} more" if more > 0 else named
