@@ -9,7 +9,6 @@ from typing import Any
 
 from pipeline.data import Split
 from pipeline.errors import SecateurError
-from stages.finetune.objective import task_of
 from stages.tf_runtime import import_tensorflow
 
 PREFETCHED_BATCHES = 2
@@ -104,9 +103,9 @@ def typed(split: Split, inputs: Any, labels: Any) -> tuple[Any, ...]:
     """A batch as the model takes it: class numbers as int64, other targets as float32, none where there are none."""
     import numpy as np
 
-    if task_of(split) == "unlabelled":
+    if split.task == "unlabelled":
         return (inputs,)
-    return inputs, np.asarray(labels, np.int64 if task_of(split) == "classes" else np.float32)
+    return inputs, np.asarray(labels, np.int64 if split.task == "classes" else np.float32)
 
 
 def sample_spec(split: Split) -> Any:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pipeline.artifacts import KerasFacts
 from pipeline.data import Split
-from pipeline.errors import DataError, PreconditionError
-from stages.data_checks import require_fit
+from pipeline.errors import PreconditionError
 from stages.finetune.config import Augment, FinetuneConfig
-from stages.finetune.objective import task_of
-from stages.samples import misfit
 
 
 def require_trainable(facts: KerasFacts) -> None:
@@ -32,57 +28,22 @@ def require_teacher(student: KerasFacts, teacher: KerasFacts) -> None:
             raise PreconditionError(what, where="finetune.distill", hint=hint)
 
 
-def require_data(split: Split, facts: KerasFacts) -> None:
-    """DataError unless the split's inputs and targets are what the model takes and gives."""
-    if task_of(split) == "classes" and len(facts.inputs) == 1:
-        require_fit(split, facts)
-        return
-    import numpy as np
-
-    where = f"data.{split.name}"
-    if len(split) == 0:
-        raise DataError("the split holds no samples", where=where)
-    inputs, targets = split.take(np.arange(1))
-    by_name = inputs if isinstance(inputs, Mapping) else {facts.inputs[0].name: inputs}
-    wanted = {spec.name: spec for spec in facts.inputs}
-    if set(by_name) != set(wanted):
-        what = f"the data has the inputs {', '.join(sorted(by_name))}, the model {', '.join(sorted(wanted))}"
-        raise DataError(what, where=where, hint="name the data's inputs as the model's are named")
-    for name, spec in wanted.items():
-        reason = misfit(np.shape(by_name[name]), spec)
-        if reason:
-            raise DataError(f"the data does not fit the model: {reason}", where=where, hint="reshape or resize it")
-    outputs = facts.outputs[0].shape[1] or 0
-    what = ""
-    if task_of(split) == "classes":
-        low, high = int(np.min(split.y)), int(np.max(split.y))
-        if low < 0 or high >= max(outputs, 2):
-            what = f"labels run from {low} to {high}, the model has {max(outputs, 2)} classes"
-    elif task_of(split) != "unlabelled" and np.shape(targets)[1:] != (outputs,):
-        what = f"targets have shape {np.shape(targets)[1:]} a sample, the model gives {outputs} numbers"
-    if what:
-        raise DataError(what, where=where, hint="is this the data that the model was trained on?")
-
-
-def require_images(inputs: Any, settings: Augment) -> None:
-    """PreconditionError where images are to be augmented and inputs (a batch) are none, or smaller than a move."""
+def require_images(split: Split, settings: Augment) -> None:
+    """PreconditionError where images are to be augmented and samples are none, or smaller than a move."""
     if settings == Augment():
         return
-    shape: tuple[int, ...] = getattr(inputs, "shape", ())
-    if len(shape) != 4:
+    shape, *others = split.input_shapes()
+    if others or len(shape) != 3:
         what = "inputs are no images (height, width, channels)"
         raise PreconditionError(what, where="finetune.augment", hint="leave augment out: it flips, crops and shifts")
-    if settings.crop >= min(shape[1:3]):
-        what = f"a crop of {settings.crop} pixels could leave nothing of images of {shape[1]}×{shape[2]}"
+    if settings.crop >= min(shape[:2]):
+        what = f"a crop of {settings.crop} pixels could leave nothing of images of {shape[0]}×{shape[1]}"
         raise PreconditionError(what, where="finetune.augment.crop", hint="an eighth of the size is usual")
 
 
-def require_blendable(inputs: Any, config: FinetuneConfig) -> None:
-    """PreconditionError where mixup is to blend inputs (a batch) that are whole numbers."""
-    import numpy as np
-
-    parts = inputs.values() if isinstance(inputs, Mapping) else [inputs]
-    if config.mixup and not all(np.issubdtype(part.dtype, np.floating) for part in parts):
+def require_blendable(model: Any, config: FinetuneConfig) -> None:
+    """PreconditionError where mixup is to blend what a model takes as whole numbers."""
+    if config.mixup and not all(tensor.dtype.is_floating for tensor in model.inputs):
         what = "inputs are whole numbers, which can't be blended"
         raise PreconditionError(what, where="finetune.mixup", hint="leave mixup out")
 

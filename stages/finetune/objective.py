@@ -50,21 +50,16 @@ class Objective:
         return outputs if self.dense else None
 
 
-def task_of(split: Split) -> Task:
-    """What a split's targets are."""
-    return cast("Task", getattr(split, "task", "classes"))
-
-
 def objective(model: Any, train: Split, validation: Split, config: FinetuneConfig) -> Objective:
     """The objective for the splits' targets; PreconditionError where the settings or the splits don't fit together."""
-    _require_settings_that_fit(task_of(train), config)
-    task = task_of(validation)
-    if task_of(train) not in (task, "unlabelled"):
-        what = f"the training data holds {_words(task_of(train))}, the validation data {_words(task)}"
+    _require_settings_that_fit(train.task, config)
+    task = validation.task
+    if train.task not in (task, "unlabelled"):
+        what = f"the training data holds {_words(train.task)}, the validation data {_words(task)}"
         raise PreconditionError(what, where="finetune", hint="hold the validation data out of the training data")
     logits = task != "regression" and gives_logits(model, exclusive=task != "multilabel")
     if task == "classes":
-        dense = bool(task_of(train) == task and (config.label_smoothing or config.mixup))
+        dense = bool(train.task == task and (config.label_smoothing or config.mixup))
         return Objective(task, classification_loss(model, dense=dense), _accuracy(model, logits, dense), dense, logits)
     if task == "multilabel":
         return Objective(task, multilabel_loss(model), _agreement(0.0 if logits else 0.5), False, logits)

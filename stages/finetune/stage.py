@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pipeline.artifacts import Artifact, Kind, TrainingFacts
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageContext, StageResult
-from stages.data_checks import keras_facts_of
+from stages.data_checks import keras_facts_of, require_fit
 from stages.finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -63,7 +63,6 @@ class FinetuneStage:
 
     def run(self, context: StageContext[FinetuneConfig]) -> StageResult:
         from stages.finetune.checkpoints import Checkpoints
-        from stages.finetune.checks import require_data
         from stages.finetune.training import fine_tune
         from stages.keras_format import keras_facts
         from stages.sparsity import plan_files, plan_of, sparsity_report
@@ -72,7 +71,7 @@ class FinetuneStage:
 
         train, validation = context.data("train"), context.data("validation")
         for split in (train, validation):
-            require_data(split, keras_facts_of(context.inputs["model"]))
+            require_fit(split, keras_facts_of(context.inputs["model"]), labels=split.task != "unlabelled")
         config = context.config
         if len(train) < config.batch:
             what = f"{len(train)} training samples are fewer than a batch of {config.batch}: an epoch is one step"

@@ -17,7 +17,7 @@ from stages.finetune.checks import class_weights, require_blendable, require_ima
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.distill import learner
 from stages.finetune.masking import MaskedModel
-from stages.finetune.objective import Objective, objective, task_of
+from stages.finetune.objective import Objective, objective
 from stages.finetune.optimizers import make_optimizer
 from stages.finetune.session import History, Progress, Session
 from stages.finetune.trainee import frozen, needs_scaled_losses, strategy_scope, trainee_of
@@ -60,7 +60,8 @@ def fine_tune(
     don't go together, PostconditionError when the loss stops being a number, and KeyboardInterrupt after the step in
     which it was asked to stop.
     """
-    _require_inputs_that_fit(train, config)
+    require_images(train, config.augment)
+    require_blendable(model, config)
     steps, failures = steps_per_epoch(len(train), config.batch), Failures()
     with strategy_scope(config), _trainee(model, config, plan) as (trainee, masked):
         goal = objective(model, train, validation, config)
@@ -108,18 +109,10 @@ def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goal: Objective
     if teacher is None:
         raise PreconditionError("distillation needs a teacher", where="finetune.distill", hint="give the source model")
     teacher = copy_model(teacher) if config.strategy else teacher  # variables belong to the strategy's scope
-    return learner(trainee, teacher, config.distill, goal, labelled=task_of(train) != "unlabelled", seed=seed)
+    return learner(trainee, teacher, config.distill, goal, labelled=train.task != "unlabelled", seed=seed)
 
 
 def _compile(learning: Any, config: FinetuneConfig, goal: Objective, steps: int) -> None:
     optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
     learning.compile(optimizer, goal.loss, metrics=[goal.metric] if goal.metric else None)
     optimizer.build(learning.trainable_variables)  # what is restored has to be there
-
-
-def _require_inputs_that_fit(train: Split, config: FinetuneConfig) -> None:
-    import numpy as np
-
-    inputs, _ = train.take(np.arange(1))
-    require_images(inputs, config.augment)
-    require_blendable(inputs, config)

@@ -2,37 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.data import Preprocess, Split
 from stages.tf_runtime import import_keras
 
 
-@dataclass(frozen=True)
-class Samples:
-    """A split as stages see one: inputs (an array, or arrays by name) and targets by index, and what targets are."""
-
-    name: str
-    x: Any
-    y: Any
-    task: str = "classes"
-
-    def __len__(self) -> int:
-        return len(next(iter(self.x.values())) if isinstance(self.x, dict) else self.x)
-
-    def take(self, indices: Any) -> tuple[Any, Any]:
-        inputs = {k: v[indices] for k, v in self.x.items()} if isinstance(self.x, dict) else self.x[indices]
-        return inputs, None if self.y is None else self.y[indices]
-
-    def batches(self, size: int) -> Any:
-        for start in range(0, len(self), size):
-            yield self.take(np.arange(start, min(start + size, len(self))))
+def split(name: str, x: Any, y: Any, task: Any = "classes") -> Split:
+    return Split(name, "sha256:" + "0" * 64, x, y, Preprocess(), task)
 
 
-def images(name: str, samples: int, seed: int, task: str = "classes") -> Samples:
+def images(name: str, samples: int, seed: int, task: str = "classes") -> Split:
     """Two classes that the mean brightness tells apart, with noise; other tasks tell the same in their own way."""
     rng = np.random.default_rng(seed)
     y = np.arange(samples) % 2
@@ -43,12 +26,13 @@ def images(name: str, samples: int, seed: int, task: str = "classes") -> Samples
         "regression": np.stack([y * 2.0, 1.0 - y], axis=1).astype(np.float32),
         "unlabelled": None,
     }
-    return Samples(name, x, targets[task], task)
+    return split(name, x, targets[task], task)
 
 
 @pytest.fixture
 def samples() -> Any:
-    return Samples
+    """Makes a split of inputs and targets."""
+    return split
 
 
 @pytest.fixture
