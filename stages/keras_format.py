@@ -8,12 +8,13 @@ weights are put in, and the archive is written anew with fixed times. Any tf_ker
 from __future__ import annotations
 
 import importlib
-import inspect
 import io
 import json
 import shutil
+import sys
 import tempfile
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +78,20 @@ def _custom_sources(model: Any) -> dict[str, Any]:
     found = {}
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
         kind = type(layer)
-        source = None if kind.__module__.partition(".")[0] in KNOWN_PACKAGES else inspect.getsourcefile(kind)
-        if source:
+        source = getattr(sys.modules.get(kind.__module__), "__file__", None)
+        if source and kind.__module__.partition(".")[0] not in KNOWN_PACKAGES:
             found[f"{kind.__module__}:{kind.__name__}"] = digest_of_file(Path(source))
     return {"custom_objects": found} if found else {}
 
 
 def _custom_objects(metadata: bytes) -> dict[str, Any]:
-    """The classes that `_custom_sources` wrote down, imported."""
-    named = (full.partition(":") for full in json.loads(metadata).get("custom_objects", {}))
-    return {name: getattr(importlib.import_module(module), name) for module, _, name in named}
+    """The classes that `_custom_sources` wrote down, imported; of what isn't there Keras will say so."""
+    found = {}
+    for full in json.loads(metadata).get("custom_objects", {}):
+        module, _, name = full.partition(":")
+        with suppress(ImportError, AttributeError):
+            found[name] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def objects_in(config: bytes | str) -> dict[str, Any]:
@@ -115,9 +120,9 @@ def buildable(config: Any) -> Any:
         ours = str(config.get("module")).startswith("tensorflow_model_optimization")
         dropped = ("compile_config", "build_config") if ours else ("compile_config",)
         return {key: buildable(value) for key, value in config.items() if key not in dropped}
-    if isinstance(config, list | tuple):
-        return type(config)(buildable(value) for value in config)
-    return config
+    if isinstance(config, tuple):
+        return tuple(buildable(value) for value in config)
+    return [buildable(value) for value in config] if isinstance(config, list) else config
 
 
 def application_layers() -> dict[str, type]:
