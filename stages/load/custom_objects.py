@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import SourceFileLoader
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.keys import digest_of_file
+from pipeline.keys import digest_of_bytes, digest_of_file
 
 _sources: dict[str, str] = {}  # module: the digest of its source when it was first asked for here
 
@@ -25,13 +29,30 @@ def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
     for full in names:
         module, _, name = full.partition(":")
         try:
-            imported = importlib.import_module(module)
-            found.setdefault(name, []).append(getattr(imported, name))
-            _sources.setdefault(module, digest_of_file(Path(str(imported.__file__))))
+            found.setdefault(name, []).append(getattr(_imported(module), name))
         except Exception as error:  # a module of the user's raises whatever it likes
             what = f"the custom object can't be imported: {type(error).__name__}: {error}"
             raise ModelError(what, where=full, hint=HINT) from error
     return found
+
+
+def _imported(name: str) -> ModuleType:
+    """The module, run from its source: bytecode that Python keeps is taken for that of an edit in the same second."""
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is None or not isinstance(spec.loader, SourceFileLoader):
+        module = import_module(name)
+        _sources.setdefault(name, digest_of_file(Path(str(module.__file__))))
+        return module
+    path = spec.loader.get_filename(name)
+    source = spec.loader.get_data(path)
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        exec(spec.loader.source_to_code(source, path), module.__dict__)  # noqa: S102 - as any import does
+    except BaseException:
+        del sys.modules[name]
+        raise
+    _sources[name] = digest_of_bytes(source)
+    return module
 
 
 def of_keras(objects: dict[str, list[Any]], keras: Any) -> dict[str, Any]:

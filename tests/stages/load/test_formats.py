@@ -44,9 +44,9 @@ def test_an_architecture_in_json_with_its_weights(either_keras, keras3, residual
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.json", "saved"])
-def test_normalization_computes_with_the_statistics_it_was_adapted_to(either_keras, keras3, tmp_path, name):
+def test_normalization_computes_with_the_statistics_it_was_adapted_to(either_keras, keras2, keras3, tmp_path, name):
     if name == "saved" and either_keras is keras3:
-        pytest.skip("Keras 3 exports no layers")
+        either_keras = keras2  # Keras 3 exports no layers
     data = np.random.default_rng(0).normal(3, 5, (20, 4)).astype("float32")
     norm = either_keras.layers.Normalization(name="norm")
     norm.adapt(data)
