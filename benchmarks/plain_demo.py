@@ -39,22 +39,21 @@ from stages.keras_format import (
     encode_model,
     keras_facts,
     random_inputs,
-    relative_difference,
 )
 from stages.load import load_model
 from stages.prune.pruning import prune_model
 from stages.quantize.calibration import doubts_about
 from stages.runtimes import load_exported
 from stages.strip.layers import strip_model
+from stages.strip.stage import output_difference
 from stages.tf_runtime import tensorflow_action
 from stages.verify import (
     VerifyConfig,
     cosine,
-    count_correct,
     max_abs_diff,
     mean_abs_diff,
+    metrics,
     top1_agreement,
-    wilson_interval,
     worst_sample,
 )
 from stages.verify.evaluate import require_finite
@@ -92,9 +91,9 @@ def evaluate(name: str, model: Any, test: Split) -> None:
     require_fit(test, facts)
     outputs = predict(model, test, BATCH, lambda *_: None)
     require_finite(outputs, "the model")
-    correct = count_correct(outputs, test.y)
-    low, high = wilson_interval(correct, len(test))
-    say(f"evaluate {name}", accuracy=correct / len(test), low=low, high=high, params=facts.params, macs=facts.macs)
+    found = metrics.evaluate(outputs, test.y, test.task, metrics.metrics_for(test.task, None))
+    low, high = found.intervals["accuracy"]
+    say(f"evaluate {name}", **found.metrics, low=low, high=high, params=facts.params, macs=facts.macs)
 
 
 def fine_tuned(name: str, model: Any, config: FinetuneConfig, data: DataSource, seed: int) -> Any:
@@ -110,8 +109,7 @@ def fine_tuned(name: str, model: Any, config: FinetuneConfig, data: DataSource, 
 def stripped(model: Any) -> tuple[Any, bool]:
     """The model without training-only parts, and whether there were any."""
     result = strip_model(model)
-    inputs = random_inputs(model)
-    difference = relative_difference(model(inputs, training=False), result.model(inputs, training=False))
+    difference = output_difference(model, result.model)
     say("strip", removed=len(result.removed), difference=difference)
     return result.model, bool(result.removed)
 
@@ -170,12 +168,14 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
     require_finite(actual, "the exported file")
     picked = np.linspace(0, len(test) - 1, min(config.samples, len(test))).astype(np.int64)
     a, b = reference[picked], actual[picked]
-    correct = count_correct(actual, test.y)
-    drop = (count_correct(reference, test.y) - correct) / len(test)
+    names, logits = metrics.metrics_for(test.task, None), metrics.are_logits(reference, test.task)
+    found = metrics.evaluate(actual, test.y, test.task, names, logits=logits)
+    before = metrics.evaluate(reference, test.y, test.task, ("accuracy",), logits=logits)
+    drop = before.metrics["accuracy"] - found.metrics["accuracy"]
     say(
         f"verify {export.format}/{export.scheme}",
-        accuracy=correct / len(test),
-        low=wilson_interval(correct, len(test))[0],
+        **found.metrics,
+        low=found.intervals["accuracy"][0],
         drop=drop,
         max_abs_diff=max_abs_diff(a, b),
         mean_abs_diff=mean_abs_diff(a, b),
@@ -202,8 +202,8 @@ def benchmark(export: Export, baseline: Export, config: Any, scratch: Path) -> N
             ActionEvents(name, silent),
         )
         ratio = ratio_of(rounds)
-        metrics = metrics_of(rounds, ratio, export.path.stat().st_size)
-        say(f"benchmark {name}", p50_ms=metrics["latency_p50_ms"], ratio=ratio.point, low=ratio.low, high=ratio.high)
+        found = metrics_of(rounds, ratio, export.path.stat().st_size)
+        say(f"benchmark {name}", p50_ms=found["latency_p50_ms"], ratio=ratio.point, low=ratio.low, high=ratio.high)
 
 
 def demo(recipe: Recipe, out: Path, scratch: Path) -> None:

@@ -50,7 +50,7 @@ class StripStage:
         """Nothing: any model can be stripped."""
 
     def run(self, context: StageContext[StripConfig]) -> StageResult:
-        from stages.keras_format import keras_facts
+        from stages.keras_format import MODEL_FILE, keras_facts
         from stages.sparsity import plan_of
         from stages.stored_models import shared_model, write_model
         from stages.strip.layers import strip_model
@@ -63,7 +63,9 @@ class StripStage:
                 context.events.warned("the sparsity that prune asked for comes with fine-tuning, and there was none")
             stripped = strip_model(model, fold_batch_norm=context.config.fold_batch_norm)
             difference = output_difference(model, stripped.model)
-            artifact = Artifact(files=(write_model(context, stripped.model),), facts=keras_facts(stripped.model))
+            unchanged = stripped.model is model
+            file = context.inputs["model"].file(MODEL_FILE) if unchanged else write_model(context, stripped.model)
+            artifact = Artifact(files=(file,), facts=keras_facts(stripped.model))
         report = StripFacts(removed=stripped.removed, folded=stripped.folded, kept=stripped.kept)
         metrics = {"removed": len(stripped.removed), "folded": len(stripped.folded), "output_difference": difference}
         return StageResult((artifact, Artifact(files=(), facts=report)), {k: float(v) for k, v in metrics.items()})

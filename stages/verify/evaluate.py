@@ -42,9 +42,7 @@ class EvaluateStage:
         require_one_output(keras_facts_of(inputs["model"]))
 
     def run(self, context: StageContext[EvaluateConfig]) -> StageResult:
-        from stages.stored_models import shared_model
-        from stages.tf_runtime import tensorflow_action
-        from stages.verify.predict import predict
+        from stages.verify.predict import shared_outputs
 
         facts, split = keras_facts_of(context.inputs["model"]), context.data("test")
         require_fit(split, facts)
@@ -53,9 +51,7 @@ class EvaluateStage:
         def progress(done: int, total: int) -> None:
             context.events.advanced(done, total, "test samples", f"{done}/{total}")
 
-        with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context, "model")
-            outputs = predict(model, split, context.config.batch, progress)
+        outputs = shared_outputs(context, "model", split, context.config.batch, progress)
         require_finite(outputs, "the model")
         found = evaluate(outputs, split.y, split.task, names, own_metrics(context, names))
         return StageResult(

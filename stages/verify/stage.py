@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
@@ -59,9 +60,12 @@ class VerifyStage:
             raise PreconditionError(f"an export is one file, this one has {len(inputs['export'].files)}")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
+        from stages.verify.predict import shared_outputs
+
         split = context.data("test")
         require_fit(split, keras_facts_of(context.inputs["reference"]))
-        reference = _reference_outputs(context, split)
+        progress = partial(_advance, context, runtime="Keras")
+        reference = shared_outputs(context, "reference", split, BATCH, progress)
         actual = _export_outputs(context, split)
         require_finite(reference, "the reference")
         require_finite(actual, "the exported file")
@@ -163,16 +167,6 @@ def limit_of(scheme: Scheme, tolerance: Tolerance) -> Limit:
             return Limit("cosine", tolerance.dynamic_min_cosine, "`float16`, or verify.tolerance.dynamic_min_cosine")
         case "int8":
             return Limit("cosine", tolerance.int8_min_cosine, f"{ranges}.int8_min_cosine")
-
-
-def _reference_outputs(context: StageContext[VerifyConfig], split: Split) -> Any:
-    from stages.stored_models import shared_model
-    from stages.tf_runtime import tensorflow_action
-    from stages.verify.predict import predict
-
-    with tensorflow_action(context.seed, context.threads):
-        model = shared_model(context, "reference")
-        return predict(model, split, BATCH, lambda done, total: _advance(context, done, total, "Keras"))
 
 
 def _export_outputs(context: StageContext[VerifyConfig], split: Split) -> Any:

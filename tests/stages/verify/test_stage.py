@@ -73,6 +73,12 @@ def run(context: Any) -> StageResult:
     return result
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No outputs of the reference are left from other tests."""
+    monkeypatch.setattr("stages.verify.predict._last", {})
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids="/".join)
 def test_a_good_file_passes_with_true_figures(pair: Any, verifying: Callable[..., Any], files: Any) -> None:
     context = verifying(pair, files[pair])
@@ -90,6 +96,14 @@ def test_a_good_file_passes_with_true_figures(pair: Any, verifying: Callable[...
     if pair[1] == "float32":
         assert (accuracy, result.metrics["top1_agreement"]) == (0.75, 1.0)
     assert context.progress == [(64, 64), (64, 64)]  # the reference, then the export
+
+
+def test_the_reference_runs_once_for_all_its_exports(verifying: Callable[..., Any], files: Any) -> None:
+    first, second = (verifying(pair, files[pair]) for pair in PAIRS[:2])
+    run(first)
+    result = run(second)
+    assert second.progress == [(64, 64)]  # the export alone
+    assert 0 < result.metrics["max_abs_diff"] < 0.08
 
 
 def with_other_weights(data: bytes) -> bytes:
