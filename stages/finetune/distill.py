@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pipeline.errors import PreconditionError
@@ -38,16 +39,43 @@ def learner(student: Any, teacher: Any, settings: Distill, objective: Objective,
     """
     keras, tf = import_keras(), import_tensorflow()
     pairs = _feature_pairs(student, teacher, settings, seed)
-    own = keras.Model(student.inputs, [student.output, *(pair.student for pair in pairs)])
-    its = keras.Model(teacher.inputs, [teacher.output, *(pair.teacher for pair in pairs)])
-    of_outputs = output_loss(objective, settings.temperature)
-    share, replicas = settings.weight if labelled else 1.0, tf.distribute.get_strategy().num_replicas_in_sync
+    lesson = _Lesson(
+        own=keras.Model(student.inputs, [student.output, *(pair.student for pair in pairs)]),
+        its=keras.Model(teacher.inputs, [teacher.output, *(pair.teacher for pair in pairs)]),
+        pairs=pairs,
+        settings=settings,
+        objective=objective,
+        labelled=labelled,
+        replicas=tf.distribute.get_strategy().num_replicas_in_sync,
+    )
+    return _learner_class()(student, lesson)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a learner learns by. Not a Keras object: the teacher's variables are none of the learner's."""
+
+    own: Any
+    its: Any
+    pairs: Sequence[FeaturePair]
+    settings: Distill
+    objective: Objective
+    labelled: bool
+    replicas: int
+
+    def taught(self, expected: Any, outputs: Any) -> Any:
+        return output_loss(self.objective, self.settings.temperature)(expected, outputs)
+
+
+@cache  # TensorFlow remembers each class that it has seen for ever: so there is one, and no model hangs on it
+def _learner_class() -> Any:
+    keras, tf = import_keras(), import_tensorflow()
 
     class Learner(import_keras().Model):  # type: ignore[misc]  # Keras has no types
-        def __init__(self) -> None:
+        def __init__(self, student: Any, lesson: _Lesson) -> None:
             super().__init__(name="learner")
-            self.student = student
-            self.adapters = [pair.adapter for pair in pairs if pair.adapter is not None]
+            self.student, self.lesson = student, lesson
+            self.adapters = [pair.adapter for pair in lesson.pairs if pair.adapter is not None]
             self.total = keras.metrics.Mean(name="total_loss")
             self.taught = keras.metrics.Mean(name="distillation_loss")
 
@@ -55,36 +83,40 @@ def learner(student: Any, teacher: Any, settings: Distill, objective: Objective,
             return self.student(inputs, training=training)
 
         def train_step(self, data: Any) -> dict[str, Any]:
+            lesson, features_wanted = self.lesson, self.lesson.settings.features
             inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
-            expected = _listed(its(inputs, training=False))
+            expected = _listed(lesson.its(inputs, training=False))
+            share = lesson.settings.weight if lesson.labelled else 1.0
             with tf.GradientTape() as tape:
-                outputs, *features = _listed(own(inputs, training=True))
-                taught = of_outputs(expected[0], outputs)
+                outputs, *features = _listed(lesson.own(inputs, training=True))
+                taught = lesson.taught(expected[0], outputs)
                 loss = share * taught
-                if settings.features:
-                    loss += settings.features.weight * feature_loss(pairs, expected[1:], features)
-                loss /= replicas  # gradients of replicas are added; Keras' own loss knows that
-                if labelled:
+                if features_wanted:
+                    loss += features_wanted.weight * feature_loss(lesson.pairs, expected[1:], features)
+                loss /= lesson.replicas  # gradients of replicas are added; Keras' own loss knows that
+                if lesson.labelled:
                     loss += (1 - share) * self.compute_loss(inputs, labels, outputs, weights)
             self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
             self.taught.update_state(taught)
-            self.total.update_state(loss * replicas)
+            self.total.update_state(loss * lesson.replicas)
             told = {"loss": self.total.result(), "distillation_loss": self.taught.result()}
-            if labelled:
-                metric = objective.metric.name
+            if lesson.labelled:
+                metric = lesson.objective.metric.name
                 told[metric] = self.compute_metrics(inputs, labels, outputs, weights)[metric]
             return told
 
         def test_step(self, data: Any) -> dict[str, Any]:
-            if objective.loss is not None:
+            lesson = self.lesson
+            if lesson.objective.loss is not None:
                 told = super().test_step(data)
-                return {name: told[name] for name in ("loss", objective.metric.name)}
+                return {name: told[name] for name in ("loss", lesson.objective.metric.name)}
             inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-            loss = of_outputs(_listed(its(inputs, training=False))[0], self.student(inputs, training=False))
+            expected = _listed(lesson.its(inputs, training=False))[0]
+            loss = lesson.taught(expected, self.student(inputs, training=False))
             self.total.update_state(loss)
             return {"loss": self.total.result()}
 
-    return Learner()
+    return Learner
 
 
 def output_loss(objective: Objective, temperature: float) -> Loss:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from pipeline import interruption
@@ -56,7 +57,8 @@ class Session:
         """In the order in which they must see the end of an epoch: schedules first, the checkpoint last."""
         masking = self._masked.callbacks(self.steps, self._config.epochs) if self._masked else []
         teller = _Teller(self._config.epochs, self.steps, progress, interval_s)
-        return [one for one in (*masking, self._plateau, self.stopping, _watch(self, teller)) if one is not None]
+        watch = _watch_class()(self, teller)
+        return [one for one in (*masking, self._plateau, self.stopping, watch) if one is not None]
 
     def resume(self) -> int:
         """Go on from the newest whole checkpoint, if there is one; returns how many epochs it had finished."""
@@ -167,30 +169,32 @@ def _figures(logs: dict[str, Any], history: History) -> str:
     return " ".join(told)
 
 
-def _watch(session: Session, teller: _Teller) -> Any:
+@cache  # TensorFlow keeps each class that it has seen for ever: so there is one, and no training hangs on it
+def _watch_class() -> Any:
     class Watch(import_keras().callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-        def __init__(self) -> None:
+        def __init__(self, session: Session, teller: _Teller) -> None:
             super().__init__()
+            self._session, self._teller = session, teller
             self._supports_tf_logs = True  # or Keras would copy all logs at each batch
 
         def on_train_begin(self, logs: Any = None) -> None:
-            session.restore_callbacks()
+            self._session.restore_callbacks()
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            session.begin_epoch(epoch)
+            self._session.begin_epoch(epoch)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            teller.step(session.epoch, batch, logs, session.history)
+            self._teller.step(self._session.epoch, batch, logs, self._session.history)
             interruption.check()
 
         def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
             interruption.check()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            session.end_epoch(epoch, logs)
+            self._session.end_epoch(epoch, logs)
             interruption.check()
 
-    return Watch()
+    return Watch
 
 
 def _plateau(config: FinetuneConfig) -> Any:
