@@ -1,8 +1,8 @@
 """The first layer at which an exported file leaves its Keras model, found by comparing tensors, not names.
 
-Names are lost on the way to a file (ours in ONNX are structural), layers are fused, and layouts change. So every layer's
-output is compared with every tensor of as many numbers, in both layouts; a tensor speaks for the layer that it is
-nearest to. A layer is right when a tensor reproduces it, or when a layer that depends on it is right: what was fused
+Names are lost on the way to a file (ours in ONNX are structural), layers are fused, and layouts change. So every
+layer's output is compared with every tensor of as many numbers, in both layouts; a tensor speaks for the layer that it
+is nearest to. A layer is right when a tensor reproduces it, or when a layer that depends on it is right: what was fused
 into another leaves no tensor of its own. The first layer that is not right is where the two part.
 """
 
@@ -22,7 +22,7 @@ CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The tensor of the file that is nearest to a layer's output, and how near (dB); none where all are nearer others."""
+    """The tensor of the file that is nearest to a layer's output, and how near it is."""
 
     sqnr_db: float
     tensor: str
@@ -51,7 +51,9 @@ def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
     import numpy as np
 
     found: dict[int, Agreement] = {}
-    outputs = [(place, values) for place, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"]
+    outputs = [
+        (place, values) for place, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"
+    ]
     for size in sorted({values.size for _, values in outputs}):
         here = [(place, values.ravel()) for place, values in outputs if values.size == size]
         variants = [(t.name, flat) for t in tensors if t.values.size == size for flat in _layouts(t.values)]
@@ -100,9 +102,7 @@ def _right(calls: Sequence[LayerCall], agreeing: set[int]) -> set[int]:
     return right
 
 
-def _last_agreeing(
-    calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float
-) -> int | None:
+def _last_agreeing(calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float) -> int | None:
     seen, pending = set(calls[place].reads), sorted(calls[place].reads)
     while pending:
         nearest = pending.pop()

@@ -27,17 +27,17 @@ def sqnr_db(reference: Any, actual: Any) -> float:
     import numpy as np
 
     a = _rows(reference)
-    return decibels(float(np.square(a).sum()), float(np.square(_rows(actual) - a).sum()))
+    return float(decibels(np.square(a).sum(), np.square(_rows(actual) - a).sum()))
 
 
 def decibels(signal: Any, noise: Any) -> Any:
     """10 log10(signal / noise) of powers (arrays or numbers), within ±`EQUAL_DB`."""
     import numpy as np
 
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         ratio = 10 * (np.log10(signal) - np.log10(noise))
     found = np.where(np.asarray(noise) == 0, EQUAL_DB, np.clip(ratio, -EQUAL_DB, EQUAL_DB))
-    return found if found.ndim else float(found)
+    return found
 
 
 def cosine(reference: Any, actual: Any) -> float:

@@ -15,10 +15,10 @@ from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_fit, require_inputs
-from stages.verify.compare import BATCH, REAL, Comparison, advance
+from stages.verify.compare import BATCH, Comparison, advance
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
-from stages.verify.limits import hint_of, violation
+from stages.verify.limits import REAL, hint_of, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, metrics_for
 
 

@@ -127,9 +127,7 @@ def test_changed_weights_are_caught(verifying: Callable[..., Any], files: Any) -
 
 def test_changed_weights_are_caught_in_int8(verifying: Callable[..., Any], files: Any) -> None:
     broken = with_other_weights(files["onnx", "int8"])
-    with pytest.raises(
-        PostconditionError, match=r"cosine is .*, at least 0.95 is allowed.*worst is test sample \d+"
-    ):
+    with pytest.raises(PostconditionError, match=r"cosine is .*, at least 0.95 is allowed.*worst is test sample \d+"):
         run(verifying(("onnx", "int8"), broken))
 
 
@@ -137,8 +135,77 @@ def test_one_flipped_byte_of_a_tflite_kernel_is_caught(verifying: Callable[..., 
     data = bytearray(files["tflite", "float32"])
     where = largest_weight(data)
     data[where + 3] ^= 0x80  # the sign of a float32
-    with pytest.raises(PostconditionError, match="relative difference"):
+    with pytest.raises(PostconditionError, match=r"relative difference.*the first layer that differs is '\w+'"):
         run(verifying(("tflite", "float32"), bytes(data)))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+@pytest.mark.parametrize("layer", ["stem", "separable", "head"])
+def test_a_failure_names_the_layer_that_was_changed(
+    verifying: Callable[..., Any], tiny_xception: Any, tiny_images: Any, pair: Any, layer: str
+) -> None:
+    other = copy_model(tiny_xception)
+    kernel, *rest = other.get_layer(layer).get_weights()
+    other.get_layer(layer).set_weights([kernel[..., ::-1, :], *rest] if layer != "head" else [-kernel, *rest])
+    convert = convert_tflite if pair[0] == "tflite" else convert_onnx
+    data = convert(other, pair[1], calibration=tiny_images if pair[1] == "int8" else None)
+    strict = Tolerances(int8=Bounds(min_cosine=0.999, min_sqnr_db=14.0))
+    with pytest.raises(PostconditionError, match=f"the first layer that differs is '{layer}'"):
+        run(verifying(pair, data, tolerances=strict))
+
+
+def with_infinity(data: bytes) -> bytes:
+    """The same ONNX graph with a kernel's first number infinite."""
+    model = onnx.load_from_string(data)
+    kernel = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4][-1]
+    values = onnx.numpy_helper.to_array(kernel).copy()
+    values.flat[0] = np.inf
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
+    return bytes(model.SerializeToString())
+
+
+def test_numbers_that_are_not_finite_name_the_layer(verifying: Callable[..., Any], files: Any) -> None:
+    with pytest.raises(
+        PostconditionError, match=r"the exported file are not finite.* layer that differs is 'separable"
+    ):
+        run(verifying(("onnx", "float32"), with_infinity(files["onnx", "float32"])))
+
+
+def test_a_file_without_the_model_s_output_is_refused(verifying: Callable[..., Any], files: Any) -> None:
+    model = onnx.load_from_string(files["onnx", "float32"])
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "other"
+    with pytest.raises(PostconditionError, match="the file has no output 'head'; it has other"):
+        run(verifying(("onnx", "float32"), bytes(model.SerializeToString())))
+
+
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_each_of_several_outputs_is_compared(
+    make_context: Callable[..., Any], make_split: Callable[..., Any], fmt: str
+) -> None:
+    keras = import_keras()
+    inputs = keras.Input((6,), name="x")
+    hidden = keras.layers.Dense(5, activation="relu", name="hidden")(inputs)
+    outputs = [keras.layers.Dense(3, name="b")(hidden), keras.layers.Dense(2, name="a")(hidden)]
+    model = keras.Model(inputs, outputs)
+    other = copy_model(model)
+    other.get_layer("a").set_weights([weight + 1 for weight in other.get_layer("a").get_weights()])
+    x = np.random.default_rng(0).standard_normal((9, 6)).astype(np.float32)
+
+    def verify(exported: Any) -> StageResult:
+        data = (convert_tflite if fmt == "tflite" else convert_onnx)(exported, "float32")
+        context = make_context(VerifyConfig(), axis=f"{fmt}/float32")
+        context.splits = {"test": make_split("test", x, np.zeros(9, int))}
+        context.inputs = {
+            "export": export_artifact(context, (fmt, "float32"), data),
+            "reference": context.write_model(model),
+        }
+        return run(context)
+
+    facts = verify(model).outputs[0].facts
+    assert isinstance(facts, ParityFacts)
+    assert [(row.inputs, row.output) for row in facts.rows[:3]] == [("test", "b"), ("test", "a"), ("zeros", "b")]
+    with pytest.raises(PostconditionError, match=r"for output 'a' on test inputs.*the first layer that differs is 'a'"):
+        verify(other)
 
 
 def largest_weight(data: bytearray) -> int:
@@ -165,8 +232,6 @@ def test_parity_is_told_on_some_samples_and_accuracy_on_all(verifying: Callable[
     pair = ("onnx", "int8")
     few, all_of_them = run(verifying(pair, files[pair], samples=5)), run(verifying(pair, files[pair]))
     parity = few.outputs[0].facts.rows[0]
-    assert [row.inputs for row in parity.rows] == ["test", "zeros", "lowest", "highest", "extremes", "noise"]
-    parity = parity.rows[0]
     assert parity.samples == 5
     assert parity.worst_sample in (0, 15, 31, 47, 63)
     assert parity.max_abs_diff <= all_of_them.metrics["max_abs_diff"]
@@ -207,6 +272,17 @@ PARITY = ParityRow(
 )
 def test_each_scheme_has_its_limit(scheme: Any, settings: dict[str, float], holds: bool) -> None:
     assert (violation(PARITY, Tolerances.model_validate({scheme: settings}).of(scheme)) is None) is holds
+
+
+def test_a_tolerance_keeps_the_other_defaults_and_null_switches_off() -> None:
+    given = Tolerances.model_validate_json('{"int8": {"min_top1_agreement": 0.9}, "float32": {"max_diff": null}}')
+    assert given.int8 == Bounds(min_cosine=0.95, min_top1_agreement=0.9)
+    assert given.float32 == Bounds()
+    assert given.float16 == Tolerances().float16
+    assert violation(PARITY, given.float32) is None
+    made_up = PARITY.model_copy(update={"inputs": "noise", "cosine": 0.5})
+    assert violation(made_up, given.int8) is None
+    assert violation(made_up, Bounds(adversarial_min_cosine=0.6)) is not None
 
 
 @pytest.fixture(scope="module")
