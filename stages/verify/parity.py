@@ -36,8 +36,7 @@ def decibels(signal: Any, noise: Any) -> Any:
 
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = 10 * (np.log10(signal) - np.log10(noise))
-    found = np.where(np.asarray(noise) == 0, EQUAL_DB, np.clip(ratio, -EQUAL_DB, EQUAL_DB))
-    return found
+    return np.where(np.asarray(noise) == 0, EQUAL_DB, np.clip(ratio, -EQUAL_DB, EQUAL_DB))
 
 
 def cosine(reference: Any, actual: Any) -> float:

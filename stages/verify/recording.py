@@ -29,13 +29,10 @@ class LayerCall:
 
 
 def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
-    """All calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order."""
-    calls, _ = run_recorded(model, arrays)
-    return calls
+    """All calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
 
-
-def run_recorded(model: Any, arrays: Mapping[str, Any]) -> tuple[list[LayerCall], Any]:
-    """`record_layers`, and what the model returned. The model is as before when this comes back."""
+    The model is as before when this comes back.
+    """
     import tensorflow as tf
 
     calls: list[LayerCall] = []
@@ -62,11 +59,11 @@ def run_recorded(model: Any, arrays: Mapping[str, Any]) -> tuple[list[LayerCall]
         for layer in layers:
             layer.call = recording(layer.name, layer.call)
         inputs = by_input(arrays, model.input_names)
-        result = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+        model(inputs if len(inputs) > 1 else inputs[0], training=False)
     finally:
         for layer in layers:
             layer.__dict__.pop("call", None)
-    return calls, result
+    return calls
 
 
 def _layers(model: Any) -> Iterator[Any]:
