@@ -44,14 +44,15 @@ class Comparison:
         """
         import numpy as np
 
-        from stages.verify.predict import keras_by_name
+        from stages.verify.predict import shared_made_up
 
         picked = self._picked
         self._require_finite(reference, actual, self._real_sample)
         rows = [_row(REAL, name, reference[name][picked], actual[name][picked], self._classes) for name in reference]
         rows = [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
+        made_up = shared_made_up(self._context, "reference", self._split, self._context.config.samples, self._made_up)
         for inputs, arrays in self._made_up.items():
-            wanted = keras_by_name(self._model, arrays)
+            wanted = made_up[inputs]
             if not all(np.isfinite(values).all() for values in wanted.values()):
                 layer = self._first_not_finite(arrays)
                 self._context.events.warned(f"Keras gives no finite numbers on {inputs} inputs, first in layer {layer}")

@@ -13,6 +13,7 @@ from pipeline.stage import StageContext
 from stages.samples import Progress, by_input
 
 _last: dict[tuple[str, str, int, int], Any] = {}
+_last_made_up: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
 
 
 def shared_outputs(context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress) -> Any:
@@ -57,6 +58,21 @@ def run_keras(model: Any, arrays: list[Any]) -> list[Any]:
     return [np.asarray(result) for result in (results if isinstance(results, list | tuple) else [results])]
 
 
-def keras_by_name(model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The outputs of one batch, by name."""
-    return dict(zip(model.output_names, run_keras(model, by_input(arrays, model.input_names)), strict=True))
+def shared_made_up(
+    context: StageContext[Any], input_name: str, split: Split, samples: int, sets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The outputs by set and name on the made-up `sets` that follow from so many samples of `split`."""
+    from stages.stored_models import shared_model
+    from stages.tf_runtime import tensorflow_action
+
+    key = (context.inputs[input_name].digest, split.digest, samples, context.threads)
+    if key not in _last_made_up:
+        with tensorflow_action(context.seed, context.threads):
+            model = shared_model(context, input_name)
+            found = {
+                name: dict(zip(model.output_names, run_keras(model, by_input(arrays, model.input_names)), strict=True))
+                for name, arrays in sets.items()
+            }
+        _last_made_up.clear()
+        _last_made_up[key] = found
+    return _last_made_up[key]

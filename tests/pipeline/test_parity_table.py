@@ -26,22 +26,8 @@ def manifest(*rows):
 
 def test_a_line_a_set_of_inputs_with_accuracy_on_real_ones():
     lines = parity_table(manifest(row("test"), row("noise", difference=0.0))).splitlines()
-    assert lines[1].split() == [
-        "onnx/int8",
-        "test",
-        "100",
-        "2.5e-01",
-        "1.2e-01",
-        "20.0",
-        "dB",
-        "0.500000",
-        "90.0",
-        "%",
-        "50.00",
-        "±",
-        "9.6",
-    ]
-    assert lines[2].split() == ["noise", "100", "0.0e+00", "0.0e+00", "equal", "0.500000", "90.0", "%"]
+    assert " ".join(lines[1].split()) == "onnx/int8 test 100 2.5e-01 1.2e-01 20.0 dB 0.500000 90.0 % 50.00 ± 9.6"
+    assert " ".join(lines[2].split()) == "noise 100 0.0e+00 0.0e+00 equal 0.500000 90.0 %"
     assert max(map(len, lines)) <= 100
 
 
