@@ -56,7 +56,7 @@ def _tflite_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTens
             detail = details.get(int(index))
             if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
                 values = dequantized(interpreter.get_tensor(int(index)), detail)
-                yield FileTensor(detail["name"], values)
+                yield FileTensor(detail["name"].partition(";")[0], values)  # fused operators list all their names
 
 
 def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:

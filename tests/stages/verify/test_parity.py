@@ -68,3 +68,10 @@ def test_top_agreement_is_the_overlap_of_sorted_lists(a: np.ndarray, b: np.ndarr
 
     shares = [len(best(x) & best(y)) / k for x, y in zip(a, b, strict=True)]
     assert top_agreement(a, b, k) == pytest.approx(np.mean(shares))
+
+
+@given(OUTPUTS, OUTPUTS)
+def test_the_cosine_follows_from_the_law_of_cosines(a: np.ndarray, b: np.ndarray) -> None:
+    a, b = np.abs(a.astype(np.float64)) + 1, b.astype(np.float64) + 200  # no zeros
+    sides = [(np.hypot.reduce(x), np.hypot.reduce(y), np.hypot.reduce(x - y)) for x, y in zip(a, b, strict=True)]
+    assert cosine(a, b) == pytest.approx(np.mean([(p * p + q * q - r * r) / (2 * p * q) for p, q, r in sides]))
