@@ -173,7 +173,7 @@ def xception_recipe(folder: Path) -> Path:
         {"quantize": {"schemes": ["float32", "int8"]}},
         {"export": {"formats": ["tflite", "onnx"]}},
         # Nothing was learnt, so outputs lie close together: parity in 8 bits says nothing about such a network.
-        {"verify": {"tolerance": {"int8_min_cosine": -1.0}}},
+        {"verify": {"tolerances": {"int8": {"min_cosine": -1.0}}}},
         {"benchmark": {"targets": ["cpu"], "rounds": 1, "seconds": 0.05}},
     ]
     document = {"name": "xception-299", "model": model, "data": data, "stages": stages}

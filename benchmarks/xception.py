@@ -26,7 +26,7 @@ SIDE, TRAIN, TEST = 299, 40, 20
 SHORT = (
     *("stages.finetune.epochs=1", "stages.benchmark.rounds=2", "stages.benchmark.seconds=0.05"),
     # Little was learnt, so outputs lie close together: parity in 8 bits says nothing about such a network.
-    "stages.verify.tolerance.int8_min_cosine=-1.0",
+    "stages.verify.tolerances.int8.min_cosine=-1.0",
 )
 
 

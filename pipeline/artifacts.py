@@ -152,20 +152,31 @@ class EvaluationFacts(Value):
     metrics: dict[str, float]
 
 
-class ParityFacts(Value):
-    """How far an exported file is from its Keras reference on real inputs (outputs before post-processing).
+class ParityRow(Value):
+    """How far one output of an exported file is from Keras' on one set of inputs.
 
-    `worst_sample` is the index in the test split where they differ most.
+    `inputs` is `test` (real samples) or the name of a made-up set. `sqnr_db` is 200 for equal outputs.
+    `worst_sample` is the place in the set, of `test` the index in the split, where the two differ most.
     """
 
-    kind: Literal["parity-report"] = "parity-report"
+    inputs: str
+    output: str
     samples: int
     reference_max_abs: float
     worst_sample: int
     max_abs_diff: float
     mean_abs_diff: float
+    sqnr_db: float
     cosine: float
-    top1_agreement: float | None
+    top1_agreement: float | None = Field(description="None where outputs are no classes")
+    top5_agreement: float | None = Field(description="None where there are five classes or fewer")
+
+
+class ParityFacts(Value):
+    """An exported file beside its Keras reference: a row for each set of inputs and output, real inputs first."""
+
+    kind: Literal["parity-report"] = "parity-report"
+    rows: tuple[ParityRow, ...]
 
 
 class LatencyFacts(Value):

@@ -180,6 +180,8 @@ def closing(manifest: RunManifest, options: str = "") -> str:
         verdict = "done, no gates"
     lines.append(verdict)
     lines.append(f"  secateur show {manifest.run_id}{options}   tells where everything came from")
+    if any(entry.stage == "verify" and entry.outputs for entry in manifest.stages):
+        lines.append(f"  secateur show {manifest.run_id} --parity{options}   how near each file is to Keras")
     if any(entry.stage == "export" and entry.outputs for entry in manifest.stages):
         lines.append(f"  secateur export {manifest.run_id} out/{options}   copies the files")
     return "\n".join(lines)

@@ -56,10 +56,10 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
             raise DeviceError(f"LiteRT can't load the file: {error}", hint=silence.text() or None) from error
 
     def run_batch(batch: Arrays) -> dict[str, Any]:
-        stored = {name: _quantized(batch[name], detail) for name, detail in inputs.items()}
+        stored = {name: quantized(batch[name], detail) for name, detail in inputs.items()}
         try:
             # The runner hands out views of the interpreter's memory: the next call would overwrite them.
-            return {name: _dequantized(value, outputs[name]) for name, value in runner(**stored).items()}
+            return {name: dequantized(value, outputs[name]) for name, value in runner(**stored).items()}
         except (ValueError, RuntimeError) as error:
             raise DeviceError(f"LiteRT can't run the file: {error}") from error
 
@@ -109,7 +109,7 @@ def _in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, s
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
 
-def _quantized(values: Any, detail: Mapping[str, Any]) -> Any:
+def quantized(values: Any, detail: Mapping[str, Any]) -> Any:
     """Real numbers as the file's input type: `round(x / scale) + zero_point`, clipped, for integer inputs."""
     import numpy as np
 
@@ -120,7 +120,7 @@ def _quantized(values: Any, detail: Mapping[str, Any]) -> Any:
     return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
 
 
-def _dequantized(values: Any, detail: Mapping[str, Any]) -> Any:
+def dequantized(values: Any, detail: Mapping[str, Any]) -> Any:
     """Real numbers from the file's output type: `(q - zero_point) * scale` for quantized outputs; a new array."""
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""`secateur show`: a run's manifest as a table, an artifact's lineage, why a stage ran."""
+"""`secateur show`: a run's manifest as a table, its parity matrix, an artifact's lineage, why a stage ran."""
 
 from __future__ import annotations
 
@@ -12,21 +12,35 @@ from pipeline.artifacts import Artifact
 from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
 from pipeline.errors import RecipeError
 from pipeline.manifest import ActionRecord, RunManifest, StageEntry
+from pipeline.parity_table import parity_document, parity_table
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
 from pipeline.summary import closing, size
 
 NameArgument = Annotated[str, typer.Argument(metavar="RUN|ARTIFACT", help="A run's id, `latest`, or sha256:….")]
 WhyOption = Annotated[str | None, typer.Option("--why", metavar="STAGE", help="Tell why this stage ran.")]
+ParityOption = Annotated[
+    bool, typer.Option("--parity", help="How near each exported file is to Keras, on real and made-up inputs.")
+]
 
 
-def command(name: NameArgument, why: WhyOption = None, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def command(
+    name: NameArgument,
+    why: WhyOption = None,
+    parity: ParityOption = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
     opened = open_store(store)
     manifest = opened.runs.get(name)
+    if manifest is None and parity:
+        raise RecipeError(f"no run is called {name!r}", hint="secateur store ls   lists runs")
     if manifest is None:
         _show_artifact(opened, name, as_json=as_json)
     elif why is not None:
         _show_why(opened, _entry(manifest, why), as_json=as_json)
+    elif parity:
+        print(json.dumps(parity_document(manifest), indent=1) if as_json else _parity(manifest))
     elif as_json:
         print_json(manifest)
     else:
@@ -42,6 +56,13 @@ def _show_run(manifest: RunManifest) -> None:
         if made:
             print(f"{' ' * width}  {made}")
     print(f"\n{closing(manifest)}")
+
+
+def _parity(manifest: RunManifest) -> str:
+    table = parity_table(manifest)
+    if not table:
+        raise RecipeError("the run has no verified exports", hint="the recipe needs `verify`, and a test split")
+    return f"exported files beside Keras, run {manifest.run_id} of {manifest.name}\n\n{table}"
 
 
 def _entry(manifest: RunManifest, stage: str) -> StageEntry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from pipeline.artifacts import Artifact, EvaluationFacts, Kind
@@ -52,7 +52,7 @@ class EvaluateStage:
             context.events.advanced(done, total, "test samples", f"{done}/{total}")
 
         outputs = shared_outputs(context, "model", split, context.config.batch, progress)
-        require_finite(outputs, "the model")
+        require_finite(outputs, lambda sample: _first_not_finite(context, split, sample))
         found = evaluate(outputs, split.y, split.task, names, own_metrics(context, names))
         return StageResult(
             outputs=(evaluation_artifact(context, found, split),),
@@ -85,13 +85,23 @@ def evaluation_artifact(context: StageContext[Any], found: Evaluation, split: Sp
     return Artifact(files=(context.write(CONFUSION_FILE, data, "application/json"),), facts=facts)
 
 
-def require_finite(outputs: Any, whose: str) -> None:
-    """PostconditionError, naming the first sample, where outputs (N, …) hold NaN or infinity."""
+def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
+    """PostconditionError, naming the first sample and layer, where a model's outputs (N, …) hold NaN or infinity."""
     import numpy as np
 
     finite = np.isfinite(np.reshape(outputs, (len(outputs), -1))).all(axis=1)
     if not finite.all():
+        sample = int(finite.argmin())
         raise PostconditionError(
-            f"{int((~finite).sum())} outputs of {whose} are not finite, first that of test sample {finite.argmin()}",
-            hint="look for NaN in the weights: secateur inspect MODEL",
+            f"{int((~finite).sum())} outputs of the model are not finite, first that of test sample {sample}; "
+            f"the first layer with NaN or infinity is {layer_of(sample)!r}",
+            hint="look for NaN in its weights, and at the sample: secateur inspect MODEL",
         )
+
+
+def _first_not_finite(context: StageContext[Any], split: Split, sample: int) -> str | None:
+    from stages.stored_models import shared_model
+    from stages.verify.divergence import first_not_finite
+    from stages.verify.recording import record_layers
+
+    return first_not_finite(record_layers(shared_model(context, "model"), split.inputs(sample, sample + 1)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+EQUAL_DB = 200.0  # stands for equal outputs, whose ratio is infinite; float32's own rounding is at about 144
+
 
 def max_abs_diff(reference: Any, actual: Any) -> float:
     """The largest absolute difference of any output."""
@@ -15,6 +17,26 @@ def mean_abs_diff(reference: Any, actual: Any) -> float:
     import numpy as np
 
     return float(np.abs(_rows(actual) - _rows(reference)).mean())
+
+
+def sqnr_db(reference: Any, actual: Any) -> float:
+    """The signal-to-quantization-noise ratio in dB: 10 log10 of the reference's power over that of the difference.
+
+    Over all samples and outputs together, kept within ±`EQUAL_DB`, which is also what equal outputs have.
+    """
+    import numpy as np
+
+    a = _rows(reference)
+    return float(decibels(np.square(a).sum(), np.square(_rows(actual) - a).sum()))
+
+
+def decibels(signal: Any, noise: Any) -> Any:
+    """10 log10(signal / noise) of powers (arrays or numbers), within ±`EQUAL_DB`."""
+    import numpy as np
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = 10 * (np.log10(signal) - np.log10(noise))
+    return np.where(np.asarray(noise) == 0, EQUAL_DB, np.clip(ratio, -EQUAL_DB, EQUAL_DB))
 
 
 def cosine(reference: Any, actual: Any) -> float:
@@ -29,11 +51,15 @@ def cosine(reference: Any, actual: Any) -> float:
     return float(np.clip(cosines, -1, 1).mean())
 
 
-def top1_agreement(reference: Any, actual: Any) -> float:
-    """The share of samples of which both models name the same class: the largest of (N, classes)."""
+def top_agreement(reference: Any, actual: Any, k: int = 1) -> float:
+    """The share of the reference's `k` best classes that are among the other's `k` best, of outputs (N, classes).
+
+    With `k` of 1: the share of samples of which both name the same class. Of equal outputs the first is the better.
+    """
     import numpy as np
 
-    return float(np.mean(np.argmax(reference, axis=-1) == np.argmax(actual, axis=-1)))
+    a, b = (np.argsort(-_rows(outputs), axis=1, kind="stable")[:, :k] for outputs in (reference, actual))
+    return float((a[:, :, None] == b[:, None, :]).any(axis=2).mean())
 
 
 def worst_sample(reference: Any, actual: Any) -> int:

@@ -1,10 +1,11 @@
-"""A Keras model's outputs over a whole split.
+"""A Keras model's outputs over a whole split, and on made-up inputs.
 
 All exports of a model are held against the same outputs: the last ones are kept, by the digests of model and split.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.data import Split
@@ -12,10 +13,14 @@ from pipeline.stage import StageContext
 from stages.samples import Progress, by_input
 
 _last: dict[tuple[str, str, int, int], Any] = {}
+_last_made_up: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
 
 
 def shared_outputs(context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress) -> Any:
-    """The outputs (N, …) of the model of an input over `split`; don't change them, others get the same ones."""
+    """The outputs (N, …) of an input's model over `split`, of a model with one output; a list of them for several.
+
+    Don't change them, others get the same ones.
+    """
     from stages.stored_models import shared_model
     from stages.tf_runtime import tensorflow_action
 
@@ -23,20 +28,51 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
     if key not in _last:
         with tensorflow_action(context.seed, context.threads):
             outputs = predict(shared_model(context, input_name), split, batch, progress)
-        outputs.flags.writeable = False
+        for array in outputs if isinstance(outputs, list) else [outputs]:
+            array.flags.writeable = False
         _last.clear()
         _last[key] = outputs
     return _last[key]
 
 
 def predict(model: Any, split: Split, batch: int, progress: Progress) -> Any:
-    """The model's one output (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
+    """The model's outputs (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
     import numpy as np
 
-    parts, done = [], 0
+    parts: list[list[Any]] = []
+    done = 0
     for inputs, _ in split.batches(batch):
         arrays = by_input(inputs, model.input_names)
-        parts.append(np.asarray(model(arrays if len(arrays) > 1 else arrays[0], training=False)))
-        done += len(parts[-1])
+        parts.append(run_keras(model, arrays))
+        done += len(parts[-1][0])
         progress(done, len(split))
-    return np.concatenate(parts)
+    outputs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return outputs if len(outputs) > 1 else outputs[0]
+
+
+def run_keras(model: Any, arrays: list[Any]) -> list[Any]:
+    """The outputs of one batch, one array (n, …) an output, at inference."""
+    import numpy as np
+
+    results = model(arrays if len(arrays) > 1 else arrays[0], training=False)
+    return [np.asarray(result) for result in (results if isinstance(results, list | tuple) else [results])]
+
+
+def shared_made_up(
+    context: StageContext[Any], input_name: str, split: Split, samples: int, sets: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """The outputs by set and name on the made-up `sets` that follow from so many samples of `split`."""
+    from stages.stored_models import shared_model
+    from stages.tf_runtime import tensorflow_action
+
+    key = (context.inputs[input_name].digest, split.digest, samples, context.threads)
+    if key not in _last_made_up:
+        with tensorflow_action(context.seed, context.threads):
+            model = shared_model(context, input_name)
+            found = {
+                name: dict(zip(model.output_names, run_keras(model, by_input(arrays, model.input_names)), strict=True))
+                for name, arrays in sets.items()
+            }
+        _last_made_up.clear()
+        _last_made_up[key] = found
+    return _last_made_up[key]

@@ -1,34 +1,32 @@
 """The verify stage: an exported file beside the Keras model that it was made of, on real data.
 
 It knows files only: what export writes, a runtime reads. All of the test split goes through both, for the metrics; how
-near the outputs are is told on some of it. Files run sample by sample, as on a device.
+near the outputs are is told on some of it and on made-up inputs. Files run sample by sample, as on a device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit, require_one_output
-from stages.samples import by_input
-from stages.verify.config import Tolerance, VerifyConfig
-from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics, require_finite
-from stages.verify.metrics import are_logits, evaluate, metrics_for
-
-BATCH = 256
+from stages.data_checks import keras_facts_of, require_fit, require_inputs
+from stages.verify.compare import BATCH, Comparison, advance
+from stages.verify.config import VerifyConfig
+from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
+from stages.verify.limits import REAL, hint_of, violation
+from stages.verify.metrics import Evaluation, are_logits, evaluate, metrics_for
 
 
 class VerifyStage:
     """Compares; changes nothing."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(("tflite-model", "onnx-model")),
@@ -43,8 +41,10 @@ class VerifyStage:
         "mse_ratio_reference",
         "max_abs_diff",
         "mean_abs_diff",
+        "sqnr_db",
         "cosine",
         "top1_agreement",
+        "top5_agreement",
     )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "ai-edge-litert", "onnxruntime", "numpy")
 
@@ -55,73 +55,90 @@ class VerifyStage:
         return None
 
     def requires(self, config: VerifyConfig, inputs: Mapping[str, Artifact]) -> None:
-        require_one_output(keras_facts_of(inputs["reference"]))
+        keras_facts_of(inputs["reference"])
         if len(inputs["export"].files) != 1:
             raise PreconditionError(f"an export is one file, this one has {len(inputs['export'].files)}")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
         from stages.verify.predict import shared_outputs
 
-        split = context.data("test")
-        require_fit(split, keras_facts_of(context.inputs["reference"]))
-        progress = partial(_advance, context, runtime="Keras")
-        reference = shared_outputs(context, "reference", split, BATCH, progress)
-        actual = _export_outputs(context, split)
-        require_finite(reference, "the reference")
-        require_finite(actual, "the exported file")
-        if actual.shape != reference.shape:
-            raise PostconditionError(f"the file's outputs are {actual.shape}, the reference's {reference.shape}")
-        parity = _parity(reference, actual, context.config.samples, classes=split.task == "classes")
-        compared = "mse" if split.task == "regression" else "accuracy"
-        names = metrics_for(split.task, context.config.metrics)
-        names = tuple(dict.fromkeys((compared, *names)))
-        logits = split.task != "regression" and are_logits(reference, split.task)
-        found = evaluate(actual, split.y, split.task, names, own_metrics(context, names), logits=logits)
-        before = evaluate(reference, split.y, split.task, (compared,), logits=logits).metrics[compared]
-        metrics = {
-            **found.metrics,
-            **_compared(compared, before, found.metrics[compared]),
-            "max_abs_diff": parity.max_abs_diff,
-            "mean_abs_diff": parity.mean_abs_diff,
-            "cosine": parity.cosine,
-        }
-        if parity.top1_agreement is not None:
-            metrics["top1_agreement"] = parity.top1_agreement
-        evaluation = evaluation_artifact(context, found, split)
-        return StageResult((Artifact(files=(), facts=parity), evaluation), metrics, found.intervals)
+        split, facts = context.data("test"), keras_facts_of(context.inputs["reference"])
+        several = len(facts.outputs) > 1
+        if several:
+            require_inputs(split, facts)
+        else:
+            require_fit(split, facts)
+        found = shared_outputs(context, "reference", split, BATCH, partial(advance, context, runtime="Keras"))
+        reference = dict(zip([spec.name for spec in facts.outputs], found if several else [found], strict=True))
+        comparison = Comparison(context, split, facts)
+        actual = comparison.on_the_split()
+        rows = comparison.rows(reference, actual)
+        first = rows[0]
+        figures = ("max_abs_diff", "mean_abs_diff", "sqnr_db", "cosine", "top1_agreement", "top5_agreement")
+        metrics = {name: getattr(first, name) for name in figures if getattr(first, name) is not None}
+        parity = Artifact(files=(), facts=ParityFacts(rows=tuple(rows)))
+        if several:  # metrics are of one output
+            return StageResult((parity,), metrics)
+        name = facts.outputs[0].name
+        evaluation, measured = _evaluated(context, split, reference[name], actual[name])
+        return StageResult((parity, evaluation), {**measured.metrics, **metrics}, measured.intervals)
 
     def ensures(self, context: StageContext[VerifyConfig], result: StageResult) -> None:
         """The file computes what its reference computes, within the scheme's tolerance, and no less accurately."""
-        parity = result.outputs[0].facts
+        parity, scheme = result.outputs[0].facts, _scheme(context.inputs["export"])
         assert isinstance(parity, ParityFacts)
-        limit = limit_of(_scheme(context.inputs["export"]), context.config.tolerance)
-        where = context.axis
-        if not limit.holds(parity):
-            raise PostconditionError(
-                f"{limit.describe(parity)}; the worst test sample is {parity.worst_sample}",
-                where=where,
-                hint=limit.hint,
-            )
-        found, settings = result.metrics, context.config
-        said = None
-        if settings.max_accuracy_drop is not None:
-            drop = found.get("accuracy_drop_reference")
-            if drop is None:
-                raise PostconditionError("regression has no accuracy", where=where, hint="set verify.max_mse_ratio")
-            if drop > settings.max_accuracy_drop:
-                said = f"accuracy is {drop:.4f} below the reference's, {settings.max_accuracy_drop:.4f} is allowed"
-        if settings.max_mse_ratio is not None:
-            ratio = found.get("mse_ratio_reference")
-            if ratio is None:
-                raise PostconditionError("only regression has an mse", where=where, hint="set verify.max_accuracy_drop")
-            if ratio > settings.max_mse_ratio:
-                said = f"the mse is {ratio:.4g} of the reference's, {settings.max_mse_ratio:.4g} is allowed"
+        facts = keras_facts_of(context.inputs["reference"])
+        bounds = context.config.tolerances.of(scheme)
+        for row in parity.rows:
+            violated = violation(row, bounds)
+            if violated is not None:
+                comparison = Comparison(context, context.data("test"), facts)
+                sample = f"{'test ' if row.inputs == REAL else row.inputs + ' '}sample {row.worst_sample}"
+                raise PostconditionError(
+                    f"{violated.said} for output {row.output!r} on {row.inputs} inputs; the worst is {sample}; "
+                    f"{comparison.divergence(row, violated.limit_db)}",
+                    where=context.axis,
+                    hint=hint_of(scheme, violated),
+                )
+        said = worse(result.metrics, context.config, context.axis)
         if said:
+            row = parity.rows[0]
             raise PostconditionError(
-                f"{said}; the outputs differ most for test sample {parity.worst_sample}",
-                where=where,
+                f"{said}; the outputs differ most for test sample {row.worst_sample}",
+                where=context.axis,
                 hint="more calibration samples, a finer scheme, or another bound under verify",
             )
+
+
+def worse(found: Mapping[str, float], settings: VerifyConfig, where: str | None) -> str | None:
+    """What is worse than the settings allow, or None; PostconditionError where a bound has nothing to bound."""
+    limits = (
+        ("accuracy_drop_reference", settings.max_accuracy_drop, "accuracy is {:.4f} below the reference's, {:.4f}",
+         "there is no accuracy here", "max_accuracy_drop is for one output of classes; regression has max_mse_ratio"),
+        ("mse_ratio_reference", settings.max_mse_ratio, "the mse is {:.4g} of the reference's, {:.4g}",
+         "there is no mse here", "max_mse_ratio is for one output of regression; classes have max_accuracy_drop"),
+    )  # fmt: skip
+    for metric, allowed, text, missing, hint in limits:
+        if allowed is None:
+            continue
+        if metric not in found:
+            raise PostconditionError(missing, where=where, hint=hint)
+        if found[metric] > allowed:
+            return text.format(found[metric], allowed) + " is allowed"
+    return None
+
+
+def _evaluated(
+    context: StageContext[VerifyConfig], split: Split, reference: Any, actual: Any
+) -> tuple[Artifact, Evaluation]:
+    """The evaluation of the file, with what changed from the reference among its metrics."""
+    compared = "mse" if split.task == "regression" else "accuracy"
+    names = tuple(dict.fromkeys((compared, *metrics_for(split.task, context.config.metrics))))
+    logits = split.task != "regression" and are_logits(reference, split.task)
+    found = evaluate(actual, split.y, split.task, names, own_metrics(context, names), logits=logits)
+    before = evaluate(reference, split.y, split.task, (compared,), logits=logits).metrics[compared]
+    changed = {**found.metrics, **_compared(compared, before, found.metrics[compared])}
+    return evaluation_artifact(context, found, split), Evaluation(changed, found.intervals)
 
 
 def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
@@ -129,86 +146,6 @@ def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
     if metric == "accuracy":
         return {"accuracy_drop_reference": reference - actual}
     return {"mse_ratio_reference": actual / reference if reference else 1.0 if not actual else 1e30}
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """The bound of a scheme: on the largest relative difference from above, or on the mean cosine from below."""
-
-    figure: Literal["relative difference", "cosine"]
-    allowed: float
-    hint: str
-
-    def holds(self, parity: ParityFacts) -> bool:
-        found = self._found(parity)
-        return found <= self.allowed if self.figure == "relative difference" else found >= self.allowed
-
-    def describe(self, parity: ParityFacts) -> str:
-        """Which figure, what it is, what was allowed."""
-        bound = "at most" if self.figure == "relative difference" else "at least"
-        return f"the outputs' {self.figure} is {self._found(parity):.3g}, {bound} {self.allowed:g} is allowed"
-
-    def _found(self, parity: ParityFacts) -> float:
-        if self.figure == "cosine":
-            return parity.cosine
-        return parity.max_abs_diff / max(parity.reference_max_abs, 1e-30)
-
-
-def limit_of(scheme: Scheme, tolerance: Tolerance) -> Limit:
-    """What the tolerance settings mean for a scheme."""
-    rounding = f"the file computes another function: see the layers after conversion, or verify.tolerance.{scheme}"
-    ranges = "more or better calibration samples, `dynamic` or `float16`, or verify.tolerance"
-    match scheme:
-        case "float32":
-            return Limit("relative difference", tolerance.float32_max_diff, f"{rounding}_max_diff")
-        case "float16":
-            return Limit("relative difference", tolerance.float16_max_diff, f"{rounding}_max_diff")
-        case "dynamic":
-            return Limit("cosine", tolerance.dynamic_min_cosine, "`float16`, or verify.tolerance.dynamic_min_cosine")
-        case "int8":
-            return Limit("cosine", tolerance.int8_min_cosine, f"{ranges}.int8_min_cosine")
-
-
-def _export_outputs(context: StageContext[VerifyConfig], split: Split) -> Any:
-    import numpy as np
-
-    from stages.runtimes import load_exported
-
-    export = context.inputs["export"]
-    loaded = load_exported(export.kind, context.read("export", export.files[0].name).read_bytes(), context.threads)
-    facts = keras_facts_of(context.inputs["reference"])
-    parts, done = [], 0
-    for inputs, _ in split.batches(BATCH):
-        arrays = zip(facts.inputs, by_input(inputs, [spec.name for spec in facts.inputs]), strict=True)
-        feeds = {spec.name: array.astype(spec.dtype, copy=False) for spec, array in arrays}
-        parts.append(loaded.run(feeds)[facts.outputs[0].name])
-        done += len(parts[-1])
-        _advance(context, done, len(split), export.kind.removesuffix("-model"))
-    return np.concatenate(parts)
-
-
-def _advance(context: StageContext[VerifyConfig], done: int, total: int, runtime: str) -> None:
-    context.events.advanced(done, total, "verification samples", f"{runtime} {done}/{total}")
-
-
-def _parity(reference: Any, actual: Any, samples: int, *, classes: bool) -> ParityFacts:
-    """The figures of parity on up to `samples` samples, evenly spread: splits are often sorted by class."""
-    import numpy as np
-
-    from stages.verify.parity import cosine, max_abs_diff, mean_abs_diff, top1_agreement, worst_sample
-
-    count = len(reference)
-    picked = np.arange(count) if count <= samples else np.linspace(0, count - 1, samples).astype(np.int64)
-    a, b = reference[picked], actual[picked]
-    return ParityFacts(
-        samples=len(picked),
-        max_abs_diff=max_abs_diff(a, b),
-        mean_abs_diff=mean_abs_diff(a, b),
-        cosine=cosine(a, b),
-        top1_agreement=top1_agreement(a, b) if classes and a.shape[1] > 1 else None,
-        reference_max_abs=float(np.abs(a).max()),
-        worst_sample=int(picked[worst_sample(a, b)]),
-    )
 
 
 def _scheme(export: Artifact) -> Scheme:

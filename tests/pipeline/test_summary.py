@@ -72,9 +72,10 @@ def test_the_table_is_aligned_and_says_how_sure_it_is():
 def test_the_end_tells_gates_verdict_and_what_to_do():
     text = closing(MANIFEST)
     assert "gates  ✔ tflite/int8.accuracy 0.9 [0.7, 1] ≥ 0.8" in text
-    assert text.splitlines()[-3:] == [
+    assert text.splitlines()[-4:] == [
         "pass",
         "  secateur show abcd1234   tells where everything came from",
+        "  secateur show abcd1234 --parity   how near each file is to Keras",
         "  secateur export abcd1234 out/   copies the files",
     ]
 

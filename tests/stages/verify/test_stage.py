@@ -10,15 +10,15 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline.artifacts import Artifact, EvaluationFacts, ONNXFacts, ParityFacts, TensorSpec, TFLiteFacts
+from pipeline.artifacts import Artifact, EvaluationFacts, ONNXFacts, ParityFacts, ParityRow, TensorSpec, TFLiteFacts
 from pipeline.errors import PostconditionError
 from pipeline.stage import StageResult
 from stages.export import convert_onnx, convert_tflite
 from stages.keras_format import copy_model
 from stages.runtimes import load_onnx
 from stages.tf_runtime import import_keras
-from stages.verify import Tolerance, VerifyConfig, VerifyStage, wilson_interval
-from stages.verify.stage import limit_of
+from stages.verify import Bounds, Tolerances, VerifyConfig, VerifyStage, wilson_interval
+from stages.verify.limits import violation
 
 STAGE = VerifyStage()
 PAIRS = [("tflite", "float32"), ("onnx", "float32"), ("tflite", "int8"), ("onnx", "int8")]
@@ -85,6 +85,8 @@ def test_a_good_file_passes_with_true_figures(pair: Any, verifying: Callable[...
     result = run(context)
     parity, evaluation = (artifact.facts for artifact in result.outputs)
     assert isinstance(parity, ParityFacts)
+    assert [row.inputs for row in parity.rows] == ["test", "zeros", "lowest", "highest", "extremes", "noise"]
+    parity = parity.rows[0]
     assert parity.samples == evaluation.samples == 64
     assert 0 < parity.mean_abs_diff < parity.max_abs_diff < (1e-5 if pair[1] == "float32" else 0.08)
     assert parity.cosine > 0.995
@@ -120,14 +122,12 @@ def test_changed_weights_are_caught(verifying: Callable[..., Any], files: Any) -
     with pytest.raises(PostconditionError, match=r"relative difference is .*, at most 0.0001 is allowed") as caught:
         run(verifying(("onnx", "float32"), broken))
     assert caught.value.where == "onnx/float32"
-    assert "float32_max_diff" in str(caught.value.hint)
+    assert "float32.max_diff" in str(caught.value.hint)
 
 
 def test_changed_weights_are_caught_in_int8(verifying: Callable[..., Any], files: Any) -> None:
     broken = with_other_weights(files["onnx", "int8"])
-    with pytest.raises(
-        PostconditionError, match=r"cosine is .*, at least 0.95 is allowed; the worst test sample is \d+"
-    ):
+    with pytest.raises(PostconditionError, match=r"cosine is .*, at least 0.95 is allowed.*worst is test sample \d+"):
         run(verifying(("onnx", "int8"), broken))
 
 
@@ -135,8 +135,77 @@ def test_one_flipped_byte_of_a_tflite_kernel_is_caught(verifying: Callable[..., 
     data = bytearray(files["tflite", "float32"])
     where = largest_weight(data)
     data[where + 3] ^= 0x80  # the sign of a float32
-    with pytest.raises(PostconditionError, match="relative difference"):
+    with pytest.raises(PostconditionError, match=r"relative difference.*the first layer that differs is '\w+'"):
         run(verifying(("tflite", "float32"), bytes(data)))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="/".join)
+@pytest.mark.parametrize("layer", ["stem", "separable", "head"])
+def test_a_failure_names_the_layer_that_was_changed(
+    verifying: Callable[..., Any], tiny_xception: Any, tiny_images: Any, pair: Any, layer: str
+) -> None:
+    other = copy_model(tiny_xception)
+    kernel, *rest = other.get_layer(layer).get_weights()
+    other.get_layer(layer).set_weights([kernel[..., ::-1, :], *rest] if layer != "head" else [-kernel, *rest])
+    convert = convert_tflite if pair[0] == "tflite" else convert_onnx
+    data = convert(other, pair[1], calibration=tiny_images if pair[1] == "int8" else None)
+    strict = Tolerances(int8=Bounds(min_cosine=0.999, min_sqnr_db=14.0))
+    with pytest.raises(PostconditionError, match=f"the first layer that differs is '{layer}'"):
+        run(verifying(pair, data, tolerances=strict))
+
+
+def with_infinity(data: bytes) -> bytes:
+    """The same ONNX graph with a kernel's first number infinite."""
+    model = onnx.load_from_string(data)
+    kernel = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4][-1]
+    values = onnx.numpy_helper.to_array(kernel).copy()
+    values.flat[0] = np.inf
+    kernel.CopyFrom(onnx.numpy_helper.from_array(values, kernel.name))
+    return bytes(model.SerializeToString())
+
+
+def test_numbers_that_are_not_finite_name_the_layer(verifying: Callable[..., Any], files: Any) -> None:
+    with pytest.raises(
+        PostconditionError, match=r"the exported file are not finite.* layer that differs is 'separable"
+    ):
+        run(verifying(("onnx", "float32"), with_infinity(files["onnx", "float32"])))
+
+
+def test_a_file_without_the_model_s_output_is_refused(verifying: Callable[..., Any], files: Any) -> None:
+    model = onnx.load_from_string(files["onnx", "float32"])
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "other"
+    with pytest.raises(PostconditionError, match="the file has no output 'head'; it has other"):
+        run(verifying(("onnx", "float32"), bytes(model.SerializeToString())))
+
+
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_each_of_several_outputs_is_compared(
+    make_context: Callable[..., Any], make_split: Callable[..., Any], fmt: str
+) -> None:
+    keras = import_keras()
+    inputs = keras.Input((6,), name="x")
+    hidden = keras.layers.Dense(5, activation="relu", name="hidden")(inputs)
+    outputs = [keras.layers.Dense(3, name="b")(hidden), keras.layers.Dense(2, name="a")(hidden)]
+    model = keras.Model(inputs, outputs)
+    other = copy_model(model)
+    other.get_layer("a").set_weights([weight + 1 for weight in other.get_layer("a").get_weights()])
+    x = np.random.default_rng(0).standard_normal((9, 6)).astype(np.float32)
+
+    def verify(exported: Any) -> StageResult:
+        data = (convert_tflite if fmt == "tflite" else convert_onnx)(exported, "float32")
+        context = make_context(VerifyConfig(), axis=f"{fmt}/float32")
+        context.splits = {"test": make_split("test", x, np.zeros(9, int))}
+        context.inputs = {
+            "export": export_artifact(context, (fmt, "float32"), data),
+            "reference": context.write_model(model),
+        }
+        return run(context)
+
+    facts = verify(model).outputs[0].facts
+    assert isinstance(facts, ParityFacts)
+    assert [(row.inputs, row.output) for row in facts.rows[:3]] == [("test", "b"), ("test", "a"), ("zeros", "b")]
+    with pytest.raises(PostconditionError, match=r"for output 'a' on test inputs.*the first layer that differs is 'a'"):
+        verify(other)
 
 
 def largest_weight(data: bytearray) -> int:
@@ -150,20 +219,19 @@ def largest_weight(data: bytearray) -> int:
 
 
 def test_accuracy_may_not_drop_further_than_allowed(verifying: Callable[..., Any], files: Any) -> None:
-    loose = Tolerance(float32_max_diff=10.0)
+    loose = Tolerances(float32=Bounds(max_diff=1e6))
     broken = with_other_weights(files["onnx", "float32"])
-    drop = run(verifying(("onnx", "float32"), broken, tolerance=loose)).metrics["accuracy_drop_reference"]
+    drop = run(verifying(("onnx", "float32"), broken, tolerances=loose)).metrics["accuracy_drop_reference"]
     assert drop > 0.05
-    run(verifying(("onnx", "float32"), broken, tolerance=loose, max_accuracy_drop=drop))
+    run(verifying(("onnx", "float32"), broken, tolerances=loose, max_accuracy_drop=drop))
     with pytest.raises(PostconditionError, match=f"accuracy is {drop:.4f} below the reference's, 0.0100 is allowed"):
-        run(verifying(("onnx", "float32"), broken, tolerance=loose, max_accuracy_drop=0.01))
+        run(verifying(("onnx", "float32"), broken, tolerances=loose, max_accuracy_drop=0.01))
 
 
 def test_parity_is_told_on_some_samples_and_accuracy_on_all(verifying: Callable[..., Any], files: Any) -> None:
     pair = ("onnx", "int8")
     few, all_of_them = run(verifying(pair, files[pair], samples=5)), run(verifying(pair, files[pair]))
-    parity = few.outputs[0].facts
-    assert isinstance(parity, ParityFacts)
+    parity = few.outputs[0].facts.rows[0]
     assert parity.samples == 5
     assert parity.worst_sample in (0, 15, 31, 47, 63)
     assert parity.max_abs_diff <= all_of_them.metrics["max_abs_diff"]
@@ -174,16 +242,16 @@ def test_the_worst_sample_is_the_one_that_differs_most(
     verifying: Callable[..., Any], files: Any, tiny_xception: Any, tiny_images: Any
 ) -> None:
     pair = ("onnx", "int8")
-    parity = run(verifying(pair, files[pair])).outputs[0].facts
+    parity = run(verifying(pair, files[pair])).outputs[0].facts.rows[0]
     expected = np.asarray(tiny_xception(tiny_images, training=False))
     differences = np.abs(load_onnx(files[pair]).run({"image": tiny_images})["head"] - expected).max(axis=1)
-    assert isinstance(parity, ParityFacts)
     assert parity.worst_sample == differences.argmax()
     assert parity.max_abs_diff == pytest.approx(differences.max(), rel=1e-4)
     assert parity.reference_max_abs == pytest.approx(np.abs(expected).max(), rel=1e-5)
 
 
-PARITY = ParityFacts(
+PARITY = ParityRow(
+    inputs="test", output="y", sqnr_db=20.0, top5_agreement=None,
     samples=4, reference_max_abs=2.0, worst_sample=3, max_abs_diff=0.02, mean_abs_diff=0.01, cosine=0.97,
     top1_agreement=1.0,
 )  # fmt: skip
@@ -192,18 +260,29 @@ PARITY = ParityFacts(
 @pytest.mark.parametrize(
     ("scheme", "settings", "holds"),
     [
-        ("float32", {"float32_max_diff": 0.0101}, True),
-        ("float32", {"float32_max_diff": 0.0099}, False),
-        ("float16", {"float16_max_diff": 0.0101}, True),
-        ("float16", {"float16_max_diff": 0.0099}, False),
-        ("dynamic", {"dynamic_min_cosine": 0.96}, True),
-        ("dynamic", {"dynamic_min_cosine": 0.98}, False),
-        ("int8", {"int8_min_cosine": 0.96}, True),
-        ("int8", {"int8_min_cosine": 0.98}, False),
+        ("float32", {"max_diff": 0.0101}, True),
+        ("float32", {"max_diff": 0.0099}, False),
+        ("float16", {"max_diff": 0.0101}, True),
+        ("float16", {"max_diff": 0.0099}, False),
+        ("dynamic", {"min_cosine": 0.96}, True),
+        ("dynamic", {"min_cosine": 0.98}, False),
+        ("int8", {"min_cosine": 0.96}, True),
+        ("int8", {"min_cosine": 0.98}, False),
     ],
 )
 def test_each_scheme_has_its_limit(scheme: Any, settings: dict[str, float], holds: bool) -> None:
-    assert limit_of(scheme, Tolerance(**settings)).holds(PARITY) is holds
+    assert (violation(PARITY, Tolerances.model_validate({scheme: settings}).of(scheme)) is None) is holds
+
+
+def test_a_tolerance_keeps_the_other_defaults_and_null_switches_off() -> None:
+    given = Tolerances.model_validate_json('{"int8": {"min_top1_agreement": 0.9}, "float32": {"max_diff": null}}')
+    assert given.int8 == Bounds(min_cosine=0.95, min_top1_agreement=0.9)
+    assert given.float32 == Bounds()
+    assert given.float16 == Tolerances().float16
+    assert violation(PARITY, given.float32) is None
+    made_up = PARITY.model_copy(update={"inputs": "noise", "cosine": 0.5})
+    assert violation(made_up, given.int8) is None
+    assert violation(made_up, Bounds(adversarial_min_cosine=0.6)) is not None
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +324,7 @@ def test_regression_is_compared_by_its_error(regressing: Callable[..., Any], reg
     assert result.metrics["mse_ratio_reference"] == pytest.approx(1, rel=1e-4)
     assert "accuracy" not in result.metrics
     assert "top1_agreement" not in result.metrics
-    with pytest.raises(PostconditionError, match="regression has no accuracy"):
+    with pytest.raises(PostconditionError, match="there is no accuracy here"):
         run(regressing((fmt, "float32"), data, max_accuracy_drop=0.1))
 
 
@@ -269,12 +348,12 @@ def test_the_error_may_not_grow_further_than_allowed(regressing: Callable[..., A
     other = copy_model(regressor)
     kernel, bias = other.get_layer("y").get_weights()
     other.get_layer("y").set_weights([kernel, bias - np.array([1.0, 0.0], np.float32)])
-    loose = Tolerance(float32_max_diff=10.0)
+    loose = Tolerances(float32=Bounds(max_diff=1e6))
     data = convert_onnx(other, "float32")
-    result = run(regressing(("onnx", "float32"), data, tolerance=loose, max_mse_ratio=1.7))
+    result = run(regressing(("onnx", "float32"), data, tolerances=loose, max_mse_ratio=1.7))
     assert result.metrics["mse_ratio_reference"] == pytest.approx(4 / 2.5, rel=1e-4)
     with pytest.raises(PostconditionError, match=r"the mse is 1\.6 of the reference's, 1\.5 is allowed"):
-        run(regressing(("onnx", "float32"), data, tolerance=loose, max_mse_ratio=1.5))
+        run(regressing(("onnx", "float32"), data, tolerances=loose, max_mse_ratio=1.5))
 
 
 def test_metrics_are_those_of_the_recipe_and_what_is_bounded(verifying: Callable[..., Any], files: Any) -> None:

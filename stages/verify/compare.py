@@ -1,0 +1,192 @@
+"""One exported file and its Keras reference, run on the same inputs: real ones and made-up ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from pipeline.artifacts import KerasFacts, ParityRow
+from pipeline.data import Split
+from pipeline.errors import DeviceError, PostconditionError
+from pipeline.stage import StageContext
+from stages.samples import by_input
+from stages.verify.config import VerifyConfig
+from stages.verify.limits import REAL
+
+BATCH = 256
+
+
+class Comparison:
+    """Reads the file's bytes, never what export says about them."""
+
+    def __init__(self, context: StageContext[VerifyConfig], split: Split, facts: KerasFacts) -> None:
+        self._context, self._split, self._facts = context, split, facts
+        export = context.inputs["export"]
+        self._kind = export.kind
+        self._data = context.read("export", export.files[0].name).read_bytes()
+
+    def on_the_split(self) -> dict[str, Any]:
+        """The file's outputs (N, …) by name over the whole test split."""
+        import numpy as np
+
+        parts, done = [], 0
+        for inputs, _ in self._split.batches(BATCH):
+            parts.append(self._run(self._arrays(inputs)))
+            done += len(next(iter(parts[-1].values())))
+            advance(self._context, done, len(self._split), self._kind.removesuffix("-model"))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def rows(self, reference: Mapping[str, Any], actual: Mapping[str, Any]) -> list[ParityRow]:
+        """Figures for real inputs, evenly spread over the split (often sorted by class), then for made-up ones.
+
+        A set on which Keras itself gives no finite numbers is left out, with a warning that names the layer.
+        """
+        import numpy as np
+
+        from stages.verify.predict import shared_made_up
+
+        picked = self._picked
+        self._require_finite(reference, actual, self._real_sample)
+        rows = [_row(REAL, name, reference[name][picked], actual[name][picked], self._classes) for name in reference]
+        rows = [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
+        made_up = shared_made_up(self._context, "reference", self._split, self._context.config.samples, self._made_up)
+        for inputs, arrays in self._made_up.items():
+            wanted = made_up[inputs]
+            if not all(np.isfinite(values).all() for values in wanted.values()):
+                layer = self._first_not_finite(arrays)
+                self._context.events.warned(f"Keras gives no finite numbers on {inputs} inputs, first in layer {layer}")
+                continue
+            found = self._run(arrays)
+            self._require_finite(wanted, found, lambda place, arrays=arrays: _one(arrays, place))
+            rows += [_row(inputs, name, wanted[name], found[name], self._classes) for name in wanted]
+        return rows
+
+    def divergence(self, row: ParityRow, limit_db: float) -> str:
+        """Where the file leaves the model on the row's worst sample, in words."""
+        if row.inputs == REAL:
+            return self._where_they_part(self._real_sample(row.worst_sample), limit_db)
+        return self._where_they_part(_one(self._made_up[row.inputs], row.worst_sample), limit_db)
+
+    def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
+        import numpy as np
+
+        from stages.verify.divergence import describe_divergence
+        from stages.verify.intermediates import file_tensors
+        from stages.verify.recording import record_layers
+
+        size = self._loaded.inputs[0].shape[0] or 1
+        arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
+        try:
+            tensors = file_tensors(self._kind, self._data, arrays)
+        except DeviceError as error:
+            return f"which layer differs is not known ({error.what})"
+        return describe_divergence(record_layers(self._model, arrays), tensors, limit_db)
+
+    def _require_finite(self, reference: Mapping[str, Any], actual: Mapping[str, Any], sample_at: Any) -> None:
+        import numpy as np
+
+        for name, wanted in reference.items():
+            for values, whose in ((wanted, "the reference"), (actual[name], "the exported file")):
+                finite = np.isfinite(np.reshape(values, (len(values), -1))).all(axis=1)
+                if finite.all():
+                    continue
+                place = int(finite.argmin())
+                sample = sample_at(place)
+                if whose == "the reference":
+                    where = f"the first layer with NaN or infinity is {self._first_not_finite(sample)!r}"
+                else:
+                    where = self._where_they_part(sample, 10.0)
+                what = f"{int((~finite).sum())} outputs of {whose} are not finite, first that of sample {place}"
+                raise PostconditionError(f"{what}; {where}", where=self._context.axis)
+            if actual[name].shape != wanted.shape:
+                what = f"output {name!r} of the file has shape {actual[name].shape}, the reference's {wanted.shape}"
+                raise PostconditionError(what, where=self._context.axis)
+
+    def _first_not_finite(self, arrays: Mapping[str, Any]) -> str | None:
+        from stages.verify.divergence import first_not_finite
+        from stages.verify.recording import record_layers
+
+        return first_not_finite(record_layers(self._model, arrays))
+
+    def _run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self._loaded.run(arrays)
+        return {spec.name: found[spec.name] for spec in self._facts.outputs}
+
+    def _arrays(self, inputs: Any) -> dict[str, Any]:
+        """Inputs as a split gives them, by name, in the model's types."""
+        specs = self._facts.inputs
+        arrays = zip(specs, by_input(inputs, [spec.name for spec in specs]), strict=True)
+        return {spec.name: array.astype(spec.dtype, copy=False) for spec, array in arrays}
+
+    def _real_sample(self, index: int) -> dict[str, Any]:
+        return self._arrays(self._split.inputs(index, index + 1))
+
+    @cached_property
+    def _loaded(self) -> Any:
+        from stages.runtimes import load_exported
+
+        loaded = load_exported(self._kind, self._data, self._context.threads)
+        for what, specs, wanted in (
+            ("input", loaded.inputs, self._facts.inputs),
+            ("output", loaded.outputs, self._facts.outputs),
+        ):
+            names = [spec.name for spec in specs]
+            for spec in wanted:
+                if spec.name not in names:
+                    text = f"the file has no {what} {spec.name!r}; it has {', '.join(names)}"
+                    raise PostconditionError(text, where=self._context.axis)
+        return loaded
+
+    @cached_property
+    def _model(self) -> Any:
+        from stages.stored_models import shared_model
+
+        return shared_model(self._context, "reference")
+
+    @cached_property
+    def _made_up(self) -> dict[str, dict[str, Any]]:
+        from stages.verify.adversarial import adversarial_inputs
+
+        return adversarial_inputs(self._facts.inputs, self._arrays(self._split.take(self._picked)[0]))
+
+    @cached_property
+    def _picked(self) -> Any:
+        import numpy as np
+
+        count, samples = len(self._split), self._context.config.samples
+        return np.arange(count) if count <= samples else np.linspace(0, count - 1, samples).astype(np.int64)
+
+    @property
+    def _classes(self) -> bool:
+        return self._split.task == "classes"
+
+
+def advance(context: StageContext[VerifyConfig], done: int, total: int, runtime: str) -> None:
+    """Progress in samples, for a runtime."""
+    context.events.advanced(done, total, "verification samples", f"{runtime} {done}/{total}")
+
+
+def _one(arrays: Mapping[str, Any], place: int) -> dict[str, Any]:
+    return {name: values[place : place + 1] for name, values in arrays.items()}
+
+
+def _row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
+    import numpy as np
+
+    from stages.verify.parity import cosine, max_abs_diff, mean_abs_diff, sqnr_db, top_agreement, worst_sample
+
+    ranked = reference.shape[1] if classes and reference.ndim == 2 else 0
+    return ParityRow(
+        inputs=inputs,
+        output=output,
+        samples=len(reference),
+        reference_max_abs=float(np.abs(reference).max()),
+        worst_sample=worst_sample(reference, actual),
+        max_abs_diff=max_abs_diff(reference, actual),
+        mean_abs_diff=mean_abs_diff(reference, actual),
+        sqnr_db=sqnr_db(reference, actual),
+        cosine=cosine(reference, actual),
+        top1_agreement=top_agreement(reference, actual) if ranked > 1 else None,
+        top5_agreement=top_agreement(reference, actual, 5) if ranked > 5 else None,
+    )

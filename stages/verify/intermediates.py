@@ -1,0 +1,77 @@
+"""The tensors inside an exported file, as its own runtime computes them, in the order of its operators.
+
+They are made without what runtimes fuse and delegate (XNNPACK, ONNX Runtime's optimizer), which leave no tensor behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.artifacts import Kind
+from pipeline.errors import DeviceError
+from stages.quiet import quiet
+from stages.runtimes import SIGNATURE, dequantized, quantized
+
+
+@dataclass(frozen=True, slots=True)
+class FileTensor:
+    """An operator's output under its name in the file, in real numbers."""
+
+    name: str
+    values: Any
+
+
+def file_tensors(kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[FileTensor]:
+    """All tensors that operators make of one batch, real-valued ones only; DeviceError if the runtime fails.
+
+    `arrays` go in by name, as many samples as the file takes at once.
+    """
+    with quiet():
+        try:
+            return list((_tflite_tensors if kind == "tflite-model" else _onnx_tensors)(data, arrays))
+        except Exception as error:  # ONNX Runtime's errors have no common base but Exception
+            raise DeviceError(f"the file does not run with its tensors kept: {error}") from error
+
+
+def _tflite_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=data,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner(SIGNATURE)
+    runner(**{name: quantized(arrays[name], detail) for name, detail in runner.get_input_details().items()})
+    model = schema.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    for place in range(graph.OperatorsLength()):
+        operator = graph.Operators(place)
+        for index in operator.OutputsAsNumpy() if operator.OutputsLength() else ():
+            detail = details.get(int(index))
+            if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
+                values = dequantized(interpreter.get_tensor(int(index)), detail)
+                yield FileTensor(detail["name"].partition(";")[0], values)  # fused operators list all their names
+
+
+def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+    import numpy as np
+    import onnx
+    import onnxruntime
+
+    model = onnx.load_from_string(data)
+    names = [name for node in model.graph.node for name in node.output if name]
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # the runtime infers their types
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for name, values in zip(names, session.run(names, dict(arrays)), strict=True):
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            yield FileTensor(name, values)
