@@ -188,9 +188,13 @@ def device_fingerprint(target: str | Target) -> dict[str, str]:
 
 def run_command(command: Sequence[str], name: str, timeout_s: float) -> Measurement:
     """The measurement that a runner's command line prints; DeviceError for anything else."""
+    return measurement_of(run_process(command, name, timeout_s), name)
+
+
+def measurement_of(done: Ended, name: str) -> Measurement:
+    """The measurement that a runner printed before it ended; DeviceError for anything else."""
     from stages.benchmark.measurement import Measurement
 
-    done = run_process(command, name, timeout_s)
     reported = reported_error(done.stdout)
     if reported is not None:
         what = f"the device runner can't measure this model: {reported}"
@@ -217,14 +221,18 @@ class Ended:
 
 
 def run_process(
-    command: Sequence[str], name: str, timeout_s: float, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    name: str,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+    given: bytes = b"",
 ) -> Ended:
-    """A command's end, whatever it is; DeviceError where it can't be started or gives nothing within `timeout_s`."""
+    """A command's end, `given` on its stdin; DeviceError where it can't start or gives nothing within `timeout_s`."""
     import subprocess
 
     try:
         done = subprocess.run(
-            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False, env=environment
+            command, capture_output=True, input=given, timeout=timeout_s, check=False, env=environment
         )
     except subprocess.TimeoutExpired as error:
         raise DeviceError(

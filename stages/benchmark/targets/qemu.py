@@ -118,7 +118,7 @@ class QemuDriver:
         return count_once(target, model, name, spreads)
 
 
-def count_once(target: Target, model: Path, name: str, spreads: Spreads) -> Counts:
+def count_once(target: Target, model: Path, name: str, spreads: Spreads, *, with_outputs: bool = False) -> Counts:
     """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
     system = system_folder()
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
@@ -126,8 +126,9 @@ def count_once(target: Target, model: Path, name: str, spreads: Spreads) -> Coun
         shutil.copyfile(model, place / "model")  # the same name for every model: the guest sees its command line
         shutil.copyfile(RUNNER, place / "runner.py")
         python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", "--count", str(MARKED_CALLS)]
+        python += ["--outputs"] if with_outputs else []
         plugin = f"file={system / 'count_instructions.so'},out={place / 'counts'}"
-        command = [*emulator(system), "-L", str(_root(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
+        command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
         environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
         done = run_process(["env", "-C", scratch, *command], name, TIMEOUT_S, environment)
         reported = reported_error(done.stdout)
@@ -187,12 +188,13 @@ def _setup(target: Target) -> dict[str, Any]:
     return found  # type: ignore[no-any-return]
 
 
-def _root(target: Target) -> Path:
+def root_of(target: Target) -> Path:
+    """The folder that the guest sees as its root."""
     return targets_folder() / "cores" / f"{target.settings.core}-{_l2_kib(target)}"
 
 
 def _setup_file(target: Target) -> Path:
-    return _root(target) / "setup.json"
+    return root_of(target) / "setup.json"
 
 
 def _l2_kib(target: Target) -> int:
@@ -205,7 +207,7 @@ def _cpu(target: Target) -> str:
 
 def _make_root(target: Target, system: Path) -> None:
     """The guest's root: the shared system by links, and its own /proc/cpuinfo and /sys."""
-    root, core = _root(target), CORES[target.settings.core]
+    root, core = root_of(target), CORES[target.settings.core]
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     for entry in (system / "root").iterdir():
