@@ -136,7 +136,7 @@ def count_once(target: Target, model: Path, name: str, spreads: Spreads, *, with
             what = f"{target.name} can't run this model: {reported}" if reported else "the emulated runner "
             what += "" if reported else ending(done.returncode)
             raise DeviceError(what, where=name, hint=last_lines(done.stderr))
-        return _counts(target, json.loads(done.stdout), _regions(place / "counts", name), spreads)
+        return _counts(target, json.loads(done.stdout), read_regions(place / "counts", name), spreads)
 
 
 def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Region]], spreads: Spreads) -> Counts:
@@ -156,7 +156,7 @@ def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Re
     )
 
 
-def _regions(file: Path, name: str) -> dict[str, list[Region]]:
+def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
     """What the plugin wrote; DeviceError where it is not whole or more than one virtual CPU ran."""
     found: dict[str, list[Region]] = {"empty": [], "call": []}
     vcpus = None

@@ -15,6 +15,7 @@ from typing import Any
 
 from stages.benchmark import runner
 
+ROOM_BYTES = 256 << 20  # by default there is ten times the file, too little for small networks on large inputs
 ARENA = re.compile(rb"Arena allocation (total|head|tail) (\d+) bytes")
 
 
@@ -33,7 +34,7 @@ def main(path: str) -> int:
 def _document(path: str) -> dict[str, Any]:
     from tflite_micro.python.tflite_micro import runtime
 
-    interpreter = runtime.Interpreter.from_file(path)
+    interpreter = runtime.Interpreter.from_file(path, arena_size=ROOM_BYTES)
     details = _details(interpreter.get_input_details)
     specs = [(tuple(int(size) for size in d["shape"]), runner.dtype_name(d["dtype"])) for d in details]
     for index, array in enumerate(runner.seeded_inputs(specs, 0)):
