@@ -55,7 +55,7 @@ def test_a_model_beyond_the_device_or_damaged_is_refused(fixed_batch_file: Path,
 def test_a_float_model_runs_on_no_npu_and_that_is_said(tflite_file: Path) -> None:
     found = count("ethos-u55-128", tflite_file, "model")
     assert found.estimated
-    assert found.metrics["estimated_npu_share"] == 0
+    assert found.metrics == {"estimated_npu_share": 0}  # and no 0 cycles, which any gate would pass
     assert found.main is None
     assert found.notes
 
