@@ -195,6 +195,22 @@ class LatencyFacts(Value):
     ratio_high: float
 
 
+class CountFacts(Value):
+    """What a target counts or estimates without a clock, candidate and baseline by metric.
+
+    `spread` is the relative difference of two counts of one model that means nothing.
+    """
+
+    kind: Literal["device-counts"] = "device-counts"
+    target: str
+    runtime: str
+    estimated: bool
+    main: str | None
+    candidate: dict[str, float]
+    baseline: dict[str, float]
+    spread: float
+
+
 Facts = Annotated[
     KerasFacts
     | QuantizedFacts
@@ -208,7 +224,8 @@ Facts = Annotated[
     | TrainingFacts
     | EvaluationFacts
     | ParityFacts
-    | LatencyFacts,
+    | LatencyFacts
+    | CountFacts,
     Field(discriminator="kind"),
 ]
 
@@ -226,6 +243,7 @@ Kind = Literal[
     "evaluation",
     "parity-report",
     "latency-samples",
+    "device-counts",
 ]
 
 

@@ -274,8 +274,23 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
             axis = f"{branch.axis}@{target}"
             config = step.config.model_copy(update={"targets": (target,)})
             kind = _model_kind(branch)
+            reason = _refusal(chain, step, config, kind)
+            if reason and config.model_dump()["unsupported"] == "skip":
+                chain.skipped[axis] = reason
+                continue
+            if reason:
+                hint = "leave it out, or set `unsupported: skip` under benchmark"
+                raise _error(chain.recipe, step, f"{axis} can't be measured: {reason}", hint)
             inputs: dict[str, Source] = {"export": OutputOf(branch.node, kind), "baseline": OutputOf(baseline, kind)}
             chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index))
+
+
+def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind) -> str | None:
+    """Why the stage's target can't take such a file, or None; RecipeError where there is no such target."""
+    try:
+        return stages()["benchmark"].refuses(config, kind, chain.recipe.folder)  # type: ignore[attr-defined,no-any-return]
+    except RecipeError as error:
+        raise error if error.where else _error(chain.recipe, step, error.what, error.hint) from error
 
 
 def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
@@ -317,7 +332,8 @@ def _check_gates(chain: Chain) -> None:
             raise RecipeError(
                 f"gates[{index}].metric: nothing here is called {name!r}", where=where, hint=nearest(name, names)
             )
-        known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node)}
+        nodes = [node for node in chain.nodes if node.name == name]
+        known = {metric for node in nodes for metric in _metrics(node, chain.recipe)}
         if name != SOURCE:
             known |= {compared for metric in known if (compared := comparison(metric))}
         if metric not in known:
@@ -325,10 +341,12 @@ def _check_gates(chain: Chain) -> None:
             raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
 
 
-def _metrics(node: Node) -> set[str]:
+def _metrics(node: Node, recipe: Recipe) -> set[str]:
     """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
     asked = getattr(node.config, "metrics", None) or ()
-    return {*stages()[node.stage].metrics, *(metric.rpartition(":")[2] for metric in asked)} - {"confusion_matrix"}
+    stage = stages()[node.stage]
+    own = stage.metrics if node.stage != "benchmark" else stage.metrics_on(node.config, recipe.folder)  # type: ignore[attr-defined]
+    return {*own, *(metric.rpartition(":")[2] for metric in asked)} - {"confusion_matrix"}
 
 
 def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.stage import AnyStage
 
 STAGES_GROUP, COMMANDS_GROUP = "secateur.stages", "secateur.commands"
-DECODERS_GROUP = "secateur.decoders"
+DECODERS_GROUP, TARGETS_GROUP = "secateur.decoders", "secateur.targets"
 
 
 @cache
@@ -37,6 +37,12 @@ def stages() -> Mapping[str, AnyStage]:
 def command_modules() -> Mapping[str, str]:
     """Commands that are not the engine's own: the module of each, which has a `command` with a docstring."""
     return {point.name: point.value for point in entry_points(group=COMMANDS_GROUP)}
+
+
+@cache
+def target_drivers() -> Mapping[str, Callable[[], Any]]:
+    """What drives each kind of benchmark target, by the kind's name; importing happens when one is called."""
+    return {point.name: cache(lambda point=point: point.load()()) for point in entry_points(group=TARGETS_GROUP)}
 
 
 @cache

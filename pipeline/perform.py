@@ -100,6 +100,10 @@ class Context:
         return self.workshop.recipe.threads
 
     @property
+    def folder(self) -> Path:
+        return self.workshop.recipe.folder
+
+    @property
     def events(self) -> ActionEvents:
         return ActionEvents(self.job.id, self.workshop.listener)
 

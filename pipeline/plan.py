@@ -13,7 +13,7 @@ from pipeline.artifacts import Artifact
 from pipeline.chain import Chain, CodeOf, Node, OutputOf, SplitOf, build_chain
 from pipeline.data import DataSource, data_source
 from pipeline.discovery import stages
-from pipeline.errors import RecipeError
+from pipeline.errors import DeviceError, RecipeError
 from pipeline.keys import digest_of_file
 from pipeline.manifest import Action, ActionRecord, Plan, PlannedAction
 from pipeline.model_files import digest_of_model, find_files
@@ -85,8 +85,21 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
         last = step_index(recipe, until)
         chain.nodes = [node for node in chain.nodes if node.step <= last]
     files = find_files(recipe)
+    _check_devices(chain)
     data, forced = _data_source(recipe, digests), _forced(chain, force_from)
     return Resolution(recipe, chain, data, files, digests, forced=forced)
+
+
+def _check_devices(chain: Chain) -> None:
+    """Every device is known and ready now: not after hours of training."""
+    for node in chain.nodes:
+        device = getattr(stages()[node.stage], "device", None)
+        if device is not None:
+            try:
+                device(node.config, chain.recipe.folder)
+            except DeviceError as error:
+                where = chain.recipe.source.where(chain.recipe.steps[node.step].path)
+                raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 
 def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
@@ -132,7 +145,7 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
         packages={name: package_version(name) for name in stage.packages},
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
-        device=dict(device(config)) if device else None,
+        device=dict(device(config, recipe.folder)) if device else None,
     )
 
 

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from pipeline.events import INTERRUPTED, Advanced, Event, Failed, Finished, Started, Waiting, Warned
-from pipeline.summary import count
+from pipeline.summary import count, size
 
 if TYPE_CHECKING:
     from pipeline.live import LiveLine
@@ -30,6 +30,10 @@ FIGURES = {
     "mean_shift": ("means moved {} std", "{:.2f}".format),
     "latency_p50_ms": ("p50 {} ms", "{:.3f}".format),
     "latency_ratio": ("ratio {}", "{:.3f}".format),
+    "instructions": ("{} instructions", count),
+    "instruction_ratio": ("ratio {}", "{:.3f}".format),
+    "arena_bytes": ("arena {}", size),
+    "estimated_cycles": ("about {} cycles (estimate)", count),
 }
 
 

@@ -82,6 +82,10 @@ class StageContext(Protocol[ConfigOut]):
         """How many threads kernels may use; it enters the key of seeded stages."""
 
     @property
+    def folder(self) -> Path:
+        """The recipe's folder: what names in a recipe are looked up in."""
+
+    @property
     def events(self) -> ActionEvents:
         """Where progress and warnings go."""
 

@@ -42,15 +42,12 @@ def build_app(names: Iterable[str]) -> typer.Typer:
     )
     app.callback()(lambda: None)  # without it, an app of one command would not want to hear the command's name
     for name in names:
-        if name not in COMMANDS:
-            module = import_module(command_modules()[name])
-            app.command(name=name, help=module.command.__doc__)(module.command)
-            continue
-        module = import_module(f"pipeline.cli.{name}")
+        own = name in COMMANDS
+        module = import_module(f"pipeline.cli.{name}" if own else command_modules()[name])
         if hasattr(module, "app"):
-            app.add_typer(module.app, name=name, help=COMMANDS[name])
+            app.add_typer(module.app, name=name, help=COMMANDS[name] if own else module.app.info.help)
         else:
-            app.command(name=name, help=COMMANDS[name])(module.command)
+            app.command(name=name, help=COMMANDS[name] if own else module.command.__doc__)(module.command)
     return app
 
 

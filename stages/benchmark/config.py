@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.stage import StageConfig
 
-Target = Literal["cpu"]
+TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 ENOUGH_ROUNDS = 10  # an interval over fewer is not to be relied on
 
 
@@ -16,10 +16,19 @@ class BenchmarkConfig(StageConfig):
     """Where and how long to measure. More rounds narrow the interval; more seconds hardly do.
 
     `rounds` are pairs of fresh processes, one of the candidate and one of the baseline; `seconds` is how long each
-    process takes samples; `threads` is what the runtime's kernels may use.
+    process takes samples; `threads` is what the runtime's kernels may use. Targets that count, such as cortex-a72,
+    need neither rounds nor seconds, and run one thread. `secateur target list` names the targets; `unsupported` says
+    what happens to a format that a target can't take.
     """
 
-    targets: tuple[Target, ...] = Field(("cpu",), min_length=1)
+    targets: tuple[TargetName, ...] = Field(("cpu",), min_length=1)
     rounds: int = Field(ENOUGH_ROUNDS, ge=1)
     seconds: float = Field(0.1, gt=0)
     threads: int = Field(1, ge=1)
+    unsupported: Literal["refuse", "skip"] = "refuse"
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("each target can be named once")
+        return self

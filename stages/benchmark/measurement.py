@@ -21,8 +21,20 @@ class OutputDigest(Value):
     base64: str | None = None
 
 
+class DeviceState(Value):
+    """How a device was; None where it does not tell."""
+
+    governor: str | None = None
+    frequency_khz: int | None = None
+    temperature_c: float | None = None
+
+
 class Measurement(Value):
-    """One process with one model. `samples_ns` are all timed inferences, in order."""
+    """One process with one model.
+
+    `samples_ns` are all timed inferences, in order; `throughput_per_s` the rates over equal parts of a sustained
+    measurement; `notes` say what makes the times doubtful.
+    """
 
     schema_version: Literal[1]
     runtime: Literal["litert", "onnxruntime"]
@@ -42,6 +54,12 @@ class Measurement(Value):
     system: str
     python: str
     numpy: str
+    affinity: tuple[int, ...] = ()
+    delegates: tuple[str, ...] = ()
+    throughput_per_s: tuple[float, ...] = ()
+    device_before: DeviceState = DeviceState()
+    device_after: DeviceState = DeviceState()
+    notes: tuple[str, ...] = ()
 
     def output_digests(self) -> tuple[str, ...]:
         """The digests of all outputs, in the model's order."""

@@ -18,7 +18,7 @@ from pipeline.events import ActionEvents
 from pipeline.values import Value
 from stages.benchmark.measurement import Measurement
 from stages.benchmark.statistics import round_medians_ns
-from stages.benchmark.target import Sampling, measure
+from stages.benchmark.target import Sampling, Target, measure
 
 Side = Literal["baseline", "candidate"]
 
@@ -50,7 +50,12 @@ def order(index: int) -> tuple[Side, Side]:
 
 
 def measure_rounds(
-    subjects: Mapping[Side, Subject], target: str, count: int, sampling: Sampling, work_dir: Path, events: ActionEvents
+    subjects: Mapping[Side, Subject],
+    target: str | Target,
+    count: int,
+    sampling: Sampling,
+    work_dir: Path,
+    events: ActionEvents,
 ) -> tuple[Round, ...]:
     """`count` rounds, those that `work_dir` holds already taken from there. Raises DeviceError."""
     rounds = []
@@ -78,7 +83,7 @@ def forget_rounds(work_dir: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _run_round(subjects: Mapping[Side, Subject], target: str, index: int, sampling: Sampling) -> Round:
+def _run_round(subjects: Mapping[Side, Subject], target: str | Target, index: int, sampling: Sampling) -> Round:
     sides = order(index)
     taken = {side: measure(target, subjects[side].path, sampling, subjects[side].name) for side in sides}
     return Round(index=index, first=sides[0], baseline=taken["baseline"], candidate=taken["candidate"])

@@ -5,14 +5,18 @@ TFLite, onnxruntime for ONNX), nothing else of this project and no TensorFlow. W
 exactly one JSON document, also when the model can't be read (`{"error": ...}`, exit status 1); what runtimes print
 goes to stderr; times are of the inference call alone, and all of them are given.
 
-    python runner.py MODEL [--runtime litert|onnxruntime] [--seed N] [--threads N] [--seconds 0.1]
-                           [--min-iterations 20] [--warmup N] [--outputs]
+    python runner.py MODEL [--runtime litert|onnxruntime] [--seed N | --inputs FILE.npz] [--shape NAME=1,224,224,3]
+                           [--threads N] [--affinity 0,1] [--seconds 0.1] [--min-iterations 20] [--warmup N]
+                           [--sustained MINUTES] [--outputs]
+    python runner.py MODEL --count N     N marked inferences for an emulator that counts instructions, no clock
+    python runner.py --probe             what this device is and has
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import gc
 import hashlib
 import importlib
@@ -28,6 +32,14 @@ from typing import Any, NamedTuple
 SCHEMA_VERSION = 1
 STEADY_WITHIN = 0.05  # two warm-up blocks whose medians differ by less are steady
 LITERT_MODULES = ("ai_edge_litert", "tflite_runtime")
+INSTALL = {"litert": "python3 -m pip install ai-edge-litert numpy", "onnxruntime": "python3 -m pip install onnxruntime"}
+SUSTAINED_PARTS = 60  # a sustained measurement gives its throughput in that many equal parts of its time
+CLOCK_JUMP_S = 1.0  # by so much may the wall clock and the monotonic clock disagree
+THROTTLED_BELOW = 0.9  # a processor that ends below this share of its first frequency was throttled
+# Marks for an emulator: closing a file that can't exist. On a real system this does nothing.
+MARK_EMPTY, MARK_BEGIN, MARK_END = 0x5EC00001, 0x5EC00002, 0x5EC00003
+MARKED_EMPTY = 3  # regions that hold no inference: what the marks themselves cost
+COUNT_WARMUP = 3
 ONNX_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called as in numpy
 
 
@@ -37,7 +49,7 @@ class Session(NamedTuple):
     version: str
     import_ms: float
     load_ms: float
-    inputs: list[tuple[tuple[int, ...], str]]  # (shape, dtype), free dimensions as 1
+    inputs: list[tuple[tuple[int, ...], str]]  # (shape, dtype), a free batch as 1
     output_names: list[str]
     feed: Callable[[list[Any]], None]
     invoke: Callable[[], Any]
@@ -51,13 +63,17 @@ def detect_runtime(path: str) -> str:
     return "litert" if head[4:8] == b"TFL3" else "onnxruntime"
 
 
-def open_litert(path: str, threads: int) -> Session:
+def open_litert(path: str, threads: int, shapes: dict[str, tuple[int, ...]]) -> Session:
     """A TFLite file in LiteRT, its tensors allocated."""
     began = time.perf_counter()
-    package = _first_import(LITERT_MODULES)
+    package = _first_import(LITERT_MODULES, INSTALL["litert"])
     interpreter_type = importlib.import_module(package.__name__ + ".interpreter").Interpreter
     imported = time.perf_counter()
     interpreter = interpreter_type(model_path=path, num_threads=threads)
+    for item in interpreter.get_input_details():
+        wanted = _shape_of(item["name"], list(item.get("shape_signature", item["shape"])), shapes)
+        if wanted != tuple(item["shape"]):
+            interpreter.resize_tensor_input(item["index"], wanted)
     interpreter.allocate_tensors()
     loaded = time.perf_counter()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
@@ -70,7 +86,7 @@ def open_litert(path: str, threads: int) -> Session:
         version=str(package.__version__),
         import_ms=1e3 * (imported - began),
         load_ms=1e3 * (loaded - imported),
-        inputs=[(tuple(max(1, int(size)) for size in i["shape"]), _dtype_name(i["dtype"])) for i in inputs],
+        inputs=[(tuple(int(size) for size in i["shape"]), dtype_name(i["dtype"])) for i in inputs],
         output_names=[output["name"] for output in outputs],
         feed=feed,
         invoke=interpreter.invoke,
@@ -78,11 +94,11 @@ def open_litert(path: str, threads: int) -> Session:
     )
 
 
-def open_onnxruntime(path: str, threads: int) -> Session:
+def open_onnxruntime(path: str, threads: int, shapes: dict[str, tuple[int, ...]]) -> Session:
     """An ONNX file in ONNX Runtime on the CPU."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # without it >= 1.29 looks up hosts and writes under the home directory
     began = time.perf_counter()
-    runtime = importlib.import_module("onnxruntime")
+    runtime = _first_import(("onnxruntime",), INSTALL["onnxruntime"])
     imported = time.perf_counter()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -100,7 +116,7 @@ def open_onnxruntime(path: str, threads: int) -> Session:
         version=str(runtime.__version__),
         import_ms=1e3 * (imported - began),
         load_ms=1e3 * (loaded - imported),
-        inputs=[(_fixed_shape(item.shape), _onnx_dtype(item.type)) for item in session.get_inputs()],
+        inputs=[(_shape_of(i.name, i.shape, shapes), _onnx_dtype(i.type)) for i in session.get_inputs()],
         output_names=[item.name for item in session.get_outputs()],
         feed=feed,
         invoke=lambda: session.run(None, feeds),
@@ -152,11 +168,19 @@ def warm_up(invoke: Callable[[], Any], block: int, limit_s: float) -> tuple[int,
         before = now
 
 
-def measure(path: str, options: argparse.Namespace) -> dict[str, Any]:
+def open_model(options: argparse.Namespace) -> tuple[str, Session]:
+    """The runtime's name and the model, loaded and fed."""
+    runtime = options.runtime or detect_runtime(options.model)
+    session = OPENERS[runtime](options.model, options.threads, _shapes(options.shape))
+    session.feed(_given_inputs(options.inputs) if options.inputs else seeded_inputs(session.inputs, options.seed))
+    return runtime, session
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything about one process with one model; the keys of the JSON document."""
-    runtime = options.runtime or detect_runtime(path)
-    session = OPENERS[runtime](path, options.threads)
-    session.feed(seeded_inputs(session.inputs, options.seed))
+    before = device_state()
+    began_wall, began_s = time.time(), time.monotonic()
+    runtime, session = open_model(options)
     began = time.perf_counter()
     session.invoke()
     first_inference_ms = 1e3 * (time.perf_counter() - began)
@@ -165,7 +189,9 @@ def measure(path: str, options: argparse.Namespace) -> dict[str, Any]:
     gc.disable()
     warmup_calls, steady = warm_up(session.invoke, options.warmup, options.seconds)
     samples = _times_ns(session.invoke, options.seconds, options.min_iterations)
+    throughput = sustained(session.invoke, 60 * options.sustained) if options.sustained else []
     gc.enable()
+    after, jump_s = device_state(), abs((time.time() - began_wall) - (time.monotonic() - began_s))
     return {
         "schema_version": SCHEMA_VERSION,
         "runtime": runtime,
@@ -176,16 +202,121 @@ def measure(path: str, options: argparse.Namespace) -> dict[str, Any]:
         "warmup_calls": warmup_calls,
         "steady": steady,
         "samples_ns": samples,
+        "throughput_per_s": throughput,
         "peak_memory_bytes": peak_memory_bytes(),
         "threads": options.threads,
+        "affinity": _affinity(),
+        "delegates": ["XNNPACK"] if runtime == "litert" else ["CPUExecutionProvider"],
         "seed": options.seed,
-        "outputs": [_described(*pair, options.outputs) for pair in zip(session.output_names, outputs)],  # noqa: B905 - Python 3.9
+        "outputs": [described(*pair, options.outputs) for pair in zip(session.output_names, outputs)],  # noqa: B905 - Python 3.9
         "cpu_model": cpu_model(),
         "machine": platform.machine(),
         "system": platform.system(),
         "python": platform.python_version(),
         "numpy": importlib.import_module("numpy").__version__,
+        "device_before": before,
+        "device_after": after,
+        "notes": device_notes(before, after, jump_s),
     }
+
+
+def mark(number: int) -> None:
+    """Tell an emulator that a region begins or ends."""
+    with contextlib.suppress(OSError):
+        os.close(number)
+
+
+def count(options: argparse.Namespace) -> dict[str, Any]:
+    """Marked inferences. The first regions are empty: they hold what marking costs and no more."""
+    runtime, session = open_model(options)
+    session.invoke()
+    outputs = session.read()
+    gc.collect()
+    gc.disable()
+    for _ in range(COUNT_WARMUP):
+        session.invoke()
+    for begin, call, times in ((MARK_EMPTY, _nothing, MARKED_EMPTY), (MARK_BEGIN, session.invoke, options.count)):
+        for _ in range(times):
+            mark(begin)
+            call()
+            mark(MARK_END)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "runtime": runtime,
+        "runtime_version": session.version,
+        "cpu_model": cpu_model(),
+        "machine": platform.machine(),
+        "outputs": [described(*pair, options.outputs) for pair in zip(session.output_names, outputs)],  # noqa: B905 - as above
+    }
+
+
+def _nothing() -> None:
+    """What an empty region holds."""
+
+
+def probe() -> dict[str, Any]:
+    """What this device is and has; a runtime or numpy that is not there is null."""
+    modules = {"numpy": ("numpy",), "litert": LITERT_MODULES, "onnxruntime": ("onnxruntime",)}
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    found: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    for name, names in modules.items():
+        try:
+            found[name] = str(_first_import(names, "").__version__)
+        except Exception:  # noqa: BLE001 - a runtime that breaks on import is none
+            found[name] = None
+    disk = os.statvfs(".")
+    return {
+        **found,
+        "cpu_model": cpu_model(),
+        "cores": os.cpu_count() or 1,
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+        "device": device_state(),
+    }
+
+
+def sustained(invoke: Callable[[], Any], seconds: float) -> list[float]:
+    """Inferences per second in equal parts of `seconds`, back to back: heat shows as a falling row."""
+    part_s, rates = seconds / SUSTAINED_PARTS, []
+    for _ in range(SUSTAINED_PARTS):
+        began, calls = time.perf_counter(), 0
+        while time.perf_counter() - began < part_s or not calls:
+            invoke()
+            calls += 1
+        rates.append(calls / (time.perf_counter() - began))
+    return rates
+
+
+def device_state() -> dict[str, Any]:
+    """Governor, frequency in kHz and temperature in °C, as far as the system tells them; null where it does not."""
+    cpu = f"/sys/devices/system/cpu/cpu{(_affinity() or [0])[0]}/cpufreq/"
+    frequency, zones = (
+        _text_of(cpu + "scaling_cur_freq").strip(),
+        sorted(Path("/sys/class/thermal").glob("thermal_zone*")),
+    )
+    degrees = [text for zone in zones for text in [_text_of(str(zone / "temp")).strip()] if text.lstrip("-").isdigit()]
+    return {
+        "governor": _text_of(cpu + "scaling_governor").strip() or None,
+        "frequency_khz": int(frequency) if frequency.isdigit() else None,
+        "temperature_c": max((int(text) / 1000 for text in degrees), default=None),
+    }
+
+
+def device_notes(before: dict[str, Any], after: dict[str, Any], clock_jump_s: float) -> list[str]:
+    """What makes times of this process doubtful, in words."""
+    notes = []
+    if clock_jump_s > CLOCK_JUMP_S:
+        notes.append(f"the device's clock jumped by {clock_jump_s:.1f} s")
+    first, last = before["frequency_khz"], after["frequency_khz"]
+    if first and last and last < THROTTLED_BELOW * first:
+        notes.append(f"the processor went from {first // 1000} to {last // 1000} MHz: it was throttled")
+    return notes
+
+
+def _affinity() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def peak_memory_bytes() -> int:
@@ -246,30 +377,32 @@ def _median(values: list[int]) -> int:
     return sorted(values)[len(values) // 2]
 
 
-def _described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
+def described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
+    """One output: what it is and the digest of its bytes, which are there too if asked for."""
     data = array.tobytes()
-    described = {
+    found = {
         "name": name,
         "dtype": str(array.dtype),
         "shape": list(array.shape),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     if with_values:
-        described["base64"] = base64.b64encode(data).decode("ascii")
-    return described
+        found["base64"] = base64.b64encode(data).decode("ascii")
+    return found
 
 
-def _first_import(names: tuple[str, ...]) -> Any:
-    """The first of these modules that is there; ImportError names them all."""
+def _first_import(names: tuple[str, ...], install: str) -> Any:
+    """The first of these modules that is there; ImportError names them all, and the command that installs one."""
     for name in names:
         try:
             return importlib.import_module(name)
         except ImportError:
             continue
-    raise ImportError("none of these is installed: " + ", ".join(names))
+    raise ImportError(f"none of these is installed: {', '.join(names)}; on the device: {install}")
 
 
-def _dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
+    """A type's name as numpy has it."""
     import numpy as np
 
     return str(np.dtype(dtype))
@@ -279,8 +412,29 @@ def _onnx_dtype(name: str) -> str:
     return ONNX_DTYPES.get(name, name[len("tensor(") : -1])
 
 
-def _fixed_shape(shape: list[Any]) -> tuple[int, ...]:
-    return tuple(size if isinstance(size, int) and size > 0 else 1 for size in shape)
+def _shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """The shape to run an input at: as given, else as in the file with a free batch of 1."""
+    fixed = [int(size) if not isinstance(size, str) and size is not None and size > 0 else None for size in shape]
+    wanted = given.get(name, given.get(""))
+    if wanted is not None:
+        return wanted
+    if None in fixed[1:]:
+        shown = ",".join("?" if size is None else str(size) for size in fixed)
+        raise ValueError(f"input {name} has free dimensions ({shown}): give them with --shape {name}={shown}")
+    return tuple(size or 1 for size in fixed)
+
+
+def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
+    """`NAME=1,224,224,3`, or `1,224,224,3` for whatever the input is called."""
+    parts = [text.rpartition("=")[::2] for text in given]
+    return {name: tuple(int(size) for size in sizes.split(",")) for name, sizes in parts}
+
+
+def _given_inputs(path: str) -> list[Any]:
+    import numpy as np
+
+    with np.load(path) as arrays:
+        return [arrays[name] for name in arrays.files]
 
 
 def _text_of(path: str) -> str:
@@ -299,7 +453,13 @@ def _positive(text: str) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="runner.py", description="Time the inferences of one model file.")
-    parser.add_argument("model", help="a TFLite or ONNX file, whatever its name")
+    parser.add_argument("model", nargs="?", help="a TFLite or ONNX file, whatever its name")
+    parser.add_argument("--probe", action="store_true", help="tell what this device is and has, and end")
+    parser.add_argument("--count", type=_positive, help="make so many marked inferences, and time none")
+    parser.add_argument("--inputs", help="an .npz file with the inputs in order, in place of random ones")
+    parser.add_argument("--shape", action="append", default=[], help="NAME=1,224,224,3 for inputs of free size")
+    parser.add_argument("--affinity", help="the processors to stay on, such as 0,1")
+    parser.add_argument("--sustained", type=float, default=0.0, metavar="MINUTES", help="also throughput over time")
     parser.add_argument("--runtime", choices=sorted(OPENERS), help="default: by the file's content")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
     parser.add_argument("--threads", type=_positive, default=1, help="for the runtime's kernels (default 1)")
@@ -307,7 +467,19 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--min-iterations", type=_positive, default=20, help="samples to take at least (default 20)")
     parser.add_argument("--warmup", type=_positive, default=5, help="calls in a warm-up block (default 5)")
     parser.add_argument("--outputs", action="store_true", help="also give the outputs themselves, base64")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.model is None and not options.probe:
+        parser.error("a model file is needed")
+    return options
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """The document that was asked for."""
+    if options.probe:
+        return probe()
+    if options.affinity:
+        os.sched_setaffinity(0, [int(number) for number in options.affinity.split(",")])
+    return count(options) if options.count else measure(options)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -318,7 +490,7 @@ def main(arguments: list[str] | None = None) -> int:
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
-        document, status = measure(options.model, options), 0
+        document, status = run(options), 0
     except Exception as error:  # noqa: BLE001 - runtimes raise whatever they like; the caller wants one document
         document, status = {"schema_version": SCHEMA_VERSION, "error": f"{type(error).__name__}: {error}"}, 1
     finally:

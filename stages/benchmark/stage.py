@@ -1,20 +1,22 @@
-"""The benchmark stage: the exported model against the source's float32 export, in turns, on one target."""
+"""The benchmark stage: the exported model against the source's float32 export, on one target, timed or counted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.artifacts import Artifact, Kind
+from pipeline.artifacts import Artifact, CountFacts, Kind
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
 
 if TYPE_CHECKING:  # what measures is imported where it is used: cached runs load this module at every start
     from stages.benchmark.rounds import Round, Side, Subject
+    from stages.benchmark.target import Target
 
 MODEL_KINDS: tuple[Kind, ...] = ("tflite-model", "onnx-model")
-SAMPLES_FILE = "latency-samples.json"
+SAMPLES_FILE, COUNTS_FILE = "latency-samples.json", "device-counts.json"
 INPUT_OF: Mapping[Side, str] = {"baseline": "baseline", "candidate": "export"}
 
 
@@ -22,23 +24,13 @@ class BenchmarkStage:
     """Measures; changes nothing. Equal models are measured all the same: an A/A shows what the machine's noise is."""
 
     name: ClassVar[str] = "benchmark"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = BenchmarkConfig
     inputs: ClassVar[Mapping[str, Input]] = {"export": Input(MODEL_KINDS), "baseline": Input(MODEL_KINDS)}
-    outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples",)
+    outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples", "device-counts")
     axis: ClassVar[str | None] = "targets"
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = (
-        "latency_p50_ms",
-        "latency_p90_ms",
-        "baseline_p50_ms",
-        "latency_ratio",
-        "load_ms",
-        "first_inference_ms",
-        "peak_memory_bytes",
-        "size_bytes",
-        "latency_p99_ms",
-    )
+    metrics: ClassVar[tuple[str, ...]] = ()  # they depend on the target: see metrics_on
     packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnxruntime", "numpy")
 
     def splits(self, config: BenchmarkConfig) -> tuple[str, ...]:
@@ -47,13 +39,21 @@ class BenchmarkStage:
     def unsupported(self, axis: str) -> str | None:
         return None
 
-    def device(self, config: BenchmarkConfig) -> Mapping[str, str]:
-        """The fingerprint of the devices that this configuration measures on; it enters the action's key."""
+    def refuses(self, config: BenchmarkConfig, kind: Kind, folder: Path) -> str | None:
+        """Why the target can't take an artifact of this kind, or None; RecipeError where there is no such target."""
+        target = _target(config, folder)
+        return None if kind in target.formats else f"{target.name} takes {' and '.join(target.formats)} only"
+
+    def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[str, ...]:
+        """The flat metrics that a result on this configuration's target can have."""
+        return _target(config, folder).metrics
+
+    def device(self, config: BenchmarkConfig, folder: Path) -> Mapping[str, str]:
+        """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
         from stages.benchmark.target import device_fingerprint
 
-        return {
-            f"{target}.{name}": value for target in config.targets for name, value in device_fingerprint(target).items()
-        }
+        target = _target(config, folder)
+        return {f"{target.name}.{name}": value for name, value in device_fingerprint(target).items()}
 
     def requires(self, config: BenchmarkConfig, inputs: Mapping[str, Artifact]) -> None:
         if len(config.targets) != 1:
@@ -69,37 +69,90 @@ class BenchmarkStage:
                 raise PreconditionError(f"a model of {len(artifact.files)} files can't be measured", where=name)
 
     def run(self, context: StageContext[BenchmarkConfig]) -> StageResult:
-        from stages.benchmark.rounds import load_round, measure_rounds
-        from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_document
-        from stages.benchmark.target import Sampling
-
-        config, target = context.config, context.config.targets[0]
-        if config.rounds < ENOUGH_ROUNDS:
-            context.events.warned(f"{config.rounds} rounds: an interval to rely on needs {ENOUGH_ROUNDS} or more")
-        resumed = load_round(context.work_dir, 0) is not None
-        subjects = {side: _subject(context, side) for side in INPUT_OF}
-        sampling = Sampling(seconds=config.seconds, threads=config.threads)
-        rounds = measure_rounds(subjects, target, config.rounds, sampling, context.work_dir, context.events)
-        _warn_of_unsteady(context, rounds)
-        ratio = ratio_of(rounds)
-        document = samples_document(rounds, ratio, target, self.device(config), context.inputs)
-        file = context.write(SAMPLES_FILE, document, "application/json")
-        return StageResult(
-            outputs=(Artifact(files=(file,), facts=facts_of(rounds, ratio, target)),),
-            metrics=metrics_of(rounds, ratio, context.inputs["export"].files[0].size),
-            intervals={"latency_ratio": (ratio.low, ratio.high)},
-            resumed=resumed,
-        )
+        target = _target(context.config, context.folder)
+        return _measured(self, context, target) if target.measures == "latency" else _counted(self, context, target)
 
     def ensures(self, context: StageContext[BenchmarkConfig], result: StageResult) -> None:
         from stages.benchmark.rounds import forget_rounds, load_round
 
+        if _target(context.config, context.folder).measures == "counts":
+            _check_counts(context, result)
+            return
         found = [load_round(context.work_dir, index) for index in range(context.config.rounds)]
         try:
             _check_rounds(context, [done for done in found if done is not None])
         except PostconditionError:
             forget_rounds(context.work_dir)  # or the next run would resume from what has just been refused
             raise
+
+
+def _target(config: BenchmarkConfig, folder: Path) -> Target:
+    from stages.benchmark.target import find_target
+
+    return find_target(config.targets[0], folder)
+
+
+def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
+    """Times, in rounds."""
+    from stages.benchmark.rounds import load_round, measure_rounds
+    from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_document
+    from stages.benchmark.target import Sampling
+
+    config = context.config
+    if config.rounds < ENOUGH_ROUNDS:
+        context.events.warned(f"{config.rounds} rounds: an interval to rely on needs {ENOUGH_ROUNDS} or more")
+    resumed = load_round(context.work_dir, 0) is not None
+    subjects = {side: _subject(context, side) for side in INPUT_OF}
+    sampling = Sampling(seconds=config.seconds, threads=config.threads)
+    rounds = measure_rounds(subjects, target, config.rounds, sampling, context.work_dir, context.events)
+    _warn_of_doubts(context, rounds)
+    ratio = ratio_of(rounds)
+    device = stage.device(config, context.folder)
+    document = samples_document(rounds, ratio, target.name, device, context.inputs)
+    file = context.write(SAMPLES_FILE, document, "application/json")
+    return StageResult(
+        outputs=(Artifact(files=(file,), facts=facts_of(rounds, ratio, target.name)),),
+        metrics=metrics_of(rounds, ratio, context.inputs["export"].files[0].size),
+        intervals={"latency_ratio": (ratio.low, ratio.high)},
+        resumed=resumed,
+    )
+
+
+def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
+    """Counts, one of each side."""
+    from stages.benchmark.counted import counts_document, facts_of, intervals_of, metrics_of
+    from stages.benchmark.target import count
+
+    if context.config.threads != 1:
+        context.events.warned(f"{target.name} counts one thread; {context.config.threads} were asked for")
+    counts = {}
+    for done, side in enumerate(INPUT_OF, start=1):
+        subject = _subject(context, side)
+        counts[side] = count(target, subject.path, subject.name)
+        context.events.advanced(done, len(INPUT_OF), f"{side} counted")
+    candidate, baseline = counts["candidate"], counts["baseline"]
+    for note in candidate.notes:
+        context.events.warned(note)
+    document = counts_document(candidate, baseline, stage.device(context.config, context.folder), context.inputs)
+    file = context.write(COUNTS_FILE, document, "application/json")
+    metrics = metrics_of(candidate, baseline, context.inputs["export"].files[0].size)
+    return StageResult(
+        outputs=(Artifact(files=(file,), facts=facts_of(candidate, baseline)),),
+        metrics=metrics,
+        intervals=intervals_of(candidate, baseline, metrics),
+    )
+
+
+def _check_counts(context: StageContext[BenchmarkConfig], result: StageResult) -> None:
+    """One model gives one number: where both sides are the same file, their counts must be the same too."""
+    facts = result.outputs[0].facts
+    if not isinstance(facts, CountFacts) or context.inputs["export"].digest != context.inputs["baseline"].digest:
+        return
+    for name, value in facts.candidate.items():
+        if name == facts.main and abs(value - facts.baseline[name]) > facts.spread * value:
+            what = f"one model has {value:.0f} {name} as candidate and {facts.baseline[name]:.0f} as baseline"
+            hint = f"set the target up again: secateur target setup {facts.target}"
+            raise PostconditionError(what, where=context.axis, hint=hint)
 
 
 def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
@@ -119,13 +172,15 @@ def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round
         raise PostconditionError("one model gave two results, as candidate and as baseline", where=context.axis)
 
 
-def _warn_of_unsteady(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
+def _warn_of_doubts(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
     processes = [done.side(side) for done in rounds for side in INPUT_OF]
     unsteady = sum(not process.steady for process in processes)
     if 2 * unsteady > len(processes):
         context.events.warned(
             f"{unsteady} of {len(processes)} processes were not steady after warm-up: the machine is busy or throttled"
         )
+    for note in dict.fromkeys(note for process in processes for note in process.notes):
+        context.events.warned(note)
 
 
 def _subject(context: StageContext[BenchmarkConfig], side: Side) -> Subject:

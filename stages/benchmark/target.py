@@ -1,29 +1,41 @@
-"""Targets: where the device runner runs, and what tells one device from another.
+"""Targets: what a benchmark runs on, found by name, and the three things that can be asked of one.
 
-Whatever a process does on its target (crash, hang, print nonsense), what comes back is a Measurement or a
-DeviceError that names the artifact, how the process ended and the last it said.
+A target is a small YAML file, `kind: …` and that kind's settings; what drives a kind is a class in the entry-point
+group `secateur.targets`. Targets whose numbers are times give a Measurement of one fresh process (`measure`); the
+others give numbers that repeat exactly, or nearly, and that are no times (`count`). Whatever a process does on its
+target (crash, hang, print nonsense), what comes back is a result or a DeviceError that names the artifact.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import signal
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pipeline.errors import DeviceError
+import platformdirs
+from pydantic import ValidationError
 
-if TYPE_CHECKING:  # pydantic takes 5 ms to build it, and a fingerprint needs none
+from pipeline.artifacts import Kind
+from pipeline.discovery import target_drivers
+from pipeline.errors import DeviceError, RecipeError
+from pipeline.recipe_errors import nearest, validate
+from pipeline.values import Value
+from pipeline.yaml_source import Source, read_yaml
+
+if TYPE_CHECKING:  # pydantic takes 5 ms to build them, and a fingerprint needs none
+    from stages.benchmark.counts import Counts
     from stages.benchmark.measurement import Measurement
 
 RUNNER = Path(__file__).with_name("runner.py")
+BUILTIN = Path(__file__).parent / "targets" / "builtin"
 TIMEOUT_S = 600.0
 LAST_LINES = 5
+
+Measures = Literal["latency", "counts"]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,65 +56,197 @@ class Sampling:
         ]
 
 
-def measure(target: str, model: Path, sampling: Sampling, name: str, timeout_s: float = TIMEOUT_S) -> Measurement:
+class TargetSettings(Value):
+    """What every kind of target has beside its own settings."""
+
+    kind: str
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target with its settings; `file` is where they stand."""
+
+    name: str
+    kind: str
+    settings: Any
+    file: Path
+
+    @property
+    def driver(self) -> Driver:
+        """What drives its kind."""
+        return target_drivers()[self.kind]()  # type: ignore[no-any-return]
+
+    @property
+    def measures(self) -> Measures:
+        """Whether `measure` (times) or `count` (all else) is what it can do."""
+        return self.driver.measures
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The flat metrics that a benchmark on it can have."""
+        return self.driver.metrics
+
+    @property
+    def formats(self) -> tuple[Kind, ...]:
+        """The kinds of artifacts that it takes."""
+        return self.driver.formats
+
+
+class Driver(Protocol):
+    """What drives a kind of target. `measure` or `count` is there, as `measures` says."""
+
+    settings: ClassVar[type[TargetSettings]]
+    measures: ClassVar[Measures]
+    metrics: ClassVar[tuple[str, ...]]
+    formats: ClassVar[tuple[Kind, ...]]
+
+    def fingerprint(self, target: Target) -> dict[str, str]:
+        """What its numbers depend on as a device. Cheap, offline; DeviceError where set-up is needed first."""
+
+    def set_up(self, target: Target, say: Say) -> None:
+        """Get ready, and record what was found; `say` hears what is going on."""
+
+    def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
+        """One fresh process with one model."""
+
+    def count(self, target: Target, model: Path, name: str) -> Counts:
+        """What is counted or estimated of one model."""
+
+
+def find_target(name: str, folder: Path | None = None) -> Target:
+    """The target called `name`: of the recipe's folder, of the user's configuration, or built in. Else RecipeError."""
+    for path in (place / f"{name}.yaml" for place in _places(folder)):
+        if path.is_file():
+            return read_target(path)
+    raise RecipeError(f"there is no target {name!r}", hint=nearest(name, target_names(folder)))
+
+
+def read_target(path: Path) -> Target:
+    """The target that a file describes; RecipeError with line and column where it does not."""
+    source = read_yaml(path)
+    kind = source.data.get("kind")
+    if kind not in target_drivers():
+        what = f"{kind!r} is no kind of target" if kind else "a target needs a kind"
+        raise RecipeError(what, where=source.where(("kind",)), hint=nearest(str(kind), sorted(target_drivers())))
+    driver: Driver = target_drivers()[kind]()
+    return Target(path.stem, kind, _settings(driver, source), path)
+
+
+def _settings(driver: Driver, source: Source) -> TargetSettings:
+    return validate(driver.settings, source.data, (), source)
+
+
+def target_names(folder: Path | None = None) -> list[str]:
+    """The names of all targets that can be found from `folder`."""
+    found = {path.stem for place in _places(folder) for path in place.glob("*.yaml") if _describes_a_target(path)}
+    return sorted(found)
+
+
+def _describes_a_target(path: Path) -> bool:
+    """Recipes stand in the same folder as targets: a target's file has a `kind` at the start of a line."""
+    try:
+        return any(line.startswith("kind:") for line in path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _places(folder: Path | None) -> list[Path]:
+    own = [] if folder is None else [folder / "targets", folder]
+    return [*own, Path(platformdirs.user_config_path("secateur")) / "targets", BUILTIN]
+
+
+def named(target: str | Target) -> Target:
+    """A target by its name, or as it is."""
+    return find_target(target) if isinstance(target, str) else target
+
+
+def measure(
+    target: str | Target, model: Path, sampling: Sampling, name: str, timeout_s: float = TIMEOUT_S
+) -> Measurement:
     """Run `model` in a fresh process on `target`; `name` is what errors call it. Raises DeviceError."""
-    return run_command([*_command(target), str(model), *sampling.arguments()], name, timeout_s)
+    found = named(target)
+    if found.measures != "latency":
+        hint = "its numbers are compared as counts" if found.measures == "counts" else None
+        raise DeviceError(f"{found.name} measures no time", where=name, hint=hint)
+    return found.driver.measure(found, model, sampling, name, timeout_s)
+
+
+def count(target: str | Target, model: Path, name: str) -> Counts:
+    """What `target` counts of `model`; equal models give equal counts, within their `spread`. Raises DeviceError."""
+    found = named(target)
+    if found.measures != "counts":
+        raise DeviceError(f"{found.name} measures times and counts nothing", where=name)
+    return found.driver.count(found, model, name)
+
+
+def device_fingerprint(target: str | Target) -> dict[str, str]:
+    """What numbers of `target` depend on as a device; it enters the key of each measurement. Cheap and offline."""
+    found = named(target)
+    return found.driver.fingerprint(found)
 
 
 def run_command(command: Sequence[str], name: str, timeout_s: float) -> Measurement:
     """The measurement that a runner's command line prints; DeviceError for anything else."""
-    import subprocess
+    return measurement_of(run_process(command, name, timeout_s), name)
 
-    from pydantic import ValidationError
 
+def measurement_of(done: Ended, name: str) -> Measurement:
+    """The measurement that a runner printed before it ended; DeviceError for anything else."""
     from stages.benchmark.measurement import Measurement
 
-    try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise DeviceError(
-            f"the device runner gave no result within {timeout_s:g} s",
-            where=name,
-            hint=f"the model may be too slow for this target; its last words: {_last_lines(error.stderr)}",
-        ) from error
-    except OSError as error:
-        raise DeviceError(f"the device runner could not be started: {error}", where=name) from error
-    last_words = _last_lines(done.stderr)
-    reported = _reported_error(done.stdout)
+    reported = reported_error(done.stdout)
     if reported is not None:
-        raise DeviceError(f"the device runner can't measure this model: {reported}", where=name, hint=last_words)
+        what = f"the device runner can't measure this model: {reported}"
+        raise DeviceError(what, where=name, hint=last_lines(done.stderr))
     if done.returncode != 0:
-        raise DeviceError(f"the device runner {_ending(done.returncode)}", where=name, hint=last_words)
+        raise DeviceError(f"the device runner {ending(done.returncode)}", where=name, hint=last_lines(done.stderr))
     try:
         return Measurement.model_validate_json(done.stdout)
     except ValidationError as error:
         raise DeviceError(
             f"the device runner printed no valid measurement ({error.error_count()} faults)",
             where=name,
-            hint=f"{error.errors()[0]['msg']}; its last words: {last_words}",
+            hint=f"{error.errors()[0]['msg']}; its last words: {last_lines(done.stderr)}",
         ) from error
 
 
-def device_fingerprint(target: str) -> dict[str, str]:
-    """What latency on `target` depends on as a device; it enters the key of each measurement. Cheap: no imports."""
-    from stages.benchmark.runner import cpu_model
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A process that has ended."""
 
-    _command(target)
-    return {
-        "cpu_model": cpu_model(),
-        "cores": str(os.cpu_count() or 1),
-        "machine": platform.machine(),
-        "system": platform.system(),
-    }
+    returncode: int
+    stdout: bytes
+    stderr: bytes
 
 
-def _command(target: str) -> list[str]:
-    if target != "cpu":
-        raise DeviceError(f"there is no target {target!r}", hint="the targets are: cpu")
-    return [sys.executable, str(RUNNER)]
+def run_process(
+    command: Sequence[str],
+    name: str,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+    given: bytes = b"",
+) -> Ended:
+    """A command's end, `given` on its stdin; DeviceError where it can't start or gives nothing within `timeout_s`."""
+    import subprocess
+
+    try:
+        done = subprocess.run(
+            command, capture_output=True, input=given, timeout=timeout_s, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DeviceError(
+            f"the device runner gave no result within {timeout_s:g} s",
+            where=name,
+            hint=f"the model may be too slow for this target; its last words: {last_lines(error.stderr)}",
+        ) from error
+    except OSError as error:
+        raise DeviceError(f"the device runner could not be started: {error}", where=name) from error
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def _reported_error(stdout: bytes) -> str | None:
+def reported_error(stdout: bytes) -> str | None:
+    """What went wrong in the runner's own words, if its document says so."""
     try:
         document = json.loads(stdout)
     except ValueError:
@@ -110,7 +254,8 @@ def _reported_error(stdout: bytes) -> str | None:
     return str(document["error"]) if isinstance(document, dict) and "error" in document else None
 
 
-def _ending(status: int) -> str:
+def ending(status: int) -> str:
+    """How a process ended, in words."""
     if status >= 0:
         return f"ended with exit status {status}"
     try:
@@ -119,6 +264,7 @@ def _ending(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def _last_lines(stderr: bytes | None) -> str:
+def last_lines(stderr: bytes | None) -> str:
+    """The last that a process said."""
     lines = (stderr or b"").decode("utf-8", "replace").strip().splitlines()
     return "\n".join(lines[-LAST_LINES:]) or "(nothing on stderr)"

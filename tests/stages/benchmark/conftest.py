@@ -68,6 +68,7 @@ class Context:
     axis: str | None
     work_dir: Path
     paths: Mapping[str, Path]
+    folder: Path = Path("/nowhere")
     seed: int = 0
     threads: int = 1
     heard: list[Event] = field(default_factory=list)

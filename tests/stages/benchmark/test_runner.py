@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -200,3 +201,63 @@ def test_warm_up_ends_at_its_limit() -> None:
 )
 def test_processors_are_named_from_cpuinfo(text: str, name: str) -> None:
     assert runner.parse_cpuinfo(text) == name
+
+
+def test_it_stays_on_the_processors_that_are_named(onnx_file: Path) -> None:
+    first = min(os.sched_getaffinity(0))
+    document, status, _ = run(onnx_file, *BRIEF, "--affinity", first)
+    assert (status, document["affinity"]) == (0, [first])
+    document, status, _ = run(onnx_file, *BRIEF, "--affinity", 4000)
+    assert status == 1
+    assert "error" in document
+
+
+def test_sustained_gives_throughput_in_equal_parts(onnx_file: Path) -> None:
+    document, _, _ = run(onnx_file, *BRIEF, "--sustained", 0.005)
+    rates, median_ns = document["throughput_per_s"], sorted(document["samples_ns"])[1]
+    assert len(rates) == runner.SUSTAINED_PARTS
+    assert 0.1 < sorted(rates)[30] * median_ns / 1e9 < 10
+
+
+def test_free_sizes_are_asked_for_and_taken(tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", "T", 4)) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "free", values[:1], values[1:])
+    path = tmp_path / "free"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    document, status, _ = run(path, *BRIEF)
+    assert status == 1
+    assert "--shape x=" in document["error"]
+    document, _, _ = run(path, *BRIEF, "--shape", "x=1,7,4")
+    assert document["outputs"][0]["shape"] == [1, 7, 4]
+
+
+def test_inputs_can_be_given(onnx_file: Path, tmp_path: Path) -> None:
+    x = np.full((1, 3, 64, 64), 1.5, np.float32)
+    np.savez(tmp_path / "inputs.npz", x)
+    document, _, _ = run(onnx_file, *BRIEF, "--inputs", tmp_path / "inputs.npz", "--outputs")
+    y = np.frombuffer(base64.b64decode(document["outputs"][0]["base64"]), np.float32)
+    np.testing.assert_array_equal(y, 2 * x.ravel())
+
+
+def test_a_probe_tells_what_there_is() -> None:
+    document, status, _ = run("--probe")
+    assert status == 0
+    assert all(document[name] for name in ("numpy", "litert", "onnxruntime", "cpu_model", "machine", "disk_free_bytes"))
+
+
+def test_marks_do_nothing_on_a_real_system(model_file: Path) -> None:
+    document, status, _ = run(model_file, "--count", 2)
+    assert status == 0
+    assert "samples_ns" not in document
+    assert document["outputs"] == run(model_file, *BRIEF)[0]["outputs"]
+
+
+def test_throttling_and_a_jumping_clock_are_noted() -> None:
+    cool, hot = {"frequency_khz": 1_500_000}, {"frequency_khz": 600_000}
+    assert runner.device_notes(cool, cool, 0.1) == []
+    assert runner.device_notes(cool, hot, 0.0) == ["the processor went from 1500 to 600 MHz: it was throttled"]
+    assert runner.device_notes({"frequency_khz": None}, hot, 3600.0) == ["the device's clock jumped by 3600.0 s"]

@@ -48,7 +48,7 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
     assert [done["first"] for done in document["rounds"]] == ["baseline", "candidate"]
     counts = [len(done["candidate"]["samples_ns"]) for done in document["rounds"]]
     assert sum(counts) >= artifact.facts.samples_per_side >= 40
-    assert document["device"] == dict(stage.device(context.config))
+    assert document["device"] == dict(stage.device(context.config, context.folder))
     assert document["models"]["export"] == context.inputs["export"].digest
     assert [event.what for event in context.heard if isinstance(event, Advanced)] == ["round 1/2", "round 2/2"]
 
@@ -93,7 +93,7 @@ def test_formats_are_not_compared_with_each_other(tflite_file: Path, onnx_file: 
 def test_an_action_is_for_one_target_and_a_model_is_one_file(tflite_file: Path, make_benchmark) -> None:
     context = make_benchmark(tflite_file, tflite_file)
     with pytest.raises(PreconditionError, match="one target, not on 2"):
-        stage.requires(BenchmarkConfig(targets=("cpu", "cpu")), context.inputs)
+        stage.requires(BenchmarkConfig(targets=("cpu", "tflm")), context.inputs)
     whole = context.inputs["export"]
     doubled = Artifact(files=whole.files * 2, facts=whole.facts)
     with pytest.raises(PreconditionError, match="2 files") as caught:
@@ -151,4 +151,4 @@ def test_the_contract() -> None:
     assert stage.splits(BenchmarkConfig()) == ()
     assert stage.unsupported("tflite/int8@cpu") is None
     assert stage.axis == "targets"
-    assert stage.device(BenchmarkConfig()).keys() == {"cpu.cpu_model", "cpu.cores", "cpu.machine", "cpu.system"}
+    assert stage.device(BenchmarkConfig(), Path()).keys() == {"cpu.cpu_model", "cpu.cores", "cpu.machine", "cpu.system"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, RecipeError
 from stages.benchmark.target import Sampling, device_fingerprint, measure, run_command
 
 BRIEF = Sampling(seconds=0.01, min_iterations=3)
@@ -65,17 +65,18 @@ def test_a_program_that_is_not_there_is_a_device_error(tmp_path: Path) -> None:
 
 
 def test_an_unknown_target_is_refused(tflite_file: Path) -> None:
-    with pytest.raises(DeviceError, match="no target 'toaster'"):
+    with pytest.raises(RecipeError, match="no target 'toaster'"):
         measure("toaster", tflite_file, BRIEF, "model")
-    with pytest.raises(DeviceError, match="no target 'toaster'"):
+    with pytest.raises(RecipeError, match="no target 'toaster'"):
         device_fingerprint("toaster")
 
 
 def test_the_fingerprint_is_equal_in_each_process_and_needs_no_numpy() -> None:
     program = (
         "import sys\n"
+        "from pathlib import Path\n"
         "from stages.benchmark.stage import BenchmarkConfig, BenchmarkStage\n"
-        "print(sorted(BenchmarkStage().device(BenchmarkConfig()).items()))\n"
+        "print(sorted(BenchmarkStage().device(BenchmarkConfig(), Path()).items()))\n"
         "print({'numpy', 'tensorflow', 'onnxruntime', 'ai_edge_litert'} & set(sys.modules))\n"
     )
     done = subprocess.run(python(program), capture_output=True, text=True, check=True, timeout=60)

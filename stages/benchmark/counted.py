@@ -1,0 +1,70 @@
+"""What a benchmark reports of a target that counts: the candidate's numbers, the baseline's, and their ratio.
+
+A count needs no rounds. Its ratio has an interval all the same, as wide as the target's counts of one model differ.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from pipeline.artifacts import Artifact, CountFacts
+from stages.benchmark.counts import Counts
+
+SCHEMA_VERSION = 1
+
+
+def ratio_name(main: str) -> str:
+    """`instruction_ratio` of `instructions`, `arena_ratio` of `arena_bytes`, `estimated_cycles_ratio`."""
+    names = {"instructions": "instruction_ratio", "arena_bytes": "arena_ratio"}
+    return names.get(main, f"{main}_ratio")
+
+
+def metrics_of(candidate: Counts, baseline: Counts, size_bytes: int) -> dict[str, float]:
+    """All of the candidate's numbers; where both have the main one also the baseline's and their ratio."""
+    metrics = {**candidate.metrics, "size_bytes": float(size_bytes)}
+    main = candidate.main
+    if main is not None and main == baseline.main:
+        metrics[f"baseline_{main}"] = baseline.metrics[main]
+        metrics[ratio_name(main)] = candidate.metrics[main] / baseline.metrics[main]
+    return metrics
+
+
+def intervals_of(candidate: Counts, baseline: Counts, metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Of the main number and of the ratio; none where counts repeat exactly."""
+    main = candidate.main
+    if main is None or not candidate.spread:
+        return {}
+    wide = {main: candidate.spread, ratio_name(main): candidate.spread + baseline.spread}
+    return {
+        name: (metrics[name] * (1 - share), metrics[name] * (1 + share))
+        for name, share in wide.items()
+        if name in metrics
+    }
+
+
+def facts_of(candidate: Counts, baseline: Counts) -> CountFacts:
+    """The comparison in short."""
+    return CountFacts(
+        target=candidate.target,
+        runtime=candidate.runtime,
+        estimated=candidate.estimated,
+        main=candidate.main,
+        candidate=dict(candidate.metrics),
+        baseline=dict(baseline.metrics),
+        spread=candidate.spread,
+    )
+
+
+def counts_document(
+    candidate: Counts, baseline: Counts, device: Mapping[str, str], models: Mapping[str, Artifact]
+) -> bytes:
+    """Everything that was counted; equal counts give equal bytes."""
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "device": dict(device),
+        "models": {name: artifact.digest for name, artifact in models.items()},
+        "candidate": candidate.model_dump(mode="json"),
+        "baseline": baseline.model_dump(mode="json"),
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -1,0 +1,221 @@
+"""Targets of kind `ssh`: a board that the user's own `ssh` reaches, times measured there by the device runner.
+
+The OpenSSH client does it, so that the user's configuration, agent, jump hosts and known hosts hold. It never asks and
+never trusts a host that is not known. The runner and each artifact are sent once, named by their sha256, into a folder
+of the board that keeps the newest few. A connection that is lost is taken up again, and a measurement goes on after its
+last whole round.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from pydantic import Field
+
+from pipeline.artifacts import Kind
+from pipeline.errors import DeviceError
+from pipeline.keys import digest_of_file
+from stages.benchmark.target import (
+    RUNNER,
+    TIMEOUT_S,
+    Ended,
+    Measures,
+    Sampling,
+    Say,
+    Target,
+    TargetSettings,
+    ending,
+    last_lines,
+    measurement_of,
+    run_process,
+)
+from stages.benchmark.targets.cpu import LATENCY_METRICS, affinity_fingerprint, affinity_options
+from stages.benchmark.targets.sysroot import targets_folder
+
+if TYPE_CHECKING:
+    from stages.benchmark.counts import Counts
+    from stages.benchmark.measurement import Measurement
+
+STRICT = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15")
+ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
+SSH_FAILED, NOT_FOUND, KILLED = 255, 127, 137
+TRIES, PAUSE_S = 3, 2.0
+KEPT_FILES = 20
+IDENTITY = ("cpu_model", "machine", "system", "cores", "litert", "onnxruntime", "numpy")
+# What ssh says, in our words and with what to do; `{host}` is filled in. The first that is found in its stderr holds.
+REFUSALS = (
+    ("IDENTIFICATION HAS CHANGED", "{host} shows another host key than before", "find out why; ssh-keygen -R removes"),
+    ("Host key verification failed", "{host} is not a known host", "ssh {host} once by hand, and compare its key"),
+    ("Permission denied", "{host} refuses the key", "ssh-copy-id {host}, or name the key in ~/.ssh/config"),
+    ("Could not resolve hostname", "{host} has no address", "name the host in ~/.ssh/config, or correct `host`"),
+    ("Bad configuration option", "the ssh configuration is wrong", "ssh -G {host} shows how it is read"),
+)
+# Runs on the board: keeps what comes on stdin under its digest, if it is whole; throws out what is oldest.
+STORE = """
+import hashlib, os, sys
+folder, digest, kept = sys.argv[1], sys.argv[2], int(sys.argv[3])
+os.makedirs(folder, exist_ok=True)
+data = sys.stdin.buffer.read()
+if hashlib.sha256(data).hexdigest() != digest: sys.exit('the file did not arrive whole')
+partial = os.path.join(folder, digest + '.partial')
+try:
+    with open(partial, 'wb') as file: file.write(data)
+except OSError as error:
+    if os.path.exists(partial): os.unlink(partial)
+    sys.exit(str(error))
+os.replace(partial, os.path.join(folder, digest))
+names = sorted((os.path.join(folder, n) for n in os.listdir(folder)), key=os.path.getmtime)
+for name in names[:-kept]: os.unlink(name)
+"""
+HAS = """
+import hashlib, os, sys
+path = os.path.join(sys.argv[1], sys.argv[2])
+try:
+    found = hashlib.sha256(open(path, 'rb').read()).hexdigest()
+    os.utime(path)
+except OSError: found = ''
+sys.exit(0 if found == sys.argv[2] else 66)
+"""
+
+
+class SshSettings(TargetSettings):
+    """`host` as `ssh` takes it; `python` is the board's; `folder` keeps the runner and artifacts there.
+
+    `options` go to ssh as they are, such as `[-F, FILE]`; `affinity` are processors of the board, by number.
+    """
+
+    host: str = Field(min_length=1, pattern=r"^[^-\s]\S*$")
+    python: str = "python3"
+    folder: str = ".cache/secateur-runner"
+    options: tuple[str, ...] = ()
+    affinity: tuple[int, ...] = ()
+
+
+class SshDriver:
+    """Times on a board."""
+
+    settings: ClassVar[type[TargetSettings]] = SshSettings
+    measures: ClassVar[Measures] = "latency"
+    metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
+    formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+
+    def fingerprint(self, target: Target) -> dict[str, str]:
+        return dict(_known(target)) | affinity_fingerprint(target)
+
+    def set_up(self, target: Target, say: Say) -> None:
+        host = target.settings.host
+        say(f"sending the device runner to {host}")
+        runner = _send(target, RUNNER, "the device runner")
+        done = _ssh(target, _quoted(target.settings.python, runner, "--probe"), "the device runner", TIMEOUT_S)
+        if done.returncode != 0:
+            _explain(target, done, "the device runner")
+        found = json.loads(done.stdout)
+        if not found["numpy"] or not (found["litert"] or found["onnxruntime"]):
+            missing = "numpy" if not found["numpy"] else "a runtime"
+            install = f"ssh {host} {target.settings.python} -m pip install numpy ai-edge-litert"
+            raise DeviceError(f"{host} has no {missing}", where=str(target.file), hint=install)
+        _record(target).parent.mkdir(parents=True, exist_ok=True)
+        device = {name: str(found[name]) for name in IDENTITY if found[name] is not None}
+        _record(target).write_text(json.dumps({"host": host, "device": device}, indent=1))
+
+    def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
+        known = _known(target)
+        for attempt in range(1, TRIES + 1):
+            try:
+                found = self._measure_once(target, model, sampling, name, timeout_s)
+                break
+            except LostConnectionError:
+                if attempt == TRIES:
+                    raise
+                time.sleep(PAUSE_S * attempt)
+        seen = {"cpu_model": found.cpu_model, "machine": found.machine}
+        if any(known[key] != value for key, value in seen.items()):
+            what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
+            raise DeviceError(what, where=name, hint=f"secateur target setup {target.name}")
+        return found
+
+    def count(self, target: Target, model: Path, name: str) -> Counts:
+        raise DeviceError(f"{target.name} measures times and counts nothing", where=name)
+
+    def _measure_once(
+        self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float
+    ) -> Measurement:
+        runner, file = _send(target, RUNNER, "the device runner"), _send(target, model, name)
+        options = [*sampling.arguments(), *affinity_options(target)]
+        done = _ssh(target, _quoted(target.settings.python, runner, file, *options), name, timeout_s)
+        if done.returncode in (SSH_FAILED, NOT_FOUND, KILLED):
+            _explain(target, done, name)
+        return measurement_of(done, name)
+
+
+class LostConnectionError(DeviceError):
+    """The connection broke, or could not be made for now."""
+
+
+def _send(target: Target, path: Path, name: str) -> str:
+    """The path on the board of a file that is there now, sent if it was not."""
+    digest, settings = digest_of_file(path).removeprefix("sha256:"), target.settings
+    there = _ssh(target, _quoted(settings.python, "-c", HAS, settings.folder, digest), name, TIMEOUT_S)
+    if there.returncode not in (0, 66):
+        _explain(target, there, name)
+    if there.returncode:
+        keep = _quoted(settings.python, "-c", STORE, settings.folder, digest, str(KEPT_FILES))
+        sent = _ssh(target, keep, name, TIMEOUT_S, path.read_bytes())
+        if sent.returncode == 1:
+            what = f"{settings.host} can't keep the file: {last_lines(sent.stderr)}"
+            raise DeviceError(what, where=name, hint=f"make room in {settings.folder} there, or name another `folder`")
+        if sent.returncode:
+            _explain(target, sent, name)
+    return f"{settings.folder}/{digest}"
+
+
+def _ssh(target: Target, command: str, name: str, timeout_s: float, given: bytes = b"") -> Ended:
+    settings = target.settings
+    return run_process(
+        ["ssh", *STRICT, *ALIVE, *settings.options, settings.host, command], name, timeout_s, given=given
+    )
+
+
+def _explain(target: Target, done: Ended, name: str) -> NoReturn:
+    """The DeviceError, or LostConnectionError, that a command over ssh ended in."""
+    host, said = target.settings.host, done.stderr.decode(errors="replace")
+    if done.returncode == NOT_FOUND:
+        hint = f"install Python 3.9 or newer there, or name it with `python` in {target.file.name}"
+        raise DeviceError(f"{host} has no {target.settings.python}", where=name, hint=hint)
+    if done.returncode == KILLED:
+        raise DeviceError(f"the device runner was killed on {host}", where=name, hint="it has too little memory")
+    if done.returncode != SSH_FAILED:
+        raise DeviceError(f"a command on {host} {ending(done.returncode)}", where=name, hint=last_lines(done.stderr))
+    for sign, what, hint in REFUSALS:
+        if sign in said:
+            raise DeviceError(what.format(host=host), where=name, hint=hint.format(host=host))
+    raise LostConnectionError(
+        f"the connection to {host} failed",
+        where=name,
+        hint=f"ssh said: {last_lines(done.stderr)}; run again: finished rounds are kept",
+    )
+
+
+def _quoted(*words: str) -> str:
+    from shlex import join
+
+    return join(words)
+
+
+def _record(target: Target) -> Path:
+    return targets_folder() / "ssh" / f"{target.name}.json"
+
+
+def _known(target: Target) -> dict[str, str]:
+    """What the board was at set-up; DeviceError where there was none for this host."""
+    try:
+        found: dict[str, Any] = json.loads(_record(target).read_bytes())
+    except (OSError, ValueError):
+        found = {}
+    if found.get("host") != target.settings.host:
+        hint = f"secateur target setup {target.name}"
+        raise DeviceError(f"the target {target.name} is not set up", where=str(target.file), hint=hint)
+    return dict(found["device"])

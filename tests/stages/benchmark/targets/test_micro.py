@@ -1,0 +1,74 @@
+"""Microcontroller targets, where their packages are installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DeviceError
+from stages.benchmark import count, find_target, measure
+from stages.benchmark.targets.tflm import installed
+
+tflm = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="pip install tflite-micro")
+vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos-u-vela")
+
+
+@pytest.fixture(scope="module")
+def fixed_batch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As our export makes them: microcontrollers take no free sizes."""
+    from stages.export.tflite import convert_tflite
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    image = keras.Input((32, 32, 3), name="image")
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(16, 3, name="conv")(image))
+    model = keras.Model(image, keras.layers.Dense(4, name="head")(x), name="tiny")
+    path = tmp_path_factory.mktemp("models") / "fixed"
+    path.write_bytes(convert_tflite(model, "float32"))
+    return path
+
+
+@tflm
+def test_the_arena_is_exact_and_has_its_parts(fixed_batch_file: Path) -> None:
+    first, second = (count("tflm", fixed_batch_file, "model") for _ in range(2))
+    assert first == second
+    metrics = first.metrics
+    assert metrics["arena_bytes"] == metrics["arena_head_bytes"] + metrics["arena_tail_bytes"]
+    assert metrics["arena_bytes"] > 32 * 32 * 3 * 4  # the input alone
+    assert first.outputs[0].shape == (1, 4)
+
+
+@tflm
+def test_a_model_beyond_the_device_or_damaged_is_refused(fixed_batch_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("kind: tflm\narena_limit_bytes: 1000\n")
+    with pytest.raises(DeviceError, match="and small has 1000"):
+        count(find_target("small", tmp_path), fixed_batch_file, "model")
+    (tmp_path / "damaged").write_bytes(fixed_batch_file.read_bytes()[:500])
+    with pytest.raises(DeviceError) as caught:
+        count("tflm", tmp_path / "damaged", "candidate")
+    assert caught.value.where == "candidate"
+
+
+@vela
+def test_a_float_model_runs_on_no_npu_and_that_is_said(tflite_file: Path) -> None:
+    found = count("ethos-u55-128", tflite_file, "model")
+    assert found.estimated
+    assert found.metrics == {"estimated_npu_share": 0}  # and no 0 cycles, which any gate would pass
+    assert found.main is None
+    assert found.notes
+
+
+def test_a_package_that_is_missing_comes_with_the_command() -> None:
+    with pytest.raises(DeviceError, match="needs the package no-such-package") as caught:
+        installed("no-such-package", find_target("tflm"))
+    assert caught.value.hint == "pip install no-such-package"
+
+
+def test_times_of_these_targets_are_refused(tflite_file: Path) -> None:
+    from stages.benchmark import Sampling
+
+    for name in ("tflm", "ethos-u55-128"):
+        with pytest.raises(DeviceError):
+            measure(name, tflite_file, Sampling(), "model")

@@ -1,0 +1,67 @@
+"""Instructions on an emulated core: exact, repeatable, and never a time. Needs `secateur target setup cortex-a72`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DeviceError
+from stages.benchmark import BenchmarkStage, Sampling, count, find_target, measure
+from stages.benchmark.targets.qemu import CLASSES, Region, read_regions
+
+stage = BenchmarkStage()
+
+
+def test_counts_repeat_and_outputs_are_this_machines(cortex_a72, model_file: Path) -> None:
+    first, second = (count("cortex-a72", model_file, "model") for _ in range(2))
+    total = first.metrics["instructions"]
+    assert abs(total - second.metrics["instructions"]) <= first.spread * total
+    assert sum(first.metrics[f"instructions_{name}"] for name in CLASSES) == total
+    assert 10_000 < total < 10_000_000
+    assert first.metrics["instructions_simd"] > 0
+    assert first.output_digests() == second.output_digests()
+
+
+def test_the_stage_gives_instructions_and_no_time(cortex_a72, tflite_file: Path, make_benchmark) -> None:
+    context = make_benchmark(tflite_file, tflite_file, targets=("cortex-a72",))
+    result = stage.run(context)
+    stage.ensures(context, result)
+    assert result.metrics.keys() == set(cortex_a72.target.metrics)
+    assert not any("latency" in name or name.endswith("_ms") for name in result.metrics)
+    low, high = result.intervals["instruction_ratio"]
+    assert low < 1 < high < 1.001
+    assert result.outputs[0].kind == "device-counts"
+    with pytest.raises(DeviceError, match="measures no time"):
+        measure("cortex-a72", tflite_file, Sampling(), "model")
+
+
+def test_a_damaged_model_is_named(cortex_a72, tflite_file: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.write_bytes(tflite_file.read_bytes()[:500])
+    with pytest.raises(DeviceError, match="cortex-a72 can't run this model") as caught:
+        count("cortex-a72", damaged, "candidate")
+    assert caught.value.where == "candidate"
+
+
+def test_a_target_that_is_not_set_up_says_how(monkeypatch, tmp_path: Path, tflite_file: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(DeviceError, match="not set up") as caught:
+        count("cortex-a53", tflite_file, "model")
+    assert caught.value.hint == "secateur target setup cortex-a53"
+    assert find_target("cortex-a53").measures == "counts"
+
+
+def test_more_than_one_virtual_cpu_or_a_lost_count_is_refused(tmp_path: Path) -> None:
+    whole = "empty 100 20 0 30 50\ncall 1000 200 500 100 200\n" + "call 1001 200 500 101 200\n" * 2
+    file = tmp_path / "counts"
+    file.write_text(whole + "vcpus 1\n")
+    assert read_regions(file, "model")["call"][0] == Region(1000, (200, 500, 100, 200))
+    for text, words in (
+        (whole + "vcpus 2\n", "2 virtual CPUs"),
+        (whole, "unknown number"),
+        ("vcpus 1\n", "before all"),
+    ):
+        file.write_text(text)
+        with pytest.raises(DeviceError, match=words):
+            read_regions(file, "model")
