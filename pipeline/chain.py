@@ -345,7 +345,8 @@ def _metrics(node: Node, recipe: Recipe) -> set[str]:
     """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
     asked = getattr(node.config, "metrics", None) or ()
     stage = stages()[node.stage]
-    own = stage.metrics if node.stage != "benchmark" else stage.metrics_on(node.config, recipe.folder)  # type: ignore[attr-defined]
+    depends = getattr(stage, "metrics_on", None)  # where what is measured depends on the device
+    own = depends(node.config, recipe.folder) if depends else stage.metrics
     return {*own, *(metric.rpartition(":")[2] for metric in asked)} - {"confusion_matrix"}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.artifacts import EvaluationFacts, ParityFacts, ParityRow
 from pipeline.manifest import RunManifest
-from pipeline.summary import wilson_half_width
+from pipeline.summary import aligned, wilson_half_width
 
 COLUMNS = ("", "inputs", "max diff", "mean diff", "SQNR", "cosine", "top-1", "top-5", "accuracy")
 
@@ -52,16 +52,7 @@ def parity_table(manifest: RunManifest) -> str:
         name = f"{export}:{row.output}" if several else export
         lines.append(("" if name == before else name, *_cells(row, accuracy, samples)))
         before = name
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
-    return "\n".join(_line(line, widths) for line in lines)
-
-
-def _line(line: tuple[str, ...], widths: list[int]) -> str:
-    cells = [
-        cell.ljust(width) if place < 2 else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-    ]
-    return "  ".join(cells).rstrip()
+    return aligned(lines, words={0, 1})
 
 
 def _cells(row: ParityRow, accuracy: float | None, samples: int | None) -> tuple[str, ...]:

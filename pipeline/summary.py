@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -110,14 +110,17 @@ def table(manifest: RunManifest) -> str:
     if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
         columns[columns.index("accuracy")] = "mse"
     cells = [columns, *(_cells(row) for row in found)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
-    return "\n".join(_line(line, widths) for line in cells)
+    return aligned(cells, words={0, len(COLUMNS) - 1})
 
 
-def _line(line: Sequence[str], widths: Sequence[int]) -> str:
-    first = line[0].ljust(widths[0])
-    numbers = [cell.rjust(width) for cell, width in zip(line[1:-1], widths[1:-1], strict=True)]
-    return "  ".join([first, *numbers, line[-1]]).rstrip()
+def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
+    """Lines of cells as text in columns; those in `words` begin at the left, numbers end at the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        text.append("  ".join(c.ljust(w) if n in words else c.rjust(w) for n, (c, w) in enumerate(cells)).rstrip())
+    return "\n".join(text)
 
 
 def _cells(row: Row) -> list[str]:

@@ -18,7 +18,7 @@ from pipeline.artifacts import Kind, TensorSpec
 from pipeline.errors import DeviceError
 from stages.quiet import quiet
 from stages.samples import batches_of
-from stages.tf_runtime import QUIET
+from stages.tf_runtime import ENVIRONMENT
 
 Arrays = Mapping[str, Any]  # tensor name -> (N, …)
 SIGNATURE = "serving_default"
@@ -73,7 +73,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
 
 def load_onnx(data: bytes, threads: int = 1) -> LoadedModel:
     """An ONNX file in ONNX Runtime on the CPU; DeviceError if ONNX Runtime refuses it."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", QUIET["ORT_DISABLE_TELEMETRY"])
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", ENVIRONMENT["ORT_DISABLE_TELEMETRY"])
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +20,11 @@ class OutputDigest(Value):
     shape: tuple[int, ...]
     sha256: str
     base64: str | None = None
+
+
+def digests_of(outputs: Any) -> tuple[OutputDigest, ...]:
+    """The outputs of a runner's JSON document."""
+    return tuple(OutputDigest.model_validate_json(json.dumps(output)) for output in outputs)
 
 
 class DeviceState(Value):

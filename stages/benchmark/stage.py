@@ -70,12 +70,12 @@ class BenchmarkStage:
 
     def run(self, context: StageContext[BenchmarkConfig]) -> StageResult:
         target = _target(context.config, context.folder)
-        return _measured(self, context, target) if target.measures == "latency" else _counted(self, context, target)
+        return _counted(self, context, target) if target.counts else _measured(self, context, target)
 
     def ensures(self, context: StageContext[BenchmarkConfig], result: StageResult) -> None:
         from stages.benchmark.rounds import forget_rounds, load_round
 
-        if _target(context.config, context.folder).measures == "counts":
+        if _target(context.config, context.folder).counts:
             _check_counts(context, result)
             return
         found = [load_round(context.work_dir, index) for index in range(context.config.rounds)]

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import platformdirs
 from pydantic import ValidationError
@@ -34,7 +34,6 @@ BUILTIN = Path(__file__).parent / "targets" / "builtin"
 TIMEOUT_S = 600.0
 LAST_LINES = 5
 
-Measures = Literal["latency", "counts"]
 Say = Callable[[str], None]
 
 
@@ -73,14 +72,14 @@ class Target:
     file: Path
 
     @property
-    def driver(self) -> Driver:
+    def driver(self) -> TimingDriver | CountingDriver:
         """What drives its kind."""
         return target_drivers()[self.kind]()  # type: ignore[no-any-return]
 
     @property
-    def measures(self) -> Measures:
-        """Whether `measure` (times) or `count` (all else) is what it can do."""
-        return self.driver.measures
+    def counts(self) -> bool:
+        """Whether its numbers are counts or estimates, and not times."""
+        return isinstance(self.driver, CountingDriver)
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -94,10 +93,9 @@ class Target:
 
 
 class Driver(Protocol):
-    """What drives a kind of target. `measure` or `count` is there, as `measures` says."""
+    """What drives a kind of target; each is a TimingDriver or a CountingDriver."""
 
     settings: ClassVar[type[TargetSettings]]
-    measures: ClassVar[Measures]
     metrics: ClassVar[tuple[str, ...]]
     formats: ClassVar[tuple[Kind, ...]]
 
@@ -107,8 +105,17 @@ class Driver(Protocol):
     def set_up(self, target: Target, say: Say) -> None:
         """Get ready, and record what was found; `say` hears what is going on."""
 
+
+class TimingDriver(Driver, Protocol):
+    """Drives what has a clock that means something."""
+
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         """One fresh process with one model."""
+
+
+@runtime_checkable
+class CountingDriver(Driver, Protocol):
+    """Drives what counts or estimates."""
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
         """What is counted or estimated of one model."""
@@ -166,18 +173,19 @@ def measure(
 ) -> Measurement:
     """Run `model` in a fresh process on `target`; `name` is what errors call it. Raises DeviceError."""
     found = named(target)
-    if found.measures != "latency":
-        hint = "its numbers are compared as counts" if found.measures == "counts" else None
-        raise DeviceError(f"{found.name} measures no time", where=name, hint=hint)
-    return found.driver.measure(found, model, sampling, name, timeout_s)
+    driver = found.driver
+    if isinstance(driver, CountingDriver):
+        raise DeviceError(f"{found.name} measures no time", where=name, hint="its numbers are compared as counts")
+    return driver.measure(found, model, sampling, name, timeout_s)
 
 
 def count(target: str | Target, model: Path, name: str) -> Counts:
     """What `target` counts of `model`; equal models give equal counts, within their `spread`. Raises DeviceError."""
     found = named(target)
-    if found.measures != "counts":
+    driver = found.driver
+    if not isinstance(driver, CountingDriver):
         raise DeviceError(f"{found.name} measures times and counts nothing", where=name)
-    return found.driver.count(found, model, name)
+    return driver.count(found, model, name)
 
 
 def device_fingerprint(target: str | Target) -> dict[str, str]:
@@ -195,12 +203,7 @@ def measurement_of(done: Ended, name: str) -> Measurement:
     """The measurement that a runner printed before it ended; DeviceError for anything else."""
     from stages.benchmark.measurement import Measurement
 
-    reported = reported_error(done.stdout)
-    if reported is not None:
-        what = f"the device runner can't measure this model: {reported}"
-        raise DeviceError(what, where=name, hint=last_lines(done.stderr))
-    if done.returncode != 0:
-        raise DeviceError(f"the device runner {ending(done.returncode)}", where=name, hint=last_lines(done.stderr))
+    require_success(done, name, "the device runner", "can't measure this model")
     try:
         return Measurement.model_validate_json(done.stdout)
     except ValidationError as error:
@@ -245,7 +248,16 @@ def run_process(
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def reported_error(stdout: bytes) -> str | None:
+def require_success(done: Ended, name: str, program: str, refuses: str) -> None:
+    """DeviceError where a program that prints one JSON document reports an error in it, or did not end well."""
+    reported = _reported_error(done.stdout)
+    if reported is not None:
+        raise DeviceError(f"{program} {refuses}: {reported}", where=name, hint=last_lines(done.stderr))
+    if done.returncode != 0:
+        raise DeviceError(f"{program} {ending(done.returncode)}", where=name, hint=last_lines(done.stderr))
+
+
+def _reported_error(stdout: bytes) -> str | None:
     """What went wrong in the runner's own words, if its document says so."""
     try:
         document = json.loads(stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from stages.finetune.config import FinetuneConfig
@@ -44,15 +45,23 @@ def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:
 
 def warmed_up(rate: Any, full: float, steps: int) -> Any:
     """`rate` begun after `steps` steps in which the learning rate rises evenly to `full`."""
+    return _warm_up_class()(rate, full, steps)
+
+
+@cache  # TensorFlow keeps each class that it has seen for ever: so there is one
+def _warm_up_class() -> Any:
     tf = import_tensorflow()
 
     class WarmUp(import_keras().optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # has no types
+        def __init__(self, rate: Any, full: float, steps: int) -> None:
+            self._rate, self._full, self._steps = rate, full, steps
+
         def __call__(self, step: Any) -> Any:
-            now = tf.cast(step, tf.float32)
-            after = rate(now - steps) if callable(rate) else tf.constant(rate, tf.float32)
-            return tf.where(now < steps, full * (now + 1) / steps, after)
+            now, rate = tf.cast(step, tf.float32), self._rate
+            after = rate(now - self._steps) if callable(rate) else tf.constant(rate, tf.float32)
+            return tf.where(now < self._steps, self._full * (now + 1) / self._steps, after)
 
         def get_config(self) -> dict[str, Any]:
             return {}
 
-    return WarmUp()
+    return WarmUp

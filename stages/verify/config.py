@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from pipeline.artifacts import Scheme
 from pipeline.data.spec import Metric
 from pipeline.stage import StageConfig
 from pipeline.values import Value
@@ -64,9 +65,9 @@ class Tolerances(Value):
             for scheme, bounds in given.items()
         }
 
-    def of(self, scheme: str) -> Bounds:
-        """The bounds of a scheme; those of int8 for one that has none of its own."""
-        found = getattr(self, scheme, self.int8)
+    def of(self, scheme: Scheme) -> Bounds:
+        """The bounds of a scheme."""
+        found = getattr(self, scheme)
         assert isinstance(found, Bounds)
         return found
 

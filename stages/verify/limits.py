@@ -27,17 +27,17 @@ def violation(row: ParityRow, bounds: Bounds) -> Violation | None:
     if bounds.max_diff is not None and relative > bounds.max_diff:
         said = f"the relative difference is {relative:.3g}, at most {bounds.max_diff:g} is allowed"
         return Violation(said, "max_diff", -20 * log10(bounds.max_diff))
-    real = row.inputs == REAL
-    least = (
-        ("cosine", row.cosine, "min_cosine" if real else "adversarial_min_cosine"),
-        ("signal-to-noise ratio (dB)", row.sqnr_db, "min_sqnr_db" if real else None),
-        ("top-1 agreement", row.top1_agreement, "min_top1_agreement" if real else None),
+    of_real = (
+        ("cosine", row.cosine, "min_cosine"),
+        ("signal-to-noise ratio (dB)", row.sqnr_db, "min_sqnr_db"),
+        ("top-1 agreement", row.top1_agreement, "min_top1_agreement"),
     )
-    for figure, found, setting in least:
-        bound = getattr(bounds, setting) if setting else None
+    of_made_up = (("cosine", row.cosine, "adversarial_min_cosine"),)
+    for figure, found, setting in of_real if row.inputs == REAL else of_made_up:
+        bound = getattr(bounds, setting)
         if bound is not None and found is not None and found < bound:
             said = f"the {figure} is {found:.3g}, at least {bound:g} is allowed"
-            return Violation(said, str(setting), _decibels_of(bounds))
+            return Violation(said, setting, _decibels_of(bounds))
     return None
 
 

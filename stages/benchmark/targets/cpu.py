@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from pipeline.artifacts import Kind
-from stages.benchmark.target import RUNNER, Measures, Sampling, Say, Target, TargetSettings, run_command
+from stages.benchmark.target import RUNNER, Sampling, Say, Target, TargetSettings, run_command
 
 if TYPE_CHECKING:
     from stages.benchmark.measurement import Measurement
@@ -39,7 +39,6 @@ class CpuDriver:
     """Times on this machine."""
 
     settings: ClassVar[type[TargetSettings]] = CpuSettings
-    measures: ClassVar[Measures] = "latency"
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
 

@@ -13,15 +13,13 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, NoReturn
+from typing import ClassVar, Literal
 
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from stages.benchmark.counts import Counts
 from stages.benchmark.target import (
     TIMEOUT_S,
-    Measures,
-    Sampling,
     Say,
     Target,
     TargetSettings,
@@ -60,7 +58,6 @@ class EthosUDriver:
     """Vela's estimate of one file."""
 
     settings: ClassVar[type[TargetSettings]] = EthosUSettings
-    measures: ClassVar[Measures] = "counts"
     metrics: ClassVar[tuple[str, ...]] = (
         "estimated_cycles",
         "estimated_sram_bytes",
@@ -82,9 +79,6 @@ class EthosUDriver:
 
     def set_up(self, target: Target, say: Say) -> None:
         say(f"Vela {installed('ethos-u-vela', target)} is installed: nothing more to set up")
-
-    def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> NoReturn:
-        raise DeviceError(f"{target.name} is an estimate: it measures no time", where=name)
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
         settings, version = target.settings, installed("ethos-u-vela", target)

@@ -11,26 +11,23 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError, SecateurError
 from pipeline.keys import digest_of
+from pipeline.store.files import publish
 from stages.benchmark.counts import Counts
-from stages.benchmark.measurement import OutputDigest
+from stages.benchmark.measurement import digests_of
 from stages.benchmark.target import (
     RUNNER,
     TIMEOUT_S,
-    Measures,
-    Sampling,
     Say,
     Target,
     TargetSettings,
-    ending,
-    last_lines,
-    reported_error,
+    require_success,
     run_process,
 )
 from stages.benchmark.targets.sysroot import emulator, ensure_system, read_lock, system_folder, targets_folder
@@ -86,7 +83,6 @@ class QemuDriver:
     """Counts on an emulated core."""
 
     settings: ClassVar[type[TargetSettings]] = QemuSettings
-    measures: ClassVar[Measures] = "counts"
     metrics: ClassVar[tuple[str, ...]] = (
         "instructions",
         "instruction_ratio",
@@ -108,10 +104,8 @@ class QemuDriver:
         say(f"checking {target.name} against this machine")
         found = check_target(target, say)
         lock = read_lock()
-        _setup_file(target).write_text(json.dumps({"system": digest_of("sysroot", lock), **found}, indent=1))
-
-    def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> NoReturn:
-        raise DeviceError(f"{target.name} is emulated: its seconds mean nothing", where=name)
+        document = {"system": digest_of("sysroot", lock), **found}
+        publish(_setup_file(target), json.dumps(document, indent=1).encode(), root_of(target))
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
         spreads = _setup(target)["spread"]
@@ -131,11 +125,7 @@ def count_once(target: Target, model: Path, name: str, spreads: Spreads, *, with
         command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
         environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
         done = run_process(["env", "-C", scratch, *command], name, TIMEOUT_S, environment)
-        reported = reported_error(done.stdout)
-        if reported is not None or done.returncode != 0:
-            what = f"{target.name} can't run this model: {reported}" if reported else "the emulated runner "
-            what += "" if reported else ending(done.returncode)
-            raise DeviceError(what, where=name, hint=last_lines(done.stderr))
+        require_success(done, name, target.name, "can't run this model")
         return _counts(target, json.loads(done.stdout), read_regions(place / "counts", name), spreads)
 
 
@@ -152,7 +142,7 @@ def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Re
         main="instructions",
         spread=min(1.0, max(spreads[runtime]["relative"], spreads[runtime]["absolute"] / metrics["instructions"])),
         estimated=False,
-        outputs=tuple(OutputDigest.model_validate_json(json.dumps(output)) for output in document["outputs"]),
+        outputs=digests_of(document["outputs"]),
     )
 
 

@@ -18,11 +18,11 @@ from pydantic import Field
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from pipeline.keys import digest_of_file
+from pipeline.store.files import publish
 from stages.benchmark.target import (
     RUNNER,
     TIMEOUT_S,
     Ended,
-    Measures,
     Sampling,
     Say,
     Target,
@@ -36,7 +36,6 @@ from stages.benchmark.targets.cpu import LATENCY_METRICS, affinity_fingerprint, 
 from stages.benchmark.targets.sysroot import targets_folder
 
 if TYPE_CHECKING:
-    from stages.benchmark.counts import Counts
     from stages.benchmark.measurement import Measurement
 
 STRICT = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15")
@@ -98,7 +97,6 @@ class SshDriver:
     """Times on a board."""
 
     settings: ClassVar[type[TargetSettings]] = SshSettings
-    measures: ClassVar[Measures] = "latency"
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
 
@@ -117,9 +115,10 @@ class SshDriver:
             missing = "numpy" if not found["numpy"] else "a runtime"
             install = f"ssh {host} {target.settings.python} -m pip install numpy ai-edge-litert"
             raise DeviceError(f"{host} has no {missing}", where=str(target.file), hint=install)
-        _record(target).parent.mkdir(parents=True, exist_ok=True)
         device = {name: str(found[name]) for name in IDENTITY if found[name] is not None}
-        _record(target).write_text(json.dumps({"host": host, "device": device}, indent=1))
+        record = _record(target)
+        record.parent.mkdir(parents=True, exist_ok=True)
+        publish(record, json.dumps({"host": host, "device": device}, indent=1).encode(), record.parent)
 
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         known = _known(target)
@@ -136,9 +135,6 @@ class SshDriver:
             what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
             raise DeviceError(what, where=name, hint=f"secateur target setup {target.name}")
         return found
-
-    def count(self, target: Target, model: Path, name: str) -> Counts:
-        raise DeviceError(f"{target.name} measures times and counts nothing", where=name)
 
     def _measure_once(
         self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float

@@ -11,8 +11,10 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +157,8 @@ def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
     """The wheels of this environment's versions, unpacked into `site`."""
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
     wanted = [f"{name}=={package_version(name)}" for name in WHEELS]
-    pip = ["python3", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    python = sys.executable if find_spec("pip") else "python3"  # environments are often made without it
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     choice = ["--no-deps", "--only-binary=:all:", *GUEST_PYTHON, *platforms]
     _run([*pip, "download", *choice, "--dest", str(folder), *wanted])
     wheels = sorted(folder.glob("*.whl"))

@@ -10,24 +10,20 @@ import json
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import ClassVar, NoReturn
+from typing import ClassVar
 
 from pydantic import Field
 
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from stages.benchmark.counts import Counts
-from stages.benchmark.measurement import OutputDigest
+from stages.benchmark.measurement import digests_of
 from stages.benchmark.target import (
     TIMEOUT_S,
-    Measures,
-    Sampling,
     Say,
     Target,
     TargetSettings,
-    ending,
-    last_lines,
-    reported_error,
+    require_success,
     run_process,
 )
 
@@ -44,7 +40,6 @@ class TflmDriver:
     """Arena and outputs on the host's build of TFLM."""
 
     settings: ClassVar[type[TargetSettings]] = TflmSettings
-    measures: ClassVar[Measures] = "counts"
     metrics: ClassVar[tuple[str, ...]] = (
         "arena_bytes",
         "arena_ratio",
@@ -62,18 +57,10 @@ class TflmDriver:
     def set_up(self, target: Target, say: Say) -> None:
         say(f"tflite-micro {installed('tflite-micro', target)} is installed: nothing more to set up")
 
-    def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> NoReturn:
-        raise DeviceError(f"{target.name} runs reference kernels on this machine: its times mean nothing", where=name)
-
     def count(self, target: Target, model: Path, name: str) -> Counts:
         runtime = f"tflite-micro {installed('tflite-micro', target)}"
         done = run_process([sys.executable, "-m", PROCESS, str(model)], name, TIMEOUT_S)
-        reported = reported_error(done.stdout)
-        if reported is not None:
-            what = f"TensorFlow Lite for Microcontrollers can't run this model: {reported}"
-            raise DeviceError(what, where=name, hint=last_lines(done.stderr))
-        if done.returncode != 0:
-            raise DeviceError(f"its process {ending(done.returncode)}", where=name, hint=last_lines(done.stderr))
+        require_success(done, name, "TensorFlow Lite for Microcontrollers", "can't run this model")
         document = json.loads(done.stdout)
         arena, limit = document["arena"], target.settings.arena_limit_bytes
         if limit is not None and arena["total"] > limit:
@@ -87,7 +74,7 @@ class TflmDriver:
             main="arena_bytes",
             spread=0.0,
             estimated=False,
-            outputs=tuple(OutputDigest.model_validate_json(json.dumps(output)) for output in document["outputs"]),
+            outputs=digests_of(document["outputs"]),
         )
 
 

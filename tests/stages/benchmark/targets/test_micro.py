@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import DeviceError
@@ -58,6 +59,25 @@ def test_a_float_model_runs_on_no_npu_and_that_is_said(tflite_file: Path) -> Non
     assert found.metrics == {"estimated_npu_share": 0}  # and no 0 cycles, which any gate would pass
     assert found.main is None
     assert found.notes
+
+
+@vela
+def test_an_int8_model_gets_an_estimate_that_grows_with_its_work(tmp_path: Path) -> None:
+    from stages.export.tflite import convert_tflite
+    from stages.tf_runtime import import_keras
+
+    keras, cycles = import_keras(), []
+    for filters in (16, 64):
+        image = keras.Input((32, 32, 3), name="image")
+        x = keras.layers.Conv2D(filters, 3, activation="relu", name="conv")(image)
+        model = keras.Model(image, keras.layers.Conv2D(filters, 3, name="last")(x), name="tiny")
+        (tmp_path / "int8").write_bytes(convert_tflite(model, "int8", "int8", np.ones((4, 32, 32, 3), np.float32)))
+        found = count("ethos-u55-128", tmp_path / "int8", "model")
+        assert found.main == "estimated_cycles"
+        assert found.metrics["estimated_npu_share"] == 1
+        assert found.metrics["estimated_sram_bytes"] >= 30 * 30 * filters
+        cycles.append(found.metrics["estimated_cycles"])
+    assert cycles[1] > 2 * cycles[0] > 0
 
 
 def test_a_package_that_is_missing_comes_with_the_command() -> None:
