@@ -1,4 +1,7 @@
-"""When memory is searched for what nobody needs: between actions, and not while a network is being built."""
+"""When memory is searched for what nobody needs, and how much of it the allocator keeps ready meanwhile.
+
+Between actions what is free goes back to the system; within one it doesn't, since fetching pages anew costs time.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 GROWTH_BYTES = 32 * 2**20
+# glibc's numbers for `mallopt` (malloc.h), and what they are set to; the threshold is the greatest that it takes.
+M_TOP_PAD, M_MMAP_THRESHOLD = -2, -3
+HEAP_PAD_BYTES, MMAP_THRESHOLD_BYTES = 64 * 2**20, 32 * 2**20
 
 _given_back: dict[str, int] = {}  # what was resident when memory was given back last
+
+
+def keep_pages_ready() -> None:
+    """Let glibc take heap pages by the dozen megabytes and reuse them, for as long as `give_back` is not called.
+
+    A training asks for the same large blocks at every step; with glibc's defaults each goes back to the system at
+    once and is zeroed anew: a third of the training's time. Elsewhere than on glibc nothing happens.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_TOP_PAD, HEAP_PAD_BYTES)
+        libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 
 def give_back() -> None:

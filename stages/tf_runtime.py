@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.errors import PreconditionError
+from pipeline.memory import keep_pages_ready
 from stages.quiet import quiet
 
 ENVIRONMENT = {
@@ -32,6 +33,7 @@ def import_keras() -> Any:
     """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    keep_pages_ready()
     with quiet():  # deprecations, and what is logged before any level can be set: oneDNN's greeting on newer CPUs
         import tensorflow as tf
         import tf_keras

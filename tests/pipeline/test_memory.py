@@ -1,4 +1,7 @@
 import gc
+import platform
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -47,3 +50,36 @@ def test_collection_goes_on_after_a_pause_even_one_that_fails():
     with pytest.raises(ZeroDivisionError), collection_paused():
         1 / 0  # noqa: B018
     assert gc.isenabled()
+
+
+REUSED = """
+import ctypes, resource, sys
+from pipeline.memory import _resident_bytes, give_back, keep_pages_ready
+
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = libc.memset.argtypes = None
+MB = 2**20
+
+def touched(size):
+    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
+    libc.memset(block, ctypes.c_int(1), ctypes.c_size_t(size))
+    return block
+
+keep_pages_ready()
+libc.free(touched(24 * MB))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    libc.free(touched(24 * MB))
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+resident = _resident_bytes()
+give_back()
+print(faults, (resident - _resident_bytes()) // MB)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere nothing is set")
+def test_blocks_that_are_asked_for_again_keep_their_pages_until_memory_is_given_back():
+    faults, freed_mb = map(int, subprocess.check_output([sys.executable, "-c", REUSED], text=True).split())
+    assert faults < 1000  # one fetch of 24 MB is 6144 faults
+    assert freed_mb >= 24
