@@ -23,15 +23,22 @@ from typing import Any, get_args
 from public_models import TinyModel, tiny_model_file
 from resumable import DEFAULT_WORK, Results
 
+from pipeline.artifacts import Scheme
+
 CORES = ("cortex-a53", "cortex-a72", "cortex-a76")
-FILES = (("litert", "float32"), ("litert", "int8"), ("onnxruntime", "float32"), ("onnxruntime", "int8"))
+FILES: tuple[tuple[str, Scheme], ...] = (
+    ("litert", "float32"),
+    ("litert", "int8"),
+    ("onnxruntime", "float32"),
+    ("onnxruntime", "int8"),
+)
 LARGE = 10_000_000  # instructions from which on a share means something
 SPREAD_LIMIT = {"litert": 1e-6, "onnxruntime": 1e-4}
 FLOAT_LIMIT, CALIBRATION_SAMPLES, STEPS = 1e-6, 32, 255
 
 
 @cache
-def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: str) -> Path:
+def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: Scheme) -> Path:
     """The file of a trained model for a runtime in a scheme; random inputs stand for calibration data."""
     path = folder / f"{name}-{runtime}-{scheme}"
     if (runtime, scheme) == ("litert", "int8"):
@@ -47,7 +54,7 @@ def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: 
     model = load_model(source).model
     calibration = random_inputs(model, samples=CALIBRATION_SAMPLES, seed=0) if scheme == "int8" else None
     convert = convert_tflite if runtime == "litert" else convert_onnx
-    path.write_bytes(convert(model, scheme, calibration=calibration))  # type: ignore[operator]
+    path.write_bytes(convert(model, scheme, calibration=calibration))
     return path
 
 

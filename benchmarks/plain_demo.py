@@ -47,17 +47,12 @@ from stages.runtimes import load_exported
 from stages.strip.layers import strip_model
 from stages.strip.stage import output_difference
 from stages.tf_runtime import tensorflow_action
-from stages.verify import (
-    VerifyConfig,
-    cosine,
-    max_abs_diff,
-    mean_abs_diff,
-    metrics,
-    top1_agreement,
-    worst_sample,
-)
+from stages.verify import VerifyConfig, metrics
+from stages.verify.adversarial import adversarial_inputs
+from stages.verify.compare import parity_row
 from stages.verify.evaluate import require_finite
-from stages.verify.predict import predict
+from stages.verify.limits import REAL, violation
+from stages.verify.predict import predict, run_keras
 
 RECIPE = Path(__file__).resolve().parent.parent / "configs" / "demo.yaml"
 BATCH = 256
@@ -86,11 +81,15 @@ def say(what: str, **figures: float) -> None:
     print(f"{what:24}" + "".join(f"  {name} {value:.6g}" for name, value in figures.items()), flush=True)
 
 
+def no_layer(sample: int) -> None:
+    """Here nobody looks for the layer where a number stopped being finite."""
+
+
 def evaluate(name: str, model: Any, test: Split) -> None:
     facts = keras_facts(model)
     require_fit(test, facts)
     outputs = predict(model, test, BATCH, lambda *_: None)
-    require_finite(outputs, "the model")
+    require_finite(outputs, no_layer)
     found = metrics.evaluate(outputs, test.y, test.task, metrics.metrics_for(test.task, None))
     low, high = found.intervals["accuracy"]
     say(f"evaluate {name}", **found.metrics, low=low, high=high, params=facts.params, macs=facts.macs)
@@ -164,10 +163,18 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
     loaded = load_exported(KINDS[export.format], export.path.read_bytes(), threads)
     name, output = source.facts.inputs[0].name, source.facts.outputs[0].name
     actual = np.concatenate([loaded.run({name: inputs})[output] for inputs, _ in test.batches(BATCH)])
-    require_finite(reference, "the reference")
-    require_finite(actual, "the exported file")
+    require_finite(reference, no_layer)
+    require_finite(actual, no_layer)
     picked = np.linspace(0, len(test) - 1, min(config.samples, len(test))).astype(np.int64)
-    a, b = reference[picked], actual[picked]
+    made_up = adversarial_inputs(source.facts.inputs, {name: test.take(picked)[0]})
+    rows = [parity_row(REAL, output, reference[picked], actual[picked], classes=True)]
+    for inputs, arrays in made_up.items():
+        wanted = run_keras(source.model, [arrays[name]])[0]
+        rows.append(parity_row(inputs, output, wanted, loaded.run(arrays)[output], classes=True))
+    for row in rows:
+        violated = violation(row, config.tolerances.of(export.scheme))
+        if violated is not None:
+            raise SystemExit(f"{export.format}/{export.scheme} on {row.inputs} inputs: {violated.said}")
     names, logits = metrics.metrics_for(test.task, None), metrics.are_logits(reference, test.task)
     found = metrics.evaluate(actual, test.y, test.task, names, logits=logits)
     before = metrics.evaluate(reference, test.y, test.task, ("accuracy",), logits=logits)
@@ -177,11 +184,11 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
         **found.metrics,
         low=found.intervals["accuracy"][0],
         drop=drop,
-        max_abs_diff=max_abs_diff(a, b),
-        mean_abs_diff=mean_abs_diff(a, b),
-        cosine=cosine(a, b),
-        top1_agreement=top1_agreement(a, b),
-        worst_sample=float(picked[worst_sample(a, b)]),
+        max_abs_diff=rows[0].max_abs_diff,
+        mean_abs_diff=rows[0].mean_abs_diff,
+        cosine=rows[0].cosine,
+        top1_agreement=rows[0].top1_agreement or 0.0,
+        worst_sample=float(picked[rows[0].worst_sample]),
     )
     if config.max_accuracy_drop is not None and drop > config.max_accuracy_drop:
         raise SystemExit(f"{export.format}/{export.scheme}: the accuracy is {drop:.4f} below the reference's")
@@ -208,7 +215,7 @@ def benchmark(export: Export, baseline: Export, config: Any, scratch: Path) -> N
 
 def demo(recipe: Recipe, out: Path, scratch: Path) -> None:
     settings: dict[str, Any] = {step.stage: step.config for step in recipe.steps}
-    if recipe.data is None or not isinstance(recipe.model, Path):
+    if recipe.data is None or recipe.data.path is None or not isinstance(recipe.model, Path):
         raise SystemExit("the plain script knows recipes with data and a model file, like the demo's")
     data = DataSource(recipe.data, recipe.folder / recipe.data.path, recipe.seed)
     test = data.split("test")

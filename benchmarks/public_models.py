@@ -50,7 +50,7 @@ def _rows_as_images(png: bytes) -> Any:
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
-        raise SystemExit(f"{archive.name} holds no {name}")
+        raise SystemExit(f"{archive.name!r} holds no {name}")
     return file.read()
 
 

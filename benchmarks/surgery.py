@@ -135,7 +135,7 @@ def compare(pairs: int) -> bool:
         told = ", ".join(f"{ratio:.3f}" for ratio in each)
         print(f"  {label:<28}  {statistics.median(own):6.2f} s   ratio {ratios[key]:.3f} ({told})")
     print(f"  bound {BOUND} {'ok' if ratios['seconds'] <= BOUND else 'MISSED'}; outputs and parameters are equal")
-    return ratios["seconds"] <= BOUND
+    return bool(ratios["seconds"] <= BOUND)
 
 
 def grow() -> bool:

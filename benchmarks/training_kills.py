@@ -56,11 +56,11 @@ def splits() -> tuple[Any, Any]:
     y = np.arange(480) % CLASSES
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     x = 128 + 60 * np.sin(np.stack([rows, columns, rows + columns])[y] * 1.5) + rng.normal(0, 60, (480, SIDE, SIDE))
-    x = np.clip(x, 0, 255).astype(np.uint8)[..., None]
+    images = np.clip(x, 0, 255).astype(np.uint8)[..., None]
     held_out = np.arange(480) % 8 == 0
     scale = Preprocess(scale=1 / 128, offset=-1.0)
-    train = Split("train", "sha256:train", x[~held_out], y[~held_out], scale)
-    return train, Split("validation", "sha256:validation", x[held_out], y[held_out], scale)
+    train = Split("train", "sha256:train", images[~held_out], y[~held_out], scale)
+    return train, Split("validation", "sha256:validation", images[held_out], y[held_out], scale)
 
 
 def network() -> Any:

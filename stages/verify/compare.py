@@ -48,7 +48,9 @@ class Comparison:
 
         picked = self._picked
         self._require_finite(reference, actual, self._real_sample)
-        rows = [_row(REAL, name, reference[name][picked], actual[name][picked], self._classes) for name in reference]
+        rows = [
+            parity_row(REAL, name, reference[name][picked], actual[name][picked], self._classes) for name in reference
+        ]
         rows = [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
         made_up = shared_made_up(self._context, "reference", self._split, self._context.config.samples, self._made_up)
         for inputs, arrays in self._made_up.items():
@@ -59,7 +61,7 @@ class Comparison:
                 continue
             found = self._run(arrays)
             self._require_finite(wanted, found, lambda place, arrays=arrays: _one(arrays, place))
-            rows += [_row(inputs, name, wanted[name], found[name], self._classes) for name in wanted]
+            rows += [parity_row(inputs, name, wanted[name], found[name], self._classes) for name in wanted]
         return rows
 
     def divergence(self, row: ParityRow, limit_db: float) -> str:
@@ -171,7 +173,7 @@ def _one(arrays: Mapping[str, Any], place: int) -> dict[str, Any]:
     return {name: values[place : place + 1] for name, values in arrays.items()}
 
 
-def _row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
+def parity_row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
     import numpy as np
 
     from stages.verify.parity import cosine, max_abs_diff, mean_abs_diff, sqnr_db, top_agreement, worst_sample

@@ -397,7 +397,9 @@ def test_made_up_inputs_on_which_keras_overflows_are_left_out_by_name(verifying_
     assert context.warnings[0] == "Keras gives no finite numbers on highest inputs, first in layer y"
 
 
-def test_a_reference_that_overflows_on_real_inputs_fails_and_names_the_layer(verifying_sums: Callable[..., Any]) -> None:
+def test_a_reference_that_overflows_on_real_inputs_fails_by_its_layer(
+    verifying_sums: Callable[..., Any],
+) -> None:
     with pytest.raises(PostconditionError, match=r"12 outputs of the reference are not finite.*infinity is 'y'"):
         run(verifying_sums("exponential", "linear", large=100.0))
 
