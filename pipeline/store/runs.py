@@ -53,4 +53,6 @@ class Runs:
         try:
             return RunManifest.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise StoreError("the run's manifest is damaged", where=str(path), hint="run the recipe again") from error
+            raise StoreError(
+                "the run's manifest is damaged, or of another release", where=str(path), hint="run the recipe again"
+            ) from error

@@ -49,7 +49,7 @@ def zero_shares(
     Over all its calls, positions and samples. One pass over the samples, whatever the number of layers.
     """
     tf = import_tensorflow()
-    tensors = {name: _activations(model, model.get_layer(name)) for name in layers}
+    tensors = {name: activations_after(model, model.get_layer(name)) for name in layers}
     flat = [(name, tensor, axis) for name, found in tensors.items() for tensor, axis in found]
     reader = import_keras().Model(model.inputs, [tensor for _, tensor, _ in flat])
 
@@ -82,7 +82,7 @@ def _zeros(output: Any, axis: int) -> tuple[Any, Any]:
     return zeros, tf.size(output, out_type=tf.int64) // tf.cast(tf.shape(output)[axis], tf.int64)
 
 
-def _activations(model: Any, layer: Any) -> list[tuple[Any, int]]:
+def activations_after(model: Any, layer: Any) -> list[tuple[Any, int]]:
     """For each call of the layer in the model, the tensor after the activation that follows, and its channel axis."""
     inside = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}  # noqa: SLF001 - Keras' own graph
     axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
