@@ -16,7 +16,7 @@ import argparse
 import json
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fresh import in_fresh_process
@@ -150,7 +150,7 @@ def main() -> int:
     parser.add_argument("--names", nargs="*", default=(), help="the layers whose activations are compared")
     options = parser.parse_args()
     if options.one:
-        sides = {
+        sides: dict[str, Callable[[], Any]] = {
             "ours": lambda: ours(options.images),
             "plain": lambda: plain(options.images, options.layers),
             "flips": lambda: flips(options.names),
