@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
@@ -92,13 +93,14 @@ class VerifyStage:
         for row in parity.rows:
             violated = violation(row, bounds)
             if violated is not None:
+                kept = _keep_figures(context, parity)
                 comparison = Comparison(context, context.data("test"), facts)
                 sample = f"{'test ' if row.inputs == REAL else row.inputs + ' '}sample {row.worst_sample}"
                 raise PostconditionError(
                     f"{violated.said} for output {row.output!r} on {row.inputs} inputs; the worst is {sample}; "
                     f"{comparison.divergence(row, violated.limit_db)}",
                     where=context.axis,
-                    hint=hint_of(scheme, violated),
+                    hint=f"{hint_of(scheme, violated)}; all figures are in {kept}",
                 )
         said = worse(result.metrics, context.config, context.axis)
         if said:
@@ -108,6 +110,13 @@ class VerifyStage:
                 where=context.axis,
                 hint="more calibration samples, a finer scheme, or another bound under verify",
             )
+
+
+def _keep_figures(context: StageContext[VerifyConfig], parity: ParityFacts) -> Path:
+    """The whole matrix as JSON in the scratch folder: a failed verification publishes nothing."""
+    path = context.work_dir / "parity.json"
+    path.write_text(parity.model_dump_json(indent=1))
+    return path
 
 
 def worse(found: Mapping[str, float], settings: VerifyConfig, where: str | None) -> str | None:

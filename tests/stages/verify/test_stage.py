@@ -119,10 +119,15 @@ def with_other_weights(data: bytes) -> bytes:
 
 def test_changed_weights_are_caught(verifying: Callable[..., Any], files: Any) -> None:
     broken = with_other_weights(files["onnx", "float32"])
+    context = verifying(("onnx", "float32"), broken)
     with pytest.raises(PostconditionError, match=r"relative difference is .*, at most 0.0001 is allowed") as caught:
-        run(verifying(("onnx", "float32"), broken))
+        run(context)
     assert caught.value.where == "onnx/float32"
     assert "float32.max_diff" in str(caught.value.hint)
+    kept = context.work_dir / "parity.json"
+    assert str(kept) in str(caught.value.hint)
+    figures = ParityFacts.model_validate_json(kept.read_bytes())
+    assert figures.rows[0].max_abs_diff > 1e-3
 
 
 def test_changed_weights_are_caught_in_int8(verifying: Callable[..., Any], files: Any) -> None:
