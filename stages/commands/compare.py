@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, get_args
 
@@ -85,7 +86,7 @@ def command(
         data=data,
     )
     gates = Recipe.load(recipe) if recipe else None
-    opened = open_store(store)
+    opened = partial(open_store, store)
     sides = find_operand(base, opened), find_operand(candidate, opened)
     with Progress(sys.stderr, []) as progress:
         progress(Started("compare", f"{rounds} rounds, once as many again where they can't tell"))

@@ -50,7 +50,7 @@ class Wish:
             if metric not in possible:
                 named = ", ".join(target.name for target in self.targets)
                 hint = f"it gives {', '.join(sorted(possible))}; secateur target list"
-                raise RecipeError(f"there is no {metric} on {named}", where=f"--metric {metric}", hint=hint)
+                raise RecipeError(f"{metric} is not measured on {named}", where=f"--metric {metric}", hint=hint)
         for target in self.targets:
             for pair in pairs:
                 if pair.candidate.kind not in target.formats:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -57,13 +57,17 @@ class Operand:
     run: RunManifest | None = None
 
 
-def find_operand(name: str, store: Store) -> Operand:
-    """The models that `name` means; RecipeError where it means none, or several things at once."""
+def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
+    """The models that `name` means; RecipeError where it means none, or several things at once.
+
+    The store is opened only where `name` is no file.
+    """
     path = Path(name).expanduser()
     if path.is_file():
         return Operand(name, (Model(path.name, model_kind(path), path, digest_of_file(path)),))
     if path.is_dir():
         raise RecipeError("a folder is no model", where=name, hint="name a .tflite or .onnx file in it")
+    store = open_store()
     run, _, wanted = (name, "", "") if name.startswith("sha256:") else name.partition(":")
     manifest = store.runs.get(run)
     if manifest is not None:

@@ -73,7 +73,7 @@ def remarks(report: ComparisonReport) -> list[str]:
             if evidence.apart:
                 shown = ", ".join(f"{place} (×{evidence.ratios[place - 1]:.3f})" for place in evidence.apart)
                 said.append(f"{where}: rounds that stand apart, and count: {shown}")
-        said += [f"{pair.name}: {found.name}: {found.reason}" for found in pair.metrics if found.reason]
+        said += [f"{pair.name} {found.name}: {found.reason}" for found in pair.metrics if found.reason]
         said += [f"{pair.name}: {note}" for note in pair.notes]
     return [*said, *(f"not compared: {text}" for text in report.unpaired)]
 
@@ -84,4 +84,5 @@ def headline(report: ComparisonReport) -> str:
     if report.verdict == "ok":
         return f"ok  {report.base} → {report.candidate}: {held} of {held} within tolerance"
     found = len(report.findings(report.verdict))
-    return f"{VERDICTS[report.verdict]}  {report.base} → {report.candidate}: {found} of {held}"
+    what = "worse" if report.verdict == "regression" else "can't be told"
+    return f"{VERDICTS[report.verdict]}  {report.base} → {report.candidate}: {found} of {held} {what}"
