@@ -21,7 +21,7 @@ from stages.commands.compare import FolderOption, SecondsOption, ShapeOption, Th
 from stages.comparison.absolute import bench
 from stages.comparison.operands import Model, find_operand
 from stages.history.figures import ENDS, INTERVAL, said
-from stages.history.record import Entry, append, commit_of, now
+from stages.history.record import Entry, append, commit_of, now, require_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,8 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure model files on a target."""
+    if append_to is not None:
+        require_place(append_to)
     found = find_target(target, folder)
     device = device_fingerprint(found)
     models = _models(files, partial(open_store, store))

@@ -27,12 +27,14 @@ def _row(pair: PairResult, found: MetricResult) -> tuple[str, ...]:
 
 
 def text_of(report: ComparisonReport) -> str:
-    """For a terminal: the verdict, a table, remarks."""
-    several = len({pair.name for pair in report.pairs}) > 1
-    kept = range(len(HEADS)) if several else [place for place in range(len(HEADS)) if place != 1]
-    lines = [[row[place] for place in kept] for row in rows(report)]
-    table = aligned(lines, words=range(len(HEADS)))
-    return "\n".join([headline(report), "", table, *(["", *remarks(report)] if remarks(report) else [])])
+    """For a terminal: the verdict, a table (under each model's name, where there are several), remarks."""
+    several = len(report.pairs) > 1
+    lines = aligned([(row[0], *row[2:]) for row in rows(report)], words=range(len(HEADS))).splitlines()
+    blocks = [headline(report), ""]
+    for pair in report.pairs:
+        own, lines = lines[: len(pair.metrics)], lines[len(pair.metrics) :]
+        blocks += [pair.name, *own, ""] if several else [*own, ""]
+    return "\n".join([*blocks, *remarks(report)]).rstrip("\n")
 
 
 def markdown_of(report: ComparisonReport) -> str:

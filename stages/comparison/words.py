@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.summary import count, size
-from stages.comparison.result import ComparisonReport, MetricResult, PairResult
+from stages.comparison.result import ComparisonReport, Evidence, MetricResult, PairResult
 
 VERDICTS = {"regression": "REGRESSION", "inconclusive": "inconclusive", "ok": "ok", None: ""}
 
@@ -19,10 +19,12 @@ def changed(found: MetricResult) -> str:
 
 
 def both(found: MetricResult) -> str:
-    """`0.031 → 0.034 ms`, the baseline first."""
+    """`0.031 → 0.034 ms`, the baseline first, the unit once where it is the same."""
+    baseline, candidate = number(found, found.baseline), number(found, found.candidate)
     if found.baseline == found.candidate:
-        return f"{number(found, found.baseline)} = {number(found, found.candidate)}"
-    return f"{number(found, found.baseline)} → {number(found, found.candidate)}"
+        return f"{baseline} = {candidate}"
+    value, _, unit = baseline.rpartition(" ")
+    return f"{value if candidate.endswith(f' {unit}') else baseline} → {candidate}"
 
 
 def number(found: MetricResult, value: float) -> str:
@@ -49,8 +51,7 @@ def basis(found: MetricResult) -> str:
     """What it rests on."""
     if found.evidence is None:
         return "estimate" if found.estimated else "exact"
-    said = f"{found.evidence.rounds} rounds"
-    return f"{said}, noise {100 * found.evidence.noise_floor:.1f} %" if found.evidence.noise_floor is not None else said
+    return f"{found.evidence.rounds} rounds"
 
 
 def sentence(pair: PairResult, found: MetricResult) -> str:
@@ -60,22 +61,28 @@ def sentence(pair: PairResult, found: MetricResult) -> str:
 
 
 def remarks(report: ComparisonReport) -> list[str]:
-    """What else is to be known: rounds that stand apart, more rounds than declared first, doubts, what had no pair."""
+    """What else is to be known: noise, rounds that stand apart, more rounds than at first, doubts, what had no pair."""
     said = []
     for pair in report.pairs:
         for found in pair.metrics:
-            evidence = found.evidence
-            if evidence is None or found.metric != "latency":
-                continue
-            where = f"{pair.name} {found.name}"
-            if evidence.extended:
-                said.append(f"{where}: extended once to {evidence.rounds} rounds, the first could not tell")
-            if evidence.apart:
-                shown = ", ".join(f"{place} (×{evidence.ratios[place - 1]:.3f})" for place in evidence.apart)
-                said.append(f"{where}: rounds that stand apart, and count: {shown}")
-        said += [f"{pair.name} {found.name}: {found.reason}" for found in pair.metrics if found.reason]
+            if found.evidence is not None and found.verdict is not None:
+                said += [f"{pair.name} {found.name}: {text}" for text in _of_rounds(found.evidence)]
+            if found.reason:
+                said.append(f"{pair.name} {found.name}: {found.reason}")
         said += [f"{pair.name}: {note}" for note in pair.notes]
     return [*said, *(f"not compared: {text}" for text in report.unpaired)]
+
+
+def _of_rounds(evidence: Evidence) -> list[str]:
+    said = []
+    if evidence.noise_floor is not None:
+        said.append(f"noise floor {100 * evidence.noise_floor:.1f} %: so far one model can be from itself here")
+    if evidence.extended:
+        said.append(f"{evidence.rounds // 2} rounds could not tell, so there were as many again")
+    if evidence.apart:
+        shown = ", ".join(f"{place} (×{evidence.ratios[place - 1]:.3f})" for place in evidence.apart)
+        said.append(f"rounds that stand apart, and count: {shown}")
+    return said
 
 
 def headline(report: ComparisonReport) -> str:

@@ -75,10 +75,17 @@ def read_history(file: Path) -> History:
     return History(tuple(entries), tuple(damaged))
 
 
-def append(file: Path, entries: Sequence[Entry]) -> None:
-    """Add entries, all or none: a copy with them takes the file's place. Another process' lines are never lost."""
+def require_place(file: Path) -> None:
+    """RecipeError unless entries can be added there: before anything is measured, and never to a file of other kind."""
     if not file.parent.is_dir() or file.is_dir():
         raise RecipeError("a history can't be kept there", where=str(file), hint="name a file in a folder that is")
+    if file.exists() and file.stat().st_size:
+        read_history(file)
+
+
+def append(file: Path, entries: Sequence[Entry]) -> None:
+    """Add entries, all or none: a copy with them takes the file's place. Another process' lines are never lost."""
+    require_place(file)
     try:
         with FileLock(file.with_name(f".{file.name}.lock")):
             before = file.read_bytes() if file.exists() else b""
