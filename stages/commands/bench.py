@@ -68,10 +68,19 @@ def command(
     with Progress(sys.stderr, []) as progress:
         progress(Started("bench", f"{rounds} rounds"))
         results = bench(models, found, sampling, rounds, ActionEvents("bench", progress))
-    about = {"time": now(), "commit": commit_of(Path()), "target": found.name, "device": device}
-    about["rounds"] = 0 if found.counts else rounds
+    time, commit = now(), commit_of(Path())
     entries = tuple(
-        Entry(name=model.label, digest=model.digest, runtime=runtime, metrics=figures, **about)
+        Entry(
+            time=time,
+            commit=commit,
+            name=model.label,
+            digest=model.digest,
+            target=found.name,
+            device=device,
+            runtime=runtime,
+            rounds=0 if found.counts else rounds,
+            metrics=figures,
+        )
         for model, (runtime, figures) in zip(models, results, strict=True)
     )
     if append_to is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stages.benchmark.counts import Counts
     from stages.benchmark.target import Target
 
+QUALITY: tuple[Metric, ...] = ("accuracy", "mse")
 COUNTED: Mapping[str, Metric] = {
     "instructions": "instructions",
     "arena_bytes": "arena",
@@ -52,15 +53,15 @@ def quality_results(
 ) -> tuple[list[MetricResult], list[str]]:
     """Accuracies (or mean squared errors) that both sides have, of the same data; and why there is none."""
     baseline, candidate = pair.baseline, pair.candidate
-    common = [metric for metric in ("accuracy", "mse") if metric in baseline.quality and metric in candidate.quality]
+    common = [metric for metric in QUALITY if metric in baseline.quality and metric in candidate.quality]
     if common and baseline.tested_on != candidate.tested_on:
         return [], [f"{common[0]} is of different test data on both sides, and not compared; --data RECIPE measures it"]
     found = [
         exact_result(
-            metric,  # type: ignore[arg-type]
+            metric,
             baseline.quality[metric],
             candidate.quality[metric],
-            tolerances.of(metric) if metric in held else None,  # type: ignore[arg-type]
+            tolerances.of(metric) if metric in held else None,
         )
         for metric in common[:1]
     ]

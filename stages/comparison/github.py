@@ -39,10 +39,10 @@ MEASURED_BY = {"accuracy": "verify", "mse": "verify", "size": "export"}
 
 def github_of(report: ComparisonReport, recipe: Recipe | None) -> str:
     """Annotations, at most five, then the text; a step's log shows both."""
-    return "\n".join([*annotations(report, recipe), text_of(report)])
+    return "\n".join([*annotation_lines(report, recipe), text_of(report)])
 
 
-def annotations(report: ComparisonReport, recipe: Recipe | None) -> list[str]:
+def annotation_lines(report: ComparisonReport, recipe: Recipe | None) -> list[str]:
     """Workflow commands, regressions first (docs.github.com: "Workflow commands for GitHub Actions")."""
     found = [*report.findings("regression"), *report.findings("inconclusive")]
     shown = found[:MOST_ANNOTATIONS]

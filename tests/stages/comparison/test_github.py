@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import SecateurError
 from pipeline.recipe import Recipe
-from stages.comparison.github import annotations, github_of, recipe_of, write_summary
+from stages.comparison.github import annotation_lines, github_of, recipe_of, write_summary
 
 RECIPE = """\
 name: demo
@@ -34,28 +34,28 @@ def recipe(tmp_path, monkeypatch):
 
 
 def test_an_annotation_stands_where_the_gate_bounds_the_metric(make_report, recipe):
-    (line,) = annotations(make_report("regression"), recipe)
+    (line,) = annotation_lines(make_report("regression"), recipe)
     assert line.startswith("::error file=configs/mine.yaml,line=13,title=regression%3A latency@cpu of tflite/int8::")
     assert "1.083 [1.071, 1.094]" in line
 
 
 def test_without_a_gate_it_stands_at_the_stage_and_without_a_recipe_nowhere(make_report, recipe):
-    (line,) = annotations(make_report("inconclusive", name="tflite/dynamic"), recipe)
+    (line,) = annotation_lines(make_report("inconclusive", name="tflite/dynamic"), recipe)
     assert line.startswith("::warning file=configs/mine.yaml,line=9,")
-    (line,) = annotations(make_report("regression"), None)
+    (line,) = annotation_lines(make_report("regression"), None)
     assert line.startswith("::error title=")
 
 
 def test_at_most_five_and_the_rest_is_counted(make_report, recipe):
     report = make_report(*["inconclusive"] * 4, *["regression"] * 4)
-    lines = annotations(report, recipe)
+    lines = annotation_lines(report, recipe)
     assert [line.partition(" ")[0] for line in lines] == ["::error"] * 4 + ["::warning"]
     assert lines[-1].endswith("; and 3 more, see the step's summary")
-    assert annotations(make_report("ok"), recipe) == []
+    assert annotation_lines(make_report("ok"), recipe) == []
 
 
 def test_what_files_are_called_is_no_command(make_report):
-    (line,) = annotations(make_report("regression", name="a\n::error::b,c:d%"), None)
+    (line,) = annotation_lines(make_report("regression", name="a\n::error::b,c:d%"), None)
     assert "\n" not in line
     properties = line.split("::")[1]
     assert properties == "error title=regression%3A latency@cpu of a%0A%3A%3Aerror%3A%3Ab%2Cc%3Ad%25"
