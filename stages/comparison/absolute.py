@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import DeviceError, RecipeError
+from pipeline.errors import DeviceError
 from pipeline.events import ActionEvents
+from stages.comparison.fitness import require_fit
 from stages.comparison.operands import Model
 
 if TYPE_CHECKING:
@@ -20,10 +21,7 @@ def bench(
     models: Sequence[Model], target: Target, sampling: Sampling, rounds: int, events: ActionEvents
 ) -> list[tuple[str, Figures]]:
     """The runtime and the figures of each model on one target, by the metrics' names. Raises DeviceError."""
-    for model in models:
-        if model.kind not in target.formats:
-            what = f"{target.name} takes {' and '.join(target.formats)} only"
-            raise RecipeError(what, where=model.title, hint="secateur target list")
+    require_fit(target, models, sampling)
     if target.counts:
         return [_counted(model, target) for model in models]
     processes: list[list[Measurement]] = [[] for _ in models]

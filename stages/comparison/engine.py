@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.events import ActionEvents, Listener, silent
 from stages.comparison.exact import COUNTED, count_results, quality_results, size_result
+from stages.comparison.fitness import require_fit
 from stages.comparison.measured import MEASURED, Measuring, Plan, doubts
 from stages.comparison.operands import Operand
 from stages.comparison.pairing import Pair, pairs_of
@@ -52,10 +53,7 @@ class Wish:
                 hint = f"it gives {', '.join(sorted(possible))}; secateur target list"
                 raise RecipeError(f"{metric} is not measured on {named}", where=f"--metric {metric}", hint=hint)
         for target in self.targets:
-            for pair in pairs:
-                if pair.candidate.kind not in target.formats:
-                    what = f"{target.name} takes {' and '.join(target.formats)} only"
-                    raise RecipeError(what, where=pair.candidate.title, hint="secateur target list")
+            require_fit(target, (pair.candidate for pair in pairs), self.sampling)
 
 
 def metrics_on(target: Target) -> tuple[Metric, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.summary import count, size
 from stages.comparison.result import ComparisonReport, Evidence, MetricResult, PairResult
 
+MILLION = 1e6
 VERDICTS = {"regression": "REGRESSION", "inconclusive": "inconclusive", "ok": "ok", None: ""}
 
 
@@ -35,7 +36,9 @@ def number(found: MetricResult, value: float) -> str:
         return size(value)
     if found.unit == "share":
         return f"{value:.2%}".replace("%", " %")
-    return count(value) if found.metric != "mse" else f"{value:.4g}"
+    if found.metric == "mse":
+        return f"{value:.4g}"
+    return f"{value / MILLION:,.3f} M" if value >= MILLION else count(value)  # counts are exact: a tenth is too coarse
 
 
 def bound(found: MetricResult) -> str:

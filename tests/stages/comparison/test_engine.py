@@ -129,6 +129,9 @@ def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_
         compare(operand(onnx_file), operand(onnx_file), wish(metrics=frozenset({"instructions"})), heard.append)
     with pytest.raises(RecipeError, match="tflm takes tflite-model only"):
         compare(operand(onnx_file), operand(onnx_file), wish(targets=[find_target("tflm")]), heard.append)
+    counted = wish(targets=[find_target("cortex-a72")], sampling=Sampling(shapes=("1,4096",)))
+    with pytest.raises(RecipeError, match="takes no --shape"):
+        compare(operand(onnx_file), operand(onnx_file), counted, heard.append)
     assert heard == []
 
 
