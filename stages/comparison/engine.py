@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.events import ActionEvents, Listener, silent
-from stages.comparison.exact import COUNTED, count_results, quality_results, size_result
+from stages.comparison.exact import COUNTED, QUALITY, count_results, exact_result, not_comparable
 from stages.comparison.fitness import require_fit
 from stages.comparison.measured import MEASURED, Measuring, Plan, doubts
 from stages.comparison.operands import Operand
@@ -46,7 +46,7 @@ class Wish:
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """RecipeError where a target can't give what is asked, before anything is measured."""
-        possible = {"size", "accuracy", "mse"} | {metric for target in self.targets for metric in metrics_on(target)}
+        possible = {"size", *QUALITY} | {metric for target in self.targets for metric in metrics_on(target)}
         for metric in sorted(self.metrics or ()):
             if metric not in possible:
                 named = ", ".join(target.name for target in self.targets)
@@ -79,7 +79,9 @@ def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = 
     pairs, unpaired = pairs_of(base, candidate)
     wish.check(pairs)
     devices = {target.name: device_fingerprint(target) for target in wish.targets}
-    found = [_Found(pair) for pair in _with_quality(pairs, wish, listener)]
+    pairs = _with_quality(pairs, wish, listener)
+    _require_quality(pairs, wish)
+    found = [_Found(pair) for pair in pairs]
     for target in wish.targets:
         if target.counts:
             _count(found, target, wish)
@@ -90,10 +92,6 @@ def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = 
     for one in found:
         _exact(one, wish)
     results = tuple(_pair_result(one) for one in found)
-    if not any(pair.held() for pair in results):
-        names = ", ".join(sorted(wish.held))
-        notes = dict.fromkeys(note for pair in results for note in pair.notes)
-        raise RecipeError(f"both sides need {names}", hint="; ".join(notes) or "--data RECIPE measures accuracy")
     verdict = worst(held.verdict for pair in results for held in pair.held())
     return ComparisonReport(
         base=base.name,
@@ -106,12 +104,21 @@ def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = 
 
 
 def _with_quality(pairs: Sequence[Pair], wish: Wish, listener: Listener) -> list[Pair]:
-    if wish.data is None or not wish.held & {"accuracy", "mse"}:
+    if wish.data is None or not wish.held & set(QUALITY):
         return list(pairs)
     from stages.comparison.quality import labelled_test_data, with_quality
 
     split = labelled_test_data(wish.data)
     return [with_quality(pair, split, ActionEvents(pair.name, listener)) for pair in pairs]
+
+
+def _require_quality(pairs: Sequence[Pair], wish: Wish) -> None:
+    """RecipeError where accuracy is asked for by name and is not known of both sides, of the same data."""
+    for metric in sorted((wish.metrics or frozenset()) & set(QUALITY)):
+        for pair in pairs:
+            why = not_comparable(pair, metric)
+            if why:
+                raise RecipeError(why, where=f"--metric {metric}", hint="--data RECIPE measures it on both sides")
 
 
 def _count(found: Sequence[_Found], target: Target, wish: Wish) -> None:
@@ -158,11 +165,17 @@ def judged(measuring: Sequence[Measuring]) -> list[list[MetricResult]]:
 
 def _exact(one: _Found, wish: Wish) -> None:
     if "size" in wish.held:
-        one.metrics.append(size_result(one.pair, wish.tolerances.of("size")))
-    if wish.held & {"accuracy", "mse"}:
-        results, notes = quality_results(one.pair, wish.tolerances, wish.held)
-        one.metrics += results
-        one.notes += notes
+        sizes = float(one.pair.baseline.size_bytes), float(one.pair.candidate.size_bytes)
+        one.metrics.append(exact_result("size", *sizes, wish.tolerances.of("size")))
+    for metric in (metric for metric in QUALITY if metric in wish.held):
+        before, after = one.pair.baseline.quality.get(metric), one.pair.candidate.quality.get(metric)
+        if before is None or after is None:
+            continue
+        why = not_comparable(one.pair, metric)
+        if why:
+            one.notes.append(f"{why}; --data RECIPE measures it")
+        else:
+            one.metrics.append(exact_result(metric, before, after, wish.tolerances.of(metric)))
 
 
 def _pair_result(one: _Found) -> PairResult:

@@ -23,12 +23,6 @@ COUNTED: Mapping[str, Metric] = {
 }
 
 
-def size_result(pair: Pair, tolerance: float | None) -> MetricResult:
-    """The files' sizes in bytes; `tolerance` of None shows them only."""
-    sizes = float(pair.baseline.size_bytes), float(pair.candidate.size_bytes)
-    return exact_result("size", *sizes, tolerance)
-
-
 def exact_result(metric: Metric, baseline: float, candidate: float, tolerance: float | None) -> MetricResult:
     """A number that is what it is: worse by more than the tolerance, or not."""
     change = baseline - candidate if metric == "accuracy" else candidate / baseline - 1 if baseline else 0.0
@@ -48,24 +42,14 @@ def _above(change: float, tolerance: float) -> bool:
     return change > tolerance + 1e-12
 
 
-def quality_results(
-    pair: Pair, tolerances: Tolerances, held: frozenset[Metric]
-) -> tuple[list[MetricResult], list[str]]:
-    """Accuracies (or mean squared errors) that both sides have, of the same data; and why there is none."""
-    baseline, candidate = pair.baseline, pair.candidate
-    common = [metric for metric in QUALITY if metric in baseline.quality and metric in candidate.quality]
-    if common and baseline.tested_on != candidate.tested_on:
-        return [], [f"{common[0]} is of different test data on both sides, and not compared; --data RECIPE measures it"]
-    found = [
-        exact_result(
-            metric,
-            baseline.quality[metric],
-            candidate.quality[metric],
-            tolerances.of(metric) if metric in held else None,
-        )
-        for metric in common[:1]
-    ]
-    return found, []
+def not_comparable(pair: Pair, metric: Metric) -> str | None:
+    """Why accuracies (or mean squared errors) of two models can't be held against each other, or None."""
+    for model in (pair.baseline, pair.candidate):
+        if metric not in model.quality:
+            return f"{metric} of {model.label} is not known"
+    if pair.baseline.tested_on != pair.candidate.tested_on:
+        return f"{metric} is of different test data on both sides"
+    return None
 
 
 def count_results(

@@ -96,12 +96,13 @@ def _nearest(path: Path, run: str, store: Store) -> str:
 
 def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Operand:
     exports = [entry for entry in manifest.stages if entry.stage == "export" and not entry.id.startswith("baseline:")]
-    found = {str(entry.axis): entry for entry in exports if entry.outputs}
+    found = {str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in FORMAT_OF}
     if not found:
-        what = f"run {manifest.run_id} has no exported files"
+        what = f"run {manifest.run_id} has no TFLite or ONNX files"
         raise RecipeError(what, where=str(store.root), hint=f"secateur show {manifest.run_id}   tells how far it came")
     if wanted and wanted not in found:
-        raise RecipeError(f"run {manifest.run_id} has no export {wanted!r}", hint=nearest(wanted, sorted(found)))
+        what = f"run {manifest.run_id} has no TFLite or ONNX export {wanted!r}"
+        raise RecipeError(what, hint=nearest(wanted, sorted(found)))
     chosen = {wanted: found[wanted]} if wanted else found
     models = (_of_export(label, entry, manifest, store) for label, entry in chosen.items())
     return Operand(name, tuple(models), manifest)

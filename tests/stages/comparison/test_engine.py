@@ -118,9 +118,11 @@ def test_accuracies_are_compared_as_they_are_and_only_of_the_same_data(onnx_file
         better, worse, wish(metrics=frozenset({"accuracy"}), tolerances=Tolerances(named={"accuracy": 0.014}))
     )
     other = Operand("c", (replace(model, quality={"accuracy": 0.870}, tested_on="other"),))
-    with pytest.raises(RecipeError, match="both sides need accuracy") as caught:
+    with pytest.raises(RecipeError, match="accuracy is of different test data on both sides"):
         compare(better, other, asked)
-    assert "different test data" in caught.value.hint
+    with pytest.raises(RecipeError, match="accuracy of .* is not known") as caught:
+        compare(operand(onnx_file), better, asked)
+    assert caught.value.hint == "--data RECIPE measures it on both sides"
 
 
 def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_file):
