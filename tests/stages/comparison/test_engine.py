@@ -120,7 +120,7 @@ def test_accuracies_are_compared_as_they_are_and_only_of_the_same_data(onnx_file
     other = Operand("c", (replace(model, quality={"accuracy": 0.870}, tested_on="other"),))
     with pytest.raises(RecipeError, match="accuracy is of different test data on both sides"):
         compare(better, other, asked)
-    with pytest.raises(RecipeError, match="accuracy of .* is not known") as caught:
+    with pytest.raises(RecipeError, match=r"accuracy of .* is not known") as caught:
         compare(operand(onnx_file), better, asked)
     assert caught.value.hint == "--data RECIPE measures it on both sides"
 
