@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from pipeline.artifacts import Digest
@@ -85,6 +84,8 @@ def require_place(file: Path) -> None:
 
 def append(file: Path, entries: Sequence[Entry]) -> None:
     """Add entries, all or none: a copy with them takes the file's place. Another process' lines are never lost."""
+    from filelock import FileLock  # slow to import, and only writers need it
+
     require_place(file)
     try:
         with FileLock(file.with_name(f".{file.name}.lock")):
