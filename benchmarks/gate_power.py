@@ -25,15 +25,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from extra_work import model_file, width_of
+from extra_work import Scheme, model_file, width_of
 from public_models import TinyModel, tiny_model_file
 from resumable import DEFAULT_WORK, ROOT, Results
 
 TOLERANCE, ROUNDS, SECONDS = 0.02, 10, 0.05
 SIZES = (0.03, 0.05, 0.10)
-SLOWED = (("image_classification", "float32"), ("visual_wake_words", "float32"), ("keyword_spotting", "int8"))
+SLOWED: tuple[tuple[TinyModel, Scheme], ...] = (
+    ("image_classification", "float32"),
+    ("visual_wake_words", "float32"),
+    ("keyword_spotting", "int8"),
+)
 WANTED = {0.03: 0.90, 0.05: 0.95, 0.10: 0.95}
 ENOUGH_AA, FALSE_ALARMS, LONGEST_S = 400, 0.01, 10.0
+IMPOSSIBLE = (0, None)
 LEVEL = 0.05  # of the Mann-Whitney test
 METHODS = {
     "secateur": lambda one: one["verdict"] == "regression",
@@ -81,10 +86,11 @@ def measuring(baseline: Path, candidate: Path, rounds: int) -> Any:
     from stages.comparison.measured import Measuring, Plan
     from stages.comparison.operands import Model
     from stages.comparison.pairing import Pair
+    from stages.comparison.result import Metric
     from stages.comparison.tolerances import Tolerances
 
     base, other = (Model(path.name, "tflite-model", path, digest_of_file(path)) for path in (baseline, candidate))
-    held = frozenset({"latency"})
+    held: frozenset[Metric] = frozenset({"latency"})
     plan = Plan(find_target("cpu"), Sampling(SECONDS), rounds, Tolerances(TOLERANCE), held, frozenset())
     return Measuring(Pair(other.label, base, other), plan, ActionEvents("gate_power", silent))
 
@@ -114,7 +120,7 @@ def one_core(loaded: bool) -> Iterator[None]:
 
 def vendor_files(data: Path, folder: Path, names: Sequence[TinyModel]) -> dict[str, Path]:
     """MLPerf Tiny's own int8 files."""
-    found = {}
+    found: dict[str, Path] = {}
     for name in names:
         found[name] = folder / f"{name}.tflite"
         found[name].write_bytes(tiny_model_file(data, name, "tflite"))
@@ -141,7 +147,7 @@ class Program:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.aa: dict[str, list[dict[str, Any]]] = {"rest": [], "loaded": []}
         self.slowed: dict[float, list[dict[str, Any]]] = {size: [] for size in SIZES}
-        self.sizes: dict[str, tuple[float, float, float]] = {}
+        self.sizes: dict[str, Any] = {}
 
     def run(self) -> None:
         options = self.options
@@ -160,7 +166,7 @@ class Program:
                     self.slowed[size].append(self._one(case, repeat, *sides))
                     self._tell(repeat, f"{name} {scheme} +{size:.0%}", self.slowed[size][-1])
 
-    def _widths(self, name: str, scheme: str) -> dict[float, int]:
+    def _widths(self, name: TinyModel, scheme: Scheme) -> dict[float, int]:
         """The extra work of each size, calibrated once."""
         found = {}
         for size in SIZES:
@@ -169,9 +175,11 @@ class Program:
             if known is None:
                 print(f"calibrating {name} {scheme} +{size:.0%}", file=sys.stderr)
                 file_of = lambda width: model_file(self.options.data, self.folder, name, scheme, width)  # noqa: E731
-                known = width_of(size, file_of, long_ratio)
+                known = width_of(size, file_of, long_ratio) or IMPOSSIBLE
                 self.results.add(case, known)
-            found[size], self.sizes[f"{name} {scheme} +{size:.0%}"] = known
+            self.sizes[f"{name} {scheme} +{size:.0%}"] = known[1]
+            if known[1] is not None:
+                found[size] = known[0]
         return found
 
     def _one(self, case: dict[str, Any], repeat: int, baseline: Path, candidate: Path) -> dict[str, Any]:
@@ -211,8 +219,9 @@ class Program:
                 times = sorted(one["seconds"] for one in found)
                 told = f"median {times[len(times) // 2]:.1f} s, longest {times[-1]:.1f} s, {extended} extended"
                 yield f"{name:<24} {told}, noise floor {floor:.2%}{said}"
-        for name, (point, low, high) in self.sizes.items():
-            yield f"{name:<40} measured: {point:.4f} [{low:.4f}, {high:.4f}]"
+        for name, measured in self.sizes.items():
+            said = "{:.4f} [{:.4f}, {:.4f}]".format(*measured) if measured else "none: one operator costs more"
+            yield f"{name:<40} measured beforehand: {said}"
 
     def faults(self) -> list[str]:
         """What is not as it must be."""
