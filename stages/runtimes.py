@@ -43,14 +43,14 @@ def load_exported(kind: Kind, data: bytes, threads: int = 1) -> LoadedModel:
 
 
 def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
-    """A TFLite file with a signature, in LiteRT with XNNPACK; DeviceError if LiteRT refuses it."""
+    """A TFLite file in LiteRT with XNNPACK, by its tensors' names where it has no signature; DeviceError if refused."""
     with quiet() as silence:
         try:
             from ai_edge_litert.interpreter import Interpreter
 
             interpreter = Interpreter(model_content=data, num_threads=threads or None)
             interpreter.allocate_tensors()
-            runner = interpreter.get_signature_runner(SIGNATURE)
+            runner = _runner(interpreter)
             inputs, outputs = runner.get_input_details(), runner.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise DeviceError(f"LiteRT can't load the file: {error}", hint=silence.text() or None) from error
@@ -69,6 +69,34 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
         outputs=tuple(_tflite_spec(name, detail) for name, detail in outputs.items()),
         run=lambda arrays: _in_batches(run_batch, arrays, specs[0].shape[0] or 1),
     )
+
+
+def _runner(interpreter: Any) -> Any:
+    """What runs the file by names: our exports' signature, else the first, else what does the same by tensors."""
+    keys = list(interpreter.get_signature_list())
+    if keys:
+        return interpreter.get_signature_runner(SIGNATURE if SIGNATURE in keys else keys[0])
+    return _TensorRunner(interpreter)
+
+
+class _TensorRunner:
+    """As LiteRT's signature runner, for files of other converters, which often have no signature."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+
+    def get_input_details(self) -> dict[str, Any]:
+        return {detail["name"]: detail for detail in self._interpreter.get_input_details()}
+
+    def get_output_details(self) -> dict[str, Any]:
+        return {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+
+    def __call__(self, **stored: Any) -> dict[str, Any]:
+        for name, detail in self.get_input_details().items():
+            self._interpreter.set_tensor(detail["index"], stored[name])
+        self._interpreter.invoke()
+        outputs = self.get_output_details()
+        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
 
 
 def load_onnx(data: bytes, threads: int = 1) -> LoadedModel:

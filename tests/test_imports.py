@@ -47,7 +47,19 @@ def test_entry_points_bring_in_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["version"], ["schema"], ["doctor"], ["store", "ls"], ["plan"], ["show", "x"]]
+    "arguments",
+    [
+        ["--help"],
+        ["version"],
+        ["schema"],
+        ["doctor"],
+        ["store", "ls"],
+        ["plan"],
+        ["show", "x"],
+        ["compare", "--help"],
+        ["bench", "--help"],
+        ["history", "--help"],
+    ],
 )
 def test_commands_that_only_look_import_nothing_heavy(arguments, tmp_path):
     if arguments == ["plan"]:

@@ -15,6 +15,7 @@ from pipeline.manifest import ActionRecord, RunManifest, StageEntry
 from pipeline.parity_table import parity_document, parity_table
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
+from pipeline.store.lineage import digests_named, makers
 from pipeline.summary import closing, size
 
 NameArgument = Annotated[str, typer.Argument(metavar="RUN|ARTIFACT", help="A run's id, `latest`, or sha256:….")]
@@ -86,9 +87,8 @@ def _show_why(store: Store, entry: StageEntry, *, as_json: bool) -> None:
 
 
 def _show_artifact(store: Store, name: str, *, as_json: bool) -> None:
-    digest = name if name.startswith("sha256:") else f"sha256:{name}"
-    found = _makers(store)
-    matches = sorted(key for key in found if key.startswith(digest)) if len(digest) >= len("sha256:") + 4 else []
+    found = makers(store)
+    matches = digests_named(name, found)
     if len(matches) != 1:
         what = (
             f"{len(matches)} artifacts begin with {name}" if matches else f"no run and no artifact is called {name!r}"
@@ -104,23 +104,10 @@ def _show_artifact(store: Store, name: str, *, as_json: bool) -> None:
         print(f" {step['axis']}" if step["axis"] else "", f" key {step['key'][:12]}…")
 
 
-def _makers(store: Store) -> dict[str, tuple[ActionRecord, Artifact]]:
-    """Who made each artifact that is recorded (the first maker found, where several made the same)."""
-    found: dict[str, tuple[ActionRecord, Artifact]] = {}
-    for key in sorted(store.records.keys()):
-        record = store.records.get(key)
-        if isinstance(record, ActionRecord):
-            for artifact in record.outputs:
-                # A stage that changed nothing gives out what it was given: the maker is who was not given it.
-                if artifact.digest not in record.action.inputs.values():
-                    found.setdefault(artifact.digest, (record, artifact))
-    return found
-
-
-def _lineage(digest: str, makers: dict[str, tuple[ActionRecord, Artifact]], depth: int = 0) -> Iterator[dict[str, Any]]:
-    if digest not in makers:
+def _lineage(digest: str, known: dict[str, tuple[ActionRecord, Artifact]], depth: int = 0) -> Iterator[dict[str, Any]]:
+    if digest not in known:
         return
-    record, artifact = makers[digest]
+    record, artifact = known[digest]
     yield {
         "depth": depth,
         "kind": artifact.kind,
@@ -131,4 +118,4 @@ def _lineage(digest: str, makers: dict[str, tuple[ActionRecord, Artifact]], dept
         "key": record.key,
     }
     for source in record.action.inputs.values():
-        yield from _lineage(source, makers, depth + 1)
+        yield from _lineage(source, known, depth + 1)

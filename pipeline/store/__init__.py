@@ -24,6 +24,7 @@ from pipeline.store.runs import Runs
 
 FORMAT_VERSION = "1"
 FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
+NEIGHBOURS = ("lost+found", "targets", "benchmarks")  # the default store's folder is also where these are kept
 
 
 class Store:
@@ -43,7 +44,7 @@ class Store:
                 raise StoreError("the store is not a folder", where=str(self.root), hint="give another --store")
             found = marker.read_text(errors="replace").strip() if marker.exists() else FORMAT_VERSION
             entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
-            foreign = not marker.exists() and bool(entries - set(FOLDERS) - {"lost+found"})
+            foreign = not marker.exists() and bool(entries - set(FOLDERS) - set(NEIGHBOURS))
         if found != FORMAT_VERSION:
             raise StoreError(
                 f"the store has format {found[:20]!r}, this secateur knows {FORMAT_VERSION}",

@@ -7,7 +7,7 @@ both sides alike. Finished rounds are kept in the scratch folder: a killed measu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,6 +75,14 @@ def load_round(work_dir: Path, index: int) -> Round | None:
         return Round.model_validate_json(_round_file(work_dir, index).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def results_of(rounds: Sequence[Round]) -> dict[Side, set[tuple[str, ...]]]:
+    """The different results that each side gave for its one input, by output digests: one, if its runtime is sound."""
+    return {
+        "baseline": {done.baseline.output_digests() for done in rounds},
+        "candidate": {done.candidate.output_digests() for done in rounds},
+    }
 
 
 def forget_rounds(work_dir: Path) -> None:

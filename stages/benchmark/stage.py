@@ -157,9 +157,11 @@ def _check_counts(context: StageContext[BenchmarkConfig], result: StageResult) -
 
 def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
     """Every round is there, and each model computed the same in all of its processes."""
+    from stages.benchmark.rounds import results_of
+
     if len(rounds) != context.config.rounds:
         raise PostconditionError(f"{len(rounds)} of {context.config.rounds} rounds were recorded", where=context.axis)
-    results = {side: {done.side(side).output_digests() for done in rounds} for side in INPUT_OF}
+    results = results_of(rounds)
     for side, digests in results.items():
         if len(digests) != 1:
             raise PostconditionError(

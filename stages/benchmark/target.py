@@ -39,19 +39,24 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one process takes its samples: at least `min_iterations` of them, and for `seconds`."""
+    """How one process takes its samples: at least `min_iterations` of them, and for `seconds`.
+
+    `shapes` are for inputs of free size: `NAME=1,224,224,3`, or `1,224,224,3` whatever the input is called.
+    """
 
     seconds: float = 0.1
     threads: int = 1
     seed: int = 0
     min_iterations: int = 20
     warmup: int = 5
+    shapes: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
         """The runner's options."""
         return [
             *("--seconds", repr(self.seconds), "--threads", str(self.threads), "--seed", str(self.seed)),
             *("--min-iterations", str(self.min_iterations), "--warmup", str(self.warmup)),
+            *(word for shape in self.shapes for word in ("--shape", shape)),
         ]
 
 

@@ -77,3 +77,24 @@ def test_what_is_no_model_is_refused(kind: Any, runtime: str, capfd: pytest.Capt
 def test_a_wrong_input_shape_is_an_error_of_the_runtime() -> None:
     with pytest.raises(DeviceError, match="ONNX Runtime can't run the file"):
         load_onnx(onnx_sum("batch")).run({"a": np.ones((2, 4), np.float32), "b": np.ones((2, 4), np.float32)})
+
+
+def without_signature(data: bytes) -> bytes:
+    """The file as older converters write it."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
+    assert model.signatureDefs
+    model.signatureDefs = None
+    builder = flatbuffers.Builder()
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_files_without_a_signature_compute_the_same_by_their_tensors_names(int8_file: bytes, tiny_images: Any) -> None:
+    signed, bare = load_tflite(int8_file), load_tflite(without_signature(int8_file))
+    (entry,), (result,) = bare.inputs, bare.outputs
+    assert (entry.dtype, entry.shape) == ("int8", signed.inputs[0].shape)
+    expected = signed.run({"image": tiny_images[:5]})["head"]
+    np.testing.assert_array_equal(bare.run({entry.name: tiny_images[:5]})[result.name], expected)

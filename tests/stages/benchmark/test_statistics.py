@@ -10,7 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import DeviceError
-from stages.benchmark.statistics import Ratio, latency_quantile_ns, latency_ratio, round_medians_ns, verdict
+from stages.benchmark.statistics import (
+    RESAMPLES,
+    Ratio,
+    latency_quantile_ns,
+    latency_ratio,
+    noise_floor,
+    round_medians_ns,
+    rounds_apart,
+    signed_rank_p,
+    significant,
+    verdict,
+)
 
 times = st.floats(1e2, 1e9)
 pairs = st.lists(st.tuples(times, times), min_size=1, max_size=16)
@@ -128,3 +139,85 @@ def test_percentiles_are_samples_and_never_fall(rounds: list[list[int]], first: 
 )
 def test_verdicts(low: float, point: float, high: float, expected: str) -> None:
     assert verdict(Ratio(point, low, high, 10), 0.05) == expected
+
+
+def noisy(generator, spread: float, rounds: int = 10) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A model against itself: candidate and baseline."""
+    times = 1e6 * np.exp(generator.normal(0, spread, (2, rounds)))
+    return tuple(times[0]), tuple(times[1])
+
+
+def test_the_interval_is_scipys_percentile_bootstrap() -> None:
+    from scipy.stats import bootstrap
+
+    candidate, baseline = noisy(np.random.default_rng(3), 0.02)
+    ours = latency_ratio(candidate, baseline)
+    logs = np.log(np.divide(candidate, baseline))
+    theirs = bootstrap((logs,), np.median, method="percentile", n_resamples=RESAMPLES, rng=0).confidence_interval
+    assert math.log(ours.low) == pytest.approx(theirs.low, abs=0.001)
+    assert math.log(ours.high) == pytest.approx(theirs.high, abs=0.001)
+
+
+def test_the_noise_floor_is_what_a_model_against_itself_stays_within() -> None:
+    """Two hundred comparisons of one model with itself: about one in twenty comes further than its own floor."""
+    generator, beyond, floors = np.random.default_rng(0), 0, []
+    for _ in range(200):
+        candidate, baseline = noisy(generator, 0.01)
+        floor = noise_floor(candidate, baseline)
+        floors.append(floor)
+        beyond += abs(latency_ratio(candidate, baseline).point - 1) > floor
+    assert 2 <= beyond <= 24  # 10 are expected, a few more since a floor is itself an estimate
+    assert np.median(floors) == pytest.approx(0.0105, abs=0.002)  # 1.96 × 1.25 × sqrt(2) × 0.01 / sqrt(10)
+
+
+def test_the_noise_floor_sees_neighbours_and_neither_the_difference_of_the_sides_nor_a_drift_in_steps() -> None:
+    quiet, twice = [100.0] * 10, [200.0] * 10
+    assert noise_floor(twice, quiet) == 0
+    assert noise_floor([100.0], [100.0]) is None
+    # A B B A: the sides change places, so that rounds 0 and 1 lie next to each other in the candidate's times.
+    candidate, baseline = [100.0, 100.0, 300.0, 300.0], [100.0, 200.0, 200.0, 400.0]
+    assert noise_floor(candidate, baseline) == 0
+
+
+def test_rounds_that_stand_apart_are_named() -> None:
+    baseline = [100.0] * 10
+    candidate = [101.0, 102, 103, 150, 101, 102, 103, 102, 60, 101]
+    assert rounds_apart(candidate, baseline) == pytest.approx({3: 1.5, 8: 0.6})
+    assert rounds_apart(baseline, baseline) == {}
+
+
+def test_signed_ranks_by_hand() -> None:
+    slower = [100.0 + step for step in range(1, 11)]
+    assert signed_rank_p(slower, [100.0] * 10) == pytest.approx(2 / 2**10)
+    assert signed_rank_p([100.0] * 10, slower) == pytest.approx(2 / 2**10)
+    assert signed_rank_p([101.0, 98.0], [100.0, 100.0]) == pytest.approx(1.0)
+    assert signed_rank_p([100.0] * 3, [100.0] * 3) == 1
+
+
+def test_holm_by_hand() -> None:
+    assert significant([0.01, 0.04, 0.03]) == (True, False, False)  # 0.05/3, then 0.03 > 0.05/2, and no further
+    assert significant([0.02, 0.01]) == (True, True)  # 0.01 ≤ 0.05/2, then 0.02 ≤ 0.05
+    assert significant([0.03, 0.03]) == (False, False)
+    assert significant([]) == ()
+
+
+def test_holm_keeps_false_alarms_of_many_models_rare() -> None:
+    generator, alarms = np.random.default_rng(5), 0
+    for _ in range(300):
+        alarms += any(significant(list(generator.uniform(0, 1, 12))))
+    assert alarms <= 0.085 * 300  # 5 % are expected, and three deviations more
+
+
+@pytest.mark.parametrize(
+    ("ratio", "tolerance", "floor", "differs", "expected"),
+    [
+        ((1.00, 0.99, 1.01), 0.02, 0.01, True, "ok"),
+        ((1.00, 0.99, 1.01), 0.02, 0.03, True, "inconclusive"),  # the tolerance lies below the floor
+        ((1.03, 1.02, 1.04), 0.02, 0.03, True, "inconclusive"),
+        ((1.06, 1.04, 1.08), 0.02, 0.03, True, "regression"),  # what lies wholly above the floor is one all the same
+        ((1.06, 1.04, 1.08), 0.02, 0.01, False, "inconclusive"),  # by chance, among so many models
+        ((1.06, 1.04, 1.08), 0.02, 0.03, False, "inconclusive"),
+    ],
+)
+def test_verdicts_with_a_noise_floor_and_among_others(ratio, tolerance, floor, differs, expected) -> None:
+    assert verdict(Ratio(*ratio, 10), tolerance, floor, differs=differs) == expected

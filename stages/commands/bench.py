@@ -1,0 +1,123 @@
+"""`secateur bench`: latency, or counts, of model files on their own; `--append` keeps them for `secateur history`."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
+from pipeline.events import ActionEvents, Started
+from pipeline.progress import Progress
+from pipeline.summary import aligned
+from pipeline.values import Value
+from stages.benchmark.target import Sampling, device_fingerprint, find_target
+from stages.commands.compare import FolderOption, SecondsOption, ShapeOption, ThreadsOption
+from stages.comparison.absolute import bench
+from stages.comparison.operands import Model, find_operand
+from stages.history.figures import ENDS, INTERVAL, said
+from stages.history.record import Entry, append, commit_of, now, require_place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pipeline.store import Store
+
+SECONDS = 0.1
+FilesArgument = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help=".tflite or .onnx files, runs, artifacts.", show_default=False)
+]
+TargetOption = Annotated[str, typer.Option("--target", metavar="T", help="Where to measure.")]
+RoundsOption = Annotated[int, typer.Option("--rounds", min=1, help="Fresh processes of each file, in turns.")]
+AppendOption = Annotated[
+    Path | None, typer.Option("--append", metavar="HISTORY", help="Also add a line a file to this history.")
+]
+
+
+class BenchReport(Value):
+    """What `--json` prints."""
+
+    schema_version: Literal[1] = 1
+    entries: tuple[Entry, ...]
+
+
+def command(
+    files: FilesArgument,
+    target: TargetOption = "cpu",
+    rounds: RoundsOption = 10,
+    seconds: SecondsOption = SECONDS,
+    threads: ThreadsOption = 1,
+    shape: ShapeOption = None,
+    append_to: AppendOption = None,
+    folder: FolderOption = Path(),
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure model files on a target."""
+    if append_to is not None:
+        require_place(append_to)
+    found = find_target(target, folder)
+    device = device_fingerprint(found)
+    models = _models(files, partial(open_store, store))
+    sampling = Sampling(seconds=seconds, threads=threads, shapes=tuple(shape or ()))
+    with Progress(sys.stderr, []) as progress:
+        progress(Started("bench", f"{rounds} rounds"))
+        results = bench(models, found, sampling, rounds, ActionEvents("bench", progress))
+    time, commit = now(), commit_of(Path())
+    entries = tuple(
+        Entry(
+            time=time,
+            commit=commit,
+            name=model.label,
+            digest=model.digest,
+            target=found.name,
+            device=device,
+            runtime=runtime,
+            rounds=0 if found.counts else rounds,
+            metrics=figures,
+        )
+        for model, (runtime, figures) in zip(models, results, strict=True)
+    )
+    if append_to is not None:
+        append(append_to, entries)
+    if as_json:
+        print_json(BenchReport(entries=entries))
+    else:
+        typer.echo(_table(entries))
+
+
+def _models(names: list[str], open_store: Callable[[], Store]) -> list[Model]:
+    """All models of all operands, each under a name of its own."""
+    found = [(name, model) for name in names for model in find_operand(name, open_store).models]
+    labels = Counter(model.label for _, model in found)
+    return [replace(model, label=_full(name, model)) if labels[model.label] > 1 else model for name, model in found]
+
+
+def _full(name: str, model: Model) -> str:
+    return name if model.path == Path(name).expanduser() else f"{name}:{model.label}"
+
+
+def _table(entries: tuple[Entry, ...]) -> str:
+    """A line a model; a column a figure, the interval beside its median."""
+    names = [name for name in entries[0].metrics if name not in ENDS]
+    lines = [["", *(name.removeprefix("latency_").rpartition("_")[0] or name for name in names)]]
+    lines += [[entry.name, *(_cell(entry, name) for name in names)] for entry in entries]
+    one = entries[0]
+    basis = f"{one.rounds} rounds" if one.rounds else "counted"
+    return f"{aligned(lines, words={0})}\n\n{one.target}: {_device(one)}, {one.runtime}, {basis}"
+
+
+def _cell(entry: Entry, name: str) -> str:
+    if name not in entry.metrics:
+        return ""
+    ends = [f"{entry.metrics[end]:.3g}" for end in INTERVAL.get(name, ()) if end in entry.metrics]
+    return said(name, entry.metrics[name]) + (f" [{', '.join(ends)}]" if ends else "")
+
+
+def _device(entry: Entry) -> str:
+    return ", ".join(entry.device.values())

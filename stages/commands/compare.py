@@ -1,0 +1,115 @@
+"""`secateur compare`: two files, runs or artifacts side by side, measured in turns; the exit code is the verdict."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.errors import RecipeError
+from pipeline.events import Started
+from pipeline.progress import Progress
+from pipeline.recipe import Recipe
+from pipeline.recipe_errors import nearest
+from stages.benchmark.target import Sampling, Target, find_target
+from stages.comparison.engine import Wish, compare
+from stages.comparison.forms import FORMS, Form
+from stages.comparison.github import github_of, recipe_of, write_summary
+from stages.comparison.operands import Operand, find_operand
+from stages.comparison.result import EXIT_CODES, ComparisonReport, Metric
+from stages.comparison.tolerances import METRICS, read_tolerances
+
+OPERAND = "A file, a run (`ID`, `latest`, or `ID:tflite/int8`), or an artifact's digest; looked up in that order."
+SECONDS = 0.05  # a process: rounds narrow the interval, seconds hardly do
+
+BaseArgument = Annotated[str, typer.Argument(metavar="BASE", help=OPERAND, show_default=False)]
+CandidateArgument = Annotated[str, typer.Argument(metavar="CANDIDATE", help="The same.", show_default=False)]
+ToleranceOption = Annotated[
+    list[str] | None,
+    typer.Option("--tolerance", metavar="T", help="How much worse is fine: 5%, or size=0% for one. Default 5%."),
+]
+TargetOption = Annotated[
+    list[str] | None, typer.Option("--target", metavar="T", help="Where to measure; repeatable. Default: cpu.")
+]
+MetricOption = Annotated[
+    list[str] | None,
+    typer.Option("--metric", metavar="M", help=f"Judge these alone; repeatable: {', '.join(METRICS)}."),
+]
+RoundsOption = Annotated[int, typer.Option("--rounds", min=2, help="Rounds; once as many again if they can't tell.")]
+SecondsOption = Annotated[float, typer.Option("--seconds", min=0.001, help="Of samples in each process.")]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="For the runtime's kernels.")]
+ShapeOption = Annotated[
+    list[str] | None, typer.Option("--shape", metavar="NAME=1,224,224,3", help="Of inputs of free size; repeatable.")
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="RECIPE", help="Compare accuracy on this recipe's test data.")
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="Whose gates GitHub's annotations point at; found by itself."),
+]
+FormOption = Annotated[str, typer.Option("--format", metavar="F", help=f"{', '.join(get_args(Form))}.")]
+FolderOption = Annotated[Path, typer.Option("--folder", help="Where targets are looked up first.", show_default="this")]
+
+
+def command(
+    base: BaseArgument,
+    candidate: CandidateArgument,
+    tolerance: ToleranceOption = None,
+    target: TargetOption = None,
+    metric: MetricOption = None,
+    rounds: RoundsOption = 10,
+    seconds: SecondsOption = SECONDS,
+    threads: ThreadsOption = 1,
+    shape: ShapeOption = None,
+    data: DataOption = None,
+    recipe: RecipeOption = None,
+    form: FormOption = "text",
+    folder: FolderOption = Path(),
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two models, interleaved; the exit code is the verdict."""
+    form = "json" if as_json else form
+    if form not in get_args(Form):
+        raise RecipeError(f"there is no format {form!r}", where="--format", hint=nearest(form, list(get_args(Form))))
+    wish = Wish(
+        targets=find_targets(target or ["cpu"], folder),
+        sampling=Sampling(seconds=seconds, threads=threads, shapes=tuple(shape or ())),
+        rounds=rounds,
+        tolerances=read_tolerances(tolerance or ()),
+        metrics=_metrics(metric),
+        data=data,
+    )
+    gates = Recipe.load(recipe) if recipe else None
+    opened = partial(open_store, store)
+    sides = find_operand(base, opened), find_operand(candidate, opened)
+    with Progress(sys.stderr, []) as progress:
+        progress(Started("compare", f"{rounds} rounds, once as many again where they can't tell"))
+        report = compare(*sides, wish, progress)
+    typer.echo(_in_form(report, form, sides, gates))
+    raise typer.Exit(EXIT_CODES[report.verdict])
+
+
+def _metrics(names: list[str] | None) -> frozenset[Metric] | None:
+    for name in names or ():
+        if name not in METRICS:
+            hint = nearest(name, list(METRICS))
+            raise RecipeError(f"there is no metric {name!r}", where=f"--metric {name}", hint=hint)
+    return frozenset(names) if names else None  # type: ignore[arg-type]
+
+
+def find_targets(names: list[str], folder: Path) -> list[Target]:
+    """The targets of these names, each once."""
+    return [find_target(name, folder) for name in dict.fromkeys(names)]
+
+
+def _in_form(report: ComparisonReport, form: str, sides: tuple[Operand, Operand], gates: Recipe | None) -> str:
+    if form != "github":
+        return FORMS[form](report)
+    write_summary(report)
+    return github_of(report, gates or recipe_of((sides[1].run, sides[0].run), Path.cwd()))

@@ -1,0 +1,1 @@
+"""Comparing model files: what is compared, on which numbers, and in which forms the answer comes."""

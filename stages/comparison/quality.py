@@ -1,0 +1,68 @@
+"""Accuracy of both files of a pair on a recipe's test data, in their own runtimes; npz data needs no TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.data import Split
+from pipeline.data.source import data_source
+from pipeline.errors import DataError, RecipeError
+from pipeline.events import ActionEvents
+from pipeline.recipe import Recipe
+from stages.comparison.operands import Model
+from stages.comparison.pairing import Pair
+
+BATCH = 256
+
+
+def labelled_test_data(recipe_file: Path) -> Split:
+    """The test data of a recipe; RecipeError where it has none."""
+    recipe = Recipe.load(recipe_file)
+    if recipe.data is None or recipe.data.test is None:
+        what = "the recipe has no test data"
+        raise RecipeError(what, where=str(recipe_file), hint="`test: …` under `data:` names it")
+    split = data_source(recipe.data, recipe.folder, recipe.seed).split("test")
+    if split.task == "unlabelled":
+        raise RecipeError("the test data has no labels: there is no accuracy", where=str(recipe_file))
+    return split
+
+
+def with_quality(pair: Pair, split: Split, events: ActionEvents) -> Pair:
+    """The pair with what both files reach on `split`."""
+    return replace(
+        pair,
+        baseline=_measured(pair.baseline, split, f"baseline {pair.baseline.title}", events),
+        candidate=_measured(pair.candidate, split, f"candidate {pair.candidate.title}", events),
+    )
+
+
+def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> Model:
+    import numpy as np
+
+    from stages.runtimes import load_exported
+    from stages.samples import by_input, misfit
+    from stages.verify.metrics import evaluate
+
+    loaded = load_exported(model.kind, model.path.read_bytes(), threads=0)
+    names = [spec.name for spec in loaded.inputs]
+    batch_shapes = [(1, *shape) for shape in split.input_shapes()]
+    misfits = [misfit(shape, spec) for shape, spec in zip(batch_shapes, loaded.inputs, strict=False)]
+    wrong = next(filter(None, misfits), None)
+    if wrong or len(names) != len(batch_shapes):
+        what = wrong or f"the data has {len(batch_shapes)} inputs, the model {len(names)}"
+        raise DataError(what, where=title, hint="name the recipe that the model comes from")
+    parts = []
+    for inputs, _ in split.batches(BATCH):
+        arrays = zip(names, by_input(inputs, names), loaded.inputs, strict=True)
+        found = loaded.run({name: array.astype(_type(spec.dtype), copy=False) for name, array, spec in arrays})
+        parts.append(next(iter(found.values())))
+        events.advanced(sum(map(len, parts)), len(split), f"accuracy of the {title.partition(' ')[0]}")
+    metric = "mse" if split.task == "regression" else "accuracy"
+    quality = evaluate(np.concatenate(parts), split.y, split.task, (metric,)).metrics
+    return replace(model, quality=quality, tested_on=split.digest)
+
+
+def _type(dtype: str) -> str:
+    """What a file is fed with: real numbers where its own input is quantized, since the runtime's side does that."""
+    return "float32" if dtype in ("int8", "uint8", "int16") else dtype
