@@ -60,7 +60,8 @@ class ModelGuess(Value):
     """What a recipe needs to know of a model.
 
     `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
-    of the MACs that structured pruning can reach, `notes` what loading noticed.
+    of the MACs that structured pruning can reach, `widest_group` the channels of the largest group that can be pruned,
+    `notes` what loading noticed.
     """
 
     name: str
@@ -72,6 +73,7 @@ class ModelGuess(Value):
     prunable_share: float
     groups: int
     prunable_groups: int
+    widest_group: int
     unsuited: str | None
     notes: tuple[str, ...]
 
@@ -88,6 +90,7 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
     inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
     heads = [_producer(tensor) for tensor in flat.outputs]
     outputs = tuple(_output(model, place, name, heads[place]) for place, name in enumerate(model.output_names))
+    free = [group for group in found.groups if not group.frozen]
     suited = any(output.size is not None for output in outputs)
     return ModelGuess(
         name=model.name,
@@ -98,7 +101,8 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
         preprocessing=_preprocessing(flat, inputs[0]) if len(inputs) == 1 else _of_several(inputs),
         prunable_share=found.prunable_macs_share,
         groups=len(found.groups),
-        prunable_groups=sum(not group.frozen for group in found.groups),
+        prunable_groups=len(free),
+        widest_group=max((group.channels for group in free), default=0),
         unsuited=None if suited else outputs[0].reason,
         notes=notes,
     )

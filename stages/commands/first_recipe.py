@@ -15,6 +15,8 @@ NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
 COMMENT_COLUMN = 52
+RATIO = 0.3
+STEPS = (8, 4, 2)  # channels; kernels of runtimes work on 8 at a time
 
 
 def recipe_name(stem: str) -> str:
@@ -82,8 +84,13 @@ def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
     if not found.prunable_groups:
         yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
         return
-    settings = f"{{criterion: {criterion}, ratio: 0.3, round_to: 8}}"
+    settings = f"{{criterion: {criterion}, ratio: {RATIO}, round_to: {_rounding(found)}}}"
     yield _line(f"  - prune: {settings}", "a share of the channels; outputs stay")
+
+
+def _rounding(found: ModelGuess) -> int:
+    """The largest of the runtimes' steps at which the ratio takes something from the widest group."""
+    return next((step for step in STEPS if RATIO * found.widest_group >= step), 1)
 
 
 def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:

@@ -137,7 +137,7 @@ def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_p
     keras = import_keras()
     image, tabular = keras.Input((12, 12, 1), name="image"), keras.Input((4,), name="facts")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu", name="conv")(image))
-    x = keras.layers.Concatenate()([x, tabular])
+    x = keras.layers.Concatenate()([x, tabular])  # 8 channels: nothing could go in steps of 8
     map_ = keras.layers.Conv2D(2, 1, name="map")(image)  # no row a sample: it is left without labels
     kind = keras.layers.Dense(3, activation="softmax", name="kind")(x)
     keras.Model([image, tabular], [kind, keras.layers.Dense(1, name="level")(x), map_]).save(tmp_path / "m.keras")
@@ -161,6 +161,7 @@ def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_p
     np.savez(tmp_path / "data.npz", **parts)
     recipe = Recipe.load(tmp_path / "r.yaml")
     assert "tflite/int8.accuracy_drop[kind]" in {gate.metric for gate in recipe.gates}
+    assert next(step.config for step in recipe.steps if step.stage == "prune").round_to == 2
     manifest = run(recipe, store=tmp_path / "store", until="finetune")
     assert {"finetune.accuracy[kind]", "finetune.mse[level]", "control.accuracy[kind]"} <= manifest.metrics.keys()
 
