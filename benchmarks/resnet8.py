@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -91,25 +90,18 @@ def accuracy(model: Any) -> float:
     return float((np.argmax(model.predict(x, batch_size=500, verbose=0), axis=1) == y).mean())
 
 
-@contextmanager
-def scores_kept(wanted: Cut) -> Iterator[None]:
-    """Meanwhile scores are computed once for each criterion and seed: they are the same for all eight targets."""
-    from stages.prune import choice
-
-    compute = choice.group_scores
+def kept_scores(wanted: Cut) -> Any:
+    """Scores that are computed once for each criterion and seed: they are the same for all eight targets."""
+    from stages.prune.criteria import group_scores
 
     def scores(*arguments: Any) -> Any:
         key = (wanted.criterion, wanted.seed)
         if key not in SCORES:
             SCORES.clear()
-            SCORES[key] = compute(*arguments)
+            SCORES[key] = group_scores(*arguments)
         return SCORES[key]
 
-    choice.group_scores = scores
-    try:
-        yield
-    finally:
-        choice.group_scores = compute
+    return scores
 
 
 SCORES: dict[tuple[str | None, int], Any] = {}
@@ -119,6 +111,7 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
     """The pruned and recalibrated model, and what is to be told of it."""
     from stages.macs import count_macs
     from stages.prune import PruneConfig, prune_model
+    from stages.prune.choice import Given
     from stages.recalibrate.statistics import recalibrate
 
     model = source()
@@ -126,8 +119,7 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
     config = PruneConfig.model_validate({"criterion": wanted.criterion, wanted.measure: wanted.share} | samples(wanted))
     began = time.perf_counter()
     data = (x[:SCORING_IMAGES], y[:SCORING_IMAGES]) if wanted.criterion in LOOK_AT_DATA else None
-    with scores_kept(wanted):
-        pruned = prune_model(model, config, data, seed=wanted.seed).model
+    pruned = prune_model(model, config, data, seed=wanted.seed, given=Given(score=kept_scores(wanted))).model
     prune_s = time.perf_counter() - began
     at_once = accuracy(pruned)
     recalibrate(pruned, (x[start : start + 250] for start in range(0, RECALIBRATION_IMAGES, 250)))

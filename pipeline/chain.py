@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.artifacts import Kind
-from pipeline.data.spec import TOP_K
+from pipeline.data.spec import Metrics, named_metrics
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
+from pipeline.metric_names import comparison, metric_and_output, name_and_metric
 from pipeline.model_files import load_settings, roles
 from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
@@ -51,8 +52,6 @@ class ModelFile:
 
 
 SOURCE, TEACHER = "source", "teacher"
-RATIOS = ("params", "macs", "mse", "mae")  # metrics that are compared with the source's by division
-DROPS = ("accuracy", "macro_f1", "auc")  # and by subtraction, as top_K: the source's less one's own
 Source = OutputOf | SplitOf | CodeOf | ModelFile
 
 
@@ -101,13 +100,6 @@ class Chain:
     def names(self) -> list[str]:
         """All NAMEs that metrics can have."""
         return [node.name for node in self.nodes if node.name is not None]
-
-
-def comparison(metric: str) -> str | None:
-    """The metric that compares this one with the source's: `accuracy_drop`, `mse_ratio`; None where none does."""
-    if metric in RATIOS:
-        return f"{metric}_ratio"
-    return f"{metric}_drop" if metric in DROPS or TOP_K.fullmatch(metric) else None
 
 
 def build_chain(recipe: Recipe) -> Chain:
@@ -261,9 +253,9 @@ def _verify(chain: Chain, step: StageStep) -> None:
         chain.add(Node(f"{step.id}:{branch.axis}", "verify", branch.axis, config, inputs, branch.axis, step.index))
 
 
-def _code(metrics: tuple[str, ...] | None) -> dict[str, Source]:
+def _code(metrics: Metrics | None) -> dict[str, Source]:
     """The modules of those metrics that are the user's own."""
-    return {code_input(metric): CodeOf(metric) for metric in metrics or () if ":" in metric}
+    return {code_input(metric): CodeOf(metric) for metric in named_metrics(metrics) if ":" in metric}
 
 
 def _benchmark(chain: Chain, step: StageStep) -> None:
@@ -326,24 +318,26 @@ def _splits(chain: Chain, stage: str, config: StageConfig, step: StageStep) -> d
 def _check_gates(chain: Chain) -> None:
     names = chain.names()
     for index, gate in enumerate(chain.recipe.gates):
-        name, dot, metric = gate.metric.rpartition(".")
+        name, metric = name_and_metric(gate.metric)
         where = chain.recipe.source.where(("gates", index, "metric"))
-        if not dot or name not in names:
+        if name not in names:
             raise RecipeError(
-                f"gates[{index}].metric: nothing here is called {name!r}", where=where, hint=nearest(name, names)
+                f"gates[{index}].metric: nothing here is called {name or gate.metric!r}",
+                where=where,
+                hint=nearest(name, names),
             )
         nodes = [node for node in chain.nodes if node.name == name]
         known = {metric for node in nodes for metric in _metrics(node, chain.recipe)}
         if name != SOURCE:
             known |= {compared for metric in known if (compared := comparison(metric))}
-        if metric not in known:
+        if metric_and_output(metric)[0] not in known:  # which outputs there are, the model will tell
             what = f"gates[{index}].metric: {name} has no metric {metric!r}"
             raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
 
 
 def _metrics(node: Node, recipe: Recipe) -> set[str]:
     """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
-    asked = getattr(node.config, "metrics", None) or ()
+    asked = named_metrics(getattr(node.config, "metrics", None))
     stage = stages()[node.stage]
     depends = getattr(stage, "metrics_on", None)  # where what is measured depends on the device
     own = depends(node.config, recipe.folder) if depends else stage.metrics

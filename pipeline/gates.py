@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pipeline.chain import SOURCE, comparison
+from pipeline.chain import SOURCE
 from pipeline.errors import RecipeError
 from pipeline.manifest import GateResult, Interval, Verdict
+from pipeline.metric_names import comparison, metric_and_output, name_and_metric
 from pipeline.recipe import Gate
 from pipeline.recipe_errors import nearest
 
@@ -15,11 +16,11 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics with what follows from them, against the source: accuracy_drop, macs_ratio, mse_ratio and so on."""
     flat = dict(metrics)
     for full, value in metrics.items():
-        name, _, metric = full.rpartition(".")
+        name, metric = name_and_metric(full)
         compared, before = comparison(metric), metrics.get(f"{SOURCE}.{metric}")
         if name == SOURCE or compared is None or before is None:
             continue
-        if compared.endswith("_drop"):
+        if metric_and_output(compared)[0].endswith("_drop"):
             flat[f"{name}.{compared}"] = before - value
         elif before:
             flat[f"{name}.{compared}"] = value / before
@@ -31,7 +32,7 @@ def hold(gates: Iterable[Gate], metrics: Mapping[str, float], intervals: Mapping
     results = []
     for gate in gates:
         if gate.metric not in metrics:
-            known = [name for name in metrics if name.rpartition(".")[0] == gate.metric.rpartition(".")[0]]
+            known = [full for full in metrics if name_and_metric(full)[0] == name_and_metric(gate.metric)[0]]
             what = f"the run has no metric {gate.metric!r}"
             raise RecipeError(what, where="gates", hint=nearest(gate.metric, known or list(metrics)))
         value, interval = metrics[gate.metric], intervals.get(gate.metric)

@@ -58,6 +58,14 @@ def collection_paused() -> Iterator[None]:
             gc.enable()
 
 
+def physical_bytes() -> int:
+    """The memory of this machine; where the system does not tell, more than any has."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**62
+
+
 def _resident_bytes() -> int:
     """Of this process; where the system does not tell, more each time."""
     try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.artifacts import EvaluationFacts, ParityFacts, ParityRow
 from pipeline.manifest import RunManifest
+from pipeline.metric_names import of_output
 from pipeline.summary import aligned, wilson_half_width
 
 COLUMNS = ("", "inputs", "max diff", "mean diff", "SQNR", "cosine", "top-1", "top-5", "accuracy")
@@ -18,14 +19,12 @@ def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, float |
         facts = [output.facts for output in entry.outputs]
         measured = next((fact for fact in facts if isinstance(fact, EvaluationFacts)), None)
         for fact in (fact for fact in facts if isinstance(fact, ParityFacts)):
-            for place, row in enumerate(fact.rows):
-                told = measured if place == 0 else None
-                yield (
-                    str(entry.axis),
-                    row,
-                    told.metrics.get("accuracy") if told else None,
-                    told.samples if told else None,
-                )
+            several = len({row.output for row in fact.rows}) > 1
+            for row in fact.rows:
+                told = measured if row.inputs == fact.rows[0].inputs else None
+                metric = of_output("accuracy", row.output if several else None)
+                accuracy = told.metrics.get(metric) if told else None
+                yield str(entry.axis), row, accuracy, told.samples if told else None
 
 
 def parity_document(manifest: RunManifest) -> dict[str, Any]:

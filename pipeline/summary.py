@@ -8,14 +8,19 @@ from math import sqrt
 
 from pipeline.artifacts import EvaluationFacts, KerasFacts, LatencyFacts
 from pipeline.manifest import GateResult, RunManifest, StageEntry
+from pipeline.metric_names import metric_and_output
 
 WORTH_TELLING = 0.01  # the share of zeros in a model
+OUTPUTS_SHOWN = 3
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of one model: None where a column does not apply."""
+    """What is known of one model: None where a column does not apply.
+
+    `by_output` has, of several outputs, the accuracy of each, or its mse, as (metric, value).
+    """
 
     name: str
     accuracy: float | None = None
@@ -26,6 +31,7 @@ class Row:
     size_bytes: float | None = None
     p50_ms: float | None = None
     against: str = ""
+    by_output: tuple[tuple[str, float], ...] = ()
 
 
 def rows(manifest: RunManifest) -> list[Row]:
@@ -50,7 +56,15 @@ def _keras_row(entry: StageEntry, manifest: RunManifest) -> Row:
     sparsity = _sparsity(name, manifest)
     if sparsity >= WORTH_TELLING:
         against += f", {sparsity:.0%} zeros"
-    return Row(name, samples=_samples([entry]), against=against, **metrics)
+    by_output = _by_output(name, manifest)
+    return Row(name, samples=_samples([entry]), against=against, by_output=by_output, **metrics)
+
+
+def _by_output(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
+    """`accuracy[age]` or `mse[age]` of each output of several, with its value."""
+    prefix = f"{name}."
+    found = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
+    return tuple((m, v) for m, v in found.items() if "[" in m and metric_and_output(m)[0] in ("accuracy", "mse"))
 
 
 def _sparsity(name: str, manifest: RunManifest) -> float:
@@ -84,6 +98,7 @@ def _export_row(entry: StageEntry, manifest: RunManifest) -> Row:
         _size(entry),
         latencies[0].candidate_p50_ms if latencies else None,
         speed(latencies[0]) if latencies else "",
+        _by_output(name, manifest),
     )
 
 
@@ -109,6 +124,9 @@ def table(manifest: RunManifest) -> str:
     columns = list(COLUMNS)
     if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
         columns[columns.index("accuracy")] = "mse"
+    several = next((row.by_output for row in found if row.by_output), ())
+    if several:
+        columns[columns.index("accuracy")] = _joined([metric for metric, _ in several])
     cells = [columns, *(_cells(row) for row in found)]
     return aligned(cells, words={0, len(COLUMNS) - 1})
 
@@ -131,6 +149,8 @@ def _cells(row: Row) -> list[str]:
             accuracy += f" ± {100 * wilson_half_width(row.accuracy, row.samples):.1f}"
     elif row.mse is not None:
         accuracy = f"{row.mse:.4g}"
+    elif row.by_output:
+        accuracy = _joined([f"{v:.2%}" if m.startswith("accuracy") else f"{v:.4g}" for m, v in row.by_output])
     return [
         row.name,
         accuracy,
@@ -140,6 +160,11 @@ def _cells(row: Row) -> list[str]:
         f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
         row.against,
     ]
+
+
+def _joined(cells: Sequence[str]) -> str:
+    """The first few of several outputs in one column."""
+    return " · ".join(cells[:OUTPUTS_SHOWN]) + (" · …" if len(cells) > OUTPUTS_SHOWN else "")
 
 
 def wilson_half_width(share: float, samples: int) -> float:

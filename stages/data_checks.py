@@ -1,10 +1,14 @@
-"""Whether data fits a model, checked before either is used on the other, without reading a sample."""
+"""Whether data fits a model, checked before either is used on the other, without reading a sample.
+
+A model with several outputs has its targets by output name; outputs without targets are neither trained nor measured.
+"""
 
 from __future__ import annotations
 
-from pipeline.artifacts import Artifact, KerasFacts
+from pipeline.artifacts import Artifact, KerasFacts, TensorSpec
 from pipeline.data import Split
 from pipeline.errors import DataError, PreconditionError
+from pipeline.recipe_errors import nearest
 from stages.samples import misfit
 
 
@@ -17,38 +21,58 @@ def keras_facts_of(artifact: Artifact) -> KerasFacts:
 
 def require_classifier(facts: KerasFacts) -> None:
     """PreconditionError unless the model has one output of shape (batch, classes)."""
-    require_one_output(facts)
-    shape = facts.outputs[0].shape
-    if len(shape) != 2 or shape[1] is None:
-        raise PreconditionError(
-            f"accuracy is of outputs (batch, classes), output {facts.outputs[0].name!r} has shape {shape}"
-        )
-
-
-def require_one_output(facts: KerasFacts) -> None:
-    """PreconditionError unless the model has one output: metrics are of one."""
     if len(facts.outputs) != 1:
+        raise PreconditionError(f"this needs a model with one output, this one has {len(facts.outputs)}")
+    _require_class_output(facts.outputs[0])
+
+
+def labelled_outputs(split: Split, facts: KerasFacts) -> dict[str, Split]:
+    """The split as each output of the model sees it that has targets, in the model's order; empty without labels.
+
+    DataError where labels name no output, or an unknown one.
+    """
+    names, where = [spec.name for spec in facts.outputs], f"data.{split.name}"
+    if split.output_names is None:
+        if split.labelled and len(names) > 1:
+            what = f"the labels don't say which output they are for: the model has {', '.join(names)}"
+            hint = f"name them by output: y_{split.name}__{names[0]} in an npz, `label: {{{names[0]}: …}}` elsewhere"
+            raise DataError(what, where=where, hint=hint)
+        return {names[0]: split} if split.labelled else {}
+    for name in split.output_names:
+        if name not in names:
+            raise DataError(
+                f"there are labels for {name!r}, no output of the model", where=where, hint=nearest(name, names)
+            )
+    return {name: split.of_output(name) for name in names if name in split.output_names}
+
+
+def _require_class_output(output: TensorSpec) -> None:
+    if len(output.shape) != 2 or output.shape[1] is None:
         raise PreconditionError(
-            f"metrics are of models with one output, this one has {len(facts.outputs)}",
-            hint="leave `test` out of the recipe's data, or split the model",
+            f"accuracy is of outputs (batch, classes), output {output.name!r} has shape {output.shape}"
         )
 
 
 def require_fit(split: Split, facts: KerasFacts, *, labels: bool = True) -> None:
-    """DataError unless the split's inputs fit the model's and, where `labels` are needed, its targets the output."""
+    """DataError unless the split's inputs fit the model's and, where `labels` are needed, its targets the outputs.
+
+    Where a model has several outputs, labels for one of them are enough.
+    """
     where = f"data.{split.name}"
     if len(split) == 0:
         raise DataError("the split holds no samples", where=where)
     require_inputs(split, facts)
     if not labels:
         return
-    if split.task == "unlabelled":
+    if not split.labelled:
         hint = "give it labels, or leave out what needs them: a stage, or `test` under data"
         raise DataError("the split has no labels, and they are needed here", where=where, hint=hint)
-    if split.task == "classes":
-        _require_classes(split, facts, where)
-    else:
-        _require_targets(split, facts, where)
+    specs = {spec.name: spec for spec in facts.outputs}
+    for name, seen in labelled_outputs(split, facts).items():
+        if seen.task == "classes":
+            _require_classes(seen, specs[name], where if len(specs) == 1 else f"{where}, output {name}")
+        else:
+            _require_targets(seen, specs[name], where)
 
 
 def require_inputs(split: Split, facts: KerasFacts) -> None:
@@ -73,15 +97,26 @@ def require_inputs(split: Split, facts: KerasFacts) -> None:
             raise DataError(f"the data does not fit the model: {reason}", where=where, hint=hint)
 
 
+def require_finite_inputs(split: Split) -> None:
+    """DataError, with its place, where a sample's inputs hold NaN or infinity: training on it would only show later."""
+    index = split.first_not_finite()
+    if index is None:
+        return
+    what = f"sample {index} of the {split.name} split holds NaN or infinity"
+    if split.rows is not None:
+        what += f" (row {int(split.rows[index])} of what is stored)"
+    raise DataError(what, where=f"data.{split.name}", hint="mend it or take it out; there may be more")
+
+
 def require_class_labels(split: Split, why: str) -> None:
     """PreconditionError unless the split's targets are class labels; `why` says what needs them."""
     if split.task != "classes":
         raise PreconditionError(f"{why} needs class labels, the {split.name} split is for {split.task}")
 
 
-def _require_classes(split: Split, facts: KerasFacts, where: str) -> None:
-    require_classifier(facts)
-    classes = max(facts.outputs[0].shape[1] or 0, 2)  # one output tells two classes apart
+def _require_classes(split: Split, output: TensorSpec, where: str) -> None:
+    _require_class_output(output)
+    classes = max(output.shape[1] or 0, 2)  # one output tells two classes apart
     low, high = int(split.y.min()), int(split.y.max())
     if low < 0 or high >= classes:
         raise DataError(
@@ -97,12 +132,11 @@ def _require_classes(split: Split, facts: KerasFacts, where: str) -> None:
         )
 
 
-def _require_targets(split: Split, facts: KerasFacts, where: str) -> None:
-    require_one_output(facts)
-    found, wanted = tuple(split.y.shape[1:]) or (1,), facts.outputs[0].shape[1:]
+def _require_targets(split: Split, output: TensorSpec, where: str) -> None:
+    found, wanted = tuple(split.y.shape[1:]) or (1,), output.shape[1:]
     if len(found) != len(wanted) or any(size not in (None, n) for size, n in zip(wanted, found, strict=True)):
         raise DataError(
-            f"targets are {found} a sample, the model's output {facts.outputs[0].name!r} is {wanted}",
+            f"targets are {found} a sample, the model's output {output.name!r} is {wanted}",
             where=where,
             hint=f"data.task is {split.task}: is this the data that the model was trained on?",
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.data.image_folder import VerifiedFiles
 from pipeline.data.images import ImageForm, ImageSamples, rows_at
@@ -75,16 +75,24 @@ class CsvTable:
         apart = {*_columns(spec.label), spec.split}
         return NumberRows(rows, spec.inputs or tuple(name for name in rows.header if name not in apart))
 
-    def _targets(self, rows: Rows) -> tuple[Any, tuple[str, ...] | None]:
-        """Class numbers where the one label column holds words (or `classes` are named), else numbers; or None.
+    def _targets(self, rows: Rows) -> tuple[Any, Any]:
+        """Targets and names of classes, both by output where labels are."""
+        label = self._spec.label
+        if label is None or self._spec.task == "unlabelled":
+            return None, None
+        if not isinstance(label, dict):
+            return self._targets_of(rows, _columns(label))
+        found = {output: self._targets_of(rows, _columns(one)) for output, one in label.items()}
+        classes = {output: names for output, (_, names) in found.items() if names is not None}
+        return {output: targets for output, (targets, _) in found.items()}, classes
+
+    def _targets_of(self, rows: Rows, columns: tuple[str, ...]) -> tuple[Any, tuple[str, ...] | None]:
+        """Class numbers where the one label column holds words (or `classes` are named), else numbers.
 
         What a column holds is told from all of its table, so that it is the same for every split.
         """
         import numpy as np
 
-        columns = _columns(self._spec.label)
-        if not columns or self._spec.task == "unlabelled":
-            return None, None
         if len(columns) == 1:
             words = rows.texts(columns[0])
             everywhere = Rows(rows.path, self._spec, None).texts(columns[0]) if self._spec.split else words
@@ -102,7 +110,10 @@ class CsvTable:
         names = tuple(sorted(set(words)))
         if self._path.is_dir():
             what = "each split has a file of its own, so the classes have to be named for all of them"
-            raise DataError(what, where=str(self._path), hint=f"data.classes: [{', '.join(names[:20])}]")
+            hint = f"data.classes: [{', '.join(names[:20])}]"
+            if isinstance(self._spec.label, dict):
+                hint = "write class numbers, or one file with a column `split`"
+            raise DataError(what, where=str(self._path), hint=hint)
         return names
 
     def _image_content(self, path: Path, table: str) -> str:
@@ -220,6 +231,7 @@ class Rows:
 class NumberRows:
     """Some columns as float32 (N, columns)."""
 
+    finite: ClassVar[bool] = True  # what is not is refused when it is read, by its line
     rows: Rows
     columns: tuple[str, ...]
 
@@ -254,7 +266,9 @@ def _class_numbers(words: list[str], classes: tuple[str, ...], rows: Rows, colum
     return np.array([number[word] for word in words], np.int64)
 
 
-def _columns(label: str | tuple[str, ...] | None) -> tuple[str, ...]:
+def _columns(label: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None) -> tuple[str, ...]:
+    if isinstance(label, dict):
+        return tuple(column for one in label.values() for column in _columns(one))
     return () if label is None else (label,) if isinstance(label, str) else label
 
 

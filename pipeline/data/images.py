@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.data.spec import DataSpec, Resize
 from pipeline.data.table import Failures, first_of
@@ -39,6 +39,7 @@ class ImageForm:
 class ImageSamples:
     """`count` images: `read` gives the encoded bytes of some, `name` what one is called in messages."""
 
+    finite: ClassVar[bool] = True
     count: int
     read: Callable[[Sequence[int]], list[bytes]]
     name: Callable[[int], str]

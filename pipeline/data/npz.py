@@ -1,4 +1,8 @@
-"""npz files: `x_NAME` are a split's inputs, `y_NAME` its targets, if any; `x_NAME__INPUT` for several inputs."""
+"""npz files: `x_NAME` are a split's inputs, `y_NAME` its targets, if any.
+
+`x_NAME__INPUT` are those of several inputs, `y_NAME__OUTPUT` the targets of several outputs, or of one by its name.
+What is not compressed is read when it is asked for, so that memory does not grow with it.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.npz_rows import stored_rows
 from pipeline.data.spec import DataSpec
 from pipeline.data.table import Table
 from pipeline.errors import DataError
 from pipeline.keys import CHUNK_BYTES, digest_of
+from pipeline.memory import physical_bytes
 from pipeline.store.file_digests import FileDigests
 
 # What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
 UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError)
-MEMBERS_HINT = "an npz holds x_NAME (inputs), or x_NAME__INPUT for several, and y_NAME (targets) for each split NAME"
+MEMBERS_HINT = (
+    "an npz holds x_NAME (inputs), or x_NAME__INPUT for several, and y_NAME (targets), or y_NAME__OUTPUT for several, "
+    "for each split NAME"
+)
 ABSENT = "absent"
+HELD_BYTES = 64 * 2**20  # inputs up to this size are held in memory however they are stored
+HELD_SHARE = 0.5  # of the machine's memory, for what can only be held there
 
 
 class NpzFile:
-    """Arrays of one file, in memory. Digests are over decompressed bytes: how the file was zipped does not matter."""
+    """Arrays of one file. Digests are over decompressed bytes: how the file was zipped does not matter."""
 
     def __init__(self, path: Path, _spec: DataSpec, digests: FileDigests) -> None:
         self._path = path
@@ -45,26 +56,59 @@ class NpzFile:
         for name in named:
             if len(inputs[name]) != len(first):
                 raise self._error(f"x_{stored}__{name} has {len(inputs[name])} samples, another input {len(first)}")
-        targets = self._array(f"y_{stored}") if f"y_{stored}" in self._members() else None
-        if targets is not None and (not targets.ndim or len(first) != len(targets)):
-            count = len(targets) if targets.ndim else "no"
-            raise self._error(f"x_{stored} has {len(first)} samples, y_{stored} has {count} labels")
-        return Table(inputs, targets)
+        return Table(inputs, self._targets(stored, len(first)))
+
+    def _targets(self, stored: str, samples: int) -> Any:
+        """One array, or several by output name, or None."""
+        named = self._named(f"y_{stored}__")
+        alone = {"": f"y_{stored}"} if f"y_{stored}" in self._members() else {}
+        if named and alone:
+            raise self._error(f"the file holds y_{stored} and y_{stored}__{next(iter(named))}: which are the targets?")
+        found = {name: self._array(member) for name, member in (named or alone).items()}
+        for name, targets in found.items():
+            if not targets.ndim or len(targets) != samples:
+                count = len(targets) if targets.ndim else "no"
+                raise self._error(f"x_{stored} has {samples} samples, {(named or alone)[name]} has {count} labels")
+        return found if named else found.get("")
 
     def _inputs(self, member: str) -> Any:
-        x = self._array(member)
-        if x.dtype.kind not in "biuf" or not x.ndim:
+        """An array, or what reads one from the file; DataError where it has no rows of numbers."""
+        x = self._rows(member)
+        if x is None:
+            x = self._array(member)
+        if x.dtype.kind not in "biuf" or not x.shape:
             raise self._error(f"{member} is {x.dtype} of shape {x.shape}: numbers are needed, one row a sample")
         return x
+
+    def _rows(self, member: str) -> Any:
+        try:
+            if self._size(member) <= HELD_BYTES:
+                return None
+            return stored_rows(self._path, f"{member}.npy")
+        except (KeyError, ValueError, *UNREADABLE) as error:
+            raise self._error(f"{member} can't be read: {error}") from error
+
+    def _size(self, member: str) -> int:
+        """The bytes of a member when it is unpacked."""
+        with zipfile.ZipFile(self._path) as archive:
+            return archive.getinfo(f"{member}.npy").file_size
 
     def _array(self, member: str) -> Any:
         import numpy as np
 
         try:
-            with np.load(self._path, allow_pickle=False) as archive:
-                return archive[member]
+            size, most = self._size(member), int(HELD_SHARE * physical_bytes())
+            if size <= most:
+                with np.load(self._path, allow_pickle=False) as archive:
+                    return archive[member]
         except (KeyError, ValueError, *UNREADABLE) as error:
             raise self._error(f"{member} can't be read: {error}") from error
+        raise DataError(
+            f"{member} takes {size / 2**30:.1f} GiB and could only be held in memory, of which it may have "
+            f"{HELD_SHARE:.0%} ({most / 2**30:.1f} GiB)",
+            where=str(self._path),
+            hint="store it with np.savez, uncompressed and in C order: inputs are then read when they are asked for",
+        )
 
     def _digest(self, member: str) -> str:
         """The digest of a member; of all its parts where an input name follows; `absent` where there is none."""

@@ -33,7 +33,7 @@ class PythonFunction:
             inputs, targets = self._arrays(stored)
             arrays = inputs if isinstance(inputs, dict) else {"": inputs}
             found = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
-            self._known[stored] = found if targets is None else {**found, "y": _digest(targets)}
+            self._known[stored] = found if targets is None else {**found, "y": _digest_of_targets(targets)}
         return self._known[stored]
 
     def read(self, stored: str) -> Table:
@@ -56,10 +56,9 @@ class PythonFunction:
             raise self._error(f"{self._reference}({stored!r}) failed: {type(error).__name__}: {error}") from error
         inputs, targets = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
         named = inputs if isinstance(inputs, dict) else {"": inputs}
-        counts = {
-            name: len(array) if isinstance(array, np.ndarray) and array.ndim else -1
-            for name, array in {**named, **({} if targets is None else {"targets": targets})}.items()
-        }
+        labels = targets if isinstance(targets, dict) else {} if targets is None else {"": targets}
+        every = [*named.items(), *((f"targets {name}", array) for name, array in labels.items())]
+        counts = {name: len(array) if isinstance(array, np.ndarray) and array.ndim else -1 for name, array in every}
         if min(counts.values(), default=-1) < 0:
             raise self._error(f"{self._reference}({stored!r}) gave no numpy arrays with a row a sample")
         if len(set(counts.values())) > 1:
@@ -69,8 +68,14 @@ class PythonFunction:
         return inputs, targets
 
     def _error(self, what: str) -> DataError:
-        hint = "it is to return inputs, or (inputs, targets): numpy arrays"
+        hint = "it is to return inputs, or (inputs, targets): numpy arrays, or dicts of them by input or output name"
         return DataError(what, where=str(self._folder), hint=hint)
+
+
+def _digest_of_targets(targets: Any) -> str:
+    if not isinstance(targets, dict):
+        return _digest(targets)
+    return digest_of("targets", {name: _digest(array) for name, array in targets.items()})
 
 
 def _digest(array: Any) -> str:

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess
-from pipeline.data.splits import Picked, Split, held_out_part
+from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess, Task
+from pipeline.data.splits import Picked, Split, at, held_out_part
 from pipeline.data.table import Reader, Table, first_of
-from pipeline.data.targets import task_and_targets
+from pipeline.data.targets import tasks_and_targets
 from pipeline.errors import DataError, RecipeError
 from pipeline.keys import digest_of
 from pipeline.store.file_digests import FileDigests
+
+PEEKED_BYTES = 512
+ZIP = b"PK\x03\x04"
 
 
 class DataSource:
@@ -82,10 +85,10 @@ class DataSource:
     def _read(self, name: str, digest: str) -> Split:
         pick = self._pick(name)
         table = self._reader.read(pick["split"])
-        task, targets = task_and_targets(table.targets, self.spec.task or table.task, self._where(pick["split"]))
+        task, targets = tasks_and_targets(table.targets, self.spec.task, table.task, self._where(pick["split"]))
         self._check_colours(table)
         count = len(_first(table))
-        indices = picked_rows(pick, count, targets if task == "classes" else None)
+        indices = picked_rows(pick, count, _class_labels(task, targets))
         indices, notes = self._decodable(name, table, indices)
         if not len(indices):
             raise DataError(f"the {name} split is empty", where=str(self.path))
@@ -97,8 +100,9 @@ class DataSource:
         else:
             inputs = _some(table.inputs, indices)
         if targets is not None and len(indices) < count:
-            targets = targets[indices]
-        return Split(name, digest, inputs, targets, self.spec.preprocess, task, table.classes, notes)
+            targets = at(targets, indices)
+        rows = None if len(indices) == count else indices
+        return Split(name, digest, inputs, targets, self.spec.preprocess, task, table.classes, notes, rows)
 
     def _decodable(self, name: str, table: Table, indices: Any) -> tuple[Any, tuple[str, ...]]:
         """The indices of samples that can be decoded; all of them where none may fail: then reading one says so."""
@@ -173,7 +177,25 @@ def data_source(
         needed = {"npz": "a file", "image_folder": "a folder"}.get(spec.source, "a file or folder")
         what = f"data.path: {path} is " + (f"not {needed}" if path.exists() else "not there")
         raise RecipeError(what, where="data.path", hint="the path is taken from the recipe's folder")
+    if path.is_file():
+        _require_source(spec.source, path)
     return DataSource(spec, path, seed, digests, threads)
+
+
+def _require_source(source: str, path: Path) -> None:
+    """RecipeError where the first bytes of a file are plainly those of another source."""
+    with path.open("rb") as file:
+        begin = file.read(PEEKED_BYTES)
+    found = None
+    if begin.startswith(ZIP):
+        found = "npz"
+    elif begin and 0 not in begin:  # no text holds it, and the length that a TFRecord begins with always does
+        found = "csv"
+    elif begin[4:8] == bytes(4):
+        found = "tfrecord"
+    if found is not None and found != source:
+        what = f"data.source is {source}, and {path.name} looks like {found}"
+        raise RecipeError(what, where="data.source", hint=f"say `source: {found}`, or name another file")
 
 
 def _reader(spec: DataSpec, path: Path, digests: FileDigests, threads: int) -> Reader:
@@ -205,6 +227,13 @@ def _plain(preprocess: Preprocess | Mapping[str, Preprocess]) -> dict[str, Any]:
     if isinstance(preprocess, Preprocess):
         return preprocess.model_dump(mode="json")
     return {name: one.model_dump(mode="json") for name, one in preprocess.items()}
+
+
+def _class_labels(task: Task | Mapping[str, Task], targets: Any) -> Any:
+    """What a part is drawn evenly by: the class numbers, of several outputs those of the first by name; or None."""
+    if not isinstance(task, Mapping):
+        return targets if task == "classes" else None
+    return next((targets[name] for name in sorted(task) if task[name] == "classes"), None)
 
 
 def _first(table: Table) -> Any:

@@ -99,7 +99,23 @@ def _known_metric(name: str) -> str:
     return name
 
 
+def _told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    flat = [name.rpartition(":")[2] for name in names]
+    if len(set(flat)) < len(flat):
+        raise ValueError(f"metrics: two are called {next(name for name in flat if flat.count(name) > 1)}")
+    return names
+
+
 Metric = Annotated[str, AfterValidator(_known_metric)]
+MetricNames = Annotated[tuple[Metric, ...], Field(min_length=1), AfterValidator(_told_apart)]
+Metrics = MetricNames | dict[str, MetricNames]
+
+
+def named_metrics(metrics: Metrics | None) -> tuple[str, ...]:
+    """All metrics that are asked for, of whatever output."""
+    if isinstance(metrics, dict):
+        return tuple(dict.fromkeys(name for names in metrics.values() for name in names))
+    return metrics or ()
 
 
 class DataSpec(Value):
@@ -108,7 +124,9 @@ class DataSpec(Value):
     source: Source
     path: Path | None = Field(None, description="a file or folder, from the recipe's folder")
     function: str | None = Field(None, pattern=f"^{FUNCTION.pattern}$", description="python: module:function")
-    task: Task | None = Field(None, description="what targets are; told from them where it is not said")
+    task: Task | dict[str, Task] | None = Field(
+        None, description="what targets are, of all outputs or by output; told from them where it is not said"
+    )
     size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
         None, description="height and width that images are brought to"
     )
@@ -122,14 +140,16 @@ class DataSpec(Value):
     inputs: tuple[str, ...] | dict[str, tuple[str, ...]] | None = Field(
         None, description="csv: columns, all others if left out; by input name for several inputs. tfrecord: features"
     )
-    label: str | tuple[str, ...] | None = Field(None, description="csv: a column or several; tfrecord: a feature")
+    label: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None = Field(
+        None, description="csv: a column or several; tfrecord: a feature; by output name for several outputs"
+    )
     split: str | None = Field(None, description="csv: the column that names each row's split")
     features: dict[str, Feature] | None = Field(None, description="tfrecord: the schema")
     preprocess: Preprocess | dict[str, Preprocess] = Field(default_factory=Preprocess)
     validation: HeldOutPart | str = Field(default_factory=HeldOutPart)
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
     test: HeldOutPart | str | None = None
-    metrics: tuple[Metric, ...] | None = Field(None, min_length=1, description="those of the task if left out")
+    metrics: Metrics | None = Field(None, description="those of the task if left out; by output name for several")
 
     @model_validator(mode="after")
     def _settings_of_the_source(self) -> Self:
@@ -144,9 +164,8 @@ class DataSpec(Value):
             raise ValueError("images need size: [height, width]")
         if self.source == "csv" and self.image is not None and self.inputs is not None:
             raise ValueError("give either image or inputs")
-        flat = [metric.rpartition(":")[2] for metric in self.metrics or ()]
-        if len(set(flat)) < len(flat):
-            raise ValueError(f"metrics: two are called {next(name for name in flat if flat.count(name) > 1)}")
+        if isinstance(self.label, dict) and self.classes is not None:
+            raise ValueError("classes are of one label; of several outputs words are sorted")
         return self
 
     def _has_image_features(self) -> bool:

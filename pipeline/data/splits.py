@@ -1,5 +1,7 @@
 """A split: samples by index, their targets, and the preprocessing that goes with them.
 
+Targets are for the model's one output and then have no name, or they are by the names of its outputs.
+
 What `x` is depends on the source: an array in memory, or something that reads the samples asked for when they are
 asked for. Stages use the methods and never look at it, so that memory need not grow with the data.
 """
@@ -7,10 +9,12 @@ asked for. Stages use the methods and never look at it, so that memory need not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from pipeline.data.spec import Preprocess, Task
+
+CHECKED_BYTES = 16 * 2**20  # read at a time
 
 
 class Samples(Protocol):
@@ -37,6 +41,11 @@ class Picked:
     def shape(self) -> tuple[int, ...]:
         return (len(self.indices), *self.samples.shape[1:])
 
+    @property
+    def finite(self) -> bool:
+        """Whether samples are known to hold neither NaN nor infinity."""
+        return getattr(self.samples, "finite", False)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -49,7 +58,9 @@ class Split:
     """Inputs as stored, one (N, …) or several by the model's input names, with targets and preprocessing.
 
     `y` are class numbers (N,) for task `classes`, zeros and ones (N, k) for `multilabel`, floats (N,) or (N, …) for
-    `regression`, None for `unlabelled`. `notes` say what was left out of the split, for the user.
+    `regression`, None for `unlabelled`; where targets are by output, `y`, `task` and `classes` are mappings by its
+    name. `notes` say what was left out of the split, for the user; `rows` are the places of its samples among those
+    that are stored, None where it has them all.
     """
 
     name: str
@@ -57,9 +68,10 @@ class Split:
     x: Samples | Mapping[str, Samples]
     y: Any
     preprocess: Preprocess | Mapping[str, Preprocess]
-    task: Task = "classes"
-    classes: tuple[str, ...] | None = None
+    task: Task | Mapping[str, Task] = "classes"
+    classes: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
+    rows: Any = None
 
     def __len__(self) -> int:
         return len(next(iter(self.x.values()))) if isinstance(self.x, Mapping) else len(self.x)
@@ -68,6 +80,35 @@ class Split:
     def input_names(self) -> tuple[str, ...] | None:
         """The names of several inputs; None for one, which has no name of its own."""
         return tuple(self.x) if isinstance(self.x, Mapping) else None
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """The outputs that have targets, where targets are by output; None where they have no name."""
+        return tuple(self.task) if isinstance(self.task, Mapping) else None
+
+    @property
+    def kind(self) -> Task:
+        """The task of targets that are of one output, such as those of `of_output`."""
+        if isinstance(self.task, Mapping):
+            raise TypeError(f"targets are by output: {', '.join(self.task)}")
+        return self.task
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are targets, of any output."""
+        return self.y is not None
+
+    def of_output(self, name: str) -> Split:
+        """The split as a model sees it whose only output is `name`: unlabelled where targets are for other outputs.
+
+        Targets without a name are those of any output.
+        """
+        if not isinstance(self.task, Mapping):
+            return self
+        if name not in self.task:
+            return replace(self, y=None, task="unlabelled", classes=None)
+        classes = self.classes.get(name) if isinstance(self.classes, Mapping) else None
+        return replace(self, y=self.y[name], task=self.task[name], classes=classes)
 
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
         """The shape of one sample of each input, known without reading any."""
@@ -80,12 +121,18 @@ class Split:
 
     def take(self, indices: Any) -> tuple[Any, Any]:
         """Preprocessed inputs and targets of the samples at `indices` (n,), in that order."""
-        return self._read(indices), None if self.y is None else self.y[indices]
+        return self._read(indices), at(self.y, indices)
 
     def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
         """Preprocessed inputs and targets, in order, `size` at a time (the last may be smaller)."""
         for start in range(0, len(self), size):
-            yield self.inputs(start, start + size), None if self.y is None else self.y[start : start + size]
+            yield self.inputs(start, start + size), at(self.y, slice(start, start + size))
+
+    def first_not_finite(self) -> int | None:
+        """The first sample whose inputs hold NaN or infinity; one pass over what can: images and integers can't."""
+        inputs = self.x.values() if isinstance(self.x, Mapping) else (self.x,)
+        found = [index for samples in inputs if (index := _first_not_finite(samples)) is not None]
+        return min(found, default=None)
 
     def _read(self, key: Any) -> Any:
         if isinstance(self.x, Mapping):
@@ -96,6 +143,30 @@ class Split:
         if isinstance(self.preprocess, Mapping):
             return self.preprocess.get(name, Preprocess())
         return self.preprocess
+
+
+def _first_not_finite(samples: Samples) -> int | None:
+    import numpy as np
+
+    if getattr(samples, "finite", False) or not len(samples):
+        return None
+    first = np.asarray(samples[0:1])
+    if first.dtype.kind != "f":
+        return None
+    rows = max(1, CHECKED_BYTES // max(1, first.nbytes))
+    for start in range(0, len(samples), rows):
+        part = np.asarray(samples[start : start + rows])
+        finite = np.isfinite(part.reshape(len(part), -1)).all(axis=1)
+        if not finite.all():
+            return start + int(finite.argmin())
+    return None
+
+
+def at(targets: Any, key: Any) -> Any:
+    """Some of the targets, by index or slice: of one array, of each of several by output, or None of none."""
+    if isinstance(targets, Mapping):
+        return {name: values[key] for name, values in targets.items()}
+    return None if targets is None else targets[key]
 
 
 def held_out_part(labels: Any, count: int, fraction: float, seed: Any) -> Any:

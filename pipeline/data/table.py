@@ -15,7 +15,7 @@ NAMED_FAILURES = 3  # in messages
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`targets` has a row a sample, or is None; `task` is what the source knows them to be, where it knows.
+    """`targets` has a row a sample, or is None, or has such by output name; `task` is what the source knows of them.
 
     `undecodable` looks at the samples at some indices and tells which of them can't be decoded.
     """
@@ -23,7 +23,7 @@ class Table:
     inputs: Samples | Mapping[str, Samples]
     targets: Any
     task: Task | None = None
-    classes: tuple[str, ...] | None = None
+    classes: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     undecodable: Callable[[Any], Failures] | None = None
 
 

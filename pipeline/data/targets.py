@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pipeline.data.spec import Task
 from pipeline.errors import DataError
+from pipeline.recipe_errors import nearest
 
 SAY_SO = "say data.task: classes, multilabel, regression or unlabelled"
+
+
+def tasks_and_targets(
+    targets: Any, said: Task | Mapping[str, Task] | None, told: Task | None, where: str
+) -> tuple[Task | dict[str, Task], Any]:
+    """`task_and_targets` for one output, or by output where `targets` are a mapping; what is unlabelled is left out.
+
+    `said` is what the recipe says, `told` what the source knows. DataError where the recipe names an output that has
+    no targets, or names outputs where targets have no names.
+    """
+    if not isinstance(targets, Mapping):
+        if isinstance(said, Mapping):
+            hint = "give targets by output (y_train__NAME in an npz), or one task"
+            raise DataError("data.task is by output, the targets have no names", where=where, hint=hint)
+        return task_and_targets(targets, said or told, where)
+    tasks = said if isinstance(said, Mapping) else dict.fromkeys(targets, said)
+    for name in sorted(tasks.keys() - targets.keys()):
+        what = f"data.task names {name!r}, which has no targets here"
+        raise DataError(what, where=where, hint=nearest(name, sorted(targets)))
+    found = {name: task_and_targets(y, tasks.get(name), f"{where}, {name}") for name, y in targets.items()}
+    found = {name: one for name, one in found.items() if one[0] != "unlabelled"}
+    if not found:
+        return "unlabelled", None
+    return {name: task for name, (task, _) in found.items()}, {name: y for name, (_, y) in found.items()}
 
 
 def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task, Any]:

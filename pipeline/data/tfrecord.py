@@ -36,7 +36,7 @@ class TFRecords:
     def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
         self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
         known = spec.features or {}
-        for name in (*self._inputs(), *((self._label,) if self._label else ())):
+        for name in (*self._inputs(), *self._labels().values()):
             if name not in known:
                 raise RecipeError(f"{name!r} is no feature", where="data.features", hint=nearest(name, list(known)))
 
@@ -46,9 +46,10 @@ class TFRecords:
 
     def read(self, stored: str) -> Table:
         records = Records(self._files(stored), self._spec.features or {}, self._threads)
-        targets = None
-        if self._label and self._spec.task != "unlabelled":
-            targets = records.column(self._label)
+        targets: Any = None
+        if self._labels() and self._spec.task != "unlabelled":
+            found = {output: records.column(feature) for output, feature in self._labels().items()}
+            targets = found if isinstance(self._spec.label, dict) else found[""]
         samples = {name: self._samples(records, name) for name in self._inputs()}
         images = [one for one in samples.values() if isinstance(one, ImageSamples)]
 
@@ -58,18 +59,20 @@ class TFRecords:
         inputs = samples if len(samples) > 1 else next(iter(samples.values()))
         return Table(inputs, targets, undecodable=undecodable if images else None)
 
-    @property
-    def _label(self) -> str | None:
+    def _labels(self) -> dict[str, str]:
+        """The feature with each output's labels; the output has no name where there is one."""
         label = self._spec.label
-        if isinstance(label, tuple):
-            raise RecipeError("the label of a TFRecord is one feature", where="data.label", hint="give it a shape")
-        return label
+        found = label if isinstance(label, dict) else {} if label is None else {"": label}
+        for one in found.values():
+            if not isinstance(one, str):
+                raise RecipeError("the label of a TFRecord is one feature", where="data.label", hint="give it a shape")
+        return {output: str(one) for output, one in found.items()}
 
     def _inputs(self) -> tuple[str, ...]:
         inputs = self._spec.inputs
         if isinstance(inputs, dict):
             raise RecipeError("the inputs of a TFRecord are a list of features", where="data.inputs")
-        return inputs or tuple(name for name in self._spec.features or {} if name != self._label)
+        return inputs or tuple(name for name in self._spec.features or {} if name not in self._labels().values())
 
     def _samples(self, records: Records, name: str) -> Samples:
         if records.features[name].type != "image":

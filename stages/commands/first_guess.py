@@ -44,26 +44,43 @@ class Preprocessing(Value):
     certain: bool
 
 
+class OutputGuess(Value):
+    """What an output seems to say, and what that is founded on. `size` is its length: classes, labels or numbers.
+
+    Of one that is not one row a sample the task is `other`, and there is no size: it is left without labels.
+    """
+
+    name: str
+    task: Task
+    size: int | None
+    reason: str
+
+
 class ModelGuess(Value):
-    """What a recipe needs to know of a model. `size` is the length of its output: classes, labels or numbers.
+    """What a recipe needs to know of a model.
 
     `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
-    of the MACs that structured pruning can reach, `notes` what loading noticed.
+    of the MACs that structured pruning can reach, `widest_group` the channels of the largest group that can be pruned,
+    `notes` what loading noticed.
     """
 
     name: str
     params: int
     macs: int
     inputs: tuple[TensorSpec, ...]
-    task: Task
-    size: int | None
-    task_reason: str
+    outputs: tuple[OutputGuess, ...]
     preprocessing: Preprocessing
     prunable_share: float
     groups: int
     prunable_groups: int
+    widest_group: int
     unsuited: str | None
     notes: tuple[str, ...]
+
+    @property
+    def labelled(self) -> tuple[OutputGuess, ...]:
+        """The outputs that can be trained and measured."""
+        return tuple(output for output in self.outputs if output.size is not None)
 
 
 def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
@@ -71,41 +88,39 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
     flat = flattened(model)
     found = inspect_model(flat, source)
     inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
-    unsuited = _unsuited(flat)
-    task, reason = _task(flat, unsuited)
+    heads = [_producer(tensor) for tensor in flat.outputs]
+    outputs = tuple(_output(model, place, name, heads[place]) for place, name in enumerate(model.output_names))
+    free = [group for group in found.groups if not group.frozen]
+    suited = any(output.size is not None for output in outputs)
     return ModelGuess(
         name=model.name,
         params=found.params,
         macs=found.macs,
         inputs=inputs,
-        task=task,
-        size=None if unsuited else flat.output_shape[-1],
-        task_reason=reason,
-        preprocessing=_preprocessing(flat, inputs[0]),
+        outputs=outputs,
+        preprocessing=_preprocessing(flat, inputs[0]) if len(inputs) == 1 else _of_several(inputs),
         prunable_share=found.prunable_macs_share,
         groups=len(found.groups),
-        prunable_groups=sum(not group.frozen for group in found.groups),
-        unsuited=unsuited,
+        prunable_groups=len(free),
+        widest_group=max((group.channels for group in free), default=0),
+        unsuited=None if suited else outputs[0].reason,
         notes=notes,
     )
 
 
-def _unsuited(model: Any) -> str | None:
-    ends = (len(model.inputs), len(model.outputs))
-    if ends != (1, 1):
-        return f"it has {ends[0]} inputs and {ends[1]} outputs"
-    shape = model.output_shape
+def _output(model: Any, place: int, name: str, head: Any) -> OutputGuess:
+    shape = tuple(model.outputs[place].shape)
     if len(shape) != 2 or shape[1] is None:
-        return f"its output {_producer(model.outputs[0]).name} has the shape {shape}, not one row a sample"
-    return None
+        reason = f"its output {name} has the shape {shape}, not one row a sample"
+        return OutputGuess(name=name, task="other", size=None, reason=reason)
+    task, reason = _task(model, place, head)
+    return OutputGuess(name=name, task=task, size=shape[1], reason=reason)
 
 
-def _task(model: Any, unsuited: str | None) -> tuple[Task, str]:
+def _task(model: Any, place: int, head: Any) -> tuple[Task, str]:
     """From the numbers that the model gives: what adds up to 1 are probabilities, wherever the softmax stands."""
-    if unsuited:
-        return "other", unsuited
-    size, head = model.output_shape[1], _producer(model.outputs[0])
-    if not gives_logits(model):
+    size = model.outputs[place].shape[1]
+    if not gives_logits(model, place):
         if size == 1:
             return "binary", "one output between 0 and 1"
         return "classes", f"{size} outputs that add up to 1"
@@ -127,6 +142,11 @@ def _preprocessing(model: Any, entry: TensorSpec) -> Preprocessing:
     if len(entry.shape) == 4 and entry.shape[-1] in COLOUR_CHANNELS and entry.dtype.startswith("float"):
         return Preprocessing(scale=1 / 255, reason="images are mostly scaled from 0…255 to 0…1", certain=False)
     return Preprocessing(reason="nothing tells of any", certain=False)
+
+
+def _of_several(inputs: tuple[TensorSpec, ...]) -> Preprocessing:
+    named = f"preprocess: {{{inputs[0].name}: {{scale: 0.00392}}}}"
+    return Preprocessing(reason=f"each input may need its own, such as {named}", certain=False)
 
 
 def _front(model: Any) -> list[Any]:

@@ -6,14 +6,17 @@ import json
 import re
 from collections.abc import Iterator
 
+from pipeline.metric_names import of_output
 from pipeline.summary import count
-from stages.commands.first_guess import ModelGuess, Preprocessing
+from stages.commands.first_guess import ModelGuess, OutputGuess, Preprocessing
 
 PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
 COMMENT_COLUMN = 52
+RATIO = 0.3
+STEPS = (8, 4, 2)  # channels; kernels of runtimes work on 8 at a time
 
 
 def recipe_name(stem: str) -> str:
@@ -37,11 +40,14 @@ def recipe_text(found: ModelGuess, model_path: str, name: str) -> str:
 
 
 def _with_data(found: ModelGuess) -> Iterator[str]:
-    classifier = found.task in ("classes", "binary")
-    yield f"# task: {_task_words(found)} ({_comment(found.task_reason)})"
+    classifiers = [output for output in found.labelled if output.task in ("classes", "binary")]
+    classifier = bool(classifiers)
+    for output in found.outputs:
+        of = "" if len(found.outputs) == 1 else f" of {_comment(output.name)}"
+        yield f"# task{of}: {_task_words(output)} ({_comment(output.reason)})"
     yield "data:"
     yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
-    yield f"  # FILL IN: a file with {_members(found)}"
+    yield from _fill_in(found)
     yield "  path: data.npz"
     yield from _preprocess(found.preprocessing)
     yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
@@ -58,7 +64,7 @@ def _with_data(found: ModelGuess) -> Iterator[str]:
     drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
     yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
-    yield from _gates(found, classifier=classifier)
+    yield from _gates(found, classifiers)
 
 
 def _without_data(found: ModelGuess) -> Iterator[str]:
@@ -71,19 +77,26 @@ def _without_data(found: ModelGuess) -> Iterator[str]:
     yield "  - quantize: {schemes: [float32, float16]}"
     yield "  - export: {formats: [tflite, onnx]}"
     yield "  - benchmark: {targets: [cpu], rounds: 10}"
-    yield from _gates(found, classifier=False)
+    yield from _gates(found, [])
 
 
 def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
     if not found.prunable_groups:
         yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
         return
-    settings = f"{{criterion: {criterion}, ratio: 0.3, round_to: 8}}"
+    settings = f"{{criterion: {criterion}, ratio: {RATIO}, round_to: {_rounding(found)}}}"
     yield _line(f"  - prune: {settings}", "a share of the channels; outputs stay")
 
 
-def _gates(found: ModelGuess, *, classifier: bool) -> Iterator[str]:
-    gates = ['{metric: "tflite/int8.accuracy_drop", max: 0.02}'] if classifier else []
+def _rounding(found: ModelGuess) -> int:
+    """The largest of the runtimes' steps at which the ratio takes something from the widest group."""
+    return next((step for step in STEPS if RATIO * found.widest_group >= step), 1)
+
+
+def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
+    several = len(found.outputs) > 1
+    dropping = [of_output("tflite/int8.accuracy_drop", output.name if several else None) for output in classifiers]
+    gates = [f"{{metric: {json.dumps(metric)}, max: 0.02}}" for metric in dropping]
     if found.prunable_groups:
         gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
     if gates:
@@ -103,24 +116,41 @@ def _preprocess(found: Preprocessing) -> Iterator[str]:
         yield f"  # {check}no preprocess, {_comment(found.reason)}"
 
 
-def _task_words(found: ModelGuess) -> str:
+def _task_words(output: OutputGuess) -> str:
     return {
-        "classes": f"{found.size} classes",
+        "classes": f"{output.size} classes",
         "binary": "two classes",
-        "multilabel": f"{found.size} labels that are true or not",
+        "multilabel": f"{output.size} labels that are true or not",
         "regression": "a number to predict",
         "other": "unknown",
-    }[found.task]
+    }[output.task]
 
 
-def _members(found: ModelGuess) -> str:
-    shape = ", ".join("any" if size is None else str(size) for size in found.inputs[0].shape[1:])
-    targets = {
-        "classes": f"(N,) from 0 to {(found.size or 1) - 1}",
-        "binary": "(N,) of 0 and 1",
-        "multilabel": f"(N, {found.size}) of 0 and 1",
-    }.get(found.task, "(N,)")
-    return f"x_train, x_test (N, {shape}) and y_train, y_test {targets}"
+def _fill_in(found: ModelGuess) -> Iterator[str]:
+    """What the file has to hold: on one line for one input and one output, else a line each."""
+    members = []
+    for spec in found.inputs:
+        shape = ", ".join("any" if size is None else str(size) for size in spec.shape[1:])
+        members.append(f"{_both('x', spec.name if len(found.inputs) > 1 else None)} (N, {shape})")
+    for output in found.labelled:
+        targets = {
+            "classes": f"(N,) from 0 to {(output.size or 1) - 1}",
+            "binary": "(N,) of 0 and 1",
+            "multilabel": f"(N, {output.size}) of 0 and 1",
+        }.get(output.task, "(N,)")
+        members.append(f"{_both('y', output.name if len(found.outputs) > 1 else None)} {targets}")
+    if len(members) == 2:
+        yield f"  # FILL IN: a file with {' and '.join(members)}"
+        return
+    yield "  # FILL IN: a file with"
+    yield from (f"  #   {_comment(member)}" for member in members)
+    if len(found.outputs) > 1:
+        yield "  # (labels for one output are enough: the others are then trained without a loss, and not measured)"
+
+
+def _both(letter: str, name: str | None) -> str:
+    end = "" if name is None else f"__{name}"
+    return f"{letter}_train{end}, {letter}_test{end}"
 
 
 def _batch(found: ModelGuess) -> int:

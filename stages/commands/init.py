@@ -106,7 +106,9 @@ def _told(found: ModelGuess, report: InitReport, text: str) -> str:
     for entry in found.inputs:
         shape = "×".join("?" if size is None else str(size) for size in entry.shape[1:])
         lines.append(f"input       {entry.name} {shape} {entry.dtype}")
-    lines.append(f"task        {found.task}: {found.task_reason}")
+    for output in found.outputs:
+        of = "" if len(found.outputs) == 1 else f"{output.name}: "
+        lines.append(f"task        {of}{output.task}: {output.reason}")
     if not found.unsuited:
         lines.append(f"preprocess  {how}{check}: {ready.reason}")
     pruned = f"{found.prunable_groups} of {found.groups} channel groups, at most {found.prunable_share:.0%} of the MACs"

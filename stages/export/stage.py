@@ -70,6 +70,7 @@ class ExportStage:
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tensorflow_action(context.seed, context.threads):
             model = shared_model(context, "model")
+            _require_exportable(model, target_format, quantized.scheme, context.axis)
             calibration = None
             if quantized.calibration is not None:
                 files = calibration_files(len(model.inputs))
@@ -104,6 +105,18 @@ class ExportStage:
                 where=context.axis,
                 hint="the converter changed what the model computes: please report it with the model",
             )
+
+
+def _require_exportable(model: Any, target_format: Format, scheme: Scheme, axis: str | None) -> None:
+    """PreconditionError for a pair that is known to come out wrong.
+
+    tf2onnx puts tfmot's fake quantization on another grid: a step off, which only 8 bits permit.
+    """
+    from stages.wrappers import QUANTIZATION, wrappers_in
+
+    if target_format == "onnx" and scheme != "int8" and QUANTIZATION in wrappers_in(model).values():
+        what = f"the model was trained for int8 by tfmot, whose rounding ONNX can't keep in {scheme}"
+        raise PreconditionError(what, where=axis, hint="quantize it to int8, or export it to tflite")
 
 
 def _converted(context: StageContext[ExportConfig], model: Any, quantized: QuantizedFacts, calibration: Any) -> bytes:

@@ -6,6 +6,7 @@ training would have to be given back.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stages.finetune.batches import Transform
@@ -16,10 +17,10 @@ FLIPPED_ROWS, FLIPPED_COLUMNS, CROPPED, SHIFTED, BLENDED = range(5)  # each draw
 FLIPPED_AXES = {"vertical": (FLIPPED_ROWS,), "horizontal": (FLIPPED_COLUMNS,), "both": (FLIPPED_ROWS, FLIPPED_COLUMNS)}
 
 
-def training_transform(config: FinetuneConfig, outputs: int | None, class_weights: Any) -> Transform | None:
+def training_transform(config: FinetuneConfig, outputs: Any, class_weights: Any) -> Transform | None:
     """What the settings ask for, or None. `outputs` is the model's number of outputs where labels become shares.
 
-    `class_weights` has the weight of each class, (classes,), or is None.
+    `class_weights` has the weight of each class, (classes,), or is None. Both are mappings where labels are.
     """
     if config.augment == Augment() and not config.mixup and outputs is None and class_weights is None:
         return None
@@ -28,9 +29,10 @@ def training_transform(config: FinetuneConfig, outputs: int | None, class_weight
         tf = import_tensorflow()
         parts: dict[str, Any] = {"inputs": augmented(inputs, seed, config.augment), "labels": labels}
         if class_weights is not None:
-            parts["weights"] = tf.gather(tf.constant(class_weights, tf.float32), labels)
+            parts["weights"] = _with_each(class_weights, labels, lambda w, y: tf.gather(tf.constant(w, tf.float32), y))
         if outputs is not None and labels is not None:
-            parts["labels"] = shares(labels, outputs, config.label_smoothing)
+            soft = _with_each(outputs, labels, lambda size, y: shares(y, size, config.label_smoothing))
+            parts["labels"] = {**labels, **soft} if isinstance(labels, Mapping) else soft
         if config.mixup:
             parts = blended(parts, _fold(seed, BLENDED), config.mixup)
         return tuple(part for part in parts.values() if part is not None)
@@ -38,11 +40,23 @@ def training_transform(config: FinetuneConfig, outputs: int | None, class_weight
     return transform
 
 
-def validation_transform(outputs: int | None) -> Transform | None:
+def validation_transform(outputs: Any) -> Transform | None:
     """Labels as shares where the training's are; nothing else is done to what is measured."""
     if outputs is None:
         return None
-    return lambda _seed, inputs, labels: (inputs, shares(labels, outputs, 0.0))
+
+    def transform(_seed: Any, inputs: Any, labels: Any) -> tuple[Any, ...]:
+        hard = _with_each(outputs, labels, lambda size, y: shares(y, size, 0.0))
+        return inputs, {**labels, **hard} if isinstance(labels, Mapping) else hard
+
+    return transform
+
+
+def _with_each(given: Any, labels: Any, apply: Callable[[Any, Any], Any]) -> Any:
+    """`apply` to what is given for labels and the labels: one pair, or one for each output for which it is given."""
+    if isinstance(given, Mapping):
+        return {name: apply(one, labels[name]) for name, one in given.items()}
+    return apply(given, labels)
 
 
 def shares(labels: Any, outputs: int, smoothing: float) -> Any:

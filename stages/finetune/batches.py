@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from pipeline.data import Split
+from pipeline.data import Split, Task
 from pipeline.errors import SecateurError
 from stages.tf_runtime import import_tensorflow
 
@@ -101,11 +101,17 @@ def validation_batches(
 
 def typed(split: Split, inputs: Any, labels: Any) -> tuple[Any, ...]:
     """A batch as the model takes it: class numbers as int64, other targets as float32, none where there are none."""
+    if labels is None:
+        return (inputs,)
+    if isinstance(split.task, Mapping):
+        return inputs, {name: _targets(labels[name], task) for name, task in split.task.items()}
+    return inputs, _targets(labels, split.task)
+
+
+def _targets(labels: Any, task: Task) -> Any:
     import numpy as np
 
-    if split.task == "unlabelled":
-        return (inputs,)
-    return inputs, np.asarray(labels, np.int64 if split.task == "classes" else np.float32)
+    return np.asarray(labels, np.int64 if task == "classes" else np.float32)
 
 
 def sample_spec(split: Split) -> Any:

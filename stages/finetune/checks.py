@@ -10,14 +10,6 @@ from pipeline.errors import PreconditionError
 from stages.finetune.config import Augment, FinetuneConfig
 
 
-def require_trainable(facts: KerasFacts) -> None:
-    """PreconditionError unless the model has one output, of shape (batch, numbers)."""
-    shapes = [output.shape for output in facts.outputs]
-    if len(shapes) != 1 or len(shapes[0]) != 2 or shapes[0][-1] is None:
-        what = f"fine-tuning is of models with one output (batch, numbers), this one gives {shapes}"
-        raise PreconditionError(what, where="finetune", hint="cut the model off at the output that is to be trained")
-
-
 def require_teacher(student: KerasFacts, teacher: KerasFacts) -> None:
     """PreconditionError unless both give outputs of one shape for inputs of one shape."""
     for name, ours, its in (("outputs", student.outputs, teacher.outputs), ("inputs", student.inputs, teacher.inputs)):
@@ -49,7 +41,7 @@ def require_blendable(model: Any, config: FinetuneConfig) -> None:
 
 
 def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> Any:
-    """The weight of each class, float32 (classes,), or None; `balanced` lets all classes count alike.
+    """The weight of each class of one output, float32 (classes,), or None; `balanced` lets all classes count alike.
 
     PreconditionError for a class that the model does not have.
     """

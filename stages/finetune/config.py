@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from pipeline.stage import StageConfig
 from pipeline.values import Value
 
 MOMENTUM_OPTIMIZERS = ("sgd", "rmsprop")
+LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber"]
 
 
 class Plateau(Value):
@@ -93,8 +94,13 @@ class FinetuneConfig(StageConfig):
     step: Steps = Field(default_factory=Steps)
     exponential: Exponential = Field(default_factory=Exponential)
     early_stopping: int | None = Field(default=5, ge=1, description="epochs without a better validation loss")
-    loss: Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber"] | None = Field(
-        default=None, description="default: cross_entropy for classes, binary for several labels, mse for regression"
+    loss: LossName | dict[str, LossName] | None = Field(
+        default=None,
+        description="default: cross_entropy for classes, binary for several labels, mse for regression; "
+        "by output name for several outputs",
+    )
+    loss_weights: dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        default=None, description="how much each of several outputs counts, by name (others: 1)"
     )
     class_weights: Literal["balanced"] | dict[int, float] | None = Field(
         default=None, description="how much a sample of each class counts (others: 1), or all classes alike"

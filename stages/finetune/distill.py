@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import Any
 
 from pipeline.errors import PreconditionError
 from stages.finetune.config import Distill
 from stages.finetune.masking import plain_name
-from stages.finetune.objective import Objective
+from stages.finetune.objective import Objective, Objectives
 from stages.patterns import matching
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -31,20 +32,21 @@ class FeaturePair:
     adapter: Any
 
 
-def learner(student: Any, teacher: Any, settings: Distill, objective: Objective, *, labelled: bool, seed: int) -> Any:
+def learner(student: Any, teacher: Any, settings: Distill, objectives: Objectives, *, labelled: bool, seed: int) -> Any:
     """A Keras model around `student` (whose weights it shares) whose training step learns from `teacher` as well.
 
-    Its validation loss is that of the labels; without labels (`objective` has none) the teacher's. With `labelled`
-    False training uses the teacher alone. Compile it with the objective's loss and metric.
+    Its validation loss is that of the labels; without labels (`objectives` have none) the teacher's. With `labelled`
+    False training uses the teacher alone, and so does, among several outputs, one that has no labels. Compile it with
+    the objectives' losses and metrics.
     """
     keras, tf = import_keras(), import_tensorflow()
     pairs = _feature_pairs(student, teacher, settings, seed)
     lesson = _Lesson(
-        own=keras.Model(student.inputs, [student.output, *(pair.student for pair in pairs)]),
-        its=keras.Model(teacher.inputs, [teacher.output, *(pair.teacher for pair in pairs)]),
+        own=keras.Model(student.inputs, [*student.outputs, *(pair.student for pair in pairs)]),
+        its=keras.Model(teacher.inputs, [*teacher.outputs, *(pair.teacher for pair in pairs)]),
         pairs=pairs,
         settings=settings,
-        objective=objective,
+        objectives=objectives,
         labelled=labelled,
         replicas=tf.distribute.get_strategy().num_replicas_in_sync,
     )
@@ -59,12 +61,21 @@ class _Lesson:
     its: Any
     pairs: Sequence[FeaturePair]
     settings: Distill
-    objective: Objective
+    objectives: Objectives
     labelled: bool
     replicas: int
 
-    def taught(self, expected: Any, outputs: Any) -> Any:
-        return output_loss(self.objective, self.settings.temperature)(expected, outputs)
+    def taught(self, expected: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+        """The teacher's loss of each output."""
+        pairs = zip(self.objectives.each, expected, outputs, strict=True)
+        return [output_loss(one, self.settings.temperature)(its, own) for one, its, own in pairs]
+
+    def weighted(self, losses: Sequence[Any], expected: Sequence[Any], features: Sequence[Any]) -> Any:
+        """The teacher's losses of all outputs and features as one: labels, where an output has some, have the rest."""
+        weight, wanted = self.settings.weight, self.settings.features
+        shares = [weight if self.labelled and one.loss is not None else 1.0 for one in self.objectives.each]
+        loss = _added([share * one for share, one in zip(shares, losses, strict=True)])
+        return loss + wanted.weight * feature_loss(self.pairs, expected, features) if wanted else loss
 
 
 @cache  # TensorFlow remembers each class that it has seen for ever: so there is one, and no model hangs on it
@@ -75,6 +86,8 @@ def _learner_class() -> Any:
         def __init__(self, student: Any, lesson: _Lesson) -> None:
             super().__init__(name="learner")
             self.student, self.lesson = student, lesson
+            if len(student.outputs) > 1:
+                self.output_names = list(student.output_names)  # by which Keras finds losses and labels
             self.adapters = [pair.adapter for pair in lesson.pairs if pair.adapter is not None]
             self.total = keras.metrics.Mean(name="total_loss")
             self.taught = keras.metrics.Mean(name="distillation_loss")
@@ -83,38 +96,42 @@ def _learner_class() -> Any:
             return self.student(inputs, training=training)
 
         def train_step(self, data: Any) -> dict[str, Any]:
-            lesson, features_wanted = self.lesson, self.lesson.settings.features
+            lesson = self.lesson
             inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
             expected = _listed(lesson.its(inputs, training=False))
-            share = lesson.settings.weight if lesson.labelled else 1.0
+            count = len(lesson.objectives.each)
             with tf.GradientTape() as tape:
-                outputs, *features = _listed(lesson.own(inputs, training=True))
-                taught = lesson.taught(expected[0], outputs)
-                loss = share * taught
-                if features_wanted:
-                    loss += features_wanted.weight * feature_loss(lesson.pairs, expected[1:], features)
+                given = _listed(lesson.own(inputs, training=True))
+                outputs = given[0] if count == 1 else given[:count]
+                losses = lesson.taught(expected[:count], given[:count])
+                loss = lesson.weighted(losses, expected[count:], given[count:])
                 loss /= lesson.replicas  # gradients of replicas are added; Keras' own loss knows that
                 if lesson.labelled:
-                    loss += (1 - share) * self.compute_loss(inputs, labels, outputs, weights)
+                    loss += (1 - lesson.settings.weight) * self.compute_loss(inputs, labels, outputs, weights)
             self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
-            self.taught.update_state(taught)
+            self.taught.update_state(_added(losses))
             self.total.update_state(loss * lesson.replicas)
             told = {"loss": self.total.result(), "distillation_loss": self.taught.result()}
             if lesson.labelled:
-                metric = lesson.objective.metric.name
-                told[metric] = self.compute_metrics(inputs, labels, outputs, weights)[metric]
+                told |= self._of_labels(self.compute_metrics(inputs, labels, outputs, weights))
             return told
 
         def test_step(self, data: Any) -> dict[str, Any]:
             lesson = self.lesson
-            if lesson.objective.loss is not None:
+            if lesson.objectives.labelled:
                 told = super().test_step(data)
-                return {name: told[name] for name in ("loss", lesson.objective.metric.name)}
+                return {"loss": told["loss"], **self._of_labels(told)}
             inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-            expected = _listed(lesson.its(inputs, training=False))[0]
-            loss = lesson.taught(expected, self.student(inputs, training=False))
+            expected, outputs = (_listed(one(inputs, training=False)) for one in (lesson.its, self.student))
+            count = len(lesson.objectives.each)
+            loss = _added(lesson.taught(expected[:count], outputs))
             self.total.update_state(loss)
             return {"loss": self.total.result()}
+
+        def _of_labels(self, told: dict[str, Any]) -> dict[str, Any]:
+            """What Keras' metrics of labels say, without what is the learner's own."""
+            own = {"loss", self.total.name, self.taught.name}
+            return {name: value for name, value in told.items() if name not in own}
 
     return Learner
 
@@ -126,9 +143,9 @@ def output_loss(objective: Objective, temperature: float) -> Loss:
     for regression the loss that is trained with.
     """
     tf = import_tensorflow()
-    if objective.task == "regression":
+    if objective.numbers is not None:
         # Keras' own mean over the batch is refused where a strategy shares it out
-        return lambda expected, outputs: tf.reduce_mean(objective.loss.call(expected, outputs))
+        return lambda expected, outputs: tf.reduce_mean(objective.numbers.call(expected, outputs))
 
     def exclusive(expected: Any, outputs: Any) -> Any:
         its, own = (tf.nn.log_softmax(class_logits(one, objective.logits) / temperature) for one in (expected, outputs))
@@ -197,6 +214,10 @@ def _pair(student: Any, teacher: Any, where: str, seed: int) -> FeaturePair:
     )
     adapter.build(own.shape)
     return FeaturePair(own, its, adapter)
+
+
+def _added(losses: Sequence[Any]) -> Any:
+    return reduce(add, losses)
 
 
 def _listed(outputs: Any) -> list[Any]:

@@ -26,6 +26,7 @@ class MaskedModel:
         self.model = import_keras().models.clone_model(model, clone_function=self._wrapped)
         for layer in self.model.layers:
             inner_layer(layer).set_weights(model.get_layer(plain_name(layer)).get_weights())
+        self.model.output_names = list(model.output_names)  # losses and labels go by them, not by the wrappers' names
         self.set_masks(plan.progress(0.0))
 
     def callbacks(self, steps_per_epoch: int, epochs: int) -> list[Any]:

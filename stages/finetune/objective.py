@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from pipeline.data import Split
+from pipeline.data import Split, Task
 from pipeline.errors import PreconditionError
+from pipeline.recipe_errors import nearest
 from stages.finetune.config import FinetuneConfig
 from stages.losses import (
     RegressionLoss,
@@ -18,7 +20,6 @@ from stages.losses import (
 )
 from stages.tf_runtime import import_keras, import_tensorflow
 
-Task = Literal["classes", "multilabel", "regression", "unlabelled"]
 LOSSES: dict[Task, tuple[str, ...]] = {
     "classes": ("cross_entropy",),
     "multilabel": ("binary_cross_entropy",),
@@ -29,65 +30,177 @@ LOSSES: dict[Task, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Objective:
-    """`loss` and `metric` are Keras', None without labels. With `dense`, class labels are shares, (N, outputs).
+    """What one output learns. `loss` and `metric` are Keras', None without labels.
 
-    `logits` tells whether the model's outputs are logits; of a regression they are neither that nor probabilities.
+    With `dense`, class labels are shares, (N, `size`). `logits` tells whether the outputs are logits; of a regression
+    they are neither that nor probabilities. `numbers` is Keras' loss between outputs that are numbers and no more.
     """
 
+    output: str
+    size: int
     task: Task
     loss: Any
     metric: Any
     dense: bool
     logits: bool
+    numbers: Any = None
 
     @property
     def exclusive(self) -> bool:
         """Whether one of several classes is right, as far as the outputs tell."""
         return self.task in ("classes", "unlabelled")
 
-    def shares_of(self, outputs: int) -> int | None:
+    @property
+    def shares(self) -> int | None:
         """Among how many outputs labels are shared out, or None where they stay numbers of classes."""
-        return outputs if self.dense else None
+        return self.size if self.dense else None
 
 
-def objective(model: Any, train: Split, validation: Split, config: FinetuneConfig) -> Objective:
-    """The objective for the splits' targets; PreconditionError where the settings or the splits don't fit together."""
-    _require_settings_that_fit(train.task, config)
-    task = validation.task
-    if train.task not in (task, "unlabelled"):
-        what = f"the training data holds {_words(train.task)}, the validation data {_words(task)}"
+@dataclass(frozen=True)
+class Objectives:
+    """What each output of a model learns, in the model's order; outputs without targets have no loss.
+
+    Labels, losses and metrics of a model with several outputs are mappings by output name, of one output they are
+    without a name: `shaped` makes the one or the other.
+    """
+
+    each: tuple[Objective, ...]
+    loss_weights: dict[str, float] | None = None
+
+    @property
+    def labelled(self) -> tuple[Objective, ...]:
+        """Those that learn from labels."""
+        return tuple(one for one in self.each if one.loss is not None)
+
+    def shaped(self, by_output: Mapping[str, Any]) -> Any:
+        """Something by the name of each labelled output, in the form that Keras wants it in; None where none has it."""
+        if all(value is None for value in by_output.values()):
+            return None
+        if len(self.each) == 1:
+            return by_output[self.each[0].output]
+        return {name: value for name, value in by_output.items() if value is not None}
+
+    @property
+    def loss(self) -> Any:
+        """For Keras' `compile`."""
+        return self.shaped({one.output: one.loss for one in self.labelled})
+
+    @property
+    def metrics(self) -> Any:
+        """For Keras' `compile`."""
+        found = self.shaped({one.output: one.metric for one in self.labelled})
+        return [found] if found is not None and len(self.each) == 1 else found
+
+    @property
+    def shares(self) -> Any:
+        """For transforms of labels: among how many outputs they are shared out."""
+        return self.shaped({one.output: one.shares for one in self.labelled})
+
+
+def objectives(model: Any, train: Split, validation: Split, config: FinetuneConfig) -> Objectives:
+    """The objectives for the splits' targets; PreconditionError where settings and splits don't fit together."""
+    several = len(model.outputs) > 1
+    if train.labelled and train.output_names != validation.output_names:
+        ours, theirs = (", ".join(split.output_names or ("one output",)) for split in (train, validation))
+        what = f"the training data has labels for {ours}, the validation data for {theirs}"
+        raise PreconditionError(what, where="finetune", hint="give both the same")
+    names = list(model.output_names)
+    _require_outputs_named("loss", config.loss, validation, names)
+    _require_outputs_named("loss_weights", config.loss_weights, validation, names)
+    _require_settings_that_fit([train.of_output(name).kind for name in names], config)
+    each = []
+    for place, name in enumerate(names):
+        views = train.of_output(name), validation.of_output(name)
+        chosen = config.loss.get(name) if isinstance(config.loss, Mapping) else config.loss
+        if several and not views[1].labelled:
+            each.append(_taught_alone(model, place))
+        else:
+            each.append(_objective(model, place, *views, config, chosen if chosen in LOSSES[views[1].kind] else None))
+    return Objectives(tuple(each), config.loss_weights)
+
+
+def _objective(
+    model: Any, place: int, train: Split, validation: Split, config: FinetuneConfig, loss: str | None
+) -> Objective:
+    task = validation.kind
+    if train.kind not in (task, "unlabelled"):
+        what = f"the training data holds {_words(train.kind)}, the validation data {_words(task)}"
         raise PreconditionError(what, where="finetune", hint="hold the validation data out of the training data")
-    logits = task != "regression" and gives_logits(model, exclusive=task != "multilabel")
+    logits = task != "regression" and gives_logits(model, place, exclusive=task != "multilabel")
+    name, size = model.output_names[place], model.outputs[place].shape[-1]
     if task == "classes":
-        dense = bool(train.task == task and (config.label_smoothing or config.mixup))
-        return Objective(task, classification_loss(model, dense=dense), _accuracy(model, logits, dense), dense, logits)
+        dense = bool(train.kind == task and (config.label_smoothing or config.mixup))
+        return Objective(
+            name,
+            size,
+            task,
+            classification_loss(model, place, dense=dense),
+            _accuracy(model, place, logits, dense),
+            dense,
+            logits,
+        )
     if task == "multilabel":
-        return Objective(task, multilabel_loss(model), _agreement(0.0 if logits else 0.5), False, logits)
+        return Objective(
+            name, size, task, multilabel_loss(model, place), _agreement(0.0 if logits else 0.5), False, logits
+        )
     if task == "regression":
-        loss = regression_loss(cast("RegressionLoss", config.loss or "mse"))
-        return Objective(task, loss, import_keras().metrics.MeanAbsoluteError(name="mae"), False, logits)
-    return Objective(task, None, None, False, logits)
+        found = regression_loss(cast("RegressionLoss", loss or "mse"))
+        metric = import_keras().metrics.MeanAbsoluteError(name="mae")
+        return Objective(name, size, task, found, metric, False, logits, numbers=found)
+    return Objective(name, size, task, None, None, False, logits)
 
 
-def _require_settings_that_fit(task: Task, config: FinetuneConfig) -> None:
-    if task == "unlabelled" and config.distill is None:
+def _taught_alone(model: Any, place: int) -> Objective:
+    """One of several outputs that has no labels: only a teacher can say what it ought to give.
+
+    What are no probabilities can be logits or anything: they are held against the teacher's as plain numbers.
+    """
+    logits = gives_logits(model, place)
+    numbers = regression_loss("mse") if logits else None
+    size = model.outputs[place].shape[-1]
+    return Objective(model.output_names[place], size, "unlabelled", None, None, False, logits, numbers)
+
+
+def _require_outputs_named(setting: str, value: Any, labelled: Split, outputs: list[str]) -> None:
+    """PreconditionError where a setting names an output that the model has not, or that has no labels."""
+    for name in value if isinstance(value, Mapping) else ():
+        if name not in outputs:
+            what = f"{name!r} is no output of the model"
+            raise PreconditionError(what, where=f"finetune.{setting}", hint=nearest(name, outputs))
+        if not labelled.of_output(name).labelled:
+            what = f"there are no labels for {name!r}"
+            raise PreconditionError(what, where=f"finetune.{setting}", hint="only outputs with labels have a loss")
+
+
+def _require_settings_that_fit(tasks: list[Task], config: FinetuneConfig) -> None:
+    """`tasks` has that of each output; a setting for all of them has to fit one at least."""
+    labelled = [task for task in tasks if task != "unlabelled"] or tasks[:1]
+    if labelled == ["unlabelled"] and config.distill is None:
         hint = "set finetune.distill: then the unpruned model is the teacher, and no labels are needed"
         raise PreconditionError("the training data has no labels", where="finetune", hint=hint)
-    if config.loss is not None and config.loss not in LOSSES[task]:
-        hint = f"allowed: {', '.join(LOSSES[task])}" if LOSSES[task] else "leave it out: there are no labels"
-        raise PreconditionError(f"{config.loss} is no loss for {_words(task)}", where="finetune.loss", hint=hint)
+    words = " and ".join(dict.fromkeys(_words(task) for task in labelled))
+    losses = config.loss.values() if isinstance(config.loss, Mapping) else (config.loss,)
+    for loss in losses:
+        possible = [name for task in labelled for name in LOSSES[task]]
+        if loss is not None and loss not in possible:
+            hint = f"allowed: {', '.join(possible)}" if possible else "leave it out: there are no labels"
+            raise PreconditionError(f"{loss} is no loss for {words}", where="finetune.loss", hint=hint)
     for name, asked in (("class_weights", config.class_weights), ("label_smoothing", config.label_smoothing)):
-        if asked and task != "classes":
-            raise PreconditionError(f"{name} is for classes, the data holds {_words(task)}", where=f"finetune.{name}")
+        if asked and "classes" not in labelled:
+            raise PreconditionError(f"{name} is for classes, the data holds {words}", where=f"finetune.{name}")
+    if isinstance(config.class_weights, Mapping) and labelled.count("classes") > 1:
+        what = "the weights of classes don't say which output's classes they are"
+        raise PreconditionError(what, where="finetune.class_weights", hint="`balanced` does for several outputs")
 
 
 def _words(task: Task) -> str:
-    return {"multilabel": "several labels a sample", "regression": "numbers", "unlabelled": "no labels"}.get(task, task)
+    words = {"multilabel": "several labels a sample", "regression": "numbers", "unlabelled": "no labels"}
+    return words.get(task, task)
 
 
-def _accuracy(model: Any, logits: bool, dense: bool) -> Any:
+def _accuracy(model: Any, place: int, logits: bool, dense: bool) -> Any:
     metrics = import_keras().metrics
-    if not is_binary(model):
+    if not is_binary(model, place):
         kind = metrics.CategoricalAccuracy if dense else metrics.SparseCategoricalAccuracy
         return kind(name="accuracy")
     threshold = 0.0 if logits else 0.5

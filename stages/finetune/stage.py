@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.artifacts import Artifact, Kind, TrainingFacts
 from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.metric_names import of_output
 from pipeline.stage import Input, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit
+from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
 from stages.finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
@@ -52,10 +53,9 @@ class FinetuneStage:
         return None
 
     def requires(self, config: FinetuneConfig, inputs: Mapping[str, Artifact]) -> None:
-        from stages.finetune.checks import require_teacher, require_trainable
+        from stages.finetune.checks import require_teacher
 
         facts = keras_facts_of(inputs["model"])
-        require_trainable(facts)
         if config.distill is not None:
             if "teacher" not in inputs:
                 raise PreconditionError("distillation needs a teacher", where="finetune.distill")
@@ -71,7 +71,8 @@ class FinetuneStage:
 
         train, validation = context.data("train"), context.data("validation")
         for split in (train, validation):
-            require_fit(split, keras_facts_of(context.inputs["model"]), labels=split.task != "unlabelled")
+            require_fit(split, keras_facts_of(context.inputs["model"]), labels=split.labelled)
+            require_finite_inputs(split)
         config = context.config
         if len(train) < config.batch:
             what = f"{len(train)} training samples are fewer than a batch of {config.batch}: an epoch is one step"
@@ -92,9 +93,13 @@ class FinetuneStage:
             reports = (sparsity_report(result.model, plan),) if plan else ()
         log = Artifact(files=(context.write(LOG_FILE, _document(result), "application/json"),), facts=_facts(result))
         metrics = {"epochs": float(len(result.history["loss"])), "validation_loss": result.validation_loss}
-        for name in ("accuracy", "mae"):
-            if f"val_{name}" in result.history:
-                metrics[f"validation_{name}"] = result.history[f"val_{name}"][result.best_epoch]
+        outputs = [spec.name for spec in facts.outputs]
+        for output in outputs if len(outputs) > 1 else [None]:
+            for name in ("accuracy", "mae"):
+                logged = f"val_{name}" if output is None else f"val_{output}_{name}"
+                if logged in result.history:
+                    found = result.history[logged][result.best_epoch]
+                    metrics[of_output(f"validation_{name}", output)] = found
         if plan:
             metrics["sparsity"] = facts.sparsity
         return StageResult((tuned, log, *reports), metrics, resumed=result.resumed_from > 0)

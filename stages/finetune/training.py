@@ -17,7 +17,7 @@ from stages.finetune.checks import class_weights, require_blendable, require_ima
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.distill import learner
 from stages.finetune.masking import MaskedModel
-from stages.finetune.objective import Objective, objective
+from stages.finetune.objective import Objectives, objectives
 from stages.finetune.optimizers import make_optimizer
 from stages.finetune.session import History, Progress, Session
 from stages.finetune.trainee import frozen, needs_scaled_losses, strategy_scope, trainee_of
@@ -62,16 +62,17 @@ def fine_tune(
     """
     require_images(train, config.augment)
     require_blendable(model, config)
+    if len(model.outputs) == 1:  # targets may have its name, and need none
+        train, validation = (split.of_output(model.output_names[0]) for split in (train, validation))
     steps, failures = steps_per_epoch(len(train), config.batch), Failures()
     with strategy_scope(config), _trainee(model, config, plan) as (trainee, masked):
-        goal = objective(model, train, validation, config)
-        learning = _learner(trainee, teacher, config, goal, train, seed)
-        _compile(learning, config, goal, steps)
+        goals = objectives(model, train, validation, config)
+        learning = _learner(trainee, teacher, config, goals, train, seed)
+        _compile(learning, config, goals, steps)
         session = Session(learning, config, steps, seed, checkpoints, masked)
         resumed_from = session.resume()
-        outputs = model.output_shape[-1]
-        transform = training_transform(config, goal.shares_of(outputs), class_weights(config, train, outputs))
-        to_validate = validation_transform(goal.shares_of(outputs))
+        transform = training_transform(config, goals.shares, _weights_of_classes(config, train, goals))
+        to_validate = validation_transform(goals.shares)
         held_out = validation_batches(validation, max(config.batch, VALIDATION_BATCH), to_validate, failures)
         with interruption.between_steps(), failures.raised():
             if session.epoch < config.epochs and not session.stopped:
@@ -102,17 +103,23 @@ def _trainee(model: Any, config: FinetuneConfig, plan: SparsityPlan | None) -> I
         put_weights(model, trainee.get_weights())
 
 
-def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goal: Objective, train: Split, seed: int) -> Any:
+def _weights_of_classes(config: FinetuneConfig, train: Split, goals: Objectives) -> Any:
+    """The weight of each class, by output where there are several; None where all count alike."""
+    classes = {one.output: one.size for one in goals.labelled if one.task == "classes" and train.labelled}
+    return goals.shaped({name: class_weights(config, train.of_output(name), size) for name, size in classes.items()})
+
+
+def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goals: Objectives, train: Split, seed: int) -> Any:
     """What Keras fits: the trainee, or around it what learns from the teacher."""
     if config.distill is None:
         return trainee
     if teacher is None:
         raise PreconditionError("distillation needs a teacher", where="finetune.distill", hint="give the source model")
     teacher = copy_model(teacher) if config.strategy else teacher  # variables belong to the strategy's scope
-    return learner(trainee, teacher, config.distill, goal, labelled=train.task != "unlabelled", seed=seed)
+    return learner(trainee, teacher, config.distill, goals, labelled=train.labelled, seed=seed)
 
 
-def _compile(learning: Any, config: FinetuneConfig, goal: Objective, steps: int) -> None:
+def _compile(learning: Any, config: FinetuneConfig, goals: Objectives, steps: int) -> None:
     optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
-    learning.compile(optimizer, goal.loss, metrics=[goal.metric] if goal.metric else None)
+    learning.compile(optimizer, goals.loss, metrics=goals.metrics, loss_weights=goals.loss_weights)
     optimizer.build(learning.trainable_variables)  # what is restored has to be there

@@ -25,7 +25,9 @@ from stages.load.preprocessing import split_front
 from stages.load.recognise import file_kind
 from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
 from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
+from stages.load.unwrapping import unwrapped
 from stages.quiet import quiet
+from stages.sparsity import SparsityPlan
 from stages.tf_runtime import import_keras
 
 TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
@@ -36,7 +38,8 @@ class LoadedModel:
     """A functional or Sequential `tf_keras` model, where it is from, and what was noticed on the way.
 
     `translation_difference` is how far its outputs are from the original's where another Keras or runtime had to give
-    those; `preprocessing` are the layers that were split off its front.
+    those; `preprocessing` are the layers that were split off its front; `sparsity` is the plan of the zeros that
+    tfmot's pruning wrappers had set.
     """
 
     model: Any
@@ -44,6 +47,7 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     translation_difference: float = 0.0
     preprocessing: tuple[dict[str, Any], ...] = ()
+    sparsity: SparsityPlan | None = None
 
 
 def load_model(
@@ -87,8 +91,9 @@ def load_model(
     if not difference <= TOLERANCE:
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
-    model, split_off = split_front(_graph(model, shown)) if preprocess == "extract" else (_graph(model, shown), ())
-    return LoadedModel(model, shown, notes_on(model, split_off), difference, split_off)
+    found = unwrapped(_graph(model, shown))
+    model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
+    return LoadedModel(model, shown, (*found.notes, *notes_on(model, split_off)), difference, split_off, found.plan)
 
 
 def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> tuple[Any, float]:

@@ -6,12 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from stages.wrappers import CLUSTERING, QUANTIZATION, wrappers_in
+
 WRAPPERS = {
-    "PruneLowMagnitude": "carry tfmot's pruning wrapper: `finetune` goes on with it, `strip` takes it off",
-    "ClusterWeights": "carry tfmot's clustering wrapper: `finetune` goes on with it, `strip` takes it off",
-    "QuantizeWrapperV2": "carry tfmot's quantization wrapper: they were trained for int8, and go on at `quantize`",
-    "QuantizeWrapper": "carry tfmot's quantization wrapper: they were trained for int8, and go on at `quantize`",
-    "QuantizeAnnotate": "are marked for tfmot's quantization: `strip` them, or go on at `quantize`",
+    CLUSTERING: "carry tfmot's clustering wrapper: `finetune` goes on with it, `strip` takes it off",
+    QUANTIZATION: "carry tfmot's quantization wrapper: they were trained for int8, and go on at `quantize`",
 }
 
 
@@ -19,7 +18,7 @@ def notes_on(model: Any, split_off: Sequence[dict[str, Any]]) -> tuple[str, ...]
     """A sentence each."""
     frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
     notes = [f"{len(frozen)} layers are not trainable: {', '.join(frozen[:3])} …"] if frozen else []
-    kinds = Counter(type(layer).__name__ for layer in model.layers)
+    kinds = Counter(wrappers_in(model).values())
     notes += [f"{kinds[kind]} layers {what}" for kind, what in WRAPPERS.items() if kinds[kind]]
     if split_off:
         names = ", ".join(f"{front['layer']} ({front['class']})" for front in split_off)

@@ -32,7 +32,7 @@ class LoadStage:
     """The model file or application → keras-model."""
 
     name: ClassVar[str] = "load"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = LoadConfig
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
@@ -52,6 +52,7 @@ class LoadStage:
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
         from stages.keras_format import keras_facts
+        from stages.sparsity import plan_files
         from stages.stored_models import write_checked
         from stages.tf_runtime import tensorflow_action
 
@@ -60,7 +61,7 @@ class LoadStage:
             for note in loaded.notes:
                 context.events.warned(note)
             file, stored = write_checked(context, loaded.model)
-            files = (file, *_preprocessing_file(context, loaded))
+            files = (file, *_preprocessing_file(context, loaded), *plan_files(context, loaded.sparsity))
             artifact = Artifact(files=files, facts=keras_facts(loaded.model))
         metrics = {"translation_difference": loaded.translation_difference, "stored_difference": stored}
         return StageResult((artifact,), metrics)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,8 +20,11 @@ from stages.prune.labels import Freeze, Keep
 from stages.prune.patterns import counts_by_ratio, counts_by_threshold, frozen_layers, numbers_of_groups
 from stages.prune.samples import Samples
 from stages.samples import Progress, unheard
+from stages.wrappers import require_unwrapped
 
 Drops = Mapping[str, Sequence[tuple[float, float]]]  # by group: (ratio, accuracy lost), ascending
+# Of a model: a score for each channel of each group, as `group_scores` gives them.
+Score = Callable[[Any, Sequence[ChannelGroup], RankingConfig, int, Samples | None, Progress], list[Scores | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Given:
     """What choosing goes by besides the model and the settings.
 
     `source` is the model that ratios and targets are relative to, where an earlier step has pruned it already;
-    `drops` is what a scan found, for scope `sensitivity`.
+    `drops` is what a scan found, for scope `sensitivity`. `score` ranks in the criterion's place: with scores that
+    were computed before, or by a measure of one's own.
     """
 
     seed: int = 0
@@ -37,6 +41,7 @@ class Given:
     source: Any = None
     drops: Drops | None = None
     heard: Progress = field(default=unheard)
+    score: Score = group_scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ def choose(model: Any, config: PruneConfig, given: Given) -> Choice:
 
 def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
     """The channel graph with excluded layers frozen; PreconditionError where nothing is left to prune."""
+    require_unwrapped(model, "prune")
     graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
     check_prunable(model, graph)
     return graph
@@ -137,7 +143,7 @@ def _goal(
 def _ranked(model: Any, graph: ChannelGraph, config: RankingConfig, given: Given) -> tuple[ChannelGraph, list[Scores]]:
     """Scores for the prunable groups of the graph that comes back; groups the criterion can't rank are frozen in it."""
     groups = graph.prunable
-    found = group_scores(model, groups, config, given.seed, given.samples, given.heard)
+    found = given.score(model, groups, config, given.seed, given.samples, given.heard)
     scored = dict(zip(groups, found, strict=True))
     reason = f"{config.criterion} has nothing to rank its channels by"
     every = tuple(

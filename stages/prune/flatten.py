@@ -30,7 +30,20 @@ def flattened(model: Any) -> Any:
         flat = _as_chain(model, copies) if _is_chain(model) else _as_graph(model, copies)
     for original, copy in copies.made.values():
         put_weights(copy, original.get_weights())
-    return flat
+    return _with_output_names(flat, model.output_names)
+
+
+def _with_output_names(flat: Any, names: list[str]) -> Any:
+    """Labels go by the names of several outputs: where a nested model gave one, an identity bears its name."""
+    if len(names) == 1 or flat.output_names == names:
+        return flat
+    keras, taken = import_keras(), {layer.name for layer in flat.layers}
+    pairs = zip(flat.outputs, flat.output_names, names, strict=True)
+    outputs = [
+        tensor if now == name or name in taken else keras.layers.Activation("linear", name=name)(tensor)
+        for tensor, now, name in pairs
+    ]
+    return keras.Model(flat.inputs, outputs, name=flat.name)
 
 
 def is_nested(layer: Any) -> bool:

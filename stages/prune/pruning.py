@@ -44,7 +44,7 @@ def prune_model(
 
     `data` is what criteria that look at data rank by: an array, or one for each model input, or (inputs, labels), or
     a `Split`. The result was checked against the masked original: on the first few samples of it, or on random inputs.
-    `given` is for what a pipeline knows besides: an earlier source, a scan, who hears of progress.
+    `given` is for what a caller knows besides: an earlier source, a scan, scores, who hears of progress.
 
     Raises ModelError for models without a graph or with weights that are not finite, PreconditionError where the
     configuration finds nothing to do, PostconditionError if the check fails.

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from pipeline.data import Split
+from pipeline.data import Split, Task
+from pipeline.data.splits import at
+from pipeline.data.targets import task_and_targets
 from pipeline.errors import DataError, PreconditionError
 from stages.samples import by_input, misfit
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """`count` samples; `read(start, stop)` gives one float array a model input, and labels or None."""
+    """`count` samples; `read(start, stop)` gives one float array a model input, and labels or None.
+
+    `tasks` tells what labels are, by the place of the model's output that they are for; asked for labels that are no
+    task's, it raises DataError.
+    """
 
     count: int
     read: Callable[[int, int], tuple[list[Any], Any]]
+    tasks: Callable[[], Mapping[int, Task]] = dict
 
     def __len__(self) -> int:
         return self.count
@@ -30,7 +37,7 @@ class Samples:
 
     def first(self, count: int) -> Samples:
         """The first `count` of them."""
-        return Samples(min(count, self.count), self.read)
+        return replace(self, count=min(count, self.count))
 
 
 def samples_of(model: Any, data: Any) -> Samples:
@@ -55,7 +62,12 @@ def samples_of(model: Any, data: Any) -> Samples:
         cut = [np.asarray(array[start:stop], dtype) for array, dtype in zip(arrays, dtypes, strict=True)]
         return cut, None if labels is None else labels[start:stop]
 
-    return Samples(len(arrays[0]), read)
+    def tasks() -> Mapping[int, Task]:
+        if labels is None or len(model.outputs) > 1:
+            return {}
+        return {0: task_and_targets(np.asarray(labels), None, model.name)[0]}
+
+    return Samples(len(arrays[0]), read, tasks)
 
 
 def _samples_of_split(model: Any, split: Split) -> Samples:
@@ -67,10 +79,14 @@ def _samples_of_split(model: Any, split: Split) -> Samples:
     _check(model, [(len(split), *shapes[name]) for name in model.input_names])
 
     def read(start: int, stop: int) -> tuple[list[Any], Any]:
-        labels = None if split.y is None else split.y[start:stop]
-        return by_input(split.inputs(start, stop), model.input_names), labels
+        return by_input(split.inputs(start, stop), model.input_names), at(split.y, slice(start, stop))
 
-    return Samples(len(split), read)
+    def tasks() -> Mapping[int, Task]:
+        outputs = model.output_names if split.output_names or len(model.outputs) == 1 else ()
+        views = [split.of_output(name) for name in outputs]
+        return {place: view.task for place, view in enumerate(views) if isinstance(view.task, str) and view.labelled}
+
+    return Samples(len(split), read, tasks)
 
 
 def _check(model: Any, shapes: list[Any]) -> None:

@@ -47,9 +47,12 @@ class SensitivityStage:
         from stages.tf_runtime import tensorflow_action
 
         config = context.config
+        facts = keras_facts_of(context.inputs["model"])
         splits = {name: context.data(name) for name in self.splits(config)}
+        for name, split in splits.items():
+            require_fit(split, facts)
+            splits[name] = split.of_output(facts.outputs[0].name)
         for split in splits.values():
-            require_fit(split, keras_facts_of(context.inputs["model"]))
             require_class_labels(split, "a scan of accuracy")
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")  # of its own: its weights are masked and put back
@@ -65,9 +68,9 @@ class SensitivityStage:
             )
         file = context.write(REPORT_FILE, found.report.to_json(), "application/json")
         points = sum(len(group.points) for group in found.report.groups)
-        facts = SensitivityFacts(groups=len(found.report.groups), points=points, samples=found.report.samples)
+        found_facts = SensitivityFacts(groups=len(found.report.groups), points=points, samples=found.report.samples)
         metrics = {"baseline_accuracy": found.report.baseline_accuracy, "points": float(points)}
-        return StageResult((Artifact(files=(file,), facts=facts),), metrics, resumed=found.resumed)
+        return StageResult((Artifact(files=(file,), facts=found_facts),), metrics, resumed=found.resumed)
 
     def ensures(self, context: StageContext[ScanConfig], result: StageResult) -> None:
         """The weights were put back after each point, or the last baseline would differ: `scan` measured it again."""

@@ -10,7 +10,7 @@ from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityF
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_class_labels, require_fit
+from stages.data_checks import keras_facts_of, require_fit
 from stages.prune.config import LABELLED, PruneConfig
 from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity_stage import SensitivityStage
@@ -28,7 +28,7 @@ class PruneStage:
     """Takes whole channels away and proves that nothing else changed."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = PruneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
@@ -81,8 +81,6 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     if data is not None:
         needs_labels = context.config.criterion in LABELLED
         require_fit(data, keras_facts_of(context.inputs["model"]), labels=needs_labels)
-        if needs_labels:
-            require_class_labels(data, f"prune.criterion {context.config.criterion}")
 
     def heard(done: int, total: int) -> None:
         context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")

@@ -15,12 +15,14 @@ from pipeline.errors import PreconditionError
 from stages.patterns import matching
 from stages.prune.config import PruneConfig
 from stages.sparsity import PlannedKernel, SparsityPlan
+from stages.wrappers import require_unwrapped
 
 Kernels = list[tuple[str, int, int]]  # layer, place among its weights, size
 
 
 def plan_for(model: Any, config: PruneConfig, seed: int) -> SparsityPlan:
     """Which kernels of `model` (not nested) lose how much. PreconditionError where the settings don't fit it."""
+    require_unwrapped(model, "prune")
     kernels = _kernels(model, config)
     if not kernels:
         raise PreconditionError(

@@ -24,6 +24,7 @@ class Comparison:
         self._context, self._split, self._facts = context, split, facts
         export = context.inputs["export"]
         self._kind = export.kind
+        self._tasks = {spec.name: split.of_output(spec.name).task for spec in facts.outputs}
         self._data = context.read("export", export.files[0].name).read_bytes()
 
     def on_the_split(self) -> dict[str, Any]:
@@ -49,7 +50,8 @@ class Comparison:
         picked = self._picked
         self._require_finite(reference, actual, self._real_sample)
         rows = [
-            parity_row(REAL, name, reference[name][picked], actual[name][picked], self._classes) for name in reference
+            parity_row(REAL, name, reference[name][picked], actual[name][picked], self._classes(name))
+            for name in reference
         ]
         rows = [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
         made_up = shared_made_up(self._context, "reference", self._split, self._context.config.samples, self._made_up)
@@ -61,7 +63,7 @@ class Comparison:
                 continue
             found = self._run(arrays)
             self._require_finite(wanted, found, lambda place, arrays=arrays: _one(arrays, place))
-            rows += [parity_row(inputs, name, wanted[name], found[name], self._classes) for name in wanted]
+            rows += [parity_row(inputs, name, wanted[name], found[name], self._classes(name)) for name in wanted]
         return rows
 
     def divergence(self, row: ParityRow, limit_db: float) -> str:
@@ -159,9 +161,9 @@ class Comparison:
         count, samples = len(self._split), self._context.config.samples
         return np.arange(count) if count <= samples else np.linspace(0, count - 1, samples).astype(np.int64)
 
-    @property
-    def _classes(self) -> bool:
-        return self._split.task == "classes"
+    def _classes(self, output: str) -> bool:
+        """Whether the output ranks classes, as far as its targets tell."""
+        return self._tasks[output] == "classes"
 
 
 def advance(context: StageContext[VerifyConfig], done: int, total: int, runtime: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from pipeline.artifacts import Scheme
-from pipeline.data.spec import Metric
+from pipeline.data.spec import Metrics
 from pipeline.stage import StageConfig
 from pipeline.values import Value
 
@@ -85,11 +85,14 @@ class VerifyConfig(StageConfig):
     max_mse_ratio: float | None = Field(None, ge=1)
     samples: int = Field(256, ge=1)
     tolerances: Tolerances = Field(default_factory=Tolerances)
-    metrics: tuple[Metric, ...] | None = Field(None, min_length=1)
+    metrics: Metrics | None = None
 
 
 class EvaluateConfig(StageConfig):
-    """Which metrics to compute over the test split (the task's own if none), and how many samples at a time."""
+    """Which metrics to compute over the test split (the task's own if none), and how many samples at a time.
 
-    metrics: tuple[Metric, ...] | None = Field(None, min_length=1)
+    Of several outputs, `metrics` by output, or a list of which each output takes what its task knows.
+    """
+
+    metrics: Metrics | None = None
     batch: int = Field(256, ge=1)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from pipeline.artifacts import Artifact, EvaluationFacts, Kind
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit, require_one_output
+from stages.data_checks import keras_facts_of, labelled_outputs, require_fit
 from stages.keras_format import MODEL_FILE
+from stages.samples import as_arrays
 from stages.verify.config import EvaluateConfig
-from stages.verify.metrics import Evaluation, OwnMetric, evaluate, metrics_for
+from stages.verify.metrics import Evaluation, OwnMetric, evaluate, flat, metrics_by_output
 
 MEASURES = ("accuracy", "macro_f1", "auc", "mse", "mae")  # top_K and the user's own come by the configuration
 CONFUSION_FILE = "confusion-matrix.json"
@@ -39,50 +40,62 @@ class EvaluateStage:
         return None
 
     def requires(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> None:
-        require_one_output(keras_facts_of(inputs["model"]))
+        keras_facts_of(inputs["model"])
 
     def run(self, context: StageContext[EvaluateConfig]) -> StageResult:
         from stages.verify.predict import shared_outputs
 
         facts, split = keras_facts_of(context.inputs["model"]), context.data("test")
         require_fit(split, facts)
-        names = metrics_for(split.task, context.config.metrics)
+        targets = labelled_outputs(split, facts)
+        names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)
+        own = own_metrics(context, (metric for metrics in names.values() for metric in metrics))
 
         def progress(done: int, total: int) -> None:
             context.events.advanced(done, total, "test samples", f"{done}/{total}")
 
         outputs = shared_outputs(context, "model", split, context.config.batch, progress)
-        require_finite(outputs, lambda sample: _first_not_finite(context, split, sample))
-        found = evaluate(outputs, split.y, split.task, names, own_metrics(context, names))
+        by_name = dict(zip([o.name for o in facts.outputs], as_arrays(outputs), strict=True))
+        for values in by_name.values():
+            require_finite(values, lambda sample: _first_not_finite(context, split, sample))
+        found = {name: evaluate(by_name[name], seen.y, seen.kind, names[name], own) for name, seen in targets.items()}
+        measured = flat(found, several=len(by_name) > 1)
         return StageResult(
-            outputs=(evaluation_artifact(context, found, split),),
+            outputs=(evaluation_artifact(context, measured, found, targets),),
             metrics={
-                **found.metrics,
+                **measured.metrics,
                 "params": float(facts.params),
                 "macs": float(facts.macs),
                 "size_bytes": float(context.inputs["model"].file(MODEL_FILE).size),
             },
-            intervals=found.intervals,
+            intervals=measured.intervals,
         )
 
     def ensures(self, context: StageContext[EvaluateConfig], result: StageResult) -> None:
         """Nothing was transformed; `run` refuses outputs that are not finite."""
 
 
-def own_metrics(context: StageContext[Any], names: tuple[str, ...]) -> dict[str, OwnMetric]:
+def own_metrics(context: StageContext[Any], names: Iterable[str]) -> dict[str, OwnMetric]:
     """The user's functions among the metrics."""
     return {name: context.function(name) for name in names if ":" in name}
 
 
-def evaluation_artifact(context: StageContext[Any], found: Evaluation, split: Split) -> Artifact:
-    """The metrics as facts, and the confusion matrix as a file where there is one."""
-    facts = EvaluationFacts(samples=len(split), metrics=found.metrics)
-    if found.confusion is None:
-        return Artifact(files=(), facts=facts)
-    names = split.classes or tuple(str(number) for number in range(len(found.confusion)))
-    document = {"schema_version": 1, "rows": "actual", "columns": "predicted", "classes": names}
-    data = json.dumps({**document, "counts": found.confusion}, ensure_ascii=False, indent=1).encode()
-    return Artifact(files=(context.write(CONFUSION_FILE, data, "application/json"),), facts=facts)
+def evaluation_artifact(
+    context: StageContext[Any], measured: Evaluation, found: Mapping[str, Evaluation], targets: Mapping[str, Split]
+) -> Artifact:
+    """The metrics as facts, and the confusion matrix of each output that has one as a file."""
+    samples = len(next(iter(targets.values())))
+    matrices = {output: one.confusion for output, one in found.items() if one.confusion is not None}
+    files = []
+    for place, (output, counts) in enumerate(matrices.items()):
+        names = targets[output].classes or tuple(str(number) for number in range(len(counts)))
+        document = {"schema_version": 1, "rows": "actual", "columns": "predicted", "classes": names}
+        if len(found) > 1:
+            document["output"] = output
+        data = json.dumps({**document, "counts": counts}, ensure_ascii=False, indent=1).encode()
+        name = CONFUSION_FILE if len(found) == 1 else CONFUSION_FILE.replace(".", f"-{place}.")
+        files.append(context.write(name, data, "application/json"))
+    return Artifact(files=tuple(files), facts=EvaluationFacts(samples=samples, metrics=measured.metrics))
 
 
 def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-from pipeline.data.spec import Task
+from pipeline.data.spec import Metrics, Task
 from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.metric_names import of_output
+from pipeline.recipe_errors import nearest
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 DEFAULTS: Mapping[Task, tuple[str, ...]] = {
@@ -46,11 +48,49 @@ def metrics_for(task: Task, wanted: Sequence[str] | None) -> tuple[str, ...]:
     """The metrics to compute: what is wanted, or the task's own; PreconditionError where the task has no such."""
     names = DEFAULTS[task] if wanted is None else tuple(wanted)
     for name in names:
-        kind = "top_K" if name.startswith("top_") else name
-        if ":" not in name and kind not in POSSIBLE[task]:
+        if not _known(name, task):
             hint = f"allowed: {', '.join(POSSIBLE[task])}, module:function"
             raise PreconditionError(f"{name} is no metric for task {task}", where="data.metrics", hint=hint)
     return names
+
+
+def metrics_by_output(tasks: Mapping[str, Task], wanted: Metrics | None) -> dict[str, tuple[str, ...]]:
+    """The metrics of each output that has targets: what is wanted of it, or its task's own.
+
+    Of a list for all outputs each takes what its task knows. PreconditionError for metrics that are no output's, and
+    for outputs that have no targets.
+    """
+    if len(tasks) == 1 and not isinstance(wanted, Mapping):
+        return {name: metrics_for(task, wanted) for name, task in tasks.items()}
+    if isinstance(wanted, Mapping):
+        for name in wanted:
+            if name not in tasks:
+                what, hint = f"{name!r} is no output with targets", nearest(name, list(tasks))
+                raise PreconditionError(what, where="data.metrics", hint=hint)
+        return {name: metrics_for(task, wanted.get(name)) for name, task in tasks.items()}
+    for name in wanted or ():
+        if not any(_known(name, task) for task in tasks.values()):
+            what = f"{name} is no metric for any of the tasks here: {', '.join(sorted(set(tasks.values())))}"
+            raise PreconditionError(what, where="data.metrics", hint="give them by output: `metrics: {NAME: [mae]}`")
+    return {
+        output: tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]
+        for output, task in tasks.items()
+    }
+
+
+def _known(name: str, task: Task) -> bool:
+    return ":" in name or ("top_K" if name.startswith("top_") else name) in POSSIBLE[task]
+
+
+def flat(found: Mapping[str, Evaluation], *, several: bool) -> Evaluation:
+    """The metrics of all outputs under one name each: `accuracy[age]` where the model has several, else `accuracy`.
+
+    Without a confusion matrix, which is of one output.
+    """
+    named = {output: output if several else None for output in found}
+    metrics = {of_output(k, named[o]): v for o, one in found.items() for k, v in one.metrics.items()}
+    intervals = {of_output(k, named[o]): v for o, one in found.items() for k, v in one.intervals.items()}
+    return Evaluation(metrics, intervals)
 
 
 def evaluate(

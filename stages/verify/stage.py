@@ -14,13 +14,15 @@ from typing import Any, ClassVar
 from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.metric_names import metric_and_output
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit, require_inputs
+from stages.data_checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
+from stages.samples import as_arrays
 from stages.verify.compare import BATCH, Comparison, advance
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
 from stages.verify.limits import REAL, hint_of, violation
-from stages.verify.metrics import Evaluation, are_logits, evaluate, metrics_for
+from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
 
 
 class VerifyStage:
@@ -65,12 +67,14 @@ class VerifyStage:
 
         split, facts = context.data("test"), keras_facts_of(context.inputs["reference"])
         several = len(facts.outputs) > 1
-        if several:
-            require_inputs(split, facts)
-        else:
+        # Labels without an output's name say nothing of several outputs, and outputs can be compared without any.
+        measurable = not several or split.output_names is not None
+        if measurable:
             require_fit(split, facts)
+        else:
+            require_inputs(split, facts)
         found = shared_outputs(context, "reference", split, BATCH, partial(advance, context, runtime="Keras"))
-        reference = dict(zip([spec.name for spec in facts.outputs], found if several else [found], strict=True))
+        reference = dict(zip([spec.name for spec in facts.outputs], as_arrays(found), strict=True))
         comparison = Comparison(context, split, facts)
         actual = comparison.on_the_split()
         rows = comparison.rows(reference, actual)
@@ -78,10 +82,9 @@ class VerifyStage:
         figures = ("max_abs_diff", "mean_abs_diff", "sqnr_db", "cosine", "top1_agreement", "top5_agreement")
         metrics = {name: getattr(first, name) for name in figures if getattr(first, name) is not None}
         parity = Artifact(files=(), facts=ParityFacts(rows=tuple(rows)))
-        if several:  # metrics are of one output
+        if not measurable:
             return StageResult((parity,), metrics)
-        name = facts.outputs[0].name
-        evaluation, measured = _evaluated(context, split, reference[name], actual[name])
+        evaluation, measured = _evaluated(context, labelled_outputs(split, facts), reference, actual)
         return StageResult((parity, evaluation), {**measured.metrics, **metrics}, measured.intervals)
 
     def ensures(self, context: StageContext[VerifyConfig], result: StageResult) -> None:
@@ -122,32 +125,45 @@ def _keep_figures(context: StageContext[VerifyConfig], parity: ParityFacts) -> P
 def worse(found: Mapping[str, float], settings: VerifyConfig, where: str | None) -> str | None:
     """What is worse than the settings allow, or None; PostconditionError where a bound has nothing to bound."""
     limits = (
-        ("accuracy_drop_reference", settings.max_accuracy_drop, "accuracy is {:.4f} below the reference's, {:.4f}",
-         "there is no accuracy here", "max_accuracy_drop is for one output of classes; regression has max_mse_ratio"),
-        ("mse_ratio_reference", settings.max_mse_ratio, "the mse is {:.4g} of the reference's, {:.4g}",
-         "there is no mse here", "max_mse_ratio is for one output of regression; classes have max_accuracy_drop"),
+        ("accuracy_drop_reference", settings.max_accuracy_drop, "accuracy{} is {:.4f} below the reference's, {:.4f}",
+         "there is no accuracy here", "max_accuracy_drop is for outputs of classes; regression has max_mse_ratio"),
+        ("mse_ratio_reference", settings.max_mse_ratio, "the mse{} is {:.4g} of the reference's, {:.4g}",
+         "there is no mse here", "max_mse_ratio is for outputs of regression; classes have max_accuracy_drop"),
     )  # fmt: skip
     for metric, allowed, text, missing, hint in limits:
         if allowed is None:
             continue
-        if metric not in found:
+        bounded = {name: value for name, value in found.items() if metric_and_output(name)[0] == metric}
+        if not bounded:
             raise PostconditionError(missing, where=where, hint=hint)
-        if found[metric] > allowed:
-            return text.format(found[metric], allowed) + " is allowed"
+        for name, value in bounded.items():
+            output = metric_and_output(name)[1]
+            if value > allowed:
+                return text.format(f" of output {output!r}" if output else "", value, allowed) + " is allowed"
     return None
 
 
 def _evaluated(
-    context: StageContext[VerifyConfig], split: Split, reference: Any, actual: Any
+    context: StageContext[VerifyConfig],
+    targets: Mapping[str, Split],
+    reference: Mapping[str, Any],
+    actual: Mapping[str, Any],
 ) -> tuple[Artifact, Evaluation]:
-    """The evaluation of the file, with what changed from the reference among its metrics."""
-    compared = "mse" if split.task == "regression" else "accuracy"
-    names = tuple(dict.fromkeys((compared, *metrics_for(split.task, context.config.metrics))))
-    logits = split.task != "regression" and are_logits(reference, split.task)
-    found = evaluate(actual, split.y, split.task, names, own_metrics(context, names), logits=logits)
-    before = evaluate(reference, split.y, split.task, (compared,), logits=logits).metrics[compared]
-    changed = {**found.metrics, **_compared(compared, before, found.metrics[compared])}
-    return evaluation_artifact(context, found, split), Evaluation(changed, found.intervals)
+    """The evaluation of the file by output, and its metrics with what changed from the reference among them."""
+    names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)
+    found, changed = {}, {}
+    for output, seen in targets.items():
+        compared = "mse" if seen.kind == "regression" else "accuracy"
+        wanted = tuple(dict.fromkeys((compared, *names[output])))
+        logits = seen.kind != "regression" and are_logits(reference[output], seen.kind)
+        one = evaluate(actual[output], seen.y, seen.kind, wanted, own_metrics(context, wanted), logits=logits)
+        before = evaluate(reference[output], seen.y, seen.kind, (compared,), logits=logits).metrics[compared]
+        found[output] = one
+        with_changes = {**one.metrics, **_compared(compared, before, one.metrics[compared])}
+        changed[output] = Evaluation(with_changes, one.intervals)
+    several = len(reference) > 1
+    artifact = evaluation_artifact(context, flat(found, several=several), found, targets)
+    return artifact, flat(changed, several=several)
 
 
 def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:

@@ -138,6 +138,58 @@ def test_a_table_of_numbers_runs_without_class_labels(tmp_path, secateur):
     assert not any("accuracy" in name for name in metrics)
 
 
+HEADS = """\
+name: heads
+seed: 5
+model: heads.keras
+data: {source: npz, path: heads.npz, test: {fraction: 0.25}, metrics: {kind: [accuracy, auc]}}
+control: true
+stages:
+  - load
+  - prune: {criterion: taylor, ratio: 0.25}
+  - finetune: {epochs: 12, learning_rate: 0.02, loss_weights: {level: 0.5}}
+  - strip
+  - quantize: {schemes: [float32, int8]}
+  - export: {formats: [tflite]}
+  - verify: {max_accuracy_drop: 0.2, max_mse_ratio: 20}
+gates:
+  - {metric: "tflite/int8.accuracy_drop[kind]", max: 1}
+  - {metric: "finetune.mse_ratio[level]", max: 100}
+"""
+
+
+def test_a_model_with_several_outputs_is_trained_and_measured_by_each(tmp_path, secateur):
+    rng, keras = np.random.default_rng(0), import_keras()
+    x = rng.standard_normal((160, 4)).astype(np.float32)
+    y = {"y_train__kind": x[:, :3].argmax(axis=1), "y_train__level": x[:, :1] - x[:, 3:]}
+    np.savez(tmp_path / "heads.npz", x_train=x, **y)
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((4,), name="x")
+    body = keras.layers.Dense(16, activation="relu", name="body")(inputs)
+    heads = {"kind": (3, "softmax"), "level": (1, None), "spare": (2, None)}  # nobody has labels for the last
+    outputs = [keras.layers.Dense(size, activation=how, name=name)(body) for name, (size, how) in heads.items()]
+    keras.Model(inputs, outputs).save(tmp_path / "heads.keras")
+    (tmp_path / "recipe.yaml").write_text(HEADS)
+    code, manifest, err = secateur("run", tmp_path / "recipe.yaml", "--store", tmp_path / "store", "--json")
+    assert code == 0, err
+    metrics = manifest["metrics"]
+    for name in ("source", "prune", "finetune", "control", "tflite/float32", "tflite/int8"):
+        found = {metric for metric in metrics if metric.startswith(f"{name}.") and "spare" in metric}
+        assert (found, {"accuracy[kind]", "auc[kind]", "mse[level]"} - {m[len(name) + 1 :] for m in metrics}) == (
+            set(),
+            set(),
+        )
+    drop = metrics["source.accuracy[kind]"] - metrics["finetune.accuracy[kind]"]
+    assert metrics["finetune.accuracy_drop[kind]"] == pytest.approx(drop)
+    assert metrics["tflite/float32.mse[level]"] == pytest.approx(metrics["finetune.mse[level]"], rel=1e-3)
+    assert metrics["control.accuracy[kind]"] > metrics["source.accuracy[kind]"]
+    assert [gate["verdict"] for gate in manifest["gates"]] == ["pass", "pass"]
+    unnamed = dict(zip(("y_train", "x_train"), (y["y_train__kind"], x), strict=True))
+    np.savez(tmp_path / "heads.npz", **unnamed)
+    err = refused(secateur, 4, "run", tmp_path / "recipe.yaml", "--store", tmp_path / "store")
+    assert "y_test__kind in an npz" in " ".join(err.split())
+
+
 def refused(secateur, expected, *arguments):
     code, _, err = secateur(*arguments, env={**os.environ, "CI": "1"})
     assert code == expected, err

@@ -71,3 +71,16 @@ def test_shares_drop_and_errors_are_divided():
         *("source.top_5", "source.mse", "source.mae", "source.f1_of_mine")
     }
     assert not {"a.mae_ratio", "a.f1_of_mine_drop"} & compared.keys()
+
+
+def test_what_follows_is_told_for_each_output():
+    flat = with_comparisons(
+        {
+            "source.accuracy[kind]": 0.9,
+            "source.mse[a.b]": 2.0,
+            "prune[1].accuracy[kind]": 0.8,
+            "prune[1].mse[a.b]": 3.0,
+        }
+    )
+    assert flat["prune[1].accuracy_drop[kind]"] == pytest.approx(0.1)
+    assert flat["prune[1].mse_ratio[a.b]"] == 1.5

@@ -101,3 +101,12 @@ def test_regression_shows_its_error_in_the_place_of_accuracy():
     assert head.split()[0] == "mse"
     assert source.split()[:2] == ["source", "0.1235"]
     assert "accuracy" not in text
+
+
+def test_several_outputs_stand_side_by_side():
+    outputs = {"accuracy[kind]": 0.5, "mse[level]": 0.01234, "macro_f1[kind]": 0.4, "accuracy_drop[kind]": 0.0}
+    metrics = {f"{name}.{metric}": value for name in ("source", "tflite/int8") for metric, value in outputs.items()}
+    lines = table(MANIFEST.model_copy(update={"metrics": metrics})).splitlines()
+    assert "accuracy[kind] · mse[level]" in lines[0]
+    assert "50.00% · 0.01234" in lines[1]
+    assert "50.00% · 0.01234" in lines[3]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.artifacts import Artifact, FileRef
-from pipeline.data import Preprocess, Split, Task
+from pipeline.data import Preprocess, Split
 from pipeline.events import ActionEvents, Advanced, Event, Warned
 from pipeline.keys import digest_of_bytes
 from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
@@ -89,7 +89,7 @@ def make_context(tmp_path: Path) -> Callable[..., FakeContext]:
 def make_split() -> Callable[..., Split]:
     """Makes a split from inputs and targets that need no preprocessing, unless one is given; classes by default."""
 
-    def make(name: str, x: Any, y: Any, preprocess: Preprocess | None = None, task: Task = "classes") -> Split:
+    def make(name: str, x: Any, y: Any, preprocess: Preprocess | None = None, task: Any = "classes") -> Split:
         given = preprocess or Preprocess()
         digest = digest_of_bytes(pickle.dumps((x, y, given.model_dump())))  # of the content, as real ones are
         return Split(name=name, digest=digest, x=x, y=y, preprocess=given, task=task)

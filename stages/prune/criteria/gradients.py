@@ -7,13 +7,14 @@ coupling is covered, and what is judged is just what surgery takes away (compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import PreconditionError
-from stages.losses import classification_loss
+from stages.losses import task_loss
 from stages.prune.criteria.reduction import Member, Scores
 from stages.prune.groups import ChannelGroup, Slot
 from stages.prune.samples import Samples
@@ -23,7 +24,7 @@ from stages.tf_runtime import import_tensorflow
 
 PROBES = 4  # random directions a sample, for the second-order criterion
 
-Objective = Callable[[list[Any], Any], Any]  # inputs and labels of one sample to a scalar
+Objective = Callable[[list[Any], list[Any]], Any]  # inputs and labels (or signs) of one sample to a scalar
 Derivatives = dict[tuple[str, str, int], Scores]  # by layer, weight and axis: one an index
 
 
@@ -32,21 +33,28 @@ def taylor(
 ) -> list[list[Member]]:
     """The squared change of the loss, to first order, when the channel goes; the mean over samples.
 
+    The loss is that of the task: cross-entropy for classes, binary for several labels, the mean square for numbers;
+    of several outputs the sum over those that have labels.
     Choose it where there are labelled samples and the accuracy right after pruning counts (Molchanov et al.,
     "Importance Estimation for Neural Network Pruning", 2019, with gates).
     """
-    if len(model.outputs) > 1 or samples.read(0, 1)[1] is None:
-        raise PreconditionError(
-            "taylor needs a model with one output, and labels for it",
-            where="prune.criterion",
-            hint="hessian needs none",
-        )
-    loss = classification_loss(model)
+    tasks = samples.tasks()
+    if not tasks:
+        what = "taylor needs labels, of several outputs by output name"
+        raise PreconditionError(what, where="prune.criterion", hint="hessian needs none")
+    losses = {place: task_loss(model, task, place) for place, task in tasks.items()}
 
-    def objective(inputs: list[Any], labels: Any) -> Any:
-        return loss(labels, model(_single(inputs), training=False))
+    def objective(inputs: list[Any], labels: list[Any]) -> Any:
+        outputs = import_tensorflow().nest.flatten(model(_single(inputs), training=False))
+        return sum(loss(y, outputs[place]) for (place, loss), y in zip(losses.items(), labels, strict=True))
 
-    return _mean_squares(model, groups, samples, objective, 1, heard)
+    def read(start: int, stop: int) -> tuple[list[Any], list[Any]]:
+        inputs, labels = samples.read(start, stop)
+        found = [labels[model.output_names[place]] if isinstance(labels, Mapping) else labels for place in tasks]
+        kinds = [np.int64 if task == "classes" else np.float32 for task in tasks.values()]
+        return inputs, [np.asarray(y, kind) for y, kind in zip(found, kinds, strict=True)]
+
+    return _mean_squares(model, groups, replace(samples, read=read), objective, 1, heard)
 
 
 def hessian(
@@ -126,18 +134,11 @@ def _derivatives(
     for index in range(len(samples)):
         for _ in range(repeats):
             inputs, labels = samples.read(index, index + 1)
-            values = step([tf.constant(array) for array in inputs], _constants(labels))
+            values = step(*([tf.constant(array) for array in arrays] for arrays in (inputs, labels)))
             yield {
                 (slot.layer, slot.weight, slot.axis): np.asarray(value, np.float64)
                 for slot, value in zip(slots, values, strict=True)
             }
-
-
-def _constants(labels: Any) -> Any:
-    tf = import_tensorflow()
-    if isinstance(labels, list):
-        return [tf.constant(array) for array in labels]
-    return None if labels is None else tf.constant(np.asarray(labels, np.int64))
 
 
 def _single(inputs: list[Any]) -> Any:

@@ -161,3 +161,12 @@ def test_images_by_path_with_their_labels(table, source, make_images, image):
     (path.parent / "images" / "1.png").unlink()
     with pytest.raises(DataError, match=r"images/1\.png can't be read"):
         source(path, **IMAGES, label="kind", validation="none").digest("train")
+
+
+def test_labels_by_output_are_words_or_numbers_each(table, source):
+    path = table("a,kind,level\n1,cat,0.5\n2,dog,1.5\n3,cat,2.5\n")
+    data = source(path, **{**CSV, "inputs": ["a"], "label": {"what": "kind", "size": "level"}, "validation": "none"})
+    split = data.split("train")
+    assert (split.task, split.classes) == ({"what": "classes", "size": "regression"}, {"what": ("cat", "dog")})
+    assert (split.y["what"].tolist(), split.y["size"].ravel().tolist()) == ([0, 1, 0], [0.5, 1.5, 2.5])
+    assert split.of_output("what").classes == ("cat", "dog")

@@ -76,3 +76,14 @@ def test_arrays_may_lie_in_a_file(module, source, tmp_path):
     split = source(module(body), **PYTHON).split("test")
     assert isinstance(split.x, np.memmap)
     assert split.take(np.array([9]))[0].tolist() == [[18, 19]]
+
+
+def test_targets_by_output(module, source):
+    body = "def load(split):\n    return np.ones((4, 2)), {'kind': np.arange(4) % 2, 'level': np.arange(4) / 4}"
+    data = source(module(body), **PYTHON)
+    split = data.split("test")
+    assert (split.task, split.y["level"].tolist()) == ({"kind": "classes", "level": "regression"}, [0, 0.25, 0.5, 0.75])
+    digest = data.digest("test")
+    assert source(module(body.replace("/ 4}", "/ 8}")), **PYTHON).digest("test") != digest
+    with pytest.raises(DataError, match=r"gave arrays of \[3, 4\] samples"):
+        source(module(body.replace("np.arange(4) / 4", "np.ones(3)")), **PYTHON).split("test")

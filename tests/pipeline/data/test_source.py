@@ -1,12 +1,13 @@
 import hashlib
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from pipeline.data import DataSource, DataSpec, Preprocess, stratified_part
-from pipeline.errors import DataError
+from pipeline.data import DataSource, DataSpec, Preprocess, data_source, stratified_part
+from pipeline.errors import DataError, RecipeError
 
 SIZES = {"train": 100, "test": 30}
 
@@ -165,3 +166,97 @@ def test_every_class_keeps_one_sample_however_small_the_fraction():
     assert np.bincount(labels[stratified_part(labels, 0.01, 0)]).tolist() == [1] * 5
     assert np.bincount(labels[stratified_part(labels, 0.99, 0)]).tolist() == [2] * 5
     assert stratified_part(np.array([0, 0, 1]), 0.5, 0).tolist() in ([0], [1])
+
+
+def heads(seed=0):
+    """Targets for two outputs: classes, and numbers."""
+    found = {name: array for name, array in arrays(seed).items() if name[0] == "x"}
+    for split, size in SIZES.items():
+        found[f"y_{split}__kind"] = np.arange(size) % 4
+        found[f"y_{split}__level"] = np.linspace(0, 1, size, dtype=np.float32)[:, None]
+    return found
+
+
+def test_targets_by_output_keep_to_their_samples_and_are_drawn_evenly_by_the_first_that_has_classes(source):
+    data = source(members=heads())
+    train, validation = data.split("train"), data.split("validation")
+    assert (train.output_names, train.task) == (("kind", "level"), {"kind": "classes", "level": "regression"})
+    assert np.bincount(validation.y["kind"]).tolist() == [2, 2, 2, 2]
+    places = np.round(train.y["level"][:, 0] * 99).astype(int)  # of each sample among all that are stored
+    assert np.array_equal(train.x, heads()["x_train"][places])
+    assert np.array_equal(train.y["kind"], places % 4)
+    _, labels = train.take(np.array([5, 2]))
+    assert {name: y.shape for name, y in labels.items()} == {"kind": (2,), "level": (2, 1)}
+    assert [len(y["level"]) for _, y in train.batches(50)] == [50, 42]
+
+
+def test_each_output_sees_its_own_targets(source):
+    split = source(members=heads()).split("test")
+    assert (split.of_output("level").task, split.of_output("level").y.shape) == ("regression", (30, 1))
+    other = split.of_output("none")
+    assert (other.task, other.labelled, len(other)) == ("unlabelled", False, 30)
+    alone = source().split("test")
+    assert alone.of_output("any") is alone
+
+
+def test_the_digest_covers_the_targets_of_every_output_and_their_names(source):
+    digest = source(members=heads()).digest("test")
+    changed, renamed = heads(), heads()
+    changed["y_test__level"][0] += 1
+    renamed["y_test__height"] = renamed.pop("y_test__level")
+    assert len({digest, *(source(members=one).digest("test") for one in (changed, renamed))}) == 3
+
+
+def test_a_task_by_output_says_what_could_be_two_things_or_leaves_an_output_out(source):
+    said = {"kind": "regression", "level": "unlabelled"}
+    split = source(members=heads(), task=said).split("test")
+    assert (split.task, list(split.y)) == ({"kind": "regression"}, ["kind"])
+    with pytest.raises(DataError, match=r"data\.task names 'kin', which has no targets here") as caught:
+        source(members=heads(), task={"kin": "classes"}).split("test")
+    assert "kind" in caught.value.hint
+    with pytest.raises(DataError, match=r"data\.task is by output, the targets have no names"):
+        source(task={"kind": "classes"}).split("test")
+
+
+def test_targets_with_and_without_a_name_are_one_too_many(source):
+    with pytest.raises(DataError, match="holds y_test and y_test__kind"):
+        source(members={**heads(), "y_test": np.zeros(30)}).split("test")
+    short = {**heads(), "y_test__level": np.zeros(29)}
+    with pytest.raises(DataError, match="x_test has 30 samples, y_test__level has 29 labels"):
+        source(members=short).split("test")
+
+
+def test_inputs_that_are_no_numbers_are_found_at_their_place_among_what_is_stored(source):
+    members = arrays()
+    members["x_train"] = members["x_train"].astype(np.float32)
+    members["x_train"][[40, 77], 3, 3, 0] = np.nan, np.inf
+    data = source(members=members)
+    found = {}
+    for name in ("train", "validation"):
+        split = data.split(name)
+        index = split.first_not_finite()
+        if index is not None:
+            found[int(split.rows[index])] = split.x[index]
+    assert found
+    assert set(found) <= {40, 77}
+    assert all(not np.isfinite(sample).all() for sample in found.values())
+    assert source().split("train").first_not_finite() is None
+
+
+@pytest.mark.parametrize(
+    ("said", "file", "looks"),
+    [("csv", "npz", "npz"), ("tfrecord", "npz", "npz"), ("npz", "csv", "csv"), ("npz", "record", "tfrecord")],
+)
+def test_a_file_of_another_source_is_noticed_from_its_first_bytes(tmp_path, said, file, looks):
+    path = tmp_path / "data"
+    if file == "npz":
+        with path.open("wb") as out:
+            np.savez(out, x_train=np.zeros(3))
+    else:
+        path.write_bytes(b"a,b\n1,2\n" if file == "csv" else (16).to_bytes(8, "little") + bytes(24))
+    more = {"features": {"x": {"type": "float32"}}} if said == "tfrecord" else {}
+    spec = DataSpec.model_validate_json(json.dumps({"source": said, "path": "data", **more}))
+    with pytest.raises(RecipeError, match=f"data.source is {said}, and data looks like {looks}") as caught:
+        data_source(spec, tmp_path, 7)
+    assert caught.value.where == "data.source"
+    assert f"`source: {looks}`" in caught.value.hint

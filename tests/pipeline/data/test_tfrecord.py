@@ -152,3 +152,10 @@ def test_a_file_that_changes_is_not_read_on(write, source):
     with pytest.raises(DataError, match="changed while the run was on its way"):
         split.inputs()
     assert source(path, **RECORDS).digest("train") != digest
+
+
+def test_labels_by_output_are_features(write, source):
+    path = write("train.tfrecord", numbers(4))
+    settings = {**RECORDS, "features": {"x": {"type": "float32", "shape": [2]}, "y": {"type": "int64"}}}
+    split = source(path, **{**settings, "label": {"kind": "y"}}).split("train")
+    assert (split.task, split.y["kind"].tolist(), split.input_shapes()) == ({"kind": "classes"}, [0, 1, 2, 0], ((2,),))

@@ -89,7 +89,8 @@ def test_the_task_is_told_from_the_outputs(tmp_path, outputs, activation, task, 
     model, recipe = saved(tmp_path / "m.keras", outputs, activation), tmp_path / "r.yaml"
     document = json.loads(invoke(model, "-o", recipe, "--json"))
     assert document["schema_version"] == 1
-    assert (document["guess"]["task"], document["guess"]["size"]) == (task, outputs)
+    (output,) = document["guess"]["outputs"]
+    assert (output["name"], output["task"], output["size"]) == ("head", task, outputs)
     assert document["fill_in"] == ["data.path"]
     assert recipe.read_text().split("y_train, y_test ")[1].splitlines()[0] == targets
     gates = {gate.metric for gate in Recipe.load(recipe).gates}
@@ -122,14 +123,47 @@ def test_a_model_that_can_not_be_trained_here_gets_a_recipe_that_needs_no_data(t
     keras = import_keras()
     first, second = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
     x = keras.layers.Add()([keras.layers.Conv2D(8, 3, name="a")(first), keras.layers.Conv2D(8, 3, name="b")(second)])
-    keras.Model([first, second], [x, keras.layers.ReLU()(x)]).save(tmp_path / "m.keras")
+    keras.Model([first, second], [x, keras.layers.ReLU(name="positive")(x)]).save(tmp_path / "m.keras")
     document = json.loads(invoke(tmp_path / "m.keras", "-o", tmp_path / "r.yaml", "--json"))
-    assert document["guess"]["unsuited"] == "it has 2 inputs and 2 outputs"
+    assert document["guess"]["unsuited"].endswith("has the shape (None, 6, 6, 8), not one row a sample")
     recipe = Recipe.load(tmp_path / "r.yaml")
     assert recipe.data is None
     assert document["guess"]["prunable_groups"] == 0  # what is added up comes out
     assert [step.stage for step in recipe.steps] == ["load", "strip", "quantize", "export", "benchmark"]
     assert make_plan(recipe, Store(tmp_path / "store")).actions
+
+
+def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_path):
+    keras = import_keras()
+    image, tabular = keras.Input((12, 12, 1), name="image"), keras.Input((4,), name="facts")
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu", name="conv")(image))
+    x = keras.layers.Concatenate()([x, tabular])  # 8 channels: nothing could go in steps of 8
+    map_ = keras.layers.Conv2D(2, 1, name="map")(image)  # no row a sample: it is left without labels
+    kind = keras.layers.Dense(3, activation="softmax", name="kind")(x)
+    keras.Model([image, tabular], [kind, keras.layers.Dense(1, name="level")(x), map_]).save(tmp_path / "m.keras")
+    told = invoke(tmp_path / "m.keras", "-o", tmp_path / "r.yaml")
+    assert "task        kind: classes: 3 outputs that add up to 1" in told
+    assert "task        level: regression: one output without bounds" in told
+    text = (tmp_path / "r.yaml").read_text()
+    for member in ("x_train__image, x_test__image (N, 12, 12, 1)", "x_train__facts, x_test__facts (N, 4)"):
+        assert f"  #   {member}\n" in text
+    assert "  #   y_train__kind, y_test__kind (N,) from 0 to 2\n" in text
+    assert "y_train__level, y_test__level (N,)" in text
+    assert "map" not in text.replace("task of map", "").replace("output map", "")
+    rng, parts = np.random.default_rng(0), {}
+    for split, count in (("train", 40), ("test", 20)):
+        parts |= {
+            f"x_{split}__image": rng.random((count, 12, 12, 1)).astype(np.float32),
+            f"x_{split}__facts": rng.random((count, 4)).astype(np.float32),
+            f"y_{split}__kind": np.arange(count) % 3,
+            f"y_{split}__level": rng.random(count).astype(np.float32),
+        }
+    np.savez(tmp_path / "data.npz", **parts)
+    recipe = Recipe.load(tmp_path / "r.yaml")
+    assert "tflite/int8.accuracy_drop[kind]" in {gate.metric for gate in recipe.gates}
+    assert next(step.config for step in recipe.steps if step.stage == "prune").round_to == 2
+    manifest = run(recipe, store=tmp_path / "store", until="finetune")
+    assert {"finetune.accuracy[kind]", "finetune.mse[level]", "control.accuracy[kind]"} <= manifest.metrics.keys()
 
 
 def test_names_that_yaml_would_read_otherwise_stay_names(tmp_path):

@@ -27,7 +27,8 @@ def sigmoid(logits):
 
 def loss(task, teacher, student, logits, temperature=3.0):
     tf = import_tensorflow()
-    goal = Objective(task, regression_loss("mae"), None, False, logits)
+    numbers = regression_loss("mae") if task == "regression" else None
+    goal = Objective("head", 3, task, numbers, None, False, logits, numbers)
     return float(output_loss(goal, temperature)(tf.constant(teacher, tf.float32), tf.constant(student, tf.float32)))
 
 

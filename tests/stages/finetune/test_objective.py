@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.errors import PreconditionError
 from stages.finetune.config import Distill, FinetuneConfig
-from stages.finetune.objective import objective
+from stages.finetune.objective import objectives
 
 LABELLED = ("classes", "multilabel", "regression")
 OUTPUTS = {
@@ -14,8 +14,13 @@ OUTPUTS = {
 }
 
 
+def alone(*arguments):
+    (goal,) = objectives(*arguments).each
+    return goal
+
+
 def made(network, pair, task, **settings):
-    return objective(network(*OUTPUTS[task]), *pair(task), FinetuneConfig(**settings))
+    return alone(network(*OUTPUTS[task]), *pair(task), FinetuneConfig(**settings))
 
 
 @pytest.mark.parametrize(
@@ -61,12 +66,12 @@ def test_settings_for_other_targets_are_refused(network, pair, task, settings, w
 def test_training_and_validation_data_hold_the_same_or_training_holds_no_labels(network, pair):
     model, config = network(), FinetuneConfig(distill=Distill())
     with pytest.raises(PreconditionError, match="training data holds numbers, the validation data classes"):
-        objective(model, pair("regression")[0], pair()[1], config)
-    assert objective(model, pair("unlabelled")[0], pair()[1], config).task == "classes"
+        alone(model, pair("regression")[0], pair()[1], config)
+    assert alone(model, pair("unlabelled")[0], pair()[1], config).task == "classes"
 
 
 @pytest.mark.parametrize(("activation", "outputs"), [("sigmoid", [0.9, 0.2, 0.6]), (None, [2.0, -1.0, 0.3])])
 def test_the_metric_of_one_output_counts_blended_labels_as_the_nearer_class(network, pair, activation, outputs):
-    goal = objective(network(1, activation), *pair(), FinetuneConfig(mixup=0.2))
+    goal = alone(network(1, activation), *pair(), FinetuneConfig(mixup=0.2))
     goal.metric.update_state(np.array([[0.95], [0.1], [0.4]]), np.array(outputs)[:, None])
     assert float(goal.metric.result()) == pytest.approx(2 / 3)

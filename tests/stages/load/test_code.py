@@ -94,9 +94,16 @@ def test_whatever_could_do_more_than_compute(what, inside):
 def test_applications_pass(keras2, keras3):
     for keras in (keras2, keras3):
         model = keras.applications.MobileNetV3Small(weights=None, input_shape=(64, 64, 3))
-        refuse_code(json.loads(model.to_json()), "small")
-    refuse_code(layer("LayerScale", module="tf_keras.src.applications.convnext"), "convnext")
-    refuse_code(layer("PruneLowMagnitude", module="tensorflow_model_optimization.python.core.sparsity.keras"), "tfmot")
+        config = json.loads(model.to_json())
+        assert refuse_code(config, "small") is None
+        config["config"]["layers"][40]["config"]["activation"] = BAD["a builtin"]["config"]["activation"]
+        with pytest.raises(ModelError, match="exec"):
+            refuse_code(config, "small")
+    convnext, tfmot = "tf_keras.src.applications.convnext", "tensorflow_model_optimization.python.core.sparsity.keras"
+    for name, module in (("LayerScale", convnext), ("PruneLowMagnitude", tfmot)):
+        assert refuse_code(layer(name, module=module), "known") is None
+        with pytest.raises(ModelError, match="the layer 'odd'"):
+            refuse_code(layer(name, module=f"evil.{module}"), "unknown")
 
 
 def test_a_named_custom_object_passes_and_no_other():

@@ -66,13 +66,13 @@ ACTIVATIONS = ("hard_sigmoid", "relu6", "leaky_relu", "hard_silu", "log_softmax"
 def test_layers(keras3, carried, name):
     shape, make = LAYERS[name]
     inputs = keras3.Input(shape)
-    carried(inputs, make(keras3.layers)(inputs))
+    assert carried(inputs, make(keras3.layers)(inputs)).input_shape == (None, *shape)
 
 
 @pytest.mark.parametrize("name", [*ACTIVATIONS, "log_sigmoid"])
 def test_activations_that_have_one_name_and_two_meanings(keras3, carried, name):
     inputs = keras3.Input((5,))
-    carried(inputs, keras3.layers.Dense(6, activation=name)(inputs))
+    assert carried(inputs, keras3.layers.Dense(6, activation=name)(inputs)).output_shape == (None, 6)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +103,15 @@ def test_activations_that_have_one_name_and_two_meanings(keras3, carried, name):
 )
 def test_operations_between_layers(keras3, carried, function):
     inputs = keras3.Input(IMAGE)
-    carried(inputs, function(keras3, inputs))
+    assert carried(inputs, function(keras3, inputs)).input_shape == (None, *IMAGE)
 
 
 def test_attention_embedding_and_integers(keras3, carried):
     layers, tokens = keras3.layers, keras3.Input((6,), dtype="int32")
     x = layers.Embedding(7, 8)(tokens)
     x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)])
-    carried(tokens, layers.Dense(2)(layers.LayerNormalization()(x)), integers=True)
+    made = carried(tokens, layers.Dense(2)(layers.LayerNormalization()(x)), integers=True)
+    assert made.input.dtype == "int32"
 
 
 def test_shared_layers_several_inputs_and_outputs_and_models_in_models(keras3, carried):

@@ -1,9 +1,12 @@
-"""Models that carry tfmot's wrappers come in as they are, survive being stored, and say where they go on."""
+"""Models that carry tfmot's wrappers come in, survive being stored, and say where they go on.
+
+Those of pruning are taken off, and what they had set to zero is kept.
+"""
 
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, PreconditionError
 from stages.keras_format import copy_model, decode_model, encode_model
 from stages.load import load_model
 from stages.tf_runtime import import_tfmot
@@ -36,8 +39,6 @@ def wrapped(keras2):
 @pytest.mark.parametrize(
     ("kind", "suffix", "stage"),
     [
-        ("pruning", "h5", "finetune"),
-        ("pruning", "keras", "finetune"),
         ("clustering", "h5", "finetune"),
         ("clustering", "keras", "finetune"),
         ("quantization", "h5", "quantize"),
@@ -63,3 +64,74 @@ def test_quantized_models_do_not_survive_tfmots_own_keras_files(wrapped, tmp_pat
     with pytest.raises(ModelError) as caught:
         load_model(tmp_path / "m.keras")
     assert "as .h5" in caught.value.hint
+
+
+def half_pruned(model, mask_share=0.5):
+    """As tfmot leaves a model within an epoch: masks are set, and the last step has moved what they mask."""
+    rng = np.random.default_rng(1)
+    masks = {}
+    for layer in model.layers:
+        for weight, mask, _ in getattr(layer, "pruning_vars", ()):
+            masks[layer.layer.name] = kept = rng.random(weight.shape) >= mask_share
+            mask.assign(kept.astype("float32"))
+            weight.assign(rng.normal(size=weight.shape).astype("float32"))
+    return masks
+
+
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_pruning_wrappers_are_taken_off_and_their_zeros_kept(wrapped, tmp_path, suffix):
+    model = wrapped("pruning")
+    masks = half_pruned(model)
+    model.save(tmp_path / f"m.{suffix}")
+    loaded = load_model(tmp_path / f"m.{suffix}")
+    assert {type(layer).__name__ for layer in loaded.model.layers} & {"PruneLowMagnitude"} == set()
+    assert loaded.model.output_names == ["head"]
+    x = np.random.default_rng(0).normal(size=(3, 6, 6, 2)).astype("float32")
+    expected = model(x, training=False)  # which masks the weights
+    np.testing.assert_allclose(loaded.model(x, training=False), expected, rtol=1e-6)
+    assert masks.keys() == {"conv", "head"}
+    for name, mask in masks.items():
+        kernel = loaded.model.get_layer(name).get_weights()[0]
+        assert np.array_equal(kernel != 0, mask)
+    values = [variable.numpy() for variable in loaded.sparsity.variables(loaded.model)]
+    planned = zip(loaded.sparsity.kernels, loaded.sparsity.masks(values), strict=True)
+    assert all(np.array_equal(kept, masks[kernel.layer]) for kernel, kept in planned)
+    assert len(values) == 2
+    assert "`finetune` keeps the zeros" in loaded.notes[0]
+    encode_model(loaded.model)
+
+
+def test_a_schedule_that_was_not_at_its_end_is_told_of(wrapped, tmp_path):
+    model = wrapped("pruning")  # tfmot's default goes to 50 %
+    model.save(tmp_path / "m.h5")
+    begun = load_model(tmp_path / "m.h5")
+    assert begun.sparsity is None
+    assert "had set nothing to zero yet" in begun.notes[0]
+    assert "ratio: 0.5" in begun.notes[1]
+    half_pruned(model, 0.6)
+    model.save(tmp_path / "m.h5")
+    assert not any("schedule" in note for note in load_model(tmp_path / "m.h5").notes)
+
+
+def test_marks_for_quantization_are_taken_off(keras2, tmp_path):
+    image = keras2.Input((6, 6, 2))
+    model = keras2.Model(image, keras2.layers.Dense(3, name="head")(keras2.layers.Flatten()(image)))
+    marked = import_tfmot().quantization.keras.quantize_annotate_model(model)
+    marked.save(tmp_path / "m.h5")
+    loaded = load_model(tmp_path / "m.h5").model
+    assert [type(layer).__name__ for layer in loaded.layers] == ["InputLayer", "Flatten", "Dense"]
+    x = np.random.default_rng(0).normal(size=(3, 6, 6, 2)).astype("float32")
+    assert np.array_equal(loaded(x, training=False), model(x, training=False))
+
+
+@pytest.mark.parametrize(("kind", "hint"), [("clustering", "- strip"), ("quantization", "before quantization-aware")])
+@pytest.mark.parametrize("method", ["structured", "unstructured"])
+def test_what_is_wrapped_still_is_not_pruned(wrapped, kind, hint, method):
+    from stages.prune.choice import Given, choose
+    from stages.prune.config import PruneConfig
+    from stages.prune.unstructured import plan_for
+
+    model, config = wrapped(kind), PruneConfig(method=method, ratio=0.5)
+    with pytest.raises(PreconditionError, match=f"carry tfmot's {kind} wrapper, the first is") as caught:
+        choose(model, config, Given()) if method == "structured" else plan_for(model, config, 0)
+    assert hint in caught.value.hint

@@ -160,6 +160,61 @@ def test_taylor_is_the_squared_change_of_the_loss_of_each_sample_by_a_small_gate
         assert found["later"][index] == pytest.approx(np.mean(slope**2), rel=0.1, abs=1e-7)
 
 
+def with_heads(keras):
+    """Classes, several labels and numbers on one body."""
+    image = keras.Input((6, 6, 2))
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="body")(image)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    kind = keras.layers.Dense(3, activation="softmax", name="kind")(x)
+    return keras.Model(image, [kind, *(keras.layers.Dense(2, name=name)(x) for name in ("marks", "level"))])
+
+
+TASKS = {"kind": "classes", "marks": "multilabel", "level": "regression"}
+
+
+@pytest.mark.parametrize("labelled", [("marks",), ("level",), ("kind", "level"), ("kind", "marks", "level")])
+def test_taylor_takes_the_loss_of_each_task_and_adds_those_of_labelled_outputs(keras, randomise, labelled):
+    from pipeline.data import Preprocess, Split
+
+    model, rng = randomise(with_heads(keras)), np.random.default_rng(0)
+    images = rng.standard_normal((5, 6, 6, 2)).astype(np.float32)
+    targets = {
+        "kind": rng.integers(0, 3, 5),
+        "marks": rng.integers(0, 2, (5, 2)).astype(np.float32),
+        "level": rng.standard_normal((5, 2)).astype(np.float32),
+    }
+    y, tasks = ({name: source[name] for name in labelled} for source in (targets, TASKS))
+    found = scores(model, "taylor", data=Split("train", "d", images, y, Preprocess(), tasks))["body"]
+    losses = {
+        "kind": keras.losses.SparseCategoricalCrossentropy(reduction="none"),
+        "marks": keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"),
+        "level": keras.losses.MeanSquaredError(reduction="none"),
+    }
+
+    def loss():
+        outputs = dict(zip(model.output_names, model(images), strict=True))
+        return sum(losses[name](targets[name], outputs[name]).numpy() for name in labelled)
+
+    group = next(group for group in channel_groups(model).prunable if group.name == "body")
+    weights, step, before = model.get_weights(), 1e-2, loss()
+    for index in range(group.channels.size):
+        without_channel(model, group, index)
+        model.set_weights([w + step * (less - w) for w, less in zip(weights, model.get_weights(), strict=True)])
+        expected = np.mean(((loss() - before) / step) ** 2)
+        model.set_weights(weights)
+        assert found[index] == pytest.approx(expected, rel=0.1, abs=1e-6)
+
+
+def test_taylor_tells_the_task_from_arrays_of_labels(keras, randomise):
+    image = keras.Input((6, 6, 2))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="body")(image))
+    model, rng = randomise(keras.Model(image, keras.layers.Dense(1, name="level")(x))), np.random.default_rng(0)
+    images, numbers = rng.standard_normal((5, 6, 6, 2)).astype(np.float32), rng.standard_normal((5, 1))
+    one, double = (scores(model, "taylor", data=(images, y))["body"] for y in (numbers, model(images).numpy()))
+    assert (one > 1e-4).all()
+    np.testing.assert_allclose(double, 0, atol=1e-9)  # targets that are met: no loss, no slope
+
+
 def test_hessian_is_the_squared_change_of_the_logits_by_a_small_gate(keras, randomise):
     model = randomise(with_relus(keras))
     images = np.random.default_rng(0).standard_normal((64, 6, 6, 2)).astype(np.float32)
@@ -186,7 +241,7 @@ def test_data_is_asked_for_where_it_is_needed(two_layers):
     for criterion in ("apoz", "taylor", "hessian"):
         with pytest.raises(PreconditionError, match=f"{criterion} looks at data"):
             scores(two_layers, criterion)
-    with pytest.raises(PreconditionError, match="taylor needs a model with one output, and labels"):
+    with pytest.raises(PreconditionError, match="taylor needs labels"):
         scores(two_layers, "taylor", data=np.zeros((2, 6, 6, 2), np.float32))
 
 

@@ -148,3 +148,18 @@ def test_a_model_without_a_graph_is_refused(keras):
 
     with pytest.raises(ModelError, match="no layer graph"):
         flattened(Subclassed(name="mine"))
+
+
+def test_several_outputs_keep_their_names_where_a_nested_model_gave_one(keras):
+    image = keras.Input((6, 6, 6), name="image")
+    x = branch(keras, "body")(image)
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    entry = keras.Input((6,), name="entry")
+    nested = keras.Model(entry, keras.layers.Dense(2, name="inside")(entry), name="kind")
+    model = keras.Model(image, [nested(pooled), keras.layers.Dense(1, name="level")(pooled)], name="net")
+    flat = flattened(model)
+    assert flat.output_names == model.output_names == ["kind", "level"]
+    for one, other in zip(model(random_inputs(model)), flat(random_inputs(model)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+    pruned = prune_model(model, PruneConfig(ratio=0.3)).model
+    assert pruned.output_names == ["kind", "level"]

@@ -134,3 +134,26 @@ def test_channels_that_hardly_matter_are_checked_on_random_weights(keras, random
     monkeypatch.setattr(pruning, "remove_channels", wrong)
     with pytest.raises(PostconditionError, match="differs from the masked original"):
         prune_model(model, PruneConfig(ratio=0.5))
+
+
+def test_scores_that_were_computed_before_rank_in_the_criterion_s_place(mini_xception):
+    from stages.prune.choice import Given
+    from stages.prune.criteria import group_scores
+
+    config, asked = PruneConfig(criterion="l2", ratio=0.3), []
+    kept = {}
+
+    def remembered(*arguments):
+        asked.append(len(arguments[1]))
+        return kept.setdefault("l2", group_scores(*arguments))
+
+    def reversed_(*arguments):
+        return [-scores for scores in group_scores(*arguments)]
+
+    plain = prune_model(mini_xception, config)
+    first, again = (prune_model(mini_xception, config, given=Given(score=remembered)) for _ in range(2))
+    assert asked == [asked[0]] * 2
+    assert first.report == again.report == plain.report
+    other = prune_model(mini_xception, config, given=Given(score=reversed_)).report
+    pairs = zip(plain.report.groups, other.groups, strict=True)
+    assert any(set(one.removed).isdisjoint(two.removed) for one, two in pairs if one.removed and two.removed)

@@ -141,3 +141,62 @@ def test_several_inputs_go_in_by_name(evaluating: Callable[..., Any]) -> None:
 def test_data_without_labels_is_refused(evaluating: Callable[..., Any], identity: Any) -> None:
     with pytest.raises(DataError, match="no labels"):
         STAGE.run(evaluating(identity, STORED, None, task="unlabelled"))
+
+
+@pytest.fixture(scope="module")
+def heads() -> Any:
+    """Gives its three inputs as classes, and their sum."""
+    keras = import_keras()
+    inputs = keras.Input((3,), name="x")
+    kind = keras.layers.Dense(3, use_bias=False, name="kind")(inputs)
+    model = keras.Model(inputs, [kind, keras.layers.Dense(1, use_bias=False, name="sum")(inputs)], name="heads")
+    model.get_layer("kind").set_weights([np.eye(3, dtype=np.float32)])
+    model.get_layer("sum").set_weights([np.ones((3, 1), np.float32)])
+    return model
+
+
+SUMS = STORED.astype(np.float32).sum(axis=1, keepdims=True) + np.array([[1], [0], [0], [0], [2]], np.float32)
+BOTH = {"kind": LABELS, "sum": SUMS}
+TASKS = {"kind": "classes", "sum": "regression"}
+
+
+def test_each_output_has_its_metrics_under_its_name(evaluating: Callable[..., Any], heads: Any) -> None:
+    context = evaluating(heads, STORED, BOTH, task=TASKS)
+    STAGE.requires(context.config, context.inputs)
+    result = STAGE.run(context)
+    found = {name: value for name, value in result.metrics.items() if "[" in name}
+    assert found == {"accuracy[kind]": 0.8, "mse[sum]": 1.0, "mae[sum]": pytest.approx(3 / 5)}
+    assert result.intervals == {"accuracy[kind]": wilson_interval(4, 5)}
+    only = STAGE.run(evaluating(heads, STORED, {"sum": SUMS}, task={"sum": "regression"})).metrics
+    assert {name for name in only if "[" in name} == {"mse[sum]", "mae[sum]"}
+
+
+def test_metrics_are_for_each_output_by_name_or_for_those_whose_task_has_them(
+    evaluating: Callable[..., Any], heads: Any
+) -> None:
+    def measured(metrics: Any) -> set[str]:
+        found = STAGE.run(evaluating(heads, STORED, BOTH, task=TASKS, metrics=metrics))
+        assert len(found.outputs[0].files) == ("confusion_matrix" in str(metrics))
+        return {name for name in found.metrics if "[" in name}
+
+    assert measured(("macro_f1", "mae", "top_2")) == {"macro_f1[kind]", "top_2[kind]", "mae[sum]"}
+    assert measured({"kind": ("top_2", "confusion_matrix")}) == {"top_2[kind]", "mse[sum]", "mae[sum]"}
+    with pytest.raises(PreconditionError, match="auc is no metric for task regression"):
+        measured({"sum": ("auc",)})
+    with pytest.raises(PreconditionError, match="'kid' is no output with targets") as caught:
+        measured({"kid": ("auc",)})
+    assert "kind" in str(caught.value.hint)
+    with pytest.raises(PreconditionError, match="auc is no metric for task regression"):
+        STAGE.run(evaluating(heads, STORED, {"sum": SUMS}, task={"sum": "regression"}, metrics=("auc",)))
+    numbers = {"kind": np.eye(3)[LABELS], "sum": SUMS}
+    with pytest.raises(PreconditionError, match="auc is no metric for any of the tasks here: regression"):
+        STAGE.run(evaluating(heads, STORED, numbers, task=dict.fromkeys(numbers, "regression"), metrics=("auc",)))
+
+
+def test_labels_of_no_output_are_not_measured(evaluating: Callable[..., Any], heads: Any, identity: Any) -> None:
+    with pytest.raises(DataError, match="don't say which output they are for: the model has kind, sum"):
+        STAGE.run(evaluating(heads, STORED, LABELS))
+    named = STAGE.run(evaluating(identity, STORED, {"y": LABELS}, task={"y": "classes"}))
+    assert named.metrics["accuracy"] == 0.8  # the name of the one output is no part of the metric's
+    with pytest.raises(DataError, match="labels for 'z', no output of the model"):
+        STAGE.run(evaluating(identity, STORED, {"z": LABELS}, task={"z": "classes"}))

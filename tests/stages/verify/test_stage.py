@@ -213,6 +213,44 @@ def test_each_of_several_outputs_is_compared(
         verify(other)
 
 
+def test_each_of_several_outputs_is_measured_and_bounded(
+    make_context: Callable[..., Any], make_split: Callable[..., Any]
+) -> None:
+    keras = import_keras()
+    inputs = keras.Input((6,), name="x")
+    model = keras.Model(inputs, [keras.layers.Dense(3, name="kind")(inputs), keras.layers.Dense(1, name="sum")(inputs)])
+    x = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+    kinds, sums = (np.asarray(output) for output in model(x))
+    data = convert_tflite(model, "float32")
+    biased = copy_model(model)  # the reference: the file's sums are off by 1
+    biased.get_layer("sum").bias.assign_add([1.0])
+    targets = {"kind": kinds.argmax(axis=1), "sum": sums + 2}
+    loose = {"float32": {"max_diff": 100}}
+
+    def verify(reference: Any, y: Any = targets, **settings: Any) -> StageResult:
+        tasks = {"kind": "classes", "sum": "regression"}
+        task = {name: tasks[name] for name in y}
+        context = make_context(VerifyConfig(tolerances=loose, **settings), axis="tflite/float32")
+        context.splits = {"test": make_split("test", x, y, task=task)}
+        context.inputs = {
+            "export": export_artifact(context, ("tflite", "float32"), data),
+            "reference": context.write_model(reference),
+        }
+        return run(context)
+
+    found = verify(model, max_accuracy_drop=0.0, max_mse_ratio=1.001).metrics
+    assert found["accuracy[kind]"] == 1.0
+    assert found["accuracy_drop_reference[kind]"] == 0.0
+    assert found["mse[sum]"] == pytest.approx(4, rel=1e-4)
+    assert found["mse_ratio_reference[sum]"] == pytest.approx(1, rel=1e-4)
+    assert verify(biased).metrics["mse_ratio_reference[sum]"] == pytest.approx(4, rel=1e-3)  # 2² against 1²
+    with pytest.raises(PostconditionError, match=r"the mse of output 'sum' is 4 of the reference's, 2 is allowed"):
+        verify(biased, max_mse_ratio=2)
+    only = {"kind": targets["kind"]}
+    with pytest.raises(PostconditionError, match="there is no mse here"):
+        verify(model, only, max_mse_ratio=2)
+
+
 def largest_weight(data: bytearray) -> int:
     """The position of the largest weight in the largest buffer of a TFLite file."""
     from ai_edge_litert import schema_py_generated as schema

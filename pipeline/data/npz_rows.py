@@ -1,0 +1,94 @@
+"""Arrays that lie in an npz as they are: rows are read where they stand, when they are asked for.
+
+Reading, not mapping: a file that shrinks while it is mapped kills the process, and mapped pages count as its memory.
+"""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.images import rows_at
+from pipeline.errors import DataError
+from pipeline.store.file_digests import State, state_of
+
+LOCAL_HEADER_BYTES, NAME_LENGTHS_AT = 30, 26  # of a zip member: its name and extra field follow the header
+ENCRYPTED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """An array (N, …) of numbers at an offset of a file, in C order."""
+
+    path: Path
+    state: State
+    offset: int
+    dtype: Any
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        """The rows at a slice or an array of indices; DataError where the file is not what it was."""
+        import numpy as np
+
+        indices = rows_at(key, len(self))
+        found = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        row_bytes = found[:1].nbytes
+        into = found.reshape(-1).view(np.uint8).data
+        self._require_unchanged()
+        with self.path.open("rb", buffering=0) as file:
+            for place, first, count in _runs(indices):
+                file.seek(self.offset + first * row_bytes)
+                part = into[place * row_bytes : (place + count) * row_bytes]
+                while part and (read := file.readinto(part)):
+                    part = part[read:]
+        self._require_unchanged()
+        return found
+
+    def _require_unchanged(self) -> None:
+        if state_of(self.path) != self.state:
+            what = "the file changed while the run was on its way"
+            raise DataError(what, where=str(self.path), hint="run again")
+
+
+def stored_rows(path: Path, member: str) -> StoredRows | None:
+    """The array in a member `NAME.npy` as it lies in the file; None where it is compressed, or in another order.
+
+    Raises KeyError where there is no such member, and what `zipfile` raises on damaged archives.
+    """
+    import numpy as np
+
+    state = state_of(path)
+    with zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(member)
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & ENCRYPTED:
+            return None
+        with archive.open(info) as file:
+            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            version = np.lib.format.read_magic(file)
+            if version not in read:
+                return None
+            shape, fortran, dtype = read[version](file)
+            header_bytes = file.tell()
+    whole = header_bytes + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    if dtype.hasobject or fortran or not shape or whole != info.file_size:
+        return None
+    with path.open("rb") as raw:
+        raw.seek(info.header_offset + NAME_LENGTHS_AT)
+        names = sum(struct.unpack("<HH", raw.read(LOCAL_HEADER_BYTES - NAME_LENGTHS_AT)))
+    return StoredRows(path, state, info.header_offset + LOCAL_HEADER_BYTES + names + header_bytes, dtype, shape)
+
+
+def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Neighbouring indices together: the place of the first among `indices`, the first, and how many follow it."""
+    begun = 0
+    for place in range(1, len(indices) + 1):
+        if place == len(indices) or indices[place] != indices[place - 1] + 1:
+            yield begun, indices[begun], place - begun
+            begun = place

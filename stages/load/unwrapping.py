@@ -1,0 +1,102 @@
+"""Somebody's half-finished pruning: tfmot's wrappers are taken off as a model comes in, and what they know is kept.
+
+A wrapper's mask becomes zeros in the weights and a plan to keep them (`stages.sparsity`): so all stages work on plain
+layers, `finetune` keeps the zeros with wrappers of its own, and nothing is pruned on by a schedule of another training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from stages.keras_format import copy_model
+from stages.sparsity import PlannedKernel, SparsityPlan
+from stages.tf_runtime import import_keras
+from stages.wrappers import ANNOTATION, PRUNING, wrapper_of
+
+TAKEN_OFF = (PRUNING, ANNOTATION)
+
+
+@dataclass(frozen=True)
+class Unwrapped:
+    """A model without wrappers of pruning and annotations, the plan of its zeros (None where there are none), notes."""
+
+    model: Any
+    plan: SparsityPlan | None = None
+    notes: tuple[str, ...] = ()
+
+
+def unwrapped(model: Any) -> Unwrapped:
+    """`model` itself where there is nothing to take off; its weights are set to zero where masks say so."""
+    layers = list(model._flatten_layers(include_self=False))  # noqa: SLF001 - Keras has no public way
+    pruned = [layer for layer in layers if wrapper_of(layer) == PRUNING]
+    if not any(wrapper_of(layer) in TAKEN_OFF for layer in layers):
+        return Unwrapped(model)
+    for layer in pruned:
+        for weight, mask, _ in layer.pruning_vars:
+            weight.assign(weight * mask)
+    outer = {id(layer) for layer in model.layers}
+    kernels = tuple(kernel for layer in pruned if id(layer) in outer for kernel in _kernels(layer))
+    inside = sum(id(layer) not in outer for layer in pruned)
+    plain = copy_model(import_keras().models.clone_model(model, clone_function=_without_wrapper))
+    if not kernels:
+        return Unwrapped(plain, None, tuple(_notes(pruned, kernels, inside)))
+    plan = SparsityPlan(
+        criterion="magnitude", scope="layer", pattern="free", block=(1, 1), reached_at=0.0, seed=0, kernels=kernels
+    )
+    return Unwrapped(plain, plan, tuple(_notes(pruned, kernels, inside)))
+
+
+def _without_wrapper(layer: Any) -> Any:
+    """The layer itself, or what it wraps; in nested models too."""
+    if isinstance(layer, import_keras().Model):
+        return import_keras().models.clone_model(layer, clone_function=_without_wrapper)
+    if wrapper_of(layer) not in TAKEN_OFF:
+        return layer
+    if not hasattr(layer.layer, "_batch_input_shape") and hasattr(layer, "_batch_input_shape"):
+        layer.layer._batch_input_shape = layer._batch_input_shape  # noqa: SLF001 - or a Sequential model has no input
+    return layer.layer
+
+
+def _kernels(layer: Any) -> Iterator[PlannedKernel]:
+    """The weights of a wrapped layer that have zeros, with their share."""
+    import numpy as np
+
+    places = {id(weight): place for place, weight in enumerate(layer.layer.weights)}
+    for weight, _, _ in layer.pruning_vars:
+        value = weight.numpy()
+        zeros = min(value.size - int(np.count_nonzero(value)), value.size - 1)  # one stays, as everywhere
+        if zeros:
+            yield PlannedKernel(layer=layer.layer.name, weight=places[id(weight)], share=zeros / value.size)
+
+
+def _notes(pruned: list[Any], kernels: tuple[PlannedKernel, ...], inside: int) -> Iterator[str]:
+    if not pruned:
+        return
+    if kernels:
+        share = sum(kernel.share for kernel in kernels) / len(kernels)
+        yield (
+            f"{len(pruned)} layers carried tfmot's pruning wrapper: it was taken off, and `finetune` keeps the zeros, "
+            f"{share:.0%} of a weight on average"
+        )
+    else:
+        yield (
+            f"{len(pruned)} layers carried tfmot's pruning wrapper, which had set nothing to zero yet: it was taken "
+            "off; `prune: {method: unstructured}` begins anew"
+        )
+    if inside:
+        yield f"{inside} of these are inside of nested models, where `finetune` does not keep zeros"
+    aims = [aim for layer in pruned if (aim := _aim(layer)) is not None]
+    reached = max((kernel.share for kernel in kernels), default=0.0)
+    if aims and max(aims) > reached + 0.01:
+        yield (
+            f"its schedule went on to {max(aims):.0%} zeros: `prune: {{method: unstructured, ratio: {max(aims):g}}}` "
+            "before `finetune` does"
+        )
+
+
+def _aim(layer: Any) -> float | None:
+    """The share of zeros that the wrapper's schedule was to reach."""
+    settings = layer.pruning_schedule.get_config().get("config", {})
+    return next((float(settings[n]) for n in ("final_sparsity", "target_sparsity") if n in settings), None)

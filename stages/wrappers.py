@@ -1,0 +1,46 @@
+"""tfmot's wrappers around a model's layers: which it carries, by what they are for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.errors import PreconditionError
+
+PRUNING, CLUSTERING, QUANTIZATION, ANNOTATION = "pruning", "clustering", "quantization", "annotation"
+KINDS = {
+    "PruneLowMagnitude": PRUNING,
+    "ClusterWeights": CLUSTERING,
+    "ClusterWeightsMHA": CLUSTERING,
+    "QuantizeWrapper": QUANTIZATION,
+    "QuantizeWrapperV2": QUANTIZATION,
+    "QuantizeLayer": QUANTIZATION,
+    "QuantizeAnnotate": ANNOTATION,
+}
+WHAT_TO_DO = {
+    PRUNING: "load the model's file with `load`, which takes them off and keeps what they have set to zero",
+    CLUSTERING: "put `- strip` before it: clusters are kept up to there, by `finetune` too",
+    QUANTIZATION: "take the model as it was before quantization-aware training: its layers can't be taken apart",
+    ANNOTATION: "load the model's file with `load`, which takes them off",
+}
+
+
+def wrapper_of(layer: Any) -> str | None:
+    """What tfmot's wrapper around a layer is for, or None where there is none."""
+    ours = type(layer).__module__.startswith("tensorflow_model_optimization.")
+    return KINDS.get(type(layer).__name__) if ours else None
+
+
+def wrappers_in(model: Any) -> dict[str, str]:
+    """What each wrapper is for, by the wrapping layer's name, in nested models too."""
+    layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - Keras has no public way
+    return {layer.name: kind for layer in layers if (kind := wrapper_of(layer))}
+
+
+def require_unwrapped(model: Any, stage: str) -> None:
+    """PreconditionError, saying what to do, where a stage can't work on a model because of its wrappers."""
+    found = wrappers_in(model)
+    if not found:
+        return
+    name, kind = next(iter(found.items()))
+    what = f"{len(found)} layers carry tfmot's {kind} wrapper, the first is {name}: {stage} can't look into them"
+    raise PreconditionError(what, where=stage, hint=WHAT_TO_DO[kind])
