@@ -31,6 +31,7 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+	MYPYPATH=benchmarks $(BIN)/mypy benchmarks
 
 test: lint types
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -90,7 +90,7 @@ def evaluate(name: str, model: Any, test: Split) -> None:
     require_fit(test, facts)
     outputs = predict(model, test, BATCH, lambda *_: None)
     require_finite(outputs, no_layer)
-    found = metrics.evaluate(outputs, test.y, test.task, metrics.metrics_for(test.task, None))
+    found = metrics.evaluate(outputs, test.y, test.kind, metrics.metrics_for(test.kind, None))
     low, high = found.intervals["accuracy"]
     say(f"evaluate {name}", **found.metrics, low=low, high=high, params=facts.params, macs=facts.macs)
 
@@ -175,9 +175,9 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
         violated = violation(row, config.tolerances.of(export.scheme))
         if violated is not None:
             raise SystemExit(f"{export.format}/{export.scheme} on {row.inputs} inputs: {violated.said}")
-    names, logits = metrics.metrics_for(test.task, None), metrics.are_logits(reference, test.task)
-    found = metrics.evaluate(actual, test.y, test.task, names, logits=logits)
-    before = metrics.evaluate(reference, test.y, test.task, ("accuracy",), logits=logits)
+    names, logits = metrics.metrics_for(test.kind, None), metrics.are_logits(reference, test.kind)
+    found = metrics.evaluate(actual, test.y, test.kind, names, logits=logits)
+    before = metrics.evaluate(reference, test.y, test.kind, ("accuracy",), logits=logits)
     drop = before.metrics["accuracy"] - found.metrics["accuracy"]
     say(
         f"verify {export.format}/{export.scheme}",

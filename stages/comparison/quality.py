@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def labelled_test_data(recipe_file: Path) -> Split:
         what = "the recipe has no test data"
         raise RecipeError(what, where=str(recipe_file), hint="`test: …` under `data:` names it")
     split = data_source(recipe.data, recipe.folder, recipe.seed).split("test")
-    if split.task == "unlabelled":
+    if not split.labelled:
         raise RecipeError("the test data has no labels: there is no accuracy", where=str(recipe_file))
     return split
 
@@ -52,15 +53,27 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
     if wrong or len(names) != len(batch_shapes):
         what = wrong or f"the data has {len(batch_shapes)} inputs, the model {len(names)}"
         raise DataError(what, where=title, hint="name the recipe that the model comes from")
-    parts = []
+    output = _labelled_output(split, [spec.name for spec in loaded.outputs], title)
+    seen, parts = split.of_output(output), []
     for inputs, _ in split.batches(BATCH):
         arrays = zip(names, by_input(inputs, names), loaded.inputs, strict=True)
         found = loaded.run({name: array.astype(_type(spec.dtype), copy=False) for name, array, spec in arrays})
-        parts.append(next(iter(found.values())))
+        parts.append(found[output])
         events.advanced(sum(map(len, parts)), len(split), f"accuracy of the {title.partition(' ')[0]}")
-    metric = "mse" if split.task == "regression" else "accuracy"
-    quality = evaluate(np.concatenate(parts), split.y, split.task, (metric,)).metrics
+    metric = "mse" if seen.kind == "regression" else "accuracy"
+    quality = evaluate(np.concatenate(parts), seen.y, seen.kind, (metric,)).metrics
     return replace(model, quality=quality, tested_on=split.digest)
+
+
+def _labelled_output(split: Split, outputs: Sequence[str], title: str) -> str:
+    """The one output that there are labels for; DataError where there is none, or more than one."""
+    labelled = outputs if split.output_names is None else [name for name in outputs if name in split.output_names]
+    if len(labelled) != 1:
+        what = f"accuracy is compared of one output; this model has {', '.join(outputs)}"
+        told = "labels without a name" if split.output_names is None else f"labels for {', '.join(split.output_names)}"
+        hint = f"name data with labels for one of them alone: here are {told}"
+        raise DataError(what, where=title, hint=hint)
+    return labelled[0]
 
 
 def _type(dtype: str) -> str:
