@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from stages.benchmark.target import Sampling, Target
 
 HELD: frozenset[Metric] = frozenset({"latency", "size", "instructions", "arena", "cycles", "accuracy", "mse"})
-SHOWN: frozenset[Metric] = frozenset({"load", "memory"})  # they differ from process to process: held only when named
+SHOWN: frozenset[Metric] = frozenset(
+    {"p90", "p99", "first", "load", "memory"}
+)  # they differ from process to process: held only when named
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,26 @@ is declared before the first: `rounds`, and once as many again where these can't
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, get_args
 
 from pipeline.errors import DeviceError
 from pipeline.events import ActionEvents
 from stages.comparison.pairing import Pair
-from stages.comparison.result import Evidence, Metric, MetricResult, Verdict
+from stages.comparison.result import Evidence, Measured, Metric, MetricResult, Verdict
 from stages.comparison.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from stages.benchmark.measurement import Measurement
-    from stages.benchmark.rounds import Round
+    from stages.benchmark.rounds import Round, Side
     from stages.benchmark.target import Sampling, Target
 
-MEASURED: tuple[Metric, ...] = ("latency", "load", "memory")
-NS_PER_MS = 1e6
+MEASURED: tuple[Measured, ...] = get_args(Measured)
+QUANTILES: Mapping[Measured, float] = {"latency": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Measuring:
 
     def measure(self, count: int) -> None:
         """Have `count` rounds; those that are there stay. DeviceError where they can't be had, or are no comparison."""
-        from stages.benchmark.rounds import Side, Subject, measure_rounds
+        from stages.benchmark.rounds import Subject, measure_rounds
 
         pair, plan = self.pair, self.plan
         subjects: dict[Side, Subject] = {
@@ -91,9 +91,18 @@ class Measuring:
     def results(self, p_value: float | None = None, *, differs: bool = True) -> list[MetricResult]:
         """All metrics that are wanted; the verdict on latency takes into account whether it `differs` among others."""
         wanted = [metric for metric in MEASURED if metric in self.plan.held | self.plan.shown]
+        from stages.benchmark.statistics import SAMPLES_FOR_P99
+
+        if self._samples() < SAMPLES_FOR_P99:
+            wanted = [metric for metric in wanted if metric != "p99"]
         return [self._result(metric, p_value, differs=differs) for metric in wanted]
 
-    def _result(self, metric: Metric, p_value: float | None, *, differs: bool) -> MetricResult:
+    def _samples(self) -> int:
+        """Of the side that has fewer."""
+        baseline = sum(len(done.baseline.samples_ns) for done in self._rounds)
+        return min(baseline, sum(len(done.candidate.samples_ns) for done in self._rounds))
+
+    def _result(self, metric: Measured, p_value: float | None, *, differs: bool) -> MetricResult:
         import numpy as np
 
         from stages.benchmark.statistics import latency_ratio, noise_floor, rounds_apart, verdict
@@ -126,28 +135,33 @@ class Measuring:
             ),
         )
 
-    def _typical(self, side: str, metric: Metric, per_round: Sequence[float]) -> float:
-        """What the table shows of one side: p50 of latencies, the median of load times, the largest peak of memory."""
+    def _typical(self, side: Side, metric: Measured, per_round: Sequence[float]) -> float:
+        """What the table shows of one side: percentiles, the median of load times, the largest peak of memory."""
         import numpy as np
 
         from stages.benchmark.summary import quantile_ms
 
-        if metric == "latency":
-            return quantile_ms(self._rounds, "candidate" if side == "candidate" else "baseline", 0.5)
+        if metric in QUANTILES:
+            return quantile_ms(self._rounds, side, QUANTILES[metric])
         return float(max(per_round) if metric == "memory" else np.median(per_round))
 
-    def _sides(self, metric: Metric) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _sides(self, metric: Measured) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Candidate and baseline, a number a round."""
         candidate = tuple(_number(done.candidate, metric) for done in self._rounds)
         return candidate, tuple(_number(done.baseline, metric) for done in self._rounds)
 
 
-def _number(one: Measurement, metric: Metric) -> float:
-    from stages.benchmark.statistics import round_medians_ns
+def _number(one: Measurement, metric: Measured) -> float:
+    """One process' number: nanoseconds, milliseconds or bytes; only ratios of them are used."""
+    from stages.benchmark.statistics import latency_quantile_ns, round_medians_ns
 
     if metric == "latency":
         return round_medians_ns([one.samples_ns])[0]
-    return one.load_ms if metric == "load" else float(one.peak_memory_bytes)
+    if metric in QUANTILES:
+        return latency_quantile_ns([one.samples_ns], QUANTILES[metric])
+    if metric == "memory":
+        return float(one.peak_memory_bytes)
+    return one.first_inference_ms if metric == "first" else one.load_ms
 
 
 def _reason(found: Verdict | None, tolerance: float, floor: float, *, differs: bool) -> str | None:

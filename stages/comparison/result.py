@@ -11,7 +11,8 @@ from pipeline.artifacts import Digest
 from pipeline.manifest import Interval
 from pipeline.values import Value
 
-Metric = Literal["latency", "load", "memory", "size", "instructions", "arena", "cycles", "accuracy", "mse"]
+Measured = Literal["latency", "p90", "p99", "first", "load", "memory"]  # in rounds; latency is the median
+Metric = Literal[Measured, "size", "instructions", "arena", "cycles", "accuracy", "mse"]
 Verdict = Literal["regression", "inconclusive", "ok"]  # the worst first
 EXIT_CODES: dict[Verdict, int] = {"ok": 0, "regression": 1, "inconclusive": 5}
 

@@ -79,7 +79,9 @@ def remarks(report: ComparisonReport) -> list[str]:
 def _of_rounds(evidence: Evidence) -> list[str]:
     said = []
     if evidence.noise_floor is not None:
-        said.append(f"noise floor {100 * evidence.noise_floor:.1f} %: so far one model can be from itself here")
+        said.append(
+            f"noise floor {100 * evidence.noise_floor:.1f} %: 95 of 100 comparisons of one model with itself stay within it"
+        )
     if evidence.extended:
         said.append(f"{evidence.rounds // 2} rounds could not tell, so there were as many again")
     if evidence.apart:
