@@ -79,9 +79,7 @@ def remarks(report: ComparisonReport) -> list[str]:
 def _of_rounds(evidence: Evidence) -> list[str]:
     said = []
     if evidence.noise_floor is not None:
-        said.append(
-            f"noise floor {100 * evidence.noise_floor:.1f} %: 95 of 100 comparisons of one model with itself stay within it"
-        )
+        said.append(f"noise floor {100 * evidence.noise_floor:.1f} % (one model against itself, 95 of 100 times)")
     if evidence.extended:
         said.append(f"{evidence.rounds // 2} rounds could not tell, so there were as many again")
     if evidence.apart:
