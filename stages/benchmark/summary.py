@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 
 from pipeline.artifacts import Artifact, LatencyFacts
 from stages.benchmark.rounds import Round, Side
-from stages.benchmark.statistics import SAMPLES_FOR_P99, Ratio, latency_quantile_ns, latency_ratio, round_medians_ns
+from stages.benchmark.statistics import (
+    SAMPLES_FOR_P99,
+    Ratio,
+    latency_quantile_ns,
+    latency_ratio,
+    noise_floor,
+    round_medians_ns,
+)
 
 SCHEMA_VERSION = 1
 NS_PER_MS = 1e6
@@ -24,7 +31,10 @@ def ratio_of(rounds: Sequence[Round]) -> Ratio:
 
 
 def metrics_of(rounds: Sequence[Round], ratio: Ratio, size_bytes: int) -> dict[str, float]:
-    """The flat metrics. `latency_p99_ms` is there only where 1,000 samples or more carry it."""
+    """The flat metrics. `latency_p99_ms` is there only where 1,000 samples or more carry it.
+
+    `noise_floor` is how far from 1 the ratio of one model against itself comes in 95 of 100 such measurements.
+    """
     import numpy as np
 
     candidate = [done.candidate for done in rounds]
@@ -38,6 +48,9 @@ def metrics_of(rounds: Sequence[Round], ratio: Ratio, size_bytes: int) -> dict[s
         "peak_memory_bytes": float(max(one.peak_memory_bytes for one in candidate)),
         "size_bytes": float(size_bytes),
     }
+    floor = noise_floor(round_medians_ns(samples(rounds, "candidate")), round_medians_ns(samples(rounds, "baseline")))
+    if floor is not None:
+        metrics["noise_floor"] = floor
     if sum(len(one.samples_ns) for one in candidate) >= SAMPLES_FOR_P99:
         metrics["latency_p99_ms"] = quantile_ms(rounds, "candidate", 0.99)
     return metrics

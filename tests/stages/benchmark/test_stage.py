@@ -18,6 +18,7 @@ METRICS = {
     "latency_p90_ms",
     "baseline_p50_ms",
     "latency_ratio",
+    "noise_floor",
     "load_ms",
     "first_inference_ms",
     "peak_memory_bytes",

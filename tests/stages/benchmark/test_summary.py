@@ -28,6 +28,7 @@ def test_metrics_are_those_of_the_samples(rounds) -> None:
         "latency_p90_ms": 4.0,
         "baseline_p50_ms": 4.0,
         "latency_ratio": 0.5,
+        "noise_floor": pytest.approx(1.0),  # each process takes twice or half as long as its neighbour of the same side
         "load_ms": 3.0,
         "first_inference_ms": 1.5,
         "peak_memory_bytes": 300.0,
