@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from stages.benchmark.target import Sampling, Target
 
 HELD: frozenset[Metric] = frozenset({"latency", "size", "instructions", "arena", "cycles", "accuracy", "mse"})
-SHOWN: frozenset[Metric] = frozenset(
-    {"p90", "p99", "first", "load", "memory"}
-)  # they differ from process to process: held only when named
+# These differ from process to process by more than anybody's tolerance: judged only where they are named.
+SHOWN: frozenset[Metric] = frozenset({"p90", "p99", "first", "load", "memory"})
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = 
     for one in found:
         _exact(one, wish)
     results = tuple(_pair_result(one) for one in found)
+    _require_named(results, wish)
     verdict = worst(held.verdict for pair in results for held in pair.held())
     return ComparisonReport(
         base=base.name,
@@ -158,11 +158,21 @@ def judged(measuring: Sequence[Measuring]) -> list[list[MetricResult]]:
     """The results of all pairs; where there are several, a regression of latency also has to hold among all of them."""
     from stages.benchmark.statistics import significant
 
-    if len(measuring) == 1:
-        return [measuring[0].results()]
+    if len(measuring) == 1 or not any("latency" in one.plan.held for one in measuring):
+        return [one.results() for one in measuring]
     p_values = [one.p_value() for one in measuring]
     differ = significant(p_values)
     return [one.results(p, differs=d) for one, p, d in zip(measuring, p_values, differ, strict=True)]
+
+
+def _require_named(results: Sequence[PairResult], wish: Wish) -> None:
+    """DeviceError where a metric that was named could not be had: nothing found is not the same as nothing wrong."""
+    for pair in results:
+        for metric in sorted((wish.metrics or frozenset()) - {found.metric for found in pair.metrics}):
+            why = "; ".join(pair.notes)
+            if metric == "p99":
+                why = "it takes 1,000 samples of each side: more --rounds, or more --seconds in each"
+            raise DeviceError(f"there is no {metric} of {pair.name}", where=f"--metric {metric}", hint=why or None)
 
 
 def _exact(one: _Found, wish: Wish) -> None:

@@ -90,9 +90,9 @@ class Measuring:
 
     def results(self, p_value: float | None = None, *, differs: bool = True) -> list[MetricResult]:
         """All metrics that are wanted; the verdict on latency takes into account whether it `differs` among others."""
-        wanted = [metric for metric in MEASURED if metric in self.plan.held | self.plan.shown]
         from stages.benchmark.statistics import SAMPLES_FOR_P99
 
+        wanted = [metric for metric in MEASURED if metric in self.plan.held | self.plan.shown]
         if self._samples() < SAMPLES_FOR_P99:
             wanted = [metric for metric in wanted if metric != "p99"]
         return [self._result(metric, p_value, differs=differs) for metric in wanted]

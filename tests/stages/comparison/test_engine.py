@@ -134,6 +134,12 @@ def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_
     assert heard == []
 
 
+def test_what_was_asked_for_by_name_and_could_not_be_had_is_no_success(onnx_file):
+    with pytest.raises(DeviceError, match=r"there is no p99 of sin4\.onnx") as caught:
+        compare(operand(onnx_file), operand(onnx_file), wish(metrics=frozenset({"p99"})))
+    assert "1,000 samples" in caught.value.hint
+
+
 def test_free_sizes_are_asked_for_and_then_taken(make_onnx):
     file = operand(make_onnx(4, ("N", "length")))
     with pytest.raises(DeviceError, match=r"give them with --shape x=\?,\?"):
