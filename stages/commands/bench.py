@@ -19,6 +19,7 @@ from pipeline.values import Value
 from stages.benchmark.target import Sampling, device_fingerprint, find_target
 from stages.commands.compare import FolderOption, SecondsOption, ShapeOption, ThreadsOption
 from stages.comparison.absolute import bench
+from stages.comparison.fitness import read_shapes
 from stages.comparison.operands import Model, find_operand
 from stages.history.figures import ENDS, INTERVAL, said
 from stages.history.record import Entry, append, commit_of, now, require_place
@@ -64,7 +65,7 @@ def command(
     found = find_target(target, folder)
     device = device_fingerprint(found)
     models = _models(files, partial(open_store, store))
-    sampling = Sampling(seconds=seconds, threads=threads, shapes=tuple(shape or ()))
+    sampling = Sampling(seconds=seconds, threads=threads, shapes=read_shapes(shape or ()))
     with Progress(sys.stderr, []) as progress:
         progress(Started("bench", f"{rounds} rounds"))
         results = bench(models, found, sampling, rounds, ActionEvents("bench", progress))

@@ -17,6 +17,7 @@ from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
 from stages.benchmark.target import Sampling, Target, find_target
 from stages.comparison.engine import Wish, compare
+from stages.comparison.fitness import read_shapes
 from stages.comparison.forms import FORMS, Form
 from stages.comparison.github import github_of, recipe_of, write_summary
 from stages.comparison.operands import Operand, find_operand
@@ -79,7 +80,7 @@ def command(
         raise RecipeError(f"there is no format {form!r}", where="--format", hint=nearest(form, list(get_args(Form))))
     wish = Wish(
         targets=find_targets(target or ["cpu"], folder),
-        sampling=Sampling(seconds=seconds, threads=threads, shapes=tuple(shape or ())),
+        sampling=Sampling(seconds=seconds, threads=threads, shapes=read_shapes(shape or ())),
         rounds=rounds,
         tolerances=read_tolerances(tolerance or ()),
         metrics=_metrics(metric),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.errors import RecipeError
@@ -10,6 +11,18 @@ from stages.comparison.operands import Model
 
 if TYPE_CHECKING:
     from stages.benchmark.target import Sampling, Target
+
+
+SHAPE = re.compile(r"(.+=)?[1-9][0-9]*(,[1-9][0-9]*)*")
+
+
+def read_shapes(texts: Sequence[str]) -> tuple[str, ...]:
+    """`--shape` options as the runner takes them; RecipeError where one is no shape."""
+    for text in texts:
+        if not SHAPE.fullmatch(text):
+            hint = "NAME=1,224,224,3, or 1,224,224,3 for whatever the input is called"
+            raise RecipeError(f"{text!r} is no shape", where="--shape", hint=hint)
+    return tuple(texts)
 
 
 def require_fit(target: Target, models: Iterable[Model], sampling: Sampling) -> None:
