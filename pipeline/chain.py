@@ -75,6 +75,7 @@ class Branch:
     node: str
     axis: str | None
     reference: str | None = None  # the Keras model that was quantized
+    config: StageConfig | None = None  # how it was quantized
 
 
 @dataclass
@@ -198,15 +199,14 @@ def _evaluate(chain: Chain, name: str, step: StageStep) -> None:
 
 def _quantize(chain: Chain, step: StageStep) -> None:
     chain.quantized = []
-    for scheme in step.config.model_dump()["schemes"]:
-        chain.quantized.append(_quantized(chain, step, step.config, scheme, chain.model, f"{step.id}:{scheme}"))
+    for name, config in step.config.by_element().items():
+        chain.quantized.append(_quantized(chain, step, config, name, chain.model, f"{step.id}:{name}"))
 
 
-def _quantized(chain: Chain, step: StageStep, config: StageConfig, scheme: str, model: str, node_id: str) -> Branch:
-    config = config.model_copy(update={"schemes": (scheme,)})
+def _quantized(chain: Chain, step: StageStep, config: StageConfig, name: str, model: str, node_id: str) -> Branch:
     inputs = {"model": OutputOf(model, "keras-model"), **_splits(chain, "quantize", config, step)}
-    chain.add(Node(node_id, "quantize", scheme, config, inputs, None, step.index))
-    return Branch(node_id, scheme, model)
+    chain.add(Node(node_id, "quantize", name, config, inputs, None, step.index))
+    return Branch(node_id, name, model, config)
 
 
 def _export(chain: Chain, step: StageStep) -> None:
@@ -217,7 +217,8 @@ def _export(chain: Chain, step: StageStep) -> None:
     for target_format in settings["formats"]:
         for branch in chain.quantized:
             axis = f"{target_format}/{branch.axis}"
-            reason = stages()["export"].unsupported(axis)
+            stage = stages()["export"]
+            reason = stage.unsupported(axis) or stage.refuses(target_format, branch.config)  # type: ignore[attr-defined]
             if reason and settings.get("unsupported") == "skip":
                 chain.skipped[axis] = reason
             elif reason:
@@ -234,7 +235,7 @@ def _exported(
     axis = f"{fmt}/{branch.axis}"
     inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
     chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index))
-    return Branch(node_id, axis, branch.reference)
+    return Branch(node_id, axis, branch.reference, branch.config)
 
 
 def _verify(chain: Chain, step: StageStep) -> None:

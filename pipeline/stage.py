@@ -31,6 +31,13 @@ class StageConfig(Value):
         """
         return self
 
+    def by_element(self) -> Mapping[str, Self]:
+        """These settings for each element of the stage's axis alone, by the name that the element has in metrics.
+
+        Empty where the setting that fans out is a list of names: then the planner takes them one by one.
+        """
+        return {}
+
 
 Config = TypeVar("Config", bound=StageConfig, contravariant=True)
 ConfigOut = TypeVar("ConfigOut", bound=StageConfig, covariant=True)

@@ -7,14 +7,21 @@ outputs are float32, under the Keras model's names, in every scheme.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import ONNXFacts, Scheme
-from pipeline.errors import ModelError
+from pipeline.artifacts import ONNXFacts
+from pipeline.errors import ModelError, PreconditionError, SecateurError
+from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.canonical import canonicalise, count_operators, serialise
-from stages.export.onnx_schemes import quantize_activations, quantize_while_running, store_weights_in_half
+from stages.export.onnx_schemes import (
+    kept_nodes,
+    quantize_activations,
+    quantize_while_running,
+    store_weights_in_half,
+)
+from stages.export.onnx_weights import store_weights_in_int8
 from stages.quiet import Silence, quiet
 from stages.runtimes import LoadedModel
 from stages.samples import Progress, as_arrays, unheard
@@ -25,7 +32,7 @@ BATCH_SYMBOL = "batch"
 
 def convert_onnx(
     model: Any,
-    scheme: Scheme,
+    how: Quantization | Scheme,
     opset: int = 17,
     calibration: Any | None = None,
     progress: Progress = unheard,
@@ -37,16 +44,20 @@ def convert_onnx(
     `metadata` becomes the file's own properties. ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what has to stand before ONNX Runtime's import
+    how = quantization_of(how)
     with quiet() as silence:
         try:
             graph = canonicalise(_folded(_traced(model, opset)))
             by_name = {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
-            graph = canonicalise(_in_scheme(graph, scheme, by_name, progress, silence))
+            kept = kept_nodes(graph, how, model, by_name)
+            graph = canonicalise(_in_scheme(graph, how, by_name, progress, silence, kept))
             return serialise(_with_metadata(graph, metadata or {}))
+        except SecateurError:
+            raise
         except Exception as error:  # tf2onnx and ONNX Runtime raise whatever their passes raise
             reason = str(error).strip() or type(error).__name__
             raise ModelError(
-                f"ONNX can't represent the model in {scheme}: {reason}",
+                f"ONNX can't represent the model in {how.scheme}: {reason}",
                 where=model.name,
                 hint=silence.text()[-800:] or None,
             ) from error
@@ -88,20 +99,31 @@ def _folded(graph: Any) -> Any:
     return folded
 
 
-def _in_scheme(graph: Any, scheme: Scheme, calibration: Mapping[str, Any], progress: Progress, silence: Silence) -> Any:
+def _in_scheme(
+    graph: Any,
+    how: Quantization,
+    calibration: Mapping[str, Any],
+    progress: Progress,
+    silence: Silence,
+    kept: Sequence[str],
+) -> Any:
     def heard(done: int, total: int) -> None:
         with silence.lifted():
             progress(done, total)
 
-    match scheme:
+    match how.scheme:
         case "float32":
             return graph
         case "float16":
             return store_weights_in_half(graph)
         case "dynamic":
-            return quantize_while_running(graph)
+            return quantize_while_running(graph, kept)
+        case "weight_only":
+            return store_weights_in_int8(graph, per_channel=how.granularity != "per_tensor", left_out=kept)
         case "int8":
-            return quantize_activations(graph, calibration, heard)
+            return quantize_activations(graph, how, calibration, heard, kept)
+        case "int16x8":
+            raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 
 
 def _with_metadata(graph: Any, metadata: Mapping[str, str]) -> Any:

@@ -6,16 +6,20 @@ what is chosen here is what its CPU kernels compute rightly on every machine.
 
 from __future__ import annotations
 
+import io
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PreconditionError
+from pipeline.schemes import Quantization
 from stages.samples import Progress, batches_of
 
 CALIBRATION_BATCH = 32
+ENTROPY_BINS = 512  # of which the range is chosen: more take longer, for each tensor
 CLOSING = ("Softmax", "Sigmoid")
 
 
@@ -43,7 +47,20 @@ def store_weights_in_half(model: Any) -> Any:
     return half
 
 
-def quantize_while_running(model: Any) -> Any:
+def kept_nodes(model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any]) -> list[str]:
+    """The names of the nodes of `model`, in float32, that compute the layers which `how` keeps in float."""
+    if not how.keep_float:
+        return []
+    from stages.export.layer_operators import operators_of
+    from stages.keras_format import random_inputs
+
+    sample = {name: values[:1] for name, values in calibration.items()}
+    sample = sample or dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
+    places = operators_of(how.keep_float, keras_model, "onnx-model", model.SerializeToString(), sample)
+    return [model.graph.node[place].name for place in sorted(places)]
+
+
+def quantize_while_running(model: Any, kept: Sequence[str] = ()) -> Any:
     """Weights in 8 bits, activations quantized at each inference.
 
     Both choices are for speed. On the demo's network (AVX2, one thread, p50) signed weights and all convolutions, ONNX
@@ -59,14 +76,16 @@ def quantize_while_running(model: Any) -> Any:
 
     def quantize(source: Path, target: Path) -> None:
         quantization.quantize_dynamic(
-            source, target, weight_type=quantization.QuantType.QUInt8, nodes_to_exclude=left_out
+            source, target, weight_type=quantization.QuantType.QUInt8, nodes_to_exclude=[*left_out, *kept]
         )
 
     return _through_files(quantize, model)
 
 
-def quantize_activations(model: Any, calibration: Mapping[str, Any], progress: Progress) -> Any:
-    """Weights per channel and activations per tensor in 8 bits (QDQ), ranges by least and greatest value.
+def quantize_activations(
+    model: Any, how: Quantization, calibration: Mapping[str, Any], progress: Progress, kept: Sequence[str] = ()
+) -> Any:
+    """Weights and activations in 8 bits (QDQ): S8S8, or U8S8 with unsigned activations. Nodes in `kept` stay float.
 
     Weights use 7 of the 8 bits (`reduce_range`): x86 processors without VNNI add pairs of byte products in 16 bits,
     which saturate. On such a machine the demo's network came out at a mean cosine of 0.988 to Keras and 0.932 accuracy
@@ -75,37 +94,69 @@ def quantize_activations(model: Any, calibration: Mapping[str, Any], progress: P
     if not calibration or not len(next(iter(calibration.values()))):
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
     quantization = _import_quantization()
+    kinds = quantization.QuantType
     outputs = {value.name for value in model.graph.output}
     left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
 
     def quantize(source: Path, target: Path) -> None:
+        ranges = source.with_suffix(".ranges")
+        method = _measure_ranges(quantization, source, how, _batches(model.graph.input, calibration, progress), ranges)
         quantization.quantize_static(
             source,
             target,
-            _Reader(_feeds(model.graph.input, calibration, progress)),
+            None,
             quant_format=quantization.QuantFormat.QDQ,
-            activation_type=quantization.QuantType.QInt8,
-            weight_type=quantization.QuantType.QInt8,
-            per_channel=True,
+            activation_type=kinds.QUInt8 if how.activations == "unsigned" else kinds.QInt8,
+            weight_type=kinds.QInt8,
+            per_channel=how.granularity != "per_tensor",
             reduce_range=True,
-            nodes_to_exclude=left_out,
+            nodes_to_exclude=[*left_out, *kept],
+            calibrate_method=method,
+            calibration_cache_path=ranges,
         )
 
     return _through_files(quantize, model)
 
 
-class _Reader:
+def _measure_ranges(
+    quantization: Any, source: Path, how: Quantization, batches: Iterator[dict[str, Any]], target: Path
+) -> Any:
+    """Write the ranges of all tensors to `target`, in the quantizer's own form; the method comes back.
+
+    Batch by batch: handed all samples at once its calibrators keep every activation of each. Its own settings are
+    for symmetric ranges in percentile, of which activations after a ReLU would waste half, and 128 bins in entropy, as
+    many as there are steps, so that there is nothing to choose.
+    """
+    from onnxruntime.quantization.calibrate import save_tensors_data
+
+    methods = quantization.CalibrationMethod
+    method = {"percentile": methods.Percentile, "entropy": methods.Entropy}.get(how.calibration or "", methods.MinMax)
+    options: dict[str, Any] = {"symmetric": False}
+    if method == methods.Entropy:
+        options["num_bins"] = ENTROPY_BINS
+    if how.percentile is not None:
+        options["percentile"] = how.percentile
+    calibrator = quantization.create_calibrator(
+        source, None, str(source.with_suffix(".augmented")), method, extra_options=options
+    )
+    for batch in batches:
+        calibrator.collect_data(_OneBatch(batch))
+    save_tensors_data(calibrator.compute_data(), target)
+    return method
+
+
+class _OneBatch:
     """ONNX Runtime's CalibrationDataReader, which asks for its base class by name only."""
 
-    def __init__(self, feeds: Iterator[dict[str, Any]]) -> None:
-        self._feeds = feeds
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self._left = [batch]
 
     def get_next(self) -> dict[str, Any] | None:
-        return next(self._feeds, None)
+        return self._left.pop() if self._left else None
 
 
-def _feeds(inputs: Any, calibration: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
-    """All samples; where the batch size is fixed the last batch repeats a sample, which changes no range."""
+def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
+    """All samples; where the batch size is fixed the last batch repeats a sample."""
     import onnx
 
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}
@@ -126,7 +177,8 @@ def _through_files(quantize: Callable[[Path, Path], None], model: Any) -> Any:
         prepared = onnx.shape_inference.infer_shapes(model)
         add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
         onnx.save(prepared, source)
-        quantize(source, target)
+        with redirect_stdout(io.StringIO()):  # calibrators print
+            quantize(source, target)
         result = onnx.load(target)
     result.producer_name, result.producer_version = model.producer_name, model.producer_version
     return result

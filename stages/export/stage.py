@@ -9,24 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, get_args
 
-from pipeline.artifacts import Artifact, Format, Kind, QuantizedFacts, Scheme
+from pipeline.artifacts import Artifact, Format, Kind, QuantizedFacts
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
+from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
+from stages.export.pairs import refusal
 
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
 KINDS: Mapping[Format, Kind] = {"tflite": "tflite-model", "onnx": "onnx-model"}
 CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
-ALLOWED_DIFFERENCE: Mapping[Scheme, float | None] = {"float32": 1e-3, "float16": 5e-2, "dynamic": None, "int8": None}
+ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
 
 
 class ExportStage:
-    """Converts; for int8 and dynamic the converter also quantizes."""
+    """Converts; in all schemes but float32 and float16 the converter, or what follows it, also quantizes."""
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = ExportConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("quantized-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
@@ -34,7 +36,7 @@ class ExportStage:
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("size_bytes", "params", "macs", "export_difference")
     packages: ClassVar[tuple[str, ...]] = (
-        *("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
+        *("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"),
         *("flatbuffers", "protobuf", "numpy"),
     )
 
@@ -42,19 +44,27 @@ class ExportStage:
         return ()
 
     def unsupported(self, axis: str) -> str | None:
-        target_format, _, scheme = axis.partition("/")
-        if target_format not in get_args(Format):
-            return f"there is no format {target_format!r}"
-        if scheme not in get_args(Scheme):
-            return f"there is no scheme {scheme!r}"
-        return None
+        target_format = axis.partition("/")[0]
+        return None if target_format in get_args(Format) else f"there is no format {target_format!r}"
+
+    def refuses(self, target_format: Format, quantized_by: Any) -> str | None:
+        """Why a format can't have what quantize's settings ask for, or None; asked before anything runs."""
+        climbed = quantized_by.ladder_format if quantized_by.ladder else target_format
+        if climbed != target_format:
+            return f"the ladder measures {climbed} (quantize.ladder_format)"
+        reasons = (refusal(target_format, how) for how in quantized_by.possible)
+        return next((reason for reason in reasons if reason), None)
 
     def requires(self, config: ExportConfig, inputs: Mapping[str, Artifact]) -> None:
         if len(config.formats) != 1:
             raise PreconditionError(f"one action exports one format, not {len(config.formats)}")
         facts = _quantized_facts(inputs["model"])
-        if facts.scheme == "int8" and facts.calibration is None:
-            raise PreconditionError("the int8 model comes without its calibration set", hint="quantize it anew")
+        if facts.quantization.calibrated and facts.calibration is None:
+            what = f"the {facts.scheme} model comes without its calibration set"
+            raise PreconditionError(what, hint="quantize it anew")
+        reason = refusal(config.formats[0], facts.quantization)
+        if reason:
+            raise PreconditionError(reason, where=f"{config.formats[0]}/{facts.scheme}")
 
     def run(self, context: StageContext[ExportConfig]) -> StageResult:
         from stages.export.check import runtime_difference
@@ -98,7 +108,7 @@ class ExportStage:
     def ensures(self, context: StageContext[ExportConfig], result: StageResult) -> None:
         """The runtime computed what Keras does; `run` has seen it load the file and give finite numbers."""
         scheme, difference = _quantized_facts(context.inputs["model"]).scheme, result.metrics["export_difference"]
-        allowed = ALLOWED_DIFFERENCE[scheme]
+        allowed = ALLOWED_DIFFERENCE.get(scheme)
         if allowed is not None and not difference <= allowed:
             raise PostconditionError(
                 f"the file's outputs differ from Keras' by {difference:.1e} (relative), {allowed:.0e} is allowed",
@@ -133,8 +143,8 @@ def _converted(context: StageContext[ExportConfig], model: Any, quantized: Quant
         "scheme": quantized.scheme,
     }
     if target_format == "tflite":
-        return convert_tflite(model, quantized.scheme, quantized.io, calibration, progress, metadata)
-    return convert_onnx(model, quantized.scheme, context.config.opset, calibration, progress, metadata)
+        return convert_tflite(model, quantized.quantization, quantized.io, calibration, progress, metadata)
+    return convert_onnx(model, quantized.quantization, context.config.opset, calibration, progress, metadata)
 
 
 def _facts(target_format: Format, data: bytes, scheme: Scheme, loaded: Any) -> Any:

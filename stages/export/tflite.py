@@ -13,8 +13,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pipeline.artifacts import Scheme, TFLiteFacts
-from pipeline.errors import ModelError
+from pipeline.artifacts import TFLiteFacts
+from pipeline.errors import ModelError, SecateurError
+from pipeline.schemes import Quantization, Scheme, quantization_of
+from stages.export.tflite_schemes import by_edge_quantizer, configure, keep_in_float, quantize_weights
 from stages.quiet import Silence, quiet
 from stages.runtimes import SIGNATURE, LoadedModel
 from stages.samples import Progress, as_arrays, batches_of, unheard
@@ -25,31 +27,38 @@ METADATA_NAME = b"secateur"
 
 def convert_tflite(
     model: Any,
-    scheme: Scheme,
-    io: Literal["float32", "int8"] = "float32",
+    how: Quantization | Scheme,
+    io: Literal["float32", "int8", "int16"] = "float32",
     calibration: Any | None = None,
     progress: Progress = unheard,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
-    """The TFLite file of a Keras model; `io` is the type of an int8 file's inputs and outputs.
+    """The TFLite file of a Keras model; `io` is the type of the inputs and outputs of an int8 or int16x8 file.
 
-    `calibration` is what int8 needs: float32 inputs (N, …), or a list with one an input; `progress` hears how many
+    `calibration` is what these need: float32 inputs (N, …), or a list with one an input; `progress` hears how many
     of them went through; `metadata` goes into the file as JSON, under `secateur`. ModelError says which operators
     TFLite lacks.
     """
-    tf = import_tensorflow()
+    tf, how = import_tensorflow(), quantization_of(how)
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder, quiet() as silence:
         try:
             tf.saved_model.save(*_servable(tf, model, folder))
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            _configure(tf, converter, scheme, io)
-            if scheme == "int8":
+            configure(tf, converter, how, io)
+            if how.keep_float and how.calibrated:
+                keep_in_float(converter, how, model, calibration)
+            if how.calibrated:
                 batch = model.inputs[0].shape[0] or 1
                 arrays = dict(zip(model.input_names, as_arrays(calibration), strict=True))
                 for name, tensor in zip(model.input_names, model.inputs, strict=True):
                     arrays[name] = arrays[name].astype(tensor.dtype.as_numpy_dtype, copy=False)
                 converter.representative_dataset = lambda: _representatives(arrays, batch, progress, silence)
-            return _with_metadata(bytes(converter.convert()), metadata)
+            data = bytes(converter.convert())
+            if by_edge_quantizer(how):
+                data = quantize_weights(data, how, model)
+            return _with_metadata(data, metadata)
+        except SecateurError:
+            raise
         except Exception as error:  # the converter raises whatever its passes raise
             said = silence.text()
             raise ModelError(
@@ -74,17 +83,6 @@ def _servable(tf: Any, model: Any, folder: str) -> tuple[Any, str, dict[str, Any
     module = tf.Module()
     module.held = list(model.variables)
     return module, folder, {SIGNATURE: serve}
-
-
-def _configure(tf: Any, converter: Any, scheme: Scheme, io: str) -> None:
-    if scheme != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if scheme == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if scheme == "int8":
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        dtype = tf.int8 if io == "int8" else tf.float32
-        converter.inference_input_type = converter.inference_output_type = dtype
 
 
 def _representatives(arrays: Mapping[str, Any], batch: int, progress: Progress, silence: Silence) -> Iterator[Any]:

@@ -2,29 +2,103 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from pipeline.artifacts import Scheme
+from pipeline.artifacts import Format
+from pipeline.schemes import Quantization
 from pipeline.stage import StageConfig
+
+LADDER, SELECTIVE = "ladder", "selective"
+Rung = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8", "selective"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
+
+
+def _spelt_out(entry: Any) -> Any:
+    """An entry as a map from its name to all its settings: a name alone is that of its scheme."""
+    if isinstance(entry, str):
+        return {entry: {"scheme": entry}}
+    if not isinstance(entry, Mapping) or len(entry) != 1:
+        raise ValueError("a scheme is a name, or a map with one key: `int8` or `{int8: {granularity: per_tensor}}`")
+    ((name, settings),) = entry.items()
+    return {name: {"scheme": name, **(settings or {})} if isinstance(settings, Mapping | None) else settings}
+
+
+Entry = Annotated[
+    dict[Name, Quantization], BeforeValidator(_spelt_out, json_schema_input_type=Name | dict[Name, Quantization])
+]
 
 
 class QuantizeConfig(StageConfig):
     """In which number formats the model is to be exported, one action each.
 
+    An entry of `schemes` is a scheme's name, or a name of your own with settings: `{int8-u8: {scheme: int8,
+    activations: unsigned}}`. The name is what metrics and folders are called by: `tflite/int8-u8`.
+
     `float32` is the model as it is. `float16` halves the file at no cost in speed: weights are stored in half and
-    computed in full precision. `dynamic` stores weights in 8 bits and quantizes activations while running: no data
+    computed in full precision. `weight_only` stores weights in 8 bits and computes in float32: a quarter of the file,
+    nearly no loss, no speed. `dynamic` stores weights in 8 bits and quantizes activations while running: no data
     needed. `int8` quantizes both beforehand, by ranges that calibration samples show: the smallest and, where the
-    device has integer units, the fastest. `io` is the type of an int8 TFLite file's inputs and outputs;
-    microcontrollers want int8. ONNX files keep float32 inputs and outputs.
+    device has integer units, the fastest. `int16x8` keeps activations in 16 bits: nearly float's accuracy where int8
+    loses too much, at less speed. `io` is the type of TFLite files' inputs and outputs: with `int8` those of int8 files
+    are int8 and those of int16x8 files int16, as microcontrollers want them. ONNX files keep float32 ones.
+
+    A `ladder` finds the fastest scheme that loses at most `max_accuracy_drop` of the model's accuracy on the test
+    split: its rungs are measured in `ladder_format` on `ladder_target`, and tried from the fastest on. `selective` is
+    int8 with the layers that it harms most left in float, few if they will do. The result is called `ladder`.
     """
 
-    schemes: tuple[Scheme, ...] = Field(min_length=1)
+    schemes: tuple[Entry, ...] | None = Field(None, min_length=1)
     io: Literal["float32", "int8"] = "float32"
+    ladder: tuple[Rung, ...] | None = Field(None, min_length=1)
+    max_accuracy_drop: float | None = Field(None, ge=0, le=1)
+    ladder_format: Format = "tflite"
+    ladder_target: str = "cpu"
+    ladder_rounds: int = Field(10, ge=1)
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Self:
+        if not self.schemes and not self.ladder:
+            raise ValueError("name schemes, such as `schemes: [float32, int8]`, or a ladder")
+        if bool(self.ladder) != (self.max_accuracy_drop is not None):
+            raise ValueError("ladder and max_accuracy_drop need each other")
+        if self.ladder and len(set(self.ladder)) != len(self.ladder):
+            raise ValueError("a ladder has each rung once")
+        if self.ladder and LADDER in self.variants:
+            raise ValueError(f"{LADDER} is the ladder's own name")
+        return self
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        if len(set(self.schemes)) != len(self.schemes):
-            raise ValueError("each scheme can be named once")
+        names = [name for entry in self.schemes or () for name in entry]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"each name can stand once, {twice} stands twice: call one of them as you like, {{NAME: {{scheme: …}}}}"
+            )
         return self
+
+    @property
+    def variants(self) -> dict[str, Quantization]:
+        """The schemes by name."""
+        return {name: settings for entry in self.schemes or () for name, settings in entry.items()}
+
+    def by_element(self) -> Mapping[str, Self]:
+        """One configuration for each scheme, by its name, and one for the ladder."""
+        alone = type(self).model_validate({"schemes": ("float32",), "io": self.io})
+        found = {name: alone.model_copy(update={"schemes": ({name: q},)}) for name, q in self.variants.items()}
+        return found | ({LADDER: self.model_copy(update={"schemes": None})} if self.ladder else {})
+
+    @property
+    def quantization(self) -> Quantization:
+        """The one scheme of an action that climbs no ladder."""
+        (found,) = self.variants.values()
+        return found
+
+    @property
+    def possible(self) -> tuple[Quantization, ...]:
+        """All that an action may end in."""
+        rungs = tuple(Quantization(scheme="int8" if rung == "selective" else rung) for rung in self.ladder or ())
+        return rungs or tuple(self.variants.values())

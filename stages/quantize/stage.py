@@ -6,8 +6,8 @@ by format. What is decided here is everything they share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
 from pipeline.errors import PreconditionError
@@ -16,42 +16,51 @@ from stages.data_checks import keras_facts_of, require_inputs
 from stages.keras_format import MODEL_FILE
 from stages.quantize.calibration import doubts_about
 from stages.quantize.config import QuantizeConfig
-from stages.samples import CALIBRATION_MEDIA_TYPE, by_input, calibration_files, encode_samples
+from stages.samples import CALIBRATION_MEDIA_TYPE, batches_of, by_input, calibration_files, encode_samples
+
+CHECKED_BATCH = 32  # samples that run through the model at once when its activations are checked
 
 
 class QuantizeStage:
-    """A Keras model with its scheme; for int8 also the calibration samples, preprocessed."""
+    """A Keras model with its scheme; where ranges are to be measured also the calibration samples, preprocessed."""
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = QuantizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
-    outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set")
+    outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report")
     axis: ClassVar[str | None] = "schemes"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "numpy")  # TensorFlow decodes images
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")  # TensorFlow decodes images
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
-        return ("calibration",) if "int8" in config.schemes else ()
+        calibrated = any(how.calibrated for how in config.possible)
+        return (*(("calibration",) if calibrated else ()), *(("test",) if config.ladder else ()))
 
     def unsupported(self, axis: str) -> str | None:
         return None
 
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
-        if len(config.schemes) != 1:
-            raise PreconditionError(f"one action quantizes by one scheme, not by {len(config.schemes)}")
+        schemes = len(config.variants)
+        if schemes + bool(config.ladder) != 1:
+            what = f"one action quantizes by one scheme or climbs one ladder, not {schemes} schemes"
+            raise PreconditionError(what)
         keras_facts_of(inputs["model"])
 
     def run(self, context: StageContext[QuantizeConfig]) -> StageResult:
-        scheme, model = context.config.schemes[0], context.inputs["model"]
-        calibration = _calibration_set(context) if scheme == "int8" else None
+        if context.config.ladder:
+            return _climbed(context)
+        how, model = context.config.quantization, context.inputs["model"]
+        if how.keep_float:
+            how = how.model_copy(update={"keep_float": _kept_layers(context)})
+        calibration = _calibration_set(context) if how.calibrated else None
         facts = keras_facts_of(model)
         quantized = Artifact(
             files=(model.file(MODEL_FILE), *(calibration.files if calibration else ())),
             facts=QuantizedFacts(
-                scheme=scheme,
-                io=context.config.io if scheme == "int8" else "float32",
+                quantization=how,
+                io=_io(context.config),
                 calibration=calibration.digest if calibration else None,
                 params=facts.params,
                 macs=facts.macs,
@@ -64,6 +73,64 @@ class QuantizeStage:
         """Nothing was computed: `requires` and `run` have checked all that went in."""
 
 
+def _climbed(context: StageContext[QuantizeConfig]) -> StageResult:
+    from stages.quantize.ladder import Ladder
+
+    found = Ladder(context).climb()
+    return StageResult(outputs=(found.quantized, *((found.calibration,) if found.calibration else ()), found.report))
+
+
+def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:
+    how = config.quantization
+    if config.io == "float32" or not how.calibrated:
+        return "float32"
+    return "int16" if how.scheme == "int16x8" else "int8"
+
+
+def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
+    """The layers that stay in float, by name, in the model's order; PreconditionError where a pattern names none."""
+    from stages.layer_calls import layer_names
+    from stages.patterns import matching
+    from stages.stored_models import shared_model
+    from stages.tf_runtime import tensorflow_action
+
+    with tensorflow_action(context.seed, context.threads):
+        names = layer_names(shared_model(context, "model"))
+    kept = {
+        name
+        for pattern in context.config.quantization.keep_float
+        for name in matching(pattern, names, "quantize.schemes.keep_float")
+    }
+    return tuple(name for name in names if name in kept)
+
+
+def _require_finite_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:
+    """PreconditionError, with the layer, where calibration samples make NaN or infinity on the way through the model.
+
+    A range that ends at infinity leaves one step for everything finite.
+    """
+    from stages.layer_calls import first_not_finite
+    from stages.stored_models import shared_model
+    from stages.tf_runtime import tensorflow_action
+
+    with tensorflow_action(context.seed, context.threads):
+        model = shared_model(context, "model")
+        size = model.inputs[0].shape[0] or min(CHECKED_BATCH, len(arrays[0]))
+        for picked in batches_of(len(arrays[0]), size):
+            batch = {
+                name: samples[picked].astype(tensor.dtype.as_numpy_dtype, copy=False)
+                for name, tensor, samples in zip(model.input_names, model.inputs, arrays, strict=True)
+            }
+            layer = first_not_finite(model, batch)
+            if layer is not None:
+                raise PreconditionError(
+                    f"layer {layer!r} gives NaN or infinity on calibration samples {picked[0]} to {picked[-1]}",
+                    where="data.calibration",
+                    hint="are these samples preprocessed as in training? secateur inspect lists all layers",
+                )
+            context.events.advanced(picked[-1] + 1, len(arrays[0]), "calibration samples")
+
+
 def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
     """The calibration split as an artifact; PreconditionError where there is none, or it can't enter the model."""
     import numpy as np
@@ -71,7 +138,7 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
     split = context.data("calibration")
     if len(split) == 0:
         raise PreconditionError(
-            "int8 needs calibration samples, and the split holds none",
+            f"{context.config.quantization.scheme} needs calibration samples, and the split holds none",
             where="data.calibration",
             hint="set data.calibration.take to 100 or more",
         )
@@ -82,7 +149,7 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
         raise PreconditionError("the calibration data holds NaN or infinity", where="data.calibration")
     for doubt in dict.fromkeys(doubt for samples in arrays for doubt in doubts_about(samples)):
         context.events.warned(doubt)
-    context.events.advanced(len(split), len(split), "calibration samples")
+    _require_finite_activations(context, arrays)
     files = tuple(
         context.write(name, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
         for name, samples in zip(calibration_files(len(arrays)), arrays, strict=True)

@@ -10,6 +10,7 @@ from pipeline.artifacts import KerasFacts, ParityRow
 from pipeline.data import Split
 from pipeline.errors import DeviceError, PostconditionError
 from pipeline.stage import StageContext
+from stages.layer_calls import first_not_finite
 from stages.samples import by_input
 from stages.verify.config import VerifyConfig
 from stages.verify.limits import REAL
@@ -58,7 +59,7 @@ class Comparison:
         for inputs, arrays in self._made_up.items():
             wanted = made_up[inputs]
             if not all(np.isfinite(values).all() for values in wanted.values()):
-                layer = self._first_not_finite(arrays)
+                layer = first_not_finite(self._model, arrays)
                 self._context.events.warned(f"Keras gives no finite numbers on {inputs} inputs, first in layer {layer}")
                 continue
             found = self._run(arrays)
@@ -75,9 +76,9 @@ class Comparison:
     def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
         import numpy as np
 
+        from stages.file_tensors import file_tensors
+        from stages.layer_calls import record_layers
         from stages.verify.divergence import describe_divergence
-        from stages.verify.intermediates import file_tensors
-        from stages.verify.recording import record_layers
 
         size = self._loaded.inputs[0].shape[0] or 1
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
@@ -98,7 +99,7 @@ class Comparison:
                 place = int(finite.argmin())
                 sample = sample_at(place)
                 if whose == "the reference":
-                    where = f"the first layer with NaN or infinity is {self._first_not_finite(sample)!r}"
+                    where = f"the first layer with NaN or infinity is {first_not_finite(self._model, sample)!r}"
                 else:
                     where = self._where_they_part(sample, 10.0)
                 what = f"{int((~finite).sum())} outputs of {whose} are not finite, first that of sample {place}"
@@ -106,12 +107,6 @@ class Comparison:
             if actual[name].shape != wanted.shape:
                 what = f"output {name!r} of the file has shape {actual[name].shape}, the reference's {wanted.shape}"
                 raise PostconditionError(what, where=self._context.axis)
-
-    def _first_not_finite(self, arrays: Mapping[str, Any]) -> str | None:
-        from stages.verify.divergence import first_not_finite
-        from stages.verify.recording import record_layers
-
-        return first_not_finite(record_layers(self._model, arrays))
 
     def _run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = self._loaded.run(arrays)
@@ -178,7 +173,7 @@ def _one(arrays: Mapping[str, Any], place: int) -> dict[str, Any]:
 def parity_row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
     import numpy as np
 
-    from stages.verify.parity import cosine, max_abs_diff, mean_abs_diff, sqnr_db, top_agreement, worst_sample
+    from stages.parity import cosine, max_abs_diff, mean_abs_diff, sqnr_db, top_agreement, worst_sample
 
     ranked = reference.shape[1] if classes and reference.ndim == 2 else 0
     return ParityRow(

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from pipeline.artifacts import Scheme
 from pipeline.data.spec import Metrics
+from pipeline.schemes import Scheme
 from pipeline.stage import StageConfig
 from pipeline.values import Value
 
@@ -33,7 +33,9 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "float32": {"max_diff": 1e-4},
     "float16": {"max_diff": 1e-2},
     "dynamic": EIGHT_BIT,
+    "weight_only": EIGHT_BIT,
     "int8": EIGHT_BIT,
+    "int16x8": EIGHT_BIT,
 }
 
 
@@ -53,7 +55,9 @@ class Tolerances(Value):
     float32: Bounds = Bounds(**DEFAULTS["float32"])
     float16: Bounds = Bounds(**DEFAULTS["float16"])
     dynamic: Bounds = Bounds(**DEFAULTS["dynamic"])
+    weight_only: Bounds = Bounds(**DEFAULTS["weight_only"])
     int8: Bounds = Bounds(**DEFAULTS["int8"])
+    int16x8: Bounds = Bounds(**DEFAULTS["int16x8"])
 
     @model_validator(mode="before")
     @classmethod

@@ -9,23 +9,10 @@ into another leaves no tensor of its own. The first layer that is not right is w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-from stages.verify.intermediates import FileTensor
-from stages.verify.parity import decibels
-from stages.verify.recording import LayerCall
-
-TIE_DB = 1e-6
-CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """The tensor of the file that is nearest to a layer's output, and how near it is."""
-
-    sqnr_db: float
-    tensor: str
+from stages.agreement import Agreement, agreements
+from stages.file_tensors import FileTensor
+from stages.layer_calls import LayerCall
 
 
 def describe_divergence(calls: Sequence[LayerCall], tensors: Sequence[FileTensor], limit_db: float) -> str:
@@ -46,52 +33,6 @@ def describe_divergence(calls: Sequence[LayerCall], tensors: Sequence[FileTensor
         f"no single layer is that far off: the difference grows on the way, "
         f"most by {calls[worst].layer!r} ({found[worst].sqnr_db:.0f} dB)"
     )
-
-
-def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, Agreement]:
-    """By place of a call, the tensor that speaks for it."""
-    import numpy as np
-
-    found: dict[int, Agreement] = {}
-    outputs = [
-        (place, values) for place, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"
-    ]
-    for size in sorted({values.size for _, values in outputs}):
-        here = [(place, values.ravel()) for place, values in outputs if values.size == size]
-        variants = [(t.name, flat) for t in tensors if t.values.size == size for flat in _layouts(t.values)]
-        variants = [(name, flat) for name, flat in variants if np.isfinite(flat).all()]
-        if not variants:
-            continue
-        scores = _scores([flat for _, flat in here], [flat for _, flat in variants])
-        for column, (name, _) in enumerate(variants):
-            for row in np.flatnonzero(scores[:, column] >= scores[:, column].max() - TIE_DB):
-                place, score = here[row][0], float(scores[row, column])
-                if place not in found or score > found[place].sqnr_db:
-                    found[place] = Agreement(score, name)
-    return found
-
-
-def first_not_finite(calls: Sequence[LayerCall]) -> str | None:
-    """The name of the first layer that gave NaN or infinity."""
-    return next((call.layer for call in calls if not call.finite), None)
-
-
-def _layouts(values: Any) -> list[Any]:
-    order = CHANNELS_LAST.get(values.ndim)
-    return [values.ravel(), *([values.transpose(order).ravel()] if order else [])]
-
-
-def _scores(references: Sequence[Any], candidates: Sequence[Any]) -> Any:
-    """Signal to noise in dB, (references, candidates)."""
-    import numpy as np
-
-    others = np.stack(candidates).astype(np.float64)
-    rows = []
-    for reference in references:
-        signal = reference.astype(np.float64)
-        rows.append(decibels(np.square(signal).sum(), np.square(others - signal).sum(axis=1)))
-    scores = np.stack(rows)
-    return np.where(np.isfinite(scores), scores, -np.inf)
 
 
 def _right(calls: Sequence[LayerCall], agreeing: set[int]) -> set[int]:

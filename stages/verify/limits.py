@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import log10
 
 from pipeline.artifacts import ParityRow
+from stages.parity import EQUAL_DB
 from stages.verify.config import Bounds
-from stages.verify.parity import EQUAL_DB
 
 REAL = "test"  # the set of inputs that come from the test split
 

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, Scheme, TFLiteFacts
+from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, TFLiteFacts
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.metric_names import metric_and_output
+from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.samples import as_arrays

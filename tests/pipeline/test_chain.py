@@ -61,7 +61,7 @@ def test_inputs_come_from_whoever_made_them(recipe_file):
 
 def test_an_action_s_configuration_holds_only_its_own_axis_element(recipe_file):
     built = chain(recipe_file)
-    assert node(built, "quantize:int8").config.schemes == ("int8",)
+    assert list(node(built, "quantize:int8").config.variants) == ["int8"]
     assert node(built, "export:onnx/int8").config.formats == ("onnx",)
     assert node(built, "benchmark:onnx/int8@cpu").config.targets == ("cpu",)
 
@@ -124,6 +124,37 @@ def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, repl
     with pytest.raises(RecipeError, match=words) as caught:
         chain(recipe_file, replace)
     assert "recipe.yaml:" in caught.value.where
+
+
+def test_variants_of_a_scheme_are_told_apart_by_name(recipe_file):
+    entry = "{int8-small: {scheme: int8, granularity: per_tensor}}"
+    built = chain(recipe_file, ("[float32, int8]", f"[float32, int8, {entry}]"))
+    for name in ("quantize:int8-small", "export:tflite/int8-small", "verify:onnx/int8-small"):
+        assert node(built, name)
+    assert node(built, "quantize:int8-small").config.quantization.granularity == "per_tensor"
+    assert node(built, "quantize:int8").config.quantization.granularity is None
+    assert "onnx/int8-small@cpu" in built.names()
+
+
+def test_a_scheme_that_a_format_lacks_is_refused_or_skipped_with_the_reason(recipe_file):
+    wide = ("[float32, int8]", "[float32, int8, int16x8, {u8: {scheme: int8, activations: unsigned}}]")
+    with pytest.raises(RecipeError, match=r"tflite/u8 can't be made: activations of TFLite's int8 are signed"):
+        chain(recipe_file, wide)
+    built = chain(recipe_file, wide, ("{formats: [tflite, onnx]}", "{formats: [tflite, onnx], unsupported: skip}"))
+    assert sorted(built.skipped) == ["onnx/int16x8", "tflite/u8"]
+    assert "16-bit" in built.skipped["onnx/int16x8"]
+    assert {"tflite/int16x8", "onnx/u8"} <= set(built.names())
+
+
+def test_a_ladder_is_one_element_in_the_format_that_it_measures(recipe_file):
+    ladder = ("{schemes: [float32, int8]}", "{schemes: [int8], ladder: [int8, float16], max_accuracy_drop: 0.01}")
+    with pytest.raises(RecipeError, match="onnx/ladder can't be made: the ladder measures tflite"):
+        chain(recipe_file, ladder)
+    built = chain(recipe_file, ladder, ("{formats: [tflite, onnx]}", "{formats: [tflite]}"))
+    assert node(built, "quantize:ladder").inputs.keys() == {"model", "calibration", "test"}
+    assert node(built, "quantize:ladder").config.schemes is None
+    assert not node(built, "quantize:int8").config.ladder
+    assert {"tflite/ladder", "tflite/ladder@cpu", "tflite/int8"} <= set(built.names())
 
 
 def test_data_that_a_stage_needs_and_the_recipe_lacks_is_asked_for(recipe_file):

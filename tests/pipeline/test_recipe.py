@@ -142,7 +142,7 @@ def test_set_reaches_list_elements_and_bare_stages(recipe_file):
     recipe = load(
         recipe_file, overrides=("stages.quantize.schemes=[float16]", "stages.benchmark.rounds=12", "gates.0.max=1")
     )
-    assert recipe.steps[4].config.schemes == ("float16",)
+    assert list(recipe.steps[4].config.variants) == ["float16"]
     assert recipe.steps[7].config.rounds == 12
     assert recipe.gates[0].max == 1
 

@@ -22,10 +22,11 @@ from stages.runtimes import load_onnx, load_tflite
 from stages.samples import encode_samples
 from stages.tf_runtime import import_keras
 
-SCHEMES = ("float32", "float16", "dynamic", "int8")
-PAIRS = [(target_format, scheme) for target_format in ("tflite", "onnx") for scheme in SCHEMES]
+SCHEMES = ("float32", "float16", "dynamic", "weight_only", "int8")
+PAIRS = [*((f, scheme) for f in ("tflite", "onnx") for scheme in SCHEMES), ("tflite", "int16x8")]
 # The largest difference of a probability that rounding explains, and the least that says something was quantized.
 NEAR = {"float32": (0, 5e-6), "float16": (5e-5, 2e-3), "dynamic": (1e-3, 0.05), "int8": (1e-3, 0.08)}
+NEAR |= {"weight_only": (1e-4, 0.04), "int16x8": (1e-4, 0.02)}
 
 
 def convert(target_format: str, scheme: Any, model: Any, samples: Any, **more: Any) -> bytes:
@@ -90,9 +91,14 @@ def test_weights_are_stored_in_the_type_of_the_scheme(files: Any) -> None:
     assert stored["float32"] == {tensor.FLOAT}
     assert stored["float16"] == {tensor.FLOAT16}
     assert tensor.UINT8 in stored["dynamic"]
+    assert stored["weight_only"] == {tensor.INT8}
     assert stored["int8"] == {tensor.INT8}
     assert count_operators(files["tflite", "int8"])["QUANTIZE"] == 1
-    assert "QUANTIZE" not in count_operators(files["tflite", "dynamic"])
+    for scheme in ("dynamic", "weight_only"):
+        assert "QUANTIZE" not in count_operators(files["tflite", scheme])
+    for target_format in ("tflite", "onnx"):
+        sizes = [len(files[target_format, scheme]) for scheme in ("weight_only", "float16", "float32")]
+        assert sizes == sorted(sizes)
 
 
 def kernel_types(graph: Any) -> set[int]:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
 from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.schemes import quantization_of
 from pipeline.stage import StageResult
 from stages.export import ExportConfig, ExportStage
 from stages.keras_format import decode_model
@@ -31,11 +32,12 @@ def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images:
         context = make_context(ExportConfig(formats=(target_format,), **settings), axis=f"{target_format}/{scheme}")
         keras_model = context.write_model(tiny_xception if model is None else model)
         calibration = None
-        if scheme == "int8":
+        how = quantization_of(scheme)
+        if how.calibrated:
             file = context.write(CALIBRATION_FILE, encode_samples(samples), "application/x-npy")
             calibration = Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))
         facts = QuantizedFacts(
-            scheme=scheme, io=io, calibration=calibration.digest if calibration else None,
+            quantization=how, io=io, calibration=calibration.digest if calibration else None,
             params=keras_model.facts.params, macs=keras_model.facts.macs, model_digest=keras_model.digest,
         )  # fmt: skip
         files = (*keras_model.files, *(calibration.files if calibration else ()))
@@ -147,9 +149,9 @@ def test_what_is_asked_for_before_any_work(exporting: Callable[..., Any]) -> Non
         STAGE.requires(context.config, {"model": Artifact(files=(), facts=CalibrationFacts(samples=1))})
 
 
-def test_every_pair_can_be_made_and_what_is_none_is_named() -> None:
-    for target_format in ("tflite", "onnx"):
-        for scheme in ("float32", "float16", "dynamic", "int8"):
-            assert STAGE.unsupported(f"{target_format}/{scheme}") is None
+def test_a_pair_that_there_is_none_of_is_refused_before_any_work(exporting: Callable[..., Any]) -> None:
+    assert STAGE.unsupported("tflite/int8") is None
     assert STAGE.unsupported("coreml/int8") == "there is no format 'coreml'"
-    assert STAGE.unsupported("onnx/int4") == "there is no scheme 'int4'"
+    context = exporting("onnx", "int16x8")
+    with pytest.raises(PreconditionError, match="16-bit activations"):
+        STAGE.requires(context.config, context.inputs)

@@ -5,22 +5,35 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from pipeline.schemes import Quantization
 from stages.quantize import QuantizeConfig
 
 
 def test_schemes_are_a_list_in_the_recipe_and_io_has_a_default() -> None:
     config = QuantizeConfig.model_validate_json('{"schemes": ["float32", "int8"]}')
-    assert config.schemes == ("float32", "int8")
+    assert config.variants == {"float32": Quantization(scheme="float32"), "int8": Quantization(scheme="int8")}
     assert config.io == "float32"
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("{}", "Field required"),
+        ("{}", "name schemes"),
+        ('{"ladder": ["int8"]}', "need each other"),
+        ('{"schemes": ["int8"], "max_accuracy_drop": 0.1}', "need each other"),
+        ('{"ladder": ["int8", "int8"], "max_accuracy_drop": 0.1}', "each rung once"),
+        ('{"ladder": ["int4"], "max_accuracy_drop": 0.1}', "'int16x8' or 'selective'"),
         ('{"schemes": []}', "at least 1 item"),
-        ('{"schemes": ["int8", "int8"]}', "named once"),
-        ('{"schemes": ["int4"]}', "'float32', 'float16', 'dynamic' or 'int8'"),
+        ('{"schemes": ["int8", "int8"]}', "int8 stands twice"),
+        ('{"schemes": ["int4"]}', "'float32', 'float16', 'dynamic', 'weight_only', 'int8' or 'int16x8'"),
+        ('{"schemes": [{"int4": {}}]}', "'float32', 'float16', 'dynamic', 'weight_only', 'int8' or 'int16x8'"),
+        ('{"schemes": [{"int8": {}, "float32": {}}]}', "a map with one key"),
+        ('{"schemes": [{"my int8": {"scheme": "int8"}}]}', "String should match pattern"),
+        ('{"schemes": [{"int8": {"granularty": "per_tensor"}}]}', "Extra inputs"),
+        ('{"schemes": [{"int8": "per_tensor"}]}', "should be an object"),
+        ('{"schemes": [{"float16": {"granularity": "per_tensor"}}]}', "granularity means nothing in float16"),
+        ('{"schemes": [{"dynamic": {"calibration": "entropy"}}]}', "calibration means nothing in dynamic: it has gran"),
+        ('{"schemes": [{"int8": {"percentile": 99.9}}]}', "percentile needs calibration: percentile"),
         ('{"schemes": ["int8"], "io": "uint8"}', "'float32' or 'int8'"),
         ('{"schemes": ["int8"], "bits": 8}', "Extra inputs"),
     ],
@@ -28,3 +41,31 @@ def test_schemes_are_a_list_in_the_recipe_and_io_has_a_default() -> None:
 def test_what_is_refused(text: str, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         QuantizeConfig.model_validate_json(text)
+
+
+def test_an_entry_with_settings_is_named_by_its_key() -> None:
+    text = """{"schemes": ["int8", {"int8-u8": {"scheme": "int8", "activations": "unsigned"}},
+                            {"dynamic": {"keep_float": ["head*"]}}]}"""
+    config = QuantizeConfig.model_validate_json(text)
+    assert config.variants == {
+        "int8": Quantization(scheme="int8"),
+        "int8-u8": Quantization(scheme="int8", activations="unsigned"),
+        "dynamic": Quantization(scheme="dynamic", keep_float=("head*",)),
+    }
+
+
+def test_what_is_written_down_is_the_same_for_every_spelling_and_can_be_read_again() -> None:
+    short, long = (
+        QuantizeConfig.model_validate_json(text)
+        for text in ('{"schemes": ["int8"]}', '{"schemes": [{"int8": {"scheme": "int8", "granularity": null}}]}')
+    )
+    assert short == long
+    assert QuantizeConfig.model_validate_json(short.model_dump_json()) == short
+
+
+def test_each_element_has_a_configuration_of_its_own() -> None:
+    config = QuantizeConfig.model_validate_json('{"schemes": ["float32", {"mine": {"scheme": "int8"}}], "io": "int8"}')
+    elements = config.by_element()
+    assert list(elements) == ["float32", "mine"]
+    assert elements["mine"].quantization == Quantization(scheme="int8")
+    assert elements["mine"].io == "int8"

@@ -12,6 +12,7 @@ import pytest
 from pipeline.artifacts import CalibrationFacts, QuantizedFacts
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PreconditionError
+from pipeline.schemes import Quantization
 from stages.quantize import QuantizeConfig, QuantizeStage
 from stages.samples import decode_samples
 from stages.tf_runtime import import_keras
@@ -25,7 +26,8 @@ def quantizing(
     make_context: Callable[..., Any], make_split: Callable[..., Any], tiny_xception: Any
 ) -> Callable[..., Any]:
     def make(scheme: str, x: Any = None, preprocess: Preprocess | None = None, **settings: Any) -> Any:
-        context = make_context(QuantizeConfig(schemes=(scheme,), **settings))
+        of_the_scheme = settings.pop("settings", {})
+        context = make_context(QuantizeConfig(schemes=({scheme: of_the_scheme},), **settings))
         context.inputs = {"model": context.write_model(tiny_xception)}
         if x is not None:
             context.splits = {"calibration": make_split("calibration", x, LABELS[: len(x)], preprocess)}
@@ -49,7 +51,7 @@ def test_without_calibration_the_artifact_is_the_model_and_its_scheme(
     model = context.inputs["model"]
     assert quantized.files == model.files
     assert quantized.facts == QuantizedFacts(
-        scheme=scheme,
+        quantization=Quantization(scheme=scheme),
         io="float32",  # the setting is for int8 files
         calibration=None,
         params=model.facts.params,
@@ -74,6 +76,44 @@ def test_int8_carries_the_preprocessed_samples(quantizing: Callable[..., Any]) -
     assert samples.dtype == np.float32
     assert context.progress[-1] == (40, 40)
     assert context.warnings == []
+
+
+def test_int16x8_has_16_bit_inputs_where_int8_has_8(quantizing: Callable[..., Any], tiny_images: Any) -> None:
+    context = quantizing("int16x8", tiny_images, io="int8")
+    quantized, calibration = STAGE.run(context).outputs
+    assert quantized.facts.io == "int16"
+    assert quantized.facts.calibration == calibration.digest
+
+
+def test_layers_to_keep_in_float_are_resolved_and_must_exist(quantizing: Callable[..., Any], tiny_images: Any) -> None:
+    context = quantizing("int8", tiny_images, settings={"keep_float": ("head", "s*_bn")})
+    quantized = STAGE.run(context).outputs[0]
+    assert quantized.facts.quantization.keep_float == ("stem_bn", "separable_bn", "head")
+    with pytest.raises(PreconditionError, match='no layer matches "haed"') as caught:
+        STAGE.run(quantizing("dynamic", settings={"keep_float": ("haed",)}))
+    assert "head" in caught.value.hint
+
+
+def test_a_layer_that_gives_infinity_on_calibration_samples_is_named(
+    make_context: Callable[..., Any], make_split: Callable[..., Any]
+) -> None:
+    """Its outputs are finite again behind it: only the range of the layer itself tells."""
+    keras = import_keras()
+    inputs = keras.Input((4,), name="x")
+    steep = keras.layers.Dense(4, activation="exponential", use_bias=False, name="steep")
+    bounded = keras.layers.Activation("tanh", name="bounded")(steep(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, name="y")(bounded))
+    steep.set_weights([np.eye(4, dtype=np.float32)])
+    context = make_context(QuantizeConfig(schemes=("int8",)))
+    context.inputs = {"model": context.write_model(model)}
+    x = np.random.default_rng(0).standard_normal((70, 4)).astype(np.float32)
+    context.splits = {"calibration": make_split("calibration", x, LABELS[:1].repeat(70))}
+    STAGE.run(context)
+    assert context.progress[-1] == (70, 70)
+    x[50, 1] = 1000.0
+    context.splits = {"calibration": make_split("calibration", x, LABELS[:1].repeat(70))}
+    with pytest.raises(PreconditionError, match="layer 'steep' gives NaN or infinity on calibration samples 32 to 63"):
+        STAGE.run(context)
 
 
 def test_doubtful_samples_are_warned_about(quantizing: Callable[..., Any]) -> None:

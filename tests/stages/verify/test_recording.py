@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.file_tensors import FileTensor
+from stages.layer_calls import first_not_finite, record_layers
 from stages.tf_runtime import import_keras
-from stages.verify.divergence import describe_divergence, first_not_finite
-from stages.verify.intermediates import FileTensor
-from stages.verify.recording import record_layers
+from stages.verify.divergence import describe_divergence
 
 X = np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32)
 
@@ -53,7 +53,7 @@ def test_the_first_layer_that_no_tensor_reproduces_is_named(nested: Any) -> None
 
 
 def test_layouts_are_no_difference() -> None:
-    from stages.verify.recording import LayerCall
+    from stages.layer_calls import LayerCall
 
     image = np.random.default_rng(1).standard_normal((1, 3, 4, 2)).astype(np.float32)
     calls = [LayerCall("conv", (image,), frozenset())]
@@ -62,6 +62,6 @@ def test_layouts_are_no_difference() -> None:
 
 
 def test_the_first_layer_with_nan_is_named(nested: Any) -> None:
-    calls = record_layers(nested, {"x": X})
-    assert first_not_finite(calls) is None
-    assert first_not_finite(record_layers(nested, {"x": X * np.float32(np.inf)})) == "stem"
+    assert first_not_finite(nested, {"x": X}) is None
+    assert first_not_finite(nested, X) is None
+    assert first_not_finite(nested, {"x": X * np.float32(np.inf)}) == "stem"

@@ -20,13 +20,6 @@ class LayerCall:
     outputs: tuple[Any, ...]
     reads: frozenset[int]
 
-    @property
-    def finite(self) -> bool:
-        """Whether all that the layer gave out are finite numbers."""
-        import numpy as np
-
-        return all(np.isfinite(values).all() for values in self.outputs)
-
 
 def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
     """All calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
@@ -39,31 +32,61 @@ def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
     maker: dict[int, int] = {}  # identity of a tensor -> place of the call that made it
     kept: list[Any] = []  # an identity says something only as long as its tensor lives
 
-    def recording(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def recorded(*args: Any, **settings: Any) -> Any:
+    def hear(name: str, given: Any, made: list[Any]) -> None:
+        reads = frozenset(maker[id(t)] for t in tf.nest.flatten(given) if id(t) in maker)
+        for tensor in made:
+            if id(tensor) not in maker:  # a layer that passes its input on did not make it
+                maker[id(tensor)] = len(calls)
+        kept.extend(made)
+        calls.append(LayerCall(name, tuple(tensor.numpy() for tensor in made), reads))
+
+    _run_heard(model, arrays, hear)
+    return calls
+
+
+def first_not_finite(model: Any, arrays: Any) -> str | None:
+    """The name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name."""
+    import tensorflow as tf
+
+    found: list[str] = []
+
+    def hear(name: str, _: Any, made: list[Any]) -> None:
+        real = [tensor for tensor in made if tensor.dtype.is_floating]
+        if not found and not all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in real):
+            found.append(name)
+
+    _run_heard(model, arrays, hear)
+    return found[0] if found else None
+
+
+def layer_names(model: Any) -> list[str]:
+    """The names of all layers that `record_layers` tells of, in the model's order, each once."""
+    return list(dict.fromkeys(layer.name for layer in _layers(model)))
+
+
+def _run_heard(model: Any, arrays: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
+    """Run at inference; `hear` is told the name of each layer, what it was given, and the tensors that it made."""
+    import tensorflow as tf
+
+    def hearing(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def heard(*args: Any, **settings: Any) -> Any:
             result = call(*args, **settings)
-            reads = frozenset(maker[id(t)] for t in tf.nest.flatten((args, settings)) if id(t) in maker)
             made = [t for t in tf.nest.flatten(result) if isinstance(t, tf.Tensor) and hasattr(t, "numpy")]
-            for tensor in made:
-                if id(tensor) not in maker:  # a layer that passes its input on did not make it
-                    maker[id(tensor)] = len(calls)
-            kept.extend(made)
             if made:
-                calls.append(LayerCall(name, tuple(tensor.numpy() for tensor in made), reads))
+                hear(name, (args, settings), made)
             return result
 
-        return recorded
+        return heard
 
     layers = list(dict.fromkeys(_layers(model)))
     try:
         for layer in layers:
-            layer.call = recording(layer.name, layer.call)
+            layer.call = hearing(layer.name, layer.call)
         inputs = by_input(arrays, model.input_names)
         model(inputs if len(inputs) > 1 else inputs[0], training=False)
     finally:
         for layer in layers:
             layer.__dict__.pop("call", None)
-    return calls
 
 
 def _layers(model: Any) -> Iterator[Any]:

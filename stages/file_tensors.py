@@ -5,7 +5,7 @@ They are made without what runtimes fuse and delegate (XNNPACK, ONNX Runtime's o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,11 @@ from stages.runtimes import SIGNATURE, dequantized, quantized
 
 @dataclass(frozen=True, slots=True)
 class FileTensor:
-    """An operator's output under its name in the file, in real numbers."""
+    """An operator's output under its name in the file, in real numbers; `operator` is its place in the file."""
 
     name: str
     values: Any
+    operator: int = 0
 
 
 def file_tensors(kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[FileTensor]:
@@ -56,7 +57,8 @@ def _tflite_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTens
             detail = details.get(int(index))
             if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
                 values = dequantized(interpreter.get_tensor(int(index)), detail)
-                yield FileTensor(detail["name"].partition(";")[0], values)  # fused operators list all their names
+                # Fused operators list all their names.
+                yield FileTensor(detail["name"].partition(";")[0], values, place)
 
 
 def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
@@ -65,13 +67,40 @@ def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor
     import onnxruntime
 
     model = onnx.load_from_string(data)
-    names = [name for node in model.graph.node for name in node.output if name]
+    makers = [(name, place) for place, node in enumerate(model.graph.node) for name in node.output if name]
+    names = [name for name, _ in makers]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # the runtime infers their types
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for name, values in zip(names, session.run(names, dict(arrays)), strict=True):
+    for (name, place), values in zip(makers, session.run(names, dict(arrays)), strict=True):
         if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-            yield FileTensor(name, values)
+            yield FileTensor(name, values, place)
+
+
+def operator_reads(kind: Kind, data: bytes) -> list[frozenset[int]]:
+    """For each operator of a file the places of those whose outputs it reads."""
+    if kind == "tflite-model":
+        from ai_edge_litert import schema_py_generated as schema
+
+        model = schema.Model.GetRootAs(data, 0)
+        graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
+        operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
+        ends = [(_numbers(o.InputsAsNumpy()), _numbers(o.OutputsAsNumpy())) for o in operators]
+        return _reads(ends)
+    import onnx
+
+    nodes = onnx.load_from_string(data).graph.node
+    return _reads([(list(node.input), [name for name in node.output if name]) for node in nodes])
+
+
+def _reads(ends: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[frozenset[int]]:
+    maker = {output: place for place, (_, outputs) in enumerate(ends) for output in outputs}
+    return [frozenset(maker[name] for name in inputs if name in maker) for inputs, _ in ends]
+
+
+def _numbers(array: Any) -> list[int]:
+    """A flatbuffer's vector, which is 0 where there is none."""
+    return [] if isinstance(array, int) else [int(number) for number in array]

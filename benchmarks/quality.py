@@ -1,0 +1,239 @@
+"""Quality: what each scheme costs in accuracy, and gives in size and latency, in both runtimes.
+
+MLPerf Tiny's ResNet-8 on the first 2,000 test images of CIFAR-10 and the demo's network, unpruned, each through one
+recipe (kept in `--work`: a killed run goes on). Beside ResNet-8 stands the vendor's own int8 file. Then keyword
+spotting and visual wake words: how often our int8 file and the vendor's name the class that Keras names. No data of
+theirs is in a registry: visual wake words sees CIFAR-10's images enlarged to 96×96, keyword spotting sees made-up
+features in the range that the vendor calibrated, drawn towards all classes. So these two are agreements, no accuracies.
+
+Exit status 1 unless int8 in TFLite loses no more of ResNet-8's accuracy than the vendor's file, and agrees with Keras
+at least as often as the vendor's on the other two (within one standard error of the difference).
+
+    python benchmarks/quality.py --data DIR [--work DIR] [--rounds 5]      # what DIR holds: public_models.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from public_models import TinyModel, cifar10, tiny_model_file
+from resumable import DEFAULT_WORK, ROOT
+
+TEST_IMAGES, TRAIN_IMAGES, AGREEMENT_INPUTS = 2_000, 1_000, 1_000
+RECIPE = """\
+name: quality-{name}
+model: {model}
+data:
+  source: npz
+  path: {data}
+  preprocess: {preprocess}
+  calibration: {{from: train, take: 256}}
+  test: test
+stages:
+  - load
+  - quantize:
+      schemes:
+        - float32
+        - float16
+        - weight_only
+        - dynamic
+        - int8
+        - int8-tensor: {{scheme: int8, granularity: per_tensor}}
+        - int8-u8: {{scheme: int8, activations: unsigned}}
+        - int8-percentile: {{scheme: int8, calibration: percentile, percentile: 99.99}}
+        - int8-entropy: {{scheme: int8, calibration: entropy}}
+        - int16x8
+  - export: {{formats: [tflite, onnx], unsupported: skip}}
+  - verify: {{tolerances: {{int8: {{min_cosine: null}}}}}}    # the worst are to be told too
+  - benchmark: {{targets: [cpu], rounds: {rounds}}}
+"""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a recipe says of a network."""
+
+    name: str
+    model: Path
+    data: Path
+    preprocess: str
+
+
+def resnet8(data: Path, work: Path) -> Network:
+    import numpy as np
+
+    model, samples = work / "resnet8.h5", work / "cifar10.npz"
+    model.write_bytes(tiny_model_file(data, "image_classification", "h5"))
+    if not samples.exists():
+        (x, y), (x_test, y_test) = cifar10(data, "train"), cifar10(data, "test")
+        np.savez(
+            samples,
+            x_train=x[:TRAIN_IMAGES],
+            y_train=y[:TRAIN_IMAGES],
+            x_test=x_test[:TEST_IMAGES],
+            y_test=y_test[:TEST_IMAGES],
+        )
+    return Network("resnet8", model, samples, "{scale: 0.0078125, offset: -1.0}")
+
+
+def demo() -> Network:
+    assets = ROOT / "configs" / "assets"
+    preprocess = "{scale: 0.00784313725490196, offset: -1.0}"
+    return Network("demo", assets / "mini_xception.keras", assets / "fashion_mnist.npz", preprocess)
+
+
+def through_the_pipeline(network: Network, work: Path, rounds: int) -> Any:
+    """The manifest of the network's recipe, its table printed."""
+    from pipeline import Recipe, run
+    from pipeline.summary import table
+
+    recipe = work / f"{network.name}.yaml"
+    fields = {"model": network.model, "data": network.data, "preprocess": network.preprocess}
+    recipe.write_text(RECIPE.format(name=network.name, rounds=rounds, **fields))
+    manifest = run(Recipe.load(recipe), store=work / "store")
+    print(f"\n{network.name}\n{table(manifest)}\n", flush=True)
+    return manifest
+
+
+def vendor_accuracy(data: Path, samples: Path) -> float:
+    """Of the vendor's int8 ResNet-8, on the same test images."""
+    import numpy as np
+
+    from stages.runtimes import load_tflite
+
+    with np.load(samples) as arrays:
+        x, y = arrays["x_test"].astype(np.float32) / 128 - 1, arrays["y_test"]
+    return float((_outputs(load_tflite(tiny_model_file(data, "image_classification", "tflite")), x) == y).mean())
+
+
+def vendor_latency(manifest: Any, data: Path, work: Path, rounds: int) -> str:
+    """Of the same file, in turns with our float32 and in turns with our int8."""
+    from pipeline.events import ActionEvents, silent
+    from pipeline.store import Store
+    from stages.benchmark import Sampling, Subject, measure_rounds
+    from stages.benchmark.summary import ratio_of
+
+    vendor = work / "vendor.tflite"
+    vendor.write_bytes(tiny_model_file(data, "image_classification", "tflite"))
+    told = []
+    for scheme in ("float32", "int8"):
+        entry = next(e for e in manifest.stages if e.id == f"export:tflite/{scheme}")
+        ours = Store(work / "store").blobs.path(entry.outputs[0].files[0].digest)
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure_rounds(
+                {"baseline": Subject(ours, scheme), "candidate": Subject(vendor, "vendor")},
+                "cpu",
+                rounds,
+                Sampling(seconds=0.1, threads=1),
+                Path(folder),
+                ActionEvents("vendor", silent),
+            )
+        ratio = ratio_of(found)
+        told.append(f"×{ratio.point:.2f} [{ratio.low:.2f}, {ratio.high:.2f}] of our {scheme}'s time")
+    return ", ".join(told)
+
+
+def _outputs(loaded: Any, x: Any) -> Any:
+    """The class that a file names for each sample; the vendor's have one input and one output."""
+    (output,) = loaded.run({loaded.inputs[0].name: x}).values()
+    return output.argmax(1)
+
+
+def photographs(data: Path) -> tuple[Any, Any]:
+    """For visual wake words: 256 images to calibrate with and others to compare on, 96×96, from 0 to 1."""
+    import numpy as np
+
+    x, _ = cifar10(data, "test")
+    large = np.kron(x[: AGREEMENT_INPUTS + 256].astype(np.float32) / 255, np.ones((1, 3, 3, 1), np.float32))
+    return large[:256], large[256:]
+
+
+def features(model: Any, low: float, high: float) -> tuple[Any, Any]:
+    """For keyword spotting: smooth noise between `low` and `high`, moved up the gradient of a class drawn for each.
+
+    Noise alone is one class to the network, and agreement on it would say nothing.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    rng = np.random.default_rng(0)
+    count = AGREEMENT_INPUTS + 256
+    shape = model.input_shape[1:]
+    noise = rng.normal((low + high) / 2, (high - low) / 8, (count, *shape)).astype(np.float32)
+    x = tf.Variable((noise + np.roll(noise, 1, axis=1) + np.roll(noise, 2, axis=1)) / 3)
+    wanted = rng.integers(0, model.output_shape[-1], count)
+    for _ in range(30):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.keras.losses.sparse_categorical_crossentropy(wanted, model(x, training=False)))
+        step = tape.gradient(loss, x)
+        x.assign(tf.clip_by_value(x - (high - low) / 100 * tf.sign(step), low, high))
+    mixed = rng.uniform(0, 1, (count, *[1] * len(shape))).astype(np.float32)
+    made = mixed * x.numpy() + (1 - mixed) * noise
+    return made[:256], made[256:]
+
+
+def agreement(name: TinyModel, data: Path, work: Path) -> bool:
+    """Our int8 file and the vendor's beside Keras; whether ours agrees at least as often."""
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    from stages.export import convert_tflite
+    from stages.load import load_model
+    from stages.runtimes import load_tflite
+
+    path, vendor = work / f"{name}.h5", tiny_model_file(data, name, "tflite")
+    path.write_bytes(tiny_model_file(data, name, "h5"))
+    model = load_model(path).model
+    (detail,) = Interpreter(model_content=vendor).get_input_details()
+    scale, zero = detail["quantization"]
+    low, high = (scale * (level - zero) for level in (-128, 127))
+    calibration, x = photographs(data) if name == "visual_wake_words" else features(model, low, high)
+    expected = np.asarray(model.predict(x, verbose=0)).argmax(1)
+    same = {
+        whose: _outputs(load_tflite(file), x) == expected
+        for whose, file in (
+            ("ours", convert_tflite(model, "int8", calibration=calibration)),
+            ("the vendor's", vendor),
+        )
+    }
+    counts = np.bincount(expected, minlength=model.output_shape[-1])
+    print(
+        f"{name}: {len(x)} inputs between {x.min():.2f} and {x.max():.2f} (the vendor's range: {low:.2f}, {high:.2f})"
+    )
+    print(f"  Keras' classes {counts.tolist()}")
+    for whose, right in same.items():
+        print(f"  {whose:13} int8 names Keras' class for {right.mean():.2%}")
+    differ = same["ours"].astype(int) - same["the vendor's"]
+    return float(differ.mean()) >= -math.sqrt(float((differ**2).mean()) / len(differ))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK / "quality")
+    parser.add_argument("--rounds", type=int, default=5, help="of each latency")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    work = options.work.resolve()
+    network = resnet8(options.data, work)
+    manifest = through_the_pipeline(network, work, options.rounds)
+    vendor, ours = vendor_accuracy(options.data, network.data), manifest.metrics["tflite/int8.accuracy"]
+    size = len(tiny_model_file(options.data, "image_classification", "tflite"))
+    print(f"the vendor's int8: {vendor:.2%}, {size / 1e3:.1f} kB; ours: {ours:.2%}")
+    print(f"  latency {vendor_latency(manifest, options.data, work, options.rounds)}\n", flush=True)
+    well = {"resnet8": ours >= vendor}
+    for name in ("keyword_spotting", "visual_wake_words"):
+        well[name] = agreement(name, options.data, work)  # type: ignore[arg-type]  # literals
+    through_the_pipeline(demo(), work, options.rounds)
+    for name, fine in well.items():
+        print(f"{name}: int8 {'no worse than the vendor’s' if fine else 'WORSE than the vendor’s'}")
+    return 0 if all(well.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

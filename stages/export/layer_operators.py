@@ -1,0 +1,98 @@
+"""Which operators of a float32 file compute which layers of its Keras model.
+
+Names say nothing in ONNX and little in TFLite, where what is fused bears many. Values do: run on one sample, every
+tensor of the file that equals a layer's output marks where that layer ends. What lies between a layer's end and the
+ends of those before it is its operators. A layer that was fused into a later one shares the operators of that one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline.artifacts import Kind
+from pipeline.errors import PreconditionError
+from stages.agreement import equal_calls
+from stages.file_tensors import file_tensors, operator_reads
+from stages.layer_calls import LayerCall, record_layers
+
+EQUAL_DB = 80.0  # float32 runtimes agree to 100 dB and more
+
+
+def operators_of(
+    layers: Sequence[str], model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]
+) -> frozenset[int]:
+    """The places, in the file `data` of `model`, of all operators that compute `layers`.
+
+    `arrays` is one sample (1, …) by input name. PreconditionError where a layer has no operator to be told from others.
+    """
+    calls = record_layers(model, arrays)
+    ends: dict[int, set[int]] = {}  # place of a call -> operators that give its output
+    for tensor in file_tensors(kind, data, arrays):
+        for place in equal_calls(calls, tensor, EQUAL_DB):
+            ends.setdefault(place, set()).add(tensor.operator)
+    reads, readers = operator_reads(kind, data), _readers(calls)
+    found: set[int] = set()
+    for layer in layers:
+        own = {
+            operator
+            for place, call in enumerate(calls)
+            if call.layer == layer
+            for operator in _region(place, ends, reads, readers)
+        }
+        if not own:
+            raise PreconditionError(
+                f"no operator of the file computes {layer!r} alone: it only passes on or rearranges what it is given",
+                where="quantize.keep_float",
+                hint="name the layers around it",
+            )
+        found |= own
+    return frozenset(found)
+
+
+def _region(
+    place: int, ends: Mapping[int, set[int]], reads: Sequence[frozenset[int]], readers: Sequence[set[int]]
+) -> set[int]:
+    """The operators between where a call ends, or what it was fused into, and where those not after it end."""
+    after = _reachable(place, readers)
+    borders = {operator for other, operators in ends.items() if other not in after for operator in operators}
+    pending = [operator for end in _first_ends(place, ends, readers) for operator in ends[end]]
+    region: set[int] = set()
+    while pending:
+        operator = pending.pop()
+        if operator not in borders and operator not in region:
+            region.add(operator)
+            pending.extend(reads[operator])
+    return region
+
+
+def _first_ends(place: int, ends: Mapping[int, set[int]], readers: Sequence[set[int]]) -> Iterable[int]:
+    """The call itself if the file holds its output, else the nearest after it on each way."""
+    pending, seen = deque([place]), {place}
+    while pending:
+        one = pending.popleft()
+        if one in ends:
+            yield one
+            continue
+        new = readers[one] - seen
+        seen |= new
+        pending.extend(sorted(new))
+
+
+def _reachable(place: int, readers: Sequence[set[int]]) -> set[int]:
+    """A call and all that depends on it."""
+    found, pending = {place}, [place]
+    while pending:
+        new = readers[pending.pop()] - found
+        found |= new
+        pending.extend(new)
+    return found
+
+
+def _readers(calls: Sequence[LayerCall]) -> list[set[int]]:
+    readers: list[set[int]] = [set() for _ in calls]
+    for place, call in enumerate(calls):
+        for read in call.reads:
+            readers[read].add(place)
+    return readers

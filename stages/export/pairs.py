@@ -1,0 +1,27 @@
+"""Which pairs of format and scheme there are, and why the others are not."""
+
+from __future__ import annotations
+
+from pipeline.artifacts import Format
+from pipeline.schemes import Quantization
+
+
+def refusal(target_format: Format, how: Quantization) -> str | None:
+    """Why a format can't have a scheme with these settings, or None."""
+    return (_onnx_refusal if target_format == "onnx" else _tflite_refusal)(how)
+
+
+def _tflite_refusal(how: Quantization) -> str | None:
+    if how.calibration in ("percentile", "entropy"):
+        return f"TFLite's converter takes ranges from least and greatest values only, not by {how.calibration}"
+    if how.activations == "unsigned":
+        return "activations of TFLite's int8 are signed"
+    return None
+
+
+def _onnx_refusal(how: Quantization) -> str | None:
+    if how.scheme == "int16x8":
+        return "ONNX Runtime has no kernels for 16-bit activations on a CPU"
+    if how.scheme == "dynamic" and how.granularity == "per_channel":
+        return "ONNX Runtime's dynamic convolution has one scale a kernel (granularity: per_tensor)"
+    return None

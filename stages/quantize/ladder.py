@@ -1,0 +1,218 @@
+"""The ladder: the fastest scheme that is accurate enough, found by making and measuring them.
+
+Every try is a chain of actions of its own (quantize, export, benchmark, verify), planned and cached as any other, so a
+ladder that was killed or whose bound changed climbs over what is measured already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+
+from pipeline.artifacts import Artifact, LadderFacts, LadderTry
+from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.schemes import Quantization
+from pipeline.stage import StageContext
+from stages.keras_format import MODEL_FILE
+from stages.quantize.config import SELECTIVE, QuantizeConfig, Rung
+from stages.quantize.layer_errors import LayerError, layer_errors
+from stages.samples import calibration_files, decode_samples
+
+ERRORS_FILE = "layer-errors.json"
+RATIOS = ("latency_ratio", "instruction_ratio", "cycle_ratio")  # what targets measure, the first that is there
+ERROR_SAMPLES = 8  # calibration samples on which layers' errors are told
+# The figures are wanted, whatever they are: what is accurate enough is the ladder's to say.
+UNBOUNDED = {"max_diff": None, "min_cosine": None}
+
+
+@dataclass(frozen=True)
+class Climbed:
+    """The quantized model that the ladder ended on, its calibration set if it has one, and the report."""
+
+    quantized: Artifact
+    calibration: Artifact | None
+    report: Artifact
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A scheme, quantized and exported."""
+
+    name: str
+    how: Quantization
+    outputs: tuple[Artifact, ...]
+    export: Artifact
+
+    @property
+    def quantized(self) -> Artifact:
+        return next(output for output in self.outputs if output.kind == "quantized-model")
+
+    @property
+    def calibration(self) -> Artifact | None:
+        return next((output for output in self.outputs if output.kind == "calibration-set"), None)
+
+
+class Ladder:
+    """One climb, from the fastest rung on."""
+
+    def __init__(self, context: StageContext[QuantizeConfig]) -> None:
+        self._context, self._config = context, context.config
+        self._tries: list[LadderTry] = []
+        self._errors: list[LayerError] = []
+        self._float = self._make("float32", Quantization(scheme="float32"))
+
+    def climb(self) -> Climbed:
+        """The scheme to take; PostconditionError, with what was tried, where none is accurate enough."""
+        rungs = self._by_latency([rung for rung in self._rungs if rung != SELECTIVE])
+        reserve: tuple[_Made, float] | None = None  # what is accurate enough unless a faster rung is, too
+        for place, (made, ratio) in enumerate(rungs):
+            if reserve is not None and ratio >= reserve[1]:
+                break
+            if self._accurate(made, ratio):
+                return self._climbed(made, f"the fastest of {len(rungs)} rungs that is")
+            if self._selective_comes_after(place, rungs):
+                reserve = self._selected()
+        if not rungs:
+            reserve = self._selected()
+        if reserve is None:
+            told = ", ".join(f"{one.name} {one.accuracy_drop:.4f}" for one in self._tries)
+            raise PostconditionError(
+                f"no rung of the ladder loses at most {self._bound:g} of accuracy: {told}",
+                where="quantize.ladder",
+                hint="add float16 or float32, allow more, or train for it",
+            )
+        return self._climbed(reserve[0], "int8 with as few layers in float as hold the bound")
+
+    @property
+    def _rungs(self) -> tuple[Rung, ...]:
+        return self._config.ladder or ()
+
+    @property
+    def _bound(self) -> float:
+        assert self._config.max_accuracy_drop is not None
+        return self._config.max_accuracy_drop
+
+    def _selective_comes_after(self, place: int, rungs: Sequence[tuple[_Made, float]]) -> bool:
+        """It is slower than int8: it follows it, or comes first where int8 is no rung."""
+        if SELECTIVE not in self._rungs:
+            return False
+        names = [made.name for made, _ in rungs]
+        return place == (names.index("int8") if "int8" in names else 0)
+
+    def _by_latency(self, names: Sequence[Rung]) -> list[tuple[_Made, float]]:
+        found = []
+        for done, name in enumerate(names):
+            self._context.events.advanced(done, len(self._rungs), "rungs", f"latency of {name}")
+            made = self._make(name, Quantization(scheme=name))  # type: ignore[arg-type]  # `selective` is not among them
+            found.append((made, self._latency(made)))
+        return sorted(found, key=lambda one: one[1])
+
+    def _selected(self) -> tuple[_Made, float] | None:
+        """int8 with the worst layers in float, 1, 2, 4 … of them until the bound holds; None where it never does.
+
+        With each go those that read it: they would quantize what it gives them.
+        """
+        base = self._make("int8", Quantization(scheme="int8"))
+        self._errors = self._layer_errors(base)
+        for count in _doubling(len(self._errors)):
+            kept = tuple(sorted({name for error in self._errors[:count] for name in (error.layer, *error.readers)}))
+            self._context.events.advanced(count, len(self._errors), "layers in float", f"{count} worst")
+            made = self._make(SELECTIVE, Quantization(scheme="int8", keep_float=kept))
+            if self._accurate(made, None):
+                ratio = self._latency(made)
+                self._tries[-1] = self._tries[-1].model_copy(update={"latency_ratio": ratio})
+                return made, ratio
+        return None
+
+    def _make(self, name: str, how: Quantization) -> _Made:
+        context, config = self._context, self._config
+        settings = {"schemes": ({name: how.model_dump()},), "io": config.io}
+        record = context.call("quantize", settings, {"model": context.inputs["model"]})
+        quantized = record.output("quantized-model")
+        exported = context.call("export", {"formats": (config.ladder_format,)}, {"model": quantized})
+        export = exported.output("tflite-model" if config.ladder_format == "tflite" else "onnx-model")
+        return _Made(name, how, record.outputs, export)
+
+    def _latency(self, made: _Made) -> float:
+        """In parts of float32's."""
+        settings = {"targets": (self._config.ladder_target,), "rounds": self._config.ladder_rounds}
+        inputs = {"export": made.export, "baseline": self._float.export}
+        metrics = self._context.call("benchmark", settings, inputs).metrics
+        ratio = next((metrics[name] for name in RATIOS if name in metrics), None)
+        if ratio is None:
+            what = f"{self._config.ladder_target} measures nothing that a ladder can go by"
+            raise PreconditionError(what, where="quantize.ladder_target", hint=f"it takes {', '.join(RATIOS)}")
+        return float(ratio)
+
+    def _accurate(self, made: _Made, ratio: float | None) -> bool:
+        """Whether the bound holds; the try is written down."""
+        self._context.events.advanced(len(self._tries), len(self._rungs), "rungs", f"accuracy of {made.name}")
+        settings = {"tolerances": {made.how.scheme: UNBOUNDED}}
+        inputs = {"export": made.export, "reference": self._context.inputs["model"]}
+        metrics = self._context.call("verify", settings, inputs).metrics
+        drop = metrics.get("accuracy_drop_reference")
+        if drop is None:
+            what = "a ladder goes by accuracy, and there is none here"
+            raise PreconditionError(what, where="quantize.ladder", hint="it is for one output of classes")
+        self._tries.append(
+            LadderTry(
+                name=made.name,
+                kept_float=made.how.keep_float,
+                size_bytes=made.export.files[0].size,
+                latency_ratio=ratio,
+                accuracy_drop=drop,
+            )
+        )
+        return bool(drop <= self._bound)
+
+    def _layer_errors(self, made: _Made) -> list[LayerError]:
+        from stages.stored_models import shared_model
+        from stages.tf_runtime import tensorflow_action
+
+        context = self._context
+        with tensorflow_action(context.seed, context.threads):
+            model = shared_model(context, "model")
+            arrays = self._samples(made, model.input_names, model.inputs)
+            data = context.read_made(made.export, made.export.files[0].name).read_bytes()
+            return layer_errors(model, made.export.kind, data, arrays)
+
+    def _samples(self, made: _Made, names: Sequence[str], tensors: Sequence[Any]) -> Mapping[str, Any]:
+        """Some of the calibration samples, by input name."""
+        assert made.calibration is not None
+        files = calibration_files(len(names))
+        arrays = [decode_samples(self._context.read_made(made.calibration, file))[:ERROR_SAMPLES] for file in files]
+        return {n: a.astype(t.dtype.as_numpy_dtype) for n, a, t in zip(names, arrays, tensors, strict=True)}
+
+    def _climbed(self, made: _Made, why: str) -> Climbed:
+        context = self._context
+        chosen = next(one for one in reversed(self._tries) if one.name == made.name)
+        lost = ", ".join(f"{one.name} loses {one.accuracy_drop:.4f}" for one in self._tries if one is not chosen)
+        kept = f" with {', '.join(chosen.kept_float)} in float" if chosen.kept_float else ""
+        context.events.warned(
+            f"ladder: {made.name}{kept} loses {chosen.accuracy_drop:.4f} (at most {self._bound:g} is allowed) "
+            f"in {chosen.latency_ratio:.2f} of float32's time" + (f"; {lost}" if lost else "")
+        )
+        facts = LadderFacts(
+            target=self._config.ladder_target,
+            max_accuracy_drop=self._bound,
+            tries=tuple(self._tries),
+            chosen=made.name,
+            why=why,
+        )
+        document = rfc8785.dumps([error.model_dump() for error in self._errors])
+        files = (context.write(ERRORS_FILE, document, "application/json"),) if self._errors else ()
+        # The child made it for the store; its model file is this action's input.
+        assert made.quantized.file(MODEL_FILE) == context.inputs["model"].file(MODEL_FILE)
+        return Climbed(made.quantized, made.calibration, Artifact(files=files, facts=facts))
+
+
+def _doubling(most: int) -> Iterator[int]:
+    count = 1
+    while count < most:
+        yield count
+        count *= 2
+    if most:
+        yield most

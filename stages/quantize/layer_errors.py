@@ -1,0 +1,116 @@
+"""What each layer loses to quantization: a file's tensors beside the Keras layers that they are nearest to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pipeline.artifacts import Kind
+from pipeline.values import Value
+from stages.agreement import Agreement, agreements
+from stages.file_tensors import file_tensors
+from stages.layer_calls import LayerCall, record_layers
+from stages.parity import cosine
+
+
+class LayerError(Value):
+    """Means over samples of what a layer gives out.
+
+    `sqnr_db` and `cosine` are over all its numbers. `noise` is the share of noise in the signal of each channel, at
+    most 1, over channels that have any: what a tensor with one scale does to its small channels is not drowned in its
+    large ones. `added_noise` is how much of it was not there in what the layer reads. `readers` are the layers that
+    read it.
+    """
+
+    layer: str
+    readers: tuple[str, ...]
+    sqnr_db: float
+    cosine: float
+    noise: float
+    added_noise: float
+
+
+def layer_errors(model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[LayerError]:
+    """All layers that can be told in the file, the one that adds most noise first.
+
+    `arrays` are samples (N, …) by input name, as many as are worth a run of every tensor. Layers that only rearrange
+    what they read are left out.
+    """
+    import numpy as np
+
+    found: dict[str, list[LayerError]] = {}
+    for place in range(len(next(iter(arrays.values())))):
+        sample = {name: values[place : place + 1] for name, values in arrays.items()}
+        calls = record_layers(model, sample)
+        for error in _errors(calls, agreements(calls, file_tensors(kind, data, sample))):
+            found.setdefault(error.layer, []).append(error)
+    figures = ("sqnr_db", "cosine", "noise", "added_noise")
+    errors = [
+        several[0].model_copy(update={name: float(np.mean([getattr(e, name) for e in several])) for name in figures})
+        for several in found.values()
+    ]
+    return sorted(errors, key=lambda error: (-error.added_noise, error.layer))
+
+
+def _errors(calls: Sequence[LayerCall], found: Mapping[int, Agreement]) -> Iterator[LayerError]:
+    noise = {place: _noise(_output(calls[place], agreement), agreement.flat) for place, agreement in found.items()}
+    for place, agreement in found.items():
+        if not _only_rearranges(calls, place):
+            output = _output(calls[place], agreement)
+            yield LayerError(
+                layer=calls[place].layer,
+                readers=tuple(dict.fromkeys(calls[reader].layer for reader in _readers(calls, place))),
+                sqnr_db=agreement.sqnr_db,
+                cosine=cosine(output.reshape(1, -1), agreement.flat.reshape(1, -1)),
+                noise=noise[place],
+                added_noise=noise[place] - _noise_before(calls, place, noise),
+            )
+
+
+def _output(call: LayerCall, agreement: Agreement) -> Any:
+    """The output of the call that the tensor has the size of."""
+    return next(values for values in call.outputs if values.size == agreement.flat.size)
+
+
+def _noise(reference: Any, flat: Any) -> float:
+    """Noise in parts of the signal, a channel (the last axis) at a time; see `LayerError`."""
+    import numpy as np
+
+    channels = reference.shape[-1] if reference.ndim > 1 else 1
+    signal = np.square(reference.reshape(-1, channels).astype(np.float64)).sum(axis=0)
+    noise = np.square((flat.reshape(-1, channels) - reference.reshape(-1, channels)).astype(np.float64)).sum(axis=0)
+    alive = (signal > 0) | (noise > 0)
+    if not alive.any():
+        return 0.0
+    return float(np.minimum(noise[alive] / np.maximum(signal[alive], 1e-30), 1.0).mean())
+
+
+def _noise_before(calls: Sequence[LayerCall], place: int, noise: Mapping[int, float]) -> float:
+    """The most noise among the nearest layers before this one that were found."""
+    most, pending, seen = 0.0, list(calls[place].reads), set(calls[place].reads)
+    while pending:
+        one = pending.pop()
+        if one in noise:
+            most = max(most, noise[one])
+            continue
+        new = calls[one].reads - seen
+        seen |= new
+        pending.extend(new)
+    return most
+
+
+def _readers(calls: Sequence[LayerCall], place: int) -> Iterator[int]:
+    """The calls that read this one, through those that only rearrange."""
+    for other, call in enumerate(calls):
+        if place in call.reads:
+            if _only_rearranges(calls, other):
+                yield from _readers(calls, other)
+            else:
+                yield other
+
+
+def _only_rearranges(calls: Sequence[LayerCall], place: int) -> bool:
+    import numpy as np
+
+    given = [values.ravel() for read in calls[place].reads for values in calls[read].outputs]
+    return any(np.array_equal(made.ravel(), values) for made in calls[place].outputs for values in given)

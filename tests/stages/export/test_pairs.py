@@ -1,0 +1,41 @@
+"""Which schemes a format has, and the reason where it has not."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from pipeline.schemes import Quantization, Scheme
+from stages.export.pairs import refusal
+
+
+def test_every_scheme_is_there_in_both_formats_but_one() -> None:
+    refused = [
+        (target_format, scheme)
+        for target_format in ("tflite", "onnx")
+        for scheme in get_args(Scheme)
+        if refusal(target_format, Quantization(scheme=scheme))
+    ]
+    assert refused == [("onnx", "int16x8")]
+
+
+@pytest.mark.parametrize(
+    ("settings", "by", "says"),
+    [
+        ({"scheme": "int8", "calibration": "entropy"}, "tflite", "not by entropy"),
+        ({"scheme": "int8", "calibration": "percentile"}, "tflite", "not by percentile"),
+        ({"scheme": "int8", "activations": "unsigned"}, "tflite", "are signed"),
+        ({"scheme": "dynamic", "granularity": "per_channel"}, "onnx", "one scale a kernel"),
+        ({"scheme": "int8", "keep_float": ("head",)}, None, ""),
+        ({"scheme": "int8", "granularity": "per_tensor"}, None, ""),
+        ({"scheme": "int8", "calibration": "min_max", "activations": "signed"}, None, ""),
+        ({"scheme": "weight_only", "granularity": "per_tensor", "keep_float": ("a",)}, None, ""),
+    ],
+)
+def test_settings_that_a_quantizer_lacks_are_refused(settings: Any, by: str | None, says: str) -> None:
+    how = Quantization(**settings)
+    for target_format in ("tflite", "onnx"):
+        reason = refusal(target_format, how)  # type: ignore[arg-type]
+        assert (reason is not None) == (target_format == by)
+        assert reason is None or says in reason

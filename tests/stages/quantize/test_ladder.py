@@ -1,0 +1,136 @@
+"""The ladder, on a network whose int8 file is useless: one channel of a layer is a thousand times the others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline import Recipe, run
+from pipeline.artifacts import LadderFacts, QuantizedFacts
+from pipeline.errors import PostconditionError
+from pipeline.events import Event, Warned
+from pipeline.store import Store
+from stages.file_tensors import FileTensor
+from stages.keras_format import encode_model
+from stages.quantize import layer_errors as module
+from stages.quantize.layer_errors import layer_errors
+from stages.tf_runtime import import_keras
+
+RECIPE = """\
+name: ladder
+threads: {threads}
+model: model.keras
+data: {{source: npz, path: data.npz, calibration: {{from: train, take: 64}}, test: test}}
+stages:
+  - load
+  - quantize: {{ladder: {rungs}, max_accuracy_drop: {bound}, ladder_rounds: 1}}
+  - export: {{formats: [tflite]}}
+  - verify: {{max_accuracy_drop: {bound}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def lopsided() -> Any:
+    """narrow → wide, whose first channel is large and read by nobody → head."""
+    keras = import_keras()
+    rng = np.random.default_rng(5)
+    inputs = keras.Input((12,), name="x")
+    narrow = keras.layers.Dense(24, activation="tanh", name="narrow")
+    wide = keras.layers.Dense(24, activation="relu", name="wide")
+    head = keras.layers.Dense(4, activation="softmax", name="head")
+    model = keras.Model(inputs, head(wide(narrow(inputs))), name="lopsided")
+    for layer in (narrow, wide, head):
+        kernel = rng.standard_normal(layer.kernel.shape).astype(np.float32) * 0.5
+        layer.set_weights([kernel, np.zeros(kernel.shape[1], np.float32)])
+    kernel = wide.kernel.numpy()
+    kernel[:, 0] *= 1000
+    wide.kernel.assign(kernel)
+    kernel = head.kernel.numpy()
+    kernel[0] = 0
+    head.kernel.assign(kernel)
+    return model
+
+
+@pytest.fixture
+def climbing(tmp_path: Path, lopsided: Any, make_context: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a ladder on the network, whose own classes are the labels: the entry, the manifest, what was said."""
+    (tmp_path / "model.keras").write_bytes(encode_model(lopsided))
+    x = np.random.default_rng(6).standard_normal((400, 12)).astype(np.float32)
+    y = np.asarray(lopsided(x, training=False)).argmax(1)
+    np.savez(tmp_path / "data.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
+    threads = make_context(None).threads
+
+    def climb(rungs: list[str], bound: float) -> Any:
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text(RECIPE.format(rungs=json.dumps(rungs), bound=bound, threads=threads))
+        heard: list[Event] = []
+        manifest = run(Recipe.load(recipe), tmp_path / "store", listener=heard.append)
+        warned = [event.message for event in heard if isinstance(event, Warned) and event.message.startswith("ladder")]
+        return next(entry for entry in manifest.stages if entry.stage == "quantize"), manifest, warned
+
+    return climb
+
+
+def report_of(entry: Any) -> LadderFacts:
+    return next(output.facts for output in entry.outputs if isinstance(output.facts, LadderFacts))
+
+
+def test_the_worst_layers_stay_in_float_until_the_bound_holds(climbing: Callable[..., Any], tmp_path: Path) -> None:
+    entry, manifest, warned = climbing(["int8", "selective"], 0.01)
+    report = report_of(entry)
+    assert [one.name for one in report.tries] == ["int8", "selective"]
+    assert [one.kept_float for one in report.tries] == [(), ("head", "wide")]
+    assert report.tries[0].accuracy_drop > 0.2
+    assert report.tries[-1].accuracy_drop <= 0.01
+    assert report.chosen == "selective"
+    assert report.tries[0].latency_ratio is not None
+    assert report.tries[-1].latency_ratio is not None
+    quantized = next(output.facts for output in entry.outputs if isinstance(output.facts, QuantizedFacts))
+    assert quantized.quantization.keep_float == ("wide", "head")
+    assert manifest.metrics["tflite/ladder.accuracy"] >= 0.99
+    assert "selective with head, wide in float loses 0.0" in warned[0]
+    file = next(f for output in entry.outputs for f in output.files if f.name == "layer-errors.json")
+    errors = json.loads(Store(tmp_path / "store").blobs.path(file.digest).read_bytes())
+    assert errors[0]["layer"] == "wide"
+    assert errors[0]["readers"] == ["head"]
+    assert errors[0]["noise"] > 0.5
+
+
+def test_a_climb_uses_what_an_earlier_one_measured(climbing: Callable[..., Any]) -> None:
+    first, _, _ = climbing(["int8", "float16"], 0.01)
+    assert report_of(first).chosen == "float16"
+    second, _, warned = climbing(["int8", "float16"], 1.0)
+    assert second.status == "ran"
+    assert set(second.children) <= set(first.children)
+    (only,) = report_of(second).tries  # the fastest holds such a bound
+    assert only in report_of(first).tries
+    assert len(warned) == 1
+
+
+def test_where_no_rung_is_good_enough_all_that_was_tried_is_told(climbing: Callable[..., Any]) -> None:
+    with pytest.raises(PostconditionError, match=r"no rung of the ladder loses at most 0.01 of accuracy: int8 0\.\d+"):
+        climbing(["int8"], 0.01)
+
+
+def test_noise_counts_where_it_comes_in(lopsided: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors that are right but for noise from `wide` on: what comes after it adds none of its own."""
+    from stages.layer_calls import record_layers
+
+    x = np.random.default_rng(7).standard_normal((2, 12)).astype(np.float32)
+
+    def noisy(kind: str, data: bytes, sample: Any) -> list[FileTensor]:
+        narrow, wide, head = (call.outputs[0] for call in record_layers(lopsided, sample))
+        wrong = [narrow, wide * np.float32(1.1), head * np.float32(1.1)]
+        return [FileTensor(f"t{place}", values) for place, values in enumerate(wrong)]
+
+    monkeypatch.setattr(module, "file_tensors", noisy)
+    errors = {error.layer: error for error in layer_errors(lopsided, "tflite-model", b"", {"x": x})}
+    assert errors["wide"].added_noise == pytest.approx(0.01, rel=1e-3)
+    assert errors["head"].added_noise == pytest.approx(0, abs=1e-4)
+    assert errors["wide"].sqnr_db == pytest.approx(20, abs=0.01)
+    assert next(iter(errors)) == "wide"
