@@ -72,7 +72,7 @@ def main() -> int:
     (folder / "image_classification.h5").write_bytes(tiny_model_file(data, "image_classification", "h5"))
     arrays = {}
     for split in ("train", "test"):
-        arrays[f"x_{split}"], arrays[f"y_{split}"] = cifar10(data, split)  # type: ignore[arg-type]  # literals
+        arrays[f"x_{split}"], arrays[f"y_{split}"] = cifar10(data, split)
     np.savez(folder / "cifar10.npz", **arrays)
     print(f"{folder}/image_classification.h5  {folder}/cifar10.npz")
     return 0

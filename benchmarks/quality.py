@@ -228,7 +228,7 @@ def main() -> int:
     print(f"  latency {vendor_latency(manifest, options.data, work, options.rounds)}\n", flush=True)
     well = {"resnet8": ours >= vendor}
     for name in ("keyword_spotting", "visual_wake_words"):
-        well[name] = agreement(name, options.data, work)  # type: ignore[arg-type]  # literals
+        well[name] = agreement(name, options.data, work)
     through_the_pipeline(demo(), work, options.rounds)
     for name, fine in well.items():
         print(f"{name}: int8 {'no worse than the vendor’s' if fine else 'WORSE than the vendor’s'}")
