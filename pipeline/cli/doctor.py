@@ -30,6 +30,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "ai-edge-litert",
+    "ai-edge-quantizer",
 )
 FREE_BYTES_WANTED = 2 * 10**9
 
