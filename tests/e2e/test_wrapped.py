@@ -14,8 +14,8 @@ stages:
   - load
   - finetune: {epochs: 2, learning_rate: 0.005}
   - strip
-  - quantize: {schemes: SCHEMES}
-  - export: {formats: FORMATS}
+  - quantize: {schemes: [int8]}
+  - export: {formats: [tflite]}
   - verify: {max_accuracy_drop: 0.1}
 """
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
@@ -42,7 +42,7 @@ def begun(tmp_path):
         "quantization": tfmot.quantization.keras.quantize_model,
     }
 
-    def make(kind, schemes="[float32, int8]", formats="[tflite, onnx]"):
+    def make(kind):
         keras.utils.set_random_seed(3)
         layers, image = keras.layers, keras.Input((6, 6, 2), name="image")
         x = layers.Conv2D(8, 3, name="conv")(image)
@@ -54,7 +54,7 @@ def begun(tmp_path):
         model.save(tmp_path / "m.h5")
         (x_train, y_train), (x_test, y_test) = samples(240, 0), samples(90, 1)
         np.savez(tmp_path / "d.npz", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-        (tmp_path / "r.yaml").write_text(RECIPE.replace("SCHEMES", schemes).replace("FORMATS", formats))
+        (tmp_path / "r.yaml").write_text(RECIPE)
         return model
 
     return make
@@ -110,22 +110,17 @@ def test_clusters_are_trained_and_then_stripped(begun, result):
     assert not any("Cluster" in type(layer).__name__ for layer in stripped.layers)
     for values in kernels(stripped).values():
         assert len(np.unique(values)) <= 8
-    assert manifest["metrics"]["onnx/int8.accuracy"] > 0.6
+    assert manifest["metrics"]["tflite/int8.accuracy"] > 0.6
 
 
 def test_what_was_trained_for_int8_is_trained_on_and_exported_to_the_step(begun, result, tmp_path, secateur):
-    begun("quantization", schemes="[int8]", formats="[tflite]")
+    begun("quantization")
     manifest, err, _ = result()
     assert "carry tfmot's quantization wrapper" in err
     metrics = manifest["metrics"]
     assert metrics["tflite/int8.accuracy"] > 0.6
     assert metrics["tflite/int8.max_abs_diff"] < 0.01  # Keras computes in the same steps
-    text = (tmp_path / "r.yaml").read_text().replace("[int8]", "[float32]").replace("[tflite]", "[onnx]")
-    (tmp_path / "r.yaml").write_text(text)
+    (tmp_path / "r.yaml").write_text(RECIPE.replace("[int8]", "[float32]").replace("[tflite]", "[onnx]"))
     code, _, err = secateur("run", tmp_path / "r.yaml", "--store", tmp_path / "store")
     assert code == 4
     assert "trained for int8" in " ".join(err.split())
-    (tmp_path / "r.yaml").write_text(text.replace("  - finetune", "  - prune: {ratio: 0.5}\n  - finetune"))
-    code, _, err = secateur("run", tmp_path / "r.yaml", "--store", tmp_path / "store")
-    assert code == 4
-    assert "before quantization-aware training" in " ".join(err.split())
