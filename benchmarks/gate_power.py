@@ -159,7 +159,7 @@ class Program:
                 for state, found in self.aa.items():
                     found.append(self._one({"aa": label, "state": state}, repeat, path, path))
                     self._tell(repeat, f"A/A {label}, {state}", found[-1])
-            for (name, scheme), widths in slowed.items():
+            for (name, scheme), widths in slowed.items() if repeat < options.power_repeats else ():
                 for size, width in widths.items():
                     sides = [model_file(options.data, self.folder, name, scheme, w) for w in (0, width)]
                     case = {"slowed": f"{name} {scheme}", "size": size, "width": width, "state": "rest"}
@@ -252,6 +252,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=25)
+    parser.add_argument(
+        "--power-repeats", type=int, default=25, help="of the slowed models, where there is little time"
+    )
     parser.add_argument("--models", nargs="+", default=list(get_args(TinyModel)), choices=get_args(TinyModel))
     parser.add_argument("--without-demo", action="store_true", help="leave out the demo's exports (they take a minute)")
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
