@@ -13,6 +13,7 @@ from stages.keras_format import tensor_spec
 from stages.losses import gives_logits
 from stages.prune.flatten import flattened
 from stages.prune.inspection import inspect_model
+from stages.wrappers import QUANTIZATION, wrappers_in
 
 Task = Literal["classes", "binary", "multilabel", "regression", "other"]
 Mode = Literal["tf", "caffe", "torch"]
@@ -61,7 +62,7 @@ class ModelGuess(Value):
 
     `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
     of the MACs that structured pruning can reach, `widest_group` the channels of the largest group that can be pruned,
-    `notes` what loading noticed.
+    `keeps_zeros` whether single weights were pruned already and are to stay zero, `notes` what loading noticed.
     """
 
     name: str
@@ -75,6 +76,8 @@ class ModelGuess(Value):
     prunable_groups: int
     widest_group: int
     unsuited: str | None
+    keeps_zeros: bool
+    trained_for_int8: bool
     notes: tuple[str, ...]
 
     @property
@@ -83,7 +86,7 @@ class ModelGuess(Value):
         return tuple(output for output in self.outputs if output.size is not None)
 
 
-def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
+def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
     """What `model`, a graph of layers, seems to be made for."""
     flat = flattened(model)
     found = inspect_model(flat, source)
@@ -104,6 +107,8 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = ()) -> ModelGuess:
         prunable_groups=len(free),
         widest_group=max((group.channels for group in free), default=0),
         unsuited=None if suited else outputs[0].reason,
+        keeps_zeros=keeps_zeros,
+        trained_for_int8=QUANTIZATION in wrappers_in(model).values(),
         notes=notes,
     )
 

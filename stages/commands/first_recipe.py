@@ -59,8 +59,12 @@ def _with_data(found: ModelGuess) -> Iterator[str]:
     yield from _prune(found, criterion="taylor" if classifier else "l2")
     yield _line(f"  - finetune: {{epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine}}")
     yield _line("  - strip", "takes out what only training needs")
-    yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
-    yield _line("  - export: {formats: [tflite, onnx]}")
+    if found.trained_for_int8:
+        yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
+        yield _line("  - export: {formats: [tflite]}", "which keeps its ranges")
+    else:
+        yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
+        yield _line("  - export: {formats: [tflite, onnx]}")
     drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
     yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
@@ -81,6 +85,9 @@ def _without_data(found: ModelGuess) -> Iterator[str]:
 
 
 def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
+    if found.keeps_zeros:
+        yield "  # no pruning of channels: the zeros that the model came with would not be kept"
+        return
     if not found.prunable_groups:
         yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
         return
@@ -97,7 +104,7 @@ def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
     several = len(found.outputs) > 1
     dropping = [of_output("tflite/int8.accuracy_drop", output.name if several else None) for output in classifiers]
     gates = [f"{{metric: {json.dumps(metric)}, max: 0.02}}" for metric in dropping]
-    if found.prunable_groups:
+    if found.prunable_groups and not found.keeps_zeros:
         gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
     if gates:
         yield _line("gates:", "against the model as it came")

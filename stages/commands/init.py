@@ -52,7 +52,7 @@ def command(
 
     with tensorflow_action(seed=0, threads=2):
         loaded = load_model(model)
-        found = guess(loaded.model, str(model), loaded.notes)
+        found = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
     text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem))
     _write(output, text)
     fill_in = tuple(["data.path"] if FILL_IN in text else [])

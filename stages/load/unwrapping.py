@@ -74,6 +74,8 @@ def _kernels(layer: Any) -> Iterator[PlannedKernel]:
 def _notes(pruned: list[Any], kernels: tuple[PlannedKernel, ...], inside: int) -> Iterator[str]:
     if not pruned:
         return
+    aim = max((aim for layer in pruned if (aim := _aim(layer)) is not None), default=None)
+    anew = f"`prune: {{method: unstructured, ratio: {0.5 if aim is None else aim:g}}}` before `finetune`"
     if kernels:
         share = sum(kernel.share for kernel in kernels) / len(kernels)
         yield (
@@ -83,17 +85,12 @@ def _notes(pruned: list[Any], kernels: tuple[PlannedKernel, ...], inside: int) -
     else:
         yield (
             f"{len(pruned)} layers carried tfmot's pruning wrapper, which had set nothing to zero yet: it was taken "
-            "off; `prune: {method: unstructured}` begins anew"
+            f"off, and {anew} begins anew"
         )
     if inside:
         yield f"{inside} of these are inside of nested models, where `finetune` does not keep zeros"
-    aims = [aim for layer in pruned if (aim := _aim(layer)) is not None]
-    reached = max((kernel.share for kernel in kernels), default=0.0)
-    if aims and max(aims) > reached + 0.01:
-        yield (
-            f"its schedule went on to {max(aims):.0%} zeros: `prune: {{method: unstructured, ratio: {max(aims):g}}}` "
-            "before `finetune` does"
-        )
+    if kernels and aim is not None and aim > max(kernel.share for kernel in kernels) + 0.01:
+        yield f"its schedule went on to {aim:.0%} zeros: {anew} does"
 
 
 def _aim(layer: Any) -> float | None:

@@ -1,7 +1,7 @@
 import pytest
 
 from stages.macs import count_macs
-from stages.tf_runtime import import_keras
+from stages.tf_runtime import import_keras, import_tfmot
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,20 @@ def test_a_shared_layer_counts_once_a_call():
     inputs = keras.Input((4,))
     shared = keras.layers.Dense(4)
     assert count_macs(keras.Model(inputs, shared(shared(inputs)))) == 32
+
+
+@pytest.mark.parametrize("wrap", ["clustering", "quantization"])
+def test_layers_in_tfmots_wrappers_count_as_what_they_wrap(wrap):
+    keras, tfmot = import_keras(), import_tfmot()
+    inputs = keras.Input((8, 6, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(5, 3, padding="same")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(7)(x))
+    linear = tfmot.clustering.keras.CentroidInitialization.LINEAR
+    if wrap == "quantization":
+        wrapped = tfmot.quantization.keras.quantize_model(model)
+    else:
+        wrapped = tfmot.clustering.keras.cluster_weights(model, number_of_clusters=2, cluster_centroids_init=linear)
+    assert count_macs(wrapped) == count_macs(model) == 8 * 6 * 9 * 3 * 5 + 8 * 6 * 5 * 7
 
 
 def test_nested_models_count():

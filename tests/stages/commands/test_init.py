@@ -11,7 +11,7 @@ from pipeline.plan import make_plan
 from pipeline.recipe import Recipe
 from pipeline.store import Store
 from stages.commands.init import command
-from stages.tf_runtime import import_keras
+from stages.tf_runtime import import_keras, import_tfmot
 
 APP = typer.Typer()
 APP.command()(command)
@@ -193,3 +193,27 @@ def test_nothing_is_overwritten_or_left_half_written(tmp_path):
         runner.invoke(APP, [str(tmp_path / "none.keras"), "-o", str(tmp_path / "cut.yaml")], catch_exceptions=False)
     assert error.value.exit_code == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.keras", "m.keras", "recipe.yaml"]
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize("kind", ["pruned", "trained for int8"])
+def test_half_finished_work_gets_a_recipe_that_goes_on_with_it(tmp_path, kind):
+    keras, tfmot = import_keras(), import_tfmot()
+    inputs = keras.Input((12,), name="x")
+    x = keras.layers.Dense(16, activation="relu", name="hidden")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, activation="softmax", name="head")(x))
+    if kind == "pruned":
+        model = tfmot.sparsity.keras.prune_low_magnitude(model)
+        layer = next(layer for layer in model.layers if layer.name.endswith("hidden"))
+        layer.pruning_vars[0][1].assign(np.eye(12, 16, dtype=np.float32))
+    else:
+        model = tfmot.quantization.keras.quantize_model(model)
+    model.save(tmp_path / "m.h5")
+    document = json.loads(invoke(tmp_path / "m.h5", "-o", tmp_path / "r.yaml", "--json"))
+    assert document["guess"]["macs"] == 12 * 16 + 16 * 3
+    steps = {step.stage: step.config for step in Recipe.load(tmp_path / "r.yaml").steps}
+    assert "prune" not in steps
+    assert list(steps["quantize"].variants) == (["float32", "int8"] if kind == "pruned" else ["int8"])
+    assert steps["export"].formats == (("tflite", "onnx") if kind == "pruned" else ("tflite",))
+    reason = "zeros that the model came with" if kind == "pruned" else "nothing can be pruned"
+    assert reason in (tmp_path / "r.yaml").read_text()
