@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.artifacts import Artifact, ONNXFacts, TFLiteFacts
 from pipeline.errors import RecipeError, StoreError
 from pipeline.keys import digest_of_file
-from pipeline.manifest import Output, RunManifest, StageEntry
+from pipeline.manifest import ActionRecord, Output, RunManifest, StageEntry
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
 from pipeline.store.lineage import digests_named, makers
@@ -75,7 +75,7 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
     digests = makers(store)
     matches = digests_named(name, digests)
     if len(matches) == 1:
-        return Operand(name, (_of_artifact(digests[matches[0]][1], store),))
+        return Operand(name, (_of_artifact(*digests[matches[0]], store),))
     if matches:
         hint = "give more digits: " + ", ".join(digest[:23] for digest in matches)
         raise RecipeError(f"{len(matches)} artifacts begin with {name}", where=str(store.root), hint=hint)
@@ -116,11 +116,11 @@ def _of_export(label: str, entry: StageEntry, manifest: RunManifest, store: Stor
     return _stored(label, entry.outputs[0], store, quality, tested_on)
 
 
-def _of_artifact(artifact: Artifact, store: Store) -> Model:
+def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Model:
     if not isinstance(artifact.facts, TFLiteFacts | ONNXFacts):
         hint = "TFLite and ONNX artifacts are compared: secateur store ls"
         raise RecipeError(f"a {artifact.kind} has no latency", where=artifact.digest, hint=hint)
-    label = f"{FORMAT_OF[artifact.kind]}/{artifact.facts.scheme}"
+    label = record.action.axis or f"{FORMAT_OF[artifact.kind]}/{artifact.facts.scheme}"
     for document in store.records.documents("verify", label):
         action = document["action"]
         if action["inputs"].get("export") == artifact.digest:
