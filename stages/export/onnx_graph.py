@@ -120,7 +120,7 @@ def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] |
     places = function.inputs[len(function.inputs) - len(captured) :]
     held = {place.op.name: tensor for place, tensor in zip(places, captured, strict=True)}
     resources = {name: variables.get(id(tensor)) for name, tensor in held.items() if tensor.dtype == tf.resource}
-    if None in resources.values():
+    if any(variable is None for variable in resources.values()):
         return None
     found, weights, first_read = tf.compat.v1.GraphDef(versions=definition.versions), dict[str, Any](), dict[str, str]()
     for node in definition.node:
