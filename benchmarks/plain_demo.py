@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Artifact, FileRef, Format, KerasFacts
+from pipeline.artifacts import KIND_OF, Artifact, FileRef, Format, KerasFacts
 from pipeline.data import DataSource, Split
 from pipeline.events import ActionEvents, silent
 from pipeline.keys import digest_of_bytes
@@ -29,7 +29,7 @@ from stages.data_checks import require_fit
 from stages.export import ExportConfig, convert_onnx, convert_tflite
 from stages.export.check import runtime_difference
 from stages.export.onnx_export import onnx_facts
-from stages.export.stage import CONVERTERS, FILE_NAMES, KINDS
+from stages.export.stage import CONVERTERS, FILE_NAMES, metadata_of
 from stages.export.tflite import tflite_facts
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.training import fine_tune
@@ -124,15 +124,15 @@ def exported(
     source: Deployable, target: Format, scheme: Scheme, folder: Path, config: ExportConfig, io: Any, calibration: Any
 ) -> Export:
     """One file, converted, written, loaded in its runtime and run there once beside Keras."""
-    metadata = {"converter": CONVERTERS[target], "model": source.digest, "scheme": scheme}
+    metadata = metadata_of(config, source.digest, scheme, CONVERTERS[target])
     if target == "tflite":
         data = convert_tflite(source.model, scheme, io, calibration, metadata=metadata)
     else:
         data = convert_onnx(source.model, scheme, config.opset, calibration, metadata=metadata)
     samples = [calibration[:1]] if calibration is not None else random_inputs(source.model, samples=1, seed=0)
-    loaded = load_exported(KINDS[target], data)
+    loaded = load_exported(KIND_OF[target], data)
     difference = runtime_difference(source.model, loaded, samples)
-    facts = (tflite_facts if target == "tflite" else onnx_facts)(data, scheme, loaded)
+    facts = (tflite_facts if target == "tflite" else onnx_facts)(data, scheme, loaded.inputs, loaded.outputs)
     path = folder / target / scheme / FILE_NAMES[target]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
@@ -152,7 +152,8 @@ def exports(
     for target in settings["export"].formats:
         for scheme in schemes:
             io, samples = (settings["quantize"].io, calibration) if scheme == "int8" else ("float32", None)
-            yield exported(source, target, scheme, folder, settings["export"], io, samples)
+            config = settings["export"].model_copy(update={"preprocess": data.spec.preprocess})
+            yield exported(source, target, scheme, folder, config, io, samples)
 
 
 def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig, threads: int) -> None:
@@ -161,7 +162,7 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
 
     require_fit(test, source.facts)
     reference = predict(source.model, test, BATCH, lambda *_: None)
-    loaded = load_exported(KINDS[export.format], export.path.read_bytes(), threads)
+    loaded = load_exported(KIND_OF[export.format], export.path.read_bytes(), threads)
     name, output = source.facts.inputs[0].name, source.facts.outputs[0].name
     actual = np.concatenate([loaded.run({name: inputs})[output] for inputs, _ in test.batches(BATCH)])
     require_finite(reference, no_layer)

@@ -7,6 +7,7 @@ nothing else: no time, no path, no key, so that two runs that make the same thin
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Literal
 
@@ -17,7 +18,7 @@ from pipeline.schemes import Quantization, Scheme
 from pipeline.values import Value
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-Format = Literal["tflite", "onnx"]
+Format = Literal["tflite", "onnx", "c", "vela"]
 
 
 class FileRef(Value):
@@ -108,8 +109,37 @@ class TFLiteFacts(Value):
     operators: dict[str, int]
 
 
+class CSourceFacts(Value):
+    """A TFLite file as C source for microcontrollers: what the array holds, and the arena that it needs."""
+
+    kind: Literal["c-source"] = "c-source"
+    scheme: Scheme
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: dict[str, int]
+    array_bytes: int
+    arena_bytes: int | None = Field(description="None where TensorFlow Lite for Microcontrollers is not installed")
+
+
+class VelaFacts(Value):
+    """A TFLite file compiled for an Ethos-U NPU. Cycles and memory are the compiler's estimates, None without any."""
+
+    kind: Literal["vela-model"] = "vela-model"
+    scheme: Scheme
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: dict[str, int]
+    accelerator: str
+    system_config: str
+    memory_mode: str
+    npu_operators: int
+    cpu_operators: int
+    estimated_cycles: float | None
+    estimated_sram_bytes: float | None
+
+
 class ONNXFacts(Value):
-    """An ONNX file: versions, I/O types and how often each operator occurs."""
+    """An ONNX file: versions, I/O types and how often each operator occurs, Transposes among them."""
 
     kind: Literal["onnx-model"] = "onnx-model"
     scheme: Scheme
@@ -118,6 +148,10 @@ class ONNXFacts(Value):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, int]
+
+    @property
+    def transposes(self) -> int:
+        return self.operators.get("Transpose", 0)
 
 
 class PruneFacts(Value):
@@ -249,6 +283,8 @@ Facts = Annotated[
     | LadderFacts
     | TFLiteFacts
     | ONNXFacts
+    | CSourceFacts
+    | VelaFacts
     | PruneFacts
     | SparsityFacts
     | StripFacts
@@ -268,6 +304,8 @@ Kind = Literal[
     "ladder-report",
     "tflite-model",
     "onnx-model",
+    "c-source",
+    "vela-model",
     "prune-report",
     "sparsity-report",
     "strip-report",
@@ -278,6 +316,14 @@ Kind = Literal[
     "latency-samples",
     "device-counts",
 ]
+
+
+KIND_OF: Mapping[Format, Kind] = {
+    "tflite": "tflite-model",
+    "onnx": "onnx-model",
+    "c": "c-source",
+    "vela": "vela-model",
+}
 
 
 class Artifact(Value):

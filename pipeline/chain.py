@@ -7,9 +7,9 @@ the pruned model is), and for benchmarks the source exported in float32, the bas
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import cast
 
-from pipeline.artifacts import Kind
+from pipeline.artifacts import KIND_OF, Format, Kind
 from pipeline.data.spec import Metrics, named_metrics
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
@@ -231,11 +231,27 @@ def _export(chain: Chain, step: StageStep) -> None:
 def _exported(
     chain: Chain, step: StageStep, fmt: str, branch: Branch, node_id: str, name: str | None, wanted_by: StageStep
 ) -> Branch:
-    config = step.config.model_copy(update={"formats": (fmt,)})
+    config = step.config.model_copy(update={"formats": (fmt,), **_interface(chain, step)})
     axis = f"{fmt}/{branch.axis}"
     inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
     chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index))
     return Branch(node_id, axis, branch.reference, branch.config)
+
+
+def _interface(chain: Chain, step: StageStep) -> dict[str, object]:
+    """What files say of their inputs and outputs, as the data has it, where the stage's settings say nothing."""
+    data, settings, found = chain.recipe.data, step.config, dict[str, object]()
+    if data is None:
+        return found
+    if getattr(settings, "labels", None) is None:
+        found["labels"] = data.classes
+        if data.source == "image_folder":
+            from pipeline.data.image_folder import class_names
+
+            found["labels"] = class_names(data, chain.recipe.folder)
+    if getattr(settings, "preprocess", None) is None:
+        found["preprocess"] = data.preprocess
+    return found
 
 
 def _verify(chain: Chain, step: StageStep) -> None:
@@ -245,6 +261,10 @@ def _verify(chain: Chain, step: StageStep) -> None:
         metrics = chain.recipe.data.metrics
         config = config.model_copy(update={"metrics": metrics})
     for branch in chain.exported:
+        reason = stages()["verify"].unsupported(str(branch.axis))
+        if reason:  # there is no choice that a setting could leave
+            chain.skipped[f"verify of {branch.axis}"] = reason
+            continue
         inputs: dict[str, Source] = {
             "export": OutputOf(branch.node, _model_kind(branch)),
             "reference": OutputOf(branch.reference or chain.model, "keras-model"),
@@ -262,7 +282,6 @@ def _code(metrics: Metrics | None) -> dict[str, Source]:
 def _benchmark(chain: Chain, step: StageStep) -> None:
     _need_exports(chain, step)
     for branch in chain.exported:
-        baseline = _baseline(chain, step, str(branch.axis).partition("/")[0])
         for target in step.config.model_dump()["targets"]:
             axis = f"{branch.axis}@{target}"
             config = step.config.model_copy(update={"targets": (target,)})
@@ -274,6 +293,7 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
             if reason:
                 hint = "leave it out, or set `unsupported: skip` under benchmark"
                 raise _error(chain.recipe, step, f"{axis} can't be measured: {reason}", hint)
+            baseline = _baseline(chain, step, str(branch.axis).partition("/")[0])
             inputs: dict[str, Source] = {"export": OutputOf(branch.node, kind), "baseline": OutputOf(baseline, kind)}
             chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index))
 
@@ -300,8 +320,8 @@ def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
     return _exported(chain, export, fmt, quantized, node_id, None, step).node
 
 
-def _model_kind(branch: Branch) -> Literal["tflite-model", "onnx-model"]:
-    return "tflite-model" if str(branch.axis).startswith("tflite/") else "onnx-model"
+def _model_kind(branch: Branch) -> Kind:
+    return KIND_OF[cast("Format", str(branch.axis).partition("/")[0])]
 
 
 def _need_exports(chain: Chain, step: StageStep) -> None:

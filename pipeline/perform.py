@@ -163,7 +163,9 @@ class Context:
         digest = self.workshop.store.blobs.put(data)
         return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
 
-    def call(self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact]) -> ActionRecord:
+    def call(
+        self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact], axis: str | None = None
+    ) -> ActionRecord:
         implementation = stages()[stage]
         try:
             settings = implementation.config.model_validate(config)
@@ -172,7 +174,7 @@ class Context:
         digests = {name: artifact.digest for name, artifact in inputs.items()}
         if self.workshop.data is not None:
             digests |= {split: self.workshop.data.digest(split) for split in implementation.splits(settings)}
-        action = make_action(stage, settings, self.axis, digests, self.workshop.recipe)
+        action = make_action(stage, settings, axis or self.axis, digests, self.workshop.recipe)
         done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs), self.workshop)
         self.children.append(done.record.key)
         return done.record

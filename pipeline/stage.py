@@ -121,8 +121,13 @@ class StageContext(Protocol[ConfigOut]):
     def read_made(self, artifact: Artifact, file_name: str) -> Path:
         """The path of a file of an artifact that `call` made, verified. Don't write to it."""
 
-    def call(self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact]) -> ActionRecord:
-        """Run another stage as a sub-step: planned, cached and resumed as any other, listed as a child."""
+    def call(
+        self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact], axis: str | None = None
+    ) -> ActionRecord:
+        """Run another stage as a sub-step: planned, cached and resumed as any other, listed as a child.
+
+        `axis` is the element that it is for, the caller's own where it is not said.
+        """
 
 
 class Stage(Protocol[Config]):

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from stages.quiet import quiet
-from stages.runtimes import SIGNATURE, dequantized, quantized
+from stages.runtimes import LAYOUT, SIGNATURE, as_layout, dequantized, quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,9 @@ def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    for (name, place), values in zip(makers, session.run(names, dict(arrays)), strict=True):
+    layout = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT), "")
+    feeds = {name: as_layout(values, layout) for name, values in arrays.items()}
+    for (name, place), values in zip(makers, session.run(names, feeds), strict=True):
         if isinstance(values, np.ndarray) and values.dtype.kind == "f":
             yield FileTensor(name, values, place)
 

@@ -14,6 +14,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -134,17 +135,23 @@ def application_layers() -> dict[str, type]:
     return {layer.__name__: layer for layer in (LayerScale, StochasticDepth, CustomScaleLayer)}
 
 
-def random_inputs(model: Any, samples: int = 4, seed: int = 0) -> list[Any]:
-    """Samples for each of the model's inputs: normal numbers, or zeros and ones where it takes integers."""
+def random_inputs(
+    model: Any, samples: int = 4, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None
+) -> list[Any]:
+    """Samples for each of the model's inputs: normal numbers, or zeros and ones where it takes integers.
+
+    `shapes`, by input name and without the batch, are the sizes where the model leaves them free.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    return [_random_input(tensor, samples, rng) for tensor in model.inputs]
+    named = zip(model.inputs, model.input_names, strict=True)
+    return [_random_input(tensor, samples, (shapes or {}).get(name), rng) for tensor, name in named]
 
 
-def _random_input(tensor: Any, samples: int, rng: Any) -> Any:
+def _random_input(tensor: Any, samples: int, wanted: Sequence[int] | None, rng: Any) -> Any:
     batch, *sizes = tensor.shape
-    shape = (batch or samples, *(FREE_SIZE if size is None else size for size in sizes))
+    shape = (batch or samples, *(wanted or (FREE_SIZE if size is None else size for size in sizes)))
     drawn = rng.standard_normal(shape) if tensor.dtype.is_floating else rng.integers(0, 2, shape)
     return drawn.astype(tensor.dtype.as_numpy_dtype)
 

@@ -1,4 +1,4 @@
-"""Exported files in the runtimes that devices use: LiteRT for TFLite, ONNX Runtime for ONNX.
+"""Exported files in the runtimes that devices use: LiteRT for TFLite (and what C source holds), ONNX Runtime for ONNX.
 
 Arrays go in and come out by name as float32, whatever the file's own types are: inputs of an int8 file are quantized
 on the way in and its outputs dequantized on the way out, by the scale and zero point that the file carries.
@@ -16,12 +16,15 @@ from typing import Any
 
 from pipeline.artifacts import Kind, TensorSpec
 from pipeline.errors import DeviceError
+from stages.c_source import bytes_in_source
 from stages.quiet import quiet
 from stages.samples import batches_of
 from stages.tf_runtime import ENVIRONMENT
 
 Arrays = Mapping[str, Any]  # tensor name -> (N, …)
 SIGNATURE = "serving_default"
+LAYOUT = "layout"  # the property of an ONNX file whose inputs of rank 4 have their channels first: `nchw`
+CHANNELS_FIRST = (0, 3, 1, 2)
 ONNX_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 
@@ -35,11 +38,35 @@ class LoadedModel:
 
 
 def load_exported(kind: Kind, data: bytes, threads: int = 1) -> LoadedModel:
-    """The file of an artifact of kind `tflite-model` or `onnx-model`; DeviceError if its runtime refuses it.
+    """The file of an exported artifact, of C source the TFLite file in it; DeviceError if its runtime refuses it.
 
     `threads` of 0 leaves their number to the runtime.
     """
-    return load_tflite(data, threads) if kind == "tflite-model" else load_onnx(data, threads)
+    match kind:
+        case "tflite-model":
+            return load_tflite(data, threads)
+        case "onnx-model":
+            return load_onnx(data, threads)
+        case "c-source":
+            return load_tflite(bytes_in_source(data), threads)
+    raise DeviceError(f"nothing on this machine runs a {kind}")
+
+
+def signature_of(data: bytes) -> tuple[dict[str, tuple[int, Any]], dict[str, tuple[int, Any]]]:
+    """Of a TFLite file the inputs and the outputs by name, each with its place in the file and LiteRT's details."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with quiet():
+        interpreter = Interpreter(model_content=data)
+        runner = interpreter.get_signature_runner(SIGNATURE)
+        found = []
+        for named, placed in (
+            (runner.get_input_details(), interpreter.get_input_details()),
+            (runner.get_output_details(), interpreter.get_output_details()),
+        ):
+            order = [detail["index"] for detail in placed]
+            found.append({name: (order.index(detail["index"]), detail) for name, detail in named.items()})
+    return found[0], found[1]
 
 
 def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
@@ -113,10 +140,12 @@ def load_onnx(data: bytes, threads: int = 1) -> LoadedModel:
         except Exception as error:  # its errors have no common base but Exception
             raise DeviceError(f"ONNX Runtime can't load the file: {error}", hint=silence.text() or None) from error
     names = [output.name for output in session.get_outputs()]
+    layout = session.get_modelmeta().custom_metadata_map.get(LAYOUT, "")
 
     def run_batch(batch: Arrays) -> dict[str, Any]:
         try:
-            return dict(zip(names, session.run(names, dict(batch)), strict=True))
+            feeds = {name: as_layout(values, layout) for name, values in batch.items()}
+            return dict(zip(names, session.run(names, feeds), strict=True))
         except Exception as error:  # as above
             raise DeviceError(f"ONNX Runtime can't run the file: {error}") from error
 
@@ -135,6 +164,11 @@ def _in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, s
     count = len(next(iter(arrays.values())))
     parts = [run_batch({name: v[picked] for name, v in arrays.items()}) for picked in batches_of(count, size)]
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+
+def as_layout(values: Any, layout: str) -> Any:
+    """Samples as Keras takes them (N, height, width, channels) in a file's layout; all but images stay as they are."""
+    return values.transpose(CHANNELS_FIRST) if layout == "nchw" and values.ndim == len(CHANNELS_FIRST) else values
 
 
 def quantized(values: Any, detail: Mapping[str, Any]) -> Any:

@@ -22,6 +22,26 @@ from pipeline.recipe_errors import nearest
 from pipeline.store.file_digests import FileDigests, listing
 
 
+def class_names(spec: DataSpec, folder: Path) -> tuple[str, ...] | None:
+    """The names of the classes in the order of their numbers; None where nothing names them. `folder` is the recipe's.
+
+    They are `data.classes`, or else the folders that the classes have.
+    """
+    if spec.classes is not None or spec.task == "unlabelled" or spec.path is None:
+        return spec.classes
+    path = folder / spec.path.expanduser()
+    train = _folders_in(path / "train")
+    return tuple(train or _folders_in(path)) or None
+
+
+def _folders_in(path: Path) -> list[str]:
+    """Sorted; none where there is no such folder: that is said when the data is read."""
+    try:
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        return []
+
+
 class ImageFolder:
     """The images of a folder, listed once; digests of unchanged files are remembered."""
 

@@ -13,33 +13,35 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
 
 
-def canonicalise(model: Any) -> Any:
+def canonicalise(model: Any, folder: Path | None = None) -> Any:
     """A new ModelProto: equal (and of equal bytes) for models that differ in names and node order only.
 
     Nodes that no output needs, unused operator sets, intermediate shapes and documentation are left out; initializers
-    of equal content become one. Idempotent. ModelError for local functions and sparse initializers.
+    of equal content become one. Those whose data stands outside, in `folder`, are read one by one and stand inside
+    afterwards. Idempotent. ModelError for local functions and sparse initializers.
     """
     import onnx
 
     if model.functions or model.graph.sparse_initializer:
         raise ModelError("an ONNX model with local functions or sparse initializers has no normal form here")
-    graph = _renamed_main(model.graph)
-    _name_dimensions(graph)
-    used = {node.domain for node in _all_nodes(graph)} | {""}
-    versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
-    return onnx.ModelProto(
+    form = onnx.ModelProto(
         ir_version=model.ir_version,
         producer_name=model.producer_name,
         producer_version=model.producer_version,
-        opset_import=[onnx.helper.make_opsetid(d, v) for d, v in sorted(versions.items()) if d in used],
         metadata_props=sorted(model.metadata_props, key=lambda entry: str(entry.key)),
-        graph=graph,
     )
+    _rename_main(model.graph, form.graph, folder)
+    _name_dimensions(form.graph)
+    used = {node.domain for node in _all_nodes(form.graph)} | {""}
+    versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    form.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in sorted(versions.items()) if d in used)
+    return form
 
 
 def serialise(model: Any) -> bytes:
@@ -49,10 +51,11 @@ def serialise(model: Any) -> bytes:
 
 @dataclass(slots=True)
 class _Names:
-    """What all graphs of a model share while it is renamed: the numbers given to nodes, and the names in use."""
+    """What all graphs of a model share while it is renamed: numbers of nodes, names in use, where data stands."""
 
     numbers: Counter[str] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
+    folder: Path | None = None
 
     def node(self, op_type: str) -> str:
         self.numbers[op_type] += 1
@@ -66,20 +69,22 @@ class _Names:
         return name
 
 
-def _renamed_main(source: Any) -> Any:
+def _rename_main(source: Any, target: Any, folder: Path | None) -> None:
     """The main graph: its inputs and outputs keep their names."""
     constant = {tensor.name for tensor in source.initializer}
     interface = {v.name: v.name for v in (*source.input, *source.output) if v.name not in constant}
-    return _renamed(source, interface, _Names(taken=set(interface) | {value.name for value in source.output}))
+    names = _Names(taken=set(interface) | {value.name for value in source.output}, folder=folder)
+    _rename(source, target, interface, names)
 
 
-def _renamed(source: Any, given: Mapping[str, str], names: _Names) -> Any:
-    """`source` under new names; `given` maps old to new names of what is named already: interface and surroundings."""
-    import onnx
+def _rename(source: Any, target: Any, given: Mapping[str, str], names: _Names) -> None:
+    """Fill `target` with `source` under new names.
 
+    `given` maps old to new names of what is named already: interface and surroundings. The target is filled where it
+    stands, because protobuf copies whatever is put into a message, and with it all weights.
+    """
     new = dict(given)
-    constants = _Constants(source, new, names)
-    nodes = []
+    constants = _Constants(source, target, new, names)
     for node in ordered_nodes(source):
         name = names.node(node.op_type)
         for index, old in enumerate([*node.input, *_captured_by(node)]):
@@ -87,23 +92,19 @@ def _renamed(source: Any, given: Mapping[str, str], names: _Names) -> Any:
         for index, old in enumerate(node.output):
             if old:
                 new[old] = given.get(old) or names.free(f"{name}_out{index or ''}")
-        nodes.append(_renamed_node(node, name, new, names))
+        _rename_node(node, target.node.add(), name, new, names)
     for value in source.output:
         constants.use(value.name, value.name)
-    return onnx.GraphProto(
-        name="graph",
-        node=nodes,
-        initializer=constants.kept,
-        input=[_value(value, new[value.name]) for value in _true_inputs(source)],
-        output=[_value(value, new[value.name]) for value in source.output],
-    )
+    target.name = "graph"
+    target.input.extend(_value(value, new[value.name]) for value in _true_inputs(source))
+    target.output.extend(_value(value, new[value.name]) for value in source.output)
 
 
 class _Constants:
-    """The initializers of one graph, named and kept at their first use, equal ones once."""
+    """The initializers of one graph, named and put into the target at their first use, equal ones once."""
 
-    def __init__(self, source: Any, new: dict[str, str], names: _Names) -> None:
-        self.kept: list[Any] = []
+    def __init__(self, source: Any, target: Any, new: dict[str, str], names: _Names) -> None:
+        self._target = target
         self._waiting = {tensor.name: tensor for tensor in source.initializer}
         self._outputs = {value.name for value in source.output}
         self._new, self._names = new, names
@@ -112,51 +113,45 @@ class _Constants:
     def use(self, old: str, wanted: str) -> None:
         if old not in self._waiting:
             return
-        tensor = _tensor(self._waiting.pop(old))
+        tensor = _tensor(self._waiting.pop(old), self._names.folder)
         content = hashlib.sha256(tensor.SerializeToString(deterministic=True)).hexdigest()
         if old in self._outputs:
-            self._new[old] = tensor.name = old
+            self._new[old] = old
         elif content in self._name_of:
             self._new[old] = self._name_of[content]
             return
         else:
-            self._new[old] = self._name_of[content] = tensor.name = self._names.free(wanted)
-        self.kept.append(tensor)
+            self._new[old] = self._name_of[content] = self._names.free(wanted)
+        tensor.name = self._new[old]
+        self._target.initializer.append(tensor)
 
 
-def _renamed_node(node: Any, name: str, new: Mapping[str, str], names: _Names) -> Any:
-    import onnx
-
-    return onnx.NodeProto(
-        op_type=node.op_type,
-        domain=_domain(node.domain),
-        overload=node.overload,
-        name=name,
-        input=[new[old] if old else "" for old in node.input],
-        output=[new[old] if old else "" for old in node.output],
-        attribute=[_renamed_attribute(attribute, name, new, names) for attribute in _attributes(node)],
-    )
+def _rename_node(node: Any, target: Any, name: str, new: Mapping[str, str], names: _Names) -> None:
+    target.op_type, target.domain, target.overload = node.op_type, _domain(node.domain), node.overload
+    target.name = name
+    target.input.extend(new[old] if old else "" for old in node.input)
+    target.output.extend(new[old] if old else "" for old in node.output)
+    for attribute in _attributes(node):
+        _rename_attribute(attribute, target.attribute.add(), name, new, names)
 
 
-def _renamed_attribute(attribute: Any, owner: str, new: Mapping[str, str], names: _Names) -> Any:
-    import onnx
-
-    copy = onnx.AttributeProto()
-    copy.CopyFrom(attribute)
-    copy.doc_string = ""
+def _rename_attribute(attribute: Any, target: Any, owner: str, new: Mapping[str, str], names: _Names) -> None:
+    target.CopyFrom(attribute)
+    target.ClearField("doc_string")
     if attribute.HasField("t"):
-        copy.t.CopyFrom(_tensor(attribute.t))
+        target.t.CopyFrom(_tensor(attribute.t, names.folder))
     if attribute.HasField("g"):
-        copy.g.CopyFrom(_renamed_subgraph(attribute.g, owner, new, names))
+        target.ClearField("g")
+        _rename_subgraph(attribute.g, target.g, owner, new, names)
     if attribute.graphs:
-        del copy.graphs[:]
-        copy.graphs.extend(_renamed_subgraph(graph, owner, new, names) for graph in attribute.graphs)
-    return copy
+        del target.graphs[:]
+        for graph in attribute.graphs:
+            _rename_subgraph(graph, target.graphs.add(), owner, new, names)
 
 
-def _renamed_subgraph(source: Any, owner: str, new: Mapping[str, str], names: _Names) -> Any:
+def _rename_subgraph(source: Any, target: Any, owner: str, new: Mapping[str, str], names: _Names) -> None:
     inputs = {v.name: names.free(f"{owner}_given{index}") for index, v in enumerate(_true_inputs(source))}
-    return _renamed(source, {**new, **inputs}, names)
+    _rename(source, target, {**new, **inputs}, names)
 
 
 def ordered_nodes(graph: Any) -> list[Any]:
@@ -221,13 +216,13 @@ def _true_inputs(graph: Any) -> list[Any]:
     return [value for value in graph.input if value.name not in constant]
 
 
-def _tensor(tensor: Any) -> Any:
+def _tensor(tensor: Any, folder: Path | None) -> Any:
     """A nameless copy with its numbers in the one place where they can stand as bytes: `raw_data`."""
     import onnx
 
     if tensor.data_type == onnx.TensorProto.STRING:
         return onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, string_data=tensor.string_data)
-    return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor))
+    return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor, str(folder or "")))
 
 
 def _value(value: Any, name: str) -> Any:

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.artifacts import Format
+from pipeline.data.spec import Preprocess
 from pipeline.stage import StageConfig
+from stages.ethos_u import EthosU
 
 
 class ExportConfig(StageConfig):
-    """Which files to make of each quantized model, and for ONNX by which operator set.
+    """Which files to make of each quantized model.
 
-    Operator set 17 is the newest in which tf2onnx keeps a global average pool one operator: from 18 on it becomes
-    a transpose and a mean. `unsupported` says what happens to a pair of format and scheme that does not exist.
+    `tflite` and `onnx` run on anything with an operating system. `c` is the TFLite file as C source for TensorFlow Lite
+    for Microcontrollers, `vela` the same compiled for an Ethos-U NPU. `unsupported` says what happens to a pair of
+    format and scheme that does not exist.
+
+    For ONNX: operator set 17 is the newest in which tf2onnx keeps a global average pool one operator: from 18 on it
+    becomes a transpose and a mean. `layout` is that of the inputs with height, width and channels; nchw saves the
+    transpose at the input where the camera's driver gives planes. A `batch` of 1 lets runtimes plan their memory.
+    `max_transposes` refuses a graph in which more of them are left; where nothing is said and there are convolutions,
+    half as many as those and one for each image that goes in or out.
+
+    `labels` and `preprocess` go into the files; they are the data's where nothing is said here.
     """
 
     formats: tuple[Format, ...] = Field(min_length=1)
     opset: int = Field(17, ge=13, le=18)
+    layout: Literal["nhwc", "nchw"] = "nhwc"
+    batch: Literal[1, "dynamic"] = "dynamic"
+    max_transposes: int | None = Field(None, ge=0)
+    shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] | None = Field(
+        None, description="of inputs by name, without the batch: for sizes that the model leaves free"
+    )
+    symbol: str = Field("model", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="what names in C begin with")
+    vela: EthosU = Field(default_factory=EthosU)
+    labels: tuple[str, ...] | None = Field(None, min_length=1, description="names of the classes, in their order")
+    preprocess: Preprocess | dict[str, Preprocess] | None = Field(None, description="what was done to the inputs")
     unsupported: Literal["refuse", "skip"] = "refuse"
 
     @model_validator(mode="after")

@@ -1,20 +1,23 @@
 """Keras to ONNX: through tf2onnx to one float32 graph in normal form, from there to every scheme.
 
-Equal bytes for equal models, in every process and after any other exports. The batch size stays free. Inputs and
-outputs are float32, under the Keras model's names, in every scheme.
+Equal bytes for equal models, in every process and after any other exports. Inputs and outputs are float32, under the
+Keras model's names, in every scheme.
 """
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pipeline.artifacts import ONNXFacts
+from pipeline.artifacts import ONNXFacts, TensorSpec
 from pipeline.errors import ModelError, PreconditionError, SecateurError
 from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.canonical import canonicalise, count_operators, serialise
+from stages.export.interface import Shapes, require_size
+from stages.export.onnx_graph import Graph, onnx_graph
 from stages.export.onnx_schemes import (
     kept_nodes,
     quantize_activations,
@@ -23,11 +26,12 @@ from stages.export.onnx_schemes import (
 )
 from stages.export.onnx_weights import store_weights_in_int8
 from stages.quiet import Silence, quiet
-from stages.runtimes import LoadedModel
+from stages.runtimes import LAYOUT, as_layout
 from stages.samples import Progress, as_arrays, unheard
 from stages.tf_runtime import import_keras
 
-BATCH_SYMBOL = "batch"
+Layout = Literal["nhwc", "nchw"]
+INLINE_BYTES = 1024  # of a tensor that stays in the graph when ONNX Runtime writes it
 
 
 def convert_onnx(
@@ -36,22 +40,37 @@ def convert_onnx(
     opset: int = 17,
     calibration: Any | None = None,
     progress: Progress = unheard,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    layout: Layout = "nhwc",
+    batch: int | None = None,
+    shapes: Shapes | None = None,
 ) -> bytes:
     """The ONNX file of a Keras model.
 
-    `calibration` is what int8 needs: float32 inputs (N, …), or a list with one an input; `progress` hears how many;
-    `metadata` becomes the file's own properties. ModelError says what ONNX can't represent.
+    `calibration` is what int8 needs: float32 inputs (N, …) as Keras takes them, or a list with one an input; `progress`
+    hears how many. `metadata` becomes the file's own properties. With the `layout` nchw inputs of rank 4 have their
+    channels first, and the properties say so. `batch` is the batch size, free where it is None; `shapes` are
+    the other sizes where the model leaves them free. ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what has to stand before ONNX Runtime's import
+    import onnx
+
     how = quantization_of(how)
+    require_size(model, "an ONNX file")
+    own = {LAYOUT: layout} if layout == "nchw" else {}
     with quiet() as silence:
         try:
-            graph = canonicalise(_folded(_traced(model, opset)))
-            by_name = {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
-            kept = kept_nodes(graph, how, model, by_name)
-            graph = canonicalise(_in_scheme(graph, how, by_name, progress, silence, kept))
-            return serialise(_with_metadata(graph, metadata or {}))
+            graph = _with_properties(_folded(onnx_graph(model, opset, layout, batch, shapes)), own)
+            if how.scheme != "float32":
+                by_name = (
+                    {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
+                )
+                kept = kept_nodes(graph, how, model, by_name)
+                turned = {name: as_layout(values, layout) for name, values in by_name.items()}
+                graph = canonicalise(_in_scheme(graph, how, turned, progress, silence, kept))
+            data = serialise(_with_properties(graph, {**(metadata or {}), **own}))
+            onnx.checker.check_model(data)
+            return data
         except SecateurError:
             raise
         except Exception as error:  # tf2onnx and ONNX Runtime raise whatever their passes raise
@@ -63,40 +82,33 @@ def convert_onnx(
             ) from error
 
 
-def _traced(model: Any, opset: int) -> Any:
-    """tf2onnx's graph, its transposes moved away, with one symbol for the batch."""
-    import tf2onnx
-
-    from stages.export.tf2onnx_passes import InPlacePasses
-
-    passes = InPlacePasses()
-    graph, _ = tf2onnx.convert.from_keras(model, opset=opset, optimizers={"in_place": lambda: passes})
-    if not passes.finished:  # tf2onnx's own way leaves out just the pass that fails
-        graph, _ = tf2onnx.convert.from_keras(model, opset=opset)
-    for value, tensor in zip((*graph.graph.input, *graph.graph.output), (*model.inputs, *model.outputs), strict=True):
-        if tensor.shape[0] is None:
-            value.type.tensor_type.shape.dim[0].dim_param = BATCH_SYMBOL
-    return graph
-
-
-def _folded(graph: Any) -> Any:
+def _folded(graph: Graph) -> Any:
     """What ONNX Runtime would do at every load, done once: constants folded, normalisations put into convolutions.
 
-    Only its basic level, whose results are standard operators that any runtime has.
+    Only its basic level, whose results are standard operators that any runtime has. In normal form. Weights stand in
+    files beside the graphs, so that no copy of them is in any message but the last.
     """
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        path = Path(folder) / "folded.onnx"
+    with tempfile.TemporaryDirectory(prefix="secateur-") as name:
+        folder = Path(name)
+        graph.save(folder / "traced.onnx")
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
+        options.optimized_model_filepath = str(folder / "folded.onnx")
         options.log_severity_level = 4
-        onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        folded = onnx.load(path)
-    folded.producer_name, folded.producer_version = graph.producer_name, graph.producer_version
-    return folded
+        options.enable_cpu_mem_arena = False
+        for key, value in (
+            ("session.disable_prepacking", "1"),
+            ("session.optimized_model_external_initializers_file_name", "folded.bin"),
+            ("session.optimized_model_external_initializers_min_size_in_bytes", str(INLINE_BYTES)),
+        ):
+            options.add_session_config_entry(key, value)
+        onnxruntime.InferenceSession(folder / "traced.onnx", options, providers=["CPUExecutionProvider"])
+        folded = onnx.load(folder / "folded.onnx", load_external_data=False)
+        folded.producer_name, folded.producer_version = graph.model.producer_name, graph.model.producer_version
+        return canonicalise(folded, folder)
 
 
 def _in_scheme(
@@ -126,17 +138,20 @@ def _in_scheme(
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 
 
-def _with_metadata(graph: Any, metadata: Mapping[str, str]) -> Any:
+def _with_properties(graph: Any, metadata: Mapping[str, Any]) -> Any:
+    """`graph`, saying this of itself; properties are strings, so what is none becomes JSON."""
     import onnx
 
     del graph.metadata_props[:]
-    onnx.helper.set_model_props(graph, dict(sorted(metadata.items())))
-    onnx.checker.check_model(graph)
+    texts = {name: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for name, v in sorted(metadata.items())}
+    onnx.helper.set_model_props(graph, texts)
     return graph
 
 
-def onnx_facts(data: bytes, scheme: Scheme, loaded: LoadedModel) -> ONNXFacts:
-    """Versions, inputs and outputs as the runtime sees them, and how often each operator occurs."""
+def onnx_facts(
+    data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> ONNXFacts:
+    """Versions, `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
     import onnx
 
     model = onnx.load_from_string(data)
@@ -144,7 +159,7 @@ def onnx_facts(data: bytes, scheme: Scheme, loaded: LoadedModel) -> ONNXFacts:
         scheme=scheme,
         opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
         ir_version=model.ir_version,
-        inputs=loaded.inputs,
-        outputs=loaded.outputs,
+        inputs=inputs,
+        outputs=outputs,
         operators=count_operators(model),
     )

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pipeline.artifacts import Format
-from pipeline.schemes import Quantization
+from pipeline.schemes import Quantization, Scheme
+
+MICRO_SCHEMES: tuple[Scheme, ...] = ("float32", "int8", "int16x8")
+NPU_SCHEMES: tuple[Scheme, ...] = ("int8",)
 
 
 def refusal(target_format: Format, how: Quantization) -> str | None:
     """Why a format can't have a scheme with these settings, or None."""
-    return (_onnx_refusal if target_format == "onnx" else _tflite_refusal)(how)
+    match target_format:
+        case "onnx":
+            return _onnx_refusal(how)
+        case "c" if how.scheme not in MICRO_SCHEMES:
+            return f"TensorFlow Lite for Microcontrollers has no kernels for {how.scheme}: take int8 or float32"
+        case "vela" if how.scheme not in NPU_SCHEMES:
+            return "an Ethos-U computes in integers: take int8"
+    return _tflite_refusal(how)
 
 
 def _tflite_refusal(how: Quantization) -> str | None:

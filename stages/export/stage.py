@@ -7,37 +7,52 @@ would change from one release of this project to the next.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, get_args
 
-from pipeline.artifacts import Artifact, Format, Kind, QuantizedFacts
+from pipeline.artifacts import (
+    KIND_OF,
+    Artifact,
+    Format,
+    Kind,
+    ONNXFacts,
+    QuantizedFacts,
+    TensorSpec,
+    TFLiteFacts,
+)
+from pipeline.data.spec import Preprocess
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
 from stages.export.pairs import refusal
+from stages.keras_format import MODEL_FILE
 
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
-KINDS: Mapping[Format, Kind] = {"tflite": "tflite-model", "onnx": "onnx-model"}
 CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
+IMAGE_RANK = 4  # batch, height, width, channels
 
 
 class ExportStage:
     """Converts; in all schemes but float32 and float16 the converter, or what follows it, also quantizes."""
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = ExportConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("quantized-model",))}
-    outputs: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    outputs: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model", "c-source", "vela-model")
     axis: ClassVar[str | None] = "formats"
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("size_bytes", "params", "macs", "export_difference")
+    metrics: ClassVar[tuple[str, ...]] = (
+        *("size_bytes", "params", "macs", "export_difference", "transposes"),
+        *("arena_bytes", "micro_difference", "estimated_cycles", "estimated_sram_bytes", "estimated_npu_share"),
+    )
     packages: ClassVar[tuple[str, ...]] = (
         *("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"),
-        *("flatbuffers", "protobuf", "numpy"),
+        *("flatbuffers", "protobuf", "numpy", "tflite-micro", "ethos-u-vela"),
     )
 
     def splits(self, config: ExportConfig) -> tuple[str, ...]:
@@ -67,41 +82,29 @@ class ExportStage:
             raise PreconditionError(reason, where=f"{config.formats[0]}/{facts.scheme}")
 
     def run(self, context: StageContext[ExportConfig]) -> StageResult:
-        from stages.export.check import runtime_difference
-        from stages.keras_format import random_inputs
-        from stages.runtimes import load_exported
-        from stages.samples import calibration_files, decode_samples
-        from stages.stored_models import shared_model
-        from stages.tf_runtime import tensorflow_action
+        target_format, quantized = context.config.formats[0], _quantized_facts(context.inputs["model"])
+        if target_format == "c":
+            from stages.export.micro import source_of
 
-        target_format = context.config.formats[0]
-        quantized = _quantized_facts(context.inputs["model"])
+            return source_of(context, quantized)
+        if target_format == "vela":
+            from stages.export.micro import compiled_of
+
+            return compiled_of(context, quantized)
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
-        with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context, "model")
-            _require_exportable(model, target_format, quantized.scheme, context.axis)
-            calibration = None
-            if quantized.calibration is not None:
-                files = calibration_files(len(model.inputs))
-                calibration = [decode_samples(context.read("model", name)) for name in files]
-            data = _converted(context, model, quantized, calibration)
-            samples = random_inputs(model, samples=1, seed=0)
-            if calibration is not None:
-                samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
-            try:
-                loaded = load_exported(KINDS[target_format], data)
-                difference = runtime_difference(model, loaded, samples)
-            except DeviceError as error:
-                raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
+        with tensorflow_in(context):
+            data, difference, interface = _converted_and_run(context, quantized)
+        facts = _facts(target_format, data, quantized.scheme, interface)
         file = context.write(FILE_NAMES[target_format], data, MEDIA_TYPES[target_format])
         return StageResult(
-            outputs=(Artifact(files=(file,), facts=_facts(target_format, data, quantized.scheme, loaded)),),
+            outputs=(Artifact(files=(file,), facts=facts),),
             metrics={
                 "size_bytes": float(len(data)),
                 "params": float(quantized.params),
                 "macs": float(quantized.macs),
                 "export_difference": difference,
+                **({"transposes": float(facts.transposes)} if isinstance(facts, ONNXFacts) else {}),
             },
         )
 
@@ -115,6 +118,80 @@ class ExportStage:
                 where=context.axis,
                 hint="the converter changed what the model computes: please report it with the model",
             )
+        facts = result.outputs[0].facts
+        if isinstance(facts, ONNXFacts):
+            _check_transposes(context, facts)
+
+
+def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> None:
+    """They cost time at each inference: a graph in which many are left is slower than the model it was made of."""
+    allowed = context.config.max_transposes
+    if allowed is None:
+        convolutions = facts.operators.get("Conv", 0) + facts.operators.get("ConvInteger", 0)
+        if not convolutions:  # recurrent layers and attention permute by themselves
+            return
+        images = sum(len(spec.shape) == IMAGE_RANK for spec in (*facts.inputs, *facts.outputs))
+        allowed = images + convolutions // 2
+    if facts.transposes > allowed:
+        what = f"{facts.transposes} Transposes are left in the graph, {allowed} are allowed"
+        hint = "permutations in the model itself stay; export.max_transposes sets the bound"
+        raise PostconditionError(what, where=context.axis, hint=hint)
+
+
+def tensorflow_in(context: StageContext[ExportConfig]) -> AbstractContextManager[Any]:
+    """TensorFlow in the state that every action starts from."""
+    from stages.tf_runtime import tensorflow_action
+
+    return tensorflow_action(context.seed, context.threads)
+
+
+def _converted_and_run(
+    context: StageContext[ExportConfig], quantized: QuantizedFacts
+) -> tuple[bytes, float, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
+    """The file, how far its outputs are from Keras' in its runtime, and the inputs and outputs that it has there."""
+    from stages.export.check import runtime_difference
+    from stages.keras_format import random_inputs
+    from stages.runtimes import load_exported
+    from stages.samples import calibration_files, decode_samples
+    from stages.stored_models import shared_model
+
+    model = shared_model(context, "model")
+    _require_exportable(model, context.config.formats[0], quantized.scheme, context.axis)
+    _check_labels(context.config, model)
+    _check_shapes(context.config, model)
+    calibration = None
+    if quantized.calibration is not None:
+        files = calibration_files(len(model.inputs))
+        calibration = [decode_samples(context.read("model", name)) for name in files]
+    data = _converted(context, model, quantized, calibration)
+    samples = random_inputs(model, samples=1, seed=0, shapes=context.config.shapes)
+    if calibration is not None:
+        samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
+    try:
+        loaded = load_exported(KIND_OF[context.config.formats[0]], data)
+        difference = runtime_difference(model, loaded, samples)
+    except DeviceError as error:
+        raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
+    return data, difference, (loaded.inputs, loaded.outputs)
+
+
+def _check_labels(config: ExportConfig, model: Any) -> None:
+    sizes = {tensor.shape[-1] for tensor in model.outputs}
+    if config.labels is not None and len(config.labels) not in sizes:
+        what = f"there are {len(config.labels)} labels, and no output of the model has so many numbers"
+        raise PreconditionError(what, where="export.labels", hint=f"outputs have {', '.join(map(str, sizes))}")
+
+
+def _check_shapes(config: ExportConfig, model: Any) -> None:
+    for name, sizes in (config.shapes or {}).items():
+        known = dict(zip(model.input_names, model.inputs, strict=True))
+        if name not in known:
+            hint = f"it has {', '.join(known)}"
+            raise PreconditionError(f"the model has no input {name!r}", where="export.shapes", hint=hint)
+        own = tuple(known[name].shape[1:])
+        if len(own) != len(sizes) or any(size not in (None, given) for size, given in zip(own, sizes, strict=True)):
+            what = f"input {name!r} takes {own}, not {tuple(sizes)}"
+            raise PreconditionError(what, where="export.shapes", hint="only sizes that are free can be chosen")
 
 
 def _require_exportable(model: Any, target_format: Format, scheme: Scheme, axis: str | None) -> None:
@@ -136,22 +213,44 @@ def _converted(context: StageContext[ExportConfig], model: Any, quantized: Quant
     def progress(done: int, total: int) -> None:
         context.events.advanced(done, total, "calibration samples", f"{done}/{total}")
 
-    target_format = context.config.formats[0]
-    metadata = {
-        "converter": CONVERTERS[target_format],
-        "model": quantized.model_digest,
-        "scheme": quantized.scheme,
-    }
-    if target_format == "tflite":
-        return convert_tflite(model, quantized.quantization, quantized.io, calibration, progress, metadata)
-    return convert_onnx(model, quantized.quantization, context.config.opset, calibration, progress, metadata)
+    config = context.config
+    metadata = metadata_of(config, quantized.model_digest, quantized.scheme, CONVERTERS[config.formats[0]])
+    if config.formats[0] == "tflite":
+        from stages.export.saved import shared_function
+
+        saved = shared_function(model, context.inputs["model"].file(MODEL_FILE).digest, config.shapes)
+        return convert_tflite(
+            model, quantized.quantization, quantized.io, calibration, progress, metadata, config.shapes, saved
+        )
+    how, batch = quantized.quantization, 1 if config.batch == 1 else None
+    return convert_onnx(model, how, config.opset, calibration, progress, metadata, config.layout, batch, config.shapes)
 
 
-def _facts(target_format: Format, data: bytes, scheme: Scheme, loaded: Any) -> Any:
+def metadata_of(config: ExportConfig, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
+    """What a file says about itself, as plain data: nothing that changes with our releases."""
+    found: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
+    if config.labels is not None:
+        found["labels"] = list(config.labels)
+    if config.preprocess is not None:
+        rule = config.preprocess
+        found["preprocess"] = _plain(rule) if isinstance(rule, Preprocess) else {n: _plain(r) for n, r in rule.items()}
+    return found
+
+
+def _plain(rule: Preprocess) -> dict[str, Any]:
+    return {"mode": rule.mode} if rule.mode is not None else {"scale": rule.scale, "offset": rule.offset}
+
+
+def _facts(target_format: Format, data: bytes, scheme: Scheme, interface: Any) -> TFLiteFacts | ONNXFacts:
     from stages.export.onnx_export import onnx_facts
     from stages.export.tflite import tflite_facts
 
-    return (tflite_facts if target_format == "tflite" else onnx_facts)(data, scheme, loaded)
+    inputs, outputs = interface
+    return (
+        tflite_facts(data, scheme, inputs, outputs)
+        if target_format == "tflite"
+        else onnx_facts(data, scheme, inputs, outputs)
+    )
 
 
 def _quantized_facts(artifact: Artifact) -> QuantizedFacts:

@@ -13,16 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pipeline.artifacts import TFLiteFacts
+from pipeline.artifacts import TensorSpec, TFLiteFacts
 from pipeline.errors import ModelError, SecateurError
 from pipeline.schemes import Quantization, Scheme, quantization_of
+from stages.export.interface import Shapes, input_specs, lacking, require_fixed, require_size, serving_function
 from stages.export.tflite_schemes import by_edge_quantizer, configure, keep_in_float, quantize_weights
 from stages.quiet import Silence, quiet
-from stages.runtimes import SIGNATURE, LoadedModel
+from stages.runtimes import SIGNATURE
 from stages.samples import Progress, as_arrays, batches_of, unheard
 from stages.tf_runtime import import_tensorflow
 
-METADATA_NAME = b"secateur"
+METADATA_NAME = b"secateur.json"
 
 
 def convert_tflite(
@@ -31,19 +32,24 @@ def convert_tflite(
     io: Literal["float32", "int8", "int16"] = "float32",
     calibration: Any | None = None,
     progress: Progress = unheard,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    shapes: Shapes | None = None,
+    saved: str | None = None,
 ) -> bytes:
     """The TFLite file of a Keras model; `io` is the type of the inputs and outputs of an int8 or int16x8 file.
 
     `calibration` is what these need: float32 inputs (N, …), or a list with one an input; `progress` hears how many
-    of them went through; `metadata` goes into the file as JSON, under `secateur`. ModelError says which operators
-    TFLite lacks.
+    of them went through; `metadata` goes into the file as JSON, under `secateur.json`; `shapes` are sizes that the
+    model leaves free. `saved` is a folder in which `save_function` has put this model, for one that is converted in
+    several schemes. ModelError says which operators TFLite lacks, and whose they are.
     """
     tf, how = import_tensorflow(), quantization_of(how)
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder, quiet() as silence:
+    require_size(model, "a TFLite file")
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch, quiet() as silence:
         try:
-            tf.saved_model.save(*_servable(tf, model, folder))
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+            if saved is None:
+                save_function(model, scratch, shapes)
+            converter = tf.lite.TFLiteConverter.from_saved_model(saved or scratch)
             configure(tf, converter, how, io)
             if how.keep_float and how.calibrated:
                 keep_in_float(converter, how, model, calibration)
@@ -56,11 +62,17 @@ def convert_tflite(
             data = bytes(converter.convert())
             if by_edge_quantizer(how):
                 data = quantize_weights(data, how, model)
-            return _with_metadata(data, metadata)
+            return with_metadata(data, metadata)
         except SecateurError:
             raise
         except Exception as error:  # the converter raises whatever its passes raise
-            said = silence.text()
+            said, missing = silence.text(), _missing(error)
+            if missing:
+                raise ModelError(
+                    lacking(model, "TFLite", missing),
+                    where=model.name,
+                    hint="replace these layers by ones of standard operators",
+                ) from error
             raise ModelError(
                 f"TFLite can't represent the model: {str(error).strip() or type(error).__name__}",
                 where=model.name,
@@ -68,21 +80,29 @@ def convert_tflite(
             ) from error
 
 
-def _servable(tf: Any, model: Any, folder: str) -> tuple[Any, str, dict[str, Any]]:
-    """What `tf.saved_model.save` needs to save inference alone: variables, folder, the one signature."""
-    specs = [
-        tf.TensorSpec([tensor.shape[0] or 1, *tensor.shape[1:]], tensor.dtype, name=name)
-        for tensor, name in zip(model.inputs, model.input_names, strict=True)
-    ]
+def save_function(model: Any, folder: str, shapes: Shapes | None = None) -> None:
+    """A SavedModel of inference alone: the bare variables and one signature, the batch fixed at 1.
 
-    @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]
-    def serve(*inputs: Any) -> dict[str, Any]:
-        results = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
-        return dict(zip(model.output_names, results if isinstance(results, (list, tuple)) else [results], strict=True))
-
+    PreconditionError where the model leaves other sizes free, and `shapes` does not choose them.
+    """
+    tf = import_tensorflow()
+    specs = input_specs(tf, model, 1, shapes)
+    require_fixed(specs)
     module = tf.Module()
     module.held = list(model.variables)
-    return module, folder, {SIGNATURE: serve}
+    with quiet():
+        tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs)})
+
+
+def _missing(error: Exception) -> list[tuple[str, str]]:
+    """The operators (kind, name) that the converter says TFLite lacks; empty where it failed for other reasons."""
+    found = []
+    for entry in getattr(error, "errors", ()):
+        kind = entry.operator.name.removeprefix("tf.")
+        names = [call.name for call in entry.location.call]
+        if kind and kind in str(error):
+            found.append((kind, names[0] if names else kind))
+    return found
 
 
 def _representatives(arrays: Mapping[str, Any], batch: int, progress: Progress, silence: Silence) -> Iterator[Any]:
@@ -94,7 +114,7 @@ def _representatives(arrays: Mapping[str, Any], batch: int, progress: Progress, 
             progress(picked[-1] + 1, count)
 
 
-def _with_metadata(data: bytes, metadata: Mapping[str, str] | None) -> bytes:
+def with_metadata(data: bytes, metadata: Mapping[str, Any] | None) -> bytes:
     """The file with one more metadata buffer; the rest is packed just as the converter packs it."""
     if not metadata:
         return data
@@ -112,9 +132,11 @@ def _with_metadata(data: bytes, metadata: Mapping[str, str] | None) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def tflite_facts(data: bytes, scheme: Scheme, loaded: LoadedModel) -> TFLiteFacts:
-    """Inputs and outputs as the runtime sees them, and how often each operator occurs."""
-    return TFLiteFacts(scheme=scheme, inputs=loaded.inputs, outputs=loaded.outputs, operators=count_operators(data))
+def tflite_facts(
+    data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> TFLiteFacts:
+    """`inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    return TFLiteFacts(scheme=scheme, inputs=inputs, outputs=outputs, operators=count_operators(data))
 
 
 def count_operators(data: bytes) -> dict[str, int]:

@@ -10,12 +10,14 @@ from pipeline.artifacts import KerasFacts, ParityRow
 from pipeline.data import Split
 from pipeline.errors import DeviceError, PostconditionError
 from pipeline.stage import StageContext
+from stages.c_source import bytes_in_source
 from stages.layer_calls import first_not_finite
 from stages.samples import by_input
 from stages.verify.config import VerifyConfig
-from stages.verify.limits import REAL
+from stages.verify.limits import MICRO, REAL
 
 BATCH = 256
+MICRO_SAMPLES = 8
 
 
 class Comparison:
@@ -24,9 +26,11 @@ class Comparison:
     def __init__(self, context: StageContext[VerifyConfig], split: Split, facts: KerasFacts) -> None:
         self._context, self._split, self._facts = context, split, facts
         export = context.inputs["export"]
-        self._kind = export.kind
+        self._kind, self._source = export.kind, export.kind == "c-source"
         self._tasks = {spec.name: split.of_output(spec.name).task for spec in facts.outputs}
         self._data = context.read("export", export.files[0].name).read_bytes()
+        if self._source:  # an array, which holds a TFLite file
+            self._kind, self._data = "tflite-model", bytes_in_source(self._data)
 
     def on_the_split(self) -> dict[str, Any]:
         """The file's outputs (N, …) by name over the whole test split."""
@@ -55,6 +59,8 @@ class Comparison:
             for name in reference
         ]
         rows = [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
+        if self._source:
+            rows += self._micro_rows(reference)
         made_up = shared_made_up(self._context, "reference", self._split, self._context.config.samples, self._made_up)
         for inputs, arrays in self._made_up.items():
             wanted = made_up[inputs]
@@ -67,9 +73,23 @@ class Comparison:
             rows += [parity_row(inputs, name, wanted[name], found[name], self._classes(name)) for name in wanted]
         return rows
 
+    def _micro_rows(self, reference: Mapping[str, Any]) -> list[ParityRow]:
+        """Figures for the first of the real inputs, run as a microcontroller does; its kernels here are slow ones."""
+        from stages.tflm import micro_is_installed, run_micro
+
+        if not micro_is_installed():
+            return []
+        picked = self._picked[:MICRO_SAMPLES]
+        arrays = self._arrays(self._split.take(picked)[0])
+        found = run_micro(self._data, arrays, f"{self._context.axis} model").outputs
+        rows = [
+            parity_row(MICRO, name, reference[name][picked], found[name], self._classes(name)) for name in reference
+        ]
+        return [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
+
     def divergence(self, row: ParityRow, limit_db: float) -> str:
         """Where the file leaves the model on the row's worst sample, in words."""
-        if row.inputs == REAL:
+        if row.inputs in (REAL, MICRO):
             return self._where_they_part(self._real_sample(row.worst_sample), limit_db)
         return self._where_they_part(_one(self._made_up[row.inputs], row.worst_sample), limit_db)
 

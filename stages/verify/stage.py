@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.artifacts import Artifact, Kind, ONNXFacts, ParityFacts, TFLiteFacts
+from pipeline.artifacts import Artifact, CSourceFacts, Kind, ONNXFacts, ParityFacts, TFLiteFacts
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.metric_names import metric_and_output
@@ -22,7 +22,7 @@ from stages.samples import as_arrays
 from stages.verify.compare import BATCH, Comparison, advance
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
-from stages.verify.limits import REAL, hint_of, violation
+from stages.verify.limits import MICRO, REAL, hint_of, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
 
 
@@ -33,7 +33,7 @@ class VerifyStage:
     version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "export": Input(("tflite-model", "onnx-model")),
+        "export": Input(("tflite-model", "onnx-model", "c-source")),
         "reference": Input(("keras-model",)),
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("parity-report", "evaluation")
@@ -56,12 +56,13 @@ class VerifyStage:
         return ("test",)
 
     def unsupported(self, axis: str) -> str | None:
-        return None
+        return "only an Ethos-U runs it" if axis.startswith("vela/") else None
 
     def requires(self, config: VerifyConfig, inputs: Mapping[str, Artifact]) -> None:
         keras_facts_of(inputs["reference"])
-        if len(inputs["export"].files) != 1:
-            raise PreconditionError(f"an export is one file, this one has {len(inputs['export'].files)}")
+        export = inputs["export"]
+        if len(export.files) != (2 if export.kind == "c-source" else 1):
+            raise PreconditionError(f"a {export.kind} of {len(export.files)} files can't be verified")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
         from stages.verify.predict import shared_outputs
@@ -99,7 +100,7 @@ class VerifyStage:
             if violated is not None:
                 kept = _keep_figures(context, parity)
                 comparison = Comparison(context, context.data("test"), facts)
-                sample = f"{'test ' if row.inputs == REAL else row.inputs + ' '}sample {row.worst_sample}"
+                sample = f"{'test' if row.inputs in (REAL, MICRO) else row.inputs} sample {row.worst_sample}"
                 raise PostconditionError(
                     f"{violated.said} for output {row.output!r} on {row.inputs} inputs; the worst is {sample}; "
                     f"{comparison.divergence(row, violated.limit_db)}",
@@ -175,6 +176,6 @@ def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
 
 
 def _scheme(export: Artifact) -> Scheme:
-    if not isinstance(export.facts, TFLiteFacts | ONNXFacts):
+    if not isinstance(export.facts, TFLiteFacts | ONNXFacts | CSourceFacts):
         raise PreconditionError(f"an exported model is wanted, this is a {export.kind}")
     return export.facts.scheme

@@ -46,6 +46,18 @@ def test_the_chain_is_the_design_s_with_what_is_implied(recipe_file):
     ]
 
 
+def test_exports_are_told_what_the_data_says_of_inputs_and_classes(recipe_file):
+    built = chain(recipe_file, ("  path: data.npz\n", "  path: data.npz\n  preprocess: {mode: tf}\n"))
+    for name in ("export:tflite/int8", "export:onnx/float32", "baseline:onnx"):
+        config = node(built, name).config
+        assert config.preprocess.mode == "tf"
+        assert config.labels is None  # arrays name no classes
+    own = "{formats: [tflite, onnx], preprocess: {scale: 2.0}, labels: [a, b]}"
+    built = chain(recipe_file, ("{formats: [tflite, onnx]}", own))
+    config = node(built, "export:tflite/int8").config
+    assert (config.preprocess.scale, config.labels) == (2.0, ("a", "b"))
+
+
 def test_inputs_come_from_whoever_made_them(recipe_file):
     built = chain(recipe_file)
     assert node(built, "load").inputs == {"file": ModelFile("file")}

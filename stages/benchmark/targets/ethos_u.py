@@ -6,50 +6,21 @@ System configuration and memory mode are always named: the defaults differ from 
 
 from __future__ import annotations
 
-import csv
-import re
-import shutil
-import sys
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pipeline.artifacts import Kind
-from pipeline.errors import DeviceError
 from stages.benchmark.counts import Counts
-from stages.benchmark.target import (
-    TIMEOUT_S,
-    Say,
-    Target,
-    TargetSettings,
-    ending,
-    last_lines,
-    run_process,
-)
+from stages.benchmark.target import Say, Target, TargetSettings
 from stages.benchmark.targets.tflm import installed
-
-VELA = "import sys; from ethosu.vela.vela import main; sys.exit(main(sys.argv[1:]))"
-OPERATORS = re.compile(r"^(CPU|NPU) operators = (\d+)", re.MULTILINE)
-KIB = 1024
+from stages.ethos_u import Accelerator, EthosU
+from stages.vela import compile_for
 
 
 class EthosUSettings(TargetSettings):
     """Names as Vela has them: `vela --list-configs` and its `vela.ini` tell which there are."""
 
-    accelerator: Literal[
-        "ethos-u55-32",
-        "ethos-u55-64",
-        "ethos-u55-128",
-        "ethos-u55-256",
-        "ethos-u65-256",
-        "ethos-u65-512",
-        "ethos-u85-128",
-        "ethos-u85-256",
-        "ethos-u85-512",
-        "ethos-u85-1024",
-        "ethos-u85-2048",
-    ]
+    accelerator: Accelerator
     system_config: str
     memory_mode: str
 
@@ -82,36 +53,22 @@ class EthosUDriver:
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
         settings, version = target.settings, installed("ethos-u-vela", target)
-        with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-            file = Path(scratch) / "model.tflite"
-            shutil.copyfile(model, file)
-            options = ["--accelerator-config", settings.accelerator, "--system-config", settings.system_config]
-            options += ["--memory-mode", settings.memory_mode, "--output-dir", scratch]
-            done = run_process([sys.executable, "-c", VELA, str(file), *options], name, TIMEOUT_S)
-            summaries = list(Path(scratch).glob("*_summary_*.csv"))
-            if done.returncode != 0 or len(summaries) != 1:
-                said = last_lines(done.stderr if done.stderr.strip() else done.stdout)
-                raise DeviceError(f"Vela {ending(done.returncode)} and gave no estimate", where=name, hint=said)
-            with summaries[0].open(newline="") as summary:
-                row = next(csv.DictReader(summary))
-        operators = {place: int(number) for place, number in OPERATORS.findall(done.stdout.decode(errors="replace"))}
-        total = sum(operators.values())
-        share = operators.get("NPU", 0) / total if total else 0.0
+        device = EthosU(
+            accelerator=settings.accelerator,
+            system_config=settings.system_config,
+            memory_mode=settings.memory_mode,
+        )
+        compiled = compile_for(device, model, name)
+        # Vela knows the NPU alone: where nothing runs there its zeros say nothing, and are left out.
+        share = compiled.npu_share
+        estimates = {"estimated_cycles": compiled.cycles, "estimated_sram_bytes": compiled.sram_bytes}
         notes = () if share else ("nothing of this model runs on the NPU",)
         return Counts(
             target=target.name,
             runtime=f"Vela {version}, {settings.accelerator}",
-            metrics={"estimated_npu_share": share} | (_estimates(row) if share else {}),
+            metrics={"estimated_npu_share": share} | (estimates if share else {}),
             main="estimated_cycles" if share else None,
             spread=0.0,
             estimated=True,
             notes=notes,
         )
-
-
-def _estimates(row: Mapping[str, str]) -> dict[str, float]:
-    """Vela knows the NPU alone: where nothing runs there its zeros say nothing, and are left out."""
-    return {
-        "estimated_cycles": float(row["cycles_total"]),
-        "estimated_sram_bytes": KIB * float(row["sram_memory_used"]),
-    }

@@ -21,16 +21,9 @@ from pipeline.keys import digest_of
 from pipeline.store.files import publish
 from stages.benchmark.counts import Counts
 from stages.benchmark.measurement import digests_of
-from stages.benchmark.target import (
-    RUNNER,
-    TIMEOUT_S,
-    Say,
-    Target,
-    TargetSettings,
-    require_success,
-    run_process,
-)
+from stages.benchmark.target import RUNNER, Say, Target, TargetSettings
 from stages.benchmark.targets.sysroot import emulator, ensure_system, read_lock, system_folder, targets_folder
+from stages.processes import TIMEOUT_S, require_success, run_process
 
 CLASSES = ("load_store", "simd", "branch", "integer")
 MARKED_CALLS = 3

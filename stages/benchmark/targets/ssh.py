@@ -19,21 +19,10 @@ from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from pipeline.keys import digest_of_file
 from pipeline.store.files import publish
-from stages.benchmark.target import (
-    RUNNER,
-    TIMEOUT_S,
-    Ended,
-    Sampling,
-    Say,
-    Target,
-    TargetSettings,
-    ending,
-    last_lines,
-    measurement_of,
-    run_process,
-)
+from stages.benchmark.target import RUNNER, Sampling, Say, Target, TargetSettings, measurement_of
 from stages.benchmark.targets.cpu import LATENCY_METRICS, affinity_fingerprint, affinity_options
 from stages.benchmark.targets.sysroot import targets_folder
+from stages.processes import TIMEOUT_S, Ended, ending, last_lines, run_process
 
 if TYPE_CHECKING:
     from stages.benchmark.measurement import Measurement

@@ -18,14 +18,8 @@ from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from stages.benchmark.counts import Counts
 from stages.benchmark.measurement import digests_of
-from stages.benchmark.target import (
-    TIMEOUT_S,
-    Say,
-    Target,
-    TargetSettings,
-    require_success,
-    run_process,
-)
+from stages.benchmark.target import Say, Target, TargetSettings
+from stages.processes import TIMEOUT_S, require_success, run_process
 
 PROCESS = "stages.benchmark.targets.tflm_process"
 

@@ -18,7 +18,11 @@ def test_defaults() -> None:
     [
         ('{"formats": []}', "at least 1 item"),
         ('{"formats": ["onnx", "onnx"]}', "named once"),
-        ('{"formats": ["coreml"]}', "'tflite' or 'onnx'"),
+        ('{"formats": ["coreml"]}', "'tflite', 'onnx', 'c' or 'vela'"),
+        ('{"formats": ["onnx"], "layout": "chwn"}', "'nhwc' or 'nchw'"),
+        ('{"formats": ["onnx"], "batch": 2}', "1 or 'dynamic'"),
+        ('{"formats": ["c"], "symbol": "my-model"}', "should match pattern"),
+        ('{"formats": ["vela"], "vela": {"accelerator": "ethos-u65-256"}}', "needs system_config and memory_mode"),
         ('{"formats": ["onnx"], "opset": 12}', "greater than or equal to 13"),
         ('{"formats": ["onnx"], "opset": 19}', "less than or equal to 18"),
     ],

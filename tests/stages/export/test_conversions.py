@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import onnx
 import pytest
 
 from pipeline.errors import ModelError
-from stages.export import convert_onnx, convert_tflite
+from stages.export import convert_onnx, convert_tflite, interface
+from stages.export.saved import shared_function
 from stages.export.tflite import count_operators
 from stages.keras_format import decode_model, encode_model
 from stages.runtimes import load_onnx, load_tflite
@@ -152,19 +154,39 @@ def test_nothing_is_printed_but_progress_is_heard(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_function_saved_once_gives_the_bytes_of_every_scheme(
+    tiny_xception: Any, tiny_images: Any, files: Any
+) -> None:
+    folder = shared_function(tiny_xception, "sha256:1", None)
+    for scheme in SCHEMES:
+        assert convert("tflite", scheme, tiny_xception, tiny_images, saved=folder) == files["tflite", scheme]
+    assert shared_function(tiny_xception, "sha256:1", None) == folder
+    assert shared_function(tiny_xception, "sha256:2", None) != folder
+    assert not Path(folder).exists()
+
+
 def test_metadata_goes_into_the_file_and_changes_nothing_else(tiny_xception: Any, tiny_images: Any, files: Any) -> None:
     metadata = {"scheme": "float32", "model": "sha256:1234"}
     onnx_file = convert("onnx", "float32", tiny_xception, None, metadata=metadata)
     properties = onnx.load_from_string(onnx_file).metadata_props
     assert {entry.key: entry.value for entry in properties} == metadata
     tflite_file = convert("tflite", "float32", tiny_xception, None, metadata=metadata)
-    assert b'{"model":"sha256:1234","scheme":"float32"}' in tflite_file
+    assert embedded(tflite_file) == metadata
     assert count_operators(tflite_file) == count_operators(files["tflite", "float32"])
     for target_format, data in (("onnx", onnx_file), ("tflite", tflite_file)):
         outputs = [
             load(target_format, d).run({"image": tiny_images})["head"] for d in (data, files[target_format, "float32"])
         ]
         np.testing.assert_array_equal(*outputs)
+
+
+def embedded(data: bytes) -> Any:
+    """The document in a TFLite file's metadata buffer `secateur.json`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    (entry,) = [entry for entry in model.metadata if entry.name == b"secateur.json"]
+    return json.loads(bytes(model.buffers[entry.buffer].data))
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +219,23 @@ def test_what_a_format_lacks_is_an_error_that_names_the_operator(target_format: 
     import tensorflow as tf
 
     model = keras.Model(inputs, keras.layers.Lambda(tf.linalg.pinv, name="inverse")(inputs), name="lacking")
-    with pytest.raises(ModelError, match=r"(?s)can't represent the model.*Svd") as caught:
+    with pytest.raises(
+        ModelError, match=r"can't represent the model: it has no operator for Svd of layer 'inverse'$"
+    ) as caught:
         convert(target_format, "float32", model, None)
     assert caught.value.where == "lacking"
+
+
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_a_model_beyond_what_a_file_holds_is_refused_before_anything_is_converted(
+    target_format: str, tiny_xception: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interface, "MOST_BYTES", 4 * tiny_xception.count_params() - 1)
+    with pytest.raises(ModelError, match=r"weights of 0\.0 GB, and .* holds less than") as caught:
+        convert(target_format, "float32", tiny_xception, None)
+    assert caught.value.where == "tiny_xception"
+    monkeypatch.setattr(interface, "MOST_BYTES", 4 * tiny_xception.count_params())
+    assert convert(target_format, "float32", tiny_xception, None)
 
 
 @pytest.mark.parametrize("target_format", ["tflite", "onnx"])

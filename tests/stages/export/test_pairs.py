@@ -20,6 +20,17 @@ def test_every_scheme_is_there_in_both_formats_but_one() -> None:
     assert refused == [("onnx", "int16x8")]
 
 
+def test_microcontrollers_take_what_their_kernels_compute() -> None:
+    made = {
+        target_format: [s for s in get_args(Scheme) if refusal(target_format, Quantization(scheme=s)) is None]
+        for target_format in ("c", "vela")
+    }
+    assert made == {"c": ["float32", "int8", "int16x8"], "vela": ["int8"]}
+    reason = refusal("vela", Quantization(scheme="int8", activations="unsigned"))
+    assert reason is not None
+    assert "are signed" in reason  # they are made of the TFLite file
+
+
 @pytest.mark.parametrize(
     ("settings", "by", "says"),
     [

@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from pipeline.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
+from pipeline.data.spec import Preprocess
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.schemes import quantization_of
 from pipeline.stage import StageResult
@@ -101,6 +102,40 @@ def test_the_file_says_what_it_was_made_of_and_nothing_of_us(exporting: Callable
     assert json.dumps(expected, sort_keys=True, separators=(",", ":")).encode() in data
 
 
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_labels_and_preprocessing_are_in_the_file(exporting: Callable[..., Any], target_format: Any) -> None:
+    said = {"labels": ("cat", "dog", "emu", "fox"), "preprocess": Preprocess(mode="tf")}
+    context = exporting(target_format, "float32", **said)
+    file = run(context).outputs[0].files[0]
+    data = (context.folder / file.digest.removeprefix("sha256:")).read_bytes()
+    if target_format == "onnx":
+        found = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
+        assert json.loads(found["labels"]) == ["cat", "dog", "emu", "fox"]
+        assert json.loads(found["preprocess"]) == {"mode": "tf"}
+    else:
+        assert b'"labels":["cat","dog","emu","fox"]' in data
+        assert b'"preprocess":{"mode":"tf"}' in data
+    context = exporting(target_format, "float32", labels=("cat", "dog"))
+    with pytest.raises(PreconditionError, match="2 labels, and no output of the model has so many") as caught:
+        run(context)
+    assert caught.value.where == "export.labels"
+
+
+def test_transposes_are_counted_and_held_at_a_bound(exporting: Callable[..., Any]) -> None:
+    context = exporting("onnx", "float32")
+    result = run(context)
+    facts = result.outputs[0].facts
+    assert facts.transposes == facts.operators["Transpose"] == result.metrics["transposes"] == 1
+    with pytest.raises(PostconditionError, match="1 Transposes are left in the graph, 0 are allowed"):
+        run(exporting("onnx", "float32", max_transposes=0))
+    assert run(exporting("onnx", "float32", max_transposes=0, layout="nchw")).metrics["transposes"] == 0
+    count = 1 + facts.operators["Conv"] // 2 + 1
+    many = facts.model_copy(update={"operators": {**facts.operators, "Transpose": count}})
+    worse = Artifact(files=result.outputs[0].files, facts=many)
+    with pytest.raises(PostconditionError, match=f"{count} Transposes are left"):
+        STAGE.ensures(context, StageResult(outputs=(worse,), metrics=result.metrics))
+
+
 def test_int8_inputs_and_outputs_are_for_tflite(exporting: Callable[..., Any]) -> None:
     facts = run(exporting("tflite", "int8", io="int8")).outputs[0].facts
     assert [spec.dtype for spec in (*facts.inputs, *facts.outputs)] == ["int8", "int8"]
@@ -131,10 +166,11 @@ def test_outputs_that_are_not_finite_are_never_published(exporting: Callable[...
 
 def test_a_difference_beyond_rounding_fails_the_check(exporting: Callable[..., Any]) -> None:
     context = exporting("tflite", "float32")
-    STAGE.ensures(context, StageResult(outputs=(), metrics={"export_difference": 9e-4}))
+    made = run(context).outputs
+    STAGE.ensures(context, StageResult(outputs=made, metrics={"export_difference": 9e-4}))
     for difference in (2e-3, float("nan")):
         with pytest.raises(PostconditionError, match=r"1e-03 is allowed"):
-            STAGE.ensures(context, StageResult(outputs=(), metrics={"export_difference": difference}))
+            STAGE.ensures(context, StageResult(outputs=made, metrics={"export_difference": difference}))
 
 
 def test_what_is_asked_for_before_any_work(exporting: Callable[..., Any]) -> None:

@@ -1,0 +1,139 @@
+"""Every network of tf_keras.applications as TFLite and ONNX: do both compute what Keras does, and does int8 convert?
+
+Random weights, statistics shaken, at the smallest input that each takes; up to what enters the closing softmax. Each
+network is a process of its own. `tflite`, `onnx` and `between` are the largest differences, relative to the largest
+output, of the float32 files from Keras and from each other; then nodes and Transposes of the ONNX graph, seconds of
+both conversions, and whether int8 converts and runs in both formats. Results are kept: a killed run goes on.
+
+Exit status 1 unless all float32 files agree within 1e-4 and all int8 files are made, or have a reason in the table.
+
+    python benchmarks/applications_export.py [--work DIR] [--only PATTERN]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from applications import shake, smallest
+from fresh import ROOT, PartFailed, in_fresh_process
+from resumable import DEFAULT_WORK, Results
+
+NEAR, CALIBRATION = 1e-4, 4
+FORMATS = ("tflite", "onnx")
+
+
+def measure(name: str) -> dict[str, Any]:
+    """One network, in this process; what failed is in `reasons`, by format and scheme."""
+    import numpy as np
+
+    from pipeline.errors import SecateurError
+    from stages.export import convert_onnx, convert_tflite
+    from stages.keras_format import random_inputs, relative_difference
+    from stages.runtimes import load_exported
+    from stages.squashing import before_squashing
+    from stages.tf_runtime import import_keras
+
+    import_keras().utils.set_random_seed(1)
+    model, size = smallest(name)
+    shake(model)
+    found: dict[str, Any] = {"size": size, "params": model.count_params(), "reasons": {}}
+    with before_squashing(model) as open_ended:
+        samples = random_inputs(open_ended, samples=CALIBRATION, seed=0)
+        expected = np.asarray(open_ended(samples, training=False))
+        outputs = {}
+        for scheme in ("float32", "int8"):
+            for target in FORMATS:
+                began = time.perf_counter()
+                try:
+                    convert = convert_tflite if target == "tflite" else convert_onnx
+                    data = convert(open_ended, scheme, calibration=samples if scheme == "int8" else None)
+                    loaded = load_exported("tflite-model" if target == "tflite" else "onnx-model", data)
+                    given = dict(zip(open_ended.input_names, samples, strict=True))
+                    (values,) = loaded.run(given).values()
+                except SecateurError as error:
+                    found["reasons"][f"{target}/{scheme}"] = f"{error.what} {error.hint or ''}"[:500]
+                    continue
+                found[f"{target}/{scheme}"] = relative_difference(expected, values)
+                found[f"{target}/{scheme} s"] = time.perf_counter() - began
+                outputs[target, scheme] = values
+                if (target, scheme) == ("onnx", "float32"):
+                    found |= counts(data)
+    if len({(target, "float32") for target in FORMATS} & outputs.keys()) == len(FORMATS):
+        found["between"] = relative_difference(*(outputs[target, "float32"] for target in FORMATS))
+    return found
+
+
+def counts(data: bytes) -> dict[str, int]:
+    import onnx
+
+    kinds = [node.op_type for node in onnx.load_from_string(data).graph.node]
+    return {"nodes": len(kinds), "convolutions": kinds.count("Conv"), "transposes": kinds.count("Transpose")}
+
+
+HEADER = (
+    f"{'model':<18} {'size':>4} {'params M':>8} {'tflite':>8} {'onnx':>8} {'between':>8} {'nodes':>6} {'Transp.':>7} "
+    f"{'s':>11} int8"
+)
+
+
+def row(name: str, found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return f"{name:<18} {found['failed'].splitlines()[-1]}"
+
+    def figure(key: str, form: str) -> str:
+        return format(found[key], form) if key in found else "-"
+
+    quantized = [f"{target} {figure(f'{target}/int8', '.2f')}" for target in FORMATS]
+    return (
+        f"{name:<18} {found['size']:>4} {found['params'] / 1e6:>8.1f} {figure('tflite/float32', '8.0e')} "
+        f"{figure('onnx/float32', '8.0e')} {figure('between', '8.0e')} {figure('nodes', '6d')} "
+        f"{figure('transposes', '7d')} {figure('tflite/float32 s', '5.1f')} {figure('onnx/float32 s', '5.1f')} "
+        f"{', '.join(quantized)}"
+    )
+
+
+def sound(found: dict[str, Any]) -> bool:
+    if "failed" in found:
+        return False
+    return all(found.get(key, 1.0) <= NEAR for key in ("tflite/float32", "onnx/float32", "between"))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
+    parser.add_argument("--only", default="*", help="models whose name matches")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one)))
+        return 0
+    results = Results(options.work, Path(__file__))
+    names = in_fresh_process(str(ROOT / "benchmarks" / "applications.py"), "--list")
+    table = {}
+    print(HEADER, flush=True)
+    for name in sorted(name for name in names if fnmatchcase(name, options.only)):
+        found = results.get({"model": name})
+        if found is None:
+            try:
+                found = in_fresh_process(__file__, "--one", name)
+                results.add({"model": name}, found)
+            except PartFailed as error:
+                found = {"failed": str(error)}
+        table[name] = found
+        print(row(name, found), flush=True)
+    good = [name for name, found in table.items() if sound(found)]
+    whole = [name for name, found in table.items() if all(f"{target}/int8" in found for target in FORMATS)]
+    print(f"\n{len(good)} of {len(table)}: float32 within {NEAR:.0e}; {len(whole)}: int8 in both formats")
+    for name, found in table.items():
+        for pair, reason in found.get("reasons", {}).items():
+            print(f"  {name} {pair}: {reason}")
+    return 0 if len(good) == len(table) and not any("failed" in found for found in table.values()) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,96 @@
+"""A TFLite file as C source, as TensorFlow Lite for Microcontrollers wants it: an array, aligned, and a header."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.errors import DeviceError
+
+A_LINE = 16  # bytes
+ALIGNMENT = 16  # bytes: what TFLM asks of a model's address
+ARRAY = re.compile(rb"\{([^{}]*)\};")
+NUMBER = re.compile(rb"0x([0-9a-f]{2})")
+HEX = [f"0x{value:02x}," for value in range(256)]
+# Methods of TFLM's MicroMutableOpResolver that are not the operator's name in camel case.
+METHODS = {"BATCH_MATMUL": "BatchMatMul", "CUMSUM": "CumSum", "PADV2": "PadV2"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The text of both files."""
+
+    array: bytes
+    header: bytes
+
+
+def c_source(data: bytes, symbol: str, operators: Mapping[str, int], arena_bytes: int | None, about: str) -> Source:
+    """`data` as the array `SYMBOL_data`; `operators` by count, `about` a line that says what it is.
+
+    The header has its size, the arena where it is known, and a macro that registers the operators.
+    """
+    capital = symbol.upper()
+    lines = (" ".join(HEX[byte] for byte in data[start : start + A_LINE]) for start in range(0, len(data), A_LINE))
+    array = [
+        f"/* {about} */",
+        f'#include "{symbol}_data.h"',
+        "",
+        "#if defined(__GNUC__) || defined(__clang__)",
+        f"__attribute__((aligned({ALIGNMENT})))",
+        "#elif defined(__ICCARM__)",
+        f"#pragma data_alignment = {ALIGNMENT}",
+        "#endif",
+        f"const unsigned char {symbol}_data[{capital}_DATA_BYTES] = {{",
+        *(f"  {line}" for line in lines),
+        "};",
+    ]
+    arena = [
+        "/* What the interpreter needs beside the model, as TFLM allocates it on a 64-bit host; */",
+        "/* 32-bit devices need no more. */",
+        f"#define {capital}_ARENA_BYTES {arena_bytes}",
+        "",
+    ]
+    header = [
+        f"/* {about} */",
+        f"#ifndef {capital}_DATA_H",
+        f"#define {capital}_DATA_H",
+        "",
+        f"#define {capital}_DATA_BYTES {len(data)}",
+        *(arena if arena_bytes is not None else []),
+        "/* Operators, with how often each occurs: */",
+        *(f"/*   {name} {count} */" for name, count in operators.items()),
+        "/* registered with a tflite::MicroMutableOpResolver of so many: */",
+        f"#define {capital}_OPERATORS {len(operators)}",
+        f"#define {capital}_ADD_OPERATORS(resolver) \\",
+        *(f"  (resolver).Add{_method(name)}(); \\" for name in operators),
+        "  (void)0",
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        f"extern const unsigned char {symbol}_data[{capital}_DATA_BYTES];",
+        "#ifdef __cplusplus",
+        "}",
+        "#endif",
+        "",
+        "#endif",
+    ]
+    return Source(_text(array), _text(header))
+
+
+def bytes_in_source(source: bytes) -> bytes:
+    """The bytes of the array that `c_source` wrote; DeviceError where there is none."""
+    found = ARRAY.search(source)
+    if found is None:
+        raise DeviceError("the C source holds no array")
+    return bytes.fromhex(b"".join(NUMBER.findall(found[1])).decode())
+
+
+def _method(operator: str) -> str:
+    words = operator.split("_")
+    return METHODS.get(operator) or "".join(w if w[0].isdigit() else w.capitalize() for w in words)
+
+
+def _text(lines: list[str]) -> bytes:
+    return ("\n".join(lines) + "\n").encode()

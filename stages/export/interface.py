@@ -1,0 +1,81 @@
+"""How a Keras model is called in a file: one traced function, its inputs' shapes, and whose an operator is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import ModelError, PreconditionError
+
+MOST_BYTES = 2**31 - 1  # of a protobuf message, and of a flatbuffer
+Shapes = Mapping[str, Sequence[int]]  # by input name, without the batch
+
+
+def input_specs(tf: Any, model: Any, batch: int | None, shapes: Shapes | None = None) -> list[Any]:
+    """The inputs' TensorSpecs in the model's order: `batch` and `shapes` where the model leaves sizes free."""
+    specs = []
+    for tensor, name in zip(model.inputs, model.input_names, strict=True):
+        sizes = list(tensor.shape[1:])
+        wanted = (shapes or {}).get(name, sizes)
+        sizes = [size or given for size, given in zip(sizes, wanted, strict=True)]
+        specs.append(tf.TensorSpec([tensor.shape[0] or batch, *sizes], tensor.dtype, name=name))
+    return specs
+
+
+def require_fixed(specs: Sequence[Any]) -> None:
+    """PreconditionError where a size is free: what allocates memory before it sees an input takes none."""
+    for spec in specs:
+        if None in spec.shape.as_list():
+            sizes = [f"{size or '?'}" for size in spec.shape[1:]]
+            example = ", ".join(size if size != "?" else "96" for size in sizes)
+            raise PreconditionError(
+                f"TFLite takes no free sizes, and input {spec.name!r} is {'×'.join(sizes)}",
+                where="export.shapes",
+                hint=f"choose them, such as shapes: {{{spec.name}: [{example}]}}",
+            )
+
+
+def require_size(model: Any, file: str) -> None:
+    """ModelError where the weights are more than a `file` holds."""
+    size = sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights)
+    if size > MOST_BYTES:
+        raise ModelError(
+            f"the model has weights of {size / 1e9:.1f} GB, and {file} holds less than {MOST_BYTES / 1e9:.1f} GB",
+            where=model.name,
+            hint="prune it first",
+        )
+
+
+def serving_function(tf: Any, model: Any, specs: Sequence[Any]) -> Any:
+    """The tf.function of inference: inputs in the model's order, outputs by name."""
+
+    @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]
+    def serve(*inputs: Any) -> dict[str, Any]:
+        results = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+        return dict(zip(model.output_names, results if isinstance(results, (list, tuple)) else [results], strict=True))
+
+    return serve
+
+
+def layer_of(model: Any, operator: str) -> str | None:
+    """The layer (in nested models `inner/layer`) that an operator of the traced function comes from, by its name."""
+    parts = operator.partition("@")[0].split("/")
+    while parts and parts[0] != model.name:  # names of functions may stand before
+        parts = parts[1:]
+    found, layers = list[str](), {layer.name: layer for layer in model.layers}
+    for part in parts[1:]:
+        if part not in layers:
+            break
+        found.append(part)
+        layers = {layer.name: layer for layer in getattr(layers[part], "layers", [])}
+    return "/".join(found) or None
+
+
+def lacking(model: Any, runtime: str, operators: Sequence[tuple[str, str]]) -> str:
+    """One sentence on operators (kind, name) that a runtime lacks, each with its layer."""
+    wanted: dict[str, list[str]] = {}
+    for kind, name in operators:
+        layer = layer_of(model, name)
+        wanted.setdefault(kind, []).append(f"layer {layer!r}" if layer else f"operator {name!r}")
+    text = "; ".join(f"{kind} of {', '.join(dict.fromkeys(places))}" for kind, places in wanted.items())
+    return f"{runtime} can't represent the model: it has no operator for {text}"

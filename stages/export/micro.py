@@ -1,0 +1,174 @@
+"""What is made of a TFLite file for microcontrollers: C source, and a command stream for an Ethos-U NPU.
+
+The TFLite export itself is an action of its own, the same as the recipe's where it asks for TFLite too, so nothing is
+converted twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Artifact, CSourceFacts, QuantizedFacts, TFLiteFacts, VelaFacts
+from pipeline.errors import ModelError, PostconditionError, PreconditionError
+from pipeline.packages import package_version
+from pipeline.stage import StageContext, StageResult
+from stages import tflm, vela
+from stages.c_source import Source, bytes_in_source, c_source
+from stages.export.config import ExportConfig
+from stages.processes import ending, last_lines, run_process
+
+MOST_BYTES = 64 << 20  # no microcontroller has more flash
+COMPILED_BYTES = 4 << 20  # a compiler takes seconds for an array of this size
+# Reference kernels round as the specification says; LiteRT's may be off by a step of the last layers' scales.
+ALLOWED_DIFFERENCE: Mapping[str, float] = {"float32": 1e-3}
+ALLOWED_IN_INTEGERS = 0.1
+MEDIA_TYPE = "text/x-c"
+COMPARE = """
+#include <stdio.h>
+#include "{symbol}_data.h"
+int main(void) {{ return fwrite({symbol}_data, 1, {capital}_DATA_BYTES, stdout) != {capital}_DATA_BYTES; }}
+"""
+
+
+def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
+    """The C source, with the arena that TensorFlow Lite for Microcontrollers needs for it, where that is installed."""
+    from stages.runtimes import load_tflite
+
+    facts, data, metrics = _tflite(context)
+    if len(data) > MOST_BYTES:
+        raise ModelError(
+            f"the model has {len(data) >> 20} MiB, and C source is made of {MOST_BYTES >> 20} MiB at most",
+            where=context.axis,
+            hint="no microcontroller holds more: prune it, or take int8",
+        )
+    arena = None
+    if tflm.micro_is_installed():
+        arrays = _samples(context, facts)
+        run = tflm.run_micro(data, arrays, f"{context.axis} model")
+        arena = run.arena_bytes
+        metrics |= {"arena_bytes": float(arena), "micro_difference": _difference(load_tflite(data).run(arrays), run)}
+        allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, ALLOWED_IN_INTEGERS)
+        if not metrics["micro_difference"] <= allowed:
+            what = f"{tflm.RUNTIME} gives other outputs than LiteRT: {metrics['micro_difference']:.1e} (relative)"
+            raise PostconditionError(
+                what, where=context.axis, hint=f"{allowed:.0e} is allowed; please report the model"
+            )
+    else:
+        context.events.warned(f"the arena's size is not known without its runtime: pip install {tflm.PACKAGE}")
+    symbol = context.config.symbol
+    about = f"{quantized.scheme} of the Keras model {quantized.model_digest}, by tensorflow.lite"
+    source = c_source(data, symbol, facts.operators, arena, about)
+    _check_source(context, source, data)
+    files = tuple(
+        context.write(f"{symbol}_data.{suffix}", text, MEDIA_TYPE)
+        for suffix, text in (("c", source.array), ("h", source.header))
+    )
+    made = CSourceFacts(
+        scheme=facts.scheme,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        operators=facts.operators,
+        array_bytes=len(data),
+        arena_bytes=arena,
+    )
+    return StageResult((Artifact(files=files, facts=made),), {**metrics, "size_bytes": float(len(data))})
+
+
+def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
+    """The file that Vela makes, with its estimates; a warning where nothing of the model runs on the NPU."""
+    from stages.export.stage import metadata_of
+    from stages.export.tflite import count_operators, with_metadata
+
+    if package_version(vela.PACKAGE) == "absent":
+        raise PreconditionError(
+            f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=f"pip install {vela.PACKAGE}"
+        )
+    facts, data, metrics = _tflite(context)
+    device = context.config.vela
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(data)
+        compiled = vela.compile_for(device, path, f"{context.axis} model")
+    if not compiled.npu_operators:
+        context.events.warned(f"nothing of this model runs on the NPU of {device.accelerator}")
+    made = with_metadata(
+        compiled.data, metadata_of(context.config, quantized.model_digest, quantized.scheme, vela.PACKAGE)
+    )
+    known = {"cycles": compiled.cycles, "sram_bytes": compiled.sram_bytes} if compiled.npu_operators else {}
+    estimates = {f"estimated_{name}": value for name, value in known.items()}
+    file = context.write("model_vela.tflite", made, "application/vnd.tflite")
+    found = VelaFacts(
+        scheme=facts.scheme,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        operators=count_operators(made),
+        accelerator=device.accelerator,
+        system_config=device.system_config,
+        memory_mode=device.memory_mode,
+        npu_operators=compiled.npu_operators,
+        cpu_operators=compiled.cpu_operators,
+        estimated_cycles=estimates.get("estimated_cycles"),
+        estimated_sram_bytes=estimates.get("estimated_sram_bytes"),
+    )
+    metrics |= {**estimates, "estimated_npu_share": compiled.npu_share, "size_bytes": float(len(made))}
+    return StageResult((Artifact(files=(file,), facts=found),), metrics)
+
+
+def _tflite(context: StageContext[ExportConfig]) -> tuple[TFLiteFacts, bytes, dict[str, float]]:
+    """The facts, bytes and metrics of the same model's TFLite export."""
+    config = {**context.config.model_dump(), "formats": ("tflite",)}
+    axis = f"tflite/{str(context.axis).partition('/')[2]}"
+    record = context.call("export", config, context.inputs, axis)
+    artifact = record.outputs[0]
+    assert isinstance(artifact.facts, TFLiteFacts)
+    return artifact.facts, context.read_made(artifact, artifact.files[0].name).read_bytes(), dict(record.metrics)
+
+
+def _samples(context: StageContext[ExportConfig], facts: TFLiteFacts) -> dict[str, Any]:
+    """One calibration sample, or a random one, by input name."""
+    import numpy as np
+
+    from stages.samples import calibration_files, decode_samples
+
+    rng = np.random.default_rng(0)
+    held = {file.name for file in context.inputs["model"].files}
+    found = {}
+    for spec, name in zip(facts.inputs, calibration_files(len(facts.inputs)), strict=True):
+        shape = [size or 1 for size in spec.shape]
+        known = decode_samples(context.read("model", name))[:1] if len(facts.inputs) == 1 and name in held else None
+        found[spec.name] = rng.standard_normal(shape).astype(np.float32) if known is None else known
+    return found
+
+
+def _difference(expected: Mapping[str, Any], run: tflm.MicroRun) -> float:
+    from stages.keras_format import relative_difference
+
+    names = list(expected)
+    return relative_difference([expected[name] for name in names], [run.outputs[name] for name in names])
+
+
+def _check_source(context: StageContext[ExportConfig], source: Source, data: bytes) -> None:
+    """The text holds the file, and where there is a compiler, so does what it makes of the text."""
+    if bytes_in_source(source.array) != data:
+        raise PostconditionError("the C source does not hold the TFLite file", where=context.axis)
+    compiler = shutil.which("cc")
+    if compiler is None or len(data) > COMPILED_BYTES:
+        return
+    symbol = context.config.symbol
+    with tempfile.TemporaryDirectory(prefix="secateur-") as name:
+        folder = Path(name)
+        (folder / f"{symbol}_data.c").write_bytes(source.array)
+        (folder / f"{symbol}_data.h").write_bytes(source.header)
+        (folder / "compare.c").write_text(COMPARE.format(symbol=symbol, capital=symbol.upper()))
+        files = [str(folder / file) for file in (f"{symbol}_data.c", "compare.c")]
+        flags = ["-std=c99", "-Wall", "-Werror", "-o", str(folder / "compare")]
+        built = run_process([compiler, *flags, *files], f"{context.axis} source", 120)
+        if built.returncode:
+            what = f"the C source does not compile: cc {ending(built.returncode)}"
+            raise PostconditionError(what, where=context.axis, hint=last_lines(built.stderr))
+        if run_process([str(folder / "compare")], f"{context.axis} source", 60).stdout != data:
+            raise PostconditionError("the compiled C source does not hold the TFLite file", where=context.axis)

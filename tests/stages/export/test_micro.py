@@ -1,0 +1,209 @@
+"""C source and Vela's files: made of the TFLite export, checked by compiler and runtime, or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.artifacts import CSourceFacts, VelaFacts
+from pipeline.errors import DeviceError, PreconditionError, RecipeError
+from pipeline.manifest import RunManifest
+from pipeline.recipe import Recipe
+from pipeline.runner import run
+from stages.c_source import bytes_in_source, c_source
+from stages.runtimes import load_exported, load_tflite
+from stages.tflm import run_micro
+
+tflm = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="pip install tflite-micro")
+vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos-u-vela")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_xception: Any, tiny_images: Any) -> Callable[..., Recipe]:
+    folder = tmp_path_factory.mktemp("micro")
+    tiny_xception.save(folder / "tiny.keras")
+    labels = np.asarray(tiny_xception(tiny_images, training=False)).argmax(1)
+    np.savez(folder / "images.npz", x_train=tiny_images, y_train=labels, x_test=tiny_images[:16], y_test=labels[:16])
+
+    def make(schemes: list[str], formats: list[str], *after: Any, **export: Any) -> Recipe:
+        data = {"source": "npz", "path": "images.npz", "calibration": {"from": "train", "take": 16}}
+        data |= {"validation": "train", "test": "test"}
+        stages = ["load", {"quantize": {"schemes": schemes}}, {"export": {"formats": formats, **export}}, *after]
+        path = folder / f"recipe-{abs(hash(json.dumps(stages)))}.yaml"
+        path.write_text(json.dumps({"name": "micro", "model": "tiny.keras", "data": data, "stages": stages}))
+        return Recipe.load(path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def blob(store: Path, file: Any) -> bytes:
+    return (store / "blobs" / "sha256" / file.digest.removeprefix("sha256:")).read_bytes()
+
+
+def exported(manifest: RunManifest, axis: str) -> Any:
+    return next(e for e in manifest.stages if (e.stage, e.axis) == ("export", axis)).outputs[0]
+
+
+@tflm
+def test_c_source_holds_the_tflite_file_and_its_arena(recipe: Callable[..., Recipe], store: Path) -> None:
+    manifest = run(recipe(["int8"], ["tflite", "c"], "verify", symbol="net"), store)
+    tflite, source = exported(manifest, "tflite/int8"), exported(manifest, "c/int8")
+    facts = source.facts
+    assert isinstance(facts, CSourceFacts)
+    data = blob(store, tflite.files[0])
+    array, header = (blob(store, file) for file in source.files)
+    assert [file.name for file in source.files] == ["net_data.c", "net_data.h"]
+    assert bytes_in_source(array) == data
+    assert facts.array_bytes == len(data) == manifest.metrics["c/int8.size_bytes"]
+    assert facts.arena_bytes is not None
+    assert facts.arena_bytes > 12 * 12 * 2  # the input alone
+    assert f"#define NET_ARENA_BYTES {facts.arena_bytes}\n".encode() in header
+    assert b"(resolver).AddDepthwiseConv2D();" in header
+    assert facts.operators == tflite.facts.operators
+    assert manifest.metrics["c/int8.micro_difference"] < 0.05
+    # verified as what it holds, and by the runtime of microcontrollers
+    assert manifest.metrics["c/int8.cosine"] == manifest.metrics["tflite/int8.cosine"] > 0.99
+    report = next(e for e in manifest.stages if (e.stage, e.axis) == ("verify", "c/int8")).outputs[0]
+    assert "test in TFLM" in {row.inputs for row in report.facts.rows}
+    # one conversion for both
+    called = next(e for e in manifest.stages if (e.stage, e.axis) == ("export", "c/int8")).children
+    assert called == (next(e for e in manifest.stages if (e.stage, e.axis) == ("export", "tflite/int8")).key,)
+
+
+@vela
+def test_vela_compiles_the_int8_file_with_estimates(recipe: Callable[..., Recipe], store: Path) -> None:
+    chosen = {"formats": ["vela"], "vela": {"accelerator": "ethos-u55-256"}}
+    manifest = run(recipe(["int8"], chosen.pop("formats"), "verify", **chosen), store)
+    artifact = exported(manifest, "vela/int8")
+    facts = artifact.facts
+    assert isinstance(facts, VelaFacts)
+    assert facts.accelerator == "ethos-u55-256"
+    assert facts.npu_operators > 0
+    assert facts.operators["CUSTOM"] >= 1
+    assert manifest.metrics["vela/int8.estimated_cycles"] == facts.estimated_cycles
+    assert facts.estimated_cycles is not None
+    assert facts.estimated_cycles > 1000
+    data = blob(store, artifact.files[0])
+    assert b'"converter":"ethos-u-vela"' in data
+    with pytest.raises(DeviceError, match="nothing on this machine runs a vela-model"):
+        load_exported("vela-model", data)
+    assert not [entry for entry in manifest.stages if entry.stage == "verify"]  # left out, and said so
+
+
+@pytest.mark.parametrize(
+    ("scheme", "target_format", "says"),
+    [
+        ("float16", "c", "no kernels for float16"),
+        ("dynamic", "c", "no kernels for dynamic"),
+        ("float32", "vela", "computes in integers"),
+    ],
+)
+def test_pairs_that_do_not_exist_are_refused_or_left_out(
+    recipe: Callable[..., Recipe], scheme: str, target_format: str, says: str
+) -> None:
+    from pipeline.chain import build_chain
+
+    with pytest.raises(RecipeError, match=f"{target_format}/{scheme} can't be made: .*{says}"):
+        build_chain(recipe([scheme], [target_format]))
+    chain = build_chain(recipe([scheme], ["tflite", target_format], unsupported="skip"))
+    assert says in chain.skipped[f"{target_format}/{scheme}"]
+    assert [node.axis for node in chain.nodes if node.stage == "export"] == [f"tflite/{scheme}"]
+
+
+def test_no_target_times_c_source(recipe: Callable[..., Recipe]) -> None:
+    from pipeline.chain import build_chain
+
+    with pytest.raises(RecipeError, match="c/int8@cpu can't be measured: cpu takes"):
+        build_chain(recipe(["int8"], ["c"], {"benchmark": {"targets": ["cpu"]}}))
+    chain = build_chain(recipe(["int8"], ["c", "tflite"], {"benchmark": {"targets": ["cpu"], "unsupported": "skip"}}))
+    assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@cpu"]
+    assert "baseline:c" not in {node.id for node in chain.nodes}
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 1001, dtype=np.uint8).tobytes()
+    source = c_source(data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test")
+    (tmp_path / "net_data.c").write_bytes(source.array)
+    (tmp_path / "net_data.h").write_bytes(source.header)
+    program = """
+    #include <stdint.h>
+    #include <stdio.h>
+    #include "net_data.h"
+    int main(void) {
+      fwrite(net_data, 1, NET_DATA_BYTES, stdout);
+      return ((uintptr_t)net_data % 16 == 0 && NET_ARENA_BYTES == 4096 && NET_OPERATORS == 3) ? 0 : 1;
+    }
+    """
+    (tmp_path / "main.c").write_text(program)
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "net_data.c", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout == data
+    text = source.header.decode()
+    assert all(f"(resolver).Add{method}();" in text for method in ("Conv2D", "PadV2", "CumSum"))
+
+
+def test_without_an_array_there_is_no_file() -> None:
+    with pytest.raises(DeviceError, match="holds no array"):
+        bytes_in_source(b"int main(void) { return 0; }")
+
+
+@tflm
+def test_the_runtime_of_microcontrollers_computes_what_litert_does(tiny_xception: Any, tiny_images: Any) -> None:
+    from stages.export import convert_tflite
+
+    data = convert_tflite(tiny_xception, "int8", "int8", tiny_images)
+    found = run_micro(data, {"image": tiny_images[:5]}, "tiny")
+    expected = load_tflite(data).run({"image": tiny_images[:5]})["head"]
+    assert found.outputs["head"].shape == expected.shape
+    steps = np.abs(found.outputs["head"] - expected) * 256  # a last step before the softmax is several after it
+    assert steps.max() <= 6
+    assert steps.mean() <= 1.5
+    with pytest.raises(DeviceError, match="can't run this model") as caught:
+        run_micro(convert_tflite(tiny_xception, "float16"), {"image": tiny_images[:1]}, "half")
+    assert caught.value.where == "half"
+
+
+@tflm
+def test_free_sizes_are_asked_for(make_exporting: Callable[..., Any]) -> None:
+    with pytest.raises(PreconditionError, match=r"TFLite takes no free sizes, and input 'x' is \?×\?×2") as caught:
+        make_exporting()
+    assert "stages[2].export.shapes" in str(caught.value.where)
+    assert "shapes: {x: [96, 96, 2]}" in str(caught.value.hint)
+    assert make_exporting(shapes={"x": [8, 8, 2]}).metrics["c/float32.arena_bytes"] > 8 * 8 * 2 * 4
+    with pytest.raises(PreconditionError, match=r"input 'x' takes \(None, None, 2\), not \(8, 8, 3\)"):
+        make_exporting(shapes={"x": [8, 8, 3]})
+    with pytest.raises(PreconditionError, match="the model has no input 'y'"):
+        make_exporting(shapes={"y": [8, 8, 3]})
+
+
+@pytest.fixture
+def make_exporting(tmp_path: Path) -> Callable[..., RunManifest]:
+    """Runs the C export of a network that takes images of any size."""
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    image = keras.Input((None, None, 2), name="x")
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(4, 3, name="conv")(image))
+    keras.Model(image, pooled, name="free").save(tmp_path / "free.keras")
+
+    def make(**export: Any) -> RunManifest:
+        stages = ["load", {"quantize": {"schemes": ["float32"]}}, {"export": {"formats": ["c"], **export}}]
+        path = tmp_path / "recipe.yaml"
+        path.write_text(json.dumps({"name": "free", "model": "free.keras", "stages": stages}))
+        return run(Recipe.load(path), tmp_path / "store")
+
+    return make
