@@ -14,7 +14,7 @@ from typing import Any
 
 from public_models import TinyModel, tiny_model_file
 
-CALIBRATION_ROUNDS, TRIES = 30, 6
+CALIBRATION_ROUNDS, TRIES = 30, 8
 FIRST_WIDTHS = (2048, 16384)
 NEAR = (-0.001, 0.002)  # how far a slow-down should lie from the size that is asked for
 FURTHEST = 0.1  # and how far it may, as a share of that size: 2.7 to 3.3 % are called 3 %
