@@ -15,14 +15,16 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from export_speed import recipe
 from fresh import in_fresh_process
 
+from pipeline.schemes import Scheme
+
 MODELS = ("demo", "MobileNetV2")
 FORMATS = ("tflite", "onnx", "c", "vela")
-SCHEMES = ("float32", "float16", "dynamic", "int8")
+SCHEMES: tuple[str, ...] = get_args(Scheme)
 
 
 def digests(model: str, folder: Path, *, backwards: bool) -> dict[str, list[str]]:
