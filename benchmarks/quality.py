@@ -145,12 +145,13 @@ def _outputs(loaded: Any, x: Any) -> Any:
     return output.argmax(1)
 
 
-def photographs(data: Path, count: int) -> Any:
-    """CIFAR-10's test images enlarged to 96×96, from 0 to 1."""
+def photographs(data: Path, low: float, high: float, count: int) -> Any:
+    """CIFAR-10's test images enlarged to 96×96, black at `low` and white at `high`."""
     import numpy as np
 
     x, _ = cifar10(data, "test")
-    return np.kron(x[:count].astype(np.float32) / 255, np.ones((1, 3, 3, 1), np.float32))
+    scaled = low + x[:count].astype(np.float32) / 255 * np.float32(high - low)
+    return np.kron(scaled, np.ones((1, 3, 3, 1), np.float32))
 
 
 def noise(shape: tuple[int, ...], low: float, high: float, count: int) -> Any:
@@ -216,7 +217,11 @@ def agreement(name: TinyModel, data: Path, work: Path) -> bool:
     model = load_model(path).model
     low, high = calibrated_range(vendor)
     count = AGREEMENT_INPUTS + CALIBRATION_INPUTS
-    start = photographs(data, count) if name == "visual_wake_words" else noise(model.input_shape[1:], low, high, count)
+    start = (
+        photographs(data, low, high, count)
+        if name == "visual_wake_words"
+        else noise(model.input_shape[1:], low, high, count)
+    )
     made = towards_all_classes(model, start, low, high)
     calibration, x = made[:CALIBRATION_INPUTS], made[CALIBRATION_INPUTS:]
     expected = np.asarray(model.predict(x, verbose=0)).argmax(1)
