@@ -7,9 +7,11 @@ by format. What is decided here is everything they share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.discovery import stages
 from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
@@ -46,6 +48,18 @@ class QuantizeStage:
 
     def unsupported(self, axis: str) -> str | None:
         return None
+
+    def device(self, config: QuantizeConfig, folder: Path) -> Mapping[str, str]:
+        """The fingerprint of the target that a ladder measures on: what it ends on follows from it; else nothing.
+
+        DeviceError where the target is not set up, RecipeError where there is none of that name.
+        """
+        if not config.ladder:
+            return {}
+        benchmark: Any = stages()["benchmark"]
+        settings = benchmark.config.model_validate({"targets": (config.ladder_target,)})
+        found: Mapping[str, str] = benchmark.device(settings, folder)
+        return found
 
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
         schemes = len(config.variants)
