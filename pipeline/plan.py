@@ -145,7 +145,7 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
         packages={name: package_version(name) for name in stage.packages},
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
-        device=dict(device(config, recipe.folder)) if device else None,
+        device=(dict(device(config, recipe.folder)) or None) if device else None,
     )
 
 

@@ -23,9 +23,22 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "float16": (),
     "dynamic": ("granularity", "keep_float"),
     "weight_only": ("granularity", "keep_float"),
-    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations"),
+    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
     "int16x8": (),
 }
+
+
+class Training(Value):
+    """Quantization-aware training before the model is quantized, on the recipe's training data.
+
+    `preserve` keeps what earlier compression gave: weights that are zero, or that share few values.
+    """
+
+    epochs: int = Field(3, ge=1)
+    batch: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    preserve: Literal["sparsity", "clusters"] | None = None
 
 
 class Quantization(Value):
@@ -35,7 +48,7 @@ class Quantization(Value):
     samples show: least and greatest value, the central share `percentile` (of 100) of all values, or the range whose
     8 bits lose least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017).
     `activations`: signed 8 bits, or unsigned, which x86 processors multiply fastest. `keep_float`: layers that stay
-    in float32, names or patterns.
+    in float32, names or patterns. `qat`: train the model for int8 first.
     """
 
     scheme: Scheme
@@ -43,6 +56,7 @@ class Quantization(Value):
     calibration: Ranges | None = None
     percentile: float | None = Field(None, gt=50, le=100)
     activations: Literal["signed", "unsigned"] | None = None
+    qat: Training | None = None
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
@@ -54,6 +68,8 @@ class Quantization(Value):
                 raise ValueError(f"{name} means nothing in {self.scheme}: {said}")
         if self.percentile is not None and self.calibration != "percentile":
             raise ValueError("percentile needs calibration: percentile")
+        if self.qat is not None and self.granularity == "per_tensor":
+            raise ValueError("qat trains for one scale a channel: leave granularity out")
         return self
 
     @property

@@ -25,7 +25,8 @@ def operators_of(
 ) -> frozenset[int]:
     """The places, in the file `data` of `model`, of all operators that compute `layers`.
 
-    `arrays` is one sample (1, …) by input name. PreconditionError where a layer has no operator to be told from others.
+    `arrays` is one sample (1, …) by input name. PreconditionError where none of the layers has an operator: some only
+    pass on or rearrange what they are given.
     """
     calls = record_layers(model, arrays)
     ends: dict[int, set[int]] = {}  # place of a call -> operators that give its output
@@ -33,21 +34,18 @@ def operators_of(
         for place in equal_calls(calls, tensor, EQUAL_DB):
             ends.setdefault(place, set()).add(tensor.operator)
     reads, readers = operator_reads(kind, data), _readers(calls)
-    found: set[int] = set()
-    for layer in layers:
-        own = {
-            operator
-            for place, call in enumerate(calls)
-            if call.layer == layer
-            for operator in _region(place, ends, reads, readers)
-        }
-        if not own:
-            raise PreconditionError(
-                f"no operator of the file computes {layer!r} alone: it only passes on or rearranges what it is given",
-                where="quantize.keep_float",
-                hint="name the layers around it",
-            )
-        found |= own
+    found = {
+        operator
+        for place, call in enumerate(calls)
+        if call.layer in layers
+        for operator in _region(place, ends, reads, readers)
+    }
+    if not found:
+        raise PreconditionError(
+            f"no operator of the file computes {', '.join(layers)}: what only passes on or rearranges has none",
+            where="quantize.keep_float",
+            hint="name the layers around it",
+        )
     return frozenset(found)
 
 

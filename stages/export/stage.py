@@ -64,9 +64,9 @@ class ExportStage:
 
     def refuses(self, target_format: Format, quantized_by: Any) -> str | None:
         """Why a format can't have what quantize's settings ask for, or None; asked before anything runs."""
-        climbed = quantized_by.ladder_format if quantized_by.ladder else target_format
-        if climbed != target_format:
-            return f"the ladder measures {climbed} (quantize.ladder_format)"
+        measured = "onnx" if target_format == "onnx" else "tflite"  # the others hold a TFLite file
+        if quantized_by.ladder and quantized_by.ladder_format != measured:
+            return f"the ladder measures {quantized_by.ladder_format} (quantize.ladder_format)"
         reasons = (refusal(target_format, how) for how in quantized_by.possible)
         return next((reason for reason in reasons if reason), None)
 

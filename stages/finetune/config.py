@@ -77,6 +77,16 @@ class Distill(Value):
     features: Features | None = None
 
 
+class QuantizationAware(Value):
+    """Train for int8, with tfmot's fake quantization around all layers that it knows and `exclude` does not name.
+
+    `preserve` keeps what earlier compression gave: weights that are zero, or that share few values.
+    """
+
+    exclude: tuple[str, ...] = Field(default=(), description="layers that stay in float: names or patterns")
+    preserve: Literal["sparsity", "clusters"] | None = None
+
+
 class FinetuneConfig(StageConfig):
     """How to train. The weights of the epoch with the lowest validation loss are kept."""
 
@@ -123,6 +133,9 @@ class FinetuneConfig(StageConfig):
         default=None, description="mirrored: a copy of the model on each GPU, the batch shared among them"
     )
     distill: Distill | None = Field(default=None, description="take the unpruned source as a teacher")
+    quantization_aware: QuantizationAware | None = Field(
+        default=None, description="train for int8; `qat` under quantize does it for one scheme"
+    )
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -136,6 +149,8 @@ class FinetuneConfig(StageConfig):
             )
         if self.warmup >= self.epochs:
             raise ValueError(f"a warmup of {self.warmup:g} epochs leaves nothing of {self.epochs}")
+        if self.quantization_aware and (self.mixed_precision or self.strategy):
+            raise ValueError("quantization_aware trains in float32 on one device: leave mixed_precision, strategy out")
         if isinstance(self.class_weights, dict):
             wrong = [label for label, weight in self.class_weights.items() if label < 0 or weight < 0]
             if wrong:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.artifacts import Artifact, Kind, TrainingFacts
 from pipeline.errors import PostconditionError, PreconditionError
@@ -14,6 +14,7 @@ from stages.data_checks import keras_facts_of, require_finite_inputs, require_fi
 from stages.finetune.config import FinetuneConfig
 
 if TYPE_CHECKING:
+    from stages.finetune.aware import AwareModel
     from stages.finetune.training import TrainingResult
 
 LOG_FILE = "training-log.json"
@@ -28,7 +29,7 @@ class FinetuneStage:
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
@@ -44,7 +45,7 @@ class FinetuneStage:
         "validation_mae",
         "sparsity",
     )
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "h5py", "numpy")
 
     def splits(self, config: FinetuneConfig) -> tuple[str, ...]:
         return ("train", "validation")
@@ -80,15 +81,20 @@ class FinetuneStage:
         plan = plan_of(context)
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")
+            aware = None
+            if config.quantization_aware:
+                aware = _aware(context, model)
+                model, plan = aware.training, None  # zeros are kept by the scheme, if they are to be
             teacher = shared_model(context, "teacher") if config.distill else None
             checkpoints, progress = Checkpoints(context.work_dir), context.events.advanced
             result = fine_tune(
                 model, config, train, validation, context.seed, checkpoints, progress, plan, teacher=teacher
             )
+            trained = aware.settle() if aware else result.model
             # The sparsity is reached now: a training after this one has only to keep it.
             kept = plan and plan.model_copy(update={"reached_at": 0.0})
-            files = (write_model(context, result.model), *plan_files(context, kept))
-            facts = keras_facts(result.model)
+            files = (write_model(context, trained), *plan_files(context, kept))
+            facts = keras_facts(trained)
             tuned = Artifact(files=files, facts=facts)
             reports = (sparsity_report(result.model, plan),) if plan else ()
         log = Artifact(files=(context.write(LOG_FILE, _document(result), "application/json"),), facts=_facts(result))
@@ -113,6 +119,18 @@ class FinetuneStage:
             raise PostconditionError(
                 what, where="finetune", hint="please report this: weights of another epoch were kept"
             )
+
+
+def _aware(context: StageContext[FinetuneConfig], model: Any) -> AwareModel:
+    """The model to be trained for int8; what tfmot leaves in float is told before anything is trained."""
+    from stages.finetune.aware import aware_model
+
+    assert context.config.quantization_aware is not None
+    aware = aware_model(model, context.config.quantization_aware)
+    if aware.outside:
+        what = f"tfmot knows no int8 for {', '.join(aware.outside)}: they stay in float in this training"
+        context.events.warned(what)
+    return aware
 
 
 def _document(result: TrainingResult) -> bytes:

@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from pipeline.artifacts import Format
 from pipeline.schemes import Quantization
 from pipeline.stage import StageConfig
 
@@ -54,7 +53,7 @@ class QuantizeConfig(StageConfig):
     io: Literal["float32", "int8"] = "float32"
     ladder: tuple[Rung, ...] | None = Field(None, min_length=1)
     max_accuracy_drop: float | None = Field(None, ge=0, le=1)
-    ladder_format: Format = "tflite"
+    ladder_format: Literal["tflite", "onnx"] = "tflite"
     ladder_target: str = "cpu"
     ladder_rounds: int = Field(10, ge=1)
 

@@ -7,10 +7,13 @@ by format. What is decided here is everything they share.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.discovery import stages
 from pipeline.errors import PreconditionError
+from pipeline.schemes import Quantization
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_inputs
 from stages.keras_format import MODEL_FILE
@@ -36,10 +39,27 @@ class QuantizeStage:
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
         calibrated = any(how.calibrated for how in config.possible)
-        return (*(("calibration",) if calibrated else ()), *(("test",) if config.ladder else ()))
+        trained = any(how.qat for how in config.possible)
+        return (
+            *(("calibration",) if calibrated else ()),
+            *(("test",) if config.ladder else ()),
+            *(("train", "validation") if trained else ()),
+        )
 
     def unsupported(self, axis: str) -> str | None:
         return None
+
+    def device(self, config: QuantizeConfig, folder: Path) -> Mapping[str, str]:
+        """The fingerprint of the target that a ladder measures on: what it ends on follows from it; else nothing.
+
+        DeviceError where the target is not set up, RecipeError where there is none of that name.
+        """
+        if not config.ladder:
+            return {}
+        benchmark: Any = stages()["benchmark"]
+        settings = benchmark.config.model_validate({"targets": (config.ladder_target,)})
+        found: Mapping[str, str] = benchmark.device(settings, folder)
+        return found
 
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
         schemes = len(config.variants)
@@ -56,15 +76,16 @@ class QuantizeStage:
             how = how.model_copy(update={"keep_float": _kept_layers(context)})
         calibration = _calibration_set(context) if how.calibrated else None
         facts = keras_facts_of(model)
+        trained = _trained(context, how) if how.qat else model
         quantized = Artifact(
-            files=(model.file(MODEL_FILE), *(calibration.files if calibration else ())),
+            files=(trained.file(MODEL_FILE), *(calibration.files if calibration else ())),
             facts=QuantizedFacts(
                 quantization=how,
                 io=_io(context.config),
                 calibration=calibration.digest if calibration else None,
                 params=facts.params,
                 macs=facts.macs,
-                model_digest=model.digest,
+                model_digest=trained.digest,
             ),
         )
         return StageResult(outputs=(quantized, calibration) if calibration else (quantized,))
@@ -78,6 +99,15 @@ def _climbed(context: StageContext[QuantizeConfig]) -> StageResult:
 
     found = Ladder(context).climb()
     return StageResult(outputs=(found.quantized, *((found.calibration,) if found.calibration else ()), found.report))
+
+
+def _trained(context: StageContext[QuantizeConfig], how: Quantization) -> Artifact:
+    """The model after quantization-aware training: a sub-step of its own, cached apart from what is made of it."""
+    assert how.qat is not None
+    settings = how.qat.model_dump(exclude={"preserve"})
+    aware = {"exclude": how.keep_float, "preserve": how.qat.preserve}
+    record = context.call("finetune", {**settings, "quantization_aware": aware}, {"model": context.inputs["model"]})
+    return record.output("keras-model")
 
 
 def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:

@@ -3,9 +3,10 @@
 import pytest
 
 from pipeline.artifacts import Artifact, FileRef, KerasFacts
+from pipeline.chain import build_chain
 from pipeline.errors import RecipeError
 from pipeline.manifest import ActionRecord, Provenance
-from pipeline.plan import make_plan, resolve
+from pipeline.plan import make_action, make_plan, resolve
 from pipeline.reasons import differences
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -141,6 +142,23 @@ def test_the_name_of_a_recipe_and_its_folder_are_in_no_key(recipe_file, store, t
     (moved / "other.yaml").write_text(recipe_file().read_text().replace("name: small", "name: other"))
     found = {a.id: a for a in make_plan(Recipe.load(moved / "other.yaml"), store).actions}
     assert [found[name].status for name in DONE] == ["hit"] * 3
+
+
+def test_a_ladder_s_target_is_looked_for_before_anything_runs_and_is_in_its_key(recipe_file, store):
+    export = ("{formats: [tflite, onnx]}", "{formats: [tflite]}")
+    gate = ("tflite/int8.accuracy_drop", "strip.accuracy_drop")
+
+    def written(target):
+        ladder = f"{{ladder: [int8], max_accuracy_drop: 0.01, ladder_target: {target}}}"
+        return Recipe.load(recipe_file(replace=[("{schemes: [float32, int8]}", ladder), export, gate]))
+
+    with pytest.raises(RecipeError, match="no target 'cortex-a99'"):
+        make_plan(written("cortex-a99"), store)
+    node = next(node for node in build_chain(written("cpu")).nodes if node.id == "quantize:ladder")
+    assert make_action("quantize", node.config, "ladder", {}, written("cpu")).device
+    plain = {"schemes": ("int8",)}
+    config = node.config.model_validate(plain)
+    assert make_action("quantize", config, "int8", {}, written("cpu")).device is None
 
 
 def test_files_that_are_not_there_are_named_before_anything_runs(recipe_file, store, tmp_path):

@@ -1,0 +1,135 @@
+"""Quantization-aware training: tfmot's fake quantization around every layer that it knows, checked before training.
+
+Weights and activations are rounded to int8 in the forward pass, so that training finds weights that stand it (Jacob et
+al., 2018, arXiv:1712.05877). What earlier compression gave is kept on request: zeros by tfmot's prune-preserving
+scheme, clusters by its cluster-preserving one. Layers bear the names that they had.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import PostconditionError, PreconditionError
+from stages.finetune.config import QuantizationAware
+from stages.keras_format import renew_constants
+from stages.patterns import matching
+from stages.quiet import quiet
+from stages.tf_runtime import import_keras, import_tfmot
+from stages.wrappers import require_unwrapped, wrapper_of
+
+SPLIT_FIRST = ("SeparableConv1D", "SeparableConv2D")  # tfmot makes two convolutions of each before it looks
+REFUSED = re.compile(r"Layer (.+?):<class")
+
+
+@dataclass(frozen=True)
+class AwareModel:
+    """`training` is to be trained; `outside` are layers by name that stay in float, with what they are.
+
+    `settled` is the model in its final form, tfmot's default scheme, once `settle` has given it what was learned.
+    """
+
+    training: Any
+    settled: Any
+    outside: tuple[str, ...]
+
+    def settle(self) -> Any:
+        """The trained model without what only preserved zeros or clusters while it was trained."""
+        if self.training is self.settled:
+            return self.settled
+        for layer, trained in zip(self.settled.layers, self.training.layers, strict=True):
+            learned = {_plain(weight, trained): weight.numpy() for weight in trained.weights}
+            names = [_plain(weight, layer) for weight in layer.weights]
+            if not set(names) <= set(learned):
+                what = f"tfmot trained {trained.name!r} without {', '.join(sorted(set(names) - set(learned)))}"
+                raise PostconditionError(what, where="finetune.quantization_aware", hint="please report it")
+            layer.set_weights([learned[name] for name in names])
+        renew_constants(self.settled)
+        return self.settled
+
+
+def aware_model(model: Any, settings: QuantizationAware) -> AwareModel:
+    """`model` with fake quantization; it stays as it is itself. PreconditionError where tfmot can't wrap any of it."""
+    import_tfmot()  # quietly, before what is taken from inside it
+    require_unwrapped(model, "finetune.quantization_aware")
+    nested = next((layer.name for layer in model.layers if isinstance(layer, import_keras().Model)), None)
+    if nested is not None:
+        what = f"tfmot trains no nested models for int8, and {nested!r} is one"
+        raise PreconditionError(what, where="finetune.quantization_aware", hint="flatten it, or leave it out")
+    names = [layer.name for layer in model.layers]
+    excluded = {name for pattern in settings.exclude for name in matching(pattern, names, "quantize.keep_float")}
+    known = {layer.name for layer in model.layers if _supported(layer)} - excluded
+    settled, known = _wrapped(model, known, None)
+    training = _wrapped(model, known, settings.preserve)[0] if settings.preserve else settled
+    outside = tuple(
+        f"{layer.name} ({type(layer).__name__})"
+        for layer in model.layers
+        if layer.name not in known | excluded and type(layer).__name__ not in ("InputLayer", "BatchNormalization")
+    )
+    return AwareModel(training, settled, outside)
+
+
+def _supported(layer: Any) -> bool:
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_registry,
+    )
+
+    registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
+    kind = type(layer).__name__
+    # A normalisation is looked at together with the convolution before it.
+    return bool(registry.supports(layer)) or kind in SPLIT_FIRST or kind == "BatchNormalization"
+
+
+def _wrapped(model: Any, known: Collection[str], preserve: str | None) -> tuple[Any, set[str]]:
+    """Tfmot's model, and the layers that it took: those that it refuses on a closer look are left out."""
+    keras, quantization = import_keras(), import_tfmot().quantization.keras
+    left = set(known)
+
+    def annotate(layer: Any) -> Any:
+        fresh = type(layer).from_config(layer.get_config())
+        return quantization.quantize_annotate_layer(fresh) if layer.name in left else fresh
+
+    while left:
+        annotated = keras.models.clone_model(model, clone_function=annotate)
+        annotated.set_weights(model.get_weights())
+        try:
+            with quiet():  # it tells the root logger of every layer
+                made = quantization.quantize_apply(annotated, _scheme(preserve), quantized_layer_name_prefix="")
+        except RuntimeError as error:
+            refused = REFUSED.search(str(error))
+            if refused is None or refused[1] not in left:
+                raise
+            left.discard(refused[1])
+            continue
+        if any(wrapper_of(layer) for layer in made.layers):
+            return made, left
+        break
+    what = "tfmot can train none of the model's layers for int8"
+    raise PreconditionError(what, where="finetune.quantization_aware", hint="quantize it without training (no qat)")
+
+
+def _scheme(preserve: str | None) -> Any:
+    if preserve == "sparsity":
+        from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
+            default_8bit_prune_preserve_quantize_scheme as pruned,
+        )
+
+        return pruned.Default8BitPrunePreserveQuantizeScheme()
+    if preserve == "clusters":
+        from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.cluster_preserve import (
+            default_8bit_cluster_preserve_quantize_scheme as clustered,
+        )
+
+        return clustered.Default8BitClusterPreserveQuantizeScheme()
+    from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
+        default_8bit_quantize_scheme as plain,
+    )
+
+    return plain.Default8BitQuantizeScheme()
+
+
+def _plain(weight: Any, layer: Any) -> str:
+    """A weight's name inside its layer: layers that tfmot adds are numbered as they come."""
+    return str(weight.name.rpartition("/")[2].removeprefix(f"{layer.name}_"))
