@@ -108,7 +108,7 @@ def show_layers(results: Results, picture: Path) -> None:
     picture.mkdir(parents=True, exist_ok=True)
     path = picture / "steps.svg"
     path.write_text(drawn(found), encoding="utf-8")
-    print(f"\nwrote {path}")
+    print(f"\nwrote {path}", flush=True)
 
 
 def drawn(found: dict[tuple[str, str], dict[str, list[float]]]) -> str:
@@ -209,7 +209,7 @@ def judged(target: str, found: dict[str, dict[str, float]]) -> int:
         bad = any(per_mac(auto) > per_mac(other) for other in others)
     else:
         bad = any(auto["low"] / auto["macs"] > other["high"] / other["macs"] for other in others)
-    print("  auto is worse" if bad else "  auto is no worse than the others")
+    print("  auto is worse" if bad else "  auto is no worse than the others", flush=True)
     return int(bad)
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from pipeline.values import Value
 
 COST_FILE = "cost-table.json"
+ProbeFormat = Literal["tflite", "onnx"]
 ProbeKind = Literal["conv", "depthwise", "dense"]
 ProbeScheme = Literal["float32", "int8"]  # float16 stores weights in half and computes as float32 does
 Positive = Field(ge=1)

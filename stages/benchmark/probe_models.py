@@ -11,14 +11,13 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.artifacts import Format
-from stages.probes import Probe, ProbeScheme
+from stages.probes import Probe, ProbeFormat, ProbeScheme
 
 INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.01, 0.05
 SEVEN_BITS = 64  # export's ONNX weights use 7 of 8 bits
 
 
-def probe_archive(probes: Sequence[Probe], target_format: Format, scheme: ProbeScheme) -> bytes:
+def probe_archive(probes: Sequence[Probe], target_format: ProbeFormat, scheme: ProbeScheme) -> bytes:
     """A zip file with a model file for each probe, in order; equal probes give equal bytes."""
     make = tflite_model if target_format == "tflite" else onnx_model
     buffer = io.BytesIO()

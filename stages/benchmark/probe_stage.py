@@ -14,25 +14,24 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.artifacts import Artifact, CostFacts, Format, Kind
+from pipeline.artifacts import Artifact, CostFacts, Kind
 from pipeline.errors import PostconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.benchmark.config import TargetName
-from stages.probes import COST_FILE, Cost, CostTable, Probe, ProbeScheme
+from stages.probes import COST_FILE, Cost, CostTable, Probe, ProbeFormat, ProbeScheme
 
 if TYPE_CHECKING:
     from stages.benchmark.target import CostUnit, Probed, Target
 
 PROCESSES = {"instructions": 1, "nanoseconds": 5}  # what counts repeat by is known from set-up
 PART = 256  # probes a process: what a killed run loses at most
-KINDS: Mapping[Format, Kind] = {"tflite": "tflite-model", "onnx": "onnx-model"}
 
 
 class ProbeConfig(StageConfig):
     """The layers to be measured, each alone."""
 
     target: TargetName
-    format: Format
+    format: ProbeFormat
     scheme: ProbeScheme
     probes: tuple[Probe, ...] = Field(min_length=1)
 

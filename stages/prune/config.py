@@ -7,10 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.artifacts import Format
 from pipeline.stage import StageConfig
 from pipeline.values import Value
-from stages.probes import ProbeScheme
+from stages.probes import ProbeFormat, ProbeScheme
 
 Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random", "magnitude"]
 Reduction = Literal["mean", "max", "sum", "first"]
@@ -94,7 +93,7 @@ class MeasureOn(Value):
     """The device, the format and the scheme in which layers and the pruned network are measured."""
 
     target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="see secateur target list")]
-    format: Format = "tflite"
+    format: ProbeFormat = "tflite"
     scheme: ProbeScheme = Field("int8", description="float16 computes as float32 does")
 
 
