@@ -276,6 +276,18 @@ class CountFacts(Value):
     spread: float
 
 
+class CostFacts(Value):
+    """What layers alone cost on a target, in `unit`; `spread` is the relative difference that means nothing."""
+
+    kind: Literal["cost-table"] = "cost-table"
+    target: str
+    runtime: str
+    scheme: str
+    unit: str
+    probes: int
+    spread: float
+
+
 Facts = Annotated[
     KerasFacts
     | QuantizedFacts
@@ -293,7 +305,8 @@ Facts = Annotated[
     | EvaluationFacts
     | ParityFacts
     | LatencyFacts
-    | CountFacts,
+    | CountFacts
+    | CostFacts,
     Field(discriminator="kind"),
 ]
 
@@ -315,6 +328,7 @@ Kind = Literal[
     "parity-report",
     "latency-samples",
     "device-counts",
+    "cost-table",
 ]
 
 

@@ -136,6 +136,7 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
     """The full pre-image of one stage run."""
     stage = stages()[stage_name]
     device = getattr(stage, "device", None)
+    found = device(config, recipe.folder) if device else None
     return Action(
         stage=stage_name,
         version=stage.version,
@@ -145,7 +146,7 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
         packages={name: package_version(name) for name in stage.packages},
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
-        device=(dict(device(config, recipe.folder)) or None) if device else None,
+        device=dict(found) if found else None,  # a stage that asks no target has none
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.values import Value
 from pipeline.yaml_source import Path, Source
 
 REPEAT = "repeat"
-IMPLIED = frozenset({"evaluate"})  # the planner adds it; recipes don't name it
+IMPLIED = frozenset({"evaluate", "probe"})  # the planner adds them, or a stage asks for them; recipes don't
 
 
 class Repeat(Value):

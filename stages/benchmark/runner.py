@@ -9,6 +9,7 @@ goes to stderr; times are of the inference call alone, and all of them are given
                            [--threads N] [--affinity 0,1] [--seconds 0.1] [--min-iterations 20] [--warmup N]
                            [--sustained MINUTES] [--outputs]
     python runner.py MODEL --count N     N marked inferences for an emulator that counts instructions, no clock
+    python runner.py ZIP --series        all model files of an archive in order: the median time of each (or --count)
     python runner.py --probe             what this device is and has
 """
 
@@ -24,7 +25,9 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,11 +238,8 @@ def count(options: argparse.Namespace) -> dict[str, Any]:
     gc.disable()
     for _ in range(COUNT_WARMUP):
         session.invoke()
-    for begin, call, times in ((MARK_EMPTY, _nothing, MARKED_EMPTY), (MARK_BEGIN, session.invoke, options.count)):
-        for _ in range(times):
-            mark(begin)
-            call()
-            mark(MARK_END)
+    mark_calls(MARK_EMPTY, _nothing, MARKED_EMPTY)
+    mark_calls(MARK_BEGIN, session.invoke, options.count)
     return {
         "schema_version": SCHEMA_VERSION,
         "runtime": runtime,
@@ -250,8 +250,46 @@ def count(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def mark_calls(begin: int, call: Callable[[], Any], times: int) -> None:
+    """So many calls, each in marks."""
+    for _ in range(times):
+        mark(begin)
+        call()
+        mark(MARK_END)
+
+
 def _nothing() -> None:
     """What an empty region holds."""
+
+
+def series(options: argparse.Namespace) -> dict[str, Any]:
+    """All models of an archive, one after another in this process: the median of each one's times, or marked calls."""
+    medians, runtime, version = [], "", ""
+    if options.count:
+        mark_calls(MARK_EMPTY, _nothing, MARKED_EMPTY)
+    with zipfile.ZipFile(options.model) as archive, tempfile.TemporaryDirectory() as folder:
+        for name in archive.namelist():
+            options.model = archive.extract(name, folder)
+            runtime, session = open_model(options)
+            version = session.version
+            for _ in range(COUNT_WARMUP):
+                session.invoke()
+            gc.collect()
+            gc.disable()
+            if options.count:
+                mark_calls(MARK_BEGIN, session.invoke, options.count)
+            else:
+                medians.append(_median(_times_ns(session.invoke, options.seconds, options.min_iterations)))
+            gc.enable()
+            os.unlink(options.model)  # noqa: PTH108 - a str
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "runtime": runtime,
+        "runtime_version": version,
+        "medians_ns": medians,
+        "cpu_model": cpu_model(),
+        "machine": platform.machine(),
+    }
 
 
 def probe() -> dict[str, Any]:
@@ -456,6 +494,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("model", nargs="?", help="a TFLite or ONNX file, whatever its name")
     parser.add_argument("--probe", action="store_true", help="tell what this device is and has, and end")
     parser.add_argument("--count", type=_positive, help="make so many marked inferences, and time none")
+    parser.add_argument("--series", action="store_true", help="MODEL is a zip file of models: go through all of them")
     parser.add_argument("--inputs", help="an .npz file with the inputs in order, in place of random ones")
     parser.add_argument("--shape", action="append", default=[], help="NAME=1,224,224,3 for inputs of free size")
     parser.add_argument("--affinity", help="the processors to stay on, such as 0,1")
@@ -479,6 +518,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         return probe()
     if options.affinity:
         os.sched_setaffinity(0, [int(number) for number in options.affinity.split(",")])
+    if options.series:
+        return series(options)
     return count(options) if options.count else measure(options)
 
 

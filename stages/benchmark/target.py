@@ -8,10 +8,11 @@ target (crash, hang, print nonsense), what comes back is a result or a DeviceErr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import platformdirs
 from pydantic import ValidationError
@@ -55,6 +56,9 @@ class Sampling:
             *("--min-iterations", str(self.min_iterations), "--warmup", str(self.warmup)),
             *(word for shape in self.shapes for word in ("--shape", shape)),
         ]
+
+
+PROBING = Sampling(seconds=0.005, min_iterations=30)  # of each of some hundred small models in one process
 
 
 class TargetSettings(Value):
@@ -106,6 +110,27 @@ class Driver(Protocol):
 
     def set_up(self, target: Target, say: Say) -> None:
         """Get ready, and record what was found; `say` hears what is going on."""
+
+
+CostUnit = Literal["instructions", "nanoseconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What one inference of each model of an archive cost in one process."""
+
+    runtime: str
+    costs: tuple[float, ...]
+
+
+@runtime_checkable
+class ProbingDriver(Driver, Protocol):
+    """Drives what can go through an archive of small models in one process."""
+
+    cost_unit: ClassVar[CostUnit]
+
+    def probe(self, target: Target, archive: Path, name: str) -> Probed:
+        """The models of a zip file, in order."""
 
 
 class TimingDriver(Driver, Protocol):
@@ -190,6 +215,20 @@ def count(target: str | Target, model: Path, name: str) -> Counts:
     return driver.count(found, model, name)
 
 
+def probe(target: str | Target, archive: Path, name: str) -> Probed:
+    """What the models of a zip file cost on `target`, in one fresh process. Raises DeviceError."""
+    found = named(target)
+    return probing_driver(found).probe(found, archive, name)
+
+
+def probing_driver(target: Target) -> ProbingDriver:
+    """The driver of a target that can go through probes; DeviceError of any other."""
+    driver = target.driver
+    if not isinstance(driver, ProbingDriver):
+        raise DeviceError(f"{target.name} can't go through small probes", hint="name a cpu, ssh or qemu target")
+    return driver
+
+
 def device_fingerprint(target: str | Target) -> dict[str, str]:
     """What numbers of `target` depend on as a device; it enters the key of each measurement. Cheap and offline."""
     found = named(target)
@@ -214,3 +253,15 @@ def measurement_of(done: Ended, name: str) -> Measurement:
             where=name,
             hint=f"{error.errors()[0]['msg']}; its last words: {last_lines(done.stderr)}",
         ) from error
+
+
+def series_times(done: Ended, name: str) -> Probed:
+    """The median times that a runner printed for the models of an archive; DeviceError for anything else."""
+    require_success(done, name, "the device runner", "can't measure these models")
+    try:
+        document = json.loads(done.stdout)
+        runtime = f"{document['runtime']} {document['runtime_version']}"
+        return Probed(runtime, tuple(float(median) for median in document["medians_ns"]))
+    except (ValueError, KeyError, TypeError) as error:
+        what = "the device runner printed no valid series of times"
+        raise DeviceError(what, where=name, hint=last_lines(done.stderr)) from error

@@ -7,15 +7,16 @@ to those that are allowed, and moved step by step towards the goal again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PreconditionError
 from stages.prune.config import PruneConfig
-from stages.prune.cost import Cost, Measure
+from stages.prune.cost import Measure
 from stages.prune.counts import Counts, nearest
 from stages.prune.criteria.reduction import Scores
 from stages.prune.groups import ChannelGraph, ChannelGroup
@@ -23,6 +24,17 @@ from stages.prune.labels import Keep
 
 TOLERANCE = 0.02  # how far from a target is near enough, where counts can't come nearer
 HALVINGS = 50
+
+
+class Priced(Protocol):
+    """What a network costs by how many channels each group keeps: counted (`Cost`) or measured (`ProfiledCost`)."""
+
+    def __call__(self, counts: Sequence[float] | NDArray[np.float64], /) -> float:
+        """All of it."""
+
+    def by_layer(self, counts: Sequence[float] | NDArray[np.float64], /) -> Mapping[str, float]:
+        """Layer by layer."""
+
 
 Curve = Callable[[float], NDArray[np.float64]]  # from 0 (nothing goes) to 1 (all goes) to channels kept, group by group
 
@@ -34,7 +46,7 @@ class Goal:
     measure: Measure
     limit: float
     whole: float
-    cost: Cost = field(repr=False)
+    cost: Priced = field(repr=False)
 
 
 def orders_of(scores: Sequence[Scores]) -> list[NDArray[np.int64]]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.errors import PreconditionError
+from stages.probes import Probe
 from stages.prune.allocate import Curve, Goal, check_something_goes, counts_for, kept_channels, orders_of
 from stages.prune.config import LOSSES, PruneConfig, RankingConfig
-from stages.prune.cost import Measure, cost_of, worths
+from stages.prune.cost import Counted, Measure, cost_of, worths
 from stages.prune.counts import Counts, allowed_counts
 from stages.prune.criteria import Scores, group_scores, normalised
 from stages.prune.families import by_sensitivity, one_ranking, uniform
 from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
 from stages.prune.labels import Freeze, Keep
 from stages.prune.patterns import counts_by_ratio, counts_by_threshold, frozen_layers, numbers_of_groups
+from stages.prune.probing import Profile, ProfiledCost, profiles
 from stages.prune.samples import Samples
 from stages.samples import Progress, unheard
 from stages.wrappers import require_unwrapped
@@ -27,19 +29,33 @@ Drops = Mapping[str, Sequence[tuple[float, float]]]  # by group: (ratio, accurac
 Score = Callable[[Any, Sequence[ChannelGroup], RankingConfig, int, Samples | None, Progress], list[Scores | None]]
 
 
+class Device(Protocol):
+    """A device that can be asked: what layers cost alone, and what whole networks cost."""
+
+    def costs(self, probes: Sequence[Probe]) -> tuple[Mapping[Probe, float], float]:
+        """The cost of each probe, and the relative difference of two costs that means nothing."""
+
+    def share(self, model: Any) -> float:
+        """What a network costs, exported, as a share of the source."""
+
+    def source_cost(self) -> float:
+        """What the source costs: milliseconds, or instructions."""
+
+
 @dataclass(frozen=True, slots=True)
 class Given:
     """What choosing goes by besides the model and the settings.
 
     `source` is the model that ratios and targets are relative to, where an earlier step has pruned it already;
-    `drops` is what a scan found, for scope `sensitivity`. `score` ranks in the criterion's place: with scores that
-    were computed before, or by a measure of one's own.
+    `drops` is what a scan found, for scope `sensitivity`; `device` answers what only measuring tells. `score` ranks in
+    the criterion's place: with scores that were computed before, or by a measure of one's own.
     """
 
     seed: int = 0
     samples: Samples | None = None
     source: Any = None
     drops: Drops | None = None
+    device: Device | None = None
     heard: Progress = field(default=unheard)
     score: Score = group_scores
 
@@ -58,29 +74,85 @@ class Choice:
     reached: float
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network whose channels are ranked, and all that is known before it is settled how many go.
+
+    `fixed` are the counts that patterns give; without them it takes a goal and a curve.
+    """
+
+    graph: ChannelGraph
+    orders: Sequence[Any]
+    allowed: Sequence[Counts]
+    goal: Goal
+    curve: Curve | None
+    fixed: Sequence[int] | None
+    config: PruneConfig
+
+    def choice(self, limit: float | None = None) -> Choice:
+        """What goes; `limit` stands for the goal's own, in its unit.
+
+        Raises PreconditionError where the settings ask for what the network can't give.
+        """
+        goal = self.goal if limit is None else replace(self.goal, limit=limit)
+        if self.fixed is not None or self.curve is None:
+            counts, wanted = list(self.fixed or ()), float("nan")
+        else:
+            counts, wanted = counts_for(goal, self.curve, self.allowed), goal.limit / goal.whole
+        keep = kept_channels(self.graph, self.graph.prunable, self.orders, counts)
+        check_something_goes(self.config, int((~keep).sum()))
+        return Choice(self.graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
+
+
 def choose(model: Any, config: PruneConfig, given: Given) -> Choice:
     """What `config` takes away from `model`, which holds no nested models.
 
     Raises PreconditionError where settings don't fit the model, or ask for what it can't give.
     """
+    return prepare(model, config, given).choice()
+
+
+def prepare(model: Any, config: PruneConfig, given: Given) -> Prepared:
+    """Channels ranked, and what a device says of them where one is asked. Raises PreconditionError as `choose` does."""
     graph = prunable_graph(model, config.exclude)
     graph, scores = _ranked(model, graph, config, given)
     groups = graph.prunable
-    allowed = [allowed_counts(group, config) for group in groups]
+    found = _profiles(model, graph, config, given)
+    steps = [profile.steps if profile else None for profile in found]
+    allowed = [allowed_counts(group, config, own) for group, own in zip(groups, steps, strict=True)]
     source = Source.of(model if given.source is None else given.source, groups, config.exclude)
     orders = orders_of(scores)
     if config.layers or config.thresholds:
         counts = _by_pattern(model, graph, config, scores, allowed, source)
         goal = _goal(model, graph, orders, source, "channels", 0.0)
-        wanted = float("nan")
+        return Prepared(graph, orders, allowed, goal, None, counts, config)
+    measure, left = config.target or ("channels", 1 - config.share)
+    if config.measured_target:
+        goal = Goal(measure, left, 1.0, ProfiledCost(tuple(found), 1.0))  # type: ignore[arg-type]  # names of measures
     else:
-        measure, left = config.target or ("channels", 1 - config.share)
-        goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # names of measures
-        counts = counts_for(goal, _curve(model, graph, config, given, scores, allowed, source), allowed)
-        wanted = goal.limit / goal.whole
-    keep = kept_channels(graph, groups, orders, counts)
-    check_something_goes(config, int((~keep).sum()))
-    return Choice(graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
+        goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # as above
+    curve = _curve(model, graph, config, given, scores, allowed, source)
+    return Prepared(graph, orders, allowed, goal, curve, None, config)
+
+
+def _profiles(model: Any, graph: ChannelGraph, config: PruneConfig, given: Given) -> list[Profile | None]:
+    """What the device says of each prunable group; None of each where nobody asks."""
+    if config.measure_on is None:
+        return [None] * len(graph.prunable)
+    if given.device is None:
+        raise PreconditionError(
+            "measure_on asks a device, and there is none here",
+            where="prune.measure_on",
+            hint="run it from a recipe, or give prune_model a device",
+        )
+    found = profiles(model, graph, given.device.costs)
+    if not any(found):
+        raise PreconditionError(
+            "no layer of this model can be measured alone: convolutions and dense layers can",
+            where="prune.measure_on",
+            hint="round to a number, and prune to macs",
+        )
+    return found
 
 
 def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
@@ -125,7 +197,7 @@ class Source:
             )
         return cls(model, graph, tuple(sizes[group.name] for group in groups))
 
-    def cost(self, measure: Measure) -> float:
+    def cost(self, measure: Counted) -> float:
         """What the whole source costs; of `channels`, those that can go."""
         if measure == "channels":
             return float(sum(self.sizes))
@@ -133,7 +205,7 @@ class Source:
 
 
 def _goal(
-    model: Any, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Measure, left: float
+    model: Any, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Counted, left: float
 ) -> Goal:
     whole = source.cost(measure)
     limit = left * whole if left <= 1 else left
@@ -196,7 +268,8 @@ def _curve(
         return by_sensitivity(sizes, source.sizes, [given.drops.get(group.name, ()) for group in groups])
     if config.target and config.criterion in LOSSES:
         # What each channel costs the loss for what it saves: the greedy answer to a knapsack problem.
-        prices = worths(model, graph, groups, config.target[0])  # type: ignore[arg-type]  # names of measures
+        measure = "macs" if config.measured_target else config.target[0]
+        prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures
         scores = [score / np.maximum(price, 1e-12) for score, price in zip(scores, prices, strict=True)]
     how = config.normalisation_of_criterion
     return one_ranking([normalised(score, how) for score in scores], [int(counts[0]) for counts in allowed])

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.stage import StageConfig
 from pipeline.values import Value
+from stages.probes import ProbeFormat, ProbeScheme
 
 Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random", "magnitude"]
 Reduction = Literal["mean", "max", "sum", "first"]
@@ -21,7 +22,9 @@ LOSSES = frozenset({"taylor", "hessian"})  # what the network loses without a ch
 LABELLED = frozenset({"taylor"})  # look at labels too
 COMPARABLE = LOSSES | {"lamp", "random"}  # scores mean the same in each layer as they are
 SPLITS: dict[Criterion, Split] = {"apoz": "calibration", "taylor": "train", "hessian": "calibration"}
-TARGETS = ("macs", "params", "bytes")
+RATIOS = {"latency": "latency_ratio", "instructions": "instruction_ratio"}  # what is measured, and benchmark's metric
+MEASURED = tuple(RATIOS)
+TARGETS = ("macs", "params", "bytes", *MEASURED)
 
 
 class RankingConfig(StageConfig):
@@ -86,6 +89,14 @@ class SparsityConfig(Value):
     reached_at: float = Field(0.7, gt=0, le=1, description="the share of the fine-tuning after which it is all reached")
 
 
+class MeasureOn(Value):
+    """The device, the format and the scheme in which layers and the pruned network are measured."""
+
+    target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="see secateur target list")]
+    format: ProbeFormat = "tflite"
+    scheme: ProbeScheme = Field("int8", description="float16 computes as float32 does")
+
+
 class PruneConfig(RankingConfig):
     """How channels are ranked, how many go, and from where.
 
@@ -94,8 +105,13 @@ class PruneConfig(RankingConfig):
     measures each group's accuracy at some ratios first and takes most where it costs least.
 
     How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number),
-    or with `layers` a ratio for each pattern, or with `thresholds` a least score (before normalisation) for each.
-    With `layers` and `thresholds`, nothing else is pruned.
+    or a target `latency` (above 1: milliseconds) or `instructions` that the exported network meets within 3 % on the
+    device that `measure_on` names, against the source in the same format and scheme; or with `layers` a ratio for each
+    pattern, or with `thresholds` a least score (before normalisation) for each. With `layers` and `thresholds`, nothing
+    else is pruned.
+
+    `round_to: auto` asks the device of `measure_on` which numbers of channels are steps: runtimes compute channels in
+    tiles, so that 25 can cost as much as 32.
 
     `unstructured` makes single weights zero, by `magnitude` or at `random`, a share in each layer or over all
     (`scope`), as `sparsity` says.
@@ -109,9 +125,14 @@ class PruneConfig(RankingConfig):
     macs: float | None = Field(None, gt=0, description="multiply-accumulates left")
     params: float | None = Field(None, gt=0, description="parameters left")
     bytes: float | None = Field(None, gt=0, description="bytes of weights left")
+    latency: float | None = Field(None, gt=0, description="of the latency left on measure_on's device")
+    instructions: float | None = Field(None, gt=0, description="of the instructions left on measure_on's device")
     layers: dict[str, Ratio] = Field(default_factory=dict, description="ratios by pattern: block2_*")
     thresholds: dict[str, float] = Field(default_factory=dict, description="least scores that stay, by pattern")
-    round_to: int = Field(1, ge=1, description="channels kept are a multiple of this where a group is that big")
+    round_to: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1, description="channels kept are a multiple of this where a group is that big; or auto: measured steps"
+    )
+    measure_on: MeasureOn | None = Field(None, description="for round_to: auto, latency and instructions: {target: …}")
     min_channels: int = Field(1, ge=1, description="no layer keeps fewer channels than this")
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
     scan: ScanConfig | None = Field(None, description="for scope sensitivity: what to measure")
@@ -127,6 +148,16 @@ class PruneConfig(RankingConfig):
             raise ValueError(f"{given[0]} says where from: leave scope out")
         if self.scan is not None and self.scope != "sensitivity":
             raise ValueError("scan is for scope: sensitivity")
+        return self
+
+    @model_validator(mode="after")
+    def _measured_somewhere(self) -> Self:
+        asks = [name for name in MEASURED if getattr(self, name) is not None]
+        asks += ["round_to: auto"] if self.round_to == "auto" else []
+        if asks and self.measure_on is None:
+            raise ValueError(f"{asks[0]} needs a device: measure_on: {{target: cortex-a72}}")
+        if self.measure_on is not None and not asks:
+            raise ValueError("measure_on is for round_to: auto, latency and instructions")
         return self
 
     @model_validator(mode="after")
@@ -170,6 +201,11 @@ class PruneConfig(RankingConfig):
     def target(self) -> tuple[str, float] | None:
         """The measure and what is to be left of it: a fraction up to 1, else a number."""
         return next(((name, float(getattr(self, name))) for name in TARGETS if getattr(self, name) is not None), None)
+
+    @property
+    def measured_target(self) -> bool:
+        """Whether what is to be left is met by measuring the exported network."""
+        return self.target is not None and self.target[0] in MEASURED
 
     @property
     def share(self) -> float:

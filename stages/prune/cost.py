@@ -17,7 +17,8 @@ from stages.macs import layer_macs
 from stages.prune.groups import ChannelGraph, ChannelGroup, Slot
 from stages.prune.labels import Ids
 
-Measure = Literal["macs", "params", "bytes", "channels"]
+Counted = Literal["macs", "params", "bytes", "channels"]
+Measure = Literal["macs", "params", "bytes", "channels", "latency", "instructions"]
 Floats = NDArray[np.float64]
 
 
@@ -71,7 +72,7 @@ class Cost:
 
 
 def cost_of(
-    model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[Ids], measure: Measure
+    model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[Ids], measure: Counted
 ) -> Cost:
     """The cost of `model` in one measure; `orders[g]` is the order in which group g's places are kept, best first.
 
@@ -97,7 +98,7 @@ def cost_of(
     return _assemble(graph.count, scales, axes, groups, orders, layers)
 
 
-def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], measure: Measure) -> list[Floats]:
+def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], measure: Counted) -> list[Floats]:
     """For each channel of each group what the network costs less when it alone goes."""
     orders = [np.arange(group.channels.size) for group in groups]
     cost = cost_of(model, graph, groups, orders, measure)
@@ -110,7 +111,7 @@ def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], meas
     return found
 
 
-def _per_element(layer: Any, measure: Measure) -> Any:
+def _per_element(layer: Any, measure: Counted) -> Any:
     """A function from a variable of the layer to what one of its elements costs."""
     if measure == "params":
         return lambda _: 1.0

@@ -13,11 +13,17 @@ from stages.prune.groups import ChannelGroup
 Counts = NDArray[np.int64]
 
 
-def allowed_counts(group: ChannelGroup, config: PruneConfig) -> Counts:
-    """The numbers of channels that this group may keep, ascending: multiples where it is big enough, or all."""
+def allowed_counts(group: ChannelGroup, config: PruneConfig, steps: Counts | None = None) -> Counts:
+    """The numbers of channels that this group may keep, ascending: multiples where it is big enough, or all.
+
+    `steps` are what was measured for `round_to: auto`; without them there, all numbers are allowed.
+    """
     repeats = _repeats(group)
     size = group.channels.size
     floor = min(size, max(1, ceil(config.min_channels / min(repeats))))
+    if config.round_to == "auto":
+        counts = np.arange(1, size + 1) if steps is None else steps
+        return counts[counts >= floor]
     step = lcm(*(config.round_to // gcd(config.round_to, repeat) for repeat in repeats))
     counts = np.arange(1, size + 1)
     if size >= step:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.values import Value
 from stages.macs import layer_macs
-from stages.prune.cost import Measure, cost_of
+from stages.prune.cost import Counted, cost_of
 from stages.prune.flatten import flattened
 from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
 from stages.prune.labels import Role
@@ -69,7 +69,7 @@ def inspect_model(model: Any, source: str) -> Inspection:
     )
 
 
-def _prunable_share(model: Any, graph: ChannelGraph, measure: Measure) -> float:
+def _prunable_share(model: Any, graph: ChannelGraph, measure: Counted) -> float:
     orders = [np.arange(group.channels.size) for group in graph.prunable]
     cost = cost_of(model, graph, graph.prunable, orders, measure)
     whole = cost([order.size for order in orders])

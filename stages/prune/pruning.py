@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import ModelError
 from stages.macs import count_macs
-from stages.prune.choice import Choice, Given, choose
+from stages.prune.choice import Choice, Given, choose, prepare
 from stages.prune.config import PruneConfig
 from stages.prune.equivalence import (
     SAMPLES,
@@ -23,6 +23,7 @@ from stages.prune.equivalence import (
 from stages.prune.flatten import flattened
 from stages.prune.groups import ChannelGraph, ChannelGroup
 from stages.prune.labels import Keep, Role
+from stages.prune.meeting import met_by_measuring
 from stages.prune.report import GroupReport, PruneReport
 from stages.prune.samples import samples_of
 from stages.prune.surgeon import remove_channels
@@ -44,7 +45,7 @@ def prune_model(
 
     `data` is what criteria that look at data rank by: an array, or one for each model input, or (inputs, labels), or
     a `Split`. The result was checked against the masked original: on the first few samples of it, or on random inputs.
-    `given` is for what a caller knows besides: an earlier source, a scan, scores, who hears of progress.
+    `given` is for what a caller knows besides: an earlier source, a scan, scores, a device, who hears of progress.
 
     Raises ModelError for models without a graph or with weights that are not finite, PreconditionError where the
     configuration finds nothing to do, PostconditionError if the check fails.
@@ -57,8 +58,11 @@ def prune_model(
     known = replace(given or Given(), seed=seed, samples=samples)
     if known.source is not None:
         known = replace(known, source=flattened(known.source))
-    choice = choose(model, config, known)
-    pruned = remove_channels(model, choice.graph, choice.keep)
+    if config.measured_target:
+        choice, pruned = met_by_measuring(prepare(model, config, known), model, known)
+    else:
+        choice = choose(model, config, known)
+        pruned = remove_channels(model, choice.graph, choice.keep)
     found = _proof(model, pruned, choice.graph, choice.keep, probes)
     return PruneResult(pruned, _report(model, pruned, choice, config, found))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityFacts
-from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.discovery import stages
+from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_fit
-from stages.prune.config import LABELLED, PruneConfig
+from stages.prune.config import LABELLED, RATIOS, PruneConfig
 from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity_stage import SensitivityStage
 from stages.sparsity import PLAN_FILE
@@ -28,7 +30,7 @@ class PruneStage:
     """Takes whole channels away and proves that nothing else changed."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = PruneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
@@ -37,7 +39,14 @@ class PruneStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report", "sparsity-report")
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("params", "macs", "channels_removed", "equivalence_error", "sparsity")
+    metrics: ClassVar[tuple[str, ...]] = (
+        "params",
+        "macs",
+        "channels_removed",
+        "equivalence_error",
+        "sparsity",
+        *RATIOS.values(),
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "kerassurgeon", "numpy")
 
     def splits(self, config: PruneConfig) -> tuple[str, ...]:
@@ -47,6 +56,20 @@ class PruneStage:
 
     def unsupported(self, axis: str) -> str | None:
         return None
+
+    def device(self, config: PruneConfig, folder: Path) -> Mapping[str, str] | None:
+        """The fingerprint of `measure_on`'s device, for the key; DeviceError where it can't tell what is asked."""
+        if config.measure_on is None:
+            return None
+        benchmark, on = stages()["benchmark"], config.measure_on
+        settings = benchmark.config.model_validate({"targets": (on.target,)})
+        metrics = benchmark.metrics_on(settings, folder)  # type: ignore[attr-defined]  # the benchmark stage's own
+        gives = ["latency"] * ("latency_ratio" in metrics) + ["instructions"] * ("instruction_ratio" in metrics)
+        measure = config.target[0] if config.target and config.measured_target else None
+        if not gives or (measure and measure not in gives):
+            what = f"{on.target} gives no {measure or 'latency and no instructions'}"
+            raise DeviceError(what, hint=f"prune to {gives[0]} on it" if gives else "name a cpu, ssh or qemu target")
+        return benchmark.device(settings, folder)  # type: ignore[attr-defined, no-any-return]  # as above
 
     def requires(self, config: PruneConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
@@ -70,6 +93,7 @@ class PruneStage:
 def _structured(context: StageContext[PruneConfig]) -> StageResult:
     from stages.keras_format import keras_facts
     from stages.prune.choice import Given
+    from stages.prune.device import MeasuringDevice
     from stages.prune.pruning import prune_model
     from stages.stored_models import shared_model, write_model
     from stages.tf_runtime import tensorflow_action
@@ -88,7 +112,9 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     with tensorflow_action(context.seed, context.threads):
         model = shared_model(context, "model")
         source = shared_model(context, "source") if "source" in context.inputs else None
-        given = Given(source=source, drops=drops, heard=heard)
+        on = context.config.measure_on
+        device = None if on is None else MeasuringDevice(context, on, model if source is None else source)
+        given = Given(source=source, drops=drops, device=device, heard=heard)
         result = prune_model(model, context.config, data, context.seed, given=given)
         facts = keras_facts(result.model)
         model_file = write_model(context, result.model)
@@ -105,6 +131,8 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
         "channels_removed": report.removed_share,
         "equivalence_error": report.equivalence_error,
     }
+    if report.measure in RATIOS:
+        metrics[RATIOS[report.measure]] = report.reached
     outputs = (
         Artifact(files=(model_file,), facts=facts),
         Artifact(files=(report_file,), facts=_report_facts(report)),

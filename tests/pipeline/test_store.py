@@ -132,6 +132,13 @@ def test_a_store_of_another_format_is_refused(store):
         Store(store.root)
 
 
+def test_targets_that_were_set_up_before_the_first_run_do_not_stand_in_its_way(tmp_path):
+    (tmp_path / "targets").mkdir()
+    opened = Store(tmp_path)
+    opened.create()
+    assert Store(tmp_path).runs.ids() == []
+
+
 def test_a_folder_with_other_things_in_it_is_no_store(tmp_path):
     (tmp_path / "precious.txt").write_text("x")
     with pytest.raises(StoreError, match="not a store"):

@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from pipeline.artifacts import Kind
-from stages.benchmark.target import RUNNER, Sampling, Say, Target, TargetSettings, run_command
+from stages.benchmark.target import (
+    PROBING,
+    RUNNER,
+    CostUnit,
+    Probed,
+    Sampling,
+    Say,
+    Target,
+    TargetSettings,
+    run_command,
+    series_times,
+)
+from stages.processes import TIMEOUT_S, run_process
 
 if TYPE_CHECKING:
     from stages.benchmark.measurement import Measurement
@@ -42,6 +54,7 @@ class CpuDriver:
     settings: ClassVar[type[TargetSettings]] = CpuSettings
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    cost_unit: ClassVar[CostUnit] = "nanoseconds"
 
     def fingerprint(self, target: Target) -> dict[str, str]:
         from stages.benchmark.runner import cpu_model
@@ -60,6 +73,11 @@ class CpuDriver:
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         options = [*sampling.arguments(), *affinity_options(target)]
         return run_command([sys.executable, str(RUNNER), str(model), *options], name, timeout_s)
+
+    def probe(self, target: Target, archive: Path, name: str) -> Probed:
+        options = ["--series", *PROBING.arguments(), *affinity_options(target)]
+        done = run_process([sys.executable, str(RUNNER), str(archive), *options], name, TIMEOUT_S)
+        return series_times(done, name)
 
 
 def affinity_options(target: Target) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -21,7 +21,7 @@ from pipeline.keys import digest_of
 from pipeline.store.files import publish
 from stages.benchmark.counts import Counts
 from stages.benchmark.measurement import digests_of
-from stages.benchmark.target import RUNNER, Say, Target, TargetSettings
+from stages.benchmark.target import RUNNER, CostUnit, Probed, Say, Target, TargetSettings
 from stages.benchmark.targets.sysroot import emulator, ensure_system, read_lock, system_folder, targets_folder
 from stages.processes import TIMEOUT_S, require_success, run_process
 
@@ -84,6 +84,7 @@ class QemuDriver:
         "size_bytes",
     )
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    cost_unit: ClassVar[CostUnit] = "instructions"
 
     def fingerprint(self, target: Target) -> dict[str, str]:
         found = _setup(target)
@@ -104,22 +105,40 @@ class QemuDriver:
         spreads = _setup(target)["spread"]
         return count_once(target, model, name, spreads)
 
+    def probe(self, target: Target, archive: Path, name: str) -> Probed:
+        _setup(target)
+        document, regions = _emulated(target, archive, ["--series"], name)
+        empty = min(regions["empty"]).total
+        calls = [
+            regions["call"][place : place + MARKED_CALLS] for place in range(0, len(regions["call"]), MARKED_CALLS)
+        ]
+        runtime = f"{document['runtime']} {document['runtime_version']}"
+        return Probed(runtime, tuple(float(max(0, min(marked).total - empty)) for marked in calls))
+
 
 def count_once(target: Target, model: Path, name: str, spreads: Spreads, *, with_outputs: bool = False) -> Counts:
     """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
+    document, regions = _emulated(target, model, ["--outputs"] if with_outputs else [], name)
+    return _counts(target, document, regions, spreads)
+
+
+def _emulated(
+    target: Target, model: Path, options: Sequence[str], name: str
+) -> tuple[dict[str, Any], dict[str, list[Region]]]:
+    """The runner's document of one emulated process, and what was counted."""
     system = system_folder()
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         place = Path(scratch)
         shutil.copyfile(model, place / "model")  # the same name for every model: the guest sees its command line
         shutil.copyfile(RUNNER, place / "runner.py")
         python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", "--count", str(MARKED_CALLS)]
-        python += ["--outputs"] if with_outputs else []
+        python += options
         plugin = f"file={system / 'count_instructions.so'},out={place / 'counts'}"
         command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
         environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
         done = run_process(["env", "-C", scratch, *command], name, TIMEOUT_S, environment)
         require_success(done, name, target.name, "can't run this model")
-        return _counts(target, json.loads(done.stdout), read_regions(place / "counts", name), spreads)
+        return json.loads(done.stdout), read_regions(place / "counts", name)
 
 
 def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Region]], spreads: Spreads) -> Counts:
@@ -153,7 +172,7 @@ def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
     if vcpus != 1:
         what = f"the emulated runner used {vcpus or 'an unknown number of'} virtual CPUs: counts are exact for one only"
         raise DeviceError(what, where=name)
-    if not found["empty"] or len(found["call"]) != MARKED_CALLS:
+    if not found["empty"] or not found["call"] or len(found["call"]) % MARKED_CALLS:
         raise DeviceError("the emulated runner ended before all of its inferences were counted", where=name)
     return found
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -19,7 +20,18 @@ from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from pipeline.keys import digest_of_file
 from pipeline.store.files import publish
-from stages.benchmark.target import RUNNER, Sampling, Say, Target, TargetSettings, measurement_of
+from stages.benchmark.target import (
+    PROBING,
+    RUNNER,
+    CostUnit,
+    Probed,
+    Sampling,
+    Say,
+    Target,
+    TargetSettings,
+    measurement_of,
+    series_times,
+)
 from stages.benchmark.targets.cpu import LATENCY_METRICS, affinity_fingerprint, affinity_options
 from stages.benchmark.targets.sysroot import targets_folder
 from stages.processes import TIMEOUT_S, Ended, ending, last_lines, run_process
@@ -88,6 +100,7 @@ class SshDriver:
     settings: ClassVar[type[TargetSettings]] = SshSettings
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    cost_unit: ClassVar[CostUnit] = "nanoseconds"
 
     def fingerprint(self, target: Target) -> dict[str, str]:
         return dict(_known(target)) | affinity_fingerprint(target)
@@ -111,33 +124,37 @@ class SshDriver:
 
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         known = _known(target)
-        for attempt in range(1, TRIES + 1):
-            try:
-                found = self._measure_once(target, model, sampling, name, timeout_s)
-                break
-            except LostConnectionError:
-                if attempt == TRIES:
-                    raise
-                time.sleep(PAUSE_S * attempt)
+        options = [*sampling.arguments(), *affinity_options(target)]
+        found = measurement_of(_run_there(target, model, options, name, timeout_s), name)
         seen = {"cpu_model": found.cpu_model, "machine": found.machine}
         if any(known[key] != value for key, value in seen.items()):
             what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
             raise DeviceError(what, where=name, hint=f"secateur target setup {target.name}")
         return found
 
-    def _measure_once(
-        self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float
-    ) -> Measurement:
-        runner, file = _send(target, RUNNER, "the device runner"), _send(target, model, name)
-        options = [*sampling.arguments(), *affinity_options(target)]
-        done = _ssh(target, _quoted(target.settings.python, runner, file, *options), name, timeout_s)
-        if done.returncode in (SSH_FAILED, NOT_FOUND, KILLED):
-            _explain(target, done, name)
-        return measurement_of(done, name)
+    def probe(self, target: Target, archive: Path, name: str) -> Probed:
+        options = ["--series", *PROBING.arguments(), *affinity_options(target)]
+        return series_times(_run_there(target, archive, options, name, TIMEOUT_S), name)
 
 
 class LostConnectionError(DeviceError):
     """The connection broke, or could not be made for now."""
+
+
+def _run_there(target: Target, model: Path, options: Sequence[str], name: str, timeout_s: float) -> Ended:
+    """The end of the runner on the board, the connection taken up again where it is lost; DeviceError."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            runner, file = _send(target, RUNNER, "the device runner"), _send(target, model, name)
+            done = _ssh(target, _quoted(target.settings.python, runner, file, *options), name, timeout_s)
+            if done.returncode in (SSH_FAILED, NOT_FOUND, KILLED):
+                _explain(target, done, name)
+            return done
+        except LostConnectionError:
+            if attempt == TRIES:
+                raise
+            time.sleep(PAUSE_S * attempt)
+    raise AssertionError  # the last attempt returns or raises
 
 
 def _send(target: Target, path: Path, name: str) -> str:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,25 @@ def test_throttling_and_a_jumping_clock_are_noted() -> None:
     assert runner.device_notes(cool, cool, 0.1) == []
     assert runner.device_notes(cool, hot, 0.0) == ["the processor went from 1500 to 600 MHz: it was throttled"]
     assert runner.device_notes({"frequency_khz": None}, hot, 3600.0) == ["the device's clock jumped by 3600.0 s"]
+
+
+def test_a_series_times_each_model_of_an_archive(onnx_file: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "models.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for name in ("a", "b", "c"):
+            made.write(onnx_file, name)
+    document, status, _ = run(archive, "--series", *BRIEF)
+    assert status == 0
+    assert document["runtime"] == "onnxruntime"
+    assert len(document["medians_ns"]) == 3
+    assert all(median > 0 for median in document["medians_ns"])
+
+
+def test_a_series_with_a_damaged_model_is_an_error(onnx_file: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "models.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        made.write(onnx_file, "a")
+        made.writestr("b", onnx_file.read_bytes()[:40])
+    document, status, _ = run(archive, "--series", *BRIEF)
+    assert status == 1
+    assert "error" in document

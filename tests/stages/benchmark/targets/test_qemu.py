@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import DeviceError
 from stages.benchmark import BenchmarkStage, Sampling, count, find_target, measure
+from stages.benchmark.target import probe
 from stages.benchmark.targets.qemu import CLASSES, Region, read_regions
 
 stage = BenchmarkStage()
@@ -21,6 +23,17 @@ def test_counts_repeat_and_outputs_are_this_machines(cortex_a72, model_file: Pat
     assert 10_000 < total < 10_000_000
     assert first.metrics["instructions_simd"] > 0
     assert first.output_digests() == second.output_digests()
+
+
+def test_models_of_an_archive_count_as_they_do_alone(cortex_a72, tflite_file: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "models.zip"
+    with zipfile.ZipFile(archive, "w") as made:
+        for name in ("a", "b"):
+            made.write(tflite_file, name)
+    alone = count("cortex-a72", tflite_file, "model").metrics["instructions"]
+    probed = probe("cortex-a72", archive, "models")
+    assert probed.runtime.startswith("litert")
+    assert probed.costs == pytest.approx((alone, alone), rel=1e-3)
 
 
 def test_the_stage_gives_instructions_and_no_time(cortex_a72, tflite_file: Path, make_benchmark) -> None:

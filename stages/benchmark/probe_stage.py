@@ -1,0 +1,172 @@
+"""The probe stage: what layers alone cost on a target. `prune` asks it which channel numbers are steps.
+
+It takes no artifacts: equal questions have equal answers whatever network they come from, so that one cost table
+serves every network that has such layers, on one device, in one runtime and scheme.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from pipeline.artifacts import Artifact, CostFacts, Kind
+from pipeline.errors import PostconditionError
+from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from stages.benchmark.config import TargetName
+from stages.probes import COST_FILE, Cost, CostTable, Probe, ProbeFormat, ProbeScheme
+
+if TYPE_CHECKING:
+    from stages.benchmark.target import CostUnit, Probed, Target
+
+PROCESSES = {"instructions": 1, "nanoseconds": 5}  # what counts repeat by is known from set-up
+PART = 256  # probes a process: what a killed run loses at most
+
+
+class ProbeConfig(StageConfig):
+    """The layers to be measured, each alone."""
+
+    target: TargetName
+    format: ProbeFormat
+    scheme: ProbeScheme
+    probes: tuple[Probe, ...] = Field(min_length=1)
+
+
+class ProbeStage:
+    """Measures; takes no artifacts."""
+
+    name: ClassVar[str] = "probe"
+    version: ClassVar[int] = 1
+    config: ClassVar[type[StageConfig]] = ProbeConfig
+    inputs: ClassVar[Mapping[str, Input]] = {}
+    outputs: ClassVar[tuple[Kind, ...]] = ("cost-table",)
+    axis: ClassVar[str | None] = None
+    seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("probes", "spread")
+    packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnxruntime", "onnx", "flatbuffers", "numpy")
+
+    def splits(self, config: ProbeConfig) -> tuple[str, ...]:
+        return ()
+
+    def unsupported(self, axis: str) -> str | None:
+        return None
+
+    def device(self, config: ProbeConfig, folder: Path) -> Mapping[str, str]:
+        """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
+        from stages.benchmark.target import device_fingerprint, find_target
+
+        return device_fingerprint(find_target(config.target, folder))
+
+    def requires(self, config: ProbeConfig, inputs: Mapping[str, Artifact]) -> None:
+        """The target is looked at when it is asked."""
+
+    def run(self, context: StageContext[ProbeConfig]) -> StageResult:
+        from stages.benchmark.target import find_target
+
+        config, target = context.config, find_target(context.config.target, context.folder)
+        probed, resumed = _rounds(context, target)
+        unit = _unit(target)
+        take = min if unit == "instructions" else statistics.median
+        table = CostTable(
+            target=target.name,
+            runtime=probed[0].runtime,
+            scheme=config.scheme,
+            unit=unit,
+            spread=spread_of([one.costs for one in probed]),
+            costs=tuple(
+                Cost(probe=probe, cost=take(costs))
+                for probe, *costs in zip(config.probes, *(one.costs for one in probed), strict=True)
+            ),
+        )
+        file = context.write(COST_FILE, table.model_dump_json().encode(), "application/json")
+        facts = CostFacts(
+            target=table.target,
+            runtime=table.runtime,
+            scheme=table.scheme,
+            unit=unit,
+            probes=len(table.costs),
+            spread=table.spread,
+        )
+        metrics = {"probes": float(len(table.costs)), "spread": table.spread}
+        return StageResult((Artifact(files=(file,), facts=facts),), metrics, resumed=resumed)
+
+    def ensures(self, context: StageContext[ProbeConfig], result: StageResult) -> None:
+        facts = result.outputs[0].facts
+        if not isinstance(facts, CostFacts) or facts.probes != len(context.config.probes):
+            raise PostconditionError("the cost table is not whole", where="probe")
+
+
+def _unit(target: Target) -> CostUnit:
+    """What the target's costs are in; DeviceError where it can't go through probes."""
+    from stages.benchmark.target import probing_driver
+
+    return probing_driver(target).cost_unit
+
+
+def _rounds(context: StageContext[ProbeConfig], target: Target) -> tuple[list[Probed], bool]:
+    """All probes in so many processes, one part of them after another; parts that a killed run measured are kept."""
+    from stages.benchmark.probe_models import probe_archive
+    from stages.benchmark.target import Probed, probe
+
+    config, parts = context.config, []
+    times, resumed, done = PROCESSES[_unit(target)], False, 0
+    starts = range(0, len(config.probes), PART)
+    archive = context.work_dir / "probes.zip"
+    for index in range(times):
+        costs: list[float] = []
+        runtime = ""
+        for start in starts:
+            probes = config.probes[start : start + PART]
+            kept = context.work_dir / f"part-{index}-{start}.json"
+            found = _kept(kept)
+            resumed = resumed or found is not None
+            if found is None:
+                archive.write_bytes(probe_archive(probes, config.format, config.scheme))
+                found = probe(target, archive, f"{len(probes)} probes")
+                _check_whole(found, len(probes), target)
+                _keep(kept, found)
+            costs += found.costs
+            runtime = found.runtime
+            done += len(probes)
+            context.events.advanced(done, times * len(config.probes), "probes", f"{target.name}")
+        parts.append(Probed(runtime, tuple(costs)))
+    return parts, resumed
+
+
+def _kept(path: Path) -> Probed | None:
+    from stages.benchmark.target import Probed
+
+    try:
+        found = json.loads(path.read_bytes())
+        return Probed(found["runtime"], tuple(found["costs"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _keep(path: Path, probed: Probed) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps({"runtime": probed.runtime, "costs": probed.costs}))
+    partial.replace(path)
+
+
+def _check_whole(probed: Probed, probes: int, target: Target) -> None:
+    measured = sum(cost > 0 for cost in probed.costs)
+    if len(probed.costs) != probes or measured != probes:
+        hint = f"set it up again: secateur target setup {target.name}"
+        raise PostconditionError(
+            f"{measured} of {probes} probes were measured on {target.name}", where="probe", hint=hint
+        )
+
+
+def spread_of(rounds: Sequence[Sequence[float]]) -> float:
+    """The typical relative difference between processes: the median over probes of their middle values' range."""
+    spreads = []
+    for costs in zip(*rounds, strict=True):
+        ordered = sorted(costs)
+        inner = ordered[1:-1] if len(ordered) > 3 else ordered  # a process that was disturbed is no measure
+        spreads.append((inner[-1] - inner[0]) / statistics.median(ordered))
+    return float(statistics.median(spreads))

@@ -1,0 +1,161 @@
+"""What each operator of a file costs: instructions or time by cutting in LiteRT, ONNX Runtime's own profile for ONNX.
+
+Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, shared out. The
+layers of the Keras model are read from the names that TFLite files carry: a fused operator names all that went into it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import statistics
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.errors import DeviceError
+from pipeline.values import Value
+from stages.benchmark.cuts import Cut, cuts
+from stages.benchmark.runner import detect_runtime, seeded_inputs
+from stages.benchmark.target import Target, probe, probing_driver
+from stages.tf_runtime import ENVIRONMENT
+
+PROCESSES = {"instructions": 1, "nanoseconds": 5}
+ARCHIVE_BYTES = 200 * 2**20
+ONNX_WARMUP, ONNX_CALLS = 5, 50
+
+
+class OperatorCost(Value):
+    """An operator in the order in which it runs; `layers` are the Keras layers in it, as far as names tell them."""
+
+    kind: str
+    name: str
+    layers: tuple[str, ...]
+    cost: float
+
+
+class Profile(Value):
+    """What operators cost on a target; `unit` is `instructions` or `nanoseconds`, `total` what they add up to."""
+
+    schema_version: Literal[1] = 1
+    target: str
+    runtime: str
+    unit: Literal["instructions", "nanoseconds"]
+    total: float = Field(ge=0)
+    operators: tuple[OperatorCost, ...]
+
+
+def profile(target: Target, model: Path, name: str) -> Profile:
+    """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError."""
+    if detect_runtime(str(model)) == "litert":
+        return _by_cuts(target, model, name)
+    if target.kind != "cpu":
+        what = f"operators of an ONNX file can be told apart on this machine only, not on {target.name}"
+        raise DeviceError(
+            what, where=name, hint="ONNX Runtime fuses operators, so that a file can't be cut: --target cpu"
+        )
+    return _by_onnxruntime(target, model, name)
+
+
+def layers_of(name: str) -> tuple[str, ...]:
+    """The Keras layers in a tensor's name: `model/conv_relu/Relu;model/conv/Conv2D1` is of conv and conv_relu.
+
+    The layer with weights stands last in names and first here. A name that is no path tells none.
+    """
+    parts = [text.split("/") for text in name.split(";")]
+    found = [part[1] for part in reversed(parts) if len(part) > 2 or (len(part) == 2 and part[1])]
+    return tuple(dict.fromkeys(found))
+
+
+def _by_cuts(target: Target, model: Path, name: str) -> Profile:
+    unit = probing_driver(target).cost_unit
+    found = list(cuts(model.read_bytes(), name))
+    rounds, runtime = [], ""
+    for _ in range(PROCESSES[unit]):
+        costs: list[float] = []
+        for part in _parts(found):
+            with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+                archive = Path(folder) / "cuts.zip"
+                archive.write_bytes(_archive(part))
+                probed = probe(target, archive, name)
+            if len(probed.costs) != len(part):
+                raise DeviceError(f"{len(probed.costs)} of {len(part)} cuts were measured", where=name)
+            costs += probed.costs
+            runtime = probed.runtime
+        rounds.append(costs)
+    wholes = [statistics.median(costs) for costs in zip(*rounds, strict=True)]
+    before = [0.0, *wholes[:-1]]
+    operators = tuple(
+        OperatorCost(kind=cut.kind, name=cut.name, layers=layers_of(cut.name), cost=whole - earlier)
+        for cut, whole, earlier in zip(found, wholes, before, strict=True)
+    )
+    return Profile(target=target.name, runtime=runtime, unit=unit, total=wholes[-1], operators=operators)
+
+
+def _parts(found: Sequence[Cut]) -> Iterator[list[Cut]]:
+    """The cuts in archives that are not too large."""
+    part: list[Cut] = []
+    for cut in found:
+        if part and sum(len(one.data) for one in part) + len(cut.data) > ARCHIVE_BYTES:
+            yield part
+            part = []
+        part.append(cut)
+    yield part
+
+
+def _archive(part: Sequence[Cut]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for place, cut in enumerate(part):
+            archive.writestr(zipfile.ZipInfo(f"{place:05d}"), cut.data)
+    return buffer.getvalue()
+
+
+def _by_onnxruntime(target: Target, model: Path, name: str) -> Profile:
+    """ONNX Runtime's profile of this process: the mean time of each kernel over its calls after warm-up."""
+    os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level, options.enable_profiling = 1, 4, True
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        try:
+            session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            feeds = _feeds(session)
+            for _ in range(ONNX_WARMUP + ONNX_CALLS):
+                session.run(None, feeds)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        except Exception as error:  # its errors have no common base but Exception
+            raise DeviceError(f"ONNX Runtime can't run the file: {error}", where=name) from error
+    times: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
+            times.setdefault(key, []).append(1e3 * event["dur"])
+    operators = tuple(
+        OperatorCost(kind=kind, name=node, layers=layers_of(node), cost=statistics.fmean(taken[ONNX_WARMUP:]))
+        for (kind, node), taken in times.items()
+    )
+    version = f"onnxruntime {onnxruntime.__version__}"
+    total = sum(one.cost for one in operators)
+    return Profile(target=target.name, runtime=version, unit="nanoseconds", total=total, operators=operators)
+
+
+def _feeds(session: Any) -> dict[str, Any]:
+    """Random inputs, a free batch being 1."""
+    from stages.benchmark.runner import ONNX_DTYPES
+
+    specs = []
+    for item in session.get_inputs():
+        sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
+        if None in sizes[1:]:
+            raise ValueError(f"input {item.name} has free dimensions, and no shape is known for them")
+        shape = tuple(size or 1 for size in sizes)
+        specs.append((shape, ONNX_DTYPES.get(item.type, item.type[len("tensor(") : -1])))
+    return dict(zip([item.name for item in session.get_inputs()], seeded_inputs(specs, 0), strict=True))

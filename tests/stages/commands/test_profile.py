@@ -1,0 +1,50 @@
+"""`secateur profile` as a user calls it."""
+
+import json
+
+import pytest
+
+from pipeline.errors import SecateurError
+from stages.benchmark.probe_models import tflite_model
+from stages.commands.profile import bar, command
+from stages.probes import Probe
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(tflite_model(Probe(kind="conv", inputs=8, outputs=8, height=14, width=14, kernel=(3, 3)), "int8"))
+    return path
+
+
+def test_a_table_of_operators_whose_shares_are_the_whole(file, capsys):
+    command(str(file))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{file} on cpu, litert")
+    (row,) = [line.split() for line in lines if line.startswith("CONV_2D")]
+    assert row[2:] == ["100.0%", "█" * 24, "output"]
+    assert lines[-1] == f"{row[1]} µs in 1 operators"
+
+
+def test_json_is_one_document(file, capsys):
+    command(str(file), as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema_version"], document["unit"], document["target"]) == (1, "nanoseconds", "cpu")
+    assert [one["kind"] for one in document["operators"]] == ["CONV_2D"]
+    assert document["operators"][0]["cost"] == document["total"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [("nothing", {}, "neither a file nor a run"), ("FILE", {"export": "tflite/int8"}, "this is a file")],
+)
+def test_what_can_not_be_meant_is_told(name, settings, words, file, tmp_path):
+    with pytest.raises(SecateurError, match=words):
+        command(str(file) if name == "FILE" else name, store=tmp_path / "store", **settings)
+
+
+def test_bars_are_in_eighths():
+    assert bar(1.0) == "█" * 24
+    assert bar(0.5) == "█" * 12
+    assert bar(1 / 24 + 1 / 192) == "█▏"
+    assert bar(0.0) == bar(-0.1) == ""
