@@ -174,7 +174,7 @@ def towards_all_classes(model: Any, x: Any, low: float, high: float) -> Any:
     wanted = rng.integers(0, model.output_shape[-1], len(x))
     moved = x.copy()
 
-    @tf.function  # type: ignore[untyped-decorator]
+    @tf.function  # type: ignore[untyped-decorator, unused-ignore]
     def nearer(part: Any, classes: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(part)
