@@ -14,6 +14,8 @@ from stages.agreement import Agreement, agreements
 from stages.file_tensors import FileTensor
 from stages.layer_calls import LayerCall
 
+SAME_DB = 80.0  # from here on two tensors are one but for rounding
+
 
 def describe_divergence(calls: Sequence[LayerCall], tensors: Sequence[FileTensor], limit_db: float) -> str:
     """One sentence on where the file leaves the model: a layer agrees from `limit_db` of signal to noise on."""
@@ -27,7 +29,7 @@ def describe_divergence(calls: Sequence[LayerCall], tensors: Sequence[FileTensor
     if not found:
         return "no layer could be compared"
     worst = min(found, key=lambda place: found[place].sqnr_db)
-    if found[worst].sqnr_db >= limit_db:
+    if found[worst].sqnr_db >= max(limit_db, SAME_DB):
         return "each layer's output is found among the file's tensors: what differs comes after them, or in a delegate"
     return (
         f"no single layer is that far off: the difference grows on the way, "
