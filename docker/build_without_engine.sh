@@ -5,7 +5,7 @@
 #     apt-get install buildah debootstrap
 #     docker/build_without_engine.sh FOLDER [-v HOST:CONTAINER:ro …]
 #
-# FOLDER takes the storage (about 15 GB; delete it afterwards). The further options go to `buildah build`: mount pip's
+# FOLDER takes the storage (about 20 GB; delete it afterwards). The further options go to `buildah build`: mount pip's
 # configuration there if this machine has one.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -13,7 +13,7 @@ folder=$(realpath -m "$1"); shift
 mkdir -p "$folder"
 base=docker.io/library/python:3.11-slim-bookworm
 storage=(--root "$folder/storage" --runroot "$folder/run" --storage-driver vfs)
-build=(build "${storage[@]}" --isolation chroot --pull=never --layers "$@")
+build=(build "${storage[@]}" --isolation chroot --pull=never "$@")
 
 base_image() {  # ARCHITECTURE [debootstrap's options]: arm64 is only unpacked, since nothing of it runs at build time
   local arch=$1; shift
