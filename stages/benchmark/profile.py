@@ -88,13 +88,26 @@ def _by_cuts(target: Target, model: Path, name: str) -> Profile:
             costs += probed.costs
             runtime = probed.runtime
         rounds.append(costs)
-    wholes = [statistics.median(costs) for costs in zip(*rounds, strict=True)]
+    wholes = [min(costs) for costs in zip(*rounds, strict=True)]  # what comes between only adds to a cost
+    if unit == "nanoseconds":
+        wholes = _non_decreasing(wholes)
     before = [0.0, *wholes[:-1]]
     operators = tuple(
         OperatorCost(kind=cut.kind, name=cut.name, layers=layers_of(cut.name), cost=whole - earlier)
         for cut, whole, earlier in zip(found, wholes, before, strict=True)
     )
     return Profile(target=target.name, runtime=runtime, unit=unit, total=wholes[-1], operators=operators)
+
+
+def _non_decreasing(wholes: Sequence[float]) -> list[float]:
+    """Times of ever longer cuts with the noise taken out that would give an operator less than no time.
+
+    The nearest non-decreasing series by least squares: Ayer et al., "An Empirical Distribution Function for Sampling
+    with Incomplete Information", 1955 (pool adjacent violators).
+    """
+    from scipy.optimize import isotonic_regression
+
+    return [float(whole) for whole in isotonic_regression(wholes).x]
 
 
 def _parts(found: Sequence[Cut]) -> Iterator[list[Cut]]:
