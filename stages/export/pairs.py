@@ -30,6 +30,8 @@ def _tflite_refusal(how: Quantization) -> str | None:
 
 
 def _onnx_refusal(how: Quantization) -> str | None:
+    if how.qat is not None:
+        return "ONNX has no operator for the rounding by channel that tfmot trains with (qat)"
     if how.scheme == "int16x8":
         return "ONNX Runtime has no kernels for 16-bit activations on a CPU"
     if how.scheme == "dynamic" and how.granularity == "per_channel":

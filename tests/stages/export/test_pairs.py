@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
-from pipeline.schemes import Quantization, Scheme
+from pipeline.schemes import Quantization, Scheme, Training
 from stages.export.pairs import refusal
 
 
@@ -37,6 +37,7 @@ def test_microcontrollers_take_what_their_kernels_compute() -> None:
         ({"scheme": "int8", "calibration": "entropy"}, "tflite", "not by entropy"),
         ({"scheme": "int8", "calibration": "percentile"}, "tflite", "not by percentile"),
         ({"scheme": "int8", "activations": "unsigned"}, "tflite", "are signed"),
+        ({"scheme": "int8", "qat": Training()}, "onnx", "that tfmot trains with"),
         ({"scheme": "dynamic", "granularity": "per_channel"}, "onnx", "one scale a kernel"),
         ({"scheme": "int8", "keep_float": ("head",)}, None, ""),
         ({"scheme": "int8", "granularity": "per_tensor"}, None, ""),
