@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from filelock import FileLock
 from pydantic import Field
 
 from pipeline.artifacts import Kind
@@ -93,13 +94,13 @@ class QemuDriver:
     def set_up(self, target: Target, say: Say) -> None:
         from stages.benchmark.targets.qemu_check import check_target
 
-        system = ensure_system(say)
-        _make_root(target, system)
-        say(f"checking {target.name} against this machine")
-        found = check_target(target, say)
-        lock = read_lock()
-        document = {"system": digest_of("sysroot", lock), **found}
-        publish(_setup_file(target), json.dumps(document, indent=1).encode(), root_of(target))
+        system, root = ensure_system(say), root_of(target)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(root.with_name(f"{root.name}.lock")):  # another set-up would take the root away from the check
+            _make_root(target, system)
+            say(f"checking {target.name} against this machine")
+            document = {"system": digest_of("sysroot", read_lock()), **check_target(target, say)}
+            publish(_setup_file(target), json.dumps(document, indent=1).encode(), root)
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
         spreads = _setup(target)["spread"]

@@ -8,11 +8,12 @@ from pathlib import Path
 from platform import machine
 
 import pytest
+from filelock import FileLock
 
 from pipeline.errors import DeviceError
 from stages.benchmark import Target, device_fingerprint, find_target
 from stages.benchmark.targets.qemu import root_of
-from stages.benchmark.targets.sysroot import system_folder
+from stages.benchmark.targets.sysroot import system_folder, targets_folder
 
 NEEDED = ("apt-get", "dpkg-deb", "cc")
 
@@ -28,13 +29,15 @@ class Emulated:
 
 @pytest.fixture(scope="session")
 def cortex_a72() -> Emulated:
-    """Set up once in the user's cache, about 40 s, and found there ever after."""
+    """Set up once in the user's cache, about 40 s, by one of the processes that test, and found there ever after."""
     target = find_target("cortex-a72")
-    try:
-        device_fingerprint(target)
-    except DeviceError as error:
-        missing = [program for program in NEEDED if shutil.which(program) is None]
-        if machine() != "x86_64" or missing:
-            pytest.skip(f"{error.what}, and can't be: this needs x86-64 and {', '.join(NEEDED)}")
-        target.driver.set_up(target, print)
+    targets_folder().mkdir(parents=True, exist_ok=True)
+    with FileLock(targets_folder() / "tests.lock"):
+        try:
+            device_fingerprint(target)
+        except DeviceError as error:
+            missing = [program for program in NEEDED if shutil.which(program) is None]
+            if machine() != "x86_64" or missing:
+                pytest.skip(f"{error.what}, and can't be: this needs x86-64 and {', '.join(NEEDED)}")
+            target.driver.set_up(target, print)
     return Emulated(target, system_folder(), root_of(target))
