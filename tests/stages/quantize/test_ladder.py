@@ -30,7 +30,7 @@ stages:
   - load
   - quantize: {{ladder: {rungs}, max_accuracy_drop: {bound}, ladder_rounds: 1}}
   - export: {{formats: [tflite]}}
-  - verify: {{max_accuracy_drop: {bound}}}
+  - verify: {{max_accuracy_drop: {bound}, tolerances: {{int8: {{min_cosine: null}}}}}}  # whichever rung is faster here
 """
 
 
