@@ -34,13 +34,13 @@ def test_json_is_one_document(file, capsys):
     assert document["operators"][0]["cost"] == document["total"] > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "words"),
-    [("nothing", {}, "neither a file nor a run"), ("FILE", {"export": "tflite/int8"}, "this is a file")],
-)
-def test_what_can_not_be_meant_is_told(name, settings, words, file, tmp_path):
-    with pytest.raises(SecateurError, match=words):
-        command(str(file) if name == "FILE" else name, store=tmp_path / "store", **settings)
+def test_what_can_not_be_meant_is_told(tmp_path):
+    with pytest.raises(SecateurError, match="no file, no run and no artifact"):
+        command("nothing", store=tmp_path / "store")
+    text = tmp_path / "recipe.yaml"
+    text.write_text("name: none\n")
+    with pytest.raises(SecateurError, match="neither TFLite nor ONNX"):
+        command(str(text))
 
 
 def test_bars_are_in_eighths():
