@@ -238,7 +238,8 @@ def verdict(pruned: dict[Cut, Pruned], finished: dict[Cut, float], criteria: Seq
     print("\nbeside the peer")
     for criterion in criteria:
         cuts = at(pruned, criterion, "params", PEER_SHARE)
-        at_once, seconds = statistics.mean(one.accuracy for one in cuts), max(one.prune_s for one in cuts)
+        at_once = statistics.mean(one.accuracy for one in cuts)
+        seconds = max(one.prune_s for cut, one in pruned.items() if cut.criterion == criterion)  # the first was scored
         after = statistics.mean(at(finished, criterion, "params", PEER_SHARE))
         held = (
             ("right after", f"{at_once:.2%}", f"{PEER_PRUNED:.2%}", at_once > PEER_PRUNED),
