@@ -18,7 +18,7 @@ from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
 from stages.samples import Progress, batches_of
 
-CALIBRATION_BATCH = 32
+CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples at once, and numbers in them: all activations are kept
 ENTROPY_BINS = 512  # of which the range is chosen: more take longer, for each tensor
 CLOSING = ("Softmax", "Sigmoid")
 
@@ -162,7 +162,9 @@ def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) ->
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}
     count = len(next(iter(calibration.values())))
     fixed = inputs[0].type.tensor_type.shape.dim[0].dim_value
-    for picked in batches_of(count, fixed or min(CALIBRATION_BATCH, count)):
+    numbers = sum(values[0].size for values in calibration.values())
+    size = max(1, min(CALIBRATION_BATCH, count, CALIBRATION_NUMBERS // numbers))
+    for picked in batches_of(count, fixed or size):
         yield {name: calibration[name][picked].astype(kind, copy=False) for name, kind in types.items()}
         progress(picked[-1] + 1, count)
 
