@@ -19,6 +19,10 @@ def shared_function(model: Any, digest: str, shapes: Shapes | None) -> str:
         while _last:
             _last.popitem()[1].cleanup()
         folder = tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True)
-        save_function(model, folder.name, shapes)
+        try:
+            save_function(model, folder.name, shapes)
+        except BaseException:
+            folder.cleanup()
+            raise
         _last[key] = folder
     return _last[key].name
