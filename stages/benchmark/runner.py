@@ -42,7 +42,7 @@ THROTTLED_BELOW = 0.9  # a processor that ends below this share of its first fre
 # Marks for an emulator: closing a file that can't exist. On a real system this does nothing.
 MARK_EMPTY, MARK_BEGIN, MARK_END = 0x5EC00001, 0x5EC00002, 0x5EC00003
 MARKED_EMPTY = 3  # regions that hold no inference: what the marks themselves cost
-COUNT_WARMUP = 3
+COUNT_WARMUP = 10  # Python makes its own bytecode cheaper over the first eight calls
 ONNX_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called as in numpy
 
 

@@ -33,8 +33,8 @@ def test_models_of_an_archive_count_as_they_do_alone(cortex_a72, tflite_file: Pa
     alone = count("cortex-a72", tflite_file, "model").metrics["instructions"]
     probed = probe("cortex-a72", archive, "models")
     assert probed.runtime.startswith("litert")
-    # What Python does around a call gets less with every model of a process: 1,500 instructions of 276,000.
-    assert probed.costs == pytest.approx((alone, alone), rel=1e-2)
+    # A process's second model finds the allocator warm: 368 instructions less, every time.
+    assert probed.costs == pytest.approx((alone, alone), abs=500)
 
 
 def test_the_stage_gives_instructions_and_no_time(cortex_a72, tflite_file: Path, make_benchmark) -> None:
