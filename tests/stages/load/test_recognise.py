@@ -24,7 +24,7 @@ def onnx_bytes():
         (b"hello", "this is no Keras model file"),
         (b"\x1c\x00\x00\x00TFL3", "one of TFLite"),
         (pickle.dumps({"weights": [1.0]}), "a pickle, and those run code"),
-        (gzip.compress(b"model"), "a gzip archive"),
+        (gzip.compress(b"model", mtime=0), "a gzip archive"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
         (b"<!DOCTYPE html><title>404</title>", "a web page"),
     ],
