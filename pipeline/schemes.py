@@ -15,7 +15,7 @@ from pipeline.values import Value
 
 Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8"]
 Granularity = Literal["per_channel", "per_tensor"]
-Ranges = Literal["min_max", "percentile", "entropy"]
+Ranges = Literal["min_max", "percentile", "entropy", "mse"]
 
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # whose ranges are measured on samples
 SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
@@ -46,7 +46,8 @@ class Quantization(Value):
 
     `granularity`: one scale a channel of each kernel, or one for all of it. `calibration`: how ranges follow from what
     samples show: least and greatest value, the central share `percentile` (of 100) of all values, or the range whose
-    8 bits lose least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017).
+    8 bits lose least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have
+    the least mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019).
     `activations`: signed 8 bits, or unsigned, which x86 processors multiply fastest. `keep_float`: layers that stay
     in float32, names or patterns. `qat`: train the model for int8 first.
     """

@@ -9,17 +9,16 @@ from __future__ import annotations
 import io
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
-from stages.samples import Progress, batches_of
+from stages.export.onnx_ranges import measure_ranges
+from stages.samples import Progress
 
-CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples at once, and numbers in them: all activations are kept
-ENTROPY_BINS = 512  # of which the range is chosen: more take longer, for each tensor
 CLOSING = ("Softmax", "Sigmoid")
 
 
@@ -100,7 +99,7 @@ def quantize_activations(
 
     def quantize(source: Path, target: Path) -> None:
         ranges = source.with_suffix(".ranges")
-        method = _measure_ranges(quantization, source, how, _batches(model.graph.input, calibration, progress), ranges)
+        method = measure_ranges(quantization, source, how, calibration, progress, ranges)
         quantization.quantize_static(
             source,
             target,
@@ -116,57 +115,6 @@ def quantize_activations(
         )
 
     return _through_files(quantize, model)
-
-
-def _measure_ranges(
-    quantization: Any, source: Path, how: Quantization, batches: Iterator[dict[str, Any]], target: Path
-) -> Any:
-    """Write the ranges of all tensors to `target`, in the quantizer's own form; the method comes back.
-
-    Batch by batch: handed all samples at once its calibrators keep every activation of each. Its own settings are
-    for symmetric ranges in percentile, of which activations after a ReLU would waste half, and 128 bins in entropy, as
-    many as there are steps, so that there is nothing to choose.
-    """
-    from onnxruntime.quantization.calibrate import save_tensors_data
-
-    methods = quantization.CalibrationMethod
-    method = {"percentile": methods.Percentile, "entropy": methods.Entropy}.get(how.calibration or "", methods.MinMax)
-    options: dict[str, Any] = {"symmetric": False}
-    if method == methods.Entropy:
-        options["num_bins"] = ENTROPY_BINS
-    if how.percentile is not None:
-        options["percentile"] = how.percentile
-    calibrator = quantization.create_calibrator(
-        source, None, str(source.with_suffix(".augmented")), method, extra_options=options
-    )
-    for batch in batches:
-        calibrator.collect_data(_OneBatch(batch))
-    save_tensors_data(calibrator.compute_data(), target)
-    return method
-
-
-class _OneBatch:
-    """ONNX Runtime's CalibrationDataReader, which asks for its base class by name only."""
-
-    def __init__(self, batch: dict[str, Any]) -> None:
-        self._left = [batch]
-
-    def get_next(self) -> dict[str, Any] | None:
-        return self._left.pop() if self._left else None
-
-
-def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
-    """All samples; where the batch size is fixed the last batch repeats a sample."""
-    import onnx
-
-    types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}
-    count = len(next(iter(calibration.values())))
-    fixed = inputs[0].type.tensor_type.shape.dim[0].dim_value
-    numbers = sum(values[0].size for values in calibration.values())
-    size = max(1, min(CALIBRATION_BATCH, count, CALIBRATION_NUMBERS // numbers))
-    for picked in batches_of(count, fixed or size):
-        yield {name: calibration[name][picked].astype(kind, copy=False) for name, kind in types.items()}
-        progress(picked[-1] + 1, count)
 
 
 def _through_files(quantize: Callable[[Path, Path], None], model: Any) -> Any:

@@ -22,7 +22,7 @@ def refusal(target_format: Format, how: Quantization) -> str | None:
 
 
 def _tflite_refusal(how: Quantization) -> str | None:
-    if how.calibration in ("percentile", "entropy"):
+    if how.calibration not in (None, "min_max"):
         return f"TFLite's converter takes ranges from least and greatest values only, not by {how.calibration}"
     if how.activations == "unsigned":
         return "activations of TFLite's int8 are signed"

@@ -36,6 +36,7 @@ def test_microcontrollers_take_what_their_kernels_compute() -> None:
     [
         ({"scheme": "int8", "calibration": "entropy"}, "tflite", "not by entropy"),
         ({"scheme": "int8", "calibration": "percentile"}, "tflite", "not by percentile"),
+        ({"scheme": "int8", "calibration": "mse"}, "tflite", "not by mse"),
         ({"scheme": "int8", "activations": "unsigned"}, "tflite", "are signed"),
         ({"scheme": "int8", "qat": Training()}, "onnx", "that tfmot trains with"),
         ({"scheme": "dynamic", "granularity": "per_channel"}, "onnx", "one scale a kernel"),
