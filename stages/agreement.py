@@ -46,20 +46,20 @@ def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
     return found
 
 
-def equal_calls(calls: Sequence[LayerCall], tensor: FileTensor, least_db: float) -> frozenset[int]:
-    """The places of all calls whose output a tensor reproduces to `least_db` of signal to noise, in either layout."""
+def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, float]:
+    """By place of a call with as many numbers, how near a tensor is to its output, in either layout.
+
+    In dB of signal to noise.
+    """
     import numpy as np
 
     flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
-    if not flats:
-        return frozenset()
-    found = set()
+    found: dict[int, float] = {}
     for place, call in enumerate(calls):
         for values in call.outputs:
-            alike = values.dtype.kind == "f" and values.size == flats[0].size
-            if alike and scores([values.ravel()], flats).max() >= least_db:
-                found.add(place)
-    return frozenset(found)
+            if flats and values.dtype.kind == "f" and values.size == flats[0].size:
+                found[place] = max(found.get(place, -np.inf), float(scores([values.ravel()], flats).max()))
+    return found
 
 
 def layouts(values: Any) -> list[Any]:

@@ -2,14 +2,12 @@
 
 Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, shared out. The
 layers of the Keras model are read from the names that TFLite files carry: a fused operator names all that went into it.
+ONNX files carry none: their nodes are joined to layers by what both compute on one sample.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import statistics
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,15 +17,15 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.errors import DeviceError
+from pipeline.packages import package_version
 from pipeline.values import Value
 from stages.benchmark.cuts import Cut, cuts
-from stages.benchmark.runner import detect_runtime, seeded_inputs
+from stages.benchmark.onnx_kernels import Kernel, kernels_of, nodes_of
+from stages.benchmark.runner import detect_runtime
 from stages.benchmark.target import Target, probe, probing_driver
-from stages.tf_runtime import ENVIRONMENT
 
 PROCESSES = {"instructions": 1, "nanoseconds": 5}
 ARCHIVE_BYTES = 200 * 2**20
-ONNX_WARMUP, ONNX_CALLS = 5, 50
 
 
 class OperatorCost(Value):
@@ -50,8 +48,11 @@ class Profile(Value):
     operators: tuple[OperatorCost, ...]
 
 
-def profile(target: Target, model: Path, name: str) -> Profile:
-    """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError."""
+def profile(target: Target, model: Path, name: str, keras_model: Any = None) -> Profile:
+    """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError.
+
+    An ONNX file's operators are joined to the layers of the Keras model that it was made of, where that is given.
+    """
     if detect_runtime(str(model)) == "litert":
         return _by_cuts(target, model, name)
     if target.kind != "cpu":
@@ -59,7 +60,7 @@ def profile(target: Target, model: Path, name: str) -> Profile:
         raise DeviceError(
             what, where=name, hint="ONNX Runtime fuses operators, so that a file can't be cut: --target cpu"
         )
-    return _by_onnxruntime(target, model, name)
+    return _by_onnxruntime(target, model, name, keras_model)
 
 
 def layers_of(name: str) -> tuple[str, ...]:
@@ -129,46 +130,27 @@ def _archive(part: Sequence[Cut]) -> bytes:
     return buffer.getvalue()
 
 
-def _by_onnxruntime(target: Target, model: Path, name: str) -> Profile:
-    """ONNX Runtime's profile of this process: the mean time of each kernel over its calls after warm-up."""
-    os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level, options.enable_profiling = 1, 4, True
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        try:
-            session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-            feeds = _feeds(session)
-            for _ in range(ONNX_WARMUP + ONNX_CALLS):
-                session.run(None, feeds)
-            events = json.loads(Path(session.end_profiling()).read_bytes())
-        except Exception as error:  # its errors have no common base but Exception
-            raise DeviceError(f"ONNX Runtime can't run the file: {error}", where=name) from error
-    times: dict[tuple[str, str], list[float]] = {}
-    for event in events:
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
-            times.setdefault(key, []).append(1e3 * event["dur"])
+def _by_onnxruntime(target: Target, model: Path, name: str, keras_model: Any) -> Profile:
+    kernels = kernels_of(model, name)
+    layers = _layers_by_kernel(kernels, model.read_bytes(), keras_model) if keras_model is not None else {}
     operators = tuple(
-        OperatorCost(kind=kind, name=node, layers=layers_of(node), cost=statistics.fmean(taken[ONNX_WARMUP:]))
-        for (kind, node), taken in times.items()
+        OperatorCost(kind=one.operator, name=one.name, layers=layers.get(one.name, ()), cost=one.nanoseconds)
+        for one in kernels
     )
-    version = f"onnxruntime {onnxruntime.__version__}"
     total = sum(one.cost for one in operators)
+    version = f"onnxruntime {package_version('onnxruntime')}"
     return Profile(target=target.name, runtime=version, unit="nanoseconds", total=total, operators=operators)
 
 
-def _feeds(session: Any) -> dict[str, Any]:
-    """Random inputs, a free batch being 1."""
-    from stages.benchmark.runner import ONNX_DTYPES
+def _layers_by_kernel(kernels: Sequence[Kernel], data: bytes, keras_model: Any) -> dict[str, tuple[str, ...]]:
+    import onnx
 
-    specs = []
-    for item in session.get_inputs():
-        sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
-        if None in sizes[1:]:
-            raise ValueError(f"input {item.name} has free dimensions, and no shape is known for them")
-        shape = tuple(size or 1 for size in sizes)
-        specs.append((shape, ONNX_DTYPES.get(item.type, item.type[len("tensor(") : -1])))
-    return dict(zip([item.name for item in session.get_inputs()], seeded_inputs(specs, 0), strict=True))
+    from stages.keras_format import random_inputs
+    from stages.layer_operators import layers_of_operators
+
+    sample = dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
+    of_node = layers_of_operators(keras_model, "onnx-model", data, sample)
+    places = nodes_of(kernels, list(onnx.load_from_string(data).graph.node))
+    return {
+        name: tuple(dict.fromkeys(layer for place in held for layer in of_node[place])) for name, held in places.items()
+    }

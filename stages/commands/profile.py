@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.store import Store
+from pipeline.store.lineage import makers
 from pipeline.summary import aligned
 from stages.benchmark.target import find_target
 from stages.comparison.operands import Model, Operand, find_operand
@@ -25,11 +29,16 @@ NameArgument = Annotated[
     str, typer.Argument(metavar="FILE|RUN", help="A file, a run (`latest:tflite/int8`), a digest.")
 ]
 TargetOption = Annotated[str, typer.Option("--target", metavar="T", help="Where: cpu, an ssh target, or cortex-a72.")]
+KerasOption = Annotated[
+    Path | None,
+    typer.Option("--model", metavar="FILE", help="The Keras model of an ONNX file, if the store no longer has it."),
+]
 
 
 def command(
     name: NameArgument,
     target: TargetOption = "cpu",
+    keras: KerasOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -39,13 +48,40 @@ def command(
     title = name if Path(name).is_file() else f"{model.label} of {name}"
     from stages.benchmark.profile import profile
 
-    found = profile(where, model.path, title)
+    with _keras_model(model, keras, partial(open_store, store)) as source:
+        found = profile(where, model.path, title, source)
     typer.echo(found.model_dump_json(indent=1) if as_json else table(found, title))
 
 
 def _model(operand: Operand) -> Model:
     """The one model that is meant; of a run with several `tflite/int8`, or else the first."""
     return next((model for model in operand.models if model.label == USUAL), operand.models[0])
+
+
+@contextmanager
+def _keras_model(model: Model, given: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Any]:
+    """What an ONNX file was made of: the file that was named, or what its properties name, from the store; or None."""
+    if model.kind != "onnx-model":
+        yield None
+        return
+    import onnx
+
+    properties = {entry.key: entry.value for entry in onnx.load(model.path, load_external_data=False).metadata_props}
+    store = open_the_store()
+    _, artifact = makers(store).get(properties.get("model", ""), (None, None))
+    if given is None and artifact is None:
+        typer.echo("layers are not known: name the Keras model that the file was made of by --model", err=True)
+        yield None
+        return
+    from stages.keras_format import MODEL_FILE, decode_model
+    from stages.load import load_model
+    from stages.tf_runtime import tensorflow_action
+
+    with tensorflow_action(seed=0, threads=2):
+        if given is not None:
+            yield load_model(given).model
+        elif artifact is not None:
+            yield decode_model(store.blobs.path(artifact.file(MODEL_FILE).digest))
 
 
 def table(found: Profile, title: str) -> str:

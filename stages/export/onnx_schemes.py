@@ -50,8 +50,8 @@ def kept_nodes(model: Any, how: Quantization, keras_model: Any, calibration: Map
     """The names of the nodes of `model`, in float32, that compute the layers which `how` keeps in float."""
     if not how.keep_float:
         return []
-    from stages.export.layer_operators import operators_of
     from stages.keras_format import random_inputs
+    from stages.layer_operators import operators_of
 
     sample = {name: values[:1] for name, values in calibration.items()}
     sample = sample or dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))

@@ -13,7 +13,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from pipeline.schemes import Quantization
-from stages.export.layer_operators import operators_of
+from stages.layer_operators import operators_of
 from stages.quiet import quiet
 from stages.samples import as_arrays
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +157,20 @@ def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
     """The wheels of this environment's versions, unpacked into `site`."""
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
     wanted = [f"{name}=={package_version(name)}" for name in WHEELS]
-    python = sys.executable if find_spec("pip") else "python3"  # environments are often made without it
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    pip = [_python_with_pip(), "-m", "pip", "--disable-pip-version-check", "--quiet"]
     choice = ["--no-deps", "--only-binary=:all:", *GUEST_PYTHON, *platforms]
     _run([*pip, "download", *choice, "--dest", str(folder), *wanted])
     wheels = sorted(folder.glob("*.whl"))
     _run([*pip, "install", *choice, "--no-index", "--target", str(site), *map(str, wheels)])
     return wheels
+
+
+def _python_with_pip() -> str:
+    """This interpreter, or the machine's: environments are often made without pip.
+
+    Asked of the metadata: to look for the module has setuptools replace distutils, with a warning.
+    """
+    return sys.executable if any(distributions(name="pip")) else "python3"
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:

@@ -74,14 +74,6 @@ def test_costs_of_operators_are_those_of_the_file(tflite_file):
     assert (found.unit, found.operators[0].layers[0]) == ("nanoseconds", "conv")
 
 
-def test_onnx_runtime_tells_of_its_own_kernels(onnx_file):
-    found = profile(find_target("cpu"), onnx_file, "model")
-    assert [one.kind for one in found.operators] == ["Mul"]
-    assert found.total > 0
-    with pytest.raises(DeviceError, match="on this machine only"):
-        profile(find_target("cortex-a72"), onnx_file, "model")
-
-
 def test_names_tell_the_layers_with_weights_first():
     fused = "net/conv_relu/Relu;net/conv_bn/FusedBatchNormV3;net/conv/Conv2D1"
     assert layers_of(fused) == ("conv", "conv_bn", "conv_relu")

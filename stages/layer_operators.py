@@ -1,8 +1,9 @@
-"""Which operators of a float32 file compute which layers of its Keras model.
+"""Which operators of a file compute which layers of its Keras model.
 
 Names say nothing in ONNX and little in TFLite, where what is fused bears many. Values do: run on one sample, every
-tensor of the file that equals a layer's output marks where that layer ends. What lies between a layer's end and the
-ends of those before it is its operators. A layer that was fused into a later one shares the operators of that one.
+tensor of the file that equals a layer's output (in 8 bits: is nearer to it than to others) marks where that layer ends.
+What lies between a layer's end and the ends of those before it is its operators. A layer that was fused into a later
+one shares the operators of that one.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from typing import Any
 
 from pipeline.artifacts import Kind
 from pipeline.errors import PreconditionError
-from stages.agreement import equal_calls
+from stages.agreement import TIE_DB, call_scores
 from stages.file_tensors import file_tensors, operator_reads
 from stages.layer_calls import LayerCall, record_layers
 
 EQUAL_DB = 80.0  # float32 runtimes agree to 100 dB and more
+ALIKE_DB = 3.0  # in 8 bits, on samples that may go far beyond what calibration saw
 
 
 def operators_of(
     layers: Sequence[str], model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]
 ) -> frozenset[int]:
-    """The places, in the file `data` of `model`, of all operators that compute `layers`.
+    """The places, in the float32 file `data` of `model`, of all operators that compute `layers`.
 
     `arrays` is one sample (1, …) by input name. PreconditionError where none of the layers has an operator: some only
     pass on or rearrange what they are given.
@@ -31,14 +33,12 @@ def operators_of(
     calls = record_layers(model, arrays)
     ends: dict[int, set[int]] = {}  # place of a call -> operators that give its output
     for tensor in file_tensors(kind, data, arrays):
-        for place in equal_calls(calls, tensor, EQUAL_DB):
-            ends.setdefault(place, set()).add(tensor.operator)
-    reads, readers = operator_reads(kind, data), _readers(calls)
+        for place, score in call_scores(calls, tensor).items():
+            if score >= EQUAL_DB:
+                ends.setdefault(place, set()).add(tensor.operator)
+    regions = _regions(calls, ends, operator_reads(kind, data))
     found = {
-        operator
-        for place, call in enumerate(calls)
-        if call.layer in layers
-        for operator in _region(place, ends, reads, readers)
+        operator for call, region in zip(calls, regions, strict=True) if call.layer in layers for operator in region
     }
     if not found:
         raise PreconditionError(
@@ -46,7 +46,35 @@ def operators_of(
             where="quantize.keep_float",
             hint="name the layers around it",
         )
-    return frozenset(found)
+    return found
+
+
+def layers_of_operators(model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """For each operator of a file of `model` in any scheme the layers that it computes, in the order they run in.
+
+    `arrays` is one sample (1, …) by input name. Where values can't tell, an operator has none.
+    """
+    calls = record_layers(model, arrays)
+    ends: dict[int, set[int]] = {}
+    for tensor in file_tensors(kind, data, arrays):
+        near = call_scores(calls, tensor)
+        best = max(near.values(), default=0.0)
+        for place in (place for place, score in near.items() if score >= max(best - TIE_DB, ALIKE_DB)):
+            ends.setdefault(place, set()).add(tensor.operator)
+    reads = operator_reads(kind, data)
+    found: list[dict[str, None]] = [{} for _ in reads]
+    for call, region in zip(calls, _regions(calls, ends, reads), strict=True):
+        for operator in region:
+            found[operator][call.layer] = None
+    return [tuple(names) for names in found]
+
+
+def _regions(
+    calls: Sequence[LayerCall], ends: Mapping[int, set[int]], reads: Sequence[frozenset[int]]
+) -> list[set[int]]:
+    """For each call its operators, told from where calls end."""
+    readers = _readers(calls)
+    return [_region(place, ends, reads, readers) for place in range(len(calls))]
 
 
 def _region(

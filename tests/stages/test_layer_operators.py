@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import PreconditionError
 from stages.export import convert_onnx, convert_tflite
-from stages.export.layer_operators import operators_of
+from stages.layer_operators import operators_of
 from stages.tf_runtime import import_keras
 
 
