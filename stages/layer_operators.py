@@ -46,7 +46,7 @@ def operators_of(
             where="quantize.keep_float",
             hint="name the layers around it",
         )
-    return found
+    return frozenset(found)
 
 
 def layers_of_operators(model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[tuple[str, ...]]:
