@@ -56,3 +56,8 @@ class DeviceError(SecateurError):
 
 class StageError(SecateurError):
     """A stage failed in a way that it did not foresee."""
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of what an exception of a library says, at most 300 characters; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -24,6 +24,7 @@ from pipeline.errors import (
     SecateurError,
     StageError,
     StoreError,
+    reason_of,
 )
 from pipeline.events import ActionEvents, Listener, Waiting
 from pipeline.manifest import Action, ActionRecord, Provenance
@@ -228,9 +229,8 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
 
 def _unforeseen(job: Job, error: Exception) -> StageError:
     """An exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
-    first = (str(error).strip().splitlines() or [""])[0][:300]
     hint = "if the recipe asks for nothing unusual, please report this with the log"
-    return StageError(f"{job.action.stage} failed: {type(error).__name__}: {first}", where=job.id, hint=hint)
+    return StageError(f"{job.action.stage} failed: {type(error).__name__}: {reason_of(error)}", where=job.id, hint=hint)
 
 
 def _record(job: Job, workshop: Workshop, result: StageResult, context: Context, wall_s: float) -> ActionRecord:

@@ -6,12 +6,15 @@ The manifest is written whatever happens: a run that failed or was interrupted s
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import platformdirs
 
 from pipeline import gates, interruption
 from pipeline.chain import Node
+from pipeline.discovery import stages
 from pipeline.errors import SecateurError
 from pipeline.events import INTERRUPTED, Failed, Finished, Listener, Started, silent
 from pipeline.manifest import (
@@ -58,6 +61,7 @@ class Run:
 
     def __init__(self, recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> None:
         self.resolution: Resolution = resolve(recipe, store, until, force_from)
+        self._nodes = list(self.resolution.chain.nodes)  # and what a gate asked for beyond them
         self._until = until
         self._recipe = recipe
         self.store = store
@@ -70,21 +74,46 @@ class Run:
         """All nodes, then the manifest; `listener` hears of each."""
         self._listener = listener
         make_importable(self._recipe)
-        nodes = self.resolution.chain.nodes
+        nodes = tuple(self._nodes)
         for position, node in enumerate(nodes):
-            started = time.perf_counter()
-            try:
-                interruption.check()
-                self._step(node)
-            except BaseException as error:
-                if isinstance(error, SecateurError):
-                    error.where = self._recipe.place_of(error.where, node.step)
-                self._fail(node, nodes[position + 1 :], error, time.perf_counter() - started)
-                raise
+            self._guarded(node, nodes[position + 1 :])
+        results = self._hold_gates()
+        undecided = {result.metric for result in results if result.verdict == "inconclusive"}
+        extensions = [extended for node in nodes if (extended := self._extended(node, undecided)) is not None]
+        for node in extensions:
+            self._guarded(node, ())
+        self._nodes += extensions
+        results = self._hold_gates() if extensions else results
+        return self._write(gates.verdict_of(results), self._metrics()[0], tuple(results))
+
+    def _guarded(self, node: Node, rest: Sequence[Node]) -> None:
+        """Do one node; where it fails the manifest says so, and that the `rest` was skipped."""
+        started = time.perf_counter()
+        try:
+            interruption.check()
+            self._step(node)
+        except BaseException as error:
+            if isinstance(error, SecateurError):
+                error.where = self._recipe.place_of(error.where, node.step)
+            self._fail(node, rest, error, time.perf_counter() - started)
+            raise
+
+    def _hold_gates(self) -> list[GateResult]:
         metrics, intervals = self._metrics()
         wanted = self._recipe.gates if self._until is None else [g for g in self._recipe.gates if g.metric in metrics]
-        results = gates.hold(wanted, metrics, intervals)
-        return self._write(gates.verdict_of(results), metrics, tuple(results))
+        return gates.hold(wanted, metrics, intervals)
+
+    def _extended(self, node: Node, undecided: set[str]) -> Node | None:
+        """The one longer look at what a gate could not tell by the first, as a node of its own; or None."""
+        longer = getattr(stages()[node.stage], "extended", None)
+        measured = {f"{node.name}.{metric}" for metric in self.resolution.results[node.id].intervals}
+        config = longer(node.config, self._recipe.folder) if longer and undecided & measured else None
+        if config is None:
+            return None
+        extended = replace(node, id=f"{node.id}:extended", config=config)
+        if node.id in self.resolution.forced:
+            self.resolution.forced |= {extended.id}
+        return extended
 
     def _step(self, node: Node) -> None:
         started = time.perf_counter()
@@ -107,7 +136,7 @@ class Run:
         workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)
         return perform(job, workshop, force=node.id in known.forced)
 
-    def _fail(self, node: Node, rest: list[Node], error: BaseException, wall_s: float) -> None:
+    def _fail(self, node: Node, rest: Sequence[Node], error: BaseException, wall_s: float) -> None:
         interrupted = isinstance(error, KeyboardInterrupt)
         message = INTERRUPTED if interrupted else str(error) or type(error).__name__
         self._listener(Failed(node.id, wall_s, message))
@@ -134,7 +163,7 @@ class Run:
     def _metrics(self) -> tuple[dict[str, float], dict[str, Interval]]:
         metrics: dict[str, float] = {}
         intervals: dict[str, Interval] = {}
-        for node in self.resolution.chain.nodes:
+        for node in self._nodes:
             record = self.resolution.results.get(node.id)
             if record is not None and node.name is not None:
                 metrics |= {f"{node.name}.{name}": value for name, value in record.metrics.items()}

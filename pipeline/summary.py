@@ -103,8 +103,10 @@ def _export_row(entry: StageEntry, manifest: RunManifest) -> Row:
 
 
 def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:
-    entries = [e for e in manifest.stages if e.stage == "benchmark" and str(e.axis).startswith(prefix)]
-    return [o.facts for entry in entries for o in entry.outputs if isinstance(o.facts, LatencyFacts)]
+    """By target in the recipe's order; where a gate had one extended, the later takes the place of the first."""
+    measured = [e for e in manifest.stages if e.stage == "benchmark" and str(e.axis).startswith(prefix)]
+    last = {entry.axis: entry for entry in measured}
+    return [o.facts for entry in last.values() for o in entry.outputs if isinstance(o.facts, LatencyFacts)]
 
 
 def _size(entry: StageEntry) -> int | None:

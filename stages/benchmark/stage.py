@@ -48,6 +48,10 @@ class BenchmarkStage:
         """The flat metrics that a result on this configuration's target can have."""
         return _target(config, folder).metrics
 
+    def extended(self, config: BenchmarkConfig, folder: Path) -> BenchmarkConfig | None:
+        """Where a gate can't tell by these rounds: twice as many, once. Counts don't get surer by counting again."""
+        return None if _target(config, folder).counts else config.model_copy(update={"rounds": 2 * config.rounds})
+
     def device(self, config: BenchmarkConfig, folder: Path) -> Mapping[str, str]:
         """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
         from stages.benchmark.target import device_fingerprint

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from pipeline.errors import PreconditionError
+from pipeline.errors import PreconditionError, reason_of
 from stages.finetune.config import FinetuneConfig
 from stages.keras_format import copy_model, put_weights
 from stages.patterns import matching
@@ -65,7 +65,7 @@ def in_precision(model: Any, policy: str) -> Any:
         if not made.built:
             made.build(model.input_shape)
     except (TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         what, hint = f"the model can't compute in 16 bits: {reason}", "leave mixed_precision out"
         raise PreconditionError(what, where="finetune.mixed_precision", hint=hint) from error
     put_weights(made, model.get_weights())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, reason_of
 from stages.load.keras3_layers import Objects, refused, translate_layer
 from stages.load.keras3_operations import OPERATIONS
 from stages.tf_runtime import import_keras, import_tensorflow
@@ -93,7 +93,7 @@ def _layer(entry: Entry, objects: Objects) -> tuple[Any, Any]:
     except ModelError:
         raise
     except Exception as error:  # Keras raises whatever its layers raise
-        raise refused(str(entry["config"].get("name")), entry["class_name"], str(error)[:200]) from error
+        raise refused(str(entry["config"].get("name")), entry["class_name"], reason_of(error)) from error
 
 
 def _call(entry: Entry, node: Any, tensors: Tensors, made: dict[str, tuple[Any, Any]], objects: Objects) -> list[Any]:
@@ -113,7 +113,7 @@ def _call(entry: Entry, node: Any, tensors: Tensors, made: dict[str, tuple[Any, 
     try:
         outputs = layer(*args, **given)
     except Exception as error:  # Keras raises whatever its layers raise
-        raise refused(name, class_name, str(error).strip().splitlines()[0][:200]) from error
+        raise refused(name, class_name, reason_of(error)) from error
     flat = import_tensorflow().nest.flatten(outputs)
     return [then(tensor) for tensor in flat] if then else flat
 
@@ -126,7 +126,7 @@ def _operate(entry: Entry, node: Any, tensors: Tensors) -> list[Any]:
     try:
         found = OPERATIONS[class_name]({**entry["config"], **kwargs}, args)
     except Exception as error:
-        raise refused(name, class_name, f"{type(error).__name__}: {str(error).strip()[:200]}") from error
+        raise refused(name, class_name, f"{type(error).__name__}: {reason_of(error)}") from error
     return list(import_tensorflow().nest.flatten(found))
 
 

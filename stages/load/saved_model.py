@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, reason_of
 from stages.keras_format import buildable, random_inputs, relative_difference
 from stages.load.archives import check_files, refuse_large_text
 from stages.load.stored import StoredModel, damage
@@ -101,9 +101,10 @@ def put_checkpoint(model: Any, folder: Path) -> None:
             status = import_tensorflow().train.Checkpoint(model).read(str(folder / CHECKPOINT))
             status.assert_existing_objects_matched()
     except Exception as error:  # TensorFlow has an error class for each way in which reading can fail
-        reason = str(error).strip().splitlines()[0][:300]
         hint = "the folder is damaged, or the architecture is not the one that it was saved from"
-        raise ModelError(f"the SavedModel's weights don't fit: {reason}", where=str(folder), hint=hint) from error
+        raise ModelError(
+            f"the SavedModel's weights don't fit: {reason_of(error)}", where=str(folder), hint=hint
+        ) from error
 
 
 def difference_from_graph(model: Any, folder: Path) -> float:
@@ -121,10 +122,9 @@ def difference_from_graph(model: Any, folder: Path) -> float:
             named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
             found = signature(**named)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0][:300]
         hint = "save the model with model.save(FILE.keras) instead"
         raise ModelError(
-            f"the SavedModel can't be run to compare with: {reason}", where=str(folder), hint=hint
+            f"the SavedModel can't be run to compare with: {reason_of(error)}", where=str(folder), hint=hint
         ) from error
     expected = [found[key] for key in (model.output_names if len(found) > 1 else found)]
     return relative_difference(expected, model(inputs, training=False))

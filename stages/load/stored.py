@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, reason_of
 from stages.keras_format import buildable
 from stages.load.archives import check_hdf5, check_zip, refuse_large_text
 from stages.load.recognise import HDF5_MAGIC, FileKind
@@ -135,13 +135,8 @@ def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, t
             if stored.kind == "keras" and "QuantizeWrapper" in json.dumps(stored.config):
                 hint = "what tfmot quantizes does not survive its .keras files: save the model as .h5"
             raise ModelError(
-                f"the model can't be built: {_reason(error)}", where=str(stored.path), hint=hint
+                f"the model can't be built: {reason_of(error)}", where=str(stored.path), hint=hint
             ) from error
-
-
-def _reason(error: Exception) -> str:
-    """What Keras said, in one line."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _copy_archive(stored: StoredModel, copy: Path) -> None:
@@ -186,5 +181,5 @@ def put_stored_weights(model: Any, path: Path) -> None:
             model.load_weights(copy)
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(
-                f"the weights don't fit the model: {_reason(error)}", where=str(path), hint="are they of this model?"
+                f"the weights don't fit the model: {reason_of(error)}", where=str(path), hint="are they of this model?"
             ) from error

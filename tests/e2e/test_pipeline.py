@@ -98,6 +98,30 @@ def test_a_forced_stage_with_equal_output_cuts_off_the_rest(finished, secateur):
     assert entries["load"]["status"] == "hit"
 
 
+def test_what_a_gate_can_not_tell_is_measured_once_more_with_twice_the_rounds(finished, secateur):
+    recipe, store, manifest = finished
+    latency = next(e["outputs"][0]["facts"] for e in manifest["stages"] if e["axis"] == "tflite/int8@cpu")
+    assert latency["ratio_low"] < latency["ratio_high"]
+    gate = f'{{metric: "tflite/int8@cpu.latency_ratio", max: {latency["ratio"]}}}'
+    undecided = recipe.with_name("undecided.yaml")
+    undecided.write_text(recipe.read_text().replace('{metric: "tflite/int8.accuracy", min: 0.1}', gate))
+    _, longer, err = secateur("run", undecided, "--store", store, "--json")
+    *first, last = longer["stages"]
+    assert {entry["status"] for entry in first} == {"hit"}
+    assert (last["id"], last["status"]) == ("benchmark:tflite/int8@cpu:extended", "ran"), err
+    assert last["outputs"][0]["facts"]["rounds"] == 2 * latency["rounds"]
+    (held,) = longer["gates"]
+    assert held["value"] == last["metrics"]["latency_ratio"] == longer["metrics"]["tflite/int8@cpu.latency_ratio"]
+    code, again, _ = secateur("run", undecided, "--store", store, "--json")
+    assert {entry["status"] for entry in again["stages"]} == {"hit"}  # once: what it can't tell either is exit 5
+    assert (code, again["verdict"]) == {"pass": (0, "pass"), "fail": (1, "fail")}.get(
+        held["verdict"], (5, "inconclusive")
+    )
+    code, text, _ = secateur("run", undecided, "--store", store)
+    ratio = last["outputs"][0]["facts"]["ratio"]
+    assert f"×{max(ratio, 1 / ratio):.2f} " in next(line for line in text.splitlines() if "tflite/int8 " in line)
+
+
 def test_exported_files_are_copied_out_and_run(finished, secateur, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
