@@ -197,7 +197,7 @@ def _explain(target: Target, done: Ended, name: str) -> NoReturn:
     raise LostConnectionError(
         f"the connection to {host} failed",
         where=name,
-        hint=f"ssh said: {last_lines(done.stderr)}; run again: finished rounds are kept",
+        hint=f"ssh said: {last_lines(done.stderr)}; run again (a run goes on after its last finished round)",
     )
 
 
