@@ -28,8 +28,9 @@ from stages.benchmark.summary import metrics_of, ratio_of
 from stages.data_checks import require_fit
 from stages.export import ExportConfig, convert_onnx, convert_tflite
 from stages.export.check import runtime_difference
+from stages.export.metadata import metadata_of
 from stages.export.onnx_export import onnx_facts
-from stages.export.stage import CONVERTERS, FILE_NAMES, metadata_of
+from stages.export.stage import CONVERTERS, FILE_NAMES
 from stages.export.tflite import tflite_facts
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.training import fine_tune

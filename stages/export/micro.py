@@ -19,6 +19,7 @@ from pipeline.stage import StageContext, StageResult
 from stages import tflm, vela
 from stages.c_source import Source, bytes_in_source, c_source
 from stages.export.config import ExportConfig
+from stages.export.metadata import metadata_of
 from stages.processes import ending, last_lines, run_process
 
 MOST_BYTES = 64 << 20  # no microcontroller has more flash
@@ -80,7 +81,6 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
 
 def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
     """The file that Vela makes, with its estimates; a warning where nothing of the model runs on the NPU."""
-    from stages.export.stage import metadata_of
     from stages.export.tflite import count_operators, with_metadata
 
     if package_version(vela.PACKAGE) == "absent":

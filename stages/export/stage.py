@@ -20,11 +20,11 @@ from pipeline.artifacts import (
     TensorSpec,
     TFLiteFacts,
 )
-from pipeline.data.spec import Preprocess
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
+from stages.export.metadata import metadata_of
 from stages.export.pairs import refusal
 from stages.keras_format import MODEL_FILE
 
@@ -224,21 +224,6 @@ def _converted(context: StageContext[ExportConfig], model: Any, quantized: Quant
         )
     how, batch = quantized.quantization, 1 if config.batch == 1 else None
     return convert_onnx(model, how, config.opset, calibration, progress, metadata, config.layout, batch, config.shapes)
-
-
-def metadata_of(config: ExportConfig, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
-    """What a file says about itself, as plain data: nothing that changes with our releases."""
-    found: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
-    if config.labels is not None:
-        found["labels"] = list(config.labels)
-    if config.preprocess is not None:
-        rule = config.preprocess
-        found["preprocess"] = _plain(rule) if isinstance(rule, Preprocess) else {n: _plain(r) for n, r in rule.items()}
-    return found
-
-
-def _plain(rule: Preprocess) -> dict[str, Any]:
-    return {"mode": rule.mode} if rule.mode is not None else {"scale": rule.scale, "offset": rule.offset}
 
 
 def _facts(target_format: Format, data: bytes, scheme: Scheme, interface: Any) -> TFLiteFacts | ONNXFacts:
