@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +38,17 @@ class OperatorCost(Value):
     cost: float
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The Keras model that a file was made of, and one sample (1, …) by input name to tell its operators by.
+
+    A quantized file computes like its model only near what it was calibrated on: a calibration sample tells most.
+    """
+
+    model: Any
+    sample: Mapping[str, Any]
+
+
 class Profile(Value):
     """What operators cost on a target; `unit` is `instructions` or `nanoseconds`, `total` what they add up to."""
 
@@ -48,10 +60,10 @@ class Profile(Value):
     operators: tuple[OperatorCost, ...]
 
 
-def profile(target: Target, model: Path, name: str, keras_model: Any = None) -> Profile:
+def profile(target: Target, model: Path, name: str, origin: Origin | None = None) -> Profile:
     """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError.
 
-    An ONNX file's operators are joined to the layers of the Keras model that it was made of, where that is given.
+    An ONNX file's operators are joined to the layers of the Keras model that it was made of, where `origin` tells it.
     """
     if detect_runtime(str(model)) == "litert":
         return _by_cuts(target, model, name)
@@ -60,7 +72,7 @@ def profile(target: Target, model: Path, name: str, keras_model: Any = None) -> 
         raise DeviceError(
             what, where=name, hint="ONNX Runtime fuses operators, so that a file can't be cut: --target cpu"
         )
-    return _by_onnxruntime(target, model, name, keras_model)
+    return _by_onnxruntime(target, model, name, origin)
 
 
 def layers_of(name: str) -> tuple[str, ...]:
@@ -130,9 +142,9 @@ def _archive(part: Sequence[Cut]) -> bytes:
     return buffer.getvalue()
 
 
-def _by_onnxruntime(target: Target, model: Path, name: str, keras_model: Any) -> Profile:
+def _by_onnxruntime(target: Target, model: Path, name: str, origin: Origin | None) -> Profile:
     kernels = kernels_of(model, name)
-    layers = _layers_by_kernel(kernels, model.read_bytes(), keras_model) if keras_model is not None else {}
+    layers = _layers_by_kernel(kernels, model.read_bytes(), origin) if origin is not None else {}
     operators = tuple(
         OperatorCost(kind=one.operator, name=one.name, layers=layers.get(one.name, ()), cost=one.nanoseconds)
         for one in kernels
@@ -142,14 +154,12 @@ def _by_onnxruntime(target: Target, model: Path, name: str, keras_model: Any) ->
     return Profile(target=target.name, runtime=version, unit="nanoseconds", total=total, operators=operators)
 
 
-def _layers_by_kernel(kernels: Sequence[Kernel], data: bytes, keras_model: Any) -> dict[str, tuple[str, ...]]:
+def _layers_by_kernel(kernels: Sequence[Kernel], data: bytes, origin: Origin) -> dict[str, tuple[str, ...]]:
     import onnx
 
-    from stages.keras_format import random_inputs
     from stages.layer_operators import layers_of_operators
 
-    sample = dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
-    of_node = layers_of_operators(keras_model, "onnx-model", data, sample)
+    of_node = layers_of_operators(origin.model, "onnx-model", data, origin.sample)
     places = nodes_of(kernels, list(onnx.load_from_string(data).graph.node))
     return {
         name: tuple(dict.fromkeys(layer for place in held for layer in of_node[place])) for name, held in places.items()

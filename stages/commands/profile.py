@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.artifacts import Facts, QuantizedFacts
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.store import Store
 from pipeline.store.lineage import makers
@@ -18,7 +19,7 @@ from stages.benchmark.target import find_target
 from stages.comparison.operands import Model, Operand, find_operand
 
 if TYPE_CHECKING:
-    from stages.benchmark.profile import Profile
+    from stages.benchmark.profile import Origin, Profile
 
 USUAL = "tflite/int8"
 BAR = 24  # characters of the longest bar
@@ -48,8 +49,8 @@ def command(
     title = name if Path(name).is_file() else f"{model.label} of {name}"
     from stages.benchmark.profile import profile
 
-    with _keras_model(model, keras, partial(open_store, store)) as source:
-        found = profile(where, model.path, title, source)
+    with _origin(model, keras, partial(open_store, store)) as origin:
+        found = profile(where, model.path, title, origin)
     typer.echo(found.model_dump_json(indent=1) if as_json else table(found, title))
 
 
@@ -59,7 +60,7 @@ def _model(operand: Operand) -> Model:
 
 
 @contextmanager
-def _keras_model(model: Model, given: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Any]:
+def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Origin | None]:
     """What an ONNX file was made of: the file that was named, or what its properties name, from the store; or None."""
     if model.kind != "onnx-model":
         yield None
@@ -67,21 +68,33 @@ def _keras_model(model: Model, given: Path | None, open_the_store: Callable[[], 
     import onnx
 
     properties = {entry.key: entry.value for entry in onnx.load(model.path, load_external_data=False).metadata_props}
-    store = open_the_store()
-    _, artifact = makers(store).get(properties.get("model", ""), (None, None))
-    if given is None and artifact is None:
+    store, digest = open_the_store(), properties.get("model", "")
+    found = [artifact for _, artifact in makers(store).values()]
+    source = next((artifact for artifact in found if artifact.digest == digest), None)
+    if given is None and source is None:
         typer.echo("layers are not known: name the Keras model that the file was made of by --model", err=True)
         yield None
         return
-    from stages.keras_format import MODEL_FILE, decode_model
+    from stages.benchmark.profile import Origin
+    from stages.keras_format import MODEL_FILE, decode_model, random_inputs
     from stages.load import load_model
+    from stages.samples import calibration_files, decode_samples
     from stages.tf_runtime import tensorflow_action
+
+    def calibrated(facts: Facts) -> bool:
+        return isinstance(facts, QuantizedFacts) and facts.model_digest == digest and facts.calibration is not None
 
     with tensorflow_action(seed=0, threads=2):
         if given is not None:
-            yield load_model(given).model
-        elif artifact is not None:
-            yield decode_model(store.blobs.path(artifact.file(MODEL_FILE).digest))
+            keras_model = load_model(given).model
+        elif source is not None:
+            keras_model = decode_model(store.blobs.path(source.file(MODEL_FILE).digest))
+        samples = random_inputs(keras_model, samples=1)
+        quantized = next((artifact for artifact in found if calibrated(artifact.facts)), None)
+        if quantized is not None:
+            files = [quantized.file(name) for name in calibration_files(len(keras_model.inputs))]
+            samples = [decode_samples(store.blobs.path(file.digest))[:1] for file in files]
+        yield Origin(keras_model, dict(zip(keras_model.input_names, samples, strict=True)))
 
 
 def table(found: Profile, title: str) -> str:

@@ -214,3 +214,11 @@ def test_the_library_s_front_door_gives_the_same_manifest(finished):
     again = run(Recipe.load(recipe), store=store)
     assert again.metrics == manifest["metrics"]
     assert {entry.status for entry in again.stages} == {"hit"}
+
+
+def test_a_profile_of_a_run_s_onnx_file_knows_the_layers_of_its_model(finished, secateur):
+    _, store, manifest = finished
+    code, document, err = secateur("profile", f"{manifest['run_id']}:onnx/int8", "--store", store, "--json")
+    assert (code, err) == (0, "")
+    layers = {layer for operator in document["operators"] for layer in operator["layers"]}
+    assert {"stem", "stem_bn", "sep", "add", "pool", "head"} <= layers

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import DeviceError
 from stages.benchmark.onnx_kernels import Kernel, nodes_of
-from stages.benchmark.profile import profile
+from stages.benchmark.profile import Origin, profile
 from stages.benchmark.target import find_target
 from stages.export import convert_onnx
 
@@ -21,7 +21,7 @@ def test_onnx_runtime_tells_of_its_own_kernels(onnx_file):
 def test_kernels_of_an_onnx_file_know_their_layers(scheme, tiny_xception, tiny_images, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(convert_onnx(tiny_xception, scheme, calibration=tiny_images))
-    found = profile(find_target("cpu"), path, "model", tiny_xception)
+    found = profile(find_target("cpu"), path, "model", Origin(tiny_xception, {"image": tiny_images[:1]}))
     heavy = [one for one in found.operators if one.kind in ("Conv", "QLinearConv", "Gemm", "QGemm")]
     assert [one.layers[0] for one in heavy] == ["stem", "separable", "separable", "head"]
     assert {"stem_bn", "separable_bn", "join", "pool"} <= {layer for one in found.operators for layer in one.layers}
