@@ -79,12 +79,13 @@ def measuring(baseline: Path, candidate: Path, rounds: int) -> Any:
     from pipeline.keys import digest_of_file
     from stages.benchmark.target import Sampling, find_target
     from stages.comparison.measured import Measuring, Plan
+    from stages.comparison.model_format import model_kind
     from stages.comparison.operands import Model
     from stages.comparison.pairing import Pair
     from stages.comparison.result import Metric
     from stages.comparison.tolerances import Tolerances
 
-    base, other = (Model(path.name, "tflite-model", path, digest_of_file(path)) for path in (baseline, candidate))
+    base, other = (Model(path.name, model_kind(path), path, digest_of_file(path)) for path in (baseline, candidate))
     held: frozenset[Metric] = frozenset({"latency"})
     plan = Plan(find_target("cpu"), Sampling(SECONDS), rounds, Tolerances(TOLERANCE), held, frozenset())
     return Measuring(Pair(other.label, base, other), plan, ActionEvents("gate_power", silent))
