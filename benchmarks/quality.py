@@ -45,7 +45,7 @@ stages:
         - dynamic
         - int8
         - int8-tensor: {{scheme: int8, granularity: per_tensor}}
-        - int8-u8: {{scheme: int8, activations: unsigned}}
+        - int8-s8: {{scheme: int8, activations: signed}}
         - int8-percentile: {{scheme: int8, calibration: percentile, percentile: 99.99}}
         - int8-entropy: {{scheme: int8, calibration: entropy}}
         - int8-mse: {{scheme: int8, calibration: mse}}

@@ -48,8 +48,8 @@ class Quantization(Value):
     samples show: least and greatest value, the central share `percentile` (of 100) of all values, or the range whose
     8 bits lose least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have
     the least mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019).
-    `activations`: signed 8 bits, or unsigned, which x86 processors multiply fastest. `keep_float`: layers that stay
-    in float32, names or patterns. `qat`: train the model for int8 first.
+    `activations`: signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels
+    for them. `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
     """
 
     scheme: Scheme

@@ -84,7 +84,11 @@ def quantize_while_running(model: Any, kept: Sequence[str] = ()) -> Any:
 def quantize_activations(
     model: Any, how: Quantization, calibration: Mapping[str, Any], progress: Progress, kept: Sequence[str] = ()
 ) -> Any:
-    """Weights and activations in 8 bits (QDQ): S8S8, or U8S8 with unsigned activations. Nodes in `kept` stay float.
+    """Weights and activations in 8 bits (QDQ): U8S8, or S8S8 with signed activations. Nodes in `kept` stay float.
+
+    Unsigned by default: of signed ones ONNX Runtime leaves additions, and convolutions beside a shared ReLU, in float
+    between conversions. On x86 ResNet-8 took 0.45 of the time and the demo's network 0.56; networks without additions
+    the same. On a Cortex-A72 all took 1 to 5 % fewer instructions.
 
     Weights use 7 of the 8 bits (`reduce_range`): x86 processors without VNNI add pairs of byte products in 16 bits,
     which saturate. On such a machine the demo's network came out at a mean cosine of 0.988 to Keras and 0.932 accuracy
@@ -105,7 +109,7 @@ def quantize_activations(
             target,
             None,
             quant_format=quantization.QuantFormat.QDQ,
-            activation_type=kinds.QUInt8 if how.activations == "unsigned" else kinds.QInt8,
+            activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
             weight_type=kinds.QInt8,
             per_channel=how.granularity != "per_tensor",
             reduce_range=True,

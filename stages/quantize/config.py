@@ -33,8 +33,8 @@ Entry = Annotated[
 class QuantizeConfig(StageConfig):
     """In which number formats the model is to be exported, one action each.
 
-    An entry of `schemes` is a scheme's name, or a name of your own with settings: `{int8-u8: {scheme: int8,
-    activations: unsigned}}`. The name is what metrics and folders are called by: `tflite/int8-u8`.
+    An entry of `schemes` is a scheme's name, or a name of your own with settings: `{int8-mse: {scheme: int8,
+    calibration: mse}}`. The name is what metrics and folders are called by: `onnx/int8-mse`.
 
     `float32` is the model as it is. `float16` halves the file at no cost in speed: weights are stored in half and
     computed in full precision. `weight_only` stores weights in 8 bits and computes in float32: a quarter of the file,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from pipeline.errors import PreconditionError
@@ -159,9 +161,9 @@ def test_calibration_methods_give_ranges_of_their_own(tiny_xception: Any, tiny_i
     assert 0.9 < scales["mse"] / scales["min_max"] < 0.99  # to cut much costs more than fine steps save
 
 
-@pytest.mark.parametrize(("activations", "zero_points"), [("signed", "int8"), ("unsigned", "uint8")])
-def test_onnx_activations_are_signed_or_unsigned(
-    activations: str, zero_points: str, tiny_xception: Any, tiny_images: Any
+@pytest.mark.parametrize(("activations", "zero_points"), [(None, "uint8"), ("unsigned", "uint8"), ("signed", "int8")])
+def test_onnx_activations_are_unsigned_or_signed(
+    activations: str | None, zero_points: str, tiny_xception: Any, tiny_images: Any
 ) -> None:
     data = convert("onnx", tiny_xception, tiny_images, scheme="int8", activations=activations)
     graph = onnx.load_from_string(data).graph
@@ -171,6 +173,19 @@ def test_onnx_activations_are_signed_or_unsigned(
     assert {values[name].dtype.name for name in values if values[name].ndim >= 2} == {"int8"}
     expected = np.asarray(tiny_xception(tiny_images, training=False))
     assert np.abs(outputs("onnx", data, tiny_images) - expected).max() < 0.08
+
+
+def test_onnx_runtime_computes_all_of_an_int8_file_in_8_bits(
+    tiny_xception: Any, tiny_images: Any, tmp_path: Path
+) -> None:
+    """Additions and what stands beside a ReLU that two layers read: with signed activations these stay in float."""
+    optimized = str(tmp_path / "optimized.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = optimized, 4
+    onnxruntime.InferenceSession(convert("onnx", tiny_xception, tiny_images, scheme="int8"), options)
+    kinds = [node.op_type for node in onnx.load(optimized).graph.node]
+    assert not {"Conv", "Add", "Gemm", "GlobalAveragePool"} & set(kinds)
+    assert kinds.count("QLinearConv") == 3
 
 
 def test_int16x8_inputs_and_outputs_can_be_whole_numbers(tiny_xception: Any, tiny_images: Any) -> None:
