@@ -34,12 +34,12 @@ FASTER, SMALLER, NEAR, TOGETHER = 3.0, 0.7, 1e-5, 2.5
 SCHEMES = ("float32", "float16", "dynamic", "int8")
 
 
-def build(name: str) -> Any:
+def build(name: str, side: int | None = None) -> Any:
     from applications import shake
 
     from stages.tf_runtime import import_keras
 
-    keras, side = import_keras(), SIDE.get(name, 224)
+    keras, side = import_keras(), side or SIDE.get(name, 224)
     keras.utils.set_random_seed(SEED)
     model = getattr(keras.applications, name)(weights=None, input_shape=(side, side, 3), classifier_activation=None)
     shake(model)
@@ -120,18 +120,19 @@ def recipe(folder: Path, model: str, schemes: tuple[str, ...]) -> Path:
     import numpy as np
 
     data: dict[str, Any] = {"source": "npz", "preprocess": {"mode": "tf"}, "calibration": {"from": "train", "take": 64}}
-    described: Any = {"application": model, "weights": None, "include_top": True, "input_shape": [96, 96, 3]}
     if model == "demo":
-        described = str(ROOT / "configs" / "assets" / "mini_xception.keras")
+        described = ROOT / "configs" / "assets" / "mini_xception.keras"
         data |= {"path": str(ROOT / "configs" / "assets" / "fashion_mnist.npz")}
         data |= {"preprocess": {"scale": 1 / 127.5, "offset": -1.0}, "calibration": {"from": "train", "take": 256}}
     else:
+        described = folder / "model.keras"
+        build(model, side=96).save(described)
         images = np.random.default_rng(0).integers(0, 256, (64, 96, 96, 3), dtype=np.uint8)
         np.savez(folder / "images.npz", x_train=images, y_train=np.arange(64))
         data |= {"path": str(folder / "images.npz"), "validation": "train"}
     stages = ["load", {"quantize": {"schemes": schemes}}, {"export": {"formats": ["tflite"]}}]
     path = folder / "recipe.yaml"
-    path.write_text(json.dumps({"name": "exports", "model": described, "data": data, "stages": stages}))
+    path.write_text(json.dumps({"name": "exports", "model": str(described), "data": data, "stages": stages}))
     return path
 
 

@@ -5,7 +5,7 @@ process of its own that keeps checkpoints. Once it is left alone. Then, for each
 moments between the first step and the last, so also while graphs are made or checkpoints written, and started again
 until it ends. The digest is that of the stored model and of the training's history. Exit status 1 if one differs.
 
-    python benchmarks/training_kills.py [--runs 20] [--kills 1] [--seed 0]
+    python benchmarks/training_kills.py [--runs 20] [--kills 1] [--seed 0] [--images 9600]
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class Ended:
     seconds: float
 
 
-def splits() -> tuple[Any, Any]:
-    """Stripes in three directions, noisy."""
+def splits(count: int) -> tuple[Any, Any]:
+    """So many images of stripes in three directions, noisy; an eighth of them is held out."""
     import numpy as np
 
     from pipeline.data import Preprocess, Split
 
     rng = np.random.default_rng(SEED)
-    y = np.arange(480) % CLASSES
+    y = np.arange(count) % CLASSES
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
-    x = 128 + 60 * np.sin(np.stack([rows, columns, rows + columns])[y] * 1.5) + rng.normal(0, 60, (480, SIDE, SIDE))
+    x = 128 + 60 * np.sin(np.stack([rows, columns, rows + columns])[y] * 1.5) + rng.normal(0, 60, (count, SIDE, SIDE))
     images = np.clip(x, 0, 255).astype(np.uint8)[..., None]
-    held_out = np.arange(480) % 8 == 0
+    held_out = np.arange(count) % 8 == 0
     scale = Preprocess(scale=1 / 128, offset=-1.0)
     train = Split("train", "sha256:train", images[~held_out], y[~held_out], scale)
     return train, Split("validation", "sha256:validation", images[held_out], y[held_out], scale)
@@ -74,7 +74,7 @@ def network() -> Any:
     return import_keras().Model(image, layers.Dense(CLASSES, activation="softmax")(layers.Dropout(0.2)(x)))
 
 
-def train(folder: Path) -> dict[str, Any]:
+def train(folder: Path, images: int) -> dict[str, Any]:
     """Train, or go on with what is in the folder; the digest, and how many epochs were there already."""
     from stages.finetune.checkpoints import Checkpoints
     from stages.finetune.config import FinetuneConfig
@@ -86,14 +86,14 @@ def train(folder: Path) -> dict[str, Any]:
     with tensorflow_action(SEED, THREADS):
         model = network()
         print(BEGUN, flush=True)
-        result = fine_tune(model, config, *splits(), SEED, Checkpoints(folder))
+        result = fine_tune(model, config, *splits(images), SEED, Checkpoints(folder))
         digest = hashlib.sha256(encode_model(result.model) + json.dumps(result.history).encode()).hexdigest()
     return {"digest": digest, "resumed_from": result.resumed_from, "epochs": len(result.history["loss"])}
 
 
-def process(folder: Path, kill_after_s: float | None = None) -> Ended:
+def process(folder: Path, images: int, kill_after_s: float | None = None) -> Ended:
     """A training in a process of its own, killed so long after it has begun."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--train", str(folder)]
+    command = [sys.executable, str(Path(__file__).resolve()), "--images", str(images), "--train", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         if child.stdout is None or child.stderr is None:
             raise SystemExit("a pipe is missing")
@@ -116,16 +116,16 @@ def process(folder: Path, kill_after_s: float | None = None) -> Ended:
     return Ended(None, seconds)
 
 
-def killed_run(kills: int, duration_s: float, rng: random.Random) -> tuple[str, int]:
+def killed_run(images: int, kills: int, duration_s: float, rng: random.Random) -> tuple[str, int]:
     """The digest after so many kills, and after how many epochs the last process went on."""
     with tempfile.TemporaryDirectory(prefix="secateur-kills-") as folder:
         done = 0
         while done < kills:
-            ended = process(Path(folder), rng.uniform(0, LATEST * duration_s / kills))
+            ended = process(Path(folder), images, rng.uniform(0, LATEST * duration_s / kills))
             if ended.answer is not None:  # it was faster than the first: that was no kill
-                return killed_run(kills, LATEST * duration_s, rng)
+                return killed_run(images, kills, LATEST * duration_s, rng)
             done += 1
-        last = process(Path(folder)).answer
+        last = process(Path(folder), images).answer
         if last is None:
             raise SystemExit("the last process was killed by somebody else")
         return last["digest"], last["resumed_from"]
@@ -146,18 +146,19 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--kills", type=int, default=1, help="in each run")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--images", type=int, default=9600, help="more of them let more kills fall between epochs")
     parser.add_argument("--train", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
-        print(json.dumps(train(options.train)))
+        print(json.dumps(train(options.train, options.images)))
         return 0
     with tempfile.TemporaryDirectory(prefix="secateur-kills-") as folder:
-        alone = process(Path(folder))
+        alone = process(Path(folder), options.images)
     if alone.answer is None:
         raise SystemExit("the first process was killed by somebody else")
     rng, found = random.Random(options.seed), []
     for run in range(options.runs):
-        found.append(killed_run(options.kills, alone.seconds, rng))
+        found.append(killed_run(options.images, options.kills, alone.seconds, rng))
         told = "same digest" if found[-1][0] == alone.answer["digest"] else "ANOTHER DIGEST"
         print(f"run {run + 1}: went on after epoch {found[-1][1]}, {told}", file=sys.stderr, flush=True)
     return report(alone.answer, found)
