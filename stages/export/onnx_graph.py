@@ -8,7 +8,8 @@ would have computed of them (transposed kernels) is left to ONNX Runtime's const
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ def onnx_graph(
     tf = import_tensorflow()
     from tf2onnx import tf_loader
 
-    function = serving_function(tf, model, input_specs(tf, model, batch, shapes)).get_concrete_function()
+    with _convolutions_in_the_open(model):
+        function = serving_function(tf, model, input_specs(tf, model, batch, shapes)).get_concrete_function()
     inputs = [tensor.name for tensor in function.inputs[: len(model.inputs)]]
     outputs = [function.structured_outputs[name].name for name in model.output_names]
     names = dict(zip([*inputs, *outputs], [*model.input_names, *model.output_names], strict=True))
@@ -79,6 +81,7 @@ def onnx_graph(
         weights = {}
         with tf.device("/cpu:0"):
             definition, tables = tf_loader.from_trackable(model, function, inputs, outputs, large_model=False)
+    _spell_out(tf, definition)
     settings = {
         "opset": opset,
         "input_names": [*inputs, *weights],
@@ -96,6 +99,20 @@ def onnx_graph(
         if tensor.shape.rank and tensor.shape[0] is None and batch is None:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return Graph(converted, weights)
+
+
+@contextmanager
+def _convolutions_in_the_open(model: Any) -> Iterator[None]:
+    """While tracing: Keras has XLA compile grouped convolutions, as functions that tf2onnx does not look into."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "groups", 1) != 1]  # noqa: SLF001
+    hidden = [layer for layer in layers if hasattr(layer, "_jit_compiled_convolution_op")]
+    for layer in hidden:
+        layer._jit_compiled_convolution_op = layer.convolution_op  # noqa: SLF001 - what it is called for
+    try:
+        yield
+    finally:
+        for layer in hidden:
+            del layer._jit_compiled_convolution_op  # noqa: SLF001
 
 
 def _of(values: Any, names: Sequence[str]) -> list[Any]:
@@ -167,6 +184,19 @@ def _optimized(tf: Any, definition: Any, inputs: list[str], outputs: list[str]) 
     with tf.device("/cpu:0"), tf.Graph().as_default():
         tf.import_graph_def(definition, name="")
         return tf_loader.tf_optimize(inputs, outputs, definition)
+
+
+def _spell_out(tf: Any, definition: Any) -> None:
+    """Put what tf2onnx knows in the place of what it does not: erfc(x), of GELU, is 1 - erf(x)."""
+    for node in [node for node in definition.node if node.op == "Erfc"]:
+        kind = node.attr["T"]
+        one, erf = f"{node.name}/one", f"{node.name}/erf"
+        value = tf.make_tensor_proto(1.0, dtype=kind.type)
+        definition.node.add(name=one, op="Const", attr={"dtype": kind, "value": tf.compat.v1.AttrValue(tensor=value)})
+        definition.node.add(name=erf, op="Erf", input=list(node.input), attr={"T": kind})
+        node.op = "Sub"
+        del node.input[:]
+        node.input.extend([one, erf])
 
 
 def _converted(tf: Any, model: Any, definition: Any, settings: dict[str, Any]) -> Any:

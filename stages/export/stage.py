@@ -131,7 +131,8 @@ def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> 
         if not convolutions:  # recurrent layers and attention permute by themselves
             return
         images = sum(len(spec.shape) == IMAGE_RANK for spec in (*facts.inputs, *facts.outputs))
-        allowed = images + convolutions // 2
+        products = facts.operators.get("MatMul", 0)  # dense layers on feature maps want their channels last
+        allowed = images + convolutions // 2 + products
     if facts.transposes > allowed:
         what = f"{facts.transposes} Transposes are left in the graph, {allowed} are allowed"
         hint = "permutations in the model itself stay; export.max_transposes sets the bound"

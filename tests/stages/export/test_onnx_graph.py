@@ -64,7 +64,14 @@ def shared(keras: Any) -> Any:
     return keras.Model(inputs, keras.layers.Dense(3, name="y")(layer(layer(inputs))), name="shared")
 
 
-@pytest.mark.parametrize("build", [recurrent, embedded, shared])
+def grouped(keras: Any) -> Any:
+    """As ConvNeXt has them: a convolution in groups, and GELU."""
+    inputs = keras.Input((9, 9, 12), name="x")
+    y = keras.layers.Conv2D(24, 3, groups=4, padding="same", activation="gelu", name="groups")(inputs)
+    return keras.Model(inputs, keras.layers.Conv2D(24, 3, groups=24, strides=2, name="y")(y), name="grouped")
+
+
+@pytest.mark.parametrize("build", [recurrent, embedded, shared, grouped])
 def test_other_ways_of_reading_weights(build: Any) -> None:
     keras = import_keras()
     keras.utils.set_random_seed(3)
@@ -77,6 +84,7 @@ def test_other_ways_of_reading_weights(build: Any) -> None:
     (actual,) = load_onnx(data).run({"x": x}).values()
     np.testing.assert_allclose(actual, np.asarray(model(x, training=False)), atol=1e-5)
     assert convert_onnx(model, "float32") == data
+    assert not any("_jit_compiled_convolution_op" in vars(layer) for layer in model.layers)  # as Keras made them
 
 
 def test_one_variable_is_one_weight() -> None:
