@@ -57,7 +57,10 @@ LESSONS: dict[str, dict[str, Any]] = {
     # The teacher is hardly better than what it teaches: labels count for more than its outputs.
     "outputs": {"weight": 0.2},
     # What its blocks give says more, and the cut leaves as many channels there as it has.
-    "features": {"weight": 0.2, "features": {"layers": ["activation_2", "activation_4", "activation_6"], "weight": 10}},
+    "features": {
+        "weight": 0.2,
+        "features": {"layers": ("activation_2", "activation_4", "activation_6"), "weight": 10.0},
+    },
 }
 WAYS = (
     Way("control", pruned=False),
