@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.chain import SOURCE
 from pipeline.errors import RecipeError
 from pipeline.manifest import GateResult, Interval, Verdict
 from pipeline.metric_names import comparison, metric_and_output, name_and_metric
-from pipeline.recipe import Gate
+from pipeline.recipe import Gate, Recipe
 from pipeline.recipe_errors import nearest
+
+
+def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
+    """RecipeError where a gate names an output that a model with these has not; asked as soon as they are known.
+
+    One output alone is not named: its metrics are `accuracy`, not `accuracy[age]`.
+    """
+    for index, gate in enumerate(recipe.gates):
+        _, output = metric_and_output(name_and_metric(gate.metric)[1])
+        if output is not None and (output not in outputs or len(outputs) == 1):
+            what = f"gates[{index}].metric: the model has no output {output!r} beside others"
+            alone = f"it has one output: say {gate.metric.removesuffix(f'[{output}]')}"
+            hint = nearest(output, list(outputs)) if len(outputs) > 1 else alone
+            raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)
 
 
 def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import platformdirs
 
 from pipeline import gates, interruption
+from pipeline.artifacts import KerasFacts
 from pipeline.chain import Node
 from pipeline.discovery import stages
 from pipeline.errors import SecateurError
@@ -91,12 +92,20 @@ class Run:
         started = time.perf_counter()
         try:
             interruption.check()
+            self._check_gates()
             self._step(node)
         except BaseException as error:
             if isinstance(error, SecateurError):
                 error.where = self._recipe.place_of(error.where, node.step)
             self._fail(node, rest, error, time.perf_counter() - started)
             raise
+
+    def _check_gates(self) -> None:
+        """What gates say of the model's outputs, once it is loaded: before anything long runs."""
+        loaded = self.resolution.results.get(self.resolution.chain.nodes[0].id)
+        facts = loaded.output("keras-model").facts if loaded else None
+        if isinstance(facts, KerasFacts):
+            gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
 
     def _hold_gates(self) -> list[GateResult]:
         metrics, intervals = self._metrics()

@@ -184,6 +184,10 @@ def test_a_model_with_several_outputs_is_trained_and_measured_by_each(tmp_path, 
     assert metrics["tflite/float32.mse[level]"] == pytest.approx(metrics["finetune.mse[level]"], rel=1e-3)
     assert metrics["control.accuracy[kind]"] > metrics["source.accuracy[kind]"]
     assert [gate["verdict"] for gate in manifest["gates"]] == ["pass", "pass"]
+    (tmp_path / "wrong.yaml").write_text(HEADS.replace("accuracy_drop[kind]", "accuracy_drop[kinds]"))
+    err = refused(secateur, 2, "run", tmp_path / "wrong.yaml", "--store", tmp_path / "other")
+    assert "no output 'kinds'" in err  # after load, before anything is trained
+    assert [line.split()[1] for line in err.splitlines() if line.startswith("✔")] == ["load"]
     unnamed = dict(zip(("y_train", "x_train"), (y["y_train__kind"], x), strict=True))
     np.savez(tmp_path / "heads.npz", **unnamed)
     err = refused(secateur, 4, "run", tmp_path / "recipe.yaml", "--store", tmp_path / "store")
