@@ -5,7 +5,10 @@ network is a process of its own. `tflite`, `onnx` and `between` are the largest 
 output, of the float32 files from Keras and from each other; then nodes and Transposes of the ONNX graph, seconds of
 both conversions, and whether int8 converts and runs in both formats. Results are kept: a killed run goes on.
 
-Exit status 1 unless all float32 files agree within 1e-4 and all int8 files are made, or have a reason in the table.
+Random weights make some networks so sensitive that float32 itself says little: where a file is beyond 1e-4, Keras is
+held against its own float64, and files may be off by twice that.
+
+Exit status 1 unless all float32 files agree so, and all int8 files are made, or have a reason in the table.
 
     python benchmarks/applications_export.py [--work DIR] [--only PATTERN]
 """
@@ -25,6 +28,7 @@ from resumable import DEFAULT_WORK, Results
 
 NEAR, CALIBRATION = 1e-4, 4
 FORMATS = ("tflite", "onnx")
+FLOAT = ("tflite/float32", "onnx/float32", "between")
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -65,7 +69,30 @@ def measure(name: str) -> dict[str, Any]:
                     found |= counts(data)
     if len({(target, "float32") for target in FORMATS} & outputs.keys()) == len(FORMATS):
         found["between"] = relative_difference(*(outputs[target, "float32"] for target in FORMATS))
+    if max(found.get(key, 0.0) for key in FLOAT) > NEAR:
+        found["rounding"] = own_rounding(model, samples)
     return found
+
+
+def own_rounding(model: Any, samples: list[Any]) -> float:
+    """How far Keras itself is in float32 from the same network in float64."""
+    import numpy as np
+
+    from stages.keras_format import relative_difference
+    from stages.squashing import before_squashing
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    with before_squashing(model) as open_ended:
+        config = json.dumps(open_ended.get_config()).replace('"float32"', '"float64"')
+        keras.backend.set_floatx("float64")
+        try:
+            double = type(open_ended).from_config(json.loads(config))
+        finally:
+            keras.backend.set_floatx("float32")
+        double.set_weights(open_ended.get_weights())
+        exact = np.asarray(double([values.astype(np.float64) for values in samples], training=False))
+        return relative_difference(exact, np.asarray(open_ended(samples, training=False)))
 
 
 def counts(data: bytes) -> dict[str, int]:
@@ -98,9 +125,10 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 
 def sound(found: dict[str, Any]) -> bool:
+    """Whether both files compute what Keras does: to 1e-4, or as well as Keras' own float32 computes this network."""
     if "failed" in found:
         return False
-    return all(found.get(key, 1.0) <= NEAR for key in ("tflite/float32", "onnx/float32", "between"))
+    return all(found.get(key, 1.0) <= max(NEAR, 2 * found.get("rounding", 0.0)) for key in FLOAT)
 
 
 def main() -> int:
@@ -130,6 +158,8 @@ def main() -> int:
     whole = [name for name, found in table.items() if all(f"{target}/int8" in found for target in FORMATS)]
     print(f"\n{len(good)} of {len(table)}: float32 within {NEAR:.0e}; {len(whole)}: int8 in both formats")
     for name, found in table.items():
+        if "rounding" in found:
+            print(f"  {name}: beyond {NEAR:.0e}; Keras' own float32 is {found['rounding']:.1e} from float64")
         for pair, reason in found.get("reasons", {}).items():
             print(f"  {name} {pair}: {reason}")
     return 0 if len(good) == len(table) and not any("failed" in found for found in table.values()) else 1

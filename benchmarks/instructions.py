@@ -61,7 +61,7 @@ def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: 
 def counted(core: str, path: Path) -> dict[str, Any]:
     """One process on an emulated core: instructions and the first output, as hexadecimal bytes of its dtype."""
     from stages.benchmark.target import find_target
-    from stages.benchmark.targets.qemu import count_once
+    from stages.benchmark.targets.emulation import count_once
     from stages.benchmark.targets.qemu_check import NOTHING_KNOWN
 
     counts = count_once(find_target(core), path, path.name, NOTHING_KNOWN, with_outputs=True)

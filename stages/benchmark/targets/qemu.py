@@ -1,62 +1,34 @@
 """Targets of kind `qemu`: the exact number of instructions that a model's inference executes on a named Cortex core.
 
-Runtimes pick their kernels by the core that they find, so the emulated processor and `/proc/cpuinfo` name the same one.
 Seconds under emulation mean nothing, and none are reported.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 from filelock import FileLock
 from pydantic import Field
 
 from pipeline.artifacts import Kind
-from pipeline.errors import DeviceError, SecateurError
+from pipeline.errors import DeviceError
 from pipeline.keys import digest_of
 from pipeline.store.files import publish
 from stages.benchmark.counts import Counts
-from stages.benchmark.measurement import digests_of
-from stages.benchmark.target import RUNNER, CostUnit, Probed, Say, Target, TargetSettings
-from stages.benchmark.targets.sysroot import emulator, ensure_system, read_lock, system_folder, targets_folder
-from stages.processes import TIMEOUT_S, require_success, run_process
-
-CLASSES = ("load_store", "simd", "branch", "integer")
-MARKED_CALLS = 3
-ENVIRONMENT = {
-    "HOME": "/nonexistent",
-    "LANG": "C.UTF-8",
-    "ORT_DISABLE_TELEMETRY": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONHASHSEED": "0",
-}
-
-
-Spreads = Mapping[str, Mapping[str, float]]  # by runtime: `absolute` in instructions, `relative` as a share
-
-
-class Core(NamedTuple):
-    """What a core says of itself: MIDR fields, optional instructions, and the second-level cache of a usual chip."""
-
-    variant: int
-    part: int
-    revision: int
-    features: str
-    l2_kib: int
-
-
-BASE = "fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid"
-CORES = {
-    "cortex-a53": Core(0, 0xD03, 4, BASE, 512),
-    "cortex-a72": Core(0, 0xD08, 3, BASE, 1024),
-    "cortex-a76": Core(4, 0xD0B, 1, f"{BASE} atomics fphp asimdhp asimdrdm lrcpc dcpop asimddp", 512),
-}
+from stages.benchmark.target import CostUnit, Probed, Say, Target, TargetSettings
+from stages.benchmark.targets.emulation import (
+    CLASSES,
+    MARKED_CALLS,
+    count_once,
+    l2_kib,
+    make_root,
+    root_of,
+    run_emulated,
+)
+from stages.benchmark.targets.qemu_check import check_target
+from stages.benchmark.targets.sysroot import ensure_system, read_lock
 
 
 class QemuSettings(TargetSettings):
@@ -64,13 +36,6 @@ class QemuSettings(TargetSettings):
 
     core: Literal["cortex-a53", "cortex-a72", "cortex-a76"]
     l2_kib: int | None = Field(default=None, ge=64)
-
-
-class Region(NamedTuple):
-    """Instructions between two marks: all, and by class."""
-
-    total: int
-    classes: tuple[int, ...]
 
 
 class QemuDriver:
@@ -89,15 +54,13 @@ class QemuDriver:
 
     def fingerprint(self, target: Target) -> dict[str, str]:
         found = _setup(target)
-        return {"core": target.settings.core, "l2_kib": str(_l2_kib(target)), "system": found["system"]}
+        return {"core": target.settings.core, "l2_kib": str(l2_kib(target)), "system": found["system"]}
 
     def set_up(self, target: Target, say: Say) -> None:
-        from stages.benchmark.targets.qemu_check import check_target
-
         system, root = ensure_system(say), root_of(target)
         root.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(root.with_name(f"{root.name}.lock")):  # another set-up would take the root away from the check
-            _make_root(target, system)
+            make_root(target, system)
             say(f"checking {target.name} against this machine")
             document = {"system": digest_of("sysroot", read_lock()), **check_target(target, say)}
             publish(_setup_file(target), json.dumps(document, indent=1).encode(), root)
@@ -108,74 +71,13 @@ class QemuDriver:
 
     def probe(self, target: Target, archive: Path, name: str) -> Probed:
         _setup(target)
-        document, regions = _emulated(target, archive, ["--series"], name)
+        document, regions = run_emulated(target, archive, ["--series"], name)
         empty = min(regions["empty"]).total
         calls = [
             regions["call"][place : place + MARKED_CALLS] for place in range(0, len(regions["call"]), MARKED_CALLS)
         ]
         runtime = f"{document['runtime']} {document['runtime_version']}"
         return Probed(runtime, tuple(float(max(0, min(marked).total - empty)) for marked in calls))
-
-
-def count_once(target: Target, model: Path, name: str, spreads: Spreads, *, with_outputs: bool = False) -> Counts:
-    """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
-    document, regions = _emulated(target, model, ["--outputs"] if with_outputs else [], name)
-    return _counts(target, document, regions, spreads)
-
-
-def _emulated(
-    target: Target, model: Path, options: Sequence[str], name: str
-) -> tuple[dict[str, Any], dict[str, list[Region]]]:
-    """The runner's document of one emulated process, and what was counted."""
-    system = system_folder()
-    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        place = Path(scratch)
-        shutil.copyfile(model, place / "model")  # the same name for every model: the guest sees its command line
-        shutil.copyfile(RUNNER, place / "runner.py")
-        python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", "--count", str(MARKED_CALLS)]
-        python += options
-        plugin = f"file={system / 'count_instructions.so'},out={place / 'counts'}"
-        command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
-        environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
-        done = run_process(["env", "-C", scratch, *command], name, TIMEOUT_S, environment)
-        require_success(done, name, target.name, "can't run this model")
-        return json.loads(done.stdout), read_regions(place / "counts", name)
-
-
-def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Region]], spreads: Spreads) -> Counts:
-    empty, call = min(regions["empty"]), min(regions["call"])
-    metrics = {"instructions": float(call.total - empty.total)}
-    for index, name in enumerate(CLASSES):
-        metrics[f"instructions_{name}"] = float(max(0, call.classes[index] - empty.classes[index]))
-    runtime = document["runtime"]
-    return Counts(
-        target=target.name,
-        runtime=f"{runtime} {document['runtime_version']}",
-        metrics=metrics,
-        main="instructions",
-        spread=min(1.0, max(spreads[runtime]["relative"], spreads[runtime]["absolute"] / metrics["instructions"])),
-        estimated=False,
-        outputs=digests_of(document["outputs"]),
-    )
-
-
-def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
-    """What the plugin wrote; DeviceError where it is not whole or more than one virtual CPU ran."""
-    found: dict[str, list[Region]] = {"empty": [], "call": []}
-    vcpus = None
-    for line in file.read_text().splitlines():
-        kind, *numbers = line.split()
-        if kind == "vcpus":
-            vcpus = int(numbers[0])
-        else:
-            total, *classes = map(int, numbers)
-            found[kind].append(Region(total, tuple(classes)))
-    if vcpus != 1:
-        what = f"the emulated runner used {vcpus or 'an unknown number of'} virtual CPUs: counts are exact for one only"
-        raise DeviceError(what, where=name)
-    if not found["empty"] or not found["call"] or len(found["call"]) % MARKED_CALLS:
-        raise DeviceError("the emulated runner ended before all of its inferences were counted", where=name)
-    return found
 
 
 def _setup(target: Target) -> dict[str, Any]:
@@ -191,49 +93,5 @@ def _setup(target: Target) -> dict[str, Any]:
     return found  # type: ignore[no-any-return]
 
 
-def root_of(target: Target) -> Path:
-    """The folder that the guest sees as its root."""
-    return targets_folder() / "cores" / f"{target.settings.core}-{_l2_kib(target)}"
-
-
 def _setup_file(target: Target) -> Path:
     return root_of(target) / "setup.json"
-
-
-def _l2_kib(target: Target) -> int:
-    return target.settings.l2_kib or CORES[target.settings.core].l2_kib
-
-
-def _cpu(target: Target) -> str:
-    return str(target.settings.core)
-
-
-def _make_root(target: Target, system: Path) -> None:
-    """The guest's root: the shared system by links, and its own /proc/cpuinfo and /sys."""
-    root, core = root_of(target), CORES[target.settings.core]
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    for entry in (system / "root").iterdir():
-        (root / entry.name).symlink_to(entry)
-    cpu = "sys/devices/system/cpu"
-    files = {
-        "proc/cpuinfo": (
-            f"processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: {core.features}\nCPU implementer\t: 0x41\n"
-            f"CPU architecture: 8\nCPU variant\t: {core.variant:#x}\nCPU part\t: {core.part:#x}\n"
-            f"CPU revision\t: {core.revision}\n\n"
-        ),
-        **{f"{cpu}/{name}": "0\n" for name in ("possible", "present", "online", "kernel_max")},
-        **{f"{cpu}/cpu0/topology/{name}": "0\n" for name in ("core_id", "physical_package_id", "cluster_id")},
-        **{f"{cpu}/cpu0/topology/{name}_list": "0\n" for name in ("core_siblings", "thread_siblings", "core_cpus")},
-        f"{cpu}/cpu0/cache/index2/level": "2\n",
-        f"{cpu}/cpu0/cache/index2/type": "Unified\n",
-        f"{cpu}/cpu0/cache/index2/size": f"{_l2_kib(target)}K\n",
-        f"{cpu}/cpu0/cache/index2/shared_cpu_list": "0\n",
-    }
-    for name, text in files.items():
-        path = root / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        except OSError as error:
-            raise SecateurError(f"the target's system can't be written: {error}", where=str(path)) from error

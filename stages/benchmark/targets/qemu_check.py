@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import DeviceError
 from stages.benchmark.target import Sampling, Say, Target, find_target, measure
-from stages.benchmark.targets.qemu import count_once
+from stages.benchmark.targets.emulation import count_once
 from stages.quiet import quiet
 
 PROCESSES = 5

@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from pipeline.errors import DeviceError
 from stages.benchmark import Target, device_fingerprint, find_target
-from stages.benchmark.targets.qemu import root_of
+from stages.benchmark.targets.emulation import root_of
 from stages.benchmark.targets.sysroot import system_folder, targets_folder
 
 NEEDED = ("apt-get", "dpkg-deb", "cc")

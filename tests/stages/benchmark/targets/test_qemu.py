@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import DeviceError
 from stages.benchmark import BenchmarkStage, Sampling, count, find_target, measure
 from stages.benchmark.target import probe
-from stages.benchmark.targets.qemu import CLASSES, Region, read_regions
+from stages.benchmark.targets.emulation import CLASSES, Region, read_regions
 
 stage = BenchmarkStage()
 
