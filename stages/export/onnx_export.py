@@ -18,6 +18,7 @@ from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.canonical import canonicalise, count_operators, serialise
 from stages.export.interface import Shapes, require_size
 from stages.export.onnx_graph import Graph, onnx_graph
+from stages.export.onnx_pads import keep_zeros
 from stages.export.onnx_schemes import (
     kept_nodes,
     quantize_activations,
@@ -93,6 +94,7 @@ def _folded(graph: Graph) -> Any:
 
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
         folder = Path(name)
+        keep_zeros(graph.model)
         graph.save(folder / "traced.onnx")
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC

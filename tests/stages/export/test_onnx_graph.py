@@ -71,7 +71,17 @@ def grouped(keras: Any) -> Any:
     return keras.Model(inputs, keras.layers.Conv2D(24, 3, groups=24, strides=2, name="y")(y), name="grouped")
 
 
-@pytest.mark.parametrize("build", [recurrent, embedded, shared, grouped])
+def padded(keras: Any) -> Any:
+    """As ResNetV2 begins: zeros around values of either sign, then a maximum, and a mean as well."""
+    inputs = keras.Input((8, 8, 3), name="x")
+    stem = keras.layers.Conv2D(4, 3, name="stem")(keras.layers.Rescaling(1.0, -3.0)(inputs))
+    largest = keras.layers.MaxPooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(stem))
+    mean = keras.layers.AveragePooling2D(5, 2)(keras.layers.ZeroPadding2D(2)(stem))
+    pools = [largest, mean]
+    return keras.Model(inputs, keras.layers.Concatenate(name="y")(pools), name="padded")
+
+
+@pytest.mark.parametrize("build", [recurrent, embedded, shared, grouped, padded])
 def test_other_ways_of_reading_weights(build: Any) -> None:
     keras = import_keras()
     keras.utils.set_random_seed(3)
@@ -85,6 +95,14 @@ def test_other_ways_of_reading_weights(build: Any) -> None:
     np.testing.assert_allclose(actual, np.asarray(model(x, training=False)), atol=1e-5)
     assert convert_onnx(model, "float32") == data
     assert not any("_jit_compiled_convolution_op" in vars(layer) for layer in model.layers)  # as Keras made them
+
+
+def test_zeros_that_never_win_go_into_the_maximum() -> None:
+    keras = import_keras()
+    inputs = keras.Input((8, 8, 3), name="x")
+    y = keras.layers.ZeroPadding2D(1)(keras.layers.Conv2D(4, 3, activation="relu", name="stem")(inputs))
+    data = convert_onnx(keras.Model(inputs, keras.layers.MaxPooling2D(3, 2, name="y")(y)), "float32")
+    assert operators(data)["Pad"] == 0
 
 
 def test_one_variable_is_one_weight() -> None:

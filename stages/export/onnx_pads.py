@@ -1,0 +1,45 @@
+"""Zeros around an image that goes into a maximum, kept from ONNX Runtime.
+
+Its optimizer puts a Pad of zeros before a MaxPool into the MaxPool (PadFusion, seen in 1.31.1), whose own padding never
+wins: where the values are negative, as in ResNetV2, the result is another. It leaves other numbers than 0 alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Softplus", "Exp", "Abs")  # then zeros never win, and the fusion is right
+
+
+def keep_zeros(model: Any) -> None:
+    """In a ModelProto, let such Pads put the smallest normal number around their image: no 0, and as good as one."""
+    import numpy as np
+    import onnx
+
+    graph = model.graph
+    maker = {output: node for node in graph.node for output in node.output}
+    pooled = {node.input[0] for node in graph.node if node.op_type == "MaxPool"}
+    for node in graph.node:
+        before = maker.get(node.input[0]) if node.op_type == "Pad" else None
+        if node.op_type != "Pad" or node.output[0] not in pooled:
+            continue
+        if (before is not None and before.op_type in NOT_NEGATIVE) or not _pads_zeros(graph, node):
+            continue
+        name = f"{node.name}/least"
+        graph.initializer.append(onnx.numpy_helper.from_array(np.array(np.finfo(np.float32).tiny), name))
+        del node.input[2:]
+        node.input.append(name)
+
+
+def _pads_zeros(graph: Any, node: Any) -> bool:
+    """Whether a Pad puts 0 around float32 values, on all axes."""
+    import onnx
+
+    mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
+    if mode != b"constant" or any(node.input[3:]):
+        return False
+    given = node.input[2] if len(node.input) > 2 else ""
+    value = next((tensor for tensor in graph.initializer if tensor.name == given), None)
+    if value is None:
+        return not given
+    return value.data_type == onnx.TensorProto.FLOAT and not onnx.numpy_helper.to_array(value).any()
