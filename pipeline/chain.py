@@ -99,8 +99,8 @@ class Chain:
         return node.id
 
     def names(self) -> list[str]:
-        """All NAMEs that metrics can have."""
-        return [node.name for node in self.nodes if node.name is not None]
+        """All NAMEs that metrics can have, each once."""
+        return list(dict.fromkeys(node.name for node in self.nodes if node.name is not None))
 
 
 def build_chain(recipe: Recipe) -> Chain:
@@ -341,19 +341,23 @@ def _check_gates(chain: Chain) -> None:
     for index, gate in enumerate(chain.recipe.gates):
         name, metric = name_and_metric(gate.metric)
         where = chain.recipe.source.where(("gates", index, "metric"))
+        if gate.metric in names:
+            what = f"gates[{index}].metric: {gate.metric} has many metrics"
+            hint = f"{gate.metric}.METRIC, with one of {', '.join(sorted(_metrics_of(chain, gate.metric)))}"
+            raise RecipeError(what, where=where, hint=hint)
         if name not in names:
-            raise RecipeError(
-                f"gates[{index}].metric: nothing here is called {name or gate.metric!r}",
-                where=where,
-                hint=nearest(name, names),
-            )
-        nodes = [node for node in chain.nodes if node.name == name]
-        known = {metric for node in nodes for metric in _metrics(node, chain.recipe)}
-        if name != SOURCE:
-            known |= {compared for metric in known if (compared := comparison(metric))}
+            what = f"gates[{index}].metric: nothing here is called {name or gate.metric!r}"
+            raise RecipeError(what, where=where, hint=nearest(name, names))
+        known = _metrics_of(chain, name)
         if metric_and_output(metric)[0] not in known:  # which outputs there are, the model will tell
             what = f"gates[{index}].metric: {name} has no metric {metric!r}"
             raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
+
+
+def _metrics_of(chain: Chain, name: str) -> set[str]:
+    """The metrics that a NAME may have, with what compares them with the source's; outputs are not told apart."""
+    known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node, chain.recipe)}
+    return known if name == SOURCE else known | {drop for metric in known if (drop := comparison(metric))}
 
 
 def _metrics(node: Node, recipe: Recipe) -> set[str]:

@@ -138,6 +138,16 @@ def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, repl
     assert "recipe.yaml:" in caught.value.where
 
 
+def test_a_gate_s_name_without_its_metric_and_names_are_told_once(recipe_file):
+    with pytest.raises(RecipeError, match="tflite/int8 has many metrics") as caught:
+        chain(recipe_file, ("tflite/int8.accuracy_drop", "tflite/int8"))
+    assert caught.value.hint.startswith("tflite/int8.METRIC, with one of accuracy, accuracy_drop, ")
+    with pytest.raises(RecipeError, match="nothing here is called") as caught:
+        chain(recipe_file, ("tflite/int8.accuracy_drop", "tflite/int9.accuracy"))
+    named = caught.value.hint.removeprefix("the nearest are ").split(", ")
+    assert len(named) == len(set(named))
+
+
 def test_variants_of_a_scheme_are_told_apart_by_name(recipe_file):
     entry = "{int8-small: {scheme: int8, granularity: per_tensor}}"
     built = chain(recipe_file, ("[float32, int8]", f"[float32, int8, {entry}]"))
