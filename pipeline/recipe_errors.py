@@ -77,6 +77,16 @@ def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None
             return str(context.get("error", finding["msg"])), None
         case "literal_error":
             return f"{_shown(value)} is not allowed", f"allowed: {context['expected']}"
+        case "tuple_type" | "list_type":
+            alone = isinstance(value, str | int | float)
+            return f"{_shown(value)}: a list is needed", f"write [{_shown(value)}]" if alone else None
+        case "dict_type" | "model_type":
+            return f"{_shown(value)}: a map of settings is needed", "such as {key: value}"
+        case "string_type" | "path_type":
+            quoted = isinstance(value, int | float)
+            return f"{_shown(value)}: text is needed", f'write "{_shown(value)}"' if quoted else None
+        case "too_short" if not value:
+            return "is empty", f"{context['min_length']} or more are needed"
         case _:
             return f"{_shown(value)}: {finding['msg'][0].lower()}{finding['msg'][1:]}", None
 

@@ -48,8 +48,13 @@ def read_yaml(file: FilePath) -> Source:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RecipeError("the recipe is not there", where=str(file)) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe can't be read: {error}", where=str(file)) from error
+    except IsADirectoryError as error:
+        raise RecipeError("this is a folder", where=str(file), hint="name the recipe's file in it") from error
+    except UnicodeDecodeError as error:
+        what = f"this is no text in UTF-8 (byte {error.start + 1}), and a recipe is"
+        raise RecipeError(what, where=str(file), hint="name a YAML file, or save it as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"the recipe can't be read: {error.strerror or error}", where=str(file)) from error
     node = parse_yaml(text, str(file))
     source = Source(file, None)
     source.data = _plain(node, (), source)
@@ -66,9 +71,10 @@ def parse_yaml(text: str, name: str) -> Any:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         problem = re.split(r"[\n\r]", str(error.problem or error.context or "not YAML"))[0]
-        raise RecipeError(
-            f"not valid YAML: {problem}", where=place, hint="check indentation, quotes, double keys"
-        ) from error
+        hint = "check indentation, quotes, double keys"
+        if r"'\t'" in problem:
+            problem, hint = "a tab", "indent with spaces: YAML takes no tabs for it"
+        raise RecipeError(f"not valid YAML: {problem}", where=place, hint=hint) from error
     except (YAMLError, ValueError) as error:
         raise RecipeError(f"not valid YAML: {error}", where=name) from error
 

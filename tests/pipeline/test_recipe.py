@@ -74,12 +74,14 @@ def test_an_application_is_a_model(recipe_file):
         ("path: data.npz\n", "path: data.npz\n  tset: test\n", "data.tset: unknown key", ":7:3", "nearest are test"),
         ("[float32, int8]", "[float32, int9]", 'quantize.schemes[1]: "int9" is not allowed', ":14:35", "'int8'"),
         ("[float32, int8]", "[]", "quantize.schemes", ":14:16", None),
+        ("[float32, int8]", "int8", 'quantize.schemes: "int8": a list is needed', ":14:16", 'write ["int8"]'),
+        ("  - strip", "  - strip: 3", "strip: 3: a map of settings is needed", ":13:5", "{key: value}"),
         ("max: 0.5", "mxa: 0.5", "gates[0]", ":19:", None),
         ("max: 0.5", "min: -.inf", "gates[0].min", ":19:", None),
         ("name: small", "name: ../up", "name: ", ":1:1", None),
         ("seed: 3", "Seed: 3", "Seed: unknown key", ":2:1   Seed", "seed"),
         ("seed: 3", '"a.b": 3', "a.b: unknown key", ":2:1", None),
-        ("path: data.npz", "path: 5", "data.path: 5", ":6:3   data.path", None),
+        ("path: data.npz", "path: 5", "data.path: 5: text is needed", ":6:3   data.path", 'write "5"'),
         ("epochs: 1", "epochs: 99999999999999999999", "is larger than any setting takes", ":12:16", None),
         ("threads", "threads", "", "", None),
     ],
@@ -112,7 +114,8 @@ def test_mistakes_are_found_without_tensorflow(recipe_file):
         ("", "map of settings"),
         ("name: x\nmodel: y\nstages:\n  - {load: {}, strip: {}}\n", "a stage is a name, or a map with one key"),
         ("name: x\nmodel: y\nstages: load\n", "stages"),
-        ("name: x\nmodel: y\nstages: []\n", "stages"),
+        ("name: x\nmodel: y\nstages: []\n", "stages: is empty"),
+        ("name: x\n\tmodel: y\n", "not valid YAML: a tab"),
         ("name: x\nmodel: y\nstages: [1, 2]\n", "a stage is a name"),
         ("name: x\nmodel: y\nbase: &b {a: 1}\nseed: {<<: *b}\nstages: [load]\n", "unknown key|seed"),
     ],
@@ -126,8 +129,12 @@ def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
     with pytest.raises(RecipeError, match="not there"):
         Recipe.load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecipeError, match="can't be read"):
+    with pytest.raises(RecipeError, match="no text in UTF-8") as caught:
         Recipe.load(tmp_path / "binary.yaml")
+    assert "save it as UTF-8" in caught.value.hint
+    with pytest.raises(RecipeError, match="this is a folder") as caught:
+        Recipe.load(tmp_path)
+    assert "file in it" in caught.value.hint
 
 
 def test_set_changes_values_as_yaml_1_2_reads_them(recipe_file):
