@@ -52,6 +52,7 @@ class LoadStage:
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
         from stages.keras_format import keras_facts
+        from stages.load.finite import blame_weights
         from stages.sparsity import plan_files
         from stages.stored_models import write_checked
         from stages.tf_runtime import tensorflow_action
@@ -61,6 +62,7 @@ class LoadStage:
             for note in loaded.notes:
                 context.events.warned(note)
             file, stored = write_checked(context, loaded.model)
+            blame_weights(loaded.model, stored, _named(context))
             files = (file, *_preprocessing_file(context, loaded), *plan_files(context, loaded.sparsity))
             artifact = Artifact(files=files, facts=keras_facts(loaded.model))
         metrics = {"translation_difference": loaded.translation_difference, "stored_difference": stored}
@@ -68,11 +70,16 @@ class LoadStage:
 
     def ensures(self, context: StageContext[LoadConfig], result: StageResult) -> None:
         """The loaded model computes what its original does, and the stored one what the loaded one does."""
-        where = context.config.application.application if context.config.application else context.source_name()
         for name, tolerance in TOLERANCES.items():
             if not result.metrics[name] <= tolerance:
                 what = f"{name} is {result.metrics[name]:.1e} (relative), at most {tolerance:.0e} is right"
-                raise PostconditionError(what, where=where, hint="its layers do not survive: look at custom layers")
+                hint = "its layers do not survive: look at custom layers"
+                raise PostconditionError(what, where=_named(context), hint=hint)
+
+
+def _named(context: StageContext[LoadConfig]) -> str:
+    """What the user calls the model."""
+    return context.config.application.application if context.config.application else context.source_name()
 
 
 def _load(context: StageContext[LoadConfig]) -> LoadedModel:

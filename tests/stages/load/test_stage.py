@@ -152,3 +152,15 @@ def test_a_layer_of_keras_3_needs_its_twin_for_tf_keras(keras3, tmp_path, monkey
     found = load_model(tmp_path / "m.keras", custom_objects=("twins_of_three:Scale", "twins_of_two:Scale"))
     x = np.ones((2, 3), "float32")
     assert np.allclose(found.model(x), model(x), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["keras2", "keras3"])
+def test_weights_that_are_no_numbers_are_named(request, kind, residual, loaded, tmp_path):
+    model = residual(request.getfixturevalue(kind))
+    layer = next(layer for layer in model.layers if layer.weights)
+    layer.set_weights([np.full_like(weight, np.nan) for weight in layer.get_weights()])
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match=f"layer '{layer.name}' holds NaN or infinity in its weight") as caught:
+        loaded("m.keras")
+    assert caught.value.where.endswith("m.keras")
+    assert "diverged" in caught.value.hint
