@@ -72,8 +72,12 @@ class CsvTable:
         spec = self._spec
         if isinstance(spec.inputs, dict):
             return {name: NumberRows(rows, columns) for name, columns in spec.inputs.items()}
+        if spec.inputs is not None:
+            return NumberRows(rows, spec.inputs)
         apart = {*_columns(spec.label), spec.split}
-        return NumberRows(rows, spec.inputs or tuple(name for name in rows.header if name not in apart))
+        others = NumberRows(rows, tuple(name for name in rows.header if name not in apart))
+        others[:1]  # nobody said that these are numbers: told here, before their count is held against the model
+        return others
 
     def _targets(self, rows: Rows) -> tuple[Any, Any]:
         """Targets and names of classes, both by output where labels are."""
@@ -252,7 +256,8 @@ class NumberRows:
     def _number(self, row: Row, place: int) -> float:
         if not _is_number(row.cells[place]):
             what = f"line {row.line}, column {self.rows.header[place]!r}: {row.cells[place]!r} is no finite number"
-            raise self.rows.error(what, "name the numeric columns: `inputs: [a, b]`")
+            hint = "name the numeric columns (`inputs: [a, b]`), or the one with paths of images (`image: path`)"
+            raise self.rows.error(what, hint)
         return float(row.cells[place])
 
 

@@ -170,3 +170,10 @@ def test_labels_by_output_are_words_or_numbers_each(table, source):
     assert (split.task, split.classes) == ({"what": "classes", "size": "regression"}, {"what": ("cat", "dog")})
     assert (split.y["what"].tolist(), split.y["size"].ravel().tolist()) == ([0, 1, 0], [0.5, 1.5, 2.5])
     assert split.of_output("what").classes == ("cat", "dog")
+
+
+def test_paths_of_images_that_nothing_says_are_such_are_no_numbers(table, source):
+    path = table("path,label\na/1.png,a\nb/1.png,b\n")
+    with pytest.raises(DataError, match=r"line 2, column 'path': 'a/1.png' is no finite number") as caught:
+        source(path, **CSV, label="label", validation="none").split("train")
+    assert "`image: path`" in caught.value.hint
