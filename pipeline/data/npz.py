@@ -46,7 +46,8 @@ class NpzFile:
             for part in ("x", "y")
         }
         if found["x"] == ABSENT:
-            raise self._error(f"the file holds no x_{stored}.npy")
+            known = ", ".join(sorted(name for name in self._members() if name.startswith("x_"))) or "no inputs"
+            raise self._error(f"the file holds no x_{stored}.npy, but {known}")
         return found if found["y"] != ABSENT else {"x": found["x"]}
 
     def read(self, stored: str) -> Table:

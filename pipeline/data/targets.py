@@ -9,6 +9,7 @@ from pipeline.data.spec import Task
 from pipeline.errors import DataError
 from pipeline.recipe_errors import nearest
 
+COUNT = "number the classes from 0, in the order of the model's outputs"
 SAY_SO = "say data.task: classes, multilabel, regression or unlabelled"
 
 
@@ -48,6 +49,8 @@ def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task,
             raise DataError(f"there are no targets, and data.task is {said}", where=where)
         return "unlabelled", None
     y = np.asarray(targets)
+    if y.dtype.kind in "US" and y.size:
+        raise DataError(f"targets are words, such as {str(y.flat[0])!r}: numbers are needed", where=where, hint=COUNT)
     if y.dtype.kind not in "biuf":
         raise DataError(f"targets are {y.dtype}: numbers are needed", where=where)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -84,7 +87,7 @@ def _classes(y: Any, where: str) -> Any:
             f"targets are {y.dtype} of shape {y.shape}: integer class labels of shape (N,) are needed", where=where
         )
     if len(y) and y.min() < 0:
-        raise DataError(f"the label {y.min()}: classes count from 0", where=where)
+        raise DataError(f"the label {y.min()}: classes count from 0", where=where, hint=COUNT)
     return y
 
 
