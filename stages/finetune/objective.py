@@ -176,7 +176,7 @@ def _require_settings_that_fit(tasks: list[Task], config: FinetuneConfig) -> Non
     """`tasks` has that of each output; a setting for all of them has to fit one at least."""
     labelled = [task for task in tasks if task != "unlabelled"] or tasks[:1]
     if labelled == ["unlabelled"] and config.distill is None:
-        hint = "set finetune.distill: then the unpruned model is the teacher, and no labels are needed"
+        hint = "give it labels (y_train in an npz), or set finetune.distill: the unpruned model is then the teacher"
         raise PreconditionError("the training data has no labels", where="finetune", hint=hint)
     words = " and ".join(dict.fromkeys(_words(task) for task in labelled))
     losses = config.loss.values() if isinstance(config.loss, Mapping) else (config.loss,)

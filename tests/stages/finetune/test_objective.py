@@ -45,6 +45,7 @@ def test_without_labels_there_is_only_the_teacher(network, pair):
     assert (goal.loss, goal.metric, goal.logits) == (None, None, False)
     with pytest.raises(PreconditionError, match="no labels") as caught:
         made(network, pair, "unlabelled")
+    assert "y_train" in caught.value.hint
     assert "distill" in caught.value.hint
 
 
