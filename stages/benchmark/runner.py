@@ -73,11 +73,19 @@ def open_litert(path: str, threads: int, shapes: dict[str, tuple[int, ...]]) -> 
     interpreter_type = importlib.import_module(package.__name__ + ".interpreter").Interpreter
     imported = time.perf_counter()
     interpreter = interpreter_type(model_path=path, num_threads=threads)
+    _require_inputs(shapes, [item["name"] for item in interpreter.get_input_details()])
+    resized = []
     for item in interpreter.get_input_details():
         wanted = _shape_of(item["name"], list(item.get("shape_signature", item["shape"])), shapes)
         if wanted != tuple(item["shape"]):
             interpreter.resize_tensor_input(item["index"], wanted)
-    interpreter.allocate_tensors()
+            resized.append(f"{item['name']}={_listed(wanted)} (in the file: {_listed(item['shape'])})")
+    try:
+        interpreter.allocate_tensors()
+    except RuntimeError as error:
+        if not resized:
+            raise
+        raise ValueError(f"the model can't run at {', '.join(resized)}: {error}") from error
     loaded = time.perf_counter()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
@@ -109,6 +117,7 @@ def open_onnxruntime(path: str, threads: int, shapes: dict[str, tuple[int, ...]]
     options.log_severity_level = 3
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     loaded = time.perf_counter()
+    _require_inputs(shapes, [item.name for item in session.get_inputs()])
     feeds: dict[str, Any] = {}
 
     def feed(arrays: list[Any]) -> None:
@@ -460,6 +469,18 @@ def _shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) ->
         shown = ",".join("?" if size is None else str(size) for size in fixed)
         raise ValueError(f"input {name} has free dimensions ({shown}): give them with --shape {name}={shown}")
     return tuple(size or 1 for size in fixed)
+
+
+def _require_inputs(given: dict[str, tuple[int, ...]], names: list[str]) -> None:
+    """A shape for an input that is not there would be a measurement at another one: ValueError."""
+    unknown = [name for name in given if name and name not in names]
+    if unknown:
+        raise ValueError(f"--shape {unknown[0]}={_listed(given[unknown[0]])}: the inputs are {', '.join(names)}")
+
+
+def _listed(shape: Any) -> str:
+    """A shape as `--shape` takes it."""
+    return ",".join(str(int(size)) for size in shape)
 
 
 def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:

@@ -236,6 +236,16 @@ def test_free_sizes_are_asked_for_and_taken(tmp_path: Path) -> None:
     assert document["outputs"][0]["shape"] == [1, 7, 4]
 
 
+def test_a_shape_of_no_input_or_that_the_model_can_not_have_is_told(model_file: Path, tflite_file: Path) -> None:
+    document, status, _ = run(model_file, *BRIEF, "--shape", "nothing=1,2,3")
+    assert status == 1
+    assert "--shape nothing=1,2,3: the inputs are " in document["error"]
+    document, status, _ = run(tflite_file, *BRIEF, "--shape", "2,3")
+    assert status == 1
+    assert "the model can't run at " in document["error"]
+    assert "=2,3 (in the file: " in document["error"]
+
+
 def test_inputs_can_be_given(onnx_file: Path, tmp_path: Path) -> None:
     x = np.full((1, 3, 64, 64), 1.5, np.float32)
     np.savez(tmp_path / "inputs.npz", x)
