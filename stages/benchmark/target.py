@@ -88,6 +88,11 @@ class Target:
         return isinstance(self.driver, CountingDriver)
 
     @property
+    def takes_shapes(self) -> bool:
+        """Whether free sizes of inputs can be chosen on it."""
+        return not self.counts or isinstance(self.driver, ShapingDriver)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The flat metrics that a benchmark on it can have."""
         return self.driver.metrics
@@ -148,6 +153,14 @@ class CountingDriver(Driver, Protocol):
         """What is counted or estimated of one model."""
 
 
+@runtime_checkable
+class ShapingDriver(CountingDriver, Protocol):
+    """Drives what counts, and can choose the free sizes of a model's inputs."""
+
+    def count_shaped(self, target: Target, model: Path, name: str, shapes: Sequence[str]) -> Counts:
+        """`count` with inputs of these shapes, written as Sampling has them."""
+
+
 def find_target(name: str, folder: Path | None = None) -> Target:
     """The target called `name`: of the recipe's folder, of the user's configuration, or built in. Else RecipeError."""
     for path in (place / f"{name}.yaml" for place in _places(folder)):
@@ -206,13 +219,21 @@ def measure(
     return driver.measure(found, model, sampling, name, timeout_s)
 
 
-def count(target: str | Target, model: Path, name: str) -> Counts:
-    """What `target` counts of `model`; equal models give equal counts, within their `spread`. Raises DeviceError."""
+def count(target: str | Target, model: Path, name: str, shapes: Sequence[str] = ()) -> Counts:
+    """What `target` counts of `model`; equal models give equal counts, within their `spread`. Raises DeviceError.
+
+    `shapes` are for inputs of free size, as Sampling has them.
+    """
     found = named(target)
     driver = found.driver
     if not isinstance(driver, CountingDriver):
         raise DeviceError(f"{found.name} measures times and counts nothing", where=name)
-    return driver.count(found, model, name)
+    if not shapes:
+        return driver.count(found, model, name)
+    if not isinstance(driver, ShapingDriver):
+        what = f"{found.name} takes files whose inputs have fixed sizes"
+        raise DeviceError(what, where=name, hint="export the model with fixed sizes")
+    return driver.count_shaped(found, model, name, shapes)
 
 
 def probe(target: str | Target, archive: Path, name: str) -> Probed:

@@ -23,7 +23,7 @@ def bench(
     """The runtime and the figures of each model on one target, by the metrics' names. Raises DeviceError."""
     require_fit(target, models, sampling)
     if target.counts:
-        return [_counted(model, target) for model in models]
+        return [_counted(model, target, sampling) for model in models]
     processes: list[list[Measurement]] = [[] for _ in models]
     for index in range(rounds):
         for place in _turns(len(models), index):
@@ -43,10 +43,10 @@ def _measured(model: Model, target: Target, sampling: Sampling) -> Measurement:
     return measure(target, model.path, sampling, model.title)
 
 
-def _counted(model: Model, target: Target) -> tuple[str, Figures]:
+def _counted(model: Model, target: Target, sampling: Sampling) -> tuple[str, Figures]:
     from stages.benchmark.target import count
 
-    found = count(target, model.path, model.title)
+    found = count(target, model.path, model.title, sampling.shapes)
     return found.runtime, {**found.metrics, "size_bytes": float(model.size_bytes)}
 
 

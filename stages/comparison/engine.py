@@ -127,7 +127,7 @@ def _count(found: Sequence[_Found], target: Target, wish: Wish) -> None:
     if not wish.held & set(metrics_on(target)):
         return
     for one in found:
-        results, notes = count_results(one.pair, target, wish.tolerances, wish.held)
+        results, notes = count_results(one.pair, target, wish.tolerances, wish.held, wish.sampling.shapes)
         one.metrics += results
         one.notes += notes
 

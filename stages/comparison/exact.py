@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.errors import DeviceError
@@ -53,10 +53,10 @@ def not_comparable(pair: Pair, metric: Metric) -> str | None:
 
 
 def count_results(
-    pair: Pair, target: Target, tolerances: Tolerances, held: frozenset[Metric]
+    pair: Pair, target: Target, tolerances: Tolerances, held: frozenset[Metric], shapes: Sequence[str] = ()
 ) -> tuple[list[MetricResult], tuple[str, ...]]:
     """What a target counts of both sides, and its notes. DeviceError where it can't."""
-    baseline, candidate = (_counted(target, side, model) for side, model in _sides(pair).items())
+    baseline, candidate = (_counted(target, side, model, shapes) for side, model in _sides(pair).items())
     found = []
     for name, metric in COUNTED.items():
         if name in baseline.metrics and name in candidate.metrics:
@@ -69,10 +69,10 @@ def _sides(pair: Pair) -> dict[str, Model]:
     return {"baseline": pair.baseline, "candidate": pair.candidate}
 
 
-def _counted(target: Target, side: str, model: Model) -> Counts:
+def _counted(target: Target, side: str, model: Model, shapes: Sequence[str]) -> Counts:
     from stages.benchmark.target import count
 
-    return count(target, model.path, f"{side} {model.title}")
+    return count(target, model.path, f"{side} {model.title}", shapes)
 
 
 def _count_result(

@@ -26,11 +26,11 @@ def read_shapes(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def require_fit(target: Target, models: Iterable[Model], sampling: Sampling) -> None:
-    """RecipeError where a target does not take a model's format, or counts and is given shapes."""
+    """RecipeError where a target does not take a model's format, or takes no shapes and is given some."""
     for model in models:
         if model.kind not in target.formats:
             what = f"{target.name} takes {' and '.join(target.formats)} only"
             raise RecipeError(what, where=model.title, hint="secateur target list")
-    if sampling.shapes and target.counts:
-        what = f"{target.name} counts files whose inputs have fixed sizes, and takes no --shape"
+    if sampling.shapes and not target.takes_shapes:
+        what = f"{target.name} takes files whose inputs have fixed sizes, and no --shape"
         raise RecipeError(what, where=f"--shape {sampling.shapes[0]}", hint="export the model with fixed sizes")

@@ -59,9 +59,18 @@ class Region(NamedTuple):
     classes: tuple[int, ...]
 
 
-def count_once(target: Target, model: Path, name: str, spreads: Spreads, *, with_outputs: bool = False) -> Counts:
+def count_once(
+    target: Target,
+    model: Path,
+    name: str,
+    spreads: Spreads,
+    *,
+    shapes: Sequence[str] = (),
+    with_outputs: bool = False,
+) -> Counts:
     """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
-    document, regions = run_emulated(target, model, ["--outputs"] if with_outputs else [], name)
+    options = [word for shape in shapes for word in ("--shape", shape)]
+    document, regions = run_emulated(target, model, [*options, "--outputs"] if with_outputs else options, name)
     return _counts(target, document, regions, spreads)
 
 

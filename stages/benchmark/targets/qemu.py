@@ -6,6 +6,7 @@ Seconds under emulation mean nothing, and none are reported.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -66,8 +67,10 @@ class QemuDriver:
             publish(_setup_file(target), json.dumps(document, indent=1).encode(), root)
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
-        spreads = _setup(target)["spread"]
-        return count_once(target, model, name, spreads)
+        return self.count_shaped(target, model, name, ())
+
+    def count_shaped(self, target: Target, model: Path, name: str, shapes: Sequence[str]) -> Counts:
+        return count_once(target, model, name, _setup(target)["spread"], shapes=shapes)
 
     def probe(self, target: Target, archive: Path, name: str) -> Probed:
         _setup(target)

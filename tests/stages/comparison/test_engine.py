@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pipeline.events import Advanced
 from stages.benchmark import Sampling, find_target, measure
 from stages.benchmark.rounds import Round
 from stages.comparison.engine import Wish, compare, judged
+from stages.comparison.fitness import require_fit
 from stages.comparison.measured import check_rounds, doubts
 from stages.comparison.operands import Model, Operand, find_operand
 from stages.comparison.tolerances import Tolerances
@@ -106,8 +108,6 @@ def test_several_models_are_judged_together(make_onnx):
 
 
 def test_accuracies_are_compared_as_they_are_and_only_of_the_same_data(onnx_file):
-    from dataclasses import replace
-
     model = operand(onnx_file).models[0]
     better = Operand("a", (replace(model, quality={"accuracy": 0.884}, tested_on="data"),))
     worse = Operand("b", (replace(model, quality={"accuracy": 0.870}, tested_on="data"),))
@@ -134,10 +134,15 @@ def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_
         compare(operand(onnx_file), operand(onnx_file), wish(metrics=frozenset({"instructions"})), heard.append)
     with pytest.raises(RecipeError, match="tflm takes tflite-model only"):
         compare(operand(onnx_file), operand(onnx_file), wish(targets=[find_target("tflm")]), heard.append)
-    counted = wish(targets=[find_target("cortex-a72")], sampling=Sampling(shapes=("1,4096",)))
-    with pytest.raises(RecipeError, match="takes no --shape"):
-        compare(operand(onnx_file), operand(onnx_file), counted, heard.append)
     assert heard == []
+
+
+def test_shapes_are_refused_where_the_target_takes_none(onnx_file):
+    shaped, model = Sampling(shapes=("1,4096",)), operand(onnx_file).models[0]
+    with pytest.raises(RecipeError, match="tflm takes files whose inputs have fixed sizes, and no --shape"):
+        require_fit(find_target("tflm"), [replace(model, kind="tflite-model")], shaped)
+    require_fit(find_target("cortex-a72"), [model], shaped)
+    require_fit(find_target("cpu"), [model], shaped)
 
 
 def test_what_was_asked_for_by_name_and_could_not_be_had_is_no_success(onnx_file):

@@ -25,6 +25,22 @@ def test_counts_repeat_and_outputs_are_this_machines(cortex_a72, model_file: Pat
     assert first.output_digests() == second.output_digests()
 
 
+def test_free_sizes_are_asked_for_and_taken(cortex_a72, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("N", "length")) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Sin", ["x"], ["y"])], "free", values[:1], values[1:])
+    file = tmp_path / "free.onnx"
+    file.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    with pytest.raises(DeviceError, match="--shape x="):
+        count("cortex-a72", file, "model")
+    short, long = (count("cortex-a72", file, "model", [f"x=1,{size}"]) for size in (4096, 16384))
+    assert short.outputs[0].shape == (1, 4096)
+    assert long.metrics["instructions"] > 2 * short.metrics["instructions"]
+
+
 def test_models_of_an_archive_count_as_they_do_alone(cortex_a72, tflite_file: Path, tmp_path: Path) -> None:
     archive = tmp_path / "models.zip"
     with zipfile.ZipFile(archive, "w") as made:
