@@ -105,18 +105,24 @@ def _full(name: str, model: Model) -> str:
 
 def _table(entries: tuple[Entry, ...]) -> str:
     """A line a model; a column a figure, the interval beside its median."""
-    names = [name for name in entries[0].metrics if name not in ENDS]
-    lines = [["", *(name.removeprefix("latency_").rpartition("_")[0] or name for name in names)]]
+    names = [name for name in dict.fromkeys(name for entry in entries for name in entry.metrics) if name not in ENDS]
+    lines = [["", *(head_of(name) for name in names)]]
     lines += [[entry.name, *(_cell(entry, name) for name in names)] for entry in entries]
     one = entries[0]
-    basis = f"{one.rounds} rounds" if one.rounds else "counted"
-    return f"{aligned(lines, words={0})}\n\n{one.target}: {_device(one)}, {one.runtime}, {basis}"
+    runtimes = ", ".join(dict.fromkeys(entry.runtime for entry in entries))
+    basis = f"{one.rounds} round{'s' * (one.rounds > 1)}" if one.rounds else "counted"
+    return f"{aligned(lines, words={0})}\n\n{one.target}: {_device(one)}, {runtimes}, {basis}"
+
+
+def head_of(metric: str) -> str:
+    """A metric's name without its unit, which stands beside each number."""
+    return metric.removeprefix("latency_").removesuffix("_ms").removesuffix("_bytes")
 
 
 def _cell(entry: Entry, name: str) -> str:
     if name not in entry.metrics:
         return ""
-    ends = [f"{entry.metrics[end]:.3g}" for end in INTERVAL.get(name, ()) if end in entry.metrics]
+    ends = [f"{entry.metrics[end]:.4g}" for end in INTERVAL.get(name, ()) if end in entry.metrics]
     return said(name, entry.metrics[name]) + (f" [{', '.join(ends)}]" if ends else "")
 
 

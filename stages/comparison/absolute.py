@@ -51,7 +51,10 @@ def _counted(model: Model, target: Target, sampling: Sampling) -> tuple[str, Fig
 
 
 def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
-    """Percentiles weigh each round the same; `latency_p50_low_ms` to `_high_ms` is the 95 % interval of the median."""
+    """Percentiles weigh each round the same; `latency_p50_low_ms` to `_high_ms` is the 95 % interval of the median.
+
+    One round has no interval: what a second one would give is not known.
+    """
     import numpy as np
 
     from stages.benchmark.statistics import (
@@ -66,12 +69,12 @@ def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
     if len(devices) > 1:
         raise DeviceError("the rounds come from different devices", where=model.title, hint="measure again")
     samples = [one.samples_ns for one in found]
-    medians = round_medians_ns(samples)
-    interval = latency_ratio(medians, [NS_PER_MS] * len(medians))  # against a round of 1 ms: the medians themselves
-    figures = {
-        "latency_p50_ms": latency_quantile_ns(samples, 0.5) / NS_PER_MS,
-        "latency_p50_low_ms": interval.low,
-        "latency_p50_high_ms": interval.high,
+    figures = {"latency_p50_ms": latency_quantile_ns(samples, 0.5) / NS_PER_MS}
+    if len(found) > 1:
+        medians = round_medians_ns(samples)
+        interval = latency_ratio(medians, [NS_PER_MS] * len(medians))  # against a round of 1 ms: the medians themselves
+        figures |= {"latency_p50_low_ms": interval.low, "latency_p50_high_ms": interval.high}
+    figures |= {
         "latency_p90_ms": latency_quantile_ns(samples, 0.9) / NS_PER_MS,
         "first_inference_ms": float(np.median([one.first_inference_ms for one in found])),
         "load_ms": float(np.median([one.load_ms for one in found])),

@@ -13,7 +13,11 @@ from typer.testing import CliRunner
 
 from pipeline.cli import build_app
 from pipeline.errors import RecipeError
+from stages.benchmark import find_target
+from stages.benchmark.probe_models import tflite_model
+from stages.commands.bench import head_of
 from stages.comparison.result import ComparisonReport
+from stages.probes import Probe
 
 APP = build_app(["compare", "bench", "history"])
 BRIEF = ("--rounds", "2", "--seconds", "0.005")
@@ -133,6 +137,25 @@ def test_a_history_that_can_not_be_is_refused_before_anything_is_measured(files,
     run("bench", few, *BRIEF, "--append", tmp_path / "h.jsonl")
     with pytest.raises(RecipeError, match="no entry has a metric"):
         run("history", tmp_path / "h.jsonl", "--metric", "latency")
+
+
+def test_all_runtimes_are_named_and_one_round_has_no_interval(files, tmp_path):
+    tflite = tmp_path / "model.tflite"
+    tflite.write_bytes(tflite_model(Probe(kind="dense", inputs=8, outputs=8), "float32"))
+    shown = run("bench", files[0], tflite, "--rounds", "1", "--seconds", "0.005").stdout
+    foot = shown.splitlines()[-1]
+    assert "onnxruntime" in foot
+    assert "litert" in foot
+    assert foot.endswith(", 1 round")
+    assert "[" not in shown
+
+
+def test_the_columns_of_counts_have_names_of_their_own():
+    target = find_target("cortex-a72")
+    heads = [head_of(metric) for metric in target.metrics]
+    assert len(set(heads)) == len(heads)
+    assert "instructions_load_store" in heads
+    assert [head_of(metric) for metric in ("latency_p50_ms", "size_bytes")] == ["p50", "size"]
 
 
 def test_two_files_of_one_name_keep_apart(files, tmp_path):
