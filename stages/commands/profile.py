@@ -12,6 +12,7 @@ import typer
 
 from pipeline.artifacts import Facts, QuantizedFacts
 from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.errors import ModelError
 from pipeline.store import Store
 from pipeline.store.lineage import makers
 from pipeline.summary import aligned
@@ -65,9 +66,7 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
     if model.kind != "onnx-model":
         yield None
         return
-    import onnx
-
-    properties = {entry.key: entry.value for entry in onnx.load(model.path, load_external_data=False).metadata_props}
+    properties = _properties(model)
     store, digest = open_the_store(), properties.get("model", "")
     found = [artifact for _, artifact in makers(store).values()]
     source = next((artifact for artifact in found if artifact.digest == digest), None)
@@ -95,6 +94,19 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
             files = [quantized.file(name) for name in calibration_files(len(keras_model.inputs))]
             samples = [decode_samples(store.blobs.path(file.digest))[:1] for file in files]
         yield Origin(keras_model, dict(zip(keras_model.input_names, samples, strict=True)))
+
+
+def _properties(model: Model) -> dict[str, str]:
+    """What an ONNX file says of itself; ModelError where it is damaged inside."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        found = onnx.load(model.path, load_external_data=False).metadata_props
+    except DecodeError as error:
+        hint = "export it again: only its outermost part can still be read"
+        raise ModelError(f"the ONNX file is damaged: {error}", where=str(model.path), hint=hint) from error
+    return {entry.key: entry.value for entry in found}
 
 
 def table(found: Profile, title: str) -> str:

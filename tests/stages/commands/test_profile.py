@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.errors import SecateurError
+from pipeline.errors import ModelError, SecateurError
 from stages.benchmark.probe_models import tflite_model
 from stages.commands.profile import bar, command
 from stages.probes import Probe
@@ -41,6 +41,14 @@ def test_what_can_not_be_meant_is_told(tmp_path):
     text.write_text("name: none\n")
     with pytest.raises(SecateurError, match="neither TFLite nor ONNX"):
         command(str(text))
+
+
+def test_an_onnx_file_damaged_inside_is_told(tmp_path):
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"\x3a\x04\xff\xff\xff\xff")  # a graph of four bytes that are none
+    with pytest.raises(ModelError, match="the ONNX file is damaged") as told:
+        command(str(damaged), store=tmp_path / "store")
+    assert told.value.where == str(damaged)
 
 
 def test_bars_are_in_eighths():
