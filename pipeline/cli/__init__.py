@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -60,19 +61,44 @@ def _named() -> list[str]:
     return [name for name in named if name in known] or known
 
 
+class _Output(io.TextIOWrapper):
+    """A stream whose reader may go (`| head`): the rest is dropped, and the exit code stays the verdict.
+
+    Without it click ends with 1, which is what a failed gate is.
+    """
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+
+
 def main() -> None:
     """The `secateur` command: runs and exits with DESIGN's exit codes."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without → must not end a run
+        if type(stream) is io.TextIOWrapper:
+            setattr(sys, name, _Output(stream.buffer, stream.encoding, "replace", line_buffering=stream.line_buffering))
     try:
         code = build_app(_named())(standalone_mode=False)  # click returns what typer.Exit carried
     except SecateurError as error:
         _report(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the border of the program
         sys.exit(_unexpected(error))
     sys.exit(code or 0)

@@ -1,11 +1,27 @@
 """Runs and artifacts of a real store, compared through the command line."""
 
 import json
+import subprocess
+import sys
 
 
 def artifact_of(manifest, axis):
     entry = next(entry for entry in manifest["stages"] if entry["stage"] == "export" and entry["axis"] == axis)
     return entry["outputs"][0]
+
+
+def test_a_reader_that_goes_leaves_the_exit_code(tmp_path):
+    nothing = tmp_path / "h.jsonl"
+    for arguments, code in ((("schema",), 0), (("history", str(nothing), "--json"), 2)):
+        command = [sys.executable, "-m", "pipeline", *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            said = process.stderr.read().decode()
+        assert process.returncode == code
+        assert "Traceback" not in said
+        assert "BrokenPipe" not in said
 
 
 def test_a_run_against_itself_has_equal_sizes_and_accuracies(finished, secateur):
