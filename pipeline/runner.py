@@ -92,7 +92,8 @@ class Run:
         started = time.perf_counter()
         try:
             interruption.check()
-            self._check_gates()
+            if len(self._entries) == 1:  # the model is loaded, and nothing long has run
+                self._check_gates()
             self._step(node)
         except BaseException as error:
             if isinstance(error, SecateurError):
@@ -101,9 +102,8 @@ class Run:
             raise
 
     def _check_gates(self) -> None:
-        """What gates say of the model's outputs, once it is loaded: before anything long runs."""
-        loaded = self.resolution.results.get(self.resolution.chain.nodes[0].id)
-        facts = loaded.output("keras-model").facts if loaded else None
+        """What gates say of the model's outputs, which the first node has told."""
+        facts = self.resolution.results[self._nodes[0].id].output("keras-model").facts
         if isinstance(facts, KerasFacts):
             gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
 

@@ -9,7 +9,7 @@ one shares the operators of that one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.artifacts import Kind
@@ -18,6 +18,8 @@ from stages.agreement import TIE_DB, call_scores
 from stages.file_tensors import file_tensors, operator_reads
 from stages.layer_calls import LayerCall, record_layers
 
+Ends = Mapping[int, set[int]]  # place of a call -> operators that give its output
+Matches = Callable[[Mapping[int, float]], list[int]]  # of the scores of a tensor by place, the calls that it is of
 EQUAL_DB = 80.0  # float32 runtimes agree to 100 dB and more
 ALIKE_DB = 3.0  # in 8 bits, on samples that may go far beyond what calibration saw
 
@@ -31,15 +33,9 @@ def operators_of(
     pass on or rearrange what they are given.
     """
     calls = record_layers(model, arrays)
-    ends: dict[int, set[int]] = {}  # place of a call -> operators that give its output
-    for tensor in file_tensors(kind, data, arrays):
-        for place, score in call_scores(calls, tensor).items():
-            if score >= EQUAL_DB:
-                ends.setdefault(place, set()).add(tensor.operator)
-    regions = _regions(calls, ends, operator_reads(kind, data))
-    found = {
-        operator for call, region in zip(calls, regions, strict=True) if call.layer in layers for operator in region
-    }
+    regions = _regions(calls, _ends(calls, kind, data, arrays, _equal), operator_reads(kind, data))
+    wanted = [place for place, call in enumerate(calls) if call.layer in layers]
+    found = {operator for place in wanted for operator in regions(place)}
     if not found:
         raise PreconditionError(
             f"no operator of the file computes {', '.join(layers)}: what only passes on or rearranges has none",
@@ -54,32 +50,39 @@ def layers_of_operators(model: Any, kind: Kind, data: bytes, arrays: Mapping[str
 
     `arrays` is one sample (1, …) by input name. Where values can't tell, an operator has none.
     """
-    calls = record_layers(model, arrays)
-    ends: dict[int, set[int]] = {}
-    for tensor in file_tensors(kind, data, arrays):
-        near = call_scores(calls, tensor)
-        best = max(near.values(), default=0.0)
-        for place in (place for place, score in near.items() if score >= max(best - TIE_DB, ALIKE_DB)):
-            ends.setdefault(place, set()).add(tensor.operator)
-    reads = operator_reads(kind, data)
+    calls, reads = record_layers(model, arrays), operator_reads(kind, data)
+    regions = _regions(calls, _ends(calls, kind, data, arrays, _nearest), reads)
     found: list[dict[str, None]] = [{} for _ in reads]
-    for call, region in zip(calls, _regions(calls, ends, reads), strict=True):
-        for operator in region:
+    for place, call in enumerate(calls):
+        for operator in regions(place):
             found[operator][call.layer] = None
     return [tuple(names) for names in found]
 
 
-def _regions(
-    calls: Sequence[LayerCall], ends: Mapping[int, set[int]], reads: Sequence[frozenset[int]]
-) -> list[set[int]]:
-    """For each call its operators, told from where calls end."""
+def _ends(calls: Sequence[LayerCall], kind: Kind, data: bytes, arrays: Mapping[str, Any], matches: Matches) -> Ends:
+    ends: dict[int, set[int]] = {}
+    for tensor in file_tensors(kind, data, arrays):
+        for place in matches(call_scores(calls, tensor)):
+            ends.setdefault(place, set()).add(tensor.operator)
+    return ends
+
+
+def _equal(scores: Mapping[int, float]) -> list[int]:
+    return [place for place, score in scores.items() if score >= EQUAL_DB]
+
+
+def _nearest(scores: Mapping[int, float]) -> list[int]:
+    least = max(max(scores.values(), default=0.0) - TIE_DB, ALIKE_DB)
+    return [place for place, score in scores.items() if score >= least]
+
+
+def _regions(calls: Sequence[LayerCall], ends: Ends, reads: Sequence[frozenset[int]]) -> Callable[[int], set[int]]:
+    """What gives the operators of a call by its place, told from where calls end."""
     readers = _readers(calls)
-    return [_region(place, ends, reads, readers) for place in range(len(calls))]
+    return lambda place: _region(place, ends, reads, readers)
 
 
-def _region(
-    place: int, ends: Mapping[int, set[int]], reads: Sequence[frozenset[int]], readers: Sequence[set[int]]
-) -> set[int]:
+def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Sequence[set[int]]) -> set[int]:
     """The operators between where a call ends, or what it was fused into, and where those not after it end."""
     after = _reachable(place, readers)
     borders = {operator for other, operators in ends.items() if other not in after for operator in operators}
@@ -93,7 +96,7 @@ def _region(
     return region
 
 
-def _first_ends(place: int, ends: Mapping[int, set[int]], readers: Sequence[set[int]]) -> Iterable[int]:
+def _first_ends(place: int, ends: Ends, readers: Sequence[set[int]]) -> Iterable[int]:
     """The call itself if the file holds its output, else the nearest after it on each way."""
     pending, seen = deque([place]), {place}
     while pending:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.errors import DeviceError
+from pipeline.errors import DeviceError, RecipeError
 from pipeline.packages import package_version
 from pipeline.values import Value
 from stages.benchmark.cuts import Cut, cuts
@@ -61,18 +61,27 @@ class Profile(Value):
 
 
 def profile(target: Target, model: Path, name: str, origin: Origin | None = None) -> Profile:
-    """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError.
+    """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError, RecipeError.
 
     An ONNX file's operators are joined to the layers of the Keras model that it was made of, where `origin` tells it.
     """
+    require_profiling(target, model, name)
     if detect_runtime(str(model)) == "litert":
         return _by_cuts(target, model, name)
-    if target.kind != "cpu":
-        what = f"operators of an ONNX file can be told apart on this machine only, not on {target.name}"
-        raise DeviceError(
-            what, where=name, hint="ONNX Runtime fuses operators, so that a file can't be cut: --target cpu"
-        )
     return _by_onnxruntime(target, model, name, origin)
+
+
+def require_profiling(target: Target, model: Path, name: str) -> None:
+    """RecipeError where a target can't tell the operators of such a file apart."""
+    if detect_runtime(str(model)) == "litert":
+        try:
+            probing_driver(target)
+        except DeviceError as error:
+            raise RecipeError(error.what, where=f"--target {target.name}", hint=error.hint) from error
+    elif target.kind != "cpu":
+        what = f"operators of an ONNX file can be told apart on this machine only, not on {target.name}"
+        hint = "ONNX Runtime fuses operators, so that a file can't be cut: --target cpu"
+        raise RecipeError(f"{name}: {what}", where=f"--target {target.name}", hint=hint)
 
 
 def layers_of(name: str) -> tuple[str, ...]:

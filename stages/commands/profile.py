@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.artifacts import Facts, QuantizedFacts
+from pipeline.artifacts import KerasFacts, QuantizedFacts
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import ModelError
 from pipeline.store import Store
@@ -48,8 +48,9 @@ def command(
     where = find_target(target, Path())
     model = _model(find_operand(name, partial(open_store, store)))
     title = name if Path(name).is_file() else f"{model.label} of {name}"
-    from stages.benchmark.profile import profile
+    from stages.benchmark.profile import profile, require_profiling
 
+    require_profiling(where, model.path, title)
     with _origin(model, keras, partial(open_store, store)) as origin:
         found = profile(where, model.path, title, origin)
     typer.echo(found.model_dump_json(indent=1) if as_json else table(found, title))
@@ -66,34 +67,38 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
     if model.kind != "onnx-model":
         yield None
         return
-    properties = _properties(model)
-    store, digest = open_the_store(), properties.get("model", "")
-    found = [artifact for _, artifact in makers(store).values()]
-    source = next((artifact for artifact in found if artifact.digest == digest), None)
-    if given is None and source is None:
+    stored, calibration = _stored_origin(model, open_the_store())
+    source = given or stored
+    if source is None:
         typer.echo("layers are not known: name the Keras model that the file was made of by --model", err=True)
         yield None
         return
     from stages.benchmark.profile import Origin
-    from stages.keras_format import MODEL_FILE, decode_model, random_inputs
+    from stages.keras_format import decode_model, random_inputs
     from stages.load import load_model
-    from stages.samples import calibration_files, decode_samples
+    from stages.samples import decode_samples
     from stages.tf_runtime import tensorflow_action
 
-    def calibrated(facts: Facts) -> bool:
-        return isinstance(facts, QuantizedFacts) and facts.model_digest == digest and facts.calibration is not None
-
     with tensorflow_action(seed=0, threads=2):
-        if given is not None:
-            keras_model = load_model(given).model
-        elif source is not None:
-            keras_model = decode_model(store.blobs.path(source.file(MODEL_FILE).digest))
-        samples = random_inputs(keras_model, samples=1)
-        quantized = next((artifact for artifact in found if calibrated(artifact.facts)), None)
-        if quantized is not None:
-            files = [quantized.file(name) for name in calibration_files(len(keras_model.inputs))]
-            samples = [decode_samples(store.blobs.path(file.digest))[:1] for file in files]
+        keras_model = load_model(given).model if given else decode_model(source)
+        samples = [decode_samples(path)[:1] for path in calibration] or random_inputs(keras_model, samples=1)
         yield Origin(keras_model, dict(zip(keras_model.input_names, samples, strict=True)))
+
+
+def _stored_origin(model: Model, store: Store) -> tuple[Path | None, list[Path]]:
+    """The Keras model that an ONNX file names in its properties, and the samples that it was calibrated on, if kept."""
+    from stages.keras_format import MODEL_FILE
+    from stages.samples import calibration_files
+
+    digest, source, calibration = _properties(model).get("model", ""), None, list[Path]()
+    for _, artifact in makers(store).values():
+        facts = artifact.facts
+        if isinstance(facts, KerasFacts) and artifact.digest == digest:
+            source = store.blobs.path(artifact.file(MODEL_FILE).digest)
+        elif isinstance(facts, QuantizedFacts) and facts.model_digest == digest and facts.calibration is not None:
+            names = calibration_files(len(artifact.files) - 1)
+            calibration = [store.blobs.path(artifact.file(name).digest) for name in names]
+    return source, calibration
 
 
 def _properties(model: Model) -> dict[str, str]:

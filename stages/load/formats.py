@@ -18,9 +18,9 @@ from stages.keras_format import objects_in, renew_constants
 from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
-from stages.load.finite import blame_weights
 from stages.load.keras3 import carry_over, import_keras3
 from stages.load.keras3_layers import Objects
+from stages.load.not_finite import blame
 from stages.load.notes import notes_on
 from stages.load.preprocessing import split_front
 from stages.load.recognise import file_kind
@@ -89,7 +89,7 @@ def load_model(
     else:
         shown = str(source)
         model, difference = _from_files(Path(source), weights, custom_objects, trust=trust)
-    blame_weights(model, difference, shown)
+    blame(model, difference, shown)
     if not difference <= TOLERANCE:
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")

@@ -52,7 +52,7 @@ class LoadStage:
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
         from stages.keras_format import keras_facts
-        from stages.load.finite import blame_weights
+        from stages.load.not_finite import blame
         from stages.sparsity import plan_files
         from stages.stored_models import write_checked
         from stages.tf_runtime import tensorflow_action
@@ -62,7 +62,7 @@ class LoadStage:
             for note in loaded.notes:
                 context.events.warned(note)
             file, stored = write_checked(context, loaded.model)
-            blame_weights(loaded.model, stored, _named(context))
+            blame(loaded.model, stored, _named(context))
             files = (file, *_preprocessing_file(context, loaded), *plan_files(context, loaded.sparsity))
             artifact = Artifact(files=files, facts=keras_facts(loaded.model))
         metrics = {"translation_difference": loaded.translation_difference, "stored_difference": stored}

@@ -15,7 +15,7 @@ from pipeline.discovery import stages
 from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_inputs
+from stages.data_checks import keras_facts_of, require_finite_inputs, require_inputs
 from stages.keras_format import MODEL_FILE
 from stages.quantize.calibration import doubts_about
 from stages.quantize.config import QuantizeConfig
@@ -163,8 +163,6 @@ def _require_finite_activations(context: StageContext[QuantizeConfig], arrays: S
 
 def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
     """The calibration split as an artifact; PreconditionError where there is none, or it can't enter the model."""
-    import numpy as np
-
     split = context.data("calibration")
     if len(split) == 0:
         raise PreconditionError(
@@ -175,8 +173,7 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
     facts = keras_facts_of(context.inputs["model"])
     require_inputs(split, facts)
     arrays = by_input(split.inputs(), [spec.name for spec in facts.inputs])
-    if not all(np.all(np.isfinite(samples)) for samples in arrays):
-        raise PreconditionError("the calibration data holds NaN or infinity", where="data.calibration")
+    require_finite_inputs(split)
     for doubt in dict.fromkeys(doubt for samples in arrays for doubt in doubts_about(samples)):
         context.events.warned(doubt)
     _require_finite_activations(context, arrays)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.errors import DeviceError
+from pipeline.errors import RecipeError
 from stages.benchmark.onnx_kernels import Kernel, nodes_of
 from stages.benchmark.profile import Origin, profile
 from stages.benchmark.target import find_target
@@ -13,8 +13,14 @@ def test_onnx_runtime_tells_of_its_own_kernels(onnx_file):
     found = profile(find_target("cpu"), onnx_file, "model")
     assert [(one.kind, one.layers) for one in found.operators] == [("Mul", ())]
     assert found.total > 0
-    with pytest.raises(DeviceError, match="on this machine only"):
+    with pytest.raises(RecipeError, match="model: operators of an ONNX file can be told apart on this machine only"):
         profile(find_target("cortex-a72"), onnx_file, "model")
+
+
+def test_a_target_that_runs_nothing_small_is_refused(tflite_file):
+    with pytest.raises(RecipeError, match="tflm can't go through small probes") as caught:
+        profile(find_target("tflm"), tflite_file, "model")
+    assert caught.value.where == "--target tflm"
 
 
 @pytest.mark.parametrize("scheme", ["float32", "int8"])

@@ -148,6 +148,12 @@ def test_busy_machines_are_warned_of(tflite_file, make_benchmark, make_measureme
     assert any("2 of 2 processes" in event.message for event in context.heard if isinstance(event, Warned))
 
 
+def test_times_are_extended_to_twice_the_rounds_and_counts_are_not() -> None:
+    longer = stage.extended(BenchmarkConfig(targets=("cpu",), rounds=12, seconds=0.2), Path())
+    assert longer == BenchmarkConfig(targets=("cpu",), rounds=24, seconds=0.2)
+    assert stage.extended(BenchmarkConfig(targets=("cortex-a72",)), Path()) is None
+
+
 def test_the_contract() -> None:
     assert stage.splits(BenchmarkConfig()) == ()
     assert stage.unsupported("tflite/int8@cpu") is None

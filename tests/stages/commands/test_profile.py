@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from pipeline.errors import ModelError, SecateurError
+from pipeline.errors import ModelError, RecipeError, SecateurError
 from stages.benchmark.probe_models import tflite_model
 from stages.commands.profile import bar, command
+from stages.export import convert_onnx
 from stages.probes import Probe
 
 
@@ -32,6 +33,27 @@ def test_json_is_one_document(file, capsys):
     assert (document["schema_version"], document["unit"], document["target"]) == (1, "nanoseconds", "cpu")
     assert [one["kind"] for one in document["operators"]] == ["CONV_2D"]
     assert document["operators"][0]["cost"] == document["total"] > 0
+
+
+def test_layers_of_a_lone_onnx_file_are_those_of_the_model_that_is_named(tiny_xception, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(convert_onnx(tiny_xception, "float32"))
+    command(str(path), store=tmp_path / "store", as_json=True)
+    unknown = capsys.readouterr()
+    assert "layers are not known" in unknown.err
+    assert not any(one["layers"] for one in json.loads(unknown.out)["operators"])
+    tiny_xception.save(tmp_path / "model.keras")
+    command(str(path), keras=tmp_path / "model.keras", store=tmp_path / "store", as_json=True)
+    known = json.loads(capsys.readouterr().out)["operators"]
+    assert {"stem", "separable", "join", "pool", "head"} <= {layer for one in known for layer in one["layers"]}
+
+
+def test_a_target_is_refused_before_anything_is_looked_for(tiny_xception, tmp_path, capsys):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(convert_onnx(tiny_xception, "float32"))
+    with pytest.raises(RecipeError, match="on this machine only"):
+        command(str(path), target="cortex-a72", store=tmp_path / "store")
+    assert capsys.readouterr().err == ""
 
 
 def test_what_can_not_be_meant_is_told(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -44,6 +45,22 @@ def load(target_format: str, data: bytes) -> Any:
 @pytest.fixture(scope="module")
 def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
     return {pair: convert(*pair, tiny_xception, tiny_images) for pair in PAIRS}
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_the_converter_loads_no_saved_model(
+    scheme: str, files: Any, tiny_xception: Any, tiny_images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would do so twice, for the names in it: half of its time. The bytes are those that it gives on its own."""
+    from stages.export import tflite
+
+    with monkeypatch.context() as own:
+        own.setattr(tflite, "_never_loaded", contextlib.nullcontext)
+        assert convert("tflite", scheme, tiny_xception, tiny_images) == files["tflite", scheme]
+    from tensorflow.python.saved_model import load as loading
+
+    monkeypatch.setattr(loading, "load_partial", lambda *_, **__: pytest.fail("a SavedModel is loaded"))
+    assert convert("tflite", scheme, tiny_xception, tiny_images) == files["tflite", scheme]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="/".join)

@@ -154,6 +154,16 @@ def test_a_layer_of_keras_3_needs_its_twin_for_tf_keras(keras3, tmp_path, monkey
     assert np.allclose(found.model(x), model(x), atol=1e-6)
 
 
+def test_a_layer_whose_outputs_overflow_is_named(loaded, keras2, tmp_path):
+    layers = keras2.layers
+    inputs = keras2.Input((64,), name="x")
+    boom = layers.Dense(8, name="boom", kernel_initializer=keras2.initializers.Constant(3e38))
+    keras2.Model(inputs, layers.Dense(2, name="y")(boom(inputs))).save(tmp_path / "m.keras")
+    with pytest.raises(ModelError, match="layer 'boom' gives NaN or infinity on random inputs") as caught:
+        loaded("m.keras")
+    assert caught.value.where.endswith("m.keras")
+
+
 @pytest.mark.parametrize("kind", ["keras2", "keras3"])
 def test_weights_that_are_no_numbers_are_named(request, kind, residual, loaded, tmp_path):
     model = residual(request.getfixturevalue(kind))

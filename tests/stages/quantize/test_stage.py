@@ -127,7 +127,7 @@ def test_doubtful_samples_are_warned_about(quantizing: Callable[..., Any]) -> No
     [
         (np.zeros((0, 12, 12, 2), np.float32), "holds none"),
         (np.zeros((20, 28, 28, 1), np.float32), "samples are 28×28×1, the model's input 'image' takes 12×12×2"),
-        (np.full((20, 12, 12, 2), np.nan, np.float32), "NaN"),
+        (np.full((20, 12, 12, 2), np.nan, np.float32), "sample 0 of the calibration split holds NaN"),
     ],
 )
 def test_samples_that_cannot_calibrate_are_refused(quantizing: Callable[..., Any], x: Any, says: str) -> None:

@@ -1,0 +1,47 @@
+"""What the tests of the verify stage share: an exported file as an artifact, and the stage run with its checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pipeline.artifacts import Artifact, ONNXFacts, TensorSpec, TFLiteFacts
+from pipeline.stage import StageResult
+from stages.verify import VerifyStage
+
+
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No outputs of the reference are left from other tests."""
+    monkeypatch.setattr("stages.verify.predict._last", {})
+
+
+@pytest.fixture(scope="session")
+def export_artifact() -> Callable[..., Artifact]:
+    """The artifact of a file's bytes, stored in a context."""
+
+    def made(context: Any, pair: tuple[str, str], data: bytes) -> Artifact:
+        spec = (TensorSpec(name="any", shape=(1,), dtype="float32"),)
+        common: dict[str, Any] = {"scheme": pair[1], "inputs": spec, "outputs": spec, "operators": {}}
+        file = context.write(f"model.{pair[0]}", data, "application/octet-stream")
+        if pair[0] == "tflite":
+            return Artifact(files=(file,), facts=TFLiteFacts(**common))
+        return Artifact(files=(file,), facts=ONNXFacts(opset=17, ir_version=8, **common))
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[..., StageResult]:
+    """The stage with its checks before and after."""
+    stage = VerifyStage()
+
+    def checked(context: Any) -> StageResult:
+        stage.requires(context.config, context.inputs)
+        result = stage.run(context)
+        stage.ensures(context, result)
+        return result
+
+    return checked
