@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
 
 import typer
@@ -68,22 +68,13 @@ class _Output(io.TextIOWrapper):
     """
 
     def write(self, text: str) -> int:
-        try:
-            return super().write(text)
-        except BrokenPipeError:
-            self._drop()
-            return len(text)
+        with suppress(BrokenPipeError):
+            super().write(text)
+        return len(text)
 
     def flush(self) -> None:
-        try:
+        with suppress(BrokenPipeError):
             super().flush()
-        except BrokenPipeError:
-            self._drop()
-
-    def _drop(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
 
 
 def main() -> None:
