@@ -24,7 +24,8 @@ def connected_components(count: int, pairs: list[tuple[Ids, Ids]]) -> Ids:
         left, right = left[apart], right[apart]
         np.minimum.at(parent, np.maximum(left, right), np.minimum(left, right))
         parent = _with_short_paths(parent)
-    return np.unique(parent, return_inverse=True)[1].astype(np.int64)
+    roots = parent == np.arange(count)  # each root is its component's least member, so they are in order
+    return (np.cumsum(roots) - 1)[parent]
 
 
 def _with_short_paths(parent: Ids) -> Ids:

@@ -272,7 +272,8 @@ def _runs(
         return
     number = {name: index for index, name in enumerate(names)}
     maker_of = np.repeat([number[name] for name, _ in ledger.makers], [size for _, size in ledger.makers])
-    pairs = np.sort(channel_of * len(names) + maker_of)  # `unique` hashes, at a tenth of the speed
+    # `unique` hashes, at a tenth of the speed. Layers make channels in runs, which timsort takes as they are.
+    pairs = np.sort(channel_of * len(names) + maker_of, kind="stable")
     channels, makers = np.divmod(pairs[np.diff(pairs, prepend=-1) != 0], len(names))
     starts = np.flatnonzero(np.diff(channels, prepend=-1))
     counts = np.diff(starts, append=makers.size)

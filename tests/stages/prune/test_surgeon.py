@@ -57,6 +57,17 @@ def test_weights_are_those_that_stay(keras, randomise):
     )
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_weights_of_any_type_are_those_that_stay(keras, dtype):
+    model = small(keras, dtype=dtype)
+    graph = channel_groups(model)
+    keep = np.ones(graph.count, dtype=bool)
+    keep[graph.prunable[0].channels[[0, 3, 4]]] = False
+    kernel = remove_channels(model, graph, keep).get_layer("first").kernel
+    assert kernel.dtype.name == dtype
+    np.testing.assert_array_equal(kernel.numpy(), model.get_layer("first").kernel.numpy()[:, [1, 2, 5]])
+
+
 def test_the_original_is_left_alone_and_shares_nothing(keras, cut):
     model = small(keras)
     nodes = [(len(layer.inbound_nodes), len(layer.outbound_nodes)) for layer in model.layers]
