@@ -26,15 +26,15 @@ VARIANT = re.compile(r"^(QLinear|Nhwc|Fused)")  # of an operator
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel by its operator and the optimizer's name for it, with its mean time."""
+    """A kernel by its operator and the optimizer's name for it, with what it costs on average."""
 
     operator: str
     name: str
-    nanoseconds: float
+    cost: float
 
 
 def kernels_of(model: Path, name: str) -> list[Kernel]:
-    """All kernels of a file in the order in which they run, over 50 calls after warm-up on one thread."""
+    """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread."""
     os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
     import onnxruntime
 

@@ -1,6 +1,7 @@
-"""What each operator of a file costs: instructions or time by cutting in LiteRT, ONNX Runtime's own profile for ONNX.
+"""What each operator of a file costs: instructions or time by cutting it; ONNX on this machine by its own profiler.
 
-Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, shared out. The
+Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, shared out. An
+operator after which more tensors are alive pays for handing them out, which the one that reads them gets back. The
 layers of the Keras model are read from the names that TFLite files carry: a fused operator names all that went into it.
 ONNX files carry none: their nodes are joined to layers by what both compute on one sample.
 """
@@ -21,9 +22,10 @@ from pipeline.errors import DeviceError, RecipeError
 from pipeline.packages import package_version
 from pipeline.values import Value
 from stages.benchmark.cuts import Cut, cuts
+from stages.benchmark.onnx_cuts import onnx_cuts
 from stages.benchmark.onnx_kernels import Kernel, kernels_of, nodes_of
 from stages.benchmark.runner import detect_runtime
-from stages.benchmark.target import Target, probe, probing_driver
+from stages.benchmark.target import Target, optimized_there, probe, probing_driver
 
 PROCESSES = {"instructions": 1, "nanoseconds": 5}
 ARCHIVE_BYTES = 200 * 2**20
@@ -65,23 +67,32 @@ def profile(target: Target, model: Path, name: str, origin: Origin | None = None
 
     An ONNX file's operators are joined to the layers of the Keras model that it was made of, where `origin` tells it.
     """
-    require_profiling(target, model, name)
+    require_profiling(target)
     if detect_runtime(str(model)) == "litert":
-        return _by_cuts(target, model, name)
-    return _by_onnxruntime(target, model, name, origin)
+        kernels, runtime = _by_cuts(target, list(cuts(model.read_bytes(), name)), name)
+        layers = [layers_of(one.name) for one in kernels]
+    else:
+        kernels, runtime = _of_onnx(target, model, name)
+        by_kernel = _layers_by_kernel(kernels, model.read_bytes(), origin) if origin is not None else {}
+        layers = [by_kernel.get(one.name, ()) for one in kernels]
+    return Profile(
+        target=target.name,
+        runtime=runtime,
+        unit=probing_driver(target).cost_unit,
+        total=sum(one.cost for one in kernels),
+        operators=tuple(
+            OperatorCost(kind=one.operator, name=one.name, layers=held, cost=one.cost)
+            for one, held in zip(kernels, layers, strict=True)
+        ),
+    )
 
 
-def require_profiling(target: Target, model: Path, name: str) -> None:
-    """RecipeError where a target can't tell the operators of such a file apart."""
-    if detect_runtime(str(model)) == "litert":
-        try:
-            probing_driver(target)
-        except DeviceError as error:
-            raise RecipeError(error.what, where=f"--target {target.name}", hint=error.hint) from error
-    elif target.kind != "cpu":
-        what = f"operators of an ONNX file can be told apart on this machine only, not on {target.name}"
-        hint = "ONNX Runtime fuses operators, so that a file can't be cut: --target cpu"
-        raise RecipeError(f"{name}: {what}", where=f"--target {target.name}", hint=hint)
+def require_profiling(target: Target) -> None:
+    """RecipeError where a target can't tell the operators of a file apart."""
+    try:
+        probing_driver(target)
+    except DeviceError as error:
+        raise RecipeError(error.what, where=f"--target {target.name}", hint=error.hint) from error
 
 
 def layers_of(name: str) -> tuple[str, ...]:
@@ -94,35 +105,36 @@ def layers_of(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _by_cuts(target: Target, model: Path, name: str) -> Profile:
-    unit = probing_driver(target).cost_unit
-    found = list(cuts(model.read_bytes(), name))
+def _of_onnx(target: Target, model: Path, name: str) -> tuple[list[Kernel], str]:
+    """By ONNX Runtime's own profiler where it runs in this process, elsewhere by cuts of the graph that it makes."""
+    if target.kind == "cpu":
+        return kernels_of(model, name), f"onnxruntime {package_version('onnxruntime')}"
+    return _by_cuts(target, list(onnx_cuts(optimized_there(target, model, name))), name, as_is=True)
+
+
+def _by_cuts(target: Target, found: Sequence[Cut], name: str, *, as_is: bool = False) -> tuple[list[Kernel], str]:
+    """What each cut costs more than the one before, and the runtime."""
     rounds, runtime = [], ""
-    for _ in range(PROCESSES[unit]):
+    for _ in range(PROCESSES[probing_driver(target).cost_unit]):
         costs: list[float] = []
         for part in _parts(found):
             with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
                 archive = Path(folder) / "cuts.zip"
                 archive.write_bytes(_archive(part))
-                probed = probe(target, archive, name)
+                probed = probe(target, archive, name, as_is=as_is)
             if len(probed.costs) != len(part):
                 raise DeviceError(f"{len(probed.costs)} of {len(part)} cuts were measured", where=name)
             costs += probed.costs
             runtime = probed.runtime
         rounds.append(costs)
-    wholes = [min(costs) for costs in zip(*rounds, strict=True)]  # what comes between only adds to a cost
-    if unit == "nanoseconds":
-        wholes = _non_decreasing(wholes)
-    before = [0.0, *wholes[:-1]]
-    operators = tuple(
-        OperatorCost(kind=cut.kind, name=cut.name, layers=layers_of(cut.name), cost=whole - earlier)
-        for cut, whole, earlier in zip(found, wholes, before, strict=True)
-    )
-    return Profile(target=target.name, runtime=runtime, unit=unit, total=wholes[-1], operators=operators)
+    # What comes between only adds to a cost.
+    wholes = _non_decreasing([min(costs) for costs in zip(*rounds, strict=True)])
+    each = [whole - before for whole, before in zip(wholes, [0.0, *wholes], strict=False)]
+    return [Kernel(cut.kind, cut.name, cost) for cut, cost in zip(found, each, strict=True)], runtime
 
 
 def _non_decreasing(wholes: Sequence[float]) -> list[float]:
-    """Times of ever longer cuts with the noise taken out that would give an operator less than no time.
+    """Costs of ever longer cuts, without what would give an operator less than none: noise, or an output less to give.
 
     The nearest non-decreasing series by least squares: Ayer et al., "An Empirical Distribution Function for Sampling
     with Incomplete Information", 1955 (pool adjacent violators).
@@ -149,18 +161,6 @@ def _archive(part: Sequence[Cut]) -> bytes:
         for place, cut in enumerate(part):
             archive.writestr(zipfile.ZipInfo(f"{place:05d}"), cut.data)
     return buffer.getvalue()
-
-
-def _by_onnxruntime(target: Target, model: Path, name: str, origin: Origin | None) -> Profile:
-    kernels = kernels_of(model, name)
-    layers = _layers_by_kernel(kernels, model.read_bytes(), origin) if origin is not None else {}
-    operators = tuple(
-        OperatorCost(kind=one.operator, name=one.name, layers=layers.get(one.name, ()), cost=one.nanoseconds)
-        for one in kernels
-    )
-    total = sum(one.cost for one in operators)
-    version = f"onnxruntime {package_version('onnxruntime')}"
-    return Profile(target=target.name, runtime=version, unit="nanoseconds", total=total, operators=operators)
 
 
 def _layers_by_kernel(kernels: Sequence[Kernel], data: bytes, origin: Origin) -> dict[str, tuple[str, ...]]:

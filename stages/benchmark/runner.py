@@ -10,6 +10,7 @@ goes to stderr; times are of the inference call alone, and all of them are given
                            [--sustained MINUTES] [--outputs]
     python runner.py MODEL --count N     N marked inferences for an emulator that counts instructions, no clock
     python runner.py ZIP --series        all model files of an archive in order: the median time of each (or --count)
+    python runner.py MODEL --optimized   the graph that ONNX Runtime makes of a file here before it runs it, base64
     python runner.py --probe             what this device is and has
 """
 
@@ -66,13 +67,14 @@ def detect_runtime(path: str) -> str:
     return "litert" if head[4:8] == b"TFL3" else "onnxruntime"
 
 
-def open_litert(path: str, threads: int, shapes: dict[str, tuple[int, ...]]) -> Session:
+def open_litert(path: str, options: argparse.Namespace) -> Session:
     """A TFLite file in LiteRT, its tensors allocated."""
     began = time.perf_counter()
     package = _first_import(LITERT_MODULES, INSTALL["litert"])
     interpreter_type = importlib.import_module(package.__name__ + ".interpreter").Interpreter
     imported = time.perf_counter()
-    interpreter = interpreter_type(model_path=path, num_threads=threads)
+    interpreter = interpreter_type(model_path=path, num_threads=options.threads)
+    shapes = _shapes(options.shape)
     _require_inputs(shapes, [item["name"] for item in interpreter.get_input_details()])
     resized = []
     for item in interpreter.get_input_details():
@@ -105,18 +107,18 @@ def open_litert(path: str, threads: int, shapes: dict[str, tuple[int, ...]]) -> 
     )
 
 
-def open_onnxruntime(path: str, threads: int, shapes: dict[str, tuple[int, ...]]) -> Session:
+def open_onnxruntime(path: str, options: argparse.Namespace) -> Session:
     """An ONNX file in ONNX Runtime on the CPU."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # without it >= 1.29 looks up hosts and writes under the home directory
     began = time.perf_counter()
     runtime = _first_import(("onnxruntime",), INSTALL["onnxruntime"])
     imported = time.perf_counter()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    settings = _onnxruntime_settings(runtime, options.threads)
+    if options.as_is:
+        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     loaded = time.perf_counter()
+    shapes = _shapes(options.shape)
     _require_inputs(shapes, [item.name for item in session.get_inputs()])
     feeds: dict[str, Any] = {}
 
@@ -134,6 +136,14 @@ def open_onnxruntime(path: str, threads: int, shapes: dict[str, tuple[int, ...]]
         invoke=lambda: session.run(None, feeds),
         read=lambda: list(session.run(None, feeds)),
     )
+
+
+def _onnxruntime_settings(runtime: Any, threads: int) -> Any:
+    settings = runtime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    return settings
 
 
 OPENERS = {"litert": open_litert, "onnxruntime": open_onnxruntime}
@@ -183,7 +193,7 @@ def warm_up(invoke: Callable[[], Any], block: int, limit_s: float) -> tuple[int,
 def open_model(options: argparse.Namespace) -> tuple[str, Session]:
     """The runtime's name and the model, loaded and fed."""
     runtime = options.runtime or detect_runtime(options.model)
-    session = OPENERS[runtime](options.model, options.threads, _shapes(options.shape))
+    session = OPENERS[runtime](options.model, options)
     session.feed(_given_inputs(options.inputs) if options.inputs else seeded_inputs(session.inputs, options.seed))
     return runtime, session
 
@@ -298,6 +308,25 @@ def series(options: argparse.Namespace) -> dict[str, Any]:
         "medians_ns": medians,
         "cpu_model": cpu_model(),
         "machine": platform.machine(),
+    }
+
+
+def optimized(options: argparse.Namespace) -> dict[str, Any]:
+    """The graph that ONNX Runtime makes of an ONNX file on this processor: with `--as-is` it runs like the file."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as above
+    runtime = _first_import(("onnxruntime",), INSTALL["onnxruntime"])
+    settings = _onnxruntime_settings(runtime, options.threads)
+    settings.log_severity_level = 4  # it warns that the graph is for this processor
+    with tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "graph.onnx"
+        settings.optimized_model_filepath = str(graph)
+        runtime.InferenceSession(options.model, settings, providers=["CPUExecutionProvider"])
+        data = graph.read_bytes()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "runtime": "onnxruntime",
+        "runtime_version": str(runtime.__version__),
+        "optimized": base64.b64encode(data).decode(),
     }
 
 
@@ -516,6 +545,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--probe", action="store_true", help="tell what this device is and has, and end")
     parser.add_argument("--count", type=_positive, help="make so many marked inferences, and time none")
     parser.add_argument("--series", action="store_true", help="MODEL is a zip file of models: go through all of them")
+    parser.add_argument("--optimized", action="store_true", help="print the graph that ONNX Runtime makes of MODEL")
+    parser.add_argument("--as-is", action="store_true", help="ONNX Runtime optimizes no graph: it was optimized before")
     parser.add_argument("--inputs", help="an .npz file with the inputs in order, in place of random ones")
     parser.add_argument("--shape", action="append", default=[], help="NAME=1,224,224,3 for inputs of free size")
     parser.add_argument("--affinity", help="the processors to stay on, such as 0,1")
@@ -541,6 +572,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         os.sched_setaffinity(0, [int(number) for number in options.affinity.split(",")])
     if options.series:
         return series(options)
+    if options.optimized:
+        return optimized(options)
     return count(options) if options.count else measure(options)
 
 

@@ -9,6 +9,7 @@ target (crash, hang, print nonsense), what comes back is a result or a DeviceErr
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +135,11 @@ class ProbingDriver(Driver, Protocol):
 
     cost_unit: ClassVar[CostUnit]
 
-    def probe(self, target: Target, archive: Path, name: str) -> Probed:
-        """The models of a zip file, in order."""
+    def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
+        """The models of a zip file, in order; `options` are more of the runner's."""
+
+    def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
+        """What the runner prints of a model there, with these options."""
 
 
 class TimingDriver(Driver, Protocol):
@@ -236,10 +240,19 @@ def count(target: str | Target, model: Path, name: str, shapes: Sequence[str] = 
     return driver.count_shaped(found, model, name, shapes)
 
 
-def probe(target: str | Target, archive: Path, name: str) -> Probed:
-    """What the models of a zip file cost on `target`, in one fresh process. Raises DeviceError."""
+def probe(target: str | Target, archive: Path, name: str, *, as_is: bool = False) -> Probed:
+    """What the models of a zip file cost on `target`, in one fresh process. Raises DeviceError.
+
+    `as_is` is for what `optimized_there` gave: ONNX Runtime leaves these graphs as they are.
+    """
     found = named(target)
-    return probing_driver(found).probe(found, archive, name)
+    return probing_driver(found).probe(found, archive, name, ["--as-is"] if as_is else [])
+
+
+def optimized_there(target: str | Target, model: Path, name: str) -> bytes:
+    """The ONNX file that ONNX Runtime makes of one on `target` before it runs it. Raises DeviceError."""
+    found = named(target)
+    return b64decode(probing_driver(found).document(found, model, ["--optimized"], name)["optimized"])
 
 
 def probing_driver(target: Target) -> ProbingDriver:
@@ -276,13 +289,22 @@ def measurement_of(done: Ended, name: str) -> Measurement:
         ) from error
 
 
+def document_of(done: Ended, name: str) -> dict[str, Any]:
+    """What a runner printed before it ended; DeviceError for anything else."""
+    require_success(done, name, "the device runner", "can't run what it was given")
+    try:
+        return json.loads(done.stdout)  # type: ignore[no-any-return]
+    except ValueError as error:
+        what = "the device runner printed no valid document"
+        raise DeviceError(what, where=name, hint=last_lines(done.stderr)) from error
+
+
 def series_times(done: Ended, name: str) -> Probed:
     """The median times that a runner printed for the models of an archive; DeviceError for anything else."""
-    require_success(done, name, "the device runner", "can't measure these models")
+    document = document_of(done, name)
     try:
-        document = json.loads(done.stdout)
         runtime = f"{document['runtime']} {document['runtime_version']}"
         return Probed(runtime, tuple(float(median) for median in document["medians_ns"]))
     except (ValueError, KeyError, TypeError) as error:
-        what = "the device runner printed no valid series of times"
+        what = "the device runner printed no series of times"
         raise DeviceError(what, where=name, hint=last_lines(done.stderr)) from error

@@ -50,7 +50,7 @@ def command(
     title = name if Path(name).is_file() else f"{model.label} of {name}"
     from stages.benchmark.profile import profile, require_profiling
 
-    require_profiling(where, model.path, title)
+    require_profiling(where)
     with _origin(model, keras, partial(open_store, store)) as origin:
         found = profile(where, model.path, title, origin)
     typer.echo(found.model_dump_json(indent=1) if as_json else table(found, title))

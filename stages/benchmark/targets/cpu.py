@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -20,10 +21,11 @@ from stages.benchmark.target import (
     Say,
     Target,
     TargetSettings,
+    document_of,
     run_command,
     series_times,
 )
-from stages.processes import TIMEOUT_S, run_process
+from stages.processes import TIMEOUT_S, Ended, run_process
 
 if TYPE_CHECKING:
     from stages.benchmark.measurement import Measurement
@@ -74,10 +76,16 @@ class CpuDriver:
         options = [*sampling.arguments(), *affinity_options(target)]
         return run_command([sys.executable, str(RUNNER), str(model), *options], name, timeout_s)
 
-    def probe(self, target: Target, archive: Path, name: str) -> Probed:
-        options = ["--series", *PROBING.arguments(), *affinity_options(target)]
-        done = run_process([sys.executable, str(RUNNER), str(archive), *options], name, TIMEOUT_S)
-        return series_times(done, name)
+    def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
+        series = ["--series", *PROBING.arguments(), *affinity_options(target), *options]
+        return series_times(_run_here(archive, series, name), name)
+
+    def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
+        return document_of(_run_here(model, options, name), name)
+
+
+def _run_here(model: Path, options: Sequence[str], name: str) -> Ended:
+    return run_process([sys.executable, str(RUNNER), str(model), *options], name, TIMEOUT_S)
 
 
 def affinity_options(target: Target) -> list[str]:

@@ -21,6 +21,7 @@ from stages.processes import TIMEOUT_S, require_success, run_process
 
 CLASSES = ("load_store", "simd", "branch", "integer")
 MARKED_CALLS = 3
+COUNTS = "counts"  # the plugin's file
 ENVIRONMENT = {
     "HOME": "/nonexistent",
     "LANG": "C.UTF-8",
@@ -78,19 +79,28 @@ def run_emulated(
     target: Target, model: Path, options: Sequence[str], name: str
 ) -> tuple[dict[str, Any], dict[str, list[Region]]]:
     """The runner's document of one emulated process, and what was counted."""
-    system = system_folder()
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        place = Path(scratch)
-        shutil.copyfile(model, place / "model")  # the same name for every model: the guest sees its command line
-        shutil.copyfile(RUNNER, place / "runner.py")
-        python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", "--count", str(MARKED_CALLS)]
-        python += options
-        plugin = f"file={system / 'count_instructions.so'},out={place / 'counts'}"
-        command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
-        environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
-        done = run_process(["env", "-C", scratch, *command], name, TIMEOUT_S, environment)
-        require_success(done, name, target.name, "can't run this model")
-        return json.loads(done.stdout), read_regions(place / "counts", name)
+        document = _emulated(target, model, ["--count", str(MARKED_CALLS), *options], name, Path(scratch))
+        return document, read_regions(Path(scratch) / COUNTS, name)
+
+
+def document_emulated(target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
+    """The runner's document of one emulated process in which nothing is counted."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
+        return _emulated(target, model, options, name, Path(scratch))
+
+
+def _emulated(target: Target, model: Path, options: Sequence[str], name: str, scratch: Path) -> dict[str, Any]:
+    system = system_folder()
+    shutil.copyfile(model, scratch / "model")  # the same name for every model: the guest sees its command line
+    shutil.copyfile(RUNNER, scratch / "runner.py")
+    python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", *options]
+    plugin = f"file={system / 'count_instructions.so'},out={scratch / COUNTS}"
+    command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
+    done = run_process(["env", "-C", str(scratch), *command], name, TIMEOUT_S, environment)
+    require_success(done, name, target.name, "can't run this model")
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
 def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Region]], spreads: Spreads) -> Counts:

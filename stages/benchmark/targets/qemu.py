@@ -23,6 +23,7 @@ from stages.benchmark.targets.emulation import (
     CLASSES,
     MARKED_CALLS,
     count_once,
+    document_emulated,
     l2_kib,
     make_root,
     root_of,
@@ -72,15 +73,19 @@ class QemuDriver:
     def count_shaped(self, target: Target, model: Path, name: str, shapes: Sequence[str]) -> Counts:
         return count_once(target, model, name, _setup(target)["spread"], shapes=shapes)
 
-    def probe(self, target: Target, archive: Path, name: str) -> Probed:
+    def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
         _setup(target)
-        document, regions = run_emulated(target, archive, ["--series"], name)
+        document, regions = run_emulated(target, archive, ["--series", *options], name)
         empty = min(regions["empty"]).total
         calls = [
             regions["call"][place : place + MARKED_CALLS] for place in range(0, len(regions["call"]), MARKED_CALLS)
         ]
         runtime = f"{document['runtime']} {document['runtime_version']}"
         return Probed(runtime, tuple(float(max(0, min(marked).total - empty)) for marked in calls))
+
+    def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
+        _setup(target)
+        return document_emulated(target, model, options, name)
 
 
 def _setup(target: Target) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from stages.benchmark.target import (
     Say,
     Target,
     TargetSettings,
+    document_of,
     measurement_of,
     series_times,
 )
@@ -132,9 +133,12 @@ class SshDriver:
             raise DeviceError(what, where=name, hint=f"secateur target setup {target.name}")
         return found
 
-    def probe(self, target: Target, archive: Path, name: str) -> Probed:
-        options = ["--series", *PROBING.arguments(), *affinity_options(target)]
-        return series_times(_run_there(target, archive, options, name, TIMEOUT_S), name)
+    def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
+        series = ["--series", *PROBING.arguments(), *affinity_options(target), *options]
+        return series_times(_run_there(target, archive, series, name, TIMEOUT_S), name)
+
+    def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
+        return document_of(_run_there(target, model, options, name, TIMEOUT_S), name)
 
 
 class LostConnectionError(DeviceError):

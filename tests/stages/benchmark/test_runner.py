@@ -286,6 +286,18 @@ def test_a_series_times_each_model_of_an_archive(onnx_file: Path, tmp_path: Path
     assert all(median > 0 for median in document["medians_ns"])
 
 
+def test_the_graph_that_is_run_can_be_had_and_runs_as_it_is(onnx_file: Path, tflite_file: Path, tmp_path: Path) -> None:
+    document, status, _ = run(onnx_file, "--optimized")
+    assert (status, document["runtime"]) == (0, "onnxruntime")
+    graph = tmp_path / "graph.onnx"
+    graph.write_bytes(base64.b64decode(document["optimized"]))
+    whole, again = run(onnx_file, *BRIEF)[0], run(graph, "--as-is", *BRIEF)[0]
+    assert whole["outputs"] == again["outputs"]
+    document, status, _ = run(tflite_file, "--optimized")
+    assert status == 1
+    assert "error" in document
+
+
 def test_a_series_with_a_damaged_model_is_an_error(onnx_file: Path, tmp_path: Path) -> None:
     archive = tmp_path / "models.zip"
     with zipfile.ZipFile(archive, "w") as made:

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import DeviceError
+from pipeline.schemes import Scheme
 from stages.benchmark import BenchmarkStage, Sampling, count, find_target, measure
+from stages.benchmark.profile import Origin, profile
 from stages.benchmark.target import probe
 from stages.benchmark.targets.emulation import CLASSES, Region, read_regions
+from stages.export import convert_onnx
 
 stage = BenchmarkStage()
 
@@ -51,6 +54,22 @@ def test_models_of_an_archive_count_as_they_do_alone(cortex_a72, tflite_file: Pa
     assert probed.runtime.startswith("litert")
     # A process's second model finds the allocator warm: 368 instructions less, every time.
     assert probed.costs == pytest.approx((alone, alone), abs=500)
+
+
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_operators_of_an_onnx_file_count_what_the_file_does(
+    cortex_a72, scheme: Scheme, tiny_xception, tiny_images, tmp_path: Path
+) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(convert_onnx(tiny_xception, scheme, calibration=tiny_images))
+    found = profile(cortex_a72.target, file, "model", Origin(tiny_xception, {"image": tiny_images[:1]}))
+    assert (found.unit, found.runtime.split()[0]) == ("instructions", "onnxruntime")
+    # The cuts run as the whole does but for the outputs that they give: the last has the file's.
+    assert found.total == pytest.approx(count("cortex-a72", file, "model").metrics["instructions"], rel=0.02)
+    assert sum(one.cost for one in found.operators) == found.total
+    assert all(one.cost >= 0 for one in found.operators)
+    heavy = [one for one in found.operators if "Conv" in one.kind or "Gemm" in one.kind]
+    assert [one.layers[0] for one in heavy] == ["stem", "separable", "separable", "head"]
 
 
 def test_the_stage_gives_instructions_and_no_time(cortex_a72, tflite_file: Path, make_benchmark) -> None:
