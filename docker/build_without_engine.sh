@@ -9,6 +9,7 @@
 # configuration there if this machine has one.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
+[ $# -gt 0 ] || { echo "usage: docker/build_without_engine.sh FOLDER [-v HOST:CONTAINER:ro …]" >&2; exit 2; }
 folder=$(realpath -m "$1"); shift
 mkdir -p "$folder"
 base=docker.io/library/python:3.11-slim-bookworm

@@ -30,6 +30,8 @@ def part_of(lock: str) -> str:
 
 def platform_options(architecture: str) -> list[str]:
     """Pip's options for wheels of CPython 3.11 on a machine that Docker calls `architecture`."""
+    if architecture not in MACHINES:
+        raise SystemExit(f"there is no runner for {architecture}: its runtimes have wheels for {', '.join(MACHINES)}")
     machine = MACHINES[architecture]
     tags = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in GLIBC_MINORS)]
     options = ["--only-binary=:all:", "--implementation=cp", "--python-version=3.11"]

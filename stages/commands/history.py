@@ -42,7 +42,7 @@ def command(
     history = read_history(file)
     for line in history.damaged:
         typer.echo(f"! {line}; left out", err=True)
-    _check_metric(history.entries, metric)
+    _check_metric(history.entries, metric, file)
     if form == "json":
         text = json.dumps(
             {
@@ -60,10 +60,10 @@ def command(
     _put_out(text, output)
 
 
-def _check_metric(entries: tuple[Entry, ...], metric: str | None) -> None:
+def _check_metric(entries: tuple[Entry, ...], metric: str | None, file: Path) -> None:
     known = sorted({name for entry in entries for name in entry.metrics})
     if not entries:
-        raise RecipeError("the history is empty", hint="secateur bench FILE --append fills it")
+        raise RecipeError("the history is empty", where=str(file), hint="secateur bench FILE --append fills it")
     if metric is not None and metric not in known:
         raise RecipeError(f"no entry has a metric {metric!r}", where="--metric", hint=nearest(metric, known))
 

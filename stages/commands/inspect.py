@@ -31,6 +31,7 @@ TrustOption = Annotated[bool, typer.Option("--trust", help="Let code in the mode
 def command(model: ModelArgument, as_json: JsonOption = False, trust: TrustOption = False) -> None:
     """Show a model's layers and channel groups, and what pruning can take."""
     from stages.load import load_model
+    from stages.load.not_finite import broken_weight
     from stages.prune.inspection import inspect_model
     from stages.tf_runtime import tensorflow_action
 
@@ -38,7 +39,10 @@ def command(model: ModelArgument, as_json: JsonOption = False, trust: TrustOptio
     if trust and isinstance(source, ModelFiles):
         source = source.model_copy(update={"trust": True})
     with tensorflow_action(seed=0, threads=2):
-        found = inspect_model(load_model(source).model, model)
+        network = load_model(source).model
+        found, broken = inspect_model(network, model), broken_weight(network)
+    if broken is not None:
+        typer.echo(f"warning: {broken}: no criterion can rank it", err=True)
     if as_json:
         print_json(found)
     else:

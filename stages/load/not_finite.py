@@ -8,20 +8,27 @@ from typing import Any
 from pipeline.errors import ModelError
 
 
-def blame(model: Any, difference: float, where: str) -> None:
-    """ModelError where `difference`, of the model's outputs, is not finite: by a weight, else by the first layer."""
+def broken_weight(model: Any) -> str | None:
+    """A sentence on the first weight that holds NaN or infinity; None where none does."""
     import numpy as np
 
+    for layer in model.layers:
+        for weight in layer.weights:
+            if not np.isfinite(np.asarray(weight, np.float64)).all():
+                return f"layer {layer.name!r} holds NaN or infinity in its weight {weight.name.split(':')[0]!r}"
+    return None
+
+
+def blame(model: Any, difference: float, where: str) -> None:
+    """ModelError where `difference`, of the model's outputs, is not finite: by a weight, else by the first layer."""
     from stages.keras_format import random_inputs
     from stages.layer_calls import first_not_finite
 
     if math.isfinite(difference):
         return
-    for layer in model.layers:
-        for weight in layer.weights:
-            if not np.isfinite(np.asarray(weight, np.float64)).all():
-                what = f"layer {layer.name!r} holds NaN or infinity in its weight {weight.name.split(':')[0]!r}"
-                raise ModelError(what, where=where, hint="its training has diverged: take a copy from before")
+    broken = broken_weight(model)
+    if broken is not None:
+        raise ModelError(broken, where=where, hint="its training has diverged: take a copy from before")
     inputs = dict(zip(model.input_names, random_inputs(model), strict=True))
     layer = first_not_finite(model, inputs)
     if layer is not None:

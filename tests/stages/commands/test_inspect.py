@@ -41,6 +41,17 @@ def test_the_tables_name_every_layer_and_group(model_file):
     assert lines[-1].startswith("2 of 4 groups can be pruned: at most 93.9% of the MACs and 92.9% of")
 
 
+def test_weights_that_are_no_numbers_are_told_beside_the_table(model_file):
+    keras = import_keras()
+    model = keras.models.load_model(model_file)
+    bias = model.get_layer("head").bias
+    bias.assign([0.0, float("nan")])
+    model.save(model_file)
+    result = CliRunner().invoke(APP, ["inspect", str(model_file)], catch_exceptions=False)
+    assert "layer 'head' holds NaN or infinity in its weight 'head/bias'" in result.stderr
+    assert "NaN" not in result.stdout
+
+
 def test_one_json_document(model_file):
     document = json.loads(invoke(model_file, "--json"))
     assert document["schema_version"] == 1
