@@ -58,6 +58,18 @@ def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: 
     return path
 
 
+def require_cores() -> None:
+    """SystemExit with what to do where a core is not set up."""
+    from pipeline.errors import DeviceError
+    from stages.benchmark.target import device_fingerprint
+
+    for core in CORES:
+        try:
+            device_fingerprint(core)
+        except DeviceError as error:
+            raise SystemExit(f"{error.what}: {error.hint}") from error
+
+
 def counted(core: str, path: Path) -> dict[str, Any]:
     """One process on an emulated core: instructions and the first output, as hexadecimal bytes of its dtype."""
     from stages.benchmark.target import find_target
@@ -117,6 +129,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     options = parser.parse_args()
+    require_cores()
     results, failed = Results(options.work, Path(__file__)), 0
     print(f"{'model':<22}{'runtime':<13}{'scheme':<9}{'core':<12}{'M instr.':>10}{'spread':>10}  outputs")
     with tempfile.TemporaryDirectory() as scratch:
