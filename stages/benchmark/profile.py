@@ -153,7 +153,7 @@ def _archive(part: Sequence[Cut]) -> bytes:
 
 def _by_onnxruntime(target: Target, model: Path, name: str, origin: Origin | None) -> Profile:
     kernels = kernels_of(model, name)
-    layers = _layers_by_kernel(kernels, model.read_bytes(), origin) if origin is not None else {}
+    layers = _layers_by_kernel(kernels, model, origin) if origin is not None else {}
     operators = tuple(
         OperatorCost(kind=one.operator, name=one.name, layers=layers.get(one.name, ()), cost=one.nanoseconds)
         for one in kernels
@@ -163,13 +163,13 @@ def _by_onnxruntime(target: Target, model: Path, name: str, origin: Origin | Non
     return Profile(target=target.name, runtime=version, unit="nanoseconds", total=total, operators=operators)
 
 
-def _layers_by_kernel(kernels: Sequence[Kernel], data: bytes, origin: Origin) -> dict[str, tuple[str, ...]]:
+def _layers_by_kernel(kernels: Sequence[Kernel], model: Path, origin: Origin) -> dict[str, tuple[str, ...]]:
     import onnx
 
     from stages.layer_operators import layers_of_operators
 
-    of_node = layers_of_operators(origin.model, "onnx-model", data, origin.sample)
-    places = nodes_of(kernels, list(onnx.load_from_string(data).graph.node))
+    of_node = layers_of_operators(origin.model, "onnx-model", model, origin.sample)
+    places = nodes_of(kernels, list(onnx.load(model, load_external_data=False).graph.node))
     return {
         name: tuple(dict.fromkeys(layer for place in held for layer in of_node[place])) for name, held in places.items()
     }

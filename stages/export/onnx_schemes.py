@@ -1,7 +1,8 @@
 """An ONNX graph in float32, turned into the other schemes.
 
 Each takes a model in normal form and returns a new one. What the numbers become is ONNX Runtime's quantizer's work;
-what is chosen here is what its CPU kernels compute rightly on every machine.
+what is chosen here is what its CPU kernels compute rightly on every machine. Tensors of large models stand outside, in
+files of a folder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from stages.samples import Progress
 CLOSING = ("Softmax", "Sigmoid")
 
 
-def store_weights_in_half(model: Any) -> Any:
+def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
     """Kernels stored as float16 and cast up before use, as TFLite's float16 does.
 
     Runtimes fold the casts when they load: half the file, the speed of float32, and no activation can overflow.
@@ -34,7 +35,7 @@ def store_weights_in_half(model: Any) -> Any:
     half = onnx.ModelProto.FromString(model.SerializeToString())
     casts = []
     for tensor in half.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
+        values = onnx.numpy_helper.to_array(tensor, str(folder or ""))
         if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
             continue
         name = tensor.name
@@ -46,7 +47,9 @@ def store_weights_in_half(model: Any) -> Any:
     return half
 
 
-def kept_nodes(model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any]) -> list[str]:
+def kept_nodes(
+    model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any], folder: Path
+) -> list[str]:
     """The names of the nodes of `model`, in float32, that compute the layers which `how` keeps in float."""
     if not how.keep_float:
         return []
@@ -55,7 +58,9 @@ def kept_nodes(model: Any, how: Quantization, keras_model: Any, calibration: Map
 
     sample = {name: values[:1] for name, values in calibration.items()}
     sample = sample or dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
-    places = operators_of(how.keep_float, keras_model, "onnx-model", model.SerializeToString(), sample)
+    path = folder / "float.onnx"  # beside the data of its tensors
+    path.write_bytes(model.SerializeToString())
+    places = operators_of(how.keep_float, keras_model, "onnx-model", path, sample)
     return [model.graph.node[place].name for place in sorted(places)]
 
 

@@ -248,7 +248,7 @@ def test_a_model_beyond_what_a_file_holds_is_refused_before_anything_is_converte
     target_format: str, tiny_xception: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interface, "MOST_BYTES", 4 * tiny_xception.count_params() - 1)
-    with pytest.raises(ModelError, match=r"weights of 0\.0 GB, and .* holds less than") as caught:
+    with pytest.raises(ModelError, match=r"weights of 0\.0 GB, and .* takes less than") as caught:
         convert(target_format, "float32", tiny_xception, None)
     assert caught.value.where == "tiny_xception"
     monkeypatch.setattr(interface, "MOST_BYTES", 4 * tiny_xception.count_params())
