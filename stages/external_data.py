@@ -56,12 +56,11 @@ def data_files(model: Path) -> tuple[Path, ...]:
     """
     found: dict[str, int] = {}
     for place in _places(model):
-        location = place.get("location", "")
-        try:
-            end = int(place.get("offset", "0")) + int(place.get("length", "0"))
-        except ValueError as error:
-            raise ModelError(f"the data of a tensor has no place: {error}", where=str(model)) from error
-        found[location] = max(end, found.get(location, 0))
+        location, offset, length = (place.get(key, "") for key in ("location", "offset", "length"))
+        if not all(text.isdecimal() for text in (offset, length) if text):
+            what = f"the data of a tensor has no place: from byte {offset!r}, {length!r} bytes"
+            raise ModelError(what, where=str(model), hint="the file is damaged: copy or export it again")
+        found[location] = max(int(offset or 0) + int(length or 0), found.get(location, 0))
     return tuple(_checked(model, location, found[location]) for location in sorted(found))
 
 

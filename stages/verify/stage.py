@@ -64,7 +64,7 @@ class VerifyStage:
         keras_facts_of(inputs["reference"])
         export = inputs["export"]
         if len(export.files) not in FILES[export.kind]:
-            raise PreconditionError(f"a {export.kind} of {len(export.files)} files can't be verified")
+            raise PreconditionError(f"{len(export.files)} files can't be verified as {export.kind}")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
         from stages.verify.predict import shared_outputs

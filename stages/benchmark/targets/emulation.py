@@ -17,6 +17,7 @@ from stages.benchmark.counts import Counts
 from stages.benchmark.measurement import digests_of
 from stages.benchmark.target import RUNNER, Target
 from stages.benchmark.targets.sysroot import emulator, system_folder, targets_folder
+from stages.external_data import data_files
 from stages.processes import TIMEOUT_S, require_success, run_process
 
 CLASSES = ("load_store", "simd", "branch", "integer")
@@ -70,20 +71,27 @@ def count_once(
 ) -> Counts:
     """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
     options = [word for shape in shapes for word in ("--shape", shape)]
-    document, regions = run_emulated(target, model, [*options, "--outputs"] if with_outputs else options, name)
+    options += ["--outputs"] if with_outputs else []
+    document, regions = run_emulated(target, model, options, name, data_files(model))
     return _counts(target, document, regions, spreads)
 
 
 def run_emulated(
-    target: Target, model: Path, options: Sequence[str], name: str
+    target: Target, model: Path, options: Sequence[str], name: str, beside: Sequence[Path] = ()
 ) -> tuple[dict[str, Any], dict[str, list[Region]]]:
-    """The runner's document of one emulated process, and what was counted."""
+    """The runner's document of one emulated process, and what was counted; data of a large model stands `beside` it."""
     system = system_folder()
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         place = Path(scratch)
-        shutil.copyfile(model, place / "model")  # the same name for every model: the guest sees its command line
+        # The same name for every model: the guest sees its command line. Files that a model may name as it likes
+        # never stand where Python looks for modules.
+        file = "files/model" if beside else "model"
+        (place / file).parent.mkdir(exist_ok=True)
+        for path in beside:
+            shutil.copyfile(path, place / "files" / path.name)
+        shutil.copyfile(model, place / file)
         shutil.copyfile(RUNNER, place / "runner.py")
-        python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", "--count", str(MARKED_CALLS)]
+        python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", file, "--count", str(MARKED_CALLS)]
         python += options
         plugin = f"file={system / 'count_instructions.so'},out={place / 'counts'}"
         command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
