@@ -23,6 +23,11 @@ def is_outside(tensor: Any) -> bool:
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
+def has_data_outside(model: Any) -> bool:
+    """Whether any tensor of the main graph stands in a file."""
+    return any(is_outside(tensor) for tensor in model.graph.initializer)
+
+
 def place(tensor: Any, location: str, offset: int, length: int) -> None:
     """Say of a tensor where its data stands."""
     tensor.ClearField("raw_data")

@@ -34,7 +34,6 @@ from stages.samples import Progress, as_arrays, unheard
 from stages.tf_runtime import import_keras
 
 Layout = Literal["nhwc", "nchw"]
-LARGE_SCHEMES = ("float32", "float16", "weight_only")  # of what is above 2 GB; ONNX Runtime's quantizer takes less
 
 
 def convert_onnx(
@@ -63,8 +62,8 @@ def convert_onnx(
 
     how = quantization_of(how)
     large = is_too_large(weight_bytes(model))
-    if large:
-        _require_large(model, how.scheme, beside)
+    if beside is None:
+        require_size(model, "one ONNX file", "name a second one, for the data of large tensors: beside=…")
     own = {LAYOUT: layout} if layout == "nchw" else {}
     with quiet() as silence, tempfile.TemporaryDirectory(prefix="secateur-") as name:
         folder = Path(name)
@@ -94,15 +93,6 @@ def convert_onnx(
                 where=model.name,
                 hint=silence.text()[-800:] or None,
             ) from error
-
-
-def _require_large(model: Any, scheme: Scheme, beside: Path | None) -> None:
-    """ModelError where what is above the limit of one file can't be had in two."""
-    if beside is None:
-        require_size(model, "one ONNX file", "name a second one, for the data of large tensors: beside=…")
-    if scheme not in LARGE_SCHEMES:
-        what = f"ONNX Runtime's quantizer (onnx/{scheme})"
-        require_size(model, what, f"take {', '.join(LARGE_SCHEMES[:-1])} or {LARGE_SCHEMES[-1]}, or prune it first")
 
 
 def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
@@ -142,6 +132,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
     ):
         options.add_session_config_entry(key, value)
     onnxruntime.InferenceSession(folder / "traced.onnx", options, providers=["CPUExecutionProvider"])
+    graph.forget(folder / "traced.onnx")
     folded = onnx.load(folder / "folded.onnx", load_external_data=False)
     folded.producer_name, folded.producer_version = graph.model.producer_name, graph.model.producer_version
     return canonicalise(folded, folder, outside=outside)
@@ -166,11 +157,11 @@ def _in_scheme(
         case "float16":
             return store_weights_in_half(graph, folder)
         case "dynamic":
-            return quantize_while_running(graph, kept)
+            return quantize_while_running(graph, folder, kept)
         case "weight_only":
             return store_weights_in_int8(graph, folder, per_channel=how.granularity != "per_tensor", left_out=kept)
         case "int8":
-            return quantize_activations(graph, how, calibration, heard, kept)
+            return quantize_activations(graph, how, calibration, heard, folder, kept)
         case "int16x8":
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 

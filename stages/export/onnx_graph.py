@@ -52,6 +52,11 @@ class Graph:
                 file.write(values.data)
         path.write_bytes(self.model.SerializeToString())
 
+    def forget(self, path: Path) -> None:
+        """Delete what `save` wrote: weights may be gigabytes."""
+        path.unlink()
+        path.with_name("weights.bin").unlink()
+
 
 def onnx_graph(
     model: Any, opset: int, layout: str = "nhwc", batch: int | None = None, shapes: Shapes | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
+from stages.export.onnx_data import has_data_outside
 from stages.export.onnx_ranges import measure_ranges
 from stages.samples import Progress
 
@@ -64,7 +64,7 @@ def kept_nodes(
     return [model.graph.node[place].name for place in sorted(places)]
 
 
-def quantize_while_running(model: Any, kept: Sequence[str] = ()) -> Any:
+def quantize_while_running(model: Any, folder: Path, kept: Sequence[str] = ()) -> Any:
     """Weights in 8 bits, activations quantized at each inference.
 
     Both choices are for speed. On the demo's network (AVX2, one thread, p50) signed weights and all convolutions, ONNX
@@ -80,14 +80,23 @@ def quantize_while_running(model: Any, kept: Sequence[str] = ()) -> Any:
 
     def quantize(source: Path, target: Path) -> None:
         quantization.quantize_dynamic(
-            source, target, weight_type=quantization.QuantType.QUInt8, nodes_to_exclude=[*left_out, *kept]
+            source,
+            target,
+            weight_type=quantization.QuantType.QUInt8,
+            nodes_to_exclude=[*left_out, *kept],
+            use_external_data_format=has_data_outside(model),
         )
 
-    return _through_files(quantize, model)
+    return _through_files(quantize, model, folder)
 
 
 def quantize_activations(
-    model: Any, how: Quantization, calibration: Mapping[str, Any], progress: Progress, kept: Sequence[str] = ()
+    model: Any,
+    how: Quantization,
+    calibration: Mapping[str, Any],
+    progress: Progress,
+    folder: Path,
+    kept: Sequence[str] = (),
 ) -> Any:
     """Weights and activations in 8 bits (QDQ): U8S8, or S8S8 with signed activations. Nodes in `kept` stay float.
 
@@ -103,12 +112,12 @@ def quantize_activations(
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
     quantization = _import_quantization()
     kinds = quantization.QuantType
-    outputs = {value.name for value in model.graph.output}
+    outputs, large = {value.name for value in model.graph.output}, has_data_outside(model)
     left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
 
     def quantize(source: Path, target: Path) -> None:
         ranges = source.with_suffix(".ranges")
-        method = measure_ranges(quantization, source, how, calibration, progress, ranges)
+        method = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
         quantization.quantize_static(
             source,
             target,
@@ -121,24 +130,27 @@ def quantize_activations(
             nodes_to_exclude=[*left_out, *kept],
             calibrate_method=method,
             calibration_cache_path=ranges,
+            use_external_data_format=large,
         )
 
-    return _through_files(quantize, model)
+    return _through_files(quantize, model, folder)
 
 
-def _through_files(quantize: Callable[[Path, Path], None], model: Any) -> Any:
-    """The quantizer's result. It gets a file: handed a model, it moves the weights out into a file of its own."""
+def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: Path) -> Any:
+    """The quantizer's result. It gets a file: handed a model, it moves the weights out into a file of its own.
+
+    The file is written to `folder`, where data stands that is outside the model.
+    """
     import onnx
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
-        prepared = onnx.shape_inference.infer_shapes(model)
-        add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
-        onnx.save(prepared, source)
-        with redirect_stdout(io.StringIO()):  # calibrators print
-            quantize(source, target)
-        result = onnx.load(target)
+    source, target = folder / "source.onnx", folder / "target.onnx"
+    prepared = onnx.shape_inference.infer_shapes(model)
+    add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
+    onnx.save(prepared, source)
+    with redirect_stdout(io.StringIO()):  # calibrators print
+        quantize(source, target)
+    result = onnx.load(target)
     result.producer_name, result.producer_version = model.producer_name, model.producer_version
     return result
 
