@@ -100,6 +100,8 @@ def _link(source: Path, target: Path) -> None:
 
 def _places(model: Path) -> list[dict[str, str]]:
     """What each tensor whose data stands outside says of where: `location`, and as a rule `offset` and `length`."""
+    if not model.stat().st_size:  # no model either, which its runtime will say; and it can't be mapped
+        return []
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[4:8] == b"TFL3":
             return []

@@ -22,6 +22,8 @@ def test_a_model_of_one_file_has_none_beside_it(make_external: Callable[..., Pat
     assert data_files(inside) == ()
     (tmp_path / "flat").write_bytes(b"\x1c\x00\x00\x00TFL3 and no protobuf")
     assert data_files(tmp_path / "flat") == ()
+    (tmp_path / "empty").touch()
+    assert data_files(tmp_path / "empty") == ()
     assert whole_model(["only"], lambda name: tmp_path / name, tmp_path / "never") == tmp_path / "only"
     assert not (tmp_path / "never").exists()
 
