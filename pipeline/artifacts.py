@@ -355,6 +355,16 @@ class Artifact(Value):
         """`sha256:…` over kind, files and facts."""
         return _digest_of_document(self.model_dump_json())
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the files are called."""
+        return tuple(file.name for file in self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """What all files take."""
+        return sum(file.size for file in self.files)
+
     def file(self, name: str) -> FileRef:
         """The file called `name`; KeyError if the artifact has none of that name."""
         for file in self.files:

@@ -20,7 +20,7 @@ def digest_of(domain: str, value: Any) -> str:
     return "sha256:" + hashlib.sha256(f"secateur.{domain}.v1\0".encode() + rfc8785.dumps(value)).hexdigest()
 
 
-def digest_of_bytes(data: bytes) -> str:
+def digest_of_bytes(data: bytes | memoryview) -> str:
     """`sha256:<hex>` of bytes as they are, as `sha256sum` prints it."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 

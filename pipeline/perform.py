@@ -160,7 +160,7 @@ class Context:
             raise PreconditionError(what, where=self.job.id, hint="run again")
         return function
 
-    def write(self, name: str, data: bytes, media_type: str) -> FileRef:
+    def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
         digest = self.workshop.store.blobs.put(data)
         return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
 

@@ -115,7 +115,7 @@ class StageContext(Protocol[ConfigOut]):
     def function(self, reference: str) -> Callable[..., Any]:
         """The user's function `module:function`, of the module beside the recipe whose digest is in the key."""
 
-    def write(self, name: str, data: bytes, media_type: str) -> FileRef:
+    def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
         """Store `data` and return the reference to put into an artifact."""
 
     def read_made(self, artifact: Artifact, file_name: str) -> Path:

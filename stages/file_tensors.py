@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
 from stages.quiet import quiet
-from stages.runtimes import LAYOUT, SIGNATURE, as_layout, dequantized, quantized
+from stages.runtimes import LAYOUT, SIGNATURE, as_layout, content_of, dequantized, quantized
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +25,23 @@ class FileTensor:
     operator: int = 0
 
 
-def file_tensors(kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[FileTensor]:
+def file_tensors(kind: Kind, model: bytes | Path, arrays: Mapping[str, Any]) -> list[FileTensor]:
     """All tensors that operators make of one batch, real-valued ones only; DeviceError if the runtime fails.
 
     `arrays` go in by name, as many samples as the file takes at once.
     """
     with quiet():
         try:
-            return list((_tflite_tensors if kind == "tflite-model" else _onnx_tensors)(data, arrays))
+            return list((_tflite_tensors if kind == "tflite-model" else _onnx_tensors)(model, arrays))
         except Exception as error:  # ONNX Runtime's errors have no common base but Exception
             raise DeviceError(f"the file does not run with its tensors kept: {error}") from error
 
 
-def _tflite_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+def _tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+    data = content_of(file)
     interpreter = Interpreter(
         model_content=data,
         experimental_preserve_all_tensors=True,
@@ -61,12 +63,12 @@ def _tflite_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTens
                 yield FileTensor(detail["name"].partition(";")[0], values, place)
 
 
-def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+def _onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
     import numpy as np
     import onnx
     import onnxruntime
 
-    model = onnx.load_from_string(data)
+    model = _onnx_graph(file)
     makers = [(name, place) for place, node in enumerate(model.graph.node) for name in node.output if name]
     names = [name for name, _ in makers]
     del model.graph.output[:]
@@ -74,6 +76,8 @@ def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    if isinstance(file, Path):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     layout = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT), "")
     feeds = {name: as_layout(values, layout) for name, values in arrays.items()}
@@ -82,19 +86,24 @@ def _onnx_tensors(data: bytes, arrays: Mapping[str, Any]) -> Iterator[FileTensor
             yield FileTensor(name, values, place)
 
 
-def operator_reads(kind: Kind, data: bytes) -> list[frozenset[int]]:
+def _onnx_graph(file: bytes | Path) -> Any:
+    """The ModelProto; data that stands outside stays there."""
+    import onnx
+
+    return onnx.load_from_string(file) if isinstance(file, bytes) else onnx.load(file, load_external_data=False)
+
+
+def operator_reads(kind: Kind, file: bytes | Path) -> list[frozenset[int]]:
     """For each operator of a file the places of those whose outputs it reads."""
     if kind == "tflite-model":
         from ai_edge_litert import schema_py_generated as schema
 
-        model = schema.Model.GetRootAs(data, 0)
+        model = schema.Model.GetRootAs(content_of(file), 0)
         graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
         operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
         ends = [(_numbers(o.InputsAsNumpy()), _numbers(o.OutputsAsNumpy())) for o in operators]
         return _reads(ends)
-    import onnx
-
-    nodes = onnx.load_from_string(data).graph.node
+    nodes = _onnx_graph(file).graph.node
     return _reads([(list(node.input), [name for name in node.output if name]) for node in nodes])
 
 

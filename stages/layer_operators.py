@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Kind
@@ -25,15 +26,15 @@ ALIKE_DB = 3.0  # in 8 bits, on samples that may go far beyond what calibration 
 
 
 def operators_of(
-    layers: Sequence[str], model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]
+    layers: Sequence[str], model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]
 ) -> frozenset[int]:
-    """The places, in the float32 file `data` of `model`, of all operators that compute `layers`.
+    """The places, in the float32 `file` of `model`, of all operators that compute `layers`.
 
     `arrays` is one sample (1, …) by input name. PreconditionError where none of the layers has an operator: some only
     pass on or rearrange what they are given.
     """
     calls = record_layers(model, arrays)
-    regions = _regions(calls, _ends(calls, kind, data, arrays, _equal), operator_reads(kind, data))
+    regions = _regions(calls, _ends(calls, kind, file, arrays, _equal), operator_reads(kind, file))
     wanted = [place for place, call in enumerate(calls) if call.layer in layers]
     found = {operator for place in wanted for operator in regions(place)}
     if not found:
@@ -45,13 +46,13 @@ def operators_of(
     return frozenset(found)
 
 
-def layers_of_operators(model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def layers_of_operators(model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """For each operator of a file of `model` in any scheme the layers that it computes, in the order they run in.
 
     `arrays` is one sample (1, …) by input name. Where values can't tell, an operator has none.
     """
-    calls, reads = record_layers(model, arrays), operator_reads(kind, data)
-    regions = _regions(calls, _ends(calls, kind, data, arrays, _nearest), reads)
+    calls, reads = record_layers(model, arrays), operator_reads(kind, file)
+    regions = _regions(calls, _ends(calls, kind, file, arrays, _nearest), reads)
     found: list[dict[str, None]] = [{} for _ in reads]
     for place, call in enumerate(calls):
         for operator in regions(place):
@@ -59,9 +60,11 @@ def layers_of_operators(model: Any, kind: Kind, data: bytes, arrays: Mapping[str
     return [tuple(names) for names in found]
 
 
-def _ends(calls: Sequence[LayerCall], kind: Kind, data: bytes, arrays: Mapping[str, Any], matches: Matches) -> Ends:
+def _ends(
+    calls: Sequence[LayerCall], kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], matches: Matches
+) -> Ends:
     ends: dict[int, set[int]] = {}
-    for tensor in file_tensors(kind, data, arrays):
+    for tensor in file_tensors(kind, file, arrays):
         for place in matches(call_scores(calls, tensor)):
             ends.setdefault(place, set()).add(tensor.operator)
     return ends

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Kind, TensorSpec
@@ -37,19 +38,25 @@ class LoadedModel:
     run: Callable[[Arrays], dict[str, Any]]
 
 
-def load_exported(kind: Kind, data: bytes, threads: int = 1) -> LoadedModel:
+def load_exported(kind: Kind, model: bytes | Path, threads: int = 1) -> LoadedModel:
     """The file of an exported artifact, of C source the TFLite file in it; DeviceError if its runtime refuses it.
 
-    `threads` of 0 leaves their number to the runtime.
+    A model of several files is a path, the others in the same folder. `threads` of 0 leaves their number to the
+    runtime.
     """
     match kind:
         case "tflite-model":
-            return load_tflite(data, threads)
+            return load_tflite(content_of(model), threads)
         case "onnx-model":
-            return load_onnx(data, threads)
+            return load_onnx(model, threads)
         case "c-source":
-            return load_tflite(bytes_in_source(data), threads)
+            return load_tflite(bytes_in_source(content_of(model)), threads)
     raise DeviceError(f"nothing on this machine runs a {kind}")
+
+
+def content_of(model: bytes | Path) -> bytes:
+    """The bytes of a model of one file."""
+    return model if isinstance(model, bytes) else model.read_bytes()
 
 
 def signature_of(data: bytes) -> tuple[dict[str, tuple[int, Any]], dict[str, tuple[int, Any]]]:
@@ -126,7 +133,7 @@ class _TensorRunner:
         return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
 
 
-def load_onnx(data: bytes, threads: int = 1) -> LoadedModel:
+def load_onnx(model: bytes | Path, threads: int = 1) -> LoadedModel:
     """An ONNX file in ONNX Runtime on the CPU; DeviceError if ONNX Runtime refuses it."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", ENVIRONMENT["ORT_DISABLE_TELEMETRY"])
     import onnxruntime
@@ -136,7 +143,7 @@ def load_onnx(data: bytes, threads: int = 1) -> LoadedModel:
     options.log_severity_level = 4
     with quiet() as silence:
         try:
-            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base but Exception
             raise DeviceError(f"ONNX Runtime can't load the file: {error}", hint=silence.text() or None) from error
     names = [output.name for output in session.get_outputs()]

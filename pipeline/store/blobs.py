@@ -22,7 +22,7 @@ class Blobs:
         """Where the bytes with this digest are, or would be."""
         return self._folder / digest.removeprefix("sha256:")
 
-    def put(self, data: bytes) -> str:
+    def put(self, data: bytes | memoryview) -> str:
         """Store `data`; returns its digest. Bytes that are there and whole are not written again."""
         digest = digest_of_bytes(data)
         if self.problem(digest) is None:

@@ -38,7 +38,7 @@ def store_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def publish(target: Path, data: bytes, scratch: Path) -> None:
+def publish(target: Path, data: bytes | memoryview, scratch: Path) -> None:
     """Write `data` to `target`: to a unique temporary file in `scratch` (same file system), synced, then renamed.
 
     Raises OSError; then neither `target` nor the temporary file is there.

@@ -73,7 +73,7 @@ def profile(target: Target, model: Path, name: str, origin: Origin | None = None
         layers = [layers_of(one.name) for one in kernels]
     else:
         kernels, runtime = _of_onnx(target, model, name)
-        by_kernel = _layers_by_kernel(kernels, model.read_bytes(), origin) if origin is not None else {}
+        by_kernel = _layers_by_kernel(kernels, model, origin) if origin is not None else {}
         layers = [by_kernel.get(one.name, ()) for one in kernels]
     return Profile(
         target=target.name,
@@ -163,13 +163,13 @@ def _archive(part: Sequence[Cut]) -> bytes:
     return buffer.getvalue()
 
 
-def _layers_by_kernel(kernels: Sequence[Kernel], data: bytes, origin: Origin) -> dict[str, tuple[str, ...]]:
+def _layers_by_kernel(kernels: Sequence[Kernel], model: Path, origin: Origin) -> dict[str, tuple[str, ...]]:
     import onnx
 
     from stages.layer_operators import layers_of_operators
 
-    of_node = layers_of_operators(origin.model, "onnx-model", data, origin.sample)
-    places = nodes_of(kernels, list(onnx.load_from_string(data).graph.node))
+    of_node = layers_of_operators(origin.model, "onnx-model", model, origin.sample)
+    places = nodes_of(kernels, list(onnx.load(model, load_external_data=False).graph.node))
     return {
         name: tuple(dict.fromkeys(layer for place in held for layer in of_node[place])) for name, held in places.items()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ from pipeline.artifacts import Artifact, CountFacts, Kind
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
+from stages.external_data import whole_model
 
 if TYPE_CHECKING:  # what measures is imported where it is used: cached runs load this module at every start
     from stages.benchmark.rounds import Round, Side, Subject
@@ -69,7 +71,7 @@ class BenchmarkStage:
                 hint="the baseline must be the source exported in the candidate's format",
             )
         for name, artifact in (("export", candidate), ("baseline", baseline)):
-            if len(artifact.files) != 1:
+            if len(artifact.files) > (2 if artifact.kind == "onnx-model" else 1):
                 raise PreconditionError(f"a model of {len(artifact.files)} files can't be measured", where=name)
 
     def run(self, context: StageContext[BenchmarkConfig]) -> StageResult:
@@ -116,7 +118,7 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
     file = context.write(SAMPLES_FILE, document, "application/json")
     return StageResult(
         outputs=(Artifact(files=(file,), facts=facts_of(rounds, ratio, target.name)),),
-        metrics=metrics_of(rounds, ratio, context.inputs["export"].files[0].size),
+        metrics=metrics_of(rounds, ratio, context.inputs["export"].size_bytes),
         intervals={"latency_ratio": (ratio.low, ratio.high)},
         resumed=resumed,
     )
@@ -139,7 +141,7 @@ def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], targ
         context.events.warned(note)
     document = counts_document(candidate, baseline, stage.device(context.config, context.folder), context.inputs)
     file = context.write(COUNTS_FILE, document, "application/json")
-    metrics = metrics_of(candidate, baseline, context.inputs["export"].files[0].size)
+    metrics = metrics_of(candidate, baseline, context.inputs["export"].size_bytes)
     return StageResult(
         outputs=(Artifact(files=(file,), facts=facts_of(candidate, baseline)),),
         metrics=metrics,
@@ -192,5 +194,7 @@ def _warn_of_doubts(context: StageContext[BenchmarkConfig], rounds: Sequence[Rou
 def _subject(context: StageContext[BenchmarkConfig], side: Side) -> Subject:
     from stages.benchmark.rounds import Subject
 
-    file = context.inputs[INPUT_OF[side]].files[0]
-    return Subject(context.read(INPUT_OF[side], file.name), f"{side} {file.name} {file.digest[:19]}")
+    name = INPUT_OF[side]
+    artifact, file = context.inputs[name], context.inputs[name].files[0]
+    path = whole_model(artifact.names, partial(context.read, name), context.work_dir / f"tmp-{side}")
+    return Subject(path, f"{side} {file.name} {file.digest[:19]}")

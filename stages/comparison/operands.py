@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from tempfile import mkdtemp
 
 from pipeline.artifacts import Artifact, ONNXFacts, TFLiteFacts
 from pipeline.errors import RecipeError, StoreError
-from pipeline.keys import digest_of_file
 from pipeline.manifest import ActionRecord, Output, RunManifest, StageEntry
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
+from pipeline.store.files import store_errors
 from pipeline.store.lineage import digests_named, makers
 from stages.comparison.model_format import FORMAT_OF, ModelKind, model_kind
+from stages.external_data import data_files, digest_of_model, whole_model
 
 NEAREST = 3
 SHOWN_DIGITS = 12
@@ -27,8 +31,8 @@ SHOWN_DIGITS = 12
 class Model:
     """A model file. `label` is `format/scheme` of a run's export, else the file's name.
 
-    `digest` is of the file's bytes. `quality` are accuracies and the like that are known already, and `tested_on` the
-    digest of the data that they are of.
+    `digest` is of the file's bytes, and of those `beside` it where a large model has its data there. `quality` are
+    accuracies and the like that are known already, and `tested_on` the digest of the data that they are of.
     """
 
     label: str
@@ -37,10 +41,11 @@ class Model:
     digest: str
     quality: Mapping[str, float] = field(default_factory=dict)
     tested_on: str | None = None
+    beside: tuple[Path, ...] = ()
 
     @property
     def size_bytes(self) -> int:
-        return self.path.stat().st_size
+        return sum(path.stat().st_size for path in (self.path, *self.beside))
 
     @property
     def title(self) -> str:
@@ -64,7 +69,8 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        return Operand(name, (Model(path.name, model_kind(path), path, digest_of_file(path)),))
+        kind, beside = model_kind(path), data_files(path)
+        return Operand(name, (Model(path.name, kind, path, digest_of_model(path, beside), beside=beside),))
     if path.is_dir():
         raise RecipeError("a folder is no model", where=name, hint="name a .tflite or .onnx file in it")
     store = open_store()
@@ -130,10 +136,23 @@ def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Mode
 
 
 def _stored(label: str, output: Output, store: Store, quality: Mapping[str, float], tested_on: str | None) -> Model:
-    file = output.files[0]
-    problem = store.blobs.problem(file.digest)
-    if problem:
-        hint = "run the recipe again: what made it will run"
-        raise StoreError(f"the file of {label} is {problem} in the store", where=file.digest, hint=hint)
+    for file in output.files:
+        problem = store.blobs.problem(file.digest)
+        if problem:
+            hint = "run the recipe again: what made it will run"
+            raise StoreError(f"the file of {label} is {problem} in the store", where=file.digest, hint=hint)
     kind: ModelKind = "tflite-model" if output.kind == "tflite-model" else "onnx-model"
-    return Model(label, kind, store.blobs.path(file.digest), file.digest, quality, tested_on)
+    path = _whole(output, store)
+    beside = tuple(path.with_name(file.name) for file in output.files[1:])
+    return Model(label, kind, path, digest_of_model(path, beside), quality, tested_on, beside)
+
+
+def _whole(output: Output, store: Store) -> Path:
+    """Where the model's file is; several have a folder of the store under their names, while this process lives."""
+    paths = {file.name: store.blobs.path(file.digest) for file in output.files}
+    if len(paths) == 1:
+        return next(iter(paths.values()))
+    with store_errors(store.root):
+        folder = Path(mkdtemp(prefix="model-", dir=store.root / "tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return whole_model(tuple(paths), paths.__getitem__, folder)

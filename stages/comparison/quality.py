@@ -45,7 +45,7 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
     from stages.samples import by_input, misfit
     from stages.verify.metrics import evaluate
 
-    loaded = load_exported(model.kind, model.path.read_bytes(), threads=0)
+    loaded = load_exported(model.kind, model.path, threads=0)
     names = [spec.name for spec in loaded.inputs]
     batch_shapes = [(1, *shape) for shape in split.input_shapes()]
     misfits = [misfit(shape, spec) for shape, spec in zip(batch_shapes, loaded.inputs, strict=False)]

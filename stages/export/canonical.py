@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
+from stages.export.onnx_data import content_digest, is_outside, reference
 
 
-def canonicalise(model: Any, folder: Path | None = None) -> Any:
+def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = False) -> Any:
     """A new ModelProto: equal (and of equal bytes) for models that differ in names and node order only.
 
     Nodes that no output needs, unused operator sets, intermediate shapes and documentation are left out; initializers
     of equal content become one. Those whose data stands outside, in `folder`, are read one by one and stand inside
-    afterwards. Idempotent. ModelError for local functions and sparse initializers.
+    afterwards, or stay `outside` where one message would not hold them all. Idempotent. ModelError for local functions
+    and sparse initializers.
     """
     import onnx
 
@@ -36,7 +38,7 @@ def canonicalise(model: Any, folder: Path | None = None) -> Any:
         producer_version=model.producer_version,
         metadata_props=sorted(model.metadata_props, key=lambda entry: str(entry.key)),
     )
-    _rename_main(model.graph, form.graph, folder)
+    _rename_main(model.graph, form.graph, folder, outside=outside)
     _name_dimensions(form.graph)
     used = {node.domain for node in _all_nodes(form.graph)} | {""}
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
@@ -56,6 +58,7 @@ class _Names:
     numbers: Counter[str] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
     folder: Path | None = None
+    outside: bool = False
 
     def node(self, op_type: str) -> str:
         self.numbers[op_type] += 1
@@ -69,11 +72,12 @@ class _Names:
         return name
 
 
-def _rename_main(source: Any, target: Any, folder: Path | None) -> None:
+def _rename_main(source: Any, target: Any, folder: Path | None, *, outside: bool) -> None:
     """The main graph: its inputs and outputs keep their names."""
     constant = {tensor.name for tensor in source.initializer}
     interface = {v.name: v.name for v in (*source.input, *source.output) if v.name not in constant}
-    names = _Names(taken=set(interface) | {value.name for value in source.output}, folder=folder)
+    taken = set(interface) | {value.name for value in source.output}
+    names = _Names(taken=taken, folder=folder, outside=outside)
     _rename(source, target, interface, names)
 
 
@@ -113,8 +117,7 @@ class _Constants:
     def use(self, old: str, wanted: str) -> None:
         if old not in self._waiting:
             return
-        tensor = _tensor(self._waiting.pop(old), self._names.folder)
-        content = hashlib.sha256(tensor.SerializeToString(deterministic=True)).hexdigest()
+        tensor, content = self._read(self._waiting.pop(old))
         if old in self._outputs:
             self._new[old] = old
         elif content in self._name_of:
@@ -124,6 +127,13 @@ class _Constants:
             self._new[old] = self._name_of[content] = self._names.free(wanted)
         tensor.name = self._new[old]
         self._target.initializer.append(tensor)
+
+    def _read(self, tensor: Any) -> tuple[Any, str]:
+        """The tensor as the target has it, and the digest of its content."""
+        if self._names.outside and self._names.folder is not None and is_outside(tensor):
+            return reference(tensor), content_digest(tensor, self._names.folder)
+        inside = _tensor(tensor, self._names.folder)
+        return inside, hashlib.sha256(inside.SerializeToString(deterministic=True)).hexdigest()
 
 
 def _rename_node(node: Any, target: Any, name: str, new: Mapping[str, str], names: _Names) -> None:

@@ -35,14 +35,24 @@ def require_fixed(specs: Sequence[Any]) -> None:
             )
 
 
-def require_size(model: Any, file: str) -> None:
+def weight_bytes(model: Any) -> int:
+    """What the weights of a Keras model take."""
+    return int(sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights))
+
+
+def is_too_large(size: int) -> bool:
+    """Whether one file does not hold so many bytes."""
+    return size > MOST_BYTES
+
+
+def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
     """ModelError where the weights are more than a `file` holds."""
-    size = sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights)
-    if size > MOST_BYTES:
+    size = weight_bytes(model)
+    if is_too_large(size):
         raise ModelError(
-            f"the model has weights of {size / 1e9:.1f} GB, and {file} holds less than {MOST_BYTES / 1e9:.1f} GB",
+            f"the model has weights of {size / 1e9:.1f} GB, and {file} takes less than {MOST_BYTES / 1e9:.1f} GB",
             where=model.name,
-            hint="prune it first",
+            hint=hint,
         )
 
 

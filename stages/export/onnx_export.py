@@ -1,7 +1,8 @@
 """Keras to ONNX: through tf2onnx to one float32 graph in normal form, from there to every scheme.
 
 Equal bytes for equal models, in every process and after any other exports. Inputs and outputs are float32, under the
-Keras model's names, in every scheme.
+Keras model's names, in every scheme. What is more than one file holds (2 GB) becomes two: the graph, and the data of
+its large tensors.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pipeline.artifacts import ONNXFacts, TensorSpec
 from pipeline.errors import ModelError, PreconditionError, SecateurError
 from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.canonical import canonicalise, count_operators, serialise
-from stages.export.interface import Shapes, require_size
+from stages.export.interface import Shapes, is_too_large, require_size, weight_bytes
+from stages.export.onnx_data import LEAST_BYTES, message_bytes, move_outside
 from stages.export.onnx_graph import Graph, onnx_graph
 from stages.export.onnx_pads import keep_zeros
 from stages.export.onnx_schemes import (
@@ -32,7 +34,6 @@ from stages.samples import Progress, as_arrays, unheard
 from stages.tf_runtime import import_keras
 
 Layout = Literal["nhwc", "nchw"]
-INLINE_BYTES = 1024  # of a tensor that stays in the graph when ONNX Runtime writes it
 
 
 def convert_onnx(
@@ -45,31 +46,42 @@ def convert_onnx(
     layout: Layout = "nhwc",
     batch: int | None = None,
     shapes: Shapes | None = None,
+    beside: Path | None = None,
 ) -> bytes:
     """The ONNX file of a Keras model.
 
     `calibration` is what int8 needs: float32 inputs (N, …) as Keras takes them, or a list with one an input; `progress`
     hears how many. `metadata` becomes the file's own properties. With the `layout` nchw inputs of rank 4 have their
     channels first, and the properties say so. `batch` is the batch size, free where it is None; `shapes` are
-    the other sizes where the model leaves them free. ModelError says what ONNX can't represent.
+    the other sizes where the model leaves them free. `beside` is where the data of large tensors goes if one file does
+    not hold the model, and only then is it written: the file refers to it by its name, so both belong into one folder.
+    ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what has to stand before ONNX Runtime's import
     import onnx
 
     how = quantization_of(how)
-    require_size(model, "an ONNX file")
+    large = is_too_large(weight_bytes(model))
+    if beside is None:
+        require_size(model, "one ONNX file", "name a second one, for the data of large tensors: beside=…")
     own = {LAYOUT: layout} if layout == "nchw" else {}
-    with quiet() as silence:
+    with quiet() as silence, tempfile.TemporaryDirectory(prefix="secateur-") as name:
+        folder = Path(name)
         try:
-            graph = _with_properties(_folded(onnx_graph(model, opset, layout, batch, shapes)), own)
+            traced = onnx_graph(model, opset, layout, batch, shapes)
+            graph = _with_properties(_folded(traced, folder, outside=large), own)
             if how.scheme != "float32":
                 by_name = (
                     {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
                 )
-                kept = kept_nodes(graph, how, model, by_name)
+                kept = kept_nodes(graph, how, model, by_name, folder)
                 turned = {name: as_layout(values, layout) for name, values in by_name.items()}
-                graph = canonicalise(_in_scheme(graph, how, turned, progress, silence, kept))
-            data = serialise(_with_properties(graph, {**(metadata or {}), **own}))
+                graph = _in_scheme(graph, how, turned, progress, silence, kept, folder)
+                graph = canonicalise(graph, folder, outside=large)
+            graph = _with_properties(graph, {**(metadata or {}), **own})
+            if beside is not None and is_too_large(message_bytes(graph)):
+                return _in_two_files(graph, folder, beside)
+            data = serialise(canonicalise(graph, folder) if large else graph)
             onnx.checker.check_model(data)
             return data
         except SecateurError:
@@ -83,34 +95,47 @@ def convert_onnx(
             ) from error
 
 
-def _folded(graph: Graph) -> Any:
+def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
+    """The graph's bytes, the data of its large tensors in `beside`."""
+    import onnx
+
+    move_outside(graph, folder, beside)
+    data = serialise(graph)
+    with tempfile.NamedTemporaryFile(dir=beside.parent, suffix=".onnx") as checked:  # the check looks for the data
+        checked.write(data)
+        checked.flush()
+        onnx.checker.check_model(checked.name)
+    return data
+
+
+def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
     """What ONNX Runtime would do at every load, done once: constants folded, normalisations put into convolutions.
 
     Only its basic level, whose results are standard operators that any runtime has. In normal form. Weights stand in
-    files beside the graphs, so that no copy of them is in any message but the last.
+    files beside the graphs, in `folder`, so that no copy of them is in any message but the last, and where they stay
+    `outside` in none.
     """
     import onnx
     import onnxruntime
 
-    with tempfile.TemporaryDirectory(prefix="secateur-") as name:
-        folder = Path(name)
-        keep_zeros(graph.model)
-        graph.save(folder / "traced.onnx")
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(folder / "folded.onnx")
-        options.log_severity_level = 4
-        options.enable_cpu_mem_arena = False
-        for key, value in (
-            ("session.disable_prepacking", "1"),
-            ("session.optimized_model_external_initializers_file_name", "folded.bin"),
-            ("session.optimized_model_external_initializers_min_size_in_bytes", str(INLINE_BYTES)),
-        ):
-            options.add_session_config_entry(key, value)
-        onnxruntime.InferenceSession(folder / "traced.onnx", options, providers=["CPUExecutionProvider"])
-        folded = onnx.load(folder / "folded.onnx", load_external_data=False)
-        folded.producer_name, folded.producer_version = graph.model.producer_name, graph.model.producer_version
-        return canonicalise(folded, folder)
+    keep_zeros(graph.model)
+    graph.save(folder / "traced.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folder / "folded.onnx")
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
+    for key, value in (
+        ("session.disable_prepacking", "1"),
+        ("session.optimized_model_external_initializers_file_name", "folded.bin"),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", str(LEAST_BYTES)),
+    ):
+        options.add_session_config_entry(key, value)
+    onnxruntime.InferenceSession(folder / "traced.onnx", options, providers=["CPUExecutionProvider"])
+    graph.forget(folder / "traced.onnx")
+    folded = onnx.load(folder / "folded.onnx", load_external_data=False)
+    folded.producer_name, folded.producer_version = graph.model.producer_name, graph.model.producer_version
+    return canonicalise(folded, folder, outside=outside)
 
 
 def _in_scheme(
@@ -120,6 +145,7 @@ def _in_scheme(
     progress: Progress,
     silence: Silence,
     kept: Sequence[str],
+    folder: Path,
 ) -> Any:
     def heard(done: int, total: int) -> None:
         with silence.lifted():
@@ -129,13 +155,13 @@ def _in_scheme(
         case "float32":
             return graph
         case "float16":
-            return store_weights_in_half(graph)
+            return store_weights_in_half(graph, folder)
         case "dynamic":
-            return quantize_while_running(graph, kept)
+            return quantize_while_running(graph, folder, kept)
         case "weight_only":
-            return store_weights_in_int8(graph, per_channel=how.granularity != "per_tensor", left_out=kept)
+            return store_weights_in_int8(graph, folder, per_channel=how.granularity != "per_tensor", left_out=kept)
         case "int8":
-            return quantize_activations(graph, how, calibration, heard, kept)
+            return quantize_activations(graph, how, calibration, heard, folder, kept)
         case "int16x8":
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
-from stages.export.interface import Shapes, input_specs, lacking, serving_function
+from stages.export.interface import Shapes, input_specs, lacking, require_size, serving_function
+from stages.export.onnx_data import PAGE_BYTES, place
 from stages.export.tf2onnx_passes import InPlacePasses
 from stages.tf_runtime import import_tensorflow
 
 LEAST_BYTES = 1024  # of a weight that is kept out of the graph
-PAGE_BYTES = 4096  # weights in a file begin at pages, so that they can be mapped
 SPATIAL_RANK = 4  # inputs with height, width and channels, which have a layout
 
 
@@ -47,13 +47,15 @@ class Graph:
                     name=name,
                     dims=values.shape,
                     data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
-                    data_location=onnx.TensorProto.EXTERNAL,
                 )
-                place = {"location": "weights.bin", "offset": file.tell(), "length": values.nbytes}
-                for key, text in place.items():
-                    tensor.external_data.add(key=key, value=str(text))
+                place(tensor, "weights.bin", file.tell(), values.nbytes)
                 file.write(values.data)
         path.write_bytes(self.model.SerializeToString())
+
+    def forget(self, path: Path) -> None:
+        """Delete what `save` wrote: weights may be gigabytes."""
+        path.unlink()
+        path.with_name("weights.bin").unlink()
 
 
 def onnx_graph(
@@ -78,6 +80,7 @@ def onnx_graph(
         definition = _optimized(tf, definition, [*inputs, *weights], outputs)
         tables: dict[Any, Any] = {}
     else:  # loops, lookups: tf2onnx knows how to freeze them
+        require_size(model, "the graph that loops and lookups (LSTM, Embedding) are frozen into")
         weights = {}
         with tf.device("/cpu:0"):
             definition, tables = tf_loader.from_trackable(model, function, inputs, outputs, large_model=False)

@@ -22,8 +22,12 @@ def measure_ranges(
     calibration: Mapping[str, Any],
     progress: Progress,
     target: Path,
+    *,
+    large: bool = False,
 ) -> Any:
     """Write the ranges of all tensors of `source` to `target`, in the quantizer's own form; its method comes back.
+
+    A `large` model is more than one file holds.
 
     Batch by batch: handed all samples at once its calibrators keep every activation of each. Its own settings are
     for symmetric ranges in percentile, of which activations after a ReLU would waste half, and 128 bins in entropy, as
@@ -41,7 +45,9 @@ def measure_ranges(
     if how.percentile is not None:
         options["percentile"] = how.percentile
     augmented = str(source.with_suffix(".augmented"))
-    calibrator = quantization.create_calibrator(source, None, augmented, method, extra_options=options)
+    calibrator = quantization.create_calibrator(
+        source, None, augmented, method, use_external_data_format=large, extra_options=options
+    )
     for batch in _batches(calibrator.model.graph.input, calibration, progress):
         calibrator.collect_data(_OneBatch(batch))
     if how.calibration == "mse":

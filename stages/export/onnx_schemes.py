@@ -1,14 +1,14 @@
 """An ONNX graph in float32, turned into the other schemes.
 
 Each takes a model in normal form and returns a new one. What the numbers become is ONNX Runtime's quantizer's work;
-what is chosen here is what its CPU kernels compute rightly on every machine.
+what is chosen here is what its CPU kernels compute rightly on every machine. Tensors of large models stand outside, in
+files of a folder.
 """
 
 from __future__ import annotations
 
 import io
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -16,13 +16,14 @@ from typing import Any
 
 from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
+from stages.export.onnx_data import has_data_outside
 from stages.export.onnx_ranges import measure_ranges
 from stages.samples import Progress
 
 CLOSING = ("Softmax", "Sigmoid")
 
 
-def store_weights_in_half(model: Any) -> Any:
+def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
     """Kernels stored as float16 and cast up before use, as TFLite's float16 does.
 
     Runtimes fold the casts when they load: half the file, the speed of float32, and no activation can overflow.
@@ -34,7 +35,7 @@ def store_weights_in_half(model: Any) -> Any:
     half = onnx.ModelProto.FromString(model.SerializeToString())
     casts = []
     for tensor in half.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
+        values = onnx.numpy_helper.to_array(tensor, str(folder or ""))
         if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
             continue
         name = tensor.name
@@ -46,7 +47,9 @@ def store_weights_in_half(model: Any) -> Any:
     return half
 
 
-def kept_nodes(model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any]) -> list[str]:
+def kept_nodes(
+    model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any], folder: Path
+) -> list[str]:
     """The names of the nodes of `model`, in float32, that compute the layers which `how` keeps in float."""
     if not how.keep_float:
         return []
@@ -55,11 +58,13 @@ def kept_nodes(model: Any, how: Quantization, keras_model: Any, calibration: Map
 
     sample = {name: values[:1] for name, values in calibration.items()}
     sample = sample or dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
-    places = operators_of(how.keep_float, keras_model, "onnx-model", model.SerializeToString(), sample)
+    path = folder / "float.onnx"  # beside the data of its tensors
+    path.write_bytes(model.SerializeToString())
+    places = operators_of(how.keep_float, keras_model, "onnx-model", path, sample)
     return [model.graph.node[place].name for place in sorted(places)]
 
 
-def quantize_while_running(model: Any, kept: Sequence[str] = ()) -> Any:
+def quantize_while_running(model: Any, folder: Path, kept: Sequence[str] = ()) -> Any:
     """Weights in 8 bits, activations quantized at each inference.
 
     Both choices are for speed. On the demo's network (AVX2, one thread, p50) signed weights and all convolutions, ONNX
@@ -75,14 +80,23 @@ def quantize_while_running(model: Any, kept: Sequence[str] = ()) -> Any:
 
     def quantize(source: Path, target: Path) -> None:
         quantization.quantize_dynamic(
-            source, target, weight_type=quantization.QuantType.QUInt8, nodes_to_exclude=[*left_out, *kept]
+            source,
+            target,
+            weight_type=quantization.QuantType.QUInt8,
+            nodes_to_exclude=[*left_out, *kept],
+            use_external_data_format=has_data_outside(model),
         )
 
-    return _through_files(quantize, model)
+    return _through_files(quantize, model, folder)
 
 
 def quantize_activations(
-    model: Any, how: Quantization, calibration: Mapping[str, Any], progress: Progress, kept: Sequence[str] = ()
+    model: Any,
+    how: Quantization,
+    calibration: Mapping[str, Any],
+    progress: Progress,
+    folder: Path,
+    kept: Sequence[str] = (),
 ) -> Any:
     """Weights and activations in 8 bits (QDQ): U8S8, or S8S8 with signed activations. Nodes in `kept` stay float.
 
@@ -98,12 +112,12 @@ def quantize_activations(
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
     quantization = _import_quantization()
     kinds = quantization.QuantType
-    outputs = {value.name for value in model.graph.output}
+    outputs, large = {value.name for value in model.graph.output}, has_data_outside(model)
     left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
 
     def quantize(source: Path, target: Path) -> None:
         ranges = source.with_suffix(".ranges")
-        method = measure_ranges(quantization, source, how, calibration, progress, ranges)
+        method = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
         quantization.quantize_static(
             source,
             target,
@@ -116,24 +130,27 @@ def quantize_activations(
             nodes_to_exclude=[*left_out, *kept],
             calibrate_method=method,
             calibration_cache_path=ranges,
+            use_external_data_format=large,
         )
 
-    return _through_files(quantize, model)
+    return _through_files(quantize, model, folder)
 
 
-def _through_files(quantize: Callable[[Path, Path], None], model: Any) -> Any:
-    """The quantizer's result. It gets a file: handed a model, it moves the weights out into a file of its own."""
+def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: Path) -> Any:
+    """The quantizer's result. It gets a file: handed a model, it moves the weights out into a file of its own.
+
+    The file is written to `folder`, where data stands that is outside the model.
+    """
     import onnx
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
-        prepared = onnx.shape_inference.infer_shapes(model)
-        add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
-        onnx.save(prepared, source)
-        with redirect_stdout(io.StringIO()):  # calibrators print
-            quantize(source, target)
-        result = onnx.load(target)
+    source, target = folder / "source.onnx", folder / "target.onnx"
+    prepared = onnx.shape_inference.infer_shapes(model)
+    add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
+    onnx.save(prepared, source)
+    with redirect_stdout(io.StringIO()):  # calibrators print
+        quantize(source, target)
+    result = onnx.load(target)
     result.producer_name, result.producer_version = model.producer_name, model.producer_version
     return result
 

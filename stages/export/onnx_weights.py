@@ -6,6 +6,7 @@ ONNX Runtime's quantizer has no such scheme for convolutions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 LEVELS = 127  # -127…127: symmetric, so that zero stays zero
@@ -13,11 +14,14 @@ LEVELS = 127  # -127…127: symmetric, so that zero stays zero
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": None, "MatMul": -1, "Gemm": 1}
 
 
-def store_weights_in_int8(model: Any, *, per_channel: bool, left_out: Sequence[str] = ()) -> Any:
+def store_weights_in_int8(
+    model: Any, folder: Path | None = None, *, per_channel: bool, left_out: Sequence[str] = ()
+) -> Any:
     """Kernels of convolutions and products as int8 with a scale for each output channel, or one for all of a kernel.
 
     DequantizeLinear turns them into float32 before use. Nodes in `left_out` keep theirs, and so do others that read
-    the same. The kernel of a transposed convolution has one scale: groups share its channel axis.
+    the same. The kernel of a transposed convolution has one scale: groups share its channel axis. `folder` is where
+    tensors of large models stand.
     """
     import numpy as np
     import onnx
@@ -26,7 +30,7 @@ def store_weights_in_int8(model: Any, *, per_channel: bool, left_out: Sequence[s
     axes = _kernels(small.graph, frozenset(left_out))
     added, casts = [], []
     for tensor in small.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
+        values = onnx.numpy_helper.to_array(tensor, str(folder or ""))
         if tensor.name not in axes or values.dtype != np.float32 or values.ndim < 2 or not np.isfinite(values).all():
             continue
         axis = axes[tensor.name] if per_channel else None

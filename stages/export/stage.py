@@ -6,13 +6,17 @@ would change from one release of this project to the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 from pipeline.artifacts import (
     KIND_OF,
     Artifact,
+    FileRef,
     Format,
     Kind,
     ONNXFacts,
@@ -26,10 +30,12 @@ from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
 from stages.export.metadata import metadata_of
 from stages.export.pairs import refusal
+from stages.external_data import DATA_FILE
 from stages.keras_format import MODEL_FILE
 
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
+DATA_TYPE = "application/octet-stream"
 CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
@@ -93,14 +99,16 @@ class ExportStage:
             return compiled_of(context, quantized)
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
-        with tensorflow_in(context):
-            data, difference, interface = _converted_and_run(context, quantized)
-        facts = _facts(target_format, data, quantized.scheme, interface)
-        file = context.write(FILE_NAMES[target_format], data, MEDIA_TYPES[target_format])
+        with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
+            beside = Path(name) / DATA_FILE
+            with tensorflow_in(context):
+                data, difference, interface = _converted_and_run(context, quantized, beside)
+            facts = _facts(target_format, data, quantized.scheme, interface)
+            artifact = Artifact(files=tuple(_written(context, data, beside)), facts=facts)
         return StageResult(
-            outputs=(Artifact(files=(file,), facts=facts),),
+            outputs=(artifact,),
             metrics={
-                "size_bytes": float(len(data)),
+                "size_bytes": float(artifact.size_bytes),
                 "params": float(quantized.params),
                 "macs": float(quantized.macs),
                 "export_difference": difference,
@@ -147,9 +155,12 @@ def tensorflow_in(context: StageContext[ExportConfig]) -> AbstractContextManager
 
 
 def _converted_and_run(
-    context: StageContext[ExportConfig], quantized: QuantizedFacts
+    context: StageContext[ExportConfig], quantized: QuantizedFacts, beside: Path
 ) -> tuple[bytes, float, tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]]:
-    """The file, how far its outputs are from Keras' in its runtime, and the inputs and outputs that it has there."""
+    """The file, how far its outputs are from Keras' in its runtime, and the inputs and outputs that it has there.
+
+    What one file does not hold is in `beside` afterwards.
+    """
     from stages.export.check import runtime_difference
     from stages.keras_format import random_inputs
     from stages.runtimes import load_exported
@@ -164,16 +175,38 @@ def _converted_and_run(
     if quantized.calibration is not None:
         files = calibration_files(len(model.inputs))
         calibration = [decode_samples(context.read("model", name)) for name in files]
-    data = _converted(context, model, quantized, calibration)
+    data = _converted(context, model, quantized, calibration, beside)
     samples = random_inputs(model, samples=1, seed=0, shapes=context.config.shapes)
     if calibration is not None:
         samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
     try:
-        loaded = load_exported(KIND_OF[context.config.formats[0]], data)
+        loaded = load_exported(KIND_OF[context.config.formats[0]], _loadable(data, beside))
         difference = runtime_difference(model, loaded, samples)
     except DeviceError as error:
         raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
     return data, difference, (loaded.inputs, loaded.outputs)
+
+
+def _loadable(data: bytes, beside: Path) -> bytes | Path:
+    """What a runtime loads: the bytes, or where data stands beside them a file in its folder."""
+    if not beside.exists():
+        return data
+    path = beside.with_name(FILE_NAMES["onnx"])
+    path.write_bytes(data)
+    return path
+
+
+def _written(context: StageContext[ExportConfig], data: bytes, beside: Path) -> Iterator[FileRef]:
+    """The files of the artifact; what stands beside is mapped, so that it is never all in memory."""
+    target_format = context.config.formats[0]
+    yield context.write(FILE_NAMES[target_format], data, MEDIA_TYPES[target_format])
+    if beside.exists():
+        with (
+            beside.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as tensors,
+        ):
+            yield context.write(DATA_FILE, tensors, DATA_TYPE)
 
 
 def _check_labels(config: ExportConfig, model: Any) -> None:
@@ -207,7 +240,9 @@ def _require_exportable(model: Any, target_format: Format, scheme: Scheme, axis:
         raise PreconditionError(what, where=axis, hint="quantize it to int8, or export it to tflite")
 
 
-def _converted(context: StageContext[ExportConfig], model: Any, quantized: QuantizedFacts, calibration: Any) -> bytes:
+def _converted(
+    context: StageContext[ExportConfig], model: Any, quantized: QuantizedFacts, calibration: Any, beside: Path
+) -> bytes:
     from stages.export.onnx_export import convert_onnx
     from stages.export.tflite import convert_tflite
 
@@ -224,7 +259,9 @@ def _converted(context: StageContext[ExportConfig], model: Any, quantized: Quant
             model, quantized.quantization, quantized.io, calibration, progress, metadata, config.shapes, saved
         )
     how, batch = quantized.quantization, 1 if config.batch == 1 else None
-    return convert_onnx(model, how, config.opset, calibration, progress, metadata, config.layout, batch, config.shapes)
+    return convert_onnx(
+        model, how, config.opset, calibration, progress, metadata, config.layout, batch, config.shapes, beside
+    )
 
 
 def _facts(target_format: Format, data: bytes, scheme: Scheme, interface: Any) -> TFLiteFacts | ONNXFacts:

@@ -46,7 +46,7 @@ def convert_tflite(
     several schemes. ModelError says which operators TFLite lacks, and whose they are.
     """
     tf, how = import_tensorflow(), quantization_of(how)
-    require_size(model, "a TFLite file")
+    require_size(model, "a TFLite file", "export it to ONNX, which keeps large weights in a second file, or prune it")
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch, quiet() as silence, _never_loaded():
         try:
             if saved is None:

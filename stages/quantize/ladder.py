@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import rfc8785
@@ -16,6 +18,7 @@ from pipeline.artifacts import Artifact, LadderFacts, LadderTry
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.schemes import Quantization
 from pipeline.stage import StageContext
+from stages.external_data import whole_model
 from stages.keras_format import MODEL_FILE
 from stages.quantize.config import SELECTIVE, QuantizeConfig, Rung
 from stages.quantize.layer_errors import LayerError, layer_errors
@@ -161,7 +164,7 @@ class Ladder:
             LadderTry(
                 name=made.name,
                 kept_float=made.how.keep_float,
-                size_bytes=made.export.files[0].size,
+                size_bytes=made.export.size_bytes,
                 latency_ratio=ratio,
                 accuracy_drop=drop,
             )
@@ -176,8 +179,12 @@ class Ladder:
         with tensorflow_action(context.seed, context.threads):
             model = shared_model(context, "model")
             arrays = self._samples(made, model.input_names, model.inputs)
-            data = context.read_made(made.export, made.export.files[0].name).read_bytes()
-            return layer_errors(model, made.export.kind, data, arrays)
+            return layer_errors(model, made.export.kind, self._file(made.export), arrays)
+
+    def _file(self, export: Artifact) -> Path:
+        """The model's file, with those that belong to it beside it."""
+        read = partial(self._context.read_made, export)
+        return whole_model(export.names, read, self._context.work_dir / "tmp-model")
 
     def _samples(self, made: _Made, names: Sequence[str], tensors: Sequence[Any]) -> Mapping[str, Any]:
         """Some of the calibration samples, by input name."""

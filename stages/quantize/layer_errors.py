@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Kind
@@ -30,7 +31,7 @@ class LayerError(Value):
     added_noise: float
 
 
-def layer_errors(model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any]) -> list[LayerError]:
+def layer_errors(model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]) -> list[LayerError]:
     """All layers that can be told in the file, the one that adds most noise first.
 
     `arrays` are samples (N, …) by input name, as many as are worth a run of every tensor. Layers that only rearrange
@@ -42,7 +43,7 @@ def layer_errors(model: Any, kind: Kind, data: bytes, arrays: Mapping[str, Any])
     for place in range(len(next(iter(arrays.values())))):
         sample = {name: values[place : place + 1] for name, values in arrays.items()}
         calls = record_layers(model, sample)
-        for error in _errors(calls, agreements(calls, file_tensors(kind, data, sample))):
+        for error in _errors(calls, agreements(calls, file_tensors(kind, file, sample))):
             found.setdefault(error.layer, []).append(error)
     figures = ("sqnr_db", "cosine", "noise", "added_noise")
     errors = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import KerasFacts, ParityRow
@@ -11,6 +12,7 @@ from pipeline.data import Split
 from pipeline.errors import DeviceError, PostconditionError
 from pipeline.stage import StageContext
 from stages.c_source import bytes_in_source
+from stages.external_data import whole_model
 from stages.layer_calls import first_not_finite
 from stages.samples import by_input
 from stages.verify.config import VerifyConfig
@@ -28,9 +30,12 @@ class Comparison:
         export = context.inputs["export"]
         self._kind, self._source = export.kind, export.kind == "c-source"
         self._tasks = {spec.name: split.of_output(spec.name).task for spec in facts.outputs}
-        self._data = context.read("export", export.files[0].name).read_bytes()
+        self._file: bytes | Path
         if self._source:  # an array, which holds a TFLite file
-            self._kind, self._data = "tflite-model", bytes_in_source(self._data)
+            source = context.read("export", export.files[0].name).read_bytes()
+            self._kind, self._file = "tflite-model", bytes_in_source(source)
+        else:
+            self._file = whole_model(export.names, partial(context.read, "export"), context.work_dir / "tmp-model")
 
     def on_the_split(self) -> dict[str, Any]:
         """The file's outputs (N, …) by name over the whole test split."""
@@ -75,13 +80,14 @@ class Comparison:
 
     def _micro_rows(self, reference: Mapping[str, Any]) -> list[ParityRow]:
         """Figures for the first of the real inputs, run as a microcontroller does; its kernels here are slow ones."""
+        from stages.runtimes import content_of
         from stages.tflm import micro_is_installed, run_micro
 
         if not micro_is_installed():
             return []
         picked = self._picked[:MICRO_SAMPLES]
         arrays = self._arrays(self._split.take(picked)[0])
-        found = run_micro(self._data, arrays, f"{self._context.axis} model").outputs
+        found = run_micro(content_of(self._file), arrays, f"{self._context.axis} model").outputs
         rows = [
             parity_row(MICRO, name, reference[name][picked], found[name], self._classes(name)) for name in reference
         ]
@@ -103,7 +109,7 @@ class Comparison:
         size = self._loaded.inputs[0].shape[0] or 1
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
         try:
-            tensors = file_tensors(self._kind, self._data, arrays)
+            tensors = file_tensors(self._kind, self._file, arrays)
         except DeviceError as error:
             return f"which layer differs is not known ({error.what})"
         return describe_divergence(record_layers(self._model, arrays), tensors, limit_db)
@@ -145,7 +151,7 @@ class Comparison:
     def _loaded(self) -> Any:
         from stages.runtimes import load_exported
 
-        loaded = load_exported(self._kind, self._data, self._context.threads)
+        loaded = load_exported(self._kind, self._file, self._context.threads)
         for what, specs, wanted in (
             ("input", loaded.inputs, self._facts.inputs),
             ("output", loaded.outputs, self._facts.outputs),

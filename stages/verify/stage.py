@@ -6,7 +6,7 @@ near the outputs are is told on some of it and on made-up inputs. Files run samp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +24,8 @@ from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
 from stages.verify.limits import MICRO, REAL, hint_of, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
+
+FILES: Mapping[Kind, Sequence[int]] = {"tflite-model": (1,), "onnx-model": (1, 2), "c-source": (2,)}  # how many
 
 
 class VerifyStage:
@@ -61,8 +63,8 @@ class VerifyStage:
     def requires(self, config: VerifyConfig, inputs: Mapping[str, Artifact]) -> None:
         keras_facts_of(inputs["reference"])
         export = inputs["export"]
-        if len(export.files) != (2 if export.kind == "c-source" else 1):
-            raise PreconditionError(f"a {export.kind} of {len(export.files)} files can't be verified")
+        if len(export.files) not in FILES[export.kind]:
+            raise PreconditionError(f"{len(export.files)} files can't be verified as {export.kind}")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
         from stages.verify.predict import shared_outputs

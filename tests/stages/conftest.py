@@ -57,7 +57,10 @@ class FakeContext:
         return [(event.done, event.total) for event in self.heard if isinstance(event, Advanced)]
 
     def read(self, input_name: str, file_name: str) -> Path:
-        return self.folder / self.inputs[input_name].file(file_name).digest.removeprefix("sha256:")
+        return self.stored(self.inputs[input_name].file(file_name))
+
+    def stored(self, file: FileRef) -> Path:
+        return self.folder / file.digest.removeprefix("sha256:")
 
     def data(self, split: str) -> Split:
         return self.splits[split]
@@ -141,3 +144,27 @@ def tiny_images() -> Any:
 
     coarse = np.random.default_rng(3).uniform(-1, 1, (64, 3, 3, 2)).astype(np.float32)
     return np.kron(coarse, np.ones((1, 4, 4, 1), np.float32))
+
+
+@pytest.fixture
+def make_external(tmp_path: Path) -> Callable[..., Path]:
+    """Makes `model.onnx`, y = x · w over (1, 64), whose w stands in `model.onnx.data` from byte 4096 on."""
+    import numpy as np
+    from onnx import TensorProto, helper
+
+    def make(location: str = "model.onnx.data", offset: str = "4096", length: str = "16384") -> Path:
+        values = np.random.default_rng(3).standard_normal((64, 64)).astype(np.float32)
+        weights = TensorProto(name="w", dims=values.shape, data_type=TensorProto.FLOAT)
+        weights.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", offset), ("length", length)):
+            weights.external_data.add(key=key, value=value)
+        ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, 64)) for name in ("x", "y")]
+        graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        folder = tmp_path / "external"
+        folder.mkdir(exist_ok=True)
+        (folder / "model.onnx").write_bytes(model.SerializeToString())
+        (folder / "model.onnx.data").write_bytes(bytes(4096) + values.tobytes())
+        return folder / "model.onnx"
+
+    return make

@@ -17,6 +17,7 @@ from stages.benchmark.counts import Counts
 from stages.benchmark.measurement import digests_of
 from stages.benchmark.target import RUNNER, Target
 from stages.benchmark.targets.sysroot import emulator, system_folder, targets_folder
+from stages.external_data import data_files
 from stages.processes import TIMEOUT_S, require_success, run_process
 
 CLASSES = ("load_store", "simd", "branch", "integer")
@@ -71,30 +72,40 @@ def count_once(
 ) -> Counts:
     """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
     options = [word for shape in shapes for word in ("--shape", shape)]
-    document, regions = run_emulated(target, model, [*options, "--outputs"] if with_outputs else options, name)
+    options += ["--outputs"] if with_outputs else []
+    document, regions = run_emulated(target, model, options, name, data_files(model))
     return _counts(target, document, regions, spreads)
 
 
 def run_emulated(
-    target: Target, model: Path, options: Sequence[str], name: str
+    target: Target, model: Path, options: Sequence[str], name: str, beside: Sequence[Path] = ()
 ) -> tuple[dict[str, Any], dict[str, list[Region]]]:
-    """The runner's document of one emulated process, and what was counted."""
+    """The runner's document of one emulated process, and what was counted; data of a large model stands `beside` it."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        document = _emulated(target, model, ["--count", str(MARKED_CALLS), *options], name, Path(scratch))
+        counting = ["--count", str(MARKED_CALLS), *options]
+        document = _emulated(target, model, counting, name, beside, Path(scratch))
         return document, read_regions(Path(scratch) / COUNTS, name)
 
 
 def document_emulated(target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
     """The runner's document of one emulated process in which nothing is counted."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        return _emulated(target, model, options, name, Path(scratch))
+        return _emulated(target, model, options, name, data_files(model), Path(scratch))
 
 
-def _emulated(target: Target, model: Path, options: Sequence[str], name: str, scratch: Path) -> dict[str, Any]:
+def _emulated(
+    target: Target, model: Path, options: Sequence[str], name: str, beside: Sequence[Path], scratch: Path
+) -> dict[str, Any]:
     system = system_folder()
-    shutil.copyfile(model, scratch / "model")  # the same name for every model: the guest sees its command line
+    # The same name for every model: the guest sees its command line. Files that a model may name as it likes never
+    # stand where Python looks for modules.
+    file = "files/model" if beside else "model"
+    (scratch / file).parent.mkdir(exist_ok=True)
+    for path in beside:
+        shutil.copyfile(path, scratch / "files" / path.name)
+    shutil.copyfile(model, scratch / file)
     shutil.copyfile(RUNNER, scratch / "runner.py")
-    python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", "model", *options]
+    python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", file, *options]
     plugin = f"file={system / 'count_instructions.so'},out={scratch / COUNTS}"
     command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}

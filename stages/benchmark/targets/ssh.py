@@ -35,6 +35,7 @@ from stages.benchmark.target import (
 )
 from stages.benchmark.targets.cpu import LATENCY_METRICS, affinity_fingerprint, affinity_options
 from stages.benchmark.targets.sysroot import targets_folder
+from stages.external_data import data_files
 from stages.processes import TIMEOUT_S, Ended, ending, last_lines, run_process
 
 if TYPE_CHECKING:
@@ -56,29 +57,44 @@ REFUSALS = (
 )
 # Runs on the board: keeps what comes on stdin under its digest, if it is whole; throws out what is oldest.
 STORE = """
-import hashlib, os, sys
+import hashlib, os, shutil, sys
 folder, digest, kept = sys.argv[1], sys.argv[2], int(sys.argv[3])
 os.makedirs(folder, exist_ok=True)
-data = sys.stdin.buffer.read()
-if hashlib.sha256(data).hexdigest() != digest: sys.exit('the file did not arrive whole')
-partial = os.path.join(folder, digest + '.partial')
+partial, found = os.path.join(folder, digest + '.partial'), hashlib.sha256()
 try:
-    with open(partial, 'wb') as file: file.write(data)
+    with open(partial, 'wb') as file:
+        for piece in iter(lambda: sys.stdin.buffer.read(1 << 20), b''):
+            found.update(piece)
+            file.write(piece)
+    if found.hexdigest() != digest: raise OSError('the file did not arrive whole')
 except OSError as error:
     if os.path.exists(partial): os.unlink(partial)
     sys.exit(str(error))
 os.replace(partial, os.path.join(folder, digest))
 names = sorted((os.path.join(folder, n) for n in os.listdir(folder)), key=os.path.getmtime)
-for name in names[:-kept]: os.unlink(name)
+for name in names[:-kept]: shutil.rmtree(name) if os.path.isdir(name) else os.unlink(name)
 """
 HAS = """
 import hashlib, os, sys
-path = os.path.join(sys.argv[1], sys.argv[2])
+path, found = os.path.join(sys.argv[1], sys.argv[2]), hashlib.sha256()
 try:
-    found = hashlib.sha256(open(path, 'rb').read()).hexdigest()
+    with open(path, 'rb') as file:
+        for piece in iter(lambda: file.read(1 << 20), b''): found.update(piece)
     os.utime(path)
-except OSError: found = ''
-sys.exit(0 if found == sys.argv[2] else 66)
+except OSError: pass
+sys.exit(0 if found.hexdigest() == sys.argv[2] else 66)
+"""
+# Gives files that are there their names in a folder of their own: what a model of several files is loaded from.
+NAME = """
+import os, shutil, sys
+place, names = sys.argv[1], sys.argv[2:]
+os.makedirs(place, exist_ok=True)
+for source, name in zip(names[::2], names[1::2]):
+    target = os.path.join(place, name)
+    if os.path.exists(target): os.unlink(target)
+    try: os.link(source, target)
+    except OSError: shutil.copyfile(source, target)
+os.utime(place)
 """
 
 
@@ -126,7 +142,7 @@ class SshDriver:
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         known = _known(target)
         options = [*sampling.arguments(), *affinity_options(target)]
-        found = measurement_of(_run_there(target, model, options, name, timeout_s), name)
+        found = measurement_of(_run_there(target, (model, *data_files(model)), options, name, timeout_s), name)
         seen = {"cpu_model": found.cpu_model, "machine": found.machine}
         if any(known[key] != value for key, value in seen.items()):
             what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
@@ -135,21 +151,24 @@ class SshDriver:
 
     def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
         series = ["--series", *PROBING.arguments(), *affinity_options(target), *options]
-        return series_times(_run_there(target, archive, series, name, TIMEOUT_S), name)
+        return series_times(_run_there(target, (archive,), series, name, TIMEOUT_S), name)
 
     def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
-        return document_of(_run_there(target, model, options, name, TIMEOUT_S), name)
+        return document_of(_run_there(target, (model, *data_files(model)), options, name, TIMEOUT_S), name)
 
 
 class LostConnectionError(DeviceError):
     """The connection broke, or could not be made for now."""
 
 
-def _run_there(target: Target, model: Path, options: Sequence[str], name: str, timeout_s: float) -> Ended:
-    """The end of the runner on the board, the connection taken up again where it is lost; DeviceError."""
+def _run_there(target: Target, files: Sequence[Path], options: Sequence[str], name: str, timeout_s: float) -> Ended:
+    """The end of the runner on the board, the connection taken up again where it is lost; DeviceError.
+
+    The first of the `files` is the model, or an archive.
+    """
     for attempt in range(1, TRIES + 1):
         try:
-            runner, file = _send(target, RUNNER, "the device runner"), _send(target, model, name)
+            runner, file = _send(target, RUNNER, "the device runner"), _send_all(target, files, name)
             done = _ssh(target, _quoted(target.settings.python, runner, file, *options), name, timeout_s)
             if done.returncode in (SSH_FAILED, NOT_FOUND, KILLED):
                 _explain(target, done, name)
@@ -159,6 +178,22 @@ def _run_there(target: Target, model: Path, options: Sequence[str], name: str, t
                 raise
             time.sleep(PAUSE_S * attempt)
     raise AssertionError  # the last attempt returns or raises
+
+
+def _send_all(target: Target, files: Sequence[Path], name: str) -> str:
+    """The path on the board of the first file; several stand under their own names in one folder there."""
+    sent = [_send(target, path, name) for path in files]
+    if len(sent) == 1:
+        return sent[0]
+    settings, place = target.settings, f"{sent[0]}.files"
+    words = [word for there, path in zip(sent, files, strict=True) for word in (there, path.name)]
+    done = _ssh(target, _quoted(settings.python, "-c", NAME, place, *words), name, TIMEOUT_S)
+    if done.returncode == 1:
+        what = f"{settings.host} can't keep the files: {last_lines(done.stderr)}"
+        raise DeviceError(what, where=name, hint=f"make room in {settings.folder} there, or name another `folder`")
+    if done.returncode:
+        _explain(target, done, name)
+    return f"{place}/{files[0].name}"
 
 
 def _send(target: Target, path: Path, name: str) -> str:

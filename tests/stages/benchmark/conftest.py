@@ -13,6 +13,7 @@ import pytest
 from pipeline.artifacts import Artifact, FileRef, ONNXFacts, TensorSpec, TFLiteFacts
 from pipeline.events import ActionEvents, Event
 from stages.benchmark import BenchmarkConfig, Measurement, Round
+from stages.external_data import data_files
 from stages.tf_runtime import import_keras, import_tensorflow
 
 TWO = 2.0
@@ -79,8 +80,9 @@ class Context:
         return ActionEvents("benchmark[test]", self.heard.append)
 
     def read(self, input_name: str, file_name: str) -> Path:
-        assert file_name == self.inputs[input_name].files[0].name
-        return self.paths[input_name]
+        names = self.inputs[input_name].names
+        assert file_name in names
+        return self.paths[input_name] if file_name == names[0] else self.paths[input_name].with_name(file_name)
 
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         self.written[name] = data
@@ -100,7 +102,8 @@ def model_artifact(path: Path) -> Artifact:
     common: dict[str, Any] = {"scheme": "float32", "inputs": tensor, "outputs": tensor, "operators": {"CONV": 1}}
     if data[4:8] == b"TFL3":
         return Artifact(files=(file_ref("model.tflite", data, "x"),), facts=TFLiteFacts(**common))
-    return Artifact(files=(file_ref("model.onnx", data, "x"),), facts=ONNXFacts(opset=17, ir_version=8, **common))
+    files = [file_ref("model.onnx", data, "x"), *(file_ref(p.name, p.read_bytes(), "x") for p in data_files(path))]
+    return Artifact(files=tuple(files), facts=ONNXFacts(opset=17, ir_version=8, **common))
 
 
 @pytest.fixture

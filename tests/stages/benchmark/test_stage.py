@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.artifacts import Artifact
-from pipeline.errors import DeviceError, PostconditionError, PreconditionError
+from pipeline.errors import DeviceError, ModelError, PostconditionError, PreconditionError
 from pipeline.events import Advanced, Warned
 from stages.benchmark import BenchmarkConfig, BenchmarkStage
 
@@ -159,3 +159,16 @@ def test_the_contract() -> None:
     assert stage.unsupported("tflite/int8@cpu") is None
     assert stage.axis == "targets"
     assert stage.device(BenchmarkConfig(), Path()).keys() == {"cpu.cpu_model", "cpu.cores", "cpu.machine", "cpu.system"}
+
+
+def test_a_model_of_two_files_is_measured_whole(make_external, make_benchmark) -> None:
+    model = make_external()
+    context = make_benchmark(model, model, rounds=2, seconds=0.005)
+    stage.requires(context.config, context.inputs)
+    result = stage.run(context)
+    stage.ensures(context, result)
+    assert result.metrics["size_bytes"] == model.stat().st_size + model.with_name("model.onnx.data").stat().st_size
+    assert result.metrics["latency_p50_ms"] > 0
+    model.with_name("model.onnx.data").write_bytes(b"cut")
+    with pytest.raises(ModelError, match="has 3 bytes, and the graph reads 20480"):
+        stage.run(make_benchmark(model, model, rounds=3))

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import build_app
-from pipeline.errors import RecipeError
+from pipeline.errors import ModelError, RecipeError
 from stages.benchmark import find_target
 from stages.benchmark.probe_models import tflite_model
 from stages.commands.bench import head_of
@@ -148,6 +148,29 @@ def test_all_runtimes_are_named_and_one_round_has_no_interval(files, tmp_path):
     assert "litert" in foot
     assert foot.endswith(", 1 round")
     assert "[" not in shown
+
+
+def test_a_model_with_its_data_beside_it_is_measured_and_named_whole(make_external, tmp_path):
+    model = make_external()
+    data = model.with_name("model.onnx.data")
+    (entry,) = json.loads(run("bench", model, "--rounds", "1", "--seconds", "0.005", "--json").stdout)["entries"]
+    assert entry["metrics"]["size_bytes"] == model.stat().st_size + data.stat().st_size
+    other = tmp_path / "other" / "model.onnx"
+    other.parent.mkdir()
+    other.write_bytes(model.read_bytes())
+    with pytest.raises(ModelError, match=r"the model's data, model\.onnx\.data, is missing"):
+        run("compare", model, other, *BRIEF)
+    other.with_name(data.name).write_bytes(bytes(data.stat().st_size))
+    report = json.loads(run("compare", model, other, *BRIEF, "--metric", "size", "--json").stdout)
+    digests = [report["pairs"][0][side]["digest"] for side in ("baseline", "candidate")]
+    assert entry["digest"] == digests[0] != digests[1]
+
+
+def test_a_model_that_takes_data_from_elsewhere_is_refused(make_external):
+    with pytest.raises(
+        ModelError, match=r"the graph takes data from '\.\./secret', which is no file of its own folder"
+    ):
+        run("bench", make_external("../secret"))
 
 
 def test_the_columns_of_counts_have_names_of_their_own():

@@ -243,14 +243,15 @@ def test_what_a_format_lacks_is_an_error_that_names_the_operator(target_format: 
     assert caught.value.where == "lacking"
 
 
-@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
-def test_a_model_beyond_what_a_file_holds_is_refused_before_anything_is_converted(
-    target_format: str, tiny_xception: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("target_format", "way_out"), [("tflite", "export it to ONNX"), ("onnx", "beside=")])
+def test_a_model_beyond_what_one_file_holds_is_refused_before_anything_is_converted(
+    target_format: str, way_out: str, tiny_xception: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interface, "MOST_BYTES", 4 * tiny_xception.count_params() - 1)
-    with pytest.raises(ModelError, match=r"weights of 0\.0 GB, and .* holds less than") as caught:
+    with pytest.raises(ModelError, match=r"weights of 0\.0 GB, and .* takes less than") as caught:
         convert(target_format, "float32", tiny_xception, None)
     assert caught.value.where == "tiny_xception"
+    assert way_out in str(caught.value.hint)
     monkeypatch.setattr(interface, "MOST_BYTES", 4 * tiny_xception.count_params())
     assert convert(target_format, "float32", tiny_xception, None)
 

@@ -16,6 +16,7 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.schemes import quantization_of
 from pipeline.stage import StageResult
 from stages.export import ExportConfig, ExportStage
+from stages.external_data import whole_model
 from stages.keras_format import decode_model
 from stages.runtimes import load_exported
 from stages.samples import CALIBRATION_FILE, encode_samples
@@ -193,3 +194,23 @@ def test_a_pair_that_there_is_none_of_is_refused_before_any_work(exporting: Call
     context = exporting("onnx", "int16x8")
     with pytest.raises(PreconditionError, match="16-bit activations"):
         STAGE.requires(context.config, context.inputs)
+
+
+def test_what_one_file_does_not_hold_is_an_artifact_of_two(
+    exporting: Callable[..., Any], tiny_images: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = run(exporting("onnx", "float32"))
+    monkeypatch.setattr("stages.export.interface.MOST_BYTES", 1000)
+    context = exporting("onnx", "float32")
+    result = run(context)
+    (artifact,) = result.outputs
+    assert artifact.names == ("model.onnx", "model.onnx.data")
+    assert artifact.facts == usual.outputs[0].facts
+    assert result.metrics["size_bytes"] == artifact.size_bytes == sum(file.size for file in artifact.files)
+    assert result.metrics["export_difference"] == usual.metrics["export_difference"]
+    assert run(exporting("onnx", "float32")).outputs == result.outputs
+    assert list(context.work_dir.iterdir()) == []
+    path = whole_model(artifact.names, lambda name: context.stored(artifact.file(name)), context.folder / "whole")
+    one = load_exported("onnx-model", context.stored(usual.outputs[0].files[0]))
+    outputs = [loaded.run({"image": tiny_images})["head"] for loaded in (load_exported("onnx-model", path), one)]
+    np.testing.assert_array_equal(*outputs)

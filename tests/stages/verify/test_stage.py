@@ -11,9 +11,10 @@ import onnx
 import pytest
 
 from pipeline.artifacts import EvaluationFacts, ParityFacts
-from pipeline.errors import PostconditionError
+from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import StageResult
 from stages.export import convert_onnx, convert_tflite
+from stages.external_data import DATA_FILE
 from stages.keras_format import copy_model
 from stages.runtimes import load_onnx
 from stages.tf_runtime import import_keras
@@ -360,3 +361,27 @@ def test_metrics_are_those_of_the_recipe_and_what_is_bounded(
     assert {"accuracy", "top_2", "macro_f1"} <= result.metrics.keys()
     assert result.metrics["top_2"] >= result.metrics["accuracy"] == 0.75
     assert [file.name for file in result.outputs[1].files] == ["confusion-matrix.json"]
+
+
+def test_a_model_of_two_files_has_the_figures_of_one(
+    verifying: Callable[..., Any], files: Any, run: Any, tiny_xception: Any, monkeypatch: Any, tmp_path: Any
+) -> None:
+    pair = ("onnx", "float32")
+    expected = run(verifying(pair, files[pair]))
+    monkeypatch.setattr("stages.export.interface.MOST_BYTES", 1000)
+    context = verifying(pair, convert_onnx(tiny_xception, "float32", beside=tmp_path / DATA_FILE))
+    export = context.inputs["export"]
+    data = context.write(DATA_FILE, (tmp_path / DATA_FILE).read_bytes(), "application/octet-stream")
+    context.inputs["export"] = export.model_copy(update={"files": (*export.files, data)})
+    result = run(context)
+    assert result.metrics == expected.metrics
+    assert result.outputs[0].facts == expected.outputs[0].facts
+    flipped = bytearray((tmp_path / DATA_FILE).read_bytes())
+    flipped[3::4] = bytes(byte ^ 0x80 for byte in flipped[3::4])  # the sign of each number
+    wrong = context.write(DATA_FILE, bytes(flipped), "application/octet-stream")
+    context.inputs["export"] = export.model_copy(update={"files": (*export.files, wrong)})
+    with pytest.raises(PostconditionError, match="the first layer that differs is 'stem"):
+        run(context)
+    context.inputs["export"] = export.model_copy(update={"files": (*export.files, data, data)})
+    with pytest.raises(PreconditionError, match="3 files can't be verified as onnx-model"):
+        run(context)

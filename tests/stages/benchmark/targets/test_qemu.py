@@ -44,6 +44,17 @@ def test_free_sizes_are_asked_for_and_taken(cortex_a72, tmp_path: Path) -> None:
     assert long.metrics["instructions"] > 2 * short.metrics["instructions"]
 
 
+def test_a_model_of_two_files_is_counted_whole(cortex_a72, make_external, tmp_path: Path) -> None:
+    import onnx
+
+    model = make_external()
+    inside = tmp_path / "inside.onnx"
+    onnx.save(onnx.load(model), inside)
+    two, one = (count("cortex-a72", file, "model") for file in (model, inside))
+    assert two.output_digests() == one.output_digests()
+    assert abs(two.metrics["instructions"] - one.metrics["instructions"]) <= 0.02 * one.metrics["instructions"]
+
+
 def test_models_of_an_archive_count_as_they_do_alone(cortex_a72, tflite_file: Path, tmp_path: Path) -> None:
     archive = tmp_path / "models.zip"
     with zipfile.ZipFile(archive, "w") as made:

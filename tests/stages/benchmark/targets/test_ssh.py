@@ -233,3 +233,18 @@ def test_an_aarch64_board_behind_a_login(server, make_target, tflite_file, tmp_p
     assert there.cpu_model == "0x41/0xd08"
     assert there.outputs[0].shape == here.outputs[0].shape
     assert len(there.samples_ns) >= 3
+
+
+def test_a_model_of_two_files_stands_in_a_folder_of_the_board(make_target, make_external, tmp_path) -> None:
+    target, model = make_target(), make_external()
+    for _ in range(2):
+        found = measure(target, model, BRIEF, "model")
+    assert found.output_digests() == measure("cpu", model, BRIEF, "model").output_digests()
+    (folder,) = (path for path in (tmp_path / "on-board").iterdir() if path.is_dir())
+    assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "model.onnx.data"]
+    for number in range(ssh.KEPT_FILES):
+        (tmp_path / "on-board" / f"newer{number}").write_text("")
+    (tmp_path / "another").write_bytes(model.read_bytes())
+    ssh._send(target, tmp_path / "another", "old folders go too")
+    ssh._send(target, Path(__file__), "what is sent anew throws out what is oldest")
+    assert not folder.exists()

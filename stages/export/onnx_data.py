@@ -1,0 +1,102 @@
+"""Tensors of an ONNX graph whose data stands outside, in a file: read without being loaded, written at whole pages.
+
+What is above 2 GB never is one message: its large tensors stay references from ONNX Runtime's folding to the exported
+data file, and their bytes go from file to file in pieces.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LEAST_BYTES = 1024  # of a tensor that stands outside
+PAGE_BYTES = 4096  # tensors in a file begin at pages, so that they can be mapped
+PIECE_BYTES = 1 << 24
+MESSAGE_BYTES = 64  # what a message's own frame takes at most, in the one around it
+
+
+def is_outside(tensor: Any) -> bool:
+    """Whether a tensor's data stands in a file."""
+    return bool(tensor.data_location == tensor.EXTERNAL)
+
+
+def has_data_outside(model: Any) -> bool:
+    """Whether any tensor of the main graph stands in a file."""
+    return any(is_outside(tensor) for tensor in model.graph.initializer)
+
+
+def place(tensor: Any, location: str, offset: int, length: int) -> None:
+    """Say of a tensor where its data stands."""
+    tensor.ClearField("raw_data")
+    del tensor.external_data[:]
+    tensor.data_location = tensor.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def pieces(tensor: Any, folder: Path) -> Iterator[bytes]:
+    """The data of a tensor that stands outside, in `folder`, a piece at a time; EOFError where the file has less."""
+    found = {entry.key: entry.value for entry in tensor.external_data}
+    left = tensor_bytes(tensor)
+    with (folder / found["location"]).open("rb") as file:
+        file.seek(int(found.get("offset", "0")))
+        while left:
+            piece = file.read(min(left, PIECE_BYTES))
+            if not piece:
+                raise EOFError(f"{found['location']} lacks {left} bytes of the tensor {tensor.name}")
+            left -= len(piece)
+            yield piece
+
+
+def reference(tensor: Any) -> Any:
+    """A nameless copy of a tensor that stands outside, which refers to the same data."""
+    copy = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
+    found = {entry.key: entry.value for entry in tensor.external_data}
+    place(copy, found["location"], int(found.get("offset", "0")), tensor_bytes(tensor))
+    return copy
+
+
+def content_digest(tensor: Any, folder: Path) -> str:
+    """The digest of type, shape and data of a tensor that stands outside."""
+    digest = hashlib.sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
+    for piece in pieces(tensor, folder):
+        digest.update(piece)
+    return f"outside {digest.hexdigest()}"
+
+
+def tensor_bytes(tensor: Any) -> int:
+    """How many bytes a tensor's numbers take; strings are none."""
+    import onnx
+
+    if tensor.data_type == onnx.TensorProto.STRING:
+        return 0
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return int(math.prod(tensor.dims) * kind.itemsize)
+
+
+def message_bytes(model: Any) -> int:
+    """How large a model is as one message, a little too much rather than too little, without making that message."""
+    graph = model.graph
+    small = (*graph.node, *graph.input, *graph.output, *model.metadata_props, *model.opset_import)
+    size = sum(int(part.ByteSize()) + MESSAGE_BYTES for part in small)
+    return size + sum(tensor_bytes(tensor) + len(tensor.name) + 2 * MESSAGE_BYTES for tensor in graph.initializer)
+
+
+def move_outside(model: Any, folder: Path, target: Path) -> None:
+    """Put the data of the large tensors of the main graph into `target`, in order; the model then refers to it.
+
+    `folder` is where data stands that is outside already.
+    """
+    with target.open("wb") as file:
+        for tensor in model.graph.initializer:
+            size = tensor_bytes(tensor)
+            if size < LEAST_BYTES and not is_outside(tensor):
+                continue
+            file.write(bytes(-file.tell() % PAGE_BYTES))
+            offset = file.tell()
+            for piece in pieces(tensor, folder) if is_outside(tensor) else (tensor.raw_data,):
+                file.write(piece)
+            place(tensor, target.name, offset, size)
