@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.errors import ModelError
-from pipeline.keys import digest_of, digest_of_file
+from pipeline.keys import digest_of
 from stages.protobuf_fields import BYTES, fields
 
 DATA_FILE = "model.onnx.data"
@@ -64,10 +64,9 @@ def data_files(model: Path) -> tuple[Path, ...]:
     return tuple(_checked(model, location, found[location]) for location in sorted(found))
 
 
-def digest_of_model(model: Path, beside: tuple[Path, ...]) -> str:
-    """`sha256:…` of a model file, and where there are files beside it over all of them."""
-    own = digest_of_file(model)
-    return digest_of("model-files", [own, {path.name: digest_of_file(path) for path in beside}]) if beside else own
+def model_digest(own: str, beside: Mapping[str, str]) -> str:
+    """The digest of a model file, and where there are files beside it (name to digest) over all of them."""
+    return digest_of("model-files", [own, dict(beside)]) if beside else own
 
 
 def _checked(model: Path, location: str, size: int) -> Path:

@@ -15,13 +15,14 @@ from tempfile import mkdtemp
 
 from pipeline.artifacts import Artifact, ONNXFacts, TFLiteFacts
 from pipeline.errors import RecipeError, StoreError
+from pipeline.keys import digest_of_file
 from pipeline.manifest import ActionRecord, Output, RunManifest, StageEntry
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
 from pipeline.store.files import store_errors
 from pipeline.store.lineage import digests_named, makers
 from stages.comparison.model_format import FORMAT_OF, ModelKind, model_kind
-from stages.external_data import data_files, digest_of_model, whole_model
+from stages.external_data import data_files, model_digest, whole_model
 
 NEAREST = 3
 SHOWN_DIGITS = 12
@@ -70,7 +71,8 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
     path = Path(name).expanduser()
     if path.is_file():
         kind, beside = model_kind(path), data_files(path)
-        return Operand(name, (Model(path.name, kind, path, digest_of_model(path, beside), beside=beside),))
+        digest = model_digest(digest_of_file(path), {file.name: digest_of_file(file) for file in beside})
+        return Operand(name, (Model(path.name, kind, path, digest, beside=beside),))
     if path.is_dir():
         raise RecipeError("a folder is no model", where=name, hint="name a .tflite or .onnx file in it")
     store = open_store()
@@ -142,9 +144,9 @@ def _stored(label: str, output: Output, store: Store, quality: Mapping[str, floa
             hint = "run the recipe again: what made it will run"
             raise StoreError(f"the file of {label} is {problem} in the store", where=file.digest, hint=hint)
     kind: ModelKind = "tflite-model" if output.kind == "tflite-model" else "onnx-model"
-    path = _whole(output, store)
-    beside = tuple(path.with_name(file.name) for file in output.files[1:])
-    return Model(label, kind, path, digest_of_model(path, beside), quality, tested_on, beside)
+    path, (own, *others) = _whole(output, store), output.files
+    digest = model_digest(own.digest, {file.name: file.digest for file in others})
+    return Model(label, kind, path, digest, quality, tested_on, tuple(path.with_name(file.name) for file in others))
 
 
 def _whole(output: Output, store: Store) -> Path:
