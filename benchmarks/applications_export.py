@@ -8,7 +8,7 @@ both conversions, and whether int8 converts and runs in both formats. Results ar
 Random weights make some networks so sensitive that float32 itself says little: where a file is beyond 1e-4, Keras is
 held against its own float64, and files may be off by twice that. Where that is above 1 %, it tells nothing, and the
 same network is measured with less of the scales of its batch normalisations, so that signals do not grow from block to
-block, by steps of 5 % until Keras itself is exact enough. How far its outputs move from one input to another is printed
+block, by steps of 2.5 % until Keras itself is exact enough. How far its outputs move from one input to another is printed
 beside: it must be ten times what is allowed.
 
 Exit status 1 unless all float32 files agree so, and all int8 files are made, or have a reason in the table.
@@ -33,7 +33,7 @@ from pipeline.schemes import Scheme
 
 NEAR, CALIBRATION = 1e-4, 4
 TELLING = 1e-2  # a rounding of Keras' own above which outputs can't be compared
-CALMER = 0.95  # of each scale, step by step
+CALMER = 0.975  # of each scale, step by step
 FORMATS = ("tflite", "onnx")
 FLOAT = ("tflite/float32", "onnx/float32", "between")
 
@@ -58,7 +58,7 @@ def calmed(model: Any, samples: list[Any]) -> dict[str, Any]:
     from stages.recalibrate.statistics import batch_normalisations
 
     scale = 1.0
-    while own_rounding(model, samples) > NEAR / 4:
+    while own_rounding(model, samples) > NEAR / 2:
         scale *= CALMER
         for norm in batch_normalisations(model):
             if norm.scale:
