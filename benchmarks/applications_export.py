@@ -8,8 +8,8 @@ both conversions, and whether int8 converts and runs in both formats. Results ar
 Random weights make some networks so sensitive that float32 itself says little: where a file is beyond 1e-4, Keras is
 held against its own float64, and files may be off by twice that. Where that is above 1 %, it tells nothing, and the
 same network is measured with less of the scales of its batch normalisations, so that signals do not grow from block to
-block, by steps of 2.5 % until Keras itself is exact enough. How far its outputs move from one input to another is printed
-beside: it must be ten times what is allowed.
+block, by steps of 2.5 % until Keras itself is exact enough. How far its outputs move from one input to another is
+printed beside: it must be ten times what is allowed.
 
 Exit status 1 unless all float32 files agree so, and all int8 files are made, or have a reason in the table.
 

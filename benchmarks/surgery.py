@@ -14,6 +14,7 @@ layers (least squares on logarithms). Exit status 1 where the ratio is above 0.5
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import math
 import statistics
@@ -27,7 +28,7 @@ FAMILIES = {
     "ResNet": ("ResNet50", "ResNet101", "ResNet152"),
     "EfficientNet": tuple(f"EfficientNetB{index}" for index in range(8)),
 }
-ROUNDS, REPEATS = 3, 3  # fresh processes of each network of a family, times in each: the least time counts
+ROUNDS, REPEATS = 3, 5  # fresh processes of each network of a family, times in each: the least time counts
 
 
 def resnet50() -> tuple[Any, dict[str, list[int]]]:
@@ -103,6 +104,7 @@ def scaling(name: str) -> dict[str, Any]:
     model = getattr(import_keras().applications, name)(weights=None, include_top=False, input_shape=(64, 64, 3))
     seconds = []
     for _ in range(REPEATS):
+        gc.collect()  # what the one before left
         began = time.perf_counter()
         graph = channel_groups(model)
         keep = np.ones(graph.count, dtype=bool)

@@ -31,6 +31,7 @@ from stages.prune.rebuild import spare_tracing, trace_again
 from stages.tf_runtime import import_keras, import_tensorflow
 
 ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES)
+BLOCK_BYTES = 8 * 2**20  # NumPy asks for huge pages from 4 MB on
 
 
 def _import_surgeon() -> Any:
@@ -106,14 +107,16 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     by_layer, nodes = _slots_by_layer(graph), _nodes_by_layer(model)
     surgeon, pairs, spared = GraphSurgeon(model), [], []
     surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
-    for layer in model.layers:
-        if type(layer).__name__ != "InputLayer":
-            successor = _successor(layer, graph, keep)
-            weights = _sliced_weights(layer, by_layer[layer.name], keep)
-            pairs.append((successor, weights))
-            if spare_tracing(successor, weights):
-                spared.append(successor)
-            surgeon.add_successor(layer, successor, nodes[layer.name])
+    layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    # All at once: between layers that are made, which empties the caches, slicing takes half as long again.
+    memory = _Memory()
+    sliced = [_sliced_weights(layer, by_layer[layer.name], keep, memory) for layer in layers]
+    for layer, weights in zip(layers, sliced, strict=True):
+        successor = _successor(layer, graph, keep)
+        pairs.append((successor, weights))
+        if spare_tracing(successor, weights):
+            spared.append(successor)
+        surgeon.add_successor(layer, successor, nodes[layer.name])
     pruned = surgeon.operate()
     for successor in spared:
         trace_again(successor)
@@ -127,7 +130,23 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     return pruned
 
 
-def _sliced_weights(layer: Any, slots: list[Slot], keep: Keep) -> list[Any]:
+class _Memory:
+    """Memory for many tensors in few blocks, so large that NumPy has the system back them by huge pages."""
+
+    def __init__(self) -> None:
+        self._left = np.empty(0, dtype=np.uint8)
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array without values, aligned so that TensorFlow can use it as it is: other memory it copies."""
+        size = prod(shape) * dtype.itemsize
+        if size > self._left.size:
+            block = np.empty(max(size, BLOCK_BYTES) + ALIGNMENT_BYTES, dtype=np.uint8)
+            self._left = block[-block.ctypes.data % ALIGNMENT_BYTES :]
+        taken, self._left = self._left[:size], self._left[-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES :]
+        return taken.view(dtype).reshape(shape)
+
+
+def _sliced_weights(layer: Any, slots: list[Slot], keep: Keep, memory: _Memory) -> list[Any]:
     """A layer's weights as tensors, in the order of `get_weights`, with only the channels that `keep` marks.
 
     Where all stay, it is the layer's own buffer: TensorFlow copies one that has two owners when either is written to.
@@ -141,12 +160,12 @@ def _sliced_weights(layer: Any, slots: list[Slot], keep: Keep) -> list[Any]:
             kept[place[id(slot.variable(layer))]][slot.axis] = np.flatnonzero(marks)
     weights = [variable.value() for variable in variables]
     for index, axes in kept.items():
-        weights[index] = _taken(weights[index], axes)
+        weights[index] = _taken(weights[index], axes, memory)
     return weights
 
 
-def _taken(tensor: Any, axes: Mapping[int, Ids]) -> Any:
-    """The tensor with only these indices along these axes, in memory that is written once and is the tensor's own.
+def _taken(tensor: Any, axes: Mapping[int, Ids], memory: _Memory) -> Any:
+    """The tensor with only these indices along these axes, in memory that is written once and then the tensor's.
 
     NumPy's `take` along one axis after the other: TensorFlow's `gather` along the last one needs ten times as long.
     """
@@ -157,16 +176,8 @@ def _taken(tensor: Any, axes: Mapping[int, Ids]) -> Any:
     if array.dtype.kind == "V":  # bfloat16, which NumPy can't hand over
         return import_tensorflow().convert_to_tensor(array.take(axes[last], last))
     shape = (*array.shape[:last], axes[last].size, *array.shape[last + 1 :])
-    taken = array.take(axes[last], last, out=_aligned(shape, array.dtype), mode="wrap")
+    taken = array.take(axes[last], last, out=memory.array(shape, array.dtype), mode="wrap")
     return import_tensorflow().experimental.dlpack.from_dlpack(taken.__dlpack__())
-
-
-def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """An array without values, where TensorFlow can use it as a tensor's memory: it copies what is not so aligned."""
-    size = prod(shape) * dtype.itemsize
-    memory = np.empty(size + ALIGNMENT_BYTES, dtype=np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT_BYTES
-    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _nodes_by_layer(model: Any) -> defaultdict[str, list[Any]]:
