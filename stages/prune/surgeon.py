@@ -167,7 +167,7 @@ def _sliced_weights(layer: Any, slots: list[Slot], keep: Keep, memory: _Memory) 
 def _taken(tensor: Any, axes: Mapping[int, Ids], memory: _Memory) -> Any:
     """The tensor with only these indices along these axes, in memory that is written once and then the tensor's.
 
-    NumPy's `take` along one axis after the other: TensorFlow's `gather` along the last one needs ten times as long.
+    NumPy's `take` along one axis after the other: with TensorFlow's `gather` EfficientNet-B7 took 1.7 times as long.
     """
     array = np.asarray(tensor)  # a view
     *before, last = sorted(axes)  # what is left for the last, slowest axis is less

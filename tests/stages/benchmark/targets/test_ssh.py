@@ -17,9 +17,11 @@ import pytest
 from pipeline.errors import DeviceError
 from pipeline.events import Advanced
 from stages.benchmark import BenchmarkStage, Sampling, Target, find_target, measure
+from stages.benchmark.profile import Origin, profile
 from stages.benchmark.rounds import load_round
 from stages.benchmark.targets import ssh
 from stages.benchmark.targets.sysroot import emulator, targets_folder
+from stages.export import convert_onnx
 
 SSHD = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
 BRIEF = Sampling(seconds=0.005, min_iterations=3)
@@ -133,6 +135,16 @@ def test_a_file_damaged_on_the_board_is_sent_again_and_others_are_not(make_targe
     assert after.output_digests() == before.output_digests()
     assert model.read_bytes() == model_bytes
     assert runner.stat().st_ino == kept
+
+
+def test_operators_of_an_onnx_file_are_timed_on_the_board(make_target, tiny_xception, tiny_images, tmp_path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(convert_onnx(tiny_xception, "float32"))
+    found = profile(make_target(), file, "model", Origin(tiny_xception, {"image": tiny_images[:1]}))
+    assert (found.target, found.unit) == ("board", "nanoseconds")
+    assert found.total > 0
+    heavy = [one for one in found.operators if "Conv" in one.kind or "Gemm" in one.kind]
+    assert {"stem", "separable", "head"} <= {layer for one in heavy for layer in one.layers}
 
 
 def test_old_files_go(make_target, tflite_file, tmp_path) -> None:
