@@ -17,7 +17,7 @@ def connected_components(count: int, pairs: list[tuple[Ids, Ids]]) -> Ids:
     left = np.concatenate([pair[0] for pair in pairs]) if pairs else parent[:0]
     right = np.concatenate([pair[1] for pair in pairs]) if pairs else parent[:0]
     while True:
-        left, right = parent[left], parent[right]
+        left, right = parent.take(left), parent.take(right)  # half as fast again as by brackets
         apart = left != right
         if not apart.any():
             break
@@ -25,12 +25,12 @@ def connected_components(count: int, pairs: list[tuple[Ids, Ids]]) -> Ids:
         np.minimum.at(parent, np.maximum(left, right), np.minimum(left, right))
         parent = _with_short_paths(parent)
     roots = parent == np.arange(count)  # each root is its component's least member, so they are in order
-    return (np.cumsum(roots) - 1)[parent]
+    return (np.cumsum(roots) - 1).take(parent)
 
 
 def _with_short_paths(parent: Ids) -> Ids:
     while True:
-        grandparent = parent[parent]
+        grandparent = parent.take(parent)
         if np.array_equal(parent, grandparent):
             return parent
         parent = grandparent

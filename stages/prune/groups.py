@@ -37,6 +37,7 @@ from stages.prune.labels import (
     Role,
 )
 from stages.prune.rules import rule_for
+from stages.prune.shared import OncePerArray
 from stages.tf_runtime import import_tensorflow
 
 Item = TypeVar("Item")
@@ -201,25 +202,26 @@ def _graph_of(walk: _Walk) -> ChannelGraph:
             ledger.freeze(ids, reasons[0])
     channel_of = connected_components(ledger.count, ledger.couplings)
     count = int(channel_of.max()) + 1 if ledger.count else 0
-    slots = tuple(_slots(walk.flows, channel_of))
+    channels_of = OncePerArray(channel_of.__getitem__)
+    slots = tuple(_slots(walk.flows, channels_of))
     sizes = {
-        name: {entry: channel_of[ids] for entry, ids in flow.sizes.items()}
+        name: {entry: channels_of(ids) for entry, ids in flow.sizes.items()}
         for name, flow in walk.flows.items()
         if flow.sizes
     }
     constants = {
-        name: {path: Constant(channel_of[held.ids], held.axis) for path, held in flow.constants.items()}
+        name: {path: Constant(channels_of(held.ids), held.axis) for path, held in flow.constants.items()}
         for name, flow in walk.flows.items()
         if flow.constants
     }
     return ChannelGraph(count, _groups(ledger, channel_of, count, slots), slots, sizes, constants)
 
 
-def _slots(flows: Mapping[str, Flow], channel_of: Ids) -> Iterator[Slot]:
+def _slots(flows: Mapping[str, Flow], channels_of: OncePerArray[Ids]) -> Iterator[Slot]:
     for layer, flow in flows.items():
         for weight, axes in flow.weights.items():
             for axis, held in axes.items():
-                yield Slot(layer, weight, axis, held.role, channel_of[held.ids])
+                yield Slot(layer, weight, axis, held.role, channels_of(held.ids))
 
 
 def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) -> tuple[ChannelGroup, ...]:
@@ -237,8 +239,9 @@ def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) 
     for index, runs in enumerate(members.values()):
         for channels in runs:
             group_of[channels] = index
-    held = _by_group((group_of[slot.channels], slot) for slot in slots)
-    reasons = _by_group((group_of[channel_of[ids]], why) for ids, why in ledger.frozen)
+    groups_of = OncePerArray(lambda channels: _distinct(group_of[channels]))
+    held = _by_group((groups_of(slot.channels), slot) for slot in slots)
+    reasons = _by_group((_distinct(group_of[channel_of[ids]]), why) for ids, why in ledger.frozen)
     titles = _titles([names[made_by[0]] for made_by, *_ in members])
     return tuple(
         ChannelGroup(
@@ -287,12 +290,16 @@ def _runs(
         yield np.arange(first, end), tuple(makers[starts[first] : starts[first] + counts[first]].tolist())
 
 
-def _by_group(items: Iterable[tuple[Ids, Item]]) -> defaultdict[int, list[Item]]:
-    """Each item in the list of every group that its array of group numbers names."""
+def _distinct(numbers: Ids) -> list[int]:
+    alone = numbers.size and (numbers == numbers[0]).all()  # as nearly always
+    return [int(number) for number in (numbers[:1] if alone else np.unique(numbers))]
+
+
+def _by_group(items: Iterable[tuple[Sequence[int], Item]]) -> defaultdict[int, list[Item]]:
+    """Each item in the list of every group that is named with it."""
     found: defaultdict[int, list[Item]] = defaultdict(list)
     for numbers, item in items:
-        alone = numbers.size and (numbers == numbers[0]).all()  # as nearly always
-        for number in numbers[:1].tolist() if alone else np.unique(numbers).tolist():
+        for number in numbers:
             found[number].append(item)
     return found
 

@@ -12,12 +12,10 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import prod
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.memory import collection_paused
@@ -28,10 +26,9 @@ from stages.prune.graph import SingleSource, nodes_in_order
 from stages.prune.groups import ChannelGraph, Slot
 from stages.prune.labels import Ids, Keep
 from stages.prune.rebuild import spare_tracing, trace_again
+from stages.prune.shared import OncePerArray
+from stages.prune.slicing import Slices
 from stages.tf_runtime import import_keras, import_tensorflow
-
-ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES)
-BLOCK_BYTES = 8 * 2**20  # NumPy asks for huge pages from 4 MB on
 
 
 def _import_surgeon() -> Any:
@@ -109,8 +106,9 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
     # All at once: between layers that are made, which empties the caches, slicing takes half as long again.
-    memory = _Memory()
-    sliced = [_sliced_weights(layer, by_layer[layer.name], keep, memory) for layer in layers]
+    left, slices = OncePerArray(lambda channels: _left(keep[channels])), Slices()
+    sliced = [_sliced_weights(layer, by_layer[layer.name], left, slices) for layer in layers]
+    slices.write()
     for layer, weights in zip(layers, sliced, strict=True):
         successor = _successor(layer, graph, keep)
         pairs.append((successor, weights))
@@ -130,54 +128,28 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     return pruned
 
 
-class _Memory:
-    """Memory for many tensors in few blocks, so large that NumPy has the system back them by huge pages."""
-
-    def __init__(self) -> None:
-        self._left = np.empty(0, dtype=np.uint8)
-
-    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """An array without values, aligned so that TensorFlow can use it as it is: other memory it copies."""
-        size = prod(shape) * dtype.itemsize
-        if size > self._left.size:
-            block = np.empty(max(size, BLOCK_BYTES) + ALIGNMENT_BYTES, dtype=np.uint8)
-            self._left = block[-block.ctypes.data % ALIGNMENT_BYTES :]
-        taken, self._left = self._left[:size], self._left[-(-size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES :]
-        return taken.view(dtype).reshape(shape)
+def _left(marks: Keep) -> Ids | None:
+    """The indices that are marked; None if all are."""
+    return None if marks.all() else np.flatnonzero(marks)
 
 
-def _sliced_weights(layer: Any, slots: list[Slot], keep: Keep, memory: _Memory) -> list[Any]:
-    """A layer's weights as tensors, in the order of `get_weights`, with only the channels that `keep` marks.
+def _sliced_weights(layer: Any, slots: list[Slot], left: OncePerArray[Ids | None], slices: Slices) -> list[Any]:
+    """A layer's weights as tensors, in the order of `get_weights`, with only the indices `left` of their channels.
 
-    Where all stay, it is the layer's own buffer: TensorFlow copies one that has two owners when either is written to.
+    A slice has no values before `slices` are written. A weight of which all stays is the layer's own buffer:
+    TensorFlow copies one that has two owners when either is written to.
     """
     variables = layer.weights
     place = {id(variable): index for index, variable in enumerate(variables)}
     kept: defaultdict[int, dict[int, Ids]] = defaultdict(dict)
     for slot in slots:
-        marks = keep[slot.channels]
-        if not marks.all():
-            kept[place[id(slot.variable(layer))]][slot.axis] = np.flatnonzero(marks)
+        indices = left(slot.channels)
+        if indices is not None:
+            kept[place[id(slot.variable(layer))]][slot.axis] = indices
     weights = [variable.value() for variable in variables]
     for index, axes in kept.items():
-        weights[index] = _taken(weights[index], axes, memory)
+        weights[index] = slices.promise(weights[index], axes)
     return weights
-
-
-def _taken(tensor: Any, axes: Mapping[int, Ids], memory: _Memory) -> Any:
-    """The tensor with only these indices along these axes, in memory that is written once and then the tensor's.
-
-    NumPy's `take` along one axis after the other: with TensorFlow's `gather` EfficientNet-B7 took 1.7 times as long.
-    """
-    array = np.asarray(tensor)  # a view
-    *before, last = sorted(axes)  # what is left for the last, slowest axis is less
-    for axis in before:
-        array = array.take(axes[axis], axis)
-    if array.dtype.kind == "V":  # bfloat16, which NumPy can't hand over
-        return import_tensorflow().convert_to_tensor(array.take(axes[last], last))
-    shape = (*array.shape[:last], axes[last].size, *array.shape[last + 1 :])
-    taken = array.take(axes[last], last, out=memory.array(shape, array.dtype), mode="wrap")
-    return import_tensorflow().experimental.dlpack.from_dlpack(taken.__dlpack__())
 
 
 def _nodes_by_layer(model: Any) -> defaultdict[str, list[Any]]:
