@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -70,3 +71,13 @@ class Measurement(Value):
     def output_digests(self) -> tuple[str, ...]:
         """The digests of all outputs, in the model's order."""
         return tuple(output.sha256 for output in self.outputs)
+
+
+def doubts(processes: Sequence[Measurement]) -> tuple[str, ...]:
+    """What makes the times of these processes doubtful, in words, each once."""
+    notes = [note for process in processes for note in process.notes]
+    unsteady, count = sum(not process.steady for process in processes), len(processes)
+    if 2 * unsteady > count:
+        what = f"{unsteady} of {count} processes were not steady after warm-up: the machine is busy or throttled"
+        notes.insert(0, what)
+    return tuple(dict.fromkeys(notes))

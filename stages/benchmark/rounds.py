@@ -31,6 +31,11 @@ class Round(Value):
     baseline: Measurement
     candidate: Measurement
 
+    @property
+    def processes(self) -> tuple[Measurement, Measurement]:
+        """Both sides."""
+        return self.baseline, self.candidate
+
     def side(self, side: Side) -> Measurement:
         """The measurement of one side."""
         return self.baseline if side == "baseline" else self.candidate

@@ -238,7 +238,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "numpy": importlib.import_module("numpy").__version__,
         "device_before": before,
         "device_after": after,
-        "notes": device_notes(before, after, jump_s),
+        "notes": [*device_notes(before, after, jump_s), *thread_notes(options.threads)],
     }
 
 
@@ -389,6 +389,12 @@ def device_notes(before: dict[str, Any], after: dict[str, Any], clock_jump_s: fl
     if first and last and last < THROTTLED_BELOW * first:
         notes.append(f"the processor went from {first // 1000} to {last // 1000} MHz: it was throttled")
     return notes
+
+
+def thread_notes(threads: int) -> list[str]:
+    """Threads that wait for each other make times long, and no two alike."""
+    processors = len(_affinity()) or os.cpu_count() or 1
+    return [f"{threads} threads share {processors} processors"] if threads > processors else []
 
 
 def _affinity() -> list[int]:

@@ -100,6 +100,7 @@ def _target(config: BenchmarkConfig, folder: Path) -> Target:
 
 def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
     """Times, in rounds."""
+    from stages.benchmark.measurement import doubts
     from stages.benchmark.rounds import load_round, measure_rounds
     from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_document
     from stages.benchmark.target import Sampling
@@ -111,7 +112,8 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
     subjects = {side: _subject(context, side) for side in INPUT_OF}
     sampling = Sampling(seconds=config.seconds, threads=config.threads)
     rounds = measure_rounds(subjects, target, config.rounds, sampling, context.work_dir, context.events)
-    _warn_of_doubts(context, rounds)
+    for doubt in doubts([process for done in rounds for process in done.processes]):
+        context.events.warned(doubt)
     ratio = ratio_of(rounds)
     device = stage.device(config, context.folder)
     document = samples_document(rounds, ratio, target.name, device, context.inputs)
@@ -178,17 +180,6 @@ def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round
     same_model = context.inputs["export"].digest == context.inputs["baseline"].digest
     if same_model and results["candidate"] != results["baseline"]:
         raise PostconditionError("one model gave two results, as candidate and as baseline", where=context.axis)
-
-
-def _warn_of_doubts(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
-    processes = [done.side(side) for done in rounds for side in INPUT_OF]
-    unsteady = sum(not process.steady for process in processes)
-    if 2 * unsteady > len(processes):
-        context.events.warned(
-            f"{unsteady} of {len(processes)} processes were not steady after warm-up: the machine is busy or throttled"
-        )
-    for note in dict.fromkeys(note for process in processes for note in process.notes):
-        context.events.warned(note)
 
 
 def _subject(context: StageContext[BenchmarkConfig], side: Side) -> Subject:

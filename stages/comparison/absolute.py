@@ -21,6 +21,8 @@ def bench(
     models: Sequence[Model], target: Target, sampling: Sampling, rounds: int, events: ActionEvents
 ) -> list[tuple[str, Figures]]:
     """The runtime and the figures of each model on one target, by the metrics' names. Raises DeviceError."""
+    from stages.benchmark.measurement import doubts
+
     require_fit(target, models, sampling)
     if target.counts:
         return [_counted(model, target, sampling) for model in models]
@@ -29,6 +31,8 @@ def bench(
         for place in _turns(len(models), index):
             processes[place].append(_measured(models[place], target, sampling))
         events.advanced(index + 1, rounds, f"round {index + 1}/{rounds}")
+    for doubt in doubts([process for found in processes for process in found]):
+        events.warned(doubt)
     return [_figures(model, found) for model, found in zip(models, processes, strict=True)]
 
 

@@ -12,7 +12,7 @@ from pipeline.errors import DeviceError, RecipeError
 from pipeline.events import ActionEvents, Listener, silent
 from stages.comparison.exact import COUNTED, QUALITY, count_results, exact_result, not_comparable
 from stages.comparison.fitness import require_fit
-from stages.comparison.measured import MEASURED, Measuring, Plan, doubts
+from stages.comparison.measured import MEASURED, Measuring, Plan
 from stages.comparison.operands import Operand
 from stages.comparison.pairing import Pair, pairs_of
 from stages.comparison.result import ComparisonReport, Metric, MetricResult, PairResult, Side, worst
@@ -134,6 +134,8 @@ def _count(found: Sequence[_Found], target: Target, wish: Wish) -> None:
 
 def _measure(found: Sequence[_Found], target: Target, wish: Wish, listener: Listener) -> None:
     """All pairs on one target: first all in the declared rounds, then those that can't be told in more."""
+    from stages.benchmark.measurement import doubts
+
     plan = Plan(target, wish.sampling, wish.rounds, wish.tolerances, wish.held, wish.shown)
     with ExitStack() as stack:
         measuring = [
@@ -147,7 +149,7 @@ def _measure(found: Sequence[_Found], target: Target, wish: Wish, listener: List
             one.extend()
         for known, one, results in zip(found, measuring, judged(measuring), strict=True):
             known.metrics += results
-            known.notes += doubts(one.rounds)
+            known.notes += doubts([process for done in one.rounds for process in done.processes])
 
 
 def _open(results: Sequence[MetricResult]) -> bool:

@@ -177,7 +177,7 @@ def check_rounds(rounds: Sequence[Round], where: str) -> None:
     """DeviceError unless one device measured all of them, and each side computed the same in all of its processes."""
     from stages.benchmark.rounds import results_of
 
-    processes = [one for done in rounds for one in (done.baseline, done.candidate)]
+    processes = [one for done in rounds for one in done.processes]
     devices = {f"{one.cpu_model} ({one.machine}, {one.runtime} {one.runtime_version})" for one in processes}
     if len(devices) > 1:
         what = "the rounds come from different devices: " + " and ".join(sorted(devices))
@@ -187,13 +187,3 @@ def check_rounds(rounds: Sequence[Round], where: str) -> None:
             what = f"the {side} gave {len(results)} different results for one input in {len(rounds)} processes"
             hint = "the runtime is not deterministic, or damaged: its times can't be trusted either"
             raise DeviceError(what, where=where, hint=hint)
-
-
-def doubts(rounds: Sequence[Round]) -> tuple[str, ...]:
-    """What makes the times of these rounds doubtful, in words, each once."""
-    processes = [one for done in rounds for one in (done.baseline, done.candidate)]
-    unsteady = sum(not one.steady for one in processes)
-    notes = [note for one in processes for note in one.notes]
-    if 2 * unsteady > len(processes):
-        notes.insert(0, f"{unsteady} of {len(processes)} processes were not steady after warm-up")
-    return tuple(dict.fromkeys(notes))

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from stages.benchmark import Measurement
+from stages.benchmark.measurement import doubts
 
 
 def test_a_report_survives_being_written_and_read(make_measurement) -> None:
@@ -31,3 +32,12 @@ def test_a_report_survives_being_written_and_read(make_measurement) -> None:
 def test_what_no_runner_would_say_is_refused(make_measurement, change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         make_measurement(**({"samples_ns": (1,)} | change))
+
+
+def test_doubts_are_told_once(make_measurement) -> None:
+    calm = make_measurement((1,), steady=True)
+    restless = make_measurement((1,), steady=False, notes=("it was throttled",))
+    assert doubts([calm, calm]) == ()
+    assert doubts([calm, restless]) == ("it was throttled",)
+    unsteady = "2 of 3 processes were not steady after warm-up: the machine is busy or throttled"
+    assert doubts([restless, restless, calm]) == (unsteady, "it was throttled")

@@ -274,6 +274,12 @@ def test_throttling_and_a_jumping_clock_are_noted() -> None:
     assert runner.device_notes({"frequency_khz": None}, hot, 3600.0) == ["the device's clock jumped by 3600.0 s"]
 
 
+def test_threads_that_wait_for_each_other_are_noted() -> None:
+    here = len(os.sched_getaffinity(0))
+    assert runner.thread_notes(here) == []
+    assert runner.thread_notes(here + 1) == [f"{here + 1} threads share {here} processors"]
+
+
 def test_a_series_times_each_model_of_an_archive(onnx_file: Path, tmp_path: Path) -> None:
     archive = tmp_path / "models.zip"
     with zipfile.ZipFile(archive, "w") as made:

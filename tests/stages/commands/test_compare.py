@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from itertools import pairwise
@@ -104,6 +105,12 @@ def test_what_is_not_there_comes_with_the_nearest_names(files, tmp_path):
     assert caught.value.hint == "secateur store ls   lists runs and artifacts"
     with pytest.raises(RecipeError, match="a folder is no model"):
         run("compare", few, tmp_path)
+
+
+def test_bench_says_what_makes_its_times_doubtful(files):
+    result = run("bench", files[0], "--rounds", "1", "--seconds", "0.005", "--threads", "64")
+    assert f"! bench: 64 threads share {len(os.sched_getaffinity(0))} processors" in result.stderr
+    assert "threads share" not in result.stdout
 
 
 def test_bench_measures_appends_and_history_draws(files, tmp_path):

@@ -13,7 +13,7 @@ from stages.benchmark import Sampling, find_target, measure
 from stages.benchmark.rounds import Round
 from stages.comparison.engine import Wish, compare, judged
 from stages.comparison.fitness import require_fit
-from stages.comparison.measured import check_rounds, doubts
+from stages.comparison.measured import check_rounds
 from stages.comparison.operands import Model, Operand, find_operand
 from stages.comparison.tolerances import Tolerances
 
@@ -181,9 +181,5 @@ def test_rounds_of_two_devices_or_of_a_model_that_varies_are_no_comparison(onnx_
         check_rounds(rounds, "x")
 
 
-def test_doubts_are_told_once(onnx_file):
-    one = measure("cpu", onnx_file, BRIEF, "x")
-    restless = one.model_copy(update={"steady": False, "notes": ("it was throttled",)})
-    round_ = Round(index=0, first="baseline", baseline=restless, candidate=restless)
-    assert doubts([round_]) == ("2 of 2 processes were not steady after warm-up", "it was throttled")
+def test_without_measurements_there_is_nothing_to_judge():
     assert judged([]) == []
