@@ -37,7 +37,8 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
     assert low <= result.metrics["latency_ratio"] <= high
     assert 0.5 < result.metrics["latency_ratio"] < 2  # loose: other work shares this machine
     assert result.metrics.keys() - {"latency_p99_ms"} == METRICS
-    assert all(value > 0 for value in result.metrics.values())
+    assert all(value > 0 for name, value in result.metrics.items() if name != "noise_floor")
+    assert result.metrics["noise_floor"] >= 0  # the two medians of a side may be equal to the nanosecond
     assert result.metrics["latency_p50_ms"] <= result.metrics["latency_p90_ms"]
     assert result.metrics["size_bytes"] == model_file.stat().st_size
     assert not result.resumed
