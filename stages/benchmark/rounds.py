@@ -31,11 +31,6 @@ class Round(Value):
     baseline: Measurement
     candidate: Measurement
 
-    @property
-    def processes(self) -> tuple[Measurement, Measurement]:
-        """Both sides."""
-        return self.baseline, self.candidate
-
     def side(self, side: Side) -> Measurement:
         """The measurement of one side."""
         return self.baseline if side == "baseline" else self.candidate
@@ -80,6 +75,11 @@ def load_round(work_dir: Path, index: int) -> Round | None:
         return Round.model_validate_json(_round_file(work_dir, index).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def processes_of(rounds: Sequence[Round]) -> list[Measurement]:
+    """All processes of both sides."""
+    return [process for done in rounds for process in (done.baseline, done.candidate)]
 
 
 def results_of(rounds: Sequence[Round]) -> dict[Side, set[tuple[str, ...]]]:

@@ -101,7 +101,7 @@ def _target(config: BenchmarkConfig, folder: Path) -> Target:
 def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
     """Times, in rounds."""
     from stages.benchmark.measurement import doubts
-    from stages.benchmark.rounds import load_round, measure_rounds
+    from stages.benchmark.rounds import load_round, measure_rounds, processes_of
     from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_document
     from stages.benchmark.target import Sampling
 
@@ -112,7 +112,7 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
     subjects = {side: _subject(context, side) for side in INPUT_OF}
     sampling = Sampling(seconds=config.seconds, threads=config.threads)
     rounds = measure_rounds(subjects, target, config.rounds, sampling, context.work_dir, context.events)
-    for doubt in doubts([process for done in rounds for process in done.processes]):
+    for doubt in doubts(processes_of(rounds)):
         context.events.warned(doubt)
     ratio = ratio_of(rounds)
     device = stage.device(config, context.folder)

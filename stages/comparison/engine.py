@@ -135,6 +135,7 @@ def _count(found: Sequence[_Found], target: Target, wish: Wish) -> None:
 def _measure(found: Sequence[_Found], target: Target, wish: Wish, listener: Listener) -> None:
     """All pairs on one target: first all in the declared rounds, then those that can't be told in more."""
     from stages.benchmark.measurement import doubts
+    from stages.benchmark.rounds import processes_of
 
     plan = Plan(target, wish.sampling, wish.rounds, wish.tolerances, wish.held, wish.shown)
     with ExitStack() as stack:
@@ -149,7 +150,7 @@ def _measure(found: Sequence[_Found], target: Target, wish: Wish, listener: List
             one.extend()
         for known, one, results in zip(found, measuring, judged(measuring), strict=True):
             known.metrics += results
-            known.notes += doubts([process for done in one.rounds for process in done.processes])
+            known.notes += doubts(processes_of(one.rounds))
 
 
 def _open(results: Sequence[MetricResult]) -> bool:

@@ -175,10 +175,9 @@ def _reason(found: Verdict | None, tolerance: float, floor: float, *, differs: b
 
 def check_rounds(rounds: Sequence[Round], where: str) -> None:
     """DeviceError unless one device measured all of them, and each side computed the same in all of its processes."""
-    from stages.benchmark.rounds import results_of
+    from stages.benchmark.rounds import processes_of, results_of
 
-    processes = [one for done in rounds for one in done.processes]
-    devices = {f"{one.cpu_model} ({one.machine}, {one.runtime} {one.runtime_version})" for one in processes}
+    devices = {f"{one.cpu_model} ({one.machine}, {one.runtime} {one.runtime_version})" for one in processes_of(rounds)}
     if len(devices) > 1:
         what = "the rounds come from different devices: " + " and ".join(sorted(devices))
         raise DeviceError(what, where=where, hint="both sides have to be measured on one device")

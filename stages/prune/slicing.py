@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stages.prune.labels import Ids
 from stages.tf_runtime import import_tensorflow
 
-ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES): other memory it copies
+ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES): computing with others ends the process
 BLOCK_BYTES = 8 * 2**20  # NumPy asks for huge pages from 4 MB on
 LARGE_BYTES = 2**20
 

@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.artifacts import Artifact
@@ -38,7 +39,6 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
     assert 0.5 < result.metrics["latency_ratio"] < 2  # loose: other work shares this machine
     assert result.metrics.keys() - {"latency_p99_ms"} == METRICS
     assert all(value > 0 for name, value in result.metrics.items() if name != "noise_floor")
-    assert result.metrics["noise_floor"] >= 0  # the two medians of a side may be equal to the nanosecond
     assert result.metrics["latency_p50_ms"] <= result.metrics["latency_p90_ms"]
     assert result.metrics["size_bytes"] == model_file.stat().st_size
     assert not result.resumed
@@ -50,6 +50,10 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
     assert [done["first"] for done in document["rounds"]] == ["baseline", "candidate"]
     counts = [len(done["candidate"]["samples_ns"]) for done in document["rounds"]]
     assert sum(counts) >= artifact.facts.samples_per_side >= 40
+    # By the device's clock a process may take just as long as its neighbour of the same side: no noise was seen then.
+    first, second = (np.median(done["candidate"]["samples_ns"]) for done in document["rounds"])
+    assert (result.metrics["noise_floor"] > 0) == (first != second)
+    assert result.metrics["noise_floor"] >= 0
     assert document["device"] == dict(stage.device(context.config, context.folder))
     assert document["models"]["export"] == context.inputs["export"].digest
     assert [event.what for event in context.heard if isinstance(event, Advanced)] == ["round 1/2", "round 2/2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,5 +182,8 @@ def test_rounds_of_two_devices_or_of_a_model_that_varies_are_no_comparison(onnx_
         check_rounds(rounds, "x")
 
 
-def test_without_measurements_there_is_nothing_to_judge():
+def test_doubts_are_told_with_the_pair(onnx_file):
+    doubtful = wish(sampling=replace(BRIEF, threads=64), metrics=frozenset({"latency"}))
+    (pair,) = compare(operand(onnx_file), operand(onnx_file), doubtful).pairs
+    assert f"64 threads share {len(os.sched_getaffinity(0))} processors" in pair.notes
     assert judged([]) == []

@@ -1,9 +1,11 @@
+import gc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.prune.slicing import BLOCK_BYTES, LARGE_BYTES, Slices
+from stages.prune.slicing import ALIGNMENT_BYTES, BLOCK_BYTES, LARGE_BYTES, Slices
 from stages.tf_runtime import import_tensorflow
 
 SHAPES = [(7,), (5, 8), (3, 3, 4, 6), (900, 700), (1, 1, 1300, 1200), (2500, 1100)]
@@ -53,3 +55,17 @@ def test_the_memory_that_is_written_is_the_tensor_itself():
     slices.write()
     for one, target in zip(promised, targets, strict=True):
         assert np.shares_memory(np.asarray(one), target)
+        assert target.ctypes.data % ALIGNMENT_BYTES == 0
+        assert np.shares_memory(np.asarray(tf.Variable(one).value()), target)
+
+
+def test_a_tensor_that_nobody_else_holds_lives_until_it_is_sliced():
+    tf, slices = import_tensorflow(), Slices()
+    arrays = [np.full((1000, 600), number, np.float32) for number in range(8)]
+    promised = [slices.promise(tf.constant(array), {0: np.arange(0, 1000, 2)}) for array in arrays]
+    gc.collect()
+    others = [tf.fill((1000, 600), -1.0) for _ in arrays]  # takes what was let go
+    slices.write()
+    for number, made in enumerate(promised):
+        np.testing.assert_array_equal(made.numpy(), np.full((500, 600), number, np.float32))
+    del others
