@@ -87,8 +87,8 @@ def _check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
     layers = sorted(goal.cost.by_layer(least).items(), key=lambda item: -item[1])[:3]
     heaviest = ", ".join(f"{name} ({value / goal.whole:.1%})" for name, value in layers)
     raise PreconditionError(
-        f"{goal.measure} can't come down to {goal.limit / goal.whole:.3f} of the source: "
-        f"with every channel gone that may go, {reached / goal.whole:.3f} is left",
+        f"{goal.measure} can't come down to {goal.limit / goal.whole:#.3g} of the source: "
+        f"with every channel gone that may go, {reached / goal.whole:#.3g} is left",
         where=f"prune.{goal.measure}",
         hint=f"most of what is left: {heaviest}; secateur inspect says what freezes them; "
         "min_channels, round_to and exclude set the floors",
