@@ -26,7 +26,7 @@ class BenchmarkStage:
     """Measures; changes nothing. Equal models are measured all the same: an A/A shows what the machine's noise is."""
 
     name: ClassVar[str] = "benchmark"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = BenchmarkConfig
     inputs: ClassVar[Mapping[str, Input]] = {"export": Input(MODEL_KINDS), "baseline": Input(MODEL_KINDS)}
     outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples", "device-counts")

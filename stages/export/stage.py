@@ -46,7 +46,7 @@ class ExportStage:
     """Converts; in all schemes but float32 and float16 the converter, or what follows it, also quantizes."""
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = ExportConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("quantized-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model", "c-source", "vela-model")

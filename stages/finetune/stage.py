@@ -29,7 +29,7 @@ class FinetuneStage:
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),

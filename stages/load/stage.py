@@ -32,7 +32,7 @@ class LoadStage:
     """The model file or application → keras-model."""
 
     name: ClassVar[str] = "load"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = LoadConfig
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)

@@ -20,7 +20,7 @@ class SensitivityStage:
     """Measures; changes nothing."""
 
     name: ClassVar[str] = "sensitivity"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = ScanConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("sensitivity-report",)

@@ -30,7 +30,7 @@ class PruneStage:
     """Takes whole channels away and proves that nothing else changed."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = PruneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),

@@ -28,7 +28,7 @@ class QuantizeStage:
     """A Keras model with its scheme; where ranges are to be measured also the calibration samples, preprocessed."""
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = QuantizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report")

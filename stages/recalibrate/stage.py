@@ -30,7 +30,7 @@ class RecalibrateStage:
     """keras-model → keras-model with other moving means and variances, and nothing else changed."""
 
     name: ClassVar[str] = "recalibrate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     config: ClassVar[type[StageConfig]] = RecalibrateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)

@@ -31,7 +31,7 @@ class StripStage:
     """keras-model → keras-model, without wrappers, training-only layers, regularisers, and any plan of sparsity."""
 
     name: ClassVar[str] = "strip"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = StripConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "strip-report")

@@ -24,7 +24,7 @@ class EvaluateStage:
     """Measures; changes nothing."""
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("evaluation",)

@@ -32,7 +32,7 @@ class VerifyStage:
     """Compares; changes nothing."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(("tflite-model", "onnx-model", "c-source")),
