@@ -22,8 +22,8 @@ class ExportConfig(StageConfig):
     For ONNX: operator set 17 is the newest in which tf2onnx keeps a global average pool one operator: from 18 on it
     becomes a transpose and a mean. `layout` is that of the inputs with height, width and channels; nchw saves the
     transpose at the input where the camera's driver gives planes. A `batch` of 1 lets runtimes plan their memory.
-    `max_transposes` refuses a graph in which more of them are left; where nothing is said and there are convolutions,
-    half as many as those and one for each image that goes in or out.
+    `max_transposes` refuses a graph in which more of them are left; where nothing is said, a graph with more than usual
+    gets a warning that tells their cost.
 
     `labels` and `preprocess` go into the files; they are the data's where nothing is said here.
     """

@@ -39,7 +39,6 @@ DATA_TYPE = "application/octet-stream"
 CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
-IMAGE_RANK = 4  # batch, height, width, channels
 
 
 class ExportStage:
@@ -104,6 +103,8 @@ class ExportStage:
             with tensorflow_in(context):
                 data, difference, interface = _converted_and_run(context, quantized, beside)
             facts = _facts(target_format, data, quantized.scheme, interface)
+            if isinstance(facts, ONNXFacts) and context.config.max_transposes is None:
+                _tell_transposes(context, data, facts)
             artifact = Artifact(files=tuple(_written(context, data, beside)), facts=facts)
         return StageResult(
             outputs=(artifact,),
@@ -131,17 +132,18 @@ class ExportStage:
             _check_transposes(context, facts)
 
 
+def _tell_transposes(context: StageContext[ExportConfig], data: bytes, facts: ONNXFacts) -> None:
+    from stages.export.onnx_transposes import transposes_in_words
+
+    words = transposes_in_words(data, facts)
+    if words:
+        context.events.warned(words)
+
+
 def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> None:
-    """They cost time at each inference: a graph in which many are left is slower than the model it was made of."""
+    """They cost time, and make no file wrong: only who sets a bound gets one."""
     allowed = context.config.max_transposes
-    if allowed is None:
-        convolutions = facts.operators.get("Conv", 0) + facts.operators.get("ConvInteger", 0)
-        if not convolutions:  # recurrent layers and attention permute by themselves
-            return
-        images = sum(len(spec.shape) == IMAGE_RANK for spec in (*facts.inputs, *facts.outputs))
-        products = facts.operators.get("MatMul", 0)  # dense layers on feature maps want their channels last
-        allowed = images + convolutions // 2 + products
-    if facts.transposes > allowed:
+    if allowed is not None and facts.transposes > allowed:
         what = f"{facts.transposes} Transposes are left in the graph, {allowed} are allowed"
         hint = "permutations in the model itself stay; export.max_transposes sets the bound"
         raise PostconditionError(what, where=context.axis, hint=hint)

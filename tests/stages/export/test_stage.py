@@ -130,13 +130,24 @@ def test_transposes_are_counted_and_held_at_a_bound(exporting: Callable[..., Any
     with pytest.raises(PostconditionError, match="1 Transposes are left in the graph, 0 are allowed"):
         run(exporting("onnx", "float32", max_transposes=0))
     assert run(exporting("onnx", "float32", max_transposes=0, layout="nchw")).metrics["transposes"] == 0
-    count = 1 + facts.operators["Conv"] // 2 + 1
-    many = facts.model_copy(update={"operators": {**facts.operators, "Transpose": count}})
-    worse = Artifact(files=result.outputs[0].files, facts=many)
-    with pytest.raises(PostconditionError, match=f"{count} Transposes are left"):
-        STAGE.ensures(context, StageResult(outputs=(worse,), metrics=result.metrics))
-    dense = many.model_copy(update={"operators": {**many.operators, "MatMul": 1}})  # wants its channels last
-    STAGE.ensures(context, StageResult(outputs=(worse.model_copy(update={"facts": dense}),), metrics=result.metrics))
+    assert context.warnings == []
+
+
+def test_many_transposes_are_a_warning_and_a_bound_where_one_is_set(exporting: Callable[..., Any]) -> None:
+    keras = import_keras()
+    inputs = keras.Input((4, 4, 4, 2), name="image")
+    y = keras.layers.Conv3D(3, 3, padding="same", activation="relu", name="conv")(inputs)
+    model = keras.Model(inputs, keras.layers.MaxPooling3D(name="head")(y), name="video")
+    context = exporting("onnx", "float32", model)
+    result = run(context)
+    assert result.metrics["transposes"] >= 2
+    assert result.metrics["export_difference"] < 1e-5
+    (warning,) = context.warnings
+    count = int(result.metrics["transposes"])
+    assert warning.startswith(f"{count} of the ONNX graph's ")
+    assert "% of the bytes that pass between nodes" in warning
+    with pytest.raises(PostconditionError, match=f"{count} Transposes are left in the graph, 1 are allowed"):
+        run(exporting("onnx", "float32", model, max_transposes=1))
 
 
 def test_int8_inputs_and_outputs_are_for_tflite(exporting: Callable[..., Any]) -> None:
