@@ -98,11 +98,12 @@ def require_inputs(split: Split, facts: KerasFacts) -> None:
 
 
 def require_finite_inputs(split: Split) -> None:
-    """DataError, with its place, where a sample's inputs hold NaN or infinity: training on it would only show later."""
-    index = split.first_not_finite()
-    if index is None:
+    """DataError, with its place, where a sample's inputs hold NaN or infinity: what runs on it would be blamed."""
+    found = split.first_not_finite()
+    if found is None:
         return
-    what = f"sample {index} of the {split.name} split holds NaN or infinity"
+    index, name = found
+    what = f"sample {index} of the {split.name} split holds NaN or infinity" + (f" in input {name!r}" if name else "")
     if split.rows is not None:
         what += f" (row {int(split.rows[index])} of what is stored)"
     raise DataError(what, where=f"data.{split.name}", hint="mend it or take it out; there may be more")

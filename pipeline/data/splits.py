@@ -128,11 +128,14 @@ class Split:
         for start in range(0, len(self), size):
             yield self.inputs(start, start + size), at(self.y, slice(start, start + size))
 
-    def first_not_finite(self) -> int | None:
-        """The first sample whose inputs hold NaN or infinity; one pass over what can: images and integers can't."""
-        inputs = self.x.values() if isinstance(self.x, Mapping) else (self.x,)
-        found = [index for samples in inputs if (index := _first_not_finite(samples)) is not None]
-        return min(found, default=None)
+    def first_not_finite(self) -> tuple[int, str] | None:
+        """The first sample with NaN or infinity, and in which input ("" of a split whose one input has no name).
+
+        One pass over what can hold them: images and integers can't.
+        """
+        inputs = self.x if isinstance(self.x, Mapping) else {"": self.x}
+        places = {name: _first_not_finite(samples) for name, samples in inputs.items()}
+        return min(((index, name) for name, index in places.items() if index is not None), default=None)
 
     def _read(self, key: Any) -> Any:
         if isinstance(self.x, Mapping):

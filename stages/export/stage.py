@@ -10,6 +10,7 @@ import mmap
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -183,7 +184,8 @@ def _converted_and_run(
         samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
     try:
         loaded = load_exported(KIND_OF[context.config.formats[0]], _loadable(data, beside))
-        difference = runtime_difference(model, loaded, samples)
+        allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, inf)
+        difference = runtime_difference(model, loaded, samples, allowed)
     except DeviceError as error:
         raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
     return data, difference, (loaded.inputs, loaded.outputs)

@@ -13,10 +13,11 @@ from functools import cache
 from typing import Any
 
 from pipeline.errors import ModelError
-from stages.keras_format import random_inputs, relative_difference, renew_constants
+from stages.keras_format import random_inputs, renew_constants
 from stages.load.keras3_graph import build_graph
 from stages.load.keras3_layers import Objects, refused
 from stages.quiet import quiet
+from stages.rounding import difference_beyond_rounding
 from stages.tf_runtime import import_keras
 
 RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}
@@ -77,6 +78,9 @@ def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer
 def _difference(original: Any, model: Any) -> float:
     keras, inputs = import_keras3(), random_inputs(model)
     structure = getattr(original, "_inputs_struct", original.inputs)
-    given = keras.tree.pack_sequence_as(structure, inputs)
-    expected = keras.tree.flatten(original(given, training=False))
-    return relative_difference([keras.ops.convert_to_numpy(t) for t in expected], model(inputs, training=False))
+
+    def run(arrays: list[Any]) -> list[Any]:
+        made = original(keras.tree.pack_sequence_as(structure, arrays), training=False)
+        return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
+
+    return difference_beyond_rounding(run, inputs, run(inputs), model(inputs, training=False))

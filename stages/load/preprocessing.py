@@ -5,10 +5,12 @@ A front is a chain of such layers from the only input on, each read by the next 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pipeline.errors import PostconditionError
-from stages.keras_format import copy_model, random_inputs, relative_difference
+from stages.keras_format import copy_model, random_inputs
+from stages.rounding import difference_beyond_rounding
 from stages.tf_runtime import import_keras
 
 FRONT = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
@@ -68,7 +70,8 @@ def _check(model: Any, front: list[Any], rest: Any) -> None:
     features = inputs[0]
     for layer in front:
         features = layer(features)
-    difference = relative_difference(model(inputs, training=False), rest(features, training=False))
+    run = partial(model, training=False)
+    difference = difference_beyond_rounding(run, inputs, run(inputs), rest(features, training=False), TOLERANCE)
     if not difference <= TOLERANCE:
         what = f"without its preprocessing the model differs by {difference:.1e} (relative)"
         raise PostconditionError(what, where=front[-1].name, hint="keep it: `model: {path: …, preprocess: keep}`")

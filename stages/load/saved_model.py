@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
-from stages.keras_format import buildable, random_inputs, relative_difference
+from stages.keras_format import buildable, random_inputs
 from stages.load.archives import check_files, refuse_large_text
 from stages.load.stored import StoredModel, damage
 from stages.quiet import quiet
+from stages.rounding import difference_beyond_rounding
 from stages.tf_runtime import import_tensorflow
 
 METADATA, GRAPH, CHECKPOINT = "keras_metadata.pb", "saved_model.pb", "variables/variables"
@@ -118,16 +120,21 @@ def difference_from_graph(model: Any, folder: Path) -> float:
     try:
         with quiet():
             loaded = import_tensorflow().saved_model.load(str(folder))
-            signature = loaded.signatures["serving_default"]
-            named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
-            found = signature(**named)
+            run = partial(_signed, loaded.signatures["serving_default"], model)
+            expected = run(inputs)
     except Exception as error:
         hint = "save the model with model.save(FILE.keras) instead"
         raise ModelError(
             f"the SavedModel can't be run to compare with: {reason_of(error)}", where=str(folder), hint=hint
         ) from error
-    expected = [found[key] for key in (model.output_names if len(found) > 1 else found)]
-    return relative_difference(expected, model(inputs, training=False))
+    return difference_beyond_rounding(run, inputs, expected, model(inputs, training=False))
+
+
+def _signed(signature: Any, model: Any, inputs: list[Any]) -> list[Any]:
+    """What a SavedModel's signature gives, in the order of the model's outputs."""
+    named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
+    found = signature(**named)
+    return [found[key] for key in (model.output_names if len(found) > 1 else found)]
 
 
 def _check_operations(folder: Path) -> None:

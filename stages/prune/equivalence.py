@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from stages.keras_format import random_inputs, relative_difference
 from stages.prune.groups import ChannelGraph
 from stages.prune.labels import Keep, Role
 from stages.prune.twins import in_float32
+from stages.rounding import difference_beyond_rounding
 from stages.squashing import before_squashing
 from stages.tf_runtime import import_tensorflow
 
@@ -59,13 +61,16 @@ def masked_equivalence(
     """
     model, pruned = in_float32(model), in_float32(pruned)
     probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
+    with before_squashing(pruned) as result:
+        after = _outputs(result, probes)
     with before_squashing(model) as original:
         before = _outputs(original, probes)
         with masked(model, graph, keep):
             muted = _outputs(original, probes)
-    with before_squashing(pruned) as result:
-        after = _outputs(result, probes)
-    return Equivalence(_difference(muted, after), _difference(before, muted), _difference(muted, _shifted(muted)))
+            with np.errstate(invalid="ignore"):
+                run = partial(_outputs, original)
+                error = difference_beyond_rounding(run, probes, muted, after, TOLERANCE)
+    return Equivalence(error, _difference(before, muted), _difference(muted, _shifted(muted)))
 
 
 def check_flattened(model: Any, flat: Any, inputs: Sequence[Any] | None = None) -> None:
@@ -73,7 +78,8 @@ def check_flattened(model: Any, flat: Any, inputs: Sequence[Any] | None = None) 
     if flat is model:
         return
     probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
-    difference = _difference(_outputs(model, probes), _outputs(flat, probes))
+    run = partial(_outputs, model)
+    difference = difference_beyond_rounding(run, probes, run(probes), _outputs(flat, probes), TOLERANCE)
     if not difference <= TOLERANCE:
         raise PostconditionError(
             f"without its nested models the model gives other outputs, by {difference:.1e}",

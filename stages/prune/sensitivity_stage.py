@@ -10,7 +10,13 @@ from pipeline.artifacts import Artifact, Kind, SensitivityFacts
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_class_labels, require_classifier, require_fit
+from stages.data_checks import (
+    keras_facts_of,
+    require_class_labels,
+    require_classifier,
+    require_finite_inputs,
+    require_fit,
+)
 from stages.prune.config import ScanConfig
 
 REPORT_FILE = "sensitivity-report.json"
@@ -51,6 +57,7 @@ class SensitivityStage:
         splits = {name: context.data(name) for name in self.splits(config)}
         for name, split in splits.items():
             require_fit(split, facts)
+            require_finite_inputs(split)
             splits[name] = split.of_output(facts.outputs[0].name)
         for split in splits.values():
             require_class_labels(split, "a scan of accuracy")

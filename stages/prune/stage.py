@@ -12,7 +12,7 @@ from pipeline.discovery import stages
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit
+from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
 from stages.prune.config import LABELLED, RATIOS, PruneConfig
 from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity_stage import SensitivityStage
@@ -105,6 +105,7 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     if data is not None:
         needs_labels = context.config.criterion in LABELLED
         require_fit(data, keras_facts_of(context.inputs["model"]), labels=needs_labels)
+        require_finite_inputs(data)
 
     def heard(done: int, total: int) -> None:
         context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")

@@ -11,7 +11,7 @@ from pydantic import Field
 from pipeline.artifacts import Artifact, Kind
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_fit
+from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
 from stages.samples import by_input
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class RecalibrateStage:
 
         data = context.data(context.config.data_split)
         require_fit(data, keras_facts_of(context.inputs["model"]), labels=False)
+        require_finite_inputs(data)
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")
             norms = batch_normalisations(model)

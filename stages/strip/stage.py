@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 from pydantic import Field
@@ -89,11 +90,13 @@ def _rounds_otherwise(result: StageResult) -> bool:
 
 def output_difference(model: object, stripped: object) -> float:
     """How far the outputs are apart on random inputs, relative, before a closing softmax or sigmoid."""
-    from stages.keras_format import random_inputs, relative_difference
+    from stages.keras_format import random_inputs
+    from stages.rounding import difference_beyond_rounding
     from stages.squashing import before_squashing
 
     inputs = random_inputs(model)
-    with before_squashing(model) as before:
-        expected = before(inputs, training=False)
     with before_squashing(stripped) as after:
-        return relative_difference(expected, after(inputs, training=False))
+        actual = after(inputs, training=False)
+    with before_squashing(model) as before:
+        run = partial(before, training=False)
+        return difference_beyond_rounding(run, inputs, run(inputs), actual)

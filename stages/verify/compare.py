@@ -12,6 +12,7 @@ from pipeline.data import Split
 from pipeline.errors import DeviceError, PostconditionError
 from pipeline.stage import StageContext
 from stages.c_source import bytes_in_source
+from stages.data_checks import require_finite_inputs
 from stages.external_data import whole_model
 from stages.layer_calls import first_not_finite
 from stages.samples import by_input
@@ -99,6 +100,30 @@ class Comparison:
             return self._where_they_part(self._real_sample(row.worst_sample), limit_db)
         return self._where_they_part(_one(self._made_up[row.inputs], row.worst_sample), limit_db)
 
+    def is_rounding(self, row: ParityRow, allowed: float) -> bool:
+        """Whether Keras itself moves as far as the file is away, for inputs that differ in their last bits alone.
+
+        Asked of each sample that is farther off than `allowed`.
+        """
+        import numpy as np
+
+        from stages.rounding import ROOM, rounding_noise
+        from stages.tf_runtime import tensorflow_action
+        from stages.verify.predict import run_keras
+
+        real = self._arrays(self._split.take(self._picked)[0])
+        given = real if row.inputs in (REAL, MICRO) else self._made_up[row.inputs]
+        arrays = [given[name] for name in self._model.input_names]
+        place = self._model.output_names.index(row.output)
+        with tensorflow_action(self._context.seed, self._context.threads):
+            run = partial(run_keras, self._model)
+            expected = run(arrays)
+            scales = [float(np.abs(real[name]).max()) for name in self._model.input_names]
+            noise = rounding_noise(run, arrays, expected, scales)[place]
+        found = self._run(dict(zip(self._model.input_names, arrays, strict=True)))[row.output]
+        off = np.abs(found.astype(np.float64) - expected[place]).reshape(len(found), -1).max(axis=1)
+        return bool((off <= np.maximum(allowed, ROOM * noise)).all())
+
     def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
         import numpy as np
 
@@ -124,6 +149,8 @@ class Comparison:
                     continue
                 place = int(finite.argmin())
                 sample = sample_at(place)
+                if sample_at == self._real_sample:  # made-up inputs are finite
+                    require_finite_inputs(self._split)
                 if whose == "the reference":
                     where = f"the first layer with NaN or infinity is {first_not_finite(self._model, sample)!r}"
                 else:

@@ -10,7 +10,7 @@ from pipeline.artifacts import Artifact, EvaluationFacts, Kind
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, labelled_outputs, require_fit
+from stages.data_checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.keras_format import MODEL_FILE
 from stages.samples import as_arrays
 from stages.verify.config import EvaluateConfig
@@ -108,12 +108,14 @@ def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
         raise PostconditionError(
             f"{int((~finite).sum())} outputs of the model are not finite, first that of test sample {sample}; "
             f"the first layer with NaN or infinity is {layer_of(sample)!r}",
-            hint="look for NaN in its weights, and at the sample: secateur inspect MODEL",
+            hint="look for NaN in its weights, and for what overflows on this sample: secateur inspect MODEL",
         )
 
 
 def _first_not_finite(context: StageContext[Any], split: Split, sample: int) -> str | None:
+    """The layer that makes NaN or infinity of a sample; DataError where samples hold them already."""
     from stages.layer_calls import first_not_finite
     from stages.stored_models import shared_model
 
+    require_finite_inputs(split)
     return first_not_finite(shared_model(context, "model"), split.inputs(sample, sample + 1))

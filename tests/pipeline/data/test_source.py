@@ -236,9 +236,9 @@ def test_inputs_that_are_no_numbers_are_found_at_their_place_among_what_is_store
     found = {}
     for name in ("train", "validation"):
         split = data.split(name)
-        index = split.first_not_finite()
-        if index is not None:
-            found[int(split.rows[index])] = split.x[index]
+        place = split.first_not_finite()
+        if place is not None:
+            found[int(split.rows[place[0]])] = split.x[place[0]]
     assert found
     assert set(found) <= {40, 77}
     assert all(not np.isfinite(sample).all() for sample in found.values())

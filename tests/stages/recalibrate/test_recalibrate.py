@@ -87,6 +87,15 @@ def test_the_stage_makes_a_model_that_loads(model, make_context):
     np.testing.assert_allclose(loaded.get_layer("first").moving_mean, picked.mean(0), rtol=1e-5)
 
 
+def test_a_sample_that_is_no_number_is_named(model, make_context):
+    broken = SAMPLES.copy()
+    broken[21, 4] = np.nan
+    context = make_context(RecalibrateConfig(), splits={"train": split(broken)})
+    context.inputs = {"model": context.write_model(model)}
+    with pytest.raises(DataError, match="sample 21 of the train split holds NaN"):
+        RecalibrateStage().run(context)
+
+
 def test_a_model_without_batch_normalisation_is_told(make_context):
     keras = import_keras()
     vector = keras.Input((5,))

@@ -86,13 +86,30 @@ def test_data_that_does_not_fit_is_refused_before_the_model_is_read(
         STAGE.run(context)
 
 
-def test_outputs_that_are_not_finite_are_an_error(evaluating: Callable[..., Any], identity: Any) -> None:
-    broken = STORED.astype(np.float32)
-    broken[2, 1] = np.inf
+def test_outputs_that_are_not_finite_are_an_error(evaluating: Callable[..., Any]) -> None:
+    keras = import_keras()
+    inputs = keras.Input((3,), name="x")
+    sums = keras.Model(inputs, keras.layers.Dense(3, use_bias=False, kernel_initializer="ones", name="y")(inputs))
+    large = STORED.astype(np.float32)
+    large[2] = 3e38  # finite each, but not their sum
     with pytest.raises(
         PostconditionError, match=r"1 outputs of the model are not finite.* sample 2; the first layer .* is 'y'"
     ):
-        STAGE.run(evaluating(identity, broken, LABELS))
+        STAGE.run(evaluating(sums, large, LABELS))
+
+
+def test_a_sample_that_is_no_number_is_named_with_its_input(
+    evaluating: Callable[..., Any],
+) -> None:
+    keras = import_keras()
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    context = evaluating(keras.Model([a, b], keras.layers.Add(name="sum")([a, b])), None, LABELS)
+    broken = STORED.astype(np.float32)
+    broken[3, 0] = np.nan
+    context.splits = {"test": replace(context.splits["test"], x={"a": STORED, "b": broken})}
+    with pytest.raises(DataError, match="sample 3 of the test split holds NaN or infinity in input 'b'") as caught:
+        STAGE.run(context)
+    assert "layer" not in str(caught.value)
 
 
 def test_it_takes_keras_models_and_reads_the_test_split() -> None:

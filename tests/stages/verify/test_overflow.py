@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import PostconditionError
-from stages.export import convert_onnx
+from pipeline.errors import DataError, PostconditionError
+from stages.export import convert_onnx, convert_tflite
 from stages.tf_runtime import import_keras
 from stages.verify import Bounds, Tolerances, VerifyConfig
 
@@ -76,3 +76,40 @@ def test_a_bound_on_made_up_inputs_names_the_layer_on_their_worst_sample(
     run(verifying_sums("sigmoid", "sigmoid", tolerances=bounds))
     with pytest.raises(PostconditionError, match=r"on zeros inputs.*the first layer that differs is 'y'"):
         run(verifying_sums("sigmoid", "tanh", tolerances=bounds))
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 1e-6])
+def test_noise_that_a_normalization_leaves_of_a_constant_is_not_held_against_a_file(
+    make_context: Callable[..., Any], make_split: Callable[..., Any], export_artifact: Any, run: Any, epsilon: float
+) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((12, 8), name="x")
+    norm = keras.layers.GroupNormalization(-1, epsilon=epsilon)
+    model = keras.Model(inputs, keras.layers.Dense(6, use_bias=False, name="y")(norm(inputs)))
+    x = np.random.default_rng(0).standard_normal((6, 12, 8)).astype(np.float32)
+
+    def verifying(data: bytes) -> Any:
+        context = make_context(VerifyConfig(), axis="tflite/float32")
+        targets = np.zeros((6, 12, 6), np.float32)
+        context.splits = {"test": make_split("test", x, targets, task="regression")}
+        export = export_artifact(context, ("tflite", "float32"), data)
+        context.inputs = {"export": export, "reference": context.write_model(model)}
+        return context
+
+    right = verifying(convert_tflite(model, "float32"))
+    constants = [row for row in run(right).outputs[0].facts.rows if row.inputs in ("highest", "lowest")]
+    assert any(row.max_abs_diff > 1e-4 * row.reference_max_abs for row in constants)
+    kernel = model.get_layer("y").kernel
+    other = keras.models.clone_model(model)
+    other.get_layer("y").set_weights([1.01 * kernel.numpy()])
+    with pytest.raises(PostconditionError, match=r"relative difference is 0\.0.*on test inputs"):
+        run(verifying(convert_tflite(other, "float32")))
+
+
+def test_a_sample_that_is_no_number_is_named_before_any_layer(verifying_sums: Callable[..., Any], run: Any) -> None:
+    context = verifying_sums("linear", "linear")
+    context.splits["test"].x[5, 2] = np.nan
+    with pytest.raises(DataError, match="sample 5 of the test split holds NaN or infinity") as caught:
+        run(context)
+    assert "layer" not in str(caught.value)
