@@ -66,6 +66,14 @@ def physical_bytes() -> int:
         return 2**62
 
 
+def usable_bytes() -> int:
+    """The memory that processes here may take: the machine's, or less where their control group has a bound."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # no Linux, another version of control groups, or the word `max`
+            return min(physical_bytes(), int(Path(path).read_text()))
+    return physical_bytes()
+
+
 def _resident_bytes() -> int:
     """Of this process; where the system does not tell, more each time."""
     try:

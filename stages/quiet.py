@@ -13,11 +13,21 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 STDERR = 2
 KEPT_CHARS = 2000
+KEPT_PREFIX = "said-"
+
+_folder: list[Path] = []  # where what is captured stands under a name, in a child that may end meanwhile
+
+
+def keep_in(folder: Path) -> None:
+    """From now on, keep what is captured in a file of `folder`, for as long as the silence lasts."""
+    _folder[:] = [folder]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,11 @@ class Silence:
             os.dup2(self.captured, STDERR)
 
 
+def _capture() -> AbstractContextManager[Any]:
+    """The file that file descriptor 2 leads to meanwhile; it goes when it is closed."""
+    return tempfile.NamedTemporaryFile(dir=_folder[0], prefix=KEPT_PREFIX) if _folder else tempfile.TemporaryFile()
+
+
 @contextmanager
 def quiet() -> Iterator[Silence]:
     """Silence warnings, the root logger's default handler and file descriptor 2 of the whole process."""
@@ -53,7 +68,7 @@ def quiet() -> Iterator[Silence]:
     sys.stderr.flush()
     outside = os.dup(STDERR)
     try:
-        with tempfile.TemporaryFile() as file, warnings.catch_warnings():
+        with _capture() as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             os.dup2(file.fileno(), STDERR)
             try:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -37,6 +36,7 @@ from stages.keras_format import MODEL_FILE
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
 DATA_TYPE = "application/octet-stream"
+FACTS: Mapping[Format, type[TFLiteFacts | ONNXFacts]] = {"tflite": TFLiteFacts, "onnx": ONNXFacts}
 CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
@@ -97,16 +97,15 @@ class ExportStage:
             from stages.export.micro import compiled_of
 
             return compiled_of(context, quantized)
+        from stages.child_context import run_apart
+
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
-            beside = Path(name) / DATA_FILE
-            with tensorflow_in(context):
-                data, difference, interface = _converted_and_run(context, quantized, beside)
-            facts = _facts(target_format, data, quantized.scheme, interface)
-            if isinstance(facts, ONNXFacts) and context.config.max_transposes is None:
-                _tell_transposes(context, data, facts)
-            artifact = Artifact(files=tuple(_written(context, data, beside)), facts=facts)
+            folder = Path(name)
+            made = run_apart(context, f"{__name__}:convert_here", folder, f"making {context.axis}")
+            facts, difference = FACTS[target_format].model_validate_json(made["facts"]), made["difference"]
+            artifact = Artifact(files=tuple(_written(context, folder)), facts=facts)
         return StageResult(
             outputs=(artifact,),
             metrics={
@@ -150,11 +149,19 @@ def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> 
         raise PostconditionError(what, where=context.axis, hint=hint)
 
 
-def tensorflow_in(context: StageContext[ExportConfig]) -> AbstractContextManager[Any]:
-    """TensorFlow in the state that every action starts from."""
+def convert_here(context: StageContext[ExportConfig]) -> dict[str, Any]:
+    """In the child: the files into `work_dir`; their facts, and how far the outputs are from Keras'."""
     from stages.tf_runtime import tensorflow_action
 
-    return tensorflow_action(context.seed, context.threads)
+    target_format, quantized = context.config.formats[0], _quantized_facts(context.inputs["model"])
+    beside = context.work_dir / DATA_FILE
+    with tensorflow_action(context.seed, context.threads):
+        data, difference, interface = _converted_and_run(context, quantized, beside)
+    (context.work_dir / FILE_NAMES[target_format]).write_bytes(data)
+    facts = _facts(target_format, data, quantized.scheme, interface)
+    if isinstance(facts, ONNXFacts) and context.config.max_transposes is None:
+        _tell_transposes(context, data, facts)
+    return {"facts": facts.model_dump_json(), "difference": difference}
 
 
 def _converted_and_run(
@@ -200,9 +207,10 @@ def _loadable(data: bytes, beside: Path) -> bytes | Path:
     return path
 
 
-def _written(context: StageContext[ExportConfig], data: bytes, beside: Path) -> Iterator[FileRef]:
+def _written(context: StageContext[ExportConfig], folder: Path) -> Iterator[FileRef]:
     """The files of the artifact; what stands beside is mapped, so that it is never all in memory."""
-    target_format = context.config.formats[0]
+    target_format, beside = context.config.formats[0], folder / DATA_FILE
+    data = (folder / FILE_NAMES[target_format]).read_bytes()
     yield context.write(FILE_NAMES[target_format], data, MEDIA_TYPES[target_format])
     if beside.exists():
         with (

@@ -1,0 +1,85 @@
+"""A stage's context on the other side of the pipe: what a stage hands to a function of its own in the child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import Artifact
+from pipeline.stage import StageContext
+from stages.child_main import Speaker
+from stages.child_process import call_child
+
+
+@dataclass(frozen=True)
+class ChildContext:
+    """The part of a StageContext that reads: settings, inputs and their files, which the parent has verified.
+
+    `work_dir` is a folder for what the function makes; `events` speak to the parent's.
+    """
+
+    config: Any
+    inputs: Mapping[str, Artifact]
+    axis: str | None
+    seed: int
+    threads: int
+    work_dir: Path
+    events: Speaker
+    paths: Mapping[str, Mapping[str, str]]
+
+    def read(self, input_name: str, file_name: str) -> Path:
+        """The path of a file of an input artifact. Don't write to it."""
+        return Path(self.paths[input_name][file_name])
+
+
+def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: str) -> Any:
+    """What `module:function` of a stage returns, called in the child with a ChildContext: a JSON value.
+
+    Files that it makes are in `work_dir`. Errors are those of `call_child`, the action is where they are.
+    """
+    config = context.config
+    given = {
+        "function": function,
+        "settings": f"{type(config).__module__}:{type(config).__qualname__}",
+        "config": config.model_dump_json(by_alias=True),
+        "inputs": {name: artifact.model_dump_json(by_alias=True) for name, artifact in context.inputs.items()},
+        "axis": context.axis,
+        "seed": context.seed,
+        "threads": context.threads,
+        "work_dir": str(work_dir.absolute()),
+        "paths": {
+            name: {file.name: str(context.read(name, file.name).absolute()) for file in artifact.files}
+            for name, artifact in context.inputs.items()
+        },
+    }
+    return call_child(
+        f"{__name__}:run_here",
+        given,
+        doing,
+        threads=context.threads,
+        where=context.events.action,
+        events=context.events,
+    )
+
+
+def run_here(
+    speaker: Speaker, function: str, settings: str, config: str, inputs: Mapping[str, str], work_dir: str, **rest: Any
+) -> Any:
+    """The child's side of `run_apart`."""
+    context = ChildContext(
+        config=named(settings).model_validate_json(config),
+        inputs={name: Artifact.model_validate_json(text) for name, text in inputs.items()},
+        work_dir=Path(work_dir),
+        events=speaker,
+        **rest,
+    )
+    return named(function)(context)
+
+
+def named(reference: str) -> Any:
+    """What `module:name` names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)
