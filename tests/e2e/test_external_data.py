@@ -45,9 +45,8 @@ def wide_model():
 
 
 @pytest.fixture
-def large(recipe, tmp_path, monkeypatch):
+def large(recipe, tmp_path, small_files):
     """The manifest of a run in which a file holds 1,000 bytes, and its store."""
-    monkeypatch.setattr("stages.export.interface.MOST_BYTES", 1000)
     path = recipe(epochs=1, replace=SIMPLE)
     (tmp_path / "tiny.keras").unlink()
     wide_model().save(tmp_path / "tiny.keras")

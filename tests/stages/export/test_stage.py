@@ -208,10 +208,10 @@ def test_a_pair_that_there_is_none_of_is_refused_before_any_work(exporting: Call
 
 
 def test_what_one_file_does_not_hold_is_an_artifact_of_two(
-    exporting: Callable[..., Any], tiny_images: Any, monkeypatch: pytest.MonkeyPatch
+    exporting: Callable[..., Any], tiny_images: Any, request: pytest.FixtureRequest
 ) -> None:
     usual = run(exporting("onnx", "float32"))
-    monkeypatch.setattr("stages.export.interface.MOST_BYTES", 1000)
+    request.getfixturevalue("small_files")
     context = exporting("onnx", "float32")
     result = run(context)
     (artifact,) = result.outputs
