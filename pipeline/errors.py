@@ -5,7 +5,10 @@ Errors are raised where the fact is known, chained to their cause, and caught on
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from pipeline.manifest import RunManifest
 
 
 class SecateurError(Exception):
@@ -22,6 +25,8 @@ class SecateurError(Exception):
         self.where = where
         self.hint = hint
         self.printed = False  # whether stdout already holds the JSON document that tells of it
+        self.manifest: RunManifest | None = None  # of the run that it ended, once that is written
+        self.also: tuple[str, ...] = ()  # what else failed in that run, a line each
 
 
 class RecipeError(SecateurError):
@@ -48,6 +53,10 @@ class PostconditionError(SecateurError):
 
 class StoreError(SecateurError):
     """The artifact store can't be read or written."""
+
+
+class BlobError(StoreError):
+    """A file in the store is damaged or missing: what needs it fails, the store can be used."""
 
 
 class DeviceError(SecateurError):

@@ -65,7 +65,15 @@ class Failed:
     message: str
 
 
-Event = Started | Advanced | Warned | Waiting | Finished | Failed
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An action was not begun, because of another one."""
+
+    action: str
+    reason: str
+
+
+Event = Started | Advanced | Warned | Waiting | Finished | Failed | Skipped
 Listener = Callable[[Event], None]
 
 

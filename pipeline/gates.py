@@ -41,15 +41,24 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(flat.items()))
 
 
-def hold(gates: Iterable[Gate], metrics: Mapping[str, float], intervals: Mapping[str, Interval]) -> list[GateResult]:
-    """Each bound of each gate; RecipeError where a run has no such metric."""
+def hold(
+    gates: Iterable[Gate],
+    metrics: Mapping[str, float],
+    intervals: Mapping[str, Interval],
+    *,
+    failed: bool = False,
+) -> list[GateResult]:
+    """Each bound of each gate; RecipeError where a run has no such metric.
+
+    In a run in which something `failed` a gate on a metric that was not made is inconclusive, without a value.
+    """
     results = []
     for gate in gates:
-        if gate.metric not in metrics:
+        if gate.metric not in metrics and not failed:
             known = [full for full in metrics if name_and_metric(full)[0] == name_and_metric(gate.metric)[0]]
             what = f"the run has no metric {gate.metric!r}"
             raise RecipeError(what, where="gates", hint=nearest(gate.metric, known or list(metrics)))
-        value, interval = metrics[gate.metric], intervals.get(gate.metric)
+        value, interval = metrics.get(gate.metric), intervals.get(gate.metric)
         if gate.max is not None:
             results.append(_hold_one(gate.metric, "max", gate.max, value, interval))
         if gate.min is not None:
@@ -57,12 +66,12 @@ def hold(gates: Iterable[Gate], metrics: Mapping[str, float], intervals: Mapping
     return results
 
 
-def _hold_one(metric: str, op: str, limit: float, value: float, interval: Interval | None) -> GateResult:
-    low, high = interval or (value, value)
-    if op == "max":
-        verdict = "pass" if high <= limit else "fail" if low > limit else "inconclusive"
-    else:
-        verdict = "pass" if low >= limit else "fail" if high < limit else "inconclusive"
+def _hold_one(metric: str, op: str, limit: float, value: float | None, interval: Interval | None) -> GateResult:
+    verdict = "inconclusive"
+    if value is not None:
+        low, high = interval or (value, value)
+        inside, outside = (high <= limit, low > limit) if op == "max" else (low >= limit, high < limit)
+        verdict = "pass" if inside else "fail" if outside else "inconclusive"
     document = {"metric": metric, "op": op, "limit": limit, "value": value, "interval": interval, "verdict": verdict}
     return GateResult.model_validate(document)
 

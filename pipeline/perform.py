@@ -17,13 +17,13 @@ from pipeline.artifacts import Artifact, FileRef
 from pipeline.data import DataSource, Split
 from pipeline.discovery import stages
 from pipeline.errors import (
+    BlobError,
     DataError,
     ModelError,
     PostconditionError,
     PreconditionError,
     SecateurError,
     StageError,
-    StoreError,
     reason_of,
 )
 from pipeline.events import ActionEvents, Listener, Waiting
@@ -119,7 +119,7 @@ class Context:
         problem = blobs.problem(file.digest)
         if problem:
             where = f"{self.job.id}: {name}"
-            raise StoreError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
+            raise BlobError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
         return blobs.path(file.digest)
 
     def source_file(self, role: str = FILE) -> Path:
@@ -212,7 +212,7 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
         stage.ensures(context, result)
     except SecateurError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the user's own code may call sys.exit: that ends its action
         if isinstance(error, OSError) and error.errno in STORE_ERRNOS:
             with store_errors(store.root):
                 raise
@@ -227,7 +227,7 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
     return Done(record, "resumed" if result.resumed else "ran")
 
 
-def _unforeseen(job: Job, error: Exception) -> StageError:
+def _unforeseen(job: Job, error: BaseException) -> StageError:
     """An exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
     hint = "if the recipe asks for nothing unusual, please report this with the log"
     return StageError(f"{job.action.stage} failed: {type(error).__name__}: {reason_of(error)}", where=job.id, hint=hint)

@@ -7,12 +7,11 @@ that finds everything cached never waits for it.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from pipeline.events import INTERRUPTED, Advanced, Event, Failed, Finished, Started, Waiting, Warned
-from pipeline.summary import count, size
+from pipeline.events import INTERRUPTED, Advanced, Event, Failed, Finished, Skipped, Started, Waiting, Warned
+from pipeline.summary import count, counted, shortened, size
 
 if TYPE_CHECKING:
     from pipeline.live import LiveLine
@@ -44,6 +43,7 @@ class Progress:
         self._stream = stream
         self._pending = actions
         self._hits: list[str] = []
+        self._skipped: dict[str, list[str]] = {}  # by the reason
         self._last_line = ("", 0.0)
         self._live: LiveLine | None = None
 
@@ -53,7 +53,7 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flush_hits()
+        self._flush()
         if self._live is not None:
             self._live.close()
 
@@ -71,9 +71,10 @@ class Progress:
             case Finished():
                 self._finish(event)
             case Failed():
-                self._flush_hits()
-                status = "stopped" if event.message == INTERRUPTED else "failed"
-                self.line(f"✘ {event.action.ljust(NAME_WIDTH)} {status:7} {event.wall_s:5.1f} s")
+                self._fail(event)
+            case Skipped():
+                self._over(event.action)
+                self._skipped.setdefault(event.reason, []).append(event.action)
 
     def line(self, text: str) -> None:
         """Write one line, above the live one if there is one."""
@@ -83,7 +84,7 @@ class Progress:
             print(text, file=self._stream, flush=True)
 
     def _start(self, event: Started) -> None:
-        self._flush_hits()
+        self._flush()
         if self._live is None and self._stream.isatty():
             from pipeline.live import LiveLine
 
@@ -102,24 +103,32 @@ class Progress:
             self.line(f"● {event.action}: {event.what} {event.detail}".rstrip())
 
     def _finish(self, event: Finished) -> None:
-        if event.action in self._pending:
-            self._pending.remove(event.action)
+        self._over(event.action)
         if event.status == "hit":
             self._hits.append(event.action)
             return
         done = f"✔ {event.action.ljust(NAME_WIDTH)} {event.status:7} {event.wall_s:5.1f} s"
         self.line(f"{done}  {event.reason.ljust(22)}  {_figures(event.metrics)}".rstrip())
 
-    def _flush_hits(self) -> None:
+    def _fail(self, event: Failed) -> None:
+        """The error itself, whole, is told at the end; here the beginning of it."""
+        self._flush()
+        self._over(event.action)
+        stopped = event.message == INTERRUPTED
+        line = f"✘ {event.action.ljust(NAME_WIDTH)} {'stopped' if stopped else 'failed':7} {event.wall_s:5.1f} s"
+        self.line(line if stopped else shortened(f"{line}  {event.message}"))
+
+    def _over(self, action: str) -> None:
+        if action in self._pending:
+            self._pending.remove(action)
+
+    def _flush(self) -> None:
         if self._hits:
             self.line(f"✔ {len(self._hits)} cached: {counted(self._hits)}")
             self._hits = []
-
-
-def counted(actions: list[str]) -> str:
-    """`load · evaluate ×2 · prune`."""
-    kinds = Counter(action.partition(":")[0] for action in actions)
-    return " · ".join(name if number == 1 else f"{name} ×{number}" for name, number in kinds.items())
+        for reason, actions in self._skipped.items():
+            self.line(f"- {len(actions)} skipped: {counted(actions)} ({reason})")
+        self._skipped = {}
 
 
 def _figures(metrics: dict[str, float]) -> str:

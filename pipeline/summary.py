@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 from pipeline.artifacts import EvaluationFacts, KerasFacts, LatencyFacts
@@ -12,6 +13,9 @@ from pipeline.metric_names import metric_and_output
 
 WORTH_TELLING = 0.01  # the share of zeros in a model
 OUTPUTS_SHOWN = 3
+WIDTH = 100
+FAILED = "failed"
+OF_EXPORTS = ("export", "verify", "benchmark")
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 
 
@@ -32,32 +36,64 @@ class Row:
     p50_ms: float | None = None
     against: str = ""
     by_output: tuple[tuple[str, float], ...] = ()
+    failures: tuple[str, ...] = ()
 
 
 def rows(manifest: RunManifest) -> list[Row]:
-    """Keras models first, then the baselines of latency, then the exports."""
-    found = [_keras_row(entry, manifest) for entry in manifest.stages if entry.stage == "evaluate" and entry.metrics]
-    found += [_baseline_row(entry, manifest) for entry in manifest.stages if entry.id.startswith("baseline:")]
-    found += [
-        _export_row(entry, manifest)
-        for entry in manifest.stages
-        if entry.stage == "export" and entry.outputs and not entry.id.startswith("baseline:")
-    ]
-    return found
+    """Keras models first, then the baselines of latency, then the exports; a failure stands in its model's row."""
+    keras: dict[str, Row] = {}
+    baselines: dict[str, Row] = {}
+    exports: dict[str, Row] = {}
+    for entry in manifest.stages:
+        baseline, of_export = entry.id.startswith("baseline:"), entry.stage in OF_EXPORTS
+        group = baselines if baseline else exports if of_export else keras
+        name = _row_name(entry)
+        row, failures = _row(name, entry, manifest), _failures(name, entry)
+        if row is not None or failures:
+            before = group.get(name, Row(name))
+            group[name] = replace(row or before, failures=(*before.failures, *failures))
+    return [*keras.values(), *baselines.values(), *exports.values()]
 
 
-def _keras_row(entry: StageEntry, manifest: RunManifest) -> Row:
-    name = entry.id.removeprefix("evaluate:")
-    metrics = {
-        key: manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "mse", "params", "macs", "size_bytes")
-    }
+def _row_name(entry: StageEntry) -> str:
+    """The row in which an action's figures stand, or its failure."""
+    if entry.id.startswith("baseline:"):
+        return f"source {entry.axis}"
+    if entry.stage in OF_EXPORTS:
+        return str(entry.axis).partition("@")[0]
+    return entry.id.removeprefix("evaluate:")
+
+
+def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
+    """What an action tells of its model; None where that is nothing."""
+    if entry.stage == "evaluate" and (entry.metrics or entry.status == "failed"):
+        return _keras_row(name, entry, manifest)
+    if entry.stage != "export" or not entry.outputs:
+        return None
+    return (_baseline_row if entry.id.startswith("baseline:") else _export_row)(name, entry, manifest)
+
+
+def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
+    """`verify: the outputs differ …`, if it failed."""
+    if entry.status != "failed":
+        return ()
+    device = str(entry.axis).partition("@")[2] if entry.stage == "benchmark" else ""
+    what = first_line(entry.reason)
+    return (what if name.startswith(entry.stage) else f"{entry.stage}{f' on {device}' if device else ''}: {what}",)
+
+
+def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
+    accuracy, mse, params, macs, size_bytes = (
+        manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "mse", "params", "macs", "size_bytes")
+    )
     ratio = manifest.metrics.get(f"{name}.macs_ratio")
     against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
     sparsity = _sparsity(name, manifest)
     if sparsity >= WORTH_TELLING:
         against += f", {sparsity:.0%} zeros"
     by_output = _by_output(name, manifest)
-    return Row(name, samples=_samples([entry]), against=against, by_output=by_output, **metrics)
+    samples = _samples([entry])
+    return Row(name, accuracy, mse, samples, params, macs, size_bytes, against=against, by_output=by_output)
 
 
 def _by_output(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
@@ -78,14 +114,13 @@ def _samples(entries: Iterable[StageEntry]) -> int | None:
     return next((fact.samples for fact in facts if isinstance(fact, EvaluationFacts)), None)
 
 
-def _baseline_row(entry: StageEntry, manifest: RunManifest) -> Row:
+def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     latencies = _latencies(manifest, entry.id.removeprefix("baseline:") + "/")
     p50 = latencies[0].baseline_p50_ms if latencies else None
-    return Row(f"source {entry.axis}", size_bytes=_size(entry), p50_ms=p50, against="1.00" if latencies else "")
+    return Row(name, size_bytes=_size(entry), p50_ms=p50, against="1.00" if latencies else "")
 
 
-def _export_row(entry: StageEntry, manifest: RunManifest) -> Row:
-    name = str(entry.axis)
+def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     latencies = _latencies(manifest, name + "@")
     checks = [e for e in manifest.stages if e.stage == "verify" and e.axis == name]
     return Row(
@@ -130,7 +165,17 @@ def table(manifest: RunManifest) -> str:
     if several:
         columns[columns.index("accuracy")] = _joined([metric for metric, _ in several])
     cells = [columns, *(_cells(row) for row in found)]
-    return aligned(cells, words={0, len(COLUMNS) - 1})
+    head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
+    width = max((len(row.name) for row in found), default=0)
+    return "\n".join([head, *(_with_failures(line, row, width) for line, row in zip(lines, found, strict=True))])
+
+
+def _with_failures(line: str, row: Row, width: int) -> str:
+    """The row's line, or `NAME  failed  REASON` where there is nothing but that; more reasons below it."""
+    reasons = list(row.failures)
+    if reasons and not any(_cells(replace(row, failures=()))[1:]):
+        line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
+    return "\n".join([line, *(shortened(f"{' ' * width}  {reason}") for reason in reasons)])
 
 
 def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
@@ -153,6 +198,9 @@ def _cells(row: Row) -> list[str]:
         accuracy = f"{row.mse:.4g}"
     elif row.by_output:
         accuracy = _joined([f"{v:.2%}" if m.startswith("accuracy") else f"{v:.4g}" for m, v in row.by_output])
+    against = row.against
+    if row.failures:
+        accuracy, against = accuracy or FAILED, f"{against} {FAILED}".strip() if accuracy else against
     return [
         row.name,
         accuracy,
@@ -160,7 +208,7 @@ def _cells(row: Row) -> list[str]:
         count(row.macs),
         size(row.size_bytes),
         f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
-        row.against,
+        against,
     ]
 
 
@@ -173,6 +221,22 @@ def wilson_half_width(share: float, samples: int) -> float:
     """Half the width of the 95 % interval of a share (E. B. Wilson, 1927), which is wide enough near 0 and 1 too."""
     square = 1.96**2
     return sqrt(square) / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples**2))
+
+
+def shortened(line: str) -> str:
+    """The line, cut where it would be wider than a terminal."""
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def first_line(text: str) -> str:
+    """The first line of a reason: below it may stand where and what to do."""
+    return text.partition("\n")[0]
+
+
+def counted(actions: Iterable[str]) -> str:
+    """`load · evaluate ×2 · prune`."""
+    kinds = Counter(action.partition(":")[0] for action in actions)
+    return " · ".join(name if number == 1 else f"{name} ×{number}" for name, number in kinds.items())
 
 
 def count(number: float | None) -> str:
@@ -200,12 +264,25 @@ def gate_line(gate: GateResult) -> str:
     return f"{mark} {gate.metric} {value}{interval} {'≤' if gate.op == 'max' else '≥'} {gate.limit:g}"
 
 
+def _what_failed(manifest: RunManifest) -> str:
+    """`FAILED: 1 of 4 export, 1 of 4 verify`, and what was not begun because of it."""
+    failed = Counter(entry.stage for entry in manifest.stages if entry.status == "failed")
+    every = Counter(entry.stage for entry in manifest.stages)
+    said = ["FAILED: " + ", ".join(f"{number} of {every[stage]} {stage}" for stage, number in failed.items())]
+    skipped: dict[str, list[str]] = {}
+    for entry in manifest.stages:
+        if entry.status == "skipped":
+            skipped.setdefault(first_line(entry.reason), []).append(entry.id)
+    said += [f"skipped, since {reason}: {counted(actions)}" for reason, actions in skipped.items()]
+    return "\n".join(said) if failed else "FAILED"
+
+
 def closing(manifest: RunManifest, options: str = "") -> str:
     """The table, the gates, the verdict, and what to do next (with `options`, such as the store that was named)."""
     lines = [table(manifest), ""]
     for index, gate in enumerate(manifest.gates):
         lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
-    verdict = {"fail": "FAIL", "failed": "FAILED"}.get(manifest.verdict, manifest.verdict)
+    verdict = {"fail": "FAIL", "failed": _what_failed(manifest)}.get(manifest.verdict, manifest.verdict)
     if manifest.verdict == "pass" and not manifest.gates:
         verdict = "done, no gates"
     lines.append(verdict)

@@ -112,8 +112,9 @@ def _unexpected(error: Exception) -> int:
 
 
 def _report(error: SecateurError) -> None:
-    """What, where, what to do; with `--json` also as the one document on stdout, if none was printed before."""
+    """What, where, what to do, what else failed; with `--json` also as the one document on stdout, if there is none."""
     lines = [f"error: {error.what}", *(f"  {text}" for text in (error.where, error.hint) if text)]
+    lines += [f"also failed: {line}" for line in error.also]
     print("\n".join(lines), file=sys.stderr)
     if not error.printed:
         _print_error_document(error.what, error.where, error.hint, error.exit_code)

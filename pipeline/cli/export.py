@@ -13,6 +13,7 @@ from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.manifest import Output, RunManifest
 from pipeline.store.files import publish
+from pipeline.summary import first_line
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")]
@@ -23,8 +24,8 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
     manifest = opened.runs.get(run)
     if manifest is None:
         raise RecipeError(f"no run is called {run!r}", where=str(opened.root), hint="secateur store ls   lists runs")
-    for axis in sorted(unproven(manifest)):
-        print(f"! {axis} is left out: its verification failed, or was never reached", file=sys.stderr)
+    for axis, why in left_out(manifest).items():
+        print(f"! {axis} is left out: {why}", file=sys.stderr)
     files = wanted_files(manifest)
     if not files:
         what, hint = f"run {manifest.run_id} has nothing to copy", "its recipe has no export, or the run failed before"
@@ -42,19 +43,26 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
         print("\n".join(str(path) for path in written))
 
 
-def unproven(manifest: RunManifest) -> set[str]:
-    """The exports (`format/scheme`) that the recipe wanted verified and that were not."""
-    checks = [entry for entry in manifest.stages if entry.stage == "verify"]
-    return {str(entry.axis) for entry in checks if entry.status in ("failed", "skipped")}
+def left_out(manifest: RunManifest) -> dict[str, str]:
+    """The exports (`format/scheme`) that were not made, or not verified as the recipe wanted; each with the reason."""
+    found: dict[str, str] = {}
+    for entry in manifest.stages:
+        export = entry.stage == "export" and not entry.id.startswith("baseline:")
+        if (export or entry.stage == "verify") and entry.status in ("failed", "skipped"):
+            what = "its export" if export else "its verification"
+            why = f"was never reached, {first_line(entry.reason)}"
+            why = f"failed: {first_line(entry.reason)}" if entry.status == "failed" else why
+            found.setdefault(str(entry.axis), f"{what} {why}")
+    return found
 
 
 def wanted_files(manifest: RunManifest) -> dict[str, str]:
     """`FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from."""
     files: dict[str, str] = {}
     keras: Output | None = None
-    left_out = unproven(manifest)
+    unproven = left_out(manifest)
     for entry in manifest.stages:
-        if entry.stage == "export" and not entry.id.startswith("baseline:") and entry.axis not in left_out:
+        if entry.stage == "export" and not entry.id.startswith("baseline:") and entry.axis not in unproven:
             for output in entry.outputs:
                 files |= {f"{entry.axis}/{file.name}": file.digest for file in output.files}
         elif entry.stage not in ("load", "evaluate") and not entry.id.startswith("control"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Annotated, TextIO
 
 import typer
 
@@ -27,6 +27,9 @@ from pipeline.runner import Run
 from pipeline.start import INTERRUPTED
 from pipeline.summary import closing
 
+FailFastOption = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first failure, also what does not depend on it.")
+]
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 5, "failed": 4}
 
 
@@ -36,25 +39,33 @@ def command(
     store: StoreOption = None,
     until: UntilOption = None,
     force_from: ForceOption = None,
+    fail_fast: FailFastOption = False,
     as_json: JsonOption = False,
 ) -> None:
     loaded = Recipe.load(recipe, tuple(overrides or ()))
     opened = open_store(store)
-    work = Run(loaded, opened, until, force_from)
+    work = Run(loaded, opened, until, force_from, fail_fast=fail_fast)
     try:
         manifest = execute(work)
     except SecateurError as error:
-        error.printed = _print_unfinished(work, as_json=as_json)
+        if work.manifest is not None:
+            _print_end(work.manifest, store, as_json=as_json)
+            error.printed = as_json
         raise
     except KeyboardInterrupt:
-        _print_unfinished(work, as_json=as_json)
+        if as_json and work.manifest is not None:
+            print_json(work.manifest)
         print("interrupted: what is finished stays cached; the same command goes on from there", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+    _print_end(manifest, store, as_json=as_json)
+    raise typer.Exit(EXIT_CODES[manifest.verdict])
+
+
+def _print_end(manifest: RunManifest, store: Path | None, *, as_json: bool) -> None:
     if as_json:
         print_json(manifest)
     else:
-        print(f"\n{closing(manifest, f' --store {store}' if store else '')}")
-    raise typer.Exit(EXIT_CODES[manifest.verdict])
+        print(f"\n{closing(manifest, f' --store {store}' if store else '')}", flush=True)  # before what stderr tells
 
 
 def execute(work: Run) -> RunManifest:
@@ -74,11 +85,3 @@ def _own_stderr() -> TextIO:
         return os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="replace")
     except (OSError, AttributeError):
         return Path(os.devnull).open("w")
-
-
-def _print_unfinished(work: Run, *, as_json: bool) -> bool:
-    """The manifest of a run that did not end, where JSON was asked for; whether it was printed."""
-    if as_json and work.manifest is not None:
-        print_json(work.manifest)
-        return True
-    return False

@@ -53,7 +53,10 @@ def _show_run(manifest: RunManifest) -> None:
     print(f"run {manifest.run_id} of {manifest.name}\n")
     for entry in manifest.stages:
         made = "  ".join(f"{output.kind} {output.digest[:15]}…" for output in entry.outputs)
-        print(f"{entry.id.ljust(width)}  {entry.status:8}  {entry.reason}")
+        reason, *more = entry.reason.splitlines() or [""]
+        print(f"{entry.id.ljust(width)}  {entry.status:8}  {reason}")
+        for line in more:
+            print(f"{' ' * width}  {line}")
         if made:
             print(f"{' ' * width}  {made}")
     print(f"\n{closing(manifest)}")

@@ -36,7 +36,7 @@ def command(
     opened = open_store(store)
     if output.is_dir() or not output.parent.is_dir():
         raise RecipeError("the page can't be written there", where=str(output), hint="name a file in a folder that is")
-    work = Run(loaded, opened)
+    work = Run(loaded, opened, fail_fast=True)  # what it is for is the page alone
     execute(work)
     report = work.resolution.results[SCAN].output("sensitivity-report")
     data = opened.blobs.path(report.file(REPORT_FILE).digest).read_bytes()

@@ -84,3 +84,13 @@ def test_what_follows_is_told_for_each_output():
     )
     assert flat["prune[1].accuracy_drop[kind]"] == pytest.approx(0.1)
     assert flat["prune[1].mse_ratio[a.b]"] == 1.5
+
+
+def test_a_metric_that_was_lost_in_a_failure_is_no_pass():
+    gates = [Gate(metric="gone.m", max=1, min=0), Gate(metric="a.m", max=1)]
+    results = hold(gates, {"a.m": 0.5}, {}, failed=True)
+    assert [(r.metric, r.value, r.verdict) for r in results] == [
+        ("gone.m", None, "inconclusive"),
+        ("gone.m", None, "inconclusive"),
+        ("a.m", 0.5, "pass"),
+    ]

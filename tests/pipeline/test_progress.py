@@ -5,8 +5,8 @@ import re
 import subprocess
 import sys
 
-from pipeline.events import Advanced, Failed, Finished, Started, Waiting, Warned
-from pipeline.progress import Progress, counted
+from pipeline.events import INTERRUPTED, Advanced, Failed, Finished, Skipped, Started, Waiting, Warned
+from pipeline.progress import Progress
 
 EVENTS = [
     Finished("load", "hit", "unchanged", 0.0),
@@ -32,8 +32,26 @@ def test_without_a_terminal_each_step_is_a_plain_line():
         "! prune: took 0.29",
         "✔ prune                        ran       1.2 s  prune.ratio 0.5 → 0.3   31.2 k params   exact to 3e-07",
         "… finetune: another run is doing this; waiting for it",
-        "✘ finetune                     failed    2.0 s",
+        "✘ finetune                     failed    2.0 s  no memory",
     ]
+
+
+def test_what_was_skipped_is_one_line_a_reason_and_waits_no_more():
+    stream = io.StringIO()
+    pending = ["prune", "finetune", "evaluate:finetune", "export:a", "export:b"]
+    with Progress(stream, pending) as progress:
+        progress(Failed("prune", 1.0, "far too long to be told in a line " * 9))
+        progress(Skipped("finetune", "prune failed"))
+        progress(Skipped("evaluate:finetune", "prune failed"))
+        progress(Started("export:a", "first run"))
+        progress(Failed("export:a", 1.0, INTERRUPTED))
+        progress(Skipped("export:b", "export:a was interrupted"))
+    failed, skipped, stopped, last = stream.getvalue().splitlines()
+    assert (len(failed), failed[-1]) == (100, "…")
+    assert skipped == "- 2 skipped: finetune · evaluate (prune failed)"
+    assert stopped == "✘ export:a                     stopped   1.0 s"
+    assert last == "- 1 skipped: export (export:a was interrupted)"
+    assert pending == []
 
 
 def test_many_steps_in_a_moment_are_one_line():
@@ -42,10 +60,6 @@ def test_many_steps_in_a_moment_are_one_line():
     for step in range(1000):
         progress(Advanced("a", step, 1000, f"step {step}"))
     assert len(stream.getvalue().splitlines()) == 1
-
-
-def test_actions_are_counted_by_stage():
-    assert counted(["export:tflite/int8", "export:onnx/int8", "strip"]) == "export ×2 · strip"
 
 
 def test_on_a_terminal_the_running_action_is_alive_and_its_line_goes():

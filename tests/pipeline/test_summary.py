@@ -1,6 +1,6 @@
 from pipeline.artifacts import EvaluationFacts, FileRef, LatencyFacts, TFLiteFacts
 from pipeline.manifest import GateResult, Output, RunManifest, StageEntry
-from pipeline.summary import closing, count, gate_line, rows, size, speed, table
+from pipeline.summary import closing, count, counted, gate_line, rows, size, speed, table
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -110,3 +110,55 @@ def test_several_outputs_stand_side_by_side():
     assert "accuracy[kind] · mse[level]" in lines[0]
     assert "50.00% · 0.01234" in lines[1]
     assert "50.00% · 0.01234" in lines[3]
+
+
+def test_actions_are_counted_by_stage():
+    assert counted(["export:tflite/int8", "export:onnx/int8", "strip"]) == "export ×2 · strip"
+
+
+def lost(name, stage, axis, status, reason):
+    return StageEntry(id=name, stage=stage, axis=axis, key=None, status=status, reason=reason, wall_s=0.0)
+
+
+FAILURES = (
+    lost("quantize:int16", "quantize", "int16", "failed", "no such samples\n  data.yaml:3\n  take more"),
+    lost("export:tflite/int16", "export", "tflite/int16", "skipped", "quantize:int16 failed"),
+    lost("export:onnx/int8", "export", "onnx/int8", "failed", "the converter ended by signal 11 " * 5),
+    lost("verify:onnx/int8", "verify", "onnx/int8", "skipped", "export:onnx/int8 failed"),
+    lost("verify:tflite/int8", "verify", "tflite/int8", "failed", "the cosine is 0.5"),
+    lost("benchmark:tflite/int8@pi", "benchmark", "tflite/int8@pi", "failed", "no answer"),
+)
+
+
+def test_failures_stand_in_the_rows_of_their_models_beside_what_is_known():
+    text = table(MANIFEST.model_copy(update={"stages": (*MANIFEST.stages[:3], *FAILURES), "metrics": {}}))
+    lines = text.splitlines()
+    assert lines[2] == "quantize:int16         failed  no such samples"
+    assert lines[4].split() == ["tflite/int8", "failed", "1.0", "kB"]
+    assert lines[5].strip() == "verify: the cosine is 0.5"
+    assert lines[6].strip() == "benchmark on pi: no answer"
+    assert lines[7].startswith("onnx/int8              failed  export: the converter ended by signal 11")
+    assert max(map(len, lines)) == 100
+    assert len(lines) == 8  # what was skipped has no row of its own
+
+
+def test_a_model_whose_accuracy_is_known_keeps_it_where_a_benchmark_failed():
+    kept = MANIFEST.model_copy(update={"stages": (*MANIFEST.stages[:4], FAILURES[-1])})
+    assert table(kept).splitlines()[3].split() == [
+        "tflite/int8",
+        "90.00",
+        "±",
+        "6.0",
+        "2.0",
+        "M",
+        "1.0",
+        "kB",
+        "failed",
+    ]
+
+
+def test_the_end_of_a_failed_run_counts_what_failed_and_was_skipped():
+    text = closing(MANIFEST.model_copy(update={"stages": (*MANIFEST.stages, *FAILURES), "verdict": "failed"}))
+    assert "FAILED: 1 of 1 quantize, 1 of 4 export, 1 of 3 verify, 1 of 2 benchmark\n" in text
+    assert "skipped, since quantize:int16 failed: export\nskipped, since export:onnx/int8 failed: verify\n" in text
+    assert "secateur show abcd1234" in text
