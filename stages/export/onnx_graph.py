@@ -17,6 +17,8 @@ from typing import Any
 from pipeline.errors import ModelError
 from stages.export.interface import Shapes, input_specs, lacking, require_size, serving_function
 from stages.export.onnx_data import PAGE_BYTES, place
+from stages.export.onnx_resize import resize_handlers
+from stages.export.onnx_transposed import transposed_handlers
 from stages.export.tf2onnx_passes import InPlacePasses
 from stages.tf_runtime import import_tensorflow
 
@@ -91,6 +93,7 @@ def onnx_graph(
         "output_names": outputs,
         "tensors_to_rename": names,
         "initialized_tables": tables,
+        "custom_op_handlers": {**resize_handlers(), **transposed_handlers()},
         "inputs_as_nchw": _spatial(model, inputs) if layout == "nchw" else None,
     }
     converted = _converted(tf, model, definition, settings)

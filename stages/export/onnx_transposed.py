@@ -1,0 +1,55 @@
+"""Transposed convolutions in ONNX, with more rows and columns than kernel and stride reach.
+
+TensorFlow gives the size of the output, and what no number of the input reaches is zero. tf2onnx takes what is missing
+for negative padding, which the standard does not have; it has output padding for that. Where the size follows
+from the input's own it is computed while the file runs, by twenty nodes: here it is a constant wherever the layer's
+output has a known size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+Handler = Callable[[Any, Any, str, Any], None]
+BIAS = 3  # its place among the inputs, after sizes, kernel and image
+
+
+def transposed_handlers() -> dict[str, tuple[Handler, list[Any]]]:
+    """Handlers for tf2onnx's `custom_op_handlers`, by TensorFlow's operator."""
+    return {operator: (_transposed, []) for operator in ("Conv2DBackpropInput", "Conv3DBackpropInputV2")}
+
+
+def _transposed(graph: Any, node: Any, _name: str, _args: Any) -> None:
+    import numpy as np
+    from tf2onnx import utils
+    from tf2onnx.onnx_opset.nn import ConvTranspose
+
+    shape = node.output_shapes[0]
+    if shape is not None and -1 not in shape[1:]:
+        sizes = graph.make_const(utils.make_name("sizes"), np.array([1, *shape[1:]], np.int32)).output[0]
+        graph.replace_input(node, node.input[0], sizes, 0)
+    elif len(node.input) > BIAS:
+        _bias_outside(graph, node)
+    ConvTranspose.version_11(graph, node)
+    if "pads" in node.attr:
+        pads, missing = _as_padding(list(node.get_attr_value("pads")))
+        node.set_attr("pads", pads)
+        if any(missing):
+            node.set_attr("output_padding", missing)
+
+
+def _bias_outside(graph: Any, node: Any) -> None:
+    """Take a bias out of a convolution whose output tf2onnx will pad with zeros: it is added there, too."""
+    readers = graph.find_output_consumers(node.output[0])
+    added = graph.make_node("Add", [node.output[0], node.input[BIAS]], shapes=node.output_shapes)
+    graph.remove_input(node, node.input[BIAS], BIAS)
+    graph.replace_all_inputs(node.output[0], added.output[0], ops=readers)
+
+
+def _as_padding(pads: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Pads (begins, then ends) without negative ones, and what is to be added at the end of each axis instead."""
+    axes = len(pads) // 2
+    totals = [pads[axis] + pads[axis + axes] for axis in range(axes)]
+    kept = [0 if totals[place % axes] < 0 else pad for place, pad in enumerate(pads)]
+    return kept, [max(0, -total) for total in totals]
