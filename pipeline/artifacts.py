@@ -122,7 +122,10 @@ class CSourceFacts(Value):
 
 
 class VelaFacts(Value):
-    """A TFLite file compiled for an Ethos-U NPU. Cycles and memory are the compiler's estimates, None without any."""
+    """A TFLite file compiled for an Ethos-U NPU. Cycles and memory are the compiler's estimates, None without any.
+
+    They are of what runs on the NPU alone; `on_cpu` says what does not, and why.
+    """
 
     kind: Literal["vela-model"] = "vela-model"
     scheme: Scheme
@@ -134,6 +137,7 @@ class VelaFacts(Value):
     memory_mode: str
     npu_operators: int
     cpu_operators: int
+    on_cpu: tuple[str, ...] = ()
     estimated_cycles: float | None
     estimated_sram_bytes: float | None
 

@@ -33,6 +33,7 @@ FIGURES = {
     "instruction_ratio": ("ratio {}", "{:.3f}".format),
     "arena_bytes": ("arena {}", size),
     "estimated_cycles": ("about {} cycles (estimate)", count),
+    "estimated_npu_share": ("{} of the operators on the NPU", "{:.0%}".format),
 }
 
 

@@ -5,6 +5,7 @@ They are made without what runtimes fuse and delegate (XNNPACK, ONNX Runtime's o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,20 @@ def operator_reads(kind: Kind, file: bytes | Path) -> list[frozenset[int]]:
         return _reads(ends)
     nodes = _onnx_graph(file).graph.node
     return _reads([(list(node.input), [name for name in node.output if name]) for node in nodes])
+
+
+def count_operators(data: bytes) -> dict[str, int]:
+    """Operators of a TFLite file over all its subgraphs, as `CONV_2D: 11`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    # Codes below 127 stand in the old field, the others in the new one: whichever is larger holds.
+    codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
+    kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
+    graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
+    found = Counter(kinds[g.Operators(i).OpcodeIndex()] for g in graphs for i in range(g.OperatorsLength()))
+    return dict(sorted(found.items()))
 
 
 def _reads(ends: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[frozenset[int]]:

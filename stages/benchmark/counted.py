@@ -21,10 +21,13 @@ def ratio_name(main: str) -> str:
 
 
 def metrics_of(candidate: Counts, baseline: Counts, size_bytes: int) -> dict[str, float]:
-    """All of the candidate's numbers; where both have the main one also the baseline's and their ratio."""
+    """All of the candidate's numbers; where both have the main one also the baseline's and their ratio.
+
+    There is no ratio of numbers that leave out different operators.
+    """
     metrics = {**candidate.metrics, "size_bytes": float(size_bytes)}
     main = candidate.main
-    if main is not None and main == baseline.main:
+    if main is not None and main == baseline.main and candidate.left_out == baseline.left_out:
         metrics[f"baseline_{main}"] = baseline.metrics[main]
         metrics[ratio_name(main)] = candidate.metrics[main] / baseline.metrics[main]
     return metrics

@@ -12,7 +12,8 @@ class Counts(Value):
     """Numbers by metric.
 
     `main` is the one that ratios are made of; `spread` the relative difference of two counts of one model that means
-    nothing (0: they are equal); `estimated` numbers come from a model of the device.
+    nothing (0: they are equal); `estimated` numbers come from a model of the device. `left_out` are the kinds of the
+    operators whose cost the main number does not hold, one an operator: numbers that leave out others don't compare.
     """
 
     target: str
@@ -23,6 +24,7 @@ class Counts(Value):
     estimated: bool
     outputs: tuple[OutputDigest, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def output_digests(self) -> tuple[str, ...]:
         """The digests of all outputs, in the model's order."""

@@ -141,6 +141,8 @@ def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], targ
     candidate, baseline = counts["candidate"], counts["baseline"]
     for note in candidate.notes:
         context.events.warned(note)
+    if candidate.main and baseline.main and candidate.left_out != baseline.left_out:
+        context.events.warned(f"{candidate.main} of the source leave out other operators: there is no ratio")
     document = counts_document(candidate, baseline, stage.device(context.config, context.folder), context.inputs)
     file = context.write(COUNTS_FILE, document, "application/json")
     metrics = metrics_of(candidate, baseline, context.inputs["export"].size_bytes)

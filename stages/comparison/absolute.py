@@ -25,7 +25,7 @@ def bench(
 
     require_fit(target, models, sampling)
     if target.counts:
-        return [_counted(model, target, sampling) for model in models]
+        return [_counted(model, target, sampling, events) for model in models]
     processes: list[list[Measurement]] = [[] for _ in models]
     for index in range(rounds):
         for place in _turns(len(models), index):
@@ -47,10 +47,12 @@ def _measured(model: Model, target: Target, sampling: Sampling) -> Measurement:
     return measure(target, model.path, sampling, model.title)
 
 
-def _counted(model: Model, target: Target, sampling: Sampling) -> tuple[str, Figures]:
+def _counted(model: Model, target: Target, sampling: Sampling, events: ActionEvents) -> tuple[str, Figures]:
     from stages.benchmark.target import count
 
     found = count(target, model.path, model.title, sampling.shapes)
+    for note in found.notes:
+        events.warned(f"{model.label}: {note}")
     return found.runtime, {**found.metrics, "size_bytes": float(model.size_bytes)}
 
 

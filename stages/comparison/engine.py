@@ -21,7 +21,7 @@ from stages.comparison.tolerances import Tolerances
 if TYPE_CHECKING:
     from stages.benchmark.target import Sampling, Target
 
-HELD: frozenset[Metric] = frozenset({"latency", "size", "instructions", "arena", "cycles", "accuracy", "mse"})
+HELD: frozenset[Metric] = frozenset({"latency", "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"})
 # These differ from process to process by more than anybody's tolerance: judged only where they are named.
 SHOWN: frozenset[Metric] = frozenset({"p90", "p99", "first", "load", "memory"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ QUALITY: tuple[Metric, ...] = ("accuracy", "mse")
 COUNTED: Mapping[str, Metric] = {
     "instructions": "instructions",
     "arena_bytes": "arena",
+    "estimated_npu_share": "npu",
     "estimated_cycles": "cycles",
 }
 
@@ -57,12 +59,20 @@ def count_results(
 ) -> tuple[list[MetricResult], tuple[str, ...]]:
     """What a target counts of both sides, and its notes. DeviceError where it can't."""
     baseline, candidate = (_counted(target, side, model, shapes) for side, model in _sides(pair).items())
-    found = []
+    counts, found = (baseline, candidate), []
+    notes = [f"{side}: {note}" for side, one in zip(_sides(pair), counts, strict=True) for note in one.notes]
+    apart = baseline.left_out != candidate.left_out
     for name, metric in COUNTED.items():
-        if name in baseline.metrics and name in candidate.metrics:
-            tolerance = tolerances.of(metric) if metric in held else None
-            found.append(_count_result(metric, name, (baseline, candidate), target, tolerance))
-    return found, tuple(dict.fromkeys((*baseline.notes, *candidate.notes)))
+        if name not in baseline.metrics or name not in candidate.metrics:
+            continue
+        tolerance = tolerances.of(metric) if metric in held else None
+        if metric == "npu":
+            found.append(_placement_result(name, counts, target, tolerance))
+        elif apart and name == candidate.main:
+            notes.append(f"{metric} are not compared: each side's leave out other operators")
+        else:
+            found.append(_count_result(metric, name, counts, target, tolerance))
+    return found, tuple(dict.fromkeys(notes))
 
 
 def _sides(pair: Pair) -> dict[str, Model]:
@@ -73,6 +83,33 @@ def _counted(target: Target, side: str, model: Model, shapes: Sequence[str]) -> 
     from stages.benchmark.target import count
 
     return count(target, model.path, f"{side} {model.title}", shapes)
+
+
+def _placement_result(
+    name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
+) -> MetricResult:
+    """The share of a model that its accelerator takes: less of it is worse where operators left the accelerator.
+
+    A share also falls where a model has fewer layers beside the same ones that stay out: that is none the worse.
+    """
+    baseline, candidate = counts
+    left = Counter(candidate.left_out) - Counter(baseline.left_out)
+    change = baseline.metrics[name] - candidate.metrics[name]
+    verdict: Verdict | None = None
+    if tolerance is not None:
+        verdict = "ok" if not left else "regression" if _above(change, tolerance) else "inconclusive"
+    return MetricResult(
+        metric="npu",
+        target=target.name,
+        unit="share",
+        baseline=baseline.metrics[name],
+        candidate=candidate.metrics[name],
+        change=change,
+        tolerance=tolerance,
+        verdict=verdict,
+        reason=f"{', '.join(left)} left the accelerator" if left else None,
+        estimated=candidate.estimated,
+    )
 
 
 def _count_result(

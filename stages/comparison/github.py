@@ -34,6 +34,7 @@ GATED_AS = {
     "instructions": ("instruction_ratio", "instructions"),
     "arena": ("arena_ratio", "arena_bytes"),
     "cycles": ("estimated_cycles_ratio", "estimated_cycles"),
+    "npu": ("estimated_npu_share", "estimated_cpu_operators"),
     "accuracy": ("accuracy_drop", "accuracy"),
     "mse": ("mse_ratio", "mse"),
 }

@@ -12,7 +12,7 @@ from pipeline.manifest import Interval
 from pipeline.values import Value
 
 Measured = Literal["latency", "p90", "p99", "first", "load", "memory"]  # in rounds; latency is the median
-Metric = Literal[Measured, "size", "instructions", "arena", "cycles", "accuracy", "mse"]
+Metric = Literal[Measured, "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"]
 Verdict = Literal["regression", "inconclusive", "ok"]  # the worst first
 EXIT_CODES: dict[Verdict, int] = {"ok": 0, "regression": 1, "inconclusive": 5}
 
@@ -45,9 +45,9 @@ class Evidence(Value):
 class MetricResult(Value):
     """One number of both sides; `candidate` is worse where `change` is above 0.
 
-    `change` is candidate / baseline - 1, for accuracy the points that are lost (0.01 is one of 100). `interval` is of
-    the change, there where it is not exact. `tolerance` and `verdict` are null where the number is shown and not held
-    against anything.
+    `change` is candidate / baseline - 1, for shares (accuracy, `npu`) what is lost (0.01 is one point). `interval` is
+    of the change, there where it is not exact. `tolerance` and `verdict` are null where the number is shown and not
+    held against anything.
     """
 
     metric: Metric

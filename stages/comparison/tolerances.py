@@ -12,20 +12,24 @@ from pipeline.recipe_errors import nearest
 from stages.comparison.result import Metric
 
 OPTION = "--tolerance"
-GENERAL, ACCURACY_POINTS = 0.05, 0.01
+GENERAL = 0.05
+POINTS: Mapping[str, float] = {"accuracy": 0.01, "npu": 0.0}
 METRICS: tuple[str, ...] = get_args(Metric)
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Shares by metric; `general` for those that are not named. For accuracy they are points of it, one by default."""
+    """Shares by metric; `general` for those that are not named.
+
+    For accuracy they are points of it, one by default, and for the NPU's share of operators none.
+    """
 
     general: float = GENERAL
     named: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, metric: Metric) -> float:
         """What holds for one metric."""
-        return self.named.get(metric, ACCURACY_POINTS if metric == "accuracy" else self.general)
+        return self.named.get(metric, POINTS.get(metric, self.general))
 
 
 def read_tolerances(texts: Sequence[str]) -> Tolerances:

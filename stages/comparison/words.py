@@ -11,7 +11,7 @@ VERDICTS = {"regression": "REGRESSION", "inconclusive": "inconclusive", "ok": "o
 
 def changed(found: MetricResult) -> str:
     """`1.083 [1.071, 1.094]`, `+7.84 %`, for accuracy the points that were gained or lost."""
-    if found.metric == "accuracy" and found.change:
+    if found.unit == "share" and found.change:
         return f"{-100 * found.change:+.2f} points"
     if found.evidence is None:
         return f"{found.change:+.2%}".replace("%", " %") if found.change else "equal"
@@ -45,7 +45,7 @@ def bound(found: MetricResult) -> str:
     """What it was held against: `≤ 1.05`."""
     if found.tolerance is None:
         return ""
-    if found.metric == "accuracy":
+    if found.unit == "share":
         return f"≥ -{100 * found.tolerance:g} points"
     return f"≤ +{100 * found.tolerance:g} %" if found.evidence is None else f"≤ {1 + found.tolerance:g}"
 

@@ -81,7 +81,8 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
 
 def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
     """The file that Vela makes, with its estimates; a warning where nothing of the model runs on the NPU."""
-    from stages.export.tflite import count_operators, with_metadata
+    from stages.export.tflite import with_metadata
+    from stages.file_tensors import count_operators
 
     if package_version(vela.PACKAGE) == "absent":
         raise PreconditionError(
@@ -95,6 +96,8 @@ def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) 
         compiled = vela.compile_for(device, path, f"{context.axis} model")
     if not compiled.npu_operators:
         context.events.warned(f"nothing of this model runs on the NPU of {device.accelerator}")
+    for text in compiled.said:
+        context.events.warned(text)
     made = with_metadata(
         compiled.data, metadata_of(context.config, quantized.model_digest, quantized.scheme, vela.PACKAGE)
     )
@@ -111,10 +114,12 @@ def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) 
         memory_mode=device.memory_mode,
         npu_operators=compiled.npu_operators,
         cpu_operators=compiled.cpu_operators,
+        on_cpu=compiled.said,
         estimated_cycles=estimates.get("estimated_cycles"),
         estimated_sram_bytes=estimates.get("estimated_sram_bytes"),
     )
-    metrics |= {**estimates, "estimated_npu_share": compiled.npu_share, "size_bytes": float(len(made))}
+    placed = {"estimated_npu_share": compiled.npu_share, "estimated_cpu_operators": float(len(compiled.on_cpu))}
+    metrics |= {**estimates, **placed, "size_bytes": float(len(made))}
     return StageResult((Artifact(files=(file,), facts=found),), metrics)
 
 

@@ -55,6 +55,7 @@ class ExportStage:
     metrics: ClassVar[tuple[str, ...]] = (
         *("size_bytes", "params", "macs", "export_difference", "transposes"),
         *("arena_bytes", "micro_difference", "estimated_cycles", "estimated_sram_bytes", "estimated_npu_share"),
+        "estimated_cpu_operators",
     )
     packages: ClassVar[tuple[str, ...]] = (
         *("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from pipeline.errors import ModelError, SecateurError
 from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.interface import Shapes, input_specs, lacking, require_fixed, require_size, serving_function
 from stages.export.tflite_schemes import by_edge_quantizer, configure, keep_in_float, quantize_weights
+from stages.file_tensors import count_operators
 from stages.quiet import Silence, quiet
 from stages.runtimes import SIGNATURE
 from stages.samples import Progress, as_arrays, batches_of, unheard
@@ -157,17 +157,3 @@ def tflite_facts(
 ) -> TFLiteFacts:
     """`inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
     return TFLiteFacts(scheme=scheme, inputs=inputs, outputs=outputs, operators=count_operators(data))
-
-
-def count_operators(data: bytes) -> dict[str, int]:
-    """Operators of a TFLite file over all its subgraphs, as `CONV_2D: 11`."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(data, 0)
-    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    # Codes below 127 stand in the old field, the others in the new one: whichever is larger holds.
-    codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
-    kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
-    graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
-    found = Counter(kinds[g.Operators(i).OpcodeIndex()] for g in graphs for i in range(g.OperatorsLength()))
-    return dict(sorted(found.items()))

@@ -1,6 +1,8 @@
 """Targets of kind `ethos-u`: what Arm's compiler Vela estimates for an Ethos-U NPU. Every number is an estimate.
 
-Vela ends with success where nothing was accelerated, so the share of operators on the NPU is a metric of its own.
+Vela ends with success where nothing was accelerated, so the share of operators on the NPU is a metric of its own. Its
+cycles are the NPU's alone, and fall when work moves to the CPU: they are compared where the same operators are left
+there.
 System configuration and memory mode are always named: the defaults differ from family to family.
 """
 
@@ -33,6 +35,7 @@ class EthosUDriver:
         "estimated_cycles",
         "estimated_sram_bytes",
         "estimated_npu_share",
+        "estimated_cpu_operators",
         "estimated_cycles_ratio",
         "baseline_estimated_cycles",
         "size_bytes",
@@ -62,13 +65,15 @@ class EthosUDriver:
         # Vela knows the NPU alone: where nothing runs there its zeros say nothing, and are left out.
         share = compiled.npu_share
         estimates = {"estimated_cycles": compiled.cycles, "estimated_sram_bytes": compiled.sram_bytes}
+        placed = {"estimated_npu_share": share, "estimated_cpu_operators": float(len(compiled.on_cpu))}
         notes = () if share else ("nothing of this model runs on the NPU",)
         return Counts(
             target=target.name,
             runtime=f"Vela {version}, {settings.accelerator}",
-            metrics={"estimated_npu_share": share} | (estimates if share else {}),
+            metrics=placed | (estimates if share else {}),
             main="estimated_cycles" if share else None,
             spread=0.0,
             estimated=True,
-            notes=notes,
+            notes=(*notes, *compiled.said),
+            left_out=compiled.on_cpu,
         )
