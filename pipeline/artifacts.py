@@ -100,13 +100,17 @@ class LadderFacts(Value):
 
 
 class TFLiteFacts(Value):
-    """A TFLite file: I/O types and how often each operator occurs."""
+    """A TFLite file: I/O types and how often each operator occurs.
+
+    One that `keeps_state` gives what Keras gives only where its variables are cleared before each sample.
+    """
 
     kind: Literal["tflite-model"] = "tflite-model"
     scheme: Scheme
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, int]
+    keeps_state: bool = False
 
 
 class CSourceFacts(Value):
@@ -119,6 +123,7 @@ class CSourceFacts(Value):
     operators: dict[str, int]
     array_bytes: int
     arena_bytes: int | None = Field(description="None where TensorFlow Lite for Microcontrollers is not installed")
+    keeps_state: bool = False
 
 
 class VelaFacts(Value):

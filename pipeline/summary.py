@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from pipeline.artifacts import EvaluationFacts, KerasFacts, LatencyFacts
+from pipeline.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, TFLiteFacts
 from pipeline.manifest import GateResult, RunManifest, StageEntry
 from pipeline.metric_names import metric_and_output
 
@@ -132,9 +132,15 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
         manifest.metrics.get(f"{name}.macs"),
         _size(entry),
         latencies[0].candidate_p50_ms if latencies else None,
-        speed(latencies[0]) if latencies else "",
+        ", ".join([*([speed(latencies[0])] if latencies else []), *_marks(entry)]),
         _by_output(name, manifest),
     )
+
+
+def _marks(entry: StageEntry) -> list[str]:
+    """What a file is that its name does not say."""
+    facts = [o.facts for o in entry.outputs if isinstance(o.facts, TFLiteFacts | CSourceFacts)]
+    return ["keeps a state: reset it before each sample" for fact in facts if fact.keeps_state]
 
 
 def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:

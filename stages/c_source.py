@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import DeviceError
@@ -25,10 +25,17 @@ class Source:
     header: bytes
 
 
-def c_source(data: bytes, symbol: str, operators: Mapping[str, int], arena_bytes: int | None, about: str) -> Source:
+def c_source(
+    data: bytes,
+    symbol: str,
+    operators: Mapping[str, int],
+    arena_bytes: int | None,
+    about: str,
+    notes: Sequence[str] = (),
+) -> Source:
     """`data` as the array `SYMBOL_data`; `operators` by count, `about` a line that says what it is.
 
-    The header has its size, the arena where it is known, and a macro that registers the operators.
+    The header has its size, the arena where it is known, a macro that registers the operators, and the `notes`.
     """
     capital = symbol.upper()
     lines = (" ".join(HEX[byte] for byte in data[start : start + A_LINE]) for start in range(0, len(data), A_LINE))
@@ -56,6 +63,7 @@ def c_source(data: bytes, symbol: str, operators: Mapping[str, int], arena_bytes
         f"#ifndef {capital}_DATA_H",
         f"#define {capital}_DATA_H",
         "",
+        *(f"/* {note} */" for note in notes),
         f"#define {capital}_DATA_BYTES {len(data)}",
         *(arena if arena_bytes is not None else []),
         "/* Operators, with how often each occurs: */",

@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -170,12 +170,15 @@ def _as_list(outputs: Any) -> list[Any]:
     return [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
-def copy_model(model: Any) -> Any:
-    """A new model of the same class, configuration (trainability included) and weights; it shares nothing."""
+def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> Any:
+    """A new model of the same class, configuration (trainability included) and weights; it shares nothing.
+
+    `configured` makes what it is built from of `model`'s configuration, where that is not to be the same.
+    """
     classes = objects_in(" ".join(type(layer).__name__ for layer in model.layers))
     classes |= {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
     with import_keras().utils.custom_object_scope(classes):
-        fresh = type(model).from_config(buildable(model.get_config()))
+        fresh = type(model).from_config((configured or buildable)(model.get_config()))
     if not fresh.built:
         fresh.build(model.input_shape)
     put_weights(fresh, model.get_weights())

@@ -91,6 +91,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
 
     def run_batch(batch: Arrays) -> dict[str, Any]:
         stored = {name: quantized(batch[name], detail) for name, detail in inputs.items()}
+        interpreter.reset_all_variables()  # a fused LSTM would go on from the sample before
         try:
             # The runner hands out views of the interpreter's memory: the next call would overwrite them.
             return {name: dequantized(value, outputs[name]) for name, value in runner(**stored).items()}

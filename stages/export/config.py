@@ -25,6 +25,10 @@ class ExportConfig(StageConfig):
     `max_transposes` refuses a graph in which more of them are left; where nothing is said, a graph with more than usual
     gets a warning that tells their cost.
 
+    `recurrent` is the form of recurrent layers in TFLite. `auto` takes `loop` in schemes that compute in float32. The
+    others have no loops: there it takes `fused` where the converter has an operator for all of them, else `unrolled`.
+    A fused LSTM keeps its state from one call to the next: the caller has to clear it before each sample.
+
     `labels` and `preprocess` go into the files; they are the data's where nothing is said here.
     """
 
@@ -36,6 +40,7 @@ class ExportConfig(StageConfig):
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] | None = Field(
         None, description="of inputs by name, without the batch: for sizes that the model leaves free"
     )
+    recurrent: Literal["auto", "fused", "loop", "unrolled"] = "auto"
     symbol: str = Field("model", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="what names in C begin with")
     vela: EthosU = Field(default_factory=EthosU)
     labels: tuple[str, ...] | None = Field(None, min_length=1, description="names of the classes, in their order")

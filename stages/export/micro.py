@@ -28,6 +28,7 @@ COMPILED_BYTES = 4 << 20  # a compiler takes seconds for an array of this size
 ALLOWED_DIFFERENCE: Mapping[str, float] = {"float32": 1e-3}
 ALLOWED_IN_INTEGERS = 0.1
 MEDIA_TYPE = "text/x-c"
+STATE = ("LSTMs keep their state from one Invoke() to the next:", "call Reset() before each new sample.")
 COMPARE = """
 #include <stdio.h>
 #include "{symbol}_data.h"
@@ -62,7 +63,7 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
         context.events.warned(f"the arena's size is not known without its runtime: pip install {tflm.PACKAGE}")
     symbol = context.config.symbol
     about = f"{quantized.scheme} of the Keras model {quantized.model_digest}, by tensorflow.lite"
-    source = c_source(data, symbol, facts.operators, arena, about)
+    source = c_source(data, symbol, facts.operators, arena, about, STATE if facts.keeps_state else ())
     _check_source(context, source, data)
     files = tuple(
         context.write(f"{symbol}_data.{suffix}", text, MEDIA_TYPE)
@@ -75,6 +76,7 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
         operators=facts.operators,
         array_bytes=len(data),
         arena_bytes=arena,
+        keeps_state=facts.keeps_state,
     )
     return StageResult((Artifact(files=files, facts=made),), {**metrics, "size_bytes": float(len(data))})
 

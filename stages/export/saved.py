@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from stages.export.interface import Shapes
+from stages.export.recurrent import Form, recurrent_layers
 from stages.export.tflite import save_function
 
-_last: dict[tuple[str, str], tempfile.TemporaryDirectory[str]] = {}
+_last: dict[tuple[str, str, str], tempfile.TemporaryDirectory[str]] = {}
 
 
-def shared_function(model: Any, digest: str, shapes: Shapes | None) -> str:
+def shared_function(model: Any, digest: str, shapes: Shapes | None, form: Form = "loop") -> str:
     """The folder that `save_function` filled for the model with this `digest`; the last one stays on disk."""
-    key = (digest, repr(shapes))
+    key = (digest, repr(shapes), form if recurrent_layers(model) else "")
     if key not in _last or not Path(_last[key].name).is_dir():
         while _last:
             _last.popitem()[1].cleanup()
         folder = tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True)
         try:
-            save_function(model, folder.name, shapes)
+            save_function(model, folder.name, shapes, form)
         except BaseException:
             folder.cleanup()
             raise

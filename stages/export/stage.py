@@ -28,6 +28,7 @@ from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
+from stages.export.doubts import doubts_about
 from stages.export.metadata import metadata_of
 from stages.export.pairs import refusal
 from stages.external_data import DATA_FILE
@@ -106,6 +107,8 @@ class ExportStage:
             folder = Path(name)
             made = run_apart(context, f"{__name__}:convert_here", folder, f"making {context.axis}")
             facts, difference = FACTS[target_format].model_validate_json(made["facts"]), made["difference"]
+            for doubt in doubts_about(facts):
+                context.events.warned(doubt)
             artifact = Artifact(files=tuple(_written(context, folder)), facts=facts)
         return StageResult(
             outputs=(artifact,),
@@ -265,11 +268,17 @@ def _converted(
     config = context.config
     metadata = metadata_of(config, quantized.model_digest, quantized.scheme, CONVERTERS[config.formats[0]])
     if config.formats[0] == "tflite":
+        from stages.export.recurrent import first_form
         from stages.export.saved import shared_function
 
-        saved = shared_function(model, context.inputs["model"].file(MODEL_FILE).digest, config.shapes)
+        how, recurrent, digest = (
+            quantized.quantization,
+            config.recurrent,
+            context.inputs["model"].file(MODEL_FILE).digest,
+        )
+        saved = shared_function(model, digest, config.shapes, first_form(model, how, recurrent))
         return convert_tflite(
-            model, quantized.quantization, quantized.io, calibration, progress, metadata, config.shapes, saved
+            model, how, quantized.io, calibration, progress, metadata, config.shapes, saved, recurrent
         )
     how, batch = quantized.quantization, 1 if config.batch == 1 else None
     return convert_onnx(

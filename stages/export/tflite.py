@@ -18,6 +18,17 @@ from pipeline.artifacts import TensorSpec, TFLiteFacts
 from pipeline.errors import ModelError, SecateurError
 from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.interface import Shapes, input_specs, lacking, require_fixed, require_size, serving_function
+from stages.export.recurrent import (
+    RESET,
+    Form,
+    Recurrent,
+    first_form,
+    has_loops,
+    keep_loops,
+    keeps_state,
+    recurrent_layers,
+    unrolled,
+)
 from stages.export.tflite_schemes import by_edge_quantizer, configure, keep_in_float, quantize_weights
 from stages.file_tensors import count_operators
 from stages.quiet import Silence, quiet
@@ -37,21 +48,26 @@ def convert_tflite(
     metadata: Mapping[str, Any] | None = None,
     shapes: Shapes | None = None,
     saved: str | None = None,
+    recurrent: Recurrent = "auto",
 ) -> bytes:
     """The TFLite file of a Keras model; `io` is the type of the inputs and outputs of an int8 or int16x8 file.
 
     `calibration` is what these need: float32 inputs (N, …), or a list with one an input; `progress` hears how many
     of them went through; `metadata` goes into the file as JSON, under `secateur.json`; `shapes` are sizes that the
     model leaves free. `saved` is a folder in which `save_function` has put this model, for one that is converted in
-    several schemes. ModelError says which operators TFLite lacks, and whose they are.
+    several schemes. `recurrent` says in which form recurrent layers go in (see `recurrent.py`); metadata of a file that
+    keeps a state between calls say so. ModelError says which operators TFLite lacks, and whose they are.
     """
     tf, how = import_tensorflow(), quantization_of(how)
     require_size(model, "a TFLite file", "export it to ONNX, which keeps large weights in a second file, or prune it")
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch, quiet() as silence, _never_loaded():
         try:
             if saved is None:
-                save_function(model, scratch, shapes)
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved or scratch)
+                saved = f"{scratch}/first"
+                save_function(model, saved, shapes, first_form(model, how, recurrent))
+            if how.calibrated and has_loops(saved) and not _fuses(tf, saved):
+                saved = _unrolled(model, f"{scratch}/unrolled", how, shapes, recurrent)
+            converter = tf.lite.TFLiteConverter.from_saved_model(saved)
             configure(tf, converter, how, io)
             if how.keep_float and how.calibrated:
                 keep_in_float(converter, how, model, calibration)
@@ -64,7 +80,7 @@ def convert_tflite(
             data = bytes(converter.convert())
             if by_edge_quantizer(how):
                 data = quantize_weights(data, how, model)
-            return with_metadata(data, metadata)
+            return with_metadata(data, metadata and {**metadata, **_state(data)})
         except SecateurError:
             raise
         except Exception as error:  # the converter raises whatever its passes raise
@@ -100,18 +116,45 @@ def _never_loaded() -> Iterator[None]:
         lite._load = load  # noqa: SLF001
 
 
-def save_function(model: Any, folder: str, shapes: Shapes | None = None) -> None:
+def _fuses(tf: Any, saved: str) -> bool:
+    """Whether the converter knows each loop of a SavedModel as an LSTM: with those that are left it ends natively."""
+    return "WHILE" not in count_operators(bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert()))
+
+
+def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
+    """`folder`, with the model saved in a form that has no loops; ModelError where there is none."""
+    if recurrent == "auto" and recurrent_layers(model):
+        save_function(model, folder, shapes, "unrolled")
+        if not has_loops(folder):
+            return folder
+    names = ", ".join(repr(layer.name) for layer in recurrent_layers(model)) or "an operator of its own"
+    hint = "export: {recurrent: unrolled} writes out each step" if recurrent == "fused" else None
+    hint = hint or "take a scheme that computes in float32, or keep the loop outside of the model"
+    raise ModelError(f"TFLite's converter has no loops in {how.scheme}: {names}", where=model.name, hint=hint)
+
+
+def _state(data: bytes) -> dict[str, str]:
+    """What a file's metadata say of the state that it keeps; nothing where it keeps none."""
+    return {"state": f"kept between calls; before each new sample: {RESET}"} if keeps_state(data) else {}
+
+
+def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: Form = "loop") -> None:
     """A SavedModel of inference alone: the bare variables and one signature, the batch fixed at 1.
 
-    PreconditionError where the model leaves other sizes free, and `shapes` does not choose them.
+    Recurrent layers are there in `form`. PreconditionError where the model leaves other sizes free, and `shapes` does
+    not choose them.
     """
     tf = import_tensorflow()
+    if form == "unrolled":
+        model = unrolled(model)
     specs = input_specs(tf, model, 1, shapes)
     require_fixed(specs)
     module = tf.Module()
     module.held = list(model.variables)
     with quiet():
         tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs)})
+    if form == "loop":
+        keep_loops(folder)
 
 
 def _missing(error: Exception) -> list[tuple[str, str]]:
@@ -156,4 +199,6 @@ def tflite_facts(
     data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> TFLiteFacts:
     """`inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
-    return TFLiteFacts(scheme=scheme, inputs=inputs, outputs=outputs, operators=count_operators(data))
+    return TFLiteFacts(
+        scheme=scheme, inputs=inputs, outputs=outputs, operators=count_operators(data), keeps_state=keeps_state(data)
+    )

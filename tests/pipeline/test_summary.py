@@ -162,3 +162,10 @@ def test_the_end_of_a_failed_run_counts_what_failed_and_was_skipped():
     assert "FAILED: 1 of 1 quantize, 1 of 4 export, 1 of 3 verify, 1 of 2 benchmark\n" in text
     assert "skipped, since quantize:int16 failed: export\nskipped, since export:onnx/int8 failed: verify\n" in text
     assert "secateur show abcd1234" in text
+
+
+def test_a_file_that_is_not_called_as_others_are_says_so_in_the_table():
+    stateful = MODEL.model_copy(update={"keeps_state": True})
+    manifest = MANIFEST.model_copy(update={"stages": (entry("export:tflite/int8", "export", "tflite/int8", stateful),)})
+    assert "keeps a state: reset it before each sample" in table(manifest)
+    assert "keeps a state" not in table(MANIFEST)

@@ -136,7 +136,7 @@ def test_no_target_times_c_source(recipe: Callable[..., Recipe]) -> None:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 256, 1001, dtype=np.uint8).tobytes()
-    source = c_source(data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test")
+    source = c_source(data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test", ("It keeps a state.",))
     (tmp_path / "net_data.c").write_bytes(source.array)
     (tmp_path / "net_data.h").write_bytes(source.header)
     program = """
@@ -153,6 +153,7 @@ def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -
     subprocess.run(command, cwd=tmp_path, check=True)
     assert subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout == data
     text = source.header.decode()
+    assert "/* It keeps a state. */" in text
     assert all(f"(resolver).Add{method}();" in text for method in ("Conv2D", "PadV2", "CumSum"))
 
 

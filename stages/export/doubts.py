@@ -1,0 +1,18 @@
+"""What users of an exported file have to know that nothing else tells them."""
+
+from __future__ import annotations
+
+from pipeline.artifacts import ONNXFacts, TFLiteFacts
+
+
+def doubts_about(facts: TFLiteFacts | ONNXFacts) -> tuple[str, ...]:
+    """A sentence for each; none for a file that is what its name says, and is called as any other."""
+    doubts = []
+    if isinstance(facts, TFLiteFacts) and facts.keeps_state:
+        from stages.export.recurrent import RESET
+
+        doubts.append(
+            f"the file keeps its LSTMs' state from one call to the next; clear it before each sample ({RESET}), "
+            "or export: {recurrent: unrolled}"
+        )
+    return tuple(doubts)
