@@ -26,17 +26,18 @@ def store(finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def failed(assets, finished, secateur, tmp_path_factory):
-    """A run in which the int8 files fail their verification: recipe, store, exit code, manifest, stderr."""
+    """A run in which the int8 files fail their verification: recipe, store, what it printed, its manifest."""
     folder = tmp_path_factory.mktemp("failed")
     for path in assets.iterdir():
         (folder / path.name).symlink_to(path)
     (folder / "strict.yaml").write_text(finished[0].read_text().replace(*STRICT))
     shutil.copytree(finished[1], folder / "store")
-    return (
-        folder / "strict.yaml",
-        folder / "store",
-        *secateur("run", folder / "strict.yaml", "--store", folder / "store", "--json"),
-    )
+    code, text, err = secateur("run", folder / "strict.yaml", "--store", folder / "store")
+    assert code == 4, err
+    shown = next(line for line in text.splitlines() if line.startswith("  secateur show")).split()[2]
+    code, manifest, _ = secateur("show", shown, "--store", folder / "store", "--json")
+    assert code == 0
+    return folder / "strict.yaml", folder / "store", (text, err), manifest
 
 
 def status_of(manifest):
@@ -55,8 +56,7 @@ def stopping(at, error):
 
 
 def test_failed_verifications_leave_the_others_and_gates_on_them_are_open(failed):
-    _, _, code, manifest, err = failed
-    assert code == 4, err
+    _, _, (_, err), manifest = failed
     status = status_of(manifest)
     assert [status[f"verify:{axis}"] for axis in ("tflite/float32", "onnx/float32")] == ["ran", "ran"]
     assert [status[f"verify:{axis}"] for axis in ("tflite/int8", "onnx/int8")] == ["failed", "failed"]
@@ -69,17 +69,14 @@ def test_failed_verifications_leave_the_others_and_gates_on_them_are_open(failed
 
 
 def test_the_table_the_id_show_and_export_of_a_failed_run(failed, secateur, tmp_path):
-    recipe, store, _, manifest, _ = failed
-    code, text, err = secateur("run", recipe, "--store", store)
-    assert code == 4, err
+    _, store, (text, _), manifest = failed
     lines = text.splitlines()
     rows = {line.split("  ")[0]: index for index, line in enumerate(lines)}
     assert {"source", "control", "strip", "tflite/float32", "onnx/float32"} <= rows.keys()
     assert "failed" in lines[rows["tflite/int8"]]
     assert lines[rows["tflite/int8"] + 1].strip().startswith("verify: the cosine is")
     assert "FAILED: 2 of 4 verify" in text
-    shown = next(line for line in lines if line.startswith("  secateur show")).split()[2]
-    code, told, _ = secateur("show", shown, "--store", store)
+    code, told, _ = secateur("show", manifest["run_id"], "--store", store)
     assert code == 0
     assert "verify.tolerances.int8.min_cosine" in told  # also what to do
     code, copied, err = secateur("export", manifest["run_id"], tmp_path / "out", "--store", store, "--json")
