@@ -166,7 +166,7 @@ def plan_node(node: Node, resolution: Resolution, store: Store) -> PlannedAction
         return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status="hit", reason="unchanged", key=key)
     resolution.causes[node.id] = cause or node.id
     status: Literal["run", "resume"] = "resume" if _can_resume(key, node, resolution, store) else "run"
-    reason = _reason(action, found, cause, store, forced=node.id in resolution.forced)
+    reason = _reason(action, found, cause, store, resolution.recipe.name, forced=node.id in resolution.forced)
     return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status=status, reason=reason, key=key)
 
 
@@ -179,6 +179,7 @@ def _reason(
     found: ActionRecord | str | None,
     cause: str | None,
     store: Store,
+    recipe: str,
     *,
     forced: bool,
 ) -> str:
@@ -189,7 +190,7 @@ def _reason(
         return "forced"
     if action is None:
         return f"follows {cause}"
-    own = reason_to_run(action, store)
+    own = reason_to_run(action, store, recipe)
     return f"follows {cause}" if cause and own.startswith(("input", "first run", "record missing")) else own
 
 

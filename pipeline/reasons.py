@@ -5,16 +5,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipeline.discovery import stages
 from pipeline.manifest import Action
 from pipeline.store import Store
 
 SHOWN_CHARACTERS = 40
 
 
-def reason_to_run(action: Action, store: Store) -> str:
-    """One concrete reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`."""
+def reason_to_run(action: Action, store: Store, recipe: str) -> str:
+    """One concrete reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`.
+
+    It is compared with what runs of this `recipe` (by its name) had, and with what was done to the same model: what
+    another recipe has otherwise for another model is no change of this one.
+    """
     wanted = action.model_dump(mode="json")
     recorded = list(store.records.documents(action.stage, action.axis))
+    own = store.runs.keys_of(recipe) if recorded else frozenset()
+    recorded = [one for one in recorded if one.get("key") in own or _of_one_model(one["action"], wanted)]
     if not recorded:
         return "first run"
     # The nearest has fewest differences; among equals, the one that was made last.
@@ -23,6 +30,12 @@ def reason_to_run(action: Action, store: Store) -> str:
     if not nearest:
         return "record missing"
     return nearest[0] if len(nearest) == 1 else f"{nearest[0]} (+{len(nearest) - 1} more)"
+
+
+def _of_one_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two actions of one stage share a model among their inputs; for `load`, a file."""
+    models = stages()[new["stage"]].inputs or new["inputs"]
+    return any(name in old["inputs"] and old["inputs"][name] == new["inputs"].get(name) for name in models)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError, StoreError
 from pipeline.manifest import RunManifest
 from pipeline.store.files import publish, store_errors
+
+RUNS_LOOKED_INTO = 100  # of one recipe, when reasons are looked for
+HEAD_BYTES = 400
 
 
 class Runs:
@@ -19,6 +26,7 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / "runs"
+        self._keys: dict[str, frozenset[str]] = {}
 
     def new_id(self) -> str:
         """An id that no run in this store has."""
@@ -37,6 +45,27 @@ class Runs:
         """All run ids, the newest first."""
         found = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
         return [path.parent.name for path in found]
+
+    def keys_of(self, recipe: str) -> frozenset[str]:
+        """The keys of all actions in the latest runs of recipes with this name; looked for once, for reasons alone."""
+        if recipe not in self._keys:
+            named = (run for run in self.ids() if self._is_of(recipe, run))
+            documents = map(self._document, islice(named, RUNS_LOOKED_INTO))
+            found = {entry.get("key") for document in documents for entry in document.get("stages", ())}
+            self._keys[recipe] = frozenset(found - {None})
+        return self._keys[recipe]
+
+    def _is_of(self, recipe: str, run: str) -> bool:
+        """By the beginning of the file, where the name stands: manifests are long."""
+        with suppress(OSError), (self._folder / run / "manifest.json").open("rb") as file:
+            return f'"name": {json.dumps(recipe)}'.encode() in file.read(HEAD_BYTES)
+        return False
+
+    def _document(self, run: str) -> dict[str, Any]:
+        with suppress(OSError, ValueError):
+            found = json.loads((self._folder / run / "manifest.json").read_bytes())
+            return found if isinstance(found, dict) else {}
+        return {}
 
     def get(self, name: str) -> RunManifest | None:
         """The run of which `name` is the id, a unique prefix of it, or `latest`; None if there is none."""

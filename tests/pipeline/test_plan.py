@@ -1,11 +1,13 @@
 """Plans against a store whose records are written by hand: no stage runs here (tests/e2e has those)."""
 
+import json
+
 import pytest
 
 from pipeline.artifacts import Artifact, FileRef, KerasFacts
 from pipeline.chain import build_chain
 from pipeline.errors import RecipeError
-from pipeline.manifest import ActionRecord, Provenance
+from pipeline.manifest import ActionRecord, Provenance, RunManifest
 from pipeline.plan import make_action, make_plan, resolve
 from pipeline.reasons import differences
 from pipeline.recipe import Recipe
@@ -41,6 +43,17 @@ def record_first(recipe, store, names):
         )
         store.records.put(record)
         resolution.results[node.id] = record
+
+
+def record_run(recipe, store):
+    """A run of the recipe in which all that is recorded was done."""
+    stages = [
+        {"id": "a", "stage": "a", "axis": None, "key": key, "status": "ran", "reason": "", "wall_s": 0.0}
+        for key in store.records.keys()  # noqa: SIM118 - no dict
+    ]
+    run_id = store.runs.new_id()
+    head = {"run_id": run_id, "name": recipe.name, "recipe_digest": recipe.digest, "stages": stages}
+    store.runs.put(RunManifest.model_validate_json(json.dumps({**head, "metrics": {}, "gates": [], "verdict": "pass"})))
 
 
 def plan(recipe_file, store, *overrides, **options):
@@ -85,11 +98,39 @@ def test_a_changed_setting_is_the_reason_and_the_rest_follows(recipe_file, store
 
 
 def test_a_changed_model_file_is_the_reason(recipe_file, store, tmp_path):
-    record_first(Recipe.load(recipe_file()), store, DONE)
     path = recipe_file()
+    record_first(Recipe.load(path), store, DONE)
+    record_run(Recipe.load(path), store)
     (tmp_path / "model.keras").write_bytes(b"other bytes")
     found = {a.id: a for a in make_plan(Recipe.load(path), store).actions}
     assert found["load"].reason == "input file changed"
+
+
+@pytest.mark.parametrize(("name", "reason"), [("small", "input file changed"), ("mall", "first run")])
+def test_another_recipe_s_records_for_another_model_are_no_reason(recipe_file, store, tmp_path, name, reason):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    record_run(Recipe.load(recipe_file()), store)
+    (tmp_path / "model.keras").write_bytes(b"another model")
+    path = recipe_file(replace=[("name: small", f"name: {name}"), ("ratio: 0.5", "ratio: 0.37")])
+    found = {a.id: a for a in make_plan(Recipe.load(path), Store(store.root)).actions}
+    assert (found["load"].reason, found["prune"].reason) == (reason, "follows load")
+
+
+def test_another_recipe_for_the_same_model_is_compared(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    record_run(Recipe.load(recipe_file()), store)
+    path = recipe_file(replace=[("name: small", "name: other"), ("ratio: 0.5", "ratio: 0.37")])
+    found = {a.id: a for a in make_plan(Recipe.load(path), Store(store.root)).actions}
+    assert found["prune"].reason == "prune.ratio 0.5 → 0.37"
+
+
+def test_a_damaged_manifest_is_nobody_s(recipe_file, store):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    record_run(Recipe.load(recipe_file()), store)
+    assert len(store.runs.keys_of("small")) == len(DONE)
+    for path in store.root.glob("runs/*/manifest.json"):
+        path.write_bytes(path.read_bytes()[:-20])
+    assert Store(store.root).runs.keys_of("small") == frozenset()
 
 
 def test_a_missing_blob_is_the_reason(recipe_file, store):
