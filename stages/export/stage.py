@@ -177,11 +177,11 @@ def _converted_and_run(
     """
     from stages.export.check import runtime_difference
     from stages.keras_format import random_inputs
+    from stages.precision import shared_in_float32
     from stages.runtimes import load_exported
     from stages.samples import calibration_files, decode_samples
-    from stages.stored_models import shared_model
 
-    model = shared_model(context, "model")
+    model = shared_in_float32(context, "model")
     _require_exportable(model, context.config.formats[0], quantized.scheme, context.axis)
     _check_labels(context.config, model)
     _check_shapes(context.config, model)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import PostconditionError, PreconditionError
 from stages.keras_format import random_inputs, relative_difference
+from stages.precision import in_float32
 from stages.prune.groups import ChannelGraph
 from stages.prune.labels import Keep, Role
-from stages.prune.twins import in_float32
 from stages.rounding import difference_beyond_rounding
 from stages.squashing import before_squashing
 from stages.tf_runtime import import_tensorflow

@@ -172,12 +172,12 @@ class Ladder:
         return bool(drop <= self._bound)
 
     def _layer_errors(self, made: _Made) -> list[LayerError]:
-        from stages.stored_models import shared_model
+        from stages.precision import shared_in_float32
         from stages.tf_runtime import tensorflow_action
 
         context = self._context
         with tensorflow_action(context.seed, context.threads):
-            model = shared_model(context, "model")
+            model = shared_in_float32(context, "model")
             arrays = self._samples(made, model.input_names, model.inputs)
             return layer_errors(model, made.export.kind, self._file(made.export), arrays)
 

@@ -140,11 +140,11 @@ def _require_finite_activations(context: StageContext[QuantizeConfig], arrays: S
     A range that ends at infinity leaves one step for everything finite.
     """
     from stages.layer_calls import first_not_finite
-    from stages.stored_models import shared_model
+    from stages.precision import shared_in_float32
     from stages.tf_runtime import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
-        model = shared_model(context, "model")
+        model = shared_in_float32(context, "model")
         size = model.inputs[0].shape[0] or min(CHECKED_BATCH, len(arrays[0]))
         for picked in batches_of(len(arrays[0]), size):
             batch = {

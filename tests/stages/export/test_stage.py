@@ -150,6 +150,22 @@ def test_many_transposes_are_a_warning_and_a_bound_where_one_is_set(exporting: C
         run(exporting("onnx", "float32", model, max_transposes=1))
 
 
+@pytest.mark.parametrize("target_format", ["tflite", "onnx"])
+def test_what_computes_in_half_precision_is_exported_in_float32(
+    exporting: Callable[..., Any], target_format: Any
+) -> None:
+    keras = import_keras()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        inputs = keras.Input((8, 8, 2), name="image")
+        y = keras.layers.BatchNormalization()(keras.layers.Conv2D(3, 3, activation="relu")(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(4, name="head", dtype="float32")(keras.layers.Flatten()(y)))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    result = run(exporting(target_format, "float32", model))
+    assert result.metrics["export_difference"] < 1e-5  # half precision's rounding would be a hundred times as much
+
+
 def test_int8_inputs_and_outputs_are_for_tflite(exporting: Callable[..., Any]) -> None:
     facts = run(exporting("tflite", "int8", io="int8")).outputs[0].facts
     assert [spec.dtype for spec in (*facts.inputs, *facts.outputs)] == ["int8", "int8"]

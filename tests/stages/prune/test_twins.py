@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from stages.precision import in_float32
 from stages.prune import PruneConfig
 from stages.prune.pruning import prune_model
-from stages.prune.twins import in_float32, randomise_weights
+from stages.prune.twins import randomise_weights
 
 
 @pytest.fixture
