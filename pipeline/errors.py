@@ -5,10 +5,14 @@ Errors are raised where the fact is known, chained to their cause, and caught on
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pipeline.manifest import RunManifest
+
+STYLING = re.compile(r"\x1b\[[0-9;]*m")  # bold and colors, as Keras 3 writes into its messages
+WHERE_ALONE = ("Exception encountered when calling",)  # both Kerases: the reason stands below
 
 
 class SecateurError(Exception):
@@ -68,5 +72,13 @@ class StageError(SecateurError):
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an exception of a library says, at most 300 characters; its type where it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    """The first line of what an exception of a library says, at most 300 characters; its type where it says nothing.
+
+    A line that only says where, as Keras puts it before the reason, comes with the line after it.
+    """
+    lines = [line.strip() for line in STYLING.sub("", str(error)).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    if isinstance(error, KeyError):  # it says nothing but the key
+        return f"{lines[0]} is missing"[:300]
+    return " ".join(lines[: 2 if lines[0].startswith(WHERE_ALONE) else 1])[:300]

@@ -20,6 +20,7 @@ from stages.export.onnx_data import PAGE_BYTES, place
 from stages.export.onnx_resize import resize_handlers
 from stages.export.onnx_transposed import transposed_handlers
 from stages.export.tf2onnx_passes import InPlacePasses
+from stages.export.unranked import declare_ranks
 from stages.tf_runtime import import_tensorflow
 
 LEAST_BYTES = 1024  # of a weight that is kept out of the graph
@@ -97,6 +98,7 @@ def onnx_graph(
         "inputs_as_nchw": _spatial(model, inputs) if layout == "nchw" else None,
     }
     converted = _converted(tf, model, definition, settings)
+    declare_ranks(model, _of(converted.graph.output, model.output_names), shapes)
     for value, tensor in zip(
         (*_of(converted.graph.input, model.input_names), *_of(converted.graph.output, model.output_names)),
         (*model.inputs, *model.outputs),
@@ -226,8 +228,9 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
     from tf2onnx import tfonnx
 
     converted = tfonnx.process_tf_graph(graph, continue_on_error=True, **settings)
+    converted.delete_unused_nodes(converted.outputs)  # it leaves what it has replaced, such as the Any of a mask
     known = {schema.name for schema in onnx.defs.get_all_schemas()} | {"Placeholder", "Const"}
-    missing = [node for node in converted.get_nodes() if node.domain in ("", "ai.onnx") and node.type not in known]
+    missing = [node for node in _nodes(converted) if node.domain in ("", "ai.onnx") and node.type not in known]
     if missing:
         raise ModelError(
             lacking(model, "ONNX", [(node.type, node.name) for node in missing]),
@@ -235,3 +238,11 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
             hint="replace these layers by ones of standard operators, or leave onnx out of export.formats",
         )
     return converted
+
+
+def _nodes(graph: Any) -> Iterator[Any]:
+    """A graph's nodes, and those in the bodies of its loops and conditions."""
+    for node in graph.get_nodes():
+        yield node
+        for body in (node.get_body_graphs() or {}).values():
+            yield from _nodes(body)

@@ -11,6 +11,17 @@ from pipeline.errors import reason_of
         (ValueError("\n shapes differ\n(3,) and (4,)"), "shapes differ"),
         (AssertionError(), "AssertionError"),  # says nothing at all
         (OSError("x" * 1000), "x" * 300),
+        (KeyError("input_2"), "'input_2' is missing"),
+        (
+            ValueError(
+                "Exception encountered when calling layer \"f\" (type Lambda).\n\nname 'y' is not defined\n\nCall"
+            ),
+            "Exception encountered when calling layer \"f\" (type Lambda). name 'y' is not defined",
+        ),
+        (
+            ValueError("Exception encountered when calling Lambda.call().\n\n\x1b[1mname 'y' is not defined\x1b[0m\n"),
+            "Exception encountered when calling Lambda.call(). name 'y' is not defined",
+        ),
     ],
 )
 def test_the_first_line_or_the_type(error, reason):
