@@ -48,8 +48,32 @@ class Provenance(Value):
     secateur: str
 
 
+class OutputPrint(Value):
+    """What one output of a model was: its largest absolute value, and some of its values, evenly spread."""
+
+    scale: float
+    values: tuple[float, ...]
+
+
+class Fingerprint(Value):
+    """What a stored model computed on seeded inputs when it was stored.
+
+    `bits` is a digest over all bytes of the outputs, which hold where `environment` is the same (instruction set,
+    thread count, version of the framework); elsewhere the values are compared within `tolerance` of their scale.
+    """
+
+    environment: str
+    bits: Digest
+    outputs: tuple[OutputPrint, ...]
+    tolerance: float
+
+
 class ActionRecord(Value):
-    """A finished action. It exists only when all its outputs do."""
+    """A finished action. It exists only when all its outputs do.
+
+    `fingerprints` are those of models in the outputs, by the digest of their file. They stand in the record and in no
+    artifact: kernels round differently from machine to machine, and no digest or key may follow from that.
+    """
 
     schema_version: Literal[1] = 1
     key: str
@@ -58,6 +82,7 @@ class ActionRecord(Value):
     metrics: dict[str, float]
     intervals: dict[str, Interval]
     children: tuple[str, ...]
+    fingerprints: dict[Digest, Fingerprint] = Field(default_factory=dict)
     wall_s: float
     provenance: Provenance
     seal: Digest = Field(description="over all of the above: a record that was damaged or edited is not believed")
@@ -70,7 +95,9 @@ class ActionRecord(Value):
 
     def computed_seal(self) -> str:
         """What the seal has to be."""
-        return digest_of_bytes(self.model_copy(update={"seal": UNSEALED}).model_dump_json().encode())
+        left_out = set() if self.fingerprints else {"fingerprints"}  # records from before there were any
+        unsealed = self.model_copy(update={"seal": UNSEALED})
+        return digest_of_bytes(unsealed.model_dump_json(exclude=left_out).encode())
 
     def output(self, kind: str) -> Artifact:
         """The output of this kind; KeyError if there is none."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from pipeline.errors import (
     reason_of,
 )
 from pipeline.events import ActionEvents, Listener, Waiting
-from pipeline.manifest import Action, ActionRecord, Provenance
+from pipeline.manifest import Action, ActionRecord, Fingerprint, Provenance
 from pipeline.memory import give_back
 from pipeline.model_files import FILE, digest_of_model
 from pipeline.packages import package_version
@@ -61,6 +61,7 @@ class Job:
     action: Action
     config: StageConfig
     inputs: Mapping[str, Artifact]
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by the digest of a file in `inputs`
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,10 @@ class Context:
     workshop: Workshop
     work_dir: Path
     children: list[str] = field(default_factory=list)
+    _known: dict[str, Fingerprint] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._known = dict(self.job.fingerprints)
 
     @property
     def config(self) -> Any:
@@ -164,6 +169,17 @@ class Context:
         digest = self.workshop.store.blobs.put(data)
         return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
 
+    def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
+        self._known[file.digest] = fingerprint
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        return self._known.get(file.digest)
+
+    def fingerprints_of(self, outputs: Iterable[Artifact]) -> dict[str, Fingerprint]:
+        """What is known of the files of `outputs`, whoever wrote them."""
+        digests = {file.digest for artifact in outputs for file in artifact.files}
+        return {digest: self._known[digest] for digest in sorted(digests & self._known.keys())}
+
     def call(
         self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact], axis: str | None = None
     ) -> ActionRecord:
@@ -176,8 +192,9 @@ class Context:
         if self.workshop.data is not None:
             digests |= {split: self.workshop.data.digest(split) for split in implementation.splits(settings)}
         action = make_action(stage, settings, axis or self.axis, digests, self.workshop.recipe)
-        done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs), self.workshop)
+        done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs, self._known), self.workshop)
         self.children.append(done.record.key)
+        self._known |= done.record.fingerprints
         return done.record
 
 
@@ -247,6 +264,7 @@ def _record(job: Job, workshop: Workshop, result: StageResult, context: Context,
         metrics=dict(result.metrics),
         intervals=dict(result.intervals),
         children=tuple(context.children),
+        fingerprints=context.fingerprints_of(result.outputs),
         wall_s=round(wall_s, 3),
         provenance=provenance,
     )

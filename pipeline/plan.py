@@ -15,7 +15,7 @@ from pipeline.data import DataSource, data_source
 from pipeline.discovery import stages
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.keys import digest_of_file
-from pipeline.manifest import Action, ActionRecord, Plan, PlannedAction
+from pipeline.manifest import Action, ActionRecord, Fingerprint, Plan, PlannedAction
 from pipeline.model_files import digest_of_model, find_files
 from pipeline.packages import package_version
 from pipeline.reasons import reason_to_run
@@ -59,6 +59,11 @@ class Resolution:
         """The input artifacts of a node all of whose inputs are made."""
         sources = {name: source for name, source in node.inputs.items() if isinstance(source, OutputOf)}
         return {name: self.results[source.node].output(source.kind) for name, source in sources.items()}
+
+    def fingerprints(self, node: Node) -> dict[str, Fingerprint]:
+        """What the records of a node's inputs say of the models in them, by file."""
+        upstream = [self.results[source.node] for source in node.inputs.values() if isinstance(source, OutputOf)]
+        return {digest: found for record in upstream for digest, found in record.fingerprints.items()}
 
     def cause(self, node: Node) -> str | None:
         """The first node upstream of this one that is no hit, if any."""

@@ -180,7 +180,7 @@ class Run:
         if action is None:  # nodes run in order, and those whose inputs were lost are skipped
             raise RuntimeError(f"{node.id} has inputs that nothing made")
         self._listener(Started(node.id, planned.reason))
-        job = Job(node.id, action, node.config, self.resolution.artifacts(node))
+        job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
         known = self.resolution
         workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)
         return perform(job, workshop, force=node.id in known.forced)

@@ -17,7 +17,7 @@ from pipeline.values import Value
 
 if TYPE_CHECKING:
     from pipeline.data import Split
-    from pipeline.manifest import ActionRecord
+    from pipeline.manifest import ActionRecord, Fingerprint
 
 
 class StageConfig(Value):
@@ -117,6 +117,12 @@ class StageContext(Protocol[ConfigOut]):
 
     def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
         """Store `data` and return the reference to put into an artifact."""
+
+    def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
+        """Put down what the model in `file` computes; it stays with the record, and with those that pass the file on."""
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        """What was put down when this file was written, as far as this action's inputs know."""
 
     def read_made(self, artifact: Artifact, file_name: str) -> Path:
         """The path of a file of an artifact that `call` made, verified. Don't write to it."""

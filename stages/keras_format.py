@@ -160,11 +160,12 @@ def relative_difference(expected: Any, actual: Any) -> float:
     """Largest absolute difference over the outputs, relative to the largest expected absolute value; NaN stays NaN."""
     import numpy as np
 
-    pairs = zip(_as_list(expected), _as_list(actual), strict=True)
+    pairs = zip(as_list(expected), as_list(actual), strict=True)
     return float(np.max([np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30) for a, b in pairs]))
 
 
-def _as_list(outputs: Any) -> list[Any]:
+def as_list(outputs: Any) -> list[Any]:
+    """A model's outputs as arrays, in a list also where there is one."""
     import numpy as np
 
     return [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]

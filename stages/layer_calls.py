@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stages.graph import SingleSource, is_nested, nodes_in_order
 from stages.samples import by_input
 
 
@@ -24,7 +25,7 @@ class LayerCall:
 def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
     """All calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
 
-    The model is as before when this comes back.
+    Looking does not touch: the model is not changed, not even for a while.
     """
     import tensorflow as tf
 
@@ -65,35 +66,58 @@ def layer_names(model: Any) -> list[str]:
 
 
 def _run_heard(model: Any, arrays: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
-    """Run at inference; `hear` is told the name of each layer, what it was given, and the tensors that it made."""
+    """Run at inference; `hear` is told the name of each layer, what it was given, and the tensors that it made.
+
+    The graph is walked as Keras itself walks it, and nothing is put into any layer: TensorFlow operations in a graph
+    (TFOpLambda) keep their `call` on the instance, and whoever takes a wrapper away again takes that with it.
+    """
     import tensorflow as tf
 
-    def hearing(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        def heard(*args: Any, **settings: Any) -> Any:
-            result = call(*args, **settings)
-            made = [t for t in tf.nest.flatten(result) if isinstance(t, tf.Tensor) and hasattr(t, "numpy")]
-            if made:
-                hear(name, (args, settings), made)
-            return result
+    inputs = [tf.convert_to_tensor(values) for values in by_input(arrays, model.input_names)]
+    if is_nested(model):
+        _walk(model, inputs, hear, training=False)
+    else:  # a call that the user wrote: what runs inside it nobody can tell
+        given = inputs if len(inputs) > 1 else inputs[0]
+        _tell(model.name, given, model(given, training=False), hear)
 
-        return heard
 
-    layers = list(dict.fromkeys(_layers(model)))
-    try:
-        for layer in layers:
-            layer.call = hearing(layer.name, layer.call)
-        inputs = by_input(arrays, model.input_names)
-        model(inputs if len(inputs) > 1 else inputs[0], training=False)
-    finally:
-        for layer in layers:
-            layer.__dict__.pop("call", None)
+def _walk(model: Any, given: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
+    """The outputs of a model with a graph, in its own structure; layers that take `training` get what is said here."""
+    import tensorflow as tf
+
+    inputs = model._flatten_to_reference_inputs(given)  # noqa: SLF001 - Keras' own way of pairing tensors with inputs
+    now = {
+        str(id(own)): SingleSource(model._conform_to_reference_input(value, ref_input=own))  # noqa: SLF001
+        for own, value in zip(model.inputs, inputs, strict=True)
+    }
+    for node in nodes_in_order(model):
+        if node.is_input or any(place not in now for place in node.flat_input_ids):
+            continue
+        args, kwargs = node.map_arguments(now)
+        inner = training if kwargs.get("training") is None else kwargs["training"]
+        if is_nested(node.layer):
+            result = _walk(node.layer, args[0] if args else kwargs["inputs"], hear, inner)
+        else:
+            takes_it = node.layer._expects_training_arg  # noqa: SLF001 - Keras' own way to know
+            result = node.layer(*args, **(kwargs | {"training": inner} if takes_it else kwargs))
+            _tell(node.layer.name, (args, kwargs), result, hear)
+        for place, tensor in zip(node.flat_output_ids, tf.nest.flatten(result), strict=True):
+            now[place] = SingleSource(tensor)
+    outputs = [now[str(id(tensor))].tensor for tensor in model.outputs]
+    return tf.nest.pack_sequence_as(model._nested_outputs, outputs)  # noqa: SLF001 - their user's structure
+
+
+def _tell(name: str, given: Any, result: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
+    import tensorflow as tf
+
+    made = [tensor for tensor in tf.nest.flatten(result) if isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy")]
+    if made:
+        hear(name, given, made)
 
 
 def _layers(model: Any) -> Iterator[Any]:
-    from stages.tf_runtime import import_keras
-
     for layer in model.layers:
-        if isinstance(layer, import_keras().Model):
+        if is_nested(layer):
             yield from _layers(layer)
         else:
             yield layer

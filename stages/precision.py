@@ -6,19 +6,20 @@ taken of is the same model under the policy float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.stage import StageContext
 from stages.keras_format import MODEL_FILE, buildable, objects_in, put_weights, random_inputs, relative_difference
-from stages.stored_models import shared_model
+from stages.stored_models import reference_model, shared_model
 from stages.tf_runtime import import_keras
 
 HALF = frozenset({"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
 ROUNDINGS = 32  # how many of them may add up on the way through a network
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # relative, of one number
 
-_twin: dict[str, Any] = {}  # of the model that was asked for last, by its digest
+_twin: dict[tuple[str, str], Any] = {}  # of the model that was asked for last: by whom it is read, and its digest
 
 
 def half_precision_of(model: Any) -> str | None:
@@ -47,17 +48,26 @@ def shared_in_float32(context: StageContext[Any], input_name: str) -> Any:
 
     ModelError where it does not compute the same, within what half precision rounds.
     """
-    model = shared_model(context, input_name)
+    return _computing_in_float32(shared_model, context, input_name)
+
+
+def reference_in_float32(context: StageContext[Any], input_name: str) -> Any:
+    """`reference_model`, computing in float32; errors as above."""
+    return _computing_in_float32(reference_model, context, input_name)
+
+
+def _computing_in_float32(read: Callable[..., Any], context: StageContext[Any], input_name: str) -> Any:
+    model = read(context, input_name)
     half = half_precision_of(model)
     if half is None:
         return model
-    digest = context.inputs[input_name].file(MODEL_FILE).digest
-    if digest not in _twin:
+    key = (read.__name__, context.inputs[input_name].file(MODEL_FILE).digest)
+    if key not in _twin:
         twin = in_float32(model)
         _require_same(model, twin, ROUNDINGS * ROUNDING[half], input_name)
         _twin.clear()
-        _twin[digest] = twin
-    return _twin[digest]
+        _twin[key] = twin
+    return _twin[key]
 
 
 def _require_same(model: Any, twin: Any, allowed: float, where: str) -> None:

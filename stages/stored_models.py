@@ -3,6 +3,9 @@
 Reading a stored model costs as much as a small stage does, and a chain reads each of its models several times. So what
 was written or read last is kept, as long as all that is kept stays small, and found again by its content's digest: an
 equal digest is an equal model. What is kept is a copy made for the store, which nobody trains or changes.
+
+With each model its fingerprint is put down, and held against what is read. What measures an export or a model takes
+`reference_model`: made of the stored bytes, for measuring alone, so that no fault of another stage can be in both.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 
 from pipeline.artifacts import FileRef
 from pipeline.stage import StageContext
+from stages.fingerprints import check_fingerprint, fingerprint_of
 from stages.keras_format import (
     MEDIA_TYPE,
     MODEL_FILE,
@@ -27,14 +31,13 @@ from stages.keras_format import (
 KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its size
 
 _kept: OrderedDict[str, Any] = OrderedDict()
+_references: OrderedDict[str, Any] = OrderedDict()
 
 
 def write_model(context: StageContext[Any], model: Any) -> FileRef:
     """Store `model`, as it is now, in its normal form."""
     copy = copy_model(model)
-    file = context.write(MODEL_FILE, encode_copy(copy), MEDIA_TYPE)
-    _keep(file.digest, copy)
-    return file
+    return _stored(context, encode_copy(copy), copy)
 
 
 def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, float]:
@@ -46,20 +49,17 @@ def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, floa
         stored = decode_model(path)
     inputs = random_inputs(model)
     difference = relative_difference(model(inputs, training=False), stored(inputs, training=False))
-    file = context.write(MODEL_FILE, data, MEDIA_TYPE)
-    _keep(file.digest, stored)
-    return file, difference
+    return _stored(context, data, stored), difference
 
 
 def shared_model(context: StageContext[Any], input_name: str) -> Any:
     """The model of an input, for stages that only read it. Don't train or change it: others get the same one."""
-    digest = context.inputs[input_name].file(MODEL_FILE).digest
-    path = context.read(input_name, MODEL_FILE)  # verified, even where the model is here already
-    if digest in _kept:
-        _kept.move_to_end(digest)
-    else:
-        _keep(digest, decode_model(path))
-    return _kept[digest]
+    return _read(context, input_name, _kept)
+
+
+def reference_model(context: StageContext[Any], input_name: str) -> Any:
+    """The model of an input as its stored bytes have it, for verify and evaluate: no other stage gets this one."""
+    return _read(context, input_name, _references)
 
 
 def own_model(context: StageContext[Any], input_name: str) -> Any:
@@ -67,11 +67,33 @@ def own_model(context: StageContext[Any], input_name: str) -> Any:
     return copy_model(shared_model(context, input_name))
 
 
-def _keep(digest: str, model: Any) -> None:
-    _kept[digest] = model
-    _kept.move_to_end(digest)
-    while len(_kept) > 1 and sum(map(_bytes_of, _kept.values())) > KEPT_BYTES:
-        _kept.popitem(last=False)
+def _stored(context: StageContext[Any], data: bytes, model: Any) -> FileRef:
+    """Write `data`, which `model` was made of or made, and keep the model."""
+    file = context.write(MODEL_FILE, data, MEDIA_TYPE)
+    fingerprint = fingerprint_of(model, context.threads)
+    if fingerprint is not None:
+        context.attest(file, fingerprint)
+    _keep(file.digest, model, _kept)
+    return file
+
+
+def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, Any]) -> Any:
+    file = context.inputs[input_name].file(MODEL_FILE)
+    path = context.read(input_name, MODEL_FILE)  # verified, even where the model is here already
+    if file.digest not in kept:
+        model, wanted = decode_model(path), context.fingerprint(file)
+        if wanted is not None:
+            check_fingerprint(model, wanted, context.threads, f"{input_name} {file.digest[:15]}…")
+        kept[file.digest] = model
+    _keep(file.digest, kept[file.digest], kept)
+    return kept[file.digest]
+
+
+def _keep(digest: str, model: Any, kept: OrderedDict[str, Any]) -> None:
+    kept[digest] = model
+    kept.move_to_end(digest)
+    while len(kept) > 1 and sum(map(_bytes_of, kept.values())) > KEPT_BYTES:
+        kept.popitem(last=False)
 
 
 def _bytes_of(model: Any) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.keras_format import put_weights
-from stages.prune.graph import SingleSource, check_has_graph, nodes_in_order, user_classes
+from stages.graph import SingleSource, check_has_graph, in_input_order, is_nested, nodes_in_order, user_classes
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
@@ -44,13 +44,6 @@ def _with_output_names(flat: Any, names: list[str]) -> Any:
         for tensor, now, name in pairs
     ]
     return keras.Model(flat.inputs, outputs, name=flat.name)
-
-
-def is_nested(layer: Any) -> bool:
-    """Whether `layer` is a functional or sequential model whose call Keras has written."""
-    if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
-        return False
-    return bool(type(layer).call.__module__.partition(".")[0] == "tf_keras")
 
 
 @dataclass(slots=True)
@@ -143,17 +136,10 @@ def _inlined(model: Any, inputs: list[Any], copies: _Copies, settings: dict[str,
         args, kwargs = node.map_arguments(sources)
         inner = settings if kwargs.get("training") is None else {"training": kwargs["training"]}
         if is_nested(node.layer):
-            given = _in_input_order(node.layer, args[0] if args else kwargs["inputs"])
+            given = in_input_order(node.layer, args[0] if args else kwargs["inputs"])
             outputs = _inlined(node.layer, given, copies, inner, trainable and node.layer.trainable)
         else:
             takes_it = node.layer._expects_training_arg  # noqa: SLF001 - Keras' own way to know
             outputs = flatten(copies.of(node.layer, trainable)(*args, **(kwargs | inner if takes_it else kwargs)))
         now |= {id(old): new for old, new in zip(flatten(node.outputs), outputs, strict=True)}
     return [now[id(tensor)] for tensor in model.outputs]
-
-
-def _in_input_order(model: Any, given: Any) -> list[Any]:
-    """The tensors that a nested model was called on, in the order of its inputs."""
-    if isinstance(given, dict) and not isinstance(model._nested_inputs, dict):  # noqa: SLF001 - as Keras looks it up
-        return [given[name] for name in model.input_names]
-    return list(import_tensorflow().nest.flatten(given))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.memory import collection_paused
 from stages.prune.coupling import connected_components
 from stages.prune.flatten import flattened
-from stages.prune.graph import nodes_in_order
+from stages.graph import nodes_in_order
 from stages.prune.labels import (
     Call,
     CannotFollowError,

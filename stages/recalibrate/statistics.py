@@ -48,15 +48,17 @@ def recalibrate(model: Any, batches: Iterable[Any]) -> float:
 @contextmanager
 def _counting_batches(norms: list[Any]) -> Iterator[None]:
     """Meanwhile `norms` run as in training, whatever the rest of the model does and whether they are trainable."""
-    kept = [(norm, norm.momentum, norm.trainable) for norm in norms]
+    kept = [(norm, norm.momentum, norm.trainable, norm.__dict__.get("call")) for norm in norms]
     try:
         for norm in norms:
             norm.trainable = True  # one that is not uses its moving statistics even in training
             norm.call = _as_in_training(norm.call)
         yield
     finally:
-        for norm, momentum, trainable in kept:
+        for norm, momentum, trainable, call in kept:
             del norm.call
+            if call is not None:  # some layers have theirs on the instance
+                norm.call = call
             norm.momentum, norm.trainable = momentum, trainable
 
 

@@ -192,9 +192,9 @@ class Comparison:
 
     @cached_property
     def _model(self) -> Any:
-        from stages.precision import shared_in_float32
+        from stages.precision import reference_in_float32
 
-        return shared_in_float32(self._context, "reference")
+        return reference_in_float32(self._context, "reference")
 
     @cached_property
     def _made_up(self) -> dict[str, dict[str, Any]]:

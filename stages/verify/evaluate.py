@@ -115,7 +115,7 @@ def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
 def _first_not_finite(context: StageContext[Any], split: Split, sample: int) -> str | None:
     """The layer that makes NaN or infinity of a sample; DataError where samples hold them already."""
     from stages.layer_calls import first_not_finite
-    from stages.precision import shared_in_float32
+    from stages.precision import reference_in_float32
 
     require_finite_inputs(split)
-    return first_not_finite(shared_in_float32(context, "model"), split.inputs(sample, sample + 1))
+    return first_not_finite(reference_in_float32(context, "model"), split.inputs(sample, sample + 1))

@@ -22,13 +22,13 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
 
     Don't change them, others get the same ones.
     """
-    from stages.precision import shared_in_float32
+    from stages.precision import reference_in_float32
     from stages.tf_runtime import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, batch, context.threads)
     if key not in _last:
         with tensorflow_action(context.seed, context.threads):
-            outputs = predict(shared_in_float32(context, input_name), split, batch, progress)
+            outputs = predict(reference_in_float32(context, input_name), split, batch, progress)
         for array in outputs if isinstance(outputs, list) else [outputs]:
             array.flags.writeable = False
         _last.clear()
@@ -63,13 +63,13 @@ def shared_made_up(
     context: StageContext[Any], input_name: str, split: Split, samples: int, sets: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """The outputs by set and name on the made-up `sets` that follow from so many samples of `split`."""
-    from stages.precision import shared_in_float32
+    from stages.precision import reference_in_float32
     from stages.tf_runtime import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, samples, context.threads)
     if key not in _last_made_up:
         with tensorflow_action(context.seed, context.threads):
-            model = shared_in_float32(context, input_name)
+            model = reference_in_float32(context, input_name)
             found = {
                 name: dict(zip(model.output_names, run_keras(model, by_input(arrays, model.input_names)), strict=True))
                 for name, arrays in sets.items()

@@ -15,6 +15,7 @@ from pipeline.artifacts import Artifact, FileRef
 from pipeline.data import Preprocess, Split
 from pipeline.events import ActionEvents, Advanced, Event, Warned
 from pipeline.keys import digest_of_bytes
+from pipeline.manifest import Fingerprint
 from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.tf_runtime import import_tensorflow
 
@@ -31,6 +32,7 @@ class FakeContext:
     seed: int = 0
     heard: list[Event] = field(default_factory=list)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     @property
     def threads(self) -> int:
@@ -72,6 +74,12 @@ class FakeContext:
         digest = digest_of_bytes(data)
         (self.folder / digest.removeprefix("sha256:")).write_bytes(data)
         return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
+
+    def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
+        self.fingerprints[file.digest] = fingerprint
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        return self.fingerprints.get(file.digest)
 
     def write_model(self, model: Any) -> Artifact:
         """A Keras model as the artifact that earlier stages would have made."""

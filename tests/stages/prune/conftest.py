@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.artifacts import Artifact, FileRef
 from pipeline.events import ActionEvents, Event
+from pipeline.manifest import Fingerprint
 from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.prune.config import PruneConfig
 from stages.prune.equivalence import masked_equivalence
@@ -115,6 +116,7 @@ class FolderContext:
     threads: int = THREADS
     axis: str | None = None
     heard: list[Event] = field(default_factory=list)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
 
     @property
     def events(self) -> ActionEvents:
@@ -122,6 +124,12 @@ class FolderContext:
 
     def read(self, input_name: str, file_name: str) -> Path:
         return self.folder / self.inputs[input_name].file(file_name).digest.removeprefix("sha256:")
+
+    def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
+        self.fingerprints[file.digest] = fingerprint
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        return self.fingerprints.get(file.digest)
 
     def write(self, name: str, data: bytes, media_type: str) -> FileRef:
         digest = hashlib.sha256(data).hexdigest()

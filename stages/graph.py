@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ModelError
+from stages.tf_runtime import import_keras, import_tensorflow
 
 
 def check_has_graph(model: Any) -> None:
@@ -40,3 +41,17 @@ class SingleSource:
 def user_classes(model: Any) -> dict[str, type]:
     """The classes of all layers by name: the user's own may be registered nowhere."""
     return {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001 - nested ones too
+
+
+def is_nested(layer: Any) -> bool:
+    """Whether `layer` is a functional or sequential model whose call Keras has written."""
+    if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
+        return False
+    return bool(type(layer).call.__module__.partition(".")[0] == "tf_keras")
+
+
+def in_input_order(model: Any, given: Any) -> list[Any]:
+    """The tensors that a nested model was called on, in the order of its inputs."""
+    if isinstance(given, dict) and not isinstance(model._nested_inputs, dict):  # noqa: SLF001 - as Keras looks it up
+        return [given[name] for name in model.input_names]
+    return list(import_tensorflow().nest.flatten(given))

@@ -1,0 +1,127 @@
+"""What only looks at a model leaves it bit for bit as it was: the law, over networks of every form and all that looks."""
+
+import numpy as np
+import pytest
+from lookers import lookers, state_of
+
+from pipeline.errors import SecateurError
+from stages.layer_calls import record_layers
+from stages.prune.twins import randomise_weights
+from stages.tf_runtime import import_keras, import_tensorflow
+
+ALWAYS = {"record_layers", "first_not_finite", "facts", "copy", "fingerprint", "inspect", "predict", "criterion l2"}
+
+
+def operators():
+    """Arithmetic, comparisons, slices and hard swish from its parts, all of them layers with a call of their own."""
+    keras, tf = import_keras(), import_tensorflow()
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(6, 1, activation="relu", name="first")(image / 127.5 - 1)
+    x = keras.layers.Conv2D(8, 3, padding="same", name="stem")(x)
+    x = x * tf.nn.relu6(x + 3) / 6
+    y = keras.layers.Conv2D(8, 1, name="side")(tf.abs(x))
+    x = tf.where(x > y, x * 0.3 + y, y)[:, :, :, 2:]
+    return keras.Model(image, keras.layers.Dense(3, activation="softmax", name="head")(tf.reduce_mean(x, [1, 2])))
+
+
+def nested():
+    """A model in a model, called twice, with dropout that is on at inference, and a layer that is shared."""
+    keras = import_keras()
+    layers = keras.layers
+    a, b = keras.Input((8, 8, 2), name="a"), keras.Input((8, 8, 2), name="b")
+    block = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3, name="inner"), layers.BatchNormalization()])
+    shared = layers.Conv2D(4, 1, activation="relu", name="shared")
+    x = layers.Add(name="sum")([shared(block(a)), shared(block(b))])
+    return keras.Model([a, b], layers.Dense(2, name="head")(layers.Flatten()(layers.Dropout(0.5)(x))))
+
+
+def sequences():
+    keras = import_keras()
+    layers = keras.layers
+    x = given = keras.Input((3, 5), name="given")
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(layers.Masking()(x))
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    x = layers.TimeDistributed(layers.Dense(6, activation="gelu"))(layers.LayerNormalization()(x))
+    return keras.Model(given, layers.Dense(2, activation="softmax")(layers.GlobalAveragePooling1D()(x)))
+
+
+def wrapped():
+    """In tfmot's wrappers, whose layers hold another one."""
+    from stages.tf_runtime import import_tfmot
+
+    keras = import_keras()
+    chain = keras.Sequential(
+        [keras.Input((8, 8, 2)), keras.layers.Conv2D(6, 3), keras.layers.ReLU(), keras.layers.Flatten()]
+    )
+    chain.add(keras.layers.Dense(3, activation="softmax"))
+    randomise_weights(chain)
+    return import_tfmot().sparsity.keras.prune_low_magnitude(chain)
+
+
+NETWORKS = {
+    "operators": lambda: randomise_weights(operators()),
+    "nested": lambda: randomise_weights(nested()),
+    "sequences": lambda: randomise_weights(sequences()),
+    "wrapped": wrapped,
+}
+FILES = {"tflite", "tflite int8", "onnx", "ladder", "profile", "verify"}  # converted once, of the first network
+
+
+def samples(model, count=2):
+    rng = np.random.default_rng(3)
+    shapes = {name: tuple(tensor.shape)[1:] for name, tensor in zip(model.input_names, model.inputs, strict=True)}
+    return {name: rng.normal(size=(count, *shape)).astype("float32") for name, shape in shapes.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_configuration_weights_and_outputs_are_the_same_after_everything_that_looks(name):
+    model = NETWORKS[name]()
+    arrays = samples(model)
+    before, worked = state_of(model, arrays), set()
+    for looker, look in lookers().items():
+        if looker in FILES and name != "operators":
+            continue
+        try:
+            look(model, arrays)
+            worked.add(looker)
+        except SecateurError:
+            assert looker not in ALWAYS, looker
+        assert state_of(model, arrays) == before, looker
+    assert worked >= (ALWAYS if name != "wrapped" else ALWAYS - {"inspect", "criterion l2"})
+    assert worked >= (FILES | {"prune", "sensitivity", "criterion taylor"} if name == "operators" else set())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_recorded_is_what_the_model_computes(name):
+    model = NETWORKS[name]()
+    arrays = samples(model)
+    calls = record_layers(model, arrays)
+    given = list(arrays.values())
+    outputs = model(given if len(given) > 1 else given[0], training=False)
+    np.testing.assert_array_equal(calls[-1].outputs[0], outputs)
+    kinds = {layer.name for layer in model._flatten_layers()}
+    assert {call.layer for call in calls} <= kinds
+    assert all(max(call.reads, default=-1) < place for place, call in enumerate(calls))
+
+
+def test_an_operation_between_layers_still_computes_after_it_was_recorded():
+    keras = import_keras()
+    x = keras.Input((3,), name="x")
+    model = keras.Model(x, (x * 2 + 1)[:, 1:])
+    arrays = {"x": np.float32([[1, 2, 3]])}
+    product, total, rest = record_layers(model, arrays)
+    assert [one.outputs[0].tolist() for one in (product, total, rest)] == [[[2, 4, 6]], [[3, 5, 7]], [[5, 7]]]
+    assert (product.reads, total.reads, rest.reads) == (frozenset(), {0}, {1})
+    assert model(arrays["x"]).numpy().tolist() == [[5, 7]]
+
+
+def test_the_law_notices_a_model_that_was_changed():
+    model = randomise_weights(operators())
+    arrays = samples(model)
+    before = state_of(model, arrays)
+    next(layer for layer in model.layers if layer.name.startswith("tf.math.multiply")).__dict__.pop("call")
+    changed = state_of(model, arrays)
+    assert changed["outputs"] != before["outputs"]
+    assert changed["calls"] != before["calls"]
+    assert changed["weights"] == before["weights"]
