@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.keras_format import put_weights
 from stages.graph import SingleSource, check_has_graph, in_input_order, is_nested, nodes_in_order, user_classes
+from stages.keras_format import put_weights
 from stages.tf_runtime import import_keras, import_tensorflow
 
 

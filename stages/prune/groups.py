@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.memory import collection_paused
+from stages.graph import nodes_in_order
 from stages.prune.coupling import connected_components
 from stages.prune.flatten import flattened
-from stages.graph import nodes_in_order
 from stages.prune.labels import (
     Call,
     CannotFollowError,

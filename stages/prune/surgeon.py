@@ -20,9 +20,9 @@ import numpy as np
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.memory import collection_paused
 from pipeline.packages import INSTALL_SURGEON
+from stages.graph import SingleSource, nodes_in_order
 from stages.keras_format import put_weights
 from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
-from stages.graph import SingleSource, nodes_in_order
 from stages.prune.groups import ChannelGraph, Slot
 from stages.prune.labels import Ids, Keep
 from stages.prune.rebuild import spare_tracing, trace_again

@@ -1,3 +1,4 @@
+import json
 import os
 import resource
 import subprocess
@@ -235,3 +236,15 @@ def test_scratch_is_per_key_and_can_be_forgotten(store):
     assert store.can_resume("k")
     store.remove_work_dir("k")
     assert not folder.exists()
+
+
+def test_records_written_before_there_were_fingerprints_are_believed(store):
+    made = record(store)
+    path = store.records.path(made.key)
+    document = json.loads(path.read_bytes())
+    assert document.pop("fingerprints") == {}
+    path.write_text(json.dumps(document))
+    assert store.records.get(made.key) == made
+    printed = {"environment": "e", "bits": "sha256:" + "0" * 64, "outputs": [], "tolerance": 1e-5}
+    path.write_text(json.dumps({**document, "fingerprints": {"sha256:" + "0" * 64: printed}}))
+    assert store.records.get(made.key) == "record damaged"  # the seal covers them

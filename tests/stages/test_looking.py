@@ -1,4 +1,4 @@
-"""What only looks at a model leaves it bit for bit as it was: the law, over networks of every form and all that looks."""
+"""What only looks at a model leaves it bit for bit as it was: over networks of every form, and all that looks."""
 
 import numpy as np
 import pytest
