@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Artifact
+from pipeline.artifacts import Artifact, FileRef
+from pipeline.manifest import Fingerprint
 from pipeline.stage import StageContext
 from stages.child_main import Speaker
 from stages.child_process import call_child
@@ -29,10 +30,15 @@ class ChildContext:
     work_dir: Path
     events: Speaker
     paths: Mapping[str, Mapping[str, str]]
+    fingerprints: Mapping[str, Fingerprint]
 
     def read(self, input_name: str, file_name: str) -> Path:
         """The path of a file of an input artifact. Don't write to it."""
         return Path(self.paths[input_name][file_name])
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        """What was put down when this file was written."""
+        return self.fingerprints.get(file.digest)
 
 
 def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: str) -> Any:
@@ -41,6 +47,8 @@ def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: 
     Files that it makes are in `work_dir`. Errors are those of `call_child`, the action is where they are.
     """
     config = context.config
+    files = {file.digest: file for artifact in context.inputs.values() for file in artifact.files}
+    fingerprints = {digest: context.fingerprint(file) for digest, file in files.items()}
     given = {
         "function": function,
         "settings": f"{type(config).__module__}:{type(config).__qualname__}",
@@ -54,6 +62,7 @@ def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: 
             name: {file.name: str(context.read(name, file.name).absolute()) for file in artifact.files}
             for name, artifact in context.inputs.items()
         },
+        "fingerprints": {digest: found.model_dump_json() for digest, found in fingerprints.items() if found},
     }
     return call_child(
         f"{__name__}:run_here",
@@ -66,7 +75,14 @@ def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: 
 
 
 def run_here(
-    speaker: Speaker, function: str, settings: str, config: str, inputs: Mapping[str, str], work_dir: str, **rest: Any
+    speaker: Speaker,
+    function: str,
+    settings: str,
+    config: str,
+    inputs: Mapping[str, str],
+    work_dir: str,
+    fingerprints: Mapping[str, str],
+    **rest: Any,
 ) -> Any:
     """The child's side of `run_apart`."""
     context = ChildContext(
@@ -74,6 +90,7 @@ def run_here(
         inputs={name: Artifact.model_validate_json(text) for name, text in inputs.items()},
         work_dir=Path(work_dir),
         events=speaker,
+        fingerprints={digest: Fingerprint.model_validate_json(text) for digest, text in fingerprints.items()},
         **rest,
     )
     return named(function)(context)
