@@ -119,7 +119,7 @@ class StageContext(Protocol[ConfigOut]):
         """Store `data` and return the reference to put into an artifact."""
 
     def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
-        """Put down what the model in `file` computes. It stays with the record, and with those that pass the file on."""
+        """Put down what the model in `file` computes: it stays with the record, and with those that pass it on."""
 
     def fingerprint(self, file: FileRef) -> Fingerprint | None:
         """What was put down when this file was written, as far as this action's inputs know."""
