@@ -1,12 +1,10 @@
-"""Which distributions are installed: their versions enter keys, and what is missing has a command that adds it."""
+"""Which distributions are installed: their versions enter keys."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import metadata
 
-# The one command that adds the surgeon: its own pins forbid any resolve beside today's TensorFlow.
-INSTALL_SURGEON = "pip install --no-deps kerassurgeon==0.2.0 importlib-metadata"
 FIELD = "Version:"
 
 

@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
-
 from pipeline import gates, interruption
 from pipeline.artifacts import KerasFacts
 from pipeline.chain import Node, OutputOf
@@ -36,12 +34,7 @@ from pipeline.model_files import make_importable
 from pipeline.perform import Done, Job, Workshop, perform
 from pipeline.plan import Resolution, plan_node, resolve
 from pipeline.recipe import Recipe
-from pipeline.store import Store
-
-
-def default_store() -> Path:
-    """`~/.cache/secateur` on Linux, its like elsewhere (the command line also looks at `SECATEUR_STORE`)."""
-    return platformdirs.user_cache_path("secateur", appauthor=False)
+from pipeline.store import Store, default_store
 
 
 def run(

@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
+from pathlib import Path
 
 from pipeline.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, TFLiteFacts
+from pipeline.command_lines import note_of, secateur
 from pipeline.manifest import GateResult, RunManifest, StageEntry
 from pipeline.metric_names import metric_and_output
 
@@ -283,8 +285,8 @@ def _what_failed(manifest: RunManifest) -> str:
     return "\n".join(said) if failed else "FAILED"
 
 
-def closing(manifest: RunManifest, options: str = "") -> str:
-    """The table, the gates, the verdict, and what to do next (with `options`, such as the store that was named)."""
+def closing(manifest: RunManifest, store: Path | None = None) -> str:
+    """The table, the gates, the verdict, and what to do next, with the run's store where that has to be named."""
     lines = [table(manifest), ""]
     for index, gate in enumerate(manifest.gates):
         lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
@@ -292,9 +294,11 @@ def closing(manifest: RunManifest, options: str = "") -> str:
     if manifest.verdict == "pass" and not manifest.gates:
         verdict = "done, no gates"
     lines.append(verdict)
-    lines.append(f"  secateur show {manifest.run_id}{options}   tells where everything came from")
+    run = manifest.run_id
+    lines.append(f"  {secateur('show', run, store=store)}   tells where everything came from")
     if any(entry.stage == "verify" and entry.outputs for entry in manifest.stages):
-        lines.append(f"  secateur show {manifest.run_id} --parity{options}   how near each file is to Keras")
+        lines.append(f"  {secateur('show', run, '--parity', store=store)}   how near each file is to Keras")
     if any(entry.stage == "export" and entry.outputs for entry in manifest.stages):
-        lines.append(f"  secateur export {manifest.run_id} out/{options}   copies the files")
-    return "\n".join(lines)
+        lines.append(f"  {secateur('export', run, 'out/', store=store)}   copies the files")
+    note = note_of(lines[-1])
+    return "\n".join([*lines, f"  {note}"] if note else lines)

@@ -16,6 +16,7 @@ from importlib import import_module
 
 import typer
 
+from pipeline.command_lines import note_of
 from pipeline.discovery import command_modules
 from pipeline.errors import SecateurError
 
@@ -115,6 +116,8 @@ def _report(error: SecateurError) -> None:
     """What, where, what to do, what else failed; with `--json` also as the one document on stdout, if there is none."""
     lines = [f"error: {error.what}", *(f"  {text}" for text in (error.where, error.hint) if text)]
     lines += [f"also failed: {line}" for line in error.also]
+    note = note_of(error.hint or "")
+    lines += [f"  {note}"] if note else []
     print("\n".join(lines), file=sys.stderr)
     if not error.printed:
         _print_error_document(error.what, error.where, error.hint, error.exit_code)

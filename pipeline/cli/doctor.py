@@ -14,9 +14,10 @@ from pathlib import Path
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.command_lines import SURGEON, install, install_locked, install_ourselves
 from pipeline.discovery import stages
 from pipeline.errors import SecateurError
-from pipeline.packages import INSTALL_SURGEON, package_version
+from pipeline.packages import package_version
 
 PACKAGES = (
     "tensorflow",
@@ -67,7 +68,7 @@ def _python() -> Finding:
 def _package(name: str) -> Finding:
     version = package_version(name)
     surgeon = name in ("kerassurgeon", "importlib-metadata")
-    hint = INSTALL_SURGEON if surgeon else "pip install --no-deps --require-hashes -r requirements.lock"
+    hint = install(*SURGEON) if surgeon else install_locked()
     return Finding(name, version != "absent", version, hint)
 
 
@@ -76,7 +77,7 @@ def _stages() -> Finding:
         names = sorted(stages())
     except SecateurError as error:
         return Finding("stages", ok=False, seen=error.what, hint=error.hint or "")
-    return Finding("stages", bool(names), ", ".join(names), "install secateur itself: pip install --no-deps -e .")
+    return Finding("stages", bool(names), ", ".join(names), install_ourselves())
 
 
 def _store(path: Path | None) -> list[Finding]:

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.command_lines import secateur
 from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.manifest import Output, RunManifest
 from pipeline.store.files import publish
@@ -23,13 +24,14 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
     opened = open_store(store)
     manifest = opened.runs.get(run)
     if manifest is None:
-        raise RecipeError(f"no run is called {run!r}", where=str(opened.root), hint="secateur store ls   lists runs")
+        listing = secateur("store", "ls", store=opened.root)
+        raise RecipeError(f"no run is called {run!r}", where=str(opened.root), hint=f"{listing}   lists runs")
     for axis, why in left_out(manifest).items():
         print(f"! {axis} is left out: {why}", file=sys.stderr)
     files = wanted_files(manifest)
     if not files:
         what, hint = f"run {manifest.run_id} has nothing to copy", "its recipe has no export, or the run failed before"
-        raise RecipeError(what, hint=f"{hint}: secateur show {manifest.run_id}")
+        raise RecipeError(what, hint=f"{hint}: {secateur('show', manifest.run_id, store=opened.root)}")
     for digest in files.values():
         problem = opened.blobs.problem(digest)
         if problem:

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import BaseModel
 
-from pipeline.runner import default_store
-from pipeline.store import Store
+from pipeline.store import STORE_VARIABLE, Store, default_store
 
 RecipeArgument = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a YAML file.", show_default=False)]
 SetOption = Annotated[
@@ -18,7 +17,7 @@ SetOption = Annotated[
 ]
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", envvar="SECATEUR_STORE", help="The artifact store.", show_default=False),
+    typer.Option("--store", metavar="DIR", envvar=STORE_VARIABLE, help="The artifact store.", show_default=False),
 ]
 UntilOption = Annotated[str | None, typer.Option("--until", metavar="STAGE", help="Stop after this stage.")]
 ForceOption = Annotated[

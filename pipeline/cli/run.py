@@ -49,7 +49,7 @@ def command(
         manifest = execute(work)
     except SecateurError as error:
         if work.manifest is not None:
-            _print_end(work.manifest, store, as_json=as_json)
+            _print_end(work.manifest, opened.root, as_json=as_json)
             error.printed = as_json
         raise
     except KeyboardInterrupt:
@@ -57,15 +57,15 @@ def command(
             print_json(work.manifest)
         print("interrupted: what is finished stays cached; the same command goes on from there", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
-    _print_end(manifest, store, as_json=as_json)
+    _print_end(manifest, opened.root, as_json=as_json)
     raise typer.Exit(EXIT_CODES[manifest.verdict])
 
 
-def _print_end(manifest: RunManifest, store: Path | None, *, as_json: bool) -> None:
+def _print_end(manifest: RunManifest, store: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(manifest)
     else:
-        print(f"\n{closing(manifest, f' --store {store}' if store else '')}", flush=True)  # before what stderr tells
+        print(f"\n{closing(manifest, store)}", flush=True)  # before what stderr tells
 
 
 def execute(work: Run) -> RunManifest:

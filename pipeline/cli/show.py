@@ -10,6 +10,7 @@ import typer
 
 from pipeline.artifacts import Artifact
 from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
+from pipeline.command_lines import secateur
 from pipeline.errors import RecipeError
 from pipeline.manifest import ActionRecord, RunManifest, StageEntry
 from pipeline.parity_table import parity_document, parity_table
@@ -35,7 +36,7 @@ def command(
     opened = open_store(store)
     manifest = opened.runs.get(name)
     if manifest is None and parity:
-        raise RecipeError(f"no run is called {name!r}", hint="secateur store ls   lists runs")
+        raise RecipeError(f"no run is called {name!r}", where=str(opened.root), hint=f"{_listing(opened)}   lists runs")
     if manifest is None:
         _show_artifact(opened, name, as_json=as_json)
     elif why is not None:
@@ -45,10 +46,14 @@ def command(
     elif as_json:
         print_json(manifest)
     else:
-        _show_run(manifest)
+        _show_run(manifest, opened)
 
 
-def _show_run(manifest: RunManifest) -> None:
+def _listing(store: Store) -> str:
+    return secateur("store", "ls", store=store.root)
+
+
+def _show_run(manifest: RunManifest, store: Store) -> None:
     width = max(len(entry.id) for entry in manifest.stages)
     print(f"run {manifest.run_id} of {manifest.name}\n")
     for entry in manifest.stages:
@@ -59,7 +64,7 @@ def _show_run(manifest: RunManifest) -> None:
             print(f"{' ' * width}  {line}")
         if made:
             print(f"{' ' * width}  {made}")
-    print(f"\n{closing(manifest)}")
+    print(f"\n{closing(manifest, store.root)}")
 
 
 def _parity(manifest: RunManifest) -> str:
@@ -96,7 +101,7 @@ def _show_artifact(store: Store, name: str, *, as_json: bool) -> None:
         what = (
             f"{len(matches)} artifacts begin with {name}" if matches else f"no run and no artifact is called {name!r}"
         )
-        raise RecipeError(what, where=str(store.root), hint="secateur store ls   lists runs and artifacts")
+        raise RecipeError(what, where=str(store.root), hint=f"{_listing(store)}   lists runs and artifacts")
     lineage = list(_lineage(matches[0], found))
     if as_json:
         print(json.dumps({"schema_version": 1, "lineage": lineage}, ensure_ascii=False, indent=1))

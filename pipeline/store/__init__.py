@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import platformdirs
+
 from pipeline.errors import StoreError
 from pipeline.store.blobs import Blobs
 from pipeline.store.file_digests import FileDigests
@@ -22,9 +24,15 @@ from pipeline.store.files import publish, store_errors
 from pipeline.store.records import Records
 from pipeline.store.runs import Runs
 
+STORE_VARIABLE = "SECATEUR_STORE"  # the environment's, where the command line names none
 FORMAT_VERSION = "1"
 FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
 NEIGHBOURS = ("lost+found", "targets", "benchmarks")  # the default store's folder is also where these are kept
+
+
+def default_store() -> Path:
+    """`~/.cache/secateur` on Linux, its like elsewhere (the command line also looks at `SECATEUR_STORE`)."""
+    return platformdirs.user_cache_path("secateur", appauthor=False)
 
 
 class Store:

@@ -156,7 +156,7 @@ def _keep(path: Path, probed: Probed) -> None:
 def _check_whole(probed: Probed, probes: int, target: Target) -> None:
     measured = sum(cost > 0 for cost in probed.costs)
     if len(probed.costs) != probes or measured != probes:
-        hint = f"set it up again: secateur target setup {target.name}"
+        hint = f"set it up again: {target.set_up_command}"
         raise PostconditionError(
             f"{measured} of {probes} probes were measured on {target.name}", where="probe", hint=hint
         )

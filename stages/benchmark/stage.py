@@ -161,7 +161,8 @@ def _check_counts(context: StageContext[BenchmarkConfig], result: StageResult) -
     for name, value in facts.candidate.items():
         if name == facts.main and abs(value - facts.baseline[name]) > facts.spread * value:
             what = f"one model has {value:.0f} {name} as candidate and {facts.baseline[name]:.0f} as baseline"
-            hint = f"set the target up again: secateur target setup {facts.target}"
+            target = _target(context.config, context.folder)
+            hint = f"set the target up again: {target.set_up_command}"
             raise PostconditionError(what, where=context.axis, hint=hint)
 
 

@@ -19,6 +19,7 @@ import platformdirs
 from pydantic import ValidationError
 
 from pipeline.artifacts import Kind
+from pipeline.command_lines import secateur
 from pipeline.discovery import target_drivers
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.recipe_errors import nearest, validate
@@ -97,6 +98,13 @@ class Target:
     def metrics(self) -> tuple[str, ...]:
         """The flat metrics that a benchmark on it can have."""
         return self.driver.metrics
+
+    @property
+    def set_up_command(self) -> str:
+        """What gets it ready, to be printed; with its folder where it would not be found from this one."""
+        found = next((path for place in _places(Path()) if (path := place / self.file.name).is_file()), None)
+        here = found is not None and found.resolve() == self.file.resolve()
+        return secateur("target", "setup", self.name, *(() if here else ("--folder", self.file.parent)))
 
     @property
     def formats(self) -> tuple[Kind, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.options import JsonOption, print_json
+from pipeline.command_lines import note_of, secateur
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe import Recipe
 from pipeline.store.files import publish
@@ -60,7 +61,7 @@ def command(
         recipe=str(output),
         guess=found.model_dump(mode="json"),
         fill_in=fill_in,
-        next=f"secateur plan {output}",
+        next=secateur("plan", output),
     )
     if as_json:
         print_json(report)
@@ -117,4 +118,5 @@ def _told(found: ModelGuess, report: InitReport, text: str) -> str:
         number = next(i for i, line in enumerate(text.splitlines(), 1) if FILL_IN in line)
         lines.append(f"  fill in   data.path: {report.recipe}:{number}")
     lines.append(f"  {report.next}   says what would run")
-    return "\n".join(lines)
+    note = note_of(report.next)
+    return "\n".join([*lines, f"  {note}"] if note else lines)

@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from pipeline.artifacts import Artifact, ONNXFacts, TFLiteFacts
+from pipeline.command_lines import secateur
 from pipeline.errors import RecipeError, StoreError
 from pipeline.keys import digest_of_file
 from pipeline.manifest import ActionRecord, Output, RunManifest, StageEntry
@@ -99,7 +100,7 @@ def _nearest(path: Path, run: str, store: Store) -> str:
     close = get_close_matches(str(path), files, NEAREST, cutoff=0.6) + get_close_matches(run, store.runs.ids(), NEAREST)
     if close:
         return "the nearest are " + ", ".join(close[:NEAREST])
-    return "secateur store ls   lists runs and artifacts"
+    return f"{secateur('store', 'ls', store=store.root)}   lists runs and artifacts"
 
 
 def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Operand:
@@ -107,7 +108,8 @@ def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Oper
     found = {str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in FORMAT_OF}
     if not found:
         what = f"run {manifest.run_id} has no TFLite or ONNX files"
-        raise RecipeError(what, where=str(store.root), hint=f"secateur show {manifest.run_id}   tells how far it came")
+        hint = f"{secateur('show', manifest.run_id, store=store.root)}   tells how far it came"
+        raise RecipeError(what, where=str(store.root), hint=hint)
     if wanted and wanted not in found:
         what = f"run {manifest.run_id} has no TFLite or ONNX export {wanted!r}"
         raise RecipeError(what, hint=nearest(wanted, sorted(found)))
@@ -126,7 +128,7 @@ def _of_export(label: str, entry: StageEntry, manifest: RunManifest, store: Stor
 
 def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Model:
     if not isinstance(artifact.facts, TFLiteFacts | ONNXFacts):
-        hint = "TFLite and ONNX artifacts are compared: secateur store ls"
+        hint = f"TFLite and ONNX artifacts are compared: {secateur('store', 'ls', store=store.root)}"
         raise RecipeError(f"a {artifact.kind} has no latency", where=artifact.digest, hint=hint)
     label = record.action.axis or f"{FORMAT_OF[artifact.kind]}/{artifact.facts.scheme}"
     for document in store.records.documents("verify", label):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Artifact, CSourceFacts, QuantizedFacts, TFLiteFacts, VelaFacts
+from pipeline.command_lines import install
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.packages import package_version
 from pipeline.stage import StageContext, StageResult
@@ -60,7 +61,7 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
                 what, where=context.axis, hint=f"{allowed:.0e} is allowed; please report the model"
             )
     else:
-        context.events.warned(f"the arena's size is not known without its runtime: pip install {tflm.PACKAGE}")
+        context.events.warned(f"the arena's size is not known without its runtime: {install(tflm.PACKAGE)}")
     symbol = context.config.symbol
     about = f"{quantized.scheme} of the Keras model {quantized.model_digest}, by tensorflow.lite"
     source = c_source(data, symbol, facts.operators, arena, about, STATE if facts.keeps_state else ())
@@ -88,7 +89,7 @@ def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) 
 
     if package_version(vela.PACKAGE) == "absent":
         raise PreconditionError(
-            f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=f"pip install {vela.PACKAGE}"
+            f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=install(vela.PACKAGE)
         )
     facts, data, metrics = _tflite(context)
     device = context.config.vela

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from typing import ClassVar
 
 from pipeline.artifacts import Artifact, Kind, SensitivityFacts
+from pipeline.command_lines import SURGEON, install
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import (
     keras_facts_of,
@@ -44,7 +44,7 @@ class SensitivityStage:
 
     def requires(self, config: ScanConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
-            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_SURGEON)
+            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=install(*SURGEON))
         require_classifier(keras_facts_of(inputs["model"]))
 
     def run(self, context: StageContext[ScanConfig]) -> StageResult:

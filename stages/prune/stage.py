@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityFacts
+from pipeline.command_lines import SURGEON, install
 from pipeline.discovery import stages
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
-from pipeline.packages import INSTALL_SURGEON
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
 from stages.prune.config import LABELLED, RATIOS, PruneConfig
@@ -73,7 +73,7 @@ class PruneStage:
 
     def requires(self, config: PruneConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
-            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=INSTALL_SURGEON)
+            raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=install(*SURGEON))
 
     def run(self, context: StageContext[PruneConfig]) -> StageResult:
         return _structured(context) if context.config.method == "structured" else _unstructured(context)

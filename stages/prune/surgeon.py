@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.command_lines import SURGEON, install
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.memory import collection_paused
-from pipeline.packages import INSTALL_SURGEON
 from stages.graph import SingleSource, nodes_in_order
 from stages.keras_format import put_weights
 from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
@@ -40,7 +40,7 @@ def _import_surgeon() -> Any:
         from kerassurgeon import Surgeon
     except ImportError as error:
         raise PreconditionError(
-            f"pruning needs kerassurgeon, which can't be imported: {error}", hint=INSTALL_SURGEON
+            f"pruning needs kerassurgeon, which can't be imported: {error}", hint=install(*SURGEON)
         ) from error
     finally:
         root.handlers[:] = handlers

@@ -1,6 +1,8 @@
 """The whole pipeline on real files and runtimes, through the command line."""
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -180,6 +182,18 @@ def test_the_table_has_a_row_for_each_step(finished, secateur):
     assert "27 cached" in err
 
 
+def test_what_is_printed_to_be_typed_works_as_it_stands(finished, secateur, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "my store")
+    code, text, _ = secateur("show", "latest", "--store", "my store", cwd=tmp_path)
+    assert code == 0
+    printed = [line.strip().split("   ")[0] for line in text.splitlines() if line.startswith("  secateur ")]
+    assert [line.split()[1] for line in printed] == ["show", "show", "export"]
+    for line in printed:
+        code, _, err = secateur(*shlex.split(line)[1:], cwd=tmp_path)
+        assert code == 0, err
+    assert (tmp_path / "out" / "tflite" / "int8" / "model.tflite").is_file()
+
+
 def test_a_gate_that_fails_is_exit_code_1(finished, secateur):
     recipe, store, _ = finished
     code, manifest, _ = secateur("run", recipe, "--set", "gates.0.min=1.1", "--store", store, "--json")
@@ -188,8 +202,6 @@ def test_a_gate_that_fails_is_exit_code_1(finished, secateur):
 
 
 def test_damage_in_the_store_is_found_named_and_mended(finished, secateur, tmp_path):
-    import shutil
-
     recipe, store, manifest = finished
     copy = tmp_path / "store"
     shutil.copytree(store, copy)

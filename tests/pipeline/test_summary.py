@@ -69,7 +69,8 @@ def test_the_table_is_aligned_and_says_how_sure_it_is():
     assert lines[3].endswith("90.00 ± 6.0          2.0 M  1.0 kB  1.000 ms  ×2.00 faster [1.60, 2.50]")
 
 
-def test_the_end_tells_gates_verdict_and_what_to_do():
+def test_the_end_tells_gates_verdict_and_what_to_do(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: name)
     text = closing(MANIFEST)
     assert "gates  ✔ tflite/int8.accuracy 0.9 [0.7, 1] ≥ 0.8" in text
     assert text.splitlines()[-4:] == [

@@ -90,7 +90,7 @@ class QemuDriver:
 
 def _setup(target: Target) -> dict[str, Any]:
     """What set-up found; DeviceError where it has not been done, or not for these versions."""
-    hint = f"secateur target setup {target.name}"
+    hint = target.set_up_command
     try:
         found = json.loads(_setup_file(target).read_bytes())
     except (OSError, ValueError) as error:

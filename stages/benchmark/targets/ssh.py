@@ -132,8 +132,9 @@ class SshDriver:
         found = json.loads(done.stdout)
         if not found["numpy"] or not (found["litert"] or found["onnxruntime"]):
             missing = "numpy" if not found["numpy"] else "a runtime"
-            install = f"ssh {host} {target.settings.python} -m pip install numpy ai-edge-litert"
-            raise DeviceError(f"{host} has no {missing}", where=str(target.file), hint=install)
+            there = _quoted(target.settings.python, "-m", "pip", "install", "numpy", "ai-edge-litert")
+            hint = _quoted("ssh", *target.settings.options, host, there)
+            raise DeviceError(f"{host} has no {missing}", where=str(target.file), hint=hint)
         device = {name: str(found[name]) for name in IDENTITY if found[name] is not None}
         record = _record(target)
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -146,7 +147,7 @@ class SshDriver:
         seen = {"cpu_model": found.cpu_model, "machine": found.machine}
         if any(known[key] != value for key, value in seen.items()):
             what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
-            raise DeviceError(what, where=name, hint=f"secateur target setup {target.name}")
+            raise DeviceError(what, where=name, hint=target.set_up_command)
         return found
 
     def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
@@ -257,6 +258,6 @@ def _known(target: Target) -> dict[str, str]:
     except (OSError, ValueError):
         found = {}
     if found.get("host") != target.settings.host:
-        hint = f"secateur target setup {target.name}"
+        hint = target.set_up_command
         raise DeviceError(f"the target {target.name} is not set up", where=str(target.file), hint=hint)
     return dict(found["device"])

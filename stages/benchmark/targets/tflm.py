@@ -15,6 +15,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from pipeline.artifacts import Kind
+from pipeline.command_lines import install
 from pipeline.errors import DeviceError
 from stages.benchmark.counts import Counts
 from stages.benchmark.measurement import digests_of
@@ -78,4 +79,4 @@ def installed(package: str, target: Target) -> str:
         return version(package)
     except PackageNotFoundError as error:
         what = f"the target {target.name} needs the package {package}"
-        raise DeviceError(what, where=str(target.file), hint=f"pip install {package}") from error
+        raise DeviceError(what, where=str(target.file), hint=install(package)) from error

@@ -102,7 +102,7 @@ def test_what_is_not_there_comes_with_the_nearest_names(files, tmp_path):
     assert str(few) in caught.value.hint
     with pytest.raises(RecipeError, match="is no file, no run and no artifact") as caught:
         run("compare", "latest", few, "--store", tmp_path / "store")
-    assert caught.value.hint == "secateur store ls   lists runs and artifacts"
+    assert caught.value.hint == f"secateur store ls --store {tmp_path / 'store'}   lists runs and artifacts"
     with pytest.raises(RecipeError, match="a folder is no model"):
         run("compare", few, tmp_path)
 

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+from pipeline.command_lines import SURGEON, install
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.packages import INSTALL_SURGEON
 from stages.keras_format import decode_model, encode_model
 from stages.prune.groups import channel_groups
 from stages.prune.labels import Flow, Labels
@@ -39,7 +39,7 @@ def test_without_kerassurgeon_the_error_names_the_command():
         "except PreconditionError as error: print(error.hint)"
     )
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert run.stdout.strip() == INSTALL_SURGEON
+    assert run.stdout.strip() == install(*SURGEON)
 
 
 def test_weights_are_those_that_stay(keras, randomise):

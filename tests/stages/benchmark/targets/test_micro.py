@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.command_lines import install
 from pipeline.errors import DeviceError
 from stages.benchmark import count, find_target, measure
 from stages.benchmark.targets.tflm import installed
@@ -149,7 +150,7 @@ def test_a_ratio_is_of_estimates_of_one_placement(averaging: dict[int, Path]) ->
 def test_a_package_that_is_missing_comes_with_the_command() -> None:
     with pytest.raises(DeviceError, match="needs the package no-such-package") as caught:
         installed("no-such-package", find_target("tflm"))
-    assert caught.value.hint == "pip install no-such-package"
+    assert caught.value.hint == install("no-such-package")
 
 
 def test_times_of_these_targets_are_refused(tflite_file: Path) -> None:

@@ -219,7 +219,7 @@ def test_targets_are_set_up_first_and_another_device_is_noticed(make_target, tfl
     target = make_target(set_up=False)
     with pytest.raises(DeviceError, match="not set up") as caught:
         measure(target, tflite_file, BRIEF, "model")
-    assert caught.value.hint == "secateur target setup board"
+    assert caught.value.hint == f"secateur target setup board --folder {target.file.parent}"
     target = make_target()
     record = targets_folder() / "ssh" / "board.json"
     known = json.loads(record.read_text())
