@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from pipeline.errors import DeviceError
 
@@ -15,6 +16,21 @@ NUMBER = re.compile(rb"0x([0-9a-f]{2})")
 HEX = [f"0x{value:02x}," for value in range(256)]
 # Methods of TFLM's MicroMutableOpResolver that are not the operator's name in camel case.
 METHODS = {"BATCH_MATMUL": "BatchMatMul", "CUMSUM": "CumSum", "PADV2": "PadV2"}
+
+
+C_TYPES = {"float32": "float", "bool": "uint8_t"}  # the others are called as in stdint.h
+NO_LETTER = re.compile(r"[^A-Z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """An input or output of a file: its values are `(stored - zero_point) * scale`, of floats with 0 and 1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 1.0
+    zero_point: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +47,13 @@ def c_source(
     operators: Mapping[str, int],
     arena_bytes: int | None,
     about: str,
+    ports: tuple[Sequence[Port], Sequence[Port]] = ((), ()),
     notes: Sequence[str] = (),
 ) -> Source:
     """`data` as the array `SYMBOL_data`; `operators` by count, `about` a line that says what it is.
 
-    The header has its size, the arena where it is known, a macro that registers the operators, and the `notes`.
+    The header has its size, the arena where it is known, a macro that registers the operators, what is known of the
+    `ports` (inputs and outputs, each in the order of the file), and the `notes`.
     """
     capital = symbol.upper()
     lines = (" ".join(HEX[byte] for byte in data[start : start + A_LINE]) for start in range(0, len(data), A_LINE))
@@ -63,6 +81,8 @@ def c_source(
         f"#ifndef {capital}_DATA_H",
         f"#define {capital}_DATA_H",
         "",
+        "#include <stdint.h>",
+        "",
         *(f"/* {note} */" for note in notes),
         f"#define {capital}_DATA_BYTES {len(data)}",
         *(arena if arena_bytes is not None else []),
@@ -74,6 +94,8 @@ def c_source(
         *(f"  (resolver).Add{_method(name)}(); \\" for name in operators),
         "  (void)0",
         "",
+        *_port_lines(f"{capital}_INPUT", "input", ports[0]),
+        *_port_lines(f"{capital}_OUTPUT", "output", ports[1]),
         "#ifdef __cplusplus",
         'extern "C" {',
         "#endif",
@@ -85,6 +107,34 @@ def c_source(
         "#endif",
     ]
     return Source(_text(array), _text(header))
+
+
+def _port_lines(prefix: str, method: str, ports: Sequence[Port]) -> Iterator[str]:
+    """The macros of all inputs, or of all outputs, by their place in the file: names say nothing of the order."""
+    if not ports:
+        return
+    yield f"/* What interpreter.{method}(INDEX) is; a real number is (stored - ZERO_POINT) * SCALE. */"
+    yield f"#define {prefix}S {len(ports)}"
+    names = [NO_LETTER.sub("_", port.name.upper()).strip("_") for port in ports]
+    for index, (port, name) in enumerate(zip(ports, names, strict=True)):
+        own, text = f"{prefix}_{index}", port.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+        if name and names.count(name) == 1:
+            yield f"#define {prefix}_INDEX_{name} {index}"
+        yield f'#define {own}_NAME "{text}"'
+        yield f"#define {own}_SHAPE {{{', '.join(map(str, port.shape)) or '1'}}}"
+        yield f"#define {own}_RANK {len(port.shape)}"
+        yield f"#define {own}_ELEMENTS {prod(port.shape)}"
+        yield f"#define {own}_TYPE {C_TYPES.get(port.dtype, f'{port.dtype}_t')}"
+        yield f"#define {own}_TFLITE_TYPE kTfLite{port.dtype.capitalize().replace('Uint', 'UInt')}"
+        yield f"#define {own}_SCALE {_float(port.scale)}"
+        yield f"#define {own}_ZERO_POINT ({port.zero_point})"
+    yield ""
+
+
+def _float(value: float) -> str:
+    """A float constant of C; nine digits tell all values of a float apart."""
+    digits = f"{value:.9g}"
+    return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
 
 
 def bytes_in_source(source: bytes) -> bytes:

@@ -18,7 +18,7 @@ from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.packages import package_version
 from pipeline.stage import StageContext, StageResult
 from stages import tflm, vela
-from stages.c_source import Source, bytes_in_source, c_source
+from stages.c_source import Port, Source, bytes_in_source, c_source
 from stages.export.config import ExportConfig
 from stages.export.metadata import metadata_of
 from stages.processes import ending, last_lines, run_process
@@ -64,7 +64,8 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
         context.events.warned(f"the arena's size is not known without its runtime: {install(tflm.PACKAGE)}")
     symbol = context.config.symbol
     about = f"{quantized.scheme} of the Keras model {quantized.model_digest}, by tensorflow.lite"
-    source = c_source(data, symbol, facts.operators, arena, about, STATE if facts.keeps_state else ())
+    notes = STATE if facts.keeps_state else ()
+    source = c_source(data, symbol, facts.operators, arena, about, _ports(data), notes)
     _check_source(context, source, data)
     files = tuple(
         context.write(f"{symbol}_data.{suffix}", text, MEDIA_TYPE)
@@ -134,6 +135,26 @@ def _tflite(context: StageContext[ExportConfig]) -> tuple[TFLiteFacts, bytes, di
     artifact = record.outputs[0]
     assert isinstance(artifact.facts, TFLiteFacts)
     return artifact.facts, context.read_made(artifact, artifact.files[0].name).read_bytes(), dict(record.metrics)
+
+
+def _ports(data: bytes) -> tuple[list[Port], list[Port]]:
+    """The inputs and the outputs of a TFLite file as they lie in it: the names' order, and Keras', may be another."""
+    from stages.runtimes import signature_of
+
+    inputs, outputs = (
+        [
+            Port(name, tuple(int(size) for size in detail["shape"]), detail["dtype"].__name__, *_steps(detail))
+            for name, (_, detail) in sorted(ports.items(), key=lambda item: item[1][0])
+        ]
+        for ports in signature_of(data)
+    )
+    return inputs, outputs
+
+
+def _steps(detail: Mapping[str, Any]) -> tuple[float, int]:
+    """Scale and zero point of an input or output; 1 and 0 where what is stored is the number itself."""
+    scale, zero_point = detail["quantization"]
+    return (float(scale), int(zero_point)) if scale else (1.0, 0)
 
 
 def _samples(context: StageContext[ExportConfig], facts: TFLiteFacts) -> dict[str, Any]:

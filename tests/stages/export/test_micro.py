@@ -72,6 +72,8 @@ def test_c_source_holds_the_tflite_file_and_its_arena(recipe: Callable[..., Reci
     assert facts.arena_bytes > 12 * 12 * 2  # the input alone
     assert f"#define NET_ARENA_BYTES {facts.arena_bytes}\n".encode() in header
     assert b"(resolver).AddDepthwiseConv2D();" in header
+    assert b"#define NET_OUTPUT_INDEX_HEAD 0\n" in header
+    assert b"#define NET_INPUT_0_SHAPE {1, 12, 12, 2}\n" in header
     assert facts.operators == tflite.facts.operators
     assert manifest.metrics["c/int8.micro_difference"] < 0.05
     # verified as what it holds, and by the runtime of microcontrollers
@@ -155,6 +157,90 @@ def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -
     text = source.header.decode()
     assert "/* It keeps a state. */" in text
     assert all(f"(resolver).Add{method}();" in text for method in ("Conv2D", "PadV2", "CumSum"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_the_header_says_which_output_is_which_in_the_file(scheme: Any, tmp_path: Path) -> None:
+    """Output z is 1 + the sum of b, output a -2: told by a compiled program and by LiteRT, both by index."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    from stages.export import convert_tflite
+    from stages.export.micro import _ports
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    b, image = keras.Input((3,), name="b"), keras.Input((2, 2, 1), name="the_image")
+    ones = {"kernel_initializer": "ones", "bias_initializer": "ones"}
+    z = keras.layers.Dense(1, name="z", **ones)(b)
+    flat = keras.layers.Flatten()(image)
+    a = keras.layers.Dense(2, name="a", kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(-2))(
+        flat
+    )
+    rng = np.random.default_rng(0)
+    samples = [rng.uniform(-1, 1, (16, 3)).astype(np.float32), rng.uniform(0, 9, (16, 2, 2, 1)).astype(np.float32)]
+    model = keras.Model([b, image], [z, a])
+    data = convert_tflite(
+        model, scheme, "int8" if scheme == "int8" else "float32", samples if scheme == "int8" else None
+    )
+    source = c_source(data, "net", {}, None, "a test", _ports(data))
+    (tmp_path / "net_data.h").write_bytes(source.header)
+    program = """
+    #include <stdio.h>
+    #include "net_data.h"
+    #define SHOW(p) { const int shape[] = p##_SHAPE; p##_TYPE x[p##_ELEMENTS]; int n = 1, i; \\
+      for (i = 0; i < p##_RANK; ++i) n *= shape[i]; \\
+      printf("%s %d %d %.9g %d\\n", p##_NAME, n, (int)sizeof x, p##_SCALE, p##_ZERO_POINT); }
+    int main(void) {
+      SHOW(NET_INPUT_0) SHOW(NET_INPUT_1) SHOW(NET_OUTPUT_0) SHOW(NET_OUTPUT_1)
+      printf("%d %d %d %d %d %d\\n", NET_INPUTS, NET_OUTPUTS, NET_INPUT_INDEX_B, NET_INPUT_INDEX_THE_IMAGE,
+             NET_OUTPUT_INDEX_Z, NET_OUTPUT_INDEX_A);
+      return 0;
+    }
+    """
+    (tmp_path / "main.c").write_text(program)
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    said = subprocess.run([tmp_path / "main"], capture_output=True, check=True, text=True).stdout.splitlines()
+    ports = [line.rsplit(" ", 4) for line in said[:4]]
+    inputs, outputs, at_b, at_image, at_z, at_a = map(int, said[4].split())
+    assert (inputs, outputs, {at_b, at_image}, {at_z, at_a}) == (2, 2, {0, 1}, {0, 1})
+    elements = {name: (int(count), int(size)) for name, count, size, _, _ in ports}
+    width = 1 if scheme == "int8" else 4
+    assert elements == {"b": (3, 3 * width), "the_image": (4, 4 * width), "z": (1, width), "a": (2, 2 * width)}
+
+    interpreter = Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+
+    def steps(port: list[str]) -> tuple[float, int]:
+        return float(port[3]), int(port[4])
+
+    for place, values in ((at_b, samples[0][:1]), (at_image, samples[1][:1])):
+        scale, zero = steps(ports[place])
+        detail = interpreter.get_input_details()[place]
+        stored = np.rint(values / scale) + zero if scheme == "int8" else values
+        interpreter.set_tensor(detail["index"], stored.astype(detail["dtype"]))
+    interpreter.invoke()
+    found = {}
+    for place in (at_z, at_a):
+        scale, zero = steps(ports[2 + place])
+        stored = interpreter.get_tensor(interpreter.get_output_details()[place]["index"])
+        found[ports[2 + place][0]] = (stored.astype(np.float64) - zero) * scale
+    np.testing.assert_allclose(found["a"], [[-2, -2]], atol=0.03)
+    np.testing.assert_allclose(found["z"], [[1 + samples[0][0].sum()]], atol=0.05)
+
+
+def test_names_that_c_does_not_take_or_tell_apart_have_their_index_alone() -> None:
+    from stages.c_source import Port
+
+    twice = [Port("a/b", (1, 2), "float32"), Port("a.b", (1, 2), "int16", 0.5, -3), Port('say "x"', (1,), "uint8", 2.0)]
+    text = c_source(b"", "net", {}, None, "a test", ([], twice)).header.decode()
+    assert "INDEX_A_B" not in text
+    assert "#define NET_OUTPUT_INDEX_SAY_X 2\n" in text
+    assert '#define NET_OUTPUT_2_NAME "say \\"x\\""\n#define NET_OUTPUT_2_SHAPE {1}\n' in text
+    assert "#define NET_OUTPUT_1_SCALE 0.5f\n#define NET_OUTPUT_1_ZERO_POINT (-3)\n" in text
+    assert "#define NET_OUTPUT_2_TFLITE_TYPE kTfLiteUInt8\n#define NET_OUTPUT_2_SCALE 2.0f\n" in text
+    assert "#define NET_OUTPUT_0_TYPE float\n" in text
 
 
 def test_without_an_array_there_is_no_file() -> None:
