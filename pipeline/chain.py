@@ -7,7 +7,7 @@ the pruned model is), and for benchmarks the source exported in float32, the bas
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 from pipeline.artifacts import KIND_OF, Format, Kind
 from pipeline.data.spec import Metrics, named_metrics
@@ -286,7 +286,7 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
             axis = f"{branch.axis}@{target}"
             config = step.config.model_copy(update={"targets": (target,)})
             kind = _model_kind(branch)
-            reason = _refusal(chain, step, config, kind)
+            reason = _refusal(chain, step, config, kind, branch)
             if reason and config.model_dump()["unsupported"] == "skip":
                 chain.skipped[axis] = reason
                 continue
@@ -298,10 +298,11 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
             chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index))
 
 
-def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind) -> str | None:
+def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, branch: Branch) -> str | None:
     """Why the stage's target can't take such a file, or None; RecipeError where there is no such target."""
+    stage: Any = stages()["benchmark"]
     try:
-        return stages()["benchmark"].refuses(config, kind, chain.recipe.folder)  # type: ignore[attr-defined,no-any-return]
+        return stage.refuses(config, kind, chain.recipe.folder, branch.config)  # type: ignore[no-any-return]
     except RecipeError as error:
         raise error if error.where else _error(chain.recipe, step, error.what, error.hint) from error
 

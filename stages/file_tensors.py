@@ -110,6 +110,11 @@ def operator_reads(kind: Kind, file: bytes | Path) -> list[frozenset[int]]:
 
 def count_operators(data: bytes) -> dict[str, int]:
     """Operators of a TFLite file over all its subgraphs, as `CONV_2D: 11`."""
+    return dict(sorted(Counter(kind for graph in operator_kinds(data) for kind in graph).items()))
+
+
+def operator_kinds(data: bytes) -> list[list[str]]:
+    """The kinds of the operators of each subgraph of a TFLite file, in order, as `CONV_2D`."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
@@ -118,8 +123,7 @@ def count_operators(data: bytes) -> dict[str, int]:
     codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
     kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
-    found = Counter(kinds[g.Operators(i).OpcodeIndex()] for g in graphs for i in range(g.OperatorsLength()))
-    return dict(sorted(found.items()))
+    return [[kinds[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())] for graph in graphs]
 
 
 def _reads(ends: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[frozenset[int]]:

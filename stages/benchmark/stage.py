@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.artifacts import Artifact, CountFacts, Kind
 from pipeline.errors import PostconditionError, PreconditionError
@@ -41,10 +41,15 @@ class BenchmarkStage:
     def unsupported(self, axis: str) -> str | None:
         return None
 
-    def refuses(self, config: BenchmarkConfig, kind: Kind, folder: Path) -> str | None:
-        """Why the target can't take an artifact of this kind, or None; RecipeError where there is no such target."""
+    def refuses(self, config: BenchmarkConfig, kind: Kind, folder: Path, quantized_by: Any) -> str | None:
+        """Why the target can't take an artifact of this kind, quantized so, or None.
+
+        RecipeError where there is no such target.
+        """
         target = _target(config, folder)
-        return None if kind in target.formats else f"{target.name} takes {' and '.join(target.formats)} only"
+        if kind not in target.formats:
+            return f"{target.name} takes {' and '.join(target.formats)} only"
+        return next((reason for how in quantized_by.possible if (reason := target.refuses(how))), None)
 
     def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[str, ...]:
         """The flat metrics that a result on this configuration's target can have."""

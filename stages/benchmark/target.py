@@ -23,6 +23,7 @@ from pipeline.command_lines import secateur
 from pipeline.discovery import target_drivers
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.recipe_errors import nearest, validate
+from pipeline.schemes import Quantization
 from pipeline.values import Value
 from pipeline.yaml_source import Source, read_yaml
 from stages.processes import TIMEOUT_S, Ended, last_lines, require_success, run_process
@@ -83,6 +84,11 @@ class Target:
     def driver(self) -> TimingDriver | CountingDriver:
         """What drives its kind."""
         return target_drivers()[self.kind]()  # type: ignore[no-any-return]
+
+    def refuses(self, how: Quantization) -> str | None:
+        """Why it can't take files that were quantized so, or None."""
+        driver = self.driver
+        return driver.refuses(how) if isinstance(driver, ChoosingDriver) else None
 
     @property
     def counts(self) -> bool:
@@ -163,6 +169,14 @@ class CountingDriver(Driver, Protocol):
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
         """What is counted or estimated of one model."""
+
+
+@runtime_checkable
+class ChoosingDriver(Driver, Protocol):
+    """Drives what can't compute every scheme rightly."""
+
+    def refuses(self, how: Quantization) -> str | None:
+        """Why files that were quantized so are not for it, or None; asked before anything runs."""
 
 
 @runtime_checkable

@@ -21,13 +21,11 @@ from stages import tflm, vela
 from stages.c_source import Port, Source, bytes_in_source, c_source
 from stages.export.config import ExportConfig
 from stages.export.metadata import metadata_of
+from stages.micro_limits import allowed_difference, wrong_in_micro
 from stages.processes import ending, last_lines, run_process
 
 MOST_BYTES = 64 << 20  # no microcontroller has more flash
 COMPILED_BYTES = 4 << 20  # a compiler takes seconds for an array of this size
-# Reference kernels round as the specification says; LiteRT's may be off by a step of the last layers' scales.
-ALLOWED_DIFFERENCE: Mapping[str, float] = {"float32": 1e-3}
-ALLOWED_IN_INTEGERS = 0.1
 MEDIA_TYPE = "text/x-c"
 STATE = ("LSTMs keep their state from one Invoke() to the next:", "call Reset() before each new sample.")
 COMPARE = """
@@ -54,12 +52,11 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
         run = tflm.run_micro(data, arrays, f"{context.axis} model")
         arena = run.arena_bytes
         metrics |= {"arena_bytes": float(arena), "micro_difference": _difference(load_tflite(data).run(arrays), run)}
-        allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, ALLOWED_IN_INTEGERS)
+        allowed = allowed_difference(data)
         if not metrics["micro_difference"] <= allowed:
             what = f"{tflm.RUNTIME} gives other outputs than LiteRT: {metrics['micro_difference']:.1e} (relative)"
-            raise PostconditionError(
-                what, where=context.axis, hint=f"{allowed:.0e} is allowed; please report the model"
-            )
+            why = wrong_in_micro(data) or "please report the model: no reason is known"
+            raise PostconditionError(what, where=context.axis, hint=f"{allowed:.0e} is allowed; {why}")
     else:
         context.events.warned(f"the arena's size is not known without its runtime: {install(tflm.PACKAGE)}")
     symbol = context.config.symbol

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.artifacts import Format
 from pipeline.schemes import Quantization, Scheme
+from stages.micro_limits import refused_in_micro
 
-MICRO_SCHEMES: tuple[Scheme, ...] = ("float32", "int8", "int16x8")
 NPU_SCHEMES: tuple[Scheme, ...] = ("int8",)
 
 
@@ -14,8 +14,8 @@ def refusal(target_format: Format, how: Quantization) -> str | None:
     match target_format:
         case "onnx":
             return _onnx_refusal(how)
-        case "c" if how.scheme not in MICRO_SCHEMES:
-            return f"TensorFlow Lite for Microcontrollers has no kernels for {how.scheme}: take int8 or float32"
+        case "c" if reason := refused_in_micro(how):
+            return f"TensorFlow Lite for Microcontrollers can't compute {how.scheme}: {reason}; take int8 or float32"
         case "vela" if how.scheme not in NPU_SCHEMES:
             return "an Ethos-U computes in integers: take int8"
     return _tflite_refusal(how)

@@ -20,7 +20,7 @@ def _document(path: str) -> dict[str, Any]:
     outputs = [interpreter.get_output(index) for index in range(len(details(interpreter.get_output_details)))]
     return {
         "arena": arena(interpreter),
-        "outputs": [runner.described(f"output {i}", array, with_values=False) for i, array in enumerate(outputs)],
+        "outputs": [runner.described(f"output {i}", array, with_values=True) for i, array in enumerate(outputs)],
     }
 
 

@@ -108,8 +108,9 @@ def test_vela_compiles_the_int8_file_with_estimates(recipe: Callable[..., Recipe
 @pytest.mark.parametrize(
     ("scheme", "target_format", "says"),
     [
-        ("float16", "c", "no kernels for float16"),
-        ("dynamic", "c", "no kernels for dynamic"),
+        ("float16", "c", "no kernels for half-precision weights"),
+        ("dynamic", "c", "no hybrid kernels"),
+        ("weight_only", "c", "one scale a tensor"),
         ("float32", "vela", "computes in integers"),
     ],
 )
@@ -133,6 +134,20 @@ def test_no_target_times_c_source(recipe: Callable[..., Recipe]) -> None:
     chain = build_chain(recipe(["int8"], ["c", "tflite"], {"benchmark": {"targets": ["cpu"], "unsupported": "skip"}}))
     assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@cpu"]
     assert "baseline:c" not in {node.id for node in chain.nodes}
+
+
+@pytest.mark.parametrize("scheme", ["weight_only", "dynamic", "float16"])
+def test_what_microcontrollers_compute_wrong_is_refused_on_their_target_too(
+    recipe: Callable[..., Recipe], scheme: str
+) -> None:
+    from pipeline.chain import build_chain
+
+    with pytest.raises(RecipeError, match=f"tflite/{scheme}@tflm can't be measured: TensorFlow Lite for Micro"):
+        build_chain(recipe([scheme], ["tflite"], {"benchmark": {"targets": ["tflm"]}}))
+    settings = {"benchmark": {"targets": ["tflm"], "unsupported": "skip"}}
+    chain = build_chain(recipe([scheme, "int8"], ["tflite"], settings))
+    assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@tflm"]
+    assert f"can't compute {scheme}" in chain.skipped[f"tflite/{scheme}@tflm"]
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")

@@ -54,6 +54,28 @@ def test_a_model_beyond_the_device_or_damaged_is_refused(fixed_batch_file: Path,
     assert caught.value.where == "candidate"
 
 
+@tflm
+def test_no_arena_comes_of_a_file_that_it_computes_wrong(tmp_path: Path) -> None:
+    from pipeline.schemes import Quantization
+    from stages.export.tflite import convert_tflite
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    image = keras.Input((16, 16, 3), name="image")
+    x = keras.layers.Conv2D(16, 3, activation="relu", name="conv")(image)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(64, 3, name="wide")(x))
+    model = keras.Model(image, keras.layers.Dense(4, name="head")(x))
+    for granularity in ("per_tensor", "per_channel"):
+        how = Quantization(scheme="weight_only", granularity=granularity)
+        (tmp_path / granularity).write_bytes(convert_tflite(model, how))
+    assert count("tflm", tmp_path / "per_tensor", "model").metrics["arena_bytes"] > 16 * 16 * 3 * 4
+    with pytest.raises(DeviceError, match=r"gives other outputs than LiteRT: .* 1e-03 is allowed") as caught:
+        count("tflm", tmp_path / "per_channel", "model")
+    assert "one scale a tensor" in str(caught.value.hint)
+    assert "report" not in str(caught.value.hint)
+
+
 @vela
 def test_a_float_model_runs_on_no_npu_and_that_is_said(tflite_file: Path) -> None:
     found = count("ethos-u55-128", tflite_file, "model")
