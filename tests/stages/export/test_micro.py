@@ -153,7 +153,9 @@ def test_what_microcontrollers_compute_wrong_is_refused_on_their_target_too(
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -> None:
     data = np.random.default_rng(0).integers(0, 256, 1001, dtype=np.uint8).tobytes()
-    source = c_source(data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test", ("It keeps a state.",))
+    source = c_source(
+        data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test", notes=("It keeps a state.",)
+    )
     (tmp_path / "net_data.c").write_bytes(source.array)
     (tmp_path / "net_data.h").write_bytes(source.header)
     program = """
