@@ -174,13 +174,14 @@ def shake(model: Any) -> None:
 
 def frozen_share(model: Any, graph: Any) -> float:
     """The share of MACs in layers whose weights hold no channel that can go."""
-    from stages.macs import count_macs, layer_macs
+    from stages.macs import work_of
     from stages.prune.flatten import flattened
 
     model = flattened(model)
     free = {channel for group in graph.prunable for channel in group.channels.tolist()}
     touched = {slot.layer for slot in graph.slots if not free.isdisjoint(slot.channels.tolist())}
-    return sum(layer_macs(layer) for layer in model.layers if layer.name not in touched) / count_macs(model)
+    works = work_of(model)
+    return sum(work.macs for name, work in works.items() if name not in touched) / sum(w.macs for w in works.values())
 
 
 def used(model: Any) -> tuple[float, float, bool]:

@@ -39,11 +39,17 @@ class TensorSpec(Value):
 
 
 class KerasFacts(Value):
-    """A Keras model: `macs` are multiply-accumulates of one sample, `sparsity` the share of zeros in its kernels."""
+    """A Keras model: `macs` are multiply-accumulates of one sample, `sparsity` the share of zeros in its kernels.
+
+    `macs` is a lower bound where `macs_unknown` names layers whose MACs are not known (and why). `macs_size` is what
+    stands for the sizes that the model leaves free.
+    """
 
     kind: Literal["keras-model"] = "keras-model"
     params: int
     macs: int
+    macs_unknown: tuple[str, ...] = ()
+    macs_size: int | None = None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     sparsity: float
@@ -61,11 +67,18 @@ class QuantizedFacts(Value):
     calibration: Digest | None
     params: int
     macs: int
+    macs_unknown: tuple[str, ...] = ()
     model_digest: Digest = Field(description="the digest of the keras-model artifact that was quantized")
 
     @property
     def scheme(self) -> Scheme:
         return self.quantization.scheme
+
+
+def counted(facts: KerasFacts | QuantizedFacts) -> dict[str, float]:
+    """A model's `params` and `macs` as metrics; where `macs` is a lower bound, `macs_unknown` layers have more."""
+    found = {"params": float(facts.params), "macs": float(facts.macs)}
+    return found | ({"macs_unknown": float(len(facts.macs_unknown))} if facts.macs_unknown else {})
 
 
 class CalibrationFacts(Value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipeline.artifacts import KerasFacts
 from pipeline.chain import SOURCE
 from pipeline.errors import RecipeError
 from pipeline.manifest import GateResult, Interval, Verdict
@@ -26,13 +27,30 @@ def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
             raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)
 
 
+def check_macs(recipe: Recipe, facts: KerasFacts) -> None:
+    """RecipeError where a gate goes by MACs and the model has layers whose MACs are not known."""
+    for index, gate in enumerate(recipe.gates):
+        metric = name_and_metric(gate.metric)[1]
+        if facts.macs_unknown and metric in ("macs", "macs_ratio"):
+            what = (
+                f"gates[{index}].metric: the MACs of {facts.macs_unknown[0]} are not known: {gate.metric} is no number"
+            )
+            hint = "hold params_ratio, size_bytes or a target's latency_ratio instead"
+            raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)
+
+
 def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics with what follows from them, against the source: accuracy_drop, macs_ratio, mse_ratio and so on."""
+    """The metrics with what follows from them, against the source: accuracy_drop, macs_ratio, mse_ratio and so on.
+
+    Two lower bounds of MACs have no ratio.
+    """
     flat = dict(metrics)
     for full, value in metrics.items():
         name, metric = name_and_metric(full)
         compared, before = comparison(metric), metrics.get(f"{SOURCE}.{metric}")
         if name == SOURCE or compared is None or before is None:
+            continue
+        if metric == "macs" and any(f"{of}.macs_unknown" in metrics for of in (SOURCE, name)):
             continue
         if metric_and_output(compared)[0].endswith("_drop"):
             flat[f"{name}.{compared}"] = before - value

@@ -134,4 +134,7 @@ class Progress:
 
 def _figures(metrics: dict[str, float]) -> str:
     """The few figures of an action that one wants to see at once."""
-    return "   ".join(text.format(show(metrics[name])) for name, (text, show) in FIGURES.items() if name in metrics)
+    told = {name: text.format(show(metrics[name])) for name, (text, show) in FIGURES.items() if name in metrics}
+    if "macs_unknown" in metrics and "macs" in told:
+        told["macs"] = f"at least {told['macs']}"
+    return "   ".join(told.values())

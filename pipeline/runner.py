@@ -130,10 +130,11 @@ class Run:
             self._check_gates()
 
     def _check_gates(self) -> None:
-        """What gates say of the model's outputs, which the first node has told; RecipeError."""
+        """What gates say of the model's outputs and MACs, which the first node has told; RecipeError."""
         facts = self.resolution.results[self._nodes[0].id].output("keras-model").facts
         if isinstance(facts, KerasFacts):
             gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
+            gates.check_macs(self._recipe, facts)
 
     def _hold_gates(self) -> list[GateResult]:
         metrics, intervals = self._metrics()

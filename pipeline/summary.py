@@ -18,6 +18,7 @@ OUTPUTS_SHOWN = 3
 WIDTH = 100
 FAILED = "failed"
 OF_EXPORTS = ("export", "verify", "benchmark")
+LAYERS_SHOWN = 3
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 
 
@@ -34,6 +35,7 @@ class Row:
     samples: int | None = None
     params: float | None = None
     macs: float | None = None
+    macs_at_least: bool = False  # `macs` is a lower bound
     size_bytes: float | None = None
     p50_ms: float | None = None
     against: str = ""
@@ -94,8 +96,8 @@ def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     if sparsity >= WORTH_TELLING:
         against += f", {sparsity:.0%} zeros"
     by_output = _by_output(name, manifest)
-    samples = _samples([entry])
-    return Row(name, accuracy, mse, samples, params, macs, size_bytes, against=against, by_output=by_output)
+    samples, least = _samples([entry]), f"{name}.macs_unknown" in manifest.metrics
+    return Row(name, accuracy, mse, samples, params, macs, least, size_bytes, against=against, by_output=by_output)
 
 
 def _by_output(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
@@ -132,6 +134,7 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
         _samples(checks),
         manifest.metrics.get(f"{name}.params"),
         manifest.metrics.get(f"{name}.macs"),
+        f"{name}.macs_unknown" in manifest.metrics,
         _size(entry),
         latencies[0].candidate_p50_ms if latencies else None,
         ", ".join([*([speed(latencies[0])] if latencies else []), *_marks(entry)]),
@@ -164,7 +167,7 @@ def speed(latency: LatencyFacts) -> str:
 
 
 def table(manifest: RunManifest) -> str:
-    """The rows as aligned text of at most 100 columns."""
+    """The rows as aligned text of at most 100 columns, and what is to be known of its MACs."""
     found = rows(manifest)
     columns = list(COLUMNS)
     if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
@@ -175,7 +178,8 @@ def table(manifest: RunManifest) -> str:
     cells = [columns, *(_cells(row) for row in found)]
     head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
     width = max((len(row.name) for row in found), default=0)
-    return "\n".join([head, *(_with_failures(line, row, width) for line, row in zip(lines, found, strict=True))])
+    told = (_with_failures(line, row, width) for line, row in zip(lines, found, strict=True))
+    return "\n".join([head, *told, *_notes_on_macs(manifest)])
 
 
 def _with_failures(line: str, row: Row, width: int) -> str:
@@ -184,6 +188,25 @@ def _with_failures(line: str, row: Row, width: int) -> str:
     if reasons and not any(_cells(replace(row, failures=()))[1:]):
         line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
     return "\n".join([line, *(shortened(f"{' ' * width}  {reason}") for reason in reasons)])
+
+
+def _notes_on_macs(manifest: RunManifest) -> list[str]:
+    facts = [output.facts for entry in manifest.stages for output in entry.outputs]
+    models = [fact for fact in facts if isinstance(fact, KerasFacts)]
+    unknown = dict.fromkeys(name for fact in models for name in fact.macs_unknown)
+    sizes = {fact.macs_size for fact in models if fact.macs_size is not None}
+    return macs_notes(tuple(unknown), min(sizes, default=None))
+
+
+def macs_notes(unknown: Sequence[str], size: int | None) -> list[str]:
+    """What a reader of MACs must know: layers whose own are not known, and what stood for sizes that are free."""
+    notes = []
+    if unknown:
+        more = f" and {len(unknown) - LAYERS_SHOWN} more" if len(unknown) > LAYERS_SHOWN else ""
+        notes.append(f"MACs are at least these: not known of {', '.join(unknown[:LAYERS_SHOWN])}{more}")
+    if size is not None:
+        notes.append(f"MACs are counted with {size} for each size that the model leaves free")
+    return notes
 
 
 def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
@@ -213,7 +236,7 @@ def _cells(row: Row) -> list[str]:
         row.name,
         accuracy,
         count(row.params),
-        count(row.macs),
+        f"≥ {count(row.macs)}" if row.macs_at_least else count(row.macs),
         size(row.size_bytes),
         f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
         against,

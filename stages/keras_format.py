@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.artifacts import KerasFacts, TensorSpec
 from pipeline.errors import ModelError
 from pipeline.keys import digest_of_file
-from stages.macs import count_macs
+from stages.macs import FREE_SIZE, kernels_of, macs_of
 from stages.tf_runtime import import_keras, import_tfmot
 
 MODEL_FILE = "model.keras"
@@ -30,7 +30,6 @@ MEDIA_TYPE = "application/vnd.keras"
 VOLATILE_KEYS = frozenset({"shared_object_id", "compile_config", "build_config"})
 KNOWN_PACKAGES = ("tf_keras", "keras", "tensorflow_model_optimization")
 TFMOT_CLASSES = ("PruneLowMagnitude", "ClusterWeights", "Quantize")
-FREE_SIZE = 96  # what stands for a spatial size that the model leaves open
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
 
 
@@ -203,12 +202,15 @@ def keras_facts(model: Any) -> KerasFacts:
     """Parameters, MACs of one sample, signature and sparsity of a Keras model."""
     import numpy as np
 
-    kernels = [w for w in model.get_weights() if w.ndim >= 2]
+    macs = macs_of(model)
+    kernels = [weight.numpy() for weight in kernels_of(model)]
     weights = sum(w.size for w in kernels)
     zeros = sum(w.size - int(np.count_nonzero(w)) for w in kernels)
     return KerasFacts(
         params=int(model.count_params()),
-        macs=count_macs(model),
+        macs=macs.number,
+        macs_unknown=macs.unknown,
+        macs_size=macs.size,
         inputs=_specs(model.inputs, model.input_names),
         outputs=_specs(model.outputs, model.output_names),
         sparsity=zeros / weights if weights else 0.0,

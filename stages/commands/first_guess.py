@@ -68,6 +68,7 @@ class ModelGuess(Value):
     name: str
     params: int
     macs: int
+    macs_unknown: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[OutputGuess, ...]
     preprocessing: Preprocessing
@@ -99,6 +100,7 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: 
         name=model.name,
         params=found.params,
         macs=found.macs,
+        macs_unknown=found.macs_unknown,
         inputs=inputs,
         outputs=outputs,
         preprocessing=_preprocessing(flat, inputs[0]) if len(inputs) == 1 else _of_several(inputs),

@@ -11,7 +11,7 @@ import typer
 from pipeline.cli.options import JsonOption, print_json
 from pipeline.model_files import make_importable
 from pipeline.recipe import Application, ModelFiles, Recipe
-from pipeline.summary import count
+from pipeline.summary import count, macs_notes
 
 if TYPE_CHECKING:
     from stages.prune.inspection import GroupLine, Inspection, LayerLine
@@ -73,7 +73,7 @@ def _of_recipe(recipe: Recipe) -> ModelFiles | Application:
 def text_of(found: Inspection) -> str:
     """Three parts: layers, groups, and one line that says what can go."""
     free = [group for group in found.groups if not group.frozen]
-    sizes = f"{len(found.layers)} layers · {count(found.params)} params · {count(found.macs)} MACs"
+    sizes = f"{len(found.layers)} layers · {count(found.params)} params · {_macs(found)}"
     shares = f"{found.prunable_macs_share:.1%} of the MACs and {found.prunable_params_share:.1%} of the parameters"
     layers = [_layer_cells(line) for line in found.layers]
     groups = [_group_cells(group) for group in found.groups]
@@ -86,13 +86,19 @@ def text_of(found: Inspection) -> str:
             *_table(("group", "channels", "made by → read by, or why frozen"), groups, range(1, 2)),
             "",
             f"{len(free)} of {len(groups)} groups can be pruned: at most {shares} can go",
+            *macs_notes(found.macs_unknown, found.macs_size),
         ]
     )
 
 
+def _macs(found: Inspection) -> str:
+    return f"{'' if found.macs_exact else 'at least '}{count(found.macs)} MACs"
+
+
 def _layer_cells(line: LayerLine) -> tuple[str, ...]:
     shape = "" if line.output is None else "×".join("?" if size is None else str(size) for size in line.output)
-    return line.name, line.kind, shape, count(line.params) if line.params else "", count(line.macs) if line.macs else ""
+    params, macs = (count(number) if number else "" for number in (line.params, line.macs))
+    return line.name, line.kind, shape, params, macs if line.macs_exact else f"≥ {count(line.macs)}"
 
 
 def _group_cells(group: GroupLine) -> tuple[str, ...]:

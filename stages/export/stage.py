@@ -23,6 +23,7 @@ from pipeline.artifacts import (
     QuantizedFacts,
     TensorSpec,
     TFLiteFacts,
+    counted,
 )
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.schemes import Scheme
@@ -54,7 +55,7 @@ class ExportStage:
     axis: ClassVar[str | None] = "formats"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (
-        *("size_bytes", "params", "macs", "export_difference", "transposes"),
+        *("size_bytes", "params", "macs", "macs_unknown", "export_difference", "transposes"),
         *("arena_bytes", "micro_difference", "estimated_cycles", "estimated_sram_bytes", "estimated_npu_share"),
         "estimated_cpu_operators",
     )
@@ -114,8 +115,7 @@ class ExportStage:
             outputs=(artifact,),
             metrics={
                 "size_bytes": float(artifact.size_bytes),
-                "params": float(quantized.params),
-                "macs": float(quantized.macs),
+                **counted(quantized),
                 "export_difference": difference,
                 **({"transposes": float(facts.transposes)} if isinstance(facts, ONNXFacts) else {}),
             },

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.errors import PreconditionError
+from stages.macs import macs_of
 from stages.probes import Probe
 from stages.prune.allocate import Curve, Goal, check_something_goes, counts_for, kept_channels, orders_of
 from stages.prune.config import LOSSES, PruneConfig, RankingConfig
@@ -207,9 +208,21 @@ class Source:
 def _goal(
     model: Any, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Counted, left: float
 ) -> Goal:
+    if measure == "macs":
+        _require_known_macs(model)
     whole = source.cost(measure)
     limit = left * whole if left <= 1 else left
     return Goal(measure, limit, whole, cost_of(model, graph, graph.prunable, orders, measure))
+
+
+def _require_known_macs(model: Any) -> None:
+    unknown = macs_of(model).unknown
+    if unknown:
+        raise PreconditionError(
+            f"the MACs of {unknown[0]} are not known: no share of them can be reached",
+            where="prune.macs",
+            hint="prune to params, or to latency or instructions on a target (measure_on)",
+        )
 
 
 def _ranked(model: Any, graph: ChannelGraph, config: RankingConfig, given: Given) -> tuple[ChannelGraph, list[Scores]]:

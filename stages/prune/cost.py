@@ -1,7 +1,8 @@
 """What a network costs by how many channels each group keeps, without building it.
 
 Every weight costs a constant times the product of the lengths of its axes; an axis that holds channels gets shorter
-with them. So MACs, parameters and bytes of any allocation follow from a few arrays, in well under a millisecond.
+with them. What a layer multiplies without a weight (attention's queries with keys) costs what it costs: no rule takes
+channels there. So MACs, parameters and bytes of any allocation follow from a few arrays, in well under a millisecond.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.macs import layer_macs
+from stages.layer_work import Work
+from stages.macs import work_of
 from stages.prune.groups import ChannelGraph, ChannelGroup, Slot
 from stages.prune.labels import Ids
 
@@ -85,8 +87,9 @@ def cost_of(
     for slot in graph.slots:
         found.setdefault(slot.layer, {}).setdefault(slot.weight, []).append(slot)
     scales, axes, layers = [], [], []
+    works = work_of(model) if measure == "macs" else {}
     for layer in model.layers:
-        per_element = _per_element(layer, measure)
+        per_element = _per_element(works.get(layer.name), measure)
         slots_of = {id(slots[0].variable(layer)): slots for slots in found.get(layer.name, {}).values()}
         for variable in layer.weights:
             slots = slots_of.get(id(variable), [])
@@ -95,6 +98,10 @@ def cost_of(
             scales.append(per_element(variable) * float(np.prod(rest, dtype=np.float64)))
             axes.append([slot.channels for slot in slots])
             layers.append(layer.name)
+    for name, work in works.items():
+        scales.append(work.products)
+        axes.append([])
+        layers.append(name)
     return _assemble(graph.count, scales, axes, groups, orders, layers)
 
 
@@ -111,16 +118,14 @@ def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], meas
     return found
 
 
-def _per_element(layer: Any, measure: Counted) -> Any:
-    """A function from a variable of the layer to what one of its elements costs."""
+def _per_element(work: Work | None, measure: Counted) -> Any:
+    """A function from a variable of a layer, which does this work, to what one of its elements costs."""
     if measure == "params":
         return lambda _: 1.0
-    if measure == "bytes":
+    if work is None:
         return lambda variable: float(variable.dtype.size)
-    matrices = [variable for variable in layer.weights if len(variable.shape) > 1]
-    elements = sum(int(np.prod(variable.shape)) for variable in matrices)
-    each = layer_macs(layer) / elements if elements else 0.0  # every element of a kernel is used equally often
-    return lambda variable: each if len(variable.shape) > 1 else 0.0
+    often = work.per_element
+    return lambda variable: often.get(id(variable), 0.0)
 
 
 def _assemble(

@@ -84,6 +84,7 @@ class MeasuringDevice:
                 calibration=samples.digest if calibration else None,
                 params=facts.params,
                 macs=facts.macs,
+                macs_unknown=facts.macs_unknown,
                 model_digest=Artifact(files=(file,), facts=facts).digest,
             ),
         )

@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.values import Value
-from stages.macs import layer_macs
+from stages.layer_work import Work
+from stages.macs import macs_of, work_of
 from stages.prune.cost import Counted, cost_of
 from stages.prune.flatten import flattened
 from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
@@ -16,13 +17,17 @@ from stages.prune.labels import Role
 
 
 class LayerLine(Value):
-    """A layer of the network without nested models. `output` is the shape of one sample; null where it is free."""
+    """A layer of the network without nested models. `output` is the shape of one sample; null where it is free.
+
+    `macs` is a lower bound where `macs_exact` is false.
+    """
 
     name: str
     kind: str
     output: tuple[int | None, ...] | None
     params: int
     macs: int
+    macs_exact: bool
     groups: tuple[str, ...]  # whose channels it makes
 
 
@@ -38,13 +43,20 @@ class GroupLine(Value):
 
 
 class Inspection(Value):
-    """A network; the shares are of what goes when each group that is not frozen keeps one channel."""
+    """A network; the shares are of what goes when each group that is not frozen keeps one channel.
+
+    `macs` is a lower bound where `macs_unknown` names layers of which more may come, and then so is its share an upper
+    one. `macs_size` is what stands for the sizes that the network leaves free.
+    """
 
     schema_version: Literal[1] = 1
     source: str
     name: str
     params: int
     macs: int
+    macs_exact: bool
+    macs_unknown: tuple[str, ...]
+    macs_size: int | None
     prunable_params_share: float
     prunable_macs_share: float
     layers: tuple[LayerLine, ...]
@@ -56,12 +68,16 @@ def inspect_model(model: Any, source: str) -> Inspection:
     model = flattened(model)
     graph = channel_groups(model)
     makes = {layer.name: tuple(g.name for g in graph.groups if layer.name in g.makers) for layer in model.layers}
-    layers = tuple(_layer_line(layer, makes[layer.name]) for layer in model.layers)
+    macs, works = macs_of(model), work_of(model)
+    layers = tuple(_layer_line(layer, works[layer.name], makes[layer.name]) for layer in model.layers)
     return Inspection(
         source=source,
         name=model.name,
         params=model.count_params(),
-        macs=sum(line.macs for line in layers),
+        macs=macs.number,
+        macs_exact=not macs.unknown,
+        macs_unknown=macs.unknown,
+        macs_size=macs.size,
         prunable_params_share=_prunable_share(model, graph, "params"),
         prunable_macs_share=_prunable_share(model, graph, "macs"),
         layers=layers,
@@ -76,7 +92,7 @@ def _prunable_share(model: Any, graph: ChannelGraph, measure: Counted) -> float:
     return 1 - cost([1] * len(orders)) / whole if whole else 0.0
 
 
-def _layer_line(layer: Any, groups: tuple[str, ...]) -> LayerLine:
+def _layer_line(layer: Any, work: Work, groups: tuple[str, ...]) -> LayerLine:
     shapes = [layer.get_output_shape_at(call) for call in range(len(layer.inbound_nodes))]
     # One shape of a layer with one output that is called in one way; else there is no one answer.
     single = len(shapes) > 0 and all(shape == shapes[0] for shape in shapes) and isinstance(shapes[0], tuple)
@@ -86,7 +102,8 @@ def _layer_line(layer: Any, groups: tuple[str, ...]) -> LayerLine:
         kind=type(layer).__name__,
         output=None if shape is None else tuple(shape[1:]),
         params=layer.count_params(),
-        macs=layer_macs(layer),
+        macs=round(work.macs),
+        macs_exact=not work.unknown,
         groups=groups,
     )
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityFacts
+from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityFacts, counted
 from pipeline.command_lines import SURGEON, install
 from pipeline.discovery import stages
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
@@ -42,6 +42,7 @@ class PruneStage:
     metrics: ClassVar[tuple[str, ...]] = (
         "params",
         "macs",
+        "macs_unknown",
         "channels_removed",
         "equivalence_error",
         "sparsity",
@@ -127,8 +128,7 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
         )
     report_file = context.write(REPORT_FILE, report.to_json(), "application/json")
     metrics = {
-        "params": float(facts.params),
-        "macs": float(facts.macs),
+        **counted(facts),
         "channels_removed": report.removed_share,
         "equivalence_error": report.equivalence_error,
     }
@@ -157,7 +157,7 @@ def _unstructured(context: StageContext[PruneConfig]) -> StageResult:
         facts = keras_facts(model)
         files = (write_model(context, model), *plan_files(context, plan))
         report = sparsity_report(model, plan)
-    metrics = {"params": float(facts.params), "macs": float(facts.macs), "sparsity": facts.sparsity}
+    metrics = {**counted(facts), "sparsity": facts.sparsity}
     return StageResult((Artifact(files=files, facts=facts), report), metrics)
 
 

@@ -85,6 +85,7 @@ class QuantizeStage:
                 calibration=calibration.digest if calibration else None,
                 params=facts.params,
                 macs=facts.macs,
+                macs_unknown=facts.macs_unknown,
                 model_digest=trained.digest,
             ),
         )

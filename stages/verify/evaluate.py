@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from pipeline.artifacts import Artifact, EvaluationFacts, Kind
+from pipeline.artifacts import Artifact, EvaluationFacts, Kind, counted
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
@@ -30,7 +30,7 @@ class EvaluateStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("evaluation",)
     axis: ClassVar[str | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = (*MEASURES, "params", "macs", "size_bytes")
+    metrics: ClassVar[tuple[str, ...]] = (*MEASURES, "params", "macs", "macs_unknown", "size_bytes")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
 
     def splits(self, config: EvaluateConfig) -> tuple[str, ...]:
@@ -64,8 +64,7 @@ class EvaluateStage:
             outputs=(evaluation_artifact(context, measured, found, targets),),
             metrics={
                 **measured.metrics,
-                "params": float(facts.params),
-                "macs": float(facts.macs),
+                **counted(facts),
                 "size_bytes": float(context.inputs["model"].file(MODEL_FILE).size),
             },
             intervals=measured.intervals,

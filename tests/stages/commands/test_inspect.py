@@ -62,6 +62,7 @@ def test_one_json_document(model_file):
         "output": [8, 8, 4],
         "params": 16,
         "macs": 768,
+        "macs_exact": True,
         "groups": ["first"],
     }
     assert sum(layer["macs"] for layer in document["layers"]) == document["macs"]
