@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from stages.graph import in_input_order, is_nested, nodes_in_order
@@ -37,8 +37,7 @@ _free_symbols: set[str] = set()  # TensorFlow's operations that were seen to hol
 _traces: WeakKeyDictionary[Any, dict[tuple[Shape, ...], dict[int, Any]]] = WeakKeyDictionary()  # a trace takes seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Macs:
+class Macs(NamedTuple):
     """A model's MACs for one sample: a lower bound where `unknown` names layers that may take more, and why.
 
     `size` is what stood for the sizes that the model leaves free; None where it leaves none.
@@ -186,7 +185,9 @@ def _known(shape: Sequence[int | None]) -> Shape:
     return tuple(1 if size is None else int(size) for size in shape)
 
 
-def _of_rows(shape: Sequence[int | None], rows: int) -> tuple[int | None, ...]:
+def _of_rows(shape: Any, rows: int) -> tuple[int | None, ...]:
+    if shape.rank is None:
+        return (None,)
     return tuple(rows if place == 0 and size is None else size for place, size in enumerate(shape))
 
 
@@ -216,7 +217,7 @@ def _may_fold(node: Any) -> bool:
 
 def _elements(tensor: Any) -> int:
     """Of one row of the batch."""
-    return prod(size or 0 for size in tensor.shape[1:])
+    return prod(size or 0 for size in tensor.shape[1:]) if tensor.shape.rank else 0
 
 
 def _traced_shapes(model: Any, tensors: Mapping[int, Any], given: Sequence[Shape]) -> dict[int, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelError
-from stages.macs import count_macs
+from stages.macs import count_macs, macs_of
 from stages.prune.choice import Choice, Given, choose, prepare
 from stages.prune.config import PruneConfig
 from stages.prune.equivalence import (
@@ -110,8 +110,9 @@ def _report(model: Any, pruned: Any, choice: Choice, config: PruneConfig, found:
         channels_after=before - removed,
         params_before=model.count_params(),
         params_after=pruned.count_params(),
-        macs_before=count_macs(model),
+        macs_before=macs_of(model).number,
         macs_after=count_macs(pruned),
+        macs_unknown=macs_of(model).unknown,
         equivalence_error=found.error,
         masking_effect=found.effect,
         groups=tuple(_group_report(group, keep) for group in graph.groups),

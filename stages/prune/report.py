@@ -30,6 +30,8 @@ class PruneReport(Value):
     `wanted` and `reached` are what is left of `measure`, as shares of the source; no share is wanted where patterns
     say what goes.
 
+    The MACs are lower bounds where `macs_unknown` names layers of which they are not known.
+
     `equivalence_error` is the largest relative difference from the masked original, `masking_effect` the one that
     masking made to the original.
     """
@@ -47,6 +49,7 @@ class PruneReport(Value):
     params_after: int
     macs_before: int
     macs_after: int
+    macs_unknown: tuple[str, ...]
     equivalence_error: float
     masking_effect: float
     groups: tuple[GroupReport, ...]

@@ -2,9 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.artifacts import KerasFacts
 from pipeline.errors import RecipeError
-from pipeline.gates import hold, verdict_of, with_comparisons
-from pipeline.recipe import Gate
+from pipeline.gates import check_macs, hold, verdict_of, with_comparisons
+from pipeline.recipe import Gate, Recipe
 
 METRICS = {"source.accuracy": 0.9, "source.params": 100.0, "tflite/int8.accuracy": 0.88, "tflite/int8.params": 40.0}
 
@@ -94,3 +95,16 @@ def test_a_metric_that_was_lost_in_a_failure_is_no_pass():
         ("gone.m", None, "inconclusive"),
         ("a.m", 0.5, "pass"),
     ]
+
+
+def test_lower_bounds_of_macs_have_no_ratio_and_no_gate(tmp_path):
+    metrics = {"source.macs": 4.0, "source.macs_unknown": 1.0, "prune.macs": 2.0, "prune.macs_unknown": 1.0}
+    assert "prune.macs_ratio" not in with_comparisons(metrics)
+    assert with_comparisons({"source.macs": 4.0, "prune.macs": 2.0})["prune.macs_ratio"] == 0.5
+    path = tmp_path / "r.yaml"
+    gates = "gates: [{metric: prune.params_ratio, max: 1}, {metric: prune.macs_ratio, max: 0.5}]"
+    path.write_text(f"name: r\nmodel: m.keras\nstages: [load, prune]\n{gates}\n")
+    facts = KerasFacts(params=1, macs=4, inputs=(), outputs=(), sparsity=0.0)
+    check_macs(Recipe.load(path), facts)
+    with pytest.raises(RecipeError, match=r"gates\[1\]\.metric: the MACs of own \(Own: While\) are not known"):
+        check_macs(Recipe.load(path), facts.model_copy(update={"macs_unknown": ("own (Own: While)",)}))

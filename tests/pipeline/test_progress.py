@@ -54,6 +54,13 @@ def test_what_was_skipped_is_one_line_a_reason_and_waits_no_more():
     assert pending == []
 
 
+def test_macs_that_are_a_lower_bound_say_so():
+    stream = io.StringIO()
+    with Progress(stream, ["prune"]) as progress:
+        progress(Finished("prune", "ran", "first run", 1.0, {"params": 31194.0, "macs": 2e6, "macs_unknown": 1.0}))
+    assert stream.getvalue().rstrip().endswith("31.2 k params   at least 2.0 M MACs")
+
+
 def test_many_steps_in_a_moment_are_one_line():
     stream = io.StringIO()
     progress = Progress(stream, ["a"])

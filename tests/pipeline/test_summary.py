@@ -1,4 +1,4 @@
-from pipeline.artifacts import EvaluationFacts, FileRef, LatencyFacts, TFLiteFacts
+from pipeline.artifacts import EvaluationFacts, FileRef, KerasFacts, LatencyFacts, TFLiteFacts
 from pipeline.manifest import GateResult, Output, RunManifest, StageEntry
 from pipeline.summary import closing, count, counted, gate_line, rows, size, speed, table
 
@@ -170,3 +170,22 @@ def test_a_file_that_is_not_called_as_others_are_says_so_in_the_table():
     manifest = MANIFEST.model_copy(update={"stages": (entry("export:tflite/int8", "export", "tflite/int8", stateful),)})
     assert "keeps a state: reset it before each sample" in table(manifest)
     assert "keeps a state" not in table(MANIFEST)
+
+
+def test_macs_that_are_a_lower_bound_say_so():
+    facts = KerasFacts(
+        params=1, macs=2_000_000, macs_unknown=("own (Own: While)",), inputs=(), outputs=(), sparsity=0.0
+    )
+    metrics = {f"{name}.{metric}": 2e6 for name in ("source", "tflite/int8") for metric in ("macs", "macs_unknown")}
+    manifest = MANIFEST.model_copy(
+        update={"stages": (entry("load", "load", None, facts), *MANIFEST.stages), "metrics": metrics}
+    )
+    lines = table(manifest).splitlines()
+    assert all("≥ 2.0 M" in lines[place] for place in (1, 3))
+    assert lines[-1] == "MACs are at least these: not known of own (Own: While)"
+
+
+def test_the_size_that_macs_are_counted_at_is_told():
+    facts = KerasFacts(params=1, macs=1, macs_size=96, inputs=(), outputs=(), sparsity=0.0)
+    manifest = MANIFEST.model_copy(update={"stages": (entry("load", "load", None, facts), *MANIFEST.stages)})
+    assert table(manifest).splitlines()[-1] == "MACs are counted with 96 for each size that the model leaves free"

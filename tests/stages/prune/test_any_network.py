@@ -1,5 +1,7 @@
 """Random small networks out of every kind of layer that has a rule: whatever is taken away, surgery is exact.
 
+And what allocation believes the rest to cost is what the pruned network costs.
+
 A network starts as an image, a signal, a clip or words, and grows by steps that fit the rank of what is there. Each
 step gets a width and something older of the same rank to join; the frozen kinds are among them.
 """
@@ -9,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.macs import count_macs
+from stages.prune.cost import cost_of
 from stages.prune.groups import channel_groups
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -232,6 +236,14 @@ def grown(source, x, choices):
     return import_keras().Model(source, layers().Dense(3, activation="softmax", name="head")(x))
 
 
+def believed_macs(result):
+    """What the cost model says of the network without the channels that went."""
+    groups = result.graph.prunable
+    orders = [np.argsort(~result.keep[group.channels], kind="stable") for group in groups]
+    kept = [int(result.keep[group.channels].sum()) for group in groups]
+    return cost_of(result.model, result.graph, groups, orders, "macs")(kept)
+
+
 @settings(
     max_examples=40,
     deadline=None,
@@ -249,6 +261,7 @@ def test_any_channels_can_go_from_any_network(keras, cut, kind, choices, seed):
     frozen = [group.makers for group in result.graph.groups if group.frozen]
     assert {name for makers in frozen for name in makers} >= {"head"}
     assert not result.keep.all()
+    assert believed_macs(result) == pytest.approx(count_macs(result.pruned), abs=1e-6)
     keras.backend.clear_session()
 
 
@@ -264,5 +277,6 @@ def test_every_step_alone(rank, cut, keras):
             x = layers().Flatten()(x) if len(x.shape) > 2 else x
             model = keras.Model(source, layers().Dense(2)(layers().Dense(4, name="last_hidden")(x)))
             assert channel_groups(model).prunable, name
-            cut(model)
+            result = cut(model)
+            assert believed_macs(result) == pytest.approx(count_macs(result.pruned), abs=1e-6), name
             keras.backend.clear_session()

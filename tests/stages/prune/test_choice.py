@@ -4,6 +4,7 @@ import pytest
 from pipeline.errors import PreconditionError
 from stages.prune import PruneConfig, prune_model
 from stages.prune.choice import Given
+from stages.tf_runtime import import_tensorflow
 
 
 @pytest.mark.parametrize("criterion", ["l2", "lamp", "fpgm", "hessian"])
@@ -51,3 +52,18 @@ def test_sensitivity_takes_most_where_it_costs_least(mini_xception):
     assert min(left.values()) > 0.5
     with pytest.raises(PreconditionError, match="goes by a scan, and there is none"):
         prune_model(mini_xception, config)
+
+
+def test_no_target_on_macs_that_are_not_known(keras):
+    tf, layers = import_tensorflow(), keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="first")(image)
+    x = layers.Conv2D(8, 3)(x)
+    x = layers.Lambda(lambda x: tf.map_fn(lambda one: tf.matmul(one, one, transpose_b=True), x), name="own")(x)
+    model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(PreconditionError, match=r"the MACs of own .* are not known: no share of them") as caught:
+        prune_model(model, PruneConfig(macs=0.5))
+    assert "prune to params" in caught.value.hint
+    report = prune_model(model, PruneConfig(params=0.8)).report
+    assert report.macs_unknown == ("own (Lambda: a loop or branch around products)",)
+    assert report.macs_after < report.macs_before
