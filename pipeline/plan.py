@@ -38,6 +38,7 @@ class Resolution:
     results: dict[str, ActionRecord] = field(default_factory=dict)
     causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
     forced: frozenset[str] = frozenset()  # nodes that run again whatever is recorded
+    remarks: tuple[str, ...] = ()  # what the user should know of the targets that the recipe names
 
     def action(self, node: Node) -> Action | None:
         """The action of a node, or None while an input of it is not made."""
@@ -92,7 +93,18 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
     files = find_files(recipe)
     _check_devices(chain)
     data, forced = _data_source(recipe, digests), _forced(chain, force_from)
-    return Resolution(recipe, chain, data, files, digests, forced=forced)
+    return Resolution(recipe, chain, data, files, digests, forced=forced, remarks=_remarks(chain))
+
+
+def _remarks(chain: Chain) -> tuple[str, ...]:
+    """One for each target of which there is something to say."""
+    found: dict[str, str | None] = {}
+    for node in chain.nodes:
+        targets = getattr(stages()[node.stage], "targets_of", None)
+        for name in targets(node.config) if targets else ():
+            if name not in found:
+                found[name] = stages()["benchmark"].remark(name, chain.recipe.folder)  # type: ignore[attr-defined]
+    return tuple(remark for remark in found.values() if remark)
 
 
 def _check_devices(chain: Chain) -> None:

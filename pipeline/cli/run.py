@@ -74,6 +74,8 @@ def execute(work: Run) -> RunManifest:
     # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
     with _own_stderr() as stream, Progress(stream, ids) as progress:
         progress.line(f"{work.resolution.recipe.name} · store {work.store.root} · {len(ids)} actions")
+        for remark in work.resolution.remarks:
+            progress.line(f"! {remark}")
         for axis, reason in work.resolution.chain.skipped.items():
             progress.line(f"! {axis} is left out: {reason}")
         return work.execute(progress)

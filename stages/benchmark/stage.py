@@ -66,6 +66,16 @@ class BenchmarkStage:
         target = _target(config, folder)
         return {f"{target.name}.{name}": value for name, value in device_fingerprint(target).items()}
 
+    def targets_of(self, config: BenchmarkConfig) -> tuple[str, ...]:
+        """The targets that these settings name."""
+        return config.targets
+
+    def remark(self, target: str, folder: Path) -> str | None:
+        """What the user should know of the target that a name finds, if anything."""
+        from stages.benchmark.target import find_target
+
+        return find_target(target, folder).shadow
+
     def requires(self, config: BenchmarkConfig, inputs: Mapping[str, Artifact]) -> None:
         if len(config.targets) != 1:
             raise PreconditionError(f"one action measures on one target, not on {len(config.targets)}")

@@ -106,6 +106,13 @@ class Target:
         return self.driver.metrics
 
     @property
+    def shadow(self) -> str | None:
+        """A warning where it takes the place of a built-in target; else None."""
+        if self.file.parent == BUILTIN or not (BUILTIN / self.file.name).is_file():
+            return None
+        return f"target {self.name} is {self.file}, not the built-in one: rename the file if that is not meant"
+
+    @property
     def set_up_command(self) -> str:
         """What gets it ready, to be printed; with its folder where it would not be found from this one."""
         found = next((path for place in _places(Path()) if (path := place / self.file.name).is_file()), None)
@@ -188,10 +195,13 @@ class ShapingDriver(CountingDriver, Protocol):
 
 
 def find_target(name: str, folder: Path | None = None) -> Target:
-    """The target called `name`: of the recipe's folder, of the user's configuration, or built in. Else RecipeError."""
-    for path in (place / f"{name}.yaml" for place in _places(folder)):
-        if path.is_file():
-            return read_target(path)
+    """The target called `name`: of the recipe's folder, of the user's configuration, or built in. Else RecipeError.
+
+    A file without a `kind`, such as a recipe of that name, is passed over; where there is no other, that is the error.
+    """
+    files = [path for place in _places(folder) if (path := place / f"{name}.yaml").is_file()]
+    if files:
+        return read_target(next((path for path in files if _describes_a_target(path)), files[0]))
     raise RecipeError(f"there is no target {name!r}", hint=nearest(name, target_names(folder)))
 
 
@@ -217,10 +227,13 @@ def target_names(folder: Path | None = None) -> list[str]:
 
 
 def _describes_a_target(path: Path) -> bool:
-    """Recipes stand in the same folder as targets: a target's file has a `kind` at the start of a line."""
+    """Recipes stand in the same folder as targets: a target's file has a `kind`, a recipe has none at its top."""
     try:
-        return any(line.startswith("kind:") for line in path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError):
+        text = path.read_text(encoding="utf-8")
+        if any(line.startswith("kind:") for line in text.splitlines()):
+            return True
+        return "kind" in text and "kind" in read_yaml(path).data  # written otherwise: `{kind: cpu}`
+    except (OSError, UnicodeDecodeError, RecipeError):
         return False
 
 

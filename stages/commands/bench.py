@@ -16,8 +16,9 @@ from pipeline.events import ActionEvents, Started
 from pipeline.progress import Progress
 from pipeline.summary import aligned
 from pipeline.values import Value
-from stages.benchmark.target import Sampling, device_fingerprint, find_target
+from stages.benchmark.target import Sampling, device_fingerprint
 from stages.commands.compare import FolderOption, SecondsOption, ShapeOption, ThreadsOption
+from stages.commands.target import target_named
 from stages.comparison.absolute import bench
 from stages.comparison.fitness import read_shapes
 from stages.comparison.operands import Model, find_operand
@@ -62,7 +63,7 @@ def command(
     """Measure model files on a target."""
     if append_to is not None:
         require_place(append_to)
-    found = find_target(target, folder)
+    found = target_named(target, folder)
     device = device_fingerprint(found)
     models = _models(files, partial(open_store, store))
     sampling = Sampling(seconds=seconds, threads=threads, shapes=read_shapes(shape or ()))

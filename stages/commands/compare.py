@@ -15,7 +15,8 @@ from pipeline.events import Started
 from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
-from stages.benchmark.target import Sampling, Target, find_target
+from stages.benchmark.target import Sampling, Target
+from stages.commands.target import target_named
 from stages.comparison.engine import Wish, compare
 from stages.comparison.fitness import read_shapes
 from stages.comparison.forms import FORMS, Form
@@ -106,7 +107,7 @@ def _metrics(names: list[str] | None) -> frozenset[Metric] | None:
 
 def find_targets(names: list[str], folder: Path) -> list[Target]:
     """The targets of these names, each once."""
-    return [find_target(name, folder) for name in dict.fromkeys(names)]
+    return [target_named(name, folder) for name in dict.fromkeys(names)]
 
 
 def _in_form(report: ComparisonReport, form: str, sides: tuple[Operand, Operand], gates: Recipe | None) -> str:

@@ -16,7 +16,7 @@ from pipeline.errors import ModelError
 from pipeline.store import Store
 from pipeline.store.lineage import makers
 from pipeline.summary import aligned
-from stages.benchmark.target import find_target
+from stages.commands.target import target_named
 from stages.comparison.operands import Model, Operand, find_operand
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """What each operator of a file costs: time, or instructions on an emulated core."""
-    where = find_target(target, Path())
+    where = target_named(target, Path())
     model = _model(find_operand(name, partial(open_store, store)))
     title = name if Path(name).is_file() else f"{model.label} of {name}"
     from stages.benchmark.profile import profile, require_profiling

@@ -28,12 +28,23 @@ def list_targets(folder: FolderOption = Path(), as_json: JsonOption = False) -> 
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         typer.echo(f"{row['name']:<{width}}  {row['kind']:<8}  {row['state']:<16}  {row['about']}".rstrip())
+    for row in rows:
+        if row["note"]:
+            typer.echo(f"! {row['note']}", err=True)
+
+
+def target_named(name: str, folder: Path) -> Target:
+    """The target of this name; where it takes the place of a built-in one, stderr says so."""
+    target = find_target(name, folder)
+    if target.shadow:
+        typer.echo(f"! {target.shadow}", err=True)
+    return target
 
 
 @app.command("setup")
 def set_up(name: Annotated[str, typer.Argument(metavar="TARGET")], folder: FolderOption = Path()) -> None:
     """Get a target ready, check it, and write down what it is."""
-    target = find_target(name, folder)
+    target = target_named(name, folder)
     target.driver.set_up(target, lambda text: typer.echo(text, err=True))
     for key, value in device_fingerprint(target).items():
         typer.echo(f"{key:<12}  {value}")
@@ -46,4 +57,5 @@ def _row(target: Target) -> dict[str, str]:
         state = "ready"
     except SecateurError as error:
         state = "needs setup" if error.hint and error.hint.startswith("secateur target setup") else "needs a package"
-    return {"name": target.name, "kind": target.kind, "state": state, "about": target.settings.about}
+    told = {"about": target.settings.about, "note": target.shadow or ""}
+    return {"name": target.name, "kind": target.kind, "state": state, **told}

@@ -72,6 +72,10 @@ class PruneStage:
             raise DeviceError(what, hint=f"prune to {gives[0]} on it" if gives else "name a cpu, ssh or qemu target")
         return benchmark.device(settings, folder)  # type: ignore[attr-defined, no-any-return]  # as above
 
+    def targets_of(self, config: PruneConfig) -> tuple[str, ...]:
+        """The target that is measured on, if any."""
+        return (config.measure_on.target,) if config.measure_on else ()
+
     def requires(self, config: PruneConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
             raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=install(*SURGEON))

@@ -61,6 +61,10 @@ class QuantizeStage:
         found: Mapping[str, str] = benchmark.device(settings, folder)
         return found
 
+    def targets_of(self, config: QuantizeConfig) -> tuple[str, ...]:
+        """The target that a ladder measures on."""
+        return (config.ladder_target,) if config.ladder else ()
+
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
         schemes = len(config.variants)
         if schemes + bool(config.ladder) != 1:

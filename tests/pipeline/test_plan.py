@@ -202,6 +202,17 @@ def test_a_ladder_s_target_is_looked_for_before_anything_runs_and_is_in_its_key(
     assert make_action("quantize", config, "int8", {}, written("cpu")).device is None
 
 
+def test_a_file_in_the_place_of_a_built_in_target_is_remarked_and_a_recipe_is_none(recipe_file, store, tmp_path):
+    (tmp_path / "cpu.yaml").write_text("name: a recipe\n")
+    assert resolve(Recipe.load(recipe_file()), store).remarks == ()
+    (tmp_path / "cpu.yaml").write_text("kind: cpu\n")
+    (remark,) = resolve(Recipe.load(recipe_file()), store).remarks
+    assert remark.startswith(f"target cpu is {tmp_path / 'cpu.yaml'}, not the built-in one")
+    on = ("{ratio: 0.5}", "{latency: 0.5, measure_on: {target: cpu}}")
+    unmeasured = ("  - benchmark\n", "")
+    assert resolve(Recipe.load(recipe_file(replace=[on, unmeasured])), store).remarks == (remark,)
+
+
 def test_files_that_are_not_there_are_named_before_anything_runs(recipe_file, store, tmp_path):
     path = recipe_file()
     (tmp_path / "model.keras").unlink()
