@@ -153,6 +153,18 @@ def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> 
         raise PostconditionError(what, where=context.axis, hint=hint)
 
 
+def _tell_range(context: StageContext[ExportConfig], data: bytes, difference: float) -> None:
+    """ModelError where weights do not fit float16; a warning where it keeps little of them."""
+    from stages.export.half import doubts_about_half, require_in_half
+    from stages.stored_models import shared_model
+
+    model, target_format = shared_model(context, "model"), context.config.formats[0]
+    if target_format == "tflite":
+        require_in_half(model, data, difference, ALLOWED_DIFFERENCE["float16"])
+    for doubt in doubts_about_half(model, target_format):
+        context.events.warned(doubt)
+
+
 def convert_here(context: StageContext[ExportConfig]) -> dict[str, Any]:
     """In the child: the files into `work_dir`; their facts, and how far the outputs are from Keras'."""
     from stages.tf_runtime import tensorflow_action
@@ -161,6 +173,8 @@ def convert_here(context: StageContext[ExportConfig]) -> dict[str, Any]:
     beside = context.work_dir / DATA_FILE
     with tensorflow_action(context.seed, context.threads):
         data, difference, interface = _converted_and_run(context, quantized, beside)
+        if quantized.scheme == "float16":
+            _tell_range(context, data, difference)
     (context.work_dir / FILE_NAMES[target_format]).write_bytes(data)
     facts = _facts(target_format, data, quantized.scheme, interface)
     if isinstance(facts, ONNXFacts) and context.config.max_transposes is None:

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
 from pipeline.data.spec import Preprocess
-from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.schemes import quantization_of
 from pipeline.stage import StageResult
 from stages.export import ExportConfig, ExportStage
@@ -241,3 +241,16 @@ def test_what_one_file_does_not_hold_is_an_artifact_of_two(
     one = load_exported("onnx-model", context.stored(usual.outputs[0].files[0]))
     outputs = [loaded.run({"image": tiny_images})["head"] for loaded in (load_exported("onnx-model", path), one)]
     np.testing.assert_array_equal(*outputs)
+
+
+def test_float16_refuses_weights_beyond_its_range_and_blames_no_converter(exporting: Callable[..., Any]) -> None:
+    keras = import_keras()
+    start = keras.Input((6,), name="v")
+    wide = keras.initializers.Constant(1e6)
+    model = keras.Model(start, keras.layers.Dense(2, kernel_initializer=wide, name="wide")(start))
+    with pytest.raises(ModelError, match="'wide' .* beyond the range of float16") as caught:
+        run(exporting("tflite", "float16", model))
+    assert "report" not in str(caught.value.hint)
+    context = exporting("onnx", "float16", model)
+    run(context)
+    assert any("'wide' (up to 1e+06) stay in float32" in said for said in context.warnings)
