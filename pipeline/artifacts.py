@@ -113,7 +113,7 @@ class LadderFacts(Value):
 
 
 class TFLiteFacts(Value):
-    """A TFLite file: I/O types and how often each operator occurs.
+    """A TFLite file: I/O types, how often each operator occurs, and how many weights are stored in each type.
 
     One that `keeps_state` gives what Keras gives only where its variables are cleared before each sample.
     """
@@ -123,6 +123,7 @@ class TFLiteFacts(Value):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, int]
+    weights: dict[str, int] = Field(default_factory=dict)
     keeps_state: bool = False
 
 
@@ -161,7 +162,7 @@ class VelaFacts(Value):
 
 
 class ONNXFacts(Value):
-    """An ONNX file: versions, I/O types and how often each operator occurs, Transposes among them."""
+    """An ONNX file: versions, I/O types, how often each operator occurs, and how many weights each type stores."""
 
     kind: Literal["onnx-model"] = "onnx-model"
     scheme: Scheme
@@ -170,10 +171,24 @@ class ONNXFacts(Value):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, int]
+    weights: dict[str, int] = Field(default_factory=dict)
 
     @property
     def transposes(self) -> int:
         return self.operators.get("Transpose", 0)
+
+
+LEAST_SHARE = 0.5  # of weights in the type of a scheme: below that the scheme did little
+NARROW: Mapping[Scheme, tuple[str, ...]] = {
+    "float16": ("float16",),
+    **dict.fromkeys(("dynamic", "weight_only", "int8", "int16x8"), ("int8", "uint8")),
+}
+
+
+def narrow_share(facts: TFLiteFacts | ONNXFacts) -> float | None:
+    """Which share of the weights a file stores in the type of its scheme; None where the scheme has none."""
+    total, types = sum(facts.weights.values()), NARROW.get(facts.scheme)
+    return sum(facts.weights.get(name, 0) for name in types) / total if types and total else None
 
 
 class PruneFacts(Value):

@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 
-from pipeline.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, TFLiteFacts
+from pipeline.artifacts import (
+    LEAST_SHARE,
+    NARROW,
+    CSourceFacts,
+    EvaluationFacts,
+    KerasFacts,
+    LatencyFacts,
+    ONNXFacts,
+    TFLiteFacts,
+    narrow_share,
+)
 from pipeline.command_lines import note_of, secateur
 from pipeline.manifest import GateResult, RunManifest, StageEntry
 from pipeline.metric_names import metric_and_output
@@ -144,8 +154,15 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 
 def _marks(entry: StageEntry) -> list[str]:
     """What a file is that its name does not say."""
-    facts = [o.facts for o in entry.outputs if isinstance(o.facts, TFLiteFacts | CSourceFacts)]
-    return ["keeps a state: reset it before each sample" for fact in facts if fact.keeps_state]
+    found = []
+    for facts in (output.facts for output in entry.outputs):
+        if isinstance(facts, TFLiteFacts | ONNXFacts):
+            share = narrow_share(facts)
+            if share is not None and share < LEAST_SHARE:
+                found.append(f"{share:.0%} of weights in {NARROW[facts.scheme][0]}")
+        if isinstance(facts, TFLiteFacts | CSourceFacts) and facts.keeps_state:
+            found.append("keeps a state: reset it before each sample")
+    return found
 
 
 def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import ONNXFacts, TFLiteFacts
+from pipeline.artifacts import LEAST_SHARE, NARROW, ONNXFacts, TFLiteFacts, narrow_share
 
 
 def doubts_about(facts: TFLiteFacts | ONNXFacts) -> tuple[str, ...]:
     """A sentence for each; none for a file that is what its name says, and is called as any other."""
-    doubts = []
+    doubts, share = [], narrow_share(facts)
+    if share is not None and share < LEAST_SHARE:
+        said = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
+        doubts.append(f"{said}: the quantizer has left the others as they were")
     if isinstance(facts, TFLiteFacts) and facts.keeps_state:
         from stages.export.recurrent import RESET
 

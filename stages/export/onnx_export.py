@@ -28,6 +28,7 @@ from stages.export.onnx_schemes import (
     store_weights_in_half,
 )
 from stages.export.onnx_weights import store_weights_in_int8
+from stages.export.weight_types import onnx_weights
 from stages.quiet import Silence, quiet
 from stages.runtimes import LAYOUT, as_layout
 from stages.samples import Progress, as_arrays, unheard
@@ -190,4 +191,5 @@ def onnx_facts(
         inputs=inputs,
         outputs=outputs,
         operators=count_operators(model),
+        weights=onnx_weights(model),
     )

@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -29,7 +30,14 @@ from stages.export.recurrent import (
     recurrent_layers,
     unrolled,
 )
-from stages.export.tflite_schemes import by_edge_quantizer, configure, keep_in_float, quantize_weights
+from stages.export.tflite_schemes import (
+    by_edge_quantizer,
+    configure,
+    keep_in_float,
+    leaves_small_kernels,
+    quantize_weights,
+)
+from stages.export.weight_types import tflite_weights
 from stages.file_tensors import count_operators
 from stages.quiet import Silence, quiet
 from stages.runtimes import SIGNATURE
@@ -67,19 +75,11 @@ def convert_tflite(
                 save_function(model, saved, shapes, first_form(model, how, recurrent))
             if how.calibrated and has_loops(saved) and not _fuses(tf, saved):
                 saved = _unrolled(model, f"{scratch}/unrolled", how, shapes, recurrent)
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-            configure(tf, converter, how, io)
-            if how.keep_float and how.calibrated:
-                keep_in_float(converter, how, model, calibration)
             if how.calibrated:
-                batch = model.inputs[0].shape[0] or 1
-                arrays = dict(zip(model.input_names, as_arrays(calibration), strict=True))
-                for name, tensor in zip(model.input_names, model.inputs, strict=True):
-                    arrays[name] = arrays[name].astype(tensor.dtype.as_numpy_dtype, copy=False)
-                converter.representative_dataset = lambda: _representatives(arrays, batch, progress, silence)
-            data = bytes(converter.convert())
-            if by_edge_quantizer(how):
-                data = quantize_weights(data, how, model)
+                arrays = _arrays(model, calibration)
+                data = _calibrated(tf, model, how, io, saved, arrays, partial(_heard, progress, silence))
+            else:
+                data = _converted(tf, model, how, saved)
             return with_metadata(data, metadata and {**metadata, **_state(data)})
         except SecateurError:
             raise
@@ -96,6 +96,42 @@ def convert_tflite(
                 where=model.name,
                 hint=said[-800:] or None,
             ) from error
+
+
+def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
+    """The file of a SavedModel in a scheme that takes no samples."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    configure(tf, converter, how, "float32")
+    data = bytes(converter.convert())
+    if by_edge_quantizer(how):
+        return quantize_weights(data, how, model)
+    if how.scheme == "dynamic" and leaves_small_kernels(data):
+        return min(data, quantize_weights(_in_float(tf, saved), how, model), key=len)
+    return data
+
+
+def _calibrated(
+    tf: Any, model: Any, how: Quantization, io: str, saved: str, arrays: Mapping[str, Any], heard: Progress
+) -> bytes:
+    """The file of a SavedModel whose ranges are measured on `arrays` by input name."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    configure(tf, converter, how, io)
+    if how.keep_float:
+        keep_in_float(converter, how, model, arrays)
+    batch = model.inputs[0].shape[0] or 1
+    converter.representative_dataset = lambda: _representatives(arrays, batch, heard)
+    return bytes(converter.convert())
+
+
+def _arrays(model: Any, calibration: Any) -> dict[str, Any]:
+    """Calibration samples by input name, in the types that the model takes."""
+    given = zip(model.input_names, model.inputs, as_arrays(calibration), strict=True)
+    return {name: array.astype(tensor.dtype.as_numpy_dtype, copy=False) for name, tensor, array in given}
+
+
+def _heard(progress: Progress, silence: Silence, done: int, total: int) -> None:
+    with silence.lifted():
+        progress(done, total)
 
 
 @contextmanager
@@ -118,7 +154,12 @@ def _never_loaded() -> Iterator[None]:
 
 def _fuses(tf: Any, saved: str) -> bool:
     """Whether the converter knows each loop of a SavedModel as an LSTM: with those that are left it ends natively."""
-    return "WHILE" not in count_operators(bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert()))
+    return "WHILE" not in count_operators(_in_float(tf, saved))
+
+
+def _in_float(tf: Any, saved: str) -> bytes:
+    """The float32 file of a SavedModel."""
+    return bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
 
 
 def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
@@ -168,13 +209,12 @@ def _missing(error: Exception) -> list[tuple[str, str]]:
     return found
 
 
-def _representatives(arrays: Mapping[str, Any], batch: int, progress: Progress, silence: Silence) -> Iterator[Any]:
+def _representatives(arrays: Mapping[str, Any], batch: int, heard: Progress) -> Iterator[Any]:
     """Batches by input name: the converter has an order of its own."""
     count = len(next(iter(arrays.values())))
     for picked in batches_of(count, batch):
         yield {name: samples[picked] for name, samples in arrays.items()}
-        with silence.lifted():
-            progress(picked[-1] + 1, count)
+        heard(picked[-1] + 1, count)
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, Any] | None) -> bytes:
@@ -200,5 +240,10 @@ def tflite_facts(
 ) -> TFLiteFacts:
     """`inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
     return TFLiteFacts(
-        scheme=scheme, inputs=inputs, outputs=outputs, operators=count_operators(data), keeps_state=keeps_state(data)
+        scheme=scheme,
+        inputs=inputs,
+        outputs=outputs,
+        operators=count_operators(data),
+        weights=tflite_weights(data),
+        keeps_state=keeps_state(data),
     )

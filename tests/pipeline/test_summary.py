@@ -189,3 +189,12 @@ def test_the_size_that_macs_are_counted_at_is_told():
     facts = KerasFacts(params=1, macs=1, macs_size=96, inputs=(), outputs=(), sparsity=0.0)
     manifest = MANIFEST.model_copy(update={"stages": (entry("load", "load", None, facts), *MANIFEST.stages)})
     assert table(manifest).splitlines()[-1] == "MACs are counted with 96 for each size that the model leaves free"
+
+
+def test_a_scheme_that_left_the_weights_as_they_were_is_marked_in_the_table():
+    little = MODEL.model_copy(update={"weights": {"int8": 1, "float32": 99}})
+    manifest = MANIFEST.model_copy(update={"stages": (entry("export:tflite/int8", "export", "tflite/int8", little),)})
+    assert "1% of weights in int8" in table(manifest)
+    mostly = MODEL.model_copy(update={"weights": {"int8": 99, "float32": 1}})
+    manifest = MANIFEST.model_copy(update={"stages": (entry("export:tflite/int8", "export", "tflite/int8", mostly),)})
+    assert "of weights" not in table(manifest)

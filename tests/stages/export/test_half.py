@@ -39,7 +39,7 @@ def test_what_a_normalization_makes_too_large_is_refused_where_it_changes_the_ou
     model.layers[-1].set_weights([np.full(4, 1e6), np.zeros(4), np.zeros(4), np.ones(4)])
     data = convert_tflite(model, "float16")
     require_in_half(model, data, difference=0.01, allowed=0.05)
-    with pytest.raises(ModelError, match="'conv'.* beyond the range of float16.* differ from Keras' by 9.0e-01"):
+    with pytest.raises(ModelError, match=r"'conv'.* beyond the range of float16.* differ from Keras' by 9.0e-01"):
         require_in_half(model, data, difference=0.9, allowed=0.05)
 
 

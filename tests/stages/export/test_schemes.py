@@ -66,7 +66,7 @@ def onnx_kernels(data: bytes) -> list[tuple[str, int]]:
 def test_named_layers_stay_in_float_and_no_others_do(
     target_format: str, scheme: str, tiny_xception: Any, tiny_images: Any
 ) -> None:
-    """Where the scheme quantizes convolutions: dynamic leaves small and depthwise kernels alone by itself."""
+    """Where the scheme quantizes convolutions: ONNX's dynamic leaves depthwise kernels alone by itself."""
     plain = convert(target_format, tiny_xception, tiny_images, scheme=scheme)
     kept = convert(target_format, tiny_xception, tiny_images, scheme=scheme, keep_float=("separable",))
     if target_format == "tflite":
@@ -74,10 +74,9 @@ def test_named_layers_stay_in_float_and_no_others_do(
         if scheme == "weight_only":  # dequantized first: the operators read float
             assert [count_operators(data)["DEQUANTIZE"] for data in (plain, kept)] == [4, 2]
         else:
-            assert before[1:3] == ["FLOAT32", "INT8"] if scheme == "dynamic" else ["INT8", "INT8"]
+            assert before[1:3] == ["INT8", "INT8"]
             assert after[1:3] == ["FLOAT32", "FLOAT32"]
-            assert after[0] == before[0] or scheme == "dynamic"
-            assert after[3] == before[3] or scheme == "dynamic"
+            assert (after[0], after[3]) == (before[0], before[3])
     else:
         floats = onnx.TensorProto.FLOAT
         before, after = ([kernel for _, kernel in onnx_kernels(data)] for data in (plain, kept))

@@ -248,7 +248,7 @@ def test_float16_refuses_weights_beyond_its_range_and_blames_no_converter(export
     start = keras.Input((6,), name="v")
     wide = keras.initializers.Constant(1e6)
     model = keras.Model(start, keras.layers.Dense(2, kernel_initializer=wide, name="wide")(start))
-    with pytest.raises(ModelError, match="'wide' .* beyond the range of float16") as caught:
+    with pytest.raises(ModelError, match=r"'wide' .* beyond the range of float16") as caught:
         run(exporting("tflite", "float16", model))
     assert "report" not in str(caught.value.hint)
     context = exporting("onnx", "float16", model)
