@@ -7,12 +7,15 @@ user's code with the user's rights, as the recipe asks for it.
 from __future__ import annotations
 
 import sys
+import sysconfig
+import traceback
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pipeline.errors import RecipeError, StageError
+from pipeline.errors import RecipeError, StageError, reason_of
 from pipeline.keys import digest_of, digest_of_bytes
 
 
@@ -41,15 +44,46 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
         sys.path.append(str(folder))
         try:
             exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the recipe asks for it
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             del sys.modules[unique]
-            raise StageError(f"{name}.py failed: {type(error).__name__}: {error}", where=str(path)) from error
+            raise StageError(f"{name}.py failed: {told(error)}", where=str(path)) from error
         finally:
             sys.path.remove(str(folder))
     function = getattr(sys.modules[unique], attribute, None)
     if not callable(function):
         raise RecipeError(f"{name}.py has no function {attribute}", where=str(path))
     return digest, function
+
+
+def told(error: BaseException) -> str:
+    """What the user's code raised, in a line, and where: `ValueError: no such file (mine.py:12, in load)`."""
+    said = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
+    place = _place_of(error)
+    return f"{said} ({place})" if place else said
+
+
+def _place_of(error: BaseException) -> str | None:
+    """The innermost line that is neither ours nor a library's; None where there is none."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+    if not frames:
+        return None
+    function = f", in {frames[-1].name}" if frames[-1].name != "<module>" else ""
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}{function}"
+
+
+def _is_the_users(file: str) -> bool:
+    path = Path(file)
+    library = {"site-packages", "dist-packages"} & set(path.parts)
+    return not file.startswith("<") and not library and not any(map(path.is_relative_to, _not_the_users()))
+
+
+@cache
+def _not_the_users() -> tuple[Path, ...]:
+    """Where Python's own modules lie, and ours."""
+    root = Path(__file__).parents[1]
+    return Path(sysconfig.get_path("stdlib")), root / "pipeline", root / "stages"
 
 
 def _source(folder: Path, reference: str) -> bytes:

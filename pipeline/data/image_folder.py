@@ -94,6 +94,9 @@ class ImageFolder:
             if stored == "train":
                 return ""
             hint = "make folders of splits, train among them, or let secateur draw one: `test: {fraction: 0.2}`"
+            if stored in tops:
+                what = f"there is no folder train beside {stored}, so that {stored} is taken for a class"
+                raise self._error(what, hint)
             raise self._error(f"the folder has no splits, so none called {stored}", hint)
         if stored not in tops:
             raise self._error(f"there is no folder {stored}", nearest(stored, tops))
@@ -132,7 +135,9 @@ class ImageFolder:
                     raise self._error(f"{name} lies beside the class folders, so it has no class")
                 rows.append((name, number[folder] if classes is not None else -1))
         if not rows:
-            raise self._error(f"there are no images in {start or 'the folder'}", f"known: {', '.join(IMAGE_SUFFIXES)}")
+            raise self._error(
+                f"there are no images in {start or 'the folder'}", f"images end in {', '.join(IMAGE_SUFFIXES)}"
+            )
         return rows
 
     def _error(self, what: str, hint: str | None = None) -> DataError:

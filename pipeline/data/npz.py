@@ -28,6 +28,8 @@ MEMBERS_HINT = (
     "for each split NAME"
 )
 ABSENT = "absent"
+SHOWN_MEMBERS = 12
+DRAWN = ("test", "validation")  # splits that can be drawn where none is stored
 HELD_BYTES = 64 * 2**20  # inputs up to this size are held in memory however they are stored
 HELD_SHARE = 0.5  # of the machine's memory, for what can only be held there
 
@@ -46,30 +48,46 @@ class NpzFile:
             for part in ("x", "y")
         }
         if found["x"] == ABSENT:
-            known = ", ".join(sorted(name for name in self._members() if name.startswith("x_"))) or "no inputs"
-            raise self._error(f"the file holds no x_{stored}.npy, but {known}")
+            raise self._without(stored)
         return found if found["y"] != ABSENT else {"x": found["x"]}
+
+    def _without(self, stored: str) -> DataError:
+        """What the file holds instead of a split's inputs."""
+        members = sorted(self._members())
+        held = ", ".join(members[:SHOWN_MEMBERS]) + (", …" if len(members) > SHOWN_MEMBERS else "")
+        what = f"the file holds no inputs x_{stored}: it has {held or 'no arrays at all'}"
+        if f"y_{stored}" in members or self._named(f"y_{stored}__"):
+            what = f"the file holds targets y_{stored} and no inputs x_{stored}: it has {held}"
+        splits = sorted({name.removeprefix("x_").partition("__")[0] for name in members if name.startswith("x_")})
+        if not splits:
+            return self._error(what)
+        drawn = f", or let a part of train be drawn: `{stored}: {{fraction: 0.2}}`" if stored in DRAWN else ""
+        return DataError(what, where=str(self._path), hint=f"splits that are there: {', '.join(splits)}{drawn}")
 
     def read(self, stored: str) -> Table:
         named = self._named(f"x_{stored}__")
+        if named and f"x_{stored}" in self._members():
+            raise self._error(f"the file holds x_{stored} and {next(iter(named.values()))}: which are the inputs?")
         inputs: Any = {name: self._inputs(member) for name, member in named.items()} or self._inputs(f"x_{stored}")
         first = next(iter(inputs.values())) if named else inputs
+        member = next(iter(named.values()), f"x_{stored}")
         for name in named:
             if len(inputs[name]) != len(first):
-                raise self._error(f"x_{stored}__{name} has {len(inputs[name])} samples, another input {len(first)}")
-        return Table(inputs, self._targets(stored, len(first)))
+                what = f"{member} has {len(first)} samples, {named[name]} has {len(inputs[name])}"
+                raise self._error(what)
+        return Table(inputs, self._targets(stored, len(first), member))
 
-    def _targets(self, stored: str, samples: int) -> Any:
-        """One array, or several by output name, or None."""
+    def _targets(self, stored: str, samples: int, member: str) -> Any:
+        """One array, or several by output name, or None; `member` are the inputs that have so many `samples`."""
         named = self._named(f"y_{stored}__")
         alone = {"": f"y_{stored}"} if f"y_{stored}" in self._members() else {}
         if named and alone:
-            raise self._error(f"the file holds y_{stored} and y_{stored}__{next(iter(named))}: which are the targets?")
+            raise self._error(f"the file holds y_{stored} and {next(iter(named.values()))}: which are the targets?")
         found = {name: self._array(member) for name, member in (named or alone).items()}
         for name, targets in found.items():
             if not targets.ndim or len(targets) != samples:
                 count = len(targets) if targets.ndim else "no"
-                raise self._error(f"x_{stored} has {samples} samples, {(named or alone)[name]} has {count} labels")
+                raise self._error(f"{member} has {samples} samples, {(named or alone)[name]} has {count} labels")
         return found if named else found.get("")
 
     def _inputs(self, member: str) -> Any:

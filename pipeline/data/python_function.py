@@ -15,7 +15,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.data.table import Table
 from pipeline.errors import DataError, SecateurError
 from pipeline.keys import digest_of
-from pipeline.user_code import load_function
+from pipeline.user_code import load_function, told
 
 ROWS_AT_A_TIME = 1024
 
@@ -48,28 +48,39 @@ class PythonFunction:
         import numpy as np
 
         _, function = load_function(self._folder, self._reference)
+        call = f"{self._reference}({stored!r})"
         try:
             made = function(stored)
         except SecateurError:
             raise
-        except Exception as error:  # it is the user's code
-            raise self._error(f"{self._reference}({stored!r}) failed: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:  # it is the user's code
+            raise DataError(f"{call} failed: {told(error)}", where=self._where) from error
         inputs, targets = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
         named = inputs if isinstance(inputs, dict) else {"": inputs}
         labels = targets if isinstance(targets, dict) else {} if targets is None else {"": targets}
-        every = [*named.items(), *((f"targets {name}", array) for name, array in labels.items())]
+        every = [*named.items(), *((f"targets {name}".strip(), array) for name, array in labels.items())]
         counts = {name: len(array) if isinstance(array, np.ndarray) and array.ndim else -1 for name, array in every}
-        if min(counts.values(), default=-1) < 0:
-            raise self._error(f"{self._reference}({stored!r}) gave no numpy arrays with a row a sample")
+        if not named:
+            raise self._error(f"{call} gave no inputs")
+        wrong = [(name, array) for name, array in every if counts[name] < 0]
+        for name, array in wrong:
+            what = "an array without rows" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+            raise self._error(f"{call} gave {name or 'inputs'} as {what}: numpy arrays with a row a sample are needed")
         if len(set(counts.values())) > 1:
-            raise self._error(f"{self._reference}({stored!r}) gave arrays of {sorted(set(counts.values()))} samples")
-        if any(array.dtype.kind not in "biuf" for array in named.values()):
-            raise self._error(f"{self._reference}({stored!r}) gave inputs that are no numbers")
+            shown = ", ".join(f"{name or 'inputs'} {count}" for name, count in counts.items())
+            raise self._error(f"{call} gave arrays of different numbers of samples: {shown}")
+        for name, array in named.items():
+            if array.dtype.kind not in "biuf":
+                raise self._error(f"{call} gave {name or 'inputs'} that are no numbers: {array.dtype}")
         return inputs, targets
+
+    @property
+    def _where(self) -> str:
+        return str(self._folder / f"{self._reference.partition(':')[0]}.py")
 
     def _error(self, what: str) -> DataError:
         hint = "it is to return inputs, or (inputs, targets): numpy arrays, or dicts of them by input or output name"
-        return DataError(what, where=str(self._folder), hint=hint)
+        return DataError(what, where=self._where, hint=hint)
 
 
 def _digest_of_targets(targets: Any) -> str:

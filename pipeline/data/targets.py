@@ -46,13 +46,14 @@ def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task,
 
     if targets is None or said == "unlabelled":
         if said not in (None, "unlabelled"):
-            raise DataError(f"there are no targets, and data.task is {said}", where=where)
+            hint = "add them (y_NAME in an npz, `label` elsewhere), or say data.task: unlabelled"
+            raise DataError(f"data.task is {said}, and these samples have no targets", where=where, hint=hint)
         return "unlabelled", None
     y = np.asarray(targets)
     if y.dtype.kind in "US" and y.size:
         raise DataError(f"targets are words, such as {str(y.flat[0])!r}: numbers are needed", where=where, hint=COUNT)
     if y.dtype.kind not in "biuf":
-        raise DataError(f"targets are {y.dtype}: numbers are needed", where=where)
+        raise DataError(f"targets are {y.dtype}: numbers are needed", where=where, hint=COUNT)
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         first = int(np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(axis=1))[0])
         raise DataError(f"the target of sample {first} is NaN or infinite", where=where)

@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.keys import digest_of_bytes, digest_of_file
+from pipeline.user_code import told
 
 _sources: dict[str, str] = {}  # module: the digest of its source when it was first asked for here
 
@@ -30,8 +31,8 @@ def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
         module, _, name = full.partition(":")
         try:
             found.setdefault(name, []).append(getattr(_imported(module), name))
-        except Exception as error:  # a module of the user's raises whatever it likes
-            what = f"the custom object can't be imported: {type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:  # a module of the user's raises whatever it likes
+            what = f"the custom object can't be imported: {told(error)}"
             raise ModelError(what, where=full, hint=HINT) from error
     return found
 

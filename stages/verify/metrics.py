@@ -16,6 +16,7 @@ from pipeline.data.spec import Metrics, Task
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.metric_names import of_output
 from pipeline.recipe_errors import nearest
+from pipeline.user_code import told
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 DEFAULTS: Mapping[Task, tuple[str, ...]] = {
@@ -258,8 +259,8 @@ def _own_metric(name: str, function: OwnMetric, targets: Any, outputs: Any) -> f
     """What the user's function says; PostconditionError where it fails or says no finite number."""
     try:
         value = float(function(targets, outputs))
-    except Exception as error:  # it is the user's code
-        what = f"the metric {name} failed: {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # it is the user's code
+        what = f"the metric {name} failed: {told(error)}"
         raise PostconditionError(
             what, where="data.metrics", hint="it is given targets and outputs as arrays"
         ) from error

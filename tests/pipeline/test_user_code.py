@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import RecipeError, StageError
 from pipeline.keys import digest_of_bytes
-from pipeline.user_code import code_digest, code_input, load_function
+from pipeline.user_code import code_digest, code_input, load_function, told
 
 SOURCE = "def double(x):\n    return 2 * x\n"
 
@@ -55,3 +55,12 @@ def test_what_can_not_be_had_is_named(folder, reference, error, words):
     (folder / "broken.py").write_text("def double(:")
     with pytest.raises(error, match=words):
         load_function(folder, reference)
+
+
+def test_an_error_is_told_with_the_users_own_line(folder):
+    (folder / "mine.py").write_text("import json\n\n\ndef double(x):\n    return json.loads(x)\n")
+    with pytest.raises(ValueError, match="Expecting value") as caught:
+        load_function(folder, "mine:double")[1]("no json")
+    assert told(caught.value) == "JSONDecodeError: Expecting value: line 1 column 1 (char 0) (mine.py:5, in double)"
+    assert told(RuntimeError()) == "RuntimeError"
+    assert told(RuntimeError("two\nlines")) == "RuntimeError: two"

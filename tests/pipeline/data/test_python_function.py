@@ -53,16 +53,41 @@ def test_what_lies_beside_it_can_be_imported_and_nothing_stays_on_the_path(modul
     ("body", "error", "words"),
     [
         ("def other(split): ...", RecipeError, "has no function load"),
-        ("raise ValueError('no')", StageError, "mine.py failed: ValueError: no"),
-        ("def load(split):\n    return 1 / 0", DataError, r"mine:load\('test'\) failed: ZeroDivisionError"),
-        ("def load(split):\n    return [1, 2]", DataError, "gave no numpy arrays"),
-        ("def load(split):\n    return np.zeros(3), np.zeros(4)", DataError, r"arrays of \[3, 4\] samples"),
-        ("def load(split):\n    return np.array(['a'])", DataError, "inputs that are no numbers"),
+        ("raise ValueError('no')", StageError, r"mine.py failed: ValueError: no \(mine.py:2\)$"),
+        (
+            "def load(split):\n    return 1 / 0",
+            DataError,
+            r"ZeroDivisionError: division by zero \(mine.py:3, in load\)$",
+        ),
+        ("import sys\ndef load(split):\n    sys.exit(0)", DataError, r"SystemExit: 0 \(mine.py:4, in load\)$"),
+        (
+            "def load(split):\n    return np.load('no.npy')",
+            DataError,
+            r"FileNotFoundError: .*'no.npy' \(mine.py:3, in load\)$",
+        ),
+        (
+            "def f():\n    raise KeyError\ndef load(split):\n    f()",
+            DataError,
+            r"failed: KeyError \(mine.py:3, in f\)$",
+        ),
+        (
+            "def load(split):\n    return 1 +",
+            StageError,
+            r"mine.py failed: SyntaxError: invalid syntax .*\(mine.py:3\)$",
+        ),
+        ("def load(split):\n    return [1, 2]", DataError, "gave inputs as a list: numpy arrays with a row a sample"),
+        ("def load(split):\n    return None", DataError, "gave inputs as a NoneType"),
+        ("def load(split):\n    return np.ones(3), [1, 2, 3]", DataError, "gave targets as a list"),
+        ("def load(split):\n    return np.float32(1), None", DataError, "gave inputs as a float32"),
+        ("def load(split):\n    return {}", DataError, "gave no inputs"),
+        ("def load(split):\n    return np.zeros(3), np.zeros(4)", DataError, "numbers of samples: inputs 3, targets 4"),
+        ("def load(split):\n    return np.array(['a'])", DataError, "inputs that are no numbers: <U1"),
     ],
 )
 def test_functions_that_give_nothing_are_named(module, source, body, error, words):
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=words) as caught:
         source(module(body), **PYTHON).digest("test")
+    assert caught.value.where.endswith("/mine.py")
 
 
 def test_a_module_that_is_not_there_is_named(source, tmp_path):
@@ -85,5 +110,5 @@ def test_targets_by_output(module, source):
     assert (split.task, split.y["level"].tolist()) == ({"kind": "classes", "level": "regression"}, [0, 0.25, 0.5, 0.75])
     digest = data.digest("test")
     assert source(module(body.replace("/ 4}", "/ 8}")), **PYTHON).digest("test") != digest
-    with pytest.raises(DataError, match=r"gave arrays of \[3, 4\] samples"):
+    with pytest.raises(DataError, match="samples: inputs 4, targets kind 4, targets level 3"):
         source(module(body.replace("np.arange(4) / 4", "np.ones(3)")), **PYTHON).split("test")

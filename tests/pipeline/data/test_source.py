@@ -24,7 +24,9 @@ def arrays(seed=0, classes=4):
 @pytest.fixture
 def source(tmp_path):
     def make(seed=7, members=None, compressed=True, **settings):
-        (np.savez_compressed if compressed else np.savez)(tmp_path / "d.npz", **(members or arrays()))
+        (np.savez_compressed if compressed else np.savez)(
+            tmp_path / "d.npz", **(arrays() if members is None else members)
+        )
         spec = DataSpec.model_validate_json(
             '{"source": "npz", "path": "d.npz", "test": "test", "preprocess": {"scale": 0.5, "offset": -1},'
             '"calibration": {"take": 16}}'
@@ -114,12 +116,41 @@ def test_a_missing_member_and_a_damaged_file_are_named(source, tmp_path):
     members = arrays()
     del members["x_test"]
     data = source(members=members)
-    with pytest.raises(DataError, match=r"no x_test\.npy, but x_train"):
+    with pytest.raises(
+        DataError, match="targets y_test and no inputs x_test: it has x_train, y_test, y_train"
+    ) as caught:
         data.digest("test")
+    assert caught.value.hint == "splits that are there: train, or let a part of train be drawn: `test: {fraction: 0.2}`"
     path = tmp_path / "d.npz"
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match="damaged"):
         data.digest("train")
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ((), "no inputs x_test: it has no arrays at all"),
+        (("y_train", "y_test"), "targets y_test and no inputs x_test: it has y_test, y_train"),
+        (("images", "labels"), "no inputs x_test: it has images, labels"),
+        (("x_test", "x_test__a"), "holds x_test and x_test__a: which are the inputs"),
+        (("x_test__a", "x_test__b"), "x_test__a has 5 samples, x_test__b has 6"),
+        (tuple(f"x_{n:02}" for n in range(40)), "it has x_00, .*, x_11, …$"),
+    ],
+)
+def test_what_an_npz_holds_is_told_where_something_is_missing(source, names, words):
+    data = source(members={name: np.zeros((5 + (name == "x_test__b"), 2)) for name in names})
+    with pytest.raises(DataError, match=words):
+        data.split("test")
+
+
+def test_targets_that_a_task_needs_and_that_are_not_there(source):
+    members = arrays()
+    del members["y_test"]
+    with pytest.raises(DataError, match="is classes, and these samples have no targets") as caught:
+        source(members=members, task="classes").split("test")
+    assert "data.task: unlabelled" in caught.value.hint
+    assert caught.value.where.endswith("d.npz: test")
 
 
 def test_data_that_changed_is_read_again_under_its_own_digest(source, tmp_path):
