@@ -12,6 +12,7 @@ from typing import Any
 Arrays = Mapping[str, Any]  # samples (N, …) by input name
 Looker = Callable[[Any, Arrays], object]
 SCANNED = 2  # samples of a sensitivity scan
+SCANNED_LAYERS = 3  # whose groups are scanned: each costs as many runs of the network
 
 
 def state_of(model: Any, arrays: Arrays) -> dict[str, str]:
@@ -117,6 +118,8 @@ def _scan(model: Any, arrays: Arrays) -> object:
     from pipeline.data import Preprocess, Split
     from pipeline.errors import PreconditionError
     from stages.prune.config import ScanConfig
+    from stages.prune.flatten import flattened
+    from stages.prune.groups import channel_groups
     from stages.prune.sensitivity import scan
 
     if len(arrays) > 1 or len(model.outputs) > 1 or len(model.output_shape) != 2:
@@ -125,8 +128,10 @@ def _scan(model: Any, arrays: Arrays) -> object:
     split = Split(
         name="test", digest="sha256:" + "0" * 64, x=x, y=np.arange(len(x)), preprocess=Preprocess(), task="classes"
     )
+    makers = [name for group in channel_groups(flattened(model)).prunable for name in group.makers]
+    config = ScanConfig(ratios=(0.5,), criterion="l2", exclude=tuple(dict.fromkeys(makers[SCANNED_LAYERS:])))
     with tempfile.TemporaryDirectory() as folder:
-        return scan(model, ScanConfig(ratios=(0.5,), criterion="l2"), split, None, 0, Path(folder))
+        return scan(model, config, split, None, 0, Path(folder))
 
 
 def _predict(model: Any, arrays: Arrays) -> object:
@@ -156,12 +161,21 @@ def _ranking(criterion: str) -> Looker:
     return rank
 
 
+_files: dict[tuple[int, str, str], bytes] = {}  # of the model that was looked at last
+
+
 def _file(model: Any, arrays: Arrays, target: str, scheme: Any) -> bytes:
+    """The model's file, converted when it is first asked for."""
     from stages.export import convert_onnx, convert_tflite
 
-    calibration = [arrays[name] for name in model.input_names] if scheme == "int8" else None
-    convert = convert_tflite if target == "tflite" else convert_onnx
-    return bytes(convert(model, scheme, calibration=calibration))
+    if all(key[0] != id(model) for key in _files):
+        _files.clear()
+    key = (id(model), target, str(scheme))
+    if key not in _files:
+        calibration = [arrays[name] for name in model.input_names] if scheme == "int8" else None
+        convert = convert_tflite if target == "tflite" else convert_onnx
+        _files[key] = bytes(convert(model, scheme, calibration=calibration))
+    return _files[key]
 
 
 def _one(arrays: Arrays) -> Arrays:
