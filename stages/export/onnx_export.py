@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +22,12 @@ from stages.export.onnx_data import LEAST_BYTES, message_bytes, move_outside
 from stages.export.onnx_graph import Graph, onnx_graph
 from stages.export.onnx_pads import keep_zeros
 from stages.export.onnx_schemes import (
+    Told,
     kept_nodes,
     quantize_activations,
     quantize_while_running,
     store_weights_in_half,
+    untold,
 )
 from stages.export.onnx_weights import store_weights_in_int8
 from stages.export.weight_types import onnx_weights
@@ -48,14 +50,16 @@ def convert_onnx(
     batch: int | None = None,
     shapes: Shapes | None = None,
     beside: Path | None = None,
+    told: Told = untold,
 ) -> bytes:
     """The ONNX file of a Keras model.
 
     `calibration` is what int8 needs: float32 inputs (N, …) as Keras takes them, or a list with one an input; `progress`
-    hears how many. `metadata` becomes the file's own properties. With the `layout` nchw inputs of rank 4 have their
-    channels first, and the properties say so. `batch` is the batch size, free where it is None; `shapes` are
-    the other sizes where the model leaves them free. `beside` is where the data of large tensors goes if one file does
-    not hold the model, and only then is it written: the file refers to it by its name, so both belong into one folder.
+    hears how many, `told` in words what comes out otherwise than asked for. `metadata` becomes the file's own
+    properties. With the `layout` nchw inputs of rank 4 have their channels first, and the properties say so. `batch` is
+    the batch size, free where it is None; `shapes` are the other sizes where the model leaves them free. `beside` is
+    where the data of large tensors goes if one file does not hold the model, and only then is it written: the file
+    refers to it by its name, so both belong into one folder.
     ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what has to stand before ONNX Runtime's import
@@ -77,7 +81,7 @@ def convert_onnx(
                 )
                 kept = kept_nodes(graph, how, model, by_name, folder)
                 turned = {name: as_layout(values, layout) for name, values in by_name.items()}
-                graph = _in_scheme(graph, how, turned, progress, silence, kept, folder)
+                graph = _in_scheme(graph, how, turned, _lifted(silence, progress), kept, folder, _lifted(silence, told))
                 graph = canonicalise(graph, folder, outside=large)
             graph = _with_properties(graph, {**(metadata or {}), **own})
             if beside is not None and is_too_large(message_bytes(graph)):
@@ -139,19 +143,25 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
     return canonicalise(folded, folder, outside=outside)
 
 
+def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., None]:
+    """A callback into our own code, out of the silence."""
+
+    def called(*values: Any) -> None:
+        with silence.lifted():
+            callback(*values)
+
+    return called
+
+
 def _in_scheme(
     graph: Any,
     how: Quantization,
     calibration: Mapping[str, Any],
     progress: Progress,
-    silence: Silence,
     kept: Sequence[str],
     folder: Path,
+    told: Told,
 ) -> Any:
-    def heard(done: int, total: int) -> None:
-        with silence.lifted():
-            progress(done, total)
-
     match how.scheme:
         case "float32":
             return graph
@@ -162,7 +172,7 @@ def _in_scheme(
         case "weight_only":
             return store_weights_in_int8(graph, folder, per_channel=how.granularity != "per_tensor", left_out=kept)
         case "int8":
-            return quantize_activations(graph, how, calibration, heard, folder, kept)
+            return quantize_activations(graph, how, calibration, progress, folder, kept, told)
         case "int16x8":
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 

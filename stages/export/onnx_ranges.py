@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.schemes import Quantization
+from stages.export.onnx_pads import NOT_NEGATIVE
 from stages.samples import Progress, batches_of
 
 CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples at once, and numbers in them: all activations are kept
 ENTROPY_BINS = 512  # of which the range is chosen: more take longer, for each tensor
+NOTHING = 1e-20  # a range so small is of zeros
 STEPS = 255  # between the least and the greatest of 8 bits
 LIMITS_TRIED = 256  # on each side of zero, for the least squared error
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How ranges were measured, in the quantizer's terms, and the ranges (least, greatest) by tensor."""
+
+    method: Any
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def measure_ranges(
@@ -24,8 +35,8 @@ def measure_ranges(
     target: Path,
     *,
     large: bool = False,
-) -> Any:
-    """Write the ranges of all tensors of `source` to `target`, in the quantizer's own form; its method comes back.
+) -> Measured:
+    """Write the ranges of all tensors of `source` to `target`, in the quantizer's own form.
 
     A `large` model is more than one file holds.
 
@@ -34,6 +45,8 @@ def measure_ranges(
     many as there are steps, so that there is nothing to choose. It has no least squared error: that is found here, from
     the histograms that it collects.
     """
+    import numpy as np
+    import onnx
     from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
     methods = quantization.CalibrationMethod
@@ -45,6 +58,7 @@ def measure_ranges(
     if how.percentile is not None:
         options["percentile"] = how.percentile
     augmented = str(source.with_suffix(".augmented"))
+    quantized = onnx.load(source, load_external_data=False)
     calibrator = quantization.create_calibrator(
         source, None, augmented, method, use_external_data_format=large, extra_options=options
     )
@@ -56,8 +70,34 @@ def measure_ranges(
         found = TensorsData(method, {name: (*ranges[name], *histograms[name][:2]) for name in ranges})
     else:
         found = calibrator.compute_data()
+    measured = {name: (data.lowest.item(), data.highest.item()) for name, data in found.items()}
+    ranges = usable_ranges(quantized, measured)
+    for name in ranges:
+        if ranges[name] != measured[name]:
+            found[name].lowest, found[name].highest = (np.array(limit, np.float32) for limit in ranges[name])
     save_tensors_data(found, target)
-    return method
+    return Measured(method, ranges)
+
+
+def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Ranges in which what is never negative has no negative numbers, and what was always zero has steps of a size.
+
+    The quantizer (1.31.1) leaves a ReLU out where the range of its output does the same. It gives zeros the scale 1.0
+    around zero: then a ReLU that calibration never woke is none at all, and the bias of what reads it is lost. It gets
+    as much room as the numbers before it take, so that it wakes as the network's other parts would.
+    """
+    ranges = dict(measured)
+    for node in model.graph.node:
+        positive = node.op_type in NOT_NEGATIVE
+        before = max(map(abs, ranges.get(node.input[0] if node.input else "", (1.0, 1.0))))
+        room = before if before > NOTHING else 1.0
+        for name in (name for name in node.output if name in ranges):
+            low, high = ranges[name]
+            if max(abs(low), abs(high)) <= NOTHING:
+                ranges[name] = (0.0 if positive else -room, room)
+            elif positive and low < 0:
+                ranges[name] = (0.0, high)
+    return ranges
 
 
 def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[Any, Any]:

@@ -17,10 +17,16 @@ from typing import Any
 from pipeline.errors import PreconditionError
 from pipeline.schemes import Quantization
 from stages.export.onnx_data import has_data_outside
+from stages.export.onnx_overrides import weight_overrides
 from stages.export.onnx_ranges import measure_ranges
 from stages.samples import Progress
 
 CLOSING = ("Softmax", "Sigmoid")
+Told = Callable[[str], None]  # hears in words what was done otherwise than asked for
+
+
+def untold(note: str) -> None:
+    """Nobody wants to know."""
 
 
 def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
@@ -97,6 +103,7 @@ def quantize_activations(
     progress: Progress,
     folder: Path,
     kept: Sequence[str] = (),
+    told: Told = untold,
 ) -> Any:
     """Weights and activations in 8 bits (QDQ): U8S8, or S8S8 with signed activations. Nodes in `kept` stay float.
 
@@ -111,13 +118,16 @@ def quantize_activations(
     if not calibration or not len(next(iter(calibration.values()))):
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
     quantization = _import_quantization()
-    kinds = quantization.QuantType
+    kinds, per_channel = quantization.QuantType, how.granularity != "per_tensor"
     outputs, large = {value.name for value in model.graph.output}, has_data_outside(model)
     left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
 
     def quantize(source: Path, target: Path) -> None:
         ranges = source.with_suffix(".ranges")
-        method = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
+        measured = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
+        overrides, notes = weight_overrides(model, measured.ranges, folder, per_channel=per_channel)
+        for note in notes:
+            told(note)
         quantization.quantize_static(
             source,
             target,
@@ -125,12 +135,13 @@ def quantize_activations(
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
             weight_type=kinds.QInt8,
-            per_channel=how.granularity != "per_tensor",
+            per_channel=per_channel,
             reduce_range=True,
             nodes_to_exclude=[*left_out, *kept],
-            calibrate_method=method,
+            calibrate_method=measured.method,
             calibration_cache_path=ranges,
             use_external_data_format=large,
+            extra_options={"TensorQuantOverrides": overrides} if overrides else None,
         )
 
     return _through_files(quantize, model, folder)

@@ -296,7 +296,17 @@ def _converted(
         )
     how, batch = quantized.quantization, 1 if config.batch == 1 else None
     return convert_onnx(
-        model, how, config.opset, calibration, progress, metadata, config.layout, batch, config.shapes, beside
+        model,
+        how,
+        config.opset,
+        calibration,
+        progress,
+        metadata,
+        config.layout,
+        batch,
+        config.shapes,
+        beside,
+        context.events.warned,
     )
 
 

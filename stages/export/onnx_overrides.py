@@ -1,0 +1,99 @@
+"""What ONNX Runtime's quantizer is told about single weights, where its own choice comes out wrong.
+
+A bias is stored in steps of its input's scale times its kernel's. The quantizer (1.31.1) gives a filter of zeros the
+scale 1.0, in which a bias is lost; a filter of numbers that are next to nothing has steps so small that its bias fills
+all 32 bits, and what is added to it overflows. And it gives each column of a product its scale where the kernel that
+runs the product takes one for all: matrices of more than two dimensions, and constants on the left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+BIAS_STEPS = 2**28  # of 2**31: the rest is for sums of 100,000 products of two bytes
+CHANNELS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}  # the axis of a kernel that counts outputs; Gemm's by transB
+RANGE = 64  # of weights, in steps on each side of zero: 7 bits
+Ranges = Mapping[str, tuple[float, float]]
+Overrides = dict[str, list[dict[str, Any]]]
+
+
+def weight_overrides(
+    model: Any, ranges: Ranges, folder: Path | None, *, per_channel: bool
+) -> tuple[Overrides, list[str]]:
+    """Settings by initializer as the quantizer takes them (TensorQuantOverrides), and in words what falls back.
+
+    `ranges` are those of activations; `folder` is where data of large models stands.
+    """
+    import numpy as np
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    found: Overrides = {}
+    products = list(dict.fromkeys(_products(model.graph, constants))) if per_channel else []
+    for name in products:
+        found[name] = [{"symmetric": True}]
+    for name, axis, needed in _needs(model.graph, constants, ranges, folder):
+        values = np.abs(onnx.numpy_helper.to_array(constants[name], str(folder or "")))
+        own = values.max(axis=tuple(n for n in range(values.ndim) if n != axis))
+        if per_channel and name not in found:
+            limits = np.maximum(own, needed * RANGE) if needed.shape == own.shape else own
+            if (limits > own).any():
+                found[name] = [{"axis": axis, **_limits(limit)} for limit in limits]
+        elif float(needed.max()) * RANGE > float(own.max()):
+            found[name] = [{"symmetric": True, **_limits(needed.max() * RANGE)}]
+    return found, [_said(len(products))] if products else []
+
+
+def _said(count: int) -> str:
+    return (
+        f"{count} of the weights in products of matrices have one scale instead of one a channel, as ONNX Runtime's "
+        "kernels want them there (in locally connected layers, and on the left)"
+    )
+
+
+def _limits(limit: Any) -> dict[str, Any]:
+    import numpy as np
+
+    return {"rmin": np.float32(-limit), "rmax": np.float32(limit)}
+
+
+def _products(graph: Any, constants: Mapping[str, Any]) -> Iterator[str]:
+    """Constants of products that take one scale only."""
+    for node in graph.node:
+        if node.op_type == "MatMul":
+            if node.input[0] in constants:
+                yield node.input[0]
+            if node.input[1] in constants and len(constants[node.input[1]].dims) != 2:
+                yield node.input[1]
+
+
+def _needs(
+    graph: Any, constants: Mapping[str, Any], ranges: Ranges, folder: Path | None
+) -> Iterator[tuple[str, int, Any]]:
+    """Kernels that have a bias, their channel axis, and the scale that each channel (C,) needs for its bias to fit."""
+    import numpy as np
+    import onnx
+
+    wanted: dict[tuple[str, int], Any] = {}
+    for node in graph.node:
+        has_bias = len(node.input) > 2 and node.input[2] in constants
+        if node.op_type not in CHANNELS or not has_bias or node.input[1] not in constants:
+            continue
+        if node.input[0] not in ranges:
+            continue
+        low, high = ranges[node.input[0]]
+        step = (max(high, 0.0) - min(low, 0.0)) / 255 or 1.0
+        bias = np.abs(onnx.numpy_helper.to_array(constants[node.input[2]], str(folder or ""))).astype(np.float64)
+        key = node.input[1], _axis(node)
+        need = bias / (step * BIAS_STEPS)
+        wanted[key] = np.maximum(wanted[key], need) if key in wanted and wanted[key].shape == need.shape else need
+    for (name, axis), need in wanted.items():
+        yield name, axis, need
+
+
+def _axis(node: Any) -> int:
+    if node.op_type != "Gemm":
+        return CHANNELS[node.op_type]
+    return 0 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 1
