@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline import gates, interruption
+from pipeline.ahead import prepare_followers
 from pipeline.artifacts import KerasFacts
 from pipeline.chain import Node, OutputOf
 from pipeline.discovery import stages
@@ -174,6 +175,7 @@ class Run:
         if action is None:  # nodes run in order, and those whose inputs were lost are skipped
             raise RuntimeError(f"{node.id} has inputs that nothing made")
         self._listener(Started(node.id, planned.reason))
+        prepare_followers(node, self._nodes, self._recipe.threads)
         job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
         known = self.resolution
         workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)

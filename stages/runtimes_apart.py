@@ -5,6 +5,7 @@ What `stages.runtimes` and `stages.file_tensors` give; arrays go to the child an
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 KEPT = 2  # loaded files in the child: a candidate and what it is held against
 
-_loaded: dict[tuple[Any, ...], Any] = {}  # in the child
+_tokens = itertools.count()  # one a load
+_loaded: dict[int, LoadedModel] = {}  # in the child, by the parent's token
 
 
 def load_apart(
@@ -33,10 +35,10 @@ def load_apart(
     """
     from stages.runtimes import LoadedModel
 
-    holder = _Held(model)
+    holder, token = _Held(model), next(_tokens)
 
     def call(function: str, **more: Any) -> Any:
-        given = {"kind": kind, "model": str(holder.path), "threads": threads, **more}
+        given = {"token": token, "kind": kind, "model": str(holder.path), "threads": threads, **more}
         where = events.action if events else None
         return call_child(f"{__name__}:{function}", given, doing, where=where)
 
@@ -97,15 +99,15 @@ def _load(path: Path, names: list[str]) -> dict[str, Any]:
         return {name: found[f"arr_{place}"] for place, name in enumerate(names)}
 
 
-def interface_here(_: Speaker, kind: str, model: str, threads: int) -> list[list[str]]:
+def interface_here(_: Speaker, **opened: Any) -> list[list[str]]:
     """In the child: the file's inputs and outputs."""
-    loaded = _opened(kind, model, threads)
+    loaded = _opened(**opened)
     return [[spec.model_dump_json() for spec in specs] for specs in (loaded.inputs, loaded.outputs)]
 
 
-def run_here(_: Speaker, kind: str, model: str, threads: int, names: list[str], given: str, made: str) -> list[str]:
+def run_here(_: Speaker, names: list[str], given: str, made: str, **opened: Any) -> list[str]:
     """In the child: the file's outputs, into `made`; their names."""
-    return _save(Path(made), _opened(kind, model, threads).run(_load(Path(given), names)))
+    return _save(Path(made), _opened(**opened).run(_load(Path(given), names)))
 
 
 def tensors_here(_: Speaker, kind: str, model: str, names: list[str], given: str, made: str) -> list[tuple[str, int]]:
@@ -117,14 +119,12 @@ def tensors_here(_: Speaker, kind: str, model: str, names: list[str], given: str
     return [(tensor.name, tensor.operator) for tensor in tensors]
 
 
-def _opened(kind: str, model: str, threads: int) -> Any:
-    """A loaded file; the last ones stay."""
+def _opened(token: int, kind: Kind, model: str, threads: int) -> LoadedModel:
+    """A loaded file; the last ones stay, and come again where a new child has none."""
     from stages.runtimes import load_exported
 
-    stat = Path(model).stat()
-    key = (kind, model, threads, stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    if key not in _loaded:
+    if token not in _loaded:
         while len(_loaded) >= KEPT:
             _loaded.pop(next(iter(_loaded)))
-        _loaded[key] = load_exported(cast("Kind", kind), Path(model), threads)
-    return _loaded[key]
+        _loaded[token] = load_exported(kind, Path(model), threads)
+    return _loaded[token]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DeviceError
+from stages.child_main import Speaker
 from stages.tf_runtime import ENVIRONMENT
 
 WARMUP, CALLS = 5, 50
@@ -34,7 +35,18 @@ class Kernel:
 
 
 def kernels_of(model: Path, name: str) -> list[Kernel]:
-    """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread."""
+    """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread.
+
+    DeviceError where ONNX Runtime refuses the file, StageError where that ends it.
+    """
+    from stages.child_process import call_child
+
+    given = {"model": str(model.absolute()), "name": name}
+    return [Kernel(*found) for found in call_child(f"{__name__}:kernels_here", given, f"profiling {name}", where=name)]
+
+
+def kernels_here(_: Speaker, model: str, name: str) -> list[tuple[str, str, float]]:
+    """In the child: operator, name and cost of each kernel."""
     os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
     import onnxruntime
 
@@ -43,9 +55,9 @@ def kernels_of(model: Path, name: str) -> list[Kernel]:
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         options.profile_file_prefix = str(Path(folder) / "profile")
         try:
-            session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
             feeds = _feeds(session)
-            for _ in range(WARMUP + CALLS):
+            for _call in range(WARMUP + CALLS):
                 session.run(None, feeds)
             events = json.loads(Path(session.end_profiling()).read_bytes())
         except Exception as error:  # its errors have no common base but Exception
@@ -55,7 +67,7 @@ def kernels_of(model: Path, name: str) -> list[Kernel]:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
             times.setdefault(key, []).append(1e3 * event["dur"])
-    return [Kernel(*key, statistics.fmean(taken[WARMUP:])) for key, taken in times.items()]
+    return [(*key, statistics.fmean(taken[WARMUP:])) for key, taken in times.items()]
 
 
 def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]]:

@@ -41,11 +41,11 @@ def with_quality(pair: Pair, split: Split, events: ActionEvents) -> Pair:
 def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> Model:
     import numpy as np
 
-    from stages.runtimes import load_exported
+    from stages.runtimes_apart import load_apart
     from stages.samples import by_input, misfit
     from stages.verify.metrics import evaluate
 
-    loaded = load_exported(model.kind, model.path, threads=0)
+    loaded = load_apart(model.kind, model.path, 0, f"accuracy of the {title}", events)
     names = [spec.name for spec in loaded.inputs]
     batch_shapes = [(1, *shape) for shape in split.input_shapes()]
     misfits = [misfit(shape, spec) for shape, spec in zip(batch_shapes, loaded.inputs, strict=False)]

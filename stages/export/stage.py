@@ -40,6 +40,14 @@ MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx":
 DATA_TYPE = "application/octet-stream"
 FACTS: Mapping[Format, type[TFLiteFacts | ONNXFacts]] = {"tflite": TFLiteFacts, "onnx": ONNXFacts}
 CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}
+# What conversions import; the first line of each sets what has to stand before the others.
+IMPORTS: Mapping[Format, tuple[str, ...]] = {
+    "tflite": (
+        *("stages.tf_runtime:import_tensorflow", "tensorflow.lite.python.lite", "ai_edge_litert.interpreter"),
+        "stages.export.tflite",
+    ),
+    "onnx": ("stages.tf_runtime:import_keras", "onnxruntime", "tf2onnx", "stages.export.onnx_export"),
+}
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
 
@@ -78,6 +86,12 @@ class ExportStage:
             return f"the ladder measures {quantized_by.ladder_format} (quantize.ladder_format)"
         reasons = (refusal(target_format, how) for how in quantized_by.possible)
         return next((reason for reason in reasons if reason), None)
+
+    def prepare(self, config: ExportConfig, threads: int) -> None:
+        """Start the child that will convert: it imports the converters meanwhile."""
+        from stages.child_process import warm
+
+        warm(threads, tuple(module for name in config.formats for module in IMPORTS.get(name, IMPORTS["tflite"])))
 
     def requires(self, config: ExportConfig, inputs: Mapping[str, Artifact]) -> None:
         if len(config.formats) != 1:

@@ -173,13 +173,15 @@ class Ladder:
 
     def _layer_errors(self, made: _Made) -> list[LayerError]:
         from stages.precision import shared_in_float32
+        from stages.runtimes_apart import tensors_apart
         from stages.tf_runtime import tensorflow_action
 
         context = self._context
         with tensorflow_action(context.seed, context.threads):
             model = shared_in_float32(context, "model")
             arrays = self._samples(made, model.input_names, model.inputs)
-            return layer_errors(model, made.export.kind, self._file(made.export), arrays)
+            tensors = partial(tensors_apart, doing=f"layers of {made.name}", events=context.events)
+            return layer_errors(model, made.export.kind, self._file(made.export), arrays, tensors)
 
     def _file(self, export: Artifact) -> Path:
         """The model's file, with those that belong to it beside it."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Kind
 from pipeline.values import Value
 from stages.agreement import Agreement, agreements
-from stages.file_tensors import file_tensors
+from stages.file_tensors import FileTensor, file_tensors
 from stages.layer_calls import LayerCall, record_layers
 from stages.parity import cosine
+
+Tensors = Callable[[Kind, bytes | Path, Mapping[str, Any]], list[FileTensor]]
 
 
 class LayerError(Value):
@@ -31,11 +33,13 @@ class LayerError(Value):
     added_noise: float
 
 
-def layer_errors(model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]) -> list[LayerError]:
+def layer_errors(
+    model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
+) -> list[LayerError]:
     """All layers that can be told in the file, the one that adds most noise first.
 
     `arrays` are samples (N, …) by input name, as many as are worth a run of every tensor. Layers that only rearrange
-    what they read are left out.
+    what they read are left out. `tensors` gives what the file computes.
     """
     import numpy as np
 
@@ -43,7 +47,7 @@ def layer_errors(model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str
     for place in range(len(next(iter(arrays.values())))):
         sample = {name: values[place : place + 1] for name, values in arrays.items()}
         calls = record_layers(model, sample)
-        for error in _errors(calls, agreements(calls, file_tensors(kind, file, sample))):
+        for error in _errors(calls, agreements(calls, tensors(kind, file, sample))):
             found.setdefault(error.layer, []).append(error)
     figures = ("sqnr_db", "cosine", "noise", "added_noise")
     errors = [

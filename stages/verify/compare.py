@@ -127,14 +127,14 @@ class Comparison:
     def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
         import numpy as np
 
-        from stages.file_tensors import file_tensors
         from stages.layer_calls import record_layers
+        from stages.runtimes_apart import tensors_apart
         from stages.verify.divergence import describe_divergence
 
         size = self._loaded.inputs[0].shape[0] or 1
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
         try:
-            tensors = file_tensors(self._kind, self._file, arrays)
+            tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
         except DeviceError as error:
             return f"which layer differs is not known ({error.what})"
         return describe_divergence(record_layers(self._model, arrays), tensors, limit_db)
@@ -174,11 +174,15 @@ class Comparison:
     def _real_sample(self, index: int) -> dict[str, Any]:
         return self._arrays(self._split.inputs(index, index + 1))
 
+    @property
+    def _doing(self) -> str:
+        return f"verifying {self._context.axis}"
+
     @cached_property
     def _loaded(self) -> Any:
-        from stages.runtimes import load_exported
+        from stages.runtimes_apart import load_apart
 
-        loaded = load_exported(self._kind, self._file, self._context.threads)
+        loaded = load_apart(self._kind, self._file, self._context.threads, self._doing, self._context.events)
         for what, specs, wanted in (
             ("input", loaded.inputs, self._facts.inputs),
             ("output", loaded.outputs, self._facts.outputs),

@@ -17,7 +17,6 @@ from pipeline.events import Event, Warned
 from pipeline.store import Store
 from stages.file_tensors import FileTensor
 from stages.keras_format import encode_model
-from stages.quantize import layer_errors as module
 from stages.quantize.layer_errors import layer_errors
 from stages.tf_runtime import import_keras
 
@@ -117,7 +116,7 @@ def test_where_no_rung_is_good_enough_all_that_was_tried_is_told(climbing: Calla
         climbing(["int8"], 0.01)
 
 
-def test_noise_counts_where_it_comes_in(lopsided: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_counts_where_it_comes_in(lopsided: Any) -> None:
     """Tensors that are right but for noise from `wide` on: what comes after it adds none of its own."""
     from stages.layer_calls import record_layers
 
@@ -128,8 +127,7 @@ def test_noise_counts_where_it_comes_in(lopsided: Any, monkeypatch: pytest.Monke
         wrong = [narrow, wide * np.float32(1.1), head * np.float32(1.1)]
         return [FileTensor(f"t{place}", values) for place, values in enumerate(wrong)]
 
-    monkeypatch.setattr(module, "file_tensors", noisy)
-    errors = {error.layer: error for error in layer_errors(lopsided, "tflite-model", b"", {"x": x})}
+    errors = {error.layer: error for error in layer_errors(lopsided, "tflite-model", b"", {"x": x}, noisy)}
     assert errors["wide"].added_noise == pytest.approx(0.01, rel=1e-3)
     assert errors["head"].added_noise == pytest.approx(0, abs=1e-4)
     assert errors["wide"].sqnr_db == pytest.approx(20, abs=0.01)
