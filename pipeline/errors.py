@@ -43,6 +43,10 @@ class ModelError(SecateurError):
     """A model file can't be read, or holds what can't be represented."""
 
 
+class UnsupportedError(ModelError):
+    """A format can't hold this model in this scheme; `unsupported: skip` leaves the pair out."""
+
+
 class DataError(SecateurError):
     """The data can't be read, or does not fit the model."""
 

@@ -18,7 +18,7 @@ from pipeline.ahead import prepare_followers
 from pipeline.artifacts import KerasFacts
 from pipeline.chain import Node, OutputOf
 from pipeline.discovery import stages
-from pipeline.errors import BlobError, RecipeError, SecateurError, StoreError
+from pipeline.errors import BlobError, RecipeError, SecateurError, StoreError, UnsupportedError
 from pipeline.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
 from pipeline.manifest import (
     ActionRecord,
@@ -80,6 +80,7 @@ class Run:
         self._entries: list[StageEntry] = []
         self._failures: list[tuple[str, SecateurError]] = []
         self._lost: dict[str, str] = {}  # nodes that made nothing, each with the failed one that it goes back to
+        self._left_out: set[str] = set()  # of these, what the model can't be made into and the recipe can do without
         self.manifest: RunManifest | None = None  # once it is written
 
     def execute(self, listener: Listener = silent) -> RunManifest:
@@ -117,13 +118,16 @@ class Run:
         failed = next((self._lost[name] for name in upstream if name in self._lost), None)
         if failed is not None:
             self._lost[node.id] = failed
-            self._skip([node], f"{failed} failed")
+            self._skip([node], f"{failed} {'is left out' if failed in self._left_out else 'failed'}")
             return
         started = time.perf_counter()
         try:
             interruption.check()
             self._step(node)
         except BaseException as error:
+            if isinstance(error, UnsupportedError) and getattr(node.config, "unsupported", None) == "skip":
+                self._leave_out(node, error)
+                return
             self._fail(node, error, time.perf_counter() - started)
             if self._fail_fast or _ends_the_run(error):
                 raise
@@ -141,7 +145,7 @@ class Run:
         metrics, intervals = self._metrics()
         wanted = self._recipe.gates if self._until is None else [g for g in self._recipe.gates if g.metric in metrics]
         try:
-            return gates.hold(wanted, metrics, intervals, failed=bool(self._failures))
+            return gates.hold(wanted, metrics, intervals, failed=bool(self._lost))
         except RecipeError as error:  # all the work is done: the manifest tells of it
             self._end(error)
             raise
@@ -193,6 +197,11 @@ class Run:
         document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": self._key(node), "reason": reason}
         self._entries.append(StageEntry.model_validate({**document, "status": "failed", "wall_s": round(wall_s, 3)}))
         _let_go(error)
+
+    def _leave_out(self, node: Node, error: UnsupportedError) -> None:
+        self._lost[node.id] = node.id
+        self._left_out.add(node.id)
+        self._skip([node], f"left out: {error}")
 
     def _skip(self, nodes: Sequence[Node], reason: str) -> None:
         for node in nodes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ModelError
+from pipeline.errors import UnsupportedError
 from stages.export.interface import Shapes, input_specs, lacking, require_size, serving_function
 from stages.export.onnx_data import PAGE_BYTES, place
 from stages.export.onnx_resize import resize_handlers
@@ -232,7 +232,7 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
     known = {schema.name for schema in onnx.defs.get_all_schemas()} | {"Placeholder", "Const"}
     missing = [node for node in _nodes(converted) if node.domain in ("", "ai.onnx") and node.type not in known]
     if missing:
-        raise ModelError(
+        raise UnsupportedError(
             lacking(model, "ONNX", [(node.type, node.name) for node in missing]),
             where=model.name,
             hint="replace these layers by ones of standard operators, or leave onnx out of export.formats",

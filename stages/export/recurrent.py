@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import ModelError, PreconditionError
+from pipeline.errors import PreconditionError, UnsupportedError
 from pipeline.schemes import Quantization
 from stages.keras_format import buildable, copy_model
 from stages.tf_runtime import import_keras
@@ -53,7 +53,7 @@ def recurrent_layers(model: Any) -> list[Any]:
 
 
 def unrolled(model: Any) -> Any:
-    """A copy of `model` in which recurrent layers write each step out; ModelError where one of them can't.
+    """A copy of `model` in which recurrent layers write each step out; UnsupportedError where one of them can't.
 
     Keras' own setting `unroll` is all that differs.
     """
@@ -61,12 +61,12 @@ def unrolled(model: Any) -> Any:
     for layer in recurrent_layers(model):
         if type(layer).__name__.startswith("ConvLSTM"):
             what = f"layer {layer.name!r} ({type(layer).__name__}) is a loop over its steps, and can't be unrolled"
-            raise ModelError(what, where=model.name, hint=hint)
+            raise UnsupportedError(what, where=model.name, hint=hint)
     for name, steps in _steps(model):
         if steps is None or steps > MOST_STEPS:
             said = f"has {steps} steps" if steps else "leaves its number of steps free"
             what = f"layer {name!r} {said}, and can be unrolled up to {MOST_STEPS}"
-            raise ModelError(what, where=model.name, hint=hint)
+            raise UnsupportedError(what, where=model.name, hint=hint)
     return copy_model(model, lambda config: _with_unrolling(buildable(config)))
 
 

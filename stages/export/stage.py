@@ -115,7 +115,9 @@ class ExportStage:
 
             return compiled_of(context, quantized)
         from stages.child_context import run_apart
+        from stages.export.native_ends import refuse_layers
 
+        refuse_layers(context.read("model", MODEL_FILE), target_format, quantized.quantization, context.axis)
         if target_format == "onnx" and quantized.io != "float32":
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
@@ -204,6 +206,7 @@ def _converted_and_run(
     What one file does not hold is in `beside` afterwards.
     """
     from stages.export.check import runtime_difference
+    from stages.export.native_ends import refuse_operators
     from stages.keras_format import random_inputs
     from stages.precision import shared_in_float32
     from stages.runtimes import load_exported
@@ -221,6 +224,8 @@ def _converted_and_run(
     samples = random_inputs(model, samples=1, seed=0, shapes=context.config.shapes)
     if calibration is not None:
         samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
+    if context.config.formats[0] == "tflite":
+        refuse_operators(data, context.axis)
     try:
         loaded = load_exported(KIND_OF[context.config.formats[0]], _loadable(data, beside))
         allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, inf)

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from pipeline.artifacts import TensorSpec, TFLiteFacts
-from pipeline.errors import ModelError, SecateurError
+from pipeline.errors import ModelError, SecateurError, UnsupportedError
 from pipeline.schemes import Quantization, Scheme, quantization_of
 from stages.export.interface import Shapes, input_specs, lacking, require_fixed, require_size, serving_function
 from stages.export.recurrent import (
@@ -44,6 +44,7 @@ from stages.runtimes import SIGNATURE
 from stages.samples import Progress, as_arrays, batches_of, unheard
 from stages.tf_runtime import import_tensorflow
 
+UNSUPPORTED = "not yet supported for op"  # the converter's words for an operator that a scheme lacks
 METADATA_NAME = b"secateur.json"
 
 
@@ -86,12 +87,13 @@ def convert_tflite(
         except Exception as error:  # the converter raises whatever its passes raise
             said, missing = silence.text(), _missing(error)
             if missing:
-                raise ModelError(
+                raise UnsupportedError(
                     lacking(model, "TFLite", missing),
                     where=model.name,
                     hint="replace these layers by ones of standard operators",
                 ) from error
-            raise ModelError(
+            kind = UnsupportedError if UNSUPPORTED in str(error) else ModelError
+            raise kind(
                 f"TFLite can't represent the model: {str(error).strip() or type(error).__name__}",
                 where=model.name,
                 hint=said[-800:] or None,
@@ -163,7 +165,7 @@ def _in_float(tf: Any, saved: str) -> bytes:
 
 
 def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
-    """`folder`, with the model saved in a form that has no loops; ModelError where there is none."""
+    """`folder`, with the model saved in a form that has no loops; UnsupportedError where there is none."""
     if recurrent == "auto" and recurrent_layers(model):
         save_function(model, folder, shapes, "unrolled")
         if not has_loops(folder):
@@ -171,7 +173,7 @@ def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None,
     names = ", ".join(repr(layer.name) for layer in recurrent_layers(model)) or "an operator of its own"
     hint = "export: {recurrent: unrolled} writes out each step" if recurrent == "fused" else None
     hint = hint or "take a scheme that computes in float32, or keep the loop outside of the model"
-    raise ModelError(f"TFLite's converter has no loops in {how.scheme}: {names}", where=model.name, hint=hint)
+    raise UnsupportedError(f"TFLite's converter has no loops in {how.scheme}: {names}", where=model.name, hint=hint)
 
 
 def _state(data: bytes) -> dict[str, str]:

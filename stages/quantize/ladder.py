@@ -15,7 +15,7 @@ from typing import Any
 import rfc8785
 
 from pipeline.artifacts import Artifact, LadderFacts, LadderTry
-from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.errors import PostconditionError, PreconditionError, UnsupportedError
 from pipeline.schemes import Quantization
 from pipeline.stage import StageContext
 from stages.external_data import whole_model
@@ -109,7 +109,11 @@ class Ladder:
         found = []
         for done, name in enumerate(names):
             self._context.events.advanced(done, len(self._rungs), "rungs", f"latency of {name}")
-            made = self._make(name, Quantization(scheme=name))  # type: ignore[arg-type]  # `selective` is not among them
+            try:
+                made = self._make(name, Quantization(scheme=name))  # type: ignore[arg-type]  # `selective` is not among them
+            except UnsupportedError as error:
+                self._context.events.warned(f"ladder: without {name}: {error}")
+                continue
             found.append((made, self._latency(made)))
         return sorted(found, key=lambda one: one[1])
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from pipeline import Recipe, run
-from pipeline.errors import BlobError, PostconditionError, PreconditionError, StoreError
+from pipeline.errors import BlobError, PostconditionError, PreconditionError, StoreError, UnsupportedError
 from pipeline.events import Skipped, Started
 from pipeline.store import Store
 
@@ -144,3 +144,43 @@ def test_the_library_raises_the_first_error_with_the_manifest_and_the_others(fai
     assert status_of(caught.value.manifest)["verify:onnx/float32"] == "hit"
     (other,) = caught.value.also
     assert other.startswith("verify:onnx/int8: the ")
+
+
+def test_what_a_model_can_t_be_made_into_is_left_out_where_the_recipe_says_so(finished, store, tmp_path):
+    recipe = tmp_path / "skipping.yaml"
+    text = finished[0].read_text()
+    recipe.write_text(text.replace("formats: [tflite, onnx]", "formats: [tflite, onnx], unsupported: skip"))
+    for path in finished[0].parent.iterdir():
+        if path.suffix in (".keras", ".npz"):
+            (tmp_path / path.name).symlink_to(path)
+    reasons = {}
+
+    def listen(event):
+        if isinstance(event, Skipped):
+            reasons[event.action] = event.reason
+        if isinstance(event, Started) and event.action.startswith(("export", "baseline")):
+            raise UnsupportedError("TFLite and ONNX lack it")
+
+    manifest = run(Recipe.load(recipe), store, listener=listen)
+    status = status_of(manifest)
+    assert {status[name] for name in STRIPPED if name.startswith(("export", "verify", "benchmark"))} == {"skipped"}
+    assert reasons["export:onnx/int8"] == "left out: TFLite and ONNX lack it"
+    assert reasons["verify:onnx/int8"] == "export:onnx/int8 is left out"
+    assert (manifest.verdict, manifest.gates[0].verdict) == ("inconclusive", "inconclusive")
+    with pytest.raises(UnsupportedError, match="lack it") as caught:  # elsewhere it is a failure
+        run(Recipe.load(finished[0]), store, force_from="export", listener=listen)
+    assert caught.value.manifest.verdict == "failed"
+
+
+def test_an_end_of_the_child_is_exit_4_that_names_the_action_and_the_rest_is_done(finished, store, secateur):
+    """Too little memory for anything ends it, as a crash would."""
+    options = ("--store", store, "--force-from", "export", "--json")
+    code, manifest, err = secateur("run", finished[0], *options, env={"SECATEUR_CHILD_MEMORY": "1"})
+    assert code == 4, err
+    assert "making tflite/float32: the process that runs outside software took 0." in err
+    assert "export:tflite/float32" in err
+    assert "also failed: export:onnx/int8: making onnx/int8: the process" in err
+    status = status_of(manifest)
+    assert {status[name] for name in status if name.startswith("export")} == {"failed"}
+    assert {status[name] for name in status if name.startswith(("verify", "benchmark"))} == {"skipped"}
+    assert status["evaluate:strip"] == "hit"
