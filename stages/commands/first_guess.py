@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pipeline.artifacts import TensorSpec
 from pipeline.values import Value
+from stages.commands.first_pruning import FirstPruning, first_pruning
 from stages.keras_format import tensor_spec
 from stages.losses import gives_logits
 from stages.prune.flatten import flattened
@@ -61,7 +62,7 @@ class ModelGuess(Value):
     """What a recipe needs to know of a model.
 
     `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
-    of the MACs that structured pruning can reach, `widest_group` the channels of the largest group that can be pruned,
+    of the MACs that structured pruning can reach, `pruning` a goal that it can reach (None for none worthwhile),
     `keeps_zeros` whether single weights were pruned already and are to stay zero, `notes` what loading noticed.
     """
 
@@ -69,13 +70,14 @@ class ModelGuess(Value):
     params: int
     macs: int
     macs_unknown: tuple[str, ...]
+    macs_size: int | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[OutputGuess, ...]
     preprocessing: Preprocessing
     prunable_share: float
     groups: int
     prunable_groups: int
-    widest_group: int
+    pruning: FirstPruning | None
     unsuited: str | None
     keeps_zeros: bool
     trained_for_int8: bool
@@ -101,13 +103,14 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: 
         params=found.params,
         macs=found.macs,
         macs_unknown=found.macs_unknown,
+        macs_size=found.macs_size,
         inputs=inputs,
         outputs=outputs,
         preprocessing=_preprocessing(flat, inputs[0]) if len(inputs) == 1 else _of_several(inputs),
         prunable_share=found.prunable_macs_share,
         groups=len(found.groups),
         prunable_groups=len(free),
-        widest_group=max((group.channels for group in free), default=0),
+        pruning=first_pruning(flat),
         unsuited=None if suited else outputs[0].reason,
         keeps_zeros=keeps_zeros,
         trained_for_int8=QUANTIZATION in wrappers_in(model).values(),

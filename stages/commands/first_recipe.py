@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterator
 
 from pipeline.metric_names import of_output
-from pipeline.summary import count
+from pipeline.summary import count, macs_notes
 from stages.commands.first_guess import ModelGuess, OutputGuess, Preprocessing
+from stages.commands.first_pruning import FirstPruning
 
 PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 NOT_PLAIN = frozenset({"true", "false", "null"})
@@ -16,7 +17,6 @@ RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "tor
 LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
 COMMENT_COLUMN = 52
 RATIO = 0.3
-STEPS = (8, 4, 2)  # channels; kernels of runtimes work on 8 at a time
 
 
 def recipe_name(stem: str) -> str:
@@ -26,8 +26,10 @@ def recipe_name(stem: str) -> str:
 
 def recipe_text(found: ModelGuess, model_path: str, name: str) -> str:
     """The YAML of a recipe that runs as soon as the file under `data.path` is there."""
+    least = "at least " if found.macs_unknown else ""
     lines = [
-        f"# {_comment(found.name)}: {count(found.params)} params, {count(found.macs)} MACs",
+        f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
+        *(f"# {_comment(note)}" for note in macs_notes(found.macs_unknown, found.macs_size)),
         "# Written by `secateur init`: what it guessed says so, and CHECK stands where it may be wrong.",
         "# `secateur schema` lists all settings, `secateur plan` says what would run.",
         *(f"# note: {_comment(note)}" for note in found.notes),
@@ -91,13 +93,20 @@ def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
     if not found.prunable_groups:
         yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
         return
-    settings = f"{{criterion: {criterion}, ratio: {RATIO}, round_to: {_rounding(found)}}}"
-    yield _line(f"  - prune: {settings}", "a share of the channels; outputs stay")
+    goal = found.pruning
+    if goal is None:
+        yield f"  # hardly any work can go ({found.prunable_share:.0%} of the MACs): this takes channels all the same"
+        yield _line(f"  - prune: {{criterion: {criterion}, ratio: {RATIO}}}", "a share of the channels; outputs stay")
+        return
+    settings = f"{{criterion: {criterion}, {goal.measure}: {goal.left:g}, round_to: {goal.round_to}}}"
+    yield f"  # leaves {pruning_words(goal)}"
+    yield _line(f"  - prune: {settings}", "outputs stay as they are")
 
 
-def _rounding(found: ModelGuess) -> int:
-    """The largest of the runtimes' steps at which the ratio takes something from the widest group."""
-    return next((step for step in STEPS if RATIO * found.widest_group >= step), 1)
+def pruning_words(goal: FirstPruning) -> str:
+    """What a goal does: `60 % of the MACs: 9.1 M → about 5.5 M`."""
+    what = "MACs" if goal.measure == "macs" else "parameters"
+    return f"{goal.left:.0%} of the {what}: {count(goal.before)} → about {count(goal.after)}"
 
 
 def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:

@@ -100,10 +100,13 @@ def _write(output: Path, text: str) -> None:
 
 
 def _told(found: ModelGuess, report: InitReport, text: str) -> str:
+    from stages.commands.first_recipe import pruning_words
+
     ready = found.preprocessing
     how = f"mode {ready.mode}" if ready.mode else "0…255 to 0…1" if ready.scale else "none"
     check = "" if ready.certain else " (check it)"
-    lines = [f"{found.name} · {count(found.params)} params · {count(found.macs)} MACs"]
+    least = "at least " if found.macs_unknown else ""
+    lines = [f"{found.name} · {count(found.params)} params · {least}{count(found.macs)} MACs"]
     for entry in found.inputs:
         shape = "×".join("?" if size is None else str(size) for size in entry.shape[1:])
         lines.append(f"input       {entry.name} {shape} {entry.dtype}")
@@ -113,7 +116,11 @@ def _told(found: ModelGuess, report: InitReport, text: str) -> str:
     if not found.unsuited:
         lines.append(f"preprocess  {how}{check}: {ready.reason}")
     pruned = f"{found.prunable_groups} of {found.groups} channel groups, at most {found.prunable_share:.0%} of the MACs"
-    lines += [f"prune       {pruned}", *(f"note        {note}" for note in found.notes), f"wrote {report.recipe}"]
+    if found.pruning is not None and not found.keeps_zeros:
+        lines.append(f"prune       leaves {pruning_words(found.pruning)} ({pruned} can go)")
+    else:
+        lines.append(f"prune       {pruned} can go")
+    lines += [*(f"note        {note}" for note in found.notes), f"wrote {report.recipe}"]
     if report.fill_in:
         number = next(i for i, line in enumerate(text.splitlines(), 1) if FILL_IN in line)
         lines.append(f"  fill in   data.path: {report.recipe}:{number}")
