@@ -75,6 +75,10 @@ class StageError(SecateurError):
     """A stage failed in a way that it did not foresee."""
 
 
+class NativeEndError(StageError):
+    """Outside software ended its process, hung, or took too much memory."""
+
+
 def reason_of(error: BaseException) -> str:
     """The first line of what an exception of a library says, at most 300 characters; its type where it says nothing.
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import errors
-from pipeline.errors import SecateurError, StageError
+from pipeline.errors import NativeEndError, SecateurError, StageError
 from pipeline.events import ActionEvents
 from pipeline.memory import usable_bytes
 from stages.child_end import Ending, described
@@ -193,8 +193,8 @@ def call_child(
 ) -> Any:
     """What `module:function` returns in the child: a JSON value. Its own errors are raised here as they were there.
 
-    `doing` says in words what it is about; `events` hears its progress and warnings. StageError where the child ends,
-    hangs or takes too much memory; the next call gets a new one. `threads` of 0 takes any child.
+    `doing` says in words what it is about; `events` hears its progress and warnings. NativeEndError where the child
+    ends, hangs or takes too much memory; the next call gets a new one. `threads` of 0 takes any child.
     """
     with _lock:
         try:
@@ -234,10 +234,10 @@ def _heard(message: Mapping[str, Any], events: ActionEvents | None) -> None:
         events.warned(message["warned"])
 
 
-def _native_end(ending: Ending, doing: str, where: str | None) -> StageError:
+def _native_end(ending: Ending, doing: str, where: str | None) -> NativeEndError:
     hint = "outside software failed on this model, all else goes on without it: take another scheme or format here"
     said = f"; the last it said: {ending.said}" if ending.said else ""
-    return StageError(f"{doing}: {ending.who} {ending.how}", where=where, hint=f"{hint}{said}")
+    return NativeEndError(f"{doing}: {ending.who} {ending.how}", where=where, hint=f"{hint}{said}")
 
 
 def _error(answer: Mapping[str, Any], where: str | None) -> Exception:

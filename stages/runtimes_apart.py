@@ -31,7 +31,7 @@ def load_apart(
 ) -> LoadedModel:
     """`load_exported`, with the runtime in the child. `doing` says in words what it is for, as in "verify tflite/int8".
 
-    DeviceError if the runtime refuses the file, StageError where it ends by it.
+    DeviceError if the runtime refuses the file, NativeEndError where it ends by it.
     """
     from stages.runtimes import LoadedModel
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from stages.benchmark.cuts import Cut
+from stages.tflite_cuts import Cut
 
 
 def onnx_cuts(data: bytes) -> Iterator[Cut]:

@@ -37,7 +37,7 @@ class Kernel:
 def kernels_of(model: Path, name: str) -> list[Kernel]:
     """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread.
 
-    DeviceError where ONNX Runtime refuses the file, StageError where that ends it.
+    DeviceError where ONNX Runtime refuses the file, NativeEndError where that ends it.
     """
     from stages.child_process import call_child
 

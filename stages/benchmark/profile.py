@@ -21,11 +21,11 @@ from pydantic import Field
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.packages import package_version
 from pipeline.values import Value
-from stages.benchmark.cuts import Cut, cuts
 from stages.benchmark.onnx_cuts import onnx_cuts
 from stages.benchmark.onnx_kernels import Kernel, kernels_of, nodes_of
 from stages.benchmark.runner import detect_runtime
 from stages.benchmark.target import Target, optimized_there, probe, probing_driver
+from stages.tflite_cuts import Cut, cuts
 
 PROCESSES = {"instructions": 1, "nanoseconds": 5}
 ARCHIVE_BYTES = 200 * 2**20

@@ -25,7 +25,7 @@ from pipeline.artifacts import (
     TFLiteFacts,
     counted,
 )
-from pipeline.errors import DeviceError, PostconditionError, PreconditionError
+from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError
 from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
@@ -122,7 +122,12 @@ class ExportStage:
             context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
         with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
             folder = Path(name)
-            made = run_apart(context, f"{__name__}:convert_here", folder, f"making {context.axis}")
+            try:
+                made = run_apart(context, f"{__name__}:convert_here", folder, f"making {context.axis}")
+            except NativeEndError as error:
+                from stages.export.ending_operator import with_operator
+
+                raise with_operator(error, folder / FILE_NAMES["tflite"], context.events) from error
             facts, difference = FACTS[target_format].model_validate_json(made["facts"]), made["difference"]
             for doubt in doubts_about(facts):
                 context.events.warned(doubt)
@@ -226,6 +231,7 @@ def _converted_and_run(
         samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
     if context.config.formats[0] == "tflite":
         refuse_operators(data, context.axis)
+        (context.work_dir / FILE_NAMES["tflite"]).write_bytes(data)  # for whoever wants to know what ended LiteRT
     try:
         loaded = load_exported(KIND_OF[context.config.formats[0]], _loadable(data, beside))
         allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, inf)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DeviceError, ModelError
-from stages.benchmark.cuts import cuts
 from stages.benchmark.probe_models import tflite_model
 from stages.benchmark.profile import layers_of, profile
 from stages.benchmark.runner import seeded_inputs
 from stages.benchmark.target import find_target
 from stages.probes import Probe
+from stages.tflite_cuts import cuts
 
 
 def outputs(data):
@@ -43,7 +43,7 @@ def test_a_branch_that_is_read_later_stays_alive():
     data = tflite_model(Probe(kind="dense", inputs=4, outputs=4), "float32")
     from ai_edge_litert import schema_py_generated as schema
 
-    from stages.benchmark.cuts import _packed
+    from stages.tflite_cuts import _packed
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     graph = model.subgraphs[0]
@@ -84,7 +84,7 @@ def test_names_tell_the_layers_with_weights_first():
 def test_control_flow_has_no_order_of_operators(tflite_file):
     from ai_edge_litert import schema_py_generated as schema
 
-    from stages.benchmark.cuts import _packed
+    from stages.tflite_cuts import _packed
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tflite_file.read_bytes(), 0))
     model.subgraphs.append(model.subgraphs[0])
