@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UnsupportedError
+from pipeline.errors import UnsupportedError, reason_of
 from stages.export.interface import Shapes, input_specs, lacking, require_size, serving_function
 from stages.export.onnx_data import PAGE_BYTES, place
 from stages.export.onnx_resize import resize_handlers
@@ -23,6 +23,7 @@ from stages.export.tf2onnx_passes import InPlacePasses
 from stages.export.unranked import declare_ranks
 from stages.tf_runtime import import_tensorflow
 
+NEWEST_OPSET, BEST_OPSET = 18, 17  # that tf2onnx knows; above, what comes out best is converted
 LEAST_BYTES = 1024  # of a weight that is kept out of the graph
 SPATIAL_RANK = 4  # inputs with height, width and channels, which have a layout
 
@@ -89,7 +90,7 @@ def onnx_graph(
             definition, tables = tf_loader.from_trackable(model, function, inputs, outputs, large_model=False)
     _spell_out(tf, definition)
     settings = {
-        "opset": opset,
+        "opset": opset if opset <= NEWEST_OPSET else BEST_OPSET,
         "input_names": [*inputs, *weights],
         "output_names": outputs,
         "tensors_to_rename": names,
@@ -106,7 +107,21 @@ def onnx_graph(
     ):
         if tensor.shape.rank and tensor.shape[0] is None and batch is None:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    return Graph(converted, weights)
+    return Graph(converted if opset <= NEWEST_OPSET else _in_opset(converted, opset, model.name), weights)
+
+
+def _in_opset(graph: Any, opset: int, name: str) -> Any:
+    """The graph in a newer operator set, by the standard's own converter."""
+    import onnx
+    from onnx import version_converter
+
+    try:
+        newer = version_converter.convert_version(graph, opset)
+    except Exception as error:  # its C++ has several kinds
+        what = f"operator set {opset} can't hold the model, says onnx's converter: {reason_of(error)}"
+        raise UnsupportedError(what, where=name, hint=f"export.opset: {BEST_OPSET}") from error
+    newer.ir_version = max(newer.ir_version, onnx.helper.find_min_ir_version_for(newer.opset_import))
+    return newer
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def test_defaults() -> None:
         ('{"formats": ["c"], "symbol": "my-model"}', "should match pattern"),
         ('{"formats": ["vela"], "vela": {"accelerator": "ethos-u65-256"}}', "needs system_config and memory_mode"),
         ('{"formats": ["onnx"], "opset": 12}', "greater than or equal to 13"),
-        ('{"formats": ["onnx"], "opset": 19}', "less than or equal to 18"),
+        ('{"formats": ["onnx"], "opset": 27}', "less than or equal to 26"),
     ],
 )
 def test_what_is_refused(text: str, says: str) -> None:

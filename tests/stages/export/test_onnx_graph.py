@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx.reference import ReferenceEvaluator
 
 from pipeline.errors import ModelError, PreconditionError
 from stages.export import convert_onnx, convert_tflite, onnx_graph
@@ -147,6 +148,33 @@ def test_sizes_that_are_free_can_be_chosen() -> None:
         chosen = load(convert(model, "float32", shapes={"x": (9, 8, 2)}))
         assert chosen.inputs[0].shape[1:] == (9, 8, 2)
         np.testing.assert_allclose(chosen.run({"x": x})["pool"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("opset", "ir"), [(18, 8), (19, 9), (26, 13)])
+def test_operator_sets_beyond_tf2onnx_hold_the_same_in_every_scheme(
+    opset: int, ir: int, tiny_xception: Any, tiny_images: Any
+) -> None:
+    expected = np.asarray(tiny_xception(tiny_images, training=False))
+    for scheme, near in (("float32", 1e-6), ("int8", 0.08)):
+        data = convert_onnx(tiny_xception, scheme, opset, tiny_images)
+        model = onnx.load_from_string(data)
+        assert ([entry.version for entry in model.opset_import], model.ir_version) == ([opset], ir)
+        np.testing.assert_allclose(load_onnx(data).run({"image": tiny_images})["head"], expected, atol=near)
+        if opset > onnx_graph.NEWEST_OPSET:  # before, onnx's own evaluator has no integers of 8 bits
+            (reference,) = ReferenceEvaluator(model).run(None, {"image": tiny_images[:1]})
+            np.testing.assert_allclose(reference, expected[:1], atol=near)
+            usual = operators(convert_onnx(tiny_xception, scheme, 17, tiny_images))
+            assert operators(data) == usual
+
+
+def test_an_operator_set_that_can_t_be_reached_is_refused() -> None:
+    keras = import_keras()
+    inputs = keras.Input((4, 4, 2), name="x")
+    model = keras.Model(inputs, keras.layers.UpSampling2D()(inputs))
+    graph = onnx_graph.onnx_graph(model, 17).model
+    with pytest.raises(ModelError, match="operator set 7 can't hold the model, says onnx's converter") as caught:
+        onnx_graph._in_opset(graph, 7, "twice")
+    assert (caught.value.where, caught.value.hint) == ("twice", "export.opset: 17")
 
 
 def test_an_operator_that_is_lacking_is_named_with_the_layer_even_in_a_nested_model() -> None:
