@@ -188,7 +188,8 @@ def _evaluate(chain: Chain, name: str, step: StageStep) -> None:
     if data is None or data.test is None:
         return
     stage = stages()["evaluate"]
-    config = stage.config.model_validate({"metrics": data.metrics})
+    checked = name == SOURCE and data.check_preprocess
+    config = stage.config.model_validate({"metrics": data.metrics, "check_preprocess": checked})
     inputs = {
         "model": OutputOf(chain.nodes[-1].id, "keras-model"),
         **_splits(chain, "evaluate", config, step),

@@ -51,6 +51,10 @@ class DataError(SecateurError):
     """The data can't be read, or does not fit the model."""
 
 
+class SourceError(DataError):
+    """Model and data fit each other so badly that all that follows would be worthless: it ends the run."""
+
+
 class PreconditionError(SecateurError):
     """A stage can't do what its settings ask for on these inputs; it has not begun."""
 

@@ -18,7 +18,7 @@ from pipeline.ahead import prepare_followers
 from pipeline.artifacts import KerasFacts
 from pipeline.chain import Node, OutputOf
 from pipeline.discovery import stages
-from pipeline.errors import BlobError, RecipeError, SecateurError, StoreError, UnsupportedError
+from pipeline.errors import BlobError, RecipeError, SecateurError, SourceError, StoreError, UnsupportedError
 from pipeline.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
 from pipeline.manifest import (
     ActionRecord,
@@ -259,8 +259,12 @@ class Run:
 
 
 def _ends_the_run(error: BaseException) -> bool:
-    """Whether an error is no action's own: an interruption, a store that can't be used, a fault of this engine."""
-    return not isinstance(error, SecateurError) or (isinstance(error, StoreError) and not isinstance(error, BlobError))
+    """Whether an error is no action's own: an interruption, a store that can't be used, a fault of this engine.
+
+    Or it makes all other actions worthless.
+    """
+    of_store = isinstance(error, StoreError) and not isinstance(error, BlobError)
+    return not isinstance(error, SecateurError) or of_store or isinstance(error, SourceError)
 
 
 def _let_go(error: BaseException | None) -> None:

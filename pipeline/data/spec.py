@@ -146,6 +146,9 @@ class DataSpec(Value):
     split: str | None = Field(None, description="csv: the column that names each row's split")
     features: dict[str, Feature] | None = Field(None, description="tfrecord: the schema")
     preprocess: Preprocess | dict[str, Preprocess] = Field(default_factory=Preprocess)
+    check_preprocess: bool = Field(
+        True, description="stop where the source is no better than chance, and is so with another preprocessing"
+    )
     validation: HeldOutPart | str = Field(default_factory=HeldOutPart)
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
     test: HeldOutPart | str | None = None
@@ -173,5 +176,6 @@ class DataSpec(Value):
 
     def form(self) -> dict[str, Any]:
         """The settings that say what samples are made of, as plain data: what was set, without paths and splits."""
-        apart = {"source", "path", "function", "preprocess", "validation", "calibration", "test", "metrics", "split"}
+        apart = {"source", "path", "function", "preprocess", "check_preprocess"}
+        apart |= {"validation", "calibration", "test", "metrics", "split"}
         return self.model_dump(mode="json", by_alias=True, exclude=apart, exclude_none=True, exclude_defaults=True)

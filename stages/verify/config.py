@@ -96,7 +96,9 @@ class EvaluateConfig(StageConfig):
     """Which metrics to compute over the test split (the task's own if none), and how many samples at a time.
 
     Of several outputs, `metrics` by output, or a list of which each output takes what its task knows.
+    `check_preprocess` looks further where a classifier is no better than chance; the planner sets it for the source.
     """
 
     metrics: Metrics | None = None
+    check_preprocess: bool = False
     batch: int = Field(256, ge=1)

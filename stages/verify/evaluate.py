@@ -13,6 +13,7 @@ from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.keras_format import MODEL_FILE
 from stages.samples import as_arrays
+from stages.verify.chance import check_source
 from stages.verify.config import EvaluateConfig
 from stages.verify.metrics import Evaluation, OwnMetric, evaluate, flat, metrics_by_output
 
@@ -59,6 +60,8 @@ class EvaluateStage:
         for values in by_name.values():
             require_finite(values, lambda sample: _first_not_finite(context, split, sample))
         found = {name: evaluate(by_name[name], seen.y, seen.kind, names[name], own) for name, seen in targets.items()}
+        if context.config.check_preprocess:
+            check_source(context, split, by_name, targets)
         measured = flat(found, several=len(by_name) > 1)
         return StageResult(
             outputs=(evaluation_artifact(context, measured, found, targets),),

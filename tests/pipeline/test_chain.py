@@ -208,3 +208,12 @@ def test_verify_may_have_metrics_of_its_own(recipe_file):
     built = chain(recipe_file, ("  - verify\n", "  - verify: {metrics: [auc]}\n"))
     assert node(built, "verify:tflite/int8").config.metrics == ("auc",)
     assert node(built, "evaluate:strip").config.metrics is None
+
+
+def test_only_the_source_is_held_against_chance(recipe_file):
+    built = chain(recipe_file)
+    checked = {n.id: n.config.check_preprocess for n in built.nodes if n.stage == "evaluate"}
+    assert {name for name, on in checked.items() if on} == {"evaluate:source"}
+    assert len(checked) > 1
+    built = chain(recipe_file, ("  test: test\n", "  test: test\n  check_preprocess: false\n"))
+    assert not node(built, "evaluate:source").config.check_preprocess

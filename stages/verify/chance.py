@@ -1,0 +1,93 @@
+"""A source that is no better than chance: nearly always it is given other numbers than it was trained on.
+
+The run stops where another preprocessing proves it. Where none does, the model may be meant to be untrained, and a
+warning is all: hours of pruning and fine-tuning need a source that works, tests and benchmarks do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.data import Split
+from pipeline.errors import SourceError
+from pipeline.stage import StageContext
+from stages.preprocess_trial import AS_NOW, Tried, setting_of
+from stages.verify.metrics import evaluate, wilson_interval
+
+LEAST_SAMPLES = 50  # fewer can't tell a classifier from a guess
+SURE = 3.0  # standard deviations, since several are tried
+BETTER = 0.25  # of the way from chance to no error, which an untrained network does not go by luck
+
+
+def chance_of(labels: Any, classes: int) -> float:
+    """The accuracy of naming one class always, the most frequent one, or any at random, whichever is larger."""
+    import numpy as np
+
+    counts = np.unique(np.asarray(labels).reshape(-1), return_counts=True)[1]
+    return max(1 / max(classes, 2), float(counts.max() / counts.sum()))
+
+
+def is_at_chance(accuracy: float, samples: int, chance: float) -> bool:
+    """Whether the 95 % interval of an accuracy holds `chance`, or lies below it; False where samples are too few."""
+    return samples >= LEAST_SAMPLES and wilson_interval(accuracy * samples, samples)[0] <= chance
+
+
+def proved(tried: Sequence[Tried], chance: float) -> Tried | None:
+    """The best of the others, where it is surely better than what is done now and far from chance; else None."""
+    if len(tried) < 2:
+        return None
+    now, best = tried[0], max(tried[1:], key=lambda one: one.correct)
+    least = wilson_interval(best.correct, best.samples, SURE)[0]
+    most = wilson_interval(now.correct, now.samples, SURE)[1]
+    return best if least > max(most, chance + BETTER * (1 - chance)) else None
+
+
+def words_on(tried: Sequence[Tried]) -> str:
+    """`71.8 % at 0…255 (preprocess: {}), 10.3 % as now`, the best first."""
+    ordered = sorted(tried, key=lambda one: -one.correct)
+    named = (
+        f"{one.name}" if one.name == AS_NOW else f"at {one.name} ({setting_of(one.preprocess)})" for one in ordered
+    )
+    return ", ".join(f"{one.accuracy:.1%} {name}" for one, name in zip(ordered, named, strict=True))
+
+
+def check_source(
+    context: StageContext[Any], split: Split, outputs: Mapping[str, Any], targets: Mapping[str, Split]
+) -> None:
+    """Hold each classifying output (N, classes) of the source, by name, against chance: a warning, or SourceError."""
+    for name, seen in targets.items():
+        if seen.kind != "classes":
+            continue
+        accuracy = evaluate(outputs[name], seen.y, "classes", ("accuracy",)).metrics["accuracy"]
+        chance = chance_of(seen.y, outputs[name].shape[1])
+        if is_at_chance(accuracy, len(seen), chance):
+            of = f"output {name} of the source" if len(outputs) > 1 else "the source"
+            what = (
+                f"{of} is no better than chance: {accuracy:.1%} of {len(seen)} test samples, and chance is {chance:.1%}"
+            )
+            context.events.warned(told_or_stopped(what, chance, _tried(context, split)))
+
+
+def _tried(context: StageContext[Any], split: Split) -> Sequence[Tried]:
+    from stages.precision import reference_in_float32
+    from stages.preprocess_trial import can_be_tried, try_preprocessing
+    from stages.tf_runtime import tensorflow_action
+
+    with tensorflow_action(context.seed, context.threads):
+        model = reference_in_float32(context, "model")
+        return try_preprocessing(model, split) if can_be_tried(model, split) else ()
+
+
+def told_or_stopped(what: str, chance: float, tried: Sequence[Tried]) -> str:
+    """SourceError where another preprocessing is proved to be the right one; else what there is to say."""
+    best = proved(tried, chance)
+    told = f"of {tried[0].samples} samples right: {words_on(tried)}" if len(tried) > 1 else ""
+    if best is None:
+        advice = "check data.preprocess and the labels, unless it is untrained on purpose"
+        return f"{what}; {advice}{f' ({told})' if told else ''}"
+    raise SourceError(
+        f"{what}; with {setting_of(best.preprocess)} it is right on {best.accuracy:.1%}",
+        where="data.preprocess",
+        hint=f"{told}; check_preprocess: false under data goes on all the same",
+    )

@@ -1,0 +1,107 @@
+"""When a run stops before it has begun: only where another preprocessing is proved to be the right one."""
+
+import numpy as np
+import pytest
+
+from pipeline import Recipe, run
+from pipeline.data import Preprocess
+from pipeline.errors import SourceError
+from stages.preprocess_trial import Tried
+from stages.tf_runtime import import_keras
+from stages.verify import EvaluateConfig, EvaluateStage
+from stages.verify.chance import chance_of, is_at_chance, proved
+
+LABELS = np.arange(200) % 4
+STORED = (np.random.default_rng(1).integers(0, 60, (200, 6, 6)) + 60 * LABELS[:, None, None]).astype(np.uint8)
+SCALED = Preprocess(scale=1 / 255)
+
+
+def by_brightness():
+    """Names the class of an image by its mean, on 0…255."""
+    keras = import_keras()
+    image = keras.Input((6, 6))
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(image)))
+    level = np.array([30.0, 90.0, 150.0, 210.0])
+    model.set_weights([np.tile(2 * level, (36, 1)).astype("f4") / 36, -np.square(level).astype("f4")])
+    return model
+
+
+@pytest.fixture
+def evaluated(make_context, make_split):
+    def evaluate(model, x, y, preprocess, checked=True):
+        splits = {"test": make_split("test", x, y, preprocess)}
+        context = make_context(EvaluateConfig(check_preprocess=checked), splits=splits)
+        context.inputs = {"model": context.write_model(model)}
+        return EvaluateStage().run(context), context
+
+    return evaluate
+
+
+def test_a_wrong_range_stops_with_what_each_gives(evaluated):
+    with pytest.raises(
+        SourceError, match=r"no better than chance: 25\.0% of 200 .*; with preprocess: {} it is right"
+    ) as e:
+        evaluated(by_brightness(), STORED, LABELS, SCALED)
+    assert e.value.where == "data.preprocess"
+    assert "100.0% at 0…255 (preprocess: {})" in e.value.hint
+    assert "25.0% as now" in e.value.hint
+    assert "check_preprocess: false under data" in e.value.hint
+
+
+def test_where_nobody_asks_or_all_is_well_there_is_no_word(evaluated):
+    result, context = evaluated(by_brightness(), STORED, LABELS, SCALED, checked=False)
+    assert (result.metrics["accuracy"], context.warnings) == (0.25, [])
+    result, context = evaluated(by_brightness(), STORED, LABELS, Preprocess())
+    assert (result.metrics["accuracy"], context.warnings) == (1.0, [])
+
+
+def test_few_samples_prove_nothing(evaluated):
+    result, context = evaluated(by_brightness(), STORED[:40], LABELS[:40], SCALED)
+    assert (result.metrics["accuracy"], context.warnings) == (0.25, [])
+
+
+def test_an_untrained_network_is_a_warning(evaluated):
+    import_keras().utils.set_random_seed(4)
+    noise = np.random.default_rng(2).integers(0, 256, STORED.shape).astype(np.uint8)
+    model = by_brightness()
+    model.set_weights([np.random.default_rng(3).standard_normal(w.shape).astype("f4") for w in model.get_weights()])
+    _, context = evaluated(model, noise, LABELS, SCALED)
+    (warning,) = context.warnings
+    assert "no better than chance" in warning
+    assert "unless it is untrained on purpose (of 200 samples right: " in warning
+
+
+def test_chance_is_the_largest_class_or_a_guess():
+    assert chance_of([0, 0, 0, 1], 2) == 0.75
+    assert chance_of([0, 1, 2, 3], 10) == 0.25
+    assert chance_of([0, 1], 1) == 0.5
+    assert is_at_chance(0.1, 100, 0.1)
+    assert is_at_chance(0.02, 100, 0.1)
+    assert not is_at_chance(0.3, 100, 0.1)
+    assert not is_at_chance(0.1, 49, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("now", "other", "stops"),
+    [(10, 80, True), (10, 30, False), (10, 20, False), (60, 80, False), (10, 55, True)],
+)
+def test_only_what_is_surely_better_and_far_from_chance_stops(now, other, stops):
+    tried = [Tried("as now", Preprocess(), now, 100), Tried("0…1", SCALED, other, 100), Tried("x", SCALED, 0, 100)]
+    assert (proved(tried, chance=0.1) is tried[1]) == stops
+    assert proved(tried[:1], chance=0.1) is None
+
+
+def test_the_run_ends_there_unless_it_is_told_to_go_on(tmp_path):
+    by_brightness().save(tmp_path / "m.keras")
+    np.savez(tmp_path / "d.npz", x_train=STORED, y_train=LABELS, x_test=STORED, y_test=LABELS)
+    text = "name: r\nmodel: m.keras\ndata: {source: npz, path: d.npz, test: test, preprocess: {scale: 0.00392}}\n"
+    (tmp_path / "r.yaml").write_text(f"{text}stages: [load, strip]\n")
+    with pytest.raises(SourceError) as error:
+        run(Recipe.load(tmp_path / "r.yaml"), store=tmp_path / "store")
+    statuses = {entry.id: entry.status for entry in error.value.manifest.stages}
+    assert statuses == {"load": "ran", "evaluate:source": "failed", "strip": "skipped", "evaluate:strip": "skipped"}
+    assert "r.yaml:3" in error.value.where
+    going_on = Recipe.load(tmp_path / "r.yaml", ["data.check_preprocess=false"])
+    assert run(going_on, store=tmp_path / "store").metrics["strip.accuracy"] == 0.25
+    right = Recipe.load(tmp_path / "r.yaml", ["data.preprocess={}"])
+    assert run(right, store=tmp_path / "store").metrics["strip.accuracy"] == 1.0
