@@ -13,6 +13,7 @@ from pipeline.artifacts import KIND_OF, Format, Kind
 from pipeline.data.spec import Metrics, named_metrics
 from pipeline.discovery import stages
 from pipeline.errors import RecipeError
+from pipeline.label_needs import measured_by_labels, require_splits
 from pipeline.metric_names import comparison, metric_and_output, name_and_metric
 from pipeline.model_files import load_settings, roles
 from pipeline.recipe import Recipe
@@ -332,10 +333,7 @@ def _need_exports(chain: Chain, step: StageStep) -> None:
 
 
 def _splits(chain: Chain, stage: str, config: StageConfig, step: StageStep) -> dict[str, Source]:
-    wanted = stages()[stage].splits(config)
-    if wanted and chain.recipe.data is None:
-        raise _error(chain.recipe, step, f"{stage} needs data, and the recipe has none", "add `data:` to the recipe")
-    return {split: SplitOf(split) for split in wanted}
+    return {split: SplitOf(split) for split in require_splits(chain.recipe, stage, config, step)}
 
 
 def _check_gates(chain: Chain) -> None:
@@ -368,7 +366,9 @@ def _metrics(node: Node, recipe: Recipe) -> set[str]:
     stage = stages()[node.stage]
     depends = getattr(stage, "metrics_on", None)  # where what is measured depends on the device
     own = depends(node.config, recipe.folder) if depends else stage.metrics
-    return {*own, *(metric.rpartition(":")[2] for metric in asked)} - {"confusion_matrix"}
+    unlabelled = recipe.data is not None and recipe.data.unlabelled
+    known = [metric for metric in (*own, *asked) if not (unlabelled and measured_by_labels(metric))]
+    return {metric.rpartition(":")[2] for metric in known} - {"confusion_matrix"}
 
 
 def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:

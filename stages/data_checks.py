@@ -65,8 +65,11 @@ def require_fit(split: Split, facts: KerasFacts, *, labels: bool = True) -> None
     if not labels:
         return
     if not split.labelled:
-        hint = "give it labels, or leave out what needs them: a stage, or `test` under data"
-        raise DataError("the split has no labels, and they are needed here", where=where, hint=hint)
+        hint = (
+            f"give it labels (y_{split.name} in an npz), or say `task: unlabelled` under data: "
+            "outputs are then compared, and nothing is measured by labels"
+        )
+        raise DataError(f"the {split.name} split has no labels, and they are needed here", where=where, hint=hint)
     specs = {spec.name: spec for spec in facts.outputs}
     for name, seen in labelled_outputs(split, facts).items():
         if seen.task == "classes":

@@ -51,6 +51,15 @@ class NpzFile:
             raise self._without(stored)
         return found if found["y"] != ABSENT else {"x": found["x"]}
 
+    def splits(self) -> dict[str, bool]:
+        """The splits whose inputs are stored, `train` first, each with whether it has targets; DataError without it."""
+        members = self._members()
+        names = {name[2:].partition("__")[0] for name in members if name.startswith("x_")}
+        if "train" not in names:
+            raise self._without("train")
+        labelled = {name[2:].partition("__")[0] for name in members if name.startswith("y_")}
+        return {name: name in labelled for name in sorted(names, key=lambda name: (name != "train", name))}
+
     def _without(self, stored: str) -> DataError:
         """What the file holds instead of a split's inputs."""
         members = sorted(self._members())

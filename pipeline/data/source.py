@@ -102,7 +102,8 @@ class DataSource:
         if targets is not None and len(indices) < count:
             targets = at(targets, indices)
         rows = None if len(indices) == count else indices
-        return Split(name, digest, inputs, targets, self.spec.preprocess, task, table.classes, notes, rows)
+        how, none = self.spec.preprocess, self.spec.unlabelled
+        return Split(name, digest, inputs, targets, how, task, table.classes, notes, rows, said_unlabelled=none)
 
     def _decodable(self, name: str, table: Table, indices: Any) -> tuple[Any, tuple[str, ...]]:
         """The indices of samples that can be decoded; all of them where none may fail: then reading one says so."""

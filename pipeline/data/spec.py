@@ -169,7 +169,15 @@ class DataSpec(Value):
             raise ValueError("give either image or inputs")
         if isinstance(self.label, dict) and self.classes is not None:
             raise ValueError("classes are of one label; of several outputs words are sorted")
+        if self.unlabelled and self.metrics is not None:
+            raise ValueError("metrics need labels, and task is unlabelled")
         return self
+
+    @property
+    def unlabelled(self) -> bool:
+        """Whether the recipe says that there are no labels, of any output."""
+        tasks = self.task.values() if isinstance(self.task, dict) else (self.task,)
+        return set(tasks) == {"unlabelled"}
 
     def _has_image_features(self) -> bool:
         return any(feature.type == "image" for feature in (self.features or {}).values())

@@ -60,7 +60,7 @@ class Split:
     `y` are class numbers (N,) for task `classes`, zeros and ones (N, k) for `multilabel`, floats (N,) or (N, …) for
     `regression`, None for `unlabelled`; where targets are by output, `y`, `task` and `classes` are mappings by its
     name. `notes` say what was left out of the split, for the user; `rows` are the places of its samples among those
-    that are stored, None where it has them all.
+    that are stored, None where it has them all; `said_unlabelled` is whether the recipe says that there are no labels.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Split:
     classes: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
     rows: Any = None
+    said_unlabelled: bool = False
 
     def __len__(self) -> int:
         return len(next(iter(self.x.values()))) if isinstance(self.x, Mapping) else len(self.x)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pipeline.metric_names import of_output
 from pipeline.summary import count, macs_notes
+from stages.commands.first_data import DataGuess
 from stages.commands.first_guess import ModelGuess, OutputGuess, Preprocessing
 from stages.commands.first_pruning import FirstPruning
 
@@ -24,8 +25,8 @@ def recipe_name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
 
 
-def recipe_text(found: ModelGuess, model_path: str, name: str) -> str:
-    """The YAML of a recipe that runs as soon as the file under `data.path` is there."""
+def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None) -> str:
+    """The YAML of a recipe that runs as it is with the `data` that there is, else as soon as the file is there."""
     least = "at least " if found.macs_unknown else ""
     lines = [
         f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
@@ -36,30 +37,44 @@ def recipe_text(found: ModelGuess, model_path: str, name: str) -> str:
         f"name: {_scalar(name)}",
         "seed: 7",
         f"model: {_scalar(model_path)}",
-        *(_without_data(found) if found.unsuited else _with_data(found)),
+        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _with_data(found: ModelGuess) -> Iterator[str]:
+def _with_data(found: ModelGuess, data: DataGuess | None) -> Iterator[str]:
+    unlabelled = data is not None and (found.unsuited is not None or not data.labelled)
     classifiers = [output for output in found.labelled if output.task in ("classes", "binary")]
+    classifiers = [] if unlabelled else classifiers
     classifier = bool(classifiers)
     for output in found.outputs:
         of = "" if len(found.outputs) == 1 else f" of {_comment(output.name)}"
         yield f"# task{of}: {_task_words(output)} ({_comment(output.reason)})"
     yield "data:"
     yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
-    yield from _fill_in(found)
-    yield "  path: data.npz"
+    if data is None:
+        yield from _fill_in(found)
+        yield "  path: data.npz"
+    else:
+        yield _line(f"  path: {_scalar(data.path)}", f"holds {', '.join(map(_comment, data.splits))}")
+    if unlabelled:
+        why = "its labels are not looked at" if data and data.labelled else "there are none in it"
+        yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
     yield from _preprocess(found.preprocessing)
     yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
     yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
-    yield "  test: test"
-    yield _line("control: true", "fine-tunes the unpruned model as well")
+    own_test = data is None or data.tested
+    yield "  test: test" if own_test else _line("  test: {fraction: 0.2}", "drawn from x_train: no test split fits it")
+    if not unlabelled:
+        yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
     yield "  - load"
     yield from _prune(found, criterion="taylor" if classifier else "l2")
-    yield _line(f"  - finetune: {{epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine}}")
+    tuning = f"epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine"
+    if unlabelled:
+        yield _line(f"  - finetune: {{{tuning}, distill: {{}}}}", "learns from the unpruned model's outputs")
+    else:
+        yield _line(f"  - finetune: {{{tuning}}}")
     yield _line("  - strip", "takes out what only training needs")
     if found.trained_for_int8:
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")

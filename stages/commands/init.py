@@ -24,6 +24,9 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model fi
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write.", show_default=True)
 ]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", metavar="FILE", help="An npz with x_train and, if there are labels, y_train.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the recipe if it is there.")]
 FILL_IN = "path: data.npz"
 
@@ -41,11 +44,15 @@ class InitReport(Value):
 def command(
     model: ModelArgument,
     output: OutputOption = Path("recipe.yaml"),
+    data: DataOption = None,
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write a first recipe for a model, guessed from the model itself."""
     _check_output(output, force=force)
+    from stages.commands.first_data import look_into
+
+    held = look_into(data, output.parent) if data is not None else None
     from stages.commands.first_guess import guess
     from stages.commands.first_recipe import recipe_name, recipe_text
     from stages.load import load_model
@@ -54,9 +61,9 @@ def command(
     with tensorflow_action(seed=0, threads=2):
         loaded = load_model(model)
         found = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
-    text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem))
+    text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem), held)
     _write(output, text)
-    fill_in = tuple(["data.path"] if FILL_IN in text else [])
+    fill_in = tuple(["data.path"] if data is None and FILL_IN in text else [])
     report = InitReport(
         recipe=str(output),
         guess=found.model_dump(mode="json"),

@@ -53,6 +53,11 @@ class FinetuneStage:
     def unsupported(self, axis: str) -> str | None:
         return None
 
+    def labels_for(self, config: FinetuneConfig) -> tuple[str, str] | None:
+        """What needs labels, and what to do without; None where a teacher says it all."""
+        hint = "`distill: {}` under finetune learns from the unpruned source's outputs alone"
+        return ("finetune", hint) if config.distill is None else None
+
     def requires(self, config: FinetuneConfig, inputs: Mapping[str, Artifact]) -> None:
         from stages.finetune.checks import require_teacher
 

@@ -42,6 +42,10 @@ class SensitivityStage:
     def unsupported(self, axis: str) -> str | None:
         return None
 
+    def labels_for(self, config: ScanConfig) -> tuple[str, str] | None:
+        """A scan of accuracy needs labels always."""
+        return "sensitivity", "leave it out: it measures accuracy"
+
     def requires(self, config: ScanConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
             raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=install(*SURGEON))

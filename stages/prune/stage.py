@@ -76,6 +76,14 @@ class PruneStage:
         """The target that is measured on, if any."""
         return (config.measure_on.target,) if config.measure_on else ()
 
+    def labels_for(self, config: PruneConfig) -> tuple[str, str] | None:
+        """What needs labels, and what to do without, if anything."""
+        if config.scope == "sensitivity":
+            return "prune.scope sensitivity", "rank without labels: scope global, criterion l2 or hessian"
+        if config.method == "structured" and config.criterion in LABELLED:
+            return f"criterion {config.criterion}", "rank without labels: criterion l2 or hessian"
+        return None
+
     def requires(self, config: PruneConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
             raise PreconditionError("pruning needs kerassurgeon, which is not installed", hint=install(*SURGEON))

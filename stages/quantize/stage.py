@@ -65,6 +65,14 @@ class QuantizeStage:
         """The target that a ladder measures on."""
         return (config.ladder_target,) if config.ladder else ()
 
+    def labels_for(self, config: QuantizeConfig) -> tuple[str, str] | None:
+        """What needs labels, and what to do without, if anything."""
+        if config.ladder:
+            return "quantize.ladder", "name the schemes: a ladder goes by accuracy"
+        if any(how.qat for how in config.possible):
+            return "qat", "leave it out: int8 is then calibrated, which needs no labels"
+        return None
+
     def requires(self, config: QuantizeConfig, inputs: Mapping[str, Artifact]) -> None:
         schemes = len(config.variants)
         if schemes + bool(config.ladder) != 1:

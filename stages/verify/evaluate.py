@@ -47,7 +47,7 @@ class EvaluateStage:
         from stages.verify.predict import shared_outputs
 
         facts, split = keras_facts_of(context.inputs["model"]), context.data("test")
-        require_fit(split, facts)
+        require_fit(split, facts, labels=not split.said_unlabelled)
         targets = labelled_outputs(split, facts)
         names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)
         own = own_metrics(context, (metric for metrics in names.values() for metric in metrics))
@@ -86,7 +86,7 @@ def evaluation_artifact(
     context: StageContext[Any], measured: Evaluation, found: Mapping[str, Evaluation], targets: Mapping[str, Split]
 ) -> Artifact:
     """The metrics as facts, and the confusion matrix of each output that has one as a file."""
-    samples = len(next(iter(targets.values())))
+    samples = len(next(iter(targets.values()), ()))
     matrices = {output: one.confusion for output, one in found.items() if one.confusion is not None}
     files = []
     for place, (output, counts) in enumerate(matrices.items()):

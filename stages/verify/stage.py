@@ -60,6 +60,13 @@ class VerifyStage:
     def unsupported(self, axis: str) -> str | None:
         return "only an Ethos-U runs it" if axis.startswith("vela/") else None
 
+    def labels_for(self, config: VerifyConfig) -> tuple[str, str] | None:
+        """What needs labels, and what to do without; None where comparing outputs is all."""
+        asked = [
+            name for name in ("max_accuracy_drop", "max_mse_ratio", "metrics") if getattr(config, name) is not None
+        ]
+        return (f"verify.{asked[0]}", "leave it out: outputs are compared without labels") if asked else None
+
     def requires(self, config: VerifyConfig, inputs: Mapping[str, Artifact]) -> None:
         keras_facts_of(inputs["reference"])
         export = inputs["export"]
@@ -72,7 +79,7 @@ class VerifyStage:
         split, facts = context.data("test"), keras_facts_of(context.inputs["reference"])
         several = len(facts.outputs) > 1
         # Labels without an output's name say nothing of several outputs, and outputs can be compared without any.
-        measurable = not several or split.output_names is not None
+        measurable = not split.said_unlabelled and (not several or split.output_names is not None)
         if measurable:
             require_fit(split, facts)
         else:

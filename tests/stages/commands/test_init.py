@@ -6,7 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from pipeline import run
-from pipeline.errors import ModelError, RecipeError
+from pipeline.errors import DataError, ModelError, RecipeError
 from pipeline.plan import make_plan
 from pipeline.recipe import Recipe
 from pipeline.store import Store
@@ -47,6 +47,64 @@ def put_data(folder, samples=60):
     y = np.arange(samples) % 3
     x = (80 * y[:, None, None, None] + rng.integers(0, 40, (samples, 12, 12, 1))).astype(np.uint8)
     np.savez(folder / "data.npz", x_train=x, y_train=y, x_test=x[:30], y_test=y[:30])
+
+
+def unlabelled(folder, *members, samples=40):
+    x = np.random.default_rng(0).integers(0, 256, (samples, 12, 12, 1)).astype(np.uint8)
+    np.savez(folder / "my data.npz", **dict.fromkeys(members, x))
+    return folder / "my data.npz"
+
+
+@pytest.mark.parametrize("members", [("x_train", "x_test"), ("x_train",)])
+def test_data_without_labels_gives_a_recipe_that_asks_for_none(tmp_path, members):
+    model, recipe = saved(tmp_path / "m.keras"), tmp_path / "recipe.yaml"
+    told = invoke(model, "-o", recipe, "--data", unlabelled(tmp_path, *members))
+    assert "fill in" not in told
+    text = recipe.read_text()
+    assert 'path: "my data.npz"' in text
+    assert ("test: test" in text) is ("x_test" in members)
+    loaded = Recipe.load(recipe, ("stages.finetune.epochs=1", "stages.prune.criterion=l2", "stages.benchmark.rounds=2"))
+    assert (loaded.data.unlabelled, loaded.control) == (True, False)
+    assert "accuracy" not in text.partition("stages:")[2]
+    make_plan(loaded, Store(tmp_path / "store"))
+    if "x_test" not in members:
+        return
+    metrics = run(loaded, tmp_path / "store", until="verify").metrics
+    assert metrics["tflite/float32.max_abs_diff"] < 1e-4
+    assert metrics["finetune.params"] < metrics["source.params"]
+    assert not [name for name in metrics if "accuracy" in name]
+
+
+def test_a_network_without_a_row_a_sample_is_compared_on_data_too(tmp_path):
+    keras = import_keras()
+    image = keras.Input((12, 12, 1))
+    inner = keras.layers.Conv2D(4, 3, activation="relu")(image)
+    keras.Model(image, keras.layers.Conv2D(2, 3)(inner)).save(tmp_path / "m.keras")
+    recipe = tmp_path / "recipe.yaml"
+    invoke(tmp_path / "m.keras", "-o", recipe, "--data", unlabelled(tmp_path, "x_train", "y_train", "x_test"))
+    loaded = Recipe.load(recipe, ("stages.finetune.epochs=1",))
+    assert loaded.data.unlabelled
+    assert "its labels are not looked at" in recipe.read_text()
+    make_plan(loaded, Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "error", "words"),
+    [
+        ("no.npz", None, RecipeError, "the data can't be read: no such file"),
+        ("folder", None, RecipeError, "the data can't be read: is a directory"),
+        ("m.keras.txt", None, RecipeError, "no npz file"),
+        ("my data.npz", ("images",), DataError, "holds no inputs x_train: it has images"),
+        ("my data.npz", ("x_test",), DataError, "holds no inputs x_train: it has x_test"),
+    ],
+)
+def test_data_that_a_recipe_can_not_begin_with_is_named(tmp_path, name, members, error, words):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "m.keras.txt").write_text("text")
+    if members:
+        unlabelled(tmp_path, *members)
+    with pytest.raises(error, match=words):
+        invoke(tmp_path / "none.keras", "-o", tmp_path / "r.yaml", "--data", tmp_path / name)
 
 
 @pytest.mark.slow

@@ -1,0 +1,41 @@
+"""What a data file holds, as far as a first recipe has to know it: its splits, and whether there are labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.data.npz import NpzFile
+from pipeline.data.spec import DataSpec
+from pipeline.errors import RecipeError
+from pipeline.store.file_digests import FileDigests
+from pipeline.values import Value
+
+ZIP = b"PK\x03\x04"
+
+
+class DataGuess(Value):
+    """`path` is from the recipe's folder; `tested` whether there is a test split of its own, labelled as train is."""
+
+    path: str
+    splits: tuple[str, ...]
+    labelled: bool
+    tested: bool
+
+
+def look_into(file: Path, folder: Path) -> DataGuess:
+    """What an npz holds, for a recipe in `folder`; RecipeError for what is none, DataError without a train split."""
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(len(ZIP))
+    except OSError as error:
+        what = f"the data can't be read: {(error.strerror or str(error)).lower()}"
+        raise RecipeError(what, where=str(file), hint="--data names an npz file") from error
+    if begin != ZIP:
+        hint = "leave --data out, and write `data:` for an image folder, a csv, TFRecords or a function into the recipe"
+        raise RecipeError("the data is no npz file", where=str(file), hint=hint)
+    reader = NpzFile(file, DataSpec(source="npz", path=file), FileDigests())
+    splits = reader.splits()
+    labelled = splits["train"]
+    path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    return DataGuess(path=path, splits=tuple(splits), labelled=labelled, tested=splits.get("test") is labelled)
