@@ -257,7 +257,9 @@ class EvaluationFacts(Value):
 class ParityRow(Value):
     """How far one output of an exported file is from Keras' on one set of inputs.
 
-    `inputs` is `test` (real samples) or the name of a made-up set. `sqnr_db` is 200 for equal outputs.
+    `inputs` is `test` (real samples) or the name of a made-up set. `sqnr_db` is 200 for equal outputs; `variation_db`
+    counts as signal only what differs between samples. `decided` of the samples have one class clearly ahead of all
+    others in Keras, and on `decided_agreed` of these the file names the same one.
     `worst_sample` is the place in the set, of `test` the index in the split, where the two differ most.
     """
 
@@ -272,6 +274,9 @@ class ParityRow(Value):
     cosine: float
     top1_agreement: float | None = Field(description="None where outputs are no classes")
     top5_agreement: float | None = Field(description="None where there are five classes or fewer")
+    variation_db: float | None = None
+    decided: int | None = None
+    decided_agreed: int | None = None
 
 
 class ParityFacts(Value):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+CLEAR = 0.1  # of the largest output: a margin of which no rounding takes a class
 EQUAL_DB = 200.0  # stands for equal outputs, whose ratio is infinite; float32's own rounding is at about 144
 
 
@@ -60,6 +61,31 @@ def top_agreement(reference: Any, actual: Any, k: int = 1) -> float:
 
     a, b = (np.argsort(-_rows(outputs), axis=1, kind="stable")[:, :k] for outputs in (reference, actual))
     return float((a[:, :, None] == b[:, None, :]).any(axis=2).mean())
+
+
+def variation_db(reference: Any, actual: Any) -> float | None:
+    """10 log10 of how much the reference's outputs vary from sample to sample over the power of the difference.
+
+    `sqnr_db` without what is the same for every sample, which says nothing of one. None where nothing varies.
+    """
+    import numpy as np
+
+    a = _rows(reference)
+    varies = np.square(a - a.mean(axis=0)).sum()
+    return float(decibels(varies, np.square(_rows(actual) - a).sum())) if varies > 0 else None
+
+
+def decided_agreement(reference: Any, actual: Any) -> tuple[int, int]:
+    """Of outputs (N, classes): how many samples the reference decides clearly, and on how many of these both agree.
+
+    Clearly is by a tenth of its largest output or more: which of two classes that are nearer wins is rounding's to say.
+    """
+    import numpy as np
+
+    a, b = _rows(reference), _rows(actual)
+    best = np.sort(a, axis=1)
+    clear = best[:, -1] - best[:, -2] >= CLEAR * np.abs(a).max()
+    return int(clear.sum()), int((a.argmax(axis=1) == b.argmax(axis=1))[clear].sum())
 
 
 def worst_sample(reference: Any, actual: Any) -> int:

@@ -230,9 +230,19 @@ def _one(arrays: Mapping[str, Any], place: int) -> dict[str, Any]:
 def parity_row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
     import numpy as np
 
-    from stages.parity import cosine, max_abs_diff, mean_abs_diff, sqnr_db, top_agreement, worst_sample
+    from stages.parity import (
+        cosine,
+        decided_agreement,
+        max_abs_diff,
+        mean_abs_diff,
+        sqnr_db,
+        top_agreement,
+        variation_db,
+        worst_sample,
+    )
 
     ranked = reference.shape[1] if classes and reference.ndim == 2 else 0
+    decided, agreed = decided_agreement(reference, actual) if ranked > 1 else (None, None)
     return ParityRow(
         inputs=inputs,
         output=output,
@@ -245,4 +255,7 @@ def parity_row(inputs: str, output: str, reference: Any, actual: Any, classes: b
         cosine=cosine(reference, actual),
         top1_agreement=top_agreement(reference, actual) if ranked > 1 else None,
         top5_agreement=top_agreement(reference, actual, 5) if ranked > 5 else None,
+        variation_db=variation_db(reference, actual),
+        decided=decided,
+        decided_agreed=agreed,
     )

@@ -8,8 +8,10 @@ from math import log10
 from pipeline.artifacts import ParityRow
 from stages.parity import EQUAL_DB
 from stages.verify.config import Bounds
+from stages.verify.metrics import wilson_interval
 
 REAL = "test"  # the set of inputs that come from the test split
+FEW = 16  # samples of which nobody says how an output varies
 MICRO = "test in TFLM"  # some of them, through the runtime of microcontrollers
 
 
@@ -32,18 +34,64 @@ def violation(row: ParityRow, bounds: Bounds, scale: float = 0.0) -> Violation |
     if bounds.max_diff is not None and relative > bounds.max_diff:
         said = f"the relative difference is {relative:.3g}, at most {bounds.max_diff:g} is allowed"
         return Violation(said, "max_diff", -20 * log10(bounds.max_diff))
-    of_real = (
-        ("cosine", row.cosine, "min_cosine"),
-        ("signal-to-noise ratio (dB)", row.sqnr_db, "min_sqnr_db"),
-        ("top-1 agreement", row.top1_agreement, "min_top1_agreement"),
-    )
-    of_made_up = (("cosine", row.cosine, "adversarial_min_cosine"),)
-    for figure, found, setting in of_real if row.inputs in (REAL, MICRO) else of_made_up:
+    real = row.inputs in (REAL, MICRO)
+    of_real = (("cosine", row.cosine, "min_cosine"), ("signal-to-noise ratio (dB)", row.sqnr_db, "min_sqnr_db"))
+    for figure, found, setting in of_real if real else (("cosine", row.cosine, "adversarial_min_cosine"),):
         bound = getattr(bounds, setting)
-        if bound is not None and found is not None and found < bound:
+        if bound is not None and found < bound:
             said = f"the {figure} is {found:.3g}, at least {bound:g} is allowed"
             return Violation(said, setting, _decibels_of(bounds))
+    for share in shares(row, bounds) if real else ():
+        if share.interval[1] < share.bound:
+            return Violation(f"{share.said}, at least {share.bound:g} is allowed", share.setting, _decibels_of(bounds))
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of samples that is bounded, with its 95 % interval: below the bound only where all of that is."""
+
+    said: str
+    setting: str
+    bound: float
+    interval: tuple[float, float]
+    point: float
+
+    @property
+    def undecided(self) -> bool:
+        """Whether it is below the bound, and may be so by chance."""
+        return self.point < self.bound <= self.interval[1]
+
+
+def shares(row: ParityRow, bounds: Bounds) -> list[Share]:
+    """The shares of a row that are bounded and known."""
+    agreed = None if row.top1_agreement is None else round(row.top1_agreement * row.samples)
+    counted = (
+        ("top-1 agreement", agreed, row.samples, "min_top1_agreement"),
+        ("agreement on samples that Keras decides clearly", row.decided_agreed, row.decided, "min_decided_agreement"),
+    )
+    found = []
+    for figure, hits, samples, setting in counted:
+        bound = getattr(bounds, setting)
+        if bound is not None and hits is not None and samples:
+            low, high = wilson_interval(hits, samples)
+            said = f"the {figure} is {hits / samples:.3g} [{low:.3g}, {high:.3g}] ({hits} of {samples})"
+            found.append(Share(said, setting, bound, (low, high), hits / samples))
+    return found
+
+
+def doubts(row: ParityRow, bounds: Bounds) -> list[str]:
+    """What a row leaves open: shares that are below their bounds, perhaps by chance, and outputs that hardly vary."""
+    if row.inputs != REAL:
+        return []
+    found = [f"output {row.output!r}: {one.said}: too few to tell" for one in shares(row, bounds) if one.undecided]
+    bound = bounds.min_sqnr_db
+    if bound is not None and row.variation_db is not None and row.samples >= FEW and row.variation_db < bound:
+        found.append(
+            f"output {row.output!r} of Keras hardly differs from sample to sample, and the file is off by nearly as "
+            f"much or more ({row.variation_db:.0f} dB): it does not tell samples apart as Keras does"
+        )
+    return found
 
 
 def hint_of(scheme: str, violated: Violation) -> str:

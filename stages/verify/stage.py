@@ -22,7 +22,7 @@ from stages.samples import as_arrays
 from stages.verify.compare import BATCH, Comparison, advance
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
-from stages.verify.limits import MICRO, REAL, hint_of, violation
+from stages.verify.limits import MICRO, REAL, doubts, hint_of, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
 
 FILES: Mapping[Kind, Sequence[int]] = {"tflite-model": (1,), "onnx-model": (1, 2), "c-source": (2,)}  # how many
@@ -106,6 +106,8 @@ class VerifyStage:
         bounds = context.config.tolerances.of(scheme)
         scales = {row.output: row.reference_max_abs for row in parity.rows if row.inputs == REAL}
         for row in parity.rows:
+            for doubt in doubts(row, bounds):
+                context.events.warned(doubt)
             violated = violation(row, bounds, scales[row.output])
             if violated is not None:
                 comparison = Comparison(context, context.data("test"), facts)

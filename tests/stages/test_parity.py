@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from stages.parity import decided_agreement, variation_db
 from stages.verify import cosine, max_abs_diff, mean_abs_diff, sqnr_db, top_agreement, worst_sample
 
 A = np.array([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]], np.float32)
@@ -75,3 +76,17 @@ def test_the_cosine_follows_from_the_law_of_cosines(a: np.ndarray, b: np.ndarray
     a, b = np.abs(a.astype(np.float64)) + 1, b.astype(np.float64) + 200  # no zeros
     sides = [(np.hypot.reduce(x), np.hypot.reduce(y), np.hypot.reduce(x - y)) for x, y in zip(a, b, strict=True)]
     assert cosine(a, b) == pytest.approx(np.mean([(p * p + q * q - r * r) / (2 * p * q) for p, q, r in sides]))
+
+
+def test_what_is_the_same_for_every_sample_is_no_signal() -> None:
+    varied = np.array([[1.0], [-1.0]])
+    assert variation_db(varied + 1000, varied + 1000.1) == pytest.approx(20.0)
+    assert sqnr_db(varied + 1000, varied + 1000.1) == pytest.approx(80.0, abs=0.01)
+    assert variation_db(np.ones((3, 2)), np.zeros((3, 2))) is None
+
+
+def test_classes_that_are_near_each_other_are_rounding_s_to_choose() -> None:
+    reference = np.array([[1.0, 0.95, 0.0], [0.0, 1.0, 0.2], [0.8, 0.1, 0.1], [0.5, 0.3, 0.3]])
+    actual = reference[:, ::-1]
+    assert decided_agreement(reference, reference) == (3, 3)
+    assert decided_agreement(reference, actual) == (3, 1)
