@@ -41,10 +41,15 @@ def decibels(signal: Any, noise: Any) -> Any:
 
 
 def cosine(reference: Any, actual: Any) -> float:
-    """The mean over samples of the cosine between the two output vectors; 1 for a pair of zeros, 0 for one zero."""
+    """The mean over samples of the cosine between the two output vectors; 1 for a pair of zeros, 0 for one zero.
+
+    Of outputs of one number, which has no direction but its sign, all samples are one vector.
+    """
     import numpy as np
 
     a, b = _rows(reference), _rows(actual)
+    if a.shape[1] == 1:
+        a, b = a.T, b.T
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     both_zero = ~a.any(axis=1) & ~b.any(axis=1)
     products = np.einsum("ij,ij->i", a, b)

@@ -137,7 +137,21 @@ class Comparison:
             tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
         except DeviceError as error:
             return f"which layer differs is not known ({error.what})"
-        return describe_divergence(record_layers(self._model, arrays), tensors, limit_db)
+        return describe_divergence(record_layers(self._model, arrays), tensors, limit_db, self._recomputed)
+
+    def _recomputed(self, name: str, given: Any) -> Any:
+        """What the reference's layer of this name makes of other inputs; None where there is none, or several calls."""
+        import numpy as np
+        from tensorflow import errors
+
+        layers = {layer.name: layer for layer in self._model._flatten_layers()}  # noqa: SLF001 - nested ones too
+        layer = layers.get(name)
+        if layer is None or len(layer.inbound_nodes) != 1:
+            return None
+        try:
+            return np.asarray(layer(given, training=False))
+        except (TypeError, ValueError, errors.OpError):  # it takes more than that
+            return None
 
     def _require_finite(self, reference: Mapping[str, Any], actual: Mapping[str, Any], sample_at: Any) -> None:
         import numpy as np

@@ -4,37 +4,114 @@ Names are lost on the way to a file (ours in ONNX are structural), layers are fu
 layer's output is compared with every tensor of as many numbers, in both layouts; a tensor speaks for the layer that it
 is nearest to. A layer is right when a tensor reproduces it, or when a layer that depends on it is right: what was fused
 into another leaves no tensor of its own. The first layer that is not right is where the two part.
+
+An error may also sit in one channel of a layer that agrees as a whole (a bias that was lost), and be told only where a
+later layer weighs that channel most. So channels are looked at on their own, and a layer is blamed only if it does not
+compute, of what the file gives it, what the file says: else the difference came to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from stages.agreement import Agreement, agreements
+from stages.agreement import Agreement, agreements, scores
 from stages.file_tensors import FileTensor
 from stages.layer_calls import LayerCall
+from stages.parity import decibels
 
+MAPS = 3  # axes of what has several positions a channel
 SAME_DB = 80.0  # from here on two tensors are one but for rounding
+OUTLIER = 6.0  # times the usual error of a layer's channels
+
+Recompute = Callable[[str, Any], Any]  # a layer's name and what it reads to its output; None where it can't be had
 
 
-def describe_divergence(calls: Sequence[LayerCall], tensors: Sequence[FileTensor], limit_db: float) -> str:
-    """One sentence on where the file leaves the model: a layer agrees from `limit_db` of signal to noise on."""
+def describe_divergence(
+    calls: Sequence[LayerCall], tensors: Sequence[FileTensor], limit_db: float, recompute: Recompute | None = None
+) -> str:
+    """One sentence on where the file leaves the model: a layer agrees from `limit_db` of signal to noise on.
+
+    `recompute` runs one of the model's layers on other inputs.
+    """
     found = agreements(calls, tensors)
-    right = _right(calls, {place for place, agreement in found.items() if agreement.sqnr_db >= limit_db})
+    agreeing = {place for place, agreement in found.items() if agreement.sqnr_db >= limit_db}
+    right = _right(calls, agreeing)
     wrong = next((place for place in range(len(calls)) if place not in right), None)
+    for place in sorted(agreeing):
+        channels = _wrong_channels(calls[place], found[place], limit_db)
+        if channels and (wrong is None or place < wrong):
+            return _in_channels(calls, place, found, limit_db, channels)
     if wrong is not None:
         before = _last_agreeing(calls, wrong, found, limit_db)
         text = f"the first layer that differs is {calls[wrong].layer!r}"
+        if recompute is not None and _came_to_it(calls, wrong, found, limit_db, recompute):
+            return (
+                f"which layer differs first is not known: {calls[wrong].layer!r} is the first that is far off, but it "
+                "computes what Keras does of what the file gives it, so that the difference comes from before it"
+            )
         return text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({found[before].tensor})"
     if not found:
         return "no layer could be compared"
-    worst = min(found, key=lambda place: found[place].sqnr_db)
+    # What was fused into a later layer has no tensor: what is nearest to it says nothing of it.
+    worst = min(agreeing, key=lambda place: found[place].sqnr_db)
     if found[worst].sqnr_db >= max(limit_db, SAME_DB):
         return "each layer's output is found among the file's tensors: what differs comes after them, or in a delegate"
     return (
         f"no single layer is that far off: the difference grows on the way, "
         f"most by {calls[worst].layer!r} ({found[worst].sqnr_db:.0f} dB)"
     )
+
+
+def _in_channels(
+    calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float, channels: list[int]
+) -> str:
+    before = _last_agreeing(calls, place, found, limit_db)
+    several = (
+        f"{len(channels)} channels (the first is {channels[0]})" if len(channels) > 1 else f"channel {channels[0]}"
+    )
+    text = (
+        f"the first layer that differs is {calls[place].layer!r}, in {several} of {calls[place].outputs[0].shape[-1]}"
+    )
+    return text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({found[before].tensor})"
+
+
+def _wrong_channels(call: LayerCall, agreement: Agreement, limit_db: float) -> list[int]:
+    """The channels (last axis) of a layer's output that are off by far more than the others, and beyond the limit.
+
+    Several positions a channel are needed to tell, and an error that most channels do not have.
+    """
+    import numpy as np
+
+    values = call.outputs[0]
+    if values.ndim < MAPS or values.size != agreement.flat.size:
+        return []
+    wanted = values.astype(np.float64).reshape(-1, values.shape[-1])
+    noise = np.square(agreement.flat.astype(np.float64).reshape(wanted.shape) - wanted).mean(axis=0)
+    others = noise[noise > 0]
+    if not others.size:
+        return []
+    off = noise > OUTLIER**2 * np.median(others)
+    off &= decibels(np.square(wanted).mean(axis=0), noise) < limit_db
+    found = np.flatnonzero(off)
+    return [int(channel) for channel in found] if 2 * len(found) < len(noise) else []
+
+
+def _came_to_it(
+    calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float, recompute: Recompute
+) -> bool:
+    """Whether a layer computes, of what the file gives it, what the file says that it is."""
+    call = calls[place]
+    if len(call.reads) != 1 or place not in found or len(call.outputs) != 1:
+        return False
+    (read,) = call.reads
+    if read not in found or found[read].sqnr_db < limit_db:
+        return False
+    given = found[read].flat.reshape(calls[read].outputs[0].shape)
+    made = recompute(call.layer, given)
+    if made is None or made.size != found[place].flat.size:
+        return False
+    return bool(scores([made.ravel()], [found[place].flat])[0, 0] >= limit_db)
 
 
 def _right(calls: Sequence[LayerCall], agreeing: set[int]) -> set[int]:

@@ -90,3 +90,10 @@ def test_classes_that_are_near_each_other_are_rounding_s_to_choose() -> None:
     actual = reference[:, ::-1]
     assert decided_agreement(reference, reference) == (3, 3)
     assert decided_agreement(reference, actual) == (3, 1)
+
+
+def test_one_number_has_no_direction_but_its_sign() -> None:
+    reference = np.array([[1.0], [0.001], [-2.0], [-0.001]])
+    assert cosine(reference, reference + 0.002) > 0.999
+    assert cosine(reference, -reference) == pytest.approx(-1)
+    assert cosine(np.zeros((3, 1)), np.zeros((3, 1))) == 1

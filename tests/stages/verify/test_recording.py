@@ -65,3 +65,73 @@ def test_the_first_layer_with_nan_is_named(nested: Any) -> None:
     assert first_not_finite(nested, {"x": X}) is None
     assert first_not_finite(nested, X) is None
     assert first_not_finite(nested, {"x": X * np.float32(np.inf)}) == "stem"
+
+
+def dead_filter(bias: float) -> Any:
+    """Its second convolution has a filter of zeros, whose bias alone comes out, and weighs most in the head."""
+    keras = import_keras()
+    keras.utils.set_random_seed(2)
+    image = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="first")(image)
+    x = keras.layers.Conv2D(8, 3, activation="relu", name="second")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    model = keras.Model(image, keras.layers.Dense(4, name="head")(x))
+    kernel, biases = model.get_layer("second").get_weights()
+    kernel[..., 3], biases[3] = 0, bias
+    model.get_layer("second").set_weights([kernel, biases])
+    kernel, biases = model.get_layer("head").get_weights()
+    kernel[3] *= 60
+    model.get_layer("head").set_weights([kernel, biases])
+    return model
+
+
+def test_a_bias_that_was_lost_is_told_of_its_layer_and_channel_not_of_the_head_that_weighs_it() -> None:
+    from stages.export import convert_onnx
+    from stages.file_tensors import file_tensors
+
+    samples = (np.random.default_rng(0).standard_normal((16, 8, 8, 3)) * 30).astype(np.float32)
+    lost = convert_onnx(dead_filter(0.0), "int8", calibration=samples)
+    calls = record_layers(dead_filter(4.0), {"image": samples[:1]})
+    tensors = file_tensors("onnx-model", lost, {"image": samples[:1]})
+    said = describe_divergence(calls, tensors, 12.0)
+    assert said.startswith("the first layer that differs is 'second', in channel 3 of 8; 'first' before it agrees")
+    right = convert_onnx(dead_filter(4.0), "float32")
+    assert "each layer's output is found" in describe_divergence(
+        calls, file_tensors("onnx-model", right, {"image": samples[:1]}), 12.0
+    )
+
+
+def test_a_layer_that_computes_what_it_should_of_what_it_is_given_is_not_blamed(nested: Any) -> None:
+    keras = import_keras()
+    x = keras.Input((4,), name="x")
+    small = keras.layers.Dense(4, use_bias=False, name="small")(x)
+    model = keras.Model(x, keras.layers.Dense(1, use_bias=False, name="last")(small))
+    weights = [np.eye(4, dtype=np.float32), np.array([[1], [-1], [1], [-1]], np.float32)]  # what is alike cancels
+    model.set_weights(weights)
+    given = np.array([[10, 10.1, 10, 10.1]], np.float32)
+    calls = record_layers(model, {"x": given})
+    off = given + np.array([[0.5, 0, 0.5, 0]], np.float32)  # 26 dB, and the sum of another sign
+    tensors = [FileTensor("t_small", off), FileTensor("t_last", off @ weights[1])]
+
+    def recompute(name: str, values: Any) -> Any:
+        return np.asarray(model.get_layer(name)(values))
+
+    assert "differs is 'last'" in describe_divergence(calls, tensors, 12.0)
+    said = describe_divergence(calls, tensors, 12.0, recompute)
+    assert said.startswith(
+        "which layer differs first is not known: 'last' is the first that is far off, but it computes"
+    )
+    wrong = [tensors[0], FileTensor("t_last", 3 * tensors[1].values)]
+    assert "differs is 'last'" in describe_divergence(calls, wrong, 12.0, recompute)
+
+
+def test_a_layer_that_was_fused_is_not_called_the_farthest(nested: Any) -> None:
+    calls = record_layers(nested, {"x": X})
+    values = {call.layer: call.outputs[0] for call in calls}
+    noisy = [
+        FileTensor(f"t_{name}", value * (1.05 if name == "head" else 1.0))
+        for name, value in values.items()
+        if name != "first"  # fused: what is nearest to it is another layer's
+    ]
+    said = describe_divergence(calls, noisy, 12.0)
+    assert "most by 'head' (26 dB)" in said
