@@ -13,17 +13,22 @@ from typing import Any
 
 from pipeline.artifacts import Kind
 from pipeline.errors import DeviceError
+from stages.file_ranges import ends_of, onnx_ends
 from stages.quiet import quiet
 from stages.runtimes import LAYOUT, SIGNATURE, as_layout, content_of, dequantized, quantized
 
 
 @dataclass(frozen=True, slots=True)
 class FileTensor:
-    """An operator's output under its name in the file, in real numbers; `operator` is its place in the file."""
+    """An operator's output under its name in the file, in real numbers; `operator` is its place in the file.
+
+    `ends` are the least and the greatest number that it can hold, where it is stored in 8 or 16 bits.
+    """
 
     name: str
     values: Any
     operator: int = 0
+    ends: tuple[float, float] | None = None
 
 
 def file_tensors(kind: Kind, model: bytes | Path, arrays: Mapping[str, Any]) -> list[FileTensor]:
@@ -61,7 +66,9 @@ def _tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[F
             if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
                 values = dequantized(interpreter.get_tensor(int(index)), detail)
                 # Fused operators list all their names.
-                yield FileTensor(detail["name"].partition(";")[0], values, place)
+                scale, zero_point = detail["quantization"]
+                ends = ends_of(scale, zero_point, detail["dtype"])
+                yield FileTensor(detail["name"].partition(";")[0], values, place, ends)
 
 
 def _onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
@@ -69,7 +76,7 @@ def _onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[Fil
     import onnx
     import onnxruntime
 
-    model = _onnx_graph(file)
+    model = onnx_graph(file)
     makers = [(name, place) for place, node in enumerate(model.graph.node) for name in node.output if name]
     names = [name for name, _ in makers]
     del model.graph.output[:]
@@ -82,12 +89,13 @@ def _onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[Fil
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     layout = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT), "")
     feeds = {name: as_layout(values, layout) for name, values in arrays.items()}
+    ends = onnx_ends(model)
     for (name, place), values in zip(makers, session.run(names, feeds), strict=True):
         if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-            yield FileTensor(name, values, place)
+            yield FileTensor(name, values, place, ends.get(name))
 
 
-def _onnx_graph(file: bytes | Path) -> Any:
+def onnx_graph(file: bytes | Path) -> Any:
     """The ModelProto; data that stands outside stays there."""
     import onnx
 
@@ -104,7 +112,7 @@ def operator_reads(kind: Kind, file: bytes | Path) -> list[frozenset[int]]:
         operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
         ends = [(_numbers(o.InputsAsNumpy()), _numbers(o.OutputsAsNumpy())) for o in operators]
         return _reads(ends)
-    nodes = _onnx_graph(file).graph.node
+    nodes = onnx_graph(file).graph.node
     return _reads([(list(node.input), [name for name in node.output if name]) for node in nodes])
 
 

@@ -67,7 +67,10 @@ def tensors_apart(
         arguments = {"kind": kind, "model": str(holder.path), **more}
         found = call_child(f"{__name__}:tensors_here", arguments, doing, where=where)
         values = _load(made, [str(place) for place in range(len(found))])
-    return [FileTensor(name, values[str(place)], operator) for place, (name, operator) in enumerate(found)]
+    return [
+        FileTensor(name, values[str(place)], operator, None if ends is None else (ends[0], ends[1]))
+        for place, (name, operator, ends) in enumerate(found)
+    ]
 
 
 class _Held:
@@ -110,13 +113,15 @@ def run_here(_: Speaker, names: list[str], given: str, made: str, **opened: Any)
     return _save(Path(made), _opened(**opened).run(_load(Path(given), names)))
 
 
-def tensors_here(_: Speaker, kind: str, model: str, names: list[str], given: str, made: str) -> list[tuple[str, int]]:
-    """In the child: the tensors of all operators, into `made`; name and operator of each."""
+def tensors_here(
+    _: Speaker, kind: str, model: str, names: list[str], given: str, made: str
+) -> list[tuple[str, int, tuple[float, float] | None]]:
+    """In the child: the tensors of all operators, into `made`; name, operator and ends of each."""
     from stages.file_tensors import file_tensors
 
     tensors = file_tensors(cast("Kind", kind), Path(model), _load(Path(given), names))
     _save(Path(made), {str(place): tensor.values for place, tensor in enumerate(tensors)})
-    return [(tensor.name, tensor.operator) for tensor in tensors]
+    return [(tensor.name, tensor.operator, tensor.ends) for tensor in tensors]
 
 
 def _opened(token: int, kind: Kind, model: str, threads: int) -> LoadedModel:

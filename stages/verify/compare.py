@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import KerasFacts, ParityRow
 from pipeline.data import Split
@@ -15,12 +15,17 @@ from stages.c_source import bytes_in_source
 from stages.data_checks import require_finite_inputs
 from stages.external_data import whole_model
 from stages.layer_calls import first_not_finite
+from stages.runtimes import content_of
 from stages.samples import by_input
 from stages.verify.config import VerifyConfig
 from stages.verify.limits import MICRO, REAL
 
+if TYPE_CHECKING:
+    from stages.verify.causes import Cause, Observed
+
 BATCH = 256
 MICRO_SAMPLES = 8
+LOOKED_AT = 4  # samples, beside the worst, on which ranges are looked at
 
 
 class Comparison:
@@ -81,7 +86,6 @@ class Comparison:
 
     def _micro_rows(self, reference: Mapping[str, Any]) -> list[ParityRow]:
         """Figures for the first of the real inputs, run as a microcontroller does; its kernels here are slow ones."""
-        from stages.runtimes import content_of
         from stages.tflm import micro_is_installed, run_micro
 
         if not micro_is_installed():
@@ -124,20 +128,53 @@ class Comparison:
         off = np.abs(found.astype(np.float64) - expected[place]).reshape(len(found), -1).max(axis=1)
         return bool((off <= np.maximum(allowed, ROOM * noise)).all())
 
-    def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
+    def cause(self, row: ParityRow) -> Cause | None:
+        """Why a quantized file is off, as far as its ranges and constants tell; None where they don't."""
+        import numpy as np
+
+        from stages.file_ranges import input_ends, small_constants
+        from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges
+
+        if row.inputs not in (REAL, MICRO):
+            return None  # made-up inputs are to be outside of what calibration saw
+        places = [row.worst_sample, *self._picked[:: max(1, len(self._picked) // LOOKED_AT)]]
+        inputs = self._arrays(self._split.take(np.array(places))[0])
+        data = content_of(self._file)
+        found = cause_in_inputs(inputs, input_ends(data) if self._kind == "tflite-model" else {})
+        try:
+            found = found or cause_in_ranges(
+                self._kind, [self._with_inputs(_one(inputs, place)) for place in range(len(places))]
+            )
+        except DeviceError:
+            return None
+        return found or cause_in_constants(small_constants(self._kind, data))
+
+    def _with_inputs(self, sample: Mapping[str, Any]) -> Observed:
+        """`_observed`, the inputs among the layers."""
+        from stages.verify.causes import input_calls
+
+        calls, tensors = self._observed(sample)
+        return [*input_calls(sample), *calls], tensors
+
+    def _observed(self, sample: Mapping[str, Any]) -> Observed:
+        """What layers give of one sample, and what the file's operators do."""
         import numpy as np
 
         from stages.layer_calls import record_layers
         from stages.runtimes_apart import tensors_apart
-        from stages.verify.divergence import describe_divergence
 
         size = self._loaded.inputs[0].shape[0] or 1
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
+        tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
+        return record_layers(self._model, arrays), tensors
+
+    def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
+        from stages.verify.divergence import describe_divergence
+
         try:
-            tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
+            return describe_divergence(*self._observed(sample), limit_db, self._recomputed)
         except DeviceError as error:
             return f"which layer differs is not known ({error.what})"
-        return describe_divergence(record_layers(self._model, arrays), tensors, limit_db, self._recomputed)
 
     def _recomputed(self, name: str, given: Any) -> Any:
         """What the reference's layer of this name makes of other inputs; None where there is none, or several calls."""

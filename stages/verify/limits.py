@@ -7,6 +7,7 @@ from math import log10
 
 from pipeline.artifacts import ParityRow
 from stages.parity import EQUAL_DB
+from stages.verify.causes import Cause
 from stages.verify.config import Bounds
 from stages.verify.metrics import wilson_interval
 
@@ -94,12 +95,14 @@ def doubts(row: ParityRow, bounds: Bounds) -> list[str]:
     return found
 
 
-def hint_of(scheme: str, violated: Violation) -> str:
-    """What can be done about it."""
-    setting = f"verify.tolerances.{scheme}.{violated.setting}"
+def hint_of(scheme: str, setting: str, cause: Cause | None) -> str:
+    """What can be done about it: what follows from what was found, and the `setting` that bounds it."""
     if scheme in ("float32", "float16"):
         return f"the file computes another function, or {setting} is too strict"
-    return f"more or better calibration samples, a finer scheme, or {setting}"
+    if cause is not None:
+        return f"{cause.said}: {cause.advice}; or {setting}"
+    finer = "a finer scheme" if scheme in ("int16x8", "weight_only") else "a finer scheme (int16x8, weight_only)"
+    return f"no range and no constant explains it: {finer}, keep_float for the layers that differ, or {setting}"
 
 
 def _decibels_of(bounds: Bounds) -> float:

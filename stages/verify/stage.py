@@ -25,6 +25,7 @@ from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
 from stages.verify.limits import MICRO, REAL, doubts, hint_of, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
 
+FLOATS: tuple[Scheme, ...] = ("float32", "float16")
 FILES: Mapping[Kind, Sequence[int]] = {"tflite-model": (1,), "onnx-model": (1, 2), "c-source": (2,)}  # how many
 
 
@@ -113,13 +114,13 @@ class VerifyStage:
                 comparison = Comparison(context, context.data("test"), facts)
                 if violated.setting == "max_diff" and _is_rounding(context, comparison, row, scales[row.output]):
                     continue
-                kept = _keep_figures(context, parity)
+                kept, setting = _keep_figures(context, parity), f"verify.tolerances.{scheme}.{violated.setting}"
                 sample = f"{'test' if row.inputs in (REAL, MICRO) else row.inputs} sample {row.worst_sample}"
                 raise PostconditionError(
                     f"{violated.said} for output {row.output!r} on {row.inputs} inputs; the worst is {sample}; "
                     f"{comparison.divergence(row, violated.limit_db)}",
                     where=context.axis,
-                    hint=f"{hint_of(scheme, violated)}; all figures are in {kept}",
+                    hint=f"{_hint(context, comparison, row, setting)}; all figures are in {kept}",
                 )
         said = worse(result.metrics, context.config, context.axis)
         if said:
@@ -127,8 +128,16 @@ class VerifyStage:
             raise PostconditionError(
                 f"{said}; the outputs differ most for test sample {row.worst_sample}",
                 where=context.axis,
-                hint="more calibration samples, a finer scheme, or another bound under verify",
+                hint=_hint(
+                    context, Comparison(context, context.data("test"), facts), row, "another bound under verify"
+                ),
             )
+
+
+def _hint(context: StageContext[VerifyConfig], comparison: Comparison, row: ParityRow, setting: str) -> str:
+    """What can be done, by what the file's ranges and constants tell; asked after a failure only."""
+    scheme = _scheme(context.inputs["export"])
+    return hint_of(scheme, setting, None if scheme in FLOATS else comparison.cause(row))
 
 
 def _is_rounding(context: StageContext[VerifyConfig], comparison: Comparison, row: ParityRow, scale: float) -> bool:

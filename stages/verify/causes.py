@@ -1,0 +1,144 @@
+"""Why a quantized file is off, as far as its own ranges tell: hints follow from what was found.
+
+A layer's numbers on test samples are held against the range that quantization gave the tensor that holds them: they
+may lie outside of it (what calibration did not see), use next to nothing of it (an outlier made it wide), or there is
+no range at all (nothing came out of the layer on calibration samples). Constants may have too few steps to be told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.artifacts import Kind
+from stages.agreement import layouts, scores
+from stages.file_tensors import FileTensor
+from stages.layer_calls import LayerCall
+
+OUTSIDE = 0.01  # of a layer's numbers: fewer are the tails that clipping is for
+NARROW = 1 / 16  # of the range in use: four of eight bits
+SILENT = 1e-7  # a range of less is none
+EXPLAINED_DB = 10.0  # how near a tensor is to a layer's numbers once these are clipped to its range
+FEW_STEPS = 8  # of 127 that a channel of a constant has
+
+Observed = tuple[Sequence[LayerCall], Sequence[FileTensor]]  # of one sample, in the model and in the file
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What was found, in words, and what helps."""
+
+    said: str
+    advice: str
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a layer's numbers do with a tensor's range, over samples."""
+
+    layer: str
+    ends: tuple[float, float]
+    low: float
+    high: float
+    outside: int
+    numbers: int
+
+
+def cause_in_inputs(inputs: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> Cause | None:
+    """The first input whose numbers (N, …) lie outside the range that the file stores it in, or None."""
+    for name, (low, high) in ends.items():
+        step = (high - low) / 255
+        share = float(((inputs[name] < low - step) | (inputs[name] > high + step)).mean())
+        if share > OUTSIDE:
+            said = f"{share:.1%} of the numbers of input {name!r} in the test samples lie outside the file's range"
+            advice = "calibration samples that are preprocessed as the test samples are, and more of them"
+            return Cause(f"{said}, {_range((low, high))}", advice)
+    return None
+
+
+def input_calls(sample: Mapping[str, Any]) -> list[LayerCall]:
+    """A sample's inputs as layers that read nothing: a file quantizes them like any other tensor."""
+    return [LayerCall(name, (values,), frozenset()) for name, values in sample.items()]
+
+
+def cause_in_ranges(kind: Kind, samples: Sequence[Observed]) -> Cause | None:
+    """The first layer whose range does not fit its numbers, or None; numbers outside come before ranges too wide."""
+    uses = list(_uses(samples).values())
+    for use in uses:
+        share = use.outside / use.numbers
+        if share > OUTSIDE:
+            said = f"{share:.1%} of what {use.layer!r} gives on test samples lies outside its calibrated range"
+            return Cause(f"{said}, {_range(use.ends)}", "more or better calibration samples (data.calibration)")
+    for use in uses:
+        if use.ends[1] - use.ends[0] < SILENT:
+            said = f"the range of {use.layer!r} is {_range(use.ends)}: nothing came out of it on calibration samples"
+            return Cause(said, f"take the layer out, if it is dead, or keep_float: [{use.layer}]")
+    for use in uses:
+        if use.high - use.low < NARROW * (use.ends[1] - use.ends[0]):
+            said = (
+                f"{use.layer!r} gives {_range((use.low, use.high))} and has the range {_range(use.ends)}, far too wide"
+            )
+            clipped = "calibration: percentile, " if kind == "onnx-model" else ""
+            return Cause(said, f"{clipped}calibration samples without outliers, int16x8, or keep_float: [{use.layer}]")
+    return None
+
+
+def cause_in_constants(constants: Mapping[str, Any]) -> Cause | None:
+    """The first constant, as it is stored (channels first), that has channels of a few steps only, or None."""
+    import numpy as np
+
+    for name, stored in constants.items():
+        most = np.abs(stored.astype(np.int64)).reshape(len(stored), -1).max(axis=1)
+        coarse = (most > 0) & (most <= FEW_STEPS)
+        if coarse.any():
+            said = (
+                f"{int(coarse.sum())} of {len(most)} channels of the constant {name!r} have {FEW_STEPS} steps or fewer"
+            )
+            return Cause(said, "granularity: per_channel, or keep_float for its layer")
+    return None
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.3g} … {ends[1]:.3g}"
+
+
+def _uses(samples: Sequence[Observed]) -> dict[str, _Use]:
+    """By layer, in order, over all samples: a tensor's range is that of the layer that explains it best."""
+    import numpy as np
+
+    found: dict[str, _Use] = {}
+    for calls, tensors in samples:
+        for call, values, ends in _explained(calls, tensors):
+            low, high = ends
+            step = (high - low) / 255
+            outside = int(((values < low - step) & (low < -step) | (values > high + step)).sum())
+            use = found.setdefault(call.layer, _Use(call.layer, ends, np.inf, -np.inf, 0, 0))
+            use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
+            use.outside, use.numbers = use.outside + outside, use.numbers + values.size
+    return found
+
+
+def _explained(
+    calls: Sequence[LayerCall], tensors: Sequence[FileTensor]
+) -> Iterator[tuple[LayerCall, Any, tuple[float, float]]]:
+    """Calls with their numbers, and the range of the tensor that holds these, clipped to it; in the calls' order."""
+    import numpy as np
+
+    best: dict[int, tuple[float, tuple[float, float]]] = {}
+    for tensor in tensors:
+        if tensor.ends is None:
+            continue
+        flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
+        scored = [
+            (float(scores([np.clip(values.ravel(), *tensor.ends)], flats).max()), place)
+            for place, call in enumerate(calls)
+            for values in call.outputs[:1]
+            if flats and values.dtype.kind == "f" and values.size == tensor.values.size
+        ]
+        # The last of equals: what is before an activation that was fused is clipped to the same.
+        score, place = max(scored, default=(-np.inf, -1))
+        if score >= EXPLAINED_DB and score > best.get(place, (-np.inf,))[0]:
+            best[place] = (score, tensor.ends)
+    for place in sorted(best):
+        yield calls[place], calls[place].outputs[0], best[place][1]

@@ -1,0 +1,131 @@
+"""Why a quantized file is off: ranges that do not fit and coarse constants are found in real files, and only there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import PostconditionError
+from pipeline.schemes import Quantization
+from stages.export import convert_onnx, convert_tflite
+from stages.file_ranges import input_ends, small_constants
+from stages.file_tensors import FileTensor, file_tensors
+from stages.keras_format import copy_model
+from stages.layer_calls import LayerCall, record_layers
+from stages.verify import VerifyConfig
+from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges, input_calls
+
+FORMATS = ("tflite", "onnx")
+
+
+def converted(target_format: str, model: Any, how: Any, samples: Any) -> bytes:
+    if target_format == "tflite":
+        return convert_tflite(model, how, calibration=samples)
+    return convert_onnx(model, how, calibration=samples)
+
+
+def found_in(target_format: str, model: Any, data: bytes, images: Any) -> Any:
+    kind: Any = f"{target_format}-model"
+    samples = [{"image": image[None]} for image in images]
+    seen = [([*input_calls(one), *record_layers(model, one)], file_tensors(kind, data, one)) for one in samples]
+    return cause_in_ranges(kind, seen)
+
+
+@pytest.mark.parametrize("target_format", FORMATS)
+def test_samples_outside_of_what_was_calibrated_are_told_from_ranges_that_are_too_wide(
+    target_format: str, tiny_xception: Any, tiny_images: Any
+) -> None:
+    images = tiny_images[:4]
+
+    def found(factor: float) -> Any:
+        data = converted(target_format, tiny_xception, "int8", tiny_images * np.float32(factor))
+        return found_in(target_format, tiny_xception, data, images)
+
+    assert found(1.0) is None
+    narrow = found(0.25)
+    assert "'image' gives on test samples lies outside its calibrated range" in narrow.said
+    assert "more or better calibration samples" in narrow.advice
+    wide = found(40.0)
+    assert "far too wide" in wide.said
+    assert "more" not in wide.advice
+    assert ("percentile" in wide.advice) == (target_format == "onnx")
+
+
+def test_an_input_that_the_file_stores_in_8_bits_is_looked_at_too(tiny_xception: Any, tiny_images: Any) -> None:
+    ends = input_ends(convert_tflite(tiny_xception, "int8", "int8", tiny_images * np.float32(0.25)))
+    assert ends["image"] == pytest.approx((-0.25, 0.25), abs=0.01)
+    found = cause_in_inputs({"image": tiny_images}, ends)
+    assert found is not None
+    assert "input 'image' in the test samples lie outside the file's range" in found.said
+    assert cause_in_inputs({"image": tiny_images * np.float32(0.2)}, ends) is None
+    assert input_ends(convert_tflite(tiny_xception, "float32")) == {}
+
+
+@pytest.mark.parametrize("target_format", FORMATS)
+def test_channels_that_one_scale_leaves_few_steps_are_found(
+    target_format: str, tiny_xception: Any, tiny_images: Any
+) -> None:
+    uneven = copy_model(tiny_xception)
+    (kernel,) = uneven.get_layer("stem").get_weights()
+    uneven.get_layer("stem").set_weights([kernel * np.where(np.arange(40) < 3, 1.0, 0.01).astype(np.float32)])
+    kind = f"{target_format}-model"
+    for granularity, coarse in (("per_tensor", True), ("per_channel", False)):
+        how = Quantization(scheme="int8", granularity=granularity)  # type: ignore[arg-type]
+        if target_format == "tflite":
+            how = Quantization(scheme="weight_only", granularity=granularity)  # type: ignore[arg-type]
+        data = converted(target_format, uneven, how, None if target_format == "tflite" else tiny_images)
+        found = cause_in_constants(small_constants(kind, data))  # type: ignore[arg-type]
+        assert (found is not None) is coarse
+        if found is not None:
+            assert " of 40 channels of the constant" in found.said
+            assert int(found.said.split()[0]) > 15
+            assert "granularity: per_channel" in found.advice
+
+
+def test_a_range_of_nothing_is_no_range() -> None:
+    values = np.zeros((1, 8), np.float32)
+    calls = [LayerCall("silent", (values,), frozenset())]
+    found = cause_in_ranges("tflite-model", [(calls, [FileTensor("t", values, 0, (-1e-9, 1e-9))])])
+    assert found is not None
+    assert "nothing came out of it on calibration samples" in found.said
+    assert "keep_float: [silent]" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("factor", "says", "not_said"),
+    [
+        (0.2, "more or better calibration samples", "no range"),
+        (None, "no range and no constant explains it", "more or"),
+    ],
+)
+def test_the_hint_of_a_failed_verification_follows_from_what_was_found(
+    make_context: Callable[..., Any],
+    make_split: Callable[..., Any],
+    tiny_xception: Any,
+    tiny_images: Any,
+    export_artifact: Any,
+    run: Any,
+    factor: float | None,
+    says: str,
+    not_said: str,
+) -> None:
+    if factor is None:  # another function, in ranges that fit
+        model = copy_model(tiny_xception)
+        kernel, bias = model.get_layer("head").get_weights()
+        model.get_layer("head").set_weights([kernel[:, ::-1], bias[::-1]])
+        data = convert_tflite(model, "int8", calibration=tiny_images)
+    else:
+        data = convert_tflite(tiny_xception, "int8", calibration=tiny_images * np.float32(factor))
+    context = make_context(VerifyConfig(), axis="tflite/int8")
+    labels = np.asarray(tiny_xception(tiny_images, training=False)).argmax(axis=1)
+    context.splits = {"test": make_split("test", tiny_images, labels)}
+    export = export_artifact(context, ("tflite", "int8"), data)
+    context.inputs = {"export": export, "reference": context.write_model(tiny_xception)}
+    with pytest.raises(PostconditionError) as caught:
+        run(context)
+    assert says in str(caught.value.hint)
+    assert not_said not in str(caught.value.hint)
+    assert "report" not in str(caught.value.hint)
