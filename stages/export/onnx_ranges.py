@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.schemes import Quantization
+from stages.export.input_ranges import inputs_off_the_ties
 from stages.export.onnx_pads import NOT_NEGATIVE
 from stages.samples import Progress, batches_of
 
@@ -71,7 +72,7 @@ def measure_ranges(
     else:
         found = calibrator.compute_data()
     measured = {name: (data.lowest.item(), data.highest.item()) for name, data in found.items()}
-    ranges = usable_ranges(quantized, measured)
+    ranges = inputs_off_the_ties(quantized.graph, usable_ranges(quantized, measured), calibration)
     for name in ranges:
         if ranges[name] != measured[name]:
             found[name].lowest, found[name].highest = (np.array(limit, np.float32) for limit in ranges[name])

@@ -31,9 +31,9 @@ from stages.export.recurrent import (
     unrolled,
 )
 from stages.export.tflite_schemes import (
+    between_calibration_and_quantization,
     by_edge_quantizer,
     configure,
-    keep_in_float,
     leaves_small_kernels,
     quantize_weights,
 )
@@ -118,8 +118,8 @@ def _calibrated(
     """The file of a SavedModel whose ranges are measured on `arrays` by input name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     configure(tf, converter, how, io)
-    if how.keep_float:
-        keep_in_float(converter, how, model, arrays)
+    if how.scheme == "int8":
+        between_calibration_and_quantization(converter, how, model, arrays)
     batch = model.inputs[0].shape[0] or 1
     converter.representative_dataset = lambda: _representatives(arrays, batch, heard)
     return bytes(converter.convert())

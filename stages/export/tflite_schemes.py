@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from pipeline.schemes import Quantization
+from stages.export.tflite_ranges import usable_ranges
 from stages.export.weight_types import tflite_weights
 from stages.layer_operators import operators_of
 from stages.quiet import quiet
@@ -37,28 +38,41 @@ def configure(tf: Any, converter: Any, how: Quantization, io: str) -> None:
         converter.inference_input_type = converter.inference_output_type = dtype
 
 
-def keep_in_float(converter: Any, how: Quantization, model: Any, calibration: Mapping[str, Any]) -> None:
-    """Let the converter leave the operators of `how.keep_float` in float32.
+def between_calibration_and_quantization(
+    converter: Any, how: Quantization, model: Any, calibration: Mapping[str, Any]
+) -> None:
+    """Let the converter quantize to int8 with usable ranges, and leave the operators of `how.keep_float` in float32.
 
-    Its quantizer takes names of operators to leave out, though only its debugger passes any: so its step between
-    calibration and quantization is taken here.
+    Its quantizer takes names of operators to leave out, though only its debugger passes any, and ranges from the file:
+    so its step between calibration and quantization is taken here.
     """
     step = converter._quantize  # noqa: SLF001
 
-    def selective(result: Any, input_type: Any, output_type: Any, *rest: Any) -> Any:
+    def selective(
+        result: Any,
+        input_type: Any,
+        output_type: Any,
+        activations: Any,
+        bias: Any,
+        floats: Any,
+        variables: Any,
+        debug: Any,
+    ) -> Any:
         from tensorflow.lite.python.convert import mlir_quantize
 
         converter._experimental_calibrate_only = True  # noqa: SLF001
-        calibrated = step(result, input_type, output_type, *rest)
-        file = bytes(calibrated)
+        measured = bytes(step(result, input_type, output_type, activations, bias, floats, variables, debug))
+        file = usable_ranges(measured, calibration)
         sample = {name: samples[:1] for name, samples in calibration.items()}
-        kept = operators_of(how.keep_float, model, "tflite-model", file, sample)
+        kept = operators_of(how.keep_float, model, "tflite-model", file, sample) if how.keep_float else frozenset()
         return mlir_quantize(
-            calibrated,
+            file,
             disable_per_channel=how.granularity == "per_tensor",
             input_data_type=input_type,
             output_data_type=output_type,
-            denylisted_nodes=_names(file, kept),
+            denylisted_nodes=_names(file, kept) or None,
+            enable_variable_quantization=variables,
+            debug_options_str=debug.SerializeToString(),
         )
 
     converter._quantize = selective  # noqa: SLF001

@@ -1,0 +1,68 @@
+"""The range of an int8 input, kept off the values that lie half-way between two of its steps.
+
+All 8-bit pixels that are scaled to -1…1 do so: 256 values on 255 steps, with zero being one of the steps. Which way
+they are rounded follows from the last bit of how they were computed, so that `x / 127.5 - 1` and `x * (1 / 127.5) - 1`
+become other codes. A range that is wider by one step has none of them half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MOVING = frozenset({"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"})  # ONNX operators that keep all values
+STEPS = 255  # between the least and the greatest of 8 bits
+NEAR = 1e-3  # of a step: rounding in float32 moves a value by a hundredth of that
+MANY = 0.05  # share of values half-way, from which on that is no chance
+TRIED_STEPS = 8
+MOST_VALUES = 2**16
+
+
+def off_the_ties(samples: Any, low: float, high: float) -> tuple[float, float]:
+    """`low` and `high`, or both further out by the least number of half steps that leave no values half-way.
+
+    As they are where few of the `samples` lie half-way, or where no wider range helps.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    values = _some(samples)
+    if half_way(values, low, high) < MANY:
+        return low, high
+    for more in range(1, TRIED_STEPS + 1):
+        wider = (high - low) * STEPS / (STEPS - more)
+        margin = (wider - (high - low)) / 2
+        found = (low - margin if low < 0 else low, high + margin if high > 0 else high)
+        if half_way(values, *found) < MANY / 10:
+            return found
+    return low, high
+
+
+def inputs_off_the_ties(
+    graph: Any, ranges: Mapping[str, tuple[float, float]], samples: Mapping[str, Any]
+) -> dict[str, tuple[float, float]]:
+    """The ranges of tensors of an ONNX graph by name, with those of its inputs kept off the values of `samples`.
+
+    So are the ranges of what only moves an input's values: it has the input's scale.
+    """
+    changed = {name: off_the_ties(samples[name], *ranges[name]) for name in samples if name in ranges}
+    for node in graph.node:
+        if node.op_type in MOVING and node.input[0] in changed:
+            changed |= dict.fromkeys(node.output, changed[node.input[0]])
+    return {name: changed.get(name, limits) for name, limits in ranges.items()}
+
+
+def half_way(values: Any, low: float, high: float) -> float:
+    """The share of values that lie half-way between two steps of the range `low` (≤ 0) to `high` (≥ 0)."""
+    import numpy as np
+
+    if not high > low or not np.size(values):
+        return 0.0
+    places = np.asarray(values, np.float64) * (STEPS / (high - low))
+    return float(np.mean(np.abs(places - np.floor(places) - 0.5) < NEAR))
+
+
+def _some(samples: Any) -> Any:
+    """At most so many of the numbers of an array, evenly from all of it."""
+    import numpy as np
+
+    flat = np.reshape(samples, -1)
+    return flat[:: max(1, flat.size // MOST_VALUES)]
