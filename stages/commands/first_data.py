@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.data.npz import NpzFile
 from pipeline.data.spec import DataSpec
@@ -12,15 +14,21 @@ from pipeline.store.file_digests import FileDigests
 from pipeline.values import Value
 
 ZIP = b"PK\x03\x04"
+LOOKED_AT = 256  # samples
+LARGEST_PREPARED = 16.0  # means and deviations leave a few units, never pixels
 
 
 class DataGuess(Value):
-    """`path` is from the recipe's folder; `tested` whether there is a test split of its own, labelled as train is."""
+    """`path` is from the recipe's folder; `tested` whether there is a test split of its own, labelled as train is.
+
+    `prepared` says what the values of the first samples are, where they can't be pixels from 0 to 255; else None.
+    """
 
     path: str
     splits: tuple[str, ...]
     labelled: bool
     tested: bool
+    prepared: str | None = None
 
 
 def look_into(file: Path, folder: Path) -> DataGuess:
@@ -38,4 +46,23 @@ def look_into(file: Path, folder: Path) -> DataGuess:
     splits = reader.splits()
     labelled = splits["train"]
     path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    return DataGuess(path=path, splits=tuple(splits), labelled=labelled, tested=splits.get("test") is labelled)
+    tested = splits.get("test") is labelled
+    return DataGuess(
+        path=path,
+        splits=tuple(splits),
+        labelled=labelled,
+        tested=tested,
+        prepared=_prepared(reader.read("train").inputs),
+    )
+
+
+def _prepared(inputs: Any) -> str | None:
+    """`from -1 to 1`, of one input whose samples are small real numbers."""
+    import numpy as np
+
+    if isinstance(inputs, Mapping):
+        return None
+    first = np.asarray(inputs[:LOOKED_AT])
+    low, high = (float(first.min()), float(first.max())) if first.size else (0.0, 0.0)
+    small = first.dtype.kind == "f" and max(abs(low), abs(high)) <= LARGEST_PREPARED
+    return f"from {low:.3g} to {high:.3g}" if small else None

@@ -51,16 +51,18 @@ def command(
     """Write a first recipe for a model, guessed from the model itself."""
     _check_output(output, force=force)
     from stages.commands.first_data import look_into
-
-    held = look_into(data, output.parent) if data is not None else None
-    from stages.commands.first_guess import guess
+    from stages.commands.first_guess import Preprocessing, guess
     from stages.commands.first_recipe import recipe_name, recipe_text
     from stages.load import load_model
     from stages.tf_runtime import tensorflow_action
 
+    held = look_into(data, output.parent) if data is not None else None
     with tensorflow_action(seed=0, threads=2):
         loaded = load_model(model)
         found = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
+    if held is not None and held.prepared and not found.preprocessing.certain:
+        none = Preprocessing(reason=f"the file's samples go {held.prepared}", certain=False)
+        found = found.model_copy(update={"preprocessing": none})
     text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem), held)
     _write(output, text)
     fill_in = tuple(["data.path"] if data is None and FILL_IN in text else [])

@@ -75,6 +75,17 @@ def test_data_without_labels_gives_a_recipe_that_asks_for_none(tmp_path, members
     assert not [name for name in metrics if "accuracy" in name]
 
 
+@pytest.mark.parametrize(("factor", "prepared"), [(1 / 255, True), (1.0, False)])
+def test_samples_that_are_no_pixels_are_not_scaled_as_pixels(tmp_path, factor, prepared):
+    x = np.linspace(0, 255, 20 * 144).reshape(20, 12, 12, 1).astype(np.float32) * np.float32(factor)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(20) % 3)
+    invoke(saved(tmp_path / "m.keras"), "-o", tmp_path / "r.yaml", "--data", tmp_path / "d.npz")
+    text = (tmp_path / "r.yaml").read_text()
+    assert ("no preprocess, the file's samples go from 0 to 1" in text) is prepared
+    assert (Recipe.load(tmp_path / "r.yaml").data.preprocess.scale == 1) is prepared
+    assert "control: true" in text
+
+
 def test_a_network_without_a_row_a_sample_is_compared_on_data_too(tmp_path):
     keras = import_keras()
     image = keras.Input((12, 12, 1))
