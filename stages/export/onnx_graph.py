@@ -100,6 +100,8 @@ def onnx_graph(
     }
     converted = _converted(tf, model, definition, settings)
     declare_ranks(model, _of(converted.graph.output, model.output_names), shapes)
+    for value in _of(converted.graph.output, model.output_names):
+        _declare_sizes(value, function.structured_outputs[value.name].shape)
     for value, tensor in zip(
         (*_of(converted.graph.input, model.input_names), *_of(converted.graph.output, model.output_names)),
         (*model.inputs, *model.outputs),
@@ -108,6 +110,15 @@ def onnx_graph(
         if tensor.shape.rank and tensor.shape[0] is None and batch is None:
             value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return Graph(converted if opset <= NEWEST_OPSET else _in_opset(converted, opset, model.name), weights)
+
+
+def _declare_sizes(value: Any, shape: Any) -> None:
+    """Write the sizes that TensorFlow knows of an output where tf2onnx lost them."""
+    dimensions = value.type.tensor_type.shape.dim
+    if shape.rank == len(dimensions):
+        for dimension, size in zip(dimensions, shape, strict=True):
+            if size is not None and not dimension.HasField("dim_value"):
+                dimension.dim_value = size
 
 
 def _in_opset(graph: Any, opset: int, name: str) -> Any:

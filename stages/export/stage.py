@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from pipeline.artifacts import (
     KIND_OF,
@@ -34,6 +34,9 @@ from stages.export.metadata import metadata_of
 from stages.export.pairs import refusal
 from stages.external_data import DATA_FILE
 from stages.keras_format import MODEL_FILE
+
+if TYPE_CHECKING:
+    from stages.runtimes import LoadedModel
 
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
@@ -236,9 +239,23 @@ def _converted_and_run(
         loaded = load_exported(KIND_OF[context.config.formats[0]], _loadable(data, beside))
         allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, inf)
         difference = runtime_difference(model, loaded, samples, allowed)
+        _tell_reading(context, quantized, data, loaded, dict(zip(model.input_names, samples, strict=True)))
     except DeviceError as error:
         raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
     return data, difference, (loaded.inputs, loaded.outputs)
+
+
+def _tell_reading(
+    context: StageContext[ExportConfig], quantized: QuantizedFacts, data: bytes, loaded: LoadedModel, samples: Any
+) -> None:
+    """Small ONNX files in float32 are read a second time, by the standard's own evaluator."""
+    from stages.export.onnx_reference import MOST_MACS, reading_of_the_standard
+
+    whole = not (context.work_dir / DATA_FILE).exists()
+    if context.config.formats[0] == "onnx" and quantized.scheme == "float32" and whole and quantized.macs < MOST_MACS:
+        warning = reading_of_the_standard(data, samples, loaded.run(samples))
+        if warning:
+            context.events.warned(warning)
 
 
 def _loadable(data: bytes, beside: Path) -> bytes | Path:

@@ -150,6 +150,15 @@ def test_sizes_that_are_free_can_be_chosen() -> None:
         np.testing.assert_allclose(chosen.run({"x": x})["pool"], expected, atol=1e-6)
 
 
+def test_outputs_are_declared_with_the_sizes_that_keras_knows_and_nothing_else_is() -> None:
+    keras = import_keras()
+    inputs = keras.Input((6, 8, 4), name="x")
+    model = keras.Model(inputs, keras.layers.Reshape((-1, 2), name="y")(keras.layers.Conv2D(4, 1)(inputs)))
+    graph = onnx.load_from_string(convert_onnx(model, "float32")).graph
+    assert [d.dim_param or d.dim_value for d in graph.output[0].type.tensor_type.shape.dim] == ["batch", 96, 2]
+    assert len(graph.value_info) == 0  # shapes between nodes follow from the graph: they can't contradict it
+
+
 @pytest.mark.parametrize(("opset", "ir"), [(18, 8), (19, 9), (26, 13)])
 def test_operator_sets_beyond_tf2onnx_hold_the_same_in_every_scheme(
     opset: int, ir: int, tiny_xception: Any, tiny_images: Any

@@ -15,10 +15,11 @@ from pipeline.data.spec import Preprocess
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.schemes import quantization_of
 from pipeline.stage import StageResult
-from stages.export import ExportConfig, ExportStage
+from stages.export import ExportConfig, ExportStage, convert_onnx
+from stages.export.stage import _tell_reading
 from stages.external_data import whole_model
 from stages.keras_format import decode_model
-from stages.runtimes import load_exported
+from stages.runtimes import LoadedModel, load_exported
 from stages.samples import CALIBRATION_FILE, encode_samples
 from stages.tf_runtime import import_keras
 
@@ -130,6 +131,24 @@ def test_transposes_are_counted_and_held_at_a_bound(exporting: Callable[..., Any
     with pytest.raises(PostconditionError, match="1 Transposes are left in the graph, 0 are allowed"):
         run(exporting("onnx", "float32", max_transposes=0))
     assert run(exporting("onnx", "float32", max_transposes=0, layout="nchw")).metrics["transposes"] == 0
+    assert context.warnings == []
+
+
+def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
+    exporting: Callable[..., Any], tiny_xception: Any, tiny_images: Any
+) -> None:
+    """Told that ONNX Runtime computes twice as much, it warns; of what is large or no float32 it says nothing."""
+    data, samples = convert_onnx(tiny_xception, "float32"), {"image": tiny_images[:1]}
+    right = load_exported("onnx-model", data)
+    wrong = LoadedModel(right.inputs, right.outputs, lambda given: {k: v * 2 for k, v in right.run(given).items()})
+    context = exporting("onnx", "float32")
+    facts = context.inputs["model"].facts
+    for macs, loaded, count in ((facts.macs, right, 0), (facts.macs, wrong, 1), (20_000_000, wrong, 1)):
+        _tell_reading(context, facts.model_copy(update={"macs": macs}), data, loaded, samples)
+        assert len(context.warnings) == count
+    assert "onnx's own evaluator differs from ONNX Runtime by 5.0e-01" in context.warnings[0]
+    context = exporting("onnx", "int8")
+    _tell_reading(context, context.inputs["model"].facts, data, wrong, samples)
     assert context.warnings == []
 
 
