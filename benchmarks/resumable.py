@@ -18,12 +18,12 @@ DEFAULT_WORK = platformdirs.user_cache_path("secateur") / "benchmarks"
 
 
 class Results:
-    """What was found for each case (plain data), in `work/<program's name>.jsonl`."""
+    """What was found for each case (plain data), in `work/<program's name>.jsonl`; `parts` are files of the program."""
 
-    def __init__(self, work: Path, program: Path) -> None:
+    def __init__(self, work: Path, program: Path, *parts: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
         self._file = work / f"{program.stem}.jsonl"
-        self._code = code_digest(program)
+        self._code = code_digest(program, *parts)
         lines = self._file.read_text().splitlines() if self._file.exists() else []
         entries = [json.loads(line) for line in lines]
         self._found = {_key(entry["case"]): entry["result"] for entry in entries if entry["code"] == self._code}
@@ -38,9 +38,9 @@ class Results:
             file.write(json.dumps({"code": self._code, "case": dict(case), "result": result}) + "\n")
 
 
-def code_digest(program: Path) -> str:
+def code_digest(*programs: Path) -> str:
     """Of all that the figures follow from."""
-    files = sorted([*(ROOT / "stages").rglob("*.py"), program.resolve()])
+    files = sorted([*(ROOT / "stages").rglob("*.py"), *(program.resolve() for program in programs)])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 

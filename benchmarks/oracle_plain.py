@@ -1,0 +1,236 @@
+"""The oracle's own process: the user's file in plain Keras, and delivered files in their plain runtimes. No project.
+
+    python oracle_plain.py JOBS.json RESULTS.jsonl
+
+Each job names an original (as a recipe's `model:` does), the Keras that wrote it, and the files made of it. Keras 2 or
+3 opens the original as its manual says; LiteRT runs the TFLite file sample by sample, with nothing reset between
+them, and ONNX Runtime the ONNX file in one batch. Nothing of the project is imported, which is asserted at the end.
+
+A difference counts in parts of the largest value of its output. What an output may be off by is `NEAR`, or a few times
+what it moves by when every weight and input is rounded up or down by half a float32 step: no file can be nearer than
+that. A network whose outputs do not move by ten times as much from one input to another tells nothing, and is not
+counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+NEAR, SAMPLES, STEPS = 1e-4, 4, 8.0
+TELLING = 10.0  # times what is allowed that outputs have to move by
+MOST_ALLOWED = 1e-2
+OURS = ("pipeline", "stages")
+
+
+def keras_of(version: int) -> Any:
+    """Plain Keras: tf_keras, or Keras 3 on TensorFlow."""
+    os.environ["TF_USE_LEGACY_KERAS"] = "1" if version == 2 else "0"
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if version == 2:
+        import tf_keras
+
+        return tf_keras
+    import keras
+
+    return keras
+
+
+def original(keras: Any, version: int, spec: dict[str, Any]) -> Any:
+    """The user's model by its own Keras, as its manual says."""
+    if "application" in spec:
+        model = getattr(keras.applications, spec["application"])(weights=None, input_shape=tuple(spec["input_shape"]))
+        return weighted(keras, version, model, Path(spec["weights"]))
+    path = Path(spec["path"])
+    if path.suffix == ".json":
+        return weighted(keras, version, keras.models.model_from_json(path.read_text()), Path(spec["weights"]))
+    settings = {"safe_mode": False} if version == 3 or path.suffix == ".keras" else {}
+    if path.suffix or path.is_dir():
+        return keras.models.load_model(path, compile=False, **settings)
+    with tempfile.TemporaryDirectory() as folder:  # Keras knows HDF5 by its suffix
+        copy = Path(folder) / "model.h5"
+        shutil.copyfile(path, copy)
+        return keras.models.load_model(copy, compile=False, **settings)
+
+
+def weighted(keras: Any, version: int, model: Any, weights: Path) -> Any:
+    """The model with its weights: in a file of weights, a file of a whole model, or a SavedModel."""
+    if weights.is_dir():
+        import tensorflow as tf
+
+        tf.train.Checkpoint(model).read(str(weights / "variables" / "variables")).expect_partial()
+    elif version == 3 and weights.name.endswith(".h5") and not weights.name.endswith(".weights.h5"):
+        model.set_weights(keras.models.load_model(weights, compile=False).get_weights())
+    else:
+        model.load_weights(weights)
+    return model
+
+
+def named(model: Any, which: str) -> list[str]:
+    """The names of a model's inputs or outputs, in Keras' order."""
+    names = getattr(model, f"{which}_names", None)
+    return list(names) if names else [tensor.name.split(":")[0] for tensor in getattr(model, f"{which}s")]
+
+
+def given_to(model: Any, job: dict[str, Any]) -> list[Any]:
+    """Samples for each input, by seed: normal numbers, the job's range, or indices where an Embedding reads them."""
+    import numpy as np
+
+    rng: Any = np.random.default_rng(11)
+    found = []
+    for tensor, name in zip(model.inputs, named(model, "input"), strict=True):
+        sizes = job["shapes"].get(name, tuple(tensor.shape)[1:])
+        whole = (tensor.shape[0] or SAMPLES, *(int(size) for size in sizes))
+        kind, rows = str(getattr(tensor.dtype, "name", tensor.dtype)), rows_read(model, tensor)
+        if rows or "int" in kind or kind == "bool":
+            values = rng.integers(0, rows or 2, whole)
+        else:
+            values = rng.uniform(*job["range"], whole) if job["range"] else rng.standard_normal(whole)
+        found.append(values.astype(kind))
+    return found
+
+
+def rows_read(model: Any, tensor: Any) -> int:
+    """How many rows the least table has that an input indexes, 0 where none does."""
+    tables = [layer for layer in getattr(model, "layers", ()) if type(layer).__name__ == "Embedding"]
+    return min((table.input_dim for table in tables if any(each is tensor for each in read_by(table))), default=0)
+
+
+def read_by(layer: Any) -> list[Any]:
+    """The symbolic tensors that a layer is called on."""
+    nodes = getattr(layer, "_inbound_nodes", ())
+    if hasattr(layer, "compute_output_spec"):  # Keras 3
+        return [tensor for node in nodes for tensor in node.arguments.keras_tensors]
+    return [tensor for node in nodes for tensor in node.keras_inputs]
+
+
+def outputs_of(model: Any, inputs: list[Any]) -> list[Any]:
+    """The model's outputs as float64 arrays, in Keras' order."""
+    import numpy as np
+    import tensorflow as tf
+
+    structure = getattr(model, "_inputs_struct", None) or getattr(model, "_nested_inputs", None)
+    given = inputs if len(inputs) > 1 else inputs[0]
+    if isinstance(structure, dict):
+        given = tf.nest.pack_sequence_as(structure, inputs)
+    found = tf.nest.flatten(model(given, training=False))
+    return [np.asarray(each).astype(np.float64) for each in found]
+
+
+def rounded(values: Any, rng: Any) -> Any:
+    """Each float moved by half a step of float32, up or down."""
+    import numpy as np
+
+    if values.dtype.kind != "f":
+        return values
+    return (values.astype(np.float64) * (1 + rng.choice([-1, 1], values.shape) * 6e-8)).astype(values.dtype)
+
+
+def sensitivity(model: Any, inputs: list[Any], expected: list[Any]) -> list[float]:
+    """What each output moves by when all weights and inputs are rounded otherwise."""
+    import numpy as np
+
+    rng, kept = np.random.default_rng(3), model.get_weights()
+    model.set_weights([rounded(values, rng) for values in kept])
+    moved = outputs_of(model, [rounded(values, rng) for values in inputs])
+    model.set_weights(kept)
+    return [off(before, after) for before, after in zip(expected, moved, strict=True)]
+
+
+def off(expected: Any, actual: Any) -> float:
+    """The largest difference in parts of the largest expected value; infinite where shapes differ or values are not."""
+    import numpy as np
+
+    if expected.shape != actual.shape or not np.isfinite(actual).all():
+        return float("inf")
+    return float(np.max(np.abs(expected - actual), initial=0) / max(np.max(np.abs(expected), initial=0), 1e-30))
+
+
+def in_litert(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:
+    """The TFLite file's outputs, sample by sample, or in the batch that it was made for."""
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=path, num_threads=1)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    sizes = {name: detail["shape"][0] for name, detail in runner.get_input_details().items()}
+    batch = max(next(iter(sizes.values())), 1)
+    parts = []
+    for first in range(0, len(next(iter(inputs.values()))), batch):
+        found = runner(**{name: values[first : first + batch] for name, values in inputs.items()})
+        parts.append([np.array(found[name]) for name in outputs])
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+def in_onnx_runtime(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:
+    """The ONNX file's outputs, all samples in one batch where it takes that."""
+    import numpy as np
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    sizes = {value.name: value.shape for value in session.get_inputs()}
+    count = len(next(iter(inputs.values())))
+    fixed = next((shape[0] for shape in sizes.values() if isinstance(shape[0], int)), count)
+    parts = [
+        session.run(outputs, {name: values[first : first + fixed] for name, values in inputs.items()})
+        for first in range(0, count, fixed)
+    ]
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+RUNTIMES = {"tflite": in_litert, "onnx": in_onnx_runtime}
+
+
+def judged(job: dict[str, Any]) -> dict[str, Any]:
+    """`allowed` and `moves` of the original, and what each file is off by; or `untold`, why nothing can be said."""
+    import numpy as np
+
+    keras = keras_of(job["keras"])
+    try:
+        model = original(keras, job["keras"], job["model"])
+        inputs = given_to(model, job)
+        expected = outputs_of(model, inputs)
+        allowed = [max(NEAR, STEPS * step) for step in sensitivity(model, inputs, expected)]
+    except Exception as error:  # noqa: BLE001 - then there is no truth to hold files against
+        return {"untold": f"plain Keras can't: {' '.join(str(error).split())[:200]}"}
+    if not all(np.isfinite(each).all() for each in expected):
+        return {"untold": "plain Keras gives what is not finite"}
+    moves = [off(each, np.roll(each, 1, axis=0)) if each.ndim else 0.0 for each in expected]
+    found: dict[str, Any] = {"allowed": max(allowed), "moves": min(moves)}
+    if any(move < TELLING * bound or bound > MOST_ALLOWED for move, bound in zip(moves, allowed, strict=True)):
+        found["untold"] = f"outputs move by {min(moves):.0e} from input to input, and by rounding {max(allowed):.0e}"
+        return found
+    given = dict(zip(named(model, "input"), inputs, strict=True))
+    for kind, path in job["files"].items():
+        try:
+            actual = RUNTIMES[kind](path, given, named(model, "output"))
+            each = [off(a, np.asarray(b)) for a, b in zip(expected, actual, strict=True)]
+            found[kind] = max(each)
+            found[f"{kind} right"] = all(a <= b for a, b in zip(each, allowed, strict=True))
+        except Exception as error:  # noqa: BLE001 - a delivered file that does not run is wrong
+            found[kind], found[f"{kind} right"] = " ".join(f"{type(error).__name__}: {error}".split())[:300], False
+    return found
+
+
+def main() -> None:
+    jobs, results = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+    for job in jobs:
+        with results.open("a") as file:
+            file.write(json.dumps({"id": job["id"]}) + "\n")
+        found = judged(job)
+        strangers = [name for name in sys.modules if name.partition(".")[0] in OURS]
+        assert not strangers, f"the oracle has imported {strangers}"
+        with results.open("a") as file:
+            file.write(json.dumps({"id": job["id"], "found": found}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
