@@ -40,7 +40,7 @@ from typing import Any
 
 from resumable import DEFAULT_WORK, ROOT, Results
 
-CHUNK, PATIENCE_S = 40, 900  # tests of a child process, and what it may take
+CHUNK, PATIENCE_S = 40, 3600  # tests of a child process, and what it may take
 NO_KERAS = ("ai-edge-quantizer", "ai-edge-litert")
 VERDICTS = ("passed", "refused", "unasked", "skipped", "wrong")
 CHILD = Path(__file__).with_name("peer_adapters.py")
