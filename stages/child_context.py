@@ -46,10 +46,22 @@ def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: 
 
     Files that it makes are in `work_dir`. Errors are those of `call_child`, the action is where they are.
     """
+    return call_child(
+        f"{__name__}:run_here",
+        told(context, function, work_dir),
+        doing,
+        threads=context.threads,
+        where=context.events.action,
+        events=context.events,
+    )
+
+
+def told(context: StageContext[Any], function: str, work_dir: Path) -> dict[str, Any]:
+    """The arguments of `run_here`: all of a context that goes over, as JSON has it."""
     config = context.config
     files = {file.digest: file for artifact in context.inputs.values() for file in artifact.files}
     fingerprints = {digest: context.fingerprint(file) for digest, file in files.items()}
-    given = {
+    return {
         "function": function,
         "settings": f"{type(config).__module__}:{type(config).__qualname__}",
         "config": config.model_dump_json(by_alias=True),
@@ -64,14 +76,6 @@ def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: 
         },
         "fingerprints": {digest: found.model_dump_json() for digest, found in fingerprints.items() if found},
     }
-    return call_child(
-        f"{__name__}:run_here",
-        given,
-        doing,
-        threads=context.threads,
-        where=context.events.action,
-        events=context.events,
-    )
 
 
 def run_here(

@@ -6,7 +6,7 @@ They are made without what runtimes fuse and delegate (XNNPACK, ONNX Runtime's o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,10 @@ class FileTensor:
     values: Any
     operator: int = 0
     ends: tuple[float, float] | None = None
+
+
+# What gives the tensors of a file: `file_tensors`, or `tensors_apart`, which does so in a child.
+Tensors = Callable[[Kind, bytes | Path, Mapping[str, Any]], list[FileTensor]]
 
 
 def file_tensors(kind: Kind, model: bytes | Path, arrays: Mapping[str, Any]) -> list[FileTensor]:

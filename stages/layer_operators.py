@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.artifacts import Kind
 from pipeline.errors import PreconditionError
 from stages.agreement import TIE_DB, call_scores
-from stages.file_tensors import file_tensors, operator_reads
+from stages.file_tensors import FileTensor, Tensors, file_tensors, operator_reads
 from stages.layer_calls import LayerCall, record_layers
 
 Ends = Mapping[int, set[int]]  # place of a call -> operators that give its output
@@ -34,7 +34,7 @@ def operators_of(
     pass on or rearrange what they are given.
     """
     calls = record_layers(model, arrays)
-    regions = _regions(calls, _ends(calls, kind, file, arrays, _equal), operator_reads(kind, file))
+    regions = _regions(calls, _ends(calls, file_tensors(kind, file, arrays), _equal), operator_reads(kind, file))
     wanted = [place for place, call in enumerate(calls) if call.layer in layers]
     found = {operator for place in wanted for operator in regions(place)}
     if not found:
@@ -46,13 +46,16 @@ def operators_of(
     return frozenset(found)
 
 
-def layers_of_operators(model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def layers_of_operators(
+    model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
+) -> list[tuple[str, ...]]:
     """For each operator of a file of `model` in any scheme the layers that it computes, in the order they run in.
 
-    `arrays` is one sample (1, …) by input name. Where values can't tell, an operator has none.
+    `arrays` is one sample (1, …) by input name; `tensors` gives what the file computes. Where values can't tell, an
+    operator has none.
     """
     calls, reads = record_layers(model, arrays), operator_reads(kind, file)
-    regions = _regions(calls, _ends(calls, kind, file, arrays, _nearest), reads)
+    regions = _regions(calls, _ends(calls, tensors(kind, file, arrays), _nearest), reads)
     found: list[dict[str, None]] = [{} for _ in reads]
     for place, call in enumerate(calls):
         for operator in regions(place):
@@ -60,11 +63,9 @@ def layers_of_operators(model: Any, kind: Kind, file: bytes | Path, arrays: Mapp
     return [tuple(names) for names in found]
 
 
-def _ends(
-    calls: Sequence[LayerCall], kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], matches: Matches
-) -> Ends:
+def _ends(calls: Sequence[LayerCall], tensors: Iterable[FileTensor], matches: Matches) -> Ends:
     ends: dict[int, set[int]] = {}
-    for tensor in file_tensors(kind, file, arrays):
+    for tensor in tensors:
         for place in matches(call_scores(calls, tensor)):
             ends.setdefault(place, set()).add(tensor.operator)
     return ends

@@ -6,7 +6,9 @@ What `stages.runtimes` and `stages.file_tensors` give; arrays go to the child an
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -80,10 +82,11 @@ class _Held:
         if isinstance(model, Path):
             self.path = model.absolute()
             return
-        self._file = tempfile.NamedTemporaryFile(prefix="secateur-")  # noqa: SIM115 - held as long as this is
-        self._file.write(model)
-        self._file.flush()
-        self.path = Path(self._file.name)
+        number, name = tempfile.mkstemp(prefix="secateur-")
+        with os.fdopen(number, "wb") as file:
+            file.write(model)
+        self.path = Path(name)
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
 
 
 def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,8 +168,10 @@ def _layers_by_kernel(kernels: Sequence[Kernel], model: Path, origin: Origin) ->
     import onnx
 
     from stages.layer_operators import layers_of_operators
+    from stages.runtimes_apart import tensors_apart
 
-    of_node = layers_of_operators(origin.model, "onnx-model", model, origin.sample)
+    tensors = partial(tensors_apart, doing=f"layers of {model.name}")
+    of_node = layers_of_operators(origin.model, "onnx-model", model, origin.sample, tensors)
     places = nodes_of(kernels, list(onnx.load(model, load_external_data=False).graph.node))
     return {
         name: tuple(dict.fromkeys(layer for place in held for layer in of_node[place])) for name, held in places.items()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import Kind
 from pipeline.values import Value
 from stages.agreement import Agreement, agreements
-from stages.file_tensors import FileTensor, file_tensors
+from stages.file_tensors import Tensors, file_tensors
 from stages.layer_calls import LayerCall, record_layers
 from stages.parity import cosine
-
-Tensors = Callable[[Kind, bytes | Path, Mapping[str, Any]], list[FileTensor]]
 
 
 class LayerError(Value):
