@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pipeline.artifacts import TensorSpec
+from pipeline.data.spec import Preprocess
 from pipeline.values import Value
 from stages.commands.first_pruning import FirstPruning, first_pruning
 from stages.keras_format import tensor_spec
@@ -42,8 +43,14 @@ class Preprocessing(Value):
 
     mode: Mode | None = None
     scale: float | None = None
+    offset: float = 0.0
     reason: str
     certain: bool
+
+    @property
+    def way(self) -> Preprocess:
+        """As the recipe has it."""
+        return Preprocess(mode=self.mode) if self.mode else Preprocess(scale=self.scale or 1.0, offset=self.offset)
 
 
 class OutputGuess(Value):

@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Iterator
 
+from pipeline.data.spec import Preprocess
 from pipeline.metric_names import of_output
 from pipeline.summary import count, macs_notes
 from stages.commands.first_data import DataGuess
 from stages.commands.first_guess import ModelGuess, OutputGuess, Preprocessing
 from stages.commands.first_pruning import FirstPruning
+from stages.preprocess_trial import setting_of
 
 PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 NOT_PLAIN = frozenset({"true", "false", "null"})
@@ -136,7 +138,10 @@ def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
 
 
 def _preprocess(found: Preprocessing) -> Iterator[str]:
-    if found.mode:
+    if found.certain and found.way != Preprocess():
+        yield f"  # {_comment(found.reason)}"
+        yield f"  {setting_of(found.way)}"
+    elif found.mode:
         yield f"  # CHECK: {found.reason}; {found.mode} is {RANGES[found.mode]}"
         yield f"  preprocess: {{mode: {found.mode}}}"
     elif found.scale:

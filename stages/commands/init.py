@@ -52,6 +52,7 @@ def command(
     _check_output(output, force=force)
     from stages.commands.first_data import look_into
     from stages.commands.first_guess import Preprocessing, guess
+    from stages.commands.first_preprocessing import measured
     from stages.commands.first_recipe import recipe_name, recipe_text
     from stages.load import load_model
     from stages.tf_runtime import tensorflow_action
@@ -60,9 +61,12 @@ def command(
     with tensorflow_action(seed=0, threads=2):
         loaded = load_model(model)
         found = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
-    if held is not None and held.prepared and not found.preprocessing.certain:
-        none = Preprocessing(reason=f"the file's samples go {held.prepared}", certain=False)
-        found = found.model_copy(update={"preprocessing": none})
+        if held is not None and held.prepared and not found.preprocessing.certain:
+            none = Preprocessing(reason=f"the file's samples go {held.prepared}", certain=False)
+            found = found.model_copy(update={"preprocessing": none})
+        if data is not None:
+            ready = measured(loaded.model, found.preprocessing, data)
+            found = found.model_copy(update={"preprocessing": ready})
     text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem), held)
     _write(output, text)
     fill_in = tuple(["data.path"] if data is None and FILL_IN in text else [])
@@ -112,7 +116,8 @@ def _told(found: ModelGuess, report: InitReport, text: str) -> str:
     from stages.commands.first_recipe import pruning_words
 
     ready = found.preprocessing
-    how = f"mode {ready.mode}" if ready.mode else "0…255 to 0…1" if ready.scale else "none"
+    how = f"mode {ready.mode}" if ready.mode else f"times {ready.scale:.4g}" if ready.scale else "none"
+    how += f" plus {ready.offset:.4g}" if ready.offset else ""
     check = "" if ready.certain else " (check it)"
     least = "at least " if found.macs_unknown else ""
     lines = [f"{found.name} · {count(found.params)} params · {least}{count(found.macs)} MACs"]
