@@ -241,6 +241,14 @@ def _converted_and_run(
         difference = runtime_difference(model, loaded, samples, allowed)
         _tell_reading(context, quantized, data, loaded, dict(zip(model.input_names, samples, strict=True)))
     except DeviceError as error:
+        how = quantized.quantization
+        if context.config.formats[0] == "onnx" and how.scheme == "int8" and how.granularity != "per_tensor":
+            said = (
+                f"weights have one scale each instead of one a channel, which ONNX Runtime refuses here ({error.what})"
+            )
+            context.events.warned(said)
+            how = how.model_copy(update={"granularity": "per_tensor"})
+            return _converted_and_run(context, quantized.model_copy(update={"quantization": how}), beside)
         raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
     return data, difference, (loaded.inputs, loaded.outputs)
 

@@ -16,7 +16,7 @@ from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.schemes import quantization_of
 from pipeline.stage import StageResult
 from stages.export import ExportConfig, ExportStage, convert_onnx
-from stages.export.stage import _tell_reading
+from stages.export.stage import _converted_and_run, _tell_reading
 from stages.external_data import whole_model
 from stages.keras_format import decode_model
 from stages.runtimes import LoadedModel, load_exported
@@ -150,6 +150,25 @@ def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
     context = exporting("onnx", "int8")
     _tell_reading(context, context.inputs["model"].facts, data, wrong, samples)
     assert context.warnings == []
+
+
+def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
+    exporting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of weights with three dimensions that is known beforehand; here it is found when the file runs."""
+    monkeypatch.setattr("stages.export.onnx_overrides._products", lambda *_: iter(()))
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 3), name="x")
+    model = keras.Model(inputs, keras.layers.LocallyConnected1D(2, 3, name="y")(inputs))
+    samples = np.random.default_rng(0).standard_normal((16, 8, 3)).astype(np.float32)
+    context = exporting("onnx", "int8", model, samples)
+    data, difference, _ = _converted_and_run(context, context.inputs["model"].facts, context.work_dir / "beside")
+    assert difference < 0.05
+    (warning,) = context.warnings
+    assert warning.startswith("weights have one scale each instead of one a channel, which ONNX Runtime refuses here (")
+    outputs = load_exported("onnx-model", data).run({"x": samples})["y"]
+    np.testing.assert_allclose(outputs, np.asarray(model(samples)), atol=0.1)
 
 
 def test_many_transposes_are_a_warning_and_a_bound_where_one_is_set(exporting: Callable[..., Any]) -> None:
