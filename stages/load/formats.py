@@ -25,6 +25,7 @@ from stages.load.notes import notes_on
 from stages.load.preprocessing import split_front
 from stages.load.recognise import file_kind
 from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
+from stages.load.slices import without_ellipses
 from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
 from stages.load.unwrapping import unwrapped
 from stages.quiet import quiet
@@ -32,6 +33,7 @@ from stages.sparsity import SparsityPlan
 from stages.tf_runtime import import_keras
 
 TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
+HALF = {"float16": 5e-3, "bfloat16": 4e-2}  # five steps of the types' own rounding
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,18 @@ def load_model(
         shown = str(source)
         model, difference = _from_files(Path(source), weights, custom_objects, trust=trust)
     blame(model, difference, shown)
-    if not difference <= TOLERANCE:
+    if not difference <= tolerance(model):
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
-    found = unwrapped(_graph(model, shown))
+    found = unwrapped(without_ellipses(_graph(model, shown)))
     model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
     return LoadedModel(model, shown, (*found.notes, *notes_on(model, split_off)), difference, split_off, found.plan)
+
+
+def tolerance(model: Any) -> float:
+    """How far a translated model may be from its original: what the types that it computes in can tell apart."""
+    types = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}  # noqa: SLF001
+    return max((bound for name, bound in HALF.items() if name in types), default=TOLERANCE)
 
 
 def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> tuple[Any, float]:

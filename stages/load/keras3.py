@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from typing import Any
 
 from pipeline.errors import ModelError
 from stages.keras_format import random_inputs, renew_constants
-from stages.load.keras3_graph import build_graph
+from stages.load.keras3_graph import Translation, build_graph
 from stages.load.keras3_layers import Objects, refused
 from stages.quiet import quiet
 from stages.rounding import difference_beyond_rounding
@@ -42,23 +42,32 @@ def carry_over(original: Any, objects: Objects) -> tuple[Any, float]:
     Raises:
         ModelError: something in it has no counterpart in tf_keras; the layer is named.
     """
-    model = build_graph(json.loads(original.to_json()), objects)
-    _carry_weights(original, model)
+    translation = Translation(objects)
+    model = build_graph(json.loads(original.to_json()), original, translation)
+    _carry_weights(original, model, translation.traced)
     renew_constants(model)
     return model, _difference(original, model)
 
 
-def _carry_weights(source: Any, target: Any) -> None:
+def _carry_weights(source: Any, target: Any, done: Container[int]) -> None:
+    """All weights, layer by layer; those of the layers in `done`, by identity, are in the graph already."""
     if not hasattr(source, "layers"):
-        values = [(str(weight.name), weight.numpy()) for weight in source.weights]
+        values = _values(source)
         places = [(str(w.name).split(":")[0].rpartition("/")[2], w) for w in target.weights]
         for variable, value in _matched(values, places, source):
             variable.assign(value)
         return
     by_name = {layer.name: layer for layer in target.layers}
     for layer in source.layers:
-        if layer.weights:
-            _carry_weights(layer, by_name[layer.name])
+        if layer.weights and id(layer) not in done:
+            _carry_weights(layer, by_name[layer.name], done)
+
+
+def _values(layer: Any) -> list[tuple[str, Any]]:
+    """A layer's weights by name; what LoRA adds to a kernel is in the kernel."""
+    merged = {id(part._kernel): part.kernel for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)}
+    values = [(str(w.name), merged.get(id(w), w)) for w in layer.weights if not str(w.name).startswith("lora_")]
+    return [(name, value.numpy()) for name, value in values]
 
 
 def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer: Any) -> Iterator[tuple[Any, Any]]:

@@ -7,10 +7,12 @@ which arguments, is read from the configuration.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
-from stages.load.keras3_layers import Objects, refused, translate_layer
+from stages.load.keras3_layers import Objects, UntranslatableError, refused, translate_layer
+from stages.load.keras3_masks import note_mask, settle_masks
 from stages.load.keras3_operations import OPERATIONS
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -19,31 +21,58 @@ Entry = Mapping[str, Any]
 Tensors = dict[tuple[str, int, int], Any]  # by layer, call and output
 
 
-def build_graph(entry: Entry, objects: Objects) -> Any:
-    """The tf_keras model, its weights still as their initializers made them.
+@dataclass
+class Translation:
+    """What a model is built anew with, and what is found on the way.
+
+    `traced` are the layers of Keras 3, by identity, that tf_keras has not: their weights are in the graph already.
+    """
+
+    objects: Objects
+    traced: dict[int, Any] = field(default_factory=dict)
+
+
+def build_graph(entry: Entry, original: Any, translation: Translation) -> Any:
+    """The tf_keras model for `original`'s configuration, its weights still as their initializers made them.
 
     Raises:
         ModelError: a layer, a setting or an operation has no counterpart; the layer is named.
     """
     if entry["class_name"] == "Sequential":
-        return _sequential(entry["config"], objects)
+        return _sequential(entry["config"], original, translation)
     if entry["class_name"] == "Functional" or "input_layers" in entry["config"]:
-        return _functional(entry["config"], objects)
+        return _Functional(entry["config"], original, translation).model()
     what = f"the model is a subclass of keras.Model ({entry['class_name']}): its file has no graph of layers"
     raise ModelError(what, hint="rebuild it with the functional API, and save again")
 
 
-def _sequential(config: Entry, objects: Objects) -> Any:
+def _sequential(config: Entry, original: Any, translation: Translation) -> Any:
+    """One layer after another; as a graph where tf_keras needs more than one layer for one of them."""
     keras = import_keras()
+    layers = {layer.name: layer for layer in original.layers}
     model = keras.Sequential(name=config["name"])
     for entry in config["layers"]:
-        layer, then = _layer(entry, objects)
-        model.add(layer)
+        try:
+            layer, then = _layer(entry, layers.get(entry["config"]["name"]), translation)
+        except UntranslatableError:
+            return _chain(config, original, translation)
         if then is not None:
-            raise refused(layer.name, entry["class_name"], "its activation does not fit into a Sequential model")
+            return _chain(config, original, translation)
+        model.add(layer)
     if not model.built and config.get("build_input_shape"):
         model.build(config["build_input_shape"])
     return _frozen_as(config, model)
+
+
+def _chain(config: Entry, original: Any, translation: Translation) -> Any:
+    """A Sequential model as a graph."""
+    layers = {layer.name: layer for layer in original.layers}
+    (given,) = original.inputs
+    start = tensor = import_keras().Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
+    for entry in config["layers"]:
+        if entry["class_name"] != "InputLayer":
+            (tensor,) = _Call(entry, layers[entry["config"]["name"]], (tensor,), {}).outputs({}, translation)
+    return _frozen_as(config, import_keras().Model(start, tensor, name=config["name"]))
 
 
 def _frozen_as(config: Entry, model: Any) -> Any:
@@ -53,26 +82,43 @@ def _frozen_as(config: Entry, model: Any) -> Any:
     return model
 
 
-def _functional(config: Entry, objects: Objects) -> Any:
-    tensors: Tensors = {}
-    made: dict[str, tuple[Any, Any]] = {}
-    pending = [(entry, place, node) for entry in config["layers"] for place, node in enumerate(_nodes(entry))]
-    while pending:
-        waiting = []
-        for entry, place, node in pending:
-            if not _ready(node, tensors):
-                waiting.append((entry, place, node))
-                continue
-            for index, tensor in enumerate(_call(entry, node, tensors, made, objects)):
-                tensors[entry["name"], place, index] = tensor
-        if len(waiting) == len(pending):
-            raise ModelError("the model's layers wait for each other", where=str(waiting[0][0]["name"]))
-        pending = waiting
-    inner = {entry["name"] for entry in config["layers"] if "input_layers" in entry["config"]}
-    inputs, outputs = (_leaves(config[key], tensors, inner) for key in ("input_layers", "output_layers"))
-    single = isinstance(config["output_layers"][0], str) if isinstance(config["output_layers"], list) else False
-    model = import_keras().Model(inputs, outputs[0] if single else outputs, name=config["name"])
-    return _frozen_as(config, model)
+class _Functional:
+    """A graph of layers on its way: what was made of it already."""
+
+    def __init__(self, config: Entry, original: Any, translation: Translation) -> None:
+        self._config, self._translation = config, translation
+        self._originals = {operation.name: operation for operation in original.operations}
+        self._tensors: Tensors = {}
+        self._made: dict[str, tuple[Any, Any]] = {}
+
+    def model(self) -> Any:
+        config = self._config
+        pending = [(entry, place, node) for entry in config["layers"] for place, node in enumerate(_nodes(entry))]
+        while pending:
+            waiting = []
+            for entry, place, node in pending:
+                if not _ready(node, self._tensors):
+                    waiting.append((entry, place, node))
+                    continue
+                for index, tensor in enumerate(self._outputs(entry, place, node)):
+                    self._tensors[entry["name"], place, index] = tensor
+            if len(waiting) == len(pending):
+                raise ModelError("the model's layers wait for each other", where=str(waiting[0][0]["name"]))
+            pending = waiting
+        inner = {entry["name"] for entry in config["layers"] if "input_layers" in entry["config"]}
+        inputs, outputs = (_leaves(config[key], self._tensors, inner) for key in ("input_layers", "output_layers"))
+        single = isinstance(config["output_layers"][0], str) if isinstance(config["output_layers"], list) else False
+        model = import_keras().Model(inputs, outputs[0] if single else outputs, name=config["name"])
+        return _frozen_as(config, model)
+
+    def _outputs(self, entry: Entry, place: int, node: Any) -> list[Any]:
+        """The tensors that one call of a layer or operation gives."""
+        if node is None:
+            layer, _ = _layer(entry, None, self._translation)
+            return [layer.output]
+        args, kwargs = _arguments(node, self._tensors)
+        call = _Call(entry, self._originals[str(entry["name"])], args, kwargs)
+        return call.outputs(self._made, self._translation)
 
 
 def _nodes(entry: Entry) -> Sequence[Any]:
@@ -80,14 +126,14 @@ def _nodes(entry: Entry) -> Sequence[Any]:
     return entry["inbound_nodes"] or ([None] if entry["class_name"] == "InputLayer" else [])
 
 
-def _layer(entry: Entry, objects: Objects) -> tuple[Any, Any]:
+def _layer(entry: Entry, original: Any, translation: Translation) -> tuple[Any, Any]:
     """A layer or nested model, and what is to be computed after each of its calls."""
     if entry["class_name"] in GRAPHS:
-        return build_graph(entry, objects), None
+        return build_graph(entry, original, translation), None
     if entry["class_name"] == "TimeDistributed" and entry["config"]["layer"]["class_name"] in GRAPHS:
-        inner = build_graph(entry["config"]["layer"], objects)
+        inner = build_graph(entry["config"]["layer"], original.layer, translation)
         return import_keras().layers.TimeDistributed(inner, name=entry["config"]["name"]), None
-    translated = translate_layer(entry, objects)
+    translated = translate_layer(entry, translation.objects)
     try:
         return translated.build(), translated.then
     except ModelError:
@@ -96,38 +142,63 @@ def _layer(entry: Entry, objects: Objects) -> tuple[Any, Any]:
         raise refused(str(entry["config"].get("name")), entry["class_name"], reason_of(error)) from error
 
 
-def _call(entry: Entry, node: Any, tensors: Tensors, made: dict[str, tuple[Any, Any]], objects: Objects) -> list[Any]:
-    """The tensors that one call of a layer or operation gives."""
-    name, class_name = str(entry["name"]), str(entry["class_name"])
-    if ".ops." in f"{entry.get('module')}." and node is not None:
-        return _operate(entry, node, tensors)
-    if name not in made:
-        made[name] = _layer(entry, objects)
-    layer, then = made[name]
-    if node is None:
-        return [layer.output]
-    args, kwargs = _arguments(node, tensors)
-    given = {key: value for key, value in kwargs.items() if value is not None}
-    if given.get("training") is True:  # Keras 3 notes it for augmentation, and lets the model's caller decide
-        del given["training"]
-    try:
-        outputs = layer(*args, **given)
-    except Exception as error:  # Keras raises whatever its layers raise
-        raise refused(name, class_name, reason_of(error)) from error
-    flat = import_tensorflow().nest.flatten(outputs)
-    return [then(tensor) for tensor in flat] if then else flat
+@dataclass(frozen=True)
+class _Call:
+    """One call of a layer or operation of Keras 3, on tensors of tf_keras."""
 
+    entry: Entry
+    original: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
 
-def _operate(entry: Entry, node: Any, tensors: Tensors) -> list[Any]:
-    name, class_name = str(entry["name"]), str(entry["class_name"])
-    if class_name not in OPERATIONS:
-        raise refused(name, class_name, "this operation is not known here")
-    args, kwargs = _arguments(node, tensors)
-    try:
-        found = OPERATIONS[class_name]({**entry["config"], **kwargs}, args)
-    except Exception as error:
-        raise refused(name, class_name, f"{type(error).__name__}: {reason_of(error)}") from error
-    return list(import_tensorflow().nest.flatten(found))
+    def outputs(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[Any]:
+        """The tensors that it gives; `made` keeps layers, which may be called again.
+
+        Raises:
+            ModelError: neither tf_keras nor TensorFlow's own operations can compute it.
+        """
+        try:
+            if ".ops." in f"{self.entry.get('module')}.":
+                return self._operate()
+            return self._call_layer(made, translation)
+        except UntranslatableError as error:
+            return self._trace(error, made, translation)
+
+    def _call_layer(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[Any]:
+        name = str(self.entry["config"]["name"])
+        if name not in made:
+            made[name] = _layer(self.entry, self.original, translation)
+        layer, then = made[name]
+        # whoever calls the model of Keras 3 decides on `training`, whatever is noted for the call
+        given = {key: value for key, value in self.kwargs.items() if value is not None and key != "training"}
+        try:
+            args, given = settle_masks(layer, self.args, given)
+            flat = import_tensorflow().nest.flatten(layer(*args, **given))
+        except Exception as error:  # Keras raises whatever its layers raise
+            raise refused(name, str(self.entry["class_name"]), reason_of(error)) from error
+        note_mask(layer, args, flat)
+        return [then(tensor) for tensor in flat] if then else flat
+
+    def _operate(self) -> list[Any]:
+        name, class_name = str(self.entry["config"]["name"]), str(self.entry["class_name"])
+        if class_name not in OPERATIONS:
+            raise refused(name, class_name, "this operation is not known here")
+        try:
+            found = OPERATIONS[class_name]({**self.entry["config"], **self.kwargs}, self.args)
+        except Exception as error:
+            raise refused(name, class_name, f"{type(error).__name__}: {reason_of(error)}") from error
+        flat = list(import_tensorflow().nest.flatten(found))
+        wanted = [tensor.dtype for tensor in self.original._inbound_nodes[0].outputs]  # noqa: SLF001
+        if [tensor.dtype.name for tensor in flat] != wanted:
+            raise refused(name, class_name, f"its outputs are {', '.join(wanted)}")
+        return flat
+
+    def _trace(self, error: ModelError, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[Any]:
+        from stages.load.keras3_traced import trace_call
+
+        if self.original is None:
+            raise error
+        return trace_call(self.original, self.args, self.kwargs, error, made, translation)
 
 
 def _arguments(node: Any, tensors: Tensors) -> tuple[tuple[Any, ...], dict[str, Any]]:

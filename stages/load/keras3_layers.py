@@ -24,8 +24,8 @@ SAME_ACTIVATIONS = frozenset(
 ANYTHING = object()
 NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "quantization_config": (None,),
-    "lora_rank": (None,),
-    "lora_alpha": (None,),
+    "lora_rank": ANYTHING,  # what it adds is merged into the kernel
+    "lora_alpha": ANYTHING,
     "renorm": (False,),
     "renorm_clipping": (None,),
     "renorm_momentum": ANYTHING,  # only read where renorm is
@@ -87,13 +87,30 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
     then = None
     for key, value in settings.items():
         target = str(RENAMED.get((class_name, key), key))
+        if key == "zero_output_for_mask" and value is False:
+            continue  # tf_keras writes it only where it is set
         if target not in accepted and accepted is not EVERYTHING:
             _check_neutral(name, class_name, key, value)
         elif key == "activation":
             config[target], then = _activation(value, name, class_name, objects)
         else:
             config[target] = _value(key, value, name, class_name, objects)
-    return TranslatedLayer(kind, _with_function(config) if class_name == "Lambda" else config, then)
+    if class_name == "Lambda":
+        config = _with_function(config)
+    if class_name == "Bidirectional":
+        config = _with_twin(config)
+    return TranslatedLayer(kind, config, then)
+
+
+def _with_twin(config: dict[str, Any]) -> dict[str, Any]:
+    """A Bidirectional's settings: Keras 3 always writes both directions, tf_keras only those that were given apart."""
+    forward, backward = (dict(config[key]["config"]) for key in ("layer", "backward_layer"))
+    names = [str(one.pop("name")).removeprefix(word) for one, word in ((forward, "forward_"), (backward, "backward_"))]
+    twins = names[0] == names[1] and {**forward, "go_backwards": not forward["go_backwards"]} == backward
+    named = {**config["layer"], "config": {**config["layer"]["config"], "name": names[0]}}
+    other = {**config["backward_layer"], "config": {**config["backward_layer"]["config"], "name": names[1]}}
+    rest = {key: value for key, value in config.items() if key != "backward_layer"}
+    return {**rest, "layer": named} | ({} if twins else {"backward_layer": other})
 
 
 def _with_function(config: dict[str, Any]) -> dict[str, Any]:
@@ -104,10 +121,14 @@ def _with_function(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **kinds, "function": tuple(code) if code else function}
 
 
-def refused(name: str, class_name: str, why: str) -> ModelError:
+class UntranslatableError(ModelError):
+    """A layer, a setting or an operation has no counterpart in tf_keras."""
+
+
+def refused(name: str, class_name: str, why: str) -> UntranslatableError:
     """The error for a layer that has no counterpart in tf_keras."""
     hint = "save the model with tf_keras, or replace the layer and save again"
-    return ModelError(
+    return UntranslatableError(
         f"the layer {name!r} ({class_name}) of Keras 3 can't be carried over: {why}", where=name, hint=hint
     )
 
@@ -124,6 +145,8 @@ def _arguments(kind: Any) -> frozenset[str]:
     if not kind.__module__.startswith(("tf_keras", "keras")):
         return EVERYTHING
     names = set(BASE_ARGUMENTS)
+    if issubclass(kind, import_keras().layers.RNN):
+        names.add("zero_output_for_mask")  # taken out of its keywords
     for parent in kind.__mro__:
         parameters = inspect.signature(parent.__init__).parameters.values()
         names |= {parameter.name for parameter in parameters}

@@ -6,6 +6,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stages.load.slices import spelled_out
 from stages.tf_runtime import import_tensorflow
 
 Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], Any]  # of the operation's settings and its arguments
@@ -54,6 +55,7 @@ def _reduction(path: str) -> Operation:
 
 def _getitem(_: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
     x, key = arguments
+    key = spelled_out(key, len(x.shape), slice(None))
     return x[tuple(key) if isinstance(key, list) else key]
 
 
@@ -63,6 +65,27 @@ def _gelu(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
 
 def _split(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
     return import_tensorflow().split(*arguments, settings["indices_or_sections"], axis=settings["axis"])
+
+
+def _extreme(path: str) -> Operation:
+    """Of -0.0 and 0.0 the first one counts, as everywhere but in Keras 3."""
+
+    def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+        tf = import_tensorflow()
+        (x,), axis, kept = arguments, settings["axis"], settings.get("keepdims")
+        rank = len(x.shape)
+        flat = tf.reshape(x, [-1]) if axis is None else x
+        found = operator.attrgetter(path)(tf)(flat, axis=0 if axis is None else axis, output_type="int32")
+        if not kept:
+            return found
+        return tf.reshape(found, [1] * rank) if axis is None else tf.expand_dims(found, axis)
+
+    return call
+
+
+def _any(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    kept = {"keepdims": True} if settings.get("keepdims") else {}
+    return import_tensorflow().reduce_any(*arguments, axis=settings["axis"], **kept)
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -106,4 +129,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "HardSwish": _plain(ACTIVATIONS["hard_silu"]),
     "LogSigmoid": _plain(ACTIVATIONS["log_sigmoid"]),
     "Identity": _tf("identity"),
+    "NotEqual": _tf("not_equal"),
+    "Any": _any,
+    "Argmax": _extreme("argmax"),
+    "Argmin": _extreme("argmin"),
 }

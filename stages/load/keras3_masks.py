@@ -1,0 +1,70 @@
+"""Masks of sequences: Keras 3 writes into the file which mask each call gets, tf_keras finds them by itself.
+
+A mask that tf_keras finds too is left to it, so that the network is the one that tf_keras itself would have written;
+any other is passed on as it stands in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.tf_runtime import import_tensorflow
+
+
+def settle_masks(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call of a tf_keras layer, with a mask only where it would not find the right one itself."""
+    if not args or not hasattr(args[0], "_keras_history"):
+        return args, kwargs
+    own = getattr(args[0], "_keras_mask", None)
+    wanted = kwargs.get("mask")
+    if own is not None and wanted is None and getattr(layer, "_expects_mask_arg", False):
+        return (import_tensorflow().identity(args[0]), *args[1:]), kwargs  # which carries no mask
+    if own is not None and _same(wanted, own):
+        return args, {key: value for key, value in kwargs.items() if key != "mask"}
+    return args, kwargs
+
+
+def note_mask(layer: Any, args: tuple[Any, ...], outputs: list[Any]) -> None:
+    """Give what a Masking layer makes a mask of which it can be told where it is from."""
+    if type(layer).__name__ == "Masking" and getattr(outputs[0], "_keras_mask", None) is not None:
+        tf = import_tensorflow()
+        outputs[0]._keras_mask = tf.reduce_any(tf.not_equal(args[0], layer.mask_value), axis=-1)  # noqa: SLF001
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two tensors or arguments are made by the same operations of the same tensors."""
+    if one is other:
+        return True
+    if hasattr(one, "_keras_history") and hasattr(other, "_keras_history"):
+        return _history(one) == _history(other) or _same_operation(one, other)
+    if hasattr(one, "_keras_history") or hasattr(other, "_keras_history"):
+        return False
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, list | tuple) and len(one) == 1 or isinstance(other, list | tuple) and len(other) == 1:
+        return _same(*(item[0] if isinstance(item, list | tuple) else item for item in (one, other)))
+    return bool(one == other)
+
+
+def _history(tensor: Any) -> tuple[int, int, int]:
+    layer, node, place = tensor._keras_history  # noqa: SLF001 - Keras has no public way
+    return id(layer), node, place
+
+
+def _same_operation(one: Any, other: Any) -> bool:
+    layers = [tensor._keras_history.layer for tensor in (one, other)]  # noqa: SLF001
+    symbols = [getattr(layer, "symbol", None) for layer in layers]
+    if symbols[0] is None or symbols[0] != symbols[1]:
+        return False
+    calls = [_call(tensor) for tensor in (one, other)]
+    return bool(calls[0].keys() == calls[1].keys()) and all(_same(value, calls[1][k]) for k, value in calls[0].items())
+
+
+def _call(tensor: Any) -> dict[str, Any]:
+    """The arguments of the operation that made a tensor, by name, without those that say nothing."""
+    import inspect
+
+    layer, place, _ = tensor._keras_history  # noqa: SLF001
+    node = layer.inbound_nodes[place]
+    bound = inspect.signature(layer.function).bind(*node.call_args, **node.call_kwargs).arguments
+    return {name: value for name, value in bound.items() if value is not None and value is not False and name != "name"}

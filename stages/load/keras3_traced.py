@@ -1,0 +1,80 @@
+"""Calls of Keras 3 that tf_keras has no layer for: what they compute at inference, as operations of TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pipeline.errors import reason_of
+from stages.load.keras3_graph import Translation
+from stages.load.keras3_layers import UntranslatableError
+from stages.load.traced import UntraceableError, traced
+from stages.tf_runtime import import_keras, import_tensorflow
+
+
+def trace_call(
+    original: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    error: UntranslatableError,
+    made: dict[str, Any],
+    translation: Translation,
+) -> list[Any]:
+    """The tensors that one call gives; `error` says why there is no layer for it.
+
+    Raises:
+        UntranslatableError: the operations that Keras 3 makes of it can't be stored in a model.
+    """
+    is_layer = hasattr(original, "weights")
+    if is_layer and any(getattr(part, "quantization_mode", None) for part in original._flatten_layers()):  # noqa: SLF001
+        raise error
+    given = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
+    call = _at_inference(original) if is_layer else original
+    try:
+        outputs = traced(call, (args, given), _holder(original, made) if is_layer else _nothing_held)
+    except Exception as why:  # Keras and TensorFlow raise whatever they raise
+        what = str(why) if isinstance(why, UntraceableError) else reason_of(why)
+        raise UntranslatableError(f"{error.what}, and {what}", where=error.where, hint=error.hint) from why
+    if is_layer:
+        translation.traced[id(original)] = original
+        if len(outputs) == 1 and any(outputs[0] is given for given in args):
+            return [import_keras().layers.Activation("linear", name=original.name)(outputs[0])]
+    return outputs
+
+
+def _at_inference(layer: Any) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        told = {"training": False} if "training" in layer._call_signature.parameters else {}  # noqa: SLF001
+        return layer(*args, **kwargs, **told)
+
+    return call
+
+
+def _nothing_held(_: Any, __: Any) -> Any:
+    raise UntraceableError("it has variables")
+
+
+def _holder(original: Any, made: dict[str, Any]) -> Callable[[Any, Any], Any]:
+    """What makes a tensor of a variable: an Embedding of one row holds its values, so that they can be trained."""
+    known = {id(weight._value.handle): weight for weight in original.weights}  # noqa: SLF001
+    layers = made.setdefault(original.name, {})
+
+    def hold(handle: Any, anchor: Any) -> Any:
+        tf, weight = import_tensorflow(), known[id(handle)]
+        nothing = tf.zeros_like(tf.shape(anchor)[:1])
+        if weight.path not in layers:
+            layers[weight.path] = _embedding(original.name, weight)
+        row = layers[weight.path](nothing)
+        value = weight.numpy().reshape(1, -1)
+        layers[weight.path].set_weights([value])
+        return tf.reshape(row, list(weight.shape))
+
+    return hold
+
+
+def _embedding(name: str, weight: Any) -> Any:
+    size = int(weight.numpy().size)
+    place = "_".join(weight.path.split("/")[1:])
+    return import_keras().layers.Embedding(
+        1, size, name=f"{name}_{place}", dtype=weight.dtype, trainable=bool(weight.trainable)
+    )

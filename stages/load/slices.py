@@ -1,0 +1,34 @@
+"""Slices with an ellipsis, `x[..., :6]`, spelled out: tf_keras computes them, and can't write them into `.keras` files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.keras_format import copy_model
+
+ALL = {"start": None, "stop": None, "step": None}  # how tf_keras writes `:`
+
+
+def spelled_out(key: Any, rank: int, everything: Any) -> Any:
+    """A key of `x[key]` with `everything` as often as an ellipsis in it stands for; `x` has `rank` axes."""
+    parts = list(key) if isinstance(key, list | tuple) else [key]
+    if not _has_ellipsis(key):
+        return key
+    place = next(index for index, part in enumerate(parts) if part is Ellipsis)
+    read = sum(part is not None and part is not Ellipsis for part in parts)
+    return [*parts[:place], *[everything] * (rank - read), *parts[place + 1 :]]
+
+
+def without_ellipses(model: Any) -> Any:
+    """`model` itself, or an equal one in which no slice has an ellipsis; then `model` can only be thrown away."""
+    layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - those of models inside too
+    calls = [n for layer in layers if type(layer).__name__ == "SlicingOpLambda" for n in layer.inbound_nodes]
+    found = [call for call in calls if _has_ellipsis(call.call_kwargs.get("slice_spec"))]
+    for call in found:  # what is written into a configuration
+        rank = len(call.call_args[0].shape)
+        call.call_kwargs["slice_spec"] = spelled_out(call.call_kwargs["slice_spec"], rank, ALL)
+    return copy_model(model) if found else model
+
+
+def _has_ellipsis(key: Any) -> bool:
+    return any(part is Ellipsis for part in (key if isinstance(key, list | tuple) else [key]))

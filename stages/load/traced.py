@@ -1,0 +1,218 @@
+"""What a Keras 3 layer or operation computes, taken over from the TensorFlow graph that Keras 3 itself makes of it.
+
+Where tf_keras has no such layer, the call is traced at inference, and each node of the graph is made again on tf_keras'
+tensors by the public TensorFlow function that computes the same (`raw_operations`): so the result is plain tf_keras
+operations, which can be stored and exported. Parts that follow from constants and known sizes alone are computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.load.raw_operations import CONTROL, PASSING, RANDOM, UntraceableError, call_public, evaluated
+from stages.tf_runtime import import_tensorflow
+
+FREE = (1, 7, 2003)  # what a free size is taken for: a value that comes out alike for all three does not depend on it
+
+Holder = Callable[[Any, Any], Any]  # a variable's handle, a tensor of tf_keras → a tensor of tf_keras that holds it
+
+
+@dataclass
+class _Value:
+    """A tensor of the traced graph: a constant, or one of tf_keras that is made when it is first asked for.
+
+    `samples` are its values for each of FREE, where it follows from sizes alone.
+    """
+
+    constant: Any = None
+    samples: tuple[Any, ...] = ()
+    make: Callable[[], Any] | None = None
+    made: Any = field(default=None, repr=False)
+
+    def tensor(self) -> Any:
+        """The tensor of tf_keras, or the constant as an array."""
+        if self.make is None:
+            return self.constant
+        if self.made is None:
+            self.made = self.make()
+        return self.made
+
+
+def traced(call: Callable[..., Any], arguments: Any, hold: Holder) -> list[Any]:
+    """The outputs of `call(*args, **kwargs)` for `arguments` = (args, kwargs) that hold tensors of tf_keras.
+
+    Raises:
+        UntraceableError: the graph draws random numbers, has control flow, or an operation without a public name.
+    """
+    tf = import_tensorflow()
+    flat = tf.nest.flatten(arguments)
+    graph = tf.__internal__.FuncGraph("traced")
+    given: dict[str, Any] = {}
+    with graph.as_default():
+        inside = []
+        for item in flat:
+            if hasattr(item, "_keras_history"):
+                place = tf.compat.v1.placeholder(item.dtype, item.shape)
+                given[place.op.name] = item
+                inside.append(place)
+            else:
+                inside.append(item)
+        args, kwargs = tf.nest.pack_sequence_as(arguments, inside)
+        outputs = [tf.convert_to_tensor(out) for out in tf.nest.flatten(call(*args, **kwargs)) if out is not None]
+    if any(operation.type in CONTROL for operation in graph.get_operations()):
+        raise UntraceableError("it has control flow, whose bodies tf_keras can't store")
+    replay = _Replay(given, {inside.op.name: outside for outside, inside in graph.captures}, hold, next(iter(given.values()), None))
+    return [replay.output(tensor) for tensor in outputs]
+
+
+class _Replay:
+    """One traced graph, made again; values are kept by the name of their tensor in it."""
+
+    def __init__(self, given: dict[str, Any], captured: dict[str, Any], hold: Holder, anchor: Any) -> None:
+        self._given, self._captured, self._hold, self._anchor = given, captured, hold, anchor
+        self._values: dict[str, _Value] = {}
+
+    def output(self, tensor: Any) -> Any:
+        """The tensor of tf_keras for a tensor of the graph; of a constant one, one that has its value."""
+        value = self._value(tensor)
+        if value.make is None:
+            return self._typed(value.constant)
+        return value.tensor()
+
+    def _value(self, tensor: Any) -> _Value:
+        """Without recursion: a graph may be deeper than Python's stack."""
+        waiting = [tensor.op]
+        while waiting:
+            operation = waiting[-1]
+            missing = [t.op for t in operation.inputs if t.name not in self._values]
+            if missing:
+                waiting.extend(missing)
+                continue
+            waiting.pop()
+            if operation.outputs and operation.outputs[0].name not in self._values:
+                for out, value in zip(operation.outputs, self._of(operation), strict=True):
+                    self._values[out.name] = value
+        return self._values[tensor.name]
+
+    def _of(self, operation: Any) -> list[_Value]:
+        tf = import_tensorflow()
+        kind, name = operation.type, operation.name
+        if kind == "Const":
+            return [_Value(constant=tf.make_ndarray(operation.get_attr("value")))]
+        if kind == "Placeholder":
+            return [self._outside(name)]
+        inputs = [self._values[tensor.name] for tensor in operation.inputs]
+        if kind in PASSING:
+            return inputs[:1]
+        if kind in RANDOM:
+            raise UntraceableError("it draws random numbers")
+        if kind in ("Shape", "ShapeN", "Size", "Rank") and (known := self._sizes(operation)):
+            return known
+        if all(value.make is None for value in inputs):
+            return [_Value(constant=one) for one in evaluated(operation, [value.constant for value in inputs])]
+        if all(value.make is None or value.samples for value in inputs):
+            return self._from_sizes(operation, inputs)
+        return self._emitted(operation, inputs)
+
+    def _outside(self, name: str) -> _Value:
+        if name in self._given:
+            tensor = self._given[name]
+            return _Value(make=lambda: tensor)
+        outside = self._captured[name]
+        if outside.dtype.name == "resource":
+            return _Value(make=lambda: self._hold(outside, self._anchor))
+        return _Value(constant=outside.numpy())
+
+    def _sizes(self, operation: Any) -> list[_Value]:
+        """Shapes: constants where all sizes are known, else their values for each of FREE."""
+        if any(tensor.shape.rank is None for tensor in operation.inputs):
+            return []
+        runs = (self._sampled(operation, free) for free in FREE)
+        found = [_Value(samples=sizes) for sizes in zip(*runs, strict=True)]
+        return self._settled(operation, found, [self._values[t.name] for t in operation.inputs])
+
+    def _sampled(self, operation: Any, free: int) -> list[Any]:
+        import numpy as np
+
+        kind = {"Shape": np.array, "ShapeN": np.array, "Size": np.prod, "Rank": len}[operation.type]
+        dtype = operation.outputs[0].dtype.as_numpy_dtype
+        shapes = [[free if size is None else size for size in tensor.shape] for tensor in operation.inputs]
+        return [np.asarray(kind(np.asarray(shape, dtype)), dtype) for shape in shapes]
+
+    def _from_sizes(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
+        """What is computed of sizes and constants alone: for each of FREE, and a constant if all agree."""
+        runs = []
+        for place in range(len(FREE)):
+            try:
+                runs.append(evaluated(operation, [v.samples[place] if v.samples else v.constant for v in inputs]))
+            except import_tensorflow().errors.OpError:  # such a size would not do: the graph says so when it runs
+                return self._emitted(operation, inputs)
+        found = [_Value(samples=samples) for samples in zip(*runs, strict=True)]
+        return self._settled(operation, found, inputs)
+
+    def _settled(self, operation: Any, found: list[_Value], inputs: list[_Value]) -> list[_Value]:
+        import numpy as np
+
+        emitted = None
+        settled = []
+        for place, value in enumerate(found):
+            first = value.samples[0]
+            if all(np.array_equal(first, other) for other in value.samples):
+                settled.append(_Value(constant=first))
+                continue
+            emitted = emitted or self._emitted(operation, inputs)
+            # as many bytes as rows say little: large values that follow from sizes are not carried on
+            samples = value.samples if all(np.size(one) <= 4096 for one in value.samples) else ()
+            settled.append(_Value(samples=samples, make=emitted[place].make))
+        return settled
+
+    def _emitted(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
+        """The operation on tf_keras' tensors, made when one of its outputs is first asked for."""
+        tf = import_tensorflow()
+        done: list[Any] = []
+
+        def output(place: int) -> Any:
+            if not done:
+                values = [self._argument(operation, place, value) for place, value in enumerate(inputs)]
+                made = call_public(operation, values, self._typed)
+                done.extend(tf.nest.flatten(made))
+                self._check(operation, done)
+            return done[place]
+
+        return [_Value(make=lambda place=place: output(place)) for place in range(len(operation.outputs))]
+
+    def _argument(self, operation: Any, place: int, value: _Value) -> Any:
+        """A value that an operation takes; the free size of a shape to be taken is left to TensorFlow."""
+        import numpy as np
+
+        if operation.type == "Reshape" and place == 1 and value.samples and len({s.shape for s in value.samples}) == 1:
+            known = np.all([sample == value.samples[0] for sample in value.samples], axis=0)
+            if np.sum(~known) == 1:
+                return np.where(known, value.samples[0], -1)
+        return value.tensor()
+
+    def _check(self, operation: Any, made: list[Any]) -> None:
+        for tensor, wanted in zip(made, operation.outputs, strict=True):
+            if tensor.dtype != wanted.dtype or not wanted.shape.is_compatible_with(tensor.shape):
+                was = f"{wanted.dtype.name} {wanted.shape}, not {tensor.dtype.name} {tensor.shape}"
+                raise UntraceableError(f"its operation {operation.type} gives {was}")
+
+    def _typed(self, constant: Any) -> Any:
+        """A constant as a tensor of tf_keras, of its own type: a graph in tf_keras begins at its inputs."""
+        import numpy as np
+
+        tf = import_tensorflow()
+        if self._anchor is None:
+            raise UntraceableError("it computes the same for every input")
+        array = np.asarray(constant)
+        nothing = tf.zeros_like(tf.shape(self._anchor)[:1])
+        if array.dtype == bool:
+            return tf.math.logical_or(tf.cast(tf.reshape(nothing, [1] * array.ndim), "bool"), array.tolist())
+        return tf.math.add(tf.cast(tf.reshape(nothing, [1] * array.ndim), array.dtype.name), array.tolist())
+
+
+def is_nothing(outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
+    """Whether what was traced gives its only input back: the layer does nothing at inference."""
+    return len(outputs) == 1 and len(inputs) == 1 and outputs[0] is inputs[0]
