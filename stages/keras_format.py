@@ -167,7 +167,8 @@ def as_list(outputs: Any) -> list[Any]:
     """A model's outputs as arrays, in a list also where there is one."""
     import numpy as np
 
-    return [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+    arrays = [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+    return [array.astype("int8") if array.dtype == bool else array for array in arrays]
 
 
 def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> Any:

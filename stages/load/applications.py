@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,33 +10,35 @@ from pipeline.errors import ModelError, RecipeError
 from pipeline.recipe import Application
 from pipeline.recipe_errors import nearest
 from stages.keras_format import renew_constants
-from stages.load.keras3 import carry_over, import_keras3
+from stages.load.keras3 import Carried, carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.stored import put_stored_weights
 from stages.quiet import quiet
 from stages.tf_runtime import import_keras
 
 
-def build_application(spec: Application, weights: Path | None = None) -> tuple[Any, float]:
+def build_application(spec: Application, weights: Path | None = None) -> Carried:
     """The model, and the output difference from Keras 3's where its weights had to come by way of that.
 
     Raises:
         RecipeError: no application has that name.
         ModelError: it can't be built so, or the weights don't fit.
     """
-    keras, difference = import_keras(), 0.0
+    keras = import_keras()
     model = _built(keras, spec, None if weights else spec.weights)
+    carried = Carried(model)
     if weights:
         try:
             put_stored_weights(model, weights)
         except ModelError as refusal:
-            model, difference = _by_way_of_keras3(spec, weights, refusal)
+            carried = _by_way_of_keras3(spec, weights, refusal)
+            model = carried.model
         renew_constants(model)
     if spec.head:
         features = keras.layers.GlobalAveragePooling2D(name="head_pool")(model.output)
         outputs = keras.layers.Dense(spec.head.classes, activation="softmax", name="head")(features)
         model = keras.Model(model.input, outputs, name=model.name)
-    return model, difference
+    return replace(carried, model=model)
 
 
 def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
@@ -54,7 +57,7 @@ def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
         raise ModelError(f"{spec.application} can't be built: {error}", where="model", hint=hint) from error
 
 
-def _by_way_of_keras3(spec: Application, weights: Path, refusal: ModelError) -> tuple[Any, float]:
+def _by_way_of_keras3(spec: Application, weights: Path, refusal: ModelError) -> Carried:
     """Weights that Keras 3 wrote fit its own application; if not even that, what tf_keras said stands."""
     keras3 = import_keras3()
     if not hasattr(keras3.applications, spec.application):

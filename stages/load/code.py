@@ -35,14 +35,15 @@ FUNCTION_MODULE = re.compile(
 )
 PARTIAL = frozenset({"math", "nn", "linalg", "image", "signal", "bitwise", "__operators__", "keras.activations"})
 PLAIN = re.compile(
-    r"abs|acos|add|argmax|argmin|argsort|asin|atan|batch_to_space|boolean_mask|broadcast_to|cast|clip_by_value|"
-    r"concat|constant|convert_to_tensor|cos|cumsum|depth_to_space|divide|einsum|ensure_shape|equal|exp|"
-    r"expand_dims|eye|fill|floor|gather|gather_nd|greater|greater_equal|identity|less|less_equal|linspace|"
+    r"abs|acos|add|argmax|argmin|argsort|asin|atan|batch_to_space(_nd)?|bitcast|boolean_mask|"
+    r"broadcast_(to|dynamic_shape)|cast|clip_by_value|concat|constant|convert_to_tensor|cos|cumsum|depth_to_space|"
+    r"divide|dtypes\.complex|dynamic_stitch|einsum|ensure_shape|equal|exp|expand_dims|eye|fill|floor(_div)?|gather|gather_nd|greater|greater_equal|identity|less|less_equal|linspace|"
     r"logical_and|logical_not|logical_or|matmul|maximum|meshgrid|minimum|multiply|negative|not_equal|one_hot|"
     r"ones|ones_like|pad|pow|range|rank|realdiv|reduce_all|reduce_any|reduce_max|reduce_mean|reduce_min|"
-    r"reduce_prod|reduce_sum|repeat|reshape|reverse|roll|round|searchsorted|sequence_mask|shape|sigmoid|sign|"
-    r"sin|size|slice|sort|space_to_batch|space_to_depth|split|sqrt|square|squeeze|stack|stop_gradient|"
-    r"strided_slice|subtract|tan|tanh|tensordot|tile|transpose|truediv|truncatediv|unstack|where|zeros|"
+    r"reduce_prod|reduce_sum|repeat|reshape|reverse|roll|round|scatter_nd|searchsorted|sequence_mask|shape(_n)?|sigmoid|sign|"
+    r"sin|size|slice|sort|space_to_batch(_nd)?|space_to_depth|split|sqrt|square|squeeze|stack|stop_gradient|"
+    r"strided_slice|subtract|tan|tanh|tensor_scatter_nd_(add|max|min|sub|update)|tensordot|tile|transpose|truediv|"
+    r"truncatediv|unique(_with_counts)?|unstack|where|zeros|"
     r"zeros_like"
 )
 
@@ -132,7 +133,8 @@ def _reason_of_settings(name: str, settings: Mapping[str, Any]) -> str | None:
 
 
 def _computes_only(symbol: str) -> bool:
-    module, _, name = symbol.removeprefix("compat.v1.").rpartition(".")
+    plain = symbol.removeprefix("compat.v1.")
+    module, _, name = ("", "", plain) if plain == "dtypes.complex" else plain.rpartition(".")
     if name.startswith("_") and module != "__operators__":
         return False
     return module in PARTIAL or (not module and PLAIN.fullmatch(name) is not None)

@@ -18,7 +18,7 @@ from stages.keras_format import objects_in, renew_constants
 from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
-from stages.load.keras3 import carry_over, import_keras3
+from stages.load.keras3 import Carried, carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.not_finite import blame
 from stages.load.notes import notes_on
@@ -86,18 +86,20 @@ def load_model(
     weights = Path(weights) if weights is not None else None
     if isinstance(source, Application):
         named = source.weights if weights is None and isinstance(source.weights, Path) else weights
-        model, difference = build_application(source, named)
+        carried = build_application(source, named)
         shown, preprocess = source.application, source.preprocess
     else:
         shown = str(source)
-        model, difference = _from_files(Path(source), weights, custom_objects, trust=trust)
+        carried = _from_files(Path(source), weights, custom_objects, trust=trust)
+    model, difference = carried.model, carried.difference
     blame(model, difference, shown)
     if not difference <= tolerance(model):
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
     found = unwrapped(without_ellipses(_graph(model, shown)))
     model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
-    return LoadedModel(model, shown, (*found.notes, *notes_on(model, split_off)), difference, split_off, found.plan)
+    notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
+    return LoadedModel(model, shown, notes, difference, split_off, found.plan)
 
 
 def tolerance(model: Any) -> float:
@@ -106,7 +108,7 @@ def tolerance(model: Any) -> float:
     return max((bound for name, bound in HALF.items() if name in types), default=TOLERANCE)
 
 
-def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> tuple[Any, float]:
+def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> Carried:
     """The model, and its output difference from the original where there is one to compare with."""
     kind, name = file_kind(path), str(path)
     stored = open_saved_model(path) if kind == "saved_model" else open_stored(path, kind)
@@ -129,10 +131,10 @@ def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str],
     if weights is not None:
         _put_weights(model, weights)
     renew_constants(model)
-    return model, difference_from_graph(model, path) if kind == "saved_model" else 0.0
+    return Carried(model, difference_from_graph(model, path) if kind == "saved_model" else 0.0)
 
 
-def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> tuple[Any, float]:
+def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> Carried:
     with quiet():  # Keras 3 warns of itself with newer releases of numpy
         original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
         if not original.built:

@@ -21,6 +21,7 @@ SAME_ACTIVATIONS = frozenset(
     {"elu", "exponential", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "softmax", "softplus", "softsign"}
     | {"swish", "tanh"}
 )
+OTHERWISE = frozenset({"RandomCrop", "Discretization"})  # computes something else under the same name
 ANYTHING = object()
 NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "quantization_config": (None,),
@@ -80,7 +81,7 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
     class_name, settings = str(entry["class_name"]), dict(entry["config"])
     name = str(settings.get("name", class_name))
     kind = objects.keras2.get(class_name) or getattr(import_keras().layers, class_name, None)
-    if kind is None:
+    if kind is None or class_name in OTHERWISE:
         raise refused(name, class_name, f"tf_keras has no layer {class_name}")
     accepted = _arguments(kind)
     config: dict[str, Any] = {}

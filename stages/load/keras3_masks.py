@@ -25,10 +25,16 @@ def settle_masks(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 
 def note_mask(layer: Any, args: tuple[Any, ...], outputs: list[Any]) -> None:
-    """Give what a Masking layer makes a mask of which it can be told where it is from."""
-    if type(layer).__name__ == "Masking" and getattr(outputs[0], "_keras_mask", None) is not None:
-        tf = import_tensorflow()
-        outputs[0]._keras_mask = tf.reduce_any(tf.not_equal(args[0], layer.mask_value), axis=-1)  # noqa: SLF001
+    """Give what a layer made a mask of which it can be told where it is from; tf_keras forgets that."""
+    if not any(getattr(tensor, "_keras_mask", None) is not None for tensor in outputs):
+        return
+    tf = import_tensorflow()
+    if type(layer).__name__ == "Masking":
+        masks: Any = tf.reduce_any(tf.not_equal(args[0], layer.mask_value), axis=-1)
+    else:
+        masks = layer.compute_mask(args[0], tf.nest.map_structure(lambda x: getattr(x, "_keras_mask", None), args[0]))
+    for tensor, mask in zip(outputs, tf.nest.flatten(masks), strict=False):
+        tensor._keras_mask = mask  # noqa: SLF001
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -41,9 +47,14 @@ def _same(one: Any, other: Any) -> bool:
         return False
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, list | tuple) and len(one) == 1 or isinstance(other, list | tuple) and len(other) == 1:
-        return _same(*(item[0] if isinstance(item, list | tuple) else item for item in (one, other)))
+    if _is_single(one) or _is_single(other):
+        return _same(*(item[0] if _is_single(item) else item for item in (one, other)))
     return bool(one == other)
+
+
+def _is_single(value: Any) -> bool:
+    """`axis=[1]` says what `axis=1` says."""
+    return isinstance(value, list | tuple) and len(value) == 1
 
 
 def _history(tensor: Any) -> tuple[int, int, int]:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import reason_of
+from stages.load.compositions import UntraceableError
 from stages.load.keras3_graph import Translation
 from stages.load.keras3_layers import UntranslatableError
-from stages.load.traced import UntraceableError, traced
+from stages.load.traced import traced
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
@@ -25,7 +26,7 @@ def trace_call(
     Raises:
         UntranslatableError: the operations that Keras 3 makes of it can't be stored in a model.
     """
-    is_layer = hasattr(original, "weights")
+    is_layer = hasattr(original, "_flatten_layers")
     if is_layer and any(getattr(part, "quantization_mode", None) for part in original._flatten_layers()):  # noqa: SLF001
         raise error
     given = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
@@ -38,6 +39,7 @@ def trace_call(
     if is_layer:
         translation.traced[id(original)] = original
         if len(outputs) == 1 and any(outputs[0] is given for given in args):
+            translation.left_out.add(id(original))
             return [import_keras().layers.Activation("linear", name=original.name)(outputs[0])]
     return outputs
 
@@ -57,7 +59,7 @@ def _nothing_held(_: Any, __: Any) -> Any:
 def _holder(original: Any, made: dict[str, Any]) -> Callable[[Any, Any], Any]:
     """What makes a tensor of a variable: an Embedding of one row holds its values, so that they can be trained."""
     known = {id(weight._value.handle): weight for weight in original.weights}  # noqa: SLF001
-    layers = made.setdefault(original.name, {})
+    layers = made.setdefault(f"{original.name} held", {})
 
     def hold(handle: Any, anchor: Any) -> Any:
         tf, weight = import_tensorflow(), known[id(handle)]

@@ -6,9 +6,9 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 from typing import Any
 
+from stages.load.compositions import COMPOSED, UntraceableError
 from stages.tf_runtime import import_tensorflow
 
 RANDOM = frozenset(
@@ -43,7 +43,6 @@ NODES: Mapping[str, str] = {
             "Acos": "math.acos",
             "Ceil": "math.ceil",
             "Floor": "math.floor",
-            "Conj": "math.conj",
             "Erfinv": "math.erfinv",
             "Inv": "math.reciprocal",
             "Round": "math.round",
@@ -56,18 +55,26 @@ NODES: Mapping[str, str] = {
         }.items()
     },
     **{
-        kind: f"{path} input"
-        for kind, path in {
-            "Real": "math.real",
-            "Imag": "math.imag",
-            "Angle": "math.angle",
-            "ZerosLike": "zeros_like x",
-            "OnesLike": "ones_like x",
-            "StopGradient": "stop_gradient",
-        }.items()
+        kind: f"math.{name} x"
+        for kind, name in (
+            ("Exp", "exp"),
+            ("Log", "log"),
+            ("Sin", "sin"),
+            ("Cos", "cos"),
+            ("Tan", "tan"),
+            ("Atan", "atan"),
+            ("Asin", "asin"),
+            ("Sinh", "sinh"),
+            ("Cosh", "cosh"),
+        )
     },
-    "ZerosLike": "zeros_like x",
-    "OnesLike": "ones_like x",
+    "Conj": "math.conj x=input",
+    "Real": "math.real input",
+    "Imag": "math.imag input",
+    "Angle": "math.angle input",
+    "StopGradient": "stop_gradient input",
+    "ZerosLike": "zeros_like input=x",
+    "OnesLike": "ones_like input=x",
     **{
         kind: f"math.reduce_{name} input_tensor=input axis=reduction_indices keepdims=keep_dims"
         for kind, name in {
@@ -84,9 +91,9 @@ NODES: Mapping[str, str] = {
     "Shape": "shape input out_type",
     "ShapeN": "shape_n input out_type",
     "Size": "size input out_type",
-    "StridedSlice": "strided_slice input begin end strides begin_mask end_mask ellipsis_mask new_axis_mask "
+    "StridedSlice": "strided_slice input_=input begin end strides begin_mask end_mask ellipsis_mask new_axis_mask "
     "shrink_axis_mask",
-    "Slice": "slice input begin size",
+    "Slice": "slice input_=input begin size",
     "Pack": "stack values axis",
     "Unpack": "unstack value num axis",
     "ConcatV2": "concat values axis",
@@ -99,7 +106,6 @@ NODES: Mapping[str, str] = {
     "MatMul": "linalg.matmul a b transpose_a transpose_b",
     "BatchMatMulV2": "linalg.matmul a=x b=y adjoint_a=adj_x adjoint_b=adj_y",
     "BatchMatMulV3": "linalg.matmul a=x b=y adjoint_a=adj_x adjoint_b=adj_y",
-    "Einsum": "einsum equation *inputs",
     "Transpose": "transpose a=x perm",
     "Reshape": "reshape tensor shape",
     "ExpandDims": "expand_dims input axis=dim",
@@ -165,6 +171,8 @@ NODES: Mapping[str, str] = {
     "UpperBound": "searchsorted sorted_sequence=sorted_inputs values side:right out_type",
     "DenseBincount": "math.bincount arr=input weights minlength=size maxlength=size binary_output axis:-1",
     "AddN": "math.add_n inputs",
+    "Unique": "unique x out_idx",
+    "UniqueWithCounts": "unique_with_counts x out_idx",
     "ClipByValue": "clip_by_value t clip_value_min clip_value_max",
     "BroadcastArgs": "broadcast_dynamic_shape shape_x=s0 shape_y=s1",
 }
@@ -172,22 +180,15 @@ PASSING = frozenset({"Identity", "ReadVariableOp", "PreventGradient", "EnsureSha
 CONTROL = frozenset({"While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase", "Switch", "Merge"})
 
 
-class UntraceableError(Exception):
-    """Why a graph can't be taken over."""
-
-
 def evaluated(node: Any, constants: Sequence[Any]) -> list[Any]:
     """A node's outputs, computed now, as arrays."""
     tf = import_tensorflow()
     raw = getattr(tf.raw_ops, node.type)
     sources = _inputs(node, [tf.constant(c, t.dtype) for c, t in zip(constants, node.inputs, strict=True)])
-    settings = {
-        name: _attribute(node, name)
-        for name in inspect.signature(raw).parameters
-        if name not in sources and name in node.node_def.attr
-    }
+    names = _names(raw, node)
+    given = {name: sources[s] if s in sources else _attribute(node, s) for name, s in names}
     with tf.init_scope():  # out of any graph that is being built
-        return [one.numpy() for one in tf.nest.flatten(raw(**sources, **settings))]
+        return [one.numpy() for one in tf.nest.flatten(raw(**given))]
 
 
 def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -> Any:
@@ -199,39 +200,55 @@ def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -
         UntraceableError: TensorFlow has no public function for such a node.
     """
     sources = _inputs(node, [_given(node, place, values, typed) for place in range(len(values))])
-    if node.type == "AddV2" and isinstance(sources["x"], list | float | int | bool):
+    if node.type == "AddV2" and not hasattr(sources["x"], "_keras_history"):
         sources = {"x": sources["y"], "y": sources["x"]}  # it takes the type of what comes first
-    function, names = _public(node.type)
-    positional: list[Any] = []
-    named: dict[str, Any] = {}
+    if node.type in COMPOSED:
+        return COMPOSED[node.type](node, **sources)
+    function, names = _public(node)
+    given = {}
     for target, source in names:
-        if target.startswith("*"):
-            positional.extend(sources[source])
-        elif source.startswith(":"):
-            named[target] = int(source[1:]) if source[1:].lstrip("-").isdigit() else source[1:]
+        if source.startswith(":"):
+            given[target] = int(source[1:]) if source[1:].lstrip("-").isdigit() else source[1:]
         else:
-            value = sources[source] if source in sources else _attribute(node, source)
-            if node.type == "Einsum":
-                positional.append(value)
-            elif not (source == "squeeze_dims" and not value):
-                named[target] = value
-    return function(*positional, **named)
+            given[target] = sources[source] if source in sources else _attribute(node, source)
+    if node.type == "Squeeze" and not given["axis"]:
+        del given["axis"]
+    first = given.pop(next(iter(inspect.signature(function).parameters)))
+    return recorded(function, first, **given)
 
 
-@cache
-def _public(kind: str) -> tuple[Callable[..., Any], tuple[tuple[str, str], ...]]:
+def recorded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A public TensorFlow function on tensors of tf_keras, whether or not it knows of them itself."""
+    from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
+
+    return TFOpLambda(function)(*args, **kwargs)
+
+
+def _public(node: Any) -> tuple[Callable[..., Any], list[tuple[str, str]]]:
     """The function, and pairs of an argument's name and what the node calls it."""
-    tf = import_tensorflow()
+    tf, kind = import_tensorflow(), node.type
     if kind in NODES:
         path, *names = NODES[kind].split()
-        return operator.attrgetter(path)(tf), tuple(_pair(name) for name in names)
+        return operator.attrgetter(path)(tf), [_pair(name) for name in names]
     raw = getattr(tf.raw_ops, kind, None)
     function = getattr(sys.modules[raw.__module__], raw.__name__, None) if raw else None
     from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
 
     if function is None or not get_canonical_name_for_symbol(function, add_prefix_to_v1_names=True):
         raise UntraceableError(f"TensorFlow has no public function for {kind}")
-    return function, tuple((name, name) for name in inspect.signature(function).parameters if name != "name")
+    return function, _names(function, node)
+
+
+def _names(function: Callable[..., Any], node: Any) -> list[tuple[str, str]]:
+    """A generated function's arguments, and what the node calls them: inputs may be renamed, but not reordered."""
+    inputs = [argument.name for argument in node.op_def.input_arg]
+    found = []
+    for place, name in enumerate(inspect.signature(function).parameters):
+        if name in inputs or name in node.node_def.attr:
+            found.append((name, name))
+        elif place < len(inputs):
+            found.append((name, inputs[place]))
+    return found
 
 
 def _pair(word: str) -> tuple[str, str]:
@@ -239,7 +256,7 @@ def _pair(word: str) -> tuple[str, str]:
         target, _, text = word.partition(":")
         return target, f":{text}"
     target, _, source = word.partition("=")
-    return target, source or target.lstrip("*")
+    return target, source or target
 
 
 def _inputs(node: Any, values: Sequence[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Slices with an ellipsis, `x[..., :6]`, spelled out: tf_keras computes them, and can't write them into `.keras` files."""
+"""Slices with an ellipsis, `x[..., :6]`, spelled out: tf_keras computes them, and can't write them into its files."""
 
 from __future__ import annotations
 

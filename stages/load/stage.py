@@ -69,7 +69,7 @@ class LoadStage:
         return StageResult((artifact,), metrics)
 
     def ensures(self, context: StageContext[LoadConfig], result: StageResult) -> None:
-        """The stored model computes what the loaded one does; that this is what its original does, `load_model` holds."""
+        """The stored model computes what the loaded one does; `load_model` holds that against its original."""
         stored = result.metrics["stored_difference"]
         if not stored <= STORED_TOLERANCE:
             what = f"stored_difference is {stored:.1e} (relative), at most {STORED_TOLERANCE:.0e} is right"

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from stages.load.raw_operations import CONTROL, PASSING, RANDOM, UntraceableError, call_public, evaluated
+from stages.load.compositions import UntraceableError
+from stages.load.raw_operations import CONTROL, PASSING, RANDOM, call_public, evaluated
 from stages.tf_runtime import import_tensorflow
 
-FREE = (1, 7, 2003)  # what a free size is taken for: a value that comes out alike for all three does not depend on it
+FREE = (3, 7)  # what a free size is taken for: what only moves sizes about, and comes out alike for both, is known
+JOINING = frozenset({"Pack", "ConcatV2"})
+MOVING = JOINING | {"Cast", "ExpandDims", "GatherV2", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice", "Unpack"}
 
 Holder = Callable[[Any, Any], Any]  # a variable's handle, a tensor of tf_keras → a tensor of tf_keras that holds it
 
@@ -63,8 +67,17 @@ def traced(call: Callable[..., Any], arguments: Any, hold: Holder) -> list[Any]:
         outputs = [tf.convert_to_tensor(out) for out in tf.nest.flatten(call(*args, **kwargs)) if out is not None]
     if any(operation.type in CONTROL for operation in graph.get_operations()):
         raise UntraceableError("it has control flow, whose bodies tf_keras can't store")
-    replay = _Replay(given, {inside.op.name: outside for outside, inside in graph.captures}, hold, next(iter(given.values()), None))
+    replay = _Replay(
+        given, {inside.op.name: outside for outside, inside in graph.captures}, hold, next(iter(given.values()), None)
+    )
     return [replay.output(tensor) for tensor in outputs]
+
+
+def _moved(kind: str, inputs: Sequence[_Value]) -> bool:
+    """Whether sizes and constants alone are moved about, to places that are known."""
+    data = 1 if kind == "Split" else 0
+    free = [place for place, value in enumerate(inputs) if value.make is not None]
+    return all(inputs[place].samples and (place == data or kind in JOINING) for place in free)
 
 
 class _Replay:
@@ -112,7 +125,7 @@ class _Replay:
             return known
         if all(value.make is None for value in inputs):
             return [_Value(constant=one) for one in evaluated(operation, [value.constant for value in inputs])]
-        if all(value.make is None or value.samples for value in inputs):
+        if kind in MOVING and operation.outputs[0].dtype != tf.bool and _moved(kind, inputs):
             return self._from_sizes(operation, inputs)
         return self._emitted(operation, inputs)
 
@@ -136,13 +149,13 @@ class _Replay:
     def _sampled(self, operation: Any, free: int) -> list[Any]:
         import numpy as np
 
-        kind = {"Shape": np.array, "ShapeN": np.array, "Size": np.prod, "Rank": len}[operation.type]
+        kind: Any = {"Shape": np.array, "ShapeN": np.array, "Size": np.prod, "Rank": len}[operation.type]
         dtype = operation.outputs[0].dtype.as_numpy_dtype
         shapes = [[free if size is None else size for size in tensor.shape] for tensor in operation.inputs]
         return [np.asarray(kind(np.asarray(shape, dtype)), dtype) for shape in shapes]
 
     def _from_sizes(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
-        """What is computed of sizes and constants alone: for each of FREE, and a constant if all agree."""
+        """Sizes and constants that are moved about: for each of FREE, and a constant if all agree."""
         runs = []
         for place in range(len(FREE)):
             try:
@@ -163,9 +176,7 @@ class _Replay:
                 settled.append(_Value(constant=first))
                 continue
             emitted = emitted or self._emitted(operation, inputs)
-            # as many bytes as rows say little: large values that follow from sizes are not carried on
-            samples = value.samples if all(np.size(one) <= 4096 for one in value.samples) else ()
-            settled.append(_Value(samples=samples, make=emitted[place].make))
+            settled.append(_Value(samples=value.samples, make=emitted[place].make))
         return settled
 
     def _emitted(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
@@ -181,7 +192,7 @@ class _Replay:
                 self._check(operation, done)
             return done[place]
 
-        return [_Value(make=lambda place=place: output(place)) for place in range(len(operation.outputs))]
+        return [_Value(make=partial(output, place)) for place in range(len(operation.outputs))]
 
     def _argument(self, operation: Any, place: int, value: _Value) -> Any:
         """A value that an operation takes; the free size of a shape to be taken is left to TensorFlow."""
@@ -189,12 +200,12 @@ class _Replay:
 
         if operation.type == "Reshape" and place == 1 and value.samples and len({s.shape for s in value.samples}) == 1:
             known = np.all([sample == value.samples[0] for sample in value.samples], axis=0)
-            if np.sum(~known) == 1:
+            if np.sum(~known) == 1 and np.all(value.samples[0] >= 0):
                 return np.where(known, value.samples[0], -1)
         return value.tensor()
 
     def _check(self, operation: Any, made: list[Any]) -> None:
-        for tensor, wanted in zip(made, operation.outputs, strict=True):
+        for tensor, wanted in zip(made, operation.outputs, strict=False):
             if tensor.dtype != wanted.dtype or not wanted.shape.is_compatible_with(tensor.shape):
                 was = f"{wanted.dtype.name} {wanted.shape}, not {tensor.dtype.name} {tensor.shape}"
                 raise UntraceableError(f"its operation {operation.type} gives {was}")
@@ -208,11 +219,8 @@ class _Replay:
             raise UntraceableError("it computes the same for every input")
         array = np.asarray(constant)
         nothing = tf.zeros_like(tf.shape(self._anchor)[:1])
+        if array.dtype.kind == "c":
+            return tf.complex(self._typed(array.real), self._typed(array.imag))
         if array.dtype == bool:
             return tf.math.logical_or(tf.cast(tf.reshape(nothing, [1] * array.ndim), "bool"), array.tolist())
         return tf.math.add(tf.cast(tf.reshape(nothing, [1] * array.ndim), array.dtype.name), array.tolist())
-
-
-def is_nothing(outputs: Sequence[Any], inputs: Sequence[Any]) -> bool:
-    """Whether what was traced gives its only input back: the layer does nothing at inference."""
-    return len(outputs) == 1 and len(inputs) == 1 and outputs[0] is inputs[0]

@@ -139,7 +139,7 @@ LAYERS_3 = LAYERS.replace("tf_keras", "keras").replace(
 )
 
 
-def test_a_layer_of_keras_3_needs_its_twin_for_tf_keras(keras3, tmp_path, monkeypatch):
+def test_a_layer_of_keras_3_stays_a_layer_with_its_twin_for_tf_keras(keras3, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "twins_of_two.py").write_text(LAYERS)
     (tmp_path / "twins_of_three.py").write_text(LAYERS_3)
@@ -147,11 +147,13 @@ def test_a_layer_of_keras_3_needs_its_twin_for_tf_keras(keras3, tmp_path, monkey
     own = importlib.import_module("twins_of_three").Scale(3.0, name="own")
     model = keras3.Model(inputs, keras3.layers.Dense(2)(own(inputs)))
     model.save(tmp_path / "m.keras")
-    with pytest.raises(ModelError, match=r"'own' \(Scale\) of Keras 3 can't be carried over"):
-        load_model(tmp_path / "m.keras", custom_objects=("twins_of_three:Scale",))
+    alone = load_model(tmp_path / "m.keras", custom_objects=("twins_of_three:Scale",))
+    assert "own (Scale): tf_keras has no such layer: it is taken over as what it computes" in alone.notes[0]
     found = load_model(tmp_path / "m.keras", custom_objects=("twins_of_three:Scale", "twins_of_two:Scale"))
+    assert type(found.model.get_layer("own")).__name__ == "Scale"
     x = np.ones((2, 3), "float32")
-    assert np.allclose(found.model(x), model(x), atol=1e-6)
+    for loaded in (alone, found):
+        assert np.allclose(loaded.model(x), model(x), atol=1e-6)
 
 
 def test_a_layer_whose_outputs_overflow_is_named(loaded, keras2, tmp_path):

@@ -1,0 +1,33 @@
+"""The table of graph nodes: each names a public function, its arguments, and what the node calls them."""
+
+import inspect
+import operator
+
+import pytest
+
+from stages.load.code import refuse_code
+from stages.load.raw_operations import NODES
+from stages.tf_runtime import import_tensorflow
+
+
+@pytest.mark.parametrize("kind", sorted(NODES))
+def test_functions_take_what_the_table_gives_them(kind):
+    tf = import_tensorflow()
+    path, *words = NODES[kind].split()
+    parameters = list(inspect.signature(operator.attrgetter(path)(tf)).parameters)
+    targets = [word.partition("=")[0].partition(":")[0] for word in words]
+    assert set(targets) <= set(parameters), parameters
+    assert parameters[0] in targets  # tf_keras records a call by its first argument
+    assert hasattr(tf.raw_ops, kind), "there is no such node"
+
+
+def test_what_is_written_may_be_loaded_again():
+    """A stored model is a file like any other: what the table makes is what `code` lets in."""
+    tf = import_tensorflow()
+    from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
+
+    for words in NODES.values():
+        function = operator.attrgetter(words.split()[0])(tf)
+        symbol = get_canonical_name_for_symbol(function, add_prefix_to_v1_names=True)
+        config = {"class_name": "TFOpLambda", "config": {"name": "x", "function": symbol}}
+        refuse_code({"config": {"layers": [config]}}, "m.keras")
