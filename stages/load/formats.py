@@ -18,7 +18,7 @@ from stages.keras_format import objects_in, renew_constants
 from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
-from stages.load.keras3 import Carried, carry_over, import_keras3
+from stages.load.keras3 import TOLERANCE, Carried, carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.not_finite import blame
 from stages.load.notes import notes_on
@@ -32,7 +32,6 @@ from stages.quiet import quiet
 from stages.sparsity import SparsityPlan
 from stages.tf_runtime import import_keras
 
-TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
 HALF = {"float16": 5e-3, "bfloat16": 4e-2}  # five steps of the types' own rounding
 
 
