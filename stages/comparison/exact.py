@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.errors import DeviceError
@@ -107,9 +107,15 @@ def _placement_result(
         change=change,
         tolerance=tolerance,
         verdict=verdict,
-        reason=f"{', '.join(left)} left the accelerator" if left else None,
+        reason=_left_why(left, candidate.notes) if left else None,
         estimated=candidate.estimated,
     )
+
+
+def _left_why(left: Iterable[str], notes: Sequence[str]) -> str:
+    """Which kinds of operators left the accelerator, with what its compiler says of them."""
+    why = [note for note in notes if note.partition(" ")[0].rstrip(":") in left]
+    return "; ".join([f"{', '.join(left)} left the accelerator", *why])
 
 
 def _count_result(
