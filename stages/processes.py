@@ -28,8 +28,12 @@ def run_process(
     timeout_s: float,
     environment: Mapping[str, str] | None = None,
     given: bytes = b"",
+    program: str = "the device runner",
 ) -> Ended:
-    """A command's end, `given` on its stdin; DeviceError where it can't start or gives nothing within `timeout_s`."""
+    """A command's end, `given` on its stdin; DeviceError where it can't start or gives nothing within `timeout_s`.
+
+    Errors call the command `program`, and what it works on `name`.
+    """
     import subprocess  # plans and cached runs load this module, and start nothing
 
     try:
@@ -38,12 +42,12 @@ def run_process(
         )
     except subprocess.TimeoutExpired as error:
         raise DeviceError(
-            f"the device runner gave no result within {timeout_s:g} s",
+            f"{program} gave no result within {timeout_s:g} s",
             where=name,
-            hint=f"the model may be too slow for this target; its last words: {last_lines(error.stderr)}",
+            hint=f"the model may be too much for it; its last words: {last_lines(error.stderr)}",
         ) from error
     except OSError as error:
-        raise DeviceError(f"the device runner could not be started: {error}", where=name) from error
+        raise DeviceError(f"{program} could not be started: {error}", where=name) from error
     return Ended(done.returncode, done.stdout, done.stderr)
 
 

@@ -51,7 +51,8 @@ def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
         model.write_bytes(data)
         order = {place: quantized(arrays[name], detail) for name, (place, detail) in inputs.items()}
         np.savez(given, *(order[place] for place in range(len(order))))
-        done = run_process([sys.executable, "-m", __name__, str(model), str(given), str(made)], name, TIMEOUT_S)
+        command = [sys.executable, "-m", __name__, str(model), str(given), str(made)]
+        done = run_process(command, name, TIMEOUT_S, program=RUNTIME)
         require_success(done, name, RUNTIME, "can't run this model")
         arena = json.loads(done.stdout)["arena"]["total"]
         with np.load(made) as found:

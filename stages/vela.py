@@ -73,7 +73,7 @@ def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
         shutil.copyfile(model, file)
         options = ["--accelerator-config", device.accelerator, "--system-config", device.system_config]
         options += ["--memory-mode", device.memory_mode, "--output-dir", scratch]
-        done = run_process([sys.executable, "-c", VELA, str(file), *options], name, TIMEOUT_S)
+        done = run_process([sys.executable, "-c", VELA, str(file), *options], name, TIMEOUT_S, program="Vela")
         summaries = list(Path(scratch).glob("*_summary_*.csv"))
         if done.returncode != 0 or len(summaries) != 1:
             said = last_lines(done.stderr if done.stderr.strip() else done.stdout)

@@ -193,9 +193,12 @@ def _check_source(context: StageContext[ExportConfig], source: Source, data: byt
         (folder / "compare.c").write_text(COMPARE.format(symbol=symbol, capital=symbol.upper()))
         files = [str(folder / file) for file in (f"{symbol}_data.c", "compare.c")]
         flags = ["-std=c99", "-Wall", "-Werror", "-o", str(folder / "compare")]
-        built = run_process([compiler, *flags, *files], f"{context.axis} source", 120)
+        built = run_process([compiler, *flags, *files], f"{context.axis} source", 120, program="cc")
         if built.returncode:
             what = f"the C source does not compile: cc {ending(built.returncode)}"
             raise PostconditionError(what, where=context.axis, hint=last_lines(built.stderr))
-        if run_process([str(folder / "compare")], f"{context.axis} source", 60).stdout != data:
+        if (
+            run_process([str(folder / "compare")], f"{context.axis} source", 60, program="the compiled source").stdout
+            != data
+        ):
             raise PostconditionError("the compiled C source does not hold the TFLite file", where=context.axis)

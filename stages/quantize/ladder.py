@@ -15,7 +15,7 @@ from typing import Any
 import rfc8785
 
 from pipeline.artifacts import Artifact, LadderFacts, LadderTry
-from pipeline.errors import PostconditionError, PreconditionError, UnsupportedError
+from pipeline.errors import NativeEndError, PostconditionError, PreconditionError, UnsupportedError
 from pipeline.schemes import Quantization
 from pipeline.stage import StageContext
 from stages.external_data import whole_model
@@ -109,12 +109,9 @@ class Ladder:
         found = []
         for done, name in enumerate(names):
             self._context.events.advanced(done, len(self._rungs), "rungs", f"latency of {name}")
-            try:
-                made = self._make(name, Quantization(scheme=name))  # type: ignore[arg-type]  # `selective` is not among them
-            except UnsupportedError as error:
-                self._context.events.warned(f"ladder: without {name}: {error}")
-                continue
-            found.append((made, self._latency(made)))
+            made = self._tried(name, Quantization(scheme=name))  # type: ignore[arg-type]  # `selective` is not among them
+            if made is not None:
+                found.append((made, self._latency(made)))
         return sorted(found, key=lambda one: one[1])
 
     def _selected(self) -> tuple[_Made, float] | None:
@@ -122,7 +119,9 @@ class Ladder:
 
         With each go those that read it: they would quantize what it gives them.
         """
-        base = self._make("int8", Quantization(scheme="int8"))
+        base = self._tried("int8", Quantization(scheme="int8"))
+        if base is None:
+            return None
         self._errors = self._layer_errors(base)
         for count in _doubling(len(self._errors)):
             kept = tuple(sorted({name for error in self._errors[:count] for name in (error.layer, *error.readers)}))
@@ -133,6 +132,14 @@ class Ladder:
                 self._tries[-1] = self._tries[-1].model_copy(update={"latency_ratio": ratio})
                 return made, ratio
         return None
+
+    def _tried(self, name: str, how: Quantization) -> _Made | None:
+        """A rung; None, with a warning, where the model can't be made into it or that ends outside software."""
+        try:
+            return self._make(name, how)
+        except (UnsupportedError, NativeEndError) as error:
+            self._context.events.warned(f"ladder: without {name}: {error}")
+            return None
 
     def _make(self, name: str, how: Quantization) -> _Made:
         context, config = self._context, self._config

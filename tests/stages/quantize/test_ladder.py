@@ -58,13 +58,13 @@ def lopsided() -> Any:
 @pytest.fixture
 def climbing(tmp_path: Path, lopsided: Any, make_context: Callable[..., Any]) -> Callable[..., Any]:
     """Runs a ladder on the network, whose own classes are the labels: the entry, the manifest, what was said."""
-    (tmp_path / "model.keras").write_bytes(encode_model(lopsided))
     x = np.random.default_rng(6).standard_normal((400, 12)).astype(np.float32)
     y = np.asarray(lopsided(x, training=False)).argmax(1)
     np.savez(tmp_path / "data.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
     threads = make_context(None).threads
 
-    def climb(rungs: list[str], bound: float) -> Any:
+    def climb(rungs: list[str], bound: float, model: Any = lopsided) -> Any:
+        (tmp_path / "model.keras").write_bytes(encode_model(model))
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(RECIPE.format(rungs=json.dumps(rungs), bound=bound, threads=threads))
         heard: list[Event] = []
@@ -109,6 +109,16 @@ def test_a_climb_uses_what_an_earlier_one_measured(climbing: Callable[..., Any])
     (only,) = report_of(second).tries  # the fastest holds such a bound
     assert only in report_of(first).tries
     assert len(warned) == 1
+
+
+def test_a_rung_that_the_model_can_t_be_made_into_is_left_out(climbing: Callable[..., Any]) -> None:
+    layers = import_keras().layers
+    x = layers.Input((12,), name="x")
+    model = import_keras().Model(x, layers.Dense(4, activation="softmax")(layers.LayerNormalization(name="norm")(x)))
+    entry, _, warned = climbing(["int16x8", "float16"], 1.0, model)
+    report = report_of(entry)
+    assert (report.chosen, [one.name for one in report.tries]) == ("float16", ["float16"])
+    assert warned[0].startswith("ladder: without int16x8: LayerNormalization can't be made in int16x8 (norm)")
 
 
 def test_where_no_rung_is_good_enough_all_that_was_tried_is_told(climbing: Callable[..., Any]) -> None:
