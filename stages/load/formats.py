@@ -20,6 +20,7 @@ from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
 from stages.load.keras3 import TOLERANCE, Carried, carry_over, import_keras3
 from stages.load.keras3_layers import Objects
+from stages.load.keras3_quantized import without_quantization
 from stages.load.not_finite import blame
 from stages.load.notes import notes_on
 from stages.load.preprocessing import split_front
@@ -143,7 +144,9 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, t
             _put_weights(original, weights)
         renew_constants(original)
         try:
-            return carry_over(original, objects)
+            plain, notes = without_quantization(original, objects.keras3)
+            found = carry_over(plain, objects)
+            return replace(found, notes=(*notes, *found.notes))
         except ModelError as error:
             raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error
 

@@ -260,12 +260,3 @@ def test_what_can_not_be_represented_is_refused_by_name(keras3, tmp_path, make, 
     assert words in caught.value.what
     assert "'odd'" in caught.value.what or "'ctc_decode'" in caught.value.what
     assert caught.value.where.startswith(str(tmp_path / "m.keras"))
-
-
-def test_a_quantized_model_is_refused(keras3, tmp_path):
-    inputs = keras3.Input((6,))
-    model = keras3.Model(inputs, keras3.layers.Dense(3, name="eight")(inputs))
-    model.get_layer("eight").quantize("int8")
-    model.save(tmp_path / "m.keras")
-    with pytest.raises(ModelError, match=r"'eight'.*quantized"):
-        load_model(tmp_path / "m.keras")

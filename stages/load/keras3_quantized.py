@@ -1,0 +1,111 @@
+"""Models that Keras 3 has quantized (`model.quantize("int8")`): taken as the float32 models that their weights make.
+
+Keras stores kernels as integers with a scale, and rounds what goes into a layer at each call. Here a model is float32
+until `quantize` says otherwise, so kernels are multiplied out; what Keras rounds on the way is not rounded any more.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import ModelError
+from stages.keras_format import relative_difference
+from stages.macs import FREE_SIZE
+
+TAKEN = ("int8", "float8")  # the others store kernels in groups with offsets, in ways that change with each release
+MOST_DIFFERENT = 0.25  # of the largest output: 8 bits are off by a few hundredths
+HINT = "save the model from before `model.quantize(…)`: a recipe's `quantize` stage does that work"
+
+
+def without_quantization(original: Any, custom_objects: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+    """A Keras 3 model without quantized weights, and a note where it had some; `original` itself where it had none.
+
+    `custom_objects` are Keras 3's by name. ModelError, with the layer, for quantization that is not undone here.
+    """
+    quantized = [layer for layer in original._flatten_layers() if _mode(layer)]  # noqa: SLF001 - nested ones too
+    if not quantized:
+        return original, ()
+    for layer in quantized:
+        if _mode(layer) not in TAKEN or not (hasattr(layer, "_kernel") or hasattr(layer, "_embeddings")):
+            what = f"weights of layer {layer.name!r} ({type(layer).__name__}) are quantized to {_mode(layer)}"
+            raise ModelError(what, where=layer.name, hint=HINT)
+    plain = _in_float(original, custom_objects)
+    pairs = zip(original._flatten_layers(), plain._flatten_layers(), strict=True)  # noqa: SLF001 - as above
+    for old, new in pairs:
+        _put(old, new)
+    inputs = _inputs(plain)
+    difference = relative_difference(_outputs(original, inputs), _outputs(plain, inputs))
+    if not difference <= MOST_DIFFERENT:
+        what = f"with its weights multiplied out, the model's outputs differ by {difference:.0%}"
+        raise ModelError(what, where=original.name, hint=HINT)
+    modes = ", ".join(dict.fromkeys(str(_mode(layer)) for layer in quantized))
+    said = f"{len(quantized)} layers were quantized to {modes} by Keras: their weights are float32 from here on"
+    return plain, (f"{said}, outputs differ from the quantized model's by {difference:.1%}",)
+
+
+def _mode(layer: Any) -> str | None:
+    """`int8` or another, of a layer with weights of its own that are quantized."""
+    has_own = any(hasattr(layer, name) for name in ("_kernel", "_embeddings"))
+    return getattr(layer, "quantization_mode", None) if has_own else None
+
+
+def _in_float(original: Any, custom_objects: Mapping[str, Any]) -> Any:
+    """A model of the same configuration whose layers have the types that they had before."""
+    import keras
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            if "DTypePolicy" in str(value.get("class_name")) and "source_name" in value.get("config", {}):
+                settings = {"name": value["config"]["source_name"]}
+                return {"module": "keras", "class_name": "DTypePolicy", "config": settings, "registered_name": None}
+            return {key: None if key == "quantization_config" else plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list) else value
+
+    config = json.dumps(plain(json.loads(original.to_json())))
+    return keras.models.model_from_json(config, custom_objects=dict(custom_objects))
+
+
+def _put(old: Any, new: Any) -> None:
+    """What a layer of `old` itself holds, without the layers inside it, into the same one of `new`."""
+    import numpy as np
+
+    values = {variable.name: np.asarray(variable) for variable in _own(old)}
+    if _mode(old) == "int8":
+        name = "kernel" if hasattr(old, "_kernel") else "embeddings"
+        scale = np.asarray(getattr(old, f"{name}_scale"))
+        if hasattr(old, "_adjust_scale_for_dequant"):  # EinsumDense, whose scale has the outputs' axes
+            scale = np.asarray(old._adjust_scale_for_dequant(scale))  # noqa: SLF001
+        scale = scale[:, None] if name == "embeddings" else scale
+        values[name] = np.asarray(getattr(old, f"_{name}"), np.float32) / scale
+    for variable in _own(new):
+        variable.assign(values[variable.name])
+
+
+def _own(layer: Any) -> list[Any]:
+    """The variables that a layer holds itself."""
+    inside = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.variables}  # noqa: SLF001
+    return [variable for variable in layer.variables if id(variable) not in inside]
+
+
+def _inputs(model: Any) -> list[Any]:
+    """Samples for each of the model's inputs, as `random_inputs` draws them for tf_keras."""
+    import numpy as np
+
+    rng, found = np.random.default_rng(0), []
+    for tensor in model.inputs:
+        batch, *sizes = tensor.shape
+        shape = (batch or 4, *(size or FREE_SIZE for size in sizes))
+        drawn = rng.standard_normal(shape) if "float" in str(tensor.dtype) else rng.integers(0, 2, shape)
+        found.append(drawn.astype(str(tensor.dtype)))
+    return found
+
+
+def _outputs(model: Any, inputs: list[Any]) -> list[Any]:
+    import keras
+    import numpy as np
+
+    structure = getattr(model, "_inputs_struct", model.inputs)
+    made = model(keras.tree.pack_sequence_as(structure, inputs), training=False)
+    return [np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in keras.tree.flatten(made)]
