@@ -15,13 +15,13 @@ SHOWN_CHARACTERS = 40
 def reason_to_run(action: Action, store: Store, recipe: str) -> str:
     """One concrete reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`.
 
-    It is compared with what runs of this `recipe` (by its name) had, and with what was done to the same model: what
-    another recipe has otherwise for another model is no change of this one.
+    It is compared with what runs of this `recipe` (by its name) had, and, of runs that left no manifest because they
+    were killed, with what was done to the same model. What another recipe has otherwise is no change of this one.
     """
     wanted = action.model_dump(mode="json")
     recorded = list(store.records.documents(action.stage, action.axis))
     own = store.runs.keys_of(recipe) if recorded else frozenset()
-    recorded = [one for one in recorded if one.get("key") in own or _of_one_model(one["action"], wanted)]
+    recorded = [one for one in recorded if one.get("key") in own or _was_killed_on(one, wanted, store)]
     if not recorded:
         return "first run"
     # The nearest has fewest differences; among equals, the one that was made last.
@@ -30,6 +30,12 @@ def reason_to_run(action: Action, store: Store, recipe: str) -> str:
     if not nearest:
         return "record missing"
     return nearest[0] if len(nearest) == 1 else f"{nearest[0]} (+{len(nearest) - 1} more)"
+
+
+def _was_killed_on(document: dict[str, Any], wanted: dict[str, Any], store: Store) -> bool:
+    """Whether a record is of a run without a manifest, and of a model that is wanted now."""
+    made_by = str(document.get("provenance", {}).get("run_id", ""))
+    return not store.runs.has(made_by) and _of_one_model(document["action"], wanted)
 
 
 def _of_one_model(old: dict[str, Any], new: dict[str, Any]) -> bool:

@@ -202,7 +202,7 @@ def table(manifest: RunManifest) -> str:
 def _with_failures(line: str, row: Row, width: int) -> str:
     """The row's line, or `NAME  failed  REASON` where there is nothing but that; more reasons below it."""
     reasons = list(row.failures)
-    if reasons and not any(_cells(replace(row, failures=()))[1:]):
+    if reasons and not any(_cells(replace(row, failures=(), against=""))[1:]):
         line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
     return "\n".join([line, *(shortened(f"{' ' * width}  {reason}") for reason in reasons)])
 

@@ -46,6 +46,10 @@ class Runs:
         found = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
         return [path.parent.name for path in found]
 
+    def has(self, run_id: str) -> bool:
+        """Whether there is a manifest of exactly this id."""
+        return (self._folder / run_id / "manifest.json").is_file()
+
     def keys_of(self, recipe: str) -> frozenset[str]:
         """The keys of all actions in the latest runs of recipes with this name; looked for once, for reasons alone."""
         if recipe not in self._keys:

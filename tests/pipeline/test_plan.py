@@ -51,8 +51,7 @@ def record_run(recipe, store):
         {"id": "a", "stage": "a", "axis": None, "key": key, "status": "ran", "reason": "", "wall_s": 0.0}
         for key in store.records.keys()  # noqa: SIM118 - no dict
     ]
-    run_id = store.runs.new_id()
-    head = {"run_id": run_id, "name": recipe.name, "recipe_digest": recipe.digest, "stages": stages}
+    head = {"run_id": "0", "name": recipe.name, "recipe_digest": recipe.digest, "stages": stages}
     store.runs.put(RunManifest.model_validate_json(json.dumps({**head, "metrics": {}, "gates": [], "verdict": "pass"})))
 
 
@@ -116,12 +115,14 @@ def test_another_recipe_s_records_for_another_model_are_no_reason(recipe_file, s
     assert (found["load"].reason, found["prune"].reason) == (reason, "follows load")
 
 
-def test_another_recipe_for_the_same_model_is_compared(recipe_file, store):
+@pytest.mark.parametrize(("killed", "reason"), [(True, "prune.ratio 0.5 → 0.37"), (False, "first run")])
+def test_for_the_same_model_a_killed_run_is_compared_and_another_recipe_is_not(recipe_file, store, killed, reason):
     record_first(Recipe.load(recipe_file()), store, DONE)
-    record_run(Recipe.load(recipe_file()), store)
+    if not killed:
+        record_run(Recipe.load(recipe_file()), store)
     path = recipe_file(replace=[("name: small", "name: other"), ("ratio: 0.5", "ratio: 0.37")])
     found = {a.id: a for a in make_plan(Recipe.load(path), Store(store.root)).actions}
-    assert found["prune"].reason == "prune.ratio 0.5 → 0.37"
+    assert (found["load"].status, found["prune"].reason) == ("hit", reason)
 
 
 def test_a_damaged_manifest_is_nobody_s(recipe_file, store):

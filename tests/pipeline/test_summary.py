@@ -198,3 +198,9 @@ def test_a_scheme_that_left_the_weights_as_they_were_is_marked_in_the_table():
     mostly = MODEL.model_copy(update={"weights": {"int8": 99, "float32": 1}})
     manifest = MANIFEST.model_copy(update={"stages": (entry("export:tflite/int8", "export", "tflite/int8", mostly),)})
     assert "of weights" not in table(manifest)
+
+
+def test_a_source_that_could_not_be_evaluated_is_one_line():
+    failed = lost("evaluate:source", "evaluate", None, "failed", "no such file (mine.py:5, in load)")
+    text = table(MANIFEST.model_copy(update={"stages": (failed,), "metrics": {}}))
+    assert text.splitlines()[1] == "source  failed  evaluate: no such file (mine.py:5, in load)"
