@@ -9,11 +9,12 @@ from typing import Any
 
 from pipeline.data.npz import NpzFile
 from pipeline.data.spec import DataSpec
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, SecateurError
 from pipeline.store.file_digests import FileDigests
 from pipeline.values import Value
 
 ZIP = b"PK\x03\x04"
+DATA_FILE = "data.npz"
 LOOKED_AT = 256  # samples
 LARGEST_PREPARED = 16.0  # means and deviations leave a few units, never pixels
 
@@ -54,6 +55,18 @@ def look_into(file: Path, folder: Path) -> DataGuess:
         tested=tested,
         prepared=_prepared(reader.read("train").inputs),
     )
+
+
+def beside(folder: Path) -> Path | None:
+    """The file that a recipe in `folder` names where nothing else is said, if it is there and one can begin with it."""
+    file = folder / DATA_FILE
+    if not file.is_file():
+        return None
+    try:
+        look_into(file, folder)
+    except SecateurError:
+        return None
+    return file
 
 
 def _prepared(inputs: Any) -> str | None:

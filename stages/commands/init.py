@@ -18,6 +18,7 @@ from pipeline.summary import count
 from pipeline.values import Value
 
 if TYPE_CHECKING:
+    from stages.commands.first_data import DataGuess
     from stages.commands.first_guess import ModelGuess
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.", show_default=False)]
@@ -50,13 +51,14 @@ def command(
 ) -> None:
     """Write a first recipe for a model, guessed from the model itself."""
     _check_output(output, force=force)
-    from stages.commands.first_data import look_into
+    from stages.commands.first_data import beside, look_into
     from stages.commands.first_guess import Preprocessing, guess
     from stages.commands.first_preprocessing import measured
     from stages.commands.first_recipe import recipe_name, recipe_text
     from stages.load import load_model
     from stages.tf_runtime import tensorflow_action
 
+    data = data or beside(output.parent)
     held = look_into(data, output.parent) if data is not None else None
     with tensorflow_action(seed=0, threads=2):
         loaded = load_model(model)
@@ -79,7 +81,7 @@ def command(
     if as_json:
         print_json(report)
     else:
-        typer.echo(_told(found, report, text))
+        typer.echo(_told(found, report, text, held))
 
 
 def _check_output(output: Path, *, force: bool) -> None:
@@ -112,7 +114,7 @@ def _write(output: Path, text: str) -> None:
         raise SecateurError(f"the recipe can't be written: {error.strerror or error}", where=str(output)) from error
 
 
-def _told(found: ModelGuess, report: InitReport, text: str) -> str:
+def _told(found: ModelGuess, report: InitReport, text: str, held: DataGuess | None) -> str:
     from stages.commands.first_recipe import pruning_words
 
     ready = found.preprocessing
@@ -127,6 +129,8 @@ def _told(found: ModelGuess, report: InitReport, text: str) -> str:
     for output in found.outputs:
         of = "" if len(found.outputs) == 1 else f"{output.name}: "
         lines.append(f"task        {of}{output.task}: {output.reason}")
+    if held is not None:
+        lines.append(f"data        {held.path}: {', '.join(held.splits)}")
     if not found.unsuited:
         lines.append(f"preprocess  {how}{check}: {ready.reason}")
     pruned = f"{found.prunable_groups} of {found.groups} channel groups, at most {found.prunable_share:.0%} of the MACs"

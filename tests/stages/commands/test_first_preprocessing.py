@@ -59,3 +59,18 @@ def test_what_proves_nothing_leaves_the_guess_and_says_so(written):
     recipe, text, _ = written(0, 255, labels=shuffled)
     assert recipe.data.preprocess == Preprocess(scale=1 / 255)
     assert "# CHECK: images are mostly scaled from 0…255 to 0…1; no usual one is better than chance on 270" in text
+
+
+def test_data_that_is_where_the_recipe_looks_for_it_is_looked_into_unasked(written, tmp_path):
+    written(0, 255)
+    (tmp_path / "d.npz").rename(tmp_path / "data.npz")
+    arguments = [str(tmp_path / "m.keras"), "-o", str(tmp_path / "r2.yaml")]
+    told = CliRunner().invoke(APP, arguments, catch_exceptions=False).stdout
+    assert "data        data.npz: train, test" in told
+    assert "fill in" not in told
+    data = Recipe.load(tmp_path / "r2.yaml").data
+    assert (str(data.path), data.preprocess) == ("data.npz", Preprocess())
+    (tmp_path / "data.npz").write_bytes(b"not an npz")
+    told = CliRunner().invoke(APP, [*arguments, "--force"], catch_exceptions=False).stdout
+    assert "data        " not in told
+    assert "fill in" in told
