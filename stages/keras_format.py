@@ -125,6 +125,20 @@ def buildable(config: Any) -> Any:
     return [buildable(value) for value in config] if isinstance(config, list) else config
 
 
+def unbuilt(config: Any) -> Any:
+    """A configuration without the shapes for which Keras would build layers at once, before they are called.
+
+    A stored model has none either, and after a first copy they are wrong: TimeDistributed then tells those that the
+    layer inside takes.
+    """
+    if isinstance(config, dict):
+        dropped = ("build_config", "compile_config")
+        return {key: unbuilt(value) for key, value in config.items() if key not in dropped}
+    if isinstance(config, list | tuple):
+        return type(config)(unbuilt(value) for value in config) if type(config) in (list, tuple) else config
+    return config
+
+
 def application_layers() -> dict[str, type]:
     """The layers of ConvNeXt and InceptionResNetV2, by name: Keras registers them nowhere, so it can't load them."""
     import_keras()
@@ -179,7 +193,7 @@ def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> An
     classes = objects_in(" ".join(type(layer).__name__ for layer in model.layers))
     classes |= {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
     with import_keras().utils.custom_object_scope(classes):
-        fresh = type(model).from_config((configured or buildable)(model.get_config()))
+        fresh = type(model).from_config((configured or unbuilt)(model.get_config()))
     if not fresh.built:
         fresh.build(model.input_shape)
     put_weights(fresh, model.get_weights())

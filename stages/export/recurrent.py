@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from pipeline.errors import PreconditionError, UnsupportedError
 from pipeline.schemes import Quantization
-from stages.keras_format import buildable, copy_model
+from stages.keras_format import copy_model, unbuilt
 from stages.tf_runtime import import_keras
 
 Form = Literal["fused", "loop", "unrolled"]
@@ -67,7 +67,7 @@ def unrolled(model: Any) -> Any:
             said = f"has {steps} steps" if steps else "leaves its number of steps free"
             what = f"layer {name!r} {said}, and can be unrolled up to {MOST_STEPS}"
             raise UnsupportedError(what, where=model.name, hint=hint)
-    return copy_model(model, lambda config: _with_unrolling(buildable(config)))
+    return copy_model(model, lambda config: _with_unrolling(unbuilt(config)))
 
 
 def _steps(model: Any) -> Iterator[tuple[str, int | None]]:

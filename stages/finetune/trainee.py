@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import PreconditionError, reason_of
 from stages.finetune.config import FinetuneConfig
-from stages.keras_format import copy_model, put_weights
+from stages.keras_format import copy_model, put_weights, unbuilt
 from stages.patterns import matching
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -53,7 +53,7 @@ def in_precision(model: Any, policy: str) -> Any:
 
     PreconditionError where a layer can't, naming what it says.
     """
-    config = model.get_config()
+    config = unbuilt(model.get_config())
     last = {tensor._keras_history.layer.name for tensor in model.outputs}  # noqa: SLF001 - Keras has no public way
     for layer in config["layers"]:
         if layer["config"].get("name") not in last:

@@ -21,7 +21,7 @@ from pipeline.command_lines import SURGEON, install
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.memory import collection_paused
 from stages.graph import SingleSource, nodes_in_order
-from stages.keras_format import put_weights
+from stages.keras_format import put_weights, unbuilt
 from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
 from stages.prune.groups import ChannelGraph, Slot
 from stages.prune.labels import Ids, Keep
@@ -170,20 +170,13 @@ def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
     """A new layer, not built yet, of the same kind and configuration but for the channels it counts."""
     try:
         config = edited(layer.get_config(), configuration_edits(graph, layer.name, keep))
-        return type(layer).from_config(_unbuilt(config))
+        return type(layer).from_config(unbuilt(config))
     except Exception as error:  # a custom layer's own code may raise anything
         raise ModelError(
             f"a layer can't be rebuilt from its configuration: {error}",
             where=layer.name,
             hint=f"{type(layer).__name__}.get_config() and from_config() have to fit each other",
         ) from error
-
-
-def _unbuilt(value: Any) -> Any:
-    """A configuration without the shapes for which Keras would build the layers inside a wrapper at once."""
-    if isinstance(value, dict):
-        return {key: _unbuilt(item) for key, item in value.items() if key != "build_config"}
-    return value
 
 
 def _as_sequential(pruned: Any, model: Any) -> Any:

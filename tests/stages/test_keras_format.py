@@ -78,3 +78,21 @@ def test_damaged_bytes_are_a_model_error(tmp_path):
     (tmp_path / "blob").write_bytes(encode_model(small())[:1000])
     with pytest.raises(ModelError, match="can't be rebuilt"):
         decode_model(tmp_path / "blob")
+
+
+@pytest.mark.parametrize("inside", ["Flatten", "Conv2D"])
+def test_copies_of_copies_of_layers_at_each_step_run(inside):
+    keras = import_keras()
+    layers = keras.layers
+    layer = layers.Flatten() if inside == "Flatten" else layers.Conv2D(2, 3)
+    inputs = keras.Input((4, 5, 5, 2))
+    model = keras.Model(
+        inputs,
+        layers.Bidirectional(layers.LSTM(3))(
+            layers.TimeDistributed(layers.Flatten())(layers.TimeDistributed(layer)(inputs))
+        ),
+    )
+    x = np.ones((2, 4, 5, 5, 2), "float32")
+    again = copy_model(copy_model(copy_model(model)))
+    assert np.array_equal(again(x, training=True), model(x, training=True))
+    assert encode_model(again) == encode_model(model)
