@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.artifacts import Format
-from pipeline.errors import ModelError
+from pipeline.errors import UnsupportedError
 from stages.export.interface import layer_of
 
 LARGEST, LEAST_NORMAL = 65504.0, 2.0**-14
@@ -19,7 +19,7 @@ LOSS = 0.01  # of a kernel's root mean square; rounding alone takes 0.0003
 
 
 def require_in_half(model: Any, data: bytes, difference: float, allowed: float) -> None:
-    """ModelError where weights of a float16 TFLite file were cut.
+    """UnsupportedError where weights of a float16 TFLite file were cut.
 
     That is: layers whose weights are beyond the range, or, where the outputs are further than `allowed` from Keras',
     any constants (a mask of -1e9 may well be cut: the exponential of either is 0).
@@ -29,11 +29,11 @@ def require_in_half(model: Any, data: bytes, difference: float, allowed: float) 
     if layers:
         said = " and ".join(f"{name!r} (up to {value:.3g})" for name, value in layers.items())
         what = f"weights of layer {said} are beyond the range of float16, which ends at {LARGEST:.0f}"
-        raise ModelError(what, where=model.name, hint=HINT)
+        raise UnsupportedError(what, where=model.name, hint=HINT)
     if cut and not difference <= allowed:
         parts = [part for name, _ in cut for part in name.split(";") if part]
         said = ", ".join(dict.fromkeys(repr(layer_of(model, part) or part) for part in parts))
-        raise ModelError(
+        raise UnsupportedError(
             f"constants of {said} are beyond the range of float16, which ends at {LARGEST:.0f}: "
             f"the outputs differ from Keras' by {difference:.1e} (relative)",
             where=model.name,

@@ -178,7 +178,7 @@ def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> 
 
 
 def _tell_range(context: StageContext[ExportConfig], data: bytes, difference: float) -> None:
-    """ModelError where weights do not fit float16; a warning where it keeps little of them."""
+    """UnsupportedError where weights do not fit float16; a warning where it keeps little of them."""
     from stages.export.half import doubts_about_half, require_in_half
     from stages.stored_models import shared_model
 
