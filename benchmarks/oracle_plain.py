@@ -9,7 +9,7 @@ them, and ONNX Runtime the ONNX file in one batch. Nothing of the project is imp
 A difference counts in parts of the largest value of its output. What an output may be off by is `NEAR`, or a few times
 what it moves by when every weight and input is rounded up or down by half a float32 step: no file can be nearer than
 that. A network whose outputs do not move by ten times as much from one input to another tells nothing, and is not
-counted.
+counted. Networks of mixed precision are computed in float32, as their files are.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 NEAR, SAMPLES, STEPS = 1e-4, 4, 8.0
 TELLING = 10.0  # times what is allowed that outputs have to move by
 MOST_ALLOWED = 1e-2
+MIXED = ("mixed_float16", "mixed_bfloat16")
 OURS = ("pipeline", "stages")
 
 
@@ -69,6 +70,18 @@ def weighted(keras: Any, version: int, model: Any, weights: Path) -> Any:
     else:
         model.load_weights(weights)
     return model
+
+
+def in_float32(model: Any) -> Any:
+    """A model of mixed precision as the same network with the same weights in float32, which its files compute."""
+    text = json.dumps(model.get_config())
+    if not any(policy in text for policy in MIXED):
+        return model
+    for policy in MIXED:
+        text = text.replace(policy, "float32")
+    single = type(model).from_config(json.loads(text))
+    single.set_weights(model.get_weights())
+    return single
 
 
 def named(model: Any, which: str) -> list[str]:
@@ -151,6 +164,11 @@ def off(expected: Any, actual: Any) -> float:
     return float(np.max(np.abs(expected - actual), initial=0) / max(np.max(np.abs(expected), initial=0), 1e-30))
 
 
+def as_named(wanted: list[str], held: list[str]) -> list[str]:
+    """A file's names in the order of Keras'; where there is one, it may have another name."""
+    return held if len(wanted) == len(held) == 1 else wanted
+
+
 def in_litert(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:
     """The TFLite file's outputs, sample by sample, or in the batch that it was made for."""
     import numpy as np
@@ -160,6 +178,8 @@ def in_litert(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner()
     sizes = {name: detail["shape"][0] for name, detail in runner.get_input_details().items()}
+    inputs = dict(zip(as_named(list(inputs), list(sizes)), inputs.values(), strict=True))
+    outputs = as_named(outputs, list(runner.get_output_details()))
     batch = max(next(iter(sizes.values())), 1)
     parts = []
     for first in range(0, len(next(iter(inputs.values()))), batch):
@@ -177,6 +197,8 @@ def in_onnx_runtime(path: str, inputs: dict[str, Any], outputs: list[str]) -> li
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     sizes = {value.name: value.shape for value in session.get_inputs()}
+    inputs = dict(zip(as_named(list(inputs), list(sizes)), inputs.values(), strict=True))
+    outputs = as_named(outputs, [value.name for value in session.get_outputs()])
     count = len(next(iter(inputs.values())))
     fixed = next((shape[0] for shape in sizes.values() if isinstance(shape[0], int)), count)
     parts = [
@@ -195,7 +217,7 @@ def judged(job: dict[str, Any]) -> dict[str, Any]:
 
     keras = keras_of(job["keras"])
     try:
-        model = original(keras, job["keras"], job["model"])
+        model = in_float32(original(keras, job["keras"], job["model"]))
         inputs = given_to(model, job)
         expected = outputs_of(model, inputs)
         allowed = [max(NEAR, STEPS * step) for step in sensitivity(model, inputs, expected)]

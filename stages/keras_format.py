@@ -217,6 +217,7 @@ def keras_facts(model: Any) -> KerasFacts:
     """Parameters, MACs of one sample, signature and sparsity of a Keras model."""
     import numpy as np
 
+    inputs, outputs = _specs(model.inputs, model.input_names), _specs(model.outputs, model.output_names)
     macs = macs_of(model)
     kernels = [weight.numpy() for weight in kernels_of(model)]
     weights = sum(w.size for w in kernels)
@@ -226,8 +227,8 @@ def keras_facts(model: Any) -> KerasFacts:
         macs=macs.number,
         macs_unknown=macs.unknown,
         macs_size=macs.size,
-        inputs=_specs(model.inputs, model.input_names),
-        outputs=_specs(model.outputs, model.output_names),
+        inputs=inputs,
+        outputs=outputs,
         sparsity=zeros / weights if weights else 0.0,
     )
 
@@ -237,7 +238,11 @@ def _specs(tensors: Any, names: Any) -> tuple[TensorSpec, ...]:
 
 
 def tensor_spec(tensor: Any, name: str) -> TensorSpec:
-    """A model's input or output, as facts have it."""
+    """A model's input or output, as facts have it. ModelError where TensorFlow does not know its rank."""
+    if tensor.shape.rank is None:
+        what = f"how many axes {name!r} has is not known before it runs"
+        hint = "name the axes that its layer drops: tf.squeeze without axes also drops the batch where that is 1"
+        raise ModelError(what, where=name, hint=hint)
     return TensorSpec(name=name, shape=tuple(tensor.shape), dtype=tensor.dtype.name)
 
 

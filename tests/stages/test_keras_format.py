@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ModelError
 from stages.keras_format import copy_model, decode_model, encode_model, keras_facts
-from stages.tf_runtime import import_keras
+from stages.tf_runtime import import_keras, import_tensorflow
 
 
 def small(seed=0):
@@ -72,6 +72,14 @@ def test_facts_are_those_of_the_model():
     assert facts.inputs[0].shape == (None, 8, 8, 3)
     assert facts.outputs[0].shape == (None, 3)
     assert facts.sparsity == 0.0
+
+
+def test_an_output_of_no_known_rank_is_refused_in_words():
+    keras, tf = import_keras(), import_tensorflow()
+    inputs = keras.Input((1, 3), name="x")
+    with pytest.raises(ModelError, match=r"how many axes '.*squeeze.*' has is not known") as refused:
+        keras_facts(keras.Model(inputs, tf.squeeze(inputs * 2.0)))
+    assert "without axes" in refused.value.hint
 
 
 def test_damaged_bytes_are_a_model_error(tmp_path):
