@@ -45,8 +45,11 @@ def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
     return calls
 
 
-def first_not_finite(model: Any, arrays: Any) -> str | None:
-    """The name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name."""
+def first_not_finite(model: Any, arrays: Any, silent: set[str] | None = None) -> str | None:
+    """The name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name.
+
+    From `silent`, names of layers, those are taken out that give anything but zeros.
+    """
     import tensorflow as tf
 
     found: list[str] = []
@@ -55,9 +58,18 @@ def first_not_finite(model: Any, arrays: Any) -> str | None:
         real = [tensor for tensor in made if tensor.dtype.is_floating]
         if not found and not all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in real):
             found.append(name)
+        if silent and name in silent and any(_has_numbers(tensor) for tensor in real):
+            silent.remove(name)
 
     _run_heard(model, arrays, hear)
     return found[0] if found else None
+
+
+def _has_numbers(tensor: Any) -> bool:
+    """Whether anything in it is not 0; the first sample mostly says so."""
+    import tensorflow as tf
+
+    return any(bool(tf.reduce_any(tf.not_equal(part, 0))) for part in (tensor[:1], tensor))
 
 
 def layer_names(model: Any) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 FEW_SAMPLES = 10
+NAMES_SHOWN = 3
 
 
 def doubts_about(samples: Any) -> tuple[str, ...]:
@@ -21,3 +23,11 @@ def doubts_about(samples: Any) -> tuple[str, ...]:
     elif count > 1 and np.all(flat == flat[0]):
         doubts.append("all calibration samples are the same: they count as one")
     return tuple(doubts)
+
+
+def asleep_in_words(layers: Sequence[str]) -> str:
+    """What it means that these layers give nothing but zeros on all calibration samples."""
+    names = ", ".join(repr(name) for name in layers[:NAMES_SHOWN]) + (" …" if len(layers) > NAMES_SHOWN else "")
+    many = f"{len(layers)} layers give" if len(layers) > 1 else "a layer gives"
+    advice = "later inputs that wake them are clipped; with other samples not, and a branch that is dead can be removed"
+    return f"{many} nothing but zeros on all calibration samples: {names}; {advice}"

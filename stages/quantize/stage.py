@@ -17,7 +17,7 @@ from pipeline.schemes import Quantization
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_finite_inputs, require_inputs
 from stages.keras_format import MODEL_FILE
-from stages.quantize.calibration import doubts_about
+from stages.quantize.calibration import asleep_in_words, doubts_about
 from stages.quantize.config import QuantizeConfig
 from stages.samples import CALIBRATION_MEDIA_TYPE, batches_of, by_input, calibration_files, encode_samples
 
@@ -147,24 +147,26 @@ def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
     return tuple(name for name in names if name in kept)
 
 
-def _require_finite_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:
+def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:
     """PreconditionError, with the layer, where calibration samples make NaN or infinity on the way through the model.
 
-    A range that ends at infinity leaves one step for everything finite.
+    A range that ends at infinity leaves one step for everything finite. Layers that no sample wakes have no range at
+    all: they are told.
     """
-    from stages.layer_calls import first_not_finite
+    from stages.layer_calls import first_not_finite, layer_names
     from stages.precision import shared_in_float32
     from stages.tf_runtime import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
         model = shared_in_float32(context, "model")
+        silent = {layer.name for layer in model._flatten_layers() if layer.weights}  # noqa: SLF001 - nested ones too
         size = model.inputs[0].shape[0] or min(CHECKED_BATCH, len(arrays[0]))
         for picked in batches_of(len(arrays[0]), size):
             batch = {
                 name: samples[picked].astype(tensor.dtype.as_numpy_dtype, copy=False)
                 for name, tensor, samples in zip(model.input_names, model.inputs, arrays, strict=True)
             }
-            layer = first_not_finite(model, batch)
+            layer = first_not_finite(model, batch, silent)
             if layer is not None:
                 raise PreconditionError(
                     f"layer {layer!r} gives NaN or infinity on calibration samples {picked[0]} to {picked[-1]}",
@@ -172,6 +174,9 @@ def _require_finite_activations(context: StageContext[QuantizeConfig], arrays: S
                     hint="are these samples preprocessed as in training? secateur inspect lists all layers",
                 )
             context.events.advanced(picked[-1] + 1, len(arrays[0]), "calibration samples")
+        asleep = [name for name in layer_names(model) if name in silent]
+    if asleep:
+        context.events.warned(asleep_in_words(asleep))
 
 
 def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
@@ -189,7 +194,7 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
     require_finite_inputs(split)
     for doubt in dict.fromkeys(doubt for samples in arrays for doubt in doubts_about(samples)):
         context.events.warned(doubt)
-    _require_finite_activations(context, arrays)
+    _check_activations(context, arrays)
     files = tuple(
         context.write(name, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
         for name, samples in zip(calibration_files(len(arrays)), arrays, strict=True)

@@ -116,6 +116,30 @@ def test_a_layer_that_gives_infinity_on_calibration_samples_is_named(
         STAGE.run(context)
 
 
+def test_layers_that_no_sample_wakes_are_named(
+    make_context: Callable[..., Any], make_split: Callable[..., Any]
+) -> None:
+    keras = import_keras()
+    start = keras.Input((4,))
+    bias = keras.initializers.Constant(-20.0)
+    dead = keras.layers.Dense(4, activation="relu", bias_initializer=bias, name="dead")(start)
+    model = keras.Model(start, keras.layers.Add()([dead, keras.layers.Dense(4, name="awake")(start)]))
+    context = make_context(QuantizeConfig(schemes=("int8",)))
+    context.inputs = {"model": context.write_model(model)}
+    x = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    context.splits = {"calibration": make_split("calibration", x, LABELS)}
+    STAGE.run(context)
+    (said,) = context.warnings
+    assert said.startswith("a layer gives nothing but zeros on all calibration samples: 'dead';")
+    x[40] = 100.0  # one sample is enough, and stands in a later batch
+    context.splits = {"calibration": make_split("calibration", x, LABELS)}
+    context.heard.clear()
+    model.get_layer("dead").set_weights([np.eye(4), np.full(4, -20.0)])
+    context.inputs = {"model": context.write_model(model)}
+    STAGE.run(context)
+    assert context.warnings == []
+
+
 def test_doubtful_samples_are_warned_about(quantizing: Callable[..., Any]) -> None:
     context = quantizing("int8", np.ones((3, 12, 12, 2), np.float32))
     STAGE.run(context)
