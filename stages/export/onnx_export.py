@@ -29,6 +29,7 @@ from stages.export.onnx_schemes import (
     store_weights_in_half,
     untold,
 )
+from stages.export.onnx_singletons import without_singletons
 from stages.export.onnx_weights import store_weights_in_int8
 from stages.export.weight_types import onnx_weights
 from stages.quiet import Silence, quiet
@@ -123,6 +124,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
     import onnx
     import onnxruntime
 
+    without_singletons(graph.model)
     keep_zeros(graph.model)
     graph.save(folder / "traced.onnx")
     options = onnxruntime.SessionOptions()
