@@ -36,8 +36,7 @@ class Cost:
 
     wall_s: float
     peak_mb: float  # of all processes together
-    largest_mb: float  # of the largest process alone
-    processes: int  # at once, at most
+    at_peak: str  # what each process had then, and what the run had said last
     exports: dict[str, str]
 
 
@@ -74,27 +73,30 @@ def cold_run(checkout: Path, recipe: str, settings: Sequence[str]) -> Cost:
             process = subprocess.Popen(
                 [*command, *settings], cwd=checkout, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
             )
-            peak = largest = 0.0
-            most = 1
+            peak, at_peak = 0.0, ""
             while process.poll() is None:
                 taken = [proportional_mb(pid) for pid in family(process.pid)]
-                peak, largest, most = max(peak, sum(taken)), max(largest, *taken), max(most, len(taken))
+                if sum(taken) > peak:
+                    peak = sum(taken)
+                    said = log.read_text(errors="replace").splitlines()[-1:]
+                    at_peak = f"{' + '.join(f'{one:.0f}' for one in taken)} after: {''.join(said)[:60]}"
                 time.sleep(LOOK_S)
             wall_s = time.perf_counter() - began
         if process.returncode not in RAN:
             raise SystemExit(f"{checkout}: ended with {process.returncode}\n{log.read_text(errors='replace')[-3000:]}")
         stages = json.loads(out.read_bytes())["stages"]
-    exports = {one["id"]: made["digest"] for one in stages for made in one["outputs"] if made["kind"] in EXPORTS}
-    return Cost(wall_s, peak, largest, most, exports)
+    exports = {
+        one["id"]: made["files"][0]["digest"] for one in stages for made in one["outputs"] if made["kind"] in EXPORTS
+    }
+    return Cost(wall_s, peak, at_peak, exports)
 
 
 def report(pairs: Sequence[tuple[Cost, Cost]]) -> int:
     """The table and the verdict; the exit status."""
-    print(f"{'pair':6}{'side':8}{'wall s':>10}{'peak MB':>10}{'largest':>10}{'processes':>11}")
+    print(f"{'pair':6}{'side':8}{'wall s':>10}{'peak MB':>10}   at the peak")
     for index, pair in enumerate(pairs):
         for name, cost in zip(("this", "base"), pair, strict=True):
-            row = f"{cost.wall_s:10.1f}{cost.peak_mb:10.0f}{cost.largest_mb:10.0f}{cost.processes:11}"
-            print(f"{index + 1:<6}{name:8}{row}")
+            print(f"{index + 1:<6}{name:8}{cost.wall_s:10.1f}{cost.peak_mb:10.0f}   {cost.at_peak}")
     this, base = pairs[0]
     common = this.exports.keys() & base.exports.keys()
     print(
