@@ -25,7 +25,9 @@ from pipeline import errors
 from pipeline.errors import NativeEndError, SecateurError, StageError
 from pipeline.events import ActionEvents
 from pipeline.memory import usable_bytes
+from stages import child_main, tf_runtime
 from stages.child_end import Ending, described
+from stages.forked import Forked
 from stages.quiet import KEPT_PREFIX
 
 PROGRAM = """
@@ -79,14 +81,22 @@ class Ended(Exception):
 class Child:
     """One child process; `modules` are imported in it before its first job."""
 
-    def __init__(self, threads: int, modules: Sequence[str] = ()) -> None:
+    def __init__(self, threads: int, modules: Sequence[str] = (), *, fork: bool = False) -> None:
         self.threads = threads
         self.folder = tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True)
         self._log = Path(self.folder.name) / "log"
-        arguments = [json.dumps(sys.path), str(os.getpid()), self.folder.name, *modules]
+        parent, folder = os.getpid(), self.folder.name
+        arguments = [json.dumps(sys.path), str(parent), folder, *modules]
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
+            self._process: subprocess.Popen[bytes] | Forked = (
+                Forked(log.fileno(), lambda: child_main.main(parent, folder, modules))
+                if fork
+                else subprocess.Popen(
+                    [sys.executable, "-c", PROGRAM, *arguments],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                )
             )
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -173,13 +183,28 @@ class Child:
 
 
 _children: list[Child] = []  # none or one
+_wanted: list[tuple[int, tuple[str, ...]]] = []  # threads and modules of a child that is to come; none or one
 _lock = threading.Lock()
 
 
 def warm(threads: int, modules: Sequence[str] = ()) -> None:
-    """Start the child, where there is none with so many threads; `modules` are imported in it meanwhile."""
+    """Start the child, where there is none with so many threads; `modules` are imported in it meanwhile.
+
+    Where this process has yet to import TensorFlow, the child is forked after that, or comes with the first job.
+    """
     with _lock:
-        _ready(threads, modules)
+        if not _children and sys.platform == "linux" and "tensorflow" not in sys.modules:
+            _wanted[:] = [(threads, tuple(modules))]
+            tf_runtime.after_import(_fork)
+        else:
+            _ready(threads, modules)
+
+
+def _fork() -> None:
+    """TensorFlow was just imported: the child that was asked for, with what that brought."""
+    with _lock:
+        if _wanted and not _children:
+            _children.append(Child(*_wanted.pop(), fork=True))
 
 
 def call_child(
@@ -208,6 +233,7 @@ def call_child(
 
 def end_child() -> None:
     """End the child, if there is one: its memory is free again."""
+    _wanted.clear()
     while _children:
         _children.pop().end()
 
@@ -220,7 +246,8 @@ def _ready(threads: int, modules: Sequence[str] = ()) -> Child:
     if _children and (not _children[0].alive or (threads and _children[0].threads not in (0, threads))):
         end_child()
     if not _children:
-        _children.append(Child(threads, modules))
+        wanted = _wanted.pop() if _wanted else (threads, modules)
+        _children.append(Child(threads or wanted[0], wanted[1]))
     _children[0].threads = _children[0].threads or threads
     return _children[0]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -28,6 +28,15 @@ ENVIRONMENT = {
 }
 
 
+_after_import: list[Callable[[], None]] = []
+
+
+def after_import(call: Callable[[], None]) -> None:
+    """Have `call` called once, when `import_keras` has imported TensorFlow and nothing has run in it yet."""
+    if call not in _after_import:
+        _after_import.append(call)
+
+
 @cache
 def import_keras() -> Any:
     """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
@@ -40,6 +49,8 @@ def import_keras() -> Any:
     # Half a million objects that live as long as the process: no later collection has to look through them.
     gc.collect()
     gc.freeze()
+    while _after_import:
+        _after_import.pop()()
     tf.get_logger().setLevel(logging.ERROR)
     try:
         from absl import logging as absl_logging

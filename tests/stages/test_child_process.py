@@ -25,6 +25,9 @@ from pipeline.errors import ModelError
 def add(speaker, x, y):
     return {"sum": x + y, "pid": os.getpid()}
 
+def has(speaker, name):
+    return name in sys.modules
+
 def tell(speaker, steps):
     for step in range(steps):
         speaker.advanced(step + 1, steps, "steps", f"{step + 1}/{steps}")
@@ -196,10 +199,12 @@ def test_a_child_that_died_in_its_sleep_is_replaced(call: Callable[..., Any]) ->
 
 def test_a_warm_child_has_imported_what_it_was_told_and_has_its_threads(toys: None) -> None:
     warm(2, ["colorsys", "no_such_module"])
+    assert call_child("toys:has", {"name": "colorsys"}, "x", threads=2)
     (child,) = child_process._children
-    assert call_child("toys:add", {"x": 1, "y": 1}, "x", threads=2)["pid"] == child.pid
+    assert child.threads == 2
     assert call_child("toys:add", {"x": 1, "y": 1}, "x")["pid"] == child.pid
     assert call_child("toys:add", {"x": 1, "y": 1}, "x", threads=1)["pid"] != child.pid  # another thread count
+    assert not call_child("toys:has", {"name": "colorsys"}, "x")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -224,3 +229,58 @@ time.sleep(60)
     parent.wait()
     parent.stdout.close()
     assert is_gone(pid)
+
+
+FORKING = """
+import os, sys, threading
+sys.path[:] = {path!r}
+from pathlib import Path
+from stages import child_process
+from stages.child_process import call_child, end_child, warm
+from stages.forked import Forked
+from stages.tf_runtime import import_keras
+
+held = open({file!r})
+threading.Thread(target=threading.Event().wait, args=(120,), daemon=True).start()  # as the live line's
+warm(2, ["colorsys"])
+assert not child_process._children
+import_keras()
+(child,) = child_process._children
+assert isinstance(child._process, Forked) and child.threads == 2
+pss = next(int(line.split()[1]) for line in open(f"/proc/{{child.pid}}/smaps_rollup") if line.startswith("Pss_Anon"))
+told = call_child("toys:look", {{}}, "looking", threads=2)
+try:
+    call_child("toys:end", {{"number": 11}}, "ending")
+    raise SystemExit("nothing was raised")
+except Exception as error:
+    said = str(error)
+new = call_child("toys:add", {{"x": 1, "y": 2}}, "adding")
+started = not isinstance(child_process._children[0]._process, Forked)
+print(pss, told, said, new["sum"], new["pid"] != child.pid, started, sep="|")
+"""
+LOOK = """
+def look(speaker):
+    import signal, tensorflow
+    paths = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    ours = [path for path in paths if os.path.realpath(path).endswith("held-by-the-parent")]
+    default = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    return ["colorsys" in sys.modules, ours, default, float(tensorflow.add(1.0, 2.0))]
+"""
+
+
+def test_where_this_process_imports_tensorflow_the_child_is_forked_after_it(tmp_path: Path) -> None:
+    """It has TensorFlow at once, none of the parent's files, and little memory of its own; the next one is started."""
+    (tmp_path / "toys.py").write_text(TOYS + LOOK)
+    file = tmp_path / "held-by-the-parent"
+    file.write_text("")
+    program = FORKING.format(path=[str(tmp_path), *sys.path], file=str(file))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    pss, told, said, *rest = done.stdout.strip().split("|")
+    assert int(pss) < 150_000  # kB; with an import of its own 190,000
+    assert told == "[True, [], True, 3.0]"
+    assert (
+        said
+        == "ending: the process that runs outside software was killed by SIGSEGV: it touched memory that is not its own"
+    )
+    assert rest == ["3", "True", "True"]

@@ -1,0 +1,79 @@
+"""A child forked off this process, with the face of a `subprocess.Popen`: it has what was imported here, shared.
+
+TensorFlow imported twice would be 190 MB and five seconds of a processor more. So where this process imports it, the
+child is forked right after that: no operation has run, no thread of TensorFlow's is there yet. Linux only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, NoReturn
+
+POLL_S = 0.01
+
+
+class Forked:
+    """The parent's side; `stdin` and `stdout` are pipes, stderr goes to the file descriptor `log`."""
+
+    def __init__(self, log: int, run: Callable[[], None]) -> None:
+        given, stdin = os.pipe()
+        stdout, made = os.pipe()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads: none that holds what the child takes
+            self.pid = os.fork()
+        if not self.pid:
+            _become(given, made, log, run)
+        os.close(given)
+        os.close(made)
+        self.stdin: IO[bytes] | None = os.fdopen(stdin, "wb")
+        self.stdout: IO[bytes] | None = os.fdopen(stdout, "rb")
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        if self.returncode is None:
+            with suppress(ChildProcessError):
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status; TimeoutExpired where it does not end in so many seconds."""
+        began = time.monotonic()
+        while (status := self.poll()) is None:
+            if timeout is not None and time.monotonic() - began > timeout:
+                raise subprocess.TimeoutExpired("child", timeout)
+            time.sleep(POLL_S)
+        return status
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def _become(given: int, made: int, log: int, run: Callable[[], None]) -> NoReturn:
+    """In the child: streams of its own and no other file of the parent's, and never back into the parent's code."""
+    try:
+        for place, number in enumerate((given, made, log)):
+            os.dup2(number, place)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        # Objects of its own: another thread may have held the lock of the parent's.
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
+        sys.stdout, sys.stderr = (open(place, "w", closefd=False) for place in (1, 2))  # noqa: SIM115
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        run()
+    finally:
+        os._exit(1)
