@@ -22,7 +22,8 @@ from typing import Any
 from pipeline.artifacts import KerasFacts, TensorSpec
 from pipeline.errors import ModelError
 from pipeline.keys import digest_of_file
-from stages.macs import FREE_SIZE, kernels_of, macs_of
+from stages.free_sizes import filled, free_size
+from stages.macs import kernels_of, macs_of
 from stages.tf_runtime import import_keras, import_tfmot
 
 MODEL_FILE = "model.keras"
@@ -159,12 +160,13 @@ def random_inputs(
 
     rng = np.random.default_rng(seed)
     named = zip(model.inputs, model.input_names, strict=True)
-    return [_random_input(tensor, samples, (shapes or {}).get(name), rng) for tensor, name in named]
+    given = [(tensor, (shapes or {}).get(name)) for tensor, name in named]
+    size = free_size(model) if any(wanted is None for _, wanted in given) else 0
+    return [_random_input(tensor, samples, wanted, size, rng) for tensor, wanted in given]
 
 
-def _random_input(tensor: Any, samples: int, wanted: Sequence[int] | None, rng: Any) -> Any:
-    batch, *sizes = tensor.shape
-    shape = (batch or samples, *(wanted or (FREE_SIZE if size is None else size for size in sizes)))
+def _random_input(tensor: Any, samples: int, wanted: Sequence[int] | None, size: int, rng: Any) -> Any:
+    shape = (tensor.shape[0] or samples, *wanted) if wanted else filled(tensor.shape, size, samples)
     drawn = rng.standard_normal(shape) if tensor.dtype.is_floating else rng.integers(0, 2, shape)
     return drawn.astype(tensor.dtype.as_numpy_dtype)
 

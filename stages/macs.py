@@ -12,8 +12,9 @@ for each kind.
 of TensorFlow's graph are counted (`graph_products.py`). Where that leaves something open, the count is a lower bound
 and says so (`unknown`).
 
-**Sizes** that a model leaves free stand at 96, as they do wherever it is run on made-up inputs; a batch that is fixed
-is divided out. Shapes that Keras does not know (free sizes, positions that are folded into the batch) come of a trace.
+**Sizes** that a model leaves free stand at what they do wherever it is run on made-up inputs (`free_sizes`); a batch
+that is fixed is divided out. Shapes that Keras does not know (free sizes, positions that are folded into the batch)
+come of a trace.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ from math import prod
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from stages.free_sizes import filled, free_size, leaves_sizes_open
 from stages.graph import in_input_order, is_nested, nodes_in_order
 from stages.graph_products import products_of, products_of_node
 from stages.layer_work import NOTHING, Seen, Shape, Work, of_keras, total, work_of_kind
 from stages.tf_runtime import import_keras, import_tensorflow
 from stages.wrappers import wrapper_of
 
-FREE_SIZE = 96  # what stands for a size that the model leaves open
 TRACED = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "RandomFourierFeatures"})
 FOLDING = ("tile", "repeat", "concat", "stack", "space_to_batch", "batch_to_space", "crop_and_resize")
 _free_symbols: set[str] = set()  # TensorFlow's operations that were seen to hold no products
@@ -57,8 +58,8 @@ def macs_of(model: Any) -> Macs:
     """MACs of one forward pass of one sample, and whether they are all."""
     works = work_of(model)
     unknown = tuple(f"{name} ({', '.join(work.unknown)})" for name, work in works.items() if work.unknown)
-    free = any(size is None for tensor in model.inputs for size in tensor.shape[1:])
-    return Macs(round(sum(work.macs for work in works.values())), unknown, FREE_SIZE if free else None)
+    size = free_size(model) if leaves_sizes_open(model) else None
+    return Macs(round(sum(work.macs for work in works.values())), unknown, size)
 
 
 def kernels_of(model: Any) -> list[Any]:
@@ -75,15 +76,12 @@ def kernels_of(model: Any) -> list[Any]:
 
 def work_of(model: Any) -> dict[str, Work]:
     """The work of each of a model's layers over all its calls, for one sample; a nested model is one of them."""
-    given = [_filled(tensor.shape) for tensor in model.inputs]
+    size = free_size(model)
+    given = [filled(tensor.shape, size, 1) for tensor in model.inputs]
     found = {layer.name: NOTHING for layer in model.layers}
     for layer, work in _works(model, given):
         found[layer.name] += work.times(1 / given[0][0])
     return found
-
-
-def _filled(shape: Sequence[int | None]) -> Shape:
-    return tuple((1 if place == 0 else FREE_SIZE) if size is None else int(size) for place, size in enumerate(shape))
 
 
 def _works(model: Any, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:

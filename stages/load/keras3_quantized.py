@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import ModelError
+from stages.free_sizes import SIZES, filled
 from stages.keras_format import relative_difference
-from stages.macs import FREE_SIZE
 
 TAKEN = ("int8", "float8")  # the others store kernels in groups with offsets, in ways that change with each release
 MOST_DIFFERENT = 0.25  # of the largest output: 8 bits are off by a few hundredths
@@ -95,8 +95,7 @@ def _inputs(model: Any) -> list[Any]:
 
     rng, found = np.random.default_rng(0), []
     for tensor in model.inputs:
-        batch, *sizes = tensor.shape
-        shape = (batch or 4, *(size or FREE_SIZE for size in sizes))
+        shape = filled(tensor.shape, SIZES[0], 4)
         drawn = rng.standard_normal(shape) if "float" in str(tensor.dtype) else rng.integers(0, 2, shape)
         found.append(drawn.astype(str(tensor.dtype)))
     return found
