@@ -25,7 +25,7 @@ from pipeline.artifacts import (
     TFLiteFacts,
     counted,
 )
-from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError
+from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError, UnsupportedError
 from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig
@@ -235,6 +235,7 @@ def _converted_and_run(
     if context.config.formats[0] == "tflite":
         refuse_operators(data, context.axis)
         (context.work_dir / FILE_NAMES["tflite"]).write_bytes(data)  # for whoever wants to know what ended LiteRT
+    loaded = None
     try:
         loaded = load_exported(KIND_OF[context.config.formats[0]], _loadable(data, beside))
         allowed = ALLOWED_DIFFERENCE.get(quantized.scheme, inf)
@@ -249,6 +250,8 @@ def _converted_and_run(
             context.events.warned(said)
             how = how.model_copy(update={"granularity": "per_tensor"})
             return _converted_and_run(context, quantized.model_copy(update={"quantization": how}), beside)
+        if loaded is None:  # no file that its runtime refuses is of use: the pair does not exist for this model
+            raise UnsupportedError(error.what, where=context.axis, hint=error.hint) from error
         raise PostconditionError(error.what, where=context.axis, hint=error.hint) from error
     return data, difference, (loaded.inputs, loaded.outputs)
 
