@@ -19,6 +19,8 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,21 @@ def original(keras: Any, version: int, spec: dict[str, Any]) -> Any:
         return weighted(keras, version, keras.models.model_from_json(path.read_text()), Path(spec["weights"]))
     settings = {"safe_mode": False} if version == 3 or path.suffix == ".keras" else {}
     if path.suffix or path.is_dir():
-        return keras.models.load_model(path, compile=False, **settings)
+        with wrappers() if version == 2 else nullcontext():
+            return keras.models.load_model(path, compile=False, **settings)
     with tempfile.TemporaryDirectory() as folder:  # Keras knows HDF5 by its suffix
         copy = Path(folder) / "model.h5"
         shutil.copyfile(path, copy)
         return keras.models.load_model(copy, compile=False, **settings)
+
+
+@contextmanager
+def wrappers() -> Iterator[None]:
+    """The scope in which Keras 2 knows tfmot's wrappers, as tfmot's manual has it."""
+    import tensorflow_model_optimization as tfmot
+
+    with tfmot.sparsity.keras.prune_scope(), tfmot.quantization.keras.quantize_scope():
+        yield
 
 
 def weighted(keras: Any, version: int, model: Any, weights: Path) -> Any:
