@@ -195,11 +195,23 @@ def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> An
     classes = objects_in(" ".join(type(layer).__name__ for layer in model.layers))
     classes |= {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
     with import_keras().utils.custom_object_scope(classes):
-        fresh = type(model).from_config((configured or unbuilt)(model.get_config()))
+        fresh = rebuilt(type(model), (configured or unbuilt)(model.get_config()))
     if not fresh.built:
         fresh.build(model.input_shape)
     put_weights(fresh, model.get_weights())
     return fresh
+
+
+def rebuilt(kind: Any, config: Any) -> Any:
+    """`kind.from_config(config)`, for what is in memory already: code in it (Lambda) was let in when it was loaded.
+
+    Keras builds what is nested in a configuration as if it came from a stranger's file, and refuses such code.
+    """
+    import_keras()
+    from tf_keras.src.saving.serialization_lib import SafeModeScope
+
+    with SafeModeScope(False):
+        return kind.from_config(config)
 
 
 def put_weights(target: Any, weights: list[Any]) -> None:

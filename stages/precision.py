@@ -11,7 +11,15 @@ from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.stage import StageContext
-from stages.keras_format import MODEL_FILE, objects_in, put_weights, random_inputs, relative_difference, unbuilt
+from stages.keras_format import (
+    MODEL_FILE,
+    objects_in,
+    put_weights,
+    random_inputs,
+    rebuilt,
+    relative_difference,
+    unbuilt,
+)
 from stages.stored_models import reference_model, shared_model
 from stages.tf_runtime import import_keras
 
@@ -36,7 +44,7 @@ def in_float32(model: Any) -> Any:
         return model
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001 - registered nowhere
     with import_keras().utils.custom_object_scope(objects_in(" ".join(kinds)) | kinds):
-        copy = type(model).from_config(_without_half(unbuilt(model.get_config())))
+        copy = rebuilt(type(model), _without_half(unbuilt(model.get_config())))
     if not copy.built:
         copy.build(model.input_shape)
     put_weights(copy, model.get_weights())

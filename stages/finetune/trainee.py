@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import PreconditionError, reason_of
 from stages.finetune.config import FinetuneConfig
-from stages.keras_format import copy_model, put_weights, unbuilt
+from stages.keras_format import copy_model, put_weights, rebuilt, unbuilt
 from stages.patterns import matching
 from stages.tf_runtime import import_keras, import_tensorflow
 
@@ -61,7 +61,7 @@ def in_precision(model: Any, policy: str) -> Any:
     classes = {type(layer).__name__: type(layer) for layer in model.layers}
     try:
         with import_keras().utils.custom_object_scope(classes):
-            made = type(model).from_config(config)
+            made = rebuilt(type(model), config)
         if not made.built:
             made.build(model.input_shape)
     except (TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stages.graph import SingleSource, check_has_graph, in_input_order, is_nested, nodes_in_order, user_classes
-from stages.keras_format import put_weights
+from stages.keras_format import put_weights, rebuilt
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
@@ -67,7 +67,7 @@ class _Copies:
     def of(self, layer: Any, trainable: bool) -> Any:
         """The new layer for `layer`; in a model that is not trainable none of them is."""
         if id(layer) not in self.made:
-            copy = type(layer).from_config({**layer.get_config(), "name": self.names[id(layer)]})
+            copy = rebuilt(type(layer), {**layer.get_config(), "name": self.names[id(layer)]})
             copy.trainable = copy.trainable and trainable
             self.made[id(layer)] = (layer, copy)
         return self.made[id(layer)][1]

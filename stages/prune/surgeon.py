@@ -21,7 +21,7 @@ from pipeline.command_lines import SURGEON, install
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.memory import collection_paused
 from stages.graph import SingleSource, nodes_in_order
-from stages.keras_format import put_weights, unbuilt
+from stages.keras_format import put_weights, rebuilt, unbuilt
 from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
 from stages.prune.groups import ChannelGraph, Slot
 from stages.prune.labels import Ids, Keep
@@ -170,7 +170,7 @@ def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
     """A new layer, not built yet, of the same kind and configuration but for the channels it counts."""
     try:
         config = edited(layer.get_config(), configuration_edits(graph, layer.name, keep))
-        return type(layer).from_config(unbuilt(config))
+        return rebuilt(type(layer), unbuilt(config))
     except Exception as error:  # a custom layer's own code may raise anything
         raise ModelError(
             f"a layer can't be rebuilt from its configuration: {error}",
@@ -181,7 +181,7 @@ def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
 
 def _as_sequential(pruned: Any, model: Any) -> Any:
     """The same network as a model of the original's sequential class."""
-    layers = [type(layer).from_config(layer.get_config()) for layer in pruned.layers]
+    layers = [rebuilt(type(layer), layer.get_config()) for layer in pruned.layers]
     return import_keras().Sequential(layers, name=model.name)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.keras_format import put_weights, unbuilt
+from stages.keras_format import put_weights, rebuilt, unbuilt
 from stages.strip.folding import Fold, find_folds
 from stages.strip.usage import Usage, only_for_losses, usage_of
 from stages.tf_runtime import import_keras, import_tfmot
@@ -104,7 +104,7 @@ class _Plan:
         """A model of that configuration, with the weights of `model`, or what folding makes of them."""
         classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001
         with import_keras().utils.custom_object_scope(classes):
-            fresh = type(model).from_config(unbuilt(config))
+            fresh = rebuilt(type(model), unbuilt(config))
         for old, new in self._pairs(model, fresh):
             fold = self.takers.get(id(old))
             put_weights(new, fold.weights() if fold else old.get_weights())

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.errors import ModelError
 from stages.keras_format import copy_model, decode_model, encode_model, keras_facts
+from stages.load import load_model
+from stages.prune.flatten import flattened
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
@@ -72,6 +74,23 @@ def test_facts_are_those_of_the_model():
     assert facts.inputs[0].shape == (None, 8, 8, 3)
     assert facts.outputs[0].shape == (None, 3)
     assert facts.sparsity == 0.0
+
+
+def test_code_that_was_let_in_survives_every_copy(tmp_path):
+    keras = import_keras()
+    part = keras.Sequential([keras.Input((6,)), keras.layers.Lambda(lambda x: x * 2.0 + 1.0)])
+    inputs = keras.Input((4, 6), name="x")
+    y = keras.layers.TimeDistributed(part)(keras.layers.Dense(6, name="wide")(inputs))
+    keras.Model(inputs, keras.layers.Dense(2, name="y")(y)).save(tmp_path / "own.keras")
+    model = load_model(tmp_path / "own.keras", trust=True).model
+    x = np.random.default_rng(0).standard_normal((3, 4, 6)).astype(np.float32)
+    expected = np.asarray(model(x))
+    copied = copy_model(model)
+    (tmp_path / "stored").write_bytes(encode_model(copied))
+    for each in (copied, decode_model(tmp_path / "stored"), flattened(model)):
+        np.testing.assert_allclose(np.asarray(each(x)), expected, atol=1e-6)
+    with pytest.raises(ModelError, match="holds Python code"):
+        load_model(tmp_path / "own.keras")
 
 
 def test_an_output_of_no_known_rank_is_refused_in_words():
