@@ -130,7 +130,10 @@ class ExportStage:
             except NativeEndError as error:
                 from stages.export.ending_operator import with_operator
 
-                raise with_operator(error, folder / FILE_NAMES["tflite"], context.events) from error
+                told = with_operator(error, folder / FILE_NAMES["tflite"], context.events)
+                if told is error:  # no error is its own cause: whoever walks the causes would never end
+                    raise
+                raise told from error
             facts, difference = FACTS[target_format].model_validate_json(made["facts"]), made["difference"]
             for doubt in doubts_about(facts):
                 context.events.warned(doubt)
