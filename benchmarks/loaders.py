@@ -7,7 +7,11 @@ a killed run goes on (results of other code are not taken up).
 
 Exit status 1 unless all load, with a largest output difference of at most 1e-5 relative.
 
-    python benchmarks/loaders.py [--work DIR] [--only PATTERN]
+With `--base`, a checkout of another commit (its packages are taken from there, its libraries from here), each file is
+loaded by both, in turns, in fresh processes: one that loads it once to be warm, and then `--rounds` times. What is
+compared is the sum over all files of the least processor time each. Exit status 1 also where it is more than 1.05.
+
+    python benchmarks/loaders.py [--work DIR] [--only PATTERN] [--base DIR [--rounds 3]]
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,6 +31,7 @@ from typing import Any
 from resumable import DEFAULT_WORK, ROOT, Results
 
 TOLERANCE = 1e-5
+SLOWER = 1.05  # the most that loading may take, in parts of what it took at the other commit
 CLASSES = 1000  # an application of the same name is built by default with as many
 SIZES = {"Sequential": 32, "MobileNet": 32, "MobileNetV2": 32, "EfficientNetB0": 32, "ResNet50": 32, "Xception": 71}
 SIZES |= {"DenseNet121": 32}
@@ -135,12 +141,59 @@ def measured(name: str, version: int) -> dict[str, Any]:
 
 
 def in_fresh_process(name: str, version: int) -> Any:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, __file__, "--one", name, str(version)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    return _json_of(ROOT, "--one", name, str(version))
+
+
+def _json_of(code: Path, *words: str) -> Any:
+    """What this program prints last, run with the packages of the checkout `code`."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, __file__, *words]
+    done = subprocess.run(command, cwd=code, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        raise SystemExit(f"{name} of Keras {version} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
+        raise SystemExit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def write_all(name: str, version: int, folder: Path) -> dict[str, dict[str, Any]]:
+    """The network saved in every way, each in a folder of its own: the arguments of `load_model` for each."""
+    from stages.load.keras3 import import_keras3
+    from stages.tf_runtime import import_keras
+
+    keras = import_keras() if version == 2 else import_keras3()
+    keras.utils.set_random_seed(1)
+    model, found = built(keras, name), {}
+    shake(model)
+    for place, kind in enumerate(kinds(name, version)):
+        (folder / str(place)).mkdir()
+        given = saved(model, name, version, kind, folder / str(place))
+        found[kind] = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+    return found
+
+
+def seconds(files: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds of processor time that loading each file takes, in a process that has loaded the first before."""
+    from stages.load import load_model
+
+    load_model(**next(iter(files.values())))
+    found = {}
+    for kind, given in files.items():
+        start = time.process_time()
+        load_model(**given)
+        found[kind] = time.process_time() - start
+    return found
+
+
+def ratio(name: str, version: int, base: Path, rounds: int) -> tuple[float, float]:
+    """Seconds for all files of one network: at the other commit, and here."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        listed = Path(folder) / "files.json"
+        listed.write_text(json.dumps(_json_of(ROOT, "--write", name, str(version), folder)))
+        times: dict[Path, list[dict[str, float]]] = {base: [], ROOT: []}
+        for turn in range(rounds):
+            for code in (base, ROOT) if turn % 2 == 0 else (ROOT, base):
+                times[code].append(_json_of(code, "--time", str(listed)))
+    then, now = (sum(min(one[kind] for one in times[code]) for kind in times[code][0]) for code in (base, ROOT))
+    return then, now
 
 
 def table(found: Mapping[tuple[str, int], Mapping[str, Any]], show: Callable[[str], None]) -> bool:
@@ -164,26 +217,49 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], show: Callable[[st
     return right and bool(numbers)
 
 
+def compared(options: argparse.Namespace, networks: list[tuple[str, int]], results: Results) -> bool:
+    """A line for each network, and the sum; whether loading is no slower than it may be."""
+    sums = [0.0, 0.0]
+    for name, version in networks:
+        case = {"network": name, "keras": version, "base": str(options.base), "rounds": options.rounds}
+        if results.get(case) is None:
+            results.add(case, ratio(name, version, options.base.resolve(), options.rounds))
+        then, now = results.get(case)
+        sums = [sums[0] + then, sums[1] + now]
+        print(f"{name:<16} Keras {version}: {then:7.2f} s at the other commit, {now:7.2f} s here: {now / then:.3f}")
+    print(f"all files: {sums[0]:.1f} s at the other commit, {sums[1]:.1f} s here: {sums[1] / sums[0]:.3f}")
+    return sums[1] <= SLOWER * sums[0]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
     parser.add_argument("--only", default="*", help="networks whose name matches")
+    parser.add_argument("--base", type=Path, help="a checkout of another commit, to be timed against")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each checkout loads each file")
     parser.add_argument("--one", nargs=2, metavar=("NETWORK", "KERAS"), help="measure here, print JSON")
+    parser.add_argument("--write", nargs=3, metavar=("NETWORK", "KERAS", "DIR"), help="save the files, print JSON")
+    parser.add_argument("--time", type=Path, metavar="FILE", help="load what is listed there, print JSON")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measured(options.one[0], int(options.one[1]))))
         return 0
+    if options.write:
+        print(json.dumps(write_all(options.write[0], int(options.write[1]), Path(options.write[2]))))
+        return 0
+    if options.time:
+        print(json.dumps(seconds(json.loads(options.time.read_text()))))
+        return 0
     results, found = Results(options.work, Path(__file__)), {}
-    for name in SIZES:
-        for version in KINDS:
-            if not fnmatchcase(name, options.only):
-                continue
-            case = {"network": name, "keras": version}
-            if results.get(case) is None:
-                results.add(case, in_fresh_process(name, version))
-            found[name, version] = results.get(case)
-            print(f"{name}, Keras {version}", file=sys.stderr, flush=True)
-    return 0 if table(found, print) else 1
+    networks = [(name, version) for name in SIZES for version in KINDS if fnmatchcase(name, options.only)]
+    for name, version in networks:
+        case = {"network": name, "keras": version}
+        if results.get(case) is None:
+            results.add(case, in_fresh_process(name, version))
+        found[name, version] = results.get(case)
+        print(f"{name}, Keras {version}", file=sys.stderr, flush=True)
+    right = table(found, print)
+    return 0 if (compared(options, networks, results) if options.base else True) and right else 1
 
 
 if __name__ == "__main__":
