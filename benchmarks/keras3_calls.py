@@ -76,7 +76,10 @@ OPERATIONS: Mapping[str, tuple[str, Make]] = {
     "categorical_crossentropy": ("one_hot float", lambda ops, x, y: ops.categorical_crossentropy(x, ops.softmax(y))),
     "clip": ("float", lambda ops, x: ops.clip(x, -0.5, 0.5)),
     "conv": ("image", lambda ops, x: ops.conv(x, _kernel(3, 3, 4, 2), padding="same")),
-    "conv_transpose": ("image", lambda ops, x: ops.conv_transpose(x, _kernel(3, 3, 2, 4), 2, "same")),
+    "conv_transpose": (
+        "image",
+        lambda ops, x: ops.conv_transpose(x, _kernel(3, 3, 2, 4), 2, "same", data_format="channels_last"),
+    ),
     "correlate": ("float", lambda ops, x: ops.correlate(ops.reshape(x[0], (-1,)), ops.reshape(x[1], (-1,)))),
     "cross": ("three three", lambda ops, x, y: ops.cross(x, y)),
     "ctc_decode": ("float", lambda ops, x: ops.ctc_decode(x, np.array([4, 3, 4, 2], "int32"))),

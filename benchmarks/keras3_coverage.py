@@ -60,7 +60,8 @@ def network(keras: Any, room: str, name: str) -> tuple[Any, list[Any]]:
     else:
         kind, make = OPERATIONS.get(name, ("float", lambda ops, x: getattr(ops, name)(x)))
     arrays = [INPUTS[one]() for one in kind.split()]
-    inputs = [keras.Input(array.shape[1:], dtype=str(array.dtype)) for array in arrays]
+    types = ["string" if array.dtype.kind == "U" else str(array.dtype) for array in arrays]
+    inputs = [keras.Input(array.shape[1:], dtype=kind) for array, kind in zip(arrays, types, strict=True)]
     made = make(getattr(keras, room), *inputs)
     outputs = [one for one in keras.tree.flatten(made) if one is not None]
     return keras.Model(inputs, outputs), arrays
@@ -79,8 +80,11 @@ def shake(model: Any) -> None:
 
 def outputs(model: Any, arrays: Sequence[Any]) -> list[Any]:
     import numpy as np
+    import tensorflow as tf
 
-    made = model(arrays if len(arrays) > 1 else arrays[0], training=False)
+    arrays = [tf.constant(array) if np.asarray(array).dtype.kind == "U" else array for array in arrays]
+    given = arrays if len(arrays) > 1 else arrays[0]
+    made = model(given, training=False) if hasattr(model, "layers") else model(given)
     return [np.asarray(one) for one in (made if isinstance(made, list | tuple) else [made])]
 
 
@@ -117,17 +121,19 @@ def tried(keras: Any, room: str, name: str) -> Result:
             return Result("no graph", f"Keras 3 itself: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         if not again <= TOLERANCE:
             return Result("no graph", f"Keras 3's own file computes otherwise when it reads it: {again:.0e}")
-        return loaded(path, wanted, arrays)
+        return loaded(path, wanted, model, arrays)
 
 
-def loaded(path: Path, wanted: Sequence[Any], arrays: Sequence[Any]) -> Result:
+def loaded(path: Path, wanted: Sequence[Any], model: Any, arrays: Sequence[Any]) -> Result:
     from pipeline.errors import SecateurError
     from stages.keras_format import decode_model, encode_model
     from stages.load import load_model
 
     try:
-        found = load_model(path).model
-        path.write_bytes(encode_model(found))
+        found = load_model(path)
+        for kept in found.preprocessing:  # text is made numbers outside of what is loaded
+            arrays = outputs(model.get_layer(kept["layer"]), arrays)
+        path.write_bytes(encode_model(found.model))
         off = difference(wanted, outputs(decode_model(path), arrays))
     except SecateurError as error:
         end = "wrong" if "differ from the original's" in error.what else "refused"

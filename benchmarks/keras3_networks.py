@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+WORDS = ["red", "green", "blue"]
 BATCH = 4  # as many as `load` tries a network with: an operation may work across samples
 Make = Callable[..., Any]
 RNG = np.random.default_rng(5)
@@ -42,9 +43,11 @@ INPUTS: Mapping[str, Callable[[], Any]] = {
     "volume": lambda: _normal(6, 6, 6, 2),
     "row": lambda: _normal(8, 4),
     "video": lambda: _normal(3, 8, 8, 2),
-    "lines": lambda: _normal(3, 8, 2),
+    "strips": lambda: _normal(3, 8, 2),
     "volumes": lambda: _normal(2, 6, 6, 6, 2),
     "wave": lambda: _normal(256),
+    "words": lambda: np.array(["red", "blue", "none", "green"]),
+    "lines": lambda: np.array(["red green", "blue", "none red blue green", "green"]),
     "tokens": lambda: RNG.integers(0, 7, (BATCH, 6)).astype("int32"),
     "classes": lambda: RNG.integers(0, 6, (BATCH,)).astype("int32"),
     "places": lambda: RNG.integers(0, 4, (BATCH, 4, 6)).astype("int32"),
@@ -104,7 +107,7 @@ LAYERS: Mapping[str, tuple[str, Make]] = {
         )
         for name, made in _sized(pattern, SPATIAL, *args, **settings).items()
     },
-    **_sized("ConvLSTM#D", ("lines", "video", "volumes"), 2, 3),
+    **_sized("ConvLSTM#D", ("strips", "video", "volumes"), 2, 3),
     **_merged("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract"),
     **_simple("SeparableConv1D", "SeparableConvolution1D", "DepthwiseConv1D", kind="row", filters=3, kernel_size=3),
     "DepthwiseConv1D": ("row", lambda room, x: room.DepthwiseConv1D(3, depth_multiplier=2)(x)),
@@ -175,6 +178,11 @@ LAYERS: Mapping[str, tuple[str, Make]] = {
     "StackedRNNCells": (
         "row",
         lambda room, x: room.RNN(room.StackedRNNCells([room.LSTMCell(3), room.LSTMCell(2)]))(x),
+    ),
+    "StringLookup": ("words", lambda room, x: room.Embedding(5, 3)(room.StringLookup(vocabulary=WORDS)(x))),
+    "TextVectorization": (
+        "lines",
+        lambda room, x: room.Embedding(6, 3)(room.TextVectorization(vocabulary=WORDS, output_sequence_length=4)(x)),
     ),
     "TimeDistributed": ("video", lambda room, x: room.TimeDistributed(room.Conv2D(3, 3))(x)),
 }

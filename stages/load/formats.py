@@ -28,6 +28,7 @@ from stages.load.recognise import file_kind
 from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
 from stages.load.slices import without_ellipses
 from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
+from stages.load.text import note_on, without_text
 from stages.load.unwrapping import unwrapped
 from stages.quiet import quiet
 from stages.sparsity import SparsityPlan
@@ -99,7 +100,7 @@ def load_model(
     found = unwrapped(without_ellipses(_graph(model, shown)))
     model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
     notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
-    return LoadedModel(model, shown, notes, difference, split_off, found.plan)
+    return LoadedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
 
 
 def tolerance(model: Any) -> float:
@@ -131,7 +132,10 @@ def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str],
     if weights is not None:
         _put_weights(model, weights)
     renew_constants(model)
-    return Carried(model, difference_from_graph(model, path) if kind == "saved_model" else 0.0)
+    if kind == "saved_model":
+        return Carried(model, difference_from_graph(model, path))
+    model, outside = without_text(model, keras)
+    return Carried(model, notes=note_on(outside), outside=outside)
 
 
 def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> Carried:
@@ -144,9 +148,10 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, t
             _put_weights(original, weights)
         renew_constants(original)
         try:
+            original, outside = without_text(original, import_keras3())
             plain, notes = without_quantization(original, objects.keras3)
             found = carry_over(plain, objects)
-            return replace(found, notes=(*notes, *found.notes))
+            return replace(found, notes=(*note_on(outside), *notes, *found.notes), outside=outside)
         except ModelError as error:
             raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error
 

@@ -40,11 +40,15 @@ def import_keras3() -> Any:
 
 @dataclass(frozen=True)
 class Carried:
-    """A model in tf_keras, its largest relative output difference from its original on random inputs, and notes."""
+    """A model in tf_keras, its largest relative output difference from its original on random inputs, and notes.
+
+    `outside` describes what was kept outside of it.
+    """
 
     model: Any
     difference: float = 0.0
     notes: tuple[str, ...] = ()
+    outside: tuple[dict[str, Any], ...] = ()
 
 
 def carry_over(original: Any, objects: Objects) -> Carried:

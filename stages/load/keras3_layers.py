@@ -21,6 +21,7 @@ SAME_ACTIVATIONS = frozenset(
     {"elu", "exponential", "gelu", "linear", "mish", "relu", "selu", "sigmoid", "softmax", "softplus", "softsign"}
     | {"swish", "tanh"}
 )
+LOOKUPS = frozenset({"IntegerLookup", "StringLookup"})
 OTHERWISE = frozenset({"RandomCrop", "Discretization"})  # computes something else under the same name
 ANYTHING = object()
 NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
@@ -35,6 +36,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "use_gate": (False,),
     "flash_attention": (None, False),
     "optional": (False,),
+    "vocabulary_size": ANYTHING,  # follows from the vocabulary
+    "oov_method": ("floormod",),
+    "salt": (None,),
     "zero_output_for_mask": (False,),
     "data_format": ("channels_last",),
     "antialias": (False,),
@@ -90,6 +94,8 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
         target = str(RENAMED.get((class_name, key), key))
         if key == "zero_output_for_mask" and value is False:
             continue  # tf_keras writes it only where it is set
+        if key == "dtype" and class_name in LOOKUPS:
+            continue  # Keras 3 notes that of other layers
         if target not in accepted and accepted is not EVERYTHING:
             _check_neutral(name, class_name, key, value)
         elif key == "activation":

@@ -1,0 +1,62 @@
+"""Layers that read text at a model's inputs: kept outside of it, since no runtime on a device takes strings.
+
+What is left begins with the numbers that they make; the layers are described, with their vocabularies, beside it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TEXT = ("StringLookup", "TextVectorization")
+SETTINGS = (
+    *("max_tokens", "num_oov_indices", "mask_token", "oov_token", "invert", "output_mode", "pad_to_max_tokens"),
+    *("standardize", "split", "ngrams", "output_sequence_length", "encoding"),
+)
+
+
+def without_text(model: Any, keras: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
+    """A model of either Keras without the layers of TEXT that read its inputs, and these; itself where there are none.
+
+    Its weights are those of `model`.
+    """
+    if not any(_is_text(tensor) for tensor in model.inputs or ()):
+        return model, ()
+    layers = [layer for layer in model.layers if type(layer).__name__ in TEXT]
+    if isinstance(model, keras.Sequential):
+        return _rest_of_chain(model, keras, layers)
+    read = {id(layer.input): layer for layer in layers}
+    front = [read.get(id(tensor)) for tensor in model.inputs]
+    found = [layer for layer in front if layer is not None]
+    if not found:
+        return model, ()
+    inputs = [tensor if layer is None else layer.output for tensor, layer in zip(model.inputs, front, strict=True)]
+    ends = [tensors if len(tensors) > 1 else tensors[0] for tensors in (inputs, model.outputs)]
+    return keras.Model(*ends, name=model.name), tuple(_described(layer) for layer in found)
+
+
+def _rest_of_chain(model: Any, keras: Any, layers: list[Any]) -> tuple[Any, tuple[dict[str, Any], ...]]:
+    first, *others = model.layers
+    if first not in layers:
+        return model, ()
+    made = first.output
+    start = keras.Input(tuple(made.shape)[1:], dtype=made.dtype, name=f"{first.name}_numbers")
+    return keras.Sequential([start, *others], name=model.name), (_described(first),)
+
+
+def note_on(described: tuple[dict[str, Any], ...]) -> tuple[str, ...]:
+    """What a user has to know of them; nothing where there are none."""
+    if not described:
+        return ()
+    names = ", ".join(f"{one['layer']} ({one['class']})" for one in described)
+    what = "it reads text, and stays outside the model: the data has to be the numbers that it makes"
+    return (f"{names}: {what} (`preprocessing.json` beside the model holds its vocabulary)",)
+
+
+def _is_text(tensor: Any) -> bool:
+    return str(getattr(tensor.dtype, "name", tensor.dtype)) == "string"
+
+
+def _described(layer: Any) -> dict[str, Any]:
+    settings = {key: value for key, value in layer.get_config().items() if key in SETTINGS}
+    settings["vocabulary"] = [str(word) for word in layer.get_vocabulary()]
+    return {"layer": layer.name, "class": type(layer).__name__, "settings": settings}
