@@ -269,7 +269,9 @@ def _ends_the_run(error: BaseException) -> bool:
 
 def _let_go(error: BaseException | None) -> None:
     """Free what the frames of a failed action held, such as models: the error itself is kept, and the run goes on."""
-    while error is not None:
+    seen = set[int]()  # an error that was raised from itself is its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
     give_back()

@@ -184,3 +184,16 @@ def test_an_end_of_the_child_is_exit_4_that_names_the_action_and_the_rest_is_don
     assert {status[name] for name in status if name.startswith("export")} == {"failed"}
     assert {status[name] for name in status if name.startswith(("verify", "benchmark"))} == {"skipped"}
     assert status["evaluate:strip"] == "hit"
+
+
+def test_an_error_that_is_its_own_cause_is_let_go():
+    from pipeline.runner import _let_go
+
+    try:
+        try:
+            raise ValueError("of outside software")
+        except ValueError as error:
+            raise error from error
+    except ValueError as error:
+        _let_go(error)
+        assert error.__cause__ is error
