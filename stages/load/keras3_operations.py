@@ -88,6 +88,14 @@ def _any(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
     return import_tensorflow().reduce_any(*arguments, axis=settings["axis"], **kept)
 
 
+def _normalize(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    """Of order 2 only. Keras 3 cuts off what 1/√0 gives, where XNNPACK has no number: the sum is kept off 0 instead."""
+    if settings.get("order", 2) != 2:
+        raise ValueError("another order than 2")
+    epsilon = settings.get("epsilon") or 1e-7
+    return import_tensorflow().math.l2_normalize(*arguments, axis=settings.get("axis", -1), epsilon=epsilon**2)
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "Add": _plain(operator.add),
     "Subtract": _plain(operator.sub),
@@ -129,6 +137,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "HardSwish": _plain(ACTIVATIONS["hard_silu"]),
     "LogSigmoid": _plain(ACTIVATIONS["log_sigmoid"]),
     "Identity": _tf("identity"),
+    "Normalize": _normalize,
     "NotEqual": _tf("not_equal"),
     "Any": _any,
     "Argmax": _extreme("argmax"),

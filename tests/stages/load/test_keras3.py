@@ -138,6 +138,7 @@ TRACED = {
     "argmax": ((6, 4), lambda k, x: k.ops.argmax(x, axis=-1)),
     "pad": (IMAGE, lambda k, x: k.ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), constant_values=0.5)),
     "normalize": ((6, 4), lambda k, x: k.ops.normalize(x, axis=-1)),
+    "normalize of order 1": ((6, 4), lambda k, x: k.ops.normalize(x, axis=1, order=1)),
     "einsum": ((6, 4), lambda k, x: k.ops.einsum("bij,bkj->bki", x, x)),
     "quantile": ((6, 4), lambda k, x: k.ops.quantile(x, [0.2, 0.7], axis=1)),
     "median": ((5, 3), lambda k, x: k.ops.median(x)),  # its size follows from the batch
