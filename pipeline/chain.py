@@ -233,7 +233,7 @@ def _export(chain: Chain, step: StageStep) -> None:
 def _exported(
     chain: Chain, step: StageStep, fmt: str, branch: Branch, node_id: str, name: str | None, wanted_by: StageStep
 ) -> Branch:
-    config = step.config.model_copy(update={"formats": (fmt,), **_interface(chain, step)})
+    config = step.config.by_element()[fmt].model_copy(update=_interface(chain, step))
     axis = f"{fmt}/{branch.axis}"
     inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
     chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index))

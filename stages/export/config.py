@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -10,6 +11,17 @@ from pipeline.artifacts import Format
 from pipeline.data.spec import Preprocess
 from pipeline.stage import StageConfig
 from stages.ethos_u import EthosU
+
+# Whose files a setting concerns, where not all of them: the others' actions do not depend on it.
+CONCERNS: Mapping[str, tuple[Format, ...]] = {
+    "opset": ("onnx",),
+    "layout": ("onnx",),
+    "batch": ("onnx",),
+    "max_transposes": ("onnx",),
+    "recurrent": ("tflite", "c", "vela"),
+    "symbol": ("c",),
+    "vela": ("vela",),
+}
 
 
 class ExportConfig(StageConfig):
@@ -49,3 +61,13 @@ class ExportConfig(StageConfig):
         if len(set(self.formats)) != len(self.formats):
             raise ValueError("each format can be named once")
         return self
+
+    def by_element(self) -> Mapping[str, Self]:
+        """For each format these settings, with those that concern others alone as they are by default."""
+        fields = type(self).model_fields
+        found = {}
+        for name in self.formats:
+            others = [setting for setting, concerned in CONCERNS.items() if name not in concerned]
+            defaults = {setting: fields[setting].get_default(call_default_factory=True) for setting in others}
+            found[name] = self.model_copy(update={"formats": (name,), **defaults})
+        return found

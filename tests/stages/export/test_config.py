@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
 from stages.export import ExportConfig
+from stages.export.config import CONCERNS
 
 
 def test_defaults() -> None:
@@ -30,3 +33,28 @@ def test_defaults() -> None:
 def test_what_is_refused(text: str, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         ExportConfig.model_validate_json(text)
+
+
+def test_a_setting_reaches_the_formats_that_it_concerns_alone() -> None:
+    settings = {
+        "opset": 15,
+        "layout": "nchw",
+        "batch": 1,
+        "max_transposes": 9,
+        "recurrent": "loop",
+        "symbol": "keywords",
+    }
+    vela = {"accelerator": "ethos-u55-256"}
+    given = {"formats": ["tflite", "onnx", "c", "vela"], "labels": ["a"], "vela": vela, **settings}
+    by_format = ExportConfig.model_validate_json(json.dumps(given)).by_element()
+    changed = {name: config.model_dump(mode="json", exclude_defaults=True) for name, config in by_format.items()}
+    for_all = {"labels": ["a"]}
+    assert changed == {
+        "tflite": {"formats": ["tflite"], "recurrent": "loop", **for_all},
+        "onnx": {"formats": ["onnx"], "opset": 15, "layout": "nchw", "batch": 1, "max_transposes": 9, **for_all},
+        "c": {"formats": ["c"], "recurrent": "loop", "symbol": "keywords", **for_all},
+        "vela": {"formats": ["vela"], "recurrent": "loop", "vela": vela, **for_all},
+    }
+    assert {name for name in ExportConfig.model_fields if name not in CONCERNS} == {
+        *("formats", "shapes", "labels", "preprocess", "unsupported")
+    }
