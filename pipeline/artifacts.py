@@ -75,12 +75,6 @@ class QuantizedFacts(Value):
         return self.quantization.scheme
 
 
-def counted(facts: KerasFacts | QuantizedFacts) -> dict[str, float]:
-    """A model's `params` and `macs` as metrics; where `macs` is a lower bound, `macs_unknown` layers have more."""
-    found = {"params": float(facts.params), "macs": float(facts.macs)}
-    return found | ({"macs_unknown": float(len(facts.macs_unknown))} if facts.macs_unknown else {})
-
-
 class CalibrationFacts(Value):
     """Preprocessed inputs that stand for the data when activation ranges are measured."""
 
@@ -176,19 +170,6 @@ class ONNXFacts(Value):
     @property
     def transposes(self) -> int:
         return self.operators.get("Transpose", 0)
-
-
-LEAST_SHARE = 0.5  # of weights in the type of a scheme: below that the scheme did little
-NARROW: Mapping[Scheme, tuple[str, ...]] = {
-    "float16": ("float16",),
-    **dict.fromkeys(("dynamic", "weight_only", "int8", "int16x8"), ("int8", "uint8")),
-}
-
-
-def narrow_share(facts: TFLiteFacts | ONNXFacts) -> float | None:
-    """Which share of the weights a file stores in the type of its scheme; None where the scheme has none."""
-    total, types = sum(facts.weights.values()), NARROW.get(facts.scheme)
-    return sum(facts.weights.get(name, 0) for name in types) / total if types and total else None
 
 
 class PruneFacts(Value):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.artifacts import KerasFacts, QuantizedFacts
 from pipeline.data.spec import TOP_K
 
 FULL = re.compile(r"(?P<name>.+?)\.(?P<metric>[^.\[\]]+(\[.*\])?)")
@@ -37,3 +38,9 @@ def comparison(metric: str) -> str | None:
     if bare in RATIOS:
         return of_output(f"{bare}_ratio", output)
     return of_output(f"{bare}_drop", output) if bare in DROPS or TOP_K.fullmatch(bare) else None
+
+
+def counted(facts: KerasFacts | QuantizedFacts) -> dict[str, float]:
+    """A model's `params` and `macs` as metrics; where `macs` is a lower bound, `macs_unknown` layers have more."""
+    found = {"params": float(facts.params), "macs": float(facts.macs)}
+    return found | ({"macs_unknown": float(len(facts.macs_unknown))} if facts.macs_unknown else {})

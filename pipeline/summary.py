@@ -8,20 +8,11 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 
-from pipeline.artifacts import (
-    LEAST_SHARE,
-    NARROW,
-    CSourceFacts,
-    EvaluationFacts,
-    KerasFacts,
-    LatencyFacts,
-    ONNXFacts,
-    TFLiteFacts,
-    narrow_share,
-)
+from pipeline.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, ONNXFacts, TFLiteFacts
 from pipeline.command_lines import note_of, secateur
 from pipeline.manifest import GateResult, RunManifest, StageEntry
 from pipeline.metric_names import metric_and_output
+from pipeline.weight_types import LEAST_SHARE, NARROW, narrow_share
 
 WORTH_TELLING = 0.01  # the share of zeros in a model
 OUTPUTS_SHOWN = 3

@@ -65,7 +65,7 @@ class ExportConfig(StageConfig):
     def by_element(self) -> Mapping[str, Self]:
         """For each format these settings, with those that concern others alone as they are by default."""
         fields = type(self).model_fields
-        found = {}
+        found = dict[str, Self]()
         for name in self.formats:
             others = [setting for setting, concerned in CONCERNS.items() if name not in concerned]
             defaults = {setting: fields[setting].get_default(call_default_factory=True) for setting in others}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import LEAST_SHARE, NARROW, ONNXFacts, TFLiteFacts, narrow_share
+from pipeline.artifacts import ONNXFacts, TFLiteFacts
+from pipeline.weight_types import LEAST_SHARE, NARROW, narrow_share
 
 
 def doubts_about(facts: TFLiteFacts | ONNXFacts) -> tuple[str, ...]:

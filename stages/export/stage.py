@@ -23,9 +23,9 @@ from pipeline.artifacts import (
     QuantizedFacts,
     TensorSpec,
     TFLiteFacts,
-    counted,
 )
 from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError, UnsupportedError
+from pipeline.metric_names import counted
 from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.export.config import ExportConfig

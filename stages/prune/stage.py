@@ -7,10 +7,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.artifacts import Artifact, KerasFacts, Kind, PruneFacts, SparsityFacts, counted
+from pipeline.artifacts import (
+    Artifact,
+    KerasFacts,
+    Kind,
+    PruneFacts,
+    SparsityFacts,
+)
 from pipeline.command_lines import SURGEON, install
 from pipeline.discovery import stages
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
+from pipeline.metric_names import counted
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
 from stages.prune.config import LABELLED, RATIOS, PruneConfig

@@ -6,9 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from pipeline.artifacts import Artifact, EvaluationFacts, Kind, counted
+from pipeline.artifacts import (
+    Artifact,
+    EvaluationFacts,
+    Kind,
+)
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
+from pipeline.metric_names import counted
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.keras_format import MODEL_FILE

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.artifacts import ONNXFacts, TFLiteFacts, narrow_share
+from pipeline.artifacts import ONNXFacts, TFLiteFacts
+from pipeline.weight_types import narrow_share
 from stages.export import convert_onnx, convert_tflite
 from stages.export.doubts import doubts_about
 from stages.export.onnx_export import onnx_facts
