@@ -254,9 +254,8 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
     from tf2onnx import tfonnx
 
     converted = tfonnx.process_tf_graph(graph, continue_on_error=True, **settings)
-    converted.delete_unused_nodes(converted.outputs)  # it leaves what it has replaced, such as the Any of a mask
     known = {schema.name for schema in onnx.defs.get_all_schemas()} | {"Placeholder", "Const"}
-    missing = [node for node in _nodes(converted) if node.domain in ("", "ai.onnx") and node.type not in known]
+    missing = [node for node in _used(converted) if node.domain in ("", "ai.onnx") and node.type not in known]
     if missing:
         raise UnsupportedError(
             lacking(model, "ONNX", [(node.type, node.name) for node in missing]),
@@ -266,9 +265,13 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
     return converted
 
 
-def _nodes(graph: Any) -> Iterator[Any]:
-    """A graph's nodes, and those in the bodies of its loops and conditions."""
-    for node in graph.get_nodes():
+def _used(graph: Any) -> Iterator[Any]:
+    """The nodes that a graph's outputs need, those in the bodies of its loops and conditions too.
+
+    tf2onnx leaves what it has replaced, such as the Any of a mask. Its own `delete_unused_nodes` must not run before
+    its optimizers: it took along a ReverseSequence that is needed (masked Bidirectional LSTM and GRU).
+    """
+    for node in graph.extract_sub_graph_nodes(graph.outputs, remove_unused_inputs=False):
         yield node
         for body in (node.get_body_graphs() or {}).values():
-            yield from _nodes(body)
+            yield from _used(body)

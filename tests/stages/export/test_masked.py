@@ -18,10 +18,12 @@ def layer_of(keras: Any, kind: str) -> Any:
         "lstm": lambda: layers.LSTM(4, name="y"),
         "every step": lambda: layers.GRU(4, return_sequences=True, name="y"),
         "both ways": lambda: layers.Bidirectional(layers.SimpleRNN(3), name="y"),
+        "both ways, lstm": lambda: layers.Bidirectional(layers.LSTM(3), name="y"),
+        "both ways, gru": lambda: layers.Bidirectional(layers.GRU(3, return_sequences=True), name="y"),
     }[kind]()
 
 
-@pytest.mark.parametrize("kind", ["lstm", "every step", "both ways"])
+@pytest.mark.parametrize("kind", ["lstm", "every step", "both ways", "both ways, lstm", "both ways, gru"])
 def test_what_is_masked_moves_no_output(kind: str) -> None:
     keras = import_keras()
     keras.utils.set_random_seed(3)
