@@ -139,7 +139,7 @@ def outputs_of(model: Any, inputs: list[Any]) -> list[Any]:
     import numpy as np
     import tensorflow as tf
 
-    structure = getattr(model, "_inputs_struct", None) or getattr(model, "_nested_inputs", None)
+    structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
     given = inputs if len(inputs) > 1 else inputs[0]
     if isinstance(structure, dict):
         given = tf.nest.pack_sequence_as(structure, inputs)
@@ -177,8 +177,8 @@ def off(expected: Any, actual: Any) -> float:
 
 
 def as_named(wanted: list[str], held: list[str]) -> list[str]:
-    """A file's names in the order of Keras'; where there is one, it may have another name."""
-    return held if len(wanted) == len(held) == 1 else wanted
+    """A file's names in the order of Keras'; its own order where Keras gives two the same name, or there is one."""
+    return wanted if len(set(wanted)) == len(wanted) > 1 else held
 
 
 def in_litert(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:

@@ -85,7 +85,7 @@ SUITES = {
         file="kerassurgeon-0.2.0.tar.gz",
         sha256="2794b4011a3c38ad4a1517e663fed5eb554fa1cd8a9f6a1c0ff993730c00c9e1",
         tests="kerassurgeon-0.2.0/tests/test_surgeon.py",
-        wanted=0,
+        wanted=143,
     ),
 }
 
