@@ -355,12 +355,7 @@ Kind = Literal[
 ]
 
 
-KIND_OF: Mapping[Format, Kind] = {
-    "tflite": "tflite-model",
-    "onnx": "onnx-model",
-    "c": "c-source",
-    "vela": "vela-model",
-}
+KIND_OF: Mapping[Format, Kind] = {"tflite": "tflite-model", "onnx": "onnx-model", "c": "c-source", "vela": "vela-model"}
 
 
 class Artifact(Value):

@@ -55,9 +55,15 @@ def c_source(
     The header has its size, the arena where it is known, a macro that registers the operators, what is known of the
     `ports` (inputs and outputs, each in the order of the file), and the `notes`.
     """
+    header = _header(len(data), symbol, operators, arena_bytes, about, ports, notes)
+    return Source(_text(_array(data, symbol, about)), _text(header))
+
+
+def _array(data: bytes, symbol: str, about: str) -> list[str]:
+    """The lines of the source: the array."""
     capital = symbol.upper()
     lines = (" ".join(HEX[byte] for byte in data[start : start + A_LINE]) for start in range(0, len(data), A_LINE))
-    array = [
+    return [
         f"/* {about} */",
         f'#include "{symbol}_data.h"',
         "",
@@ -70,13 +76,26 @@ def c_source(
         *(f"  {line}" for line in lines),
         "};",
     ]
+
+
+def _header(
+    size: int,
+    symbol: str,
+    operators: Mapping[str, int],
+    arena_bytes: int | None,
+    about: str,
+    ports: tuple[Sequence[Port], Sequence[Port]],
+    notes: Sequence[str],
+) -> list[str]:
+    """The lines of the header: all that a program needs to know of the array."""
+    capital = symbol.upper()
     arena = [
         "/* What the interpreter needs beside the model, as TFLM allocates it on a 64-bit host; */",
         "/* 32-bit devices need no more. */",
         f"#define {capital}_ARENA_BYTES {arena_bytes}",
         "",
     ]
-    header = [
+    return [
         f"/* {about} */",
         f"#ifndef {capital}_DATA_H",
         f"#define {capital}_DATA_H",
@@ -84,7 +103,7 @@ def c_source(
         "#include <stdint.h>",
         "",
         *(f"/* {note} */" for note in notes),
-        f"#define {capital}_DATA_BYTES {len(data)}",
+        f"#define {capital}_DATA_BYTES {size}",
         *(arena if arena_bytes is not None else []),
         "/* Operators, with how often each occurs: */",
         *(f"/*   {name} {count} */" for name, count in operators.items()),
@@ -106,7 +125,6 @@ def c_source(
         "",
         "#endif",
     ]
-    return Source(_text(array), _text(header))
 
 
 def _port_lines(prefix: str, method: str, ports: Sequence[Port]) -> Iterator[str]:

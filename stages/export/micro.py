@@ -127,7 +127,7 @@ def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) 
 
 def _tflite(context: StageContext[ExportConfig]) -> tuple[TFLiteFacts, bytes, dict[str, float]]:
     """The facts, bytes and metrics of the same model's TFLite export."""
-    config = {**context.config.model_dump(), "formats": ("tflite",)}
+    config = context.config.model_copy(update={"formats": ("tflite",)}).by_element()["tflite"].model_dump()
     axis = f"tflite/{str(context.axis).partition('/')[2]}"
     record = context.call("export", config, context.inputs, axis)
     artifact = record.outputs[0]
