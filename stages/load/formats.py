@@ -172,4 +172,17 @@ def _graph(model: Any, source: str) -> Any:
         raise ModelError("a subclassed model has no graph of layers to work on", where=source, hint=hint)
     if not model.built or not model.inputs:
         raise ModelError("the model was saved without its input shape", where=source, hint="add an Input layer to it")
-    return model
+    return _outputs_in_a_list(model)
+
+
+def _outputs_in_a_list(model: Any) -> Any:
+    """The model, its outputs as all stages read them: one, or a list in Keras' own order (a dict's is by its keys)."""
+    keras = import_keras()
+    if isinstance(model, keras.Sequential):
+        return model
+    given = model._nested_outputs  # noqa: SLF001 - Keras has no public way
+    if given is model.outputs or not isinstance(given, dict | list | tuple):
+        return model
+    if isinstance(given, list | tuple) and not any(isinstance(one, dict | list | tuple) for one in given):
+        return model
+    return keras.Model(model._nested_inputs, model.outputs, name=model.name)  # noqa: SLF001

@@ -178,3 +178,19 @@ def test_what_a_file_says_of_optimizers_is_never_built(keras2, residual, tmp_pat
         for name, data in entries.items():
             archive.writestr(name, data)
     assert load_model(path).model.optimizer is None
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_outputs_by_name_or_in_groups_come_as_a_list_in_keras_own_order(either_keras, tmp_path, suffix):
+    given = either_keras.Input((4,))
+    hidden = either_keras.layers.Dense(3, name="hidden")(given)
+    last = either_keras.layers.Dense(2, name="last")(hidden)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    for number, asked in enumerate(({"z": last, "a": hidden}, [last, [hidden]])):
+        model = either_keras.Model(given, asked)
+        loaded = load_model(saved(model, tmp_path / f"{number}.{suffix}")).model
+        wanted, found = model(x), loaded(x)
+        first, second = (wanted["a"], wanted["z"]) if number == 0 else (wanted[0], wanted[1][0])
+        assert isinstance(found, list)
+        assert np.abs(np.asarray(found[0]) - np.asarray(first)).max() <= CLOSE
+        assert np.abs(np.asarray(found[1]) - np.asarray(second)).max() <= CLOSE
