@@ -7,7 +7,7 @@ no range at all (nothing came out of the layer on calibration samples). Constant
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,26 +103,31 @@ def _range(ends: tuple[float, float]) -> str:
     return f"{ends[0]:.3g} … {ends[1]:.3g}"
 
 
-def _uses(samples: Sequence[Observed]) -> dict[str, _Use]:
-    """By layer, in order, over all samples: a tensor's range is that of the layer that explains it best."""
+def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
+    """By place of a call, in order: a tensor's range is that of the layer that explains it best in any of the samples.
+
+    Numbers are counted over all samples: where a tensor explains a layer in the worst sample only, its outliers are
+    no share of what the layer gives.
+    """
     import numpy as np
 
-    found: dict[str, _Use] = {}
+    found: dict[int, _Use] = {}
     for calls, tensors in samples:
-        for call, values, ends in _explained(calls, tensors):
-            low, high = ends
-            step = (high - low) / 255
-            outside = int(((values < low - step) & (low < -step) | (values > high + step)).sum())
-            use = found.setdefault(call.layer, _Use(call.layer, ends, np.inf, -np.inf, 0, 0))
+        for place, ends in _explained(calls, tensors).items():
+            found.setdefault(place, _Use(calls[place].layer, ends, np.inf, -np.inf, 0, 0))
+    for place, use in found.items():
+        low, high = use.ends
+        step = (high - low) / 255
+        for calls, _ in samples:
+            values = calls[place].outputs[0]
+            use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
             use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
-            use.outside, use.numbers = use.outside + outside, use.numbers + values.size
-    return found
+            use.numbers += values.size
+    return dict(sorted(found.items()))
 
 
-def _explained(
-    calls: Sequence[LayerCall], tensors: Sequence[FileTensor]
-) -> Iterator[tuple[LayerCall, Any, tuple[float, float]]]:
-    """Calls with their numbers, and the range of the tensor that holds these, clipped to it; in the calls' order."""
+def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, tuple[float, float]]:
+    """By place of a call, the range of the tensor that holds its numbers, clipped to that range."""
     import numpy as np
 
     best: dict[int, tuple[float, tuple[float, float]]] = {}
@@ -140,5 +145,4 @@ def _explained(
         score, place = max(scored, default=(-np.inf, -1))
         if score >= EXPLAINED_DB and score > best.get(place, (-np.inf,))[0]:
             best[place] = (score, tensor.ends)
-    for place in sorted(best):
-        yield calls[place], calls[place].outputs[0], best[place][1]
+    return {place: ends for place, (_, ends) in best.items()}

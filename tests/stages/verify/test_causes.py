@@ -94,6 +94,21 @@ def test_a_range_of_nothing_is_no_range() -> None:
     assert "keep_float: [silent]" in found.advice
 
 
+def test_outliers_of_the_worst_sample_are_no_share_of_what_a_layer_gives() -> None:
+    rng, ends = np.random.default_rng(0), (-3.0, 3.0)
+    every = [rng.uniform(-2, 2, (1, 50)).astype(np.float32) for _ in range(9)]
+    every[0][0, :2] = 4.0  # 4 % of this sample, 0.4 % of all; the file is far off in the others
+    found_there = [np.clip(every[0], *ends), *[-values for values in every[1:]]]
+    samples = [
+        ([LayerCall("layer", (values,), frozenset())], [FileTensor("t", held, 0, ends)])
+        for values, held in zip(every, found_there, strict=True)
+    ]
+    assert cause_in_ranges("tflite-model", samples) is None
+    told = cause_in_ranges("tflite-model", samples[:1])
+    assert told is not None
+    assert "4.0% of what 'layer' gives" in told.said
+
+
 @pytest.mark.parametrize(
     ("factor", "says", "not_said"),
     [

@@ -61,6 +61,18 @@ def test_layouts_are_no_difference() -> None:
     assert "'conv'" in describe_divergence(calls, [FileTensor("t", image.transpose(0, 2, 1, 3))], 80.0)
 
 
+def test_shapes_are_not_blamed_for_a_difference() -> None:
+    from stages.layer_calls import LayerCall
+
+    values = np.random.default_rng(1).standard_normal((1, 6)).astype(np.float32)
+    calls = [
+        LayerCall("shape", (np.array([1, 6], np.int32),), frozenset()),
+        LayerCall("dense", (values,), frozenset()),
+    ]
+    said = describe_divergence(calls, [FileTensor("t", values * np.float32(1.5))], 80.0)
+    assert said == "the first layer that differs is 'dense'"
+
+
 def test_the_first_layer_with_nan_is_named(nested: Any) -> None:
     assert first_not_finite(nested, {"x": X}) is None
     assert first_not_finite(nested, X) is None
