@@ -82,15 +82,16 @@ def shares(row: ParityRow, bounds: Bounds) -> list[Share]:
 
 
 def doubts(row: ParityRow, bounds: Bounds) -> list[str]:
-    """What a row leaves open: shares that are below their bounds, perhaps by chance, and outputs that hardly vary."""
+    """What a row leaves open: shares below their bounds, perhaps by chance, and errors that rival what varies."""
     if row.inputs != REAL:
         return []
     found = [f"output {row.output!r}: {one.said}: too few to tell" for one in shares(row, bounds) if one.undecided]
     bound = bounds.min_sqnr_db
     if bound is not None and row.variation_db is not None and row.samples >= FEW and row.variation_db < bound:
+        part = 10 ** (-row.variation_db / 20)
         found.append(
-            f"output {row.output!r} of Keras hardly differs from sample to sample, and the file is off by nearly as "
-            f"much or more ({row.variation_db:.0f} dB): it does not tell samples apart as Keras does"
+            f"the file is off by {part:.0%} of what output {row.output!r} of Keras differs by from sample to sample "
+            f"({row.variation_db:.0f} dB): it does not tell samples apart as Keras does"
         )
     return found
 
