@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 STYLING = re.compile(r"\x1b\[[0-9;]*m")  # bold and colors, as Keras 3 writes into its messages
 WHERE_ALONE = ("Exception encountered when calling",)  # both Kerases: the reason stands below
+PLEASE_REPORT = "if the recipe asks for nothing unusual, please report this with the log"
 
 
 class SecateurError(Exception):
@@ -76,7 +77,10 @@ class DeviceError(SecateurError):
 
 
 class StageError(SecateurError):
-    """A stage failed in a way that it did not foresee."""
+    """A stage failed in a way that it did not foresee.
+
+    With the hint PLEASE_REPORT, the command line writes its traceback to a log.
+    """
 
 
 class NativeEndError(StageError):

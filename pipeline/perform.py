@@ -17,6 +17,7 @@ from pipeline.artifacts import Artifact, FileRef
 from pipeline.data import DataSource, Split
 from pipeline.discovery import stages
 from pipeline.errors import (
+    PLEASE_REPORT,
     BlobError,
     DataError,
     ModelError,
@@ -246,8 +247,9 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
 
 def _unforeseen(job: Job, error: BaseException) -> StageError:
     """An exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
-    hint = "if the recipe asks for nothing unusual, please report this with the log"
-    return StageError(f"{job.action.stage} failed: {type(error).__name__}: {reason_of(error)}", where=job.id, hint=hint)
+    return StageError(
+        f"{job.action.stage} failed: {type(error).__name__}: {reason_of(error)}", where=job.id, hint=PLEASE_REPORT
+    )
 
 
 def _record(job: Job, workshop: Workshop, result: StageResult, context: Context, wall_s: float) -> ActionRecord:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import errors
-from pipeline.errors import NativeEndError, SecateurError, StageError
+from pipeline.errors import PLEASE_REPORT, NativeEndError, SecateurError, StageError
 from pipeline.events import ActionEvents
 from pipeline.memory import usable_bytes
 from stages import child_main, tf_runtime
@@ -276,8 +276,7 @@ def _error(answer: Mapping[str, Any], where: str | None) -> Exception:
         return kind(told["what"], where=told["where"], hint=told["hint"])
     if "system" in answer:
         return OSError(*answer["system"])
-    hint = "if the recipe asks for nothing unusual, please report this with the log"
-    return StageError(answer["unforeseen"], where=where, hint=hint)
+    return StageError(answer["unforeseen"], where=where, hint=PLEASE_REPORT)
 
 
 def resident_bytes(pid: int) -> int:

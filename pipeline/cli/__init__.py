@@ -18,7 +18,7 @@ import typer
 
 from pipeline.command_lines import note_of
 from pipeline.discovery import command_modules
-from pipeline.errors import SecateurError
+from pipeline.errors import PLEASE_REPORT, SecateurError
 
 INTERNAL_ERROR, USAGE = 3, 2
 COMMANDS = {
@@ -103,18 +103,25 @@ def _unexpected(error: Exception) -> int:
         show_usage()
         _print_error_document(str(error), None, None, USAGE)
         return USAGE
+    log, what = _log(error), f"internal error: {type(error).__name__}: {error}"
+    print(f"error: {what}\n  log: {log}", file=sys.stderr)
+    _print_error_document(what, log, None, INTERNAL_ERROR)
+    return INTERNAL_ERROR
+
+
+def _log(error: Exception) -> str:
+    """The file that holds an error's whole traceback, its causes' too."""
     with tempfile.NamedTemporaryFile("w", prefix="secateur-", suffix=".log", delete=False) as log:
         log.write(f"{sys.argv}\n")
         traceback.print_exception(error, file=log)
-    what = f"internal error: {type(error).__name__}: {error}"
-    print(f"error: {what}\n  log: {log.name}", file=sys.stderr)
-    _print_error_document(what, log.name, None, INTERNAL_ERROR)
-    return INTERNAL_ERROR
+    return log.name
 
 
 def _report(error: SecateurError) -> None:
     """What, where, what to do, what else failed; with `--json` also as the one document on stdout, if there is none."""
     lines = [f"error: {error.what}", *(f"  {text}" for text in (error.where, error.hint) if text)]
+    if error.hint == PLEASE_REPORT:
+        lines.append(f"  log: {_log(error)}")
     lines += [f"also failed: {line}" for line in error.also]
     note = note_of(error.hint or "")
     lines += [f"  {note}"] if note else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -50,9 +51,12 @@ def reshaped(call: Call, labels: Labels, path: Path, sizes: Sequence[int], first
     `path` leads to where the result's `sizes` are given, from axis `first` on.
     """
     source, target = call.input_shapes[0], call.output_shapes[0]
-    if None in source[1:] or None in target[1:]:
-        if labels.axis != len(source) - 1 or target[-1] != labels.ids.size:
-            raise CannotFollowError("reshapes a tensor of unknown size")
+    known = None not in source[1:] and None not in target[1:]
+    numbers = [prod(size or 1 for size in shape[1:]) for shape in (source, target)]
+    if not known or numbers[0] != numbers[1]:  # some of the positions come from the batch, or go there
+        if labels.axis != len(source) - 1 or len(target) == 1 or target[-1] != labels.ids.size:
+            what = "moves channels into the batch, or out of it" if known else "reshapes a tensor of unknown size"
+            raise CannotFollowError(what)
         found = Labels(len(target) - 1, labels.ids)
     else:
         found = _channel_axis(_grid(labels, source).reshape([size or 1 for size in target[1:]]))

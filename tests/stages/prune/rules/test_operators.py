@@ -61,6 +61,7 @@ OPERATIONS = {
     "there and back": lambda tf, a, b: tf.transpose(tf.transpose(a, [0, 3, 1, 2]), [0, 2, 3, 1]) + b,
     "expand and squeeze": lambda tf, a, b: tf.squeeze(tf.expand_dims(a, 1), [1]) + b,
     "reshape": lambda tf, a, b: tf.reshape(tf.reshape(a, [-1, 25, 6]), (-1, 5, 5, 6)) + b,
+    "into the batch and back": lambda tf, a, b: tf.reshape(tf.reshape(a, [-1, 6]) * 2.0, (-1, 5, 5, 6)) + b,
     "resize": lambda tf, a, b: tf.image.resize(a, (5, 5)) + b,
     "cast and clip": lambda tf, a, b: tf.clip_by_value(tf.cast(a, "float32"), -1.0, 1.0) + b,
     "softmax in space": lambda tf, a, b: tf.nn.softmax(a, axis=1) + b,
@@ -93,6 +94,7 @@ FROZEN = {
     "adds axes": lambda tf, a: a[:, None, ..., 0],
     "softmax across channels": lambda tf, a: tf.nn.softmax(a),
     "reshapes the channel axis": lambda tf, a: tf.reshape(a, (-1, 5, 5, 2, 3))[..., 0],
+    "moves channels into the batch": lambda tf, a: tf.reshape(tf.reshape(a, (-1, 3)) * 2.0, (-1, 5, 5, 6)),
     "sizes that are computed": lambda tf, a: tf.reshape(a, (tf.shape(a)[0], 5, 5, 6)),
 }
 
