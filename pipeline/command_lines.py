@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from pipeline.store import STORE_VARIABLE, default_store
@@ -39,7 +39,9 @@ def note_of(text: str) -> str | None:
 
 def install(*words: str) -> str:
     """The command that installs packages into this environment, which may have no pip inside (`make setup`)."""
-    inside = [sys.executable, "-m", "pip"] if find_spec("pip") else [_base(), "-m", "pip", "--python", sys.executable]
+    # Not `find_spec`, which asks setuptools' hook as well: that warns where distutils has been imported.
+    own = PathFinder.find_spec("pip") is not None
+    inside = [sys.executable, "-m", "pip"] if own else [_base(), "-m", "pip", "--python", sys.executable]
     return shlex.join([*inside, "install", *words])
 
 

@@ -47,7 +47,7 @@ def test_without_the_command_on_the_path_it_is_told_what_it_stands_for(monkeypat
 
 @pytest.mark.parametrize("inside", [True, False])
 def test_packages_are_installed_by_the_pip_that_there_is(monkeypatch, inside):
-    monkeypatch.setattr(command_lines, "find_spec", lambda name: inside or None)
+    monkeypatch.setattr(command_lines.PathFinder, "find_spec", lambda name: inside or None)
     command = shlex.split(install("--no-deps", "a package"))
     assert command[-3:] == ["install", "--no-deps", "a package"]
     assert ("--python" in command) is not inside
