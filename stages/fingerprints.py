@@ -69,6 +69,12 @@ def check_fingerprint(model: Any, wanted: Fingerprint, threads: int, where: str)
     )
 
 
+def same_bits(model: Any, wanted: Fingerprint, threads: int) -> bool:
+    """Whether `model` computes, here and now, exactly what was put down here."""
+    outputs = _outputs(model, random_inputs(model, samples=1))
+    return outputs is not None and wanted.environment == environment(threads) and _bits(outputs) == wanted.bits
+
+
 @cache
 def environment(threads: int) -> str:
     """What bits follow from, besides the model: processor, framework, thread count, kernel settings."""

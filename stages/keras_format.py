@@ -23,7 +23,6 @@ from pipeline.artifacts import KerasFacts, TensorSpec
 from pipeline.errors import ModelError
 from pipeline.keys import digest_of_file
 from stages.free_sizes import filled, free_size
-from stages.macs import kernels_of, macs_of
 from stages.tf_runtime import import_keras, import_tfmot
 
 MODEL_FILE = "model.keras"
@@ -230,6 +229,8 @@ def renew_constants(target: Any) -> None:
 def keras_facts(model: Any) -> KerasFacts:
     """Parameters, MACs of one sample, signature and sparsity of a Keras model."""
     import numpy as np
+
+    from stages.macs import kernels_of, macs_of
 
     inputs, outputs = _specs(model.inputs, model.input_names), _specs(model.outputs, model.output_names)
     macs = macs_of(model)

@@ -20,7 +20,7 @@ from stages.keras_format import (
     relative_difference,
     unbuilt,
 )
-from stages.stored_models import reference_model, shared_model
+from stages.stored_models import reference_model, shared_model, untouched_model
 from stages.tf_runtime import import_keras
 
 HALF = frozenset({"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
@@ -62,6 +62,11 @@ def shared_in_float32(context: StageContext[Any], input_name: str) -> Any:
 def reference_in_float32(context: StageContext[Any], input_name: str) -> Any:
     """`reference_model`, computing in float32; errors as above."""
     return _computing_in_float32(reference_model, context, input_name)
+
+
+def untouched_in_float32(context: StageContext[Any], input_name: str) -> Any:
+    """`untouched_model`, computing in float32; errors as above."""
+    return _computing_in_float32(untouched_model, context, input_name)
 
 
 def _computing_in_float32(read: Callable[..., Any], context: StageContext[Any], input_name: str) -> Any:

@@ -4,20 +4,24 @@ Reading a stored model costs as much as a small stage does, and a chain reads ea
 was written or read last is kept, as long as all that is kept stays small, and found again by its content's digest: an
 equal digest is an equal model. What is kept is a copy made for the store, which nobody trains or changes.
 
-With each model its fingerprint is put down, and held against what is read. What measures an export or a model takes
-`reference_model`: made of the stored bytes, for measuring alone, so that no fault of another stage can be in both.
+With each model its fingerprint is put down, and held against what is read. What files are measured against is
+`reference_model`: made of the stored bytes, for measuring alone, so that no fault of another stage can be in both. What
+measures the model itself takes `untouched_model`: the kept one where it is proved to be as it was stored.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections import OrderedDict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.artifacts import FileRef
 from pipeline.stage import StageContext
-from stages.fingerprints import check_fingerprint, fingerprint_of
+from stages.fingerprints import check_fingerprint, fingerprint_of, same_bits
 from stages.keras_format import (
     MEDIA_TYPE,
     MODEL_FILE,
@@ -30,8 +34,17 @@ from stages.keras_format import (
 
 KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its size
 
-_kept: OrderedDict[str, Any] = OrderedDict()
-_references: OrderedDict[str, Any] = OrderedDict()
+
+@dataclass(frozen=True)
+class Kept:
+    """A model in memory, and `state_of` it when it was put there."""
+
+    model: Any
+    state: str
+
+
+_kept: OrderedDict[str, Kept] = OrderedDict()
+_references: OrderedDict[str, Kept] = OrderedDict()
 
 
 def write_model(context: StageContext[Any], model: Any) -> FileRef:
@@ -58,8 +71,23 @@ def shared_model(context: StageContext[Any], input_name: str) -> Any:
 
 
 def reference_model(context: StageContext[Any], input_name: str) -> Any:
-    """The model of an input as its stored bytes have it, for verify and evaluate: no other stage gets this one."""
+    """The model of an input as its stored bytes have it, to hold files against: no other stage gets this one."""
     return _read(context, input_name, _references)
+
+
+def untouched_model(context: StageContext[Any], input_name: str) -> Any:
+    """The model of an input, to be measured: the kept one if it is as it was stored, else `reference_model`.
+
+    That is proved by its configuration, weights and what stands on its layers, and by the fingerprint of its outputs,
+    which costs a fifth of reading the model anew. Where the fingerprint can't be had bit for bit, it is read.
+    """
+    file = context.inputs[input_name].file(MODEL_FILE)
+    kept, wanted = _kept.get(file.digest), context.fingerprint(file)
+    if kept is not None and wanted is not None and kept.state == state_of(kept.model):
+        context.read(input_name, MODEL_FILE)  # verified, as ever
+        if same_bits(kept.model, wanted, context.threads):
+            return kept.model
+    return reference_model(context, input_name)
 
 
 def own_model(context: StageContext[Any], input_name: str) -> Any:
@@ -84,16 +112,26 @@ def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, An
         model, wanted = decode_model(path), context.fingerprint(file)
         if wanted is not None:
             check_fingerprint(model, wanted, context.threads, f"{input_name} {file.digest[:15]}…")
-        kept[file.digest] = model
-    _keep(file.digest, kept[file.digest], kept)
-    return kept[file.digest]
+        _keep(file.digest, model, kept)
+    kept.move_to_end(file.digest)
+    return kept[file.digest].model
 
 
-def _keep(digest: str, model: Any, kept: OrderedDict[str, Any]) -> None:
-    kept[digest] = model
+def _keep(digest: str, model: Any, kept: OrderedDict[str, Kept]) -> None:
+    kept[digest] = Kept(model, state_of(model))
     kept.move_to_end(digest)
-    while len(kept) > 1 and sum(map(_bytes_of, kept.values())) > KEPT_BYTES:
+    while len(kept) > 1 and sum(_bytes_of(one.model) for one in kept.values()) > KEPT_BYTES:
         kept.popitem(last=False)
+
+
+def state_of(model: Any) -> str:
+    """A digest of what a model's outputs follow from: configuration, weights, what its layers were given to call."""
+    layers = [layer.__dict__ for layer in model._flatten_layers()]  # noqa: SLF001 - itself and all inside
+    called = [sorted((name, id(value)) for name, value in one.items() if callable(value)) for one in layers]
+    digest = hashlib.sha256(json.dumps([model.get_config(), called], sort_keys=True, default=repr).encode())
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
 
 
 def _bytes_of(model: Any) -> int:

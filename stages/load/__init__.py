@@ -1,5 +1,20 @@
-"""load: what the user has, as a functional `tf_keras` model in its normal form."""
+"""load: what the user has, as a functional `tf_keras` model in its normal form.
 
-from stages.load.formats import LoadedModel, load_model
+Names load when they are first used: plans and cached runs ask this package for settings only.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stages.load.formats import LoadedModel, load_model
 
 __all__ = ["LoadedModel", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.formats"), name)

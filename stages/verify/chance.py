@@ -70,12 +70,12 @@ def check_source(
 
 
 def _tried(context: StageContext[Any], split: Split) -> Sequence[Tried]:
-    from stages.precision import reference_in_float32
+    from stages.precision import untouched_in_float32
     from stages.preprocess_trial import can_be_tried, try_preprocessing
     from stages.tf_runtime import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
-        model = reference_in_float32(context, "model")
+        model = untouched_in_float32(context, "model")
         return try_preprocessing(model, split) if can_be_tried(model, split) else ()
 
 

@@ -18,7 +18,6 @@ from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.keras_format import MODEL_FILE
 from stages.samples import as_arrays
-from stages.verify.chance import check_source
 from stages.verify.config import EvaluateConfig
 from stages.verify.metrics import Evaluation, OwnMetric, evaluate, flat, metrics_by_output
 
@@ -49,6 +48,7 @@ class EvaluateStage:
         keras_facts_of(inputs["model"])
 
     def run(self, context: StageContext[EvaluateConfig]) -> StageResult:
+        from stages.verify.chance import check_source
         from stages.verify.predict import shared_outputs
 
         facts, split = keras_facts_of(context.inputs["model"]), context.data("test")

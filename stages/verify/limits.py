@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log10
+from typing import TYPE_CHECKING
 
 from pipeline.artifacts import ParityRow
 from stages.parity import EQUAL_DB
-from stages.verify.causes import Cause
 from stages.verify.config import Bounds
 from stages.verify.metrics import wilson_interval
+
+if TYPE_CHECKING:
+    from stages.verify.causes import Cause
 
 REAL = "test"  # the set of inputs that come from the test split
 FEW = 16  # samples of which nobody says how an output varies

@@ -22,13 +22,13 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
 
     Don't change them, others get the same ones.
     """
-    from stages.precision import reference_in_float32
+    from stages.precision import untouched_in_float32
     from stages.tf_runtime import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, batch, context.threads)
     if key not in _last:
         with tensorflow_action(context.seed, context.threads):
-            outputs = predict(reference_in_float32(context, input_name), split, batch, progress)
+            outputs = predict(untouched_in_float32(context, input_name), split, batch, progress)
         for array in outputs if isinstance(outputs, list) else [outputs]:
             array.flags.writeable = False
         _last.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.artifacts import Artifact, CSourceFacts, Kind, ONNXFacts, ParityFacts, ParityRow, TFLiteFacts
 from pipeline.data import Split
@@ -19,11 +19,13 @@ from pipeline.schemes import Scheme
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
 from stages.data_checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.samples import as_arrays
-from stages.verify.compare import BATCH, Comparison, advance
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
 from stages.verify.limits import MICRO, REAL, doubts, hint_of, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
+
+if TYPE_CHECKING:
+    from stages.verify.compare import Comparison
 
 FLOATS: tuple[Scheme, ...] = ("float32", "float16")
 FILES: Mapping[Kind, Sequence[int]] = {"tflite-model": (1,), "onnx-model": (1, 2), "c-source": (2,)}  # how many
@@ -75,6 +77,7 @@ class VerifyStage:
             raise PreconditionError(f"{len(export.files)} files can't be verified as {export.kind}")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
+        from stages.verify.compare import BATCH, advance
         from stages.verify.predict import shared_outputs
 
         split, facts = context.data("test"), keras_facts_of(context.inputs["reference"])
@@ -87,7 +90,7 @@ class VerifyStage:
             require_inputs(split, facts)
         found = shared_outputs(context, "reference", split, BATCH, partial(advance, context, runtime="Keras"))
         reference = dict(zip([spec.name for spec in facts.outputs], as_arrays(found), strict=True))
-        comparison = Comparison(context, split, facts)
+        comparison = _comparison(context)
         actual = comparison.on_the_split()
         rows = comparison.rows(reference, actual)
         first = rows[0]
@@ -103,7 +106,6 @@ class VerifyStage:
         """The file computes what its reference computes, within the scheme's tolerance, and no less accurately."""
         parity, scheme = result.outputs[0].facts, _scheme(context.inputs["export"])
         assert isinstance(parity, ParityFacts)
-        facts = keras_facts_of(context.inputs["reference"])
         bounds = context.config.tolerances.of(scheme)
         scales = {row.output: row.reference_max_abs for row in parity.rows if row.inputs == REAL}
         for row in parity.rows:
@@ -111,7 +113,7 @@ class VerifyStage:
                 context.events.warned(doubt)
             violated = violation(row, bounds, scales[row.output])
             if violated is not None:
-                comparison = Comparison(context, context.data("test"), facts)
+                comparison = _comparison(context)
                 if violated.setting == "max_diff" and _is_rounding(context, comparison, row, scales[row.output]):
                     continue
                 kept, setting = _keep_figures(context, parity), f"verify.tolerances.{scheme}.{violated.setting}"
@@ -128,10 +130,14 @@ class VerifyStage:
             raise PostconditionError(
                 f"{said}; the outputs differ most for test sample {row.worst_sample}",
                 where=context.axis,
-                hint=_hint(
-                    context, Comparison(context, context.data("test"), facts), row, "another bound under verify"
-                ),
+                hint=_hint(context, _comparison(context), row, "another bound under verify"),
             )
+
+
+def _comparison(context: StageContext[VerifyConfig]) -> Comparison:
+    from stages.verify.compare import Comparison
+
+    return Comparison(context, context.data("test"), keras_facts_of(context.inputs["reference"]))
 
 
 def _hint(context: StageContext[VerifyConfig], comparison: Comparison, row: ParityRow, setting: str) -> str:

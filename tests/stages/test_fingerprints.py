@@ -8,7 +8,7 @@ from stages import fingerprints, stored_models
 from stages.fingerprints import check_fingerprint, fingerprint_of
 from stages.keras_format import MODEL_FILE, keras_facts
 from stages.prune.twins import randomise_weights
-from stages.stored_models import own_model, reference_model, shared_model, write_model
+from stages.stored_models import own_model, reference_model, shared_model, untouched_model, write_model
 from stages.tf_runtime import import_keras, import_tensorflow
 
 
@@ -99,10 +99,35 @@ def test_a_stored_model_is_held_against_its_fingerprint_whenever_it_is_read(stor
             read(stored, "model")
 
 
+def damaged(model):
+    for layer in model.layers:
+        layer.__dict__.pop("call", None)
+
+
+def reweighted(model):
+    model.set_weights([weight + 0.5 for weight in model.get_weights()])
+
+
+@pytest.mark.parametrize("change", [damaged, reweighted])
+def test_the_model_in_memory_is_measured_while_it_is_as_it_was_stored(stored, change):
+    shared, x = shared_model(stored, "model"), np.ones((1, 6), np.float32)
+    right = shared(x)[0].numpy()
+    assert untouched_model(stored, "model") is shared
+    change(shared)
+    assert not np.allclose(shared(x)[0], right)
+    assert untouched_model(stored, "model") is not shared
+    np.testing.assert_array_equal(untouched_model(stored, "model")(x)[0], right)
+
+
+def test_a_model_without_a_fingerprint_is_read_anew_to_be_measured(stored):
+    shared = shared_model(stored, "model")
+    stored.fingerprints.clear()
+    assert untouched_model(stored, "model") is reference_model(stored, "model") is not shared
+
+
 def test_what_measures_reads_the_stored_bytes_whatever_became_of_the_model_in_memory(stored):
     shared, x = shared_model(stored, "model"), np.ones((1, 6), np.float32)
     right = shared(x)[0].numpy()
-    for layer in shared.layers:
-        layer.__dict__.pop("call", None)
+    damaged(shared)
     assert not np.allclose(shared(x)[0], right)
     np.testing.assert_array_equal(reference_model(stored, "model")(x)[0], right)
