@@ -67,6 +67,7 @@ class Node:
     inputs: dict[str, Source]
     name: str | None
     step: int
+    can_be_left_out: bool = False  # where it turns out to be impossible
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ def _export(chain: Chain, step: StageStep) -> None:
             axis = f"{target_format}/{branch.axis}"
             stage = stages()["export"]
             reason = stage.unsupported(axis) or stage.refuses(target_format, branch.config)  # type: ignore[attr-defined]
-            if reason and settings.get("unsupported") == "skip":
+            if reason and settings["unsupported"] == "skip":
                 chain.skipped[axis] = reason
             elif reason:
                 hint = "leave it out, or set `unsupported: skip` under export"
@@ -236,7 +237,8 @@ def _exported(
     config = step.config.by_element()[fmt].model_copy(update=_interface(chain, step))
     axis = f"{fmt}/{branch.axis}"
     inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
-    chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index))
+    optional = step.config.model_dump()["unsupported"] == "skip"
+    chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index, optional))
     return Branch(node_id, axis, branch.reference, branch.config)
 
 
@@ -283,13 +285,15 @@ def _code(metrics: Metrics | None) -> dict[str, Source]:
 
 def _benchmark(chain: Chain, step: StageStep) -> None:
     _need_exports(chain, step)
+    settings = step.config.model_dump()
+    optional = settings["unsupported"] == "skip"
     for branch in chain.exported:
-        for target in step.config.model_dump()["targets"]:
+        for target in settings["targets"]:
             axis = f"{branch.axis}@{target}"
-            config = step.config.model_copy(update={"targets": (target,)})
+            config = step.config.model_copy(update={"targets": (target,), "unsupported": "refuse"})
             kind = _model_kind(branch)
             reason = _refusal(chain, step, config, kind, branch)
-            if reason and config.model_dump()["unsupported"] == "skip":
+            if reason and optional:
                 chain.skipped[axis] = reason
                 continue
             if reason:
@@ -297,7 +301,7 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
                 raise _error(chain.recipe, step, f"{axis} can't be measured: {reason}", hint)
             baseline = _baseline(chain, step, str(branch.axis).partition("/")[0])
             inputs: dict[str, Source] = {"export": OutputOf(branch.node, kind), "baseline": OutputOf(baseline, kind)}
-            chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index))
+            chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index, optional))
 
 
 def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, branch: Branch) -> str | None:

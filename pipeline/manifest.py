@@ -158,6 +158,7 @@ class RunManifest(Value):
     metrics: dict[str, float]
     gates: tuple[GateResult, ...]
     verdict: Verdict
+    left_out: dict[str, str] = Field(default_factory=dict)  # what can't be made and the recipe can do without
 
 
 class PlannedAction(Value):

@@ -18,7 +18,7 @@ from pipeline.keys import digest_of_file
 from pipeline.manifest import Action, ActionRecord, Fingerprint, Plan, PlannedAction
 from pipeline.model_files import digest_of_model, find_files
 from pipeline.packages import package_version
-from pipeline.reasons import reason_to_run
+from pipeline.reasons import failed_before, reason_to_run
 from pipeline.recipe import Recipe
 from pipeline.recipe_errors import nearest
 from pipeline.store import Store
@@ -183,7 +183,7 @@ def plan_node(node: Node, resolution: Resolution, store: Store) -> PlannedAction
         return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status="hit", reason="unchanged", key=key)
     resolution.causes[node.id] = cause or node.id
     status: Literal["run", "resume"] = "resume" if _can_resume(key, node, resolution, store) else "run"
-    reason = _reason(action, found, cause, store, resolution.recipe.name, forced=node.id in resolution.forced)
+    reason = _reason(node, action, found, cause, store, resolution)
     return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status=status, reason=reason, key=key)
 
 
@@ -192,21 +192,24 @@ def _can_resume(key: str | None, node: Node, resolution: Resolution, store: Stor
 
 
 def _reason(
+    node: Node,
     action: Action | None,
     found: ActionRecord | str | None,
     cause: str | None,
     store: Store,
-    recipe: str,
-    *,
-    forced: bool,
+    resolution: Resolution,
 ) -> str:
     """Why a node is no hit: what befell itself first, else what it follows."""
     if isinstance(found, str):
         return found
-    if forced and cause is None:
+    if node.id in resolution.forced and cause is None:
         return "forced"
     if action is None:
         return f"follows {cause}"
+    recipe = resolution.recipe.name
+    failed = failed_before(node.id, action.key, store, recipe)
+    if failed:
+        return failed
     own = reason_to_run(action, store, recipe)
     return f"follows {cause}" if cause and own.startswith(("input", "first run", "record missing")) else own
 

@@ -6,10 +6,23 @@ import json
 from typing import Any
 
 from pipeline.discovery import stages
+from pipeline.events import INTERRUPTED
 from pipeline.manifest import Action
 from pipeline.store import Store
 
 SHOWN_CHARACTERS = 40
+FAILURE_CHARACTERS = 100
+
+
+def failed_before(action_id: str, key: str, store: Store, recipe: str) -> str | None:
+    """`failed last time: REASON` where the latest run of this `recipe` that came to the very same action says so."""
+    entry = store.runs.last_try(recipe, action_id)
+    if entry is None or entry["key"] != key or entry.get("status") not in ("failed", "skipped"):
+        return None
+    reason = str(entry.get("reason", "")).partition("\n")[0]
+    if reason == INTERRUPTED:
+        return f"{INTERRUPTED} last time"
+    return _cut(f"failed last time: {reason}" if entry["status"] == "failed" else reason, FAILURE_CHARACTERS)
 
 
 def reason_to_run(action: Action, store: Store, recipe: str) -> str:
@@ -70,5 +83,8 @@ def _changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    return _cut(json.dumps(value, ensure_ascii=False), SHOWN_CHARACTERS)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"

@@ -80,7 +80,7 @@ class Run:
         self._entries: list[StageEntry] = []
         self._failures: list[tuple[str, SecateurError]] = []
         self._lost: dict[str, str] = {}  # nodes that made nothing, each with the failed one that it goes back to
-        self._left_out: set[str] = set()  # of these, what the model can't be made into and the recipe can do without
+        self._left_out: dict[str, tuple[str, str]] = {}  # of these, what the recipe can do without: name and reason
         self.manifest: RunManifest | None = None  # once it is written
 
     def execute(self, listener: Listener = silent) -> RunManifest:
@@ -125,7 +125,7 @@ class Run:
             interruption.check()
             self._step(node)
         except BaseException as error:
-            if isinstance(error, UnsupportedError) and getattr(node.config, "unsupported", None) == "skip":
+            if isinstance(error, UnsupportedError) and node.can_be_left_out:
                 self._leave_out(node, error)
                 return
             self._fail(node, error, time.perf_counter() - started)
@@ -200,13 +200,14 @@ class Run:
 
     def _leave_out(self, node: Node, error: UnsupportedError) -> None:
         self._lost[node.id] = node.id
-        self._left_out.add(node.id)
-        self._skip([node], f"left out: {error}")
+        self._left_out[node.id] = (node.name or node.id, str(error))
+        self._skip([node], f"left out: {error}", self._key(node))
 
-    def _skip(self, nodes: Sequence[Node], reason: str) -> None:
+    def _skip(self, nodes: Sequence[Node], reason: str, key: str | None = None) -> None:
+        """Say so of nodes that are not begun; `key` is of one that was begun and turned out to be impossible."""
         for node in nodes:
             self._listener(Skipped(node.id, reason))
-            document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": None, "reason": reason}
+            document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": key, "reason": reason}
             self._entries.append(StageEntry.model_validate({**document, "status": "skipped", "wall_s": 0.0}))
 
     def _end(self, error: BaseException) -> None:
@@ -250,6 +251,7 @@ class Run:
             metrics=metrics,
             gates=results,
             verdict=verdict,
+            left_out=self.resolution.chain.skipped | dict(self._left_out.values()),
         )
         self.store.create()
         self.store.runs.put(manifest)

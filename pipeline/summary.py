@@ -310,7 +310,7 @@ def _what_failed(manifest: RunManifest) -> str:
     said = ["FAILED: " + ", ".join(f"{number} of {every[stage]} {stage}" for stage, number in failed.items())]
     skipped: dict[str, list[str]] = {}
     for entry in manifest.stages:
-        if entry.status == "skipped":
+        if entry.status == "skipped" and entry.key is None:  # what is left out has one, and a line of its own
             skipped.setdefault(first_line(entry.reason), []).append(entry.id)
     said += [f"skipped, since {reason}: {counted(actions)}" for reason, actions in skipped.items()]
     return "\n".join(said) if failed else "FAILED"
@@ -318,7 +318,7 @@ def _what_failed(manifest: RunManifest) -> str:
 
 def closing(manifest: RunManifest, store: Path | None = None) -> str:
     """The table, the gates, the verdict, and what to do next, with the run's store where that has to be named."""
-    lines = [table(manifest), ""]
+    lines = [table(manifest), *(f"left out: {name}: {first_line(why)}" for name, why in manifest.left_out.items()), ""]
     for index, gate in enumerate(manifest.gates):
         lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
     verdict = {"fail": "FAIL", "failed": _what_failed(manifest)}.get(manifest.verdict, manifest.verdict)

@@ -26,7 +26,7 @@ class Runs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / "runs"
-        self._keys: dict[str, frozenset[str]] = {}
+        self._documents: dict[str, list[dict[str, Any]]] = {}
 
     def new_id(self) -> str:
         """An id that no run in this store has."""
@@ -51,13 +51,21 @@ class Runs:
         return (self._folder / run_id / "manifest.json").is_file()
 
     def keys_of(self, recipe: str) -> frozenset[str]:
-        """The keys of all actions in the latest runs of recipes with this name; looked for once, for reasons alone."""
-        if recipe not in self._keys:
+        """The keys of all actions in the latest runs of recipes with this name."""
+        entries = (entry for document in self._latest(recipe) for entry in document.get("stages", ()))
+        return frozenset({entry.get("key") for entry in entries} - {None})
+
+    def last_try(self, recipe: str, action_id: str) -> dict[str, Any] | None:
+        """The entry of an action in the latest run of such a recipe in which it had its turn; None if it never had."""
+        entries = (entry for document in self._latest(recipe) for entry in document.get("stages", ()))
+        return next((entry for entry in entries if entry.get("id") == action_id and entry.get("key")), None)
+
+    def _latest(self, recipe: str) -> list[dict[str, Any]]:
+        """The latest manifests of recipes with this name, the newest first; read once, for reasons alone."""
+        if recipe not in self._documents:
             named = (run for run in self.ids() if self._is_of(recipe, run))
-            documents = map(self._document, islice(named, RUNS_LOOKED_INTO))
-            found = {entry.get("key") for document in documents for entry in document.get("stages", ())}
-            self._keys[recipe] = frozenset(found - {None})
-        return self._keys[recipe]
+            self._documents[recipe] = list(map(self._document, islice(named, RUNS_LOOKED_INTO)))
+        return self._documents[recipe]
 
     def _is_of(self, recipe: str, run: str) -> bool:
         """By the beginning of the file, where the name stands: manifests are long."""

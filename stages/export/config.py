@@ -63,11 +63,14 @@ class ExportConfig(StageConfig):
         return self
 
     def by_element(self) -> Mapping[str, Self]:
-        """For each format these settings, with those that concern others alone as they are by default."""
+        """For each format these settings, with those that concern others alone as they are by default.
+
+        So is `unsupported`, which decides about the run and changes no file.
+        """
         fields = type(self).model_fields
         found = dict[str, Self]()
         for name in self.formats:
             others = [setting for setting, concerned in CONCERNS.items() if name not in concerned]
             defaults = {setting: fields[setting].get_default(call_default_factory=True) for setting in others}
-            found[name] = self.model_copy(update={"formats": (name,), **defaults})
+            found[name] = self.model_copy(update={"formats": (name,), "unsupported": "refuse", **defaults})
         return found

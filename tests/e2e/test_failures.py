@@ -7,6 +7,7 @@ import pytest
 from pipeline import Recipe, run
 from pipeline.errors import BlobError, PostconditionError, PreconditionError, StoreError, UnsupportedError
 from pipeline.events import Skipped, Started
+from pipeline.plan import make_plan
 from pipeline.store import Store
 
 STRICT = ("  - verify\n", "  - verify: {tolerances: {int8: {min_cosine: 0.9999999999}}}\n")
@@ -149,7 +150,9 @@ def test_the_library_raises_the_first_error_with_the_manifest_and_the_others(fai
 def test_what_a_model_can_t_be_made_into_is_left_out_where_the_recipe_says_so(finished, store, tmp_path):
     recipe = tmp_path / "skipping.yaml"
     text = finished[0].read_text()
-    recipe.write_text(text.replace("formats: [tflite, onnx]", "formats: [tflite, onnx], unsupported: skip"))
+    recipe.write_text(
+        text.replace("formats: [tflite, onnx]", "formats: [tflite, onnx], unsupported: skip, labels: [a, b, c]")
+    )
     for path in finished[0].parent.iterdir():
         if path.suffix in (".keras", ".npz"):
             (tmp_path / path.name).symlink_to(path)
@@ -166,6 +169,11 @@ def test_what_a_model_can_t_be_made_into_is_left_out_where_the_recipe_says_so(fi
     assert {status[name] for name in STRIPPED if name.startswith(("export", "verify", "benchmark"))} == {"skipped"}
     assert reasons["export:onnx/int8"] == "left out: TFLite and ONNX lack it"
     assert reasons["verify:onnx/int8"] == "export:onnx/int8 is left out"
+    wanted = [f"{target}/{scheme}" for target in ("tflite", "onnx") for scheme in ("float32", "int8")]
+    wanted += ["baseline:tflite", "baseline:onnx"]
+    assert manifest.left_out == dict.fromkeys(wanted, "TFLite and ONNX lack it")
+    planned = {action.id: action.reason for action in make_plan(Recipe.load(recipe), Store(store)).actions}
+    assert planned["export:onnx/int8"] == "left out: TFLite and ONNX lack it"
     assert (manifest.verdict, manifest.gates[0].verdict) == ("inconclusive", "inconclusive")
     with pytest.raises(UnsupportedError, match="lack it") as caught:  # elsewhere it is a failure
         run(Recipe.load(finished[0]), store, force_from="export", listener=listen)

@@ -168,6 +168,17 @@ def test_a_scheme_that_a_format_lacks_is_refused_or_skipped_with_the_reason(reci
     assert {"tflite/int16x8", "onnx/u8"} <= set(built.names())
 
 
+def test_what_may_be_left_out_is_said_of_the_action_and_changes_no_key(recipe_file):
+    plain = chain(recipe_file)
+    lenient = chain(
+        recipe_file, ("onnx]}", "onnx], unsupported: skip}"), ("  - benchmark", "  - benchmark: {unsupported: skip}")
+    )
+    assert [one.config for one in lenient.nodes] == [one.config for one in plain.nodes]
+    assert not [one.id for one in plain.nodes if one.can_be_left_out]
+    optional = {one.id.partition(":")[0] for one in lenient.nodes if one.can_be_left_out}
+    assert optional == {"export", "baseline", "benchmark"}
+
+
 def test_a_ladder_is_one_element_in_the_format_that_it_measures(recipe_file):
     ladder = ("{schemes: [float32, int8]}", "{schemes: [int8], ladder: [int8, float16], max_accuracy_drop: 0.01}")
     with pytest.raises(RecipeError, match="onnx/ladder can't be made: the ladder measures tflite"):

@@ -7,6 +7,7 @@ import pytest
 from pipeline.artifacts import Artifact, FileRef, KerasFacts
 from pipeline.chain import build_chain
 from pipeline.errors import RecipeError
+from pipeline.events import INTERRUPTED
 from pipeline.manifest import ActionRecord, Provenance, RunManifest
 from pipeline.plan import make_action, make_plan, resolve
 from pipeline.reasons import differences
@@ -45,13 +46,14 @@ def record_first(recipe, store, names):
         resolution.results[node.id] = record
 
 
-def record_run(recipe, store):
-    """A run of the recipe in which all that is recorded was done."""
+def record_run(recipe, store, entries=(), run_id="0"):
+    """A run of the recipe in which all that is recorded was done, and of which `entries` tell more."""
     stages = [
         {"id": "a", "stage": "a", "axis": None, "key": key, "status": "ran", "reason": "", "wall_s": 0.0}
         for key in store.records.keys()  # noqa: SIM118 - no dict
     ]
-    head = {"run_id": "0", "name": recipe.name, "recipe_digest": recipe.digest, "stages": stages}
+    stages += [{"wall_s": 0.0, **entry} for entry in entries]
+    head = {"run_id": run_id, "name": recipe.name, "recipe_digest": recipe.digest, "stages": stages}
     store.runs.put(RunManifest.model_validate_json(json.dumps({**head, "metrics": {}, "gates": [], "verdict": "pass"})))
 
 
@@ -123,6 +125,30 @@ def test_for_the_same_model_a_killed_run_is_compared_and_another_recipe_is_not(r
     path = recipe_file(replace=[("name: small", "name: other"), ("ratio: 0.5", "ratio: 0.37")])
     found = {a.id: a for a in make_plan(Recipe.load(path), Store(store.root)).actions}
     assert (found["load"].status, found["prune"].reason) == ("hit", reason)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "told"),
+    [
+        ("failed", "the loss is NaN\n  where: strip\n  lower it", "failed last time: the loss is NaN"),
+        ("failed", "x" * 200, f"failed last time: {'x' * 81}…"),
+        ("failed", INTERRUPTED, "interrupted last time"),
+        ("skipped", "left out: no kernel", "left out: no kernel"),
+        ("ran", "first run", "first run"),  # its record is gone, and no other is left to compare with
+    ],
+)
+def test_what_became_of_the_same_action_last_time_is_the_reason(recipe_file, store, status, reason, told):
+    recipe = Recipe.load(recipe_file())
+    record_first(recipe, store, DONE)
+    strip = {"id": "strip", "stage": "strip", "axis": None, "key": plan(recipe_file, store)["strip"].key}
+    not_begun = {"id": "strip", "status": "skipped", "reason": "load failed", "key": None}
+    record_run(recipe, store, [{**strip, "status": status, "reason": reason}])
+    record_run(recipe, store, [{**strip, **not_begun}], run_id="1")
+    opened = Store(store.root)
+    assert plan(recipe_file, opened)["strip"].reason == told
+    assert plan(recipe_file, opened, "stages.strip.fold_batch_norm=true")["strip"].reason == "first run"
+    record_run(recipe, store, [{**strip, "status": "ran", "reason": ""}], run_id="2")
+    assert plan(recipe_file, Store(store.root))["strip"].reason == "first run"
 
 
 def test_a_damaged_manifest_is_nobody_s(recipe_file, store):

@@ -165,6 +165,24 @@ def test_the_end_of_a_failed_run_counts_what_failed_and_was_skipped():
     assert "secateur show abcd1234" in text
 
 
+def test_what_is_left_out_is_told_with_its_reason_below_the_table():
+    left_out = {"onnx/int8": "no kernel\n  onnx/int8\n  take float32", "tflite/u8": "TFLite's int8 is signed"}
+    entries = (
+        lost("export:onnx/int8", "export", "onnx/int8", "skipped", "left out: no kernel").model_copy(
+            update={"key": "1"}
+        ),
+        lost("verify:onnx/int8", "verify", "onnx/int8", "skipped", "export:onnx/int8 is left out"),
+    )
+    update = {"stages": (*MANIFEST.stages, *entries), "left_out": left_out}
+    lines = closing(MANIFEST.model_copy(update=update)).splitlines()
+    at = lines.index("left out: onnx/int8: no kernel")
+    assert lines[at + 1 : at + 3] == ["left out: tflite/u8: TFLite's int8 is signed", ""]
+    assert lines[:at] == table(MANIFEST).splitlines()
+    failed = MANIFEST.model_copy(update={**update, "stages": (*update["stages"], FAILURES[4]), "verdict": "failed"})
+    assert "since left out" not in closing(failed)
+    assert "skipped, since export:onnx/int8 is left out: verify\n" in closing(failed)
+
+
 def test_a_file_that_is_not_called_as_others_are_says_so_in_the_table():
     stateful = MODEL.model_copy(update={"keeps_state": True})
     manifest = MANIFEST.model_copy(update={"stages": (entry("export:tflite/int8", "export", "tflite/int8", stateful),)})
