@@ -11,11 +11,15 @@ from pipeline.errors import NativeEndError, SecateurError
 from pipeline.events import ActionEvents
 from stages.child_main import Speaker
 from stages.child_process import call_child
+from stages.export.owners import stored_owners
 from stages.tflite_cuts import Cut, cuts
 
 
-def with_operator(error: NativeEndError, file: Path, events: ActionEvents) -> NativeEndError:
-    """`error`, saying at which operator of a TFLite `file` that is; as it was where the file is none, or runs."""
+def with_operator(error: NativeEndError, file: Path, model: Path, events: ActionEvents) -> NativeEndError:
+    """`error`, saying at which operator of a TFLite `file` that is; as it was where the file is none, or runs.
+
+    `model` is the stored Keras model that the file was made of: its layers have names that the user knows.
+    """
     if not file.exists():  # the converter ended, and made none
         return error
     try:
@@ -26,7 +30,8 @@ def with_operator(error: NativeEndError, file: Path, events: ActionEvents) -> Na
     if place is None:
         return error
     cut = found[place]
-    what = f"{error.what}, at operator {place + 1} of {len(found)}: {cut.kind} {cut.name!r}"
+    owner = stored_owners(model).said_of(cut.name)
+    what = f"{error.what}, at operator {place + 1} of {len(found)}: {cut.kind} of {owner}"
     return NativeEndError(what, where=error.where, hint=error.hint)
 
 

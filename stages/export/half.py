@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.artifacts import Format
 from pipeline.errors import UnsupportedError
-from stages.export.interface import layer_of
+from stages.export.owners import owners_of
 
 LARGEST, LEAST_NORMAL = 65504.0, 2.0**-14
 HINT = "scale them down and what reads them up, or take another scheme: float32 and weight_only have the range"
@@ -31,8 +31,8 @@ def require_in_half(model: Any, data: bytes, difference: float, allowed: float) 
         what = f"weights of layer {said} are beyond the range of float16, which ends at {LARGEST:.0f}"
         raise UnsupportedError(what, where=model.name, hint=HINT)
     if cut and not difference <= allowed:
-        parts = [part for name, _ in cut for part in name.split(";") if part]
-        said = ", ".join(dict.fromkeys(repr(layer_of(model, part) or part) for part in parts))
+        owners = owners_of(model)
+        said = ", ".join(dict.fromkeys(owners.said_of(name) for name, _ in cut))
         raise UnsupportedError(
             f"constants of {said} are beyond the range of float16, which ends at {LARGEST:.0f}: "
             f"the outputs differ from Keras' by {difference:.1e} (relative)",

@@ -1,4 +1,4 @@
-"""How a Keras model is called in a file: one traced function, its inputs' shapes, and whose an operator is."""
+"""How a Keras model is called in a file: one traced function and its inputs' shapes."""
 
 from __future__ import annotations
 
@@ -65,27 +65,3 @@ def serving_function(tf: Any, model: Any, specs: Sequence[Any]) -> Any:
         return dict(zip(model.output_names, results if isinstance(results, (list, tuple)) else [results], strict=True))
 
     return serve
-
-
-def layer_of(model: Any, operator: str) -> str | None:
-    """The layer (in nested models `inner/layer`) that an operator of the traced function comes from, by its name."""
-    parts = operator.partition("@")[0].split("/")
-    while parts and parts[0] != model.name:  # names of functions may stand before
-        parts = parts[1:]
-    found, layers = list[str](), {layer.name: layer for layer in model.layers}
-    for part in parts[1:]:
-        if part not in layers:
-            break
-        found.append(part)
-        layers = {layer.name: layer for layer in getattr(layers[part], "layers", [])}
-    return "/".join(found) or None
-
-
-def lacking(model: Any, runtime: str, operators: Sequence[tuple[str, str]]) -> str:
-    """One sentence on operators (kind, name) that a runtime lacks, each with its layer."""
-    wanted: dict[str, list[str]] = {}
-    for kind, name in operators:
-        layer = layer_of(model, name)
-        wanted.setdefault(kind, []).append(f"layer {layer!r}" if layer else f"operator {name!r}")
-    text = "; ".join(f"{kind} of {', '.join(dict.fromkeys(places))}" for kind, places in wanted.items())
-    return f"{runtime} can't represent the model: it has no operator for {text}"

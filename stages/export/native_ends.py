@@ -7,8 +7,6 @@ were tried. Loops in integers are not here: `recurrent` writes them out, or refu
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from pipeline.artifacts import Format
 from pipeline.errors import UnsupportedError
 from pipeline.schemes import Quantization, Scheme
+from stages.export.owners import owners_of, stored_config
 
 INTEGERS = {9: 20, 7: 15}  # a tensor's type in a TFLite file, int8 and int16, and by how many bits sums are shifted
 SUMS, RATIOS = (
@@ -49,30 +48,32 @@ def refuse_layers(model: Path, target_format: Format, how: Quantization, where: 
     """UnsupportedError where a stored Keras model holds a layer that is known to end what works on it."""
     if target_format == "onnx" or not any(known.scheme == how.scheme for known in TFLITE):
         return
-    with zipfile.ZipFile(model) as archive:
-        config = json.loads(archive.read("config.json"))
+    config = stored_config(model)
     for known in TFLITE:
-        names = [name for kind, name in layers_in(config) if kind in known.kinds]
+        names = [name for kind, name in layers_in(config["config"]) if kind in known.kinds]
         if known.scheme == how.scheme and names:
             what = f"{', '.join(sorted(known.kinds))} can't be made in {how.scheme} ({', '.join(names)}): {known.why}"
             raise UnsupportedError(what, where=where, hint=known.instead)
 
 
-def layers_in(config: Any) -> Iterator[tuple[str, str]]:
-    """Class and name of all layers in a model's configuration, nested and wrapped ones too."""
+def layers_in(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Class and name of all layers in a model's configuration; nested and wrapped ones are called `outer/inner`."""
     if isinstance(config, Mapping):
         inner = config.get("config")
         if "class_name" in config and isinstance(inner, Mapping) and "name" in inner:
-            yield str(config["class_name"]), str(inner["name"])
+            yield str(config["class_name"]), f"{prefix}{inner['name']}"
+            prefix = f"{prefix}{inner['name']}/"
         for value in config.values():
-            yield from layers_in(value)
+            yield from layers_in(value, prefix)
     elif isinstance(config, list):
         for value in config:
-            yield from layers_in(value)
+            yield from layers_in(value, prefix)
 
 
-def refuse_operators(data: bytes, where: str | None) -> None:
+def refuse_operators(model: Any, data: bytes, where: str | None) -> None:
     """UnsupportedError where LiteRT would end while it allocates a TFLite file, which names the first such operator.
+
+    It is named by the layer of the Keras `model` that it computes.
 
     Its kernels want the scales of a sum's inputs and output within so many bits of each other, and end the process
     where they are not: where all that calibration saw of a sum is zero, say, or a constant in it is.
@@ -81,7 +82,7 @@ def refuse_operators(data: bytes, where: str | None) -> None:
         reason = _impossible(kind, scales, bits)
         if reason:
             raise UnsupportedError(
-                f"LiteRT can't load the file: {reason} at {kind} {name!r}",
+                f"LiteRT can't load the file: {reason} at {kind} of {owners_of(model).said_of(name)}",
                 where=where,
                 hint="a sum that is zero on all calibration samples has no range: cut its branches, keep their "
                 "layers in float (keep_float), or take dynamic, weight_only or float16",

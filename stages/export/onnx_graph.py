@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UnsupportedError, reason_of
-from stages.export.interface import Shapes, input_specs, lacking, require_size, serving_function
+from stages.export.interface import Shapes, input_specs, require_size, serving_function
 from stages.export.onnx_data import PAGE_BYTES, place
 from stages.export.onnx_resize import resize_handlers
 from stages.export.onnx_transposed import transposed_handlers
+from stages.export.owners import lacking
 from stages.export.tf2onnx_passes import InPlacePasses
 from stages.export.unranked import declare_ranks
 from stages.tf_runtime import import_tensorflow

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from pipeline.errors import PreconditionError, UnsupportedError
 from pipeline.schemes import Quantization
+from stages.export.owners import paths_of
 from stages.keras_format import copy_model, unbuilt
 from stages.tf_runtime import import_keras
 
@@ -60,7 +61,8 @@ def unrolled(model: Any) -> Any:
     hint = "take a scheme that computes in float32: there it stays a loop"
     for layer in recurrent_layers(model):
         if type(layer).__name__.startswith("ConvLSTM"):
-            what = f"layer {layer.name!r} ({type(layer).__name__}) is a loop over its steps, and can't be unrolled"
+            (name,) = paths_of(model, [layer])
+            what = f"layer {name!r} ({type(layer).__name__}) is a loop over its steps, and can't be unrolled"
             raise UnsupportedError(what, where=model.name, hint=hint)
     for name, steps in _steps(model):
         if steps is None or steps > MOST_STEPS:
@@ -78,7 +80,7 @@ def _steps(model: Any) -> Iterator[tuple[str, int | None]]:
         if isinstance(inner, layers.RNN) and layer.inbound_nodes:
             shape = layer.get_input_shape_at(0)
             shape = shape[0] if isinstance(shape, list) else shape
-            yield layer.name, shape[2 if type(layer) is layers.TimeDistributed else 1]
+            yield paths_of(model, [layer])[0], shape[2 if type(layer) is layers.TimeDistributed else 1]
 
 
 def _with_unrolling(value: Any) -> Any:

@@ -130,7 +130,8 @@ class ExportStage:
             except NativeEndError as error:
                 from stages.export.ending_operator import with_operator
 
-                told = with_operator(error, folder / FILE_NAMES["tflite"], context.events)
+                file, stored = folder / FILE_NAMES["tflite"], context.read("model", MODEL_FILE)
+                told = with_operator(error, file, stored, context.events)
                 if told is error:  # no error is its own cause: whoever walks the causes would never end
                     raise
                 raise told from error
@@ -236,7 +237,7 @@ def _converted_and_run(
     if calibration is not None:
         samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
     if context.config.formats[0] == "tflite":
-        refuse_operators(data, context.axis)
+        refuse_operators(model, data, context.axis)
         (context.work_dir / FILE_NAMES["tflite"]).write_bytes(data)  # for whoever wants to know what ended LiteRT
     loaded = None
     try:

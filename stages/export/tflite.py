@@ -18,7 +18,8 @@ from typing import Any, Literal
 from pipeline.artifacts import TensorSpec, TFLiteFacts
 from pipeline.errors import ModelError, SecateurError, UnsupportedError
 from pipeline.schemes import Quantization, Scheme, quantization_of
-from stages.export.interface import Shapes, input_specs, lacking, require_fixed, require_size, serving_function
+from stages.export.interface import Shapes, input_specs, require_fixed, require_size, serving_function
+from stages.export.owners import lacking, paths_of
 from stages.export.recurrent import (
     RESET,
     Form,
@@ -170,7 +171,7 @@ def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None,
         save_function(model, folder, shapes, "unrolled")
         if not has_loops(folder):
             return folder
-    names = ", ".join(repr(layer.name) for layer in recurrent_layers(model)) or "an operator of its own"
+    names = ", ".join(map(repr, paths_of(model, recurrent_layers(model)))) or "an operator of its own"
     hint = "export: {recurrent: unrolled} writes out each step" if recurrent == "fused" else None
     hint = hint or "take a scheme that computes in float32, or keep the loop outside of the model"
     raise UnsupportedError(f"TFLite's converter has no loops in {how.scheme}: {names}", where=model.name, hint=hint)

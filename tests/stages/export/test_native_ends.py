@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from pipeline.artifacts import Format
 from pipeline.errors import UnsupportedError
 from pipeline.schemes import SETTINGS, Scheme, quantization_of
 from stages.export import convert_tflite, native_ends
 from stages.export.native_ends import _impossible, refuse_layers, refuse_operators
 from stages.keras_format import MODEL_FILE, encode_model
+from stages.runtimes import load_tflite
 from stages.tf_runtime import import_keras
 
 
@@ -27,7 +30,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         inner = {
             "alone": lambda: norm,
             "nested": lambda: keras.Sequential([layers.Input((3, 4)), layers.Dense(4), norm], name="inner"),
-            "wrapped": lambda: layers.TimeDistributed(keras.Sequential([layers.Input((4,)), norm]), name="wrapper"),
+            "wrapped": lambda: layers.TimeDistributed(
+                keras.Sequential([layers.Input((4,)), norm], name="within"), name="wrapper"
+            ),
             "absent": lambda: layers.Dense(4),
         }[where]()
         x = keras.Input((3, 4), name="x")
@@ -38,24 +43,31 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return store
 
 
-@pytest.mark.parametrize("where", ["alone", "nested", "wrapped"])
+@pytest.mark.parametrize(
+    ("where", "name"), [("alone", "norm"), ("nested", "inner/norm"), ("wrapped", "wrapper/within/norm")]
+)
 def test_a_layer_known_to_end_litert_is_refused_with_its_name_and_the_way_round(
-    stored: Callable[[str], Path], where: str
+    stored: Callable[[str], Path], where: str, name: str
 ) -> None:
     with pytest.raises(
-        UnsupportedError, match=r"LayerNormalization can't be made in int16x8 \(norm\): .*LiteRT 2.3"
+        UnsupportedError, match=rf"LayerNormalization can't be made in int16x8 \({name}\): .*LiteRT 2.3"
     ) as e:
         refuse_layers(stored(where), "tflite", quantization_of("int16x8"), "tflite/int16x8")
     assert e.value.where == "tflite/int16x8"
     assert e.value.hint == "take int8, weight_only or float16"
 
 
-def test_what_is_not_known_to_end_anything_is_let_through(stored: Callable[[str], Path]) -> None:
-    others: list[Scheme] = [scheme for scheme in SETTINGS if scheme != "int16x8"]
-    for scheme in others:
-        refuse_layers(stored("alone"), "tflite", quantization_of(scheme), None)
-    refuse_layers(stored("alone"), "onnx", quantization_of("int16x8"), None)
-    refuse_layers(stored("absent"), "tflite", quantization_of("int16x8"), None)
+def test_only_what_is_known_to_end_something_is_refused(stored: Callable[[str], Path]) -> None:
+    def refused(where: str, target_format: Format, scheme: Scheme) -> bool:
+        try:
+            refuse_layers(stored(where), target_format, quantization_of(scheme), None)
+        except UnsupportedError:
+            return True
+        return False
+
+    pairs: list[tuple[Format, Scheme]] = [(fmt, scheme) for fmt in ("tflite", "onnx") for scheme in SETTINGS]
+    assert [pair for pair in pairs if refused("alone", *pair)] == [("tflite", "int16x8")]
+    assert not [pair for pair in pairs if refused("absent", *pair)]
 
 
 @pytest.mark.parametrize(
@@ -79,15 +91,24 @@ def test_scales_that_end_litert(kind: str, scales: tuple[float, ...], bits: int,
 
 
 @pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8", "int16x8"])
-def test_ordinary_files_are_let_through(tiny_xception: Any, tiny_images: Any, scheme: Scheme) -> None:
-    refuse_operators(convert_tflite(tiny_xception, scheme, calibration=tiny_images), None)
+def test_files_that_litert_loads_and_runs_are_let_through(tiny_xception: Any, tiny_images: Any, scheme: Scheme) -> None:
+    """In integers their sums are looked at, and the scales of each are within what kernels take."""
+    data = convert_tflite(tiny_xception, scheme, calibration=tiny_images)
+    sums = [(kind, scales, bits) for kind, _, scales, bits in native_ends._quantized_pairs(data)]
+    assert [kind for kind, _, _ in sums] == (["ADD"] if scheme in ("int8", "int16x8") else [])
+    assert [_impossible(*one) for one in sums] == [None] * len(sums)
+    refuse_operators(tiny_xception, data, None)
+    (output,) = load_tflite(data).run({"image": tiny_images[:2]}).values()
+    assert np.isfinite(output).all()
 
 
-def test_the_operator_is_named(tiny_xception: Any, tiny_images: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_layer_is_named(tiny_xception: Any, tiny_images: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if kernels shifted less: then they would refuse an ordinary file."""
     data = convert_tflite(tiny_xception, "int8", calibration=tiny_images)
     monkeypatch.setattr(native_ends, "INTEGERS", {9: 0})
-    with pytest.raises(UnsupportedError, match=r"LiteRT can't load the file: .* at ADD '.*join") as caught:
-        refuse_operators(data, "tflite/int8")
+    with pytest.raises(
+        UnsupportedError, match=r"LiteRT can't load the file: .* at ADD of layers 'join_relu' and 'join'$"
+    ) as caught:
+        refuse_operators(tiny_xception, data, "tflite/int8")
     assert caught.value.where == "tflite/int8"
     assert "keep_float" in str(caught.value.hint)

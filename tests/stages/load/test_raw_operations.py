@@ -5,6 +5,7 @@ import operator
 
 import pytest
 
+from pipeline.errors import SecateurError
 from stages.load.code import refuse_code
 from stages.load.raw_operations import NODES
 from stages.tf_runtime import import_tensorflow
@@ -25,9 +26,19 @@ def test_what_is_written_may_be_loaded_again():
     """A stored model is a file like any other: what the table makes is what `code` lets in."""
     tf = import_tensorflow()
     from tensorflow.python.util.tf_export import get_canonical_name_for_symbol
+    from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
     for words in NODES.values():
         function = operator.attrgetter(words.split()[0])(tf)
         symbol = get_canonical_name_for_symbol(function, add_prefix_to_v1_names=True)
-        config = {"class_name": "TFOpLambda", "config": {"name": "x", "function": symbol}}
+        config = {"name": "x", "function": symbol}
+        entry = {"class_name": "TFOpLambda", "config": config}
+        refuse_code({"config": {"layers": [entry]}}, "m.keras")  # raises where it is refused
+        made = TFOpLambda.from_config(config).function
+        assert get_canonical_name_for_symbol(made, add_prefix_to_v1_names=True) == symbol
+
+
+def test_other_functions_of_tensorflow_may_not():
+    config = {"class_name": "TFOpLambda", "config": {"name": "x", "function": "io.write_file"}}
+    with pytest.raises(SecateurError, match=r"io\.write_file"):
         refuse_code({"config": {"layers": [config]}}, "m.keras")
