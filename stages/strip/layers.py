@@ -14,7 +14,7 @@ from typing import Any
 
 from stages.keras_format import put_weights, rebuilt, unbuilt
 from stages.strip.folding import Fold, find_folds
-from stages.strip.usage import Usage, only_for_losses, usage_of
+from stages.strip.usage import Usage, is_of_keras, only_for_losses, usage_of
 from stages.tf_runtime import import_keras, import_tfmot
 
 DROPPING = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
@@ -92,11 +92,11 @@ class _Plan:
             return _as(entry, _identity(layer))
         if id(layer) in self.usage.in_training:
             return entry
-        if type(layer).__name__ in TRAINING_LAYERS and _is_of_keras(layer):
+        if type(layer).__name__ in TRAINING_LAYERS and is_of_keras(layer):
             self.removed.append(f"{layer.name}: {type(layer).__name__}")
             return _as(entry, _in_inference(layer))
         notes: list[str] = []
-        config = _without_settings(config, notes, dropout=_is_of_keras(layer))
+        config = _without_settings(config, notes, dropout=is_of_keras(layer))
         self.removed += [f"{layer.name}: {note}" for note in dict.fromkeys(notes)]
         return {**entry, "config": {**config, "use_bias": True} if id(layer) in self.takers else config}
 
@@ -121,10 +121,6 @@ class _Plan:
                 yield from self._pairs(layer, successor)
             elif id(layer) not in self.folded and layer.weights:
                 yield layer, successor
-
-
-def _is_of_keras(layer: Any) -> bool:
-    return bool(type(layer).__module__.startswith("tf_keras."))
 
 
 def _identity(layer: Any) -> Any:

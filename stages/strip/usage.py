@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.graph import is_nested
+from stages.tf_runtime import import_tensorflow
 
 ADDED = frozenset({"AddLoss", "AddMetric"})  # what `model.add_loss` and `add_metric` put into the graph
 
@@ -26,7 +27,7 @@ class Usage:
 
     def opens(self, layer: Any) -> bool:
         """Whether `layer` is a nested model that is looked into."""
-        return is_nested(layer) and id(layer) not in self.in_training
+        return _lists_its_layers(layer) and id(layer) not in self.in_training
 
 
 def usage_of(model: Any) -> Usage:
@@ -39,7 +40,7 @@ def usage_of(model: Any) -> Usage:
             calls[id(node.layer)] += 1
             if node.call_kwargs.get("training") not in (None, False, 0):
                 in_training.add(id(node.layer))
-        nested = (layer for layer in level.layers if is_nested(layer) and id(layer) not in in_training)
+        nested = (layer for layer in level.layers if _lists_its_layers(layer) and id(layer) not in in_training)
         levels += [layer for layer in nested if not any(layer is known for known in levels)]
     return Usage(calls, frozenset(in_training), tuple(levels))
 
@@ -68,8 +69,11 @@ def only_for_losses(model: Any) -> list[Any]:
     return [] if living & dead else [layer for layer in model.layers if id(layer) in dead]
 
 
-def is_nested(layer: Any) -> bool:
-    """Whether `layer` is a functional or sequential model of Keras' own, whose configuration lists its layers."""
-    if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
-        return False
+def _lists_its_layers(layer: Any) -> bool:
+    """Whether `layer` is a nested model whose configuration is Keras' own, not that of a class of the user's."""
+    return is_nested(layer) and is_of_keras(layer)
+
+
+def is_of_keras(layer: Any) -> bool:
+    """Whether the class of `layer` is one of Keras'."""
     return bool(type(layer).__module__.startswith("tf_keras."))

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -180,71 +181,92 @@ def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -
 @pytest.mark.parametrize("scheme", ["float32", "int8"])
 def test_the_header_says_which_output_is_which_in_the_file(scheme: Any, tmp_path: Path) -> None:
     """Output z is 1 + the sum of b, output a -2: told by a compiled program and by LiteRT, both by index."""
-    from ai_edge_litert.interpreter import Interpreter
-
     from stages.export import convert_tflite
     from stages.export.micro import _ports
+
+    rng = np.random.default_rng(0)
+    samples = {
+        "b": rng.uniform(-1, 1, (16, 3)).astype(np.float32),
+        "the_image": rng.uniform(0, 9, (16, 2, 2, 1)).astype(np.float32),
+    }
+    io, calibration = ("int8", list(samples.values())) if scheme == "int8" else ("float32", None)
+    data = convert_tflite(two_by_two(), scheme, io, calibration)
+    inputs, outputs, elements = told_by_the_header(c_source(data, "net", {}, None, "a test", _ports(data)), tmp_path)
+    assert ({port.index for port in inputs.values()}, {port.index for port in outputs.values()}) == ({0, 1}, {0, 1})
+    width = 1 if scheme == "int8" else 4
+    assert elements == {"b": (3, 3 * width), "the_image": (4, 4 * width), "z": (1, width), "a": (2, 2 * width)}
+    found = called_by_index(data, {inputs[name]: values[:1] for name, values in samples.items()}, outputs)
+    np.testing.assert_allclose(found["a"], [[-2, -2]], atol=0.03)
+    np.testing.assert_allclose(found["z"], [[1 + samples["b"][0].sum()]], atol=0.05)
+
+
+def two_by_two() -> Any:
+    """Two inputs and two outputs, whose order by name is not theirs in the model."""
     from stages.tf_runtime import import_keras
 
     keras = import_keras()
     b, image = keras.Input((3,), name="b"), keras.Input((2, 2, 1), name="the_image")
-    ones = {"kernel_initializer": "ones", "bias_initializer": "ones"}
-    z = keras.layers.Dense(1, name="z", **ones)(b)
-    flat = keras.layers.Flatten()(image)
-    a = keras.layers.Dense(2, name="a", kernel_initializer="zeros", bias_initializer=keras.initializers.Constant(-2))(
-        flat
-    )
-    rng = np.random.default_rng(0)
-    samples = [rng.uniform(-1, 1, (16, 3)).astype(np.float32), rng.uniform(0, 9, (16, 2, 2, 1)).astype(np.float32)]
-    model = keras.Model([b, image], [z, a])
-    data = convert_tflite(
-        model, scheme, "int8" if scheme == "int8" else "float32", samples if scheme == "int8" else None
-    )
-    source = c_source(data, "net", {}, None, "a test", _ports(data))
-    (tmp_path / "net_data.h").write_bytes(source.header)
-    program = """
-    #include <stdio.h>
-    #include "net_data.h"
-    #define SHOW(p) { const int shape[] = p##_SHAPE; p##_TYPE x[p##_ELEMENTS]; int n = 1, i; \\
-      for (i = 0; i < p##_RANK; ++i) n *= shape[i]; \\
-      printf("%s %d %d %.9g %d\\n", p##_NAME, n, (int)sizeof x, p##_SCALE, p##_ZERO_POINT); }
-    int main(void) {
-      SHOW(NET_INPUT_0) SHOW(NET_INPUT_1) SHOW(NET_OUTPUT_0) SHOW(NET_OUTPUT_1)
-      printf("%d %d %d %d %d %d\\n", NET_INPUTS, NET_OUTPUTS, NET_INPUT_INDEX_B, NET_INPUT_INDEX_THE_IMAGE,
-             NET_OUTPUT_INDEX_Z, NET_OUTPUT_INDEX_A);
-      return 0;
-    }
-    """
-    (tmp_path / "main.c").write_text(program)
+    z = keras.layers.Dense(1, name="z", kernel_initializer="ones", bias_initializer="ones")(b)
+    minus_two = {"kernel_initializer": "zeros", "bias_initializer": keras.initializers.Constant(-2)}
+    return keras.Model([b, image], [z, keras.layers.Dense(2, name="a", **minus_two)(keras.layers.Flatten()(image))])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a header says of an input or output."""
+
+    index: int
+    scale: float
+    zero: int
+
+
+PORTS = """
+#include <stdio.h>
+#include "net_data.h"
+#define SHOW(p) { const int shape[] = p##_SHAPE; p##_TYPE x[p##_ELEMENTS]; int n = 1, i; \\
+  for (i = 0; i < p##_RANK; ++i) n *= shape[i]; \\
+  printf("%s %d %d %.9g %d\\n", p##_NAME, n, (int)sizeof x, p##_SCALE, p##_ZERO_POINT); }
+int main(void) {
+  SHOW(NET_INPUT_0) SHOW(NET_INPUT_1) SHOW(NET_OUTPUT_0) SHOW(NET_OUTPUT_1)
+  printf("%d %d %d %d %d %d\\n", NET_INPUTS, NET_OUTPUTS, NET_INPUT_INDEX_B, NET_INPUT_INDEX_THE_IMAGE,
+         NET_OUTPUT_INDEX_Z, NET_OUTPUT_INDEX_A);
+  return 0;
+}
+"""
+
+
+def told_by_the_header(source: Any, folder: Path) -> tuple[dict[str, Told], dict[str, Told], dict[str, Any]]:
+    """Inputs and outputs by name, and their elements and bytes, as a C program prints them."""
+    (folder / "net_data.h").write_bytes(source.header)
+    (folder / "main.c").write_text(PORTS)
     command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "main.c", "-o", "main"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    said = subprocess.run([tmp_path / "main"], capture_output=True, check=True, text=True).stdout.splitlines()
+    subprocess.run(command, cwd=folder, check=True)
+    said = subprocess.run([folder / "main"], capture_output=True, check=True, text=True).stdout.splitlines()
     ports = [line.rsplit(" ", 4) for line in said[:4]]
-    inputs, outputs, at_b, at_image, at_z, at_a = map(int, said[4].split())
-    assert (inputs, outputs, {at_b, at_image}, {at_z, at_a}) == (2, 2, {0, 1}, {0, 1})
+    inputs, outputs, *places = map(int, said[4].split())
+    assert (inputs, outputs) == (2, 2)
+    indices = dict(zip(("b", "the_image", "z", "a"), places, strict=True))
+    told = {name: Told(indices[name], float(scale), int(zero)) for name, _, _, scale, zero in ports}
     elements = {name: (int(count), int(size)) for name, count, size, _, _ in ports}
-    width = 1 if scheme == "int8" else 4
-    assert elements == {"b": (3, 3 * width), "the_image": (4, 4 * width), "z": (1, width), "a": (2, 2 * width)}
+    return {n: told[n] for n in ("b", "the_image")}, {n: told[n] for n in ("z", "a")}, elements
+
+
+def called_by_index(data: bytes, given: dict[Told, Any], outputs: dict[str, Told]) -> dict[str, Any]:
+    """What LiteRT computes, called as a C program calls it: by index, in the steps that the header tells."""
+    from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=data)
     interpreter.allocate_tensors()
-
-    def steps(port: list[str]) -> tuple[float, int]:
-        return float(port[3]), int(port[4])
-
-    for place, values in ((at_b, samples[0][:1]), (at_image, samples[1][:1])):
-        scale, zero = steps(ports[place])
-        detail = interpreter.get_input_details()[place]
-        stored = np.rint(values / scale) + zero if scheme == "int8" else values
+    for port, values in given.items():
+        detail = interpreter.get_input_details()[port.index]
+        stored = np.rint(values / port.scale) + port.zero if detail["dtype"] == np.int8 else values
         interpreter.set_tensor(detail["index"], stored.astype(detail["dtype"]))
     interpreter.invoke()
     found = {}
-    for place in (at_z, at_a):
-        scale, zero = steps(ports[2 + place])
-        stored = interpreter.get_tensor(interpreter.get_output_details()[place]["index"])
-        found[ports[2 + place][0]] = (stored.astype(np.float64) - zero) * scale
-    np.testing.assert_allclose(found["a"], [[-2, -2]], atol=0.03)
-    np.testing.assert_allclose(found["z"], [[1 + samples[0][0].sum()]], atol=0.05)
+    for name, port in outputs.items():
+        stored = interpreter.get_tensor(interpreter.get_output_details()[port.index]["index"])
+        found[name] = (stored.astype(np.float64) - port.zero) * port.scale
+    return found
 
 
 def test_names_that_c_does_not_take_or_tell_apart_have_their_index_alone() -> None:
