@@ -28,7 +28,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from fresh import PartFailed, in_fresh_process
+from fresh import in_fresh_process
 from resumable import DEFAULT_WORK, Results
 
 EXACT, EFFECT = 1e-4, 1e-3
@@ -212,15 +212,9 @@ def measured(results: Results, wanted: Sequence[Case]) -> dict[Case, Result | st
     """A result, or what went wrong, for each case: what is known already, or measured now."""
     found = dict[Case, Result | str]()
     print(HEADER, flush=True)
-    for case in wanted:
-        answer = results.get(asdict(case))
-        try:
-            if answer is None:
-                answer = in_fresh_process(__file__, "--one", case.model, str(case.ratio), str(case.round_to))
-                results.add(asdict(case), answer)
-            found[case] = Result(**answer)
-        except PartFailed as error:
-            found[case] = str(error)
+    parts = [(asdict(case), (case.model, str(case.ratio), str(case.round_to))) for case in wanted]
+    for case, answer in zip(wanted, results.each_apart(__file__, parts), strict=True):
+        found[case] = answer if isinstance(answer, str) else Result(**answer)
         print(row(case, found[case]), flush=True)
     return found
 

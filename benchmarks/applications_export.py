@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from applications import shake, smallest
-from fresh import ROOT, PartFailed, in_fresh_process
+from fresh import ROOT, in_fresh_process
 from resumable import DEFAULT_WORK, Results
 
 from pipeline.schemes import Scheme
@@ -190,18 +190,13 @@ def main() -> int:
         return 0
     results = Results(options.work, Path(__file__))
     names = in_fresh_process(str(ROOT / "benchmarks" / "applications.py"), "--list")
-    table = {}
+    table = dict[str, dict[str, Any]]()
     print(HEADER, flush=True)
-    for name in sorted(name for name in names if fnmatchcase(name, options.only)):
-        found = results.get({"model": name})
-        if found is None:
-            try:
-                found = in_fresh_process(__file__, "--one", name)
-                results.add({"model": name}, found)
-            except PartFailed as error:
-                found = {"failed": str(error)}
-        table[name] = found
-        print(row(name, found), flush=True)
+    wanted = sorted(name for name in names if fnmatchcase(name, options.only))
+    made = results.each_apart(__file__, [({"model": name}, [name]) for name in wanted])
+    for name, found in zip(wanted, made, strict=True):
+        table[name] = {"failed": found} if isinstance(found, str) else found
+        print(row(name, table[name]), flush=True)
     calmed = [name for name, found in table.items() if sound(found) and "calm" in found]
     rounded = [name for name, found in table.items() if sound(found) and "rounding" in found and name not in calmed]
     near = [name for name, found in table.items() if sound(found) and "rounding" not in found]

@@ -18,10 +18,14 @@ class PartFailed(Exception):
 
 def in_fresh_process(program: str, *arguments: str) -> Any:
     """What `program` prints last with these arguments, read as JSON. Raises PartFailed."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])  # this repository's packages first
     command = [sys.executable, program, *arguments]
-    environment = os.environ | {"PYTHONPATH": path}
+    environment = with_modules_of(ROOT)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise PartFailed(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()[-600:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def with_modules_of(folder: Path) -> dict[str, str]:
+    """The environment for a Python that looks for modules in `folder` first."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}

@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from extra_work import slowed_file, width_of
+from fresh import ROOT
 from public_models import TinyModel, tiny_model_file
-from resumable import DEFAULT_WORK, ROOT, Results
+from resumable import DEFAULT_WORK, Results
 
 TOLERANCE, ROUNDS, SECONDS = 0.02, 10, 0.05
 SIZES = (0.03, 0.05, 0.10)

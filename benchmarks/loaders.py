@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from resumable import DEFAULT_WORK, ROOT, Results
+from fresh import ROOT, with_modules_of
+from resumable import DEFAULT_WORK, Results
 
 TOLERANCE = 1e-5
 SLOWER = 1.05  # the most that loading may take, in parts of what it took at the other commit
@@ -146,7 +146,7 @@ def in_fresh_process(name: str, version: int) -> Any:
 
 def _json_of(code: Path, *words: str) -> Any:
     """What this program prints last, run with the packages of the checkout `code`."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")])}
+    environment = with_modules_of(code)
     command = [sys.executable, __file__, *words]
     done = subprocess.run(command, cwd=code, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from applications import shake, smallest
-from fresh import ROOT, PartFailed, in_fresh_process
+from fresh import ROOT, in_fresh_process
 from lookers import lookers, state_of
 from resumable import DEFAULT_WORK, Results
 from small_networks import NETWORKS
@@ -179,16 +179,9 @@ def main() -> int:
         return 0
     results = Results(options.work, Path(__file__))
     table: dict[str, Any] = {}
-    for name in parts():
-        if not fnmatchcase(name, options.only):
-            continue
-        found = results.get({"part": name})
-        if found is None:
-            try:
-                found = in_fresh_process(__file__, "--one", name)
-                results.add({"part": name}, found)
-            except PartFailed as error:
-                found = str(error)
+    wanted = [name for name in parts() if fnmatchcase(name, options.only)]
+    made = results.each_apart(__file__, [({"part": name}, [name]) for name in wanted])
+    for name, found in zip(wanted, made, strict=True):
         table[name] = found
         print(row(name, found), flush=True)
     failed = [name for name, found in table.items() if isinstance(found, str)]

@@ -20,7 +20,8 @@ from operator import mul as multiply
 from pathlib import Path
 from typing import Any
 
-from resumable import DEFAULT_WORK, ROOT, Results
+from fresh import ROOT
+from resumable import DEFAULT_WORK, Results
 
 from pipeline.artifacts import ParityRow
 from pipeline.schemes import Scheme

@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from resumable import DEFAULT_WORK, ROOT, Results
+from fresh import ROOT, with_modules_of
+from resumable import DEFAULT_WORK, Results
 
 CHUNK, PATIENCE_S = 40, 3600  # tests of a child process, and what it may take
 NO_KERAS = ("ai-edge-quantizer", "ai-edge-litert")
@@ -119,8 +119,7 @@ def download(suite: Suite, folder: Path) -> None:
         command = [*pip(), "download", "--no-deps", "--require-hashes", "-r", str(wanted), "-d", str(folder)]
         if not suite.file.endswith(".whl"):
             command += ["--no-binary", ":all:", "--no-build-isolation"]
-        path = os.pathsep.join([name, os.environ.get("PYTHONPATH", "")])
-        environment = os.environ | {"PYTHONPATH": path}
+        environment = with_modules_of(Path(name))
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"pip can't download {suite.package}: {(done.stderr or done.stdout).strip()[-600:]}")
@@ -139,8 +138,7 @@ def pip() -> list[str]:
 
 def child(*arguments: str, patience: float = PATIENCE_S) -> subprocess.CompletedProcess[str] | None:
     """The adapter's program in a process of its own; None where it took too long."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = with_modules_of(ROOT) | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, str(CHILD), *arguments]
     try:
         return subprocess.run(
@@ -191,21 +189,20 @@ def suite_run(name: str, file: Path, results: Results, only: str) -> dict[str, d
     return {test: result for test, result in found.items() if result is not None}
 
 
-def show(name: str, found: Mapping[str, Mapping[str, Any]], *, reasons: bool) -> None:
-    """How often each verdict came, what is wrong, and why what was refused was."""
+def show(name: str, found: Mapping[str, Mapping[str, Any]], *, reasons: bool) -> Counter[str]:
+    """Print how often each verdict came, which it returns; what is wrong; and why what was refused was."""
     counts = Counter(result["verdict"] for result in found.values())
     suite = SUITES[name]
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
     print(f"{name} {suite.version}: {len(found)} tests: {told}")
-    for verdict in ("wrong", *(("refused", "unasked") if reasons else ())):
-        for test, result in found.items():
-            if result["verdict"] == verdict:
-                print(f"  {verdict}: {test}: {result['reason']}")
-    if not reasons:
-        for verdict in ("refused", "unasked"):
-            why = Counter(r["reason"] for r in found.values() if r["verdict"] == verdict)
-            for reason, count in why.most_common():
-                print(f"  {verdict} {count:>3}: {reason}")
+    for verdict in ("wrong", "refused", "unasked"):
+        why = {test: result["reason"] for test, result in found.items() if result["verdict"] == verdict}
+        if reasons or verdict == "wrong":
+            lines = [f"{verdict}: {test}: {reason}" for test, reason in why.items()]
+        else:
+            lines = [f"{verdict} {count:>3}: {reason}" for reason, count in Counter(why.values()).most_common()]
+        print("".join(f"  {line}\n" for line in lines), end="")
+    return counts
 
 
 def without_keras(package: str) -> str:
@@ -228,8 +225,7 @@ def main() -> int:
         if options.suite not in (None, name):
             continue
         found = suite_run(name, fetched(suite, options.work / "peers"), results, options.only)
-        show(name, found, reasons=options.reasons)
-        counts = Counter(result["verdict"] for result in found.values())
+        counts = show(name, found, reasons=options.reasons)
         enough = options.only != "*" or counts["passed"] >= suite.wanted
         well = well and enough and not counts["wrong"]
     for package in NO_KERAS:

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fresh import ROOT
 from public_models import TinyModel, cifar10, tiny_model_file
-from resumable import DEFAULT_WORK, ROOT
+from resumable import DEFAULT_WORK
 
 TEST_IMAGES, TRAIN_IMAGES = 2_000, 1_000
 AGREEMENT_INPUTS, CALIBRATION_INPUTS, STEPS, BATCH = 3_000, 600, 8, 56

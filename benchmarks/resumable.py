@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+from fresh import ROOT, PartFailed, in_fresh_process
 
-ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_WORK = platformdirs.user_cache_path("secateur") / "benchmarks"
 
 
@@ -36,6 +36,22 @@ class Results:
         self._found[_key(case)] = result
         with self._file.open("a") as file:
             file.write(json.dumps({"code": self._code, "case": dict(case), "result": result}) + "\n")
+
+    def each_apart(self, program: str, parts: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> Iterator[Any]:
+        """The result of each part in turn, a part being its case and what follows `--one`: kept, or made now.
+
+        `program` makes it, in a process of its own. Where that fails, its last words stand in the place of a result,
+        and nothing is kept.
+        """
+        for case, arguments in parts:
+            found = self.get(case)
+            if found is None:
+                try:
+                    found = in_fresh_process(program, "--one", *arguments)
+                    self.add(case, found)
+                except PartFailed as error:
+                    found = str(error)
+            yield found
 
 
 def code_digest(*programs: Path) -> str:

@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from resumable import DEFAULT_WORK, ROOT, Results
+from fresh import ROOT
+from resumable import DEFAULT_WORK, Results
 
 CORES, SCHEMES = ("cortex-a53", "cortex-a72", "cortex-a76"), ("int8", "float32")
 WIDTHS = range(8, 65)
