@@ -138,9 +138,10 @@ def test_bytes_are_equal_in_another_process_and_after_other_exports(
 ) -> None:
     (tmp_path / "model").write_bytes(encode_model(tiny_xception))
     (tmp_path / "samples").write_bytes(encode_samples(tiny_images))
-    reloaded = decode_model(tmp_path / "model")
-    here = {pair: hashlib.sha256(convert(*pair, reloaded, tiny_images)).hexdigest() for pair in PAIRS}
-    assert here == {pair: hashlib.sha256(data).hexdigest() for pair, data in files.items()}
+    here = {pair: hashlib.sha256(data).hexdigest() for pair, data in files.items()}
+    for pair in (("tflite", "int8"), ("onnx", "int8")):  # loaded again, and after all the others
+        again = convert(*pair, decode_model(tmp_path / "model"), tiny_images)
+        assert hashlib.sha256(again).hexdigest() == here[pair]
     environment = {**os.environ, "PYTHONHASHSEED": "1"}
     command = [sys.executable, __file__, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
