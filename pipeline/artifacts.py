@@ -41,15 +41,15 @@ class TensorSpec(Value):
 class KerasFacts(Value):
     """A Keras model: `macs` are multiply-accumulates of one sample, `sparsity` the share of zeros in its kernels.
 
-    `macs` is a lower bound where `macs_unknown` names layers whose MACs are not known (and why). `macs_size` is what
-    stands for the sizes that the model leaves free.
+    `macs` is a lower bound where `macs_unknown` names layers whose MACs are not known (and why). `macs_size` are the
+    shapes, without the batch, of the inputs that leave sizes open: what the counts, and all made-up inputs, stand at.
     """
 
     kind: Literal["keras-model"] = "keras-model"
     params: int
     macs: int
     macs_unknown: tuple[str, ...] = ()
-    macs_size: int | None = None
+    macs_size: dict[str, tuple[int, ...]] | None = None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     sparsity: float

@@ -37,8 +37,10 @@ def load_settings(model: Model) -> dict[str, Any]:
         return {}
     if isinstance(model, Application):
         weights = None if isinstance(model.weights, Path) else model.weights
-        return {"application": model.model_copy(update={"weights": weights}), "preprocess": model.preprocess}
-    return {"custom_objects": model.custom_objects, "preprocess": model.preprocess, "trust": model.trust}
+        built = model.model_copy(update={"weights": weights, "sizes": None})
+        return {"application": built, "preprocess": model.preprocess, "sizes": model.sizes}
+    settings = ("custom_objects", "preprocess", "trust", "sizes")
+    return {name: getattr(model, name) for name in settings}
 
 
 def find_files(recipe: Recipe) -> dict[str, Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +93,17 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
     files = find_files(recipe)
     _check_devices(chain)
     data, forced = _data_source(recipe, digests), _forced(chain, force_from)
+    _tell_samples(chain, files, data, digests)
     return Resolution(recipe, chain, data, files, digests, forced=forced, remarks=_remarks(chain))
+
+
+def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | None, digests: FileDigests) -> None:
+    """Let the first node know what samples of the data are, where what it makes of the model follows from that."""
+    node = chain.nodes[0]
+    asks = getattr(stages()[node.stage], "asks_for_samples", None)
+    if data is not None and asks is not None and asks(node.config, files, digests):
+        config = node.config.model_copy(update={"samples": data.shapes()})
+        chain.nodes[0] = replace(node, config=config)
 
 
 def _remarks(chain: Chain) -> tuple[str, ...]:

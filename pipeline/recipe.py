@@ -33,6 +33,21 @@ Preprocessing = Annotated[
 CustomObject = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 
 
+Size = Annotated[int, Field(ge=1, le=2**20)]
+FreeSizes = Size | Annotated[tuple[Size, ...], Field(min_length=1)] | dict[str, Size | tuple[Size, ...]]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+SIZES_FIELD: Any = Field(
+    default=None,
+    exclude_if=_is_none,
+    description="What stands for sizes that the model's inputs leave open: one number, one for each, or by input name.",
+)
+
+
 class Application(Value):
     """A model of `tf_keras.applications`, by name; `weights` may be a file of such weights."""
 
@@ -42,6 +57,7 @@ class Application(Value):
     input_shape: tuple[int, int, int] | None = None
     head: Head | None = None
     preprocess: Preprocessing = "keep"
+    sizes: FreeSizes | None = SIZES_FIELD
 
     @model_validator(mode="after")
     def _one_top(self) -> Self:
@@ -58,6 +74,7 @@ class ModelFiles(Value):
     custom_objects: tuple[CustomObject, ...] = Field(default=(), description="Layers of one's own: `module:Name`.")
     preprocess: Preprocessing = "keep"
     trust: bool = Field(default=False, description="Whether code inside the file (Lambda layers) may run.")
+    sizes: FreeSizes | None = SIZES_FIELD
 
 
 def _form_of(model: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
@@ -202,18 +202,18 @@ def _notes_on_macs(manifest: RunManifest) -> list[str]:
     facts = [output.facts for entry in manifest.stages for output in entry.outputs]
     models = [fact for fact in facts if isinstance(fact, KerasFacts)]
     unknown = dict.fromkeys(name for fact in models for name in fact.macs_unknown)
-    sizes = {fact.macs_size for fact in models if fact.macs_size is not None}
-    return macs_notes(tuple(unknown), min(sizes, default=None))
+    return macs_notes(tuple(unknown), next((fact.macs_size for fact in models if fact.macs_size), None))
 
 
-def macs_notes(unknown: Sequence[str], size: int | None) -> list[str]:
-    """What a reader of MACs must know: layers whose own are not known, and what stood for sizes that are free."""
+def macs_notes(unknown: Sequence[str], size: Mapping[str, Sequence[int]] | None) -> list[str]:
+    """What a reader of MACs must know: layers whose own are not known, and the shapes of inputs that are free."""
     notes = []
     if unknown:
         more = f" and {len(unknown) - LAYERS_SHOWN} more" if len(unknown) > LAYERS_SHOWN else ""
         notes.append(f"MACs are at least these: not known of {', '.join(unknown[:LAYERS_SHOWN])}{more}")
-    if size is not None:
-        notes.append(f"MACs are counted with {size} for each size that the model leaves free")
+    if size:
+        shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in size.items())
+        notes.append(f"MACs are counted at {shapes}: the model leaves sizes open")
     return notes
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from pipeline.artifacts import KerasFacts, TensorSpec
 from pipeline.errors import ModelError
 from pipeline.keys import digest_of_file
-from stages.free_sizes import filled, free_size
+from stages.free_sizes import inputs_at, like, put_shapes, settled, shapes_of
 from stages.tf_runtime import import_keras, import_tfmot
 
 MODEL_FILE = "model.keras"
@@ -48,7 +48,7 @@ def encode_copy(fresh: Any) -> bytes:
             entries = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     entries["config.json"] = _canonical_json(_without_volatile(json.loads(entries["config.json"])))
     metadata = {"keras_version": keras.__version__, "date_saved": "1980-01-01@00:00:00"}
-    entries["metadata.json"] = _canonical_json(metadata | _custom_sources(fresh))
+    entries["metadata.json"] = _canonical_json(metadata | _custom_sources(fresh) | _sizes(fresh))
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(entries):
@@ -65,10 +65,13 @@ def decode_model(path: Path) -> Any:
         shutil.copyfile(path, copy)
         try:
             with zipfile.ZipFile(copy) as archive:
-                objects = objects_in(archive.read("config.json")) | _custom_objects(archive.read("metadata.json"))
+                metadata = archive.read("metadata.json")
+                objects = objects_in(archive.read("config.json")) | _custom_objects(metadata)
             with keras.utils.custom_object_scope(objects):
                 # Code in files from elsewhere was refused by `load`, or let in by the user's word.
-                return keras.models.load_model(copy, compile=False, safe_mode=False)
+                model = keras.models.load_model(copy, compile=False, safe_mode=False)
+            put_shapes(model, json.loads(metadata).get("sizes", {}))
+            return model
         except Exception as error:  # Keras raises whatever its layers raise
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
 
@@ -82,6 +85,11 @@ def _custom_sources(model: Any) -> dict[str, Any]:
         if source and kind.__module__.partition(".")[0] not in KNOWN_PACKAGES:
             found[f"{kind.__module__}:{kind.__name__}"] = digest_of_file(Path(source))
     return {"custom_objects": found} if found else {}
+
+
+def _sizes(model: Any) -> dict[str, Any]:
+    """The shapes at which inputs stand that leave sizes open: whoever reads the file runs and counts it there."""
+    return {"sizes": shapes_of(model)} if settled(model) else {}
 
 
 def _custom_objects(metadata: bytes) -> dict[str, Any]:
@@ -158,14 +166,13 @@ def random_inputs(
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    named = zip(model.inputs, model.input_names, strict=True)
-    given = [(tensor, (shapes or {}).get(name)) for tensor, name in named]
-    size = free_size(model) if any(wanted is None for _, wanted in given) else 0
-    return [_random_input(tensor, samples, wanted, size, rng) for tensor, wanted in given]
+    given = [(shapes or {}).get(name) for name in model.input_names]
+    standing = inputs_at(model, samples) if None in given else [()] * len(given)
+    wanted = zip(model.inputs, given, standing, strict=True)
+    return [_random_input(t, (t.shape[0] or samples, *one) if one else other, rng) for t, one, other in wanted]
 
 
-def _random_input(tensor: Any, samples: int, wanted: Sequence[int] | None, size: int, rng: Any) -> Any:
-    shape = (tensor.shape[0] or samples, *wanted) if wanted else filled(tensor.shape, size, samples)
+def _random_input(tensor: Any, shape: Sequence[int], rng: Any) -> Any:
     drawn = rng.standard_normal(shape) if tensor.dtype.is_floating else rng.integers(0, 2, shape)
     return drawn.astype(tensor.dtype.as_numpy_dtype)
 
@@ -198,7 +205,7 @@ def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> An
     if not fresh.built:
         fresh.build(model.input_shape)
     put_weights(fresh, model.get_weights())
-    return fresh
+    return like(fresh, model)
 
 
 def rebuilt(kind: Any, config: Any) -> Any:

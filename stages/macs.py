@@ -25,7 +25,7 @@ from math import prod
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from stages.free_sizes import filled, free_size, leaves_sizes_open
+from stages.free_sizes import inputs_at, shapes_of
 from stages.graph import in_input_order, is_nested, nodes_in_order
 from stages.graph_products import products_of, products_of_node
 from stages.layer_work import NOTHING, Seen, Shape, Work, of_keras, total, work_of_kind
@@ -41,12 +41,12 @@ _traces: WeakKeyDictionary[Any, dict[tuple[Shape, ...], dict[int, Any]]] = WeakK
 class Macs(NamedTuple):
     """A model's MACs for one sample: a lower bound where `unknown` names layers that may take more, and why.
 
-    `size` is what stood for the sizes that the model leaves free; None where it leaves none.
+    `size` are the shapes, by name and without the batch, of the inputs that leave sizes open; None where none does.
     """
 
     number: int
     unknown: tuple[str, ...]
-    size: int | None
+    size: dict[str, Shape] | None
 
 
 def count_macs(model: Any) -> int:
@@ -58,8 +58,7 @@ def macs_of(model: Any) -> Macs:
     """MACs of one forward pass of one sample, and whether they are all."""
     works = work_of(model)
     unknown = tuple(f"{name} ({', '.join(work.unknown)})" for name, work in works.items() if work.unknown)
-    size = free_size(model) if leaves_sizes_open(model) else None
-    return Macs(round(sum(work.macs for work in works.values())), unknown, size)
+    return Macs(round(sum(work.macs for work in works.values())), unknown, shapes_of(model) or None)
 
 
 def kernels_of(model: Any) -> list[Any]:
@@ -76,11 +75,20 @@ def kernels_of(model: Any) -> list[Any]:
 
 def work_of(model: Any) -> dict[str, Work]:
     """The work of each of a model's layers over all its calls, for one sample; a nested model is one of them."""
-    size = free_size(model)
-    given = [filled(tensor.shape, size, 1) for tensor in model.inputs]
+    given = inputs_at(model, 1)
     found = {layer.name: NOTHING for layer in model.layers}
     for layer, work in _works(model, given):
         found[layer.name] += work.times(1 / given[0][0])
+    return found
+
+
+def input_shapes(model: Any) -> dict[str, Shape]:
+    """The shape, for one sample, of what each layer is given first: at its first call, as its first input."""
+    shapes, _ = _shapes_in(model, inputs_at(model, 1))
+    found: dict[str, Shape] = {}
+    for node in nodes_in_order(model):
+        if not node.is_input:
+            found.setdefault(node.layer.name, shapes[id(node.keras_inputs[0])])
     return found
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import ModelError
 from pipeline.stage import StageContext
+from stages.free_sizes import like
 from stages.keras_format import (
     MODEL_FILE,
     objects_in,
@@ -48,7 +49,7 @@ def in_float32(model: Any) -> Any:
     if not copy.built:
         copy.build(model.input_shape)
     put_weights(copy, model.get_weights())
-    return copy
+    return like(copy, model)
 
 
 def shared_in_float32(context: StageContext[Any], input_name: str) -> Any:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import FileRef
+from pipeline.artifacts import FileRef, KerasFacts
 from pipeline.stage import StageContext
 from stages.fingerprints import check_fingerprint, fingerprint_of, same_bits
+from stages.free_sizes import put_shapes, settled
 from stages.keras_format import (
     MEDIA_TYPE,
     MODEL_FILE,
@@ -49,6 +50,10 @@ _references: OrderedDict[str, Kept] = OrderedDict()
 
 def write_model(context: StageContext[Any], model: Any) -> FileRef:
     """Store `model`, as it is now, in its normal form."""
+    if not settled(model):  # a stage's output stands at the sizes of its input
+        for artifact in context.inputs.values():
+            if isinstance(artifact.facts, KerasFacts):
+                put_shapes(model, artifact.facts.macs_size or {})
     copy = copy_model(model)
     return _stored(context, encode_copy(copy), copy)
 

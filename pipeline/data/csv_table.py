@@ -19,7 +19,7 @@ from pipeline.data.image_folder import VerifiedFiles
 from pipeline.data.images import ImageForm, ImageSamples, rows_at
 from pipeline.data.spec import DataSpec
 from pipeline.data.splits import Samples
-from pipeline.data.table import Table
+from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.keys import digest_of, digest_of_file
 from pipeline.recipe_errors import nearest
@@ -42,6 +42,15 @@ class CsvTable:
         if self._spec.image is not None:
             found["images"] = self._image_content(path, found["table"])
         return found
+
+    def shapes(self, stored: str) -> Shapes:
+        spec = self._spec
+        if spec.image is not None:
+            return {"": spec.image_shape}
+        if spec.inputs is None:
+            return {"": (len(self._other_columns(stored)),)}
+        named = spec.inputs if isinstance(spec.inputs, dict) else {"": spec.inputs}
+        return {name: (len(columns),) for name, columns in named.items()}
 
     def read(self, stored: str) -> Table:
         path = self._file(stored)
@@ -67,6 +76,12 @@ class CsvTable:
             hint = nearest(stored, known) if known else "the folder holds no csv file"
             raise DataError(f"there is no {stored}.csv", where=str(self._path), hint=hint)
         return path
+
+    def _other_columns(self, stored: str) -> list[str]:
+        """Those of the header that are no label, told from the first line alone."""
+        with self._file(stored).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+            header = next(csv.reader(file), [])
+        return [name for name in header if name not in {*_columns(self._spec.label), self._spec.split}]
 
     def _numbers(self, rows: Rows) -> Samples | dict[str, Samples]:
         spec = self._spec

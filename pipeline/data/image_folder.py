@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples
 from pipeline.data.spec import DataSpec
-from pipeline.data.table import Table
+from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.keys import digest_of_bytes
 from pipeline.recipe_errors import nearest
@@ -56,6 +56,9 @@ class ImageFolder:
                 digest.update(f"{label} {self._digest_of[name]}\n".encode())
             self._known[stored] = {"classes": self._classes(stored), "images": digest.hexdigest()}
         return self._known[stored]
+
+    def shapes(self, stored: str) -> Shapes:
+        return {"": self._spec.image_shape}
 
     def read(self, stored: str) -> Table:
         import numpy as np

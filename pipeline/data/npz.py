@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.npz_rows import stored_rows
+from pipeline.data.npz_rows import array_shape, stored_rows
 from pipeline.data.spec import DataSpec
-from pipeline.data.table import Table
+from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.keys import CHUNK_BYTES, digest_of
 from pipeline.memory import physical_bytes
@@ -50,6 +50,16 @@ class NpzFile:
         if found["x"] == ABSENT:
             raise self._without(stored)
         return found if found["y"] != ABSENT else {"x": found["x"]}
+
+    def shapes(self, stored: str) -> Shapes | None:
+        alone = {"": f"x_{stored}"} if f"x_{stored}" in self._members() else {}
+        named = self._named(f"x_{stored}__") or alone
+        if not named:
+            return None
+        try:
+            return {name: array_shape(self._path, f"{member}.npy")[1:] for name, member in named.items()}
+        except (KeyError, ValueError, *UNREADABLE) as error:
+            raise self._error(f"x_{stored} can't be read: {error}") from error
 
     def splits(self) -> dict[str, bool]:
         """The splits whose inputs are stored, `train` first, each with whether it has targets; DataError without it."""

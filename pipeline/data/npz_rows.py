@@ -5,6 +5,7 @@ Reading, not mapping: a file that shrinks while it is mapped kills the process, 
 
 from __future__ import annotations
 
+import ast
 import struct
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from pipeline.store.file_digests import State, state_of
 
 LOCAL_HEADER_BYTES, NAME_LENGTHS_AT = 30, 26  # of a zip member: its name and extra field follow the header
 ENCRYPTED = 1
+MAGIC, HEADER_BYTES = b"\x93NUMPY", 64 * 2**10  # an array's shape and type take some hundred bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,27 @@ def stored_rows(path: Path, member: str) -> StoredRows | None:
         raw.seek(info.header_offset + NAME_LENGTHS_AT)
         names = sum(struct.unpack("<HH", raw.read(LOCAL_HEADER_BYTES - NAME_LENGTHS_AT)))
     return StoredRows(path, state, info.header_offset + LOCAL_HEADER_BYTES + names + header_bytes, dtype, shape)
+
+
+def array_shape(path: Path, member: str) -> tuple[int, ...]:
+    """The shape in the header of a member `NAME.npy`, without numpy.
+
+    Raises KeyError where there is no such member, ValueError where it is no array, and what `zipfile` raises.
+    """
+    with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        magic = file.read(len(MAGIC) + 2)
+        if not magic.startswith(MAGIC) or len(magic) < len(MAGIC) + 2:
+            raise ValueError(f"{member} holds no array")
+        length = int.from_bytes(file.read(2 if magic[-2] == 1 else 4), "little")
+        if length > HEADER_BYTES:
+            raise ValueError(f"{member} has a header of {length} bytes")
+        try:
+            shape = ast.literal_eval(file.read(length).decode("latin1"))["shape"]
+        except (SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
+            raise ValueError(f"{member} has no header of an array") from error
+    if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
+        raise ValueError(f"{member} has the shape {shape}")
+    return shape
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:

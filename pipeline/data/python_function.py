@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.spec import DataSpec
-from pipeline.data.table import Table
+from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError, SecateurError
 from pipeline.keys import digest_of
 from pipeline.user_code import load_function, told
@@ -35,6 +35,14 @@ class PythonFunction:
             found = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
             self._known[stored] = found if targets is None else {**found, "y": _digest_of_targets(targets)}
         return self._known[stored]
+
+    def shapes(self, stored: str) -> Shapes | None:
+        try:
+            inputs, _ = self._arrays(stored)
+        except DataError:  # not every split has to be there; whoever reads it will say so
+            return None
+        named = inputs if isinstance(inputs, dict) else {"": inputs}
+        return {name: tuple(array.shape[1:]) for name, array in named.items()}
 
     def read(self, stored: str) -> Table:
         return Table(*self._arrays(stored))

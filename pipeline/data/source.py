@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess, Task
 from pipeline.data.splits import Picked, Split, at, held_out_part
-from pipeline.data.table import Reader, Table, first_of
+from pipeline.data.table import Reader, Shapes, Table, first_of
 from pipeline.data.targets import tasks_and_targets
 from pipeline.errors import DataError, RecipeError
 from pipeline.keys import digest_of
@@ -41,6 +41,15 @@ class DataSource:
     def digest(self, split: str) -> str:
         """The digest of a split; of unchanged files, from memory."""
         return self._digest(split, anew=False)
+
+    def shapes(self) -> tuple[Shapes, ...]:
+        """What samples are, by input name ("" where inputs have none), before any is read: each that splits differ in.
+
+        Those of `train` come first. Empty where it can't be told. DataError where the file is damaged.
+        """
+        stored = ["train", *(name for name in (self.spec.validation, self.spec.test) if isinstance(name, str))]
+        found = [shapes for name in stored if (shapes := self._reader.shapes(name))]
+        return tuple(shapes for place, shapes in enumerate(found) if shapes not in found[:place])
 
     def split(self, name: str) -> Split:
         """A split, ready to be read; DataError where the data does not hold what the recipe says."""

@@ -179,6 +179,11 @@ class DataSpec(Value):
         tasks = self.task.values() if isinstance(self.task, dict) else (self.task,)
         return set(tasks) == {"unlabelled"}
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Height, width and channels of images; without height and width where `size` is not said."""
+        return (*(self.size or ()), self.channels)
+
     def _has_image_features(self) -> bool:
         return any(feature.type == "image" for feature in (self.features or {}).values())
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from pipeline.data.spec import Task
 from pipeline.data.splits import Samples
 
+Shapes = dict[str, tuple[int, ...]]  # of one sample by input name; "" where inputs have no names
 Failures = dict[int, str]  # index of a sample: its name, and why it can't be decoded
 NAMED_FAILURES = 3  # in messages
 
@@ -35,6 +36,9 @@ class Reader(Protocol):
 
         Takes neither numpy nor TensorFlow. DataError where the split is not there.
         """
+
+    def shapes(self, stored: str) -> Shapes | None:
+        """What one sample of a stored split is, told without reading samples; None where that can't be told."""
 
     def read(self, stored: str) -> Table:
         """The samples of a stored split, which are those that `content` named; DataError where they are not."""

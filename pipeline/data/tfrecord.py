@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.data.images import ImageForm, ImageSamples, rows_at
 from pipeline.data.spec import DataSpec, Feature
 from pipeline.data.splits import Samples
-from pipeline.data.table import Failures, Table
+from pipeline.data.table import Failures, Shapes, Table
 from pipeline.discovery import decoder
 from pipeline.errors import DataError, RecipeError
 from pipeline.keys import digest_of_file
@@ -43,6 +43,12 @@ class TFRecords:
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
         look_up = self._digests.confirmed if anew else self._digests.remembered
         return {"records": [look_up(path, "", partial(digest_of_file, path)) for path in self._files(stored)]}
+
+    def shapes(self, stored: str) -> Shapes:
+        features, names = self._spec.features or {}, self._inputs()
+        found = {name: features[name] for name in names if name in features}
+        shapes = {name: self._spec.image_shape if one.type == "image" else one.shape for name, one in found.items()}
+        return shapes if len(names) > 1 else dict(zip(("",), shapes.values(), strict=False))
 
     def read(self, stored: str) -> Table:
         records = Records(self._files(stored), self._spec.features or {}, self._threads)

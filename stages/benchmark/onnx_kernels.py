@@ -11,7 +11,7 @@ import os
 import re
 import statistics
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,18 +34,20 @@ class Kernel:
     cost: float
 
 
-def kernels_of(model: Path, name: str) -> list[Kernel]:
+def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
     """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread.
 
+    `shapes`, by input name ("" for any) and with the batch, are for inputs that leave sizes open.
     DeviceError where ONNX Runtime refuses the file, NativeEndError where that ends it.
     """
     from stages.child_process import call_child
 
-    given = {"model": str(model.absolute()), "name": name}
+    sizes = {key: list(shape) for key, shape in (shapes or {}).items()}
+    given = {"model": str(model.absolute()), "name": name, "shapes": sizes}
     return [Kernel(*found) for found in call_child(f"{__name__}:kernels_here", given, f"profiling {name}", where=name)]
 
 
-def kernels_here(_: Speaker, model: str, name: str) -> list[tuple[str, str, float]]:
+def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """In the child: operator, name and cost of each kernel."""
     os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
     import onnxruntime
@@ -56,7 +58,7 @@ def kernels_here(_: Speaker, model: str, name: str) -> list[tuple[str, str, floa
         options.profile_file_prefix = str(Path(folder) / "profile")
         try:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            feeds = _feeds(session)
+            feeds = _feeds(session, shapes)
             for _call in range(WARMUP + CALLS):
                 session.run(None, feeds)
             events = json.loads(Path(session.end_profiling()).read_bytes())
@@ -101,15 +103,19 @@ def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int])
     yield from passed if nodes[place].op_type == wanted else [last]
 
 
-def _feeds(session: Any) -> dict[str, Any]:
-    """Random inputs, a free batch being 1."""
+def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Random inputs, a free batch being 1; of other free sizes the input's shape has to be there."""
     from stages.benchmark.runner import ONNX_DTYPES, seeded_inputs
 
     specs = []
     for item in session.get_inputs():
         sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
         if None in sizes[1:]:
-            raise ValueError(f"input {item.name} has free dimensions, and no shape is known for them")
+            wanted = shapes.get(item.name, shapes.get("", ()))
+            if len(wanted) != len(sizes) or any(a not in (None, b) for a, b in zip(sizes, wanted, strict=True)):
+                shown = ",".join("?" if size is None else str(size) for size in sizes)
+                raise ValueError(f"input {item.name} has free dimensions ({shown}): --shape {item.name}={shown}")
+            sizes = list(wanted)
         shape = tuple(size or 1 for size in sizes)
         specs.append((shape, ONNX_DTYPES.get(item.type, item.type[len("tensor(") : -1])))
     return dict(zip([item.name for item in session.get_inputs()], seeded_inputs(specs, 0), strict=True))

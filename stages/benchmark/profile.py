@@ -63,17 +63,25 @@ class Profile(Value):
     operators: tuple[OperatorCost, ...]
 
 
-def profile(target: Target, model: Path, name: str, origin: Origin | None = None) -> Profile:
+def profile(
+    target: Target,
+    model: Path,
+    name: str,
+    origin: Origin | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Profile:
     """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError, RecipeError.
 
     An ONNX file's operators are joined to the layers of the Keras model that it was made of, where `origin` tells it.
+    `shapes`, by input name and with the batch, are for inputs of free size: those of `origin`'s sample if left out.
     """
     require_profiling(target)
     if detect_runtime(str(model)) == "litert":
         kernels, runtime = _by_cuts(target, list(cuts(model.read_bytes(), name)), name)
         layers = [layers_of(one.name) for one in kernels]
     else:
-        kernels, runtime = _of_onnx(target, model, name)
+        standing = {key: array.shape for key, array in origin.sample.items()} if origin is not None else {}
+        kernels, runtime = _of_onnx(target, model, name, shapes or standing)
         by_kernel = _layers_by_kernel(kernels, model, origin) if origin is not None else {}
         layers = [by_kernel.get(one.name, ()) for one in kernels]
     return Profile(
@@ -106,10 +114,10 @@ def layers_of(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _of_onnx(target: Target, model: Path, name: str) -> tuple[list[Kernel], str]:
+def _of_onnx(target: Target, model: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> tuple[list[Kernel], str]:
     """By ONNX Runtime's own profiler where it runs in this process, elsewhere by cuts of the graph that it makes."""
     if target.kind == "cpu":
-        return kernels_of(model, name), f"onnxruntime {package_version('onnxruntime')}"
+        return kernels_of(model, name, shapes), f"onnxruntime {package_version('onnxruntime')}"
     return _by_cuts(target, list(onnx_cuts(optimized_there(target, model, name))), name, as_is=True)
 
 

@@ -23,6 +23,7 @@ class DataGuess(Value):
     """`path` is from the recipe's folder; `tested` whether there is a test split of its own, labelled as train is.
 
     `prepared` says what the values of the first samples are, where they can't be pixels from 0 to 255; else None.
+    `samples` are the shapes of those of train.
     """
 
     path: str
@@ -30,6 +31,7 @@ class DataGuess(Value):
     labelled: bool
     tested: bool
     prepared: str | None = None
+    samples: tuple[dict[str, tuple[int, ...]], ...] = ()
 
 
 def look_into(file: Path, folder: Path) -> DataGuess:
@@ -54,6 +56,7 @@ def look_into(file: Path, folder: Path) -> DataGuess:
         labelled=labelled,
         tested=tested,
         prepared=_prepared(reader.read("train").inputs),
+        samples=tuple(shapes for shapes in (reader.shapes("train"),) if shapes),
     )
 
 

@@ -77,7 +77,7 @@ class ModelGuess(Value):
     params: int
     macs: int
     macs_unknown: tuple[str, ...]
-    macs_size: int | None
+    macs_size: dict[str, tuple[int, ...]] | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[OutputGuess, ...]
     preprocessing: Preprocessing

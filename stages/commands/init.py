@@ -55,13 +55,14 @@ def command(
     from stages.commands.first_guess import Preprocessing, guess
     from stages.commands.first_preprocessing import measured
     from stages.commands.first_recipe import recipe_name, recipe_text
+    from stages.free_sizes import Wanted
     from stages.load import load_model
     from stages.tf_runtime import tensorflow_action
 
     data = data or beside(output.parent)
     held = look_into(data, output.parent) if data is not None else None
     with tensorflow_action(seed=0, threads=2):
-        loaded = load_model(model)
+        loaded = load_model(model, wanted=Wanted(samples=held.samples if held is not None else ()))
         found = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
         if held is not None and held.prepared and not found.preprocessing.certain:
             none = Preprocessing(reason=f"the file's samples go {held.prepared}", certain=False)

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.options import JsonOption, print_json
+from pipeline.data import data_source
+from pipeline.data.table import Shapes
+from pipeline.errors import SecateurError
 from pipeline.model_files import make_importable
 from pipeline.recipe import Application, ModelFiles, Recipe
 from pipeline.summary import count, macs_notes
+from stages.commands.sizes import SETTING, SizesOption, read_sizes
 
 if TYPE_CHECKING:
     from stages.prune.inspection import GroupLine, Inspection, LayerLine
@@ -28,18 +32,25 @@ WIDTH = 100
 TrustOption = Annotated[bool, typer.Option("--trust", help="Let code in the model file (Lambda layers) run.")]
 
 
-def command(model: ModelArgument, as_json: JsonOption = False, trust: TrustOption = False) -> None:
+def command(
+    model: ModelArgument, as_json: JsonOption = False, trust: TrustOption = False, sizes: SizesOption = None
+) -> None:
     """Show a model's layers and channel groups, and what pruning can take."""
+    said = read_sizes(sizes)
+    from stages.free_sizes import Wanted
     from stages.load import load_model
     from stages.load.not_finite import broken_weight
     from stages.prune.inspection import inspect_model
     from stages.tf_runtime import tensorflow_action
 
-    source = _source(model)
+    source, samples = _source(model), () if said is not None else _samples(model)
+    wanted = Wanted(said, samples, "model.sizes" if said is None else SETTING)
+    if said is not None:
+        source = source.model_copy(update={"sizes": None})
     if trust and isinstance(source, ModelFiles):
         source = source.model_copy(update={"trust": True})
     with tensorflow_action(seed=0, threads=2):
-        network = load_model(source).model
+        network = load_model(source, wanted=wanted).model
         found, broken = inspect_model(network, model), broken_weight(network)
     if broken is not None:
         typer.echo(f"warning: {broken}: no criterion can rank it", err=True)
@@ -52,11 +63,28 @@ def command(model: ModelArgument, as_json: JsonOption = False, trust: TrustOptio
 def _source(model: str) -> ModelFiles | Application:
     """What `load` takes: structure is all that counts here, so applications get no trained weights."""
     path = Path(model)
-    if path.suffix in (".yaml", ".yml"):
+    if _is_recipe(path):
         return _of_recipe(Recipe.load(path))
     if path.exists() or not model.isidentifier():
         return ModelFiles(path=path)
     return Application(application=model, weights=None)
+
+
+def _is_recipe(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml")
+
+
+def _samples(model: str) -> tuple[Shapes, ...]:
+    """What samples are of the data that a recipe names; nothing where there is no data, or none yet."""
+    path = Path(model)
+    recipe = Recipe.load(path) if _is_recipe(path) else None
+    if recipe is None or recipe.data is None:
+        return ()
+    try:
+        return data_source(recipe.data, recipe.folder, recipe.seed).shapes()
+    except SecateurError as error:
+        typer.echo(f"warning: {error.what}: its size is not known", err=True)
+        return ()
 
 
 def _of_recipe(recipe: Recipe) -> ModelFiles | Application:

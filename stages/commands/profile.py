@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,15 +12,18 @@ import typer
 
 from pipeline.artifacts import KerasFacts, QuantizedFacts
 from pipeline.cli.options import JsonOption, StoreOption, open_store
-from pipeline.errors import ModelError
+from pipeline.errors import ModelError, RecipeError
 from pipeline.store import Store
 from pipeline.store.lineage import makers
 from pipeline.summary import aligned
+from stages.commands.compare import ShapeOption
 from stages.commands.target import target_named
+from stages.comparison.fitness import read_shapes
 from stages.comparison.operands import Model, Operand, find_operand
 
 if TYPE_CHECKING:
     from stages.benchmark.profile import Origin, Profile
+    from stages.benchmark.target import Target
 
 USUAL = "tflite/int8"
 BAR = 24  # characters of the longest bar
@@ -41,19 +44,35 @@ def command(
     name: NameArgument,
     target: TargetOption = "cpu",
     keras: KerasOption = None,
+    shape: ShapeOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What each operator of a file costs: time, or instructions on an emulated core."""
-    where = target_named(target, Path())
+    where, shapes = target_named(target, Path()), read_shapes(shape or ())
     model = _model(find_operand(name, partial(open_store, store)))
     title = name if Path(name).is_file() else f"{model.label} of {name}"
     from stages.benchmark.profile import profile, require_profiling
 
     require_profiling(where)
+    if shapes:
+        _require_free(where, model, shapes)
     with _origin(model, keras, partial(open_store, store)) as origin:
-        found = profile(where, model.path, title, origin)
+        found = profile(where, model.path, title, origin, _by_input(shapes))
     typer.echo(found.model_dump_json(indent=1) if as_json else table(found, title))
+
+
+def _require_free(target: Target, model: Model, shapes: Sequence[str]) -> None:
+    """RecipeError where no shape can be chosen: of TFLite files, and where the operators are cut apart."""
+    if model.kind != "onnx-model" or target.kind != "cpu":
+        what = "only ONNX files leave sizes open, and only the target cpu profiles them so"
+        raise RecipeError(what, where=f"--shape {shapes[0]}", hint="export the model with fixed sizes")
+
+
+def _by_input(shapes: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """`NAME=1,24,24,3` by name, `1,24,24,3` under no name."""
+    parted = [text.rpartition("=") for text in shapes]
+    return {name: tuple(map(int, sizes.split(","))) for name, _, sizes in parted}
 
 
 def _model(operand: Operand) -> Model:

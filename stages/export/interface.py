@@ -22,12 +22,15 @@ def input_specs(tf: Any, model: Any, batch: int | None, shapes: Shapes | None = 
     return specs
 
 
-def require_fixed(specs: Sequence[Any]) -> None:
-    """PreconditionError where a size is free: what allocates memory before it sees an input takes none."""
+def require_fixed(specs: Sequence[Any], standing: Shapes) -> None:
+    """PreconditionError where a size is free: what allocates memory before it sees an input takes none.
+
+    `standing` are the shapes that the model is counted at: those that the error proposes.
+    """
     for spec in specs:
         if None in spec.shape.as_list():
             sizes = [f"{size or '?'}" for size in spec.shape[1:]]
-            example = ", ".join(size if size != "?" else "96" for size in sizes)
+            example = ", ".join(map(str, standing[spec.name]))
             raise PreconditionError(
                 f"TFLite takes no free sizes, and input {spec.name!r} is {'×'.join(sizes)}",
                 where="export.shapes",

@@ -40,6 +40,7 @@ from stages.export.tflite_schemes import (
 )
 from stages.export.weight_types import tflite_weights
 from stages.file_tensors import count_operators
+from stages.free_sizes import shapes_of
 from stages.quiet import Silence, quiet
 from stages.runtimes import SIGNATURE
 from stages.samples import Progress, as_arrays, batches_of, unheard
@@ -192,7 +193,7 @@ def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: F
     if form == "unrolled":
         model = unrolled(model)
     specs = input_specs(tf, model, 1, shapes)
-    require_fixed(specs)
+    require_fixed(specs, shapes_of(model))
     module = tf.Module()
     module.held = list(model.variables)
     with quiet():

@@ -14,6 +14,8 @@ from typing import Any
 
 from pipeline.errors import ModelError, PostconditionError
 from pipeline.recipe import Application, ModelFiles
+from stages.free_sizes import DATA, NOTHING, Wanted, leaves_sizes_open, like, settle
+from stages.free_sizes import settled as is_settled
 from stages.keras_format import objects_in, renew_constants
 from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
@@ -61,12 +63,14 @@ def load_model(
     custom_objects: Sequence[str] = (),
     preprocess: str = "keep",
     trust: bool = False,
+    wanted: Wanted = NOTHING,
 ) -> LoadedModel:
     """Load a model from a file or folder of either Keras, or build an application from its description.
 
     `weights` is the file (or SavedModel folder) of weights that belongs to an architecture in JSON or to an
     application. `custom_objects` are `module:Name`, `preprocess` is `keep` or `extract`, `trust` lets code in the file
-    run. A mapping or spec says all this itself, as a recipe's `model:` does.
+    run. A mapping or spec says all this itself, as a recipe's `model:` does. `wanted` is what is known of sizes that
+    the model leaves open.
 
     Raises:
         RecipeError: the file is not there, or no application has that name.
@@ -76,6 +80,8 @@ def load_model(
     if isinstance(source, Mapping):
         kind = Application if "application" in source else ModelFiles
         source = kind.model_validate_json(json.dumps(dict(source), default=str))
+    if isinstance(source, ModelFiles | Application) and source.sizes is not None:
+        source, wanted = source.model_copy(update={"sizes": None}), replace(wanted, sizes=source.sizes)
     if isinstance(source, ModelFiles):
         return load_model(
             source.path,
@@ -83,6 +89,7 @@ def load_model(
             custom_objects=source.custom_objects,
             preprocess=source.preprocess,
             trust=source.trust,
+            wanted=wanted,
         )
     weights = Path(weights) if weights is not None else None
     if isinstance(source, Application):
@@ -91,14 +98,18 @@ def load_model(
         shown, preprocess = source.application, source.preprocess
     else:
         shown = str(source)
-        carried = _from_files(Path(source), weights, custom_objects, trust=trust)
+        carried = _from_files(Path(source), weights, custom_objects, wanted, trust=trust)
     model, difference = carried.model, carried.difference
+    if not is_settled(model):
+        settle(model, wanted)
     blame(model, difference, shown)
     if not difference <= tolerance(model):
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
     found = unwrapped(without_ellipses(_graph(model, shown)))
     model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
+    if not is_settled(like(model, carried.model)):  # other inputs, where layers were split off the front
+        settle(model, wanted if leaves_sizes_open(model) else NOTHING)
     notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
     return LoadedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
 
@@ -109,7 +120,9 @@ def tolerance(model: Any) -> float:
     return max((bound for name, bound in HALF.items() if name in types), default=TOLERANCE)
 
 
-def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str], *, trust: bool) -> Carried:
+def _from_files(
+    path: Path, weights: Path | None, custom_objects: Sequence[str], wanted: Wanted, *, trust: bool
+) -> Carried:
     """The model, and its output difference from the original where there is one to compare with."""
     kind, name = file_kind(path), str(path)
     stored = open_saved_model(path) if kind == "saved_model" else open_stored(path, kind)
@@ -125,7 +138,7 @@ def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str],
     keras = import_keras()
     ours = objects_in(json.dumps(stored.config)) | of_keras(custom, keras)
     if stored.keras3:
-        return _of_keras3(stored, weights, Objects(ours, of_keras(custom, import_keras3())), trust=trust)
+        return _of_keras3(stored, weights, Objects(ours, of_keras(custom, import_keras3())), wanted, trust=trust)
     model = read_model(stored, keras, ours, trust=trust)
     if kind == "saved_model":
         put_checkpoint(model, path)
@@ -133,12 +146,13 @@ def _from_files(path: Path, weights: Path | None, custom_objects: Sequence[str],
         _put_weights(model, weights)
     renew_constants(model)
     if kind == "saved_model":
+        settle(model, wanted)
         return Carried(model, difference_from_graph(model, path))
     model, outside = without_text(model, keras)
     return Carried(model, notes=note_on(outside), outside=outside)
 
 
-def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, trust: bool) -> Carried:
+def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, wanted: Wanted, *, trust: bool) -> Carried:
     with quiet():  # Keras 3 warns of itself with newer releases of numpy
         original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
         if not original.built:
@@ -149,10 +163,12 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, *, t
         renew_constants(original)
         try:
             original, outside = without_text(original, import_keras3())
-            plain, notes = without_quantization(original, objects.keras3)
-            found = carry_over(plain, objects)
+            plain, notes = without_quantization(original, objects.keras3, wanted)
+            found = carry_over(plain, objects, wanted)
             return replace(found, notes=(*note_on(outside), *notes, *found.notes), outside=outside)
         except ModelError as error:
+            if error.where in (wanted.setting, DATA):
+                raise
             raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error
 
 

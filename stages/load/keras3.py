@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from pipeline.errors import ModelError
+from stages.free_sizes import NOTHING, Wanted, settle
 from stages.keras_format import random_inputs, renew_constants
 from stages.load.keras3_graph import Translation, build_graph
 from stages.load.keras3_layers import Objects, refused
@@ -51,8 +52,8 @@ class Carried:
     outside: tuple[dict[str, Any], ...] = ()
 
 
-def carry_over(original: Any, objects: Objects) -> Carried:
-    """A Keras 3 model in tf_keras, held against it.
+def carry_over(original: Any, objects: Objects, wanted: Wanted = NOTHING) -> Carried:
+    """A Keras 3 model in tf_keras, held against it at the `wanted` sizes where it leaves any open.
 
     Raises:
         ModelError: something in it has no counterpart in tf_keras; the layer is named.
@@ -61,6 +62,7 @@ def carry_over(original: Any, objects: Objects) -> Carried:
     model = build_graph(json.loads(original.to_json()), original, translation)
     _carry_weights(original, model, translation.traced)
     renew_constants(model)
+    settle(model, wanted)
     return Carried(model, _difference(original, model), translation.notes())
 
 

@@ -7,22 +7,27 @@ until `quantize` says otherwise, so kernels are multiplied out; what Keras round
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from pipeline.errors import ModelError
-from stages.free_sizes import SIZES, filled
+from pipeline.errors import ModelError, reason_of
+from stages.free_sizes import DATA, NOTHING, Wanted, candidates, require_something_left
 from stages.keras_format import relative_difference
 
 TAKEN = ("int8", "float8")  # the others store kernels in groups with offsets, in ways that change with each release
 MOST_DIFFERENT = 0.25  # of the largest output: 8 bits are off by a few hundredths
+OTHER_SIZES = "say sizes at which it does: `model: {path: …, sizes: …}`"
 HINT = "save the model from before `model.quantize(…)`: a recipe's `quantize` stage does that work"
 
 
-def without_quantization(original: Any, custom_objects: Mapping[str, Any]) -> tuple[Any, tuple[str, ...]]:
+def without_quantization(
+    original: Any, custom_objects: Mapping[str, Any], wanted: Wanted = NOTHING
+) -> tuple[Any, tuple[str, ...]]:
     """A Keras 3 model without quantized weights, and a note where it had some; `original` itself where it had none.
 
-    `custom_objects` are Keras 3's by name. ModelError, with the layer, for quantization that is not undone here.
+    `custom_objects` are Keras 3's by name; `wanted` is what stands for sizes that it leaves open. ModelError, with
+    the layer, for quantization that is not undone here.
     """
     quantized = [layer for layer in original._flatten_layers() if _mode(layer)]  # noqa: SLF001 - nested ones too
     if not quantized:
@@ -35,8 +40,8 @@ def without_quantization(original: Any, custom_objects: Mapping[str, Any]) -> tu
     pairs = zip(original._flatten_layers(), plain._flatten_layers(), strict=True)  # noqa: SLF001 - as above
     for old, new in pairs:
         _put(old, new)
-    inputs = _inputs(plain)
-    difference = relative_difference(_outputs(original, inputs), _outputs(plain, inputs))
+    inputs, outputs = _run(plain, wanted)
+    difference = relative_difference(_outputs(original, inputs), outputs)
     if not difference <= MOST_DIFFERENT:
         what = f"with its weights multiplied out, the model's outputs differ by {difference:.0%}"
         raise ModelError(what, where=original.name, hint=HINT)
@@ -89,22 +94,46 @@ def _own(layer: Any) -> list[Any]:
     return [variable for variable in layer.variables if id(variable) not in inside]
 
 
-def _inputs(model: Any) -> list[Any]:
+def _run(model: Any, wanted: Wanted) -> tuple[list[Any], list[Any]]:
+    """Random samples at the first shapes at which the model runs, and what it gives.
+
+    ModelError where a size that is wanted is none of these.
+    """
+    said, inputs = "", list[Any]()
+    for shapes in candidates(model, wanted):
+        inputs = _inputs(model, shapes)
+        try:
+            if shapes:
+                require_something_left(partial(_called, model), model, [array.shape for array in inputs])
+            return inputs, _outputs(model, inputs)
+        except Exception as error:  # noqa: BLE001 - Keras raises whatever its layers raise
+            said = said or reason_of(error)
+    where = wanted.setting if wanted.sizes is not None else DATA if wanted.samples else model.name
+    sizes = ", ".join("×".join(map(str, array.shape[1:])) for array in inputs)
+    raise ModelError(f"the network can't run at {sizes}: {said}", where=where, hint=OTHER_SIZES)
+
+
+def _inputs(model: Any, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
     """Samples for each of the model's inputs, as `random_inputs` draws them for tf_keras."""
     import numpy as np
 
     rng, found = np.random.default_rng(0), []
     for tensor in model.inputs:
-        shape = filled(tensor.shape, SIZES[0], 4)
+        shape = (tensor.shape[0] or 4, *shapes.get(tensor.name, tuple(tensor.shape[1:])))
         drawn = rng.standard_normal(shape) if "float" in str(tensor.dtype) else rng.integers(0, 2, shape)
         found.append(drawn.astype(str(tensor.dtype)))
     return found
+
+
+def _called(model: Any, inputs: list[Any]) -> Any:
+    import keras
+
+    structure = getattr(model, "_inputs_struct", model.inputs)
+    return model(keras.tree.pack_sequence_as(structure, inputs), training=False)
 
 
 def _outputs(model: Any, inputs: list[Any]) -> list[Any]:
     import keras
     import numpy as np
 
-    structure = getattr(model, "_inputs_struct", model.inputs)
-    made = model(keras.tree.pack_sequence_as(structure, inputs), training=False)
-    return [np.asarray(keras.ops.convert_to_numpy(tensor)) for tensor in keras.tree.flatten(made)]
+    return [np.asarray(keras.ops.convert_to_numpy(t)) for t in keras.tree.flatten(_called(model, inputs))]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
 
 from pipeline.artifacts import Artifact, FileRef, Kind
 from pipeline.errors import ModelError, PostconditionError
 from pipeline.model_files import FILE, MODULE, WEIGHTS
-from pipeline.recipe import Application, CustomObject, Preprocessing
+from pipeline.recipe import SIZES_FIELD, Application, CustomObject, FreeSizes, Preprocessing
 from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.store.file_digests import FileDigests
 
 if TYPE_CHECKING:
     from stages.load.formats import LoadedModel
@@ -20,12 +24,18 @@ PREPROCESSING_FILE = "preprocessing.json"
 
 
 class LoadConfig(StageConfig):
-    """Filled in from the recipe's `model`; nothing is set under `load` itself."""
+    """Filled in from the recipe's `model`; nothing is set under `load` itself.
+
+    `samples` is what the recipe's data is made of, where the model may leave sizes open; neither it nor `sizes` is in
+    the key where there is nothing to say.
+    """
 
     application: Application | None = None
     custom_objects: tuple[CustomObject, ...] = ()
     preprocess: Preprocessing = "keep"
     trust: bool = False
+    sizes: FreeSizes | None = SIZES_FIELD
+    samples: tuple[dict[str, tuple[int, ...]], ...] = Field((), exclude_if=lambda samples: not samples)
 
 
 class LoadStage:
@@ -46,6 +56,12 @@ class LoadStage:
 
     def unsupported(self, axis: str) -> str | None:
         return None
+
+    def asks_for_samples(self, config: LoadConfig, files: Mapping[str, Path], digests: FileDigests) -> bool:
+        """Whether the model may leave sizes open, for which the data's stand then; takes no TensorFlow."""
+        from stages.load.open_sizes import may_leave_sizes_open
+
+        return may_leave_sizes_open(config.application, files, digests)
 
     def requires(self, config: LoadConfig, inputs: Mapping[str, Artifact]) -> None:
         """Nothing: what can be wrong with a model is found by reading it."""
@@ -84,6 +100,7 @@ def _named(context: StageContext[LoadConfig]) -> str:
 
 def _load(context: StageContext[LoadConfig]) -> LoadedModel:
     """The recipe's model; errors call its files what the user does, not what their verified copies are called."""
+    from stages.free_sizes import Wanted
     from stages.load.custom_objects import check_source
     from stages.load.formats import load_model
 
@@ -96,6 +113,7 @@ def _load(context: StageContext[LoadConfig]) -> LoadedModel:
             custom_objects=config.custom_objects,
             preprocess=config.preprocess,
             trust=config.trust,
+            wanted=Wanted(config.sizes, config.samples),
         )
     except (ModelError, PostconditionError) as error:
         where = error.where or ""

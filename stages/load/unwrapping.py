@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from stages.free_sizes import like
 from stages.keras_format import copy_model
 from stages.sparsity import PlannedKernel, SparsityPlan
 from stages.tf_runtime import import_keras
@@ -39,7 +40,7 @@ def unwrapped(model: Any) -> Unwrapped:
     outer = {id(layer) for layer in model.layers}
     kernels = tuple(kernel for layer in pruned if id(layer) in outer for kernel in _kernels(layer))
     inside = sum(id(layer) not in outer for layer in pruned)
-    plain = copy_model(import_keras().models.clone_model(model, clone_function=_without_wrapper))
+    plain = like(copy_model(import_keras().models.clone_model(model, clone_function=_without_wrapper)), model)
     if not kernels:
         return Unwrapped(plain, None, tuple(_notes(pruned, kernels, inside)))
     plan = SparsityPlan(

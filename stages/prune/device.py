@@ -12,6 +12,7 @@ from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
 from pipeline.errors import PostconditionError
 from pipeline.schemes import Quantization
 from pipeline.stage import StageContext
+from stages.free_sizes import shapes_of
 from stages.keras_format import keras_facts, random_inputs
 from stages.probes import COST_FILE, CostTable, Probe
 from stages.prune.config import RATIOS, MeasureOn, PruneConfig
@@ -60,8 +61,9 @@ class MeasuringDevice:
 
     def _exported(self, model: Any) -> Artifact:
         """The file of a network, quantized on random inputs: no data is needed to tell how much work it is."""
-        quantized = self._quantized(model)
-        made = self._context.call("export", {"formats": (self._on.format,)}, {"model": quantized})
+        quantized, shapes = self._quantized(model), shapes_of(model)
+        sizes = {"shapes": shapes} if shapes else {}
+        made = self._context.call("export", {"formats": (self._on.format,), **sizes}, {"model": quantized})
         return made.output(MODEL_KINDS[self._on.format])
 
     def _quantized(self, model: Any) -> Artifact:

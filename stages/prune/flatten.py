@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.free_sizes import like
 from stages.graph import SingleSource, check_has_graph, in_input_order, is_nested, nodes_in_order, user_classes
 from stages.keras_format import put_weights, rebuilt
 from stages.tf_runtime import import_keras, import_tensorflow
@@ -30,7 +31,7 @@ def flattened(model: Any) -> Any:
         flat = _as_chain(model, copies) if _is_chain(model) else _as_graph(model, copies)
     for original, copy in copies.made.values():
         put_weights(copy, original.get_weights())
-    return _with_output_names(flat, model.output_names)
+    return like(_with_output_names(flat, model.output_names), model)
 
 
 def _with_output_names(flat: Any, names: list[str]) -> Any:

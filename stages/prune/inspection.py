@@ -46,7 +46,7 @@ class Inspection(Value):
     """A network; the shares are of what goes when each group that is not frozen keeps one channel.
 
     `macs` is a lower bound where `macs_unknown` names layers of which more may come, and then so is its share an upper
-    one. `macs_size` is what stands for the sizes that the network leaves free.
+    one. `macs_size` are the shapes at which inputs stand that leave sizes open.
     """
 
     schema_version: Literal[1] = 1
@@ -56,7 +56,7 @@ class Inspection(Value):
     macs: int
     macs_exact: bool
     macs_unknown: tuple[str, ...]
-    macs_size: int | None
+    macs_size: dict[str, tuple[int, ...]] | None
     prunable_params_share: float
     prunable_macs_share: float
     layers: tuple[LayerLine, ...]

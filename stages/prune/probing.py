@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.macs import input_shapes
 from stages.probes import Probe
 from stages.prune.counts import Counts
 from stages.prune.groups import ChannelGraph, ChannelGroup, Slot
@@ -23,7 +24,6 @@ MOST_COUNTS = 32  # candidates of a group: all numbers up to 32 channels, multip
 MOST_MACS = 1_000_000  # of a probe: rows are left out of a layer that has more
 MOST_OTHER = 128  # channels of the axis that is not asked about
 BARGAIN = 0.25  # more channels at less than this share of the average price come nearly free
-FREE_SIZE = 32  # what stands for a spatial size that the model leaves open
 
 Floats = NDArray[np.float64]
 Ask = Callable[[Sequence[Probe]], tuple[Mapping[Probe, float], float]]  # costs by probe, and their relative spread
@@ -160,9 +160,10 @@ def operators_of(model: Any, graph: ChannelGraph) -> Iterator[Operator]:
     slots: dict[str, list[Slot]] = {}
     for slot in graph.slots:
         slots.setdefault(slot.layer, []).append(slot)
+    shapes = input_shapes(model)
     for layer in model.layers:
-        if layer.name in slots:
-            yield from _operators(layer, slots[layer.name])
+        if layer.name in slots and layer.name in shapes:
+            yield from _operators(layer, slots[layer.name], shapes[layer.name][1:-1])
 
 
 KERNELS = {  # by the layer's kind: what its weights are, in the order in which they work
@@ -174,16 +175,17 @@ KERNELS = {  # by the layer's kind: what its weights are, in the order in which 
 }
 
 
-def _operators(layer: Any, slots: Sequence[Slot]) -> Iterator[Operator]:
+def _operators(layer: Any, slots: Sequence[Slot], places: Sequence[int]) -> Iterator[Operator]:
+    """The operators of a layer whose first call is given so many rows and columns."""
     axes = {(slot.weight, slot.axis): slot.channels for slot in slots}
     kind = type(layer).__name__
     if kind == "Dense":
-        rows = int(np.prod([size or 1 for size in layer.get_input_shape_at(0)[1:-1]], dtype=np.int64))
+        rows = int(np.prod(places, dtype=np.int64))
         inputs, outputs = (int(size) for size in layer.kernel.shape)
         whole = Probe(kind="dense", inputs=inputs, outputs=outputs, height=rows)
         yield Operator(layer.name, whole, axes.get(("kernel", 0)), axes.get(("kernel", 1)))
     elif kind in KERNELS and layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1:
-        sizes, strides = _pair(layer.get_input_shape_at(0)[1:-1], FREE_SIZE), _pair(layer.strides, 1)
+        sizes, strides = _pair(places), _pair(layer.strides)
         for name, weight in KERNELS[kind]:
             *kernel, inputs, outputs = (int(size) for size in getattr(layer, weight).shape)
             held = axes.get((weight, len(kernel))), axes.get((weight, len(kernel) + 1))
@@ -197,16 +199,16 @@ def _operators(layer: Any, slots: Sequence[Slot]) -> Iterator[Operator]:
                 outputs=outputs,
                 height=sizes[0],
                 width=sizes[1],
-                kernel=_pair(kernel, 1),
+                kernel=_pair(kernel),
                 strides=strides,
             )
             yield Operator(layer.name, whole, *held)
             sizes, strides = (-(-sizes[0] // strides[0]), -(-sizes[1] // strides[1])), (1, 1)
 
 
-def _pair(sizes: Sequence[int | None], free: int) -> tuple[int, int]:
+def _pair(sizes: Sequence[int]) -> tuple[int, int]:
     """Two sizes of one or two; a layer over one dimension is one over rows of height 1."""
-    *first, last = (int(size or free) for size in sizes)
+    *first, last = (int(size) for size in sizes)
     return (first[0] if first else 1), last
 
 

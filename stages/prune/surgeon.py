@@ -20,6 +20,7 @@ import numpy as np
 from pipeline.command_lines import SURGEON, install
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.memory import collection_paused
+from stages.free_sizes import like
 from stages.graph import SingleSource, nodes_in_order
 from stages.keras_format import put_weights, rebuilt, unbuilt
 from stages.prune.edits import Edit, argument_edits, configuration_edits, edited
@@ -125,7 +126,7 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     for successor, weights in pairs:
         if id(successor) not in filled:
             _fill(successor, weights)
-    return pruned
+    return like(pruned, model)
 
 
 def _left(marks: Keep) -> Ids | None:

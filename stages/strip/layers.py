@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from stages.free_sizes import like
 from stages.keras_format import put_weights, rebuilt, unbuilt
 from stages.strip.folding import Fold, find_folds
 from stages.strip.usage import Usage, is_of_keras, only_for_losses, usage_of
@@ -108,7 +109,7 @@ class _Plan:
         for old, new in self._pairs(model, fresh):
             fold = self.takers.get(id(old))
             put_weights(new, fold.weights() if fold else old.get_weights())
-        return fresh
+        return like(fresh, model)
 
     def _pairs(self, old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
         """The layers that hold weights in both models."""

@@ -204,9 +204,9 @@ def test_macs_that_are_a_lower_bound_say_so():
 
 
 def test_the_size_that_macs_are_counted_at_is_told():
-    facts = KerasFacts(params=1, macs=1, macs_size=96, inputs=(), outputs=(), sparsity=0.0)
+    facts = KerasFacts(params=1, macs=1, macs_size={"image": (96, 64, 3)}, inputs=(), outputs=(), sparsity=0.0)
     manifest = MANIFEST.model_copy(update={"stages": (entry("load", "load", None, facts), *MANIFEST.stages)})
-    assert table(manifest).splitlines()[-1] == "MACs are counted with 96 for each size that the model leaves free"
+    assert table(manifest).splitlines()[-1] == "MACs are counted at image 96×64×3: the model leaves sizes open"
 
 
 def test_a_scheme_that_left_the_weights_as_they_were_is_marked_in_the_table():

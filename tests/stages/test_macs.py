@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import pytest
 
+from stages.free_sizes import Wanted, settle
 from stages.keras_format import keras_facts
-from stages.macs import count_macs, kernels_of, macs_of, work_of
+from stages.macs import count_macs, input_shapes, kernels_of, macs_of, work_of
 from stages.tf_runtime import import_keras, import_tensorflow, import_tfmot
 
 CONV = 9 * 3 * 5  # a kernel of 3×3 from 3 to 5 channels
@@ -138,10 +139,19 @@ def test_nested_models_count_once_a_call_at_the_size_of_the_call():
     assert count_macs(keras.Model(clip, keras.layers.TimeDistributed(inner)(clip))) == 4 * 9 * CONV
 
 
-def test_free_sizes_stand_at_96():
+def test_free_sizes_stand_at_96_or_at_what_is_said():
     image, words = (lambda k: k.Conv2D(5, 3, strides=2), (None, None, 3)), (lambda k: k.LSTM(8), (None, 16))
-    assert macs_of(of_one_input(*image)) == (47 * 47 * CONV, (), 96)
-    assert macs_of(of_one_input(*words)) == (96 * 4 * 8 * (16 + 8), (), 96)
+    found, name = macs_of(of_one_input(*image)), "input_1"
+    assert (found.number, list(found.size.values())) == (47 * 47 * CONV, [(96, 96, 3)])
+    found = macs_of(of_one_input(*words))
+    assert (found.number, list(found.size.values())) == (96 * 4 * 8 * (16 + 8), [(96, 16)])
+    said = of_one_input(*image, name=name)
+    settle(said, Wanted(sizes=(41, 23)))
+    assert macs_of(said) == (20 * 11 * CONV, (), {name: (41, 23, 3)})
+    assert input_shapes(said) == {said.layers[1].name: (1, 41, 23, 3)}
+    spoken = of_one_input(*words, name=name)
+    settle(spoken, Wanted(sizes=7))
+    assert macs_of(spoken) == (7 * 4 * 8 * (16 + 8), (), {name: (7, 16)})
 
 
 def test_a_fixed_batch_is_divided_out():

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -112,3 +113,55 @@ def test_files_of_keras_3_are_models_too(tmp_path):
     keras.Model(image, keras.layers.Dense(2, name="head")(x)).save(tmp_path / "m.keras")
     text = invoke(tmp_path / "m.keras")
     assert "1 of 3 groups can be pruned" in text
+
+
+@pytest.fixture
+def open_file(tmp_path):
+    keras = import_keras()
+    image = keras.Input((None, None, 3), name="image")
+    path = tmp_path / "open.keras"
+    keras.Model(image, keras.layers.Conv2D(4, 3, padding="same")(image)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [((), (96, 96)), (("--sizes", 8), (8, 8)), (("--sizes", "8,6"), (8, 6)), (("--sizes", "image=8,6"), (8, 6))],
+)
+def test_open_sizes_can_be_said_and_macs_follow_them(open_file, options, shape):
+    document = json.loads(invoke(open_file, "--json", *options))
+    assert document["macs_size"] == {"image": [*shape, 3]}
+    assert document["macs"] == shape[0] * shape[1] * 27 * 4
+    assert invoke(open_file, *options).splitlines()[-1] == (
+        f"MACs are counted at image {shape[0]}×{shape[1]}×3: the model leaves sizes open"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        (("--sizes", "0"), RecipeError, "'0' are no sizes"),
+        (("--sizes", "8x8"), RecipeError, "'8x8' are no sizes"),
+        (("--sizes", "8", "--sizes", "9"), RecipeError, "said twice"),
+        (("--sizes", "8,8,3"), ModelError, "--sizes gives 3 sizes"),
+        (("--sizes", "other=8"), ModelError, "names 'other', no input"),
+    ],
+)
+def test_what_are_no_sizes_is_told(open_file, options, error, said):
+    result = CliRunner().invoke(APP, ["inspect", str(open_file), *options])
+    assert isinstance(result.exception, error)
+    assert said in result.exception.what
+
+
+def test_of_a_recipe_the_data_say_the_size_where_they_are_there(open_file):
+    folder = open_file.parent
+    recipe = folder / "r.yaml"
+    recipe.write_text("name: r\nmodel: open.keras\ndata: {source: npz, path: d.npz}\nstages: [load]\n")
+    result = CliRunner().invoke(APP, ["inspect", str(recipe)], catch_exceptions=False)
+    assert "d.npz is not there: its size is not known" in result.stderr
+    assert "image 96×96×3" in result.stdout
+    np.savez(folder / "d.npz", x_train=np.zeros((2, 10, 7, 3)))
+    assert "image 10×7×3" in invoke(recipe)
+    assert "image 5×5×3" in invoke(recipe, "--sizes", "5")
+    recipe.write_text(recipe.read_text().replace("open.keras", "{path: open.keras, sizes: [10, 7]}"))
+    assert "image 10×7×3" in invoke(recipe)

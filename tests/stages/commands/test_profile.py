@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from pipeline.errors import ModelError, RecipeError, SecateurError
+from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
 from stages.benchmark.probe_models import tflite_model
 from stages.commands.profile import bar, command
 from stages.export import convert_onnx
 from stages.probes import Probe
+from stages.tf_runtime import import_keras
 
 
 @pytest.fixture
@@ -46,6 +47,26 @@ def test_layers_of_a_lone_onnx_file_are_those_of_the_model_that_is_named(tiny_xc
     command(str(path), keras=tmp_path / "model.keras", store=tmp_path / "store", as_json=True)
     known = json.loads(capsys.readouterr().out)["operators"]
     assert {"stem", "separable", "join", "pool", "head"} <= {layer for one in known for layer in one["layers"]}
+
+
+def test_an_onnx_file_that_leaves_sizes_open_is_run_at_its_models_or_at_those_given(tmp_path, capsys):
+    keras = import_keras()
+    image = keras.Input((None, None, 3), name="image")
+    model = keras.Model(image, keras.layers.Conv2D(4, 3, name="only")(image))
+    model.save(tmp_path / "model.keras")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(convert_onnx(model, "float32"))
+    store = {"store": tmp_path / "none"}
+    command(str(path), keras=tmp_path / "model.keras", **store)
+    assert "only" in capsys.readouterr().out
+    command(str(path), shape=["image=1,9,7,3"], **store)
+    assert "Conv" in capsys.readouterr().out
+    with pytest.raises(DeviceError, match=r"free dimensions \(\?,\?,\?,3\): --shape image=\?,\?,\?,3"):
+        command(str(path), **store)
+    with pytest.raises(DeviceError, match="free dimensions"):
+        command(str(path), shape=["1,9,7,4"], **store)
+    with pytest.raises(RecipeError, match="is no shape"):
+        command(str(path), shape=["9x7"], **store)
 
 
 def test_a_target_is_refused_before_anything_is_looked_for(tiny_xception, tmp_path, capsys):

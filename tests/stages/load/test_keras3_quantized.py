@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
+from stages.free_sizes import Wanted, shapes_of
 from stages.load import load_model
 
 pytestmark = [
@@ -59,3 +60,19 @@ def test_what_can_not_be_undone_is_refused_with_what_can_be_done(keras3: Any, tm
     with pytest.raises(ModelError, match="are quantized to int4") as caught:
         load_model(tmp_path / "m.keras")
     assert "before `model.quantize" in str(caught.value.hint)
+
+
+def test_one_that_leaves_sizes_open_is_compared_at_what_is_wanted_or_where_it_runs(keras3: Any, tmp_path: Path) -> None:
+    layers = keras3.layers
+    x = image = keras3.Input((None, None, 3), name="image")
+    x = layers.Conv2D(4, 13, strides=8)(x)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 12)(x))  # 101 pixels at least
+    network = keras3.Model(image, layers.Dense(3)(x))
+    network.quantize("int8")
+    network.save(tmp_path / "m.keras")
+    assert shapes_of(load_model(tmp_path / "m.keras").model) == {"image": (128, 128, 3)}
+    wanted = Wanted(sizes=(101, 109))
+    assert shapes_of(load_model(tmp_path / "m.keras", wanted=wanted).model) == {"image": (101, 109, 3)}
+    with pytest.raises(ModelError, match=r"can't run at 93×93×3: ") as caught:
+        load_model({"path": str(tmp_path / "m.keras"), "sizes": 93})
+    assert caught.value.where == "model.sizes"

@@ -1,0 +1,35 @@
+"""`--sizes`: what stands for the sizes that a model leaves open, as `model: {sizes: …}` of a recipe says it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import RecipeError
+from pipeline.recipe import FreeSizes
+
+SETTING = "--sizes"
+FORM = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<numbers>[1-9][0-9]{0,5}(?:,[1-9][0-9]{0,5})*)")
+
+SizesOption = Annotated[
+    list[str] | None,
+    typer.Option(SETTING, metavar="N,…", help="Sizes that the model leaves open: 64, 64,48 or INPUT=64,48."),
+]
+
+
+def read_sizes(texts: Sequence[str] | None) -> FreeSizes | None:
+    """What `--sizes` options say, None for none; RecipeError where one is no size or they don't go together."""
+    found: dict[str, int | tuple[int, ...]] = {}
+    for text in texts or ():
+        form = FORM.fullmatch(text)
+        if form is None:
+            hint = "64 for all of them, 64,48 for one each, INPUT=64,48 for one input"
+            raise RecipeError(f"{text!r} are no sizes", where=SETTING, hint=hint)
+        numbers = tuple(map(int, form["numbers"].split(",")))
+        found[form["name"] or ""] = numbers if len(numbers) > 1 else numbers[0]
+    if "" in found and len(texts or ()) > 1:
+        raise RecipeError("sizes are said twice", where=SETTING, hint="name the input of each: INPUT=64,48")
+    return found[""] if "" in found else (dict(found) or None)
