@@ -110,7 +110,8 @@ def given_to(model: Any, job: dict[str, Any]) -> list[Any]:
     found = []
     for tensor, name in zip(model.inputs, named(model, "input"), strict=True):
         sizes = job["shapes"].get(name, tuple(tensor.shape)[1:])
-        whole = (tensor.shape[0] or SAMPLES, *(int(size) for size in sizes))
+        batch = tensor.shape[0] if tensor.shape[0] and tensor.shape[0] > 1 else SAMPLES
+        whole = (batch, *(int(size) for size in sizes))
         kind, rows = str(getattr(tensor.dtype, "name", tensor.dtype)), rows_read(model, tensor)
         if rows or "int" in kind or kind == "bool":
             values = rng.integers(0, rows or 2, whole)
@@ -135,10 +136,25 @@ def read_by(layer: Any) -> list[Any]:
 
 
 def outputs_of(model: Any, inputs: list[Any]) -> list[Any]:
-    """The model's outputs as float64 arrays, in Keras' order."""
+    """The model's outputs as float64 arrays, in Keras' order; one sample after the other where it takes no more."""
+    import numpy as np
+
+    if model.inputs[0].shape[0] != 1 or len(inputs[0]) == 1:
+        return outputs_of_batch(model, inputs)
+    parts = [
+        outputs_of_batch(model, [values[place : place + 1] for values in inputs]) for place in range(len(inputs[0]))
+    ]
+    return [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+
+def outputs_of_batch(model: Any, inputs: list[Any]) -> list[Any]:
+    """`outputs_of` in one call, before which no layer has a state."""
     import numpy as np
     import tensorflow as tf
 
+    for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
+        if getattr(layer, "stateful", False) and hasattr(layer, "cell"):
+            getattr(layer, "reset_state", getattr(layer, "reset_states", None))()
     structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
     given = inputs if len(inputs) > 1 else inputs[0]
     if isinstance(structure, dict):

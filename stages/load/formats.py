@@ -29,6 +29,7 @@ from stages.load.preprocessing import split_front
 from stages.load.recognise import file_kind
 from stages.load.saved_model import difference_from_graph, open_saved_model, put_checkpoint
 from stages.load.slices import without_ellipses
+from stages.load.states import note_on_states, without_state
 from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
 from stages.load.text import note_on, without_text
 from stages.load.unwrapping import unwrapped
@@ -140,6 +141,7 @@ def _from_files(
     if stored.keras3:
         return _of_keras3(stored, weights, Objects(ours, of_keras(custom, import_keras3())), wanted, trust=trust)
     model = read_model(stored, keras, ours, trust=trust)
+    about_states = note_on_states(without_state(model))
     if kind == "saved_model":
         put_checkpoint(model, path)
     if weights is not None:
@@ -147,9 +149,9 @@ def _from_files(
     renew_constants(model)
     if kind == "saved_model":
         settle(model, wanted)
-        return Carried(model, difference_from_graph(model, path))
+        return Carried(model, difference_from_graph(model, path), notes=about_states)
     model, outside = without_text(model, keras)
-    return Carried(model, notes=note_on(outside), outside=outside)
+    return Carried(model, notes=(*about_states, *note_on(outside)), outside=outside)
 
 
 def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, wanted: Wanted, *, trust: bool) -> Carried:
@@ -158,6 +160,7 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, want
         if not original.built:
             what = "the model was saved without its input shape"
             raise ModelError(what, where=str(stored.path), hint="add an Input to it")
+        about_states = note_on_states(without_state(original))
         if weights is not None:
             _put_weights(original, weights)
         renew_constants(original)
@@ -165,7 +168,7 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, want
             original, outside = without_text(original, import_keras3())
             plain, notes = without_quantization(original, objects.keras3, wanted)
             found = carry_over(plain, objects, wanted)
-            return replace(found, notes=(*note_on(outside), *notes, *found.notes), outside=outside)
+            return replace(found, notes=(*about_states, *note_on(outside), *notes, *found.notes), outside=outside)
         except ModelError as error:
             if error.where in (wanted.setting, DATA):
                 raise

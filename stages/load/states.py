@@ -1,0 +1,37 @@
+"""Recurrent layers that were built to keep their state from one call to the next (`stateful=True`).
+
+A state that stays belongs to whoever feeds a network, sample after sample: everything here runs a model more than once
+(fingerprints, checks, measurements), and a converter freezes into its file whatever state it finds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def without_state(model: Any) -> list[str]:
+    """Let each layer of a model (of either Keras) begin every call with zeros; the names of those that did not."""
+    kept = []
+    for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
+        if isinstance(getattr(layer, "stateful", None), bool) and layer.stateful and _is_recurrent(layer):
+            layer.stateful = False
+            kept.append(layer.name)
+    return kept
+
+
+def note_on_states(names: list[str]) -> tuple[str, ...]:
+    """A sentence on layers that `without_state` changed."""
+    if not names:
+        return ()
+    told = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    what = "keeps its state" if len(names) == 1 else "keep their state"
+    note = (
+        f"{told} {what} between calls in Keras (stateful=True): here, and in the files, each call begins with zeros; "
+        "to go on from a state, make it an input and an output of the model"
+    )
+    return (note,)
+
+
+def _is_recurrent(layer: Any) -> bool:
+    """Whether a state is what the flag is about: models and metrics have a property of that name as well."""
+    return hasattr(layer, "cell") or hasattr(layer, "forward_layer")
