@@ -152,9 +152,9 @@ def outputs_of_batch(model: Any, inputs: list[Any]) -> list[Any]:
     import numpy as np
     import tensorflow as tf
 
-    for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
+    for layer in model._flatten_layers():
         if getattr(layer, "stateful", False) and hasattr(layer, "cell"):
-            getattr(layer, "reset_state", getattr(layer, "reset_states", None))()
+            (layer.reset_state if hasattr(layer, "reset_state") else layer.reset_states)()
     structure = getattr(model, "_inputs_struct", getattr(model, "_nested_inputs", None))
     given = inputs if len(inputs) > 1 else inputs[0]
     if isinstance(structure, dict):

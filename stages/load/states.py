@@ -13,9 +13,11 @@ def without_state(model: Any) -> list[str]:
     """Let each layer of a model (of either Keras) begin every call with zeros; the names of those that did not."""
     kept = []
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
-        if isinstance(getattr(layer, "stateful", None), bool) and layer.stateful and _is_recurrent(layer):
+        if _is_recurrent(layer) and layer.stateful:
             layer.stateful = False
             kept.append(layer.name)
+            if hasattr(layer, "layer"):  # what Bidirectional was given, and writes into its configuration
+                layer.layer.stateful = False
     return kept
 
 
