@@ -98,3 +98,8 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, KeyError):  # it says nothing but the key
         return f"{lines[0]} is missing"[:300]
     return " ".join(lines[: 2 if lines[0].startswith(WHERE_ALONE) else 1])[:300]
+
+
+def first_line(text: str) -> str:
+    """The first line of a reason: below it may stand where and what to do."""
+    return text.partition("\n")[0]

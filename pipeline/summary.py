@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pipeline.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, ONNXFacts, TFLiteFacts
 from pipeline.command_lines import note_of, secateur
+from pipeline.delivered import wanted_files
+from pipeline.errors import first_line
 from pipeline.manifest import GateResult, RunManifest, StageEntry
 from pipeline.metric_names import metric_and_output
 from pipeline.weight_types import LEAST_SHARE, NARROW, narrow_share
@@ -20,6 +22,7 @@ WIDTH = 100
 FAILED = "failed"
 OF_EXPORTS = ("export", "verify", "benchmark")
 LAYERS_SHOWN = 3
+MOVED = 1.1  # the latency of the source from one benchmark to the next, from where on the table says so
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 
 
@@ -121,8 +124,13 @@ def _samples(entries: Iterable[StageEntry]) -> int | None:
 
 def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     latencies = _latencies(manifest, entry.id.removeprefix("baseline:") + "/")
-    p50 = latencies[0].baseline_p50_ms if latencies else None
-    return Row(name, size_bytes=_size(entry), p50_ms=p50, against="1.00" if latencies else "")
+    if not latencies:
+        return Row(name, size_bytes=_size(entry))
+    beside = [one.baseline_p50_ms for one in latencies if one.target == latencies[0].target]
+    against = "1.00"
+    if max(beside) > MOVED * min(beside):  # each file is compared with what the source took in the same rounds
+        against += f", {min(beside):.3f} to {max(beside):.3f} ms beside the files"
+    return Row(name, size_bytes=_size(entry), p50_ms=beside[0], against=against)
 
 
 def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
@@ -267,11 +275,6 @@ def shortened(line: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 
-def first_line(text: str) -> str:
-    """The first line of a reason: below it may stand where and what to do."""
-    return text.partition("\n")[0]
-
-
 def counted(actions: Iterable[str]) -> str:
     """`load · evaluate ×2 · prune`."""
     kinds = Counter(action.partition(":")[0] for action in actions)
@@ -329,7 +332,7 @@ def closing(manifest: RunManifest, store: Path | None = None) -> str:
     lines.append(f"  {secateur('show', run, store=store)}   tells where everything came from")
     if any(entry.stage == "verify" and entry.outputs for entry in manifest.stages):
         lines.append(f"  {secateur('show', run, '--parity', store=store)}   how near each file is to Keras")
-    if any(entry.stage == "export" and entry.outputs for entry in manifest.stages):
+    if wanted_files(manifest):
         lines.append(f"  {secateur('export', run, 'out/', store=store)}   copies the files")
     note = note_of(lines[-1])
     return "\n".join([*lines, f"  {note}"] if note else lines)

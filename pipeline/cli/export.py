@@ -11,10 +11,9 @@ import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.command_lines import secateur
+from pipeline.delivered import left_out, wanted_files
 from pipeline.errors import RecipeError, SecateurError, StoreError
-from pipeline.manifest import Output, RunManifest
 from pipeline.store.files import publish
-from pipeline.summary import first_line
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")]
@@ -30,7 +29,8 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
         print(f"! {axis} is left out: {why}", file=sys.stderr)
     files = wanted_files(manifest)
     if not files:
-        what, hint = f"run {manifest.run_id} has nothing to copy", "its recipe has no export, or the run failed before"
+        what = f"run {manifest.run_id} has nothing to copy"
+        hint = "no export is proven" if left_out(manifest) else "its recipe has no export, or the run failed before"
         raise RecipeError(what, hint=f"{hint}: {secateur('show', manifest.run_id, store=opened.root)}")
     for digest in files.values():
         problem = opened.blobs.problem(digest)
@@ -43,35 +43,6 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
         print(json.dumps({"schema_version": 1, "folder": str(folder), "files": names}, indent=1))
     else:
         print("\n".join(str(path) for path in written))
-
-
-def left_out(manifest: RunManifest) -> dict[str, str]:
-    """The exports (`format/scheme`) that were not made, or not verified as the recipe wanted; each with the reason."""
-    found: dict[str, str] = {}
-    for entry in manifest.stages:
-        export = entry.stage == "export" and not entry.id.startswith("baseline:")
-        if (export or entry.stage == "verify") and entry.status in ("failed", "skipped"):
-            what = "its export" if export else "its verification"
-            why = f"was never reached, {first_line(entry.reason)}"
-            why = f"failed: {first_line(entry.reason)}" if entry.status == "failed" else why
-            found.setdefault(str(entry.axis), f"{what} {why}")
-    return found
-
-
-def wanted_files(manifest: RunManifest) -> dict[str, str]:
-    """`FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from."""
-    files: dict[str, str] = {}
-    keras: Output | None = None
-    unproven = left_out(manifest)
-    for entry in manifest.stages:
-        if entry.stage == "export" and not entry.id.startswith("baseline:") and entry.axis not in unproven:
-            for output in entry.outputs:
-                files |= {f"{entry.axis}/{file.name}": file.digest for file in output.files}
-        elif entry.stage not in ("load", "evaluate") and not entry.id.startswith("control"):
-            keras = next((output for output in entry.outputs if output.kind == "keras-model"), keras)
-    if files and keras is not None:
-        files |= {f"keras/float32/{file.name}": file.digest for file in keras.files}
-    return files
 
 
 def _write(target: Path, data: bytes) -> Path:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import PreconditionError, UnsupportedError
+from pipeline.errors import UnsupportedError
 from pipeline.schemes import Quantization
 from stages.export.owners import paths_of
 from stages.keras_format import copy_model, unbuilt
@@ -34,10 +34,11 @@ RESET = (
 
 
 def first_form(model: Any, how: Quantization, recurrent: Recurrent) -> Form:
-    """The form to try first in a scheme; PreconditionError where the scheme has none of that name."""
+    """The form to try first in a scheme; UnsupportedError where the scheme has none of that name."""
     if how.calibrated and recurrent == "loop":
         what = f"TFLite's converter has no loops in {how.scheme}"
-        raise PreconditionError(what, where="export.recurrent", hint="take fused or unrolled")
+        hint = "take unrolled, or fused where all of them are LSTMs in one direction"
+        raise UnsupportedError(what, where="export.recurrent", hint=hint)
     if recurrent != "auto":
         return recurrent
     layers = import_keras().layers

@@ -63,6 +63,20 @@ def test_rows_are_models_then_baselines_then_exports():
     assert (export.size_bytes, export.p50_ms, export.macs) == (1000, 1.0, 2e6)
 
 
+def test_a_source_that_took_otherwise_beside_each_file_is_shown_with_its_range():
+    other = latency().model_copy(update={"baseline_p50_ms": 1.25})
+    again = entry("benchmark:tflite/float32@cpu", "benchmark", "tflite/float32@cpu", other)
+    _, baseline, _ = rows(MANIFEST.model_copy(update={"stages": (*MANIFEST.stages, again)}))
+    assert (baseline.p50_ms, baseline.against) == (2.0, "1.00, 1.250 to 2.000 ms beside the files")
+
+
+def test_copying_is_offered_where_there_is_something_to_copy():
+    assert "secateur export abcd1234" in closing(MANIFEST)
+    why = {"status": "failed", "reason": "it differs"}
+    stages = tuple(one.model_copy(update=why) if one.stage == "verify" else one for one in MANIFEST.stages)
+    assert "secateur export" not in closing(MANIFEST.model_copy(update={"stages": stages, "verdict": "failed"}))
+
+
 def test_the_table_is_aligned_and_says_how_sure_it_is():
     lines = table(MANIFEST).splitlines()
     assert lines[1] == "source                 50.00 ± 9.6   1.2 k                           1.00"
