@@ -83,7 +83,7 @@ def builders() -> dict[str, str]:
     import inspect
     import pkgutil
 
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     public = set(dir(import_keras().applications))
     home = importlib.import_module("tf_keras.src.applications")
@@ -109,8 +109,8 @@ def measure(case: Case) -> Result:
     """One case, in this process."""
     import resource
 
+    from stages.keras.tensorflow import import_keras
     from stages.prune import PruneConfig, channel_groups, prune_model
-    from stages.tf_runtime import import_keras
 
     import_keras().utils.set_random_seed(1)
     model, size = smallest(case.model)
@@ -146,7 +146,7 @@ def measure(case: Case) -> Result:
 
 def smallest(name: str) -> tuple[Any, int]:
     """The model at the smallest input it takes, and that input's height and width."""
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     build = getattr(import_keras().applications, name)
     for size in SIZES:
@@ -161,7 +161,7 @@ def shake(model: Any) -> None:
     """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
     import numpy as np
 
-    from stages.keras_format import renew_constants
+    from stages.keras.normal_form import renew_constants
 
     rng = np.random.default_rng(1)
     for variable in model.weights:
@@ -174,8 +174,8 @@ def shake(model: Any) -> None:
 
 def frozen_share(model: Any, graph: Any) -> float:
     """The share of MACs in layers whose weights hold no channel that can go."""
-    from stages.macs import work_of
-    from stages.prune.flatten import flattened
+    from stages.keras.flatten import flattened
+    from stages.keras.macs import work_of
 
     model = flattened(model)
     free = {channel for group in graph.prunable for channel in group.channels.tolist()}
@@ -188,9 +188,9 @@ def used(model: Any) -> tuple[float, float, bool]:
     """Saved, loaded and trained for a step: output difference after loading, the loss, whether any weights moved."""
     import numpy as np
 
-    from stages.keras_format import application_layers, random_inputs, relative_difference
-    from stages.losses import classification_loss
-    from stages.tf_runtime import import_keras
+    from stages.keras.losses import classification_loss
+    from stages.keras.normal_form import application_layers, random_inputs, relative_difference
+    from stages.keras.tensorflow import import_keras
 
     keras, inputs = import_keras(), random_inputs(model, 2)
     expected = model(inputs, training=False)

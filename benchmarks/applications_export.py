@@ -29,7 +29,7 @@ from applications import shake, smallest
 from fresh import ROOT, in_fresh_process
 from resumable import DEFAULT_WORK, Results
 
-from pipeline.schemes import Scheme
+from pipeline.records.schemes import Scheme
 
 NEAR, CALIBRATION = 1e-4, 4
 TELLING = 1e-2  # a rounding of Keras' own above which outputs can't be compared
@@ -40,8 +40,8 @@ FLOAT = ("tflite/float32", "onnx/float32", "between")
 
 def measure(name: str) -> dict[str, Any]:
     """One network, in this process; what failed is in `reasons`, by format and scheme."""
-    from stages.keras_format import random_inputs
-    from stages.tf_runtime import import_keras
+    from stages.keras.normal_form import random_inputs
+    from stages.keras.tensorflow import import_keras
 
     import_keras().utils.set_random_seed(1)
     model, size = smallest(name)
@@ -70,8 +70,8 @@ def moves(model: Any, samples: list[Any]) -> float:
     """How far the outputs of other inputs are from those of `samples`."""
     import numpy as np
 
-    from stages.keras_format import random_inputs, relative_difference
-    from stages.squashing import before_squashing
+    from stages.keras.closing import before_squashing
+    from stages.keras.normal_form import random_inputs, relative_difference
 
     with before_squashing(model) as open_ended:
         others = random_inputs(model, samples=CALIBRATION, seed=1)
@@ -83,10 +83,11 @@ def files_of(model: Any, samples: list[Any], schemes: tuple[Scheme, ...]) -> dic
     import numpy as np
 
     from pipeline.errors import SecateurError
-    from stages.export import convert_onnx, convert_tflite
-    from stages.keras_format import relative_difference
-    from stages.runtimes import load_exported
-    from stages.squashing import before_squashing
+    from stages.formats.onnx.convert import convert_onnx
+    from stages.formats.session import load_exported
+    from stages.formats.tflite.convert import convert_tflite
+    from stages.keras.closing import before_squashing
+    from stages.keras.normal_form import relative_difference
 
     found: dict[str, Any] = {"reasons": {}}
     with before_squashing(model) as open_ended:
@@ -120,9 +121,9 @@ def own_rounding(model: Any, samples: list[Any]) -> float:
     """How far Keras itself is in float32 from the same network in float64."""
     import numpy as np
 
-    from stages.keras_format import relative_difference
-    from stages.squashing import before_squashing
-    from stages.tf_runtime import import_keras
+    from stages.keras.closing import before_squashing
+    from stages.keras.normal_form import relative_difference
+    from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
     with before_squashing(model) as open_ended:

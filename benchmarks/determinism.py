@@ -20,7 +20,7 @@ from typing import Any, get_args
 from export_speed import recipe
 from fresh import in_fresh_process
 
-from pipeline.schemes import Scheme
+from pipeline.records.schemes import Scheme
 
 MODELS = ("demo", "MobileNetV2")
 FORMATS = ("tflite", "onnx", "c", "vela")
@@ -29,8 +29,8 @@ SCHEMES: tuple[str, ...] = get_args(Scheme)
 
 def digests(model: str, folder: Path, *, backwards: bool) -> dict[str, list[str]]:
     """The digests of all files that a recipe exports, by `format/scheme`."""
-    from pipeline.recipe import Recipe
-    from pipeline.runner import run
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.running.run import run
 
     step = -1 if backwards else 1
     path = recipe(folder, model, SCHEMES[::step])

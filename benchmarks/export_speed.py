@@ -37,7 +37,7 @@ SCHEMES = ("float32", "float16", "dynamic", "int8")
 def build(name: str, side: int | None = None) -> Any:
     from applications import shake
 
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras, side = import_keras(), side or SIDE.get(name, 224)
     keras.utils.set_random_seed(SEED)
@@ -58,7 +58,7 @@ def convert(name: str, way: str, path: Path) -> dict[str, float]:
         graph, _ = tf2onnx.convert.from_keras(model, opset=OPSET)
         data = graph.SerializeToString()
     else:
-        from stages.export import convert_onnx
+        from stages.formats.onnx.convert import convert_onnx
 
         data = convert_onnx(model, "float32", OPSET)
     seconds = time.perf_counter() - began
@@ -71,7 +71,7 @@ def compare(paths: dict[str, Path]) -> dict[str, Any]:
     import numpy as np
     import onnx
 
-    from stages.runtimes import load_onnx
+    from stages.formats.session import load_onnx
 
     found: dict[str, Any] = {}
     outputs = []
@@ -138,8 +138,8 @@ def recipe(folder: Path, model: str, schemes: tuple[str, ...]) -> Path:
 
 def export_seconds(model: str, schemes: str) -> float:
     """What the export actions of such a recipe take together, in this process."""
-    from pipeline.recipe import Recipe
-    from pipeline.runner import run
+    from pipeline.recipe.recipe import Recipe
+    from pipeline.running.run import run
 
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
         folder = Path(name)

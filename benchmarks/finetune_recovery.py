@@ -103,7 +103,7 @@ def accuracy(model: Any, data: Path) -> float:
 
 def start_of(way: Way, cut: str, data: Path) -> Any:
     """The model that is fine-tuned."""
-    from stages.keras_format import copy_model
+    from stages.keras.normal_form import copy_model
     from stages.prune import PruneConfig, prune_model
     from stages.recalibrate.statistics import recalibrate
 
@@ -120,7 +120,7 @@ def recovered(way: Way, cut: str, seed: int, data: Path) -> dict[str, float]:
     """Accuracies before and after, the share of parameters left, and the seconds of the fine-tuning."""
     from stages.finetune.config import FinetuneConfig
     from stages.finetune.training import fine_tune
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.tensorflow import tensorflow_action
 
     lesson = {"distill": LESSONS[way.distill]} if way.distill else {}
     config = FinetuneConfig.model_validate({**TUNING, **FLIPS, **lesson})

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.events import Event, Finished, Started
-from pipeline.recipe import Recipe
-from pipeline.runner import run
+from pipeline.contracts.events import Event, Finished, Started
+from pipeline.recipe.recipe import Recipe
+from pipeline.running.run import run
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("demo", "xception")

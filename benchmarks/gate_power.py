@@ -76,15 +76,15 @@ def compared(baseline: Path, candidate: Path) -> dict[str, Any]:
 
 def measuring(baseline: Path, candidate: Path, rounds: int) -> Any:
     """The engine's rounds of two files on this machine."""
-    from pipeline.events import ActionEvents, silent
-    from pipeline.keys import digest_of_file
-    from stages.benchmark.target import Sampling, find_target
-    from stages.comparison.measured import Measuring, Plan
-    from stages.comparison.model_format import model_kind
-    from stages.comparison.operands import Model
-    from stages.comparison.pairing import Pair
-    from stages.comparison.result import Metric
-    from stages.comparison.tolerances import Tolerances
+    from pipeline.contracts.events import ActionEvents, silent
+    from pipeline.records.keys import digest_of_file
+    from stages.commands.comparing.measured import Measuring, Plan
+    from stages.commands.comparing.operands import Model
+    from stages.commands.comparing.pairing import Pair
+    from stages.commands.comparing.result import Metric
+    from stages.commands.comparing.tolerances import Tolerances
+    from stages.devices.target import Sampling, find_target
+    from stages.formats.recognise import model_kind
 
     base, other = (Model(path.name, model_kind(path), path, digest_of_file(path)) for path in (baseline, candidate))
     held: frozenset[Metric] = frozenset({"latency"})

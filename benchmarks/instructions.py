@@ -23,7 +23,7 @@ from typing import Any, get_args
 from public_models import TinyModel, tiny_model_file
 from resumable import DEFAULT_WORK, Results
 
-from pipeline.schemes import Scheme
+from pipeline.records.schemes import Scheme
 
 CORES = ("cortex-a53", "cortex-a72", "cortex-a76")
 FILES: tuple[tuple[str, Scheme], ...] = (
@@ -44,9 +44,9 @@ def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: 
     if (runtime, scheme) == ("litert", "int8"):
         path.write_bytes(tiny_model_file(data, name, "tflite"))
         return path
-    from stages.export.onnx_export import convert_onnx
-    from stages.export.tflite import convert_tflite
-    from stages.keras_format import random_inputs
+    from stages.formats.onnx.convert import convert_onnx
+    from stages.formats.tflite.convert import convert_tflite
+    from stages.keras.normal_form import random_inputs
     from stages.load import load_model
 
     source = folder / f"{name}.h5"
@@ -61,7 +61,7 @@ def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: 
 def require_cores() -> None:
     """SystemExit with what to do where a core is not set up."""
     from pipeline.errors import DeviceError
-    from stages.benchmark.target import device_fingerprint
+    from stages.devices.target import device_fingerprint
 
     for core in CORES:
         try:
@@ -72,9 +72,9 @@ def require_cores() -> None:
 
 def counted(core: str, path: Path) -> dict[str, Any]:
     """One process on an emulated core: instructions and the first output, as hexadecimal bytes of its dtype."""
-    from stages.benchmark.target import find_target
-    from stages.benchmark.targets.emulation import count_once
-    from stages.benchmark.targets.qemu_check import NOTHING_KNOWN
+    from stages.devices.kinds.qemu.check import NOTHING_KNOWN
+    from stages.devices.kinds.qemu.emulation import count_once
+    from stages.devices.target import find_target
 
     counts = count_once(find_target(core), path, path.name, NOTHING_KNOWN, with_outputs=True)
     return {"metrics": counts.metrics, "outputs": [output.model_dump(mode="json") for output in counts.outputs]}
@@ -82,7 +82,7 @@ def counted(core: str, path: Path) -> dict[str, Any]:
 
 def on_this_machine(path: Path) -> list[Any]:
     """The outputs of the same seeded inputs here."""
-    from stages.benchmark.target import RUNNER, run_command
+    from stages.devices.target import RUNNER, run_command
 
     options = ["--seconds", "0", "--min-iterations", "1", "--outputs"]
     return [

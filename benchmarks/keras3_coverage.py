@@ -126,7 +126,7 @@ def tried(keras: Any, room: str, name: str) -> Result:
 
 def loaded(path: Path, wanted: Sequence[Any], model: Any, arrays: Sequence[Any]) -> Result:
     from pipeline.errors import SecateurError
-    from stages.keras_format import decode_model, encode_model
+    from stages.keras.normal_form import decode_model, encode_model
     from stages.load import load_model
 
     try:
@@ -165,8 +165,8 @@ def main() -> int:
     parser.add_argument("--only", default="*", help="names such as layers.Random* or ops.c*")
     parser.add_argument("--all", action="store_true", help="show what is equal, too")
     options = parser.parse_args()
+    from pipeline.system.quiet import quiet
     from stages.load.keras3 import import_keras3
-    from stages.quiet import quiet
 
     keras, found = import_keras3(), {}
     for room, name in names(keras):

@@ -72,7 +72,7 @@ def shake(model: Any) -> None:
     """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
     import numpy as np
 
-    from stages.keras_format import renew_constants
+    from stages.keras.normal_form import renew_constants
 
     rng = np.random.default_rng(1)
     for variable in model.weights:
@@ -118,9 +118,9 @@ def measured(name: str, version: int) -> dict[str, Any]:
     """For each kind of file the largest relative difference, or what went wrong; in this process."""
     import numpy as np
 
+    from stages.keras.tensorflow import import_keras
     from stages.load import load_model
     from stages.load.keras3 import import_keras3
-    from stages.tf_runtime import import_keras
 
     keras = import_keras() if version == 2 else import_keras3()
     keras.utils.set_random_seed(1)
@@ -156,8 +156,8 @@ def _json_of(code: Path, *words: str) -> Any:
 
 def write_all(name: str, version: int, folder: Path) -> dict[str, dict[str, Any]]:
     """The network saved in every way, each in a folder of its own: the arguments of `load_model` for each."""
+    from stages.keras.tensorflow import import_keras
     from stages.load.keras3 import import_keras3
-    from stages.tf_runtime import import_keras
 
     keras = import_keras() if version == 2 else import_keras3()
     keras.utils.set_random_seed(1)

@@ -38,7 +38,7 @@ def _layers(model: Any) -> list[Any]:
 
 def lookers() -> dict[str, Looker]:
     """Each by name; one that this network gives no chance (no labels, nothing to prune) raises a SecateurError."""
-    from stages.prune.criteria import DATA, WEIGHTS
+    from stages.prune.ranking.criteria import DATA, WEIGHTS
 
     found: dict[str, Looker] = {
         "record_layers": _record,
@@ -64,31 +64,31 @@ def lookers() -> dict[str, Looker]:
 
 
 def _record(model: Any, arrays: Arrays) -> object:
-    from stages.layer_calls import layer_names, record_layers
+    from stages.keras.layer_calls import layer_names, record_layers
 
     return record_layers(model, arrays), layer_names(model)
 
 
 def _first_not_finite(model: Any, arrays: Arrays) -> object:
-    from stages.layer_calls import first_not_finite
+    from stages.keras.layer_calls import first_not_finite
 
     return first_not_finite(model, arrays)
 
 
 def _facts(model: Any, _: Arrays) -> object:
-    from stages.keras_format import keras_facts
+    from stages.keras.normal_form import keras_facts
 
     return keras_facts(model)
 
 
 def _copy(model: Any, _: Arrays) -> object:
-    from stages.keras_format import encode_model
+    from stages.keras.normal_form import encode_model
 
     return encode_model(model)
 
 
 def _fingerprint(model: Any, _: Arrays) -> object:
-    from stages.fingerprints import fingerprint_of
+    from stages.keras.fingerprints import fingerprint_of
 
     return fingerprint_of(model, threads=2)
 
@@ -117,10 +117,10 @@ def _scan(model: Any, arrays: Arrays) -> object:
 
     from pipeline.data import Preprocess, Split
     from pipeline.errors import PreconditionError
+    from stages.keras.flatten import flattened
+    from stages.prune.analysis.groups import channel_groups
     from stages.prune.config import ScanConfig
-    from stages.prune.flatten import flattened
-    from stages.prune.groups import channel_groups
-    from stages.prune.sensitivity import scan
+    from stages.prune.sensitivity.scan import scan
 
     if len(arrays) > 1 or len(model.outputs) > 1 or len(model.output_shape) != 2:
         raise PreconditionError("a scan is for one input and one output of classes")
@@ -144,10 +144,10 @@ def _ranking(criterion: str) -> Looker:
     def rank(model: Any, arrays: Arrays) -> object:
         import numpy as np
 
+        from stages.keras.flatten import flattened
+        from stages.prune.analysis.groups import channel_groups
         from stages.prune.config import RankingConfig
-        from stages.prune.criteria import group_scores
-        from stages.prune.flatten import flattened
-        from stages.prune.groups import channel_groups
+        from stages.prune.ranking.criteria import group_scores
         from stages.prune.samples import samples_of
 
         flat = flattened(model)
@@ -166,7 +166,8 @@ _files: dict[tuple[int, str, str], bytes] = {}  # of the model that was looked a
 
 def _file(model: Any, arrays: Arrays, target: str, scheme: Any) -> bytes:
     """The model's file, converted when it is first asked for."""
-    from stages.export import convert_onnx, convert_tflite
+    from stages.formats.onnx.convert import convert_onnx
+    from stages.formats.tflite.convert import convert_tflite
 
     if all(key[0] != id(model) for key in _files):
         _files.clear()
@@ -189,15 +190,15 @@ def _ladder(model: Any, arrays: Arrays) -> object:
 
 
 def _profile(model: Any, arrays: Arrays) -> object:
-    from stages.layer_operators import operators_of
+    from stages.formats.layers.operators import operators_of
 
     names = [model.layers[-1].name]
     return operators_of(names, model, "onnx-model", _file(model, arrays, "onnx", "float32"), _one(arrays))
 
 
 def _verify(model: Any, arrays: Arrays) -> object:
-    from stages.export.check import runtime_difference
-    from stages.runtimes import load_exported
+    from stages.formats.check import runtime_difference
+    from stages.formats.session import load_exported
 
     loaded = load_exported("tflite-model", _file(model, arrays, "tflite", "float32"))
     return runtime_difference(model, loaded, [arrays[name] for name in model.input_names])

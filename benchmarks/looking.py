@@ -57,8 +57,8 @@ stages:
 def looked_at(name: str, *, first: bool) -> dict[str, Any]:
     """Which looks changed a network, in this process, and which had no chance with it."""
     from pipeline.errors import SecateurError
-    from stages.keras_format import random_inputs
-    from stages.tf_runtime import import_keras
+    from stages.keras.normal_form import random_inputs
+    from stages.keras.tensorflow import import_keras
 
     import_keras().utils.set_random_seed(1)
     if name in NETWORKS:

@@ -30,7 +30,13 @@ from typing import Any
 from fresh import ROOT
 
 IMAGES = (0.0, 255.0)  # what applications take
-ENOUGH_TESTS = ("stages.tf_runtime", "stages.keras_format", "stages.load.keras3", "stages.quiet", "stages.prune.twins")
+ENOUGH_TESTS = (
+    "stages.keras.tensorflow",
+    "stages.keras.normal_form",
+    "stages.load.keras3",
+    "pipeline.system.quiet",
+    "stages.prune.surgery.twins",
+)
 FREE_SIZES = (8, 24, 96)  # tried in this order
 PATIENCE_S = 3.0  # of processor time, for a test that comes to the product by a way that is not known here
 FOLDERS = ("export", "load", "prune", "quantize", "strip", "verify", "recalibrate", "finetune", "commands")
@@ -163,8 +169,8 @@ def free_sizes(model: Any) -> dict[str, list[int]]:
 
 
 def keras_of(version: int) -> Any:
+    from stages.keras.tensorflow import import_keras
     from stages.load.keras3 import import_keras3
-    from stages.tf_runtime import import_keras
 
     return import_keras() if version == 2 else import_keras3()
 

@@ -23,8 +23,8 @@ from typing import Any
 from fresh import ROOT
 from resumable import DEFAULT_WORK, Results
 
-from pipeline.artifacts import ParityRow
-from pipeline.schemes import Scheme
+from pipeline.records.artifacts import ParityRow
+from pipeline.records.schemes import Scheme
 
 TRAINED, CALIBRATION, TESTED = 6000, 128, 256
 SOUND: tuple[tuple[str, Scheme], ...] = (
@@ -53,7 +53,7 @@ def images() -> Images:
 
 def network(name: str, data: Images) -> Any:
     """A trained network."""
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras, (train, classes, _) = import_keras(), data
     keras.utils.set_random_seed(1)
@@ -76,7 +76,7 @@ def network(name: str, data: Images) -> Any:
 
 
 def built(name: str) -> Any:
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
     image = keras.Input((28, 28, 1), name="image")
@@ -147,7 +147,7 @@ BUILDERS: dict[str, Callable[[Any, Any], Any]] = {
 
 def broken(model: Any) -> Iterator[tuple[str, Any]]:
     """The network with one fault each, in Keras: beside faults of this size, quantization is nothing."""
-    from stages.keras_format import copy_model
+    from stages.keras.normal_form import copy_model
 
     relus = [layer.name for layer in model.layers if is_relu(layer)]
     kinds = ("Conv2D", "Dense", "DepthwiseConv2D", "SeparableConv2D")
@@ -176,7 +176,7 @@ def is_relu(layer: Any) -> bool:
 
 
 def without_relu(model: Any, name: str) -> Any:
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
 
@@ -196,9 +196,10 @@ def exported(model: Any, target_format: str, scheme: Scheme, data: Images, scale
     """What a file gives for the test images, calibrated on training images times `scale`."""
     import numpy as np
 
-    from pipeline.artifacts import KIND_OF
-    from stages.export import convert_onnx, convert_tflite
-    from stages.runtimes import load_exported
+    from pipeline.records.artifacts import KIND_OF
+    from stages.formats.onnx.convert import convert_onnx
+    from stages.formats.session import load_exported
+    from stages.formats.tflite.convert import convert_tflite
 
     samples = data[0][:CALIBRATION] * np.float32(scale) if scheme in ("int8", "int16x8") else None
     convert = convert_tflite if target_format == "tflite" else convert_onnx
@@ -236,7 +237,7 @@ def measured(name: str) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    from stages.verify import Tolerances
+    from stages.verify.config import Tolerances
     from stages.verify.limits import violation
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)

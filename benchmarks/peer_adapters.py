@@ -35,7 +35,7 @@ def convert_keras(model: Any, name: str | None = None, target_opset: int | None 
     import onnx
 
     from pipeline.errors import SecateurError
-    from stages.export import convert_onnx
+    from stages.formats.onnx.convert import convert_onnx
     from stages.load import load_model
 
     layout = layout_of(model, options.pop("channel_first_inputs", None))
@@ -86,9 +86,9 @@ def lost_in(model: Any, file: Path) -> float:
     """
     import numpy as np
 
-    from stages.keras_format import random_inputs, relative_difference
-    from stages.samples import as_arrays
-    from stages.tf_runtime import import_keras
+    from stages.keras.inputs import as_arrays
+    from stages.keras.normal_form import random_inputs, relative_difference
+    from stages.keras.tensorflow import import_keras
 
     settings = {"safe_mode": False} if file.suffix == ".keras" else {}
     again = import_keras().models.load_model(file, compile=False, **settings)
@@ -141,8 +141,8 @@ class Surgeon:
 
         from pipeline.errors import SecateurError
         from stages.prune import channel_groups
-        from stages.prune.equivalence import check_equivalence, masked_equivalence
-        from stages.prune.surgeon import remove_channels
+        from stages.prune.surgery.equivalence import check_equivalence, masked_equivalence
+        from stages.prune.surgery.surgeon import remove_channels
 
         try:
             graph = channel_groups(self.model)
@@ -164,7 +164,7 @@ def runs(model: Any) -> bool:
 
 def channels_of(graph: Any, layer: Any) -> Any:
     """A layer's channels in the order of its outputs; Refused where they can't be removed."""
-    from stages.prune.labels import Role
+    from stages.prune.analysis.labels import Role
 
     slots = [slot for slot in graph.slots if slot.layer == layer.name and slot.role is Role.PRODUCER]
     count = next(getattr(layer, name) for name in ("units", "filters") if hasattr(layer, name))
@@ -180,7 +180,7 @@ def channels_of(graph: Any, layer: Any) -> Any:
 
 def put_in_place(suite: str) -> None:
     """Our functions where the suite looks for the peer's."""
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     import_keras()
     if suite == "tf2onnx":
@@ -195,7 +195,7 @@ def put_in_place(suite: str) -> None:
         import kerassurgeon
         from kerassurgeon import operations
 
-        import stages.prune.surgeon  # noqa: F401 - ours is made of the real one, which is taken first
+        import stages.prune.surgery.surgeon  # noqa: F401 - ours is made of the real one, which is taken first
 
         kerassurgeon.Surgeon = operations.Surgeon = Surgeon
 

@@ -17,24 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import KIND_OF, Artifact, FileRef, Format, KerasFacts
+from pipeline.contracts.events import ActionEvents, silent
 from pipeline.data import DataSource, Split
-from pipeline.events import ActionEvents, silent
-from pipeline.keys import digest_of_bytes
-from pipeline.recipe import Recipe
-from pipeline.schemes import Scheme
-from stages.benchmark import Sampling, Subject, measure_rounds
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.artifacts import KIND_OF, Artifact, FileRef, Format, KerasFacts
+from pipeline.records.keys import digest_of_bytes
+from pipeline.records.schemes import Scheme
 from stages.benchmark.summary import metrics_of, ratio_of
-from stages.data_checks import require_fit
-from stages.export import ExportConfig, convert_onnx, convert_tflite
-from stages.export.check import runtime_difference
-from stages.export.metadata import metadata_of
-from stages.export.onnx_export import onnx_facts
+from stages.devices.rounds import Subject, measure_rounds
+from stages.devices.target import Sampling
+from stages.export.config import ExportConfig
 from stages.export.stage import CONVERTERS, FILE_NAMES
-from stages.export.tflite import tflite_facts
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.training import fine_tune
-from stages.keras_format import (
+from stages.formats.check import runtime_difference
+from stages.formats.metadata import metadata_of
+from stages.formats.onnx.convert import convert_onnx, onnx_facts
+from stages.formats.session import load_exported
+from stages.formats.tflite.convert import convert_tflite, tflite_facts
+from stages.keras.normal_form import (
     MEDIA_TYPE,
     MODEL_FILE,
     copy_model,
@@ -42,13 +43,13 @@ from stages.keras_format import (
     keras_facts,
     random_inputs,
 )
+from stages.keras.tensorflow import tensorflow_action
 from stages.load import load_model
 from stages.prune.pruning import prune_model
 from stages.quantize.calibration import doubts_about
-from stages.runtimes import load_exported
+from stages.samples.checks import require_fit
 from stages.strip.layers import strip_model
 from stages.strip.stage import output_difference
-from stages.tf_runtime import tensorflow_action
 from stages.verify import VerifyConfig, metrics
 from stages.verify.adversarial import adversarial_inputs
 from stages.verify.compare import parity_row

@@ -44,7 +44,7 @@ def cifar10(data: Path, split: Literal["train", "test"]) -> tuple[Any, Any]:
 
 def _rows_as_images(png: bytes) -> Any:
     """A picture that holds an image a row."""
-    from stages.tf_runtime import import_tensorflow
+    from stages.keras.tensorflow import import_tensorflow
 
     rows = import_tensorflow().io.decode_png(png, channels=3).numpy()
     return rows.reshape(len(rows), CIFAR10_SIDE, CIFAR10_SIDE, 3)

@@ -94,7 +94,7 @@ def demo() -> Network:
 def through_the_pipeline(network: Network, work: Path, rounds: int) -> Any:
     """The manifest of the network's recipe, its table printed."""
     from pipeline import Recipe, run
-    from pipeline.summary import table
+    from pipeline.reports.table import table
 
     recipe = work / f"{network.name}.yaml"
     fields = {"model": network.model, "data": network.data, "preprocess": network.preprocess}
@@ -108,7 +108,7 @@ def vendor_accuracy(data: Path, samples: Path) -> float:
     """Of the vendor's int8 ResNet-8, on the same test images."""
     import numpy as np
 
-    from stages.runtimes import load_tflite
+    from stages.formats.session import load_tflite
 
     with np.load(samples) as arrays:
         x, y = arrays["x_test"].astype(np.float32) / 128 - 1, arrays["y_test"]
@@ -117,10 +117,11 @@ def vendor_accuracy(data: Path, samples: Path) -> float:
 
 def vendor_latency(manifest: Any, data: Path, work: Path, rounds: int) -> str:
     """Of the same file, in turns with our float32 and in turns with our int8."""
-    from pipeline.events import ActionEvents, silent
+    from pipeline.contracts.events import ActionEvents, silent
     from pipeline.store import Store
-    from stages.benchmark import Sampling, Subject, measure_rounds
     from stages.benchmark.summary import ratio_of
+    from stages.devices.rounds import Subject, measure_rounds
+    from stages.devices.target import Sampling
 
     vendor = work / "vendor.tflite"
     vendor.write_bytes(tiny_model_file(data, "image_classification", "tflite"))
@@ -211,9 +212,9 @@ def agreement(name: TinyModel, data: Path, work: Path) -> bool:
     """Our int8 file and the vendor's beside Keras; whether ours agrees at least as often."""
     import numpy as np
 
-    from stages.export import convert_tflite
+    from stages.formats.session import load_tflite
+    from stages.formats.tflite.convert import convert_tflite
     from stages.load import load_model
-    from stages.runtimes import load_tflite
 
     path, vendor = work / f"{name}.h5", tiny_model_file(data, name, "tflite")
     path.write_bytes(tiny_model_file(data, name, "h5"))

@@ -92,7 +92,7 @@ def accuracy(model: Any) -> float:
 
 def kept_scores(wanted: Cut) -> Any:
     """Scores that are computed once for each criterion and seed: they are the same for all eight targets."""
-    from stages.prune.criteria import group_scores
+    from stages.prune.ranking.criteria import group_scores
 
     def scores(*arguments: Any) -> Any:
         key = (wanted.criterion, wanted.seed)
@@ -109,9 +109,9 @@ SCORES: dict[tuple[str | None, int], Any] = {}
 
 def cut(wanted: Cut) -> tuple[Any, Pruned]:
     """The pruned and recalibrated model, and what is to be told of it."""
-    from stages.macs import count_macs
+    from stages.keras.macs import count_macs
     from stages.prune import PruneConfig, prune_model
-    from stages.prune.choice import Given
+    from stages.prune.choosing.choice import Given
     from stages.recalibrate.statistics import recalibrate
 
     model = source()
@@ -133,8 +133,8 @@ def samples(wanted: Cut) -> dict[str, int]:
 
 def tuned(wanted: Cut) -> float:
     """The accuracy after fine-tuning the recalibrated model, or the source."""
-    from stages.keras_format import copy_model
-    from stages.tf_runtime import import_keras, import_tensorflow
+    from stages.keras.normal_form import copy_model
+    from stages.keras.tensorflow import import_keras, import_tensorflow
 
     keras, tf = import_keras(), import_tensorflow()
     keras.utils.set_random_seed(wanted.seed)

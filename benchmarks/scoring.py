@@ -30,8 +30,8 @@ MEMORY_IMAGES = (64, 256, 1024)
 
 def xception() -> tuple[Any, list[str]]:
     """The model with weights that follow from a seed, and its convolutions by name."""
-    from stages.prune.twins import randomise_weights
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
+    from stages.prune.surgery.twins import randomise_weights
 
     keras = import_keras()
     model = randomise_weights(keras.applications.Xception(weights=None, input_shape=(SIZE, SIZE, 3)))
@@ -64,7 +64,7 @@ class Repeated:
 
 def ours(count: int) -> dict[str, Any]:
     """All convolutions in one pass."""
-    from stages.prune.criteria.activations import zero_shares
+    from stages.prune.ranking.criteria.activations import zero_shares
     from stages.prune.samples import samples_of
 
     model, names = xception()
@@ -80,7 +80,7 @@ def plain(count: int, layers: int) -> dict[str, Any]:
     """kerassurgeon's get_apoz on some layers, spread over the depth, each over all images."""
     import numpy as np
 
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     import_keras()
     from kerassurgeon import utils
@@ -103,8 +103,8 @@ def flips(layers: Sequence[str]) -> list[dict[str, Any]]:
     of them in the other graph, and the layer's largest activation."""
     import numpy as np
 
-    from stages.prune.criteria.activations import activations_after
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
+    from stages.prune.ranking.criteria.activations import activations_after
 
     keras = import_keras()
     model, names = xception()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stages.prune.twins import randomise_weights
-from stages.tf_runtime import import_keras, import_tensorflow, import_tfmot
+from stages.keras.tensorflow import import_keras, import_tensorflow, import_tfmot
+from stages.prune.surgery.twins import randomise_weights
 
 
 def operators() -> Any:

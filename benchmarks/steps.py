@@ -47,7 +47,7 @@ COLOURS = {"int8": "#1b6ca8", "float32": "#c2571a"}
 
 def layer_probes(width: int) -> dict[str, list[Any]]:
     """The operators of each layer at a width."""
-    from stages.probes import Probe
+    from stages.formats.probe import Probe
 
     place: dict[str, Any] = {"height": 14, "width": 14}
     return {
@@ -62,8 +62,8 @@ def layer_probes(width: int) -> dict[str, list[Any]]:
 
 def curves(core: str, scheme: str) -> dict[str, list[float]]:
     """Instructions of each layer at each width, counted in one emulated process."""
-    from stages.benchmark.probe_models import probe_archive
-    from stages.benchmark.target import probe
+    from stages.devices.target import probe
+    from stages.formats.probe_models import probe_archive
 
     asked = [layer_probes(width) for width in WIDTHS]
     probes = [one for layers in asked for operators in layers.values() for one in operators]
@@ -82,7 +82,7 @@ def steps(costs: list[float]) -> list[int]:
     """The widths that pruning would take for steps."""
     import numpy as np
 
-    from stages.prune.probing import steps_of
+    from stages.prune.measured.probing import steps_of
 
     return [int(count) for count in steps_of(np.array(WIDTHS), np.array(costs), 0.0)]
 
@@ -159,7 +159,7 @@ def _up(cost: float, top: float) -> float:
 def pruned(rounding: str, target: str, work: Path) -> dict[str, Any]:
     """The demo's network at half of its MACs on a target: what is left of MACs, and its main number's ratio."""
     from pipeline import Recipe, run
-    from pipeline.artifacts import KerasFacts, LatencyFacts
+    from pipeline.records.artifacts import KerasFacts, LatencyFacts
 
     measure_on = f", measure_on: {{target: {target}}}" if rounding == "auto" else ""
     with tempfile.TemporaryDirectory() as folder:

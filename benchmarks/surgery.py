@@ -36,8 +36,8 @@ def resnet50() -> tuple[Any, dict[str, list[int]]]:
     """The model with weights that follow from a seed, and the channels to take from each inner convolution."""
     import numpy as np
 
-    from stages.prune.twins import randomise_weights
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
+    from stages.prune.surgery.twins import randomise_weights
 
     model = randomise_weights(import_keras().applications.ResNet50(weights=None))
     names = [layer.name for layer in model.layers if layer.name.endswith(("_1_conv", "_2_conv"))]
@@ -48,7 +48,7 @@ def resnet50() -> tuple[Any, dict[str, list[int]]]:
 
 def plain() -> dict[str, Any]:
     """kerassurgeon, with its two length checks taught what a symbolic tensor is."""
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     import_keras()
     from kerassurgeon import Surgeon, utils
@@ -68,9 +68,9 @@ def ours() -> dict[str, Any]:
     """Channel groups and surgery, then the proof."""
     import numpy as np
 
-    from stages.prune.equivalence import check_equivalence, masked_equivalence
-    from stages.prune.groups import channel_groups
-    from stages.prune.surgeon import remove_channels
+    from stages.prune.analysis.groups import channel_groups
+    from stages.prune.surgery.equivalence import check_equivalence, masked_equivalence
+    from stages.prune.surgery.surgeon import remove_channels
 
     model, channels = resnet50()
     began = time.perf_counter()
@@ -88,7 +88,7 @@ def ours() -> dict[str, Any]:
 
 def described(model: Any, jobs: int) -> dict[str, Any]:
     """What both sides must agree in: the number of jobs, of parameters, and the outputs."""
-    from stages.keras_format import random_inputs
+    from stages.keras.normal_form import random_inputs
 
     outputs = model(random_inputs(model, 2)[0], training=False).numpy()
     return {"jobs": jobs, "params": model.count_params(), "outputs": outputs.ravel().tolist()}
@@ -102,9 +102,9 @@ def scaling(family: str) -> dict[str, Any]:
     """
     import numpy as np
 
-    from stages.prune.groups import channel_groups
-    from stages.prune.surgeon import remove_channels
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
+    from stages.prune.analysis.groups import channel_groups
+    from stages.prune.surgery.surgeon import remove_channels
 
     models = {name: getattr(import_keras().applications, name)(weights=None) for name in FAMILIES[family]}
     seconds: dict[str, list[float]] = {name: [] for name in models}

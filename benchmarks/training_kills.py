@@ -64,7 +64,7 @@ def splits(count: int) -> tuple[Any, Any]:
 
 
 def network() -> Any:
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     layers = import_keras().layers
     image = import_keras().Input((SIDE, SIDE, 1))
@@ -79,8 +79,8 @@ def train(folder: Path, images: int) -> dict[str, Any]:
     from stages.finetune.checkpoints import Checkpoints
     from stages.finetune.config import FinetuneConfig
     from stages.finetune.training import fine_tune
-    from stages.keras_format import encode_model
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.normal_form import encode_model
+    from stages.keras.tensorflow import tensorflow_action
 
     config = FinetuneConfig.model_validate(SETTINGS)
     with tensorflow_action(SEED, THREADS):

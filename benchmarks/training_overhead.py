@@ -40,7 +40,7 @@ def images(name: str, samples: int) -> Any:
 
 def network() -> Any:
     """As large as MLPerf Tiny's ResNet-8."""
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     layers = import_keras().layers
     image = import_keras().Input((SIDE, SIDE, 3))
@@ -69,7 +69,7 @@ def bare(train: Any, validation: Any, epochs: int) -> list[Moment]:
     from stages.finetune.augment import training_transform
     from stages.finetune.batches import steps_per_epoch, training_batches, validation_batches
     from stages.finetune.training import VALIDATION_BATCH
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras, config, ends = import_keras(), configured(epochs), []
     model = network()
@@ -108,7 +108,7 @@ def tuned(train: Any, validation: Any, epochs: int, folder: Path | None) -> list
 
 def epoch_cost(side: Callable[[], list[Moment]]) -> Moment:
     """Wall and processor seconds of an epoch after the first: medians."""
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.tensorflow import tensorflow_action
 
     with tensorflow_action(SEED, THREADS):
         ends = side()

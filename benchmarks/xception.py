@@ -19,8 +19,8 @@ from pathlib import Path
 from footprint import Meter
 from xception_recipes import NAMES, recipe_with_images, settings
 
-from pipeline.recipe import Recipe
-from pipeline.runner import run
+from pipeline.recipe.recipe import Recipe
+from pipeline.running.run import run
 
 SIDE, TRAIN, TEST = 299, 40, 20
 SHORT = (

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from pipeline.manifest import RunManifest
+    from pipeline.records.manifest import RunManifest
 
 STYLING = re.compile(r"\x1b\[[0-9;]*m")  # bold and colors, as Keras 3 writes into its messages
 WHERE_ALONE = ("Exception encountered when calling",)  # both Kerases: the reason stands below

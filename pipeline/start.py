@@ -16,7 +16,7 @@ def main() -> None:
     gc.set_threshold(GC_THRESHOLD)
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find none, it opens every installed package
     try:
-        from pipeline import interruption
+        from pipeline.system import interruption
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, interruption.request)

@@ -12,7 +12,7 @@ settings.load_profile("same")
 
 LOWER = """
 def lower():
-    from stages.export import interface
+    from stages.keras import serving as interface
     interface.MOST_BYTES = 1000
 """
 
@@ -20,9 +20,9 @@ def lower():
 @pytest.fixture
 def small_files(tmp_path, monkeypatch):
     """Let one file hold 1,000 bytes, here and in the child that exports."""
-    from stages.child_process import end_child, warm
+    from stages.formats.apart.process import end_child, warm
 
-    monkeypatch.setattr("stages.export.interface.MOST_BYTES", 1000)
+    monkeypatch.setattr("stages.keras.serving.MOST_BYTES", 1000)
     (tmp_path / "small_files.py").write_text(LOWER)
     monkeypatch.syspath_prepend(tmp_path)
     end_child()

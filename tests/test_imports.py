@@ -3,43 +3,131 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"tensorflow", "tf_keras", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "h5py"}
-STAGES = sorted(path.parent.name for path in (ROOT / "stages").glob("*/stage.py"))
+
+ORDER = ("pipeline", "keras", "samples", "formats", "devices", "verbs", "search", "commands")
+"""Rooms from left to right: a module imports only from its own room and from those on its left (DESIGN, section 2)."""
+
+VERBS = {path.parent.name for path in (ROOT / "stages").glob("*/stage.py")}
+MADE_FROM = {"c": {"tflite"}, "vela": {"tflite"}}
+"""Formats that are made from files of another format: they alone import another's folder."""
+
+SHARED = {"layers", "apart"}
+"""Folders under `formats/` that are no format: what the formats have in common."""
+
+EXCEPTIONS = {
+    (f"stages.formats.{module}", "stages.export.config")  # settings of a format belong into its folder
+    for module in ("c.convert", "metadata", "tflite.exported", "vela.convert")
+}
+"""Arrows against the order that are still there; each goes, none comes."""
 
 
-def imported(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
+def modules(root: Path = ROOT) -> dict[str, Path]:
+    """All modules of the two packages by name."""
+    found = {}
+    for base in ("pipeline", "stages"):
+        for path in sorted((root / base).rglob("*.py")):
+            found[".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported(source: str, known: Mapping[str, Path]) -> set[str]:
+    """Names of modules in `known` that a source imports, at its top or inside functions; `import_module` apart."""
     names = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
-            assert node.level == 0, f"{path}: imports are absolute here"
-    return names
+            assert node.level == 0, "imports are absolute here"
+            full = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name if name in known else str(node.module) for name in full}
+    return names & known.keys()
+
+
+def room(module: str) -> tuple[str, ...]:
+    """The rooms that a module stands in: `(formats, onnx)`, `(verbs, prune)`, `(pipeline,)`; () for `stages` itself."""
+    first, *rest = module.split(".")
+    if first == "pipeline":
+        return (first,)
+    if rest and rest[0] in VERBS:
+        return ("verbs", rest[0])
+    if rest[:1] == ["formats"] and len(rest) > 1 and (ROOT / "stages" / "formats" / rest[1]).is_dir():
+        return ("formats", rest[1]) if rest[1] not in SHARED else ("formats",)
+    return tuple(rest[:1])
+
+
+def is_allowed(importing: str, target: str) -> bool:
+    """Whether the order lets one module import another."""
+    here, there = room(importing), room(target)
+    if not here or not there or here[:1] == ("pipeline",) == there[:1]:
+        return True
+    assert here[0] in ORDER, f"{importing} stands in no room"
+    assert there[0] in ORDER, f"{target} stands in no room"
+    if here[0] != there[0]:
+        return ORDER.index(there[0]) < ORDER.index(here[0])
+    if here[0] == "verbs":
+        return here == there
+    if here[0] == "formats" and len(here) == len(there) == 2:
+        return here == there or there[1] in MADE_FROM.get(here[1], set())
+    return True
+
+
+def wrong_arrows(sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    known = modules()
+    for name, source in sources.items():
+        for target in imported(source, known):
+            if not is_allowed(name, target):
+                yield name, target
+
+
+def test_modules_import_from_their_left_only():
+    sources = {name: path.read_text() for name, path in modules().items()}
+    assert set(wrong_arrows(sources)) == EXCEPTIONS
+
+
+@pytest.mark.parametrize(
+    ("where", "line"),
+    [
+        ("stages.samples.batches", "from stages.prune.config import PruneConfig"),
+        ("stages.samples.batches", "def f():\n    from stages.formats import session"),
+        ("stages.keras.graph", "import stages.samples.decoding"),
+        ("stages.prune.stage", "from stages.verify.config import VerifyConfig"),
+        ("stages.export.stage", "from stages.commands.bench import command"),
+        ("stages.formats.onnx.convert", "from stages.formats.tflite.convert import convert_tflite"),
+        ("stages.formats.tflite.convert", "from stages.formats.c import source"),
+        ("pipeline.planning.plan", "from stages.load.config import LoadConfig\nfrom stages.load import stage"),
+    ],
+)
+def test_a_wrong_import_is_seen(where, line):
+    assert list(wrong_arrows({where: line}))
+
+
+def test_formats_import_those_that_they_are_made_from():
+    assert not list(wrong_arrows({"stages.formats.vela.convert": "from stages.formats.tflite import convert"}))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "pipeline").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_engine_imports_no_stage_and_no_framework(path):
-    roots = {name.partition(".")[0] for name in imported(path)}
-    assert not roots & ({"stages"} | HEAVY - {"numpy"})
+def test_the_engine_imports_no_framework(path):
+    tree = ast.parse(path.read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert not {name.partition(".")[0] for name in names} & (HEAVY - {"numpy"} | {"stages"})
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_no_stage_imports_another(stage):
-    others = {f"stages.{name}" for name in (*STAGES, "commands") if name != stage}
-    for path in (ROOT / "stages" / stage).rglob("*.py"):
-        for name in imported(path):
-            assert not any(name == other or name.startswith(f"{other}.") for other in others), f"{path}: {name}"
+def test_few_modules_stand_loose():
+    assert not [path.name for path in (ROOT / "stages").glob("*.py") if path.name != "__init__.py"]
+    loose = {path.name for path in (ROOT / "pipeline").glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py", "errors.py", "start.py"}
 
 
 def test_entry_points_bring_in_nothing_heavy():
-    code = "import sys; from pipeline.discovery import stages\n"
+    code = "import sys; from pipeline.contracts.discovery import stages\n"
     code += f"print(sorted(stages()), {HEAVY!r} & sys.modules.keys())"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip().endswith("set()")

@@ -16,9 +16,9 @@ from importlib import import_module
 
 import typer
 
-from pipeline.command_lines import note_of
-from pipeline.discovery import command_modules
+from pipeline.contracts.discovery import command_modules
 from pipeline.errors import PLEASE_REPORT, SecateurError
+from pipeline.reports.command_lines import note_of
 
 INTERNAL_ERROR, USAGE = 3, 2
 COMMANDS = {

@@ -14,10 +14,10 @@ from pathlib import Path
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
-from pipeline.command_lines import SURGEON, install, install_locked, install_ourselves
-from pipeline.discovery import stages
+from pipeline.contracts.discovery import stages
 from pipeline.errors import SecateurError
-from pipeline.packages import package_version
+from pipeline.reports.command_lines import SURGEON, install, install_locked, install_ourselves
+from pipeline.system.installed import package_version
 
 PACKAGES = (
     "tensorflow",

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
-from pipeline.command_lines import secateur
-from pipeline.delivered import left_out, wanted_files
 from pipeline.errors import RecipeError, SecateurError, StoreError
+from pipeline.records.delivered import left_out, wanted_files
+from pipeline.reports.command_lines import secateur
 from pipeline.store.files import publish
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]

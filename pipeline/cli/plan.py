@@ -12,8 +12,8 @@ from pipeline.cli.options import (
     open_store,
     print_json,
 )
-from pipeline.plan import make_plan
-from pipeline.recipe import Recipe
+from pipeline.planning.plan import make_plan
+from pipeline.recipe.recipe import Recipe
 
 
 def command(

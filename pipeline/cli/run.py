@@ -20,12 +20,12 @@ from pipeline.cli.options import (
     print_json,
 )
 from pipeline.errors import SecateurError
-from pipeline.manifest import RunManifest
-from pipeline.progress import Progress
-from pipeline.recipe import Recipe
-from pipeline.runner import Run
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.manifest import RunManifest
+from pipeline.reports.progress import Progress
+from pipeline.reports.table import closing
+from pipeline.running.run import Run
 from pipeline.start import INTERRUPTED
-from pipeline.summary import closing
 
 FailFastOption = Annotated[
     bool, typer.Option("--fail-fast", help="Stop at the first failure, also what does not depend on it.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.discovery import stages
-from pipeline.recipe import RecipeFields
-from pipeline.recipe_steps import IMPLIED, REPEAT, Repeat
+from pipeline.contracts.discovery import stages
+from pipeline.recipe.recipe import RecipeFields
+from pipeline.recipe.steps import IMPLIED, REPEAT, Repeat
 
 
 def recipe_schema() -> dict[str, Any]:

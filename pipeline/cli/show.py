@@ -8,16 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.artifacts import Artifact
 from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
-from pipeline.command_lines import secateur
 from pipeline.errors import RecipeError
-from pipeline.manifest import ActionRecord, RunManifest, StageEntry
-from pipeline.parity_table import parity_document, parity_table
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
+from pipeline.records.artifacts import Artifact
+from pipeline.records.manifest import ActionRecord, RunManifest, StageEntry
+from pipeline.reports.command_lines import secateur
+from pipeline.reports.parity_table import parity_document, parity_table
+from pipeline.reports.table import closing, size
 from pipeline.store import Store
 from pipeline.store.lineage import digests_named, makers
-from pipeline.summary import closing, size
 
 NameArgument = Annotated[str, typer.Argument(metavar="RUN|ARTIFACT", help="A run's id, `latest`, or sha256:….")]
 WhyOption = Annotated[str | None, typer.Option("--why", metavar="STAGE", help="Tell why this stage ran.")]

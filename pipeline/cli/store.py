@@ -9,9 +9,9 @@ import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import StoreError
-from pipeline.manifest import ActionRecord
+from pipeline.records.manifest import ActionRecord
+from pipeline.reports.table import size
 from pipeline.store.runs import Runs
-from pipeline.summary import size
 
 app = typer.Typer(no_args_is_help=True)
 

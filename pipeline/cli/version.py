@@ -6,7 +6,7 @@ import json
 import platform
 
 from pipeline.cli.options import JsonOption
-from pipeline.packages import package_version
+from pipeline.system.installed import package_version
 
 
 def command(as_json: JsonOption = False) -> None:

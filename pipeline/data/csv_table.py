@@ -21,8 +21,8 @@ from pipeline.data.spec import DataSpec
 from pipeline.data.splits import Samples
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
-from pipeline.keys import digest_of, digest_of_file
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
+from pipeline.records.keys import digest_of, digest_of_file
 from pipeline.store.file_digests import FileDigests, State, state_of
 
 

@@ -17,8 +17,8 @@ from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples
 from pipeline.data.spec import DataSpec
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
-from pipeline.keys import digest_of_bytes
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
+from pipeline.records.keys import digest_of_bytes
 from pipeline.store.file_digests import FileDigests, listing
 
 

@@ -1,7 +1,7 @@
 """Encoded images, decoded when they are asked for.
 
 The engine knows no framework: what decodes is found by the entry-point group `secateur.decoders` (see
-`stages/decoding.py`).
+`stages/samples/decoding.py`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from pipeline.contracts.discovery import decoder
 from pipeline.data.spec import DataSpec, Resize
 from pipeline.data.table import Failures, first_of
-from pipeline.discovery import decoder
 from pipeline.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")

@@ -17,9 +17,9 @@ from pipeline.data.npz_rows import array_shape, stored_rows
 from pipeline.data.spec import DataSpec
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
-from pipeline.keys import CHUNK_BYTES, digest_of
-from pipeline.memory import physical_bytes
+from pipeline.records.keys import CHUNK_BYTES, digest_of
 from pipeline.store.file_digests import FileDigests
+from pipeline.system.memory import physical_bytes
 
 # What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
 UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError)

@@ -14,8 +14,8 @@ from typing import Any
 from pipeline.data.spec import DataSpec
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError, SecateurError
-from pipeline.keys import digest_of
-from pipeline.user_code import load_function, told
+from pipeline.recipe.user_code import load_function, told
+from pipeline.records.keys import digest_of
 
 ROWS_AT_A_TIME = 1024
 

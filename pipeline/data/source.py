@@ -15,7 +15,7 @@ from pipeline.data.splits import Picked, Split, at, held_out_part
 from pipeline.data.table import Reader, Shapes, Table, first_of
 from pipeline.data.targets import tasks_and_targets
 from pipeline.errors import DataError, RecipeError
-from pipeline.keys import digest_of
+from pipeline.records.keys import digest_of
 from pipeline.store.file_digests import FileDigests
 
 PEEKED_BYTES = 512

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.values import Value
+from pipeline.records.values import Value
 
 Source = Literal["npz", "image_folder", "csv", "tfrecord", "python"]
 Task = Literal["classes", "multilabel", "regression", "unlabelled"]

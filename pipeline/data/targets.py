@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.data.spec import Task
 from pipeline.errors import DataError
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
 
 COUNT = "number the classes from 0, in the order of the model's outputs"
 SAY_SO = "say data.task: classes, multilabel, regression or unlabelled"

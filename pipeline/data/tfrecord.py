@@ -16,14 +16,14 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.contracts.discovery import decoder
 from pipeline.data.images import ImageForm, ImageSamples, rows_at
 from pipeline.data.spec import DataSpec, Feature
 from pipeline.data.splits import Samples
 from pipeline.data.table import Failures, Shapes, Table
-from pipeline.discovery import decoder
 from pipeline.errors import DataError, RecipeError
-from pipeline.keys import digest_of_file
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
+from pipeline.records.keys import digest_of_file
 from pipeline.store.file_digests import FileDigests, state_of
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4  # length and its checksum; checksum of the record

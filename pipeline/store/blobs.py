@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.keys import digest_of_bytes, digest_of_file
+from pipeline.records.keys import digest_of_bytes, digest_of_file
 from pipeline.store.files import publish, store_errors
 
 

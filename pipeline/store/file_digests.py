@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from pipeline.keys import digest_of_file
+from pipeline.records.keys import digest_of_file
 from pipeline.store.files import publish
 
 SETTLED_NS = 2_000_000_000  # two ticks of FAT's clock, the coarsest

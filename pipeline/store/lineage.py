@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.artifacts import Artifact
-from pipeline.manifest import ActionRecord
+from pipeline.records.artifacts import Artifact
+from pipeline.records.manifest import ActionRecord
 from pipeline.store import Store
 
 SHORTEST_PREFIX = 4  # hexadecimal digits that may stand for a digest

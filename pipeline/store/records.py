@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.manifest import ActionRecord
+from pipeline.records.manifest import ActionRecord
 from pipeline.store.blobs import Blobs, quarantine
 from pipeline.store.files import publish, store_errors
 

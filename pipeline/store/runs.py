@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError, StoreError
-from pipeline.manifest import RunManifest
+from pipeline.records.manifest import RunManifest
 from pipeline.store.files import publish, store_errors
 
 RUNS_LOOKED_INTO = 100  # of one recipe, when reasons are looked for

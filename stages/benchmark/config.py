@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from pipeline.stage import StageConfig
+from pipeline.contracts.stage import StageConfig
 
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 ENOUGH_ROUNDS = 10  # an interval over fewer is not to be relied on

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from pipeline.artifacts import Artifact, CountFacts
-from stages.benchmark.counts import Counts
+from pipeline.records.artifacts import Artifact, CountFacts
+from stages.devices.counts import Counts
 
 SCHEMA_VERSION = 1
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.artifacts import Artifact, CostFacts, Kind
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.records.artifacts import Artifact, CostFacts, Kind
 from stages.benchmark.config import TargetName
-from stages.probes import COST_FILE, Cost, CostTable, Probe, ProbeFormat, ProbeScheme
+from stages.formats.probe import COST_FILE, Cost, CostTable, Probe, ProbeFormat, ProbeScheme
 
 if TYPE_CHECKING:
-    from stages.benchmark.target import CostUnit, Probed, Target
+    from stages.devices.target import CostUnit, Probed, Target
 
 PROCESSES = {"instructions": 1, "nanoseconds": 5}  # what counts repeat by is known from set-up
 PART = 256  # probes a process: what a killed run loses at most
@@ -57,7 +57,7 @@ class ProbeStage:
 
     def device(self, config: ProbeConfig, folder: Path) -> Mapping[str, str]:
         """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
-        from stages.benchmark.target import device_fingerprint, find_target
+        from stages.devices.target import device_fingerprint, find_target
 
         return device_fingerprint(find_target(config.target, folder))
 
@@ -65,7 +65,7 @@ class ProbeStage:
         """The target is looked at when it is asked."""
 
     def run(self, context: StageContext[ProbeConfig]) -> StageResult:
-        from stages.benchmark.target import find_target
+        from stages.devices.target import find_target
 
         config, target = context.config, find_target(context.config.target, context.folder)
         probed, resumed = _rounds(context, target)
@@ -102,15 +102,15 @@ class ProbeStage:
 
 def _unit(target: Target) -> CostUnit:
     """What the target's costs are in; DeviceError where it can't go through probes."""
-    from stages.benchmark.target import probing_driver
+    from stages.devices.target import probing_driver
 
     return probing_driver(target).cost_unit
 
 
 def _rounds(context: StageContext[ProbeConfig], target: Target) -> tuple[list[Probed], bool]:
     """All probes in so many processes, one part of them after another; parts that a killed run measured are kept."""
-    from stages.benchmark.probe_models import probe_archive
-    from stages.benchmark.target import Probed, probe
+    from stages.devices.target import Probed, probe
+    from stages.formats.probe_models import probe_archive
 
     config, parts = context.config, []
     times, resumed, done = PROCESSES[_unit(target)], False, 0
@@ -138,7 +138,7 @@ def _rounds(context: StageContext[ProbeConfig], target: Target) -> tuple[list[Pr
 
 
 def _kept(path: Path) -> Probed | None:
-    from stages.benchmark.target import Probed
+    from stages.devices.target import Probed
 
     try:
         found = json.loads(path.read_bytes())

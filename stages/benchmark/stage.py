@@ -7,15 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.artifacts import Artifact, CountFacts, Kind
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.records.artifacts import Artifact, CountFacts, Kind
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
-from stages.external_data import whole_model
+from stages.formats.external_data import whole_model
 
 if TYPE_CHECKING:  # what measures is imported where it is used: cached runs load this module at every start
-    from stages.benchmark.rounds import Round, Side, Subject
-    from stages.benchmark.target import Target
+    from stages.devices.rounds import Round, Side, Subject
+    from stages.devices.target import Target
 
 MODEL_KINDS: tuple[Kind, ...] = ("tflite-model", "onnx-model")
 SAMPLES_FILE, COUNTS_FILE = "latency-samples.json", "device-counts.json"
@@ -61,7 +61,7 @@ class BenchmarkStage:
 
     def device(self, config: BenchmarkConfig, folder: Path) -> Mapping[str, str]:
         """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
-        from stages.benchmark.target import device_fingerprint
+        from stages.devices.target import device_fingerprint
 
         target = _target(config, folder)
         return {f"{target.name}.{name}": value for name, value in device_fingerprint(target).items()}
@@ -72,7 +72,7 @@ class BenchmarkStage:
 
     def remark(self, target: str, folder: Path) -> str | None:
         """What the user should know of the target that a name finds, if anything."""
-        from stages.benchmark.target import find_target
+        from stages.devices.target import find_target
 
         return find_target(target, folder).shadow
 
@@ -94,7 +94,7 @@ class BenchmarkStage:
         return _counted(self, context, target) if target.counts else _measured(self, context, target)
 
     def ensures(self, context: StageContext[BenchmarkConfig], result: StageResult) -> None:
-        from stages.benchmark.rounds import forget_rounds, load_round
+        from stages.devices.rounds import forget_rounds, load_round
 
         if _target(context.config, context.folder).counts:
             _check_counts(context, result)
@@ -108,17 +108,17 @@ class BenchmarkStage:
 
 
 def _target(config: BenchmarkConfig, folder: Path) -> Target:
-    from stages.benchmark.target import find_target
+    from stages.devices.target import find_target
 
     return find_target(config.targets[0], folder)
 
 
 def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
     """Times, in rounds."""
-    from stages.benchmark.measurement import doubts
-    from stages.benchmark.rounds import load_round, measure_rounds, processes_of
     from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_document
-    from stages.benchmark.target import Sampling
+    from stages.devices.measurement import doubts
+    from stages.devices.rounds import load_round, measure_rounds, processes_of
+    from stages.devices.target import Sampling
 
     config = context.config
     if config.rounds < ENOUGH_ROUNDS:
@@ -144,7 +144,7 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
 def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
     """Counts, one of each side."""
     from stages.benchmark.counted import counts_document, facts_of, intervals_of, metrics_of
-    from stages.benchmark.target import count
+    from stages.devices.target import count
 
     if context.config.threads != 1:
         context.events.warned(f"{target.name} counts one thread; {context.config.threads} were asked for")
@@ -183,7 +183,7 @@ def _check_counts(context: StageContext[BenchmarkConfig], result: StageResult) -
 
 def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
     """Every round is there, and each model computed the same in all of its processes."""
-    from stages.benchmark.rounds import results_of
+    from stages.devices.rounds import results_of
 
     if len(rounds) != context.config.rounds:
         raise PostconditionError(f"{len(rounds)} of {context.config.rounds} rounds were recorded", where=context.axis)
@@ -201,7 +201,7 @@ def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round
 
 
 def _subject(context: StageContext[BenchmarkConfig], side: Side) -> Subject:
-    from stages.benchmark.rounds import Subject
+    from stages.devices.rounds import Subject
 
     name = INPUT_OF[side]
     artifact, file = context.inputs[name], context.inputs[name].files[0]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from pipeline.artifacts import Artifact, LatencyFacts
-from stages.benchmark.rounds import Round, Side
-from stages.benchmark.statistics import (
+from pipeline.records.artifacts import Artifact, LatencyFacts
+from stages.devices.rounds import Round, Side
+from stages.devices.statistics import (
     SAMPLES_FOR_P99,
     Ratio,
     latency_quantile_ns,

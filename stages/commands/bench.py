@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
-from pipeline.events import ActionEvents, Started
-from pipeline.progress import Progress
-from pipeline.summary import aligned
-from pipeline.values import Value
-from stages.benchmark.target import Sampling, device_fingerprint
+from pipeline.contracts.events import ActionEvents, Started
+from pipeline.records.values import Value
+from pipeline.reports.progress import Progress
+from pipeline.reports.table import aligned
 from stages.commands.compare import FolderOption, SecondsOption, ShapeOption, ThreadsOption
+from stages.commands.comparing.absolute import bench
+from stages.commands.comparing.fitness import read_shapes
+from stages.commands.comparing.operands import Model, find_operand
+from stages.commands.histories.figures import ENDS, INTERVAL, said
+from stages.commands.histories.record import Entry, append, commit_of, now, require_place
 from stages.commands.target import target_named
-from stages.comparison.absolute import bench
-from stages.comparison.fitness import read_shapes
-from stages.comparison.operands import Model, find_operand
-from stages.history.figures import ENDS, INTERVAL, said
-from stages.history.record import Entry, append, commit_of, now, require_place
+from stages.devices.target import Sampling, device_fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

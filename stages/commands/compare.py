@@ -10,20 +10,20 @@ from typing import Annotated, get_args
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
+from pipeline.contracts.events import Started
 from pipeline.errors import RecipeError
-from pipeline.events import Started
-from pipeline.progress import Progress
-from pipeline.recipe import Recipe
-from pipeline.recipe_errors import nearest
-from stages.benchmark.target import Sampling, Target
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.recipe import Recipe
+from pipeline.reports.progress import Progress
+from stages.commands.comparing.engine import Wish, compare
+from stages.commands.comparing.fitness import read_shapes
+from stages.commands.comparing.forms import FORMS, Form
+from stages.commands.comparing.github import github_of, recipe_of, write_summary
+from stages.commands.comparing.operands import Operand, find_operand
+from stages.commands.comparing.result import EXIT_CODES, ComparisonReport, Metric
+from stages.commands.comparing.tolerances import METRICS, read_tolerances
 from stages.commands.target import target_named
-from stages.comparison.engine import Wish, compare
-from stages.comparison.fitness import read_shapes
-from stages.comparison.forms import FORMS, Form
-from stages.comparison.github import github_of, recipe_of, write_summary
-from stages.comparison.operands import Operand, find_operand
-from stages.comparison.result import EXIT_CODES, ComparisonReport, Metric
-from stages.comparison.tolerances import METRICS, read_tolerances
+from stages.devices.target import Sampling, Target
 
 OPERAND = "A file, a run (`ID`, `latest`, or `ID:tflite/int8`), or an artifact's digest; looked up in that order."
 SECONDS = 0.05  # a process: rounds narrow the interval, seconds hardly do

@@ -11,11 +11,11 @@ import typer
 
 from pipeline.cli.options import JsonOption
 from pipeline.errors import RecipeError, SecateurError
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
 from pipeline.store.files import publish
-from stages.history.github_action_benchmark import exported
-from stages.history.picture import svg_of, text_of
-from stages.history.record import Entry, read_history
+from stages.commands.histories.github_action_benchmark import exported
+from stages.commands.histories.picture import svg_of, text_of
+from stages.commands.histories.record import Entry, read_history
 
 Form = Literal["text", "json", "svg", "github-action-benchmark"]
 FORMS = list(get_args(Form))

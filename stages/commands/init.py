@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.options import JsonOption, print_json
-from pipeline.command_lines import note_of, secateur
 from pipeline.errors import RecipeError, SecateurError
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.values import Value
+from pipeline.reports.command_lines import note_of, secateur
+from pipeline.reports.table import count
 from pipeline.store.files import publish
-from pipeline.summary import count
-from pipeline.values import Value
 
 if TYPE_CHECKING:
-    from stages.commands.first_data import DataGuess
-    from stages.commands.first_guess import ModelGuess
+    from stages.commands.starting.first_data import DataGuess
+    from stages.commands.starting.first_guess import ModelGuess
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.", show_default=False)]
 OutputOption = Annotated[
@@ -51,13 +51,13 @@ def command(
 ) -> None:
     """Write a first recipe for a model, guessed from the model itself."""
     _check_output(output, force=force)
-    from stages.commands.first_data import beside, look_into
-    from stages.commands.first_guess import Preprocessing, guess
-    from stages.commands.first_preprocessing import measured
-    from stages.commands.first_recipe import recipe_name, recipe_text
-    from stages.free_sizes import Wanted
+    from stages.commands.starting.first_data import beside, look_into
+    from stages.commands.starting.first_guess import Preprocessing, guess
+    from stages.commands.starting.first_preprocessing import measured
+    from stages.commands.starting.first_recipe import recipe_name, recipe_text
+    from stages.keras.free_sizes import Wanted
+    from stages.keras.tensorflow import tensorflow_action
     from stages.load import load_model
-    from stages.tf_runtime import tensorflow_action
 
     data = data or beside(output.parent)
     held = look_into(data, output.parent) if data is not None else None
@@ -116,7 +116,7 @@ def _write(output: Path, text: str) -> None:
 
 
 def _told(found: ModelGuess, report: InitReport, text: str, held: DataGuess | None) -> str:
-    from stages.commands.first_recipe import pruning_words
+    from stages.commands.starting.first_recipe import pruning_words
 
     ready = found.preprocessing
     how = f"mode {ready.mode}" if ready.mode else f"times {ready.scale:.4g}" if ready.scale else "none"

@@ -12,9 +12,9 @@ from pipeline.cli.options import JsonOption, print_json
 from pipeline.data import data_source
 from pipeline.data.table import Shapes
 from pipeline.errors import SecateurError
-from pipeline.model_files import make_importable
-from pipeline.recipe import Application, ModelFiles, Recipe
-from pipeline.summary import count, macs_notes
+from pipeline.recipe.model_files import make_importable
+from pipeline.recipe.recipe import Application, ModelFiles, Recipe
+from pipeline.reports.table import count, macs_notes
 from stages.commands.sizes import SETTING, SizesOption, read_sizes
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def command(
 ) -> None:
     """Show a model's layers and channel groups, and what pruning can take."""
     said = read_sizes(sizes)
-    from stages.free_sizes import Wanted
+    from stages.keras.free_sizes import Wanted
+    from stages.keras.tensorflow import tensorflow_action
     from stages.load import load_model
     from stages.load.not_finite import broken_weight
     from stages.prune.inspection import inspect_model
-    from stages.tf_runtime import tensorflow_action
 
     source, samples = _source(model), () if said is not None else _samples(model)
     wanted = Wanted(said, samples, "model.sizes" if said is None else SETTING)

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.artifacts import KerasFacts, QuantizedFacts
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import ModelError, RecipeError
+from pipeline.records.artifacts import KerasFacts, QuantizedFacts
+from pipeline.reports.table import aligned
 from pipeline.store import Store
 from pipeline.store.lineage import makers
-from pipeline.summary import aligned
 from stages.commands.compare import ShapeOption
+from stages.commands.comparing.fitness import read_shapes
+from stages.commands.comparing.operands import Model, Operand, find_operand
 from stages.commands.target import target_named
-from stages.comparison.fitness import read_shapes
-from stages.comparison.operands import Model, Operand, find_operand
 
 if TYPE_CHECKING:
-    from stages.benchmark.profile import Origin, Profile
-    from stages.benchmark.target import Target
+    from stages.devices.profile import Origin, Profile
+    from stages.devices.target import Target
 
 USUAL = "tflite/int8"
 BAR = 24  # characters of the longest bar
@@ -52,7 +52,7 @@ def command(
     where, shapes = target_named(target, Path()), read_shapes(shape or ())
     model = _model(find_operand(name, partial(open_store, store)))
     title = name if Path(name).is_file() else f"{model.label} of {name}"
-    from stages.benchmark.profile import profile, require_profiling
+    from stages.devices.profile import profile, require_profiling
 
     require_profiling(where)
     if shapes:
@@ -92,11 +92,11 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
         typer.echo("layers are not known: name the Keras model that the file was made of by --model", err=True)
         yield None
         return
-    from stages.benchmark.profile import Origin
-    from stages.keras_format import decode_model, random_inputs
+    from stages.devices.profile import Origin
+    from stages.keras.normal_form import decode_model, random_inputs
+    from stages.keras.tensorflow import tensorflow_action
     from stages.load import load_model
-    from stages.samples import decode_samples
-    from stages.tf_runtime import tensorflow_action
+    from stages.samples.calibration import decode_samples
 
     with tensorflow_action(seed=0, threads=2):
         keras_model = load_model(given).model if given else decode_model(source)
@@ -106,8 +106,8 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
 
 def _stored_origin(model: Model, store: Store) -> tuple[Path | None, list[Path]]:
     """The Keras model that an ONNX file names in its properties, and the samples that it was calibrated on, if kept."""
-    from stages.keras_format import MODEL_FILE
-    from stages.samples import calibration_files
+    from stages.keras.normal_form import MODEL_FILE
+    from stages.samples.calibration import calibration_files
 
     digest, source, calibration = _properties(model).get("model", ""), None, list[Path]()
     for _, artifact in makers(store).values():

@@ -11,11 +11,11 @@ import typer
 from pipeline.cli.options import JsonOption, RecipeArgument, SetOption, StoreOption, open_store
 from pipeline.cli.run import execute
 from pipeline.errors import RecipeError, SecateurError
-from pipeline.recipe import Recipe
-from pipeline.recipe_steps import StageStep
-from pipeline.runner import Run
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.steps import StageStep
+from pipeline.running.run import Run
 from stages.prune.config import PruneConfig
-from stages.prune.sensitivity_stage import REPORT_FILE, SensitivityStage
+from stages.prune.sensitivity.stage import REPORT_FILE, SensitivityStage
 
 SCAN = SensitivityStage.name
 
@@ -40,8 +40,8 @@ def command(
     execute(work)
     report = work.resolution.results[SCAN].output("sensitivity-report")
     data = opened.blobs.path(report.file(REPORT_FILE).digest).read_bytes()
-    from stages.prune.sensitivity import SensitivityReport
-    from stages.prune.sensitivity_page import page_of
+    from stages.prune.sensitivity.page import page_of
+    from stages.prune.sensitivity.scan import SensitivityReport
 
     try:
         output.write_text(page_of(SensitivityReport.model_validate_json(data), loaded.name), encoding="utf-8")

@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.options import JsonOption
 from pipeline.errors import SecateurError
-from stages.benchmark.target import Target, device_fingerprint, find_target, target_names
+from stages.devices.target import Target, device_fingerprint, find_target, target_names
 
 app = typer.Typer(no_args_is_help=True, help="List targets of benchmarks, or set one up.")
 FolderOption = Annotated[

@@ -7,10 +7,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.artifacts import Format
+from pipeline.contracts.stage import StageConfig
 from pipeline.data.spec import Preprocess
-from pipeline.stage import StageConfig
-from stages.ethos_u import EthosU
+from pipeline.records.artifacts import Format
+from stages.formats.vela.accelerator import EthosU
 
 # Whose files a setting concerns, where not all of them: the others' actions do not depend on it.
 CONCERNS: Mapping[str, tuple[Format, ...]] = {

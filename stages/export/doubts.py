@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.artifacts import ONNXFacts, TFLiteFacts
-from pipeline.weight_types import LEAST_SHARE, NARROW, narrow_share
+from pipeline.records.artifacts import ONNXFacts, TFLiteFacts
+from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 
 
 def doubts_about(facts: TFLiteFacts | ONNXFacts) -> tuple[str, ...]:
@@ -13,7 +13,7 @@ def doubts_about(facts: TFLiteFacts | ONNXFacts) -> tuple[str, ...]:
         said = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
         doubts.append(f"{said}: the quantizer has left the others as they were")
     if isinstance(facts, TFLiteFacts) and facts.keeps_state:
-        from stages.export.recurrent import RESET
+        from stages.formats.tflite.recurrent import RESET
 
         doubts.append(
             f"the file keeps its LSTMs' state from one call to the next; clear it before each sample ({RESET}), "

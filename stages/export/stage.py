@@ -13,7 +13,9 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
-from pipeline.artifacts import (
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError, UnsupportedError
+from pipeline.records.artifacts import (
     KIND_OF,
     Artifact,
     FileRef,
@@ -24,19 +26,17 @@ from pipeline.artifacts import (
     TensorSpec,
     TFLiteFacts,
 )
-from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError, UnsupportedError
-from pipeline.metric_names import counted
-from pipeline.schemes import Scheme
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.records.metrics import counted
+from pipeline.records.schemes import Scheme
 from stages.export.config import ExportConfig
 from stages.export.doubts import doubts_about
-from stages.export.metadata import metadata_of
-from stages.export.pairs import refusal
-from stages.external_data import DATA_FILE
-from stages.keras_format import MODEL_FILE
+from stages.formats.external_data import DATA_FILE
+from stages.formats.metadata import metadata_of
+from stages.formats.pairs import refusal
+from stages.keras.normal_form import MODEL_FILE
 
 if TYPE_CHECKING:
-    from stages.runtimes import LoadedModel
+    from stages.formats.session import LoadedModel
 
 FILE_NAMES: Mapping[Format, str] = {"tflite": "model.tflite", "onnx": "model.onnx"}
 MEDIA_TYPES: Mapping[Format, str] = {"tflite": "application/vnd.tflite", "onnx": "application/vnd.onnx"}
@@ -46,10 +46,10 @@ CONVERTERS: Mapping[Format, str] = {"tflite": "tensorflow.lite", "onnx": "tf2onn
 # What conversions import; the first line of each sets what has to stand before the others.
 IMPORTS: Mapping[Format, tuple[str, ...]] = {
     "tflite": (
-        *("stages.tf_runtime:import_tensorflow", "tensorflow.lite.python.lite", "ai_edge_litert.interpreter"),
-        "stages.export.tflite",
+        *("stages.keras.tensorflow:import_tensorflow", "tensorflow.lite.python.lite", "ai_edge_litert.interpreter"),
+        "stages.formats.tflite.convert",
     ),
-    "onnx": ("stages.tf_runtime:import_keras", "onnxruntime", "tf2onnx", "stages.export.onnx_export"),
+    "onnx": ("stages.keras.tensorflow:import_keras", "onnxruntime", "tf2onnx", "stages.formats.onnx.convert"),
 }
 # A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
@@ -92,7 +92,7 @@ class ExportStage:
 
     def prepare(self, config: ExportConfig, threads: int) -> None:
         """Start the child that will convert: it imports the converters meanwhile."""
-        from stages.child_process import warm
+        from stages.formats.apart.process import warm
 
         warm(threads, tuple(module for name in config.formats for module in IMPORTS.get(name, IMPORTS["tflite"])))
 
@@ -110,15 +110,15 @@ class ExportStage:
     def run(self, context: StageContext[ExportConfig]) -> StageResult:
         target_format, quantized = context.config.formats[0], _quantized_facts(context.inputs["model"])
         if target_format == "c":
-            from stages.export.micro import source_of
+            from stages.formats.c.convert import source_of
 
             return source_of(context, quantized)
         if target_format == "vela":
-            from stages.export.micro import compiled_of
+            from stages.formats.vela.convert import compiled_of
 
             return compiled_of(context, quantized)
-        from stages.child_context import run_apart
-        from stages.export.native_ends import refuse_layers
+        from stages.formats.apart.context import run_apart
+        from stages.formats.tflite.native_ends import refuse_layers
 
         refuse_layers(context.read("model", MODEL_FILE), target_format, quantized.quantization, context.axis)
         if target_format == "onnx" and quantized.io != "float32":
@@ -128,7 +128,7 @@ class ExportStage:
             try:
                 made = run_apart(context, f"{__name__}:convert_here", folder, f"making {context.axis}")
             except NativeEndError as error:
-                from stages.export.ending_operator import with_operator
+                from stages.formats.tflite.ending_operator import with_operator
 
                 file, stored = folder / FILE_NAMES["tflite"], context.read("model", MODEL_FILE)
                 told = with_operator(error, file, stored, context.events)
@@ -165,7 +165,7 @@ class ExportStage:
 
 
 def _tell_transposes(context: StageContext[ExportConfig], data: bytes, facts: ONNXFacts) -> None:
-    from stages.export.onnx_transposes import transposes_in_words
+    from stages.formats.onnx.transposes import transposes_in_words
 
     words = transposes_in_words(data, facts)
     if words:
@@ -183,8 +183,8 @@ def _check_transposes(context: StageContext[ExportConfig], facts: ONNXFacts) -> 
 
 def _tell_range(context: StageContext[ExportConfig], data: bytes, difference: float) -> None:
     """UnsupportedError where weights do not fit float16; a warning where it keeps little of them."""
-    from stages.export.half import doubts_about_half, require_in_half
-    from stages.stored_models import shared_model
+    from stages.formats.tflite.half import doubts_about_half, require_in_half
+    from stages.keras.stored import shared_model
 
     model, target_format = shared_model(context, "model"), context.config.formats[0]
     if target_format == "tflite":
@@ -195,7 +195,7 @@ def _tell_range(context: StageContext[ExportConfig], data: bytes, difference: fl
 
 def convert_here(context: StageContext[ExportConfig]) -> dict[str, Any]:
     """In the child: the files into `work_dir`; their facts, and how far the outputs are from Keras'."""
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.tensorflow import tensorflow_action
 
     target_format, quantized = context.config.formats[0], _quantized_facts(context.inputs["model"])
     beside = context.work_dir / DATA_FILE
@@ -217,12 +217,12 @@ def _converted_and_run(
 
     What one file does not hold is in `beside` afterwards.
     """
-    from stages.export.check import runtime_difference
-    from stages.export.native_ends import refuse_operators
-    from stages.keras_format import random_inputs
-    from stages.precision import shared_in_float32
-    from stages.runtimes import load_exported
-    from stages.samples import calibration_files, decode_samples
+    from stages.formats.check import runtime_difference
+    from stages.formats.session import load_exported
+    from stages.formats.tflite.native_ends import refuse_operators
+    from stages.keras.normal_form import random_inputs
+    from stages.keras.precision import shared_in_float32
+    from stages.samples.calibration import calibration_files, decode_samples
 
     model = shared_in_float32(context, "model")
     _require_exportable(model, context.config.formats[0], quantized.scheme, context.axis)
@@ -264,7 +264,7 @@ def _tell_reading(
     context: StageContext[ExportConfig], quantized: QuantizedFacts, data: bytes, loaded: LoadedModel, samples: Any
 ) -> None:
     """Small ONNX files in float32 are read a second time, by the standard's own evaluator."""
-    from stages.export.onnx_reference import MOST_MACS, reading_of_the_standard
+    from stages.formats.onnx.reference import MOST_MACS, reading_of_the_standard
 
     whole = not (context.work_dir / DATA_FILE).exists()
     if context.config.formats[0] == "onnx" and quantized.scheme == "float32" and whole and quantized.macs < MOST_MACS:
@@ -320,7 +320,7 @@ def _require_exportable(model: Any, target_format: Format, scheme: Scheme, axis:
 
     tf2onnx puts tfmot's fake quantization on another grid: a step off, which only 8 bits permit.
     """
-    from stages.wrappers import QUANTIZATION, wrappers_in
+    from stages.keras.wrappers import QUANTIZATION, wrappers_in
 
     if target_format == "onnx" and scheme != "int8" and QUANTIZATION in wrappers_in(model).values():
         what = f"the model was trained for int8 by tfmot, whose rounding ONNX can't keep in {scheme}"
@@ -330,8 +330,8 @@ def _require_exportable(model: Any, target_format: Format, scheme: Scheme, axis:
 def _converted(
     context: StageContext[ExportConfig], model: Any, quantized: QuantizedFacts, calibration: Any, beside: Path
 ) -> bytes:
-    from stages.export.onnx_export import convert_onnx
-    from stages.export.tflite import convert_tflite
+    from stages.formats.onnx.convert import convert_onnx
+    from stages.formats.tflite.convert import convert_tflite
 
     def progress(done: int, total: int) -> None:
         context.events.advanced(done, total, "calibration samples", f"{done}/{total}")
@@ -339,8 +339,8 @@ def _converted(
     config = context.config
     metadata = metadata_of(config, quantized.model_digest, quantized.scheme, CONVERTERS[config.formats[0]])
     if config.formats[0] == "tflite":
-        from stages.export.recurrent import first_form
-        from stages.export.saved import shared_function
+        from stages.formats.tflite.recurrent import first_form
+        from stages.formats.tflite.saved_function import shared_function
 
         how, recurrent, digest = (
             quantized.quantization,
@@ -368,8 +368,8 @@ def _converted(
 
 
 def _facts(target_format: Format, data: bytes, scheme: Scheme, interface: Any) -> TFLiteFacts | ONNXFacts:
-    from stages.export.onnx_export import onnx_facts
-    from stages.export.tflite import tflite_facts
+    from stages.formats.onnx.convert import onnx_facts
+    from stages.formats.tflite.convert import tflite_facts
 
     inputs, outputs = interface
     return (

@@ -11,7 +11,7 @@ from typing import Any
 
 from stages.finetune.batches import Transform
 from stages.finetune.config import Augment, FinetuneConfig
-from stages.tf_runtime import import_tensorflow
+from stages.keras.tensorflow import import_tensorflow
 
 FLIPPED_ROWS, FLIPPED_COLUMNS, CROPPED, SHIFTED, BLENDED = range(5)  # each draws from a seed of its own
 FLIPPED_AXES = {"vertical": (FLIPPED_ROWS,), "horizontal": (FLIPPED_COLUMNS,), "both": (FLIPPED_ROWS, FLIPPED_COLUMNS)}

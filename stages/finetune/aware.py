@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.system.quiet import quiet
 from stages.finetune.config import QuantizationAware
-from stages.keras_format import renew_constants
-from stages.patterns import matching
-from stages.quiet import quiet
-from stages.tf_runtime import import_keras, import_tfmot
-from stages.wrappers import require_unwrapped, wrapper_of
+from stages.keras.layer_patterns import matching
+from stages.keras.normal_form import renew_constants
+from stages.keras.tensorflow import import_keras, import_tfmot
+from stages.keras.wrappers import require_unwrapped, wrapper_of
 
 SPLIT_FIRST = ("SeparableConv1D", "SeparableConv2D")  # tfmot makes two convolutions of each before it looks
 REFUSED = re.compile(r"Layer (.+?):<class")

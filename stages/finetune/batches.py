@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.data import Split, Task
 from pipeline.errors import SecateurError
-from stages.tf_runtime import import_tensorflow
+from stages.keras.tensorflow import import_tensorflow
 
 PREFETCHED_BATCHES = 2
 # From a seed (2 numbers), inputs and labels of a batch to what the model is given: inputs, labels, maybe weights.

@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from pipeline.keys import digest_of_bytes
+from pipeline.records.keys import digest_of_bytes
 from pipeline.store.files import publish
 
 KEPT = 2

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.artifacts import KerasFacts
 from pipeline.data import Split
 from pipeline.errors import PreconditionError
+from pipeline.records.artifacts import KerasFacts
 from stages.finetune.config import Augment, FinetuneConfig
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.stage import StageConfig
-from pipeline.values import Value
+from pipeline.contracts.stage import StageConfig
+from pipeline.records.values import Value
 
 MOMENTUM_OPTIMIZERS = ("sgd", "rmsprop")
 LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber"]

@@ -16,8 +16,8 @@ from pipeline.errors import PreconditionError
 from stages.finetune.config import Distill
 from stages.finetune.masking import plain_name
 from stages.finetune.objective import Objective, Objectives
-from stages.patterns import matching
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.layer_patterns import matching
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 SMALLEST_PROBABILITY = 1e-30
 Loss = Callable[[Any, Any], Any]  # of what the teacher and what the model give, one number

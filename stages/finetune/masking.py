@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.sparsity import SparsityPlan
-from stages.tf_runtime import import_keras, import_tfmot
+from stages.keras.sparsity import SparsityPlan
+from stages.keras.tensorflow import import_keras, import_tfmot
 
 UPDATES = 50  # of the masks, while sparsity grows
 NEVER = 2**40  # steps

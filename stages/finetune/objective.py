@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from pipeline.data import Split, Task
 from pipeline.errors import PreconditionError
-from pipeline.recipe_errors import nearest
+from pipeline.recipe.errors import nearest
 from stages.finetune.config import FinetuneConfig
-from stages.losses import (
+from stages.keras.losses import (
     RegressionLoss,
     classification_loss,
     gives_logits,
@@ -18,7 +18,7 @@ from stages.losses import (
     multilabel_loss,
     regression_loss,
 )
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 LOSSES: dict[Task, tuple[str, ...]] = {
     "classes": ("cross_entropy",),

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from stages.finetune.config import FinetuneConfig
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 
 def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any, *, scaled: bool = False) -> Any:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from pipeline import interruption
 from pipeline.errors import PostconditionError
+from pipeline.system import interruption
 from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.masking import MaskedModel
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 Progress = Callable[[float, float, str, str], None]  # done and total epochs, what, detail
 History = dict[str, list[float]]

@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.artifacts import Artifact, Kind, TrainingFacts
+from pipeline.contracts.stage import Input, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.metric_names import of_output
-from pipeline.stage import Input, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
+from pipeline.records.artifacts import Artifact, Kind, TrainingFacts
+from pipeline.records.metrics import of_output
 from stages.finetune.config import FinetuneConfig
+from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:
     from stages.finetune.aware import AwareModel
@@ -70,10 +70,10 @@ class FinetuneStage:
     def run(self, context: StageContext[FinetuneConfig]) -> StageResult:
         from stages.finetune.checkpoints import Checkpoints
         from stages.finetune.training import fine_tune
-        from stages.keras_format import keras_facts
-        from stages.sparsity import plan_files, plan_of, sparsity_report
-        from stages.stored_models import own_model, shared_model, write_model
-        from stages.tf_runtime import tensorflow_action
+        from stages.keras.normal_form import keras_facts
+        from stages.keras.sparsity import plan_files, plan_of, sparsity_report
+        from stages.keras.stored import own_model, shared_model, write_model
+        from stages.keras.tensorflow import tensorflow_action
 
         train, validation = context.data("train"), context.data("validation")
         for split in (train, validation):

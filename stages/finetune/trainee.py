@@ -11,9 +11,9 @@ from typing import Any
 
 from pipeline.errors import PreconditionError, reason_of
 from stages.finetune.config import FinetuneConfig
-from stages.keras_format import copy_model, put_weights, rebuilt, unbuilt
-from stages.patterns import matching
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.layer_patterns import matching
+from stages.keras.normal_form import copy_model, put_weights, rebuilt, unbuilt
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 NESTED = ("layer", "forward_layer", "backward_layer", "cell")  # settings of wrappers that hold layers
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline import interruption
 from pipeline.data import Split
 from pipeline.errors import PreconditionError
+from pipeline.system import interruption
 from stages.finetune.augment import training_transform, validation_transform
 from stages.finetune.batches import Failures, steps_per_epoch, training_batches, validation_batches
 from stages.finetune.checkpoints import Checkpoints
@@ -21,8 +21,8 @@ from stages.finetune.objective import Objectives, objectives
 from stages.finetune.optimizers import make_optimizer
 from stages.finetune.session import History, Progress, Session
 from stages.finetune.trainee import frozen, needs_scaled_losses, strategy_scope, trainee_of
-from stages.keras_format import copy_model, put_weights
-from stages.sparsity import SparsityPlan
+from stages.keras.normal_form import copy_model, put_weights
+from stages.keras.sparsity import SparsityPlan
 
 VALIDATION_BATCH = 256
 PROGRESS_INTERVAL_S = 0.1

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, RecipeError
-from pipeline.recipe import Application
-from pipeline.recipe_errors import nearest
-from stages.keras_format import renew_constants
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.recipe import Application
+from pipeline.system.quiet import quiet
+from stages.keras.normal_form import renew_constants
+from stages.keras.tensorflow import import_keras
 from stages.load.keras3 import Carried, carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.stored import put_stored_weights
-from stages.quiet import quiet
-from stages.tf_runtime import import_keras
 
 
 def build_application(spec: Application, weights: Path | None = None) -> Carried:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.model_files import files_in
+from pipeline.recipe.model_files import files_in
 
 TIMES, LEAST_BYTES = 100, 256 * 2**20  # what an archive may unpack to: 100 times its size, or this if that is more
 TEXT_BYTES = 64 * 2**20  # a configuration; NASNet's has 1 MB

@@ -112,7 +112,7 @@ def _reason(named: Mapping[str, Any], custom: frozenset[str]) -> str | None:
 
 def _is_kerass(function: str) -> bool:
     """Whether a function without a module is one of Keras' activations, losses and the like."""
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
     homes = (keras.activations, keras.losses, keras.metrics, keras.initializers, keras.regularizers, keras.constraints)

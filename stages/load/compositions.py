@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.tf_runtime import import_tensorflow
+from stages.keras.tensorflow import import_tensorflow
 
 
 class UntraceableError(Exception):

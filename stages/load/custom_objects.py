@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.keys import digest_of_bytes, digest_of_file
-from pipeline.user_code import told
+from pipeline.recipe.user_code import told
+from pipeline.records.keys import digest_of_bytes, digest_of_file
 
 _sources: dict[str, str] = {}  # module: the digest of its source when it was first asked for here
 

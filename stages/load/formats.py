@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.recipe import Application, ModelFiles
-from stages.free_sizes import DATA, NOTHING, Wanted, leaves_sizes_open, like, settle
-from stages.free_sizes import settled as is_settled
-from stages.keras_format import objects_in, renew_constants
+from pipeline.recipe.recipe import Application, ModelFiles
+from pipeline.system.quiet import quiet
+from stages.keras.free_sizes import DATA, NOTHING, Wanted, leaves_sizes_open, like, settle
+from stages.keras.free_sizes import settled as is_settled
+from stages.keras.normal_form import objects_in, renew_constants
+from stages.keras.sparsity import SparsityPlan
+from stages.keras.tensorflow import import_keras
 from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
@@ -33,9 +36,6 @@ from stages.load.states import note_on_states, without_state
 from stages.load.stored import StoredModel, damage, open_stored, put_stored_weights, read_model
 from stages.load.text import note_on, without_text
 from stages.load.unwrapping import unwrapped
-from stages.quiet import quiet
-from stages.sparsity import SparsityPlan
-from stages.tf_runtime import import_keras
 
 HALF = {"float16": 5e-3, "bfloat16": 4e-2}  # five steps of the types' own rounding
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
+from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.load.keras3_layers import Objects, UntranslatableError, refused, translate_layer
 from stages.load.keras3_masks import note_mask, settle_masks
 from stages.load.keras3_operations import OPERATIONS
-from stages.tf_runtime import import_keras, import_tensorflow
 
 GRAPHS = ("Functional", "Sequential")
 Entry = Mapping[str, Any]

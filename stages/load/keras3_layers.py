@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ModelError
+from stages.keras.tensorflow import import_keras
 from stages.load.keras3_operations import ACTIVATIONS
-from stages.tf_runtime import import_keras
 
 RENAMED = {("InputLayer", "batch_shape"): "batch_input_shape", ("LeakyReLU", "negative_slope"): "alpha"}
 SAME_ACTIVATIONS = frozenset(

@@ -6,8 +6,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stages.keras.tensorflow import import_tensorflow
 from stages.load.slices import spelled_out
-from stages.tf_runtime import import_tensorflow
 
 Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], Any]  # of the operation's settings and its arguments
 

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
-from stages.free_sizes import DATA, NOTHING, Wanted, candidates, require_something_left
-from stages.keras_format import relative_difference
+from stages.keras.free_sizes import DATA, NOTHING, Wanted, candidates, require_something_left
+from stages.keras.normal_form import relative_difference
 
 TAKEN = ("int8", "float8")  # the others store kernels in groups with offsets, in ways that change with each release
 MOST_DIFFERENT = 0.25  # of the largest output: 8 bits are off by a few hundredths

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import reason_of
+from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.load.compositions import UntraceableError
 from stages.load.keras3_graph import Translation
 from stages.load.keras3_layers import UntranslatableError
 from stages.load.traced import traced
-from stages.tf_runtime import import_keras, import_tensorflow
 
 
 def trace_call(

@@ -21,8 +21,8 @@ def broken_weight(model: Any) -> str | None:
 
 def blame(model: Any, difference: float, where: str) -> None:
     """ModelError where `difference`, of the model's outputs, is not finite: by a weight, else by the first layer."""
-    from stages.keras_format import random_inputs
-    from stages.layer_calls import first_not_finite
+    from stages.keras.layer_calls import first_not_finite
+    from stages.keras.normal_form import random_inputs
 
     if math.isfinite(difference):
         return

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from stages.wrappers import CLUSTERING, QUANTIZATION, wrappers_in
+from stages.keras.wrappers import CLUSTERING, QUANTIZATION, wrappers_in
 
 WRAPPERS = {
     CLUSTERING: "carry tfmot's clustering wrapper: `finetune` goes on with it, `strip` takes it off",

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from pipeline.model_files import FILE
-from pipeline.recipe import Application
+from pipeline.recipe.model_files import FILE
+from pipeline.recipe.recipe import Application
 from pipeline.store.file_digests import FileDigests
 
 MOST_TEXT = 64 * 2**20

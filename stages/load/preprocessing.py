@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from pipeline.errors import PostconditionError
-from stages.keras_format import copy_model, random_inputs
-from stages.rounding import difference_beyond_rounding
-from stages.tf_runtime import import_keras
+from stages.keras.normal_form import copy_model, random_inputs
+from stages.keras.rounding import difference_beyond_rounding
+from stages.keras.tensorflow import import_keras
 
 FRONT = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 TOLERANCE = 1e-6

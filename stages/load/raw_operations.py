@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stages.keras.tensorflow import import_tensorflow
 from stages.load.compositions import COMPOSED, UntraceableError
-from stages.tf_runtime import import_tensorflow
 
 RANDOM = frozenset(
     {"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "RandomShuffle", "Multinomial"}

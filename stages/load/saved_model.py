@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
-from stages.keras_format import buildable, random_inputs
+from pipeline.system.quiet import quiet
+from stages.keras.normal_form import buildable, random_inputs
+from stages.keras.rounding import difference_beyond_rounding
+from stages.keras.tensorflow import import_tensorflow
 from stages.load.archives import check_files, refuse_large_text
 from stages.load.stored import StoredModel, damage
-from stages.quiet import quiet
-from stages.rounding import difference_beyond_rounding
-from stages.tf_runtime import import_tensorflow
 
 METADATA, GRAPH, CHECKPOINT = "keras_metadata.pb", "saved_model.pb", "variables/variables"
 FILE_OPERATIONS = frozenset({"ReadFile", "MatchingFiles", "PyFuncStateless"})

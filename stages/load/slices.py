@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.keras_format import copy_model
+from stages.keras.normal_form import copy_model
 
 ALL = {"start": None, "stop": None, "step": None}  # how tf_keras writes `:`
 

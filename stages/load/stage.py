@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.artifacts import Artifact, FileRef, Kind
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.model_files import FILE, MODULE, WEIGHTS
-from pipeline.recipe import SIZES_FIELD, Application, CustomObject, FreeSizes, Preprocessing
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.recipe.model_files import FILE, MODULE, WEIGHTS
+from pipeline.recipe.recipe import SIZES_FIELD, Application, CustomObject, FreeSizes, Preprocessing
+from pipeline.records.artifacts import Artifact, FileRef, Kind
 from pipeline.store.file_digests import FileDigests
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ class LoadStage:
         """Nothing: what can be wrong with a model is found by reading it."""
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
-        from stages.keras_format import keras_facts
+        from stages.keras.normal_form import keras_facts
+        from stages.keras.sparsity import plan_files
+        from stages.keras.stored import write_checked
+        from stages.keras.tensorflow import tensorflow_action
         from stages.load.not_finite import blame
-        from stages.sparsity import plan_files
-        from stages.stored_models import write_checked
-        from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
             loaded = _load(context)
@@ -100,7 +100,7 @@ def _named(context: StageContext[LoadConfig]) -> str:
 
 def _load(context: StageContext[LoadConfig]) -> LoadedModel:
     """The recipe's model; errors call its files what the user does, not what their verified copies are called."""
-    from stages.free_sizes import Wanted
+    from stages.keras.free_sizes import Wanted
     from stages.load.custom_objects import check_source
     from stages.load.formats import load_model
 

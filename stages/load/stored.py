@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
-from stages.keras_format import buildable
+from stages.keras.normal_form import buildable
 from stages.load.archives import check_hdf5, check_zip, refuse_large_text
 from stages.load.recognise import HDF5_MAGIC, FileKind
 

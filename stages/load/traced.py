@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from stages.keras.tensorflow import import_tensorflow
 from stages.load.compositions import UntraceableError
 from stages.load.raw_operations import CONTROL, PASSING, RANDOM, call_public, evaluated
-from stages.tf_runtime import import_tensorflow
 
 FREE = (3, 7)  # what a free size is taken for: what only moves sizes about, and comes out alike for both, is known
 JOINING = frozenset({"Pack", "ConcatV2"})

@@ -1,7 +1,8 @@
 """Somebody's half-finished pruning: tfmot's wrappers are taken off as a model comes in, and what they know is kept.
 
-A wrapper's mask becomes zeros in the weights and a plan to keep them (`stages.sparsity`): so all stages work on plain
-layers, `finetune` keeps the zeros with wrappers of its own, and nothing is pruned on by a schedule of another training.
+A wrapper's mask becomes zeros in the weights and a plan to keep them (`stages.keras.sparsity`): so all stages work on
+plain layers, `finetune` keeps the zeros with wrappers of its own, and nothing is pruned on by a schedule of another
+training.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stages.free_sizes import like
-from stages.keras_format import copy_model
-from stages.sparsity import PlannedKernel, SparsityPlan
-from stages.tf_runtime import import_keras
-from stages.wrappers import ANNOTATION, PRUNING, wrapper_of
+from stages.keras.free_sizes import like
+from stages.keras.normal_form import copy_model
+from stages.keras.sparsity import PlannedKernel, SparsityPlan
+from stages.keras.tensorflow import import_keras
+from stages.keras.wrappers import ANNOTATION, PRUNING, wrapper_of
 
 TAKEN_OFF = (PRUNING, ANNOTATION)
 

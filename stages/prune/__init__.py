@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stages.prune.config import PruneConfig
 
 if TYPE_CHECKING:
-    from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
+    from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
     from stages.prune.pruning import PruneResult, prune_model
 
 __all__ = ["ChannelGraph", "ChannelGroup", "PruneConfig", "PruneResult", "channel_groups", "prune_model"]

@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.stage import StageConfig
-from pipeline.values import Value
-from stages.probes import ProbeFormat, ProbeScheme
+from pipeline.contracts.stage import StageConfig
+from pipeline.records.values import Value
+from stages.formats.probe import ProbeFormat, ProbeScheme
 
 Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random", "magnitude"]
 Reduction = Literal["mean", "max", "sum", "first"]

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.values import Value
-from stages.layer_work import Work
-from stages.macs import macs_of, work_of
-from stages.prune.cost import Counted, cost_of
-from stages.prune.flatten import flattened
-from stages.prune.groups import ChannelGraph, ChannelGroup, channel_groups
-from stages.prune.labels import Role
+from pipeline.records.values import Value
+from stages.keras.flatten import flattened
+from stages.keras.layer_work import Work
+from stages.keras.macs import macs_of, work_of
+from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
+from stages.prune.analysis.labels import Role
+from stages.prune.choosing.cost import Counted, cost_of
 
 
 class LayerLine(Value):

@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelError
-from stages.macs import count_macs, macs_of
-from stages.prune.choice import Choice, Given, choose, prepare
+from stages.keras.flatten import flattened
+from stages.keras.macs import count_macs, macs_of
+from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
+from stages.prune.analysis.labels import Keep, Role
+from stages.prune.choosing.choice import Choice, Given, choose, prepare
 from stages.prune.config import PruneConfig
-from stages.prune.equivalence import (
+from stages.prune.measured.meeting import met_by_measuring
+from stages.prune.report import GroupReport, PruneReport
+from stages.prune.samples import samples_of
+from stages.prune.surgery.equivalence import (
     SAMPLES,
     Equivalence,
     check_equivalence,
     check_flattened,
     masked_equivalence,
 )
-from stages.prune.flatten import flattened
-from stages.prune.groups import ChannelGraph, ChannelGroup
-from stages.prune.labels import Keep, Role
-from stages.prune.meeting import met_by_measuring
-from stages.prune.report import GroupReport, PruneReport
-from stages.prune.samples import samples_of
-from stages.prune.surgeon import remove_channels
-from stages.prune.twins import randomise_weights
+from stages.prune.surgery.surgeon import remove_channels
+from stages.prune.surgery.twins import randomise_weights
 
 
 @dataclass(frozen=True, slots=True)

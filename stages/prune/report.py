@@ -6,9 +6,9 @@ from typing import Literal
 
 import rfc8785
 
-from pipeline.values import Value
+from pipeline.records.values import Value
+from stages.prune.choosing.cost import Measure
 from stages.prune.config import Criterion, Scope
-from stages.prune.cost import Measure
 
 
 class GroupReport(Value):

@@ -12,7 +12,8 @@ from pipeline.data import Split, Task
 from pipeline.data.splits import at
 from pipeline.data.targets import task_and_targets
 from pipeline.errors import DataError, PreconditionError
-from stages.samples import by_input, misfit
+from stages.keras.inputs import by_input
+from stages.samples.batches import misfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def _samples_of_split(model: Any, split: Split) -> Samples:
 
 
 def _check(model: Any, shapes: list[Any]) -> None:
-    from stages.keras_format import tensor_spec
+    from stages.keras.normal_form import tensor_spec
 
     for shape, tensor, name in zip(shapes, model.inputs, model.input_names, strict=True):
         reason = misfit(shape, tensor_spec(tensor, name))

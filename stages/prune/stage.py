@@ -7,26 +7,26 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.artifacts import (
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.errors import DeviceError, PostconditionError, PreconditionError
+from pipeline.records.artifacts import (
     Artifact,
     KerasFacts,
     Kind,
     PruneFacts,
     SparsityFacts,
 )
-from pipeline.command_lines import SURGEON, install
-from pipeline.discovery import stages
-from pipeline.errors import DeviceError, PostconditionError, PreconditionError
-from pipeline.metric_names import counted
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
+from pipeline.records.metrics import counted
+from pipeline.reports.command_lines import SURGEON, install
+from stages.keras.sparsity import PLAN_FILE
 from stages.prune.config import LABELLED, RATIOS, PruneConfig
-from stages.prune.sensitivity_stage import REPORT_FILE as SCAN_FILE
-from stages.prune.sensitivity_stage import SensitivityStage
-from stages.sparsity import PLAN_FILE
+from stages.prune.sensitivity.stage import REPORT_FILE as SCAN_FILE
+from stages.prune.sensitivity.stage import SensitivityStage
+from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:
-    from stages.prune.choice import Drops
+    from stages.prune.choosing.choice import Drops
     from stages.prune.report import PruneReport
 
 REPORT_FILE = "prune-report.json"
@@ -111,12 +111,12 @@ class PruneStage:
 
 
 def _structured(context: StageContext[PruneConfig]) -> StageResult:
-    from stages.keras_format import keras_facts
-    from stages.prune.choice import Given
-    from stages.prune.device import MeasuringDevice
+    from stages.keras.normal_form import keras_facts
+    from stages.keras.stored import shared_model, write_model
+    from stages.keras.tensorflow import tensorflow_action
+    from stages.prune.choosing.choice import Given
+    from stages.prune.measured.device import MeasuringDevice
     from stages.prune.pruning import prune_model
-    from stages.stored_models import shared_model, write_model
-    from stages.tf_runtime import tensorflow_action
 
     if any(file.name == PLAN_FILE for file in context.inputs["model"].files):
         context.events.warned("single weights that are zero will not be kept so: prune channels first, then weights")
@@ -161,12 +161,12 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
 
 
 def _unstructured(context: StageContext[PruneConfig]) -> StageResult:
-    from stages.keras_format import keras_facts
-    from stages.prune.flatten import flattened
+    from stages.keras.flatten import flattened
+    from stages.keras.normal_form import keras_facts
+    from stages.keras.sparsity import apply_masks, plan_files, sparsity_report
+    from stages.keras.stored import own_model, write_model
+    from stages.keras.tensorflow import tensorflow_action
     from stages.prune.unstructured import plan_for
-    from stages.sparsity import apply_masks, plan_files, sparsity_report
-    from stages.stored_models import own_model, write_model
-    from stages.tf_runtime import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
         model = flattened(own_model(context, "model"))  # of its own: weights are changed in place
@@ -181,7 +181,7 @@ def _unstructured(context: StageContext[PruneConfig]) -> StageResult:
 
 
 def _ensure_exact(context: StageContext[PruneConfig], result: StageResult) -> None:
-    from stages.prune.equivalence import TOLERANCE
+    from stages.prune.surgery.equivalence import TOLERANCE
 
     pruned, report = (output.facts for output in result.outputs)
     source = context.inputs["model"].facts
@@ -199,7 +199,7 @@ def _drops(context: StageContext[PruneConfig]) -> Drops | None:
     """What the scan found, for scope `sensitivity`: a sub-step of its own, cached apart from what is made of it."""
     if context.config.scope != "sensitivity":
         return None
-    from stages.prune.sensitivity import SensitivityReport
+    from stages.prune.sensitivity.scan import SensitivityReport
 
     settings = context.config.scan_or_default.model_dump(exclude_unset=True)
     made = context.call("sensitivity", settings, {"model": context.inputs["model"]}).output("sensitivity-report")

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import PreconditionError
-from stages.patterns import matching
+from stages.keras.layer_patterns import matching
+from stages.keras.sparsity import PlannedKernel, SparsityPlan
+from stages.keras.wrappers import require_unwrapped
 from stages.prune.config import PruneConfig
-from stages.sparsity import PlannedKernel, SparsityPlan
-from stages.wrappers import require_unwrapped
 
 Kernels = list[tuple[str, int, int]]  # layer, place among its weights, size
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from pipeline.schemes import Quantization
-from pipeline.stage import StageConfig
+from pipeline.contracts.stage import StageConfig
+from pipeline.records.schemes import Quantization
 
 LADDER, SELECTIVE = "ladder", "selective"
 Rung = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8", "selective"]

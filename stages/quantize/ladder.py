@@ -14,15 +14,15 @@ from typing import Any
 
 import rfc8785
 
-from pipeline.artifacts import Artifact, LadderFacts, LadderTry
+from pipeline.contracts.stage import StageContext
 from pipeline.errors import NativeEndError, PostconditionError, PreconditionError, UnsupportedError
-from pipeline.schemes import Quantization
-from pipeline.stage import StageContext
-from stages.external_data import whole_model
-from stages.keras_format import MODEL_FILE
+from pipeline.records.artifacts import Artifact, LadderFacts, LadderTry
+from pipeline.records.schemes import Quantization
+from stages.formats.external_data import whole_model
+from stages.keras.normal_form import MODEL_FILE
 from stages.quantize.config import SELECTIVE, QuantizeConfig, Rung
 from stages.quantize.layer_errors import LayerError, layer_errors
-from stages.samples import calibration_files, decode_samples
+from stages.samples.calibration import calibration_files, decode_samples
 
 ERRORS_FILE = "layer-errors.json"
 RATIOS = ("latency_ratio", "instruction_ratio", "cycle_ratio")  # what targets measure, the first that is there
@@ -183,9 +183,9 @@ class Ladder:
         return bool(drop <= self._bound)
 
     def _layer_errors(self, made: _Made) -> list[LayerError]:
-        from stages.precision import shared_in_float32
-        from stages.runtimes_apart import tensors_apart
-        from stages.tf_runtime import tensorflow_action
+        from stages.formats.apart.runtimes import tensors_apart
+        from stages.keras.precision import shared_in_float32
+        from stages.keras.tensorflow import tensorflow_action
 
         context = self._context
         with tensorflow_action(context.seed, context.threads):

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import Kind
-from pipeline.values import Value
-from stages.agreement import Agreement, agreements
-from stages.file_tensors import Tensors, file_tensors
-from stages.layer_calls import LayerCall, record_layers
-from stages.parity import cosine
+from pipeline.records.artifacts import Kind
+from pipeline.records.values import Value
+from stages.formats.layers.agreement import Agreement, agreements
+from stages.formats.layers.parity import cosine
+from stages.formats.layers.tensors import Tensors, file_tensors
+from stages.keras.layer_calls import LayerCall, record_layers
 
 
 class LayerError(Value):

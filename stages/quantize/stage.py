@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pipeline.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
-from pipeline.discovery import stages
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PreconditionError
-from pipeline.schemes import Quantization
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_finite_inputs, require_inputs
-from stages.keras_format import MODEL_FILE
+from pipeline.records.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.records.schemes import Quantization
+from stages.keras.inputs import by_input
+from stages.keras.normal_form import MODEL_FILE
 from stages.quantize.calibration import asleep_in_words, doubts_about
 from stages.quantize.config import QuantizeConfig
-from stages.samples import CALIBRATION_MEDIA_TYPE, batches_of, by_input, calibration_files, encode_samples
+from stages.samples.batches import batches_of
+from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
+from stages.samples.checks import keras_facts_of, require_finite_inputs, require_inputs
 
 CHECKED_BATCH = 32  # samples that run through the model at once when its activations are checked
 
@@ -132,10 +134,10 @@ def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:
 
 def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
     """The layers that stay in float, by name, in the model's order; PreconditionError where a pattern names none."""
-    from stages.layer_calls import layer_names
-    from stages.patterns import matching
-    from stages.stored_models import shared_model
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.layer_calls import layer_names
+    from stages.keras.layer_patterns import matching
+    from stages.keras.stored import shared_model
+    from stages.keras.tensorflow import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
         names = layer_names(shared_model(context, "model"))
@@ -153,9 +155,9 @@ def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[A
     A range that ends at infinity leaves one step for everything finite. Layers that no sample wakes have no range at
     all: they are told.
     """
-    from stages.layer_calls import first_not_finite, layer_names
-    from stages.precision import shared_in_float32
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.layer_calls import first_not_finite, layer_names
+    from stages.keras.precision import shared_in_float32
+    from stages.keras.tensorflow import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
         model = shared_in_float32(context, "model")

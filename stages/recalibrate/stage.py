@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.artifacts import Artifact, Kind
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, require_finite_inputs, require_fit
-from stages.samples import by_input
+from pipeline.records.artifacts import Artifact, Kind
+from stages.keras.inputs import by_input
+from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:
     from pipeline.data import Split
@@ -49,11 +49,11 @@ class RecalibrateStage:
         """Nothing that can be known before the model is read."""
 
     def run(self, context: StageContext[RecalibrateConfig]) -> StageResult:
-        from stages.keras_format import keras_facts
+        from stages.keras.normal_form import keras_facts
+        from stages.keras.sparsity import plan_files, plan_of
+        from stages.keras.stored import own_model, write_model
+        from stages.keras.tensorflow import tensorflow_action
         from stages.recalibrate.statistics import batch_normalisations, recalibrate
-        from stages.sparsity import plan_files, plan_of
-        from stages.stored_models import own_model, write_model
-        from stages.tf_runtime import tensorflow_action
 
         data = context.data(context.config.data_split)
         require_fit(data, keras_facts_of(context.inputs["model"]), labels=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 
 def batch_normalisations(model: Any) -> list[Any]:

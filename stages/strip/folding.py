@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from stages.keras.tensorflow import import_keras
 from stages.strip.usage import Usage, nodes_of
-from stages.tf_runtime import import_keras
 
 # The axis of the last kernel that counts the outputs; a depthwise kernel has two, which count them together.
 OUTPUT_AXES = {

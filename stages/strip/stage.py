@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.artifacts import Artifact, Kind, StripFacts
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.records.artifacts import Artifact, Kind, StripFacts
 
 TOLERANCE = 1e-6  # nothing is computed in another way
 ROUNDING_TOLERANCE = 1e-5  # the same function, whose factors stand elsewhere or whose sums go in another order
@@ -51,11 +51,11 @@ class StripStage:
         """Nothing: any model can be stripped."""
 
     def run(self, context: StageContext[StripConfig]) -> StageResult:
-        from stages.keras_format import MODEL_FILE, keras_facts
-        from stages.sparsity import plan_of
-        from stages.stored_models import shared_model, write_model
+        from stages.keras.normal_form import MODEL_FILE, keras_facts
+        from stages.keras.sparsity import plan_of
+        from stages.keras.stored import shared_model, write_model
+        from stages.keras.tensorflow import tensorflow_action
         from stages.strip.layers import strip_model
-        from stages.tf_runtime import tensorflow_action
 
         with tensorflow_action(context.seed, context.threads):
             model = shared_model(context, "model")
@@ -90,9 +90,9 @@ def _rounds_otherwise(result: StageResult) -> bool:
 
 def output_difference(model: object, stripped: object) -> float:
     """How far the outputs are apart on random inputs, relative, before a closing softmax or sigmoid."""
-    from stages.keras_format import random_inputs
-    from stages.rounding import difference_beyond_rounding
-    from stages.squashing import before_squashing
+    from stages.keras.closing import before_squashing
+    from stages.keras.normal_form import random_inputs
+    from stages.keras.rounding import difference_beyond_rounding
 
     inputs = random_inputs(model)
     with before_squashing(stripped) as after:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from stages.graph import is_nested
-from stages.tf_runtime import import_tensorflow
+from stages.keras.graph import is_nested
+from stages.keras.tensorflow import import_tensorflow
 
 ADDED = frozenset({"AddLoss", "AddMetric"})  # what `model.add_loss` and `add_metric` put into the graph
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.artifacts import TensorSpec
+from pipeline.records.artifacts import TensorSpec
 
 REPEATS = 4  # samples of each set that is drawn
 SETS = ("zeros", "lowest", "highest", "extremes", "noise")

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.artifacts import Kind
-from stages.agreement import layouts, scores
-from stages.file_tensors import FileTensor
-from stages.layer_calls import LayerCall
+from pipeline.records.artifacts import Kind
+from stages.formats.layers.agreement import layouts, scores
+from stages.formats.layers.tensors import FileTensor
+from stages.keras.layer_calls import LayerCall
 
 OUTSIDE = 0.01  # of a layer's numbers: fewer are the tails that clipping is for
 NARROW = 1 / 16  # of the range in use: four of eight bits

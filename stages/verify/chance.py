@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.errors import SourceError
-from pipeline.stage import StageContext
-from stages.preprocess_trial import AS_NOW, Tried, setting_of
+from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of
 from stages.verify.metrics import evaluate, wilson_interval
 
 LEAST_SAMPLES = 50  # fewer can't tell a classifier from a guess
@@ -70,9 +70,9 @@ def check_source(
 
 
 def _tried(context: StageContext[Any], split: Split) -> Sequence[Tried]:
-    from stages.precision import untouched_in_float32
-    from stages.preprocess_trial import can_be_tried, try_preprocessing
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.precision import untouched_in_float32
+    from stages.keras.tensorflow import tensorflow_action
+    from stages.samples.preprocess_trial import can_be_tried, try_preprocessing
 
     with tensorflow_action(context.seed, context.threads):
         model = untouched_in_float32(context, "model")

@@ -7,16 +7,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import KerasFacts, ParityRow
+from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.errors import DeviceError, PostconditionError
-from pipeline.stage import StageContext
-from stages.c_source import bytes_in_source
-from stages.data_checks import require_finite_inputs
-from stages.external_data import whole_model
-from stages.layer_calls import first_not_finite
-from stages.runtimes import content_of
-from stages.samples import by_input
+from pipeline.records.artifacts import KerasFacts, ParityRow
+from stages.formats.c.source import bytes_in_source
+from stages.formats.external_data import whole_model
+from stages.formats.session import content_of
+from stages.keras.inputs import by_input
+from stages.keras.layer_calls import first_not_finite
+from stages.samples.checks import require_finite_inputs
 from stages.verify.config import VerifyConfig
 from stages.verify.limits import MICRO, REAL
 
@@ -86,7 +86,7 @@ class Comparison:
 
     def _micro_rows(self, reference: Mapping[str, Any]) -> list[ParityRow]:
         """Figures for the first of the real inputs, run as a microcontroller does; its kernels here are slow ones."""
-        from stages.tflm import micro_is_installed, run_micro
+        from stages.formats.c.tflm import micro_is_installed, run_micro
 
         if not micro_is_installed():
             return []
@@ -111,8 +111,8 @@ class Comparison:
         """
         import numpy as np
 
-        from stages.rounding import ROOM, rounding_noise
-        from stages.tf_runtime import tensorflow_action
+        from stages.keras.rounding import ROOM, rounding_noise
+        from stages.keras.tensorflow import tensorflow_action
         from stages.verify.predict import run_keras
 
         real = self._arrays(self._split.take(self._picked)[0])
@@ -132,7 +132,7 @@ class Comparison:
         """Why a quantized file is off, as far as its ranges and constants tell; None where they don't."""
         import numpy as np
 
-        from stages.file_ranges import input_ends, small_constants
+        from stages.formats.file_ranges import input_ends, small_constants
         from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges
 
         if row.inputs not in (REAL, MICRO):
@@ -160,8 +160,8 @@ class Comparison:
         """What layers give of one sample, and what the file's operators do."""
         import numpy as np
 
-        from stages.layer_calls import record_layers
-        from stages.runtimes_apart import tensors_apart
+        from stages.formats.apart.runtimes import tensors_apart
+        from stages.keras.layer_calls import record_layers
 
         size = self._loaded.inputs[0].shape[0] or 1
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
@@ -231,7 +231,7 @@ class Comparison:
 
     @cached_property
     def _loaded(self) -> Any:
-        from stages.runtimes_apart import load_apart
+        from stages.formats.apart.runtimes import load_apart
 
         loaded = load_apart(self._kind, self._file, self._context.threads, self._doing, self._context.events)
         for what, specs, wanted in (
@@ -247,7 +247,7 @@ class Comparison:
 
     @cached_property
     def _model(self) -> Any:
-        from stages.precision import reference_in_float32
+        from stages.keras.precision import reference_in_float32
 
         return reference_in_float32(self._context, "reference")
 
@@ -281,7 +281,7 @@ def _one(arrays: Mapping[str, Any], place: int) -> dict[str, Any]:
 def parity_row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
     import numpy as np
 
-    from stages.parity import (
+    from stages.formats.layers.parity import (
         cosine,
         decided_agreement,
         max_abs_diff,

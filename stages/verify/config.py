@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from pipeline.contracts.stage import StageConfig
 from pipeline.data.spec import Metrics
-from pipeline.schemes import Scheme
-from pipeline.stage import StageConfig
-from pipeline.values import Value
+from pipeline.records.schemes import Scheme
+from pipeline.records.values import Value
 
 
 class Bounds(Value):

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stages.agreement import Agreement, agreements, scores
-from stages.file_tensors import FileTensor
-from stages.layer_calls import LayerCall
-from stages.parity import decibels
+from stages.formats.layers.agreement import Agreement, agreements, scores
+from stages.formats.layers.parity import decibels
+from stages.formats.layers.tensors import FileTensor
+from stages.keras.layer_calls import LayerCall
 
 MAPS = 3  # axes of what has several positions a channel
 SAME_DB = 80.0  # from here on two tensors are one but for rounding

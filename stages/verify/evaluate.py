@@ -6,18 +6,18 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from pipeline.artifacts import (
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.data import Split
+from pipeline.errors import PostconditionError
+from pipeline.records.artifacts import (
     Artifact,
     EvaluationFacts,
     Kind,
 )
-from pipeline.data import Split
-from pipeline.errors import PostconditionError
-from pipeline.metric_names import counted
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
-from stages.keras_format import MODEL_FILE
-from stages.samples import as_arrays
+from pipeline.records.metrics import counted
+from stages.keras.inputs import as_arrays
+from stages.keras.normal_form import MODEL_FILE
+from stages.samples.checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.verify.config import EvaluateConfig
 from stages.verify.metrics import Evaluation, OwnMetric, evaluate, flat, metrics_by_output
 
@@ -121,8 +121,8 @@ def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
 
 def _first_not_finite(context: StageContext[Any], split: Split, sample: int) -> str | None:
     """The layer that makes NaN or infinity of a sample; DataError where samples hold them already."""
-    from stages.layer_calls import first_not_finite
-    from stages.precision import reference_in_float32
+    from stages.keras.layer_calls import first_not_finite
+    from stages.keras.precision import reference_in_float32
 
     require_finite_inputs(split)
     return first_not_finite(reference_in_float32(context, "model"), split.inputs(sample, sample + 1))

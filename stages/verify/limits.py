@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from math import log10
 from typing import TYPE_CHECKING
 
-from pipeline.artifacts import ParityRow
-from stages.parity import EQUAL_DB
+from pipeline.records.artifacts import ParityRow
+from stages.formats.layers.parity import EQUAL_DB
 from stages.verify.config import Bounds
 from stages.verify.metrics import wilson_interval
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from pipeline.data.spec import Metrics, Task
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.metric_names import of_output
-from pipeline.recipe_errors import nearest
-from pipeline.user_code import told
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.user_code import told
+from pipeline.records.metrics import of_output
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 DEFAULTS: Mapping[Task, tuple[str, ...]] = {

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
-from pipeline.stage import StageContext
-from stages.samples import Progress, by_input
+from stages.keras.inputs import by_input
+from stages.samples.batches import Progress
 
 _last: dict[tuple[str, str, int, int], Any] = {}
 _last_made_up: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
@@ -22,8 +23,8 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
 
     Don't change them, others get the same ones.
     """
-    from stages.precision import untouched_in_float32
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.precision import untouched_in_float32
+    from stages.keras.tensorflow import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, batch, context.threads)
     if key not in _last:
@@ -63,8 +64,8 @@ def shared_made_up(
     context: StageContext[Any], input_name: str, split: Split, samples: int, sets: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """The outputs by set and name on the made-up `sets` that follow from so many samples of `split`."""
-    from stages.precision import reference_in_float32
-    from stages.tf_runtime import tensorflow_action
+    from stages.keras.precision import reference_in_float32
+    from stages.keras.tensorflow import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, samples, context.threads)
     if key not in _last_made_up:

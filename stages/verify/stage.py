@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.artifacts import Artifact, CSourceFacts, Kind, ONNXFacts, ParityFacts, ParityRow, TFLiteFacts
+from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.metric_names import metric_and_output
-from pipeline.schemes import Scheme
-from pipeline.stage import Input, StageConfig, StageContext, StageResult
-from stages.data_checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
-from stages.samples import as_arrays
+from pipeline.records.artifacts import Artifact, CSourceFacts, Kind, ONNXFacts, ParityFacts, ParityRow, TFLiteFacts
+from pipeline.records.metrics import metric_and_output
+from pipeline.records.schemes import Scheme
+from stages.keras.inputs import as_arrays
+from stages.samples.checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
 from stages.verify.limits import MICRO, REAL, doubts, hint_of, violation

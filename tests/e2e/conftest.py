@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 SIZE, CLASSES = 12, 3
 RECIPE = """\

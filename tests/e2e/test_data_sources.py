@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 CLASSES = ("columns", "diagonal", "rows")
 SIZE = 12

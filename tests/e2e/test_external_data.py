@@ -12,7 +12,7 @@ from pipeline import Recipe
 from pipeline import run as run_recipe
 from pipeline.cli import build_app
 from pipeline.errors import StoreError
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 SIMPLE = (
     ("control: true\n", ""),

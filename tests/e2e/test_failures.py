@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from pipeline import Recipe, run
+from pipeline.contracts.events import Skipped, Started
 from pipeline.errors import BlobError, PostconditionError, PreconditionError, StoreError, UnsupportedError
-from pipeline.events import Skipped, Started
-from pipeline.plan import make_plan
+from pipeline.planning.plan import make_plan
 from pipeline.store import Store
 
 STRICT = ("  - verify\n", "  - verify: {tolerances: {int8: {min_cosine: 0.9999999999}}}\n")
@@ -195,7 +195,7 @@ def test_an_end_of_the_child_is_exit_4_that_names_the_action_and_the_rest_is_don
 
 
 def test_an_error_that_is_its_own_cause_is_let_go():
-    from pipeline.runner import _let_go
+    from pipeline.running.run import _let_go
 
     error = ValueError("of outside software")
     error.__cause__ = error

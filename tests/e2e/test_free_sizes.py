@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from stages.keras.tensorflow import import_keras
 from stages.load.keras3 import import_keras3
-from stages.tf_runtime import import_keras
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 RECIPE = """\

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pipeline.manifest import RunManifest
+from pipeline.records.manifest import RunManifest
 
 NOTHING_HEAVY = (
     "import sys; from pipeline.start import main\n"

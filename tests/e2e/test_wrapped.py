@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.tf_runtime import import_keras, import_tfmot
+from stages.keras.tensorflow import import_keras, import_tfmot
 
 RECIPE = """\
 name: wrapped
@@ -73,7 +73,7 @@ def result(tmp_path, secateur):
 
 
 def stored(folder, manifest, stage):
-    from stages.keras_format import decode_model
+    from stages.keras.normal_form import decode_model
 
     entry = next(entry for entry in manifest["stages"] if entry["id"] == stage)
     file = next(f for o in entry["outputs"] if o["kind"] == "keras-model" for f in o["files"] if "keras" in f["name"])

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from pipeline.keys import digest_of_bytes
+from pipeline.records.keys import digest_of_bytes
 from pipeline.store.file_digests import FileDigests, listing, state_of
 
 OLD_NS = 10_000_000_000

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from pipeline.chain import OutputOf, build_chain
 from pipeline.cli.schema import recipe_schema
 from pipeline.errors import RecipeError
-from pipeline.recipe import Recipe
-from pipeline.recipe_steps import Repeat
+from pipeline.planning.wiring import OutputOf, build_chain
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.steps import Repeat
 
 BLOCK = """- repeat:
       times: 3

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from pipeline.artifacts import Artifact, CalibrationFacts, FileRef
 from pipeline.errors import RecipeError, StoreError
-from pipeline.manifest import Action, ActionRecord, Provenance, RunManifest
+from pipeline.records.artifacts import Artifact, CalibrationFacts, FileRef
+from pipeline.records.manifest import Action, ActionRecord, Provenance, RunManifest
 from pipeline.store import BusyError, Store
 
 

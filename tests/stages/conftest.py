@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import Artifact, FileRef
+from pipeline.contracts.events import ActionEvents, Advanced, Event, Warned
 from pipeline.data import Preprocess, Split
-from pipeline.events import ActionEvents, Advanced, Event, Warned
-from pipeline.keys import digest_of_bytes
-from pipeline.manifest import Fingerprint
-from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
-from stages.tf_runtime import import_tensorflow
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.keys import digest_of_bytes
+from pipeline.records.manifest import Fingerprint
+from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
+from stages.keras.tensorflow import import_tensorflow
 
 
 @dataclass
@@ -116,7 +116,7 @@ def tiny_xception(tiny_images: Any) -> Any:
     """
     import numpy as np
 
-    from stages.tf_runtime import import_keras
+    from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
     layers = keras.layers

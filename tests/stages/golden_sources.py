@@ -8,8 +8,8 @@ import ast
 import json
 from pathlib import Path
 
-from pipeline.discovery import stages
-from pipeline.keys import digest_of
+from pipeline.contracts.discovery import stages
+from pipeline.records.keys import digest_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_suffix(".json")

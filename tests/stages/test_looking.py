@@ -6,9 +6,9 @@ from lookers import lookers, state_of
 from small_networks import NETWORKS, operators
 
 from pipeline.errors import SecateurError
-from stages.layer_calls import record_layers
-from stages.prune.twins import randomise_weights
-from stages.tf_runtime import import_keras
+from stages.keras.layer_calls import record_layers
+from stages.keras.tensorflow import import_keras
+from stages.prune.surgery.twins import randomise_weights
 
 ALWAYS = {"record_layers", "first_not_finite", "facts", "copy", "fingerprint", "inspect", "predict", "criterion l2"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.data import DataSource, DataSpec
 from pipeline.store.file_digests import FileDigests
-from stages.tf_runtime import import_tensorflow
+from stages.keras.tensorflow import import_tensorflow
 
 
 def encoded(pixels, kind="png"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError, RecipeError
-from stages.tf_runtime import import_tensorflow
+from stages.keras.tensorflow import import_tensorflow
 
 FEATURES = {"x": {"type": "float32", "shape": [2]}, "y": {"type": "int64"}}
 RECORDS = {"source": "tfrecord", "path": "d", "features": FEATURES, "label": "y", "validation": "none"}

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import Artifact, FileRef, ONNXFacts, TensorSpec, TFLiteFacts
-from pipeline.events import ActionEvents, Event
-from stages.benchmark import BenchmarkConfig, Measurement, Round
-from stages.external_data import data_files
-from stages.tf_runtime import import_keras, import_tensorflow
+from pipeline.contracts.events import ActionEvents, Event
+from pipeline.records.artifacts import Artifact, FileRef, ONNXFacts, TensorSpec, TFLiteFacts
+from stages.benchmark.config import BenchmarkConfig
+from stages.devices.measurement import Measurement
+from stages.devices.rounds import Round
+from stages.formats.external_data import data_files
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 TWO = 2.0
 

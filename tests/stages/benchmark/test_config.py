@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from stages.benchmark import BenchmarkConfig
+from stages.benchmark.config import BenchmarkConfig
 
 
 def test_defaults() -> None:

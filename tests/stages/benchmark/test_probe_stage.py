@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import DeviceError, PostconditionError
 from stages.benchmark import probe_stage
 from stages.benchmark.probe_stage import ProbeConfig, ProbeStage, spread_of
-from stages.probes import COST_FILE, CostTable, Probe
+from stages.formats.probe import COST_FILE, CostTable, Probe
 
 WIDE = Probe(kind="conv", inputs=32, outputs=64, height=14, width=14, kernel=(3, 3))
 NARROW = Probe(kind="conv", inputs=32, outputs=8, height=14, width=14, kernel=(3, 3))

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.artifacts import Artifact
+from pipeline.contracts.events import Advanced, Warned
 from pipeline.errors import DeviceError, ModelError, PostconditionError, PreconditionError
-from pipeline.events import Advanced, Warned
-from stages.benchmark import BenchmarkConfig, BenchmarkStage
+from pipeline.records.artifacts import Artifact
+from stages.benchmark.config import BenchmarkConfig
+from stages.benchmark.stage import BenchmarkStage
 
 METRICS = {
     "latency_p50_ms",

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from pipeline.cli import build_app
 from pipeline.errors import ModelError, RecipeError
-from stages.benchmark import find_target
-from stages.benchmark.probe_models import tflite_model
 from stages.commands.bench import head_of
-from stages.comparison.result import ComparisonReport
-from stages.probes import Probe
+from stages.commands.comparing.result import ComparisonReport
+from stages.devices.target import find_target
+from stages.formats.probe import Probe
+from stages.formats.probe_models import tflite_model
 
 APP = build_app(["compare", "bench", "history"])
 BRIEF = ("--rounds", "2", "--seconds", "0.005")

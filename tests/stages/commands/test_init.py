@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from pipeline import run
 from pipeline.errors import DataError, ModelError, RecipeError
-from pipeline.plan import make_plan
-from pipeline.recipe import Recipe
+from pipeline.planning.plan import make_plan
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 from stages.commands.init import command
-from stages.tf_runtime import import_keras, import_tfmot
+from stages.keras.tensorflow import import_keras, import_tfmot
 
 APP = typer.Typer()
 APP.command()(command)

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli import build_app
 from pipeline.errors import ModelError, RecipeError
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 APP = build_app(["inspect", "version"])
 

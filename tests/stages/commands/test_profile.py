@@ -5,11 +5,11 @@ import json
 import pytest
 
 from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
-from stages.benchmark.probe_models import tflite_model
 from stages.commands.profile import bar, command
-from stages.export import convert_onnx
-from stages.probes import Probe
-from stages.tf_runtime import import_keras
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.probe import Probe
+from stages.formats.probe_models import tflite_model
+from stages.keras.tensorflow import import_keras
 
 
 @pytest.fixture

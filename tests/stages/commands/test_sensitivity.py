@@ -7,11 +7,11 @@ from typer.testing import CliRunner
 
 from pipeline.cli import build_app
 from pipeline.errors import RecipeError
-from pipeline.recipe import Recipe
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 from stages.commands.sensitivity import scan_recipe
-from stages.prune.sensitivity import GroupScan, Point, SensitivityReport
-from stages.prune.sensitivity_page import page_of
+from stages.prune.sensitivity.page import page_of
+from stages.prune.sensitivity.scan import GroupScan, Point, SensitivityReport
 
 DEMO = Path(__file__).parents[3] / "configs" / "demo.yaml"
 

@@ -7,8 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from stages.export import ExportConfig
-from stages.export.config import CONCERNS
+from stages.export.config import CONCERNS, ExportConfig
 
 
 def test_defaults() -> None:

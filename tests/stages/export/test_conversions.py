@@ -17,13 +17,14 @@ import onnx
 import pytest
 
 from pipeline.errors import ModelError
-from stages.export import convert_onnx, convert_tflite, interface
-from stages.export.saved import shared_function
-from stages.export.tflite import count_operators
-from stages.keras_format import decode_model, encode_model
-from stages.runtimes import load_onnx, load_tflite
-from stages.samples import encode_samples
-from stages.tf_runtime import import_keras
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.session import load_onnx, load_tflite
+from stages.formats.tflite.convert import convert_tflite, count_operators
+from stages.formats.tflite.saved_function import shared_function
+from stages.keras import serving as interface
+from stages.keras.normal_form import decode_model, encode_model
+from stages.keras.tensorflow import import_keras
+from stages.samples.calibration import encode_samples
 
 SCHEMES = ("float32", "float16", "dynamic", "weight_only", "int8")
 PAIRS = [*((f, scheme) for f in ("tflite", "onnx") for scheme in SCHEMES), ("tflite", "int16x8")]
@@ -52,7 +53,7 @@ def test_the_converter_loads_no_saved_model(
     scheme: str, files: Any, tiny_xception: Any, tiny_images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would do so twice, for the names in it: half of its time. The bytes are those that it gives on its own."""
-    from stages.export import tflite
+    from stages.formats.tflite import convert as tflite
 
     with monkeypatch.context() as own:
         own.setattr(tflite, "_never_loaded", contextlib.nullcontext)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.export import convert_onnx, convert_tflite
-from stages.runtimes import load_onnx, load_tflite
-from stages.tf_runtime import import_keras
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.session import load_onnx, load_tflite
+from stages.formats.tflite.convert import convert_tflite
+from stages.keras.tensorflow import import_keras
 
 
 def layer_of(keras: Any, kind: str) -> Any:

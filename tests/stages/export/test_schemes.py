@@ -11,11 +11,11 @@ import onnxruntime
 import pytest
 
 from pipeline.errors import PreconditionError
-from pipeline.schemes import Quantization
-from stages.export import convert_onnx, convert_tflite
-from stages.export.onnx_weights import store_weights_in_int8
-from stages.export.tflite import count_operators
-from stages.runtimes import load_onnx, load_tflite
+from pipeline.records.schemes import Quantization
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.weights import store_weights_in_int8
+from stages.formats.session import load_onnx, load_tflite
+from stages.formats.tflite.convert import convert_tflite, count_operators
 
 FORMATS = ("tflite", "onnx")
 

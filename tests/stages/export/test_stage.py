@@ -10,18 +10,19 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
+from pipeline.contracts.stage import StageResult
 from pipeline.data.spec import Preprocess
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
-from pipeline.schemes import quantization_of
-from pipeline.stage import StageResult
-from stages.export import ExportConfig, ExportStage, convert_onnx
-from stages.export.stage import _converted_and_run, _tell_reading
-from stages.external_data import whole_model
-from stages.keras_format import decode_model
-from stages.runtimes import LoadedModel, load_exported
-from stages.samples import CALIBRATION_FILE, encode_samples
-from stages.tf_runtime import import_keras
+from pipeline.records.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
+from pipeline.records.schemes import quantization_of
+from stages.export.config import ExportConfig
+from stages.export.stage import ExportStage, _converted_and_run, _tell_reading
+from stages.formats.external_data import whole_model
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.session import LoadedModel, load_exported
+from stages.keras.normal_form import decode_model
+from stages.keras.tensorflow import import_keras
+from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 STAGE = ExportStage()
 
@@ -156,7 +157,7 @@ def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
     exporting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of weights with three dimensions that is known beforehand; here it is found when the file runs."""
-    monkeypatch.setattr("stages.export.onnx_overrides._products", lambda *_: iter(()))
+    monkeypatch.setattr("stages.formats.onnx.overrides._products", lambda *_: iter(()))
     keras = import_keras()
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8, 3), name="x")

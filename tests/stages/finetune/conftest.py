@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import Preprocess, Split
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 
 def split(name: str, x: Any, y: Any, task: Any = "classes") -> Split:

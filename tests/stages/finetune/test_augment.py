@@ -3,7 +3,7 @@ import pytest
 
 from stages.finetune.augment import augmented, shares, training_transform, validation_transform
 from stages.finetune.config import Augment, FinetuneConfig
-from stages.tf_runtime import import_tensorflow
+from stages.keras.tensorflow import import_tensorflow
 
 IMAGES = np.random.default_rng(0).random((64, 7, 5, 2)).astype(np.float32) + 1
 

@@ -12,8 +12,8 @@ from pipeline.errors import PreconditionError
 from stages.finetune.aware import aware_model
 from stages.finetune.config import FinetuneConfig, QuantizationAware
 from stages.finetune.training import fine_tune
-from stages.tf_runtime import import_keras
-from stages.wrappers import QUANTIZATION, wrappers_in
+from stages.keras.tensorflow import import_keras
+from stages.keras.wrappers import QUANTIZATION, wrappers_in
 
 
 @pytest.fixture

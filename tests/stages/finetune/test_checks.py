@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from pipeline.artifacts import KerasFacts, TensorSpec
 from pipeline.errors import PreconditionError
+from pipeline.records.artifacts import KerasFacts, TensorSpec
 from stages.finetune.checks import class_weights, require_blendable, require_teacher
 from stages.finetune.config import FinetuneConfig
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 
 
 def facts(outputs=((None, 2),), inputs=(("image", (None, 6, 6, 1)),)):

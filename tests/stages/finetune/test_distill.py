@@ -10,8 +10,8 @@ from stages.finetune.distill import output_loss
 from stages.finetune.objective import Objective
 from stages.finetune.session import Session
 from stages.finetune.training import fine_tune
-from stages.losses import regression_loss
-from stages.tf_runtime import import_tensorflow, tensorflow_action
+from stages.keras.losses import regression_loss
+from stages.keras.tensorflow import import_tensorflow, tensorflow_action
 
 TEACHER, STUDENT = np.array([[2.0, 0.0, -1.0], [0.5, 0.5, 3.0]]), np.array([[1.0, 1.0, 0.0], [0.0, -1.0, 1.0]])
 

@@ -5,9 +5,9 @@ from pipeline.data import Preprocess, Split
 from stages.finetune.checkpoints import Checkpoints
 from stages.finetune.config import Distill, Features, FinetuneConfig
 from stages.finetune.training import fine_tune
-from stages.keras_format import copy_model
-from stages.sparsity import PlannedKernel, SparsityPlan, apply_masks
-from stages.tf_runtime import import_keras, tensorflow_action
+from stages.keras.normal_form import copy_model
+from stages.keras.sparsity import PlannedKernel, SparsityPlan, apply_masks
+from stages.keras.tensorflow import import_keras, tensorflow_action
 
 
 def split(name, count=96):

@@ -3,7 +3,7 @@ import pytest
 
 from stages.finetune.config import Clip, Exponential, FinetuneConfig, Steps
 from stages.finetune.optimizers import learning_rate, make_optimizer
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 STEPS = 10  # an epoch
 

@@ -12,8 +12,8 @@ from stages.finetune.config import Distill, FinetuneConfig
 from stages.finetune.objective import objectives
 from stages.finetune.stage import FinetuneStage
 from stages.finetune.training import fine_tune
-from stages.sparsity import PlannedKernel, SparsityPlan, apply_masks
-from stages.tf_runtime import import_keras, tensorflow_action
+from stages.keras.sparsity import PlannedKernel, SparsityPlan, apply_masks
+from stages.keras.tensorflow import import_keras, tensorflow_action
 
 SETTINGS = {"epochs": 4, "batch": 16, "learning_rate": 0.01}
 PLAIN = FinetuneConfig(**SETTINGS)

@@ -6,7 +6,7 @@ import pytest
 from pipeline.errors import PostconditionError, PreconditionError
 from stages.finetune.config import Distill, FinetuneConfig
 from stages.finetune.stage import FinetuneStage
-from stages.tf_runtime import tensorflow_action
+from stages.keras.tensorflow import tensorflow_action
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_each_task_has_its_metric(context, run, task, shape, metric):
 
 
 def test_a_student_is_stored_with_its_own_layers_only(context, run):
-    from stages.stored_models import shared_model
+    from stages.keras.stored import shared_model
 
     made = context("unlabelled", epochs=2, batch=16, distill=Distill(features={"layers": ("conv",)}))
     before = shared_model(made, "model").get_weights()

@@ -3,8 +3,8 @@ import pytest
 
 from pipeline.errors import PreconditionError
 from stages.finetune.trainee import frozen, in_precision, precision_policy
-from stages.keras_format import random_inputs
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.normal_form import random_inputs
+from stages.keras.tensorflow import import_keras, import_tensorflow
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -5,12 +5,12 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from pipeline import interruption
 from pipeline.errors import DataError, PostconditionError, PreconditionError
+from pipeline.system import interruption
 from stages.finetune.checkpoints import Checkpoints
 from stages.finetune.config import Augment, Clip, Distill, Features, FinetuneConfig
 from stages.finetune.training import fine_tune
-from stages.tf_runtime import tensorflow_action
+from stages.keras.tensorflow import tensorflow_action
 
 AUGMENT = Augment(flip="both", crop=1, shift=0.2)
 # With dropout everywhere: the network has a layer of it.

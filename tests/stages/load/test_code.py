@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
+from stages.keras.tensorflow import import_tensorflow
 from stages.load import load_model
 from stages.load.code import by_name_alone, refuse_code
-from stages.tf_runtime import import_tensorflow
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),

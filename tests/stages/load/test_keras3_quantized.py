@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
-from stages.free_sizes import Wanted, shapes_of
+from stages.keras.free_sizes import Wanted, shapes_of
 from stages.load import load_model
 
 pytestmark = [

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from pipeline.model_files import FILE
-from pipeline.recipe import Application
+from pipeline.recipe.model_files import FILE
+from pipeline.recipe.recipe import Application
 from pipeline.store.file_digests import FileDigests
 from stages.load.open_sizes import may_leave_sizes_open
 

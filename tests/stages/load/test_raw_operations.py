@@ -6,9 +6,9 @@ import operator
 import pytest
 
 from pipeline.errors import SecateurError
+from stages.keras.tensorflow import import_tensorflow
 from stages.load.code import refuse_code
 from stages.load.raw_operations import NODES
-from stages.tf_runtime import import_tensorflow
 
 
 @pytest.mark.parametrize("kind", sorted(NODES))

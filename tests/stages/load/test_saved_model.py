@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, PostconditionError
+from stages.keras.tensorflow import import_tensorflow
 from stages.load import load_model
-from stages.tf_runtime import import_tensorflow
 
 CLOSE = 1e-5
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

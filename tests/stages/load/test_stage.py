@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import Recipe, run
 from pipeline.errors import ModelError, RecipeError
-from stages.keras_format import decode_model
+from stages.keras.normal_form import decode_model
 from stages.load import load_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")

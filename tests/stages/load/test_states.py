@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from stages.export import convert_onnx, convert_tflite
-from stages.keras_format import copy_model
+from pipeline.system.quiet import quiet
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.session import load_exported
+from stages.formats.tflite.convert import convert_tflite
+from stages.keras.normal_form import copy_model
 from stages.load import load_model
-from stages.prune.groups import channel_groups
-from stages.quiet import quiet
-from stages.runtimes import load_exported
+from stages.prune.analysis.groups import channel_groups
 
 X = np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.load import load_model
-from stages.tf_runtime import import_keras, import_tensorflow
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 WORDS = ["red", "green", "blue"]

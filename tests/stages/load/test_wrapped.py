@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, PreconditionError
-from stages.keras_format import copy_model, decode_model, encode_model
+from stages.keras.normal_form import copy_model, decode_model, encode_model
+from stages.keras.tensorflow import import_tfmot
 from stages.load import load_model
-from stages.tf_runtime import import_tfmot
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 
@@ -131,7 +131,7 @@ def test_marks_for_quantization_are_taken_off(keras2, tmp_path):
 @pytest.mark.parametrize(("kind", "hint"), [("clustering", "- strip"), ("quantization", "before quantization-aware")])
 @pytest.mark.parametrize("method", ["structured", "unstructured"])
 def test_what_is_wrapped_still_is_not_pruned(wrapped, kind, hint, method):
-    from stages.prune.choice import Given, choose
+    from stages.prune.choosing.choice import Given, choose
     from stages.prune.config import PruneConfig
     from stages.prune.unstructured import plan_for
 

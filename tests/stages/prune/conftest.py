@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import Artifact, FileRef
-from pipeline.events import ActionEvents, Event
-from pipeline.manifest import Fingerprint
-from stages.keras_format import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
+from pipeline.contracts.events import ActionEvents, Event
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.manifest import Fingerprint
+from stages.keras.flatten import flattened
+from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
+from stages.keras.tensorflow import import_keras
+from stages.prune.analysis.groups import channel_groups
 from stages.prune.config import PruneConfig
-from stages.prune.equivalence import masked_equivalence
-from stages.prune.flatten import flattened
-from stages.prune.groups import channel_groups
-from stages.prune.surgeon import remove_channels
-from stages.prune.twins import randomise_weights
-from stages.tf_runtime import import_keras
+from stages.prune.surgery.equivalence import masked_equivalence
+from stages.prune.surgery.surgeon import remove_channels
+from stages.prune.surgery.twins import randomise_weights
 
 ROOT = Path(__file__).parents[3]
 THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)  # what TensorFlow takes by itself

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stages.macs import count_macs
-from stages.prune.cost import cost_of
-from stages.prune.groups import channel_groups
-from stages.tf_runtime import import_keras, import_tensorflow
+from stages.keras.macs import count_macs
+from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.prune.analysis.groups import channel_groups
+from stages.prune.choosing.cost import cost_of
 
 STEPS = {2: {}, 3: {}, 4: {}, 5: {}}
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, PreconditionError
+from stages.prune.analysis.groups import channel_groups
 from stages.prune.config import PruneConfig, RankingConfig
-from stages.prune.criteria import group_scores, normalised
-from stages.prune.criteria.activations import zero_shares
-from stages.prune.groups import channel_groups
+from stages.prune.ranking.criteria import group_scores, normalised
+from stages.prune.ranking.criteria.activations import zero_shares
 from stages.prune.samples import samples_of
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.data import Preprocess
 from pipeline.errors import DataError
+from stages.keras.tensorflow import import_keras
 from stages.prune.samples import samples_of
-from stages.tf_runtime import import_keras
 
 A, B = np.arange(8.0).reshape(4, 2), np.arange(12.0).reshape(4, 3)
 

@@ -8,9 +8,9 @@ import pytest
 import rfc8785
 from pydantic import ValidationError
 
+from pipeline.contracts.events import Warned
 from pipeline.errors import PostconditionError
-from pipeline.events import Warned
-from stages.keras_format import decode_model, keras_facts
+from stages.keras.normal_form import decode_model, keras_facts
 from stages.prune.config import PruneConfig
 from stages.prune.stage import PruneStage
 
@@ -89,7 +89,7 @@ def test_ensures_refuses_a_result_that_is_not_exact_or_not_smaller(small, contex
 def test_nothing_is_written_when_the_check_fails(small, context, monkeypatch):
     made = context(small, PruneConfig())
     before = set(made.folder.iterdir())
-    monkeypatch.setattr("stages.prune.equivalence.TOLERANCE", -1.0)  # even no difference is too much
+    monkeypatch.setattr("stages.prune.surgery.equivalence.TOLERANCE", -1.0)  # even no difference is too much
     with pytest.raises(PostconditionError):
         PruneStage().run(made)
     assert set(made.folder.iterdir()) == before

@@ -3,10 +3,10 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.errors import PreconditionError
-from stages.keras_format import decode_model
+from stages.keras.normal_form import decode_model
+from stages.keras.sparsity import plan_of
 from stages.prune.config import PruneConfig
 from stages.prune.stage import PruneStage
-from stages.sparsity import plan_of
 
 
 def pruned(model, context, **settings):

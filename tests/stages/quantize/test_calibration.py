@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.quantize import doubts_about
+from stages.quantize.calibration import doubts_about
 
 MANY = np.random.default_rng(0).uniform(-1, 1, (12, 4, 4, 1)).astype(np.float32)
 

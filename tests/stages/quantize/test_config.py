@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pipeline.schemes import Quantization
-from stages.quantize import QuantizeConfig
+from pipeline.records.schemes import Quantization
+from stages.quantize.config import QuantizeConfig
 
 
 def test_schemes_are_a_list_in_the_recipe_and_io_has_a_default() -> None:

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from pipeline import Recipe, run
-from pipeline.artifacts import LadderFacts, QuantizedFacts
+from pipeline.contracts.events import Event, Warned
 from pipeline.errors import PostconditionError
-from pipeline.events import Event, Warned
+from pipeline.records.artifacts import LadderFacts, QuantizedFacts
 from pipeline.store import Store
-from stages.file_tensors import FileTensor
-from stages.keras_format import encode_model
+from stages.formats.layers.tensors import FileTensor
+from stages.keras.normal_form import encode_model
+from stages.keras.tensorflow import import_keras
 from stages.quantize.layer_errors import layer_errors
-from stages.tf_runtime import import_keras
 
 RECIPE = """\
 name: ladder
@@ -128,7 +128,7 @@ def test_where_no_rung_is_good_enough_all_that_was_tried_is_told(climbing: Calla
 
 def test_noise_counts_where_it_comes_in(lopsided: Any) -> None:
     """Tensors that are right but for noise from `wide` on: what comes after it adds none of its own."""
-    from stages.layer_calls import record_layers
+    from stages.keras.layer_calls import record_layers
 
     x = np.random.default_rng(7).standard_normal((2, 12)).astype(np.float32)
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from pipeline import Recipe, run
-from pipeline.events import Event, Warned
-from stages.keras_format import encode_model
+from pipeline.contracts.events import Event, Warned
+from stages.keras.normal_form import encode_model
 
 RECIPE = """\
 name: qat

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import CalibrationFacts, QuantizedFacts
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PreconditionError
-from pipeline.schemes import Quantization
-from stages.quantize import QuantizeConfig, QuantizeStage
-from stages.samples import decode_samples
-from stages.tf_runtime import import_keras
+from pipeline.records.artifacts import CalibrationFacts, QuantizedFacts
+from pipeline.records.schemes import Quantization
+from stages.keras.tensorflow import import_keras
+from stages.quantize.config import QuantizeConfig
+from stages.quantize.stage import QuantizeStage
+from stages.samples.calibration import decode_samples
 
 STAGE = QuantizeStage()
 LABELS = np.zeros(64, np.int64)

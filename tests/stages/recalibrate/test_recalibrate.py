@@ -3,10 +3,10 @@ import pytest
 
 from pipeline.data import Preprocess, Split
 from pipeline.errors import DataError, PreconditionError
-from stages.keras_format import decode_model
+from stages.keras.normal_form import decode_model
+from stages.keras.tensorflow import import_keras
 from stages.recalibrate.stage import RecalibrateConfig, RecalibrateStage
 from stages.recalibrate.statistics import recalibrate
-from stages.tf_runtime import import_keras
 
 SAMPLES = 3.0 + 2.0 * np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.keras_format import relative_difference
+from stages.keras.normal_form import relative_difference
+from stages.keras.tensorflow import import_keras
 from stages.strip.layers import strip_model
-from stages.tf_runtime import import_keras
 
 
 def randomised(model, seed=0):

@@ -4,10 +4,10 @@ import zipfile
 import h5py
 import numpy as np
 
-from stages.keras_format import encode_model
+from stages.keras.normal_form import encode_model
+from stages.keras.tensorflow import import_keras, import_tensorflow, import_tfmot
 from stages.strip.layers import strip_model
 from stages.strip.stage import output_difference
-from stages.tf_runtime import import_keras, import_tensorflow, import_tfmot
 
 
 def outputs(model, seed=0):

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.errors import PostconditionError
+from stages.keras.tensorflow import import_keras
 from stages.strip.stage import StripConfig, StripStage
-from stages.tf_runtime import import_keras
 
 
 def run(make_context, model, **settings):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import Artifact, ONNXFacts, TensorSpec, TFLiteFacts
-from pipeline.stage import StageResult
-from stages.verify import VerifyStage
+from pipeline.contracts.stage import StageResult
+from pipeline.records.artifacts import Artifact, ONNXFacts, TensorSpec, TFLiteFacts
+from stages.verify.stage import VerifyStage
 
 
 @pytest.fixture(autouse=True)

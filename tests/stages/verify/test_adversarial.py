@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.artifacts import TensorSpec
+from pipeline.records.artifacts import TensorSpec
 from stages.verify.adversarial import SETS, adversarial_inputs
 
 SPECS = (

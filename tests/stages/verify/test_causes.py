@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PostconditionError
-from pipeline.schemes import Quantization
-from stages.export import convert_onnx, convert_tflite
-from stages.file_ranges import input_ends, small_constants
-from stages.file_tensors import FileTensor, file_tensors
-from stages.keras_format import copy_model
-from stages.layer_calls import LayerCall, record_layers
-from stages.verify import VerifyConfig
+from pipeline.records.schemes import Quantization
+from stages.formats.file_ranges import input_ends, small_constants
+from stages.formats.layers.tensors import FileTensor, file_tensors
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.tflite.convert import convert_tflite
+from stages.keras.layer_calls import LayerCall, record_layers
+from stages.keras.normal_form import copy_model
 from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges, input_calls
+from stages.verify.config import VerifyConfig
 
 FORMATS = ("tflite", "onnx")
 

@@ -6,10 +6,11 @@ import pytest
 from pipeline import Recipe, run
 from pipeline.data import Preprocess
 from pipeline.errors import SourceError
-from stages.preprocess_trial import Tried
-from stages.tf_runtime import import_keras
-from stages.verify import EvaluateConfig, EvaluateStage
+from stages.keras.tensorflow import import_keras
+from stages.samples.preprocess_trial import Tried
 from stages.verify.chance import chance_of, is_at_chance, proved
+from stages.verify.config import EvaluateConfig
+from stages.verify.evaluate import EvaluateStage
 
 LABELS = np.arange(200) % 4
 STORED = (np.random.default_rng(1).integers(0, 60, (200, 6, 6)) + 60 * LABELS[:, None, None]).astype(np.uint8)

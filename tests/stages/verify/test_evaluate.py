@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.artifacts import CalibrationFacts, EvaluationFacts
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PostconditionError, PreconditionError
-from stages.tf_runtime import import_keras
-from stages.verify import EvaluateConfig, EvaluateStage, wilson_interval
-from stages.verify.evaluate import CONFUSION_FILE
+from pipeline.records.artifacts import CalibrationFacts, EvaluationFacts
+from stages.keras.tensorflow import import_keras
+from stages.verify.config import EvaluateConfig
+from stages.verify.evaluate import CONFUSION_FILE, EvaluateStage
+from stages.verify.metrics import wilson_interval
 
 STAGE = EvaluateStage()
 
@@ -113,7 +114,7 @@ def test_a_sample_that_is_no_number_is_named_with_its_input(
 
 
 def test_it_takes_keras_models_and_reads_the_test_split() -> None:
-    from pipeline.artifacts import Artifact
+    from pipeline.records.artifacts import Artifact
 
     assert STAGE.splits(EvaluateConfig()) == ("test",)
     with pytest.raises(PreconditionError, match="a keras-model is wanted"):

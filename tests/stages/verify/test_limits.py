@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.artifacts import ParityRow
-from stages.verify import Bounds, Tolerances
+from pipeline.records.artifacts import ParityRow
+from stages.verify.config import Bounds, Tolerances
 from stages.verify.limits import doubts, violation
 
 PARITY = ParityRow(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PostconditionError, PreconditionError
-from stages.tf_runtime import import_keras
+from stages.keras.tensorflow import import_keras
 from stages.verify.metrics import are_logits, evaluate, metrics_for, wilson_interval
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.1, 0.2, 0.7]])

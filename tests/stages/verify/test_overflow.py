@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError, PostconditionError
-from stages.export import convert_onnx, convert_tflite
-from stages.tf_runtime import import_keras
-from stages.verify import Bounds, Tolerances, VerifyConfig
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.tflite.convert import convert_tflite
+from stages.keras.tensorflow import import_keras
+from stages.verify.config import Bounds, Tolerances, VerifyConfig
 
 
 def summing(activation: str) -> Any:

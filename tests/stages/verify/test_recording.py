@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.file_tensors import FileTensor
-from stages.layer_calls import first_not_finite, record_layers
-from stages.tf_runtime import import_keras
+from stages.formats.layers.tensors import FileTensor
+from stages.keras.layer_calls import first_not_finite, record_layers
+from stages.keras.tensorflow import import_keras
 from stages.verify.divergence import describe_divergence
 
 X = np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32)
@@ -53,7 +53,7 @@ def test_the_first_layer_that_no_tensor_reproduces_is_named(nested: Any) -> None
 
 
 def test_layouts_are_no_difference() -> None:
-    from stages.layer_calls import LayerCall
+    from stages.keras.layer_calls import LayerCall
 
     image = np.random.default_rng(1).standard_normal((1, 3, 4, 2)).astype(np.float32)
     calls = [LayerCall("conv", (image,), frozenset())]
@@ -62,7 +62,7 @@ def test_layouts_are_no_difference() -> None:
 
 
 def test_shapes_are_not_blamed_for_a_difference() -> None:
-    from stages.layer_calls import LayerCall
+    from stages.keras.layer_calls import LayerCall
 
     values = np.random.default_rng(1).standard_normal((1, 6)).astype(np.float32)
     calls = [
@@ -98,8 +98,8 @@ def dead_filter(bias: float) -> Any:
 
 
 def test_a_bias_that_was_lost_is_told_of_its_layer_and_channel_not_of_the_head_that_weighs_it() -> None:
-    from stages.export import convert_onnx
-    from stages.file_tensors import file_tensors
+    from stages.formats.layers.tensors import file_tensors
+    from stages.formats.onnx.convert import convert_onnx
 
     samples = (np.random.default_rng(0).standard_normal((16, 8, 8, 3)) * 30).astype(np.float32)
     lost = convert_onnx(dead_filter(0.0), "int8", calibration=samples)

@@ -10,15 +10,18 @@ import numpy as np
 import onnx
 import pytest
 
-from pipeline.artifacts import EvaluationFacts, ParityFacts
+from pipeline.contracts.stage import StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.stage import StageResult
-from stages.export import convert_onnx, convert_tflite
-from stages.external_data import DATA_FILE
-from stages.keras_format import copy_model
-from stages.runtimes import load_onnx
-from stages.tf_runtime import import_keras
-from stages.verify import Bounds, Tolerances, VerifyConfig, VerifyStage, wilson_interval
+from pipeline.records.artifacts import EvaluationFacts, ParityFacts
+from stages.formats.external_data import DATA_FILE
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.session import load_onnx
+from stages.formats.tflite.convert import convert_tflite
+from stages.keras.normal_form import copy_model
+from stages.keras.tensorflow import import_keras
+from stages.verify.config import Bounds, Tolerances, VerifyConfig
+from stages.verify.metrics import wilson_interval
+from stages.verify.stage import VerifyStage
 
 STAGE = VerifyStage()
 PAIRS = [("tflite", "float32"), ("onnx", "float32"), ("tflite", "int8"), ("onnx", "int8")]
@@ -368,7 +371,7 @@ def test_a_model_of_two_files_has_the_figures_of_one(
 ) -> None:
     pair = ("onnx", "float32")
     expected = run(verifying(pair, files[pair]))
-    monkeypatch.setattr("stages.export.interface.MOST_BYTES", 1000)
+    monkeypatch.setattr("stages.keras.serving.MOST_BYTES", 1000)
     context = verifying(pair, convert_onnx(tiny_xception, "float32", beside=tmp_path / DATA_FILE))
     export = context.inputs["export"]
     data = context.write(DATA_FILE, (tmp_path / DATA_FILE).read_bytes(), "application/octet-stream")

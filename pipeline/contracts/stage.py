@@ -1,0 +1,168 @@
+"""What a stage is: a named, versioned function from typed artifacts to typed artifacts.
+
+A stage is a class typed by a Protocol and named by one line under the entry-point group `secateur.stages`. What
+that line loads imports neither TensorFlow nor numpy at its top, because plans and cached runs never need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+
+from pipeline.contracts.events import ActionEvents
+from pipeline.records.artifacts import Artifact, FileRef, Kind
+from pipeline.records.values import Value
+
+if TYPE_CHECKING:
+    from pipeline.data import Split
+    from pipeline.records.manifest import ActionRecord, Fingerprint
+
+
+class StageConfig(Value):
+    """The settings of a stage: what stands under its name in the recipe, defaults filled in."""
+
+    def at_step(self, progress: Callable[[float], float]) -> Self:
+        """These settings on the way, inside a `repeat`; most stages do the same each time.
+
+        `progress` gives the share to take so far, of the share to take in the end. Raises ValueError where the
+        settings can't be reached in steps.
+        """
+        return self
+
+    def by_element(self) -> Mapping[str, Self]:
+        """These settings for each element of the stage's axis alone, by the name that the element has in metrics.
+
+        Empty where the setting that fans out is a list of names: then the planner takes them one by one.
+        """
+        return {}
+
+
+Config = TypeVar("Config", bound=StageConfig, contravariant=True)
+ConfigOut = TypeVar("ConfigOut", bound=StageConfig, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An input artifact: the kinds accepted, and whether the stage can do without."""
+
+    kinds: tuple[Kind, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage made: artifacts, flat metrics, and an interval (low, high) for metrics that have one."""
+
+    outputs: tuple[Artifact, ...]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    resumed: bool = False  # it went on from what a killed run had left in `work_dir`
+
+
+class StageContext(Protocol[ConfigOut]):
+    """All that a stage may touch. Files it reads were verified; files it writes become blobs, each at once."""
+
+    @property
+    def config(self) -> ConfigOut:
+        """The settings; the setting that fans out holds just this action's element."""
+
+    @property
+    def inputs(self) -> Mapping[str, Artifact]:
+        """The input artifacts by name."""
+
+    @property
+    def axis(self) -> str | None:
+        """The element of the axis that this action is for, such as `int8` or `tflite/int8@cpu`."""
+
+    @property
+    def work_dir(self) -> Path:
+        """Scratch that outlives a kill and is found again by the same action only; it exists."""
+
+    @property
+    def seed(self) -> int:
+        """The recipe's seed; 0 for stages that do not declare `seeded`."""
+
+    @property
+    def threads(self) -> int:
+        """How many threads kernels may use; it enters the key of seeded stages."""
+
+    @property
+    def folder(self) -> Path:
+        """The recipe's folder: what names in a recipe are looked up in."""
+
+    @property
+    def events(self) -> ActionEvents:
+        """Where progress and warnings go."""
+
+    def read(self, input_name: str, file_name: str) -> Path:
+        """The path of a file of an input artifact, verified. The path has no suffix; don't write to it."""
+
+    def source_file(self, role: str = "file") -> Path:
+        """A file or folder of the recipe's model (for `load`) by its role; its digest is the one in the key."""
+
+    def source_name(self, role: str = "file") -> str:
+        """What the user calls it, for messages."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of all files that the recipe's model has."""
+
+    def data(self, split: str) -> Split:
+        """A data split that `splits` names: `train`, `validation`, `test` or `calibration`."""
+
+    def function(self, reference: str) -> Callable[..., Any]:
+        """The user's function `module:function`, of the module beside the recipe whose digest is in the key."""
+
+    def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
+        """Store `data` and return the reference to put into an artifact."""
+
+    def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
+        """Put down what the model in `file` computes: it stays with the record, and with those that pass it on."""
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        """What was put down when this file was written, as far as this action's inputs know."""
+
+    def read_made(self, artifact: Artifact, file_name: str) -> Path:
+        """The path of a file of an artifact that `call` made, verified. Don't write to it."""
+
+    def call(
+        self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact], axis: str | None = None
+    ) -> ActionRecord:
+        """Run another stage as a sub-step: planned, cached and resumed as any other, listed as a child.
+
+        `axis` is the element that it is for, the caller's own where it is not said.
+        """
+
+
+class Stage(Protocol[Config]):
+    """The contract. `version` is raised by hand whenever equal inputs would give other outputs."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    config: ClassVar[type[StageConfig]]
+    inputs: ClassVar[Mapping[str, Input]]
+    outputs: ClassVar[tuple[Kind, ...]]
+    axis: ClassVar[str | None]  # the list-valued setting that fans out
+    seeded: ClassVar[bool]
+    metrics: ClassVar[tuple[str, ...]]  # names of all metrics that a result can have: gates are checked against them
+    packages: ClassVar[tuple[str, ...]]  # distributions whose versions enter the key
+
+    def splits(self, config: Config) -> tuple[str, ...]:
+        """The data splits that this configuration reads; their digests enter the key."""
+
+    def unsupported(self, axis: str) -> str | None:
+        """Why this element of the axis can't be made, or None; asked before anything runs."""
+
+    def requires(self, config: Config, inputs: Mapping[str, Artifact]) -> None:
+        """Cheap checks; raises PreconditionError before any work."""
+
+    def run(self, context: StageContext[Config]) -> StageResult:
+        """Do the work."""
+
+    def ensures(self, context: StageContext[Config], result: StageResult) -> None:
+        """The numerical check of the result; raises PostconditionError, and then nothing is published."""
+
+
+AnyStage = Stage[Any]

@@ -1,0 +1,90 @@
+"""Why an action is no hit, in a few words: the wanted action beside the nearest one that was recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.events import INTERRUPTED
+from pipeline.records.manifest import Action
+from pipeline.store import Store
+
+SHOWN_CHARACTERS = 40
+FAILURE_CHARACTERS = 100
+
+
+def failed_before(action_id: str, key: str, store: Store, recipe: str) -> str | None:
+    """`failed last time: REASON` where the latest run of this `recipe` that came to the very same action says so."""
+    entry = store.runs.last_try(recipe, action_id)
+    if entry is None or entry["key"] != key or entry.get("status") not in ("failed", "skipped"):
+        return None
+    reason = str(entry.get("reason", "")).partition("\n")[0]
+    if reason == INTERRUPTED:
+        return f"{INTERRUPTED} last time"
+    return _cut(f"failed last time: {reason}" if entry["status"] == "failed" else reason, FAILURE_CHARACTERS)
+
+
+def reason_to_run(action: Action, store: Store, recipe: str) -> str:
+    """One concrete reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`.
+
+    It is compared with what runs of this `recipe` (by its name) had, and, of runs that left no manifest because they
+    were killed, with what was done to the same model. What another recipe has otherwise is no change of this one.
+    """
+    wanted = action.model_dump(mode="json")
+    recorded = list(store.records.documents(action.stage, action.axis))
+    own = store.runs.keys_of(recipe) if recorded else frozenset()
+    recorded = [one for one in recorded if one.get("key") in own or _was_killed_on(one, wanted, store)]
+    if not recorded:
+        return "first run"
+    # The nearest has fewest differences; among equals, the one that was made last.
+    recorded.sort(key=lambda document: str(document.get("provenance", {}).get("finished_at", "")), reverse=True)
+    nearest = min((differences(document["action"], wanted) for document in recorded), key=len)
+    if not nearest:
+        return "record missing"
+    return nearest[0] if len(nearest) == 1 else f"{nearest[0]} (+{len(nearest) - 1} more)"
+
+
+def _was_killed_on(document: dict[str, Any], wanted: dict[str, Any], store: Store) -> bool:
+    """Whether a record is of a run without a manifest, and of a model that is wanted now."""
+    made_by = str(document.get("provenance", {}).get("run_id", ""))
+    return not store.runs.has(made_by) and _of_one_model(document["action"], wanted)
+
+
+def _of_one_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether two actions of one stage share a model among their inputs; for `load`, a file."""
+    models = stages()[new["stage"]].inputs or new["inputs"]
+    return any(name in old["inputs"] and old["inputs"][name] == new["inputs"].get(name) for name in models)
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two actions of one stage, what the user can see first: settings, inputs, versions."""
+    stage = new["stage"]
+    found = [f"{stage}.{path} {_shown(a)} → {_shown(b)}" for path, a, b in _changed(old["config"], new["config"])]
+    found += [f"input {name} changed" for name, _, _ in _changed(old["inputs"], new["inputs"])]
+    found += [f"{name} {a} → {b}" for name, a, b in _changed(old["packages"], new["packages"])]
+    for name in ("seed", "threads"):
+        if old[name] != new[name]:
+            found.append(f"{name} {_shown(old[name])} → {_shown(new[name])}")
+    if old["version"] != new["version"]:
+        found.append(f"{stage} stage version {old['version']} → {new['version']}")
+    found += [f"device {name} {a} → {b}" for name, a, b in _changed(old["device"] or {}, new["device"] or {})]
+    return found
+
+
+def _changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Leaves at which two JSON values differ, as (path, old, new)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [
+            leaf for key in keys for leaf in _changed(old.get(key), new.get(key), f"{prefix}.{key}" if prefix else key)
+        ]
+    return [] if old == new else [(prefix, old, new)]
+
+
+def _shown(value: Any) -> str:
+    return _cut(json.dumps(value, ensure_ascii=False), SHOWN_CHARACTERS)
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"

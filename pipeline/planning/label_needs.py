@@ -1,0 +1,39 @@
+"""What a recipe asks of labels where its data has none (`task: unlabelled`): refused before anything runs.
+
+Without labels outputs can be compared, and a model can learn from its source's; nothing can be measured by them.
+"""
+
+from __future__ import annotations
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.stage import StageConfig
+from pipeline.data.spec import METRICS, TOP_K
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.steps import StageStep
+
+BESIDE = ("accuracy_drop_reference", "mse_ratio_reference", "validation_accuracy", "validation_mae")
+
+
+def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageStep) -> tuple[str, ...]:
+    """The splits that a stage reads; RecipeError where the recipe has no data, no test split, or no labels for it."""
+    where, data = recipe.source.where(step.path), recipe.data
+    wanted: tuple[str, ...] = stages()[stage].splits(config)
+    if wanted and data is None:
+        what = f"{stage} needs data, and the recipe has none"
+        raise RecipeError(what, where=where, hint="add `data:` to the recipe")
+    if data is None:
+        return wanted
+    if "test" in wanted and data.test is None:
+        hint = "add `test: test` under data, or `test: {fraction: 0.2}`; labels are not needed for comparing outputs"
+        raise RecipeError(f"{stage} needs a test split, and the recipe names none", where=where, hint=hint)
+    asked = getattr(stages()[stage], "labels_for", None)
+    needing = asked(config) if asked and data.unlabelled else None
+    if needing is not None:
+        raise RecipeError(f"{needing[0]} needs labels, and data.task is unlabelled", where=where, hint=needing[1])
+    return wanted
+
+
+def measured_by_labels(metric: str) -> bool:
+    """Whether a metric (its flat name without NAME and output) needs labels; functions of the user's do, too."""
+    return metric in (*METRICS, *BESIDE) or ":" in metric or TOP_K.fullmatch(metric) is not None

@@ -1,0 +1,229 @@
+"""What would run, and why: every node of the chain held against the store, without importing what runs it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.contracts.discovery import stages
+from pipeline.data import DataSource, data_source
+from pipeline.errors import DeviceError, RecipeError
+from pipeline.planning.cache_misses import failed_before, reason_to_run
+from pipeline.planning.wiring import Chain, CodeOf, Node, OutputOf, SplitOf, build_chain
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.model_files import digest_of_model, find_files
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.user_code import code_digest
+from pipeline.records.artifacts import Artifact
+from pipeline.records.keys import digest_of_file
+from pipeline.records.manifest import Action, ActionRecord, Fingerprint, Plan, PlannedAction
+from pipeline.store import Store
+from pipeline.store.file_digests import FileDigests
+from pipeline.system.installed import package_version
+
+
+@dataclass
+class Resolution:
+    """The chain with everything known so far: results by node, the data, the model's files by their roles."""
+
+    recipe: Recipe
+    chain: Chain
+    data: DataSource | None
+    model_files: Mapping[str, Path]
+    digests: FileDigests
+    results: dict[str, ActionRecord] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
+    forced: frozenset[str] = frozenset()  # nodes that run again whatever is recorded
+    remarks: tuple[str, ...] = ()  # what the user should know of the targets that the recipe names
+
+    def action(self, node: Node) -> Action | None:
+        """The action of a node, or None while an input of it is not made."""
+        inputs = {}
+        for name, source in node.inputs.items():
+            if isinstance(source, OutputOf):
+                if source.node not in self.results:
+                    return None
+                inputs[name] = self.results[source.node].output(source.kind).digest
+            elif isinstance(source, SplitOf):
+                inputs[name] = self._data().digest(source.split)
+            elif isinstance(source, CodeOf):
+                inputs[name] = code_digest(self.recipe.folder, source.reference)
+            else:
+                inputs[name] = self._model_digest(source.role)
+        return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
+
+    def artifacts(self, node: Node) -> dict[str, Artifact]:
+        """The input artifacts of a node all of whose inputs are made."""
+        sources = {name: source for name, source in node.inputs.items() if isinstance(source, OutputOf)}
+        return {name: self.results[source.node].output(source.kind) for name, source in sources.items()}
+
+    def fingerprints(self, node: Node) -> dict[str, Fingerprint]:
+        """What the records of a node's inputs say of the models in them, by file."""
+        upstream = [self.results[source.node] for source in node.inputs.values() if isinstance(source, OutputOf)]
+        return {digest: found for record in upstream for digest, found in record.fingerprints.items()}
+
+    def cause(self, node: Node) -> str | None:
+        """The first node upstream of this one that is no hit, if any."""
+        upstream = [s.node for s in node.inputs.values() if isinstance(s, OutputOf)]
+        return next((self.causes[name] for name in upstream if name in self.causes), None)
+
+    def _data(self) -> DataSource:
+        if self.data is None:
+            raise RecipeError("the recipe has no data", hint="add `data:` to the recipe")
+        return self.data
+
+    def _model_digest(self, role: str) -> str:
+        return digest_of_model(self.model_files[role], self._file_digest)
+
+    def _file_digest(self, path: Path) -> str:
+        return self.digests.remembered(path, "", partial(digest_of_file, path))
+
+
+def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Resolution:
+    """The recipe's chain, its files found; RecipeError where one is not there or a stage is named that is none."""
+    digests = FileDigests(store.file_digests)
+    chain = build_chain(recipe)
+    if until is not None:
+        last = step_index(recipe, until)
+        chain.nodes = [node for node in chain.nodes if node.step <= last]
+    files = find_files(recipe)
+    _check_devices(chain)
+    data, forced = _data_source(recipe, digests), _forced(chain, force_from)
+    _tell_samples(chain, files, data, digests)
+    return Resolution(recipe, chain, data, files, digests, forced=forced, remarks=_remarks(chain))
+
+
+def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | None, digests: FileDigests) -> None:
+    """Let the first node know what samples of the data are, where what it makes of the model follows from that."""
+    node = chain.nodes[0]
+    asks = getattr(stages()[node.stage], "asks_for_samples", None)
+    if data is not None and asks is not None and asks(node.config, files, digests):
+        config = node.config.model_copy(update={"samples": data.shapes()})
+        chain.nodes[0] = replace(node, config=config)
+
+
+def _remarks(chain: Chain) -> tuple[str, ...]:
+    """One for each target of which there is something to say."""
+    found: dict[str, str | None] = {}
+    for node in chain.nodes:
+        targets = getattr(stages()[node.stage], "targets_of", None)
+        for name in targets(node.config) if targets else ():
+            if name not in found:
+                found[name] = stages()["benchmark"].remark(name, chain.recipe.folder)  # type: ignore[attr-defined]
+    return tuple(remark for remark in found.values() if remark)
+
+
+def _check_devices(chain: Chain) -> None:
+    """Every device is known and ready now: not after hours of training."""
+    for node in chain.nodes:
+        device = getattr(stages()[node.stage], "device", None)
+        if device is not None:
+            try:
+                device(node.config, chain.recipe.folder)
+            except DeviceError as error:
+                where = chain.recipe.source.where(chain.recipe.steps[node.step].path)
+                raise RecipeError(error.what, where=where, hint=error.hint) from error
+
+
+def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
+    """The nodes of a stage, and all that is made from what they make."""
+    forced: set[str] = set()
+    index = step_index(chain.recipe, stage) if stage else None
+    for node in chain.nodes:
+        upstream = {source.node for source in node.inputs.values() if isinstance(source, OutputOf)}
+        own = node.step == index and not node.id.startswith("baseline")
+        if own or upstream & forced:
+            forced.add(node.id)
+    return frozenset(forced)
+
+
+def _data_source(recipe: Recipe, digests: FileDigests) -> DataSource | None:
+    if recipe.data is None:
+        return None
+    try:
+        return data_source(recipe.data, recipe.folder, recipe.seed, digests, recipe.threads)
+    except RecipeError as error:
+        where = recipe.source.where(tuple(str(error.where).split(".")))
+        raise RecipeError(error.what, where=where, hint=error.hint) from error
+
+
+def step_index(recipe: Recipe, name: str) -> int:
+    """The position of a stage named by `--until` or `--force-from`."""
+    for step in recipe.steps:
+        if step.id == name:
+            return step.index
+    raise RecipeError(f"the recipe has no stage {name!r}", hint=nearest(name, [step.id for step in recipe.steps]))
+
+
+def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[str, str], recipe: Recipe) -> Action:
+    """The full pre-image of one stage run."""
+    stage = stages()[stage_name]
+    device = getattr(stage, "device", None)
+    found = device(config, recipe.folder) if device else None
+    return Action(
+        stage=stage_name,
+        version=stage.version,
+        axis=axis,
+        config=config.model_dump(mode="json", by_alias=True),
+        inputs=dict(inputs),
+        packages={name: package_version(name) for name in stage.packages},
+        seed=recipe.seed if stage.seeded else None,
+        threads=recipe.threads if stage.seeded else None,
+        device=dict(found) if found else None,  # a stage that asks no target has none
+    )
+
+
+def make_plan(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Plan:
+    """A line for each action: hit, run or resume, and the reason."""
+    resolution = resolve(recipe, store, until, force_from)
+    return Plan(actions=tuple(plan_node(node, resolution, store) for node in resolution.chain.nodes))
+
+
+def plan_node(node: Node, resolution: Resolution, store: Store) -> PlannedAction:
+    """Hold one node against the store, and remember what that means for those after it."""
+    cause, action = resolution.cause(node), resolution.action(node)
+    key = action.key if action else None
+    found = store.records.get(key) if key else None
+    if action is not None and isinstance(found, ActionRecord) and node.id not in resolution.forced:
+        resolution.results[node.id] = found
+        return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status="hit", reason="unchanged", key=key)
+    resolution.causes[node.id] = cause or node.id
+    status: Literal["run", "resume"] = "resume" if _can_resume(key, node, resolution, store) else "run"
+    reason = _reason(node, action, found, cause, store, resolution)
+    return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status=status, reason=reason, key=key)
+
+
+def _can_resume(key: str | None, node: Node, resolution: Resolution, store: Store) -> bool:
+    return key is not None and node.id not in resolution.forced and store.can_resume(key)
+
+
+def _reason(
+    node: Node,
+    action: Action | None,
+    found: ActionRecord | str | None,
+    cause: str | None,
+    store: Store,
+    resolution: Resolution,
+) -> str:
+    """Why a node is no hit: what befell itself first, else what it follows."""
+    if isinstance(found, str):
+        return found
+    if node.id in resolution.forced and cause is None:
+        return "forced"
+    if action is None:
+        return f"follows {cause}"
+    recipe = resolution.recipe.name
+    failed = failed_before(node.id, action.key, store, recipe)
+    if failed:
+        return failed
+    own = reason_to_run(action, store, recipe)
+    return f"follows {cause}" if cause and own.startswith(("input", "first run", "record missing")) else own
+
+
+def host() -> str:
+    """The name of this machine, for provenance."""
+    return platform.node()

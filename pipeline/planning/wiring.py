@@ -1,0 +1,379 @@
+"""From a recipe to its actions: who feeds whom, what fans out, and what the recipe implies without saying so.
+
+Implied are: an evaluation of every Keras model where there is a test split, the control (the source fine-tuned as
+the pruned model is), and for benchmarks the source exported in float32, the baseline of every latency.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.stage import StageConfig
+from pipeline.data.spec import Metrics, named_metrics
+from pipeline.errors import RecipeError
+from pipeline.planning.label_needs import measured_by_labels, require_splits
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.model_files import load_settings, roles
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.steps import StageStep
+from pipeline.recipe.user_code import code_input
+from pipeline.records.artifacts import KIND_OF, Format, Kind
+from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOf:
+    """An input that another node makes."""
+
+    node: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class SplitOf:
+    """An input that is a data split."""
+
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class CodeOf:
+    """An input that is a module of the user's, beside the recipe: `module:function` names a function of it."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """An input that is one of the files of the recipe's model, by its role in `pipeline.recipe.model_files`."""
+
+    role: str
+
+
+SOURCE, TEACHER = "source", "teacher"
+Source = OutputOf | SplitOf | CodeOf | ModelFile
+
+
+@dataclass(frozen=True)
+class Node:
+    """One action to be: `name` is the NAME of its flat metrics, `step` the recipe's entry that it comes from."""
+
+    id: str
+    stage: str
+    axis: str | None
+    config: StageConfig
+    inputs: dict[str, Source]
+    name: str | None
+    step: int
+    can_be_left_out: bool = False  # where it turns out to be impossible
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A model on its way through the recipe: the node that made it, and its place on the axes so far."""
+
+    node: str
+    axis: str | None
+    reference: str | None = None  # the Keras model that was quantized
+    config: StageConfig | None = None  # how it was quantized
+
+
+@dataclass
+class Chain:
+    """The actions of a recipe in the order in which they run."""
+
+    recipe: Recipe
+    nodes: list[Node] = field(default_factory=list)
+    model: str = ""  # the node that made the current Keras model
+    quantized: list[Branch] = field(default_factory=list)
+    exported: list[Branch] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)  # axis elements left out, with the reason
+    control: str | None = None
+
+    def add(self, node: Node) -> str:
+        if node.name is not None and any((node.stage, node.name) == (n.stage, n.name) for n in self.nodes):
+            step = self.recipe.steps[node.step]
+            what = f"{node.stage} has made {node.name} before, and one name can't stand for two results"
+            raise _error(self.recipe, step, what, "one recipe exports, verifies and measures each pair once")
+        self.nodes.append(node)
+        return node.id
+
+    def names(self) -> list[str]:
+        """All NAMEs that metrics can have, each once."""
+        return list(dict.fromkeys(node.name for node in self.nodes if node.name is not None))
+
+
+def build_chain(recipe: Recipe) -> Chain:
+    """The recipe's actions; RecipeError where its stages don't follow from each other or a gate names nothing."""
+    chain = Chain(recipe)
+    first = recipe.steps[0]
+    if first.stage != "load":
+        raise _error(recipe, first, f"{first.stage} has no model yet", "begin the stages with `- load`")
+    for step in recipe.steps:
+        match step.stage:
+            case "load":
+                _load(chain, step)
+            case "quantize":
+                _quantize(chain, step)
+            case "export":
+                _export(chain, step)
+            case "verify":
+                _verify(chain, step)
+            case "benchmark":
+                _benchmark(chain, step)
+            case "finetune":
+                _transform(chain, step)
+                _control(chain, step)
+            case _:
+                _transform(chain, step)
+    _check_gates(chain)
+    return chain
+
+
+def _load(chain: Chain, step: StageStep) -> None:
+    if chain.nodes:
+        raise _error(chain.recipe, step, "the model is loaded already", "one recipe takes one model")
+    if step.config != type(step.config)():
+        raise _error(chain.recipe, step, "load has no settings here", "write them at the top, in `model: {…}`")
+    settings = load_settings(chain.recipe.model)
+    inputs: dict[str, Source] = {role: ModelFile(role) for role in roles(chain.recipe.model)}
+    config = step.config.model_copy(update=settings)
+    chain.model = chain.add(Node(step.id, "load", None, config, inputs, None, step.index))
+    _evaluate(chain, SOURCE, step)
+
+
+def _transform(chain: Chain, step: StageStep) -> None:
+    """A stage from Keras model to Keras model: prune, finetune, strip, and anybody's own."""
+    inputs = _model_inputs(chain, step, chain.model)
+    made = chain.add(Node(step.id, step.stage, None, step.config, inputs, step.id, step.index))
+    if "keras-model" in stages()[step.stage].outputs:
+        chain.model = made
+        _evaluate(chain, step.id, step)
+
+
+def _control(chain: Chain, step: StageStep) -> None:
+    """The source, fine-tuned the same way: where the recipe fine-tunes more than once, so does the control."""
+    if not chain.recipe.control:
+        return
+    before = chain.control or chain.nodes[0].id
+    repeats = sum(node.stage == "finetune" and node.name is None for node in chain.nodes)
+    last = step.id == [s.id for s in chain.recipe.steps if s.stage == "finetune"][-1]
+    node_id = "control" if last else f"control[{repeats + 1}]"
+    name = "control" if last else None
+    inputs = _model_inputs(chain, step, before)
+    chain.control = chain.add(Node(node_id, "finetune", None, step.config, inputs, name, step.index))
+    if last:
+        _evaluate(chain, "control", step)
+
+
+def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source]:
+    stage = stages()[step.stage]
+    inputs: dict[str, Source] = {}
+    for name, wanted in stage.inputs.items():
+        first = next((node for node in chain.nodes if node.stage == step.stage), None)
+        if "keras-model" in wanted.kinds and name == "model":
+            inputs[name] = OutputOf(model, "keras-model")
+        elif name == SOURCE and first is not None:  # what is said in shares stays relative to what was there at first
+            inputs[name] = first.inputs["model"]
+        elif name == TEACHER and getattr(step.config, "distill", None) is not None:
+            inputs[name] = OutputOf(chain.nodes[0].id, "keras-model")
+        elif wanted.required:
+            raise _error(chain.recipe, step, f"{step.stage} needs {name}, which no stage before it makes", None)
+    return inputs | _splits(chain, step.stage, step.config, step)
+
+
+def _evaluate(chain: Chain, name: str, step: StageStep) -> None:
+    """The evaluation of the model that was just made."""
+    data = chain.recipe.data
+    if data is None or data.test is None:
+        return
+    stage = stages()["evaluate"]
+    checked = name == SOURCE and data.check_preprocess
+    config = stage.config.model_validate({"metrics": data.metrics, "check_preprocess": checked})
+    inputs = {
+        "model": OutputOf(chain.nodes[-1].id, "keras-model"),
+        **_splits(chain, "evaluate", config, step),
+        **_code(data.metrics),
+    }
+    chain.add(Node(f"evaluate:{name}", "evaluate", None, config, inputs, name, step.index))
+
+
+def _quantize(chain: Chain, step: StageStep) -> None:
+    chain.quantized = []
+    for name, config in step.config.by_element().items():
+        chain.quantized.append(_quantized(chain, step, config, name, chain.model, f"{step.id}:{name}"))
+
+
+def _quantized(chain: Chain, step: StageStep, config: StageConfig, name: str, model: str, node_id: str) -> Branch:
+    inputs = {"model": OutputOf(model, "keras-model"), **_splits(chain, "quantize", config, step)}
+    chain.add(Node(node_id, "quantize", name, config, inputs, None, step.index))
+    return Branch(node_id, name, model, config)
+
+
+def _export(chain: Chain, step: StageStep) -> None:
+    if not chain.quantized:
+        raise _error(chain.recipe, step, "nothing is quantized yet", "add `- quantize: {schemes: [float32]}` before it")
+    settings = step.config.model_dump()
+    chain.exported = []
+    for target_format in settings["formats"]:
+        for branch in chain.quantized:
+            axis = f"{target_format}/{branch.axis}"
+            stage = stages()["export"]
+            reason = stage.unsupported(axis) or stage.refuses(target_format, branch.config)  # type: ignore[attr-defined]
+            if reason and settings["unsupported"] == "skip":
+                chain.skipped[axis] = reason
+            elif reason:
+                hint = "leave it out, or set `unsupported: skip` under export"
+                raise _error(chain.recipe, step, f"{axis} can't be made: {reason}", hint)
+            else:
+                chain.exported.append(_exported(chain, step, target_format, branch, f"{step.id}:{axis}", axis, step))
+
+
+def _exported(
+    chain: Chain, step: StageStep, fmt: str, branch: Branch, node_id: str, name: str | None, wanted_by: StageStep
+) -> Branch:
+    config = step.config.by_element()[fmt].model_copy(update=_interface(chain, step))
+    axis = f"{fmt}/{branch.axis}"
+    inputs: dict[str, Source] = {"model": OutputOf(branch.node, "quantized-model")}
+    optional = step.config.model_dump()["unsupported"] == "skip"
+    chain.add(Node(node_id, "export", axis, config, inputs, name, wanted_by.index, optional))
+    return Branch(node_id, axis, branch.reference, branch.config)
+
+
+def _interface(chain: Chain, step: StageStep) -> dict[str, object]:
+    """What files say of their inputs and outputs, as the data has it, where the stage's settings say nothing."""
+    data, settings, found = chain.recipe.data, step.config, dict[str, object]()
+    if data is None:
+        return found
+    if getattr(settings, "labels", None) is None:
+        found["labels"] = data.classes
+        if data.source == "image_folder":
+            from pipeline.data.image_folder import class_names
+
+            found["labels"] = class_names(data, chain.recipe.folder)
+    if getattr(settings, "preprocess", None) is None:
+        found["preprocess"] = data.preprocess
+    return found
+
+
+def _verify(chain: Chain, step: StageStep) -> None:
+    _need_exports(chain, step)
+    metrics, config = getattr(step.config, "metrics", None), step.config
+    if metrics is None and chain.recipe.data is not None:
+        metrics = chain.recipe.data.metrics
+        config = config.model_copy(update={"metrics": metrics})
+    for branch in chain.exported:
+        reason = stages()["verify"].unsupported(str(branch.axis))
+        if reason:  # there is no choice that a setting could leave
+            chain.skipped[f"verify of {branch.axis}"] = reason
+            continue
+        inputs: dict[str, Source] = {
+            "export": OutputOf(branch.node, _model_kind(branch)),
+            "reference": OutputOf(branch.reference or chain.model, "keras-model"),
+            **_splits(chain, "verify", config, step),
+            **_code(metrics),
+        }
+        chain.add(Node(f"{step.id}:{branch.axis}", "verify", branch.axis, config, inputs, branch.axis, step.index))
+
+
+def _code(metrics: Metrics | None) -> dict[str, Source]:
+    """The modules of those metrics that are the user's own."""
+    return {code_input(metric): CodeOf(metric) for metric in named_metrics(metrics) if ":" in metric}
+
+
+def _benchmark(chain: Chain, step: StageStep) -> None:
+    _need_exports(chain, step)
+    settings = step.config.model_dump()
+    optional = settings["unsupported"] == "skip"
+    for branch in chain.exported:
+        for target in settings["targets"]:
+            axis = f"{branch.axis}@{target}"
+            config = step.config.model_copy(update={"targets": (target,), "unsupported": "refuse"})
+            kind = _model_kind(branch)
+            reason = _refusal(chain, step, config, kind, branch)
+            if reason and optional:
+                chain.skipped[axis] = reason
+                continue
+            if reason:
+                hint = "leave it out, or set `unsupported: skip` under benchmark"
+                raise _error(chain.recipe, step, f"{axis} can't be measured: {reason}", hint)
+            baseline = _baseline(chain, step, str(branch.axis).partition("/")[0])
+            inputs: dict[str, Source] = {"export": OutputOf(branch.node, kind), "baseline": OutputOf(baseline, kind)}
+            chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index, optional))
+
+
+def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, branch: Branch) -> str | None:
+    """Why the stage's target can't take such a file, or None; RecipeError where there is no such target."""
+    stage: Any = stages()["benchmark"]
+    try:
+        return stage.refuses(config, kind, chain.recipe.folder, branch.config)  # type: ignore[no-any-return]
+    except RecipeError as error:
+        raise error if error.where else _error(chain.recipe, step, error.what, error.hint) from error
+
+
+def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
+    """The node that exports the source in float32 in this format; made where it is first needed."""
+    node_id = f"baseline:{fmt}"
+    known = {node.id for node in chain.nodes}
+    if node_id in known:
+        return node_id
+    quantized = Branch("baseline", "float32", chain.nodes[0].id)
+    if quantized.node not in known:
+        config = stages()["quantize"].config.model_validate({"schemes": ("float32",)})
+        _quantized(chain, step, config, "float32", chain.nodes[0].id, quantized.node)
+    export = next(s for s in reversed(chain.recipe.steps[: step.index]) if s.stage == "export")
+    return _exported(chain, export, fmt, quantized, node_id, None, step).node
+
+
+def _model_kind(branch: Branch) -> Kind:
+    return KIND_OF[cast("Format", str(branch.axis).partition("/")[0])]
+
+
+def _need_exports(chain: Chain, step: StageStep) -> None:
+    if not chain.exported:
+        raise _error(chain.recipe, step, "nothing is exported yet", "add `- export: {formats: [tflite]}` before it")
+
+
+def _splits(chain: Chain, stage: str, config: StageConfig, step: StageStep) -> dict[str, Source]:
+    return {split: SplitOf(split) for split in require_splits(chain.recipe, stage, config, step)}
+
+
+def _check_gates(chain: Chain) -> None:
+    names = chain.names()
+    for index, gate in enumerate(chain.recipe.gates):
+        name, metric = name_and_metric(gate.metric)
+        where = chain.recipe.source.where(("gates", index, "metric"))
+        if gate.metric in names:
+            what = f"gates[{index}].metric: {gate.metric} has many metrics"
+            hint = f"{gate.metric}.METRIC, with one of {', '.join(sorted(_metrics_of(chain, gate.metric)))}"
+            raise RecipeError(what, where=where, hint=hint)
+        if name not in names:
+            what = f"gates[{index}].metric: nothing here is called {name or gate.metric!r}"
+            raise RecipeError(what, where=where, hint=nearest(name, names))
+        known = _metrics_of(chain, name)
+        if metric_and_output(metric)[0] not in known:  # which outputs there are, the model will tell
+            what = f"gates[{index}].metric: {name} has no metric {metric!r}"
+            raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
+
+
+def _metrics_of(chain: Chain, name: str) -> set[str]:
+    """The metrics that a NAME may have, with what compares them with the source's; outputs are not told apart."""
+    known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node, chain.recipe)}
+    return known if name == SOURCE else known | {drop for metric in known if (drop := comparison(metric))}
+
+
+def _metrics(node: Node, recipe: Recipe) -> set[str]:
+    """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
+    asked = named_metrics(getattr(node.config, "metrics", None))
+    stage = stages()[node.stage]
+    depends = getattr(stage, "metrics_on", None)  # where what is measured depends on the device
+    own = depends(node.config, recipe.folder) if depends else stage.metrics
+    unlabelled = recipe.data is not None and recipe.data.unlabelled
+    known = [metric for metric in (*own, *asked) if not (unlabelled and measured_by_labels(metric))]
+    return {metric.rpartition(":")[2] for metric in known} - {"confusion_matrix"}
+
+
+def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:
+    return RecipeError(what, where=recipe.source.where(step.path), hint=hint)

@@ -1,0 +1,1 @@
+"""The user's YAML: reading it, checking it, and saying where it is wrong."""

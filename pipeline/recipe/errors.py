@@ -1,0 +1,117 @@
+"""pydantic's findings in the words of a recipe's author: which key, where, what is allowed, the nearest name."""
+
+from __future__ import annotations
+
+import json
+from difflib import get_close_matches
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.yaml_source import Path, Source, dotted
+from pipeline.records.values import Value
+
+V = TypeVar("V", bound=Value)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint: the nearest of the known names, or all of them."""
+    close = get_close_matches(name, known, n=3, cutoff=0.5)
+    if close:
+        return "the nearest is " + " or ".join(close) if len(close) < 3 else "the nearest are " + ", ".join(close)
+    return "known: " + ", ".join(known)
+
+
+def validate(kind: type[V], data: Any, path: Path, source: Source) -> V:
+    """`data`, which stands at `path` of the recipe, as `kind`; RecipeError where it isn't one."""
+    try:
+        return kind.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise explain(error, kind, data, path, source) from error
+
+
+def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, source: Source) -> RecipeError:
+    """The first finding as a RecipeError; how many more there are stands in its hint."""
+    findings = error.errors(include_url=False)
+    # A union reports once for each member: the one that got furthest into the value says most.
+    first = max(findings, key=lambda finding: len(finding["loc"]))
+    if len({len(finding["loc"]) for finding in findings}) == 1:
+        first = findings[0]
+    inner = _path(first["loc"], data)
+    path = prefix + inner
+    what, hint = _words(first, kind, inner)
+    others = len({finding["loc"] for finding in findings}) - 1
+    if others and all(f["loc"][0] != first["loc"][0] for f in findings if f is not first):
+        hint = f"{hint}; {others} more after this one" if hint else f"{others} more after this one"
+    short = dotted(path[2:] if path[:1] == ("stages",) and len(path) > 2 else path)
+    return RecipeError(f"{short}: {what}" if short else what, where=source.where(path), hint=hint)
+
+
+def _path(location: Path, data: Any) -> Path:
+    """Pydantic's location without the names of a union's members: the parts that lead somewhere in the data.
+
+    The last part of an unknown or missing key leads nowhere yet, and stays.
+    """
+    path: list[str | int] = []
+    for index, part in enumerate(location):
+        if isinstance(data, dict) and part in data:
+            data = data[str(part)]
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        elif not (isinstance(data, dict) and index == len(location) - 1):
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None]:
+    value, context = finding["input"], finding.get("ctx", {})
+    match finding["type"]:
+        case "extra_forbidden":
+            return "unknown key", nearest(str(path[-1]), known_keys(kind, path[:-1]))
+        case "missing":
+            return "is missing", "a required key"
+        case "value_error":
+            return str(context.get("error", finding["msg"])), None
+        case "literal_error":
+            return f"{_shown(value)} is not allowed", f"allowed: {context['expected']}"
+        case "tuple_type" | "list_type":
+            alone = isinstance(value, str | int | float)
+            return f"{_shown(value)}: a list is needed", f"write [{_shown(value)}]" if alone else None
+        case "dict_type" | "model_type":
+            return f"{_shown(value)}: a map of settings is needed", "such as {key: value}"
+        case "string_type" | "path_type":
+            quoted = isinstance(value, int | float)
+            return f"{_shown(value)}: text is needed", f'write "{_shown(value)}"' if quoted else None
+        case "too_short" if not value:
+            return "is empty", f"{context['min_length']} or more are needed"
+        case _:
+            return f"{_shown(value)}: {finding['msg'][0].lower()}{finding['msg'][1:]}", None
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def known_keys(kind: type[Value], path: Path) -> list[str]:
+    """The keys that the model at `path` inside `kind` knows, by the names that recipes use."""
+    current: list[type[Value]] = [kind]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        fields = [
+            field for model in current for name, field in model.model_fields.items() if part in (name, field.alias)
+        ]
+        current = [model for field in fields for model in _models(field.annotation)] or current
+    return [field.alias or name for model in current for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> list[type[Value]]:
+    if isinstance(annotation, type) and issubclass(annotation, Value):
+        return [annotation]
+    if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
+        return [model for argument in get_args(annotation) for model in _models(argument)]
+    return []

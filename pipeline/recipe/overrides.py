@@ -1,0 +1,93 @@
+"""`--set stages.prune.ratio=0.3`: change one value of a recipe before it is checked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.yaml_source import Path, Source, plain_value
+
+STEP = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<number>\d+)\]$")
+
+
+def apply_override(source: Source, override: str) -> None:
+    """Change `source.data` in place; RecipeError where the path leads nowhere or to more than one stage."""
+    place = f"--set {override}"
+    path_text, equals, value_text = override.partition("=")
+    parts = path_text.split(".")
+    if not equals or not all(parts):
+        raise RecipeError("an override is KEY.PATH=VALUE", where=place, hint="such as --set stages.prune.ratio=0.3")
+    value = plain_value(value_text)
+    node: Any = source.data
+    path: Path = ()
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        if path[-1:] == ("stages",) and isinstance(node, list) and not part.isdigit():
+            node, path = _stage(node, part, path, place)
+            if last:
+                raise RecipeError(
+                    "this names a whole stage", where=place, hint=f"name a setting: {path_text}.SETTING=…"
+                )
+            continue
+        key, path = _key(node, part, path, place)
+        source.marks[path] = place
+        if last:
+            node[key] = value
+        else:
+            node = _descend(node, key)
+
+
+def _key(node: Any, part: str, path: Path, place: str) -> tuple[str | int, Path]:
+    if isinstance(node, list):
+        if not part.isdigit() or int(part) >= len(node):
+            raise RecipeError(
+                f"{part!r} is no element of this list of {len(node)}", where=place, hint="elements count from 0"
+            )
+        return int(part), (*path, int(part))
+    return part, (*path, part)
+
+
+def _descend(node: Any, key: str | int) -> Any:
+    """The map or list under `key`, made where nothing stands yet."""
+    child = node.get(key) if isinstance(node, dict) else node[key]
+    if not isinstance(child, dict | list):
+        child = {}
+        node[key] = child
+    return child
+
+
+def _name(entry: Any) -> str:
+    if isinstance(entry, dict) and entry:
+        return str(next(iter(entry)))
+    return entry if isinstance(entry, str) else ""
+
+
+def _stage(entries: list[Any], part: str, path: Path, place: str) -> tuple[dict[str, Any], Path]:
+    """The settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
+    match = STEP.match(part)
+    name, number = (match["name"], int(match["number"])) if match else (part, 0)
+    names = [_name(entry) for entry in entries]
+    positions = [index for index, found in enumerate(names) if found == name]
+    if not positions:
+        inside = [_name(entry) for entry in _repeated(entries)]
+        hint = f"name stages.repeat.stages.{name}" if name in inside else nearest(name, [*names, *inside])
+        what = f"the recipe has no stage {name!r}" + (" outside its repeat" if name in inside else "")
+        raise RecipeError(what, where=place, hint=hint)
+    if not match and len(positions) > 1:
+        both = ", ".join(f"stages.{name}[{n}]" for n in range(1, len(positions) + 1))
+        raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=place, hint=f"name one of {both}")
+    if match and not 1 <= number <= len(positions):
+        raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=place, hint="they count from 1")
+    position = positions[number - 1 if match else 0]
+    entry = entries[position]
+    if isinstance(entry, str) or not isinstance(entry[name], dict):
+        entries[position] = entry = {name: {}}
+    return entry[name], (*path, position, name)
+
+
+def _repeated(entries: list[Any]) -> list[Any]:
+    """The entries inside repeats, as far as they are lists at all."""
+    blocks = [entry["repeat"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("repeat"), dict)]
+    return [entry for block in blocks if isinstance(block.get("stages"), list) for entry in block["stages"]]

@@ -1,0 +1,166 @@
+"""The recipe: what the user writes, read strictly, before TensorFlow is imported.
+
+Every mistake is a RecipeError with file, line, key path, the value, what is allowed, and the nearest name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Discriminator, Field, StringConstraints, Tag, model_validator
+
+from pipeline.data import DataSpec
+from pipeline.recipe.errors import validate
+from pipeline.recipe.overrides import apply_override
+from pipeline.recipe.steps import StageStep, read_steps
+from pipeline.recipe.yaml_source import Source, read_yaml
+from pipeline.records.keys import digest_of
+from pipeline.records.values import Value
+
+
+class Head(Value):
+    """The classifier put onto an application without its top."""
+
+    classes: int = Field(ge=2)
+
+
+Preprocessing = Annotated[
+    Literal["keep", "extract"],
+    Field(description="Preprocessing layers at the model's front stay, or are split off and written down."),
+]
+CustomObject = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+Size = Annotated[int, Field(ge=1, le=2**20)]
+FreeSizes = Size | Annotated[tuple[Size, ...], Field(min_length=1)] | dict[str, Size | tuple[Size, ...]]
+
+
+def _is_none(value: object) -> bool:
+    return value is None
+
+
+SIZES_FIELD: Any = Field(
+    default=None,
+    exclude_if=_is_none,
+    description="What stands for sizes that the model's inputs leave open: one number, one for each, or by input name.",
+)
+
+
+class Application(Value):
+    """A model of `tf_keras.applications`, by name; `weights` may be a file of such weights."""
+
+    application: str
+    weights: Annotated[Literal["imagenet"] | Path | None, Field(union_mode="left_to_right")] = "imagenet"
+    include_top: bool = True
+    input_shape: tuple[int, int, int] | None = None
+    head: Head | None = None
+    preprocess: Preprocessing = "keep"
+    sizes: FreeSizes | None = SIZES_FIELD
+
+    @model_validator(mode="after")
+    def _one_top(self) -> Self:
+        if self.head is not None and self.include_top:
+            raise ValueError("head needs include_top: false")
+        return self
+
+
+class ModelFiles(Value):
+    """A model in files, where there is more to say than a path."""
+
+    path: Path = Field(description="A model file, a SavedModel folder, or a model's architecture in JSON.")
+    weights: Path | None = Field(default=None, description="The weights that belong to an architecture in JSON.")
+    custom_objects: tuple[CustomObject, ...] = Field(default=(), description="Layers of one's own: `module:Name`.")
+    preprocess: Preprocessing = "keep"
+    trust: bool = Field(default=False, description="Whether code inside the file (Lambda layers) may run.")
+    sizes: FreeSizes | None = SIZES_FIELD
+
+
+def _form_of(model: Any) -> str:
+    """Which of the forms of `model` is meant, so that mistakes are told about that one alone."""
+    if isinstance(model, dict):
+        return "of an application" if "application" in model else "in files"
+    return "named alone"
+
+
+ModelSource = Annotated[
+    Annotated[Path, Tag("named alone")]
+    | Annotated[ModelFiles, Tag("in files")]
+    | Annotated[Application, Tag("of an application")],
+    Discriminator(_form_of),
+]
+
+
+class Gate(Value):
+    """A bound on a metric; at least one of `max` and `min`."""
+
+    metric: str
+    max: float | None = None
+    min: float | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.max is None and self.min is None:
+            raise ValueError("a gate needs max or min")
+        return self
+
+
+class RecipeFields(Value):
+    """The recipe's top level; what stands under a stage's name is checked by that stage."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    threads: int = Field(default=2, ge=1, le=1024)
+    model: ModelSource
+    data: DataSpec | None = None
+    control: bool = False
+    stages: tuple[Any, ...] = Field(min_length=1)
+    gates: tuple[Gate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A valid recipe. `folder` is what relative paths in it start from."""
+
+    name: str
+    seed: int
+    threads: int
+    model: Path | ModelFiles | Application
+    data: DataSpec | None
+    control: bool
+    steps: tuple[StageStep, ...]
+    gates: tuple[Gate, ...]
+    folder: Path
+    digest: str
+    source: Source
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:
+        """Read and check a recipe file; `overrides` are `stages.prune.ratio=0.3` and the like, applied in order."""
+        source = read_yaml(Path(path))
+        for override in overrides:
+            apply_override(source, override)
+        fields = validate(RecipeFields, source.data, (), source)
+        steps = read_steps(source)
+        return cls(
+            name=fields.name,
+            seed=fields.seed,
+            threads=fields.threads,
+            model=fields.model,
+            data=fields.data,
+            control=fields.control,
+            steps=steps,
+            gates=fields.gates,
+            folder=Path(path).resolve().parent,
+            digest=digest_of("recipe", source.data),
+            source=source,
+        )
+
+    def place_of(self, where: str | None, index: int) -> str | None:
+        """Where in the file a setting stands that an error of a stage names, such as `prune.exclude`; else `where`."""
+        first, *keys = (where or "").split(".")
+        step = next((step for step in self.steps if step.index == index), None)
+        if step is not None and first == step.stage:
+            return self.source.where((*step.path, first, *keys))
+        return self.source.where((first, *keys)) if first in ("data", "model", "threads") else where

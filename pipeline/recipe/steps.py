@@ -1,0 +1,113 @@
+"""The recipe's `stages`: names, maps with one key, and `repeat` blocks, which become as many steps as they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.stage import StageConfig
+from pipeline.errors import RecipeError
+from pipeline.recipe.errors import nearest, validate
+from pipeline.recipe.yaml_source import Path, Source
+from pipeline.records.values import Value
+
+REPEAT = "repeat"
+IMPLIED = frozenset({"evaluate", "probe"})  # the planner adds them, or a stage asks for them; recipes don't
+
+
+class Repeat(Value):
+    """A block of stages that runs several times, each time taking more away, until in the end all that is asked for.
+
+    Schedules, after k of n times: `linear` has taken k/n of it; `cubic` 1-(1-k/n)³, most at first, while the network
+    can still recover (Zhu and Gupta, "To prune, or not to prune", 2017); `geometric` takes each time the same share
+    of what is left.
+    """
+
+    times: int = Field(ge=1, le=100)
+    schedule: Literal["linear", "cubic", "geometric"] = "cubic"
+    stages: tuple[Any, ...] = Field(min_length=1)
+
+    def progress(self, time: int) -> Callable[[float], float]:
+        """From the share to take in the end to the share taken after `time` of the times."""
+        done = time / self.times
+        match self.schedule:
+            case "linear":
+                return lambda share: share * done
+            case "cubic":
+                return lambda share: share * (1 - (1 - done) ** 3)
+            case "geometric":
+                return lambda share: 1 - (1 - share) ** done
+
+
+@dataclass(frozen=True, slots=True)
+class StageStep:
+    """One stage to run: its id (`prune`, or `prune[2]` where it is not the only one), its place among the steps.
+
+    `path` is where in the recipe it stands.
+    """
+
+    id: str
+    stage: str
+    config: StageConfig
+    index: int
+    path: Path
+
+
+def read_steps(source: Source) -> tuple[StageStep, ...]:
+    """The steps of a recipe, `repeat` blocks expanded; RecipeError where an entry is no stage or has wrong settings."""
+    found = list(_expanded(source))
+    names = [name for name, _, _ in found]
+    steps, seen = [], dict.fromkeys(names, 0)
+    for index, (name, config, path) in enumerate(found):
+        seen[name] += 1
+        steps.append(StageStep(name if names.count(name) == 1 else f"{name}[{seen[name]}]", name, config, index, path))
+    return tuple(steps)
+
+
+def _expanded(source: Source) -> Iterator[tuple[str, StageConfig, Path]]:
+    for index, raw in enumerate(source.data["stages"]):
+        path: Path = ("stages", index)
+        name, settings = _entry(raw, path, source)
+        if name != REPEAT:
+            yield name, _config(name, settings, path, source), path
+            continue
+        block = validate(Repeat, settings, (*path, REPEAT), source)
+        inner = []
+        for place, raw_stage in enumerate(block.stages):
+            path_inside = (*path, REPEAT, "stages", place)
+            stage, its_settings = _entry(raw_stage, path_inside, source)
+            if stage == REPEAT:
+                raise RecipeError("a repeat can't stand inside a repeat", where=source.where(path_inside))
+            inner.append((stage, _config(stage, its_settings, path_inside, source), path_inside))
+        for time in range(1, block.times + 1):
+            for stage, config, path_inside in inner:
+                try:
+                    yield stage, config.at_step(block.progress(time)), path_inside
+                except ValueError as error:
+                    raise RecipeError(str(error), where=source.where((*path_inside, stage))) from error
+
+
+def _config(name: str, settings: Any, path: Path, source: Source) -> StageConfig:
+    return validate(stages()[name].config, settings, (*path, name), source)
+
+
+def _entry(raw: Any, path: Path, source: Source) -> tuple[str, Any]:
+    settings: Any
+    where = source.where(path)
+    if isinstance(raw, str):
+        name, settings = raw, {}
+    elif isinstance(raw, dict) and len(raw) == 1:
+        name, settings = next(iter(raw.items()))
+        settings = {} if settings is None else settings
+    else:
+        raise RecipeError(
+            "a stage is a name, or a map with one key", where=where, hint="such as `- prune: {ratio: 0.5}`"
+        )
+    known = {*stages(), REPEAT} - IMPLIED
+    if name not in known:
+        raise RecipeError(f"no stage is called {name!r}", where=where, hint=nearest(name, sorted(known)))
+    return name, settings

@@ -1,0 +1,95 @@
+"""The user's own functions, named `module:function`: a module is one file beside the recipe, and nothing else.
+
+What is run is what was hashed: the module is compiled from the very bytes whose digest is in the key. This runs the
+user's code with the user's rights, as the recipe asks for it.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pipeline.errors import RecipeError, StageError, reason_of
+from pipeline.records.keys import digest_of, digest_of_bytes
+
+
+def code_input(reference: str) -> str:
+    """The name under which a module's digest stands among the inputs of an action."""
+    return f"module {reference.partition(':')[0]}"
+
+
+def code_digest(folder: Path, reference: str) -> str:
+    """`sha256:…` of the module that holds a function; RecipeError where there is no such file."""
+    return digest_of_bytes(_source(folder, reference))
+
+
+def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]]:
+    """The digest of the module, and the function; RecipeError where it has none of that name, StageError if it fails.
+
+    Modules of the same folder can be imported from it at its top; their content is in no key.
+    """
+    source, (name, _, attribute) = _source(folder, reference), reference.partition(":")
+    digest, path = digest_of_bytes(source), folder.absolute() / f"{name}.py"
+    unique = f"_secateur_{name}_{digest_of('module', [str(path), digest])[7:23]}"
+    if unique not in sys.modules:
+        module = ModuleType(unique)
+        module.__file__ = str(path)
+        sys.modules[unique] = module
+        sys.path.append(str(folder))
+        try:
+            exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the recipe asks for it
+        except (Exception, SystemExit) as error:
+            del sys.modules[unique]
+            raise StageError(f"{name}.py failed: {told(error)}", where=str(path)) from error
+        finally:
+            sys.path.remove(str(folder))
+    function = getattr(sys.modules[unique], attribute, None)
+    if not callable(function):
+        raise RecipeError(f"{name}.py has no function {attribute}", where=str(path))
+    return digest, function
+
+
+def told(error: BaseException) -> str:
+    """What the user's code raised, in a line, and where: `ValueError: no such file (mine.py:12, in load)`."""
+    said = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
+    place = _place_of(error)
+    return f"{said} ({place})" if place else said
+
+
+def _place_of(error: BaseException) -> str | None:
+    """The innermost line that is neither ours nor a library's; None where there is none."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
+    if not frames:
+        return None
+    function = f", in {frames[-1].name}" if frames[-1].name != "<module>" else ""
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}{function}"
+
+
+def _is_the_users(file: str) -> bool:
+    path = Path(file)
+    library = {"site-packages", "dist-packages"} & set(path.parts)
+    return not file.startswith("<") and not library and not any(map(path.is_relative_to, _not_the_users()))
+
+
+@cache
+def _not_the_users() -> tuple[Path, ...]:
+    """Where Python's own modules lie, and ours."""
+    root = Path(__file__).parents[2]
+    return Path(sysconfig.get_path("stdlib")), root / "pipeline", root / "stages"
+
+
+def _source(folder: Path, reference: str) -> bytes:
+    path = folder / f"{reference.partition(':')[0]}.py"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        hint = "module:function names a file beside the recipe"
+        raise RecipeError(f"{reference}: {path} can't be read", where=str(path), hint=hint) from error

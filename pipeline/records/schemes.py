@@ -1,0 +1,84 @@
+"""Number formats: what a quantized model's weights and activations are stored and computed in, resolved.
+
+Recipes spell it under `quantize`, a quantized model carries it, export carries it out. Which setting means anything for
+which scheme is the table `SETTINGS`; which scheme a format has is export's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.records.values import Value
+
+Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8"]
+Granularity = Literal["per_channel", "per_tensor"]
+Ranges = Literal["min_max", "percentile", "entropy", "mse"]
+
+CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # whose ranges are measured on samples
+SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
+    "float32": (),
+    "float16": (),
+    "dynamic": ("granularity", "keep_float"),
+    "weight_only": ("granularity", "keep_float"),
+    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
+    "int16x8": (),
+}
+
+
+class Training(Value):
+    """Quantization-aware training before the model is quantized, on the recipe's training data.
+
+    `preserve` keeps what earlier compression gave: weights that are zero, or that share few values.
+    """
+
+    epochs: int = Field(3, ge=1)
+    batch: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = "cosine"
+    preserve: Literal["sparsity", "clusters"] | None = None
+
+
+class Quantization(Value):
+    """A scheme with its settings; None leaves a setting to what the format's own quantizer does best.
+
+    `granularity`: one scale a channel of each kernel, or one for all of it. `calibration`: how ranges follow from what
+    samples show: least and greatest value, the central share `percentile` (of 100) of all values, or the range whose
+    8 bits lose least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have
+    the least mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019).
+    `activations`: signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels
+    for them. `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
+    """
+
+    scheme: Scheme
+    granularity: Granularity | None = None
+    calibration: Ranges | None = None
+    percentile: float | None = Field(None, gt=50, le=100)
+    activations: Literal["signed", "unsigned"] | None = None
+    qat: Training | None = None
+    keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _settings_of_the_scheme(self) -> Self:
+        known = SETTINGS[self.scheme]
+        for name in type(self).model_fields:
+            if name != "scheme" and name not in known and getattr(self, name) not in (None, ()):
+                said = f"it has {', '.join(known)}" if known else "it has no settings"
+                raise ValueError(f"{name} means nothing in {self.scheme}: {said}")
+        if self.percentile is not None and self.calibration != "percentile":
+            raise ValueError("percentile needs calibration: percentile")
+        if self.qat is not None and self.granularity == "per_tensor":
+            raise ValueError("qat trains for one scale a channel: leave granularity out")
+        return self
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether calibration samples are needed."""
+        return self.scheme in CALIBRATED
+
+
+def quantization_of(how: Quantization | Scheme) -> Quantization:
+    """A scheme that is named alone, with its default settings."""
+    return how if isinstance(how, Quantization) else Quantization(scheme=how)

@@ -1,0 +1,140 @@
+"""Progress for people: one line a finished action, and on a terminal the running one alive; always on stderr.
+
+Colour carries no meaning. What draws on terminals (rich) is brought in when the first action starts to run: a run
+that finds everything cached never waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from pipeline.contracts.events import INTERRUPTED, Advanced, Event, Failed, Finished, Skipped, Started, Waiting, Warned
+from pipeline.reports.table import count, counted, shortened, size
+
+if TYPE_CHECKING:
+    from pipeline.reports.live import LiveLine
+
+PLAIN_INTERVAL_S = 2.0
+NAME_WIDTH = 28
+FIGURES = {
+    "params": ("{} params", count),
+    "macs": ("{} MACs", count),
+    "accuracy": ("acc {}", "{:.2%}".format),
+    "mse": ("mse {}", "{:.4g}".format),
+    "equivalence_error": ("exact to {}", "{:.0e}".format),
+    "max_abs_diff": ("max diff {}", "{:.1e}".format),
+    "sparsity": ("{} zeros", "{:.1%}".format),
+    "mean_shift": ("means moved {} std", "{:.2f}".format),
+    "latency_p50_ms": ("p50 {} ms", "{:.3f}".format),
+    "latency_ratio": ("ratio {}", "{:.3f}".format),
+    "instructions": ("{} instructions", count),
+    "instruction_ratio": ("ratio {}", "{:.3f}".format),
+    "arena_bytes": ("arena {}", size),
+    "estimated_cycles": ("about {} cycles (estimate)", count),
+    "estimated_npu_share": ("{} of the operators on the NPU", "{:.0%}".format),
+}
+
+
+class Progress:
+    """A listener that writes. Use it as a context manager, so that a terminal is left as it was found."""
+
+    def __init__(self, stream: TextIO, actions: list[str]) -> None:
+        self._stream = stream
+        self._pending = actions
+        self._hits: list[str] = []
+        self._skipped: dict[str, list[str]] = {}  # by the reason
+        self._last_line = ("", 0.0)
+        self._live: LiveLine | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._flush()
+        if self._live is not None:
+            self._live.close()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started():
+                self._last_line = ("", 0.0)
+                self._start(event)
+            case Advanced():
+                self._advance(event)
+            case Warned():
+                self.line(f"! {event.action}: {event.message}")
+            case Waiting():
+                self.line(f"… {event.action}: another run is doing this; waiting for it")
+            case Finished():
+                self._finish(event)
+            case Failed():
+                self._fail(event)
+            case Skipped():
+                self._over(event.action)
+                self._skipped.setdefault(event.reason, []).append(event.action)
+
+    def line(self, text: str) -> None:
+        """Write one line, above the live one if there is one."""
+        if self._live is not None:
+            self._live.print(text)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def _start(self, event: Started) -> None:
+        self._flush()
+        if self._live is None and self._stream.isatty():
+            from pipeline.reports.live import LiveLine
+
+            self._live = LiveLine(self._stream)
+        if self._live is not None:
+            self._live.start(event.action, event.reason, counted(self._pending[1:]))
+
+    def _advance(self, event: Advanced) -> None:
+        if self._live is not None:
+            self._live.advance(event.done, event.total, event.what, event.detail)
+            return
+        last, when = self._last_line
+        now = time.monotonic()
+        if event.what != last and now - when >= PLAIN_INTERVAL_S:
+            self._last_line = (event.what, now)
+            self.line(f"● {event.action}: {event.what} {event.detail}".rstrip())
+
+    def _finish(self, event: Finished) -> None:
+        self._over(event.action)
+        if event.status == "hit":
+            self._hits.append(event.action)
+            return
+        done = f"✔ {event.action.ljust(NAME_WIDTH)} {event.status:7} {event.wall_s:5.1f} s"
+        self.line(f"{done}  {event.reason.ljust(22)}  {_figures(event.metrics)}".rstrip())
+
+    def _fail(self, event: Failed) -> None:
+        """The error itself, whole, is told at the end; here the beginning of it."""
+        self._flush()
+        self._over(event.action)
+        stopped = event.message == INTERRUPTED
+        line = f"✘ {event.action.ljust(NAME_WIDTH)} {'stopped' if stopped else 'failed':7} {event.wall_s:5.1f} s"
+        self.line(line if stopped else shortened(f"{line}  {event.message}"))
+
+    def _over(self, action: str) -> None:
+        if action in self._pending:
+            self._pending.remove(action)
+
+    def _flush(self) -> None:
+        if self._hits:
+            self.line(f"✔ {len(self._hits)} cached: {counted(self._hits)}")
+            self._hits = []
+        for reason, actions in self._skipped.items():
+            self.line(f"- {len(actions)} skipped: {counted(actions)} ({reason})")
+        self._skipped = {}
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    """The few figures of an action that one wants to see at once."""
+    told = {name: text.format(show(metrics[name])) for name, (text, show) in FIGURES.items() if name in metrics}
+    if "macs_unknown" in metrics and "macs" in told:
+        told["macs"] = f"at least {told['macs']}"
+    return "   ".join(told.values())

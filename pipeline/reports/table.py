@@ -1,0 +1,338 @@
+"""The table at the end of a run, from its manifest alone: a row a step, in text that can be pasted anywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from pathlib import Path
+
+from pipeline.errors import first_line
+from pipeline.records.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, ONNXFacts, TFLiteFacts
+from pipeline.records.delivered import wanted_files
+from pipeline.records.manifest import GateResult, RunManifest, StageEntry
+from pipeline.records.metrics import metric_and_output
+from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
+from pipeline.reports.command_lines import note_of, secateur
+
+WORTH_TELLING = 0.01  # the share of zeros in a model
+OUTPUTS_SHOWN = 3
+WIDTH = 100
+FAILED = "failed"
+OF_EXPORTS = ("export", "verify", "benchmark")
+LAYERS_SHOWN = 3
+MOVED = 1.1  # the latency of the source from one benchmark to the next, from where on the table says so
+COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of one model: None where a column does not apply.
+
+    `by_output` has, of several outputs, the accuracy of each, or its mse, as (metric, value).
+    """
+
+    name: str
+    accuracy: float | None = None
+    mse: float | None = None  # of regression, in the place of accuracy
+    samples: int | None = None
+    params: float | None = None
+    macs: float | None = None
+    macs_at_least: bool = False  # `macs` is a lower bound
+    size_bytes: float | None = None
+    p50_ms: float | None = None
+    against: str = ""
+    by_output: tuple[tuple[str, float], ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+def rows(manifest: RunManifest) -> list[Row]:
+    """Keras models first, then the baselines of latency, then the exports; a failure stands in its model's row."""
+    keras: dict[str, Row] = {}
+    baselines: dict[str, Row] = {}
+    exports: dict[str, Row] = {}
+    for entry in manifest.stages:
+        baseline, of_export = entry.id.startswith("baseline:"), entry.stage in OF_EXPORTS
+        group = baselines if baseline else exports if of_export else keras
+        name = _row_name(entry)
+        row, failures = _row(name, entry, manifest), _failures(name, entry)
+        if row is not None or failures:
+            before = group.get(name, Row(name))
+            group[name] = replace(row or before, failures=(*before.failures, *failures))
+    return [*keras.values(), *baselines.values(), *exports.values()]
+
+
+def _row_name(entry: StageEntry) -> str:
+    """The row in which an action's figures stand, or its failure."""
+    if entry.id.startswith("baseline:"):
+        return f"source {entry.axis}"
+    if entry.stage in OF_EXPORTS:
+        return str(entry.axis).partition("@")[0]
+    return entry.id.removeprefix("evaluate:")
+
+
+def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
+    """What an action tells of its model; None where that is nothing."""
+    if entry.stage == "evaluate" and (entry.metrics or entry.status == "failed"):
+        return _keras_row(name, entry, manifest)
+    if entry.stage != "export" or not entry.outputs:
+        return None
+    return (_baseline_row if entry.id.startswith("baseline:") else _export_row)(name, entry, manifest)
+
+
+def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
+    """`verify: the outputs differ …`, if it failed."""
+    if entry.status != "failed":
+        return ()
+    device = str(entry.axis).partition("@")[2] if entry.stage == "benchmark" else ""
+    what = first_line(entry.reason)
+    return (what if name.startswith(entry.stage) else f"{entry.stage}{f' on {device}' if device else ''}: {what}",)
+
+
+def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
+    accuracy, mse, params, macs, size_bytes = (
+        manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "mse", "params", "macs", "size_bytes")
+    )
+    ratio = manifest.metrics.get(f"{name}.macs_ratio")
+    against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
+    sparsity = _sparsity(name, manifest)
+    if sparsity >= WORTH_TELLING:
+        against += f", {sparsity:.0%} zeros"
+    by_output = _by_output(name, manifest)
+    samples, least = _samples([entry]), f"{name}.macs_unknown" in manifest.metrics
+    return Row(name, accuracy, mse, samples, params, macs, least, size_bytes, against=against, by_output=by_output)
+
+
+def _by_output(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
+    """`accuracy[age]` or `mse[age]` of each output of several, with its value."""
+    prefix = f"{name}."
+    found = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
+    return tuple((m, v) for m, v in found.items() if "[" in m and metric_and_output(m)[0] in ("accuracy", "mse"))
+
+
+def _sparsity(name: str, manifest: RunManifest) -> float:
+    """The share of zeros in the kernels of the Keras model that the stage called `name` made."""
+    facts = [output.facts for entry in manifest.stages if entry.id == name for output in entry.outputs]
+    return next((fact.sparsity for fact in facts if isinstance(fact, KerasFacts)), 0.0)
+
+
+def _samples(entries: Iterable[StageEntry]) -> int | None:
+    facts = [output.facts for entry in entries for output in entry.outputs]
+    return next((fact.samples for fact in facts if isinstance(fact, EvaluationFacts)), None)
+
+
+def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
+    latencies = _latencies(manifest, entry.id.removeprefix("baseline:") + "/")
+    if not latencies:
+        return Row(name, size_bytes=_size(entry))
+    beside = [one.baseline_p50_ms for one in latencies if one.target == latencies[0].target]
+    against = "1.00"
+    if max(beside) > MOVED * min(beside):  # each file is compared with what the source took in the same rounds
+        against += f", {min(beside):.3f} to {max(beside):.3f} ms beside the files"
+    return Row(name, size_bytes=_size(entry), p50_ms=beside[0], against=against)
+
+
+def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
+    latencies = _latencies(manifest, name + "@")
+    checks = [e for e in manifest.stages if e.stage == "verify" and e.axis == name]
+    return Row(
+        name,
+        manifest.metrics.get(f"{name}.accuracy"),
+        manifest.metrics.get(f"{name}.mse"),
+        _samples(checks),
+        manifest.metrics.get(f"{name}.params"),
+        manifest.metrics.get(f"{name}.macs"),
+        f"{name}.macs_unknown" in manifest.metrics,
+        _size(entry),
+        latencies[0].candidate_p50_ms if latencies else None,
+        ", ".join([*([speed(latencies[0])] if latencies else []), *_marks(entry)]),
+        _by_output(name, manifest),
+    )
+
+
+def _marks(entry: StageEntry) -> list[str]:
+    """What a file is that its name does not say."""
+    found = []
+    for facts in (output.facts for output in entry.outputs):
+        if isinstance(facts, TFLiteFacts | ONNXFacts):
+            share = narrow_share(facts)
+            if share is not None and share < LEAST_SHARE:
+                found.append(f"{share:.0%} of weights in {NARROW[facts.scheme][0]}")
+        if isinstance(facts, TFLiteFacts | CSourceFacts) and facts.keeps_state:
+            found.append("keeps a state: reset it before each sample")
+    return found
+
+
+def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:
+    """By target in the recipe's order; where a gate had one extended, the later takes the place of the first."""
+    measured = [e for e in manifest.stages if e.stage == "benchmark" and str(e.axis).startswith(prefix)]
+    last = {entry.axis: entry for entry in measured}
+    return [o.facts for entry in last.values() for o in entry.outputs if isinstance(o.facts, LatencyFacts)]
+
+
+def _size(entry: StageEntry) -> int | None:
+    return sum(file.size for output in entry.outputs for file in output.files) or None
+
+
+def speed(latency: LatencyFacts) -> str:
+    """`×2.10 faster [2.05, 2.16]`: how the candidate's latency compares, with its interval the same way round."""
+    if latency.ratio <= 1:
+        return f"×{1 / latency.ratio:.2f} faster [{1 / latency.ratio_high:.2f}, {1 / latency.ratio_low:.2f}]"
+    return f"×{latency.ratio:.2f} slower [{latency.ratio_low:.2f}, {latency.ratio_high:.2f}]"
+
+
+def table(manifest: RunManifest) -> str:
+    """The rows as aligned text of at most 100 columns, and what is to be known of its MACs."""
+    found = rows(manifest)
+    columns = list(COLUMNS)
+    if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
+        columns[columns.index("accuracy")] = "mse"
+    several = next((row.by_output for row in found if row.by_output), ())
+    if several:
+        columns[columns.index("accuracy")] = _joined([metric for metric, _ in several])
+    cells = [columns, *(_cells(row) for row in found)]
+    head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
+    width = max((len(row.name) for row in found), default=0)
+    told = (_with_failures(line, row, width) for line, row in zip(lines, found, strict=True))
+    return "\n".join([head, *told, *_notes_on_macs(manifest)])
+
+
+def _with_failures(line: str, row: Row, width: int) -> str:
+    """The row's line, or `NAME  failed  REASON` where there is nothing but that; more reasons below it."""
+    reasons = list(row.failures)
+    if reasons and not any(_cells(replace(row, failures=(), against=""))[1:]):
+        line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
+    return "\n".join([line, *(shortened(f"{' ' * width}  {reason}") for reason in reasons)])
+
+
+def _notes_on_macs(manifest: RunManifest) -> list[str]:
+    facts = [output.facts for entry in manifest.stages for output in entry.outputs]
+    models = [fact for fact in facts if isinstance(fact, KerasFacts)]
+    unknown = dict.fromkeys(name for fact in models for name in fact.macs_unknown)
+    return macs_notes(tuple(unknown), next((fact.macs_size for fact in models if fact.macs_size), None))
+
+
+def macs_notes(unknown: Sequence[str], size: Mapping[str, Sequence[int]] | None) -> list[str]:
+    """What a reader of MACs must know: layers whose own are not known, and the shapes of inputs that are free."""
+    notes = []
+    if unknown:
+        more = f" and {len(unknown) - LAYERS_SHOWN} more" if len(unknown) > LAYERS_SHOWN else ""
+        notes.append(f"MACs are at least these: not known of {', '.join(unknown[:LAYERS_SHOWN])}{more}")
+    if size:
+        shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in size.items())
+        notes.append(f"MACs are counted at {shapes}: the model leaves sizes open")
+    return notes
+
+
+def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
+    """Lines of cells as text in columns; those in `words` begin at the left, numbers end at the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        cells = zip(line, widths, strict=True)
+        text.append("  ".join(c.ljust(w) if n in words else c.rjust(w) for n, (c, w) in enumerate(cells)).rstrip())
+    return "\n".join(text)
+
+
+def _cells(row: Row) -> list[str]:
+    accuracy = ""
+    if row.accuracy is not None:
+        accuracy = f"{row.accuracy:.2%}".removesuffix("%")
+        if row.samples:
+            accuracy += f" ± {100 * wilson_half_width(row.accuracy, row.samples):.1f}"
+    elif row.mse is not None:
+        accuracy = f"{row.mse:.4g}"
+    elif row.by_output:
+        accuracy = _joined([f"{v:.2%}" if m.startswith("accuracy") else f"{v:.4g}" for m, v in row.by_output])
+    against = row.against
+    if row.failures:
+        accuracy, against = accuracy or FAILED, f"{against} {FAILED}".strip() if accuracy else against
+    return [
+        row.name,
+        accuracy,
+        count(row.params),
+        f"≥ {count(row.macs)}" if row.macs_at_least else count(row.macs),
+        size(row.size_bytes),
+        f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
+        against,
+    ]
+
+
+def _joined(cells: Sequence[str]) -> str:
+    """The first few of several outputs in one column."""
+    return " · ".join(cells[:OUTPUTS_SHOWN]) + (" · …" if len(cells) > OUTPUTS_SHOWN else "")
+
+
+def wilson_half_width(share: float, samples: int) -> float:
+    """Half the width of the 95 % interval of a share (E. B. Wilson, 1927), which is wide enough near 0 and 1 too."""
+    square = 1.96**2
+    return sqrt(square) / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples**2))
+
+
+def shortened(line: str) -> str:
+    """The line, cut where it would be wider than a terminal."""
+    return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
+
+
+def counted(actions: Iterable[str]) -> str:
+    """`load · evaluate ×2 · prune`."""
+    kinds = Counter(action.partition(":")[0] for action in actions)
+    return " · ".join(name if number == 1 else f"{name} ×{number}" for name, number in kinds.items())
+
+
+def count(number: float | None) -> str:
+    """`58.4 k`, `9.1 M`."""
+    if number is None:
+        return ""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= limit:
+            return f"{number / limit:.1f} {unit}"
+    return f"{number:.0f}"
+
+
+def size(size_bytes: float | None) -> str:
+    """`41.2 kB` (thousands, as disks count)."""
+    if size_bytes is None:
+        return ""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def gate_line(gate: GateResult) -> str:
+    """`✔ tflite/int8.accuracy_drop 0.004 ≤ 0.02`."""
+    mark = {"pass": "✔", "fail": "✘", "inconclusive": "?"}[gate.verdict]
+    value = "none" if gate.value is None else f"{gate.value:.4g}"
+    interval = f" [{gate.interval[0]:.4g}, {gate.interval[1]:.4g}]" if gate.interval else ""
+    return f"{mark} {gate.metric} {value}{interval} {'≤' if gate.op == 'max' else '≥'} {gate.limit:g}"
+
+
+def _what_failed(manifest: RunManifest) -> str:
+    """`FAILED: 1 of 4 export, 1 of 4 verify`, and what was not begun because of it."""
+    failed = Counter(entry.stage for entry in manifest.stages if entry.status == "failed")
+    every = Counter(entry.stage for entry in manifest.stages)
+    said = ["FAILED: " + ", ".join(f"{number} of {every[stage]} {stage}" for stage, number in failed.items())]
+    skipped: dict[str, list[str]] = {}
+    for entry in manifest.stages:
+        if entry.status == "skipped" and entry.key is None:  # what is left out has one, and a line of its own
+            skipped.setdefault(first_line(entry.reason), []).append(entry.id)
+    said += [f"skipped, since {reason}: {counted(actions)}" for reason, actions in skipped.items()]
+    return "\n".join(said) if failed else "FAILED"
+
+
+def closing(manifest: RunManifest, store: Path | None = None) -> str:
+    """The table, the gates, the verdict, and what to do next, with the run's store where that has to be named."""
+    lines = [table(manifest), *(f"left out: {name}: {first_line(why)}" for name, why in manifest.left_out.items()), ""]
+    for index, gate in enumerate(manifest.gates):
+        lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
+    verdict = {"fail": "FAIL", "failed": _what_failed(manifest)}.get(manifest.verdict, manifest.verdict)
+    if manifest.verdict == "pass" and not manifest.gates:
+        verdict = "done, no gates"
+    lines.append(verdict)
+    run = manifest.run_id
+    lines.append(f"  {secateur('show', run, store=store)}   tells where everything came from")
+    if any(entry.stage == "verify" and entry.outputs for entry in manifest.stages):
+        lines.append(f"  {secateur('show', run, '--parity', store=store)}   how near each file is to Keras")
+    if wanted_files(manifest):
+        lines.append(f"  {secateur('export', run, 'out/', store=store)}   copies the files")
+    note = note_of(lines[-1])
+    return "\n".join([*lines, f"  {note}"] if note else lines)

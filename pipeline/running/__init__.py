@@ -1,0 +1,1 @@
+"""Running the actions of a plan, and judging the gates at the end."""

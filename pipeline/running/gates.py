@@ -1,0 +1,100 @@
+"""Metrics of a whole run, and the gates held against them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipeline.errors import RecipeError
+from pipeline.planning.wiring import SOURCE
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.recipe import Gate, Recipe
+from pipeline.records.artifacts import KerasFacts
+from pipeline.records.manifest import GateResult, Interval, Verdict
+from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
+
+
+def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
+    """RecipeError where a gate names an output that a model with these has not; asked as soon as they are known.
+
+    One output alone is not named: its metrics are `accuracy`, not `accuracy[age]`.
+    """
+    for index, gate in enumerate(recipe.gates):
+        _, output = metric_and_output(name_and_metric(gate.metric)[1])
+        if output is not None and (output not in outputs or len(outputs) == 1):
+            what = f"gates[{index}].metric: the model has no output {output!r} beside others"
+            alone = f"it has one output: say {gate.metric.removesuffix(f'[{output}]')}"
+            hint = nearest(output, list(outputs)) if len(outputs) > 1 else alone
+            raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)
+
+
+def check_macs(recipe: Recipe, facts: KerasFacts) -> None:
+    """RecipeError where a gate goes by MACs and the model has layers whose MACs are not known."""
+    for index, gate in enumerate(recipe.gates):
+        metric = name_and_metric(gate.metric)[1]
+        if facts.macs_unknown and metric in ("macs", "macs_ratio"):
+            what = (
+                f"gates[{index}].metric: the MACs of {facts.macs_unknown[0]} are not known: {gate.metric} is no number"
+            )
+            hint = "hold params_ratio, size_bytes or a target's latency_ratio instead"
+            raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)
+
+
+def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics with what follows from them, against the source: accuracy_drop, macs_ratio, mse_ratio and so on.
+
+    Two lower bounds of MACs have no ratio.
+    """
+    flat = dict(metrics)
+    for full, value in metrics.items():
+        name, metric = name_and_metric(full)
+        compared, before = comparison(metric), metrics.get(f"{SOURCE}.{metric}")
+        if name == SOURCE or compared is None or before is None:
+            continue
+        if metric == "macs" and any(f"{of}.macs_unknown" in metrics for of in (SOURCE, name)):
+            continue
+        if metric_and_output(compared)[0].endswith("_drop"):
+            flat[f"{name}.{compared}"] = before - value
+        elif before:
+            flat[f"{name}.{compared}"] = value / before
+    return dict(sorted(flat.items()))
+
+
+def hold(
+    gates: Iterable[Gate],
+    metrics: Mapping[str, float],
+    intervals: Mapping[str, Interval],
+    *,
+    failed: bool = False,
+) -> list[GateResult]:
+    """Each bound of each gate; RecipeError where a run has no such metric.
+
+    In a run in which something `failed` a gate on a metric that was not made is inconclusive, without a value.
+    """
+    results = []
+    for gate in gates:
+        if gate.metric not in metrics and not failed:
+            known = [full for full in metrics if name_and_metric(full)[0] == name_and_metric(gate.metric)[0]]
+            what = f"the run has no metric {gate.metric!r}"
+            raise RecipeError(what, where="gates", hint=nearest(gate.metric, known or list(metrics)))
+        value, interval = metrics.get(gate.metric), intervals.get(gate.metric)
+        if gate.max is not None:
+            results.append(_hold_one(gate.metric, "max", gate.max, value, interval))
+        if gate.min is not None:
+            results.append(_hold_one(gate.metric, "min", gate.min, value, interval))
+    return results
+
+
+def _hold_one(metric: str, op: str, limit: float, value: float | None, interval: Interval | None) -> GateResult:
+    verdict = "inconclusive"
+    if value is not None:
+        low, high = interval or (value, value)
+        inside, outside = (high <= limit, low > limit) if op == "max" else (low >= limit, high < limit)
+        verdict = "pass" if inside else "fail" if outside else "inconclusive"
+    document = {"metric": metric, "op": op, "limit": limit, "value": value, "interval": interval, "verdict": verdict}
+    return GateResult.model_validate(document)
+
+
+def verdict_of(results: Iterable[GateResult]) -> Verdict:
+    """One failed gate fails the run; else one that can't be told makes it inconclusive."""
+    verdicts = {result.verdict for result in results}
+    return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"

@@ -1,0 +1,302 @@
+"""A whole run: the chain's actions in order, each a hit or done now, then metrics, gates and the verdict.
+
+An action that fails stops what needs its outputs and nothing else. The manifest is written whatever happens: a run that
+failed or was interrupted says where.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
+from pipeline.errors import BlobError, RecipeError, SecateurError, SourceError, StoreError, UnsupportedError
+from pipeline.planning.plan import Resolution, plan_node, resolve
+from pipeline.planning.wiring import Node, OutputOf
+from pipeline.recipe.model_files import make_importable
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.artifacts import KerasFacts
+from pipeline.records.manifest import (
+    ActionRecord,
+    GateResult,
+    Interval,
+    Output,
+    PlannedAction,
+    RunManifest,
+    StageEntry,
+    Verdict,
+)
+from pipeline.running import gates
+from pipeline.running.ahead import prepare_followers
+from pipeline.running.run_action import Done, Job, Workshop, perform
+from pipeline.store import Store, default_store
+from pipeline.system import interruption
+from pipeline.system.memory import give_back
+
+
+def run(
+    recipe: Recipe,
+    store: str | Path | None = None,
+    *,
+    until: str | None = None,
+    force_from: str | None = None,
+    fail_fast: bool = False,
+    listener: Listener = silent,
+) -> RunManifest:
+    """Run a recipe and return its manifest, written to the store as well.
+
+    Raises RecipeError before anything runs. Where actions fail, what does not depend on them is done all the same (with
+    `fail_fast` nothing more is), and then the first one's error is raised: its `manifest` is the run's, whose verdict
+    is "failed", and `also` tells of the other failures. Gates that fail do not raise: they are the manifest's verdict.
+    """
+    root = Path(store).expanduser() if store is not None else default_store()
+    return Run(recipe, Store(root), until, force_from, fail_fast=fail_fast).execute(listener)
+
+
+class Run:
+    """One run on its way: what is resolved, and an entry for each action so far."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        until: str | None = None,
+        force_from: str | None = None,
+        *,
+        fail_fast: bool = False,
+    ) -> None:
+        self.resolution: Resolution = resolve(recipe, store, until, force_from)
+        self._nodes = list(self.resolution.chain.nodes)  # and what a gate asked for beyond them
+        self._until = until
+        self._fail_fast = fail_fast
+        self._recipe = recipe
+        self.store = store
+        self._listener: Listener = silent
+        self.run_id = store.runs.new_id()
+        self._entries: list[StageEntry] = []
+        self._failures: list[tuple[str, SecateurError]] = []
+        self._lost: dict[str, str] = {}  # nodes that made nothing, each with the failed one that it goes back to
+        self._left_out: dict[str, tuple[str, str]] = {}  # of these, what the recipe can do without: name and reason
+        self.manifest: RunManifest | None = None  # once it is written
+
+    def execute(self, listener: Listener = silent) -> RunManifest:
+        """All nodes that can be done, then the manifest; `listener` hears of each. Raises as `run` does."""
+        self._listener = listener
+        make_importable(self._recipe)
+        nodes = tuple(self._nodes)
+        self._do_all(nodes)
+        results = self._hold_gates()
+        undecided = {result.metric for result in results if result.verdict == "inconclusive"}
+        extensions = [extended for node in nodes if (extended := self._extended(node, undecided)) is not None]
+        self._do_all(extensions)
+        self._nodes += extensions
+        results = self._hold_gates() if extensions else results
+        verdict = "failed" if self._failures else gates.verdict_of(results)
+        manifest = self._write(verdict, self._metrics()[0], tuple(results))
+        if self._failures:
+            raise self._told(self._failures[0][1])
+        return manifest
+
+    def _do_all(self, nodes: Sequence[Node]) -> None:
+        """Do nodes in order. What ends the run at once is raised when the manifest says so of the rest."""
+        for position, node in enumerate(nodes):
+            try:
+                self._do(node)
+            except BaseException as error:
+                own = f"{node.id} {'was interrupted' if isinstance(error, KeyboardInterrupt) else 'failed'}"
+                self._skip(nodes[position + 1 :], own if node.id in self._lost else str(error))
+                self._end(error)
+                raise
+
+    def _do(self, node: Node) -> None:
+        """Do one node, or skip it where an input was not made; raises only what ends the whole run."""
+        upstream = [source.node for source in node.inputs.values() if isinstance(source, OutputOf)]
+        failed = next((self._lost[name] for name in upstream if name in self._lost), None)
+        if failed is not None:
+            self._lost[node.id] = failed
+            self._skip([node], f"{failed} {'is left out' if failed in self._left_out else 'failed'}")
+            return
+        started = time.perf_counter()
+        try:
+            interruption.check()
+            self._step(node)
+        except BaseException as error:
+            if isinstance(error, UnsupportedError) and node.can_be_left_out:
+                self._leave_out(node, error)
+                return
+            self._fail(node, error, time.perf_counter() - started)
+            if self._fail_fast or _ends_the_run(error):
+                raise
+        if node is self._nodes[0] and node.id in self.resolution.results:  # nothing long has run
+            self._check_gates()
+
+    def _check_gates(self) -> None:
+        """What gates say of the model's outputs and MACs, which the first node has told; RecipeError."""
+        facts = self.resolution.results[self._nodes[0].id].output("keras-model").facts
+        if isinstance(facts, KerasFacts):
+            gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
+            gates.check_macs(self._recipe, facts)
+
+    def _hold_gates(self) -> list[GateResult]:
+        metrics, intervals = self._metrics()
+        wanted = self._recipe.gates if self._until is None else [g for g in self._recipe.gates if g.metric in metrics]
+        try:
+            return gates.hold(wanted, metrics, intervals, failed=bool(self._lost))
+        except RecipeError as error:  # all the work is done: the manifest tells of it
+            self._end(error)
+            raise
+
+    def _extended(self, node: Node, undecided: set[str]) -> Node | None:
+        """The one longer look at what a gate could not tell by the first, as a node of its own; or None."""
+        longer = getattr(stages()[node.stage], "extended", None)
+        record = self.resolution.results.get(node.id)
+        measured = {f"{node.name}.{metric}" for metric in record.intervals} if record else set()
+        config = longer(node.config, self._recipe.folder) if longer and undecided & measured else None
+        if config is None:
+            return None
+        extended = replace(node, id=f"{node.id}:extended", config=config)
+        if node.id in self.resolution.forced:
+            self.resolution.forced |= {extended.id}
+        return extended
+
+    def _step(self, node: Node) -> None:
+        started = time.perf_counter()
+        planned = plan_node(node, self.resolution, self.store)
+        record = self.resolution.results.get(node.id)
+        done = Done(record, "hit") if record else self._perform(node, planned)
+        self.resolution.results[node.id] = done.record
+        wall_s = time.perf_counter() - started
+        reason = planned.reason if done.status != "hit" or record else "done by another run meanwhile"
+        self._entries.append(_entry(node, done, reason, wall_s))
+        self._listener(Finished(node.id, done.status, reason, wall_s, done.record.metrics))
+
+    def _perform(self, node: Node, planned: PlannedAction) -> Done:
+        action = self.resolution.action(node)
+        if action is None:  # nodes run in order, and those whose inputs were lost are skipped
+            raise RuntimeError(f"{node.id} has inputs that nothing made")
+        self._listener(Started(node.id, planned.reason))
+        prepare_followers(node, self._nodes, self._recipe.threads)
+        job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
+        known = self.resolution
+        workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)
+        return perform(job, workshop, force=node.id in known.forced)
+
+    def _fail(self, node: Node, error: BaseException, wall_s: float) -> None:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if isinstance(error, SecateurError):
+            error.where = self._recipe.place_of(error.where, node.step)
+            self._failures.append((node.id, error))
+        self._lost[node.id] = node.id
+        message = INTERRUPTED if interrupted else str(error) or type(error).__name__
+        self._listener(Failed(node.id, wall_s, message))
+        reason = "\n".join([message, *_where_and_hint(error)])
+        document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": self._key(node), "reason": reason}
+        self._entries.append(StageEntry.model_validate({**document, "status": "failed", "wall_s": round(wall_s, 3)}))
+        _let_go(error)
+
+    def _leave_out(self, node: Node, error: UnsupportedError) -> None:
+        self._lost[node.id] = node.id
+        self._left_out[node.id] = (node.name or node.id, str(error))
+        self._skip([node], f"left out: {error}", self._key(node))
+
+    def _skip(self, nodes: Sequence[Node], reason: str, key: str | None = None) -> None:
+        """Say so of nodes that are not begun; `key` is of one that was begun and turned out to be impossible."""
+        for node in nodes:
+            self._listener(Skipped(node.id, reason))
+            document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": key, "reason": reason}
+            self._entries.append(StageEntry.model_validate({**document, "status": "skipped", "wall_s": 0.0}))
+
+    def _end(self, error: BaseException) -> None:
+        """Write the manifest of a run that ends with `error`, which is to be raised after it."""
+        with suppress(SecateurError):  # the store itself may be what failed: the error on its way says so
+            self._write("failed", self._metrics()[0], ())
+        if isinstance(error, SecateurError):
+            self._told(error)
+
+    def _told(self, error: SecateurError) -> SecateurError:
+        """The error that the run raises, with the manifest and a line for each failure that is not itself."""
+        error.manifest = self.manifest
+        others = [(name, other) for name, other in self._failures if other is not error]
+        error.also = tuple(f"{name}: {'the same' if o.what == error.what else o.what}" for name, o in others)
+        return error
+
+    def _key(self, node: Node) -> str | None:
+        """The key of a node that failed; None where finding its key was what failed."""
+        try:
+            action = self.resolution.action(node)
+        except (SecateurError, OSError):
+            return None
+        return action.key if action else None
+
+    def _metrics(self) -> tuple[dict[str, float], dict[str, Interval]]:
+        metrics: dict[str, float] = {}
+        intervals: dict[str, Interval] = {}
+        for node in self._nodes:
+            record = self.resolution.results.get(node.id)
+            if record is not None and node.name is not None:
+                metrics |= {f"{node.name}.{name}": value for name, value in record.metrics.items()}
+                intervals |= {f"{node.name}.{name}": value for name, value in record.intervals.items()}
+        return gates.with_comparisons(metrics), intervals
+
+    def _write(self, verdict: Verdict, metrics: dict[str, float], results: tuple[GateResult, ...]) -> RunManifest:
+        manifest = RunManifest(
+            run_id=self.run_id,
+            name=self._recipe.name,
+            recipe_digest=self._recipe.digest,
+            stages=tuple(self._entries),
+            metrics=metrics,
+            gates=results,
+            verdict=verdict,
+            left_out=self.resolution.chain.skipped | dict(self._left_out.values()),
+        )
+        self.store.create()
+        self.store.runs.put(manifest)
+        self.store.remember(self.resolution.digests)
+        self.manifest = manifest
+        return manifest
+
+
+def _ends_the_run(error: BaseException) -> bool:
+    """Whether an error is no action's own: an interruption, a store that can't be used, a fault of this engine.
+
+    Or it makes all other actions worthless.
+    """
+    of_store = isinstance(error, StoreError) and not isinstance(error, BlobError)
+    return not isinstance(error, SecateurError) or of_store or isinstance(error, SourceError)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of a failed action held, such as models: the error itself is kept, and the run goes on."""
+    seen = set[int]()  # an error that was raised from itself is its own cause
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+    give_back()
+
+
+def _where_and_hint(error: BaseException) -> list[str]:
+    return [text for text in (error.where, error.hint) if text] if isinstance(error, SecateurError) else []
+
+
+def _entry(node: Node, done: Done, reason: str, wall_s: float) -> StageEntry:
+    record: ActionRecord = done.record
+    document = {
+        "id": node.id,
+        "stage": node.stage,
+        "axis": node.axis,
+        "key": record.key,
+        "status": done.status,
+        "reason": reason,
+        "wall_s": round(wall_s, 3),
+        "inputs": record.action.inputs,
+        "outputs": tuple(Output.of(artifact) for artifact in record.outputs),
+        "metrics": record.metrics,
+        "children": record.children,
+    }
+    return StageEntry.model_validate(document)

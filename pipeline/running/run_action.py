@@ -1,0 +1,272 @@
+"""Doing one action: look, lock, look again, run, check, record. Nothing is recorded that did not pass its check."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.events import ActionEvents, Listener, Waiting
+from pipeline.contracts.stage import StageConfig, StageResult
+from pipeline.data import DataSource, Split
+from pipeline.errors import (
+    PLEASE_REPORT,
+    BlobError,
+    DataError,
+    ModelError,
+    PostconditionError,
+    PreconditionError,
+    SecateurError,
+    StageError,
+    reason_of,
+)
+from pipeline.planning.plan import host, make_action
+from pipeline.recipe.model_files import FILE, digest_of_model
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.user_code import code_input, load_function
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.manifest import Action, ActionRecord, Fingerprint, Provenance
+from pipeline.store import BusyError, Store
+from pipeline.store.files import store_errors
+from pipeline.system.installed import package_version
+from pipeline.system.memory import give_back
+
+STORE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every action of a run shares."""
+
+    recipe: Recipe
+    store: Store
+    data: DataSource | None
+    model_files: Mapping[str, Path]
+    listener: Listener
+    run_id: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """An action that is ready to be done: id, configuration and input artifacts beside its key's pre-image."""
+
+    id: str
+    action: Action
+    config: StageConfig
+    inputs: Mapping[str, Artifact]
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=dict)  # by the digest of a file in `inputs`
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished action, and whether this process did the work, went on with it, or found it done."""
+
+    record: ActionRecord
+    status: str
+
+
+@dataclass
+class Context:
+    """The StageContext of one action in one store."""
+
+    job: Job
+    workshop: Workshop
+    work_dir: Path
+    children: list[str] = field(default_factory=list)
+    _known: dict[str, Fingerprint] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._known = dict(self.job.fingerprints)
+
+    @property
+    def config(self) -> Any:
+        return self.job.config
+
+    @property
+    def inputs(self) -> Mapping[str, Artifact]:
+        return self.job.inputs
+
+    @property
+    def axis(self) -> str | None:
+        return self.job.action.axis
+
+    @property
+    def seed(self) -> int:
+        return self.job.action.seed or 0
+
+    @property
+    def threads(self) -> int:
+        return self.workshop.recipe.threads
+
+    @property
+    def folder(self) -> Path:
+        return self.workshop.recipe.folder
+
+    @property
+    def events(self) -> ActionEvents:
+        return ActionEvents(self.job.id, self.workshop.listener)
+
+    def read(self, input_name: str, file_name: str) -> Path:
+        return self._verified(self.inputs[input_name].file(file_name), f"{input_name}/{file_name}")
+
+    def read_made(self, artifact: Artifact, file_name: str) -> Path:
+        return self._verified(artifact.file(file_name), f"{artifact.kind}/{file_name}")
+
+    def _verified(self, file: FileRef, name: str) -> Path:
+        blobs = self.workshop.store.blobs
+        problem = blobs.problem(file.digest)
+        if problem:
+            where = f"{self.job.id}: {name}"
+            raise BlobError(f"a blob is {problem}", where=where, hint="run again: what made it will run")
+        return blobs.path(file.digest)
+
+    def source_file(self, role: str = FILE) -> Path:
+        if role not in self.job.action.inputs:
+            raise PreconditionError(f"the recipe's model has no {role}", where=self.job.id)
+        path = self.workshop.model_files[role]
+        copy = self.work_dir / f".{role}"  # what was hashed is what is read, whatever happens to the file meanwhile
+        with store_errors(copy):
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(path, copy, symlinks=True) if path.is_dir() else shutil.copyfile(path, copy)
+        if digest_of_model(copy) != self.job.action.inputs[role]:
+            what = "the model file changed while the run was on its way"
+            raise ModelError(what, where=str(path), hint="run again")
+        return copy
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(self.workshop.model_files)
+
+    def source_name(self, role: str = FILE) -> str:
+        return str(self.workshop.model_files.get(role, role))
+
+    def data(self, split: str) -> Split:
+        if self.workshop.data is None or split not in self.job.action.inputs:
+            raise PreconditionError(f"{self.job.action.stage} did not declare that it reads {split}", where=self.job.id)
+        found = self.workshop.data.split(split)
+        if found.digest != self.job.action.inputs[split]:
+            what = f"the {split} data changed while the run was on its way"
+            raise DataError(what, where=str(self.workshop.data.path), hint="run again")
+        for note in found.notes:
+            self.events.warned(note)
+        return found
+
+    def function(self, reference: str) -> Callable[..., Any]:
+        digest, function = load_function(self.workshop.recipe.folder, reference)
+        if digest != self.job.action.inputs.get(code_input(reference)):
+            what = f"{reference} changed while the run was on its way, or {self.job.action.stage} did not declare it"
+            raise PreconditionError(what, where=self.job.id, hint="run again")
+        return function
+
+    def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
+        digest = self.workshop.store.blobs.put(data)
+        return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
+
+    def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
+        self._known[file.digest] = fingerprint
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        return self._known.get(file.digest)
+
+    def fingerprints_of(self, outputs: Iterable[Artifact]) -> dict[str, Fingerprint]:
+        """What is known of the files of `outputs`, whoever wrote them."""
+        digests = {file.digest for artifact in outputs for file in artifact.files}
+        return {digest: self._known[digest] for digest in sorted(digests & self._known.keys())}
+
+    def call(
+        self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact], axis: str | None = None
+    ) -> ActionRecord:
+        implementation = stages()[stage]
+        try:
+            settings = implementation.config.model_validate(config)
+        except ValidationError as error:
+            raise PreconditionError(f"{self.job.id} called {stage} with settings it refuses: {error}") from error
+        digests = {name: artifact.digest for name, artifact in inputs.items()}
+        if self.workshop.data is not None:
+            digests |= {split: self.workshop.data.digest(split) for split in implementation.splits(settings)}
+        action = make_action(stage, settings, axis or self.axis, digests, self.workshop.recipe)
+        done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs, self._known), self.workshop)
+        self.children.append(done.record.key)
+        self._known |= done.record.fingerprints
+        return done.record
+
+
+def perform(job: Job, workshop: Workshop, *, force: bool = False) -> Done:
+    """Do an action, or wait for whoever does it; raises the stage's error if it fails."""
+    store, key = workshop.store, job.action.key
+    while True:
+        found = None if force else store.records.get(key)
+        if isinstance(found, ActionRecord):
+            return Done(found, "hit")
+        store.create()
+        try:
+            with store.lock(key):
+                found = None if force else store.records.get(key)
+                if isinstance(found, ActionRecord):
+                    return Done(found, "hit")
+                return _work(job, workshop, force=force)
+        except BusyError:
+            workshop.listener(Waiting(job.id))
+            store.wait(key)
+
+
+def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
+    store, key, stage = workshop.store, job.action.key, stages()[job.action.stage]
+    started = time.perf_counter()
+    stage.requires(job.config, job.inputs)
+    if force:
+        store.remove_work_dir(key)  # what is distrusted is not gone on with
+    context = Context(job, workshop, store.create_work_dir(key))
+    try:
+        result = stage.run(context)
+        stage.ensures(context, result)
+    except SecateurError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code may call sys.exit: that ends its action
+        if isinstance(error, OSError) and error.errno in STORE_ERRNOS:
+            with store_errors(store.root):
+                raise
+        raise _unforeseen(job, error) from error
+    undeclared = {artifact.kind for artifact in result.outputs} - set(stage.outputs)
+    if undeclared:
+        raise PostconditionError(f"{job.action.stage} made {', '.join(undeclared)}, which it does not declare")
+    record = _record(job, workshop, result, context, time.perf_counter() - started)
+    store.records.put(record)
+    store.remove_work_dir(key)
+    give_back()
+    return Done(record, "resumed" if result.resumed else "ran")
+
+
+def _unforeseen(job: Job, error: BaseException) -> StageError:
+    """An exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
+    return StageError(
+        f"{job.action.stage} failed: {type(error).__name__}: {reason_of(error)}", where=job.id, hint=PLEASE_REPORT
+    )
+
+
+def _record(job: Job, workshop: Workshop, result: StageResult, context: Context, wall_s: float) -> ActionRecord:
+    provenance = Provenance(
+        run_id=workshop.run_id,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        host=host(),
+        secateur=package_version("secateur"),
+    )
+    return ActionRecord.sealed(
+        key=job.action.key,
+        action=job.action,
+        outputs=result.outputs,
+        metrics=dict(result.metrics),
+        intervals=dict(result.intervals),
+        children=tuple(context.children),
+        fingerprints=context.fingerprints_of(result.outputs),
+        wall_s=round(wall_s, 3),
+        provenance=provenance,
+    )

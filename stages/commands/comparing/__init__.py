@@ -1,0 +1,1 @@
+"""What `compare` compares, on which numbers, and in which forms the answer comes."""

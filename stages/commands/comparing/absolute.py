@@ -1,0 +1,92 @@
+"""Files measured on their own, for `bench`: rounds of fresh processes in which all files take turns, or counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.contracts.events import ActionEvents
+from pipeline.errors import DeviceError
+from stages.commands.comparing.fitness import require_fit
+from stages.commands.comparing.operands import Model
+
+if TYPE_CHECKING:
+    from stages.devices.measurement import Measurement
+    from stages.devices.target import Sampling, Target
+
+Figures = dict[str, float]
+
+
+def bench(
+    models: Sequence[Model], target: Target, sampling: Sampling, rounds: int, events: ActionEvents
+) -> list[tuple[str, Figures]]:
+    """The runtime and the figures of each model on one target, by the metrics' names. Raises DeviceError."""
+    from stages.devices.measurement import doubts
+
+    require_fit(target, models, sampling)
+    if target.counts:
+        return [_counted(model, target, sampling, events) for model in models]
+    processes: list[list[Measurement]] = [[] for _ in models]
+    for index in range(rounds):
+        for place in _turns(len(models), index):
+            processes[place].append(_measured(models[place], target, sampling))
+        events.advanced(index + 1, rounds, f"round {index + 1}/{rounds}")
+    for doubt in doubts([process for found in processes for process in found]):
+        events.warned(doubt)
+    return [_figures(model, found) for model, found in zip(models, processes, strict=True)]
+
+
+def _turns(count: int, index: int) -> list[int]:
+    """Forwards and backwards in turn: a drift of the machine falls on all files alike."""
+    return list(range(count))[:: 1 if index % 2 == 0 else -1]
+
+
+def _measured(model: Model, target: Target, sampling: Sampling) -> Measurement:
+    from stages.devices.target import measure
+
+    return measure(target, model.path, sampling, model.title)
+
+
+def _counted(model: Model, target: Target, sampling: Sampling, events: ActionEvents) -> tuple[str, Figures]:
+    from stages.devices.target import count
+
+    found = count(target, model.path, model.title, sampling.shapes)
+    for note in found.notes:
+        events.warned(f"{model.label}: {note}")
+    return found.runtime, {**found.metrics, "size_bytes": float(model.size_bytes)}
+
+
+def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
+    """Percentiles weigh each round the same; `latency_p50_low_ms` to `_high_ms` is the 95 % interval of the median.
+
+    One round has no interval: what a second one would give is not known.
+    """
+    import numpy as np
+
+    from stages.benchmark.summary import NS_PER_MS
+    from stages.devices.statistics import (
+        SAMPLES_FOR_P99,
+        latency_quantile_ns,
+        latency_ratio,
+        round_medians_ns,
+    )
+
+    devices = {(one.cpu_model, one.machine, one.runtime, one.runtime_version) for one in found}
+    if len(devices) > 1:
+        raise DeviceError("the rounds come from different devices", where=model.title, hint="measure again")
+    samples = [one.samples_ns for one in found]
+    figures = {"latency_p50_ms": latency_quantile_ns(samples, 0.5) / NS_PER_MS}
+    if len(found) > 1:
+        medians = round_medians_ns(samples)
+        interval = latency_ratio(medians, [NS_PER_MS] * len(medians))  # against a round of 1 ms: the medians themselves
+        figures |= {"latency_p50_low_ms": interval.low, "latency_p50_high_ms": interval.high}
+    figures |= {
+        "latency_p90_ms": latency_quantile_ns(samples, 0.9) / NS_PER_MS,
+        "first_inference_ms": float(np.median([one.first_inference_ms for one in found])),
+        "load_ms": float(np.median([one.load_ms for one in found])),
+        "peak_memory_bytes": float(max(one.peak_memory_bytes for one in found)),
+        "size_bytes": float(model.size_bytes),
+    }
+    if sum(map(len, samples)) >= SAMPLES_FOR_P99:
+        figures["latency_p99_ms"] = latency_quantile_ns(samples, 0.99) / NS_PER_MS
+    return f"{found[0].runtime} {found[0].runtime_version}", figures

@@ -1,0 +1,146 @@
+"""The metrics of a pair that need no rounds: sizes, counts of a target, accuracies. Compared as they are."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pipeline.errors import DeviceError
+from stages.commands.comparing.operands import Model
+from stages.commands.comparing.pairing import Pair
+from stages.commands.comparing.result import Metric, MetricResult, Verdict
+from stages.commands.comparing.tolerances import Tolerances
+
+if TYPE_CHECKING:
+    from stages.devices.counts import Counts
+    from stages.devices.target import Target
+
+QUALITY: tuple[Metric, ...] = ("accuracy", "mse")
+COUNTED: Mapping[str, Metric] = {
+    "instructions": "instructions",
+    "arena_bytes": "arena",
+    "estimated_npu_share": "npu",
+    "estimated_cycles": "cycles",
+}
+
+
+def exact_result(metric: Metric, baseline: float, candidate: float, tolerance: float | None) -> MetricResult:
+    """A number that is what it is: worse by more than the tolerance, or not."""
+    change = baseline - candidate if metric == "accuracy" else candidate / baseline - 1 if baseline else 0.0
+    return MetricResult(
+        metric=metric,
+        unit={"size": "bytes", "accuracy": "share"}.get(metric, ""),  # type: ignore[arg-type]
+        baseline=baseline,
+        candidate=candidate,
+        change=change,
+        tolerance=tolerance,
+        verdict=None if tolerance is None else "regression" if _above(change, tolerance) else "ok",
+    )
+
+
+def _above(change: float, tolerance: float) -> bool:
+    """Whether a change is more than allowed, rounding of the division aside."""
+    return change > tolerance + 1e-12
+
+
+def not_comparable(pair: Pair, metric: Metric) -> str | None:
+    """Why accuracies (or mean squared errors) of two models can't be held against each other, or None."""
+    for model in (pair.baseline, pair.candidate):
+        if metric not in model.quality:
+            return f"{metric} of {model.label} is not known"
+    if pair.baseline.tested_on != pair.candidate.tested_on:
+        return f"{metric} is of different test data on both sides"
+    return None
+
+
+def count_results(
+    pair: Pair, target: Target, tolerances: Tolerances, held: frozenset[Metric], shapes: Sequence[str] = ()
+) -> tuple[list[MetricResult], tuple[str, ...]]:
+    """What a target counts of both sides, and its notes. DeviceError where it can't."""
+    baseline, candidate = (_counted(target, side, model, shapes) for side, model in _sides(pair).items())
+    counts, found = (baseline, candidate), []
+    notes = [f"{side}: {note}" for side, one in zip(_sides(pair), counts, strict=True) for note in one.notes]
+    apart = baseline.left_out != candidate.left_out
+    for name, metric in COUNTED.items():
+        if name not in baseline.metrics or name not in candidate.metrics:
+            continue
+        tolerance = tolerances.of(metric) if metric in held else None
+        if metric == "npu":
+            found.append(_placement_result(name, counts, target, tolerance))
+        elif apart and name == candidate.main:
+            notes.append(f"{metric} are not compared: each side's leave out other operators")
+        else:
+            found.append(_count_result(metric, name, counts, target, tolerance))
+    return found, tuple(dict.fromkeys(notes))
+
+
+def _sides(pair: Pair) -> dict[str, Model]:
+    return {"baseline": pair.baseline, "candidate": pair.candidate}
+
+
+def _counted(target: Target, side: str, model: Model, shapes: Sequence[str]) -> Counts:
+    from stages.devices.target import count
+
+    return count(target, model.path, f"{side} {model.title}", shapes)
+
+
+def _placement_result(
+    name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
+) -> MetricResult:
+    """The share of a model that its accelerator takes: less of it is worse where operators left the accelerator.
+
+    A share also falls where a model has fewer layers beside the same ones that stay out: that is none the worse.
+    """
+    baseline, candidate = counts
+    left = Counter(candidate.left_out) - Counter(baseline.left_out)
+    change = baseline.metrics[name] - candidate.metrics[name]
+    verdict: Verdict | None = None
+    if tolerance is not None:
+        verdict = "ok" if not left else "regression" if _above(change, tolerance) else "inconclusive"
+    return MetricResult(
+        metric="npu",
+        target=target.name,
+        unit="share",
+        baseline=baseline.metrics[name],
+        candidate=candidate.metrics[name],
+        change=change,
+        tolerance=tolerance,
+        verdict=verdict,
+        reason=_left_why(left, candidate.notes) if left else None,
+        estimated=candidate.estimated,
+    )
+
+
+def _left_why(left: Iterable[str], notes: Sequence[str]) -> str:
+    """Which kinds of operators left the accelerator, with what its compiler says of them."""
+    why = [note for note in notes if note.partition(" ")[0].rstrip(":") in left]
+    return "; ".join([f"{', '.join(left)} left the accelerator", *why])
+
+
+def _count_result(
+    metric: Metric, name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
+) -> MetricResult:
+    """With an interval as wide as two counts of one model differ on this target; none where they don't."""
+    baseline, candidate = counts
+    if baseline.runtime != candidate.runtime:
+        raise DeviceError(f"{baseline.runtime} and {candidate.runtime} count differently", where=target.name)
+    change = candidate.metrics[name] / baseline.metrics[name] - 1
+    spread = baseline.spread + candidate.spread if name == candidate.main else 0.0
+    low, high = (1 + change) * (1 - spread) - 1, (1 + change) * (1 + spread) - 1
+    verdict: Verdict | None = None
+    if tolerance is not None:
+        verdict = "regression" if _above(low, tolerance) else "inconclusive" if _above(high, tolerance) else "ok"
+    return MetricResult(
+        metric=metric,
+        target=target.name,
+        unit="bytes" if metric == "arena" else "",
+        baseline=baseline.metrics[name],
+        candidate=candidate.metrics[name],
+        change=change,
+        interval=(low, high) if spread else None,
+        tolerance=tolerance,
+        verdict=verdict,
+        reason=f"counts of one model differ by {spread:.0e} here" if verdict == "inconclusive" else None,
+        estimated=candidate.estimated,
+    )

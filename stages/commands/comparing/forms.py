@@ -1,0 +1,100 @@
+"""The answer as text for a terminal, Markdown for a pull request, JUnit's XML, and JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal
+from xml.etree import ElementTree as ET
+
+from pipeline.reports.table import aligned
+from stages.commands.comparing.result import ComparisonReport, MetricResult, PairResult
+from stages.commands.comparing.words import VERDICTS, basis, both, bound, changed, headline, remarks, sentence
+
+Form = Literal["text", "json", "markdown", "github", "junit"]
+HEADS = ("", "model", "metric", "change", "baseline → candidate", "allowed", "rests on")
+NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")  # XML 1.0, section 2.2
+
+
+def rows(report: ComparisonReport) -> list[tuple[str, ...]]:
+    """A line a number: verdict, model, metric, change, both sides, bound, basis."""
+    return [_row(pair, found) for pair in report.pairs for found in pair.metrics]
+
+
+def _row(pair: PairResult, found: MetricResult) -> tuple[str, ...]:
+    said = (VERDICTS[found.verdict], pair.name, found.name, changed(found), both(found))
+    return (*said, bound(found), basis(found))
+
+
+def text_of(report: ComparisonReport) -> str:
+    """For a terminal: the verdict, a table (under each model's name, where there are several), remarks."""
+    several = len(report.pairs) > 1
+    lines = aligned([(row[0], *row[2:]) for row in rows(report)], words=range(len(HEADS))).splitlines()
+    blocks = [headline(report), ""]
+    for pair in report.pairs:
+        own, lines = lines[: len(pair.metrics)], lines[len(pair.metrics) :]
+        blocks += [pair.name, *own, ""] if several else [*own, ""]
+    return "\n".join([*blocks, *remarks(report)]).rstrip("\n")
+
+
+def markdown_of(report: ComparisonReport) -> str:
+    """For a pull request: a heading, a table, remarks as a list."""
+    lines = [f"### {_cell(headline(report))}", "", _line(HEADS), _line(["---"] * len(HEADS))]
+    lines += [_line(row) for row in rows(report)]
+    said = remarks(report)
+    return "\n".join([*lines, *(["", *(f"- {_cell(text)}" for text in said)] if said else [])])
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> str:
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _cell(text: str) -> str:
+    """Text that can't leave its cell, whatever a file is called."""
+    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", text.replace("\r", " ").replace("\n", " "))
+
+
+def junit_of(report: ComparisonReport) -> str:
+    """JUnit's XML: a suite a model, a case a number that has a verdict; one that can't be told is an error."""
+    cases = [(pair, found) for pair in report.pairs for found in pair.held()]
+    suites = ET.Element("testsuites", {"name": _xml("secateur compare"), **_totals(cases)})
+    for pair in report.pairs:
+        own = [(pair, found) for found in pair.held()]
+        suite = ET.SubElement(suites, "testsuite", {"name": _xml(pair.name), **_totals(own)})
+        for _, found in own:
+            case = ET.SubElement(suite, "testcase", {"classname": _xml(pair.name), "name": _xml(found.name)})
+            failed = {"regression": "failure", "inconclusive": "error"}.get(str(found.verdict))
+            if failed:
+                part = ET.SubElement(case, failed, {"type": str(found.verdict), "message": _xml(changed(found))})
+                part.text = _xml(sentence(pair, found))
+            else:
+                ET.SubElement(case, "system-out").text = _xml(sentence(pair, found))
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")
+
+
+def _totals(cases: list[tuple[PairResult, MetricResult]]) -> dict[str, str]:
+    verdicts = [found.verdict for _, found in cases]
+    numbers = {
+        "tests": len(cases),
+        "failures": verdicts.count("regression"),
+        "errors": verdicts.count("inconclusive"),
+    }
+    return {name: str(number) for name, number in numbers.items()}
+
+
+def _xml(text: str) -> str:
+    return NOT_XML.sub("?", text)
+
+
+def json_of(report: ComparisonReport) -> str:
+    """All of it."""
+    return report.model_dump_json(indent=1)
+
+
+FORMS: Mapping[str, Callable[[ComparisonReport], str]] = {
+    "text": text_of,
+    "json": json_of,
+    "markdown": markdown_of,
+    "junit": junit_of,
+}

@@ -1,0 +1,127 @@
+"""The answer for GitHub Actions: annotations where the threshold stands, and the step's summary.
+
+An annotation points at the line of the recipe that bounds the metric: a gate on it, else the stage that measures it.
+More than five hide each other, so the rest is counted in the last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.errors import RecipeError, SecateurError
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.yaml_source import Source
+from pipeline.records.manifest import RunManifest
+from stages.commands.comparing.forms import markdown_of, text_of
+from stages.commands.comparing.result import ComparisonReport, MetricResult, PairResult
+from stages.commands.comparing.words import sentence
+
+MOST_ANNOTATIONS = 5
+SUMMARY = "GITHUB_STEP_SUMMARY"
+RECIPE_FOLDERS = ("", "configs", "recipes")
+LEVELS = {"regression": "error", "inconclusive": "warning"}
+# What gates call the numbers of a comparison; the first that the recipe has is annotated.
+GATED_AS = {
+    "latency": ("latency_ratio", "latency_p50_ms"),
+    "p90": ("latency_p90_ms",),
+    "p99": ("latency_p99_ms",),
+    "first": ("first_inference_ms",),
+    "load": ("load_ms",),
+    "memory": ("peak_memory_bytes",),
+    "size": ("size_bytes",),
+    "instructions": ("instruction_ratio", "instructions"),
+    "arena": ("arena_ratio", "arena_bytes"),
+    "cycles": ("estimated_cycles_ratio", "estimated_cycles"),
+    "npu": ("estimated_npu_share", "estimated_cpu_operators"),
+    "accuracy": ("accuracy_drop", "accuracy"),
+    "mse": ("mse_ratio", "mse"),
+}
+MEASURED_BY = {"accuracy": "verify", "mse": "verify", "size": "export"}
+
+
+def github_of(report: ComparisonReport, recipe: Recipe | None) -> str:
+    """Annotations, at most five, then the text; a step's log shows both."""
+    return "\n".join([*annotation_lines(report, recipe), text_of(report)])
+
+
+def annotation_lines(report: ComparisonReport, recipe: Recipe | None) -> list[str]:
+    """Workflow commands, regressions first (docs.github.com: "Workflow commands for GitHub Actions")."""
+    found = [*report.findings("regression"), *report.findings("inconclusive")]
+    shown = found[:MOST_ANNOTATIONS]
+    lines = []
+    for place, (pair, metric) in enumerate(shown):
+        more = len(found) - len(shown) if place == len(shown) - 1 else 0
+        text = sentence(pair, metric) + (f"; and {more} more, see the step's summary" if more else "")
+        lines.append(_command(pair, metric, text, recipe))
+    return lines
+
+
+def _command(pair: PairResult, found: MetricResult, text: str, recipe: Recipe | None) -> str:
+    properties = {"title": f"{found.verdict}: {found.name} of {pair.name}"}
+    if recipe is not None:
+        file, line = threshold(recipe, pair, found)
+        properties = {"file": file, "line": str(line), **properties}
+    given = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{LEVELS[str(found.verdict)]} {given}::{_message(text)}"
+
+
+def threshold(recipe: Recipe, pair: PairResult, found: MetricResult) -> tuple[str, int]:
+    """File and line of the gate that bounds the metric, else of the stage that measures it, else the recipe's first."""
+    names = {pair.name, f"{pair.name}@{found.target}"}
+    for metric in GATED_AS[found.metric]:
+        for index, gate in enumerate(recipe.gates):
+            name, _, gated = gate.metric.rpartition(".")
+            if gated == metric and name in names:
+                bound = "max" if gate.max is not None else "min"
+                return _place(recipe.source, ("gates", index, bound))
+    stage = MEASURED_BY.get(found.metric, "benchmark")
+    step = next((step for step in recipe.steps if step.stage == stage), None)
+    return _place(recipe.source, step.path if step else ())
+
+
+def _place(source: Source, path: tuple[str | int, ...]) -> tuple[str, int]:
+    place = source.where(path).partition("   ")[0]
+    line = place.removeprefix(f"{source.file}").strip(":").partition(":")[0]
+    file = source.file.resolve()
+    root = Path(os.environ.get("GITHUB_WORKSPACE", Path.cwd())).resolve()
+    shown = file.relative_to(root) if file.is_relative_to(root) else source.file
+    return shown.as_posix(), int(line or 1)
+
+
+def _message(text: str) -> str:
+    """As actions/toolkit escapes data."""
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def recipe_of(runs: Iterable[RunManifest | None], folder: Path) -> Recipe | None:
+    """The recipe in `folder`, or in its configs/ or recipes/, that one of these runs ran; None where there is none."""
+    digests = {run.recipe_digest for run in runs if run is not None}
+    if not digests:
+        return None
+    for path in (path for name in RECIPE_FOLDERS for path in sorted((folder / name).glob("*.yaml"))):
+        try:
+            recipe = Recipe.load(path)
+        except RecipeError:
+            continue  # most YAML files are no recipes
+        if recipe.digest in digests:
+            return recipe
+    return None
+
+
+def write_summary(report: ComparisonReport) -> None:
+    """Add the Markdown to the step's summary where there is one."""
+    file = os.environ.get(SUMMARY)
+    if not file:
+        return
+    try:
+        with Path(file).open("a", encoding="utf-8") as summary:
+            summary.write(markdown_of(report) + "\n")
+    except OSError as error:
+        what = f"the step's summary can't be written: {error.strerror or error}"
+        raise SecateurError(what, where=f"{SUMMARY}={file}", hint="unset it to go without") from error

@@ -1,0 +1,188 @@
+"""The metrics of a pair that come from rounds of fresh processes, both sides measured here and now, in turns.
+
+What an earlier run measured is never taken for a baseline: another day is another machine. How many rounds there are
+is declared before the first: `rounds`, and once as many again where these can't tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, get_args
+
+from pipeline.contracts.events import ActionEvents
+from pipeline.errors import DeviceError
+from stages.commands.comparing.pairing import Pair
+from stages.commands.comparing.result import Evidence, Measured, Metric, MetricResult, Verdict
+from stages.commands.comparing.tolerances import Tolerances
+
+if TYPE_CHECKING:
+    from stages.devices.measurement import Measurement
+    from stages.devices.rounds import Round, Side
+    from stages.devices.target import Sampling, Target
+
+MEASURED: tuple[Measured, ...] = get_args(Measured)
+QUANTILES: Mapping[Measured, float] = {"latency": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to measure, and what against: `held` metrics get a verdict, `shown` ones do not."""
+
+    target: Target
+    sampling: Sampling
+    rounds: int
+    tolerances: Tolerances
+    held: frozenset[Metric]
+    shown: frozenset[Metric]
+
+
+class Measuring:
+    """The rounds of one pair on one target, as they are so far; a context manager, since they are kept in a folder."""
+
+    def __init__(self, pair: Pair, plan: Plan, events: ActionEvents) -> None:
+        self.pair, self.plan = pair, plan
+        self._events = events
+        self._scratch = TemporaryDirectory(prefix="secateur-")
+        self._rounds: tuple[Round, ...] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._scratch.cleanup()
+
+    @property
+    def extended(self) -> bool:
+        return len(self._rounds) > self.plan.rounds
+
+    @property
+    def rounds(self) -> Sequence[Round]:
+        return self._rounds
+
+    def measure(self, count: int) -> None:
+        """Have `count` rounds; those that are there stay. DeviceError where they can't be had, or are no comparison."""
+        from stages.devices.rounds import Subject, measure_rounds
+
+        pair, plan = self.pair, self.plan
+        subjects: dict[Side, Subject] = {
+            "baseline": Subject(pair.baseline.path, f"baseline {pair.baseline.title}"),
+            "candidate": Subject(pair.candidate.path, f"candidate {pair.candidate.title}"),
+        }
+        folder = Path(self._scratch.name)
+        self._rounds = measure_rounds(subjects, plan.target, count, plan.sampling, folder, self._events)
+        check_rounds(self._rounds, f"{pair.name} on {plan.target.name}")
+
+    def extend(self) -> None:
+        """The one extension: as many rounds again."""
+        self.measure(2 * self.plan.rounds)
+
+    def p_value(self) -> float:
+        """Of the latency, for judging it among other pairs."""
+        from stages.devices.statistics import signed_rank_p
+
+        return signed_rank_p(*self._sides("latency"))
+
+    def results(self, p_value: float | None = None, *, differs: bool = True) -> list[MetricResult]:
+        """All metrics that are wanted; the verdict on latency takes into account whether it `differs` among others."""
+        from stages.devices.statistics import SAMPLES_FOR_P99
+
+        wanted = [metric for metric in MEASURED if metric in self.plan.held | self.plan.shown]
+        if self._samples() < SAMPLES_FOR_P99:
+            wanted = [metric for metric in wanted if metric != "p99"]
+        return [self._result(metric, p_value, differs=differs) for metric in wanted]
+
+    def _samples(self) -> int:
+        """Of the side that has fewer."""
+        baseline = sum(len(done.baseline.samples_ns) for done in self._rounds)
+        return min(baseline, sum(len(done.candidate.samples_ns) for done in self._rounds))
+
+    def _result(self, metric: Measured, p_value: float | None, *, differs: bool) -> MetricResult:
+        import numpy as np
+
+        from stages.devices.statistics import latency_ratio, noise_floor, rounds_apart, verdict
+
+        candidate, baseline = self._sides(metric)
+        ratio, floor = latency_ratio(candidate, baseline), noise_floor(candidate, baseline)
+        tolerance = self.plan.tolerances.of(metric)
+        found: Verdict | None = None
+        if metric in self.plan.held:
+            found = verdict(ratio, tolerance, floor or 0.0, differs=differs or metric != "latency")
+        logs = np.asarray(candidate) / np.asarray(baseline)
+        return MetricResult(
+            metric=metric,
+            target=self.plan.target.name,
+            unit="bytes" if metric == "memory" else "ms",
+            baseline=self._typical("baseline", metric, baseline),
+            candidate=self._typical("candidate", metric, candidate),
+            change=ratio.point - 1,
+            interval=(ratio.low - 1, ratio.high - 1),
+            tolerance=tolerance if found else None,
+            verdict=found,
+            reason=_reason(found, tolerance, floor or 0.0, differs=differs),
+            evidence=Evidence(
+                rounds=len(self._rounds),
+                extended=self.extended,
+                noise_floor=floor,
+                ratios=tuple(map(float, logs)),
+                apart=tuple(index + 1 for index in rounds_apart(candidate, baseline)),
+                p_value=p_value if metric == "latency" else None,
+            ),
+        )
+
+    def _typical(self, side: Side, metric: Measured, per_round: Sequence[float]) -> float:
+        """What the table shows of one side: percentiles, the median of load times, the largest peak of memory."""
+        import numpy as np
+
+        from stages.benchmark.summary import quantile_ms
+
+        if metric in QUANTILES:
+            return quantile_ms(self._rounds, side, QUANTILES[metric])
+        return float(max(per_round) if metric == "memory" else np.median(per_round))
+
+    def _sides(self, metric: Measured) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Candidate and baseline, a number a round."""
+        candidate = tuple(_number(done.candidate, metric) for done in self._rounds)
+        return candidate, tuple(_number(done.baseline, metric) for done in self._rounds)
+
+
+def _number(one: Measurement, metric: Measured) -> float:
+    """One process' number: nanoseconds, milliseconds or bytes; only ratios of them are used."""
+    from stages.devices.statistics import latency_quantile_ns, round_medians_ns
+
+    if metric == "latency":
+        return round_medians_ns([one.samples_ns])[0]
+    if metric in QUANTILES:
+        return latency_quantile_ns([one.samples_ns], QUANTILES[metric])
+    if metric == "memory":
+        return float(one.peak_memory_bytes)
+    return one.first_inference_ms if metric == "first" else one.load_ms
+
+
+def _reason(found: Verdict | None, tolerance: float, floor: float, *, differs: bool) -> str | None:
+    """Why a verdict is none."""
+    if found != "inconclusive":
+        return None
+    if tolerance < floor:
+        return f"the tolerance of {tolerance:.2%} lies below the noise floor of {floor:.2%} here"
+    return "the interval is too wide" if differs else "among so many models it may be chance"
+
+
+def check_rounds(rounds: Sequence[Round], where: str) -> None:
+    """DeviceError unless one device measured all of them, and each side computed the same in all of its processes."""
+    from stages.devices.rounds import processes_of, results_of
+
+    devices = {f"{one.cpu_model} ({one.machine}, {one.runtime} {one.runtime_version})" for one in processes_of(rounds)}
+    if len(devices) > 1:
+        what = "the rounds come from different devices: " + " and ".join(sorted(devices))
+        raise DeviceError(what, where=where, hint="both sides have to be measured on one device")
+    for side, results in results_of(rounds).items():
+        if len(results) > 1:
+            what = f"the {side} gave {len(results)} different results for one input in {len(rounds)} processes"
+            hint = "the runtime is not deterministic, or damaged: its times can't be trusted either"
+            raise DeviceError(what, where=where, hint=hint)

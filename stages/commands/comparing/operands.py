@@ -1,0 +1,162 @@
+"""What `compare` and `bench` are given, found: a file, else a run, else an artifact, as model files with names.
+
+`RUN:FORMAT/SCHEME` is one export of a run. A name that is nothing at all is refused with what is nearest to it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from tempfile import mkdtemp
+
+from pipeline.errors import RecipeError, StoreError
+from pipeline.recipe.errors import nearest
+from pipeline.records.artifacts import Artifact, ONNXFacts, TFLiteFacts
+from pipeline.records.keys import digest_of_file
+from pipeline.records.manifest import ActionRecord, Output, RunManifest, StageEntry
+from pipeline.reports.command_lines import secateur
+from pipeline.store import Store
+from pipeline.store.files import store_errors
+from pipeline.store.lineage import digests_named, makers
+from stages.formats.external_data import data_files, model_digest, whole_model
+from stages.formats.recognise import FORMAT_OF, ModelKind, model_kind
+
+NEAREST = 3
+SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file. `label` is `format/scheme` of a run's export, else the file's name.
+
+    `digest` is of the file's bytes, and of those `beside` it where a large model has its data there. `quality` are
+    accuracies and the like that are known already, and `tested_on` the digest of the data that they are of.
+    """
+
+    label: str
+    kind: ModelKind
+    path: Path
+    digest: str
+    quality: Mapping[str, float] = field(default_factory=dict)
+    tested_on: str | None = None
+    beside: tuple[Path, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(path.stat().st_size for path in (self.path, *self.beside))
+
+    @property
+    def title(self) -> str:
+        """What errors call it: which file and which bytes."""
+        return f"{self.label} {self.digest[: len('sha256:') + SHOWN_DIGITS]}"
+
+
+@dataclass(frozen=True)
+class Operand:
+    """What one name stands for: one model, or all exports of a run."""
+
+    name: str
+    models: tuple[Model, ...]
+    run: RunManifest | None = None
+
+
+def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
+    """The models that `name` means; RecipeError where it means none, or several things at once.
+
+    The store is opened only where `name` is no file.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        kind, beside = model_kind(path), data_files(path)
+        digest = model_digest(digest_of_file(path), {file.name: digest_of_file(file) for file in beside})
+        return Operand(name, (Model(path.name, kind, path, digest, beside=beside),))
+    if path.is_dir():
+        raise RecipeError("a folder is no model", where=name, hint="name a .tflite or .onnx file in it")
+    store = open_store()
+    run, _, wanted = (name, "", "") if name.startswith("sha256:") else name.partition(":")
+    manifest = store.runs.get(run)
+    if manifest is not None:
+        return _of_run(name, manifest, store, wanted)
+    digests = makers(store)
+    matches = digests_named(name, digests)
+    if len(matches) == 1:
+        return Operand(name, (_of_artifact(*digests[matches[0]], store),))
+    if matches:
+        hint = "give more digits: " + ", ".join(digest[:23] for digest in matches)
+        raise RecipeError(f"{len(matches)} artifacts begin with {name}", where=str(store.root), hint=hint)
+    raise RecipeError(
+        f"{name!r} is no file, no run and no artifact", where=str(store.root), hint=_nearest(path, run, store)
+    )
+
+
+def _nearest(path: Path, run: str, store: Store) -> str:
+    """Files of the same folder and runs with a name like this one; else how to list what there is."""
+    folder = path.parent if path.parent.is_dir() else Path()
+    files = [str(entry) for entry in folder.iterdir() if entry.suffix in (".tflite", ".onnx")]
+    close = get_close_matches(str(path), files, NEAREST, cutoff=0.6) + get_close_matches(run, store.runs.ids(), NEAREST)
+    if close:
+        return "the nearest are " + ", ".join(close[:NEAREST])
+    return f"{secateur('store', 'ls', store=store.root)}   lists runs and artifacts"
+
+
+def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Operand:
+    exports = [entry for entry in manifest.stages if entry.stage == "export" and not entry.id.startswith("baseline:")]
+    found = {str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in FORMAT_OF}
+    if not found:
+        what = f"run {manifest.run_id} has no TFLite or ONNX files"
+        hint = f"{secateur('show', manifest.run_id, store=store.root)}   tells how far it came"
+        raise RecipeError(what, where=str(store.root), hint=hint)
+    if wanted and wanted not in found:
+        what = f"run {manifest.run_id} has no TFLite or ONNX export {wanted!r}"
+        raise RecipeError(what, hint=nearest(wanted, sorted(found)))
+    chosen = {wanted: found[wanted]} if wanted else found
+    models = (_of_export(label, entry, manifest, store) for label, entry in chosen.items())
+    return Operand(name, tuple(models), manifest)
+
+
+def _of_export(label: str, entry: StageEntry, manifest: RunManifest, store: Store) -> Model:
+    names = ("accuracy", "mse")
+    quality = {name: manifest.metrics[f"{label}.{name}"] for name in names if f"{label}.{name}" in manifest.metrics}
+    checks = [other for other in manifest.stages if other.stage == "verify" and other.axis == label]
+    tested_on = next((check.inputs.get("test") for check in checks), None)
+    return _stored(label, entry.outputs[0], store, quality, tested_on)
+
+
+def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Model:
+    if not isinstance(artifact.facts, TFLiteFacts | ONNXFacts):
+        hint = f"TFLite and ONNX artifacts are compared: {secateur('store', 'ls', store=store.root)}"
+        raise RecipeError(f"a {artifact.kind} has no latency", where=artifact.digest, hint=hint)
+    label = record.action.axis or f"{FORMAT_OF[artifact.kind]}/{artifact.facts.scheme}"
+    for document in store.records.documents("verify", label):
+        action = document["action"]
+        if action["inputs"].get("export") == artifact.digest:
+            quality = {name: document["metrics"][name] for name in ("accuracy", "mse") if name in document["metrics"]}
+            return _stored(label, Output.of(artifact), store, quality, action["inputs"].get("test"))
+    return _stored(label, Output.of(artifact), store, {}, None)
+
+
+def _stored(label: str, output: Output, store: Store, quality: Mapping[str, float], tested_on: str | None) -> Model:
+    for file in output.files:
+        problem = store.blobs.problem(file.digest)
+        if problem:
+            hint = "run the recipe again: what made it will run"
+            raise StoreError(f"the file of {label} is {problem} in the store", where=file.digest, hint=hint)
+    kind: ModelKind = "tflite-model" if output.kind == "tflite-model" else "onnx-model"
+    path, (own, *others) = _whole(output, store), output.files
+    digest = model_digest(own.digest, {file.name: file.digest for file in others})
+    return Model(label, kind, path, digest, quality, tested_on, tuple(path.with_name(file.name) for file in others))
+
+
+def _whole(output: Output, store: Store) -> Path:
+    """Where the model's file is; several have a folder of the store under their names, while this process lives."""
+    paths = {file.name: store.blobs.path(file.digest) for file in output.files}
+    if len(paths) == 1:
+        return next(iter(paths.values()))
+    with store_errors(store.root):
+        folder = Path(mkdtemp(prefix="model-", dir=store.root / "tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return whole_model(tuple(paths), paths.__getitem__, folder)

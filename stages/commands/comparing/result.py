@@ -1,0 +1,105 @@
+"""What a comparison found, as values: every number with what it was held against, and one verdict over all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.records.artifacts import Digest
+from pipeline.records.manifest import Interval
+from pipeline.records.values import Value
+
+Measured = Literal["latency", "p90", "p99", "first", "load", "memory"]  # in rounds; latency is the median
+Metric = Literal[Measured, "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"]
+Verdict = Literal["regression", "inconclusive", "ok"]  # the worst first
+EXIT_CODES: dict[Verdict, int] = {"ok": 0, "regression": 1, "inconclusive": 5}
+
+
+class Side(Value):
+    """One file of a pair."""
+
+    name: str
+    digest: Digest
+    size_bytes: int
+
+
+class Evidence(Value):
+    """The rounds that a measured ratio rests on.
+
+    `ratios` has each round's candidate / baseline, in order; `apart` the numbers (from 1) of those that stand apart
+    from the others, which count all the same. `noise_floor` is how far from 1 one model against itself comes in 95 of
+    100 comparisons like this one. `extended` says whether these are more rounds than the first, since those could not
+    tell; `p_value` is there where several models were compared at once.
+    """
+
+    rounds: int
+    extended: bool
+    noise_floor: float | None
+    ratios: tuple[float, ...]
+    apart: tuple[int, ...] = ()
+    p_value: float | None = None
+
+
+class MetricResult(Value):
+    """One number of both sides; `candidate` is worse where `change` is above 0.
+
+    `change` is candidate / baseline - 1, for shares (accuracy, `npu`) what is lost (0.01 is one point). `interval` is
+    of the change, there where it is not exact. `tolerance` and `verdict` are null where the number is shown and not
+    held against anything.
+    """
+
+    metric: Metric
+    target: str | None = None
+    unit: Literal["ms", "bytes", "", "share"]
+    baseline: float
+    candidate: float
+    change: float
+    interval: Interval | None = None
+    tolerance: float | None = Field(default=None, ge=0)
+    verdict: Verdict | None = None
+    reason: str | None = None
+    estimated: bool = False
+    evidence: Evidence | None = None
+
+    @property
+    def name(self) -> str:
+        """`latency@cpu`, `size`."""
+        return f"{self.metric}@{self.target}" if self.target else self.metric
+
+
+class PairResult(Value):
+    """A model of the baseline's and the one of the candidate's that is compared with it."""
+
+    name: str
+    baseline: Side
+    candidate: Side
+    metrics: tuple[MetricResult, ...]
+    notes: tuple[str, ...] = ()
+
+    def held(self) -> tuple[MetricResult, ...]:
+        """The metrics that have a verdict."""
+        return tuple(found for found in self.metrics if found.verdict is not None)
+
+
+class ComparisonReport(Value):
+    """The whole answer. `devices` has what was measured on, by target; `unpaired` what only one side has."""
+
+    schema_version: Literal[1] = 1
+    base: str
+    candidate: str
+    devices: dict[str, dict[str, str]]
+    pairs: tuple[PairResult, ...]
+    unpaired: tuple[str, ...]
+    verdict: Verdict
+
+    def findings(self, verdict: Verdict) -> list[tuple[PairResult, MetricResult]]:
+        """All that was found to be so, with the pair that it is of."""
+        return [(pair, found) for pair in self.pairs for found in pair.held() if found.verdict == verdict]
+
+
+def worst(verdicts: Iterable[Verdict | None]) -> Verdict:
+    """One regression makes a regression; else one that can't be told makes it inconclusive."""
+    found = set(verdicts)
+    return "regression" if "regression" in found else "inconclusive" if "inconclusive" in found else "ok"

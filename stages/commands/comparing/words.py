@@ -1,0 +1,98 @@
+"""How numbers of a comparison are said; every form of the answer says them alike."""
+
+from __future__ import annotations
+
+from pipeline.reports.table import count, size
+from stages.commands.comparing.result import ComparisonReport, Evidence, MetricResult, PairResult
+
+MILLION = 1e6
+VERDICTS = {"regression": "REGRESSION", "inconclusive": "inconclusive", "ok": "ok", None: ""}
+
+
+def changed(found: MetricResult) -> str:
+    """`1.083 [1.071, 1.094]`, `+7.84 %`, for accuracy the points that were gained or lost."""
+    if found.unit == "share" and found.change:
+        return f"{-100 * found.change:+.2f} points"
+    if found.evidence is None:
+        return f"{found.change:+.2%}".replace("%", " %") if found.change else "equal"
+    low, high = found.interval or (found.change, found.change)
+    return f"{1 + found.change:.3f} [{1 + low:.3f}, {1 + high:.3f}]"
+
+
+def both(found: MetricResult) -> str:
+    """`0.031 → 0.034 ms`, the baseline first, the unit once where it is the same."""
+    baseline, candidate = number(found, found.baseline), number(found, found.candidate)
+    if found.baseline == found.candidate:
+        return f"{baseline} = {candidate}"
+    value, _, unit = baseline.rpartition(" ")
+    return f"{value if candidate.endswith(f' {unit}') else baseline} → {candidate}"
+
+
+def number(found: MetricResult, value: float) -> str:
+    """One side's number with its unit."""
+    if found.unit == "ms":
+        return f"{value:.3f} ms"
+    if found.unit == "bytes":
+        return size(value)
+    if found.unit == "share":
+        return f"{value:.2%}".replace("%", " %")
+    if found.metric == "mse":
+        return f"{value:.4g}"
+    return f"{value / MILLION:,.3f} M" if value >= MILLION else count(value)  # counts are exact: a tenth is too coarse
+
+
+def bound(found: MetricResult) -> str:
+    """What it was held against: `≤ 1.05`."""
+    if found.tolerance is None:
+        return ""
+    if found.unit == "share":
+        return f"≥ -{100 * found.tolerance:g} points"
+    return f"≤ +{100 * found.tolerance:g} %" if found.evidence is None else f"≤ {1 + found.tolerance:g}"
+
+
+def basis(found: MetricResult) -> str:
+    """What it rests on."""
+    if found.evidence is None:
+        return "estimate" if found.estimated else "exact"
+    return f"{found.evidence.rounds} rounds"
+
+
+def sentence(pair: PairResult, found: MetricResult) -> str:
+    """One finding for who sees nothing else."""
+    text = f"{pair.name} {found.name}: {changed(found)} ({both(found)}), allowed {bound(found)}; {basis(found)}"
+    return f"{text}; {found.reason}" if found.reason else text
+
+
+def remarks(report: ComparisonReport) -> list[str]:
+    """What else is to be known: noise, rounds that stand apart, more rounds than at first, doubts, what had no pair."""
+    said = []
+    for pair in report.pairs:
+        for found in pair.metrics:
+            if found.evidence is not None and found.verdict is not None:
+                said += [f"{pair.name} {found.name}: {text}" for text in _of_rounds(found.evidence)]
+            if found.reason:
+                said.append(f"{pair.name} {found.name}: {found.reason}")
+        said += [f"{pair.name}: {note}" for note in pair.notes]
+    return [*said, *(f"not compared: {text}" for text in report.unpaired)]
+
+
+def _of_rounds(evidence: Evidence) -> list[str]:
+    said = []
+    if evidence.noise_floor is not None:
+        said.append(f"noise floor {100 * evidence.noise_floor:.1f} % (one model against itself, 95 of 100 times)")
+    if evidence.extended:
+        said.append(f"{evidence.rounds // 2} rounds could not tell, so there were as many again")
+    if evidence.apart:
+        shown = ", ".join(f"{place} (×{evidence.ratios[place - 1]:.3f})" for place in evidence.apart)
+        said.append(f"rounds that stand apart, and count: {shown}")
+    return said
+
+
+def headline(report: ComparisonReport) -> str:
+    """The verdict first."""
+    held = sum(len(pair.held()) for pair in report.pairs)
+    if report.verdict == "ok":
+        return f"ok  {report.base} → {report.candidate}: {held} of {held} within tolerance"
+    found = len(report.findings(report.verdict))
+    what = "worse" if report.verdict == "regression" else "can't be told"
+    return f"{VERDICTS[report.verdict]}  {report.base} → {report.candidate}: {found} of {held} {what}"

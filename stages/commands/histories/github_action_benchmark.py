@@ -1,0 +1,40 @@
+"""The newest entry of each series as github-action-benchmark reads it: the tool `customSmallerIsBetter`.
+
+Format: github.com/benchmark-action/github-action-benchmark, a list of name, value, unit, and optionally range, extra.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from stages.commands.histories.figures import ENDS, INTERVAL, main_metric, unit
+from stages.commands.histories.picture import series_of
+from stages.commands.histories.record import Entry
+
+
+def exported(entries: Sequence[Entry], metric: str | None = None) -> str:
+    """All smaller-is-better numbers of the newest entries, or one metric of each."""
+    found = []
+    for row in series_of(entries, metric).values():
+        newest = row[-1]
+        names = [metric] if metric else [name for name in newest.metrics if _smaller_is_better(name)]
+        found += [_item(newest, name) for name in names]
+    return json.dumps(found, ensure_ascii=False, indent=1)
+
+
+def _smaller_is_better(name: str) -> bool:
+    return name not in ENDS and not name.endswith("_share")
+
+
+def _item(entry: Entry, metric: str) -> dict[str, str | float]:
+    item: dict[str, str | float] = {
+        "name": f"{entry.name}@{entry.target} {metric}",
+        "unit": unit(metric),
+        "value": entry.metrics[metric],
+        "extra": f"{entry.runtime}, {entry.rounds} rounds, {entry.digest[:19]}",
+    }
+    ends = [entry.metrics[end] for end in INTERVAL.get(metric, ()) if end in entry.metrics]
+    if metric == main_metric(entry.metrics) and ends:
+        item["range"] = f"± {(ends[1] - ends[0]) / 2:.4g}"
+    return item

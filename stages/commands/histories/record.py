@@ -1,0 +1,115 @@
+"""One line of a history file, reading them all, and adding some: a file is there with all of its lines or as before."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from pipeline.errors import RecipeError, SecateurError
+from pipeline.records.artifacts import Digest
+from pipeline.records.values import Value
+from pipeline.store.files import publish
+
+COMMIT_VARIABLES = ("GITHUB_SHA", "CI_COMMIT_SHA")
+
+
+class Entry(Value):
+    """One model, measured once on one target. `time` is UTC; numbers of different devices are never compared."""
+
+    schema_version: Literal[1] = 1
+    time: str
+    commit: str | None = None
+    name: str
+    digest: Digest
+    target: str
+    device: dict[str, str]
+    runtime: str
+    rounds: int = Field(ge=0)
+    metrics: dict[str, float]
+
+    @property
+    def series(self) -> tuple[str, str, str]:
+        """What has to be equal for two entries to be comparable: name, target, device."""
+        return self.name, self.target, " ".join(f"{key}={value}" for key, value in sorted(self.device.items()))
+
+
+@dataclass(frozen=True)
+class History:
+    """All entries that can be read, in the file's order, and what is wrong with the other lines."""
+
+    entries: tuple[Entry, ...]
+    damaged: tuple[str, ...]
+
+
+def read_history(file: Path) -> History:
+    """What a history file holds; RecipeError where it is not there, or no line of it is an entry."""
+    try:
+        lines = file.read_bytes().splitlines()
+    except FileNotFoundError as error:
+        hint = "secateur bench FILE --append makes it"
+        raise RecipeError("the history is not there", where=str(file), hint=hint) from error
+    except OSError as error:
+        raise RecipeError(f"the history can't be read: {error.strerror or error}", where=str(file)) from error
+    entries, damaged = [], []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entries.append(Entry.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            said = first["msg"][:1].lower() + first["msg"][1:]
+            damaged.append(f"{file}:{number}: no entry of a history: {place + ': ' if place else ''}{said}")
+    if damaged and not entries:
+        hint = f"{damaged[0]}; is it the right file?"
+        raise RecipeError("the file is no history", where=str(file), hint=hint)
+    return History(tuple(entries), tuple(damaged))
+
+
+def require_place(file: Path) -> None:
+    """RecipeError unless entries can be added there: before anything is measured, and never to a file of other kind."""
+    if not file.parent.is_dir() or file.is_dir():
+        raise RecipeError("a history can't be kept there", where=str(file), hint="name a file in a folder that is")
+    if file.exists() and file.stat().st_size:
+        read_history(file)
+
+
+def append(file: Path, entries: Sequence[Entry]) -> None:
+    """Add entries, all or none: a copy with them takes the file's place. Another process' lines are never lost."""
+    from filelock import FileLock  # slow to import, and only writers need it
+
+    require_place(file)
+    try:
+        with FileLock(file.with_name(f".{file.name}.lock")):
+            before = file.read_bytes() if file.exists() else b""
+            if before and not before.endswith(b"\n"):
+                before += b"\n"  # what was cut off stays a damaged line of its own
+            lines = "".join(f"{entry.model_dump_json(exclude_none=True)}\n" for entry in entries)
+            publish(file.resolve(), before + lines.encode(), file.resolve().parent)
+    except OSError as error:
+        raise SecateurError(f"the history can't be written: {error.strerror or error}", where=str(file)) from error
+
+
+def now() -> str:
+    """The time as entries have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit that is measured: what CI says, else git's of `folder`, else None."""
+    for name in COMMIT_VARIABLES:
+        if os.environ.get(name):
+            return os.environ[name]
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

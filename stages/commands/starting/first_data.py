@@ -1,0 +1,84 @@
+"""What a data file holds, as far as a first recipe has to know it: its splits, and whether there are labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.data.npz import NpzFile
+from pipeline.data.spec import DataSpec
+from pipeline.errors import RecipeError, SecateurError
+from pipeline.records.values import Value
+from pipeline.store.file_digests import FileDigests
+
+ZIP = b"PK\x03\x04"
+DATA_FILE = "data.npz"
+LOOKED_AT = 256  # samples
+LARGEST_PREPARED = 16.0  # means and deviations leave a few units, never pixels
+
+
+class DataGuess(Value):
+    """`path` is from the recipe's folder; `tested` whether there is a test split of its own, labelled as train is.
+
+    `prepared` says what the values of the first samples are, where they can't be pixels from 0 to 255; else None.
+    `samples` are the shapes of those of train.
+    """
+
+    path: str
+    splits: tuple[str, ...]
+    labelled: bool
+    tested: bool
+    prepared: str | None = None
+    samples: tuple[dict[str, tuple[int, ...]], ...] = ()
+
+
+def look_into(file: Path, folder: Path) -> DataGuess:
+    """What an npz holds, for a recipe in `folder`; RecipeError for what is none, DataError without a train split."""
+    try:
+        with file.open("rb") as opened:
+            begin = opened.read(len(ZIP))
+    except OSError as error:
+        what = f"the data can't be read: {(error.strerror or str(error)).lower()}"
+        raise RecipeError(what, where=str(file), hint="--data names an npz file") from error
+    if begin != ZIP:
+        hint = "leave --data out, and write `data:` for an image folder, a csv, TFRecords or a function into the recipe"
+        raise RecipeError("the data is no npz file", where=str(file), hint=hint)
+    reader = NpzFile(file, DataSpec(source="npz", path=file), FileDigests())
+    splits = reader.splits()
+    labelled = splits["train"]
+    path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    tested = splits.get("test") is labelled
+    return DataGuess(
+        path=path,
+        splits=tuple(splits),
+        labelled=labelled,
+        tested=tested,
+        prepared=_prepared(reader.read("train").inputs),
+        samples=tuple(shapes for shapes in (reader.shapes("train"),) if shapes),
+    )
+
+
+def beside(folder: Path) -> Path | None:
+    """The file that a recipe in `folder` names where nothing else is said, if it is there and one can begin with it."""
+    file = folder / DATA_FILE
+    if not file.is_file():
+        return None
+    try:
+        look_into(file, folder)
+    except SecateurError:
+        return None
+    return file
+
+
+def _prepared(inputs: Any) -> str | None:
+    """`from -1 to 1`, of one input whose samples are small real numbers."""
+    import numpy as np
+
+    if isinstance(inputs, Mapping):
+        return None
+    first = np.asarray(inputs[:LOOKED_AT])
+    low, high = (float(first.min()), float(first.max())) if first.size else (0.0, 0.0)
+    small = first.dtype.kind == "f" and max(abs(low), abs(high)) <= LARGEST_PREPARED
+    return f"from {low:.3g} to {high:.3g}" if small else None

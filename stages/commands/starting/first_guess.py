@@ -1,0 +1,180 @@
+"""What a model seems to be made for, told from the model alone: its task, its inputs and how they are preprocessed.
+
+Nothing here is certain, so each guess says what it is founded on, for a person to check.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pipeline.data.spec import Preprocess
+from pipeline.records.artifacts import TensorSpec
+from pipeline.records.values import Value
+from stages.commands.starting.first_pruning import FirstPruning, first_pruning
+from stages.keras.flatten import flattened
+from stages.keras.losses import gives_logits
+from stages.keras.normal_form import tensor_spec
+from stages.keras.wrappers import QUANTIZATION, wrappers_in
+from stages.prune.inspection import inspect_model
+
+Task = Literal["classes", "binary", "multilabel", "regression", "other"]
+Mode = Literal["tf", "caffe", "torch"]
+
+# Families of tf_keras.applications by the names of layers, which stay when the top is replaced or channels are pruned,
+# and the mode of their `preprocess_input`. ResNet's names are among those of ResNetV2, so that one comes first.
+FAMILIES: tuple[tuple[str, Mode, frozenset[str]], ...] = (
+    ("Xception", "tf", frozenset({"block14_sepconv2"})),
+    ("MobileNet", "tf", frozenset({"conv_dw_13", "conv_pw_13"})),
+    ("MobileNetV2", "tf", frozenset({"block_16_project", "Conv_1"})),
+    ("InceptionV3", "tf", frozenset({"mixed10"})),
+    ("InceptionResNetV2", "tf", frozenset({"mixed_6a", "conv_7b"})),
+    ("NASNet", "tf", frozenset({"stem_conv1", "stem_bn1"})),
+    ("ResNetV2", "tf", frozenset({"conv2_block1_preact_bn", "post_bn"})),
+    ("ResNet", "caffe", frozenset({"conv1_conv", "conv2_block1_out"})),
+    ("DenseNet", "torch", frozenset({"conv2_block1_concat", "pool2_pool"})),
+    ("VGG", "caffe", frozenset({"block5_conv3", "block5_pool"})),
+)
+PREPROCESSING = frozenset({"Rescaling", "Normalization"})
+COLOUR_CHANNELS = (1, 3)
+
+
+class Preprocessing(Value):
+    """How inputs are to be prepared: nothing to do, a mode of Keras', or a scale; and what that is founded on."""
+
+    mode: Mode | None = None
+    scale: float | None = None
+    offset: float = 0.0
+    reason: str
+    certain: bool
+
+    @property
+    def way(self) -> Preprocess:
+        """As the recipe has it."""
+        return Preprocess(mode=self.mode) if self.mode else Preprocess(scale=self.scale or 1.0, offset=self.offset)
+
+
+class OutputGuess(Value):
+    """What an output seems to say, and what that is founded on. `size` is its length: classes, labels or numbers.
+
+    Of one that is not one row a sample the task is `other`, and there is no size: it is left without labels.
+    """
+
+    name: str
+    task: Task
+    size: int | None
+    reason: str
+
+
+class ModelGuess(Value):
+    """What a recipe needs to know of a model.
+
+    `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
+    of the MACs that structured pruning can reach, `pruning` a goal that it can reach (None for none worthwhile),
+    `keeps_zeros` whether single weights were pruned already and are to stay zero, `notes` what loading noticed.
+    """
+
+    name: str
+    params: int
+    macs: int
+    macs_unknown: tuple[str, ...]
+    macs_size: dict[str, tuple[int, ...]] | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[OutputGuess, ...]
+    preprocessing: Preprocessing
+    prunable_share: float
+    groups: int
+    prunable_groups: int
+    pruning: FirstPruning | None
+    unsuited: str | None
+    keeps_zeros: bool
+    trained_for_int8: bool
+    notes: tuple[str, ...]
+
+    @property
+    def labelled(self) -> tuple[OutputGuess, ...]:
+        """The outputs that can be trained and measured."""
+        return tuple(output for output in self.outputs if output.size is not None)
+
+
+def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
+    """What `model`, a graph of layers, seems to be made for."""
+    flat = flattened(model)
+    found = inspect_model(flat, source)
+    inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
+    heads = [_producer(tensor) for tensor in flat.outputs]
+    outputs = tuple(_output(model, place, name, heads[place]) for place, name in enumerate(model.output_names))
+    free = [group for group in found.groups if not group.frozen]
+    suited = any(output.size is not None for output in outputs)
+    return ModelGuess(
+        name=model.name,
+        params=found.params,
+        macs=found.macs,
+        macs_unknown=found.macs_unknown,
+        macs_size=found.macs_size,
+        inputs=inputs,
+        outputs=outputs,
+        preprocessing=_preprocessing(flat, inputs[0]) if len(inputs) == 1 else _of_several(inputs),
+        prunable_share=found.prunable_macs_share,
+        groups=len(found.groups),
+        prunable_groups=len(free),
+        pruning=first_pruning(flat),
+        unsuited=None if suited else outputs[0].reason,
+        keeps_zeros=keeps_zeros,
+        trained_for_int8=QUANTIZATION in wrappers_in(model).values(),
+        notes=notes,
+    )
+
+
+def _output(model: Any, place: int, name: str, head: Any) -> OutputGuess:
+    shape = tuple(model.outputs[place].shape)
+    if len(shape) != 2 or shape[1] is None:
+        reason = f"its output {name} has the shape {shape}, not one row a sample"
+        return OutputGuess(name=name, task="other", size=None, reason=reason)
+    task, reason = _task(model, place, head)
+    return OutputGuess(name=name, task=task, size=shape[1], reason=reason)
+
+
+def _task(model: Any, place: int, head: Any) -> tuple[Task, str]:
+    """From the numbers that the model gives: what adds up to 1 are probabilities, wherever the softmax stands."""
+    size = model.outputs[place].shape[1]
+    if not gives_logits(model, place):
+        if size == 1:
+            return "binary", "one output between 0 and 1"
+        return "classes", f"{size} outputs that add up to 1"
+    if getattr(getattr(head, "activation", None), "__name__", "") == "sigmoid":
+        return "multilabel", f"{size} outputs, each between 0 and 1"
+    if size == 1:
+        return "regression", "one output without bounds"
+    return "classes", f"{size} outputs without bounds: logits, unless they are numbers to predict"
+
+
+def _preprocessing(model: Any, entry: TensorSpec) -> Preprocessing:
+    names = {layer.name for layer in model.layers}
+    for layer in _front(model):
+        if type(layer).__name__ in PREPROCESSING:
+            return Preprocessing(reason=f"the model's own layer {layer.name} does it", certain=True)
+    for family, mode, marks in FAMILIES:
+        if marks <= names:
+            return Preprocessing(mode=mode, reason=f"its layers are called as those of Keras' {family}", certain=False)
+    if len(entry.shape) == 4 and entry.shape[-1] in COLOUR_CHANNELS and entry.dtype.startswith("float"):
+        return Preprocessing(scale=1 / 255, reason="images are mostly scaled from 0…255 to 0…1", certain=False)
+    return Preprocessing(reason="nothing tells of any", certain=False)
+
+
+def _of_several(inputs: tuple[TensorSpec, ...]) -> Preprocessing:
+    named = f"preprocess: {{{inputs[0].name}: {{scale: 0.00392}}}}"
+    return Preprocessing(reason=f"each input may need its own, such as {named}", certain=False)
+
+
+def _front(model: Any) -> list[Any]:
+    """The layers before the first that has a kernel, in the order in which Keras lists them."""
+    front: list[Any] = []
+    for layer in model.layers:
+        if any(len(weight.shape) > 1 for weight in layer.weights) and type(layer).__name__ not in PREPROCESSING:
+            break
+        front.append(layer)
+    return front
+
+
+def _producer(tensor: Any) -> Any:
+    return tensor._keras_history.layer  # noqa: SLF001 - Keras' only way from a tensor to its layer

@@ -1,0 +1,58 @@
+"""The preprocessing of a first recipe, measured where there are labelled samples: the guess is one of several tried."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.data import DataSource, Split
+from pipeline.data.spec import DataSpec, Preprocess
+from pipeline.errors import DataError
+from stages.commands.starting.first_guess import Preprocessing
+from stages.keras.normal_form import keras_facts
+from stages.samples.checks import require_fit
+from stages.samples.preprocess_trial import AS_NOW, Tried, can_be_tried, try_preprocessing
+from stages.verify.chance import LEAST_SAMPLES, chance_of, is_at_chance
+
+SEED = 7  # the recipe's, which draws the training split
+
+
+def measured(model: Any, guessed: Preprocessing, file: Path) -> Preprocessing:
+    """What `model` is most accurate with on some of the training samples; the guess where that proves nothing."""
+    split = _train(file, guessed.way)
+    if split is None or not can_be_tried(model, split):
+        return guessed
+    try:
+        require_fit(split, keras_facts(model))
+    except DataError:  # a run says what does not fit
+        return guessed
+    tried = try_preprocessing(model, split)
+    best = max(tried, key=lambda one: one.correct)  # the guess, where others are as good
+    chance = chance_of(split.y, int(model.outputs[0].shape[-1]))
+    if is_at_chance(best.accuracy, best.samples, chance) or best.samples < LEAST_SAMPLES:
+        told = f"{guessed.reason}; no usual one is better than chance on {best.samples} samples: {_words(tried)}"
+        return guessed.model_copy(update={"reason": told, "certain": False})
+    reason = f"right on {best.accuracy:.1%} of {best.samples} training samples"
+    others = [one for one in tried if one is not best]
+    reason += f"; {_words(others)}" if others else ""
+    way = best.preprocess
+    scaled = way != Preprocess() and way.mode is None
+    return Preprocessing(
+        mode=way.mode,
+        scale=way.scale if scaled else None,
+        offset=way.offset if scaled else 0.0,
+        reason=reason,
+        certain=True,
+    )
+
+
+def _train(file: Path, way: Preprocess) -> Split | None:
+    spec = DataSpec(source="npz", path=file, preprocess=way)
+    try:
+        return DataSource(spec, file, SEED).split("train")
+    except DataError:  # a run says what is wrong with it
+        return None
+
+
+def _words(tried: list[Tried]) -> str:
+    return ", ".join(f"{one.accuracy:.1%} {'as guessed' if one.name == AS_NOW else f'at {one.name}'}" for one in tried)

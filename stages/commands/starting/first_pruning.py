@@ -1,0 +1,96 @@
+"""How much a first recipe prunes: a share of the work that the network can give, in the largest steps that allow it.
+
+A share of the channels says little about the work: where they go from a wide layer at the end, nearly all of it stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+from typing import Any, Literal
+
+from pipeline.errors import PreconditionError
+from pipeline.records.values import Value
+from stages.keras.macs import macs_of
+from stages.prune.analysis.groups import ChannelGroup, channel_groups
+from stages.prune.analysis.labels import Ids
+from stages.prune.choosing.allocate import Goal, counts_for
+from stages.prune.choosing.cost import Cost, cost_of
+from stages.prune.choosing.counts import Counts, allowed_counts
+from stages.prune.config import PruneConfig
+from stages.prune.ranking.families import uniform
+
+LEFT = 0.6  # of the MACs, where the network can give so much
+GIVEN = 0.6  # of what could go at most, where it can't
+WORTHWHILE = 0.95  # a goal above it is no goal
+NEAR = 0.03  # to the goal, in steps
+STEPS = (8, 4, 2, 1)  # channels; kernels of runtimes work on 8 at a time
+
+
+class FirstPruning(Value):
+    """A goal: the share `left` of `measure`, which is `before`, in steps of `round_to` channels."""
+
+    measure: Literal["macs", "params"]
+    left: float
+    before: int
+    round_to: int
+
+    @property
+    def after(self) -> int:
+        """What is to be left."""
+        return round(self.left * self.before)
+
+
+def first_pruning(model: Any) -> FirstPruning | None:
+    """The goal for `model` (not nested): of MACs where they are known and can go, else of parameters; None for none."""
+    import numpy as np
+
+    graph = channel_groups(model)
+    groups = graph.prunable
+    orders = [np.arange(group.channels.size) for group in groups]
+    measures: tuple[Literal["macs", "params"], ...] = ("params",) if macs_of(model).unknown else ("macs", "params")
+    for measure in measures if groups else ():
+        found = _goal(measure, cost_of(model, graph, groups, orders, measure), groups, orders)
+        if found is not None:
+            return found
+    return None
+
+
+def _goal(
+    measure: Literal["macs", "params"], cost: Cost, groups: Sequence[ChannelGroup], orders: Sequence[Ids]
+) -> FirstPruning | None:
+    before = cost([order.size for order in orders])
+    if not before:
+        return None
+    can_go = 1 - cost([1] * len(groups)) / before
+    left = max(LEFT, ceil(100 * (1 - GIVEN * can_go)) / 100)
+    if left > WORTHWHILE:
+        return None
+    goal = Goal(measure, left * before, before, cost)
+    step = next((step for step in STEPS if _comes_near(goal, groups, step)), 1)
+    return FirstPruning(measure=measure, left=left, before=round(before), round_to=step)
+
+
+def _comes_near(goal: Goal, groups: Sequence[ChannelGroup], step: int) -> bool:
+    """Whether counts that are multiples of `step` come near the goal, whichever groups give most.
+
+    Where all give alike they come near, and no step of one group leads far past it.
+    """
+    allowed = [allowed_counts(group, PruneConfig(round_to=step)) for group in groups]
+    sizes = [group.channels.size for group in groups]
+    try:
+        counts = counts_for(goal, uniform(sizes, sizes), allowed)
+    except PreconditionError:
+        return False
+    near = NEAR * goal.whole
+    return abs(goal.cost(counts) - goal.limit) <= near and all(
+        abs(goal.cost(moved) - goal.cost(counts)) <= 4 * near for moved in _one_step_apart(counts, allowed)
+    )
+
+
+def _one_step_apart(counts: Sequence[int], allowed: Sequence[Counts]) -> Iterator[list[int]]:
+    """The counts with one group a step further, for each group that can."""
+    for place, (count, own) in enumerate(zip(counts, allowed, strict=True)):
+        fewer = own[own < count]
+        if fewer.size:
+            yield [*counts[:place], int(fewer[-1]), *counts[place + 1 :]]

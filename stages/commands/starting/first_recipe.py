@@ -1,0 +1,209 @@
+"""A recipe's text for a model of which no more is known than `first_guess` tells; comments say what was guessed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+from pipeline.data.spec import Preprocess
+from pipeline.records.metrics import of_output
+from pipeline.reports.table import count, macs_notes
+from stages.commands.starting.first_data import DataGuess
+from stages.commands.starting.first_guess import ModelGuess, OutputGuess, Preprocessing
+from stages.commands.starting.first_pruning import FirstPruning
+from stages.samples.preprocess_trial import setting_of
+
+PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
+NOT_PLAIN = frozenset({"true", "false", "null"})
+RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
+LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
+COMMENT_COLUMN = 52
+RATIO = 0.3
+
+
+def recipe_name(stem: str) -> str:
+    """A recipe's name from a file's."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
+
+
+def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None) -> str:
+    """The YAML of a recipe that runs as it is with the `data` that there is, else as soon as the file is there."""
+    least = "at least " if found.macs_unknown else ""
+    lines = [
+        f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
+        *(f"# {_comment(note)}" for note in macs_notes(found.macs_unknown, found.macs_size)),
+        "# Written by `secateur init`: what it guessed says so, and CHECK stands where it may be wrong.",
+        "# `secateur schema` lists all settings, `secateur plan` says what would run.",
+        *(f"# note: {_comment(note)}" for note in found.notes),
+        f"name: {_scalar(name)}",
+        "seed: 7",
+        f"model: {_scalar(model_path)}",
+        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _with_data(found: ModelGuess, data: DataGuess | None) -> Iterator[str]:
+    unlabelled = data is not None and (found.unsuited is not None or not data.labelled)
+    classifiers = [output for output in found.labelled if output.task in ("classes", "binary")]
+    classifiers = [] if unlabelled else classifiers
+    classifier = bool(classifiers)
+    for output in found.outputs:
+        of = "" if len(found.outputs) == 1 else f" of {_comment(output.name)}"
+        yield f"# task{of}: {_task_words(output)} ({_comment(output.reason)})"
+    yield "data:"
+    yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
+    if data is None:
+        yield from _fill_in(found)
+        yield "  path: data.npz"
+    else:
+        yield _line(f"  path: {_scalar(data.path)}", f"holds {', '.join(map(_comment, data.splits))}")
+    if unlabelled:
+        why = "its labels are not looked at" if data and data.labelled else "there are none in it"
+        yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
+    yield from _preprocess(found.preprocessing)
+    yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
+    yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
+    own_test = data is None or data.tested
+    yield "  test: test" if own_test else _line("  test: {fraction: 0.2}", "drawn from x_train: no test split fits it")
+    if not unlabelled:
+        yield _line("control: true", "fine-tunes the unpruned model as well")
+    yield "stages:"
+    yield "  - load"
+    yield from _prune(found, criterion="taylor" if classifier else "l2")
+    tuning = f"epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine"
+    if unlabelled:
+        yield _line(f"  - finetune: {{{tuning}, distill: {{}}}}", "learns from the unpruned model's outputs")
+    else:
+        yield _line(f"  - finetune: {{{tuning}}}")
+    yield _line("  - strip", "takes out what only training needs")
+    if found.trained_for_int8:
+        yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
+        yield _line("  - export: {formats: [tflite]}", "which keeps its ranges")
+    else:
+        yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
+        yield _line("  - export: {formats: [tflite, onnx]}")
+    drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
+    yield _line(drop, "in each file's own runtime")
+    yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
+    yield from _gates(found, classifiers)
+
+
+def _without_data(found: ModelGuess) -> Iterator[str]:
+    """For a model that can't be trained or evaluated here: all that needs no data."""
+    yield f"# {_comment(str(found.unsuited))}: fine-tuning, int8, verify and accuracies are left out"
+    yield "stages:"
+    yield "  - load"
+    yield from _prune(found, criterion="l2")
+    yield "  - strip"
+    yield "  - quantize: {schemes: [float32, float16]}"
+    yield "  - export: {formats: [tflite, onnx]}"
+    yield "  - benchmark: {targets: [cpu], rounds: 10}"
+    yield from _gates(found, [])
+
+
+def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
+    if found.keeps_zeros:
+        yield "  # no pruning of channels: the zeros that the model came with would not be kept"
+        return
+    if not found.prunable_groups:
+        yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
+        return
+    goal = found.pruning
+    if goal is None:
+        yield f"  # hardly any work can go ({found.prunable_share:.0%} of the MACs): this takes channels all the same"
+        yield _line(f"  - prune: {{criterion: {criterion}, ratio: {RATIO}}}", "a share of the channels; outputs stay")
+        return
+    settings = f"{{criterion: {criterion}, {goal.measure}: {goal.left:g}, round_to: {goal.round_to}}}"
+    yield f"  # leaves {pruning_words(goal)}"
+    yield _line(f"  - prune: {settings}", "outputs stay as they are")
+
+
+def pruning_words(goal: FirstPruning) -> str:
+    """What a goal does: `60 % of the MACs: 9.1 M → about 5.5 M`."""
+    what = "MACs" if goal.measure == "macs" else "parameters"
+    return f"{goal.left:.0%} of the {what}: {count(goal.before)} → about {count(goal.after)}"
+
+
+def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
+    several = len(found.outputs) > 1
+    dropping = [of_output("tflite/int8.accuracy_drop", output.name if several else None) for output in classifiers]
+    gates = [f"{{metric: {json.dumps(metric)}, max: 0.02}}" for metric in dropping]
+    if found.prunable_groups and not found.keeps_zeros:
+        gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
+    if gates:
+        yield _line("gates:", "against the model as it came")
+        yield from (f"  - {gate}" for gate in gates)
+
+
+def _preprocess(found: Preprocessing) -> Iterator[str]:
+    if found.certain and found.way != Preprocess():
+        yield f"  # {_comment(found.reason)}"
+        yield f"  {setting_of(found.way)}"
+    elif found.mode:
+        yield f"  # CHECK: {found.reason}; {found.mode} is {RANGES[found.mode]}"
+        yield f"  preprocess: {{mode: {found.mode}}}"
+    elif found.scale:
+        yield f"  # CHECK: {found.reason}; `mode: tf` gives -1…1"
+        yield f"  preprocess: {{scale: {found.scale!r}}}"
+    else:
+        check = "" if found.certain else "CHECK: "
+        yield f"  # {check}no preprocess, {_comment(found.reason)}"
+
+
+def _task_words(output: OutputGuess) -> str:
+    return {
+        "classes": f"{output.size} classes",
+        "binary": "two classes",
+        "multilabel": f"{output.size} labels that are true or not",
+        "regression": "a number to predict",
+        "other": "unknown",
+    }[output.task]
+
+
+def _fill_in(found: ModelGuess) -> Iterator[str]:
+    """What the file has to hold: on one line for one input and one output, else a line each."""
+    members = []
+    for spec in found.inputs:
+        shape = ", ".join("any" if size is None else str(size) for size in spec.shape[1:])
+        members.append(f"{_both('x', spec.name if len(found.inputs) > 1 else None)} (N, {shape})")
+    for output in found.labelled:
+        targets = {
+            "classes": f"(N,) from 0 to {(output.size or 1) - 1}",
+            "binary": "(N,) of 0 and 1",
+            "multilabel": f"(N, {output.size}) of 0 and 1",
+        }.get(output.task, "(N,)")
+        members.append(f"{_both('y', output.name if len(found.outputs) > 1 else None)} {targets}")
+    if len(members) == 2:
+        yield f"  # FILL IN: a file with {' and '.join(members)}"
+        return
+    yield "  # FILL IN: a file with"
+    yield from (f"  #   {_comment(member)}" for member in members)
+    if len(found.outputs) > 1:
+        yield "  # (labels for one output are enough: the others are then trained without a loss, and not measured)"
+
+
+def _both(letter: str, name: str | None) -> str:
+    end = "" if name is None else f"__{name}"
+    return f"{letter}_train{end}, {letter}_test{end}"
+
+
+def _batch(found: ModelGuess) -> int:
+    sizes = [size or 1 for size in found.inputs[0].shape[1:-1]]
+    return 16 if len(sizes) == 2 and sizes[0] * sizes[1] >= LARGE_INPUT else 64
+
+
+def _line(text: str, comment: str = "") -> str:
+    return f"{text.ljust(COMMENT_COLUMN)} # {comment}" if comment else text
+
+
+def _scalar(text: str) -> str:
+    """A string in YAML: as it is where that is read as itself, else in quotes."""
+    plain = PLAIN.fullmatch(text) and text.lower() not in NOT_PLAIN
+    return text if plain else json.dumps(text, ensure_ascii=True)
+
+
+def _comment(text: str) -> str:
+    """Text that can't leave its comment, whatever a model's layers are called."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,1 @@
+"""Devices that files are measured on: drivers, rounds, statistics, profiles."""

@@ -1,0 +1,100 @@
+"""The target `cpu`: this machine, the device runner as a subprocess of the same Python."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.records.artifacts import Kind
+from pipeline.system.processes import TIMEOUT_S, Ended, run_process
+from stages.devices.target import (
+    PROBING,
+    RUNNER,
+    CostUnit,
+    Probed,
+    Sampling,
+    Say,
+    Target,
+    TargetSettings,
+    document_of,
+    run_command,
+    series_times,
+)
+
+if TYPE_CHECKING:
+    from stages.devices.measurement import Measurement
+
+LATENCY_METRICS = (
+    "latency_p50_ms",
+    "latency_p90_ms",
+    "baseline_p50_ms",
+    "latency_ratio",
+    "noise_floor",
+    "load_ms",
+    "first_inference_ms",
+    "peak_memory_bytes",
+    "size_bytes",
+    "latency_p99_ms",
+)
+
+
+class CpuSettings(TargetSettings):
+    """`affinity` are the processors that the runner is kept to, by number; none: wherever the system puts it."""
+
+    affinity: tuple[int, ...] = Field(default=())
+
+
+class CpuDriver:
+    """Times on this machine."""
+
+    settings: ClassVar[type[TargetSettings]] = CpuSettings
+    metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
+    formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    cost_unit: ClassVar[CostUnit] = "nanoseconds"
+
+    def fingerprint(self, target: Target) -> dict[str, str]:
+        from stages.devices.runner import cpu_model
+
+        found = {
+            "cpu_model": cpu_model(),
+            "cores": str(os.cpu_count() or 1),
+            "machine": platform.machine(),
+            "system": platform.system(),
+        }
+        return found | affinity_fingerprint(target)
+
+    def set_up(self, target: Target, say: Say) -> None:
+        say("nothing to set up: this machine is ready")
+
+    def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
+        options = [*sampling.arguments(), *affinity_options(target)]
+        return run_command([sys.executable, str(RUNNER), str(model), *options], name, timeout_s)
+
+    def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
+        series = ["--series", *PROBING.arguments(), *affinity_options(target), *options]
+        return series_times(_run_here(archive, series, name), name)
+
+    def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
+        return document_of(_run_here(model, options, name), name)
+
+
+def _run_here(model: Path, options: Sequence[str], name: str) -> Ended:
+    return run_process([sys.executable, str(RUNNER), str(model), *options], name, TIMEOUT_S)
+
+
+def affinity_options(target: Target) -> list[str]:
+    """The runner's options that keep it to processors."""
+    affinity = target.settings.affinity
+    return ["--affinity", ",".join(map(str, affinity))] if affinity else []
+
+
+def affinity_fingerprint(target: Target) -> dict[str, str]:
+    """Other processors may be other cores: where they are named they are part of the device."""
+    affinity = target.settings.affinity
+    return {"affinity": ",".join(map(str, affinity))} if affinity else {}

@@ -1,0 +1,79 @@
+"""Targets of kind `ethos-u`: what Arm's compiler Vela estimates for an Ethos-U NPU. Every number is an estimate.
+
+Vela ends with success where nothing was accelerated, so the share of operators on the NPU is a metric of its own. Its
+cycles are the NPU's alone, and fall when work moves to the CPU: they are compared where the same operators are left
+there.
+System configuration and memory mode are always named: the defaults differ from family to family.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.records.artifacts import Kind
+from stages.devices.counts import Counts
+from stages.devices.kinds.tflm import installed
+from stages.devices.target import Say, Target, TargetSettings
+from stages.formats.vela.accelerator import Accelerator, EthosU
+from stages.formats.vela.compiler import compile_for
+
+
+class EthosUSettings(TargetSettings):
+    """Names as Vela has them: `vela --list-configs` and its `vela.ini` tell which there are."""
+
+    accelerator: Accelerator
+    system_config: str
+    memory_mode: str
+
+
+class EthosUDriver:
+    """Vela's estimate of one file."""
+
+    settings: ClassVar[type[TargetSettings]] = EthosUSettings
+    metrics: ClassVar[tuple[str, ...]] = (
+        "estimated_cycles",
+        "estimated_sram_bytes",
+        "estimated_npu_share",
+        "estimated_cpu_operators",
+        "estimated_cycles_ratio",
+        "baseline_estimated_cycles",
+        "size_bytes",
+    )
+    formats: ClassVar[tuple[Kind, ...]] = ("tflite-model",)
+
+    def fingerprint(self, target: Target) -> dict[str, str]:
+        settings = target.settings
+        return {
+            "ethos-u-vela": installed("ethos-u-vela", target),
+            "accelerator": settings.accelerator,
+            "system_config": settings.system_config,
+            "memory_mode": settings.memory_mode,
+        }
+
+    def set_up(self, target: Target, say: Say) -> None:
+        say(f"Vela {installed('ethos-u-vela', target)} is installed: nothing more to set up")
+
+    def count(self, target: Target, model: Path, name: str) -> Counts:
+        settings, version = target.settings, installed("ethos-u-vela", target)
+        device = EthosU(
+            accelerator=settings.accelerator,
+            system_config=settings.system_config,
+            memory_mode=settings.memory_mode,
+        )
+        compiled = compile_for(device, model, name)
+        # Vela knows the NPU alone: where nothing runs there its zeros say nothing, and are left out.
+        share = compiled.npu_share
+        estimates = {"estimated_cycles": compiled.cycles, "estimated_sram_bytes": compiled.sram_bytes}
+        placed = {"estimated_npu_share": share, "estimated_cpu_operators": float(len(compiled.on_cpu))}
+        notes = () if share else ("nothing of this model runs on the NPU",)
+        return Counts(
+            target=target.name,
+            runtime=f"Vela {version}, {settings.accelerator}",
+            metrics=placed | (estimates if share else {}),
+            main="estimated_cycles" if share else None,
+            spread=0.0,
+            estimated=True,
+            notes=(*notes, *compiled.said),
+            left_out=compiled.on_cpu,
+        )

@@ -1,0 +1,1 @@
+"""Emulated Cortex cores, on which instructions are counted."""

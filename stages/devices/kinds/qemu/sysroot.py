@@ -1,0 +1,180 @@
+"""The aarch64 system that `qemu` targets run: Debian's packages, runtimes' wheels and QEMU, in the user's cache.
+
+Nothing is installed into this machine and no root is needed: apt works with a private configuration and state, on the
+package sources that the machine has; packages are unpacked, not installed. apt checks signatures and pip checks hashes;
+what came is written to `lock.json` with its sha256. A system is built beside its place and moved there whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from pipeline.errors import DeviceError
+from pipeline.records.keys import digest_of, digest_of_bytes, digest_of_file
+from pipeline.system.installed import package_version
+from stages.devices.target import Say
+
+GUEST_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
+HOST_PACKAGE = "qemu-user"  # the dynamic one: the static one has no plugins
+WHEELS = ("ai-edge-litert", "onnxruntime", "numpy", "flatbuffers", "ml-dtypes", "protobuf", "tqdm", "typing-extensions")
+GUEST_PYTHON = (
+    "--implementation",
+    "cp",
+    "--python-version",
+    "3.11",
+    "--abi",
+    "cp311",
+    "--abi",
+    "abi3",
+    "--abi",
+    "none",
+)
+PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 24, 26, 27, 28, 31, 34)))
+PLUGIN_SOURCE = Path(__file__).parent / "plugin" / "count_instructions.c"
+LOCK_FILE = "lock.json"
+APT_CONFIGURATION = """
+APT::Architecture "arm64";
+APT::Architectures {{ "arm64"; "amd64"; }};
+APT::Install-Recommends "false";
+APT::Sandbox::User "";
+Acquire::Languages "none";
+Dir::State "{folder}/state";
+Dir::State::status "{folder}/state/status";
+Dir::Cache "{folder}/cache";
+"""
+
+
+def targets_folder() -> Path:
+    """Where set-up targets live."""
+    return Path(platformdirs.user_cache_path("secateur")) / "targets"
+
+
+def system_folder() -> Path:
+    """Where the system is: one for every core, and one for each plugin and each set of versions of runtimes."""
+    wanted = {name: package_version(name) for name in WHEELS} | {"plugin": digest_of_bytes(PLUGIN_SOURCE.read_bytes())}
+    return targets_folder() / f"aarch64-{digest_of('sysroot', wanted)[7:19]}"
+
+
+def read_lock() -> dict[str, Any] | None:
+    """What the system was made of, or None where there is none."""
+    try:
+        return json.loads((system_folder() / LOCK_FILE).read_bytes())  # type: ignore[no-any-return]
+    except (OSError, ValueError):
+        return None
+
+
+def ensure_system(say: Say) -> Path:
+    """The system's folder, built if it isn't there. Raises DeviceError."""
+    folder = system_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if read_lock() is None:
+            _need_programs()
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix="building-") as building:
+                _build(Path(building), say)
+                shutil.rmtree(folder, ignore_errors=True)
+                (Path(building) / "system").replace(folder)
+    return folder
+
+
+def emulator(folder: Path) -> list[str]:
+    """QEMU's command line, with the loader and the libraries that came with it."""
+    host = folder / "host"
+    libraries = ":".join(str(host / place / "x86_64-linux-gnu") for place in ("lib", "usr/lib"))
+    loader = host / "lib" / "x86_64-linux-gnu" / "ld-linux-x86-64.so.2"
+    return [str(loader), "--library-path", libraries, str(host / "usr/bin/qemu-aarch64")]
+
+
+def _need_programs() -> None:
+    if os.uname().machine != "x86_64":
+        raise DeviceError(f"counting instructions works on x86-64 machines, and this is {os.uname().machine}")
+    packages = {"apt-get": "apt", "dpkg-deb": "dpkg", "cc": "gcc"}
+    missing = [package for program, package in packages.items() if shutil.which(program) is None]
+    if missing:
+        what = f"setting up needs {', '.join(missing)}, which this machine has not"
+        raise DeviceError(what, hint="on Debian: apt-get install gcc; elsewhere use a Debian 12 container")
+
+
+def _build(building: Path, say: Say) -> None:
+    system = building / "system"
+    say("fetching Debian's packages for arm64 and QEMU")
+    packages = _fetch_packages(building / "apt")
+    system.mkdir()
+    for package in packages:
+        _run(["dpkg-deb", "-x", str(package), str(system / ("host" if package.stem.endswith("_amd64") else "root"))])
+    _link_merged_folders(system / "root")
+    say("fetching the runtimes' wheels for aarch64")
+    wheels = _fetch_wheels(building / "wheels", system / "site")
+    say("building the counting plugin")
+    flags = ("-O2", "-shared", "-fPIC", "-fvisibility=hidden")
+    _run(["cc", *flags, "-o", str(system / "count_instructions.so"), str(PLUGIN_SOURCE)])
+    lock = {
+        "packages": {path.name: digest_of_file(path) for path in packages},
+        "wheels": {path.name: digest_of_file(path) for path in wheels},
+        "plugin": digest_of_file(PLUGIN_SOURCE),
+    }
+    (system / LOCK_FILE).write_text(json.dumps(lock, indent=1, sort_keys=True))
+
+
+def _fetch_packages(folder: Path) -> list[Path]:
+    """The packages of the guest and of QEMU with all that they depend on, from the machine's package sources."""
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
+    (folder / "state" / "status").touch()
+    (folder / "apt.conf").write_text(APT_CONFIGURATION.format(folder=folder))
+    environment = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive"}
+    wanted = [*GUEST_PACKAGES, f"{HOST_PACKAGE}:amd64"]
+    _run(["apt-get", "update"], environment)
+    _run(["apt-get", "install", "--download-only", "--yes", "--no-install-recommends", *wanted], environment)
+    found = sorted((folder / "cache" / "archives").glob("*.deb"))
+    if not any(path.name.startswith(f"{HOST_PACKAGE}_1%3a7.2") for path in found):
+        what = "this machine's package sources hold no qemu-user 7.2, whose plugins count instructions"
+        raise DeviceError(what, hint="set it up in a Debian 12 container")
+    return found
+
+
+def _link_merged_folders(root: Path) -> None:
+    """`/bin` and `/lib` are what programs ask for; packages unpack into them or under `/usr`."""
+    for name in ("bin", "lib"):
+        place = root / name
+        if not place.exists():
+            place.symlink_to(f"usr/{name}")
+
+
+def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
+    """The wheels of this environment's versions, unpacked into `site`."""
+    platforms = [part for name in PLATFORMS for part in ("--platform", name)]
+    wanted = [f"{name}=={package_version(name)}" for name in WHEELS]
+    pip = [_python_with_pip(), "-m", "pip", "--disable-pip-version-check", "--quiet"]
+    choice = ["--no-deps", "--only-binary=:all:", *GUEST_PYTHON, *platforms]
+    _run([*pip, "download", *choice, "--dest", str(folder), *wanted])
+    wheels = sorted(folder.glob("*.whl"))
+    _run([*pip, "install", *choice, "--no-index", "--target", str(site), *map(str, wheels)])
+    return wheels
+
+
+def _python_with_pip() -> str:
+    """This interpreter, or the machine's: environments are often made without pip.
+
+    Asked of the metadata: to look for the module has setuptools replace distutils, with a warning.
+    """
+    return sys.executable if any(distributions(name="pip")) else "python3"
+
+
+def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode != 0:
+        said = "\n".join(done.stderr.strip().splitlines()[-3:])
+        raise DeviceError(f"{' '.join(command[:3])} … failed with exit status {done.returncode}", hint=said)

@@ -1,0 +1,121 @@
+"""What ONNX Runtime spends on each kernel of a file, by its own profiler, and which nodes of the file are in it.
+
+Its optimizer fuses nodes into one kernel, and names it after one of them (`Conv_3_token_12`) or after the tensor that
+comes out of the last (`Relu_3_out_nchwc`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DeviceError
+from stages.formats.apart.main import Speaker
+from stages.keras.tensorflow import ENVIRONMENT
+
+WARMUP, CALLS = 5, 50
+ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|/duplicated)$")  # to names, by the optimizer
+VARIANT = re.compile(r"^(QLinear|Nhwc|Fused)")  # of an operator
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel by its operator and the optimizer's name for it, with what it costs on average."""
+
+    operator: str
+    name: str
+    cost: float
+
+
+def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
+    """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread.
+
+    `shapes`, by input name ("" for any) and with the batch, are for inputs that leave sizes open.
+    DeviceError where ONNX Runtime refuses the file, NativeEndError where that ends it.
+    """
+    from stages.formats.apart.process import call_child
+
+    sizes = {key: list(shape) for key, shape in (shapes or {}).items()}
+    given = {"model": str(model.absolute()), "name": name, "shapes": sizes}
+    return [Kernel(*found) for found in call_child(f"{__name__}:kernels_here", given, f"profiling {name}", where=name)]
+
+
+def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """In the child: operator, name and cost of each kernel."""
+    os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level, options.enable_profiling = 1, 4, True
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            feeds = _feeds(session, shapes)
+            for _call in range(WARMUP + CALLS):
+                session.run(None, feeds)
+            events = json.loads(Path(session.end_profiling()).read_bytes())
+        except Exception as error:  # its errors have no common base but Exception
+            raise DeviceError(f"ONNX Runtime can't run the file: {error}", where=name) from error
+    times: dict[tuple[str, str], list[float]] = {}
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
+            times.setdefault(key, []).append(1e3 * event["dur"])
+    return [(*key, statistics.fmean(taken[WARMUP:])) for key, taken in times.items()]
+
+
+def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]]:
+    """For each kernel's name the places of the nodes that it computes; none for what the optimizer put in by itself."""
+    by_name = {node.name: place for place, node in enumerate(nodes)}
+    maker = {output: place for place, node in enumerate(nodes) for output in node.output if output}
+    found, taken = dict[str, list[int]](), set[int]()
+    for kernel in kernels:
+        name = kernel.name
+        while ADDED.search(name):
+            name = ADDED.sub("", name)
+        last = by_name.get(name, maker.get(name))
+        found[kernel.name] = [] if last is None else list(_up_to(kernel.operator, last, nodes, maker))
+        taken.update(found[kernel.name])
+    holder = {place: name for name, places in found.items() for place in places}
+    for place, node in enumerate(nodes):  # the rest went into the kernel that makes what they read
+        sources = [maker[name] for name in node.input if maker.get(name) in holder]
+        if place not in taken and sources:
+            holder[place] = holder[max(sources)]
+            found[holder[place]].append(place)
+    return {name: sorted(places) for name, places in found.items()}
+
+
+def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int]) -> Iterator[int]:
+    """The nodes of a kernel that is called after its last one: back to that which the kernel is of."""
+    wanted, place = VARIANT.sub("", operator), last
+    passed = [place]
+    while nodes[place].op_type != wanted and nodes[place].input and nodes[place].input[0] in maker:
+        place = maker[nodes[place].input[0]]
+        passed.append(place)
+    yield from passed if nodes[place].op_type == wanted else [last]
+
+
+def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
+    """Random inputs, a free batch being 1; of other free sizes the input's shape has to be there."""
+    from stages.devices.runner import ONNX_DTYPES, seeded_inputs
+
+    specs = []
+    for item in session.get_inputs():
+        sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
+        if None in sizes[1:]:
+            wanted = shapes.get(item.name, shapes.get("", ()))
+            if len(wanted) != len(sizes) or any(a not in (None, b) for a, b in zip(sizes, wanted, strict=True)):
+                shown = ",".join("?" if size is None else str(size) for size in sizes)
+                raise ValueError(f"input {item.name} has free dimensions ({shown}): --shape {item.name}={shown}")
+            sizes = list(wanted)
+        shape = tuple(size or 1 for size in sizes)
+        specs.append((shape, ONNX_DTYPES.get(item.type, item.type[len("tensor(") : -1])))
+    return dict(zip([item.name for item in session.get_inputs()], seeded_inputs(specs, 0), strict=True))

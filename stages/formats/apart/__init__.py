@@ -1,0 +1,1 @@
+"""The child process in which outside software runs on models (docs/design/child-process.md)."""

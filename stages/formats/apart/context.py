@@ -1,0 +1,106 @@
+"""A stage's context on the other side of the pipe: what a stage hands to a function of its own in the child."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pipeline.contracts.stage import StageContext
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.manifest import Fingerprint
+from stages.formats.apart.main import Speaker
+from stages.formats.apart.process import call_child
+
+
+@dataclass(frozen=True)
+class ChildContext:
+    """The part of a StageContext that reads: settings, inputs and their files, which the parent has verified.
+
+    `work_dir` is a folder for what the function makes; `events` speak to the parent's.
+    """
+
+    config: Any
+    inputs: Mapping[str, Artifact]
+    axis: str | None
+    seed: int
+    threads: int
+    work_dir: Path
+    events: Speaker
+    paths: Mapping[str, Mapping[str, str]]
+    fingerprints: Mapping[str, Fingerprint]
+
+    def read(self, input_name: str, file_name: str) -> Path:
+        """The path of a file of an input artifact. Don't write to it."""
+        return Path(self.paths[input_name][file_name])
+
+    def fingerprint(self, file: FileRef) -> Fingerprint | None:
+        """What was put down when this file was written."""
+        return self.fingerprints.get(file.digest)
+
+
+def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: str) -> Any:
+    """What `module:function` of a stage returns, called in the child with a ChildContext: a JSON value.
+
+    Files that it makes are in `work_dir`. Errors are those of `call_child`, the action is where they are.
+    """
+    return call_child(
+        f"{__name__}:run_here",
+        told(context, function, work_dir),
+        doing,
+        threads=context.threads,
+        where=context.events.action,
+        events=context.events,
+    )
+
+
+def told(context: StageContext[Any], function: str, work_dir: Path) -> dict[str, Any]:
+    """The arguments of `run_here`: all of a context that goes over, as JSON has it."""
+    config = context.config
+    files = {file.digest: file for artifact in context.inputs.values() for file in artifact.files}
+    fingerprints = {digest: context.fingerprint(file) for digest, file in files.items()}
+    return {
+        "function": function,
+        "settings": f"{type(config).__module__}:{type(config).__qualname__}",
+        "config": config.model_dump_json(by_alias=True),
+        "inputs": {name: artifact.model_dump_json(by_alias=True) for name, artifact in context.inputs.items()},
+        "axis": context.axis,
+        "seed": context.seed,
+        "threads": context.threads,
+        "work_dir": str(work_dir.absolute()),
+        "paths": {
+            name: {file.name: str(context.read(name, file.name).absolute()) for file in artifact.files}
+            for name, artifact in context.inputs.items()
+        },
+        "fingerprints": {digest: found.model_dump_json() for digest, found in fingerprints.items() if found},
+    }
+
+
+def run_here(
+    speaker: Speaker,
+    function: str,
+    settings: str,
+    config: str,
+    inputs: Mapping[str, str],
+    work_dir: str,
+    fingerprints: Mapping[str, str],
+    **rest: Any,
+) -> Any:
+    """The child's side of `run_apart`."""
+    context = ChildContext(
+        config=named(settings).model_validate_json(config),
+        inputs={name: Artifact.model_validate_json(text) for name, text in inputs.items()},
+        work_dir=Path(work_dir),
+        events=speaker,
+        fingerprints={digest: Fingerprint.model_validate_json(text) for digest, text in fingerprints.items()},
+        **rest,
+    )
+    return named(function)(context)
+
+
+def named(reference: str) -> Any:
+    """What `module:name` names."""
+    module, _, name = reference.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,138 @@
+"""Exported files in their runtimes, in the child: what a damaged or unlucky file brings down is not this process.
+
+What `stages.formats.session` and `stages.formats.layers.tensors` give; arrays go to the child and back as `.npz` files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.contracts.events import ActionEvents
+from pipeline.records.artifacts import Kind, TensorSpec
+from stages.formats.apart.main import Speaker
+from stages.formats.apart.process import call_child
+
+if TYPE_CHECKING:
+    from stages.formats.layers.tensors import FileTensor
+    from stages.formats.session import LoadedModel
+
+KEPT = 2  # loaded files in the child: a candidate and what it is held against
+
+_tokens = itertools.count()  # one a load
+_loaded: dict[int, LoadedModel] = {}  # in the child, by the parent's token
+
+
+def load_apart(
+    kind: Kind, model: bytes | Path, threads: int, doing: str, events: ActionEvents | None = None
+) -> LoadedModel:
+    """`load_exported`, with the runtime in the child. `doing` says in words what it is for, as in "verify tflite/int8".
+
+    DeviceError if the runtime refuses the file, NativeEndError where it ends by it.
+    """
+    from stages.formats.session import LoadedModel
+
+    holder, token = _Held(model), next(_tokens)
+
+    def call(function: str, **more: Any) -> Any:
+        given = {"token": token, "kind": kind, "model": str(holder.path), "threads": threads, **more}
+        where = events.action if events else None
+        return call_child(f"{__name__}:{function}", given, doing, where=where)
+
+    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory(prefix="secateur-") as name:
+            given, made = Path(name) / "given.npz", Path(name) / "made.npz"
+            names = _save(given, arrays)
+            return _load(made, call("run_here", names=names, given=str(given), made=str(made)))
+
+    interface = call("interface_here")
+    inputs, outputs = (tuple(TensorSpec.model_validate_json(spec) for spec in specs) for specs in interface)
+    return LoadedModel(inputs=inputs, outputs=outputs, run=run)
+
+
+def tensors_apart(
+    kind: Kind, model: bytes | Path, arrays: Mapping[str, Any], doing: str, events: ActionEvents | None = None
+) -> list[FileTensor]:
+    """`file_tensors`, with the runtime in the child; errors as of `load_apart`."""
+    from stages.formats.layers.tensors import FileTensor
+
+    holder = _Held(model)
+    with tempfile.TemporaryDirectory(prefix="secateur-") as name:
+        given, made = Path(name) / "given.npz", Path(name) / "made.npz"
+        more = {"names": _save(given, arrays), "given": str(given), "made": str(made)}
+        where = events.action if events else None
+        arguments = {"kind": kind, "model": str(holder.path), **more}
+        found = call_child(f"{__name__}:tensors_here", arguments, doing, where=where)
+        values = _load(made, [str(place) for place in range(len(found))])
+    return [
+        FileTensor(name, values[str(place)], operator, None if ends is None else (ends[0], ends[1]))
+        for place, (name, operator, ends) in enumerate(found)
+    ]
+
+
+class _Held:
+    """A model as a file: bytes get one of their own, for as long as this is there."""
+
+    def __init__(self, model: bytes | Path) -> None:
+        if isinstance(model, Path):
+            self.path = model.absolute()
+            return
+        number, name = tempfile.mkstemp(prefix="secateur-")
+        with os.fdopen(number, "wb") as file:
+            file.write(model)
+        self.path = Path(name)
+        weakref.finalize(self, self.path.unlink, missing_ok=True)
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:
+    """Write arrays in their order; their names."""
+    import numpy as np
+
+    with path.open("wb") as file:
+        np.savez(file, *arrays.values())
+    return list(arrays)
+
+
+def _load(path: Path, names: list[str]) -> dict[str, Any]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as found:
+        return {name: found[f"arr_{place}"] for place, name in enumerate(names)}
+
+
+def interface_here(_: Speaker, **opened: Any) -> list[list[str]]:
+    """In the child: the file's inputs and outputs."""
+    loaded = _opened(**opened)
+    return [[spec.model_dump_json() for spec in specs] for specs in (loaded.inputs, loaded.outputs)]
+
+
+def run_here(_: Speaker, names: list[str], given: str, made: str, **opened: Any) -> list[str]:
+    """In the child: the file's outputs, into `made`; their names."""
+    return _save(Path(made), _opened(**opened).run(_load(Path(given), names)))
+
+
+def tensors_here(
+    _: Speaker, kind: str, model: str, names: list[str], given: str, made: str
+) -> list[tuple[str, int, tuple[float, float] | None]]:
+    """In the child: the tensors of all operators, into `made`; name, operator and ends of each."""
+    from stages.formats.layers.tensors import file_tensors
+
+    tensors = file_tensors(cast("Kind", kind), Path(model), _load(Path(given), names))
+    _save(Path(made), {str(place): tensor.values for place, tensor in enumerate(tensors)})
+    return [(tensor.name, tensor.operator, tensor.ends) for tensor in tensors]
+
+
+def _opened(token: int, kind: Kind, model: str, threads: int) -> LoadedModel:
+    """A loaded file; the last ones stay, and come again where a new child has none."""
+    from stages.formats.session import load_exported
+
+    if token not in _loaded:
+        while len(_loaded) >= KEPT:
+            _loaded.pop(next(iter(_loaded)))
+        _loaded[token] = load_exported(kind, Path(model), threads)
+    return _loaded[token]

@@ -1,0 +1,132 @@
+"""TensorFlow Lite for Microcontrollers on this machine: whether it runs a TFLite file, what it computes, its arena.
+
+The interpreter is C++ that may end the process, so it runs in one of its own (this module as a program). Its kernels
+here are the reference ones: slow, and the same on every machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.system.installed import package_version
+from pipeline.system.processes import TIMEOUT_S, require_success, run_process
+
+PACKAGE, RUNTIME = "tflite-micro", "TensorFlow Lite for Microcontrollers"
+ROOM_BYTES = 256 << 20  # by default there is ten times the file, too little for small networks on large inputs
+ARENA = re.compile(rb"Arena allocation (total|head|tail) (\d+) bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class MicroRun:
+    """What a run told: the arena in bytes, and the outputs (N, …) by name in real numbers."""
+
+    arena_bytes: int
+    outputs: dict[str, Any]
+
+
+def micro_is_installed() -> bool:
+    """Whether there is a TFLM on this machine."""
+    return package_version(PACKAGE) != "absent"
+
+
+def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
+    """A TFLite file with a signature, batch size 1, on samples (N, …) by input name, as `load_tflite` takes them.
+
+    `name` is what errors call it. DeviceError where TFLM refuses the file.
+    """
+    import numpy as np
+
+    from stages.formats.session import dequantized, quantized, signature_of
+
+    inputs, outputs = signature_of(data)
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        model, given, made = (Path(folder) / file for file in ("model", "inputs.npz", "outputs.npz"))
+        model.write_bytes(data)
+        order = {place: quantized(arrays[name], detail) for name, (place, detail) in inputs.items()}
+        np.savez(given, *(order[place] for place in range(len(order))))
+        command = [sys.executable, "-m", __name__, str(model), str(given), str(made)]
+        done = run_process(command, name, TIMEOUT_S, program=RUNTIME)
+        require_success(done, name, RUNTIME, "can't run this model")
+        arena = json.loads(done.stdout)["arena"]["total"]
+        with np.load(made) as found:
+            values = {name: dequantized(found[f"arr_{place}"], detail) for name, (place, detail) in outputs.items()}
+    return MicroRun(arena, values)
+
+
+def main(model: str, given: str, made: str) -> int:
+    """All samples of `given` through the model, one by one, the outputs to `made`; prints one JSON document."""
+    return printed(lambda: _document(model, given, made))
+
+
+def printed(make: Any) -> int:
+    """Print what `make` gives, a JSON document, to stdout and all else to stderr; returns the exit status."""
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        document, status = make(), 0
+    except Exception as error:  # noqa: BLE001 - the runtime raises what it likes; the caller wants one document
+        document, status = {"error": f"{type(error).__name__}: {error}"}, 1
+    os.write(stdout, json.dumps(document).encode())
+    return status
+
+
+def _document(model: str, given: str, made: str) -> dict[str, Any]:
+    import numpy as np
+
+    interpreter = open_interpreter(model)
+    with np.load(given) as found:
+        inputs = {place: found[name] for place, name in enumerate(found.files)}
+    count = len(details(interpreter.get_output_details))
+    outputs: list[list[Any]] = [[] for _ in range(count)]
+    for sample in range(len(inputs[0])):
+        interpreter.reset()  # a fused LSTM would go on from the sample before
+        for place, values in inputs.items():
+            interpreter.set_input(values[sample : sample + 1], place)
+        interpreter.invoke()
+        for place in range(count):
+            outputs[place].append(interpreter.get_output(place).copy())
+    np.savez(made, *map(np.concatenate, outputs))
+    return {"arena": arena(interpreter)}
+
+
+def open_interpreter(path: str) -> Any:
+    """TFLM's interpreter of a file, with room enough for any model that fits a microcontroller."""
+    from tflite_micro.python.tflite_micro import runtime
+
+    return runtime.Interpreter.from_file(path, arena_size=ROOM_BYTES)
+
+
+def details(of: Any) -> list[Any]:
+    """Those of tensor 0, 1, … until there is none."""
+    found: list[Any] = []
+    while True:
+        try:
+            found.append(of(len(found)))
+        except (IndexError, ValueError, RuntimeError):
+            return found
+
+
+def arena(interpreter: Any) -> dict[str, int]:
+    """`total`, `head` (what the tensors share) and `tail` (what stays) in bytes; C++ prints them and tells no one."""
+    with tempfile.TemporaryFile() as captured:
+        before = os.dup(2), os.dup(1)
+        os.dup2(captured.fileno(), 2)
+        os.dup2(captured.fileno(), 1)
+        try:
+            interpreter.print_allocations()
+        finally:
+            os.dup2(before[0], 2)
+            os.dup2(before[1], 1)
+        captured.seek(0)
+        return {name.decode(): int(size) for name, size in ARENA.findall(captured.read())}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

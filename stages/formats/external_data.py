@@ -1,0 +1,128 @@
+"""ONNX models of several files: a graph, and beside it the data of its large tensors.
+
+One protobuf message holds 2 GB; what is larger keeps its weights outside (ONNX' external data). Runtimes look for them
+under the name that the graph gives, in the graph's own folder. The store names files by digest, so whoever runs such a
+model asks here for a folder in which its files have their names. They are hard links, which cost nothing: ONNX Runtime
+follows no symbolic link out of a folder. No name that leads out of the folder is taken from any graph.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import ModelError
+from pipeline.records.keys import digest_of
+from stages.formats.onnx.protobuf_fields import BYTES, fields
+
+DATA_FILE = "model.onnx.data"
+HINT = "copy all files of the model into one folder; `secateur export` does so"
+# The numbers of the fields of an ONNX model in which tensors can stand, and what stands in them.
+INSIDE: Mapping[str, Mapping[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+}
+EXTERNAL_DATA, KEY, VALUE = 13, 1, 2  # of a tensor, and of an entry in it
+
+
+def whole_model(names: Sequence[str], read: Callable[[str], Path], folder: Path) -> Path:
+    """The path of a model, the first of the `names` of its files, with the others in the same folder.
+
+    `read` gives the path of each. A model of one file stays where it is, files of others are linked into `folder`.
+    ModelError where the graph wants a file that is not among them.
+    """
+    if len(names) == 1:
+        return read(names[0])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        _link(read(name), folder / name)
+    model = folder / names[0]
+    data_files(model)
+    return model
+
+
+def data_files(model: Path) -> tuple[Path, ...]:
+    """The files beside an ONNX file that hold data of its tensors, in the order of their names; none for most.
+
+    ModelError where one is missing or too short, or does not lie in the model's folder.
+    """
+    found: dict[str, int] = {}
+    for place in _places(model):
+        location, offset, length = (place.get(key, "") for key in ("location", "offset", "length"))
+        if not all(text.isdecimal() for text in (offset, length) if text):
+            what = f"the data of a tensor has no place: from byte {offset!r}, {length!r} bytes"
+            raise ModelError(what, where=str(model), hint="the file is damaged: copy or export it again")
+        found[location] = max(int(offset or 0) + int(length or 0), found.get(location, 0))
+    return tuple(_checked(model, location, found[location]) for location in sorted(found))
+
+
+def model_digest(own: str, beside: Mapping[str, str]) -> str:
+    """The digest of a model file, and where there are files beside it (name to digest) over all of them."""
+    return digest_of("model-files", [own, dict(beside)]) if beside else own
+
+
+def _checked(model: Path, location: str, size: int) -> Path:
+    """The path of a data file; one name in the model's own folder is all that a location may be."""
+    path = model.parent / location
+    if location in ("", ".", "..") or set(location) & {"/", "\\", "\0", ":"}:
+        what = f"the graph takes data from {location!r}, which is no file of its own folder"
+        raise ModelError(what, where=str(model), hint="a model's data stands beside it: export it again")
+    if not path.is_file():
+        raise ModelError(f"the model's data, {location}, is missing", where=str(model), hint=HINT)
+    if path.resolve().parent != model.resolve().parent:
+        what = f"the model's data, {location}, is a link out of the model's folder"
+        raise ModelError(what, where=str(model), hint=HINT)
+    if path.stat().st_size < size:
+        what = f"the model's data, {location}, has {path.stat().st_size} bytes, and the graph reads {size}"
+        raise ModelError(what, where=str(model), hint="it is damaged, or of another model: copy or export it again")
+    return path
+
+
+def _link(source: Path, target: Path) -> None:
+    """`source` under another name: a hard link, or a copy where the file system has none."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        partial = target.with_name(f".{target.name}")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+
+
+def _places(model: Path) -> list[dict[str, str]]:
+    """What each tensor whose data stands outside says of where: `location`, and as a rule `offset` and `length`."""
+    if not model.stat().st_size:  # no model either, which its runtime will say; and it can't be mapped
+        return []
+    with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[4:8] == b"TFL3":
+            return []
+        try:
+            return list(_entries(data, "model", 0, len(data)))
+        except ValueError as error:
+            what = f"the ONNX file is damaged: {error}"
+            raise ModelError(what, where=str(model), hint="copy or export it again") from error
+
+
+def _entries(data: mmap.mmap, kind: str, begin: int, end: int) -> Iterator[dict[str, str]]:
+    if kind == "tensor":
+        places = [field for field in fields(data, begin, end) if field.number == EXTERNAL_DATA]
+        if places:
+            yield dict(_entry(data, place.begin, place.end) for place in places)
+        return
+    inside = INSIDE[kind]
+    for field in fields(data, begin, end):
+        if field.kind == BYTES and field.number in inside:
+            yield from _entries(data, inside[field.number], field.begin, field.end)
+
+
+def _entry(data: mmap.mmap, begin: int, end: int) -> tuple[str, str]:
+    found = {field.number: data[field.begin : field.end].decode() for field in fields(data, begin, end)}
+    return found.get(KEY, ""), found.get(VALUE, "")

@@ -1,0 +1,81 @@
+"""Which tensor of an exported file is which layer's output, told by values: names are lost on the way to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.formats.layers.parity import decibels
+from stages.formats.layers.tensors import FileTensor
+from stages.keras.layer_calls import LayerCall
+
+TIE_DB = 1e-6
+CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The tensor of the file that is nearest to a layer's output, how near, and its numbers in the layer's order."""
+
+    sqnr_db: float
+    tensor: str
+    flat: Any = None
+
+
+def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, Agreement]:
+    """By place of a call, the tensor that speaks for it."""
+    import numpy as np
+
+    found: dict[int, Agreement] = {}
+    outputs = [
+        (place, values) for place, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"
+    ]
+    for size in sorted({values.size for _, values in outputs}):
+        here = [(place, values.ravel()) for place, values in outputs if values.size == size]
+        variants = [(t.name, flat) for t in tensors if t.values.size == size for flat in layouts(t.values)]
+        variants = [(name, flat) for name, flat in variants if np.isfinite(flat).all()]
+        if not variants:
+            continue
+        found_scores = scores([flat for _, flat in here], [flat for _, flat in variants])
+        for column, (name, flat) in enumerate(variants):
+            for row in np.flatnonzero(found_scores[:, column] >= found_scores[:, column].max() - TIE_DB):
+                place, score = here[row][0], float(found_scores[row, column])
+                if place not in found or score > found[place].sqnr_db:
+                    found[place] = Agreement(score, name, flat)
+    return found
+
+
+def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, float]:
+    """By place of a call with as many numbers, how near a tensor is to its output, in either layout.
+
+    In dB of signal to noise.
+    """
+    import numpy as np
+
+    flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
+    found: dict[int, float] = {}
+    for place, call in enumerate(calls):
+        for values in call.outputs:
+            if flats and values.dtype.kind == "f" and values.size == flats[0].size:
+                found[place] = max(found.get(place, -np.inf), float(scores([values.ravel()], flats).max()))
+    return found
+
+
+def layouts(values: Any) -> list[Any]:
+    """Its numbers in a row, as they lie and as they would with channels last."""
+    order = CHANNELS_LAST.get(values.ndim)
+    return [values.ravel(), *([values.transpose(order).ravel()] if order else [])]
+
+
+def scores(references: Sequence[Any], candidates: Sequence[Any]) -> Any:
+    """Signal to noise in dB, (references, candidates)."""
+    import numpy as np
+
+    others = np.stack(candidates).astype(np.float64)
+    rows = []
+    for reference in references:
+        signal = reference.astype(np.float64)
+        rows.append(decibels(np.square(signal).sum(), np.square(others - signal).sum(axis=1)))
+    stacked = np.stack(rows)
+    return np.where(np.isfinite(stacked), stacked, -np.inf)

@@ -1,0 +1,131 @@
+"""Which operators of a file compute which layers of its Keras model.
+
+Names say nothing in ONNX and little in TFLite, where what is fused bears many. Values do: run on one sample, every
+tensor of the file that equals a layer's output (in 8 bits: is nearer to it than to others) marks where that layer ends.
+What lies between a layer's end and the ends of those before it is its operators. A layer that was fused into a later
+one shares the operators of that one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PreconditionError
+from pipeline.records.artifacts import Kind
+from stages.formats.layers.agreement import TIE_DB, call_scores
+from stages.formats.layers.tensors import FileTensor, Tensors, file_tensors, operator_reads
+from stages.keras.layer_calls import LayerCall, record_layers
+
+Ends = Mapping[int, set[int]]  # place of a call -> operators that give its output
+Matches = Callable[[Mapping[int, float]], list[int]]  # of the scores of a tensor by place, the calls that it is of
+EQUAL_DB = 80.0  # float32 runtimes agree to 100 dB and more
+ALIKE_DB = 3.0  # in 8 bits, on samples that may go far beyond what calibration saw
+
+
+def operators_of(
+    layers: Sequence[str], model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]
+) -> frozenset[int]:
+    """The places, in the float32 `file` of `model`, of all operators that compute `layers`.
+
+    `arrays` is one sample (1, …) by input name. PreconditionError where none of the layers has an operator: some only
+    pass on or rearrange what they are given.
+    """
+    calls = record_layers(model, arrays)
+    regions = _regions(calls, _ends(calls, file_tensors(kind, file, arrays), _equal), operator_reads(kind, file))
+    wanted = [place for place, call in enumerate(calls) if call.layer in layers]
+    found = {operator for place in wanted for operator in regions(place)}
+    if not found:
+        raise PreconditionError(
+            f"no operator of the file computes {', '.join(layers)}: what only passes on or rearranges has none",
+            where="quantize.keep_float",
+            hint="name the layers around it",
+        )
+    return frozenset(found)
+
+
+def layers_of_operators(
+    model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
+) -> list[tuple[str, ...]]:
+    """For each operator of a file of `model` in any scheme the layers that it computes, in the order they run in.
+
+    `arrays` is one sample (1, …) by input name; `tensors` gives what the file computes. Where values can't tell, an
+    operator has none.
+    """
+    calls, reads = record_layers(model, arrays), operator_reads(kind, file)
+    regions = _regions(calls, _ends(calls, tensors(kind, file, arrays), _nearest), reads)
+    found: list[dict[str, None]] = [{} for _ in reads]
+    for place, call in enumerate(calls):
+        for operator in regions(place):
+            found[operator][call.layer] = None
+    return [tuple(names) for names in found]
+
+
+def _ends(calls: Sequence[LayerCall], tensors: Iterable[FileTensor], matches: Matches) -> Ends:
+    ends: dict[int, set[int]] = {}
+    for tensor in tensors:
+        for place in matches(call_scores(calls, tensor)):
+            ends.setdefault(place, set()).add(tensor.operator)
+    return ends
+
+
+def _equal(scores: Mapping[int, float]) -> list[int]:
+    return [place for place, score in scores.items() if score >= EQUAL_DB]
+
+
+def _nearest(scores: Mapping[int, float]) -> list[int]:
+    least = max(max(scores.values(), default=0.0) - TIE_DB, ALIKE_DB)
+    return [place for place, score in scores.items() if score >= least]
+
+
+def _regions(calls: Sequence[LayerCall], ends: Ends, reads: Sequence[frozenset[int]]) -> Callable[[int], set[int]]:
+    """What gives the operators of a call by its place, told from where calls end."""
+    readers = _readers(calls)
+    return lambda place: _region(place, ends, reads, readers)
+
+
+def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Sequence[set[int]]) -> set[int]:
+    """The operators between where a call ends, or what it was fused into, and where those not after it end."""
+    after = _reachable(place, readers)
+    borders = {operator for other, operators in ends.items() if other not in after for operator in operators}
+    pending = [operator for end in _first_ends(place, ends, readers) for operator in ends[end]]
+    region: set[int] = set()
+    while pending:
+        operator = pending.pop()
+        if operator not in borders and operator not in region:
+            region.add(operator)
+            pending.extend(reads[operator])
+    return region
+
+
+def _first_ends(place: int, ends: Ends, readers: Sequence[set[int]]) -> Iterable[int]:
+    """The call itself if the file holds its output, else the nearest after it on each way."""
+    pending, seen = deque([place]), {place}
+    while pending:
+        one = pending.popleft()
+        if one in ends:
+            yield one
+            continue
+        new = readers[one] - seen
+        seen |= new
+        pending.extend(sorted(new))
+
+
+def _reachable(place: int, readers: Sequence[set[int]]) -> set[int]:
+    """A call and all that depends on it."""
+    found, pending = {place}, [place]
+    while pending:
+        new = readers[pending.pop()] - found
+        found |= new
+        pending.extend(new)
+    return found
+
+
+def _readers(calls: Sequence[LayerCall]) -> list[set[int]]:
+    readers: list[set[int]] = [set() for _ in calls]
+    for place, call in enumerate(calls):
+        for read in call.reads:
+            readers[read].add(place)
+    return readers

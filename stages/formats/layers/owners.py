@@ -1,0 +1,138 @@
+"""Whose an operator of a file is: the layers of the Keras model, by the names that its user knows.
+
+Operators are called after the scopes in which they were traced (`net/inner/conv/Conv2D`), and merged ones after all of
+them (`net/add/add;net/conv/Conv2D`). Layers in a nested model are called `inner/conv`.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stages.keras.tensorflow import import_keras
+
+OPERATIONS = frozenset({"TFOpLambda", "SlicingOpLambda", "InstanceMethod", "InstanceProperty", "ClassMethod"})
+CALL = "StatefulPartitionedCall"  # what the converter calls outputs after
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer: those in it where it is a model, and whether it is an operation between layers, and after which."""
+
+    inner: Mapping[str, Layer] = field(default_factory=dict)
+    operation: bool = False
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """The layers of a model by name, and its own name."""
+
+    model: str
+    layers: Mapping[str, Layer]
+
+    def said_of(self, operator: str) -> str:
+        """`layer 'conv'` for an operator's name, `operation 'tf.abs' after 'conv'`, or the name itself."""
+        known = dict(found for part in operator.split(";") if (found := self._found(part)))
+        said = [*_layers_said([name for name, layer in known.items() if not layer.operation])]
+        said += [_operation_said(name, layer) for name, layer in known.items() if layer.operation]
+        whole = "the model's output" if operator.startswith(CALL) else f"operator {operator!r}"
+        return ", ".join(said) or whole
+
+    def _found(self, operator: str) -> tuple[str, Layer] | None:
+        parts = operator.partition("@")[0].split("/")
+        while parts and parts[0] != self.model:  # names of functions may stand before
+            parts = parts[1:]
+        found, layer, layers = list[str](), None, self.layers
+        for part in parts[1:]:
+            if part not in layers:
+                break
+            found.append(part)
+            layer = layers[part]
+            layers = layer.inner
+        return ("/".join(found), layer) if layer else None
+
+
+def _layers_said(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield f"layer{'s' if len(names) > 1 else ''} {' and '.join(map(repr, names))}"
+
+
+def _operation_said(name: str, layer: Layer) -> str:
+    after = " and ".join(map(repr, layer.after))
+    return f"operation {name!r} after {after}" if after else f"operation {name!r}"
+
+
+def owners_of(model: Any) -> Owners:
+    """The owners of a Keras model that is here."""
+    return Owners(model.name, _layers_of(model))
+
+
+def _layers_of(model: Any) -> dict[str, Layer]:
+    found = dict[str, Layer]()
+    for layer in _inner(model):
+        operation = type(layer).__name__ in OPERATIONS
+        after = tuple(dict.fromkeys(_before(layer))) if operation else ()
+        found[layer.name] = Layer(_layers_of(layer), operation, after)
+    return found
+
+
+def _inner(layer: Any) -> Sequence[Any]:
+    """The layers of a model; what another layer calls `layers` is its own business."""
+    return layer.layers if isinstance(layer, import_keras().Model) else ()
+
+
+def _before(operation: Any) -> Iterator[str]:
+    """The layers, inputs included, from which an operation gets its numbers, maybe by way of others."""
+    for tensor in operation.inbound_nodes[0].keras_inputs if operation.inbound_nodes else ():
+        layer = tensor._keras_history.layer  # noqa: SLF001 - no public way from a tensor to its layer
+        if type(layer).__name__ in OPERATIONS:
+            yield from _before(layer)
+        else:
+            yield layer.name
+
+
+def stored_owners(model: Path) -> Owners:
+    """The owners of a stored Keras model, which is not loaded; operations are not told what they come after."""
+    config = stored_config(model)["config"]
+    return Owners(str(config["name"]), _layers_in(config))
+
+
+def stored_config(model: Path) -> Any:
+    """The configuration in a stored Keras model."""
+    with zipfile.ZipFile(model) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def _layers_in(config: Mapping[str, Any]) -> dict[str, Layer]:
+    entries = [entry for entry in config.get("layers", ()) if "name" in entry.get("config", {})]
+    return {
+        entry["config"]["name"]: Layer(_layers_in(entry["config"]), entry["class_name"] in OPERATIONS)
+        for entry in entries
+    }
+
+
+def paths_of(model: Any, layers: Sequence[Any]) -> list[str]:
+    """The names of layers anywhere in `model`; one in a wrapper is called as the wrapper is."""
+    names = {id(inner): path for path, layer in _walked(model) for inner in layer._flatten_layers()}  # noqa: SLF001
+    names |= {id(layer): path for path, layer in _walked(model)}
+    return list(dict.fromkeys(names.get(id(layer), layer.name) for layer in layers))
+
+
+def _walked(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for layer in _inner(model):
+        yield f"{prefix}{layer.name}", layer
+        yield from _walked(layer, f"{prefix}{layer.name}/")
+
+
+def lacking(model: Any, runtime: str, operators: Sequence[tuple[str, str]]) -> str:
+    """One sentence on operators (kind, name) that a runtime lacks, each with its layer."""
+    owners, wanted = owners_of(model), dict[str, list[str]]()
+    for kind, name in operators:
+        wanted.setdefault(kind, []).append(owners.said_of(name))
+    text = "; ".join(f"{kind} of {', '.join(dict.fromkeys(places))}" for kind, places in wanted.items())
+    return f"{runtime} can't represent the model: it has no operator for {text}"

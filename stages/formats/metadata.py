@@ -1,0 +1,24 @@
+"""What an exported file says about itself, as plain data: nothing that changes with our releases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.data.spec import Preprocess
+from pipeline.records.schemes import Scheme
+from stages.export.config import ExportConfig
+
+
+def metadata_of(config: ExportConfig, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
+    """The converter, the digest of the Keras model, the scheme, the classes' names, and what was done to the inputs."""
+    found: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
+    if config.labels is not None:
+        found["labels"] = list(config.labels)
+    if config.preprocess is not None:
+        rule = config.preprocess
+        found["preprocess"] = _plain(rule) if isinstance(rule, Preprocess) else {n: _plain(r) for n, r in rule.items()}
+    return found
+
+
+def _plain(rule: Preprocess) -> dict[str, Any]:
+    return {"mode": rule.mode} if rule.mode is not None else {"scale": rule.scale, "offset": rule.offset}

@@ -1,0 +1,1 @@
+"""ONNX files: conversion, quantization, and what is done to their graphs."""

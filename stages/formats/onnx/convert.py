@@ -1,0 +1,208 @@
+"""Keras to ONNX: through tf2onnx to one float32 graph in normal form, from there to every scheme.
+
+Equal bytes for equal models, in every process and after any other exports. Inputs and outputs are float32, under the
+Keras model's names, in every scheme. What is more than one file holds (2 GB) becomes two: the graph, and the data of
+its large tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.errors import ModelError, PreconditionError, SecateurError
+from pipeline.records.artifacts import ONNXFacts, TensorSpec
+from pipeline.records.schemes import Quantization, Scheme, quantization_of
+from pipeline.system.quiet import Silence, quiet
+from stages.formats.onnx.canonical import canonicalise, count_operators, serialise
+from stages.formats.onnx.pads import keep_zeros
+from stages.formats.onnx.schemes import (
+    Told,
+    kept_nodes,
+    quantize_activations,
+    quantize_while_running,
+    store_weights_in_half,
+    untold,
+)
+from stages.formats.onnx.singletons import without_singletons
+from stages.formats.onnx.tensor_data import LEAST_BYTES, message_bytes, move_outside
+from stages.formats.onnx.traced import Graph, onnx_graph
+from stages.formats.onnx.weights import store_weights_in_int8
+from stages.formats.session import LAYOUT, as_layout
+from stages.formats.weight_types import onnx_weights
+from stages.keras.inputs import as_arrays
+from stages.keras.serving import Shapes, is_too_large, require_size, weight_bytes
+from stages.keras.tensorflow import import_keras
+from stages.samples.batches import Progress, unheard
+
+Layout = Literal["nhwc", "nchw"]
+
+
+def convert_onnx(
+    model: Any,
+    how: Quantization | Scheme,
+    opset: int = 17,
+    calibration: Any | None = None,
+    progress: Progress = unheard,
+    metadata: Mapping[str, Any] | None = None,
+    layout: Layout = "nhwc",
+    batch: int | None = None,
+    shapes: Shapes | None = None,
+    beside: Path | None = None,
+    told: Told = untold,
+) -> bytes:
+    """The ONNX file of a Keras model.
+
+    `calibration` is what int8 needs: float32 inputs (N, …) as Keras takes them, or a list with one an input; `progress`
+    hears how many, `told` in words what comes out otherwise than asked for. `metadata` becomes the file's own
+    properties. With the `layout` nchw inputs of rank 4 have their channels first, and the properties say so. `batch` is
+    the batch size, free where it is None; `shapes` are the other sizes where the model leaves them free. `beside` is
+    where the data of large tensors goes if one file does not hold the model, and only then is it written: the file
+    refers to it by its name, so both belong into one folder.
+    ModelError says what ONNX can't represent.
+    """
+    import_keras()  # sets what has to stand before ONNX Runtime's import
+    import onnx
+
+    how = quantization_of(how)
+    large = is_too_large(weight_bytes(model))
+    if beside is None:
+        require_size(model, "one ONNX file", "name a second one, for the data of large tensors: beside=…")
+    own = {LAYOUT: layout} if layout == "nchw" else {}
+    with quiet() as silence, tempfile.TemporaryDirectory(prefix="secateur-") as name:
+        folder = Path(name)
+        try:
+            traced = onnx_graph(model, opset, layout, batch, shapes)
+            graph = _with_properties(_folded(traced, folder, outside=large), own)
+            if how.scheme != "float32":
+                by_name = (
+                    {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
+                )
+                kept = kept_nodes(graph, how, model, by_name, folder)
+                turned = {name: as_layout(values, layout) for name, values in by_name.items()}
+                graph = _in_scheme(graph, how, turned, _lifted(silence, progress), kept, folder, _lifted(silence, told))
+                graph = canonicalise(graph, folder, outside=large)
+            graph = _with_properties(graph, {**(metadata or {}), **own})
+            if beside is not None and is_too_large(message_bytes(graph)):
+                return _in_two_files(graph, folder, beside)
+            data = serialise(canonicalise(graph, folder) if large else graph)
+            onnx.checker.check_model(data)
+            return data
+        except SecateurError:
+            raise
+        except Exception as error:  # tf2onnx and ONNX Runtime raise whatever their passes raise
+            reason = str(error).strip() or type(error).__name__
+            raise ModelError(
+                f"ONNX can't represent the model in {how.scheme}: {reason}",
+                where=model.name,
+                hint=silence.text()[-800:] or None,
+            ) from error
+
+
+def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
+    """The graph's bytes, the data of its large tensors in `beside`."""
+    import onnx
+
+    move_outside(graph, folder, beside)
+    data = serialise(graph)
+    with tempfile.NamedTemporaryFile(dir=beside.parent, suffix=".onnx") as checked:  # the check looks for the data
+        checked.write(data)
+        checked.flush()
+        onnx.checker.check_model(checked.name)
+    return data
+
+
+def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
+    """What ONNX Runtime would do at every load, done once: constants folded, normalisations put into convolutions.
+
+    Only its basic level, whose results are standard operators that any runtime has. In normal form. Weights stand in
+    files beside the graphs, in `folder`, so that no copy of them is in any message but the last, and where they stay
+    `outside` in none.
+    """
+    import onnx
+    import onnxruntime
+
+    without_singletons(graph.model)
+    keep_zeros(graph.model)
+    graph.save(folder / "traced.onnx")
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folder / "folded.onnx")
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
+    for key, value in (
+        ("session.disable_prepacking", "1"),
+        ("session.optimized_model_external_initializers_file_name", "folded.bin"),
+        ("session.optimized_model_external_initializers_min_size_in_bytes", str(LEAST_BYTES)),
+    ):
+        options.add_session_config_entry(key, value)
+    onnxruntime.InferenceSession(folder / "traced.onnx", options, providers=["CPUExecutionProvider"])
+    graph.forget(folder / "traced.onnx")
+    folded = onnx.load(folder / "folded.onnx", load_external_data=False)
+    folded.producer_name, folded.producer_version = graph.model.producer_name, graph.model.producer_version
+    return canonicalise(folded, folder, outside=outside)
+
+
+def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., None]:
+    """A callback into our own code, out of the silence."""
+
+    def called(*values: Any) -> None:
+        with silence.lifted():
+            callback(*values)
+
+    return called
+
+
+def _in_scheme(
+    graph: Any,
+    how: Quantization,
+    calibration: Mapping[str, Any],
+    progress: Progress,
+    kept: Sequence[str],
+    folder: Path,
+    told: Told,
+) -> Any:
+    match how.scheme:
+        case "float32":
+            return graph
+        case "float16":
+            return store_weights_in_half(graph, folder)
+        case "dynamic":
+            return quantize_while_running(graph, folder, kept)
+        case "weight_only":
+            return store_weights_in_int8(graph, folder, per_channel=how.granularity != "per_tensor", left_out=kept)
+        case "int8":
+            return quantize_activations(graph, how, calibration, progress, folder, kept, told)
+        case "int16x8":
+            raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
+
+
+def _with_properties(graph: Any, metadata: Mapping[str, Any]) -> Any:
+    """`graph`, saying this of itself; properties are strings, so what is none becomes JSON."""
+    import onnx
+
+    del graph.metadata_props[:]
+    texts = {name: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for name, v in sorted(metadata.items())}
+    onnx.helper.set_model_props(graph, texts)
+    return graph
+
+
+def onnx_facts(
+    data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> ONNXFacts:
+    """Versions, `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    return ONNXFacts(
+        scheme=scheme,
+        opset=next(entry.version for entry in model.opset_import if entry.domain == ""),
+        ir_version=model.ir_version,
+        inputs=inputs,
+        outputs=outputs,
+        operators=count_operators(model),
+        weights=onnx_weights(model),
+    )

@@ -1,0 +1,156 @@
+"""The ranges of activations that calibration samples show, in the form that ONNX Runtime's quantizer takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.records.schemes import Quantization
+from stages.formats.onnx.pads import NOT_NEGATIVE
+from stages.samples.batches import Progress, batches_of
+from stages.samples.input_ranges import inputs_off_the_ties
+
+CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples at once, and numbers in them: all activations are kept
+ENTROPY_BINS = 512  # of which the range is chosen: more take longer, for each tensor
+NOTHING = 1e-20  # a range so small is of zeros
+STEPS = 255  # between the least and the greatest of 8 bits
+LIMITS_TRIED = 256  # on each side of zero, for the least squared error
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How ranges were measured, in the quantizer's terms, and the ranges (least, greatest) by tensor."""
+
+    method: Any
+    ranges: Mapping[str, tuple[float, float]]
+
+
+def measure_ranges(
+    quantization: Any,
+    source: Path,
+    how: Quantization,
+    calibration: Mapping[str, Any],
+    progress: Progress,
+    target: Path,
+    *,
+    large: bool = False,
+) -> Measured:
+    """Write the ranges of all tensors of `source` to `target`, in the quantizer's own form.
+
+    A `large` model is more than one file holds.
+
+    Batch by batch: handed all samples at once its calibrators keep every activation of each. Its own settings are
+    for symmetric ranges in percentile, of which activations after a ReLU would waste half, and 128 bins in entropy, as
+    many as there are steps, so that there is nothing to choose. It has no least squared error: that is found here, from
+    the histograms that it collects.
+    """
+    import numpy as np
+    import onnx
+    from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+
+    methods = quantization.CalibrationMethod
+    by_histogram = {"percentile": methods.Percentile, "entropy": methods.Entropy, "mse": methods.Percentile}
+    method = by_histogram.get(how.calibration or "", methods.MinMax)
+    options: dict[str, Any] = {"symmetric": False}
+    if method == methods.Entropy:
+        options["num_bins"] = ENTROPY_BINS
+    if how.percentile is not None:
+        options["percentile"] = how.percentile
+    augmented = str(source.with_suffix(".augmented"))
+    quantized = onnx.load(source, load_external_data=False)
+    calibrator = quantization.create_calibrator(
+        source, None, augmented, method, use_external_data_format=large, extra_options=options
+    )
+    for batch in _batches(calibrator.model.graph.input, calibration, progress):
+        calibrator.collect_data(_OneBatch(batch))
+    if how.calibration == "mse":
+        histograms = calibrator.collector.get_histogram_dict()
+        ranges = {name: least_square_error(*histogram[:4]) for name, histogram in histograms.items()}
+        found = TensorsData(method, {name: (*ranges[name], *histograms[name][:2]) for name in ranges})
+    else:
+        found = calibrator.compute_data()
+    measured = {name: (data.lowest.item(), data.highest.item()) for name, data in found.items()}
+    ranges = inputs_off_the_ties(quantized.graph, usable_ranges(quantized, measured), calibration)
+    for name in ranges:
+        if ranges[name] != measured[name]:
+            found[name].lowest, found[name].highest = (np.array(limit, np.float32) for limit in ranges[name])
+    save_tensors_data(found, target)
+    return Measured(method, ranges)
+
+
+def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """Ranges in which what is never negative has no negative numbers, and what was always zero has steps of a size.
+
+    The quantizer (1.31.1) leaves a ReLU out where the range of its output does the same. It gives zeros the scale 1.0
+    around zero: then a ReLU that calibration never woke is none at all, and the bias of what reads it is lost. It gets
+    as much room as the numbers before it take, so that it wakes as the network's other parts would.
+    """
+    ranges = dict(measured)
+    for node in model.graph.node:
+        positive = node.op_type in NOT_NEGATIVE
+        before = max(map(abs, ranges.get(node.input[0] if node.input else "", (1.0, 1.0))))
+        room = before if before > NOTHING else 1.0
+        for name in (name for name in node.output if name in ranges):
+            low, high = ranges[name]
+            if max(abs(low), abs(high)) <= NOTHING:
+                ranges[name] = (0.0 if positive else -room, room)
+            elif positive and low < 0:
+                ranges[name] = (0.0, high)
+    return ranges
+
+
+def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    """The range whose 8 bits lose least of the values in a histogram, by squared error: scalar arrays of `low`'s dtype.
+
+    `counts` (N,) of the values between `edges` (N + 1,), of which `low` and `high` are the extremes. What lies outside
+    is cut to the range, what lies inside is rounded, on average by a twelfth of the squared step (Choukroun et al.,
+    "Low-bit Quantization of Neural Networks for Efficient Inference", 2019). Zero is a step of every range, and what is
+    next to it, most of what a ReLU leaves, is not rounded.
+    """
+    import numpy as np
+
+    middles, counts = (edges[:-1] + edges[1:]).astype(np.float64) / 2, counts.astype(np.float64)
+    lows, highs = (np.linspace(0.0, float(limit), LIMITS_TRIED) for limit in (min(low, 0), max(high, 0)))
+    cut = _cut(highs, middles, counts) + _cut(-lows, -middles[::-1], counts[::-1])[:, None]
+    width = edges[-1] - edges[-2]
+    up_to = np.cumsum(np.concatenate([[0.0], np.where(np.abs(middles) < width, 0.0, counts)]))
+    inside = up_to[np.searchsorted(middles, highs, "right")] - up_to[np.searchsorted(middles, lows)][:, None]
+    error = cut + inside * ((highs - lows[:, None]) / STEPS) ** 2 / 12
+    least, greatest = np.unravel_index(np.argmin(error), error.shape)
+    return np.array(lows[least], low.dtype), np.array(highs[greatest], low.dtype)
+
+
+def _cut(limits: Any, middles: Any, counts: Any) -> Any:
+    """The summed squared distance to each of `limits` of what lies beyond it; `middles` ascend."""
+    import numpy as np
+
+    powers = np.stack([counts, counts * middles, counts * middles**2])
+    beyond = np.concatenate([np.cumsum(powers[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1))], axis=1)
+    number, first, second = beyond[:, np.searchsorted(middles, limits, "right")]
+    return np.maximum(second - 2 * limits * first + limits**2 * number, 0.0)
+
+
+class _OneBatch:
+    """ONNX Runtime's CalibrationDataReader, which asks for its base class by name only."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self._left = [batch]
+
+    def get_next(self) -> dict[str, Any] | None:
+        return self._left.pop() if self._left else None
+
+
+def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
+    """All samples; where the batch size is fixed the last batch repeats a sample."""
+    import onnx
+
+    types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}
+    count = len(next(iter(calibration.values())))
+    fixed = inputs[0].type.tensor_type.shape.dim[0].dim_value
+    numbers = sum(values[0].size for values in calibration.values())
+    size = max(1, min(CALIBRATION_BATCH, count, CALIBRATION_NUMBERS // numbers))
+    for picked in batches_of(count, fixed or size):
+        yield {name: calibration[name][picked].astype(kind, copy=False) for name, kind in types.items()}
+        progress(picked[-1] + 1, count)

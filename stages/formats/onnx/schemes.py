@@ -1,0 +1,179 @@
+"""An ONNX graph in float32, turned into the other schemes.
+
+Each takes a model in normal form and returns a new one. What the numbers become is ONNX Runtime's quantizer's work;
+what is chosen here is what its CPU kernels compute rightly on every machine. Tensors of large models stand outside, in
+files of a folder.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PreconditionError
+from pipeline.records.schemes import Quantization
+from stages.formats.onnx.overrides import weight_overrides
+from stages.formats.onnx.ranges import measure_ranges
+from stages.formats.onnx.tensor_data import has_data_outside
+from stages.samples.batches import Progress
+
+CLOSING = ("Softmax", "Sigmoid")
+Told = Callable[[str], None]  # hears in words what was done otherwise than asked for
+
+
+def untold(note: str) -> None:
+    """Nobody wants to know."""
+
+
+def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
+    """Kernels stored as float16 and cast up before use, as TFLite's float16 does.
+
+    Runtimes fold the casts when they load: half the file, the speed of float32, and no activation can overflow.
+    Vectors (biases) and weights beyond float16's range stay as they are.
+    """
+    import numpy as np
+    import onnx
+
+    half = onnx.ModelProto.FromString(model.SerializeToString())
+    casts = []
+    for tensor in half.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor, str(folder or ""))
+        if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+            continue
+        name = tensor.name
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(half.graph.node)
+    del half.graph.node[:]
+    half.graph.node.extend([*casts, *nodes])
+    return half
+
+
+def kept_nodes(
+    model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any], folder: Path
+) -> list[str]:
+    """The names of the nodes of `model`, in float32, that compute the layers which `how` keeps in float."""
+    if not how.keep_float:
+        return []
+    from stages.formats.layers.operators import operators_of
+    from stages.keras.normal_form import random_inputs
+
+    sample = {name: values[:1] for name, values in calibration.items()}
+    sample = sample or dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
+    path = folder / "float.onnx"  # beside the data of its tensors
+    path.write_bytes(model.SerializeToString())
+    places = operators_of(how.keep_float, keras_model, "onnx-model", path, sample)
+    return [model.graph.node[place].name for place in sorted(places)]
+
+
+def quantize_while_running(model: Any, folder: Path, kept: Sequence[str] = ()) -> Any:
+    """Weights in 8 bits, activations quantized at each inference.
+
+    Both choices are for speed. On the demo's network (AVX2, one thread, p50) signed weights and all convolutions, ONNX
+    Runtime's defaults, took 1.9 ms; unsigned ones 1.2 ms; unsigned without depthwise convolutions, whose ConvInteger
+    is slow and whose weights are few, 0.3 ms. Float32 takes 0.2 to 0.3 ms: this scheme is for size. Cosines to Keras
+    were between 0.9993 and 0.9996 in all of them.
+    """
+    quantization = _import_quantization()
+    constant = {tensor.name for tensor in model.graph.initializer}
+    left_out = [
+        n.name for n in model.graph.node if n.op_type == "Conv" and (_groups(n) > 1 or n.input[1] not in constant)
+    ]
+
+    def quantize(source: Path, target: Path) -> None:
+        quantization.quantize_dynamic(
+            source,
+            target,
+            weight_type=quantization.QuantType.QUInt8,
+            nodes_to_exclude=[*left_out, *kept],
+            use_external_data_format=has_data_outside(model),
+        )
+
+    return _through_files(quantize, model, folder)
+
+
+def quantize_activations(
+    model: Any,
+    how: Quantization,
+    calibration: Mapping[str, Any],
+    progress: Progress,
+    folder: Path,
+    kept: Sequence[str] = (),
+    told: Told = untold,
+) -> Any:
+    """Weights and activations in 8 bits (QDQ): U8S8, or S8S8 with signed activations. Nodes in `kept` stay float.
+
+    Unsigned by default: of signed ones ONNX Runtime leaves additions, and convolutions beside a shared ReLU, in float
+    between conversions. On x86 ResNet-8 took 0.45 of the time and the demo's network 0.56; networks without additions
+    the same. On a Cortex-A72 all took 1 to 5 % fewer instructions.
+
+    Weights use 7 of the 8 bits (`reduce_range`): x86 processors without VNNI add pairs of byte products in 16 bits,
+    which saturate. On such a machine the demo's network came out at a mean cosine of 0.988 to Keras and 0.932 accuracy
+    with all 8 bits, at 0.9996 and 0.939 with 7 (Keras: 0.9395). A closing softmax or sigmoid stays float32.
+    """
+    if not calibration or not len(next(iter(calibration.values()))):
+        raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
+    quantization = _import_quantization()
+    kinds, per_channel = quantization.QuantType, how.granularity != "per_tensor"
+    outputs, large = {value.name for value in model.graph.output}, has_data_outside(model)
+    left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
+
+    def quantize(source: Path, target: Path) -> None:
+        ranges = source.with_suffix(".ranges")
+        measured = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
+        overrides, notes = weight_overrides(model, measured.ranges, folder, per_channel=per_channel)
+        for note in notes:
+            told(note)
+        quantization.quantize_static(
+            source,
+            target,
+            None,
+            quant_format=quantization.QuantFormat.QDQ,
+            activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
+            weight_type=kinds.QInt8,
+            per_channel=per_channel,
+            reduce_range=True,
+            nodes_to_exclude=[*left_out, *kept],
+            calibrate_method=measured.method,
+            calibration_cache_path=ranges,
+            use_external_data_format=large,
+            extra_options={"TensorQuantOverrides": overrides} if overrides else None,
+        )
+
+    return _through_files(quantize, model, folder)
+
+
+def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: Path) -> Any:
+    """The quantizer's result. It gets a file: handed a model, it moves the weights out into a file of its own.
+
+    The file is written to `folder`, where data stands that is outside the model.
+    """
+    import onnx
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+    source, target = folder / "source.onnx", folder / "target.onnx"
+    prepared = onnx.shape_inference.infer_shapes(model)
+    add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
+    onnx.save(prepared, source)
+    with redirect_stdout(io.StringIO()):  # calibrators print
+        quantize(source, target)
+    result = onnx.load(target)
+    result.producer_name, result.producer_version = model.producer_name, model.producer_version
+    return result
+
+
+def _import_quantization() -> Any:
+    """`onnxruntime.quantization`, without the folder of script names that its import adds to `sys.path`."""
+    path = list(sys.path)
+    from onnxruntime import quantization
+
+    sys.path[:] = path
+    return quantization
+
+
+def _groups(node: Any) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)

@@ -1,0 +1,278 @@
+"""From a Keras model to an ONNX graph by tf2onnx, with the weights beside it instead of in it.
+
+tf2onnx freezes every weight into the graph and then carries it through a dozen passes, each of which copies the
+graph: Xception took 82 s and 6.3 GB, of which the graph itself needs 1.5 s and 120 kB. Here the weights that have more
+than one axis enter as inputs of the graph. They come back at the end as data in a file of their own, and what tf2onnx
+would have computed of them (transposed kernels) is left to ONNX Runtime's constant folding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UnsupportedError, reason_of
+from stages.formats.layers.owners import lacking
+from stages.formats.onnx.resize import resize_handlers
+from stages.formats.onnx.tensor_data import PAGE_BYTES, place
+from stages.formats.onnx.tf2onnx_passes import InPlacePasses
+from stages.formats.onnx.transposed import transposed_handlers
+from stages.keras.serving import Shapes, input_specs, require_size, serving_function
+from stages.keras.tensorflow import import_tensorflow
+from stages.keras.unranked import declare_ranks
+
+NEWEST_OPSET, BEST_OPSET = 18, 17  # that tf2onnx knows; above, what comes out best is converted
+LEAST_BYTES = 1024  # of a weight that is kept out of the graph
+SPATIAL_RANK = 4  # inputs with height, width and channels, which have a layout
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A ModelProto in which the named `weights` are inputs still, and their values."""
+
+    model: Any
+    weights: Mapping[str, Any]
+
+    def save(self, path: Path) -> None:
+        """The model at `path`, its weights in `weights.bin` beside it."""
+        import onnx
+
+        graph = self.model.graph
+        inputs = [value for value in graph.input if value.name not in self.weights]
+        del graph.input[:]
+        graph.input.extend(inputs)
+        with (path.parent / "weights.bin").open("wb") as file:
+            for name, variable in self.weights.items():
+                values = variable.numpy()
+                file.write(bytes(-file.tell() % PAGE_BYTES))
+                tensor = graph.initializer.add(
+                    name=name,
+                    dims=values.shape,
+                    data_type=onnx.helper.np_dtype_to_tensor_dtype(values.dtype),
+                )
+                place(tensor, "weights.bin", file.tell(), values.nbytes)
+                file.write(values.data)
+        path.write_bytes(self.model.SerializeToString())
+
+    def forget(self, path: Path) -> None:
+        """Delete what `save` wrote: weights may be gigabytes."""
+        path.unlink()
+        path.with_name("weights.bin").unlink()
+
+
+def onnx_graph(
+    model: Any, opset: int, layout: str = "nhwc", batch: int | None = None, shapes: Shapes | None = None
+) -> Graph:
+    """tf2onnx's graph of a Keras model, its transposes moved away, inputs and outputs named as in Keras.
+
+    `layout` is that of inputs of rank 4; `batch` (None keeps it free) and `shapes` are sizes that it leaves free.
+    ModelError names what ONNX has no operator for, and the layer that wants it.
+    """
+    tf = import_tensorflow()
+    from tf2onnx import tf_loader
+
+    with _convolutions_in_the_open(model):
+        function = serving_function(tf, model, input_specs(tf, model, batch, shapes)).get_concrete_function()
+    inputs = [tensor.name for tensor in function.inputs[: len(model.inputs)]]
+    outputs = [function.structured_outputs[name].name for name in model.output_names]
+    names = dict(zip([*inputs, *outputs], [*model.input_names, *model.output_names], strict=True))
+    beside = _with_weights_beside(tf, function)
+    if beside is not None:
+        definition, weights = beside
+        definition = _optimized(tf, definition, [*inputs, *weights], outputs)
+        tables: dict[Any, Any] = {}
+    else:  # loops, lookups: tf2onnx knows how to freeze them
+        require_size(model, "the graph that loops and lookups (LSTM, Embedding) are frozen into")
+        weights = {}
+        with tf.device("/cpu:0"):
+            definition, tables = tf_loader.from_trackable(model, function, inputs, outputs, large_model=False)
+    _spell_out(tf, definition)
+    settings = {
+        "opset": opset if opset <= NEWEST_OPSET else BEST_OPSET,
+        "input_names": [*inputs, *weights],
+        "output_names": outputs,
+        "tensors_to_rename": names,
+        "initialized_tables": tables,
+        "custom_op_handlers": {**resize_handlers(), **transposed_handlers()},
+        "inputs_as_nchw": _spatial(model, inputs) if layout == "nchw" else None,
+    }
+    converted = _converted(tf, model, definition, settings)
+    declare_ranks(model, _of(converted.graph.output, model.output_names), shapes)
+    for value in _of(converted.graph.output, model.output_names):
+        _declare_sizes(value, function.structured_outputs[value.name].shape)
+    for value, tensor in zip(
+        (*_of(converted.graph.input, model.input_names), *_of(converted.graph.output, model.output_names)),
+        (*model.inputs, *model.outputs),
+        strict=True,
+    ):
+        if tensor.shape.rank and tensor.shape[0] is None and batch is None:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return Graph(converted if opset <= NEWEST_OPSET else _in_opset(converted, opset, model.name), weights)
+
+
+def _declare_sizes(value: Any, shape: Any) -> None:
+    """Write the sizes that TensorFlow knows of an output where tf2onnx lost them."""
+    dimensions = value.type.tensor_type.shape.dim
+    if shape.rank == len(dimensions):
+        for dimension, size in zip(dimensions, shape, strict=True):
+            if size is not None and not dimension.HasField("dim_value"):
+                dimension.dim_value = size
+
+
+def _in_opset(graph: Any, opset: int, name: str) -> Any:
+    """The graph in a newer operator set, by the standard's own converter."""
+    import onnx
+    from onnx import version_converter
+
+    try:
+        newer = version_converter.convert_version(graph, opset)
+    except Exception as error:  # its C++ has several kinds
+        what = f"operator set {opset} can't hold the model, says onnx's converter: {reason_of(error)}"
+        raise UnsupportedError(what, where=name, hint=f"export.opset: {BEST_OPSET}") from error
+    newer.ir_version = max(newer.ir_version, onnx.helper.find_min_ir_version_for(newer.opset_import))
+    return newer
+
+
+@contextmanager
+def _convolutions_in_the_open(model: Any) -> Iterator[None]:
+    """While tracing: Keras has XLA compile grouped convolutions, as functions that tf2onnx does not look into."""
+    layers = [layer for layer in model._flatten_layers() if getattr(layer, "groups", 1) != 1]  # noqa: SLF001
+    hidden = [layer for layer in layers if hasattr(layer, "_jit_compiled_convolution_op")]
+    for layer in hidden:
+        layer._jit_compiled_convolution_op = layer.convolution_op  # noqa: SLF001 - what it is called for
+    try:
+        yield
+    finally:
+        for layer in hidden:
+            del layer._jit_compiled_convolution_op  # noqa: SLF001
+
+
+def _of(values: Any, names: Sequence[str]) -> list[Any]:
+    by_name = {value.name: value for value in values}
+    return [by_name[name] for name in names]
+
+
+def _spatial(model: Any, inputs: Sequence[str]) -> list[str]:
+    return [name for name, tensor in zip(inputs, model.inputs, strict=True) if tensor.shape.rank == SPATIAL_RANK]
+
+
+def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] | None:
+    """The function's GraphDef with each large variable as a placeholder, and the variables by their tensors' names.
+
+    None where variables go anywhere but into plain reads, or functions are called (loops, conditions).
+    """
+    definition = function.graph.as_graph_def()
+    if definition.library.function:
+        return None
+    variables = {id(variable.handle): variable for variable in function.variables}
+    captured = list(function.captured_inputs)
+    places = function.inputs[len(function.inputs) - len(captured) :]
+    held = {place.op.name: tensor for place, tensor in zip(places, captured, strict=True)}
+    resources = {name: variables.get(id(tensor)) for name, tensor in held.items() if tensor.dtype == tf.resource}
+    if any(variable is None for variable in resources.values()):
+        return None
+    found, weights, first_read = tf.compat.v1.GraphDef(versions=definition.versions), dict[str, Any](), dict[str, str]()
+    for node in definition.node:
+        sources = [name.lstrip("^").partition(":")[0] for name in node.input]
+        if node.name in resources:
+            continue
+        if node.name in held:
+            found.node.append(_constant(tf, node.name, held[node.name]))
+        elif node.op == "ReadVariableOp" and sources[0] in first_read:  # a layer that is called twice
+            twin = found.node.add(name=node.name, op="Identity", input=[first_read[sources[0]]])
+            twin.attr["T"].type = node.attr["dtype"].type
+        elif node.op == "ReadVariableOp" and sources[0] in resources:
+            first_read[sources[0]] = node.name
+            found.node.append(_weight(tf, node.name, resources[sources[0]], weights))
+        elif not resources.keys().isdisjoint(sources):
+            return None
+        else:
+            found.node.append(node)
+    return found, weights
+
+
+def _weight(tf: Any, name: str, variable: Any, weights: dict[str, Any]) -> Any:
+    """The node in the place of a variable's read: a placeholder, which goes into `weights`, or a small constant."""
+    if len(variable.shape) < 2 or variable.shape.num_elements() * variable.dtype.size < LEAST_BYTES:
+        return _constant(tf, name, variable)
+    weights[f"{name}:0"] = variable
+    node = tf.compat.v1.NodeDef(name=name, op="Placeholder")
+    node.attr["dtype"].type = variable.dtype.as_datatype_enum
+    node.attr["shape"].shape.CopyFrom(variable.shape.as_proto())
+    return node
+
+
+def _constant(tf: Any, name: str, values: Any) -> Any:
+    node = tf.compat.v1.NodeDef(name=name, op="Const")
+    node.attr["dtype"].type = values.dtype.as_datatype_enum
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values.numpy(), dtype=values.dtype))
+    return node
+
+
+def _optimized(tf: Any, definition: Any, inputs: list[str], outputs: list[str]) -> Any:
+    """TensorFlow's own folding of constants, as tf2onnx asks for it."""
+    from tf2onnx import tf_loader
+
+    with tf.device("/cpu:0"), tf.Graph().as_default():
+        tf.import_graph_def(definition, name="")
+        return tf_loader.tf_optimize(inputs, outputs, definition)
+
+
+def _spell_out(tf: Any, definition: Any) -> None:
+    """Put what tf2onnx knows in the place of what it does not: erfc(x), of GELU, is 1 - erf(x)."""
+    for node in [node for node in definition.node if node.op == "Erfc"]:
+        kind = node.attr["T"]
+        one, erf = f"{node.name}/one", f"{node.name}/erf"
+        value = tf.make_tensor_proto(1.0, dtype=kind.type)
+        definition.node.add(name=one, op="Const", attr={"dtype": kind, "value": tf.compat.v1.AttrValue(tensor=value)})
+        definition.node.add(name=erf, op="Erf", input=list(node.input), attr={"T": kind})
+        node.op = "Sub"
+        del node.input[:]
+        node.input.extend([one, erf])
+
+
+def _converted(tf: Any, model: Any, definition: Any, settings: dict[str, Any]) -> Any:
+    """The ModelProto of a GraphDef; a pass that fails sends it through tf2onnx's own way, which leaves it out."""
+    from tf2onnx import optimizer
+
+    in_place = InPlacePasses()
+    for passes in ({"in_place": lambda: in_place}, None):
+        with tf.device("/cpu:0"), tf.Graph().as_default() as graph:
+            tf.import_graph_def(definition, name="")
+            converted = _processed(model, graph, settings)
+            converted = optimizer.optimize_graph(converted, catch_errors=True, optimizers=passes)
+        if passes is None or in_place.finished:
+            break
+    return converted.make_model("a Keras model")
+
+
+def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
+    """tf2onnx's Graph; ModelError where an operator has no counterpart."""
+    import onnx
+    from tf2onnx import tfonnx
+
+    converted = tfonnx.process_tf_graph(graph, continue_on_error=True, **settings)
+    known = {schema.name for schema in onnx.defs.get_all_schemas()} | {"Placeholder", "Const"}
+    missing = [node for node in _used(converted) if node.domain in ("", "ai.onnx") and node.type not in known]
+    if missing:
+        raise UnsupportedError(
+            lacking(model, "ONNX", [(node.type, node.name) for node in missing]),
+            where=model.name,
+            hint="replace these layers by ones of standard operators, or leave onnx out of export.formats",
+        )
+    return converted
+
+
+def _used(graph: Any) -> Iterator[Any]:
+    """The nodes that a graph's outputs need, those in the bodies of its loops and conditions too.
+
+    tf2onnx leaves what it has replaced, such as the Any of a mask. Its own `delete_unused_nodes` must not run before
+    its optimizers: it took along a ReverseSequence that is needed (masked Bidirectional LSTM and GRU).
+    """
+    for node in graph.extract_sub_graph_nodes(graph.outputs, remove_unused_inputs=False):
+        yield node
+        for body in (node.get_body_graphs() or {}).values():
+            yield from _used(body)

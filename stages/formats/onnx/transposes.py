@@ -1,0 +1,90 @@
+"""What the Transposes that are left in an ONNX graph cost: they move numbers at each inference, and compute nothing.
+
+Many of them say that a file is slower than it could be, nothing about whether it is right.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from pipeline.records.artifacts import ONNXFacts
+
+IMAGE_RANK = 4  # batch, height, width, channels
+KERNEL_BYTES = 1024  # larger constants are kernels: no shape follows from their numbers
+
+
+def usual_transposes(facts: ONNXFacts) -> int | None:
+    """How many of them a graph of these operators usually keeps; None where nothing is usual.
+
+    One for each image that goes in or out and for each product of matrices (dense layers want their channels last), and
+    half as many as convolutions: two for each convolution is what an export without optimizer passes has.
+    """
+    convolutions = facts.operators.get("Conv", 0) + facts.operators.get("ConvInteger", 0)
+    if not convolutions:  # recurrent layers and attention permute by themselves
+        return None
+    images = sum(len(spec.shape) == IMAGE_RANK for spec in (*facts.inputs, *facts.outputs))
+    return images + convolutions // 2 + facts.operators.get("MatMul", 0)
+
+
+def transposes_in_words(data: bytes, facts: ONNXFacts) -> str | None:
+    """A warning with their cost where a file holds more Transposes than graphs of its kind usually do, else None."""
+    usual = usual_transposes(facts)
+    if usual is None or facts.transposes <= usual:
+        return None
+    nodes, share = sum(facts.operators.values()), moved_share(data)
+    cost = "" if share is None else f" and write {share:.0%} of the bytes that pass between nodes at an inference"
+    return (
+        f"{facts.transposes} of the ONNX graph's {nodes} nodes are Transposes{cost}: "
+        "the file computes the same, somewhat slower; export.max_transposes makes a bound of it"
+    )
+
+
+def moved_share(data: bytes) -> float | None:
+    """Of the bytes that all nodes of a file write for one sample the share that its Transposes write.
+
+    By shapes alone, constant operands not counted; None where shapes don't follow from the graph.
+    """
+    import onnx
+
+    graph = _without_kernels(onnx.load_from_string(data))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        return None
+    sizes = {value.name: _bytes_of(value) for value in (*inferred.value_info, *inferred.output)}
+    written = {name: sizes.get(name) for node in graph.graph.node for name in node.output if name}
+    known = [size for size in written.values() if size is not None]
+    moved = [written[name] for node in graph.graph.node if node.op_type == "Transpose" for name in node.output]
+    if not sum(known) or any(size is None for size in moved):
+        return None
+    return sum(size for size in moved if size is not None) / sum(known)
+
+
+def _without_kernels(model: Any) -> Any:
+    """The model for one sample, its large constants as inputs, so that no copy of them is made."""
+    import onnx
+
+    graph, kernels = model.graph, list(model.graph.initializer)
+    del graph.initializer[:]
+    for tensor in kernels:
+        if prod(tensor.dims) * 4 <= KERNEL_BYTES and not tensor.external_data:
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    for value in (*graph.input, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == "batch":
+                dim.dim_value = 1
+    return model
+
+
+def _bytes_of(value: Any) -> int | None:
+    """What a tensor takes by its declared shape."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape") or not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
+        return None
+    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+    return int(prod(dim.dim_value for dim in tensor.shape.dim) * kind.itemsize)

@@ -1,0 +1,1 @@
+"""TFLite files: conversion, quantization, and what is known to fail."""

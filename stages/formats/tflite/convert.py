@@ -1,0 +1,254 @@
+"""Keras to TFLite: one signature, batch size 1, equal bytes for equal models in every process.
+
+The converter's own `from_keras_model` saves the whole Keras object first, a traced function for every layer: most of
+its time. Here one function is traced, with the batch fixed at 1 so that reshapes become constants, and saved
+with the bare variables: the same operators in a quarter of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Literal
+
+from pipeline.errors import ModelError, SecateurError, UnsupportedError
+from pipeline.records.artifacts import TensorSpec, TFLiteFacts
+from pipeline.records.schemes import Quantization, Scheme, quantization_of
+from pipeline.system.quiet import Silence, quiet
+from stages.formats.layers.owners import lacking, paths_of
+from stages.formats.layers.tensors import count_operators
+from stages.formats.session import SIGNATURE
+from stages.formats.tflite.recurrent import (
+    RESET,
+    Form,
+    Recurrent,
+    first_form,
+    has_loops,
+    keep_loops,
+    keeps_state,
+    recurrent_layers,
+    unrolled,
+)
+from stages.formats.tflite.schemes import (
+    between_calibration_and_quantization,
+    by_edge_quantizer,
+    configure,
+    leaves_small_kernels,
+    quantize_weights,
+)
+from stages.formats.weight_types import tflite_weights
+from stages.keras.free_sizes import shapes_of
+from stages.keras.inputs import as_arrays
+from stages.keras.serving import Shapes, input_specs, require_fixed, require_size, serving_function
+from stages.keras.tensorflow import import_tensorflow
+from stages.samples.batches import Progress, batches_of, unheard
+
+UNSUPPORTED = "not yet supported for op"  # the converter's words for an operator that a scheme lacks
+METADATA_NAME = b"secateur.json"
+
+
+def convert_tflite(
+    model: Any,
+    how: Quantization | Scheme,
+    io: Literal["float32", "int8", "int16"] = "float32",
+    calibration: Any | None = None,
+    progress: Progress = unheard,
+    metadata: Mapping[str, Any] | None = None,
+    shapes: Shapes | None = None,
+    saved: str | None = None,
+    recurrent: Recurrent = "auto",
+) -> bytes:
+    """The TFLite file of a Keras model; `io` is the type of the inputs and outputs of an int8 or int16x8 file.
+
+    `calibration` is what these need: float32 inputs (N, …), or a list with one an input; `progress` hears how many
+    of them went through; `metadata` goes into the file as JSON, under `secateur.json`; `shapes` are sizes that the
+    model leaves free. `saved` is a folder in which `save_function` has put this model, for one that is converted in
+    several schemes. `recurrent` says in which form recurrent layers go in (see `recurrent.py`); metadata of a file that
+    keeps a state between calls say so. ModelError says which operators TFLite lacks, and whose they are.
+    """
+    tf, how = import_tensorflow(), quantization_of(how)
+    require_size(model, "a TFLite file", "export it to ONNX, which keeps large weights in a second file, or prune it")
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch, quiet() as silence, _never_loaded():
+        try:
+            if saved is None:
+                saved = f"{scratch}/first"
+                save_function(model, saved, shapes, first_form(model, how, recurrent))
+            if how.calibrated and has_loops(saved) and not _fuses(tf, saved):
+                saved = _unrolled(model, f"{scratch}/unrolled", how, shapes, recurrent)
+            if how.calibrated:
+                arrays = _arrays(model, calibration)
+                data = _calibrated(tf, model, how, io, saved, arrays, partial(_heard, progress, silence))
+            else:
+                data = _converted(tf, model, how, saved)
+            return with_metadata(data, metadata and {**metadata, **_state(data)})
+        except SecateurError:
+            raise
+        except Exception as error:  # the converter raises whatever its passes raise
+            said, missing = silence.text(), _missing(error)
+            if missing:
+                raise UnsupportedError(
+                    lacking(model, "TFLite", missing),
+                    where=model.name,
+                    hint="replace these layers by ones of standard operators",
+                ) from error
+            kind = UnsupportedError if UNSUPPORTED in str(error) else ModelError
+            raise kind(
+                f"TFLite can't represent the model: {str(error).strip() or type(error).__name__}",
+                where=model.name,
+                hint=said[-800:] or None,
+            ) from error
+
+
+def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
+    """The file of a SavedModel in a scheme that takes no samples."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    configure(tf, converter, how, "float32")
+    data = bytes(converter.convert())
+    if by_edge_quantizer(how):
+        return quantize_weights(data, how, model)
+    if how.scheme == "dynamic" and leaves_small_kernels(data):
+        return min(data, quantize_weights(_in_float(tf, saved), how, model), key=len)
+    return data
+
+
+def _calibrated(
+    tf: Any, model: Any, how: Quantization, io: str, saved: str, arrays: Mapping[str, Any], heard: Progress
+) -> bytes:
+    """The file of a SavedModel whose ranges are measured on `arrays` by input name."""
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    configure(tf, converter, how, io)
+    if how.scheme == "int8":
+        between_calibration_and_quantization(converter, how, model, arrays)
+    batch = model.inputs[0].shape[0] or 1
+    converter.representative_dataset = lambda: _representatives(arrays, batch, heard)
+    return bytes(converter.convert())
+
+
+def _arrays(model: Any, calibration: Any) -> dict[str, Any]:
+    """Calibration samples by input name, in the types that the model takes."""
+    given = zip(model.input_names, model.inputs, as_arrays(calibration), strict=True)
+    return {name: array.astype(tensor.dtype.as_numpy_dtype, copy=False) for name, tensor, array in given}
+
+
+def _heard(progress: Progress, silence: Silence, done: int, total: int) -> None:
+    with silence.lifted():
+        progress(done, total)
+
+
+@contextmanager
+def _never_loaded() -> Iterator[None]:
+    """The converter loads a SavedModel twice, for the names in it: half of its time. Here it only reads them."""
+    from tensorflow.lite.python import lite
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model_with_debug_info
+
+    def described(folder: str, *_: Any) -> SimpleNamespace:
+        _, debug_info = parse_saved_model_with_debug_info(folder)
+        return SimpleNamespace(signatures={SIGNATURE: None}, graph_debug_info=debug_info)
+
+    load = lite._load  # noqa: SLF001 - `tf.saved_model.load` as the converter calls it
+    lite._load = described  # noqa: SLF001
+    try:
+        yield
+    finally:
+        lite._load = load  # noqa: SLF001
+
+
+def _fuses(tf: Any, saved: str) -> bool:
+    """Whether the converter knows each loop of a SavedModel as an LSTM: with those that are left it ends natively."""
+    return "WHILE" not in count_operators(_in_float(tf, saved))
+
+
+def _in_float(tf: Any, saved: str) -> bytes:
+    """The float32 file of a SavedModel."""
+    return bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
+
+
+def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
+    """`folder`, with the model saved in a form that has no loops; UnsupportedError where there is none."""
+    if recurrent == "auto" and recurrent_layers(model):
+        save_function(model, folder, shapes, "unrolled")
+        if not has_loops(folder):
+            return folder
+    names = ", ".join(map(repr, paths_of(model, recurrent_layers(model)))) or "an operator of its own"
+    hint = "export: {recurrent: unrolled} writes out each step" if recurrent == "fused" else None
+    hint = hint or "take a scheme that computes in float32, or keep the loop outside of the model"
+    raise UnsupportedError(f"TFLite's converter has no loops in {how.scheme}: {names}", where=model.name, hint=hint)
+
+
+def _state(data: bytes) -> dict[str, str]:
+    """What a file's metadata say of the state that it keeps; nothing where it keeps none."""
+    return {"state": f"kept between calls; before each new sample: {RESET}"} if keeps_state(data) else {}
+
+
+def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: Form = "loop") -> None:
+    """A SavedModel of inference alone: the bare variables and one signature, the batch fixed at 1.
+
+    Recurrent layers are there in `form`. PreconditionError where the model leaves other sizes free, and `shapes` does
+    not choose them.
+    """
+    tf = import_tensorflow()
+    if form == "unrolled":
+        model = unrolled(model)
+    specs = input_specs(tf, model, 1, shapes)
+    require_fixed(specs, shapes_of(model))
+    module = tf.Module()
+    module.held = list(model.variables)
+    with quiet():
+        tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs)})
+    if form == "loop":
+        keep_loops(folder)
+
+
+def _missing(error: Exception) -> list[tuple[str, str]]:
+    """The operators (kind, name) that the converter says TFLite lacks; empty where it failed for other reasons."""
+    found = []
+    for entry in getattr(error, "errors", ()):
+        kind = entry.operator.name.removeprefix("tf.")
+        names = [call.name for call in entry.location.call]
+        if kind and kind in str(error):
+            found.append((kind, names[0] if names else kind))
+    return found
+
+
+def _representatives(arrays: Mapping[str, Any], batch: int, heard: Progress) -> Iterator[Any]:
+    """Batches by input name: the converter has an order of its own."""
+    count = len(next(iter(arrays.values())))
+    for picked in batches_of(count, batch):
+        yield {name: samples[picked] for name, samples in arrays.items()}
+        heard(picked[-1] + 1, count)
+
+
+def with_metadata(data: bytes, metadata: Mapping[str, Any] | None) -> bytes:
+    """The file with one more metadata buffer; the rest is packed just as the converter packs it."""
+    if not metadata:
+        return data
+    import numpy as np
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"))
+    buffer.data = np.frombuffer(text.encode(), np.uint8)
+    entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def tflite_facts(
+    data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> TFLiteFacts:
+    """`inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    return TFLiteFacts(
+        scheme=scheme,
+        inputs=inputs,
+        outputs=outputs,
+        operators=count_operators(data),
+        weights=tflite_weights(data),
+        keeps_state=keeps_state(data),
+    )

@@ -1,0 +1,61 @@
+"""A TFLite file cut after each of its operators: what each one costs is the difference between two cuts.
+
+LiteRT's Python wheel gives no profiler, and an instruction counter knows no operators. A cut keeps the first operators
+and gives as outputs all tensors that later ones would read, so that nothing before the cut is dead and may be left out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from pipeline.errors import ModelError
+from stages.formats.cut import Cut
+
+
+def cuts(data: bytes, source: str) -> Iterator[Cut]:
+    """A cut after each operator, in the order in which they run; ModelError for damaged files and control flow."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    except (struct.error, IndexError, ValueError, TypeError) as error:  # whatever a wrong offset leads to
+        raise ModelError(f"the file is no whole TFLite file: {error}", where=source) from error
+    if len(model.subgraphs) != 1:
+        what = f"the file has {len(model.subgraphs)} subgraphs (control flow): its operators have no single order"
+        raise ModelError(what, where=source)
+    graph = model.subgraphs[0]
+    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    operators, outputs, buffers = list(graph.operators), list(graph.outputs), list(model.buffers)
+    model.signatureDefs = None  # it names outputs that a cut has not
+    for place, operator in enumerate(operators):
+        graph.operators = operators[: place + 1]
+        graph.outputs = _live(operators, place, outputs)
+        model.buffers = _needed(schema, graph, buffers)
+        code = model.operatorCodes[operator.opcodeIndex]
+        kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        yield Cut(kind, graph.tensors[operator.outputs[0]].name.decode(), _packed(model, len(data)))
+
+
+def _live(operators: list[Any], place: int, outputs: list[int]) -> list[int]:
+    """The tensors made up to `place` that are read later, or are the file's outputs."""
+    made = [int(tensor) for operator in operators[: place + 1] for tensor in operator.outputs]
+    read = {int(tensor) for operator in operators[place + 1 :] for tensor in operator.inputs}
+    last = {int(tensor) for tensor in operators[place].outputs}
+    return [tensor for tensor in dict.fromkeys(made) if tensor in read or tensor in outputs or tensor in last]
+
+
+def _needed(schema: Any, graph: Any, buffers: list[Any]) -> list[Any]:
+    """The buffers, those emptied that no operator left reads: a cut of a large file is not as large."""
+    read = {int(tensor) for operator in graph.operators for tensor in operator.inputs if tensor >= 0}
+    kept = {graph.tensors[tensor].buffer for tensor in read}
+    return [buffer if place in kept else schema.BufferT() for place, buffer in enumerate(buffers)]
+
+
+def _packed(model: Any, size: int) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(size)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,73 @@
+"""At which operator a file ends its runtime: found by files that stop earlier, loaded and run in a child."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.contracts.events import ActionEvents
+from pipeline.errors import NativeEndError, SecateurError
+from stages.formats.apart.main import Speaker
+from stages.formats.apart.process import call_child
+from stages.formats.cut import Cut
+from stages.formats.layers.owners import stored_owners
+from stages.formats.tflite.cuts import cuts
+
+
+def with_operator(error: NativeEndError, file: Path, model: Path, events: ActionEvents) -> NativeEndError:
+    """`error`, saying at which operator of a TFLite `file` that is; as it was where the file is none, or runs.
+
+    `model` is the stored Keras model that the file was made of: its layers have names that the user knows.
+    """
+    if not file.exists():  # the converter ended, and made none
+        return error
+    try:
+        found = list(cuts(file.read_bytes(), str(file)))
+    except SecateurError:  # loops have no order to cut in
+        return error
+    place = first_that_ends(found, lambda cut: _ends(cut, events))
+    if place is None:
+        return error
+    cut = found[place]
+    owner = stored_owners(model).said_of(cut.name)
+    what = f"{error.what}, at operator {place + 1} of {len(found)}: {cut.kind} of {owner}"
+    return NativeEndError(what, where=error.where, hint=error.hint)
+
+
+def first_that_ends(found: Sequence[Cut], ends: Callable[[Cut], bool]) -> int | None:
+    """The place of the first cut for which `ends`, which holds for all after it as well; None where none does."""
+    if not found or not ends(found[-1]):
+        return None
+    low, high = 0, len(found) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if ends(found[middle]) else (middle + 1, high)
+    return low
+
+
+def _ends(cut: Cut, events: ActionEvents) -> bool:
+    with tempfile.NamedTemporaryFile(prefix="secateur-") as file:
+        file.write(cut.data)
+        file.flush()
+        try:
+            call_child(f"{__name__}:run_here", {"file": file.name}, "looking for the operator", events=events)
+        except NativeEndError:
+            return True
+        except SecateurError:  # refused by the runtime's own words is no end
+            return False
+    return False
+
+
+def run_here(_: Speaker, file: str) -> None:
+    """In the child: load a TFLite file and run it once, on zeros."""
+    import numpy as np
+
+    from stages.formats.session import load_tflite
+
+    loaded = load_tflite(Path(file).read_bytes())
+    zeros: dict[str, Any] = {
+        spec.name: np.zeros([size or 1 for size in spec.shape], np.float32) for spec in loaded.inputs
+    }
+    loaded.run(zeros)

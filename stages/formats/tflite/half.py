@@ -1,0 +1,124 @@
+"""float16 for weights: what is beyond its range, and what is lost below it, by layer.
+
+Its largest number is 65504 and its smallest normal one 6.1e-5. TensorFlow 2.21's converter cuts what is beyond to 65504
+without a word; our ONNX keeps such weights in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.errors import UnsupportedError
+from pipeline.records.artifacts import Format
+from stages.formats.layers.owners import owners_of
+
+LARGEST, LEAST_NORMAL = 65504.0, 2.0**-14
+HINT = "scale them down and what reads them up, or take another scheme: float32 and weight_only have the range"
+LOSS = 0.01  # of a kernel's root mean square; rounding alone takes 0.0003
+
+
+def require_in_half(model: Any, data: bytes, difference: float, allowed: float) -> None:
+    """UnsupportedError where weights of a float16 TFLite file were cut.
+
+    That is: layers whose weights are beyond the range, or, where the outputs are further than `allowed` from Keras',
+    any constants (a mask of -1e9 may well be cut: the exponential of either is 0).
+    """
+    cut = _cut(data)
+    layers = _owners(model, [values for _, values in cut])
+    if layers:
+        said = " and ".join(f"{name!r} (up to {value:.3g})" for name, value in layers.items())
+        what = f"weights of layer {said} are beyond the range of float16, which ends at {LARGEST:.0f}"
+        raise UnsupportedError(what, where=model.name, hint=HINT)
+    if cut and not difference <= allowed:
+        owners = owners_of(model)
+        said = ", ".join(dict.fromkeys(owners.said_of(name) for name, _ in cut))
+        raise UnsupportedError(
+            f"constants of {said} are beyond the range of float16, which ends at {LARGEST:.0f}: "
+            f"the outputs differ from Keras' by {difference:.1e} (relative)",
+            where=model.name,
+            hint=HINT,
+        )
+
+
+def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
+    """By layer the largest of its weights, of those layers that have weights which became one of the `cut` arrays."""
+    import numpy as np
+
+    known = [np.sort(values, axis=None) for values in cut]  # kernels are turned round on the way
+    found: dict[str, float] = {}
+    for name, values in _weights(model):
+        largest = float(np.abs(values).max(initial=0))
+        if largest > LARGEST:
+            half = np.sort(np.clip(values, -LARGEST, LARGEST).astype(np.float16), axis=None)
+            if any(np.array_equal(half, other) for other in known):
+                found[name] = max(found.get(name, 0.0), largest)
+    return found
+
+
+def doubts_about_half(model: Any, target_format: Format) -> tuple[str, ...]:
+    """A sentence for each layer of which float16 keeps little, or which the format leaves in float32."""
+    doubts = []
+    for name, loss in _losses(model).items():
+        said = f"float16 rounds the weights of layer {name!r} by {loss:.0%}"
+        doubts.append(f"{said}: many are below {LEAST_NORMAL:.1e}, its smallest normal number")
+    if target_format == "onnx":
+        for name, value in _largest_kernels(model).items():
+            said = f"weights of layer {name!r} (up to {value:.3g}) stay in float32"
+            doubts.append(f"{said}: float16 ends at {LARGEST:.0f}")
+    return tuple(doubts)
+
+
+def _largest_kernels(model: Any) -> dict[str, float]:
+    """By layer the largest absolute number in its kernels, of those beyond the range of float16."""
+    import numpy as np
+
+    found: dict[str, float] = {}
+    for name, values in _weights(model):
+        largest = float(np.abs(values).max(initial=0))
+        if values.ndim > 1 and largest > LARGEST:
+            found[name] = max(found.get(name, 0.0), largest)
+    return found
+
+
+def _losses(model: Any) -> dict[str, float]:
+    """By layer how much of its kernels float16 rounds away, in parts of their root mean square, where that is much."""
+    import numpy as np
+
+    found: dict[str, float] = {}
+    for name, values in _weights(model):
+        power = float(np.square(values, dtype=np.float64).sum())
+        if values.ndim < 2 or not 0 < power < np.inf or np.abs(values).max() > LARGEST:
+            continue
+        lost = np.square(values.astype(np.float16).astype(np.float64) - values).sum()
+        found[name] = max(found.get(name, 0.0), float(np.sqrt(lost / power)))
+    return {name: loss for name, loss in found.items() if loss > LOSS}
+
+
+def _weights(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """All float32 weights with the name of their layer, in nested models `inner/layer`."""
+    found = list[tuple[str, Any]]()
+    for layer in model.layers:
+        if getattr(layer, "layers", None) and hasattr(layer, "get_config"):
+            found += _weights(layer, f"{prefix}{layer.name}/")
+        else:
+            found += [(f"{prefix}{layer.name}", w) for w in layer.get_weights() if w.dtype.name == "float32"]
+    return found
+
+
+def _cut(data: bytes) -> list[tuple[str, Any]]:
+    """The float16 constants of more than one number that reach the end of the range, by name."""
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    found = []
+    for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
+        for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
+            buffer = model.Buffers(tensor.Buffer())
+            if tensor.Type() != schema.TensorType.FLOAT16 or buffer.DataLength() <= 2:
+                continue
+            values = buffer.DataAsNumpy().view(np.float16)
+            if not np.abs(values).max() < LARGEST:
+                found.append((tensor.Name().decode(), values))
+    return found

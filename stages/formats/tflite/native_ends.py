@@ -1,0 +1,128 @@
+"""What is known to end outside software natively, and is refused before it gets there.
+
+Two tables. One is of layers, known from the model's configuration before anything is converted. The other is of
+operators in a file that was converted, whose numbers LiteRT checks by ending the process. Each row says which versions
+were tried. Loops in integers are not here: `recurrent` writes them out, or refuses them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UnsupportedError
+from pipeline.records.artifacts import Format
+from pipeline.records.schemes import Quantization, Scheme
+from stages.formats.layers.owners import owners_of, stored_config
+
+INTEGERS = {9: 20, 7: 15}  # a tensor's type in a TFLite file, int8 and int16, and by how many bits sums are shifted
+SUMS, RATIOS = (
+    ("ADD", "SUB"),
+    ("SQUARED_DIFFERENCE", "EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEnd:
+    """Layers of a kind that end something in a scheme; `instead` is the way round."""
+
+    kinds: frozenset[str]
+    scheme: Scheme
+    why: str
+    instead: str
+
+
+TFLITE = (
+    KnownEnd(
+        kinds=frozenset({"LayerNormalization"}),
+        scheme="int16x8",
+        why="in 16 bits LiteRT 2.3 ends while it allocates what TensorFlow 2.21's converter makes of it",
+        instead="take int8, weight_only or float16",
+    ),
+)
+
+
+def refuse_layers(model: Path, target_format: Format, how: Quantization, where: str | None) -> None:
+    """UnsupportedError where a stored Keras model holds a layer that is known to end what works on it."""
+    if target_format == "onnx" or not any(known.scheme == how.scheme for known in TFLITE):
+        return
+    config = stored_config(model)
+    for known in TFLITE:
+        names = [name for kind, name in layers_in(config["config"]) if kind in known.kinds]
+        if known.scheme == how.scheme and names:
+            what = f"{', '.join(sorted(known.kinds))} can't be made in {how.scheme} ({', '.join(names)}): {known.why}"
+            raise UnsupportedError(what, where=where, hint=known.instead)
+
+
+def layers_in(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Class and name of all layers in a model's configuration; nested and wrapped ones are called `outer/inner`."""
+    if isinstance(config, Mapping):
+        inner = config.get("config")
+        if "class_name" in config and isinstance(inner, Mapping) and "name" in inner:
+            yield str(config["class_name"]), f"{prefix}{inner['name']}"
+            prefix = f"{prefix}{inner['name']}/"
+        for value in config.values():
+            yield from layers_in(value, prefix)
+    elif isinstance(config, list):
+        for value in config:
+            yield from layers_in(value, prefix)
+
+
+def refuse_operators(model: Any, data: bytes, where: str | None) -> None:
+    """UnsupportedError where LiteRT would end while it allocates a TFLite file, which names the first such operator.
+
+    It is named by the layer of the Keras `model` that it computes.
+
+    Its kernels want the scales of a sum's inputs and output within so many bits of each other, and end the process
+    where they are not: where all that calibration saw of a sum is zero, say, or a constant in it is.
+    """
+    for kind, name, scales, bits in _quantized_pairs(data):
+        reason = _impossible(kind, scales, bits)
+        if reason:
+            raise UnsupportedError(
+                f"LiteRT can't load the file: {reason} at {kind} of {owners_of(model).said_of(name)}",
+                where=where,
+                hint="a sum that is zero on all calibration samples has no range: cut its branches, keep their "
+                "layers in float (keep_float), or take dynamic, weight_only or float16",
+            )
+
+
+def _impossible(kind: str, scales: tuple[float, ...], bits: int) -> str | None:
+    """What is wrong with the scales of two inputs and the output of an operator that works in so many bits."""
+    first, second, output = scales
+    widest = 2 * max(first, second)
+    if not (first > 0 and second > 0 and first / widest > 0 and second / widest > 0):
+        return "an input is zero, without a scale,"
+    if kind in SUMS and not (output > 0 and widest / ((1 << bits) * output) < 1):
+        return (
+            f"the output's range is {widest / 2 / output:.1e} times smaller than its inputs'" if output else "no scale"
+        )
+    return None
+
+
+def _quantized_pairs(data: bytes) -> Iterator[tuple[str, str, tuple[float, ...], int]]:
+    """The operators of two inputs in integers: kind, name of the output, the three scales, and bits of the shift."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
+    named = [kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
+    for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
+        for operator in (graph.Operators(place) for place in range(graph.OperatorsLength())):
+            kind = named[operator.OpcodeIndex()]
+            if kind not in (*SUMS, *RATIOS):
+                continue
+            places = [*operator.InputsAsNumpy(), *operator.OutputsAsNumpy()]
+            tensors = [graph.Tensors(int(place)) for place in places]
+            if len(tensors) == 3 and tensors[0].Type() in INTEGERS:
+                scales = tuple(_scale(tensor) for tensor in tensors)
+                yield kind, tensors[2].Name().decode(), scales, INTEGERS[tensors[0].Type()]
+
+
+def _scale(tensor: Any) -> float:
+    """A tensor's scale; 1 where it has none and is no number of a quantized kind, such as a comparison's result."""
+    quantization = tensor.Quantization()
+    return float(quantization.Scale(0)) if quantization is not None and quantization.ScaleLength() else 1.0

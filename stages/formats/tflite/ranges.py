@@ -1,0 +1,154 @@
+"""Ranges of activations between the converter's calibration and its quantization: those that make a bad file change.
+
+The calibrated file is float32 with a least and a greatest value beside each tensor; these are changed where they stand.
+
+- Inputs whose values lie half-way between steps get a wider range (see `input_ranges.py`).
+- What is silent on all samples (a dead ReLU) would get a step of 8e-9, and LiteRT refuses operators whose inputs' steps
+  are 256 times their outputs' and more. Such ranges are widened until the step is a 128th of what the operator can tell
+  apart, so that no accuracy is lost.
+- TensorFlow 2.21's quantizer gives tensors that have to share one scale the range of one of them, where a REVERSE_V2 is
+  among them (bidirectional layers that return sequences): the others were clipped, outputs off by 96 % of their spread.
+  They all get the range that holds all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stages.samples.input_ranges import off_the_ties
+
+KERNELS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
+SUMS = frozenset({"ADD", "SUB"})
+ALIKE = SUMS | {"MEAN", "SUM", "RELU", "RELU6", "LEAKY_RELU", "PRELU", "HARD_SWISH"}  # outputs in the inputs' order
+JOINED = frozenset({"CONCATENATION", "PACK", "SPLIT", "SPLIT_V", "UNPACK"})
+MOVED = frozenset({"EXPAND_DIMS", "RESHAPE", "REVERSE_V2", "SLICE", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE"})
+SHARED = JOINED | MOVED  # operators whose inputs and outputs have one scale
+FINEST = 128  # an output's step in parts of what goes in; LiteRT takes less than 256
+LEAST_OF_SUM = 512  # an operand's step in parts of its sum's; LiteRT takes up to 1,024
+STEPS, LEVELS = 255, 127
+
+
+@dataclass(frozen=True, slots=True)
+class _Operator:
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class Ranges:
+    """The measured ranges of a calibrated file's tensors by index, written back as they are set."""
+
+    def __init__(self, data: bytes) -> None:
+        from ai_edge_litert import schema_py_generated as schema
+
+        self._data = bytearray(data)
+        self._model = schema.Model.GetRootAs(self._data, 0)
+        signature = self._model.SignatureDefs(0)
+        self._graph = self._model.Subgraphs(signature.SubgraphIndex())
+        pairs = (signature.Inputs(place) for place in range(signature.InputsLength()))
+        self.inputs: dict[str, int] = {pair.Name().decode(): pair.TensorIndex() for pair in pairs}
+
+    @property
+    def data(self) -> bytes:
+        """The file as it is now."""
+        return bytes(self._data)
+
+    def __getitem__(self, tensor: int) -> tuple[float, float] | None:
+        """Least and greatest value with zero between them, as quantizers take them; None for what was not measured."""
+        found = self._measured(tensor)
+        return None if found is None else (min(float(found[0][0]), 0.0), max(float(found[1][0]), 0.0))
+
+    def __setitem__(self, tensor: int, limits: tuple[float, float]) -> None:
+        found = self._measured(tensor)
+        if found is not None:
+            found[0][0], found[1][0] = limits
+
+    def _measured(self, tensor: int) -> tuple[Any, Any] | None:
+        quantization = self._graph.Tensors(tensor).Quantization()
+        if quantization is None or quantization.MinLength() != 1 or quantization.MaxLength() != 1:
+            return None
+        return quantization.MinAsNumpy(), quantization.MaxAsNumpy()
+
+    def width(self, tensor: int) -> float:
+        """Of the range, 0 for what was not measured."""
+        low, high = self[tensor] or (0.0, 0.0)
+        return high - low
+
+    def widen(self, tensor: int, width: float) -> None:
+        """Move the greatest value up, or the least one down where it is all there is, until the range is so wide."""
+        limits = self[tensor]
+        if limits is not None and limits[1] - limits[0] < width:
+            low, high = limits
+            self[tensor] = (high - width, high) if low < 0 and high == 0 else (low, low + width)
+
+    def largest(self, tensor: int) -> float:
+        """The largest absolute number of a float32 constant, 0 where it is none."""
+        import numpy as np
+        from ai_edge_litert import schema_py_generated as schema
+
+        found = self._graph.Tensors(tensor)
+        buffer = self._model.Buffers(found.Buffer())
+        if found.Type() != schema.TensorType.FLOAT32 or not buffer.DataLength():
+            return 0.0
+        return float(np.abs(buffer.DataAsNumpy().view(np.float32)).max())
+
+    def operators(self) -> Iterator[_Operator]:
+        """In the order in which they run."""
+        from ai_edge_litert import schema_py_generated as schema
+
+        names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+        for place in range(self._graph.OperatorsLength()):
+            operator = self._graph.Operators(place)
+            code = self._model.OperatorCodes(operator.OpcodeIndex())
+            ends = (operator.InputsAsNumpy(), operator.OutputsAsNumpy())
+            inputs, outputs = (tuple(int(i) for i in end if i >= 0) if not isinstance(end, int) else () for end in ends)
+            yield _Operator(names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())], inputs, outputs)
+
+
+def usable_ranges(data: bytes, arrays: Mapping[str, Any]) -> bytes:
+    """The calibrated file `data` with usable ranges; `arrays` are the samples by input name."""
+    ranges = Ranges(data)
+    for name, tensor in ranges.inputs.items():
+        limits = ranges[tensor]
+        if limits is not None and name in arrays:
+            wider = off_the_ties(arrays[name], *limits)
+            if wider != limits:
+                ranges[tensor] = wider
+    operators = list(ranges.operators())
+    for tensors in _reversed_together(operators):
+        known = [found for found in map(ranges.__getitem__, tensors) if found is not None]
+        for tensor in tensors if known else ():
+            ranges[tensor] = (min(low for low, _ in known), max(high for _, high in known))
+    for operator in operators:
+        for tensor in operator.outputs:
+            ranges.widen(tensor, _least_width(ranges, operator))
+    for operator in operators:
+        for tensor in operator.inputs if operator.kind in SUMS else ():
+            ranges.widen(tensor, ranges.width(operator.outputs[0]) / LEAST_OF_SUM)
+    return ranges.data
+
+
+def _least_width(ranges: Ranges, operator: _Operator) -> float:
+    """How wide the range of an operator's output has to be for its step to be usable; 0 where nothing is known."""
+    widths = [ranges.width(tensor) for tensor in operator.inputs]
+    if operator.kind in KERNELS and len(operator.inputs) > 1:
+        place = 2 if operator.kind == "TRANSPOSE_CONV" else 0
+        return widths[place] * ranges.largest(operator.inputs[1]) / (LEVELS * FINEST)
+    if operator.kind == "MUL":
+        first, second = (w or ranges.largest(t) for t, w in zip(operator.inputs, widths, strict=True))
+        return first * second / (STEPS * FINEST)
+    return max(widths, default=0.0) / FINEST if operator.kind in ALIKE else 0.0
+
+
+def _reversed_together(operators: Sequence[_Operator]) -> list[list[int]]:
+    """The groups of tensors that have to share one scale, of those in which something is reversed."""
+    groups: list[tuple[set[int], bool]] = []
+    for operator in operators:
+        if operator.kind in SHARED:
+            tensors, turned = {*operator.inputs, *operator.outputs}, operator.kind == "REVERSE_V2"
+            met = [group for group in groups if group[0] & tensors]
+            groups = [group for group in groups if group not in met]
+            groups.append((tensors.union(*(group[0] for group in met)), turned or any(group[1] for group in met)))
+    return [sorted(tensors) for tensors, turned in groups if turned]

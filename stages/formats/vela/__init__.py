@@ -1,0 +1,1 @@
+"""TFLite files that Vela compiled for Ethos-U accelerators."""

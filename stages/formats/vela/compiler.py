@@ -1,0 +1,110 @@
+"""Arm's compiler Vela: a TFLite file compiled for an Ethos-U NPU, with the compiler's own estimates.
+
+Vela ends with success where nothing was accelerated, so what runs on the NPU and what stays on the CPU is counted.
+System configuration and memory mode are always named: the defaults differ from family to family.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import DeviceError
+from pipeline.system.processes import TIMEOUT_S, ending, last_lines, run_process
+from stages.formats.layers.tensors import count_operators
+from stages.formats.vela.accelerator import EthosU
+
+PACKAGE = "ethos-u-vela"
+VELA = "import sys; from ethosu.vela.vela import main; sys.exit(main(sys.argv[1:]))"
+OPERATORS = re.compile(r"^(CPU|NPU) operators = (\d+)", re.MULTILINE)
+WHY = re.compile(
+    r"^Warning \(supported operators\) operator: (?P<kind>\w+), ofm: '(?P<name>[^'\n]*)'\n(?:Reason: )?(?P<why>[^\n]+)"
+    r"|^Warning: (?P<kind2>\w+) operation is unknown[^\n]*"
+    r"|^Warning: (?:Unsupported TensorFlow Lite semantics for )?(?P<kind3>\w+) '(?P<name3>[^'\n]*)'"
+    r"[^\n]*Placing on CPU instead[^\n]*\n(?: - (?P<why3>[^\n]+))?",
+    re.MULTILINE,
+)
+NPU_CODE = "CUSTOM"  # what Vela puts in the place of what it compiled
+KIB = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What Vela made: the compiled file, the operators on each side, and its estimates of what runs on the NPU.
+
+    `on_cpu` are the kinds of the operators that were left to the CPU, sorted, one an operator: none of the estimates
+    holds their cost. `reasons` is what Vela says of them.
+    """
+
+    data: bytes
+    npu_operators: int
+    cpu_operators: int
+    cycles: float
+    sram_bytes: float
+    on_cpu: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def npu_share(self) -> float:
+        """Of the operators, those on the NPU."""
+        total = self.npu_operators + self.cpu_operators
+        return self.npu_operators / total if total else 0.0
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What runs on the CPU, in words, and why; nothing where all runs on the NPU."""
+        if not self.on_cpu:
+            return ()
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(self.on_cpu).items())
+        return (f"on the CPU, and in no estimate: {kinds}", *self.reasons)
+
+
+def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
+    """`model`, a TFLite file, compiled for `device`; DeviceError, which calls it `name`, if Vela refuses it."""
+    with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
+        file = Path(scratch) / "model.tflite"
+        shutil.copyfile(model, file)
+        options = ["--accelerator-config", device.accelerator, "--system-config", device.system_config]
+        options += ["--memory-mode", device.memory_mode, "--output-dir", scratch]
+        done = run_process([sys.executable, "-c", VELA, str(file), *options], name, TIMEOUT_S, program="Vela")
+        summaries = list(Path(scratch).glob("*_summary_*.csv"))
+        if done.returncode != 0 or len(summaries) != 1:
+            said = last_lines(done.stderr if done.stderr.strip() else done.stdout)
+            raise DeviceError(f"Vela {ending(done.returncode)} and gave no estimate", where=name, hint=said)
+        with summaries[0].open(newline="") as summary:
+            row = next(csv.DictReader(summary))
+        made = list(Path(scratch).glob("*_vela.tflite"))
+        said = done.stdout.decode(errors="replace")
+        counts = {place: int(number) for place, number in OPERATORS.findall(said)}
+        data = made[0].read_bytes() if made else file.read_bytes()
+        return Compiled(
+            data=data,
+            npu_operators=counts.get("NPU", 0),
+            cpu_operators=counts.get("CPU", 0),
+            cycles=float(row["cycles_total"]),
+            sram_bytes=KIB * float(row["sram_memory_used"]),
+            on_cpu=_left(count_operators(data)),
+            reasons=_reasons(said),
+        )
+
+
+def _left(operators: Mapping[str, int]) -> tuple[str, ...]:
+    """The kinds of the operators of a compiled file that Vela did not compile, one an operator."""
+    return tuple(kind for kind, count in operators.items() if kind != NPU_CODE for _ in range(count))
+
+
+def _reasons(said: str) -> tuple[str, ...]:
+    """Why operators stay on the CPU, in Vela's words, each once: `MEAN 'model/mean': Reduced axis is too large`."""
+    found = []
+    for match in WHY.finditer(said):
+        kind = match["kind"] or match["kind2"] or match["kind3"]
+        name, why = match["name"] or match["name3"], match["why"] or match["why3"] or "not supported on the NPU"
+        found.append(f"{kind}{f' {name!r}' if name else ''}: {why.strip()}")
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,60 @@
+"""What Vela makes for an Ethos-U NPU of the TFLite file of the same model."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from pipeline.contracts.stage import StageContext, StageResult
+from pipeline.errors import PreconditionError
+from pipeline.records.artifacts import Artifact, QuantizedFacts, VelaFacts
+from pipeline.reports.command_lines import install
+from pipeline.system.installed import package_version
+from stages.export.config import ExportConfig
+from stages.formats.metadata import metadata_of
+from stages.formats.tflite.exported import tflite_export
+from stages.formats.vela import compiler as vela
+
+
+def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
+    """The file that Vela makes, with its estimates; a warning where nothing of the model runs on the NPU."""
+    from stages.formats.layers.tensors import count_operators
+    from stages.formats.tflite.convert import with_metadata
+
+    if package_version(vela.PACKAGE) == "absent":
+        raise PreconditionError(
+            f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=install(vela.PACKAGE)
+        )
+    facts, data, metrics = tflite_export(context)
+    device = context.config.vela
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / "model.tflite"
+        path.write_bytes(data)
+        compiled = vela.compile_for(device, path, f"{context.axis} model")
+    if not compiled.npu_operators:
+        context.events.warned(f"nothing of this model runs on the NPU of {device.accelerator}")
+    for text in compiled.said:
+        context.events.warned(text)
+    made = with_metadata(
+        compiled.data, metadata_of(context.config, quantized.model_digest, quantized.scheme, vela.PACKAGE)
+    )
+    known = {"cycles": compiled.cycles, "sram_bytes": compiled.sram_bytes} if compiled.npu_operators else {}
+    estimates = {f"estimated_{name}": value for name, value in known.items()}
+    file = context.write("model_vela.tflite", made, "application/vnd.tflite")
+    found = VelaFacts(
+        scheme=facts.scheme,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        operators=count_operators(made),
+        accelerator=device.accelerator,
+        system_config=device.system_config,
+        memory_mode=device.memory_mode,
+        npu_operators=compiled.npu_operators,
+        cpu_operators=compiled.cpu_operators,
+        on_cpu=compiled.said,
+        estimated_cycles=estimates.get("estimated_cycles"),
+        estimated_sram_bytes=estimates.get("estimated_sram_bytes"),
+    )
+    placed = {"estimated_npu_share": compiled.npu_share, "estimated_cpu_operators": float(len(compiled.on_cpu))}
+    metrics |= {**estimates, **placed, "size_bytes": float(len(made))}
+    return StageResult((Artifact(files=(file,), facts=found),), metrics)

@@ -1,0 +1,32 @@
+"""Top-1 accuracy of a classifier over samples, with weights that change between measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from stages.keras.tensorflow import import_tensorflow
+
+
+def correct_counter(model: Any) -> Callable[[Iterable[tuple[Any, Any]]], int]:
+    """A function that counts, over batches of (inputs, integer labels), how many `model` classifies rightly.
+
+    It compiles the model once and reads the weights anew at each call. A single output is a class of two: above 0.5,
+    or above 0 where outputs are logits.
+    """
+    from stages.keras.losses import gives_logits, is_binary
+
+    tf = import_tensorflow()
+    threshold = 0.0 if gives_logits(model) else 0.5
+    binary = is_binary(model)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def correct(inputs: Any, labels: Any) -> Any:
+        outputs = model(inputs, training=False)
+        classes = tf.cast(outputs[..., 0] > threshold, tf.int64) if binary else tf.argmax(outputs, axis=-1)
+        return tf.math.count_nonzero(tf.equal(classes, labels))
+
+    def count(batches: Iterable[tuple[Any, Any]]) -> int:
+        return sum(int(correct(tf.constant(x), tf.cast(y, tf.int64))) for x, y in batches)
+
+    return count

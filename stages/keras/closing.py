@@ -1,0 +1,36 @@
+"""Outputs as they are before a closing softmax or sigmoid, which would hide how far two models are apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from stages.keras.tensorflow import import_keras
+
+SQUASHING = ("softmax", "log_softmax", "sigmoid")
+
+
+@contextmanager
+def before_squashing(model: Any) -> Iterator[Any]:
+    """The model up to what enters a closing softmax or sigmoid; meanwhile its closing layers are linear.
+
+    It is the model's own layers that compute, for copies of deep networks cost more than everything else here.
+    """
+    restore: list[tuple[Any, Any]] = []
+    outputs = list(model.outputs)
+    try:
+        for index, tensor in enumerate(model.outputs):
+            layer, node_index, _ = tensor._keras_history  # noqa: SLF001 - Keras' only way from a tensor to its layer
+            if type(layer).__name__ == "Softmax":
+                outputs[index] = layer.get_input_at(node_index)
+                continue
+            if type(layer).__module__.startswith("tensorflow_model_optimization."):
+                layer = layer.layer  # what is wrapped computes
+            if getattr(getattr(layer, "activation", None), "__name__", "") in SQUASHING:
+                restore.append((layer, layer.activation))
+                layer.activation = import_keras().activations.linear
+        yield import_keras().Model(model.inputs, outputs)
+    finally:
+        for layer, activation in restore:
+            layer.activation = activation

@@ -1,0 +1,151 @@
+"""What a stored Keras model computes, put down when it is stored and held against it whenever it is read.
+
+A digest over configuration and weights says that a file is whole. It does not say that what Keras makes of the file
+computes what was trained: a layer that lost its `call` in this process, a class that changed, a release that reads a
+setting otherwise have the same digest. Outputs on seeded inputs do say it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import ModelError
+from pipeline.records.keys import digest_of_bytes
+from pipeline.records.manifest import Fingerprint, OutputPrint
+from stages.keras.normal_form import as_list, random_inputs
+from stages.keras.tensorflow import import_tensorflow
+
+VALUES = 16  # of each output
+TOLERANCE = 1e-5  # of an output's scale, on other processors, threads or releases
+NUDGE = 1e-6  # of the inputs: what a network makes of it tells how it amplifies rounding
+AMPLIFIED = 10  # times that much may another order of rounding differ
+KERNEL_SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")
+
+
+def fingerprint_of(model: Any, threads: int) -> Fingerprint | None:
+    """The fingerprint of a `tf_keras.Model`, run twice at inference; None where it says nothing.
+
+    That is where the model can't run on made-up inputs, or gives NaN or infinity on them.
+    """
+    import numpy as np
+
+    inputs = random_inputs(model, samples=1)
+    outputs = _outputs(model, inputs)
+    if outputs is None or not all(np.isfinite(values).all() for values in outputs):
+        return None
+    nudged = _outputs(model, [_nudged(values) for values in inputs]) or outputs
+    moves = max((_difference(old, new, _scale(old)) for old, new in zip(outputs, nudged, strict=True)), default=0.0)
+    return Fingerprint(
+        environment=environment(threads),
+        bits=_bits(outputs),
+        outputs=tuple(OutputPrint(scale=_scale(o), values=tuple(_some(o).tolist())) for o in outputs),
+        tolerance=min(max(TOLERANCE, AMPLIFIED * moves), 1.0),
+    )
+
+
+def check_fingerprint(model: Any, wanted: Fingerprint, threads: int, where: str) -> None:
+    """ModelError unless `model` computes what it did when it was stored.
+
+    Bit for bit in the same environment, else within the fingerprint's tolerance. A model that draws random numbers at
+    inference differs from itself, and passes.
+    """
+    inputs = random_inputs(model, samples=1)
+    outputs = _outputs(model, inputs)
+    if outputs is None or not _differs(outputs, wanted, threads):
+        return
+    again = _outputs(model, inputs)
+    if again is not None and _bits(again) != _bits(outputs):
+        return
+    raise ModelError(
+        "the stored model computes something else than it did when it was stored",
+        where=where,
+        hint="secateur store verify checks the files; if they are whole, a custom layer or a package changed: "
+        "run again with --force-from load",
+    )
+
+
+def same_bits(model: Any, wanted: Fingerprint, threads: int) -> bool:
+    """Whether `model` computes, here and now, exactly what was put down here."""
+    outputs = _outputs(model, random_inputs(model, samples=1))
+    return outputs is not None and wanted.environment == environment(threads) and _bits(outputs) == wanted.bits
+
+
+@cache
+def environment(threads: int) -> str:
+    """What bits follow from, besides the model: processor, framework, thread count, kernel settings."""
+    flags = _processor_flags()
+    kernels = [f"{name}={os.environ[name]}" for name in KERNEL_SETTINGS if name in os.environ]
+    parts = [platform.machine(), flags, f"tensorflow {import_tensorflow().__version__}", f"{threads} threads", *kernels]
+    return ", ".join(parts)
+
+
+def _processor_flags() -> str:
+    """A digest of what instructions the processor has."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:  # not Linux
+        return platform.processor() or platform.node()
+    line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    return hashlib.sha256(" ".join(sorted(line.split())).encode()).hexdigest()[:12]
+
+
+def _outputs(model: Any, inputs: list[Any]) -> list[Any] | None:
+    """The outputs as arrays, or None where the model can't run on these inputs."""
+    tf = import_tensorflow()
+    try:
+        return as_list(model(inputs if len(inputs) > 1 else inputs[0], training=False))
+    except (ValueError, TypeError, tf.errors.OpError):  # a size or a range that it does not take
+        return None
+
+
+def _differs(outputs: list[Any], wanted: Fingerprint, threads: int) -> bool:
+    import numpy as np
+
+    if wanted.environment == environment(threads):
+        return _bits(outputs) != wanted.bits
+    if len(outputs) != len(wanted.outputs):
+        return True
+    for found, one in zip(outputs, wanted.outputs, strict=True):
+        some = _some(found)
+        if len(some) != len(one.values) or not _difference(np.array(one.values), some, one.scale) <= wanted.tolerance:
+            return True
+    return False
+
+
+def _bits(outputs: list[Any]) -> str:
+    described = [f"{values.dtype} {values.shape} ".encode() + values.tobytes() for values in outputs]
+    return digest_of_bytes(b"".join(described))
+
+
+def _some(values: Any) -> Any:
+    """Some of an output's values, evenly spread, as float64."""
+    import numpy as np
+
+    flat = values.ravel()
+    places = np.linspace(0, flat.size - 1, min(VALUES, flat.size)).astype(np.int64)
+    return flat[places].astype(np.float64)
+
+
+def _scale(values: Any) -> float:
+    import numpy as np
+
+    return float(np.abs(values.astype(np.float64)).max(initial=0.0))
+
+
+def _difference(wanted: Any, found: Any, scale: float) -> float:
+    """The largest difference in parts of `scale`; infinite where something is not finite."""
+    import numpy as np
+
+    largest = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max(initial=0.0))
+    return largest / max(scale, 1e-30) if np.isfinite(largest) else float("inf")
+
+
+def _nudged(values: Any) -> Any:
+    import numpy as np
+
+    return (values * (1 + NUDGE)).astype(values.dtype) if np.issubdtype(values.dtype, np.floating) else values

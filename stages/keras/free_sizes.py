@@ -1,0 +1,271 @@
+"""Sizes that a model leaves open: what stands for them wherever the model is counted, or run on made-up inputs.
+
+`settle` decides, where a model is loaded: what the user says, else the size of the data's samples, else the first of a
+list that the network runs at. Many networks run at any; those with unpadded layers need so many pixels, those that
+halve and double need multiples. From there on the sizes belong to the model, and travel in the file that it is stored
+in; what makes a model of another takes them along (`like`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pipeline.errors import ModelError, reason_of
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.recipe import FreeSizes
+from stages.keras.tensorflow import import_tensorflow
+
+SIZES = (96, 128, 64, 160, 192, 224, 256, 32, 320, 384, 448, 512, 640, 16, 8, 100, 150, 200, 300, 400, 500, 600)
+IN_LAYER = re.compile(r"Exception encountered when calling layer (?P<layer>'[^']+' \(type \w+\))\.\s*(?P<what>.+)")
+Shape = tuple[int, ...]
+Open = Mapping[str, tuple[int | None, ...]]  # inputs that leave sizes open, by name, without the batch
+_settled: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()
+_found: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()  # by trying: looking at a model settles nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What there is to say of sizes from outside the model: by `setting` (so errors call it), and by the data.
+
+    `samples` are shapes of the data's samples by input name ("" where they have none), the usual one first.
+    """
+
+    sizes: FreeSizes | None = None
+    samples: tuple[Mapping[str, Shape], ...] = ()
+    setting: str = "model.sizes"
+
+
+NOTHING = Wanted()
+DATA = "data"
+
+
+def leaves_sizes_open(model: Any) -> bool:
+    """Whether any of a model's inputs has a free size beside the batch."""
+    return any(size is None for tensor in model.inputs for size in tensor.shape[1:])
+
+
+def shapes_of(model: Any) -> dict[str, Shape]:
+    """The shapes, without the batch, at which the inputs of `model` stand that leave sizes open, by name.
+
+    Raises:
+        ModelError: nobody has said any, and it runs at none of SIZES.
+    """
+    if not leaves_sizes_open(model):
+        return {}
+    if model in _settled:
+        return _settled[model]
+    if model not in _found:
+        _found[model] = _first_of_list(model)
+    return _found[model]
+
+
+def inputs_at(model: Any, batch: int) -> list[Shape]:
+    """The shapes of all inputs of `model`, in its order, where it is run on made-up ones."""
+    shapes = shapes_of(model)
+    named = zip(model.inputs, model.input_names, strict=True)
+    return [(tensor.shape[0] or batch, *shapes.get(name, tuple(tensor.shape[1:]))) for tensor, name in named]
+
+
+def settle(model: Any, wanted: Wanted = NOTHING) -> None:
+    """Let `model` stand at the sizes that are wanted, where it leaves any open.
+
+    Raises:
+        ModelError: the sizes are not the model's, the data has others, or the network can't run at them.
+    """
+    shapes = told(model, wanted)
+    if shapes is None:
+        if leaves_sizes_open(model):
+            _settled[model] = shapes_of(model)
+    elif wanted.sizes is not None:
+        _settled[model] = _running(model, shapes, wanted.setting, "name sizes at which it does")
+    else:
+        _settled[model] = _running(model, shapes, DATA, "bring the data to a size at which it does")
+
+
+def candidates(model: Any, wanted: Wanted) -> list[dict[str, Shape]]:
+    """Shapes of the open inputs of a model of either Keras, to be tried in turn: those told, or all of the list."""
+    shapes, left_open = told(model, wanted), _open(model)
+    if shapes is not None or not left_open:
+        return [shapes or {}]
+    return [{name: filled(shape, size) for name, shape in left_open.items()} for size in SIZES]
+
+
+def told(model: Any, wanted: Wanted) -> dict[str, Shape] | None:
+    """The shapes of the open inputs of a model of either Keras that are wanted; None where nothing is told of them.
+
+    Raises:
+        ModelError: they are not the model's, or the data has others.
+    """
+    left_open = _open(model)
+    of_data = [shapes for one in wanted.samples if (shapes := _of_samples(left_open, one)) is not None]
+    if wanted.sizes is None:
+        return of_data[0] if left_open and of_data else None
+    if not left_open:
+        hint = f"take {wanted.setting} out"
+        raise ModelError("no input of the model leaves a size open", where=wanted.setting, hint=hint)
+    _require_known(wanted, left_open)
+    said = {name: _said(name, shape, wanted) for name, shape in left_open.items()}
+    if of_data and said not in of_data:
+        what = f"{wanted.setting} says {_shown(said)}, and samples of the data are {_shown(of_data[0])}"
+        raise ModelError(what, where=wanted.setting, hint="take it out: the data's size is then taken")
+    return said
+
+
+def put_shapes(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Let `model` stand at shapes that were settled before, as far as it has such inputs."""
+    left_open = _open(model)
+    fitting = {name: tuple(shapes[name]) for name in left_open if name in shapes}
+    if left_open and fitting.keys() == left_open.keys() and all(_fits(left_open[n], fitting[n]) for n in fitting):
+        _settled[model] = fitting
+
+
+def settled(model: Any) -> bool:
+    """Whether it was decided at which sizes `model` stands."""
+    return model in _settled
+
+
+def like(fresh: Any, model: Any) -> Any:
+    """`fresh`, which was made of `model`, standing at the same sizes."""
+    if model in _settled:
+        put_shapes(fresh, _settled[model])
+    return fresh
+
+
+def _open(model: Any) -> dict[str, tuple[int | None, ...]]:
+    names = getattr(model, "input_names", None) or [tensor.name for tensor in model.inputs]
+    shapes = {name: tuple(tensor.shape[1:]) for name, tensor in zip(names, model.inputs, strict=True)}
+    return {name: shape for name, shape in shapes.items() if None in shape}
+
+
+def _said(name: str, shape: Sequence[int | None], wanted: Wanted) -> Shape:
+    """The shape of an input with the user's sizes in the open places."""
+    sizes, count = wanted.sizes, sum(size is None for size in shape)
+    if isinstance(sizes, dict):
+        if name not in sizes:
+            what = f"{wanted.setting} says nothing of input {_shown({name: shape})}"
+            raise ModelError(what, where=wanted.setting, hint=f"it has {', '.join(sizes)}")
+        sizes = sizes[name]
+    given = (sizes,) * count if isinstance(sizes, int) else tuple(sizes or ())
+    if len(given) != count:
+        what = f"{wanted.setting} gives {len(given)} sizes, and input {_shown({name: shape})} leaves {count} open"
+        raise ModelError(what, where=wanted.setting, hint="one number stands for all of them")
+    left = iter(given)
+    return tuple(next(left) if size is None else size for size in shape)
+
+
+def _require_known(wanted: Wanted, left_open: Open) -> None:
+    for name in wanted.sizes if isinstance(wanted.sizes, dict) else ():
+        if name not in left_open:
+            what = f"{wanted.setting} names {name!r}, no input that leaves sizes open"
+            raise ModelError(what, where=wanted.setting, hint=nearest(name, list(left_open)))
+
+
+def _of_samples(left_open: Open, samples: Mapping[str, Shape]) -> dict[str, Shape] | None:
+    """The data's shapes, of samples that fit the model; of others it is said elsewhere what they lack."""
+    if "" in samples and len(left_open) == 1:
+        samples = dict.fromkeys(left_open, samples[""])
+    found = {name: tuple(samples[name]) for name in left_open if name in samples}
+    fits = found.keys() == left_open.keys() and all(_fits(left_open[name], found[name]) for name in found)
+    return found if fits else None
+
+
+def _fits(shape: Sequence[int | None], given: Sequence[int]) -> bool:
+    return len(shape) == len(given) and all(size in (None, one) for size, one in zip(shape, given, strict=True))
+
+
+def _running(model: Any, shapes: dict[str, Shape], where: str, advice: str) -> dict[str, Shape]:
+    """`shapes`, if the model runs at them; ModelError, with a size at which it does, where not."""
+    try:
+        _outputs(model, shapes)
+    except Exception as error:  # Keras raises whatever its layers raise
+        what = f"the network can't run at {_shown(shapes)}: {_reason(error)}"
+        try:
+            other = f"{advice}, such as {_shown(_first_of_list(model))}"
+        except ModelError:
+            other = advice
+        raise ModelError(what, where=where, hint=other) from error
+    return shapes
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the framework's own names for it: the layer first, where Keras names it."""
+    said = reason_of(error).partition(" for '{{node")[0]
+    named = IN_LAYER.match(said)
+    return f"in layer {named['layer']}, {named['what']}" if named else said
+
+
+def _shown(shapes: Mapping[str, Sequence[int | None]]) -> str:
+    def sizes(shape: Sequence[int | None]) -> str:
+        return "×".join("?" if size is None else str(size) for size in shape)
+
+    return ", ".join(f"{name} {sizes(shape)}".strip() for name, shape in shapes.items())
+
+
+def _first_of_list(model: Any) -> dict[str, Shape]:
+    """One size for all open ones: the first of SIZES at which the model runs, best with numbers for outputs."""
+    left_open = _open(model)
+    said, runs = "", None
+    for size in SIZES:
+        shapes = {name: filled(shape, size) for name, shape in left_open.items()}
+        try:
+            outputs = _outputs(model, shapes)
+        except Exception as error:  # noqa: BLE001 - Keras raises whatever its layers raise
+            said = said or _reason(error)
+            continue
+        if _says_something(outputs):
+            return shapes
+        runs = runs or shapes
+    if runs is None:
+        tried = ", ".join(map(str, sorted(SIZES)))
+        what = f"the model leaves sizes of its inputs open, and runs at none of {tried}: {said}"
+        raise ModelError(what, where=model.name, hint="say one at which it runs: `model: {path: …, sizes: …}`")
+    return runs
+
+
+def filled(shape: Sequence[int | None], size: int) -> Shape:
+    """A shape with `size` in all open places."""
+    return tuple(size if one is None else int(one) for one in shape)
+
+
+def _outputs(model: Any, shapes: Mapping[str, Shape]) -> list[Any]:
+    """What the model gives on one sample of noise.
+
+    ModelError where something on the way is empty: oneDNN's convolution then gives numbers all the same.
+    """
+    import numpy as np
+
+    named = zip(model.inputs, model.input_names, strict=True)
+    full = [(tensor.shape[0] or 1, *shapes.get(name, tuple(tensor.shape[1:]))) for tensor, name in named]
+    require_something_left(lambda given: model(given if len(given) > 1 else given[0], training=False), model, full)
+    rng, inputs = np.random.default_rng(0), []
+    for tensor, shape in zip(model.inputs, full, strict=True):
+        drawn = rng.standard_normal(shape) if tensor.dtype.is_floating else np.zeros(shape)
+        inputs.append(drawn.astype(tensor.dtype.as_numpy_dtype))
+    made = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    return [np.asarray(one) for one in (made if isinstance(made, list | tuple) else [made])]
+
+
+def require_something_left(call: Callable[[list[Any]], Any], model: Any, shapes: Sequence[Shape]) -> None:
+    """ModelError where samples of these shapes end in nothing on their way through a model of either Keras.
+
+    `call` runs it. It is traced, and shapes are looked at as far as they follow from those of the inputs.
+    """
+    tf = import_tensorflow()
+    graph = tf.__internal__.FuncGraph("sizes")
+    with graph.as_default():
+        call([tf.compat.v1.placeholder(t.dtype, s) for t, s in zip(model.inputs, shapes, strict=True)])
+    made = [out for node in graph.get_operations() if node.inputs for out in node.outputs]
+    known = [out.shape for out in made if out.dtype.is_floating and out.shape.is_fully_defined()]
+    if any(not size for shape in known for size in shape):
+        raise ModelError("nothing is left of a sample on its way", where=model.name)
+
+
+def _says_something(outputs: list[Any]) -> bool:
+    """Whether all numbers are numbers: a mean over nothing is none."""
+    import numpy as np
+
+    return all(one.dtype.kind not in "fc" or np.isfinite(one).all() for one in outputs)

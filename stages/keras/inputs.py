@@ -1,0 +1,16 @@
+"""Inputs of a Keras model in the order in which it takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def by_input(inputs: Any, names: Sequence[str]) -> list[Any]:
+    """Inputs as a split gives them (one array, or a dict by name) in the order of the model's input `names`."""
+    return [inputs[name] for name in names] if isinstance(inputs, Mapping) else [inputs]
+
+
+def as_arrays(samples: Any) -> list[Any]:
+    """One array an input: of several inputs as they are, of one in a list."""
+    return list(samples) if isinstance(samples, list | tuple) else [samples]

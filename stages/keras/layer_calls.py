@@ -1,0 +1,135 @@
+"""What each layer of a Keras model gives out, in the order in which layers run, and which layer reads which.
+
+Layers of nested models are told one by one. What runs inside a layer (a wrapper's inner one, a recurrent cell) is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stages.keras.graph import SingleSource, is_nested, nodes_in_order
+from stages.keras.inputs import by_input
+
+
+@dataclass(frozen=True, slots=True)
+class LayerCall:
+    """One call of a layer: its outputs as arrays, and the places of the calls whose outputs it reads."""
+
+    layer: str
+    outputs: tuple[Any, ...]
+    reads: frozenset[int]
+
+
+def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
+    """All calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
+
+    Looking does not touch: the model is not changed, not even for a while.
+    """
+    import tensorflow as tf
+
+    calls: list[LayerCall] = []
+    maker: dict[int, int] = {}  # identity of a tensor -> place of the call that made it
+    kept: list[Any] = []  # an identity says something only as long as its tensor lives
+
+    def hear(name: str, given: Any, made: list[Any]) -> None:
+        reads = frozenset(maker[id(t)] for t in tf.nest.flatten(given) if id(t) in maker)
+        for tensor in made:
+            if id(tensor) not in maker:  # a layer that passes its input on did not make it
+                maker[id(tensor)] = len(calls)
+        kept.extend(made)
+        calls.append(LayerCall(name, tuple(tensor.numpy() for tensor in made), reads))
+
+    _run_heard(model, arrays, hear)
+    return calls
+
+
+def first_not_finite(model: Any, arrays: Any, silent: set[str] | None = None) -> str | None:
+    """The name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name.
+
+    From `silent`, names of layers, those are taken out that give anything but zeros.
+    """
+    import tensorflow as tf
+
+    found: list[str] = []
+
+    def hear(name: str, _: Any, made: list[Any]) -> None:
+        real = [tensor for tensor in made if tensor.dtype.is_floating]
+        if not found and not all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in real):
+            found.append(name)
+        if silent and name in silent and any(_has_numbers(tensor) for tensor in real):
+            silent.remove(name)
+
+    _run_heard(model, arrays, hear)
+    return found[0] if found else None
+
+
+def _has_numbers(tensor: Any) -> bool:
+    """Whether anything in it is not 0; the first sample mostly says so."""
+    import tensorflow as tf
+
+    return any(bool(tf.reduce_any(tf.not_equal(part, 0))) for part in (tensor[:1], tensor))
+
+
+def layer_names(model: Any) -> list[str]:
+    """The names of all layers that `record_layers` tells of, in the model's order, each once."""
+    return list(dict.fromkeys(layer.name for layer in _layers(model)))
+
+
+def _run_heard(model: Any, arrays: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
+    """Run at inference; `hear` is told the name of each layer, what it was given, and the tensors that it made.
+
+    The graph is walked as Keras itself walks it, and nothing is put into any layer: TensorFlow operations in a graph
+    (TFOpLambda) keep their `call` on the instance, and whoever takes a wrapper away again takes that with it.
+    """
+    import tensorflow as tf
+
+    inputs = [tf.convert_to_tensor(values) for values in by_input(arrays, model.input_names)]
+    if is_nested(model):
+        _walk(model, inputs, hear, training=False)
+    else:  # a call that the user wrote: what runs inside it nobody can tell
+        given = inputs if len(inputs) > 1 else inputs[0]
+        _tell(model.name, given, model(given, training=False), hear)
+
+
+def _walk(model: Any, given: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
+    """The outputs of a model with a graph, in its own structure; layers that take `training` get what is said here."""
+    import tensorflow as tf
+
+    inputs = model._flatten_to_reference_inputs(given)  # noqa: SLF001 - Keras' own way of pairing tensors with inputs
+    now = {
+        str(id(own)): SingleSource(model._conform_to_reference_input(value, ref_input=own))  # noqa: SLF001
+        for own, value in zip(model.inputs, inputs, strict=True)
+    }
+    for node in nodes_in_order(model):
+        if node.is_input or any(place not in now for place in node.flat_input_ids):
+            continue
+        args, kwargs = node.map_arguments(now)
+        inner = training if kwargs.get("training") is None else kwargs["training"]
+        if is_nested(node.layer):
+            result = _walk(node.layer, args[0] if args else kwargs["inputs"], hear, inner)
+        else:
+            takes_it = node.layer._expects_training_arg  # noqa: SLF001 - Keras' own way to know
+            result = node.layer(*args, **(kwargs | {"training": inner} if takes_it else kwargs))
+            _tell(node.layer.name, (args, kwargs), result, hear)
+        for place, tensor in zip(node.flat_output_ids, tf.nest.flatten(result), strict=True):
+            now[place] = SingleSource(tensor)
+    outputs = [now[str(id(tensor))].tensor for tensor in model.outputs]
+    return tf.nest.pack_sequence_as(model._nested_outputs, outputs)  # noqa: SLF001 - their user's structure
+
+
+def _tell(name: str, given: Any, result: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
+    import tensorflow as tf
+
+    made = [tensor for tensor in tf.nest.flatten(result) if isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy")]
+    if made:
+        hear(name, given, made)
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        if is_nested(layer):
+            yield from _layers(layer)
+        else:
+            yield layer

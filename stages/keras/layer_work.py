@@ -1,0 +1,233 @@
+"""How often each weight of a layer is multiplied in one call, by kind of layer: formulas over shapes.
+
+Every element of a kernel is multiplied once at each position where the kernel stands, so a kind's formula says which
+weights these are and at how many positions. Attention multiplies activations with each other as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from stages.keras.graph_products import einsum_products
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Products: each of `uses` is a weight and how often each of its elements is multiplied, `products` are the rest.
+
+    `unknown` says what may take more than is counted; nothing where the count is exact.
+    """
+
+    uses: tuple[tuple[Any, float], ...] = ()
+    products: float = 0.0
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def macs(self) -> float:
+        return self.products + sum(float(prod(weight.shape)) * times for weight, times in self.uses)
+
+    @property
+    def per_element(self) -> dict[int, float]:
+        """How often an element of each weight is multiplied, by the weight's identity."""
+        found: dict[int, float] = {}
+        for weight, times in self.uses:
+            found[id(weight)] = found.get(id(weight), 0.0) + times
+        return found
+
+    def times(self, number: float) -> Work:
+        """The same work again and again."""
+        uses = tuple((weight, often * number) for weight, often in self.uses)
+        return Work(uses, self.products * number, self.unknown)
+
+    def __add__(self, other: Work) -> Work:
+        unknown = tuple(dict.fromkeys((*self.unknown, *other.unknown)))
+        return Work((*self.uses, *other.uses), self.products + other.products, unknown)
+
+
+NOTHING = Work()
+
+
+def total(works: Sequence[Work]) -> Work:
+    """All of them together."""
+    uses = tuple(use for work in works for use in work.uses)
+    unknown = tuple(dict.fromkeys(why for work in works for why in work.unknown))
+    return Work(uses, sum(work.products for work in works), unknown)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One call of a layer: shapes of what goes in and comes out, batch first, all sizes known.
+
+    `argument` gives the shape of an argument by its place or name; None where the call has none there.
+    """
+
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    argument: Callable[[int, str], Shape | None] = lambda _place, _name: None
+
+    def at_each_step(self) -> Seen:
+        """The call of the layer inside TimeDistributed: the axis of time joins the batch."""
+        return replace(self, inputs=_folded(self.inputs), outputs=_folded(self.outputs))
+
+
+def _folded(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+    return tuple((shape[0] * shape[1], *shape[2:]) for shape in shapes)
+
+
+Formula = Callable[[Any, Seen], Work]
+
+
+def _dense(layer: Any, seen: Seen) -> Work:
+    """The matrix at each position of the other axes."""
+    return Work(((layer.kernel, prod(seen.inputs[0][:-1])),))
+
+
+def _einsum_dense(layer: Any, seen: Seen) -> Work:
+    """All indices of the equation: those of the input, and those that only the kernel has."""
+    products = einsum_products(layer.equation, [seen.inputs[0], tuple(layer.kernel.shape)])
+    return Work(((layer.kernel, products / prod(layer.kernel.shape)),))
+
+
+def _convolution(layer: Any, seen: Seen) -> Work:
+    """The kernel at each output position; a group's part of it reads that group alone."""
+    return Work(((layer.kernel, prod(seen.outputs[0]) / layer.filters),))
+
+
+def _depthwise(layer: Any, seen: Seen) -> Work:
+    kernel = layer.depthwise_kernel
+    return Work(((kernel, prod(seen.outputs[0]) / prod(kernel.shape[-2:])),))
+
+
+def _separable(layer: Any, seen: Seen) -> Work:
+    """Both kernels at each output position: the strides are the depthwise one's."""
+    positions = prod(seen.outputs[0]) / layer.filters
+    return Work(((layer.depthwise_kernel, positions), (layer.pointwise_kernel, positions)))
+
+
+def _transposed(layer: Any, seen: Seen) -> Work:
+    """The whole kernel at each input position, whatever padding cuts off or `output_padding` adds behind it."""
+    return Work(((layer.kernel, prod(seen.inputs[0]) / layer.kernel.shape[-1]),))
+
+
+def _locally_connected(layer: Any, seen: Seen) -> Work:
+    """A kernel of its own at each output position, in whichever form (`implementation`) Keras holds them."""
+    channels = seen.inputs[0][1 if layer.data_format == "channels_first" else -1]
+    products = prod(seen.outputs[0]) * prod(layer.kernel_size) * channels
+    return Work(((layer.kernel, products / prod(layer.kernel.shape)),))
+
+
+def _recurrent(layer: Any, seen: Seen) -> Work:
+    """Each cell's kernels, those for its input and those for its state, once a step. Gates multiply nothing more."""
+    return total([_cell(cell) for cell in _cells(layer.cell)]).times(seen.inputs[0][0] * seen.inputs[0][1])
+
+
+CELLS = frozenset({"SimpleRNNCell", "GRUCell", "LSTMCell", "PeepholeLSTMCell"})
+
+
+def _cell(cell: Any) -> Work:
+    if not of_keras(cell) or type(cell).__name__ not in CELLS:
+        return Work(unknown=(f"a cell {type(cell).__name__}",))
+    return Work(((cell.kernel, 1.0), (cell.recurrent_kernel, 1.0)))
+
+
+def _cells(cell: Any) -> Iterator[Any]:
+    """The cells of a stack, and those in wrappers (dropout, residual), one by one."""
+    if of_keras(cell) and type(cell).__name__ == "StackedRNNCells":
+        for one in cell.cells:
+            yield from _cells(one)
+    elif of_keras(cell) and hasattr(cell, "cell"):
+        yield from _cells(cell.cell)
+    else:
+        yield cell
+
+
+def _recurrent_convolution(layer: Any, seen: Seen) -> Work:
+    """The cell's two kernels at each position of its state, once a step."""
+    shape = seen.outputs[0][2 if layer.return_sequences else 1 :]
+    spatial = shape[1:] if layer.data_format == "channels_first" else shape[:-1]
+    times = seen.inputs[0][0] * seen.inputs[0][1] * prod(spatial)
+    return Work(((layer.cell.kernel, times), (layer.cell.recurrent_kernel, times)))
+
+
+def _bidirectional(layer: Any, seen: Seen) -> Work:
+    return total([work_of_kind(one, seen) for one in (layer.forward_layer, layer.backward_layer)])
+
+
+def _multi_head_attention(layer: Any, seen: Seen) -> Work:
+    """Four projections, and for each head queries with keys, and their scores with values."""
+    query, value = seen.argument(0, "query"), seen.argument(1, "value")
+    if query is None or value is None:
+        return Work(unknown=("MultiHeadAttention called in a way that is not known",))
+    key = seen.argument(2, "key") or value
+    queries, keys, values, joined = (getattr(layer, f"_{name}_dense") for name in ("query", "key", "value", "output"))
+    projections = ((queries, query), (keys, key), (values, value), (joined, query))
+    uses = tuple((dense.kernel, float(prod(shape[:-1]))) for dense, shape in projections)
+    pairs = prod(query[:-1]) * prod(key[axis] for axis in layer._attention_axes)  # noqa: SLF001 - Keras has no public
+    heads, sizes = layer._num_heads, layer._key_dim + layer._value_dim  # noqa: SLF001 - names for them
+    return Work(uses, float(pairs * heads * sizes))
+
+
+def _attention(layer: Any, seen: Seen) -> Work:
+    """Queries with keys, and their scores with values; inputs are (batch, positions, channels)."""
+    query, value = seen.inputs[:2]
+    key = seen.inputs[2] if len(seen.inputs) > 2 else value
+    pairs = query[0] * query[1] * key[1]
+    scored = query[2] if getattr(layer, "score_mode", "dot") == "dot" else 0  # the other mode adds, and sums
+    return Work(products=float(pairs * (scored + value[2])))
+
+
+def _additive_attention(layer: Any, seen: Seen) -> Work:
+    """For each pair of a query and a key the scale, where there is one, with their sum; then scores with values."""
+    query, value = seen.inputs[:2]
+    key = seen.inputs[2] if len(seen.inputs) > 2 else value
+    pairs = float(query[0] * query[1] * key[1])
+    scored = ((layer.scale, pairs),) if layer.use_scale else ()
+    return Work(scored, pairs * value[2])
+
+
+def _dot(layer: Any, seen: Seen) -> Work:
+    """All of one input with all of the other, but for the axis that both share and the batch."""
+    first, second = seen.inputs
+    axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
+    return Work(products=float(prod(first) * prod(second) // (first[axis] * first[0])))
+
+
+def _inner(layer: Any, seen: Seen) -> Work:
+    return work_of_kind(layer.layer, seen)
+
+
+FORMULAS: dict[str, Formula] = {
+    "Dense": _dense,
+    "EinsumDense": _einsum_dense,
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
+    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _transposed),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
+    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), _locally_connected),
+    **dict.fromkeys(("RNN", "SimpleRNN", "GRU", "LSTM"), _recurrent),
+    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _recurrent_convolution),
+    "Bidirectional": _bidirectional,
+    "MultiHeadAttention": _multi_head_attention,
+    "Attention": _attention,
+    "AdditiveAttention": _additive_attention,
+    "Dot": _dot,
+    "SpectralNormalization": _inner,
+}
+
+
+def of_keras(layer: Any) -> bool:
+    """Whether a layer's class is one of Keras' own: a user's subclass may do anything."""
+    return type(layer).__module__.partition(".")[0] == "tf_keras"
+
+
+def work_of_kind(layer: Any, seen: Seen) -> Work:
+    """The work of a layer of Keras' own in one call, by its kind's formula; nothing where it has none."""
+    formula = FORMULAS.get(type(layer).__name__)
+    if not of_keras(layer):
+        return Work(unknown=(type(layer).__name__,))
+    return NOTHING if formula is None else formula(layer, seen)

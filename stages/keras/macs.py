@@ -1,0 +1,241 @@
+"""Multiply-accumulates of a Keras model, layer by layer, for one sample.
+
+**What counts** is what every paper counts: products of weights with activations in dense layers, convolutions and
+recurrent cells, and of activations with each other where a layer is a matrix product (attention's queries with keys
+and scores with values, `Dot`, `matmul`, `einsum`). The rule is weights times positions: a kernel is used once at each
+place where it stands — output positions of a convolution, input positions of a transposed one, steps of a recurrent
+layer, rows of a dense one — and a layer that is called again counts again. Biases, normalisation, activations, gates,
+pooling, resizing, look-ups in tables and all other element-wise arithmetic count nothing. `layer_work.py` has a formula
+for each kind.
+
+**Other layers** (a user's own, `Lambda`, TensorFlow's operations) are traced, and the matrix products and convolutions
+of TensorFlow's graph are counted (`graph_products.py`). Where that leaves something open, the count is a lower bound
+and says so (`unknown`).
+
+**Sizes** that a model leaves free stand at what they do wherever it is run on made-up inputs (`free_sizes`); a batch
+that is fixed is divided out. Shapes that Keras does not know (free sizes, positions that are folded into the batch)
+come of a trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+from stages.keras.free_sizes import inputs_at, shapes_of
+from stages.keras.graph import in_input_order, is_nested, nodes_in_order
+from stages.keras.graph_products import products_of, products_of_node
+from stages.keras.layer_work import NOTHING, Seen, Shape, Work, of_keras, total, work_of_kind
+from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.wrappers import wrapper_of
+
+TRACED = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "RandomFourierFeatures"})
+FOLDING = ("tile", "repeat", "concat", "stack", "space_to_batch", "batch_to_space", "crop_and_resize")
+_free_symbols: set[str] = set()  # TensorFlow's operations that were seen to hold no products
+_traces: WeakKeyDictionary[Any, dict[tuple[Shape, ...], dict[int, Any]]] = WeakKeyDictionary()  # a trace takes seconds
+
+
+class Macs(NamedTuple):
+    """A model's MACs for one sample: a lower bound where `unknown` names layers that may take more, and why.
+
+    `size` are the shapes, by name and without the batch, of the inputs that leave sizes open; None where none does.
+    """
+
+    number: int
+    unknown: tuple[str, ...]
+    size: dict[str, Shape] | None
+
+
+def count_macs(model: Any) -> int:
+    """MACs of one forward pass of one sample; what may be missing, `macs_of` says."""
+    return macs_of(model).number
+
+
+def macs_of(model: Any) -> Macs:
+    """MACs of one forward pass of one sample, and whether they are all."""
+    works = work_of(model)
+    unknown = tuple(f"{name} ({', '.join(work.unknown)})" for name, work in works.items() if work.unknown)
+    return Macs(round(sum(work.macs for work in works.values())), unknown, shapes_of(model) or None)
+
+
+def kernels_of(model: Any) -> list[Any]:
+    """The weights that are multiplied or looked up, and of layers that are not Keras' own all with several axes.
+
+    Biases and scales may have several axes too (a GRU's, an attention's, PReLU's), and are zero to begin with.
+    """
+    leaves = [leaf for layer in model.layers for leaf in layer._flatten_layers()]  # noqa: SLF001 - nested ones too
+    kept = {key for work in work_of(model).values() for key in work.per_element}
+    kept |= {id(weight) for leaf in leaves if not of_keras(leaf) for weight in leaf.weights}
+    kept |= {id(leaf.embeddings) for leaf in leaves if type(leaf).__name__ == "Embedding" and of_keras(leaf)}
+    return [weight for weight in model.weights if len(weight.shape) > 1 and id(weight) in kept]
+
+
+def work_of(model: Any) -> dict[str, Work]:
+    """The work of each of a model's layers over all its calls, for one sample; a nested model is one of them."""
+    given = inputs_at(model, 1)
+    found = {layer.name: NOTHING for layer in model.layers}
+    for layer, work in _works(model, given):
+        found[layer.name] += work.times(1 / given[0][0])
+    return found
+
+
+def input_shapes(model: Any) -> dict[str, Shape]:
+    """The shape, for one sample, of what each layer is given first: at its first call, as its first input."""
+    shapes, _ = _shapes_in(model, inputs_at(model, 1))
+    found: dict[str, Shape] = {}
+    for node in nodes_in_order(model):
+        if not node.is_input:
+            found.setdefault(node.layer.name, shapes[id(node.keras_inputs[0])])
+    return found
+
+
+def _works(model: Any, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
+    """Each call of a layer with its work, where the model is called on inputs of these shapes."""
+    shapes, unsure = _shapes_in(model, given)
+    for node in nodes_in_order(model):
+        if node.is_input:
+            continue
+        inputs = [id(tensor) for tensor in node.keras_inputs]
+        outputs = [id(tensor) for tensor in import_tensorflow().nest.flatten(node.outputs)]
+        argument = _Arguments(node, shapes).shape
+        seen = Seen(tuple(shapes[key] for key in inputs), tuple(shapes[key] for key in outputs), argument)
+        work = _work(node, seen, shapes)
+        if work.macs and not unsure.isdisjoint([*inputs, *outputs]):
+            work += Work(unknown=("sizes that are not known",))
+        yield node.layer, work
+
+
+@dataclass(frozen=True, slots=True)
+class _Arguments:
+    """The shapes of a node's arguments."""
+
+    node: Any
+    shapes: dict[int, Shape]
+
+    def shape(self, place: int, name: str) -> Shape | None:
+        args, kwargs = self.node.call_args, self.node.call_kwargs
+        return self.shapes.get(id(args[place] if place < len(args) else kwargs.get(name)))
+
+
+def _work(node: Any, seen: Seen, shapes: dict[int, Shape]) -> Work:
+    layer = node.layer
+    if is_nested(layer):
+        args, kwargs = node.call_args, node.call_kwargs
+        tensors = in_input_order(layer, args[0] if args else kwargs["inputs"])
+        return _nested(layer, [shapes[id(tensor)] for tensor in tensors])
+    computing = layer.layer if wrapper_of(layer) and hasattr(layer, "layer") else layer
+    if wrapper_of(layer) and computing is layer:
+        return NOTHING  # what tfmot puts before a first layer only rounds
+    if computing is layer and not _has_formula(layer):
+        return _traced(node, seen)
+    return _of_kind(computing, seen)
+
+
+def _of_kind(layer: Any, seen: Seen) -> Work:
+    """The work of a layer that may stand inside another one."""
+    if is_nested(layer):
+        return _nested(layer, seen.inputs)
+    if of_keras(layer) and type(layer).__name__ == "TimeDistributed":
+        return _of_kind(layer.layer, seen.at_each_step())
+    if _has_formula(layer):
+        return work_of_kind(layer, seen)
+    specs = [import_tensorflow().TensorSpec(shape, layer.compute_dtype) for shape in seen.inputs]
+    return _told(layer, products_of(layer, specs))
+
+
+def _has_formula(layer: Any) -> bool:
+    """Whether the kind says what the layer takes: all of Keras' own do, but those that run what a user gave them."""
+    model = isinstance(layer, import_keras().Model)
+    return of_keras(layer) and type(layer).__name__ not in TRACED and not model
+
+
+def _nested(model: Any, given: Sequence[Shape]) -> Work:
+    return total([work for _, work in _works(model, given)])
+
+
+def _traced(node: Any, seen: Seen) -> Work:
+    symbol = getattr(node.layer, "symbol", "")
+    if symbol in _free_symbols:
+        return NOTHING
+    found = products_of_node(node, seen.inputs)
+    if of_keras(node.layer) and symbol and not found.number and not found.untold:
+        _free_symbols.add(symbol)
+    return _told(node.layer, found)
+
+
+def _told(layer: Any, found: Any) -> Work:
+    kind = type(layer).__name__
+    return Work(products=float(found.number), unknown=tuple(f"{kind}: {why}" for why in found.untold))
+
+
+def _shapes_in(model: Any, given: Sequence[Shape]) -> tuple[dict[int, Shape], set[int]]:
+    """The shape of each tensor of the model, by identity, and the tensors of which it is not known."""
+    flatten = import_tensorflow().nest.flatten
+    tensors = {id(tensor): tensor for node in nodes_in_order(model) for tensor in flatten(node.outputs)}
+    declared = {key: _of_rows(tensor.shape, given[0][0]) for key, tensor in tensors.items()}
+    as_declared = [declared[id(tensor)] for tensor in model.inputs] == list(given)
+    if as_declared and all(map(_is_known, declared.values())) and not _moves_the_batch(model):
+        return {key: _known(shape) for key, shape in declared.items()}, set()
+    traces = _traces.setdefault(model, {})
+    if tuple(given) not in traces:
+        traces[tuple(given)] = _traced_shapes(model, tensors, given)
+    traced = traces[tuple(given)]
+    found = {key: _known(shape) for key, shape in (declared | traced).items()}
+    return found, {key for key in tensors if key not in traced or not _is_known(traced[key])}
+
+
+def _known(shape: Sequence[int | None]) -> Shape:
+    return tuple(1 if size is None else int(size) for size in shape)
+
+
+def _of_rows(shape: Any, rows: int) -> tuple[int | None, ...]:
+    if shape.rank is None:
+        return (None,)
+    return tuple(rows if place == 0 and size is None else size for place, size in enumerate(shape))
+
+
+def _is_known(shape: Sequence[int | None]) -> bool:
+    return None not in shape
+
+
+def _moves_the_batch(model: Any) -> bool:
+    """Whether positions may have become part of the batch, whose size Keras does not know, or the reverse."""
+    return any(not node.is_input and _may_fold(node) for node in nodes_in_order(model))
+
+
+def _may_fold(node: Any) -> bool:
+    layer, flatten = node.layer, import_tensorflow().nest.flatten
+    if is_nested(layer) or wrapper_of(layer) or _has_formula(layer):
+        return False
+    symbol = getattr(layer, "symbol", None)
+    if symbol is None:
+        return True  # a user's code
+    outputs = flatten(node.outputs)
+    if any(tensor.shape.rank and tensor.shape[0] is not None for tensor in outputs):
+        return True
+    if symbol == "reshape":
+        return _elements(node.keras_inputs[0]) != _elements(outputs[0])
+    return any(name in symbol for name in FOLDING)
+
+
+def _elements(tensor: Any) -> int:
+    """Of one row of the batch."""
+    return prod(size or 0 for size in tensor.shape[1:]) if tensor.shape.rank else 0
+
+
+def _traced_shapes(model: Any, tensors: Mapping[int, Any], given: Sequence[Shape]) -> dict[int, Any]:
+    """The shapes of the model's tensors where it runs on inputs of these; nothing where it can't."""
+    tf = import_tensorflow()
+    specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(given, model.inputs, strict=True)]
+    shown = import_keras().Model(model.inputs, list(tensors.values()))
+    try:
+        outputs = tf.function(lambda *x: shown(list(x), training=False)).get_concrete_function(*specs).outputs
+    except Exception:  # noqa: BLE001 - a layer's own code may raise anything; sizes may be too small for it
+        return {}
+    if len(outputs) != len(tensors):  # ragged and sparse ones
+        return {}
+    ranks = zip(tensors, (tensor.shape for tensor in outputs), strict=True)
+    return {key: tuple(shape) for key, shape in ranks if shape.rank is not None}

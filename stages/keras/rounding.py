@@ -1,0 +1,77 @@
+"""Where the outputs of a model are rounding noise: they move when nothing but the last bits of its inputs do.
+
+A normalization of a constant divides what rounding left by its epsilon; a sum of large terms that cancel leaves little
+else. Two exact implementations differ there as far as they like, and neither is wrong. So a difference is held against
+what the model itself does when its inputs are moved by their last bits: no more than that says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stages.keras.inputs import as_arrays
+from stages.keras.normal_form import relative_difference
+
+LAST_BITS = 2.0**-22  # of an input's scale: two units in the last place of float32
+DRAWS = 2
+FLOAT32 = 1e-6  # differences up to here are rounding whatever the model does
+ROOM = 10.0  # sums of another order round by several last bits where one nudge is one
+
+Run = Callable[[list[Any]], Any]  # inputs (N, …) to an output, or several
+
+
+def difference_beyond_rounding(
+    run: Run, inputs: Sequence[Any], expected: Any, actual: Any, tolerance: float = FLOAT32
+) -> float:
+    """`relative_difference` of `expected`, which `run` gives on `inputs`, and `actual`, without mere rounding.
+
+    Differences up to `tolerance` come back as they are, and so does NaN; `run` is asked again only for larger ones.
+    """
+    import numpy as np
+
+    difference = relative_difference(expected, actual)
+    if not difference > tolerance:
+        return difference
+    noise = rounding_noise(run, inputs, expected)
+    pairs = zip(_arrays(expected), _arrays(actual), noise, strict=True)
+    nearer = [np.where(np.abs(a - b) <= ROOM * _beside(a, moves), a, b) for a, b, moves in pairs]
+    return relative_difference(_arrays(expected), nearer)
+
+
+def rounding_noise(run: Run, inputs: Sequence[Any], expected: Any, scales: Sequence[float] | None = None) -> list[Any]:
+    """For each output, how far each sample's numbers move at most (N,) when the inputs move by their last bits.
+
+    `scales` are the largest absolute values that the inputs have in use, where `inputs` themselves don't tell. Whole
+    numbers have no last bits: nothing moves.
+    """
+    import numpy as np
+
+    rng, before = np.random.default_rng(0), _arrays(expected)
+    wide = scales or [float(np.abs(values).max(initial=0)) for values in inputs]
+    noise = [np.zeros(len(values)) for values in before]
+    for _ in range(DRAWS):
+        moved = _arrays(run([_nudged(values, wide[place], rng) for place, values in enumerate(inputs)]))
+        for place, (a, b) in enumerate(zip(before, moved, strict=True)):
+            noise[place] = np.maximum(noise[place], np.abs(a - b).reshape(len(a), -1).max(axis=1))
+    return noise
+
+
+def _nudged(values: Any, scale: float, rng: Any) -> Any:
+    import numpy as np
+
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        return values
+    return (array + LAST_BITS * scale * rng.choice((-1.0, 1.0), array.shape)).astype(array.dtype)
+
+
+def _beside(values: Any, per_sample: Any) -> Any:
+    """A number a sample (N,), in the shape in which it stands beside the samples' values (N, …)."""
+    return per_sample.reshape(len(values), *(1,) * (values.ndim - 1))
+
+
+def _arrays(outputs: Any) -> list[Any]:
+    import numpy as np
+
+    return [np.asarray(values, np.float64) for values in as_arrays(outputs)]

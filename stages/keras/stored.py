@@ -1,0 +1,143 @@
+"""Keras models on their way from stage to stage: each stored in its normal form, and kept in memory for the next one.
+
+Reading a stored model costs as much as a small stage does, and a chain reads each of its models several times. So what
+was written or read last is kept, as long as all that is kept stays small, and found again by its content's digest: an
+equal digest is an equal model. What is kept is a copy made for the store, which nobody trains or changes.
+
+With each model its fingerprint is put down, and held against what is read. What files are measured against is
+`reference_model`: made of the stored bytes, for measuring alone, so that no fault of another stage can be in both. What
+measures the model itself takes `untouched_model`: the kept one where it is proved to be as it was stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.contracts.stage import StageContext
+from pipeline.records.artifacts import FileRef, KerasFacts
+from stages.keras.fingerprints import check_fingerprint, fingerprint_of, same_bits
+from stages.keras.free_sizes import put_shapes, settled
+from stages.keras.normal_form import (
+    MEDIA_TYPE,
+    MODEL_FILE,
+    copy_model,
+    decode_model,
+    encode_copy,
+    random_inputs,
+    relative_difference,
+)
+
+KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its size
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A model in memory, and `state_of` it when it was put there."""
+
+    model: Any
+    state: str
+
+
+_kept: OrderedDict[str, Kept] = OrderedDict()
+_references: OrderedDict[str, Kept] = OrderedDict()
+
+
+def write_model(context: StageContext[Any], model: Any) -> FileRef:
+    """Store `model`, as it is now, in its normal form."""
+    if not settled(model):  # a stage's output stands at the sizes of its input
+        for artifact in context.inputs.values():
+            if isinstance(artifact.facts, KerasFacts):
+                put_shapes(model, artifact.facts.macs_size or {})
+    copy = copy_model(model)
+    return _stored(context, encode_copy(copy), copy)
+
+
+def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, float]:
+    """`write_model`, and how far what was stored is from `model`: relative output difference on random samples."""
+    data = encode_copy(copy_model(model))
+    with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        path = Path(folder) / MODEL_FILE
+        path.write_bytes(data)
+        stored = decode_model(path)
+    inputs = random_inputs(model)
+    difference = relative_difference(model(inputs, training=False), stored(inputs, training=False))
+    return _stored(context, data, stored), difference
+
+
+def shared_model(context: StageContext[Any], input_name: str) -> Any:
+    """The model of an input, for stages that only read it. Don't train or change it: others get the same one."""
+    return _read(context, input_name, _kept)
+
+
+def reference_model(context: StageContext[Any], input_name: str) -> Any:
+    """The model of an input as its stored bytes have it, to hold files against: no other stage gets this one."""
+    return _read(context, input_name, _references)
+
+
+def untouched_model(context: StageContext[Any], input_name: str) -> Any:
+    """The model of an input, to be measured: the kept one if it is as it was stored, else `reference_model`.
+
+    That is proved by its configuration, weights and what stands on its layers, and by the fingerprint of its outputs,
+    which costs a fifth of reading the model anew. Where the fingerprint can't be had bit for bit, it is read.
+    """
+    file = context.inputs[input_name].file(MODEL_FILE)
+    kept, wanted = _kept.get(file.digest), context.fingerprint(file)
+    if kept is not None and wanted is not None and kept.state == state_of(kept.model):
+        context.read(input_name, MODEL_FILE)  # verified, as ever
+        if same_bits(kept.model, wanted, context.threads):
+            return kept.model
+    return reference_model(context, input_name)
+
+
+def own_model(context: StageContext[Any], input_name: str) -> Any:
+    """The model of an input, for the caller alone."""
+    return copy_model(shared_model(context, input_name))
+
+
+def _stored(context: StageContext[Any], data: bytes, model: Any) -> FileRef:
+    """Write `data`, which `model` was made of or made, and keep the model."""
+    file = context.write(MODEL_FILE, data, MEDIA_TYPE)
+    fingerprint = fingerprint_of(model, context.threads)
+    if fingerprint is not None:
+        context.attest(file, fingerprint)
+    _keep(file.digest, model, _kept)
+    return file
+
+
+def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, Any]) -> Any:
+    file = context.inputs[input_name].file(MODEL_FILE)
+    path = context.read(input_name, MODEL_FILE)  # verified, even where the model is here already
+    if file.digest not in kept:
+        model, wanted = decode_model(path), context.fingerprint(file)
+        if wanted is not None:
+            check_fingerprint(model, wanted, context.threads, f"{input_name} {file.digest[:15]}…")
+        _keep(file.digest, model, kept)
+    kept.move_to_end(file.digest)
+    return kept[file.digest].model
+
+
+def _keep(digest: str, model: Any, kept: OrderedDict[str, Kept]) -> None:
+    kept[digest] = Kept(model, state_of(model))
+    kept.move_to_end(digest)
+    while len(kept) > 1 and sum(_bytes_of(one.model) for one in kept.values()) > KEPT_BYTES:
+        kept.popitem(last=False)
+
+
+def state_of(model: Any) -> str:
+    """A digest of what a model's outputs follow from: configuration, weights, what its layers were given to call."""
+    layers = [layer.__dict__ for layer in model._flatten_layers()]  # noqa: SLF001 - itself and all inside
+    called = [sorted((name, id(value)) for name, value in one.items() if callable(value)) for one in layers]
+    digest = hashlib.sha256(json.dumps([model.get_config(), called], sort_keys=True, default=repr).encode())
+    for weight in model.get_weights():
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def _bytes_of(model: Any) -> int:
+    return sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights)

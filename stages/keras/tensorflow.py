@@ -1,0 +1,135 @@
+"""TensorFlow, brought in once and quietly, with the Keras that kerassurgeon and tfmot need.
+
+`TF_USE_LEGACY_KERAS` has to stand before the first import of TensorFlow, thread counts before its first operation:
+so every stage gets TensorFlow from here, inside its functions.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from pipeline.errors import PreconditionError
+from pipeline.system.memory import keep_pages_ready
+from pipeline.system.quiet import quiet
+
+ENVIRONMENT = {
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime >= 1.29 looks up hosts, writes under the home directory
+    "GRPC_VERBOSITY": "NONE",
+    # oneDNN's kernels draw on a pool of their own that never shrinks: a training of Xception left 750 MB in it.
+    "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
+}
+
+
+_after_import: list[Callable[[], None]] = []
+
+
+def after_import(call: Callable[[], None]) -> None:
+    """Have `call` called once, when `import_keras` has imported TensorFlow and nothing has run in it yet."""
+    if call not in _after_import:
+        _after_import.append(call)
+
+
+@cache
+def import_keras() -> Any:
+    """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    keep_pages_ready()
+    with quiet():  # deprecations, and what is logged before any level can be set: oneDNN's greeting on newer CPUs
+        import tensorflow as tf
+        import tf_keras
+    # Half a million objects that live as long as the process: no later collection has to look through them.
+    gc.collect()
+    gc.freeze()
+    while _after_import:
+        _after_import.pop()()
+    tf.get_logger().setLevel(logging.ERROR)
+    try:
+        from absl import logging as absl_logging
+    except ImportError:  # pragma: no cover - absl comes with TensorFlow
+        return tf_keras
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    return tf_keras
+
+
+def import_tensorflow() -> Any:
+    """The `tensorflow` module, quiet (see `import_keras`)."""
+    import_keras()
+    import tensorflow as tf
+
+    return tf
+
+
+def prepared_tensorflow(threads: int) -> Any:
+    """The `tensorflow` module with thread counts set (0 leaves them), for work that no action may have begun before."""
+    tf = import_tensorflow()
+    if threads:
+        _set_threads(tf, threads)
+    return tf
+
+
+def import_tfmot() -> Any:
+    """The `tensorflow_model_optimization` module, quiet."""
+    import_keras()
+    with quiet():  # deprecations inside tfmot's own modules
+        import tensorflow_model_optimization as tfmot
+    return tfmot
+
+
+@contextmanager
+def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
+    """The `tf_keras` module in the state that every action starts from; afterwards its memory is given back.
+
+    That state: names counted from zero, thread counts, op determinism, seeded generators. Thread counts can only be
+    set before TensorFlow's first operation: a process that changes them later gets a PreconditionError.
+    """
+    keras, tf = import_keras(), import_tensorflow()
+    keras.backend.clear_session()
+    _set_threads(tf, threads)
+    tf.config.experimental.enable_op_determinism()
+    # Dropout and augmentation then draw from generators that can be seeded anew at each epoch.
+    keras.backend.experimental.enable_tf_random_generator()
+    keras.utils.set_random_seed(seed)
+    known_gradients = frozenset(_gradients())
+    try:
+        yield keras
+    finally:
+        keras.backend.clear_session()
+        _forget_gradients(known_gradients)
+
+
+def _set_threads(tf: Any, threads: int) -> None:
+    config = tf.config.threading
+    # 0 stands for TensorFlow's default: what the environment says, or one thread a processor.
+    default = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
+    if (config.get_intra_op_parallelism_threads() or default) == threads:
+        return
+    try:
+        config.set_intra_op_parallelism_threads(threads)
+        config.set_inter_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        what = f"TensorFlow runs with other thread counts already, {threads} can't be set any more"
+        raise PreconditionError(what, where="threads", hint="use one process for each thread count") from error
+
+
+def _gradients() -> dict[str, Any]:
+    """TensorFlow's global table of gradient functions; empty if it is kept elsewhere in another release."""
+    from tensorflow.python.framework import ops
+
+    table = getattr(ops.gradient_registry, "_registry", {})
+    return table if isinstance(table, dict) else {}
+
+
+def _forget_gradients(known: frozenset[str]) -> None:
+    """Remove what an action added: each training registers a `CustomGradient-N` that holds its whole graph for ever."""
+    table = _gradients()
+    for name in [name for name in table if name.startswith("CustomGradient-") and name not in known]:
+        del table[name]

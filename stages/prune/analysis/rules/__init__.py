@@ -1,0 +1,22 @@
+"""One rule a kind of layer, in one table; importing the package fills the table."""
+
+from __future__ import annotations
+
+from stages.prune.analysis.rules import elementwise, merging, operators, recurrent, scaling, shapes, weighted, wrappers
+from stages.prune.analysis.rules.table import RULES, Rule, rule, rule_for, transparent
+
+__all__ = [
+    "RULES",
+    "Rule",
+    "elementwise",
+    "merging",
+    "operators",
+    "recurrent",
+    "rule",
+    "rule_for",
+    "scaling",
+    "shapes",
+    "transparent",
+    "weighted",
+    "wrappers",
+]

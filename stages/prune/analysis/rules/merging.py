@@ -1,0 +1,66 @@
+"""Layers that join tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stages.prune.analysis.labels import Call, CannotFollowError, Flow, Ids, Labels
+from stages.prune.analysis.rules.table import rule
+
+
+@rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
+@rule("CustomScaleLayer")  # of InceptionResNetV2: a + scale · b
+def merge(call: Call) -> Flow:
+    """Index by index, the same channel of each input. Inputs broadcast, aligned at the last axis as Keras does it."""
+    labelled = [
+        (carried, len(shape))
+        for carried, shape in zip(call.inputs, call.input_shapes, strict=True)
+        if isinstance(carried, Labels)
+    ]
+    if not labelled:
+        return Flow((call.inputs[0],))
+    places = {rank - labels.axis for labels, rank in labelled}  # counted from the end
+    if len(places) > 1:
+        raise CannotFollowError("merges tensors with channels on different axes")
+    place, output_shape = places.pop(), call.output_shapes[0]
+    size = output_shape[-place]
+    return Flow((Labels(len(output_shape) - place, _coupled(call, place, size)),))
+
+
+def _coupled(call: Call, place: int, size: int | None) -> Ids:
+    """The ids of the inputs `size` wide at `place` from the end, coupled; those one wide are broadcast and stay."""
+    wide: Ids | None = None
+    for index, shape in enumerate(call.input_shapes):
+        if len(shape) <= place:  # fewer axes: broadcast over channels
+            continue
+        ids = call.read(len(shape) - place, index)
+        if ids.size != size:
+            call.freeze(ids, "broadcast over channels")
+        elif wide is None:
+            wide = ids
+        else:
+            call.ledger.couple(wide, ids)
+    if wide is None:
+        raise CannotFollowError("merges tensors none of which has the output's channels")
+    return wide
+
+
+@rule("Concatenate")
+def concatenate(call: Call) -> Flow:
+    return joined(call, call.layer.axis)
+
+
+def joined(call: Call, along: int) -> Flow:
+    """Along the channel axis ids follow each other; along any other axis the inputs' channels are coupled."""
+    axes = {carried.axis for carried in call.inputs if isinstance(carried, Labels)}
+    if not axes:
+        return Flow((call.inputs[0],))
+    if len(axes) > 1:
+        raise CannotFollowError("concatenates tensors with channels on different axes")
+    axis = axes.pop()
+    parts = [call.read(axis, index) for index in range(len(call.inputs))]
+    if along % len(call.output_shapes[0]) == axis:
+        return Flow((Labels(axis, np.concatenate(parts)),))
+    for part in parts[1:]:
+        call.ledger.couple(parts[0], part)
+    return Flow((Labels(axis, parts[0]),))

@@ -1,0 +1,98 @@
+"""Layers that scale or shift each channel alone by weights or constants of its own, and those that normalise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stages.prune.analysis.labels import Call, CannotFollowError, Constant, Flow, Held, Labels, Path, Role
+from stages.prune.analysis.rules.table import rule, transparent
+
+
+@rule("BatchNormalization", "SyncBatchNormalization")
+@transparent
+def batch_normalisation(call: Call, labels: Labels) -> Flow:
+    if list(np.atleast_1d(call.layer.axis)) != [labels.axis]:
+        raise CannotFollowError("batch normalisation along another axis than the channels'")
+    if getattr(call.layer, "renorm", False):
+        raise CannotFollowError("batch renormalisation")
+    held = {0: Held(labels.ids, Role.PASS_THROUGH)}
+    return Flow((labels,), weights=dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), held))
+
+
+@rule("LayerNormalization", "GroupNormalization", "UnitNormalization")
+@transparent
+def normalisation_within_a_sample(call: Call, labels: Labels) -> Flow:
+    """What is left after a cut would be scaled by other numbers, unless the channel axis is not normalised over."""
+    rank = len(call.input_shapes[0])
+    axes = {int(axis) % rank for axis in np.atleast_1d(call.layer.axis)}
+    if labels.axis in axes or type(call.layer).__name__ == "GroupNormalization":
+        raise CannotFollowError("normalises across channels")
+    return Flow((labels,))
+
+
+@rule("PReLU")
+@transparent
+def prelu(call: Call, labels: Labels) -> Flow:
+    """`alpha` has the input's shape without the batch, 1 along shared axes."""
+    if labels.axis in (call.layer.shared_axes or ()):
+        return Flow((labels,))
+    return Flow((labels,), weights={"alpha": {labels.axis - 1: Held(labels.ids, Role.PASS_THROUGH)}})
+
+
+@rule("LayerScale")
+@transparent
+def layer_scale(call: Call, labels: Labels) -> Flow:
+    """ConvNeXt's factor for each channel of the last axis."""
+    ids = call.read(len(call.input_shapes[0]) - 1)
+    return Flow((labels,), weights={"gamma": {0: Held(ids, Role.PASS_THROUGH)}}, sizes={("projection_dim",): ids})
+
+
+@rule("Rescaling")
+@transparent
+def rescaling(call: Call, labels: Labels) -> Flow:
+    settings = {"scale": call.layer.scale, "offset": call.layer.offset}
+    found: dict[Path, Constant | None] = {(name,): per_channel(call, labels, value) for name, value in settings.items()}
+    return Flow((labels,), constants=_those_held(found))
+
+
+@rule("Normalization")
+@transparent
+def normalisation_by_constants(call: Call, labels: Labels) -> Flow:
+    """Mean and variance for each index of some axes: weights where they were adapted, else in the configuration."""
+    kept = list(call.layer._keep_axis)  # noqa: SLF001 - the axes that they have, ascending
+    if labels.axis not in kept:
+        return Flow((labels,))
+    place = kept.index(labels.axis)
+    if call.layer.input_mean is None:
+        held = {place: Held(labels.ids, Role.PASS_THROUGH)}
+        return Flow((labels,), weights={"adapt_mean": held, "adapt_variance": held})
+    settings = {"mean": call.layer.input_mean, "variance": call.layer.input_variance}
+    found: dict[Path, Constant | None] = {
+        (name,): _along(value, len(kept) - place, labels) for name, value in settings.items()
+    }
+    return Flow((labels,), constants=_those_held(found))
+
+
+def per_channel(call: Call, labels: Labels, value: Any) -> Constant | None:
+    """What a constant that broadcasts with the call's first input holds for the input's channels, if anything."""
+    rank = len(call.input_shapes[0])
+    if np.ndim(value) > rank or len(call.output_shapes[0]) != rank:
+        raise CannotFollowError("a constant with more axes than the tensor")
+    return _along(value, rank - labels.axis, labels)
+
+
+def _along(value: Any, place: int, labels: Labels) -> Constant | None:
+    """The constant along the axis at `place` from the end, or None if it is one for all channels there."""
+    shape = np.shape(value)
+    if len(shape) < place or shape[-place] == 1:
+        return None
+    if shape[-place] != labels.ids.size:
+        raise CannotFollowError("a constant broadcast over channels")
+    return Constant(labels.ids, len(shape) - place)
+
+
+def _those_held(found: Mapping[Path, Constant | None]) -> dict[Path, Constant]:
+    return {path: constant for path, constant in found.items() if constant is not None}

@@ -1,0 +1,135 @@
+"""How many channels each group keeps.
+
+A scope says in which proportion groups give (`families.py`): a curve from nothing taken to all taken. A goal says how
+far along it to go: a share of the channels, or what is left of MACs, parameters or bytes. Then the counts are rounded
+to those that are allowed, and moved step by step towards the goal again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import PreconditionError
+from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
+from stages.prune.analysis.labels import Keep
+from stages.prune.choosing.cost import Measure
+from stages.prune.choosing.counts import Counts, nearest
+from stages.prune.config import PruneConfig
+from stages.prune.ranking.criteria.reduction import Scores
+
+TOLERANCE = 0.02  # how far from a target is near enough, where counts can't come nearer
+HALVINGS = 50
+
+
+class Priced(Protocol):
+    """What a network costs by how many channels each group keeps: counted (`Cost`) or measured (`ProfiledCost`)."""
+
+    def __call__(self, counts: Sequence[float] | NDArray[np.float64], /) -> float:
+        """All of it."""
+
+    def by_layer(self, counts: Sequence[float] | NDArray[np.float64], /) -> Mapping[str, float]:
+        """Layer by layer."""
+
+
+Curve = Callable[[float], NDArray[np.float64]]  # from 0 (nothing goes) to 1 (all goes) to channels kept, group by group
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the network is to cost: `limit` in the unit of `measure`; `whole` is what 1.0 of it is, for messages."""
+
+    measure: Measure
+    limit: float
+    whole: float
+    cost: Priced = field(repr=False)
+
+
+def orders_of(scores: Sequence[Scores]) -> list[NDArray[np.int64]]:
+    """For each group the places of its channels, most important first."""
+    return [np.argsort(-ranking, kind="stable") for ranking in scores]
+
+
+def kept_channels(
+    graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[NDArray[np.int64]], counts: Sequence[int]
+) -> Keep:
+    """For each channel of `graph` whether it stays; only channels of `groups` go."""
+    keep = np.ones(graph.count, dtype=bool)
+    for group, order, count in zip(groups, orders, counts, strict=True):
+        keep[group.channels[order[count:]]] = False
+    return keep
+
+
+def counts_for(goal: Goal, curve: Curve, allowed: Sequence[Counts]) -> list[int]:
+    """How many channels each group keeps: allowed counts along the curve, as near to the goal as they can come.
+
+    Raises PreconditionError where even the least counts cost more than the goal by more than 2 %.
+    """
+    _check_reachable(goal, allowed)
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if goal.cost(curve(middle)) > goal.limit else (low, middle)
+    return _settled(curve(high), allowed, goal)
+
+
+def _check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
+    if goal.measure == "channels":
+        return  # rounding may forbid a share of the channels: what was taken is told
+    least = [float(counts[0]) for counts in allowed]
+    reached = goal.cost(least)
+    if reached <= goal.limit * (1 + TOLERANCE):
+        return
+    layers = sorted(goal.cost.by_layer(least).items(), key=lambda item: -item[1])[:3]
+    heaviest = ", ".join(f"{name} ({value / goal.whole:.1%})" for name, value in layers)
+    raise PreconditionError(
+        f"{goal.measure} can't come down to {goal.limit / goal.whole:#.3g} of the source: "
+        f"with every channel gone that may go, {reached / goal.whole:#.3g} is left",
+        where=f"prune.{goal.measure}",
+        hint=f"most of what is left: {heaviest}; secateur inspect says what freezes them; "
+        "min_channels, round_to and exclude set the floors",
+    )
+
+
+def _settled(wanted: NDArray[np.float64], allowed: Sequence[Counts], goal: Goal) -> list[int]:
+    """Allowed counts near the wanted ones, then moved step by step while that brings the cost nearer to the goal.
+
+    Each time the group moves that stays relatively nearest to what it wanted.
+    """
+    places = [nearest(counts, want) for counts, want in zip(allowed, wanted, strict=True)]
+    now = np.array([counts[place] for counts, place in zip(allowed, places, strict=True)], np.float64)
+    while True:
+        excess = goal.cost(now) - goal.limit
+        step = -1 if excess > 0 else 1
+        best, best_distance = None, np.inf
+        for group, (counts, place) in enumerate(zip(allowed, places, strict=True)):
+            if not 0 <= place + step < counts.size:
+                continue
+            distance = abs(counts[place + step] - wanted[group]) / counts[-1]
+            if distance < best_distance and _improves(now, group, counts[place + step], excess, goal):
+                best, best_distance = group, distance
+        if best is None:
+            return [int(count) for count in now]
+        places[best] += step
+        now[best] = allowed[best][places[best]]
+
+
+def _improves(now: NDArray[np.float64], group: int, count: float, excess: float, goal: Goal) -> bool:
+    moved = now.copy()
+    moved[group] = count
+    return abs(goal.cost(moved) - goal.limit) < abs(excess) * (1 - 1e-9)
+
+
+def check_something_goes(config: PruneConfig, removed: int) -> None:
+    """PreconditionError where something was to go and nothing did."""
+    if removed or config.nothing_goes:
+        return
+    raise PreconditionError(
+        f"nothing is taken away with round_to {config.round_to} and min_channels {config.min_channels}",
+        where="prune",
+        hint="ask for more, or lower round_to or min_channels",
+    )

@@ -1,0 +1,288 @@
+"""Which channels go: ranking, then how many of each group, as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.errors import PreconditionError
+from stages.formats.probe import Probe
+from stages.keras.macs import macs_of
+from stages.keras.wrappers import require_unwrapped
+from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
+from stages.prune.analysis.labels import Freeze, Keep
+from stages.prune.choosing.allocate import Curve, Goal, check_something_goes, counts_for, kept_channels, orders_of
+from stages.prune.choosing.cost import Counted, Measure, cost_of, worths
+from stages.prune.choosing.counts import Counts, allowed_counts
+from stages.prune.choosing.patterns import counts_by_ratio, counts_by_threshold, frozen_layers, numbers_of_groups
+from stages.prune.config import LOSSES, PruneConfig, RankingConfig
+from stages.prune.measured.probing import Profile, ProfiledCost, profiles
+from stages.prune.ranking.criteria import Scores, group_scores, normalised
+from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
+from stages.prune.samples import Samples
+from stages.samples.batches import Progress, unheard
+
+Drops = Mapping[str, Sequence[tuple[float, float]]]  # by group: (ratio, accuracy lost), ascending
+# Of a model: a score for each channel of each group, as `group_scores` gives them.
+Score = Callable[[Any, Sequence[ChannelGroup], RankingConfig, int, Samples | None, Progress], list[Scores | None]]
+
+
+class Device(Protocol):
+    """A device that can be asked: what layers cost alone, and what whole networks cost."""
+
+    def costs(self, probes: Sequence[Probe]) -> tuple[Mapping[Probe, float], float]:
+        """The cost of each probe, and the relative difference of two costs that means nothing."""
+
+    def share(self, model: Any) -> float:
+        """What a network costs, exported, as a share of the source."""
+
+    def source_cost(self) -> float:
+        """What the source costs: milliseconds, or instructions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What choosing goes by besides the model and the settings.
+
+    `source` is the model that ratios and targets are relative to, where an earlier step has pruned it already;
+    `drops` is what a scan found, for scope `sensitivity`; `device` answers what only measuring tells. `score` ranks in
+    the criterion's place: with scores that were computed before, or by a measure of one's own.
+    """
+
+    seed: int = 0
+    samples: Samples | None = None
+    source: Any = None
+    drops: Drops | None = None
+    device: Device | None = None
+    heard: Progress = field(default=unheard)
+    score: Score = group_scores
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The graph, with groups frozen that can't be ranked, and for each of its channels whether it stays.
+
+    `measure`, `wanted` and `reached` are shares: of channels taken away, or of what is left of a target.
+    """
+
+    graph: ChannelGraph
+    keep: Keep
+    measure: Measure
+    wanted: float
+    reached: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A network whose channels are ranked, and all that is known before it is settled how many go.
+
+    `fixed` are the counts that patterns give; without them it takes a goal and a curve.
+    """
+
+    graph: ChannelGraph
+    orders: Sequence[Any]
+    allowed: Sequence[Counts]
+    goal: Goal
+    curve: Curve | None
+    fixed: Sequence[int] | None
+    config: PruneConfig
+
+    def choice(self, limit: float | None = None) -> Choice:
+        """What goes; `limit` stands for the goal's own, in its unit.
+
+        Raises PreconditionError where the settings ask for what the network can't give.
+        """
+        goal = self.goal if limit is None else replace(self.goal, limit=limit)
+        if self.fixed is not None or self.curve is None:
+            counts, wanted = list(self.fixed or ()), float("nan")
+        else:
+            counts, wanted = counts_for(goal, self.curve, self.allowed), goal.limit / goal.whole
+        keep = kept_channels(self.graph, self.graph.prunable, self.orders, counts)
+        check_something_goes(self.config, int((~keep).sum()))
+        return Choice(self.graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
+
+
+def choose(model: Any, config: PruneConfig, given: Given) -> Choice:
+    """What `config` takes away from `model`, which holds no nested models.
+
+    Raises PreconditionError where settings don't fit the model, or ask for what it can't give.
+    """
+    return prepare(model, config, given).choice()
+
+
+def prepare(model: Any, config: PruneConfig, given: Given) -> Prepared:
+    """Channels ranked, and what a device says of them where one is asked. Raises PreconditionError as `choose` does."""
+    graph = prunable_graph(model, config.exclude)
+    graph, scores = _ranked(model, graph, config, given)
+    groups = graph.prunable
+    found = _profiles(model, graph, config, given)
+    steps = [profile.steps if profile else None for profile in found]
+    allowed = [allowed_counts(group, config, own) for group, own in zip(groups, steps, strict=True)]
+    source = Source.of(model if given.source is None else given.source, groups, config.exclude)
+    orders = orders_of(scores)
+    if config.layers or config.thresholds:
+        counts = _by_pattern(model, graph, config, scores, allowed, source)
+        goal = _goal(model, graph, orders, source, "channels", 0.0)
+        return Prepared(graph, orders, allowed, goal, None, counts, config)
+    measure, left = config.target or ("channels", 1 - config.share)
+    if config.measured_target:
+        goal = Goal(measure, left, 1.0, ProfiledCost(tuple(found), 1.0))  # type: ignore[arg-type]  # names of measures
+    else:
+        goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # as above
+    curve = _curve(model, graph, config, given, scores, allowed, source)
+    return Prepared(graph, orders, allowed, goal, curve, None, config)
+
+
+def _profiles(model: Any, graph: ChannelGraph, config: PruneConfig, given: Given) -> list[Profile | None]:
+    """What the device says of each prunable group; None of each where nobody asks."""
+    if config.measure_on is None:
+        return [None] * len(graph.prunable)
+    if given.device is None:
+        raise PreconditionError(
+            "measure_on asks a device, and there is none here",
+            where="prune.measure_on",
+            hint="run it from a recipe, or give prune_model a device",
+        )
+    found = profiles(model, graph, given.device.costs)
+    if not any(found):
+        raise PreconditionError(
+            "no layer of this model can be measured alone: convolutions and dense layers can",
+            where="prune.measure_on",
+            hint="round to a number, and prune to macs",
+        )
+    return found
+
+
+def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
+    """The channel graph with excluded layers frozen; PreconditionError where nothing is left to prune."""
+    require_unwrapped(model, "prune")
+    graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
+    check_prunable(model, graph)
+    return graph
+
+
+def check_prunable(model: Any, graph: ChannelGraph) -> None:
+    """PreconditionError, with the reasons, where every group is frozen."""
+    if graph.prunable:
+        return
+    reasons = dict.fromkeys(str(why) for group in graph.groups for why in group.frozen)
+    raise PreconditionError(
+        "no channel of this model can be taken away",
+        where=model.name,
+        hint="frozen by " + "; ".join(list(reasons)[:5]) if reasons else "it has no layer that makes channels",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The model that shares are relative to, and the sizes of its groups, in the order of the pruned model's."""
+
+    model: Any
+    graph: ChannelGraph
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, model: Any, groups: Sequence[ChannelGroup], exclude: Sequence[str]) -> Source:
+        """The groups of the source that have the names of `groups`."""
+        graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
+        sizes = {group.name: group.channels.size for group in graph.groups}
+        missing = [group.name for group in groups if group.name not in sizes]
+        if missing:
+            raise PreconditionError(
+                f"the source has no channels called {missing[0]}: it can't say what share of them went",
+                where="prune",
+                hint="prune before stages that change layers' names",
+            )
+        return cls(model, graph, tuple(sizes[group.name] for group in groups))
+
+    def cost(self, measure: Counted) -> float:
+        """What the whole source costs; of `channels`, those that can go."""
+        if measure == "channels":
+            return float(sum(self.sizes))
+        return cost_of(self.model, self.graph, (), (), measure)(())
+
+
+def _goal(
+    model: Any, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Counted, left: float
+) -> Goal:
+    if measure == "macs":
+        _require_known_macs(model)
+    whole = source.cost(measure)
+    limit = left * whole if left <= 1 else left
+    return Goal(measure, limit, whole, cost_of(model, graph, graph.prunable, orders, measure))
+
+
+def _require_known_macs(model: Any) -> None:
+    unknown = macs_of(model).unknown
+    if unknown:
+        raise PreconditionError(
+            f"the MACs of {unknown[0]} are not known: no share of them can be reached",
+            where="prune.macs",
+            hint="prune to params, or to latency or instructions on a target (measure_on)",
+        )
+
+
+def _ranked(model: Any, graph: ChannelGraph, config: RankingConfig, given: Given) -> tuple[ChannelGraph, list[Scores]]:
+    """Scores for the prunable groups of the graph that comes back; groups the criterion can't rank are frozen in it."""
+    groups = graph.prunable
+    found = given.score(model, groups, config, given.seed, given.samples, given.heard)
+    scored = dict(zip(groups, found, strict=True))
+    reason = f"{config.criterion} has nothing to rank its channels by"
+    every = tuple(
+        replace(group, frozen=(Freeze(group.name, reason),)) if group in scored and scored[group] is None else group
+        for group in graph.groups
+    )
+    graph = replace(graph, groups=every)
+    check_prunable(model, graph)
+    return graph, [scores for scores in found if scores is not None]
+
+
+def _by_pattern(
+    model: Any,
+    graph: ChannelGraph,
+    config: PruneConfig,
+    scores: Sequence[Scores],
+    allowed: Sequence[Counts],
+    source: Source,
+) -> list[int]:
+    names = [layer.name for layer in model.layers]
+    place = {group.name: index for index, group in enumerate(graph.prunable)}
+    where, patterns = ("prune.layers", config.layers) if config.layers else ("prune.thresholds", config.thresholds)
+    found = numbers_of_groups(graph.groups, patterns, names, where)
+    numbers = {place[graph.groups[index].name]: number for index, number in found.items()}
+    if config.layers:
+        return counts_by_ratio(graph.prunable, numbers, allowed, source.sizes)
+    return counts_by_threshold(graph.prunable, numbers, allowed, scores)
+
+
+def _curve(
+    model: Any,
+    graph: ChannelGraph,
+    config: PruneConfig,
+    given: Given,
+    scores: Sequence[Scores],
+    allowed: Sequence[Counts],
+    source: Source,
+) -> Curve:
+    groups = graph.prunable
+    sizes = [group.channels.size for group in groups]
+    if config.scope == "layer":
+        return uniform(sizes, source.sizes)
+    if config.scope == "sensitivity":
+        if given.drops is None:
+            raise PreconditionError(
+                "scope sensitivity goes by a scan, and there is none",
+                where="prune.scope",
+                hint="run it from a recipe with data, or give prune_model the drops that a scan found",
+            )
+        return by_sensitivity(sizes, source.sizes, [given.drops.get(group.name, ()) for group in groups])
+    if config.target and config.criterion in LOSSES:
+        # What each channel costs the loss for what it saves: the greedy answer to a knapsack problem.
+        measure = "macs" if config.measured_target else config.target[0]
+        prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures
+        scores = [score / np.maximum(price, 1e-12) for score, price in zip(scores, prices, strict=True)]
+    how = config.normalisation_of_criterion
+    return one_ranking([normalised(score, how) for score in scores], [int(counts[0]) for counts in allowed])

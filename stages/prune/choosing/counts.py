@@ -1,0 +1,45 @@
+"""Which numbers of channels a group may keep: multiples for the runtime, floors, whole blocks."""
+
+from __future__ import annotations
+
+from math import ceil, gcd, lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.prune.analysis.groups import ChannelGroup
+from stages.prune.config import PruneConfig
+
+Counts = NDArray[np.int64]
+
+
+def allowed_counts(group: ChannelGroup, config: PruneConfig, steps: Counts | None = None) -> Counts:
+    """The numbers of channels that this group may keep, ascending: multiples where it is big enough, or all.
+
+    `steps` are what was measured for `round_to: auto`; without them there, all numbers are allowed.
+    """
+    repeats = _repeats(group)
+    size = group.channels.size
+    floor = min(size, max(1, ceil(config.min_channels / min(repeats))))
+    if config.round_to == "auto":
+        counts = np.arange(1, size + 1) if steps is None else steps
+        return counts[counts >= floor]
+    step = lcm(*(config.round_to // gcd(config.round_to, repeat) for repeat in repeats))
+    counts = np.arange(1, size + 1)
+    if size >= step:
+        counts = counts[(counts % step == 0) | (counts == size)]
+    return counts[counts >= floor]
+
+
+def nearest(counts: Counts, wanted: float) -> int:
+    """The place in `counts` of what is nearest to `wanted`."""
+    return int(np.argmin(np.abs(counts - wanted)))
+
+
+def _repeats(group: ChannelGroup) -> set[int]:
+    """How many indices of a producer make one channel: more than one in grouped convolutions."""
+    found = {1} if not group.producers else set()
+    for slot in group.producers:
+        counts = np.bincount(slot.channels)[group.channels]
+        found.add(int(counts[0]) if (counts == counts[0]).all() else 1)
+    return found

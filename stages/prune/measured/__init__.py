@@ -1,0 +1,1 @@
+"""Costs measured on a device, that widths are chosen by."""

@@ -1,0 +1,92 @@
+"""The device of `measure_on`, asked through sub-steps: `probe` for layers alone, `export` and `benchmark` for networks.
+
+All of them are cached: what a layer costs by device, runtime and scheme, whatever network it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.contracts.stage import StageContext
+from pipeline.errors import PostconditionError
+from pipeline.records.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.records.schemes import Quantization
+from stages.formats.probe import COST_FILE, CostTable, Probe
+from stages.keras.free_sizes import shapes_of
+from stages.keras.normal_form import keras_facts, random_inputs
+from stages.keras.stored import write_model
+from stages.prune.config import RATIOS, MeasureOn, PruneConfig
+from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
+
+CALIBRATION_SAMPLES = 8  # ranges change what is computed, not how long it takes
+SOURCE_COSTS = {"latency": "baseline_p50_ms", "instructions": "baseline_instructions"}
+MODEL_KINDS: Mapping[str, Kind] = {"tflite": "tflite-model", "onnx": "onnx-model"}
+
+
+class MeasuringDevice:
+    """What `stages.prune.choosing.choice.Device` says. `source` is the network that shares are of."""
+
+    def __init__(self, context: StageContext[PruneConfig], on: MeasureOn, source: Any) -> None:
+        self._context, self._on, self._source = context, on, source
+        self._source_file: Artifact | None = None
+
+    def costs(self, probes: Sequence[Probe]) -> tuple[Mapping[Probe, float], float]:
+        settings = {"target": self._on.target, "format": self._on.format, "scheme": self._on.scheme}
+        made = self._context.call("probe", {**settings, "probes": tuple(probes)}, {}).output("cost-table")
+        table = CostTable.model_validate_json(self._context.read_made(made, COST_FILE).read_bytes())
+        return {entry.probe: entry.cost for entry in table.costs}, table.spread
+
+    def share(self, model: Any) -> float:
+        return self._benchmark(self._exported(model))[RATIOS[self._measure]]
+
+    def source_cost(self) -> float:
+        return self._benchmark(self._exported_source())[SOURCE_COSTS[self._measure]]
+
+    @property
+    def _measure(self) -> str:
+        target = self._context.config.target
+        if target is None or target[0] not in RATIOS:
+            raise PostconditionError("the recipe gives no target that is measured", where="prune")
+        return target[0]
+
+    def _benchmark(self, candidate: Artifact) -> Mapping[str, float]:
+        inputs = {"export": candidate, "baseline": self._exported_source()}
+        return self._context.call("benchmark", {"targets": (self._on.target,)}, inputs).metrics
+
+    def _exported_source(self) -> Artifact:
+        if self._source_file is None:
+            self._source_file = self._exported(self._source)
+        return self._source_file
+
+    def _exported(self, model: Any) -> Artifact:
+        """The file of a network, quantized on random inputs: no data is needed to tell how much work it is."""
+        quantized, shapes = self._quantized(model), shapes_of(model)
+        sizes = {"shapes": shapes} if shapes else {}
+        made = self._context.call("export", {"formats": (self._on.format,), **sizes}, {"model": quantized})
+        return made.output(MODEL_KINDS[self._on.format])
+
+    def _quantized(self, model: Any) -> Artifact:
+        context, facts = self._context, keras_facts(model)
+        file = write_model(context, model)
+        calibration: tuple[Any, ...] = ()
+        if self._on.scheme == "int8":
+            arrays = random_inputs(model, samples=CALIBRATION_SAMPLES, seed=0)
+            names = calibration_files(len(arrays))
+            calibration = tuple(
+                context.write(name, encode_samples(array), CALIBRATION_MEDIA_TYPE)
+                for name, array in zip(names, arrays, strict=True)
+            )
+        samples = Artifact(files=calibration, facts=CalibrationFacts(samples=CALIBRATION_SAMPLES))
+        return Artifact(
+            files=(file, *calibration),
+            facts=QuantizedFacts(
+                quantization=Quantization(scheme=self._on.scheme),
+                io="float32",
+                calibration=samples.digest if calibration else None,
+                params=facts.params,
+                macs=facts.macs,
+                macs_unknown=facts.macs_unknown,
+                model_digest=Artifact(files=(file,), facts=facts).digest,
+            ),
+        )

@@ -1,0 +1,1 @@
+"""Which channels matter: criteria, and families of layers that are compared."""

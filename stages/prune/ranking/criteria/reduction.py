@@ -1,0 +1,69 @@
+"""From what several layers say about a channel to one score, and from scores of a group to scores that compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.prune.analysis.groups import ChannelGroup
+from stages.prune.analysis.labels import Ids
+from stages.prune.config import Normalisation, Reduction
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """What one layer says: `values[i]` is about channel `channels[i]`, which may be another group's."""
+
+    channels: Ids
+    values: Scores
+
+
+def reduced(group: ChannelGroup, members: Sequence[Member], how: Reduction) -> Scores | None:
+    """One score a channel of the group, in its order; None if a channel is in no member.
+
+    `mean`, `max` and `sum` go over every index, in any member, that holds the channel (a repeated channel has
+    several); `first` takes the first member that holds it, for groups in which one layer speaks for all.
+    """
+    size = group.channels.size
+    places, values = _placed(group, members)
+    if np.bincount(places, minlength=size).min(initial=1) == 0 or not places.size:
+        return None
+    match how:
+        case "max":
+            scores = np.full(size, -np.inf)
+            np.maximum.at(scores, places, values)
+            return scores
+        case "first":
+            _, first = np.unique(places, return_index=True)
+            return values[first]
+        case "sum":
+            return np.bincount(places, values, minlength=size).astype(np.float64)
+        case "mean":
+            return np.asarray(np.bincount(places, values, minlength=size) / np.bincount(places, minlength=size))
+
+
+def normalised(scores: Scores, how: Normalisation) -> Scores:
+    """The scores of a group relative to their own: over their mean or maximum, as standard scores, or as they are."""
+    match how:
+        case "none":
+            return scores
+        case "mean":
+            return np.asarray(scores / (scores.mean() or 1.0))
+        case "max":
+            return np.asarray(scores / (scores.max() or 1.0))
+        case "standardised":
+            return np.asarray((scores - scores.mean()) / (scores.std() or 1.0))
+
+
+def _placed(group: ChannelGroup, members: Sequence[Member]) -> tuple[Ids, Scores]:
+    """Places within the group, and the values there, of all that the members say about it."""
+    channels = np.concatenate([member.channels for member in members]) if members else group.channels[:0]
+    values = np.concatenate([member.values for member in members]) if members else np.zeros(0)
+    places = np.searchsorted(group.channels, channels).clip(max=group.channels.size - 1)
+    inside = group.channels[places] == channels  # a member may hold other groups' channels as well
+    return places[inside], values[inside]

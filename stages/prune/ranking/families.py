@@ -1,0 +1,64 @@
+"""In which proportion groups give channels: one curve a scope, from 0 (nothing goes) to 1 (all goes)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.prune.choosing.allocate import Curve
+from stages.prune.ranking.criteria.reduction import Scores
+
+Floats = NDArray[np.float64]
+
+
+def uniform(sizes: Sequence[int], source_sizes: Sequence[int]) -> Curve:
+    """The same share of each group of the source."""
+    now, full = np.array(sizes, np.float64), np.array(source_sizes, np.float64)
+    return lambda level: np.minimum(now, full * (1 - level))
+
+
+def one_ranking(scores: Sequence[Scores], floors: Sequence[int]) -> Curve:
+    """The least important channels of the whole network first.
+
+    Each group's best `floor` channels are out of the race, so no group takes a share that it can't give.
+    """
+    sizes = np.array([score.size for score in scores], np.float64)
+    exposed = [np.sort(score)[: score.size - floor] for score, floor in zip(scores, floors, strict=True)]
+    owner = np.repeat(np.arange(len(exposed)), [score.size for score in exposed])
+    ranking = owner[np.argsort(np.concatenate(exposed), kind="stable")] if exposed else owner
+
+    def curve(level: float) -> Floats:
+        gone = np.bincount(ranking[: round(level * ranking.size)], minlength=len(scores))
+        return np.asarray(sizes - gone, np.float64)
+
+    return curve
+
+
+def by_sensitivity(
+    sizes: Sequence[int], source_sizes: Sequence[int], drops: Sequence[Sequence[tuple[float, float]]]
+) -> Curve:
+    """All groups give as much as costs each of them, alone, the same accuracy.
+
+    `drops` has for each group pairs (ratio, accuracy lost at it), ascending; between them it is linear, and made to
+    grow, since losing more channels helps by luck only. After the last ratio it goes up steeply, so that level 1
+    takes everything.
+    """
+    now, full = np.array(sizes, np.float64), np.array(source_sizes, np.float64)
+    curves = [_growing(pairs) for pairs in drops]
+    worst = max((lost[-2] for _, lost in curves), default=0.0)
+    top = 2 * worst + 1e-6
+
+    def curve(level: float) -> Floats:
+        ratios = [np.interp(level * top, np.append(lost[:-1], top), ratio) for ratio, lost in curves]
+        return np.minimum(now, full * (1 - np.array(ratios)))
+
+    return curve
+
+
+def _growing(pairs: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
+    """Ratios from 0 to 1, and the accuracy lost at each, never falling; a tiny slope keeps it invertible."""
+    ratios = np.array([0.0, *(ratio for ratio, _ in pairs), 1.0])
+    lost = np.maximum.accumulate(np.array([0.0, *(max(0.0, loss) for _, loss in pairs), 0.0]))
+    return ratios, lost + 1e-9 * np.arange(ratios.size)

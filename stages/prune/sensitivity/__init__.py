@@ -1,0 +1,1 @@
+"""What each group alone costs in accuracy."""

@@ -1,0 +1,24 @@
+"""What follows from arrays that many weights share is made once for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from stages.prune.analysis.labels import Ids
+
+Made = TypeVar("Made")
+
+
+class OncePerArray(Generic[Made]):
+    """A function of arrays, called once for each array object: equal arrays are not looked for, that takes as long."""
+
+    def __init__(self, function: Callable[[Ids], Made]) -> None:
+        self._function = function
+        self._made: dict[int, tuple[Ids, Made]] = {}  # with the arrays, so that no other one gets their ids meanwhile
+
+    def __call__(self, array: Ids) -> Made:
+        found = self._made.get(id(array))
+        if found is None:
+            found = self._made[id(array)] = (array, self._function(array))
+        return found[1]

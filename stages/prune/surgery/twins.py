@@ -1,0 +1,31 @@
+"""Models on which a check sees more than on the one that is pruned."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.keras.normal_form import renew_constants
+
+
+def randomise_weights(model: Any, seed: int = 0) -> Any:
+    """`model` itself, with weights by which every channel counts.
+
+    Kernels are normal and keep the size of signals, everything else (scales, shifts, variances) is around 1.
+    """
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        if variable.dtype.is_floating:
+            variable.assign(_random_weight(variable.name, tuple(variable.shape), rng))
+    renew_constants(model)
+    return model
+
+
+def _random_weight(name: str, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    if len(shape) < 2 or "variance" in name:
+        return rng.uniform(0.5, 1.5, shape)
+    summed = shape[:-2] if "depthwise" in name else shape[:-1]
+    return rng.normal(0, max(1, prod(summed)) ** -0.5, shape)

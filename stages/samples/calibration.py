@@ -1,0 +1,31 @@
+"""Calibration sets as files: one array of float32 samples for each input of a model."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+CALIBRATION_FILE = "calibration.npy"  # of a model with one input; see `calibration_files`
+CALIBRATION_MEDIA_TYPE = "application/x-npy"
+
+
+def calibration_files(inputs: int) -> tuple[str, ...]:
+    """The names of the files of a calibration set, one for each of so many model inputs, in the model's order."""
+    return (CALIBRATION_FILE,) if inputs == 1 else tuple(f"calibration-{place}.npy" for place in range(inputs))
+
+
+def encode_samples(samples: Any) -> bytes:
+    """The `.npy` bytes of samples (N, …): C order, little-endian float32."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, np.ascontiguousarray(samples, dtype="<f4"), version=(1, 0), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def decode_samples(path: Path) -> Any:
+    """The samples stored at `path` (any name), float32 (N, …)."""
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)

@@ -1,0 +1,123 @@
+"""Encoded samples to arrays, by TensorFlow: what the engine asks for through the entry points `secateur.decoders`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import DataError
+from pipeline.system.quiet import quiet
+
+if TYPE_CHECKING:
+    from pipeline.data.images import ImageForm
+    from pipeline.data.spec import Feature
+
+GRAPH_TALK = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node", "File ", "Node:")
+
+
+def decode_images(
+    encoded: Sequence[bytes], form: ImageForm, threads: int, *, silent: bool = False
+) -> tuple[Any, dict[int, str]]:
+    """Images as float32 (n, height, width, channels), and by place those that can't be decoded, with the reason.
+
+    `silent` keeps what the codecs print of broken ones from the terminal, for callers in the main thread.
+
+    JPEG, PNG, BMP, and the first picture of a GIF, with the channels asked for. The methods are those of
+    `tf.image.resize` without antialiasing, as `tf_keras.utils.image_dataset_from_directory` has them; `crop` takes the
+    largest middle part of the right proportions first, `pad` adds black around; both are bilinear.
+    """
+    import numpy as np
+
+    from stages.keras.tensorflow import prepared_tensorflow
+
+    tf = prepared_tensorflow(threads)
+    decode = _image_decoder(form)
+    images = np.zeros((len(encoded), *form.size, form.channels), np.float32)
+    failures = {}
+
+    def decode_one(place: int) -> None:
+        try:
+            images[place] = decode(tf.constant(encoded[place])).numpy()
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+            failures[place] = _said(error)
+
+    with quiet() if silent else nullcontext(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        list(pool.map(decode_one, range(len(encoded))))
+    return images, dict(sorted(failures.items()))
+
+
+@cache
+def _image_decoder(form: ImageForm) -> Callable[[Any], Any]:
+    from stages.keras.tensorflow import import_tensorflow
+
+    tf = import_tensorflow()
+
+    @tf.function(input_signature=[tf.TensorSpec((), tf.string)])  # type: ignore[untyped-decorator, unused-ignore]
+    def decode(data: Any) -> Any:
+        image = tf.io.decode_image(data, channels=form.channels, expand_animations=False)
+        image.set_shape((None, None, form.channels))
+        return tf.ensure_shape(_resized(tf, image, form), (*form.size, form.channels))
+
+    return decode  # type: ignore[no-any-return, unused-ignore]
+
+
+def _resized(tf: Any, image: Any, form: ImageForm) -> Any:
+    image = tf.cast(image, tf.float32)
+    if form.resize == "pad":
+        return tf.image.resize_with_pad(image, *form.size)
+    if form.resize != "crop":
+        return tf.image.resize(image, form.size, form.resize)
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    cut_height = tf.minimum(height, width * form.size[0] // form.size[1])
+    cut_width = tf.minimum(width, height * form.size[1] // form.size[0])
+    top, left = (height - cut_height) // 2, (width - cut_width) // 2
+    cut = tf.image.crop_to_bounding_box(image, top, left, tf.maximum(cut_height, 1), tf.maximum(cut_width, 1))
+    return tf.image.resize(cut, form.size, "bilinear")
+
+
+def read_records(path: Path, threads: int) -> Iterator[bytes]:
+    """The records of a TFRecord file, their checksums verified; DataError where one does not hold."""
+    from stages.keras.tensorflow import prepared_tensorflow
+
+    tf = prepared_tensorflow(threads)
+    try:
+        for record in tf.data.TFRecordDataset(str(path)):
+            yield record.numpy()
+    except tf.errors.DataLossError as error:
+        raise DataError(f"the file is damaged: {_said(error)}", where=str(path), hint="write it again") from error
+
+
+def parse_examples(records: Sequence[bytes], features: Mapping[str, Feature], threads: int) -> dict[str, Any]:
+    """Features of serialized `tf.train.Example`s by name: (n, *shape), bytes as objects (n,).
+
+    ValueError, in TensorFlow's words, where a record is no example or lacks a feature of that type and size.
+    """
+    from stages.keras.tensorflow import prepared_tensorflow
+
+    tf = prepared_tensorflow(threads)
+    dtypes = {"float32": tf.float32, "int64": tf.int64}
+    schema = {
+        name: tf.io.FixedLenFeature(
+            feature.shape if feature.type in dtypes else (), dtypes.get(feature.type, tf.string)
+        )
+        for name, feature in features.items()
+    }
+    try:
+        parsed = tf.io.parse_example(tf.constant(list(records), tf.string), schema)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(_said(error)) from error
+    return {name: tensor.numpy() for name, tensor in parsed.items()}
+
+
+def _said(error: Exception) -> str:
+    """What TensorFlow found, without where in its graph it found it."""
+    lines = str(getattr(error, "message", error)).splitlines()
+    said = [line.strip() for line in lines if line.strip() and not line.strip().startswith(GRAPH_TALK)]
+    text = said[-1] if said else type(error).__name__
+    return re.sub(r"^\{\{.*?\}\} | \[Op:.*$", "", text)[:160]

@@ -1,0 +1,93 @@
+"""What a classifier makes of its data under each preprocessing that is usual: the right one tells itself.
+
+A network that was trained on 0…255 and is given 0…1 names one class for all. Nothing in a model's file says what it was
+trained on, but a few hundred labelled samples do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pipeline.data import Preprocess, Split
+from stages.keras.accuracy import correct_counter
+from stages.keras.tensorflow import import_tensorflow
+
+SAMPLES = 400
+COLOURS = 3
+RANGES = {"0…1": (0.0, 1.0), "-1…1": (-1.0, 1.0), "0…255": (0.0, 255.0)}  # narrow ones first
+AS_NOW = "as now"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A preprocessing, what it makes of stored numbers, and how many of the samples come out right with it."""
+
+    name: str
+    preprocess: Preprocess
+    correct: int
+    samples: int
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / self.samples
+
+
+def can_be_tried(model: Any, split: Split) -> bool:
+    """Whether there is a choice: a classifier of one output, on one input of real numbers in a grid, such as images."""
+    one = len(model.inputs) == len(model.outputs) == 1 and not isinstance(split.x, Mapping)
+    labelled = not isinstance(split.task, Mapping) and split.kind == "classes" and split.labelled
+    grid = one and len(split.input_shapes()[0]) > 1 and model.inputs[0].dtype == "float32"
+    return bool(grid and labelled and len(model.outputs[0].shape) == 2)  # a row a sample
+
+
+def try_preprocessing(model: Any, split: Split, batch: int = 64) -> list[Tried]:
+    """The accuracy of `model` on at most 400 samples, evenly spread, as they are now and with what else is usual.
+
+    The first is the split's own preprocessing. There is no other where stored numbers lie in no usual range.
+    """
+    import numpy as np
+
+    places = np.unique(np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(np.int64))
+    stored = replace(split, preprocess=Preprocess())
+    now = split.preprocess
+    assert isinstance(now, Preprocess)  # `can_be_tried`: one input
+    ways = {AS_NOW: now, **_others(np.asarray(stored.take(places)[0]), now)}
+    right, count = dict.fromkeys(ways, 0), correct_counter(model)
+    tensor = import_tensorflow().constant
+    for start in range(0, len(places), batch):
+        raw, labels = stored.take(places[start : start + batch])
+        for name, way in ways.items():
+            right[name] += count([(tensor(way(raw)), np.reshape(labels, -1))])
+    return [Tried(name, ways[name], right[name], len(places)) for name in ways]
+
+
+def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
+    """What is usual for numbers in the range of `stored` (n, …), without what is done now."""
+    import numpy as np
+
+    low, high = float(stored.min()), float(stored.max())
+    held = next((ends for ends in RANGES.values() if ends[0] <= low and high <= ends[1]), None)
+    if held is None:
+        return {}
+    ways = {name: _between(held, ends) for name, ends in RANGES.items()}
+    if held == RANGES["0…255"] and stored.ndim == 4 and stored.shape[-1] == COLOURS:
+        ways |= {"mode caffe": Preprocess(mode="caffe"), "mode torch": Preprocess(mode="torch")}
+    some = stored[:2]
+    return {name: way for name, way in ways.items() if not np.allclose(way(some), now(some), rtol=1e-3, atol=1e-3)}
+
+
+def _between(held: tuple[float, float], wanted: tuple[float, float]) -> Preprocess:
+    if held == wanted:
+        return Preprocess()
+    if (held, wanted) == (RANGES["0…255"], RANGES["-1…1"]):
+        return Preprocess(mode="tf")
+    scale = (wanted[1] - wanted[0]) / (held[1] - held[0])
+    return Preprocess(scale=scale, offset=wanted[0] - scale * held[0])
+
+
+def setting_of(way: Preprocess) -> str:
+    """The recipe's line: `preprocess: {mode: tf}`."""
+    said = way.model_dump(mode="json", exclude_defaults=True)
+    return f"preprocess: {{{', '.join(f'{key}: {value}' for key, value in said.items())}}}"

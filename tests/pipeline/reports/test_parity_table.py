@@ -1,0 +1,47 @@
+"""The matrix of a run, for people and for programs."""
+
+from pipeline.records.artifacts import Artifact, EvaluationFacts, ParityFacts, ParityRow
+from pipeline.records.manifest import Output, RunManifest, StageEntry
+from pipeline.reports.parity_table import parity_document, parity_table
+
+
+def row(inputs, output="y", difference=0.25):
+    return ParityRow(
+        inputs=inputs, output=output, samples=100, reference_max_abs=1.0, worst_sample=7, max_abs_diff=difference,
+        mean_abs_diff=difference / 2, sqnr_db=20.0, cosine=0.5, top1_agreement=0.9, top5_agreement=None,
+    )  # fmt: skip
+
+
+def manifest(*rows):
+    facts = [ParityFacts(rows=rows), EvaluationFacts(samples=100, metrics={"accuracy": 0.5})]
+    entry = StageEntry(
+        id="verify:onnx/int8", stage="verify", axis="onnx/int8", key=None, status="ran", reason="", wall_s=1.0,
+        outputs=tuple(Output.of(Artifact(files=(), facts=fact)) for fact in facts),
+    )  # fmt: skip
+    return RunManifest(
+        run_id="abcd", name="demo", recipe_digest="sha256:" + "0" * 64, stages=(entry,), metrics={}, gates=(),
+        verdict="pass",
+    )  # fmt: skip
+
+
+def test_a_line_a_set_of_inputs_with_accuracy_on_real_ones():
+    lines = parity_table(manifest(row("test"), row("noise", difference=0.0))).splitlines()
+    assert " ".join(lines[1].split()) == "onnx/int8 test 100 2.5e-01 1.2e-01 20.0 dB 0.500000 90.0 % 50.00 ± 9.6"
+    assert " ".join(lines[2].split()) == "noise 100 0.0e+00 0.0e+00 equal 0.500000 90.0 %"
+    assert max(map(len, lines)) <= 100
+
+
+def test_several_outputs_are_named():
+    text = parity_table(manifest(row("test", "a"), row("test", "b")))
+    assert "onnx/int8:a" in text
+    assert "onnx/int8:b" in text
+
+
+def test_programs_get_all_of_it():
+    first, second = parity_document(manifest(row("test"), row("noise")))["parity"]
+    assert (first["export"], first["accuracy"], first["accuracy_samples"]) == ("onnx/int8", 0.5, 100)
+    assert (second["inputs"], second["accuracy"], second["worst_sample"]) == ("noise", None, 7)
+
+
+def test_a_run_without_verification_has_none():
+    assert parity_table(manifest()) == ""

@@ -1,0 +1,31 @@
+"""What starts ahead: the child that exports, where an export follows from what is about to run."""
+
+import pytest
+
+from pipeline.planning.plan import resolve
+from pipeline.recipe.recipe import Recipe
+from pipeline.running.ahead import prepare_followers
+from pipeline.store import Store
+from stages.formats.apart import process as child_process
+
+
+@pytest.fixture
+def nodes(recipe_file, tmp_path):
+    """The nodes of a recipe by id; no child is left before or after."""
+    child_process.end_child()
+    yield {node.id: node for node in resolve(Recipe.load(recipe_file()), Store(tmp_path / "store")).chain.nodes}
+    child_process.end_child()
+
+
+@pytest.mark.parametrize(
+    ("running", "starts"),
+    [
+        *((name, True) for name in ("load", "prune", "quantize:int8", "export:onnx/int8", "baseline:tflite")),
+        *((name, False) for name in ("control", "evaluate:strip", "verify:onnx/int8", "benchmark:onnx/int8@cpu")),
+    ],
+)
+def test_the_child_starts_where_an_export_follows(nodes, running, starts):
+    prepare_followers(nodes[running], list(nodes.values()), threads=2)
+    # Where TensorFlow is still to come, the child comes right after it.
+    threads = [child.threads for child in child_process._children] + [one for one, _ in child_process._wanted]
+    assert threads == ([2] if starts else [])

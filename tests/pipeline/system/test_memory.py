@@ -1,0 +1,89 @@
+import gc
+import platform
+import subprocess
+import sys
+import weakref
+
+import pytest
+
+from pipeline.system import memory
+from pipeline.system.memory import collection_paused, give_back
+
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+
+def left_behind():
+    return weakref.ref(Cycle())
+
+
+@pytest.fixture
+def collector_off():
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_after_memory_grew_what_is_left_in_cycles_goes(collector_off, monkeypatch):
+    monkeypatch.setattr(memory, "_given_back", {})
+    left = left_behind()
+    give_back()
+    assert left() is None
+
+
+def test_after_an_action_that_took_no_memory_nothing_is_looked_for(collector_off, monkeypatch):
+    monkeypatch.setattr(memory, "_given_back", {"bytes": memory._resident_bytes()})
+    left = left_behind()
+    give_back()
+    assert left() is not None
+    monkeypatch.setattr(memory, "_resident_bytes", lambda: memory._given_back["bytes"] + memory.GROWTH_BYTES)
+    give_back()
+    assert left() is None
+
+
+def test_collection_goes_on_after_a_pause_even_one_that_fails():
+    with collection_paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError), collection_paused():
+        1 / 0  # noqa: B018
+    assert gc.isenabled()
+
+
+REUSED = """
+import ctypes, resource, sys
+from pipeline.system.memory import _resident_bytes, give_back, keep_pages_ready
+
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = libc.memset.argtypes = None
+MB = 2**20
+
+def touched(size):
+    block = ctypes.c_void_p(libc.malloc(ctypes.c_size_t(size)))
+    libc.memset(block, ctypes.c_int(1), ctypes.c_size_t(size))
+    return block
+
+keep_pages_ready()
+def a_step():
+    for block in [touched(24 * MB), touched(24 * MB)]:
+        libc.free(block)
+
+a_step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    a_step()
+faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+resident = _resident_bytes()
+give_back()
+print(faults, (resident - _resident_bytes()) // MB)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="elsewhere nothing is set")
+def test_blocks_that_are_asked_for_again_keep_their_pages_until_memory_is_given_back():
+    faults, freed_mb = map(int, subprocess.check_output([sys.executable, "-c", REUSED], text=True).split())
+    assert faults < 60_000  # one fetch of 48 MB is 12,288 faults, and there are 20 steps
+    assert freed_mb >= 24

@@ -1,0 +1,335 @@
+"""C source and Vela's files: made of the TFLite export, checked by compiler and runtime, or refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DeviceError, PreconditionError, RecipeError
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.artifacts import CSourceFacts, VelaFacts
+from pipeline.records.manifest import RunManifest
+from pipeline.running.run import run
+from stages.formats.c.source import bytes_in_source, c_source
+from stages.formats.c.tflm import run_micro
+from stages.formats.session import load_exported, load_tflite
+
+tflm = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="pip install tflite-micro")
+vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos-u-vela")
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_xception: Any, tiny_images: Any) -> Callable[..., Recipe]:
+    folder = tmp_path_factory.mktemp("micro")
+    tiny_xception.save(folder / "tiny.keras")
+    labels = np.asarray(tiny_xception(tiny_images, training=False)).argmax(1)
+    np.savez(folder / "images.npz", x_train=tiny_images, y_train=labels, x_test=tiny_images[:16], y_test=labels[:16])
+
+    def make(schemes: list[str], formats: list[str], *after: Any, **export: Any) -> Recipe:
+        data = {"source": "npz", "path": "images.npz", "calibration": {"from": "train", "take": 16}}
+        data |= {"validation": "train", "test": "test"}
+        stages = ["load", {"quantize": {"schemes": schemes}}, {"export": {"formats": formats, **export}}, *after]
+        path = folder / f"recipe-{abs(hash(json.dumps(stages)))}.yaml"
+        path.write_text(json.dumps({"name": "micro", "model": "tiny.keras", "data": data, "stages": stages}))
+        return Recipe.load(path)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def blob(store: Path, file: Any) -> bytes:
+    return (store / "blobs" / "sha256" / file.digest.removeprefix("sha256:")).read_bytes()
+
+
+def exported(manifest: RunManifest, axis: str) -> Any:
+    return next(e for e in manifest.stages if (e.stage, e.axis) == ("export", axis)).outputs[0]
+
+
+@tflm
+def test_c_source_holds_the_tflite_file_and_its_arena(recipe: Callable[..., Recipe], store: Path) -> None:
+    manifest = run(recipe(["int8"], ["tflite", "c"], "verify", symbol="net"), store)
+    tflite, source = exported(manifest, "tflite/int8"), exported(manifest, "c/int8")
+    facts = source.facts
+    assert isinstance(facts, CSourceFacts)
+    data = blob(store, tflite.files[0])
+    array, header = (blob(store, file) for file in source.files)
+    assert [file.name for file in source.files] == ["net_data.c", "net_data.h"]
+    assert bytes_in_source(array) == data
+    assert facts.array_bytes == len(data) == manifest.metrics["c/int8.size_bytes"]
+    assert facts.arena_bytes is not None
+    assert facts.arena_bytes > 12 * 12 * 2  # the input alone
+    assert f"#define NET_ARENA_BYTES {facts.arena_bytes}\n".encode() in header
+    assert b"(resolver).AddDepthwiseConv2D();" in header
+    assert b"#define NET_OUTPUT_INDEX_HEAD 0\n" in header
+    assert b"#define NET_INPUT_0_SHAPE {1, 12, 12, 2}\n" in header
+    assert facts.operators == tflite.facts.operators
+    assert manifest.metrics["c/int8.micro_difference"] < 0.05
+    # verified as what it holds, and by the runtime of microcontrollers
+    assert manifest.metrics["c/int8.cosine"] == manifest.metrics["tflite/int8.cosine"] > 0.99
+    report = next(e for e in manifest.stages if (e.stage, e.axis) == ("verify", "c/int8")).outputs[0]
+    assert "test in TFLM" in {row.inputs for row in report.facts.rows}
+    # one conversion for both
+    called = next(e for e in manifest.stages if (e.stage, e.axis) == ("export", "c/int8")).children
+    assert called == (next(e for e in manifest.stages if (e.stage, e.axis) == ("export", "tflite/int8")).key,)
+
+
+@vela
+def test_vela_compiles_the_int8_file_with_estimates(recipe: Callable[..., Recipe], store: Path) -> None:
+    chosen = {"formats": ["vela"], "vela": {"accelerator": "ethos-u55-256"}}
+    manifest = run(recipe(["int8"], chosen.pop("formats"), "verify", **chosen), store)
+    artifact = exported(manifest, "vela/int8")
+    facts = artifact.facts
+    assert isinstance(facts, VelaFacts)
+    assert facts.accelerator == "ethos-u55-256"
+    assert facts.npu_operators > 0
+    assert facts.operators["CUSTOM"] >= 1
+    assert manifest.metrics["vela/int8.estimated_cycles"] == facts.estimated_cycles
+    assert facts.estimated_cycles is not None
+    assert facts.estimated_cycles > 1000
+    data = blob(store, artifact.files[0])
+    assert b'"converter":"ethos-u-vela"' in data
+    with pytest.raises(DeviceError, match="nothing on this machine runs a vela-model"):
+        load_exported("vela-model", data)
+    assert not [entry for entry in manifest.stages if entry.stage == "verify"]  # left out, and said so
+
+
+@pytest.mark.parametrize(
+    ("scheme", "target_format", "says"),
+    [
+        ("float16", "c", "no kernels for half-precision weights"),
+        ("dynamic", "c", "no hybrid kernels"),
+        ("weight_only", "c", "one scale a tensor"),
+        ("float32", "vela", "computes in integers"),
+    ],
+)
+def test_pairs_that_do_not_exist_are_refused_or_left_out(
+    recipe: Callable[..., Recipe], scheme: str, target_format: str, says: str
+) -> None:
+    from pipeline.planning.wiring import build_chain
+
+    with pytest.raises(RecipeError, match=f"{target_format}/{scheme} can't be made: .*{says}"):
+        build_chain(recipe([scheme], [target_format]))
+    chain = build_chain(recipe([scheme], ["tflite", target_format], unsupported="skip"))
+    assert says in chain.skipped[f"{target_format}/{scheme}"]
+    assert [node.axis for node in chain.nodes if node.stage == "export"] == [f"tflite/{scheme}"]
+
+
+def test_no_target_times_c_source(recipe: Callable[..., Recipe]) -> None:
+    from pipeline.planning.wiring import build_chain
+
+    with pytest.raises(RecipeError, match="c/int8@cpu can't be measured: cpu takes"):
+        build_chain(recipe(["int8"], ["c"], {"benchmark": {"targets": ["cpu"]}}))
+    chain = build_chain(recipe(["int8"], ["c", "tflite"], {"benchmark": {"targets": ["cpu"], "unsupported": "skip"}}))
+    assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@cpu"]
+    assert "baseline:c" not in {node.id for node in chain.nodes}
+
+
+@pytest.mark.parametrize("scheme", ["weight_only", "dynamic", "float16"])
+def test_what_microcontrollers_compute_wrong_is_refused_on_their_target_too(
+    recipe: Callable[..., Recipe], scheme: str
+) -> None:
+    from pipeline.planning.wiring import build_chain
+
+    with pytest.raises(RecipeError, match=f"tflite/{scheme}@tflm can't be measured: TensorFlow Lite for Micro"):
+        build_chain(recipe([scheme], ["tflite"], {"benchmark": {"targets": ["tflm"]}}))
+    settings = {"benchmark": {"targets": ["tflm"], "unsupported": "skip"}}
+    chain = build_chain(recipe([scheme, "int8"], ["tflite"], settings))
+    assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@tflm"]
+    assert f"can't compute {scheme}" in chain.skipped[f"tflite/{scheme}@tflm"]
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -> None:
+    data = np.random.default_rng(0).integers(0, 256, 1001, dtype=np.uint8).tobytes()
+    source = c_source(
+        data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test", notes=("It keeps a state.",)
+    )
+    (tmp_path / "net_data.c").write_bytes(source.array)
+    (tmp_path / "net_data.h").write_bytes(source.header)
+    program = """
+    #include <stdint.h>
+    #include <stdio.h>
+    #include "net_data.h"
+    int main(void) {
+      fwrite(net_data, 1, NET_DATA_BYTES, stdout);
+      return ((uintptr_t)net_data % 16 == 0 && NET_ARENA_BYTES == 4096 && NET_OPERATORS == 3) ? 0 : 1;
+    }
+    """
+    (tmp_path / "main.c").write_text(program)
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "net_data.c", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout == data
+    text = source.header.decode()
+    assert "/* It keeps a state. */" in text
+    assert all(f"(resolver).Add{method}();" in text for method in ("Conv2D", "PadV2", "CumSum"))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.parametrize("scheme", ["float32", "int8"])
+def test_the_header_says_which_output_is_which_in_the_file(scheme: Any, tmp_path: Path) -> None:
+    """Output z is 1 + the sum of b, output a -2: told by a compiled program and by LiteRT, both by index."""
+    from stages.formats.c.convert import _ports
+    from stages.formats.tflite.convert import convert_tflite
+
+    rng = np.random.default_rng(0)
+    samples = {
+        "b": rng.uniform(-1, 1, (16, 3)).astype(np.float32),
+        "the_image": rng.uniform(0, 9, (16, 2, 2, 1)).astype(np.float32),
+    }
+    io, calibration = ("int8", list(samples.values())) if scheme == "int8" else ("float32", None)
+    data = convert_tflite(two_by_two(), scheme, io, calibration)
+    inputs, outputs, elements = told_by_the_header(c_source(data, "net", {}, None, "a test", _ports(data)), tmp_path)
+    assert ({port.index for port in inputs.values()}, {port.index for port in outputs.values()}) == ({0, 1}, {0, 1})
+    width = 1 if scheme == "int8" else 4
+    assert elements == {"b": (3, 3 * width), "the_image": (4, 4 * width), "z": (1, width), "a": (2, 2 * width)}
+    found = called_by_index(data, {inputs[name]: values[:1] for name, values in samples.items()}, outputs)
+    np.testing.assert_allclose(found["a"], [[-2, -2]], atol=0.03)
+    np.testing.assert_allclose(found["z"], [[1 + samples["b"][0].sum()]], atol=0.05)
+
+
+def two_by_two() -> Any:
+    """Two inputs and two outputs, whose order by name is not theirs in the model."""
+    from stages.keras.tensorflow import import_keras
+
+    keras = import_keras()
+    b, image = keras.Input((3,), name="b"), keras.Input((2, 2, 1), name="the_image")
+    z = keras.layers.Dense(1, name="z", kernel_initializer="ones", bias_initializer="ones")(b)
+    minus_two = {"kernel_initializer": "zeros", "bias_initializer": keras.initializers.Constant(-2)}
+    return keras.Model([b, image], [z, keras.layers.Dense(2, name="a", **minus_two)(keras.layers.Flatten()(image))])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a header says of an input or output."""
+
+    index: int
+    scale: float
+    zero: int
+
+
+PORTS = """
+#include <stdio.h>
+#include "net_data.h"
+#define SHOW(p) { const int shape[] = p##_SHAPE; p##_TYPE x[p##_ELEMENTS]; int n = 1, i; \\
+  for (i = 0; i < p##_RANK; ++i) n *= shape[i]; \\
+  printf("%s %d %d %.9g %d\\n", p##_NAME, n, (int)sizeof x, p##_SCALE, p##_ZERO_POINT); }
+int main(void) {
+  SHOW(NET_INPUT_0) SHOW(NET_INPUT_1) SHOW(NET_OUTPUT_0) SHOW(NET_OUTPUT_1)
+  printf("%d %d %d %d %d %d\\n", NET_INPUTS, NET_OUTPUTS, NET_INPUT_INDEX_B, NET_INPUT_INDEX_THE_IMAGE,
+         NET_OUTPUT_INDEX_Z, NET_OUTPUT_INDEX_A);
+  return 0;
+}
+"""
+
+
+def told_by_the_header(source: Any, folder: Path) -> tuple[dict[str, Told], dict[str, Told], dict[str, Any]]:
+    """Inputs and outputs by name, and their elements and bytes, as a C program prints them."""
+    (folder / "net_data.h").write_bytes(source.header)
+    (folder / "main.c").write_text(PORTS)
+    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "main.c", "-o", "main"]
+    subprocess.run(command, cwd=folder, check=True)
+    said = subprocess.run([folder / "main"], capture_output=True, check=True, text=True).stdout.splitlines()
+    ports = [line.rsplit(" ", 4) for line in said[:4]]
+    inputs, outputs, *places = map(int, said[4].split())
+    assert (inputs, outputs) == (2, 2)
+    indices = dict(zip(("b", "the_image", "z", "a"), places, strict=True))
+    told = {name: Told(indices[name], float(scale), int(zero)) for name, _, _, scale, zero in ports}
+    elements = {name: (int(count), int(size)) for name, count, size, _, _ in ports}
+    return {n: told[n] for n in ("b", "the_image")}, {n: told[n] for n in ("z", "a")}, elements
+
+
+def called_by_index(data: bytes, given: dict[Told, Any], outputs: dict[str, Told]) -> dict[str, Any]:
+    """What LiteRT computes, called as a C program calls it: by index, in the steps that the header tells."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=data)
+    interpreter.allocate_tensors()
+    for port, values in given.items():
+        detail = interpreter.get_input_details()[port.index]
+        stored = np.rint(values / port.scale) + port.zero if detail["dtype"] == np.int8 else values
+        interpreter.set_tensor(detail["index"], stored.astype(detail["dtype"]))
+    interpreter.invoke()
+    found = {}
+    for name, port in outputs.items():
+        stored = interpreter.get_tensor(interpreter.get_output_details()[port.index]["index"])
+        found[name] = (stored.astype(np.float64) - port.zero) * port.scale
+    return found
+
+
+def test_names_that_c_does_not_take_or_tell_apart_have_their_index_alone() -> None:
+    from stages.formats.c.source import Port
+
+    twice = [Port("a/b", (1, 2), "float32"), Port("a.b", (1, 2), "int16", 0.5, -3), Port('say "x"', (1,), "uint8", 2.0)]
+    text = c_source(b"", "net", {}, None, "a test", ([], twice)).header.decode()
+    assert "INDEX_A_B" not in text
+    assert "#define NET_OUTPUT_INDEX_SAY_X 2\n" in text
+    assert '#define NET_OUTPUT_2_NAME "say \\"x\\""\n#define NET_OUTPUT_2_SHAPE {1}\n' in text
+    assert "#define NET_OUTPUT_1_SCALE 0.5f\n#define NET_OUTPUT_1_ZERO_POINT (-3)\n" in text
+    assert "#define NET_OUTPUT_2_TFLITE_TYPE kTfLiteUInt8\n#define NET_OUTPUT_2_SCALE 2.0f\n" in text
+    assert "#define NET_OUTPUT_0_TYPE float\n" in text
+
+
+def test_without_an_array_there_is_no_file() -> None:
+    with pytest.raises(DeviceError, match="holds no array"):
+        bytes_in_source(b"int main(void) { return 0; }")
+
+
+@tflm
+def test_the_runtime_of_microcontrollers_computes_what_litert_does(tiny_xception: Any, tiny_images: Any) -> None:
+    from stages.formats.tflite.convert import convert_tflite
+
+    data = convert_tflite(tiny_xception, "int8", "int8", tiny_images)
+    found = run_micro(data, {"image": tiny_images[:5]}, "tiny")
+    expected = load_tflite(data).run({"image": tiny_images[:5]})["head"]
+    assert found.outputs["head"].shape == expected.shape
+    steps = np.abs(found.outputs["head"] - expected) * 256  # a last step before the softmax is several after it
+    assert steps.max() <= 6
+    assert steps.mean() <= 1.5
+    with pytest.raises(DeviceError, match="can't run this model") as caught:
+        run_micro(convert_tflite(tiny_xception, "float16"), {"image": tiny_images[:1]}, "half")
+    assert caught.value.where == "half"
+
+
+@tflm
+def test_free_sizes_are_asked_for(make_exporting: Callable[..., Any]) -> None:
+    with pytest.raises(PreconditionError, match=r"TFLite takes no free sizes, and input 'x' is \?×\?×2") as caught:
+        make_exporting()
+    assert "stages[2].export.shapes" in str(caught.value.where)
+    assert "shapes: {x: [96, 96, 2]}" in str(caught.value.hint)
+    assert make_exporting(shapes={"x": [8, 8, 2]}).metrics["c/float32.arena_bytes"] > 8 * 8 * 2 * 4
+    with pytest.raises(PreconditionError, match=r"input 'x' takes \(None, None, 2\), not \(8, 8, 3\)"):
+        make_exporting(shapes={"x": [8, 8, 3]})
+    with pytest.raises(PreconditionError, match="the model has no input 'y'"):
+        make_exporting(shapes={"y": [8, 8, 3]})
+
+
+@pytest.fixture
+def make_exporting(tmp_path: Path) -> Callable[..., RunManifest]:
+    """Runs the C export of a network that takes images of any size."""
+    from stages.keras.tensorflow import import_keras
+
+    keras = import_keras()
+    image = keras.Input((None, None, 2), name="x")
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(4, 3, name="conv")(image))
+    keras.Model(image, pooled, name="free").save(tmp_path / "free.keras")
+
+    def make(**export: Any) -> RunManifest:
+        stages = ["load", {"quantize": {"schemes": ["float32"]}}, {"export": {"formats": ["c"], **export}}]
+        path = tmp_path / "recipe.yaml"
+        path.write_text(json.dumps({"name": "free", "model": "free.keras", "stages": stages}))
+        return run(Recipe.load(path), tmp_path / "store")
+
+    return make

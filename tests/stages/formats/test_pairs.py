@@ -1,0 +1,54 @@
+"""Which schemes a format has, and the reason where it has not."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from pipeline.records.schemes import Quantization, Scheme, Training
+from stages.formats.pairs import refusal
+
+
+def test_every_scheme_is_there_in_both_formats_but_one() -> None:
+    refused = [
+        (target_format, scheme)
+        for target_format in ("tflite", "onnx")
+        for scheme in get_args(Scheme)
+        if refusal(target_format, Quantization(scheme=scheme))
+    ]
+    assert refused == [("onnx", "int16x8")]
+
+
+def test_microcontrollers_take_what_their_kernels_compute() -> None:
+    made = {
+        target_format: [s for s in get_args(Scheme) if refusal(target_format, Quantization(scheme=s)) is None]
+        for target_format in ("c", "vela")
+    }
+    assert made == {"c": ["float32", "int8", "int16x8"], "vela": ["int8"]}
+    reason = refusal("vela", Quantization(scheme="int8", activations="unsigned"))
+    assert reason is not None
+    assert "are signed" in reason  # they are made of the TFLite file
+
+
+@pytest.mark.parametrize(
+    ("settings", "by", "says"),
+    [
+        ({"scheme": "int8", "calibration": "entropy"}, "tflite", "not by entropy"),
+        ({"scheme": "int8", "calibration": "percentile"}, "tflite", "not by percentile"),
+        ({"scheme": "int8", "calibration": "mse"}, "tflite", "not by mse"),
+        ({"scheme": "int8", "activations": "unsigned"}, "tflite", "are signed"),
+        ({"scheme": "int8", "qat": Training()}, "onnx", "that tfmot trains with"),
+        ({"scheme": "dynamic", "granularity": "per_channel"}, "onnx", "one scale a kernel"),
+        ({"scheme": "int8", "keep_float": ("head",)}, None, ""),
+        ({"scheme": "int8", "granularity": "per_tensor"}, None, ""),
+        ({"scheme": "int8", "calibration": "min_max", "activations": "signed"}, None, ""),
+        ({"scheme": "weight_only", "granularity": "per_tensor", "keep_float": ("a",)}, None, ""),
+    ],
+)
+def test_settings_that_a_quantizer_lacks_are_refused(settings: Any, by: str | None, says: str) -> None:
+    how = Quantization(**settings)
+    for target_format in ("tflite", "onnx"):
+        reason = refusal(target_format, how)  # type: ignore[arg-type]
+        assert (reason is not None) == (target_format == by)
+        assert reason is None or says in reason

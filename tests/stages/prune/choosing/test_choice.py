@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from pipeline.errors import PreconditionError
+from stages.keras.tensorflow import import_tensorflow
+from stages.prune import PruneConfig, prune_model
+from stages.prune.choosing.choice import Given
+
+
+@pytest.mark.parametrize("criterion", ["l2", "lamp", "fpgm", "hessian"])
+@pytest.mark.parametrize("measure", ["macs", "params", "bytes"])
+def test_targets_are_met_within_two_percent(mini_xception, criterion, measure):
+    images = np.random.default_rng(0).uniform(-1, 1, (3, 28, 28, 1)).astype(np.float32)
+    report = prune_model(mini_xception, PruneConfig(criterion=criterion, **{measure: 0.4}), data=images).report
+    before, after = (
+        (report.macs_before, report.macs_after) if measure == "macs" else (report.params_before, report.params_after)
+    )
+    assert after / before == pytest.approx(0.4, rel=0.02)
+    assert report.reached == pytest.approx(after / before)
+    assert (report.measure, report.wanted) == (measure, 0.4)
+
+
+def test_a_target_above_one_is_a_number(mini_xception):
+    report = prune_model(mini_xception, PruneConfig(params=30_000, scope="layer")).report
+    assert report.params_after == pytest.approx(30_000, rel=0.02)
+
+
+def test_a_target_out_of_reach_names_what_limits_it(mini_xception):
+    with pytest.raises(PreconditionError, match=r"macs can't come down to 0\.0100 of the source") as caught:
+        prune_model(mini_xception, PruneConfig(macs=0.01, exclude=("block2_*", "block3_*")))
+    assert "block3_sepconv" in caught.value.hint
+    assert "exclude set the floors" in caught.value.hint
+
+
+def test_ratios_go_by_the_source_where_pruning_is_done_in_steps(mini_xception):
+    first = prune_model(mini_xception, PruneConfig(ratio=0.25))
+    given = Given(source=mini_xception)
+    second = prune_model(first.model, PruneConfig(ratio=0.5), given=given)
+    assert second.report.channels_after == pytest.approx(first.report.channels_before / 2, abs=1)
+    assert second.report.reached == pytest.approx(0.5, abs=0.01)
+    target = prune_model(first.model, PruneConfig(params=0.3), given=given).report
+    assert target.params_after == pytest.approx(0.3 * first.report.params_before, rel=0.02)
+
+
+def test_sensitivity_takes_most_where_it_costs_least(mini_xception):
+    names = [group.name for group in prune_model(mini_xception, PruneConfig(ratio=0.5)).report.groups]
+    drops = dict.fromkeys(names, ((0.5, 0.4), (0.9, 0.8))) | {"block5_sepconv1": ((0.5, 0.0), (0.9, 0.01))}
+    config = PruneConfig(scope="sensitivity", ratio=0.4)
+    report = prune_model(mini_xception, config, given=Given(drops=drops)).report
+    left = {group.name: group.channels_after / group.channels_before for group in report.groups if not group.frozen}
+    assert left.pop("block5_sepconv1") < 0.15
+    assert min(left.values()) > 0.5
+    with pytest.raises(PreconditionError, match="goes by a scan, and there is none"):
+        prune_model(mini_xception, config)
+
+
+def test_no_target_on_macs_that_are_not_known(keras):
+    tf, layers = import_tensorflow(), keras.layers
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, name="first")(image)
+    x = layers.Conv2D(8, 3)(x)
+    x = layers.Lambda(lambda x: tf.map_fn(lambda one: tf.matmul(one, one, transpose_b=True), x), name="own")(x)
+    model = keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    with pytest.raises(PreconditionError, match=r"the MACs of own .* are not known: no share of them") as caught:
+        prune_model(model, PruneConfig(macs=0.5))
+    assert "prune to params" in caught.value.hint
+    report = prune_model(model, PruneConfig(params=0.8)).report
+    assert report.macs_unknown == ("own (Lambda: a loop or branch around products)",)
+    assert report.macs_after < report.macs_before
