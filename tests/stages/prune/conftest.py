@@ -30,11 +30,6 @@ ROOT = Path(__file__).parents[3]
 THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)  # what TensorFlow takes by itself
 
 
-@pytest.fixture(scope="session")
-def keras() -> Any:
-    return import_keras()
-
-
 @pytest.fixture(autouse=True)
 def fresh_session() -> Iterator[None]:
     """Keras keeps every symbolic tensor in one graph, and slows down as it grows."""
@@ -64,11 +59,6 @@ def _cut(model: Any, seed: int = 0) -> Any:
     assert (found.effect > 1e-4) == bool((~keep).any())
     assert pruned.count_params() < model.count_params() or keep.all()
     return SimpleNamespace(model=model, graph=graph, keep=keep, pruned=pruned, found=found)
-
-
-@pytest.fixture(scope="session")
-def randomise() -> Any:
-    return randomise_weights
 
 
 @pytest.fixture(scope="session")
