@@ -13,6 +13,7 @@ from pipeline.records.keys import digest_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).with_suffix(".json")
+SHARED = ("keras", "samples", "formats", "devices")
 
 
 def source_digest(paths):
@@ -34,7 +35,8 @@ def _is_text(node):
 
 def current():
     """Each stage's version and source digest; `shared` is what all stages build on."""
-    found = {"shared": {"sources": source_digest((ROOT / "stages").glob("*.py"))}}
+    shared = (path for room in SHARED for path in (ROOT / "stages" / room).rglob("*.py"))
+    found = {"shared": {"sources": source_digest(shared)}}
     for name, stage in sorted(stages().items()):
         folder = ROOT / Path(*type(stage).__module__.split(".")[:2])
         found[name] = {"version": stage.version, "sources": source_digest(folder.rglob("*.py"))}
