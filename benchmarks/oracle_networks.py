@@ -39,7 +39,19 @@ ENOUGH_TESTS = (
 )
 FREE_SIZES = (8, 24, 96)  # tried in this order
 PATIENCE_S = 3.0  # of processor time, for a test that comes to the product by a way that is not known here
-FOLDERS = ("export", "load", "prune", "quantize", "strip", "verify", "recalibrate", "finetune", "commands")
+FOLDERS = (
+    "formats",
+    "keras",
+    "export",
+    "load",
+    "prune",
+    "quantize",
+    "strip",
+    "verify",
+    "recalibrate",
+    "finetune",
+    "commands",
+)
 MOST_PARAMS = 5_000_000  # of a test's network
 
 

@@ -50,9 +50,10 @@ from stages.quantize.calibration import doubts_about
 from stages.samples.checks import require_fit
 from stages.strip.layers import strip_model
 from stages.strip.stage import output_difference
-from stages.verify import VerifyConfig, metrics
+from stages.verify import metrics
 from stages.verify.adversarial import adversarial_inputs
 from stages.verify.compare import parity_row
+from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import require_finite
 from stages.verify.limits import REAL, violation
 from stages.verify.predict import predict, run_keras
