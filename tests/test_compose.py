@@ -13,3 +13,12 @@ def test_the_runner_builds_for_the_engines_own_platform_and_makes_no_folder_of_r
     (models,) = runner["volumes"]
     assert models["read_only"]
     assert not models["bind"]["create_host_path"]
+
+
+def test_what_images_copy_is_there():
+    root, copied = COMPOSE.parents[1], []
+    for file in ("Dockerfile", "Dockerfile.runner"):
+        lines = [line.split() for line in (root / "docker" / file).read_text().splitlines()]
+        copied += [name for line in lines if line[:1] == ["COPY"] and "--from" not in line[1] for name in line[1:-1]]
+    assert "stages/devices/runner.py" in copied
+    assert not [name for name in copied if not (root / name).exists()]
