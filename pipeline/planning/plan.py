@@ -120,12 +120,14 @@ def _remarks(chain: Chain) -> tuple[str, ...]:
 def _check_devices(chain: Chain) -> None:
     """Every device is known and ready now: not after hours of training."""
     for node in chain.nodes:
-        device = getattr(stages()[node.stage], "device", None)
-        if device is not None:
+        stage: Any = stages()[node.stage]
+        if hasattr(stage, "device"):
             try:
-                device(node.config, chain.recipe.folder)
-            except DeviceError as error:
-                where = chain.recipe.source.where(chain.recipe.steps[node.step].path)
+                stage.device(node.config, chain.recipe.folder)
+            except (DeviceError, RecipeError) as error:
+                path = chain.recipe.steps[node.step].path
+                targets = stage.targets_of(node.config) if hasattr(stage, "targets_of") else ()
+                where = chain.recipe.source.where_is(targets[0] if targets else None, path)
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 

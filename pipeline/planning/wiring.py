@@ -310,7 +310,10 @@ def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, bra
     try:
         return stage.refuses(config, kind, chain.recipe.folder, branch.config)  # type: ignore[no-any-return]
     except RecipeError as error:
-        raise error if error.where else _error(chain.recipe, step, error.what, error.hint) from error
+        if error.where:
+            raise
+        where = chain.recipe.source.where_is(config.model_dump()["targets"][0], step.path)
+        raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 
 def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:

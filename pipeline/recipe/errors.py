@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -76,7 +77,7 @@ def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None
         case "value_error":
             return str(context.get("error", finding["msg"])), None
         case "literal_error":
-            return f"{_shown(value)} is not allowed", f"allowed: {context['expected']}"
+            return f"{_shown(value)} is not allowed", _allowed(value, context["expected"])
         case "tuple_type" | "list_type":
             alone = isinstance(value, str | int | float)
             return f"{_shown(value)}: a list is needed", f"write [{_shown(value)}]" if alone else None
@@ -89,6 +90,12 @@ def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None
             return "is empty", f"{context['min_length']} or more are needed"
         case _:
             return f"{_shown(value)}: {finding['msg'][0].lower()}{finding['msg'][1:]}", None
+
+
+def _allowed(value: Any, expected: str) -> str:
+    """What pydantic expects (`'a', 'b' or 'c'`), the nearest first where one is near."""
+    close = get_close_matches(str(value), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.5)
+    return f"the nearest is {close[0]}; allowed: {expected}" if close else f"allowed: {expected}"
 
 
 def _shown(value: Any) -> str:

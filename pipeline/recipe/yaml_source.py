@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
@@ -34,6 +35,21 @@ class Source:
         while known and known not in self.marks:
             known = known[:-1]
         return f"{self.marks.get(known, str(self.file))}   {dotted(path)}".rstrip()
+
+    def where_is(self, value: object, path: Path) -> str:
+        """`where` of the first place at or below `path` that holds `value`, or of `path` itself."""
+        data = self.data
+        for part in path:
+            data = data[part]
+        return self.where(next((place for place, held in _places(data, path) if held == value), path))
+
+
+def _places(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """All parts of plain data, with their paths, in the order in which they were written."""
+    yield path, data
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in inner:
+        yield from _places(value, (*path, key))
 
 
 def dotted(path: Path) -> str:

@@ -251,3 +251,17 @@ def test_files_that_are_not_there_are_named_before_anything_runs(recipe_file, st
     with pytest.raises(RecipeError, match=r"data\.path") as caught:
         make_plan(Recipe.load(path), store)
     assert "recipe.yaml:6:3   data.path" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("  - verify\n", "  - verify\n  - benchmark: {targets: [cpu, cortx-a72]}\n", "benchmark.targets[1]"),
+        ("ratio: 0.5", "macs: 0.5, round_to: auto, measure_on: {target: cortx-a72}", "prune.measure_on.target"),
+    ],
+)
+def test_an_unknown_target_is_placed_at_its_key(recipe_file, store, old, new, key):
+    with pytest.raises(RecipeError, match="there is no target 'cortx-a72'") as caught:
+        make_plan(Recipe.load(recipe_file(replace=[(old, new)])), store)
+    assert caught.value.where.endswith(key)
+    assert "cortex-a72" in caught.value.hint
