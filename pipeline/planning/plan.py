@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.contracts.discovery import stages
+from pipeline.contracts.stage import DependsByAxis
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
@@ -166,13 +167,14 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
     stage = stages()[stage_name]
     device = getattr(stage, "device", None)
     found = device(config, recipe.folder) if device else None
+    packages = stage.packages_for(axis) if isinstance(stage, DependsByAxis) else stage.packages
     return Action(
         stage=stage_name,
         version=stage.version,
         axis=axis,
         config=config.model_dump(mode="json", by_alias=True),
         inputs=dict(inputs),
-        packages={name: package_version(name) for name in stage.packages},
+        packages={name: package_version(name) for name in packages},
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
         device=dict(found) if found else None,  # a stage that asks no target has none

@@ -32,6 +32,7 @@ from stages.export.config import ExportConfig
 from stages.export.doubts import doubts_about
 from stages.formats.external_data import DATA_FILE
 from stages.formats.metadata import metadata_of
+from stages.formats.packages import MAKING, packages_for
 from stages.formats.pairs import refusal
 from stages.keras.normal_form import MODEL_FILE
 
@@ -70,10 +71,10 @@ class ExportStage:
         *("arena_bytes", "micro_difference", "estimated_cycles", "estimated_sram_bytes", "estimated_npu_share"),
         "estimated_cpu_operators",
     )
-    packages: ClassVar[tuple[str, ...]] = (
-        *("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "ai-edge-quantizer"),
-        *("flatbuffers", "protobuf", "numpy", "tflite-micro", "ethos-u-vela"),
-    )
+    packages: ClassVar[tuple[str, ...]] = packages_for(MAKING, None)
+
+    def packages_for(self, axis: str | None) -> tuple[str, ...]:
+        return packages_for(MAKING, axis)
 
     def splits(self, config: ExportConfig) -> tuple[str, ...]:
         return ()

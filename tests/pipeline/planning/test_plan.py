@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.contracts.events import INTERRUPTED
 from pipeline.errors import RecipeError
+from pipeline.planning import plan as planning
 from pipeline.planning.cache_misses import differences
 from pipeline.planning.plan import make_action, make_plan, resolve
 from pipeline.planning.wiring import build_chain
@@ -13,6 +14,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.records.artifacts import Artifact, FileRef, KerasFacts
 from pipeline.records.manifest import ActionRecord, Provenance, RunManifest
 from pipeline.store import Store
+from pipeline.system.installed import package_version
 
 
 @pytest.fixture
@@ -177,6 +179,27 @@ def test_a_new_version_of_a_package_is_the_reason(recipe_file, store):
     action = store.records.get(key).action.model_dump(mode="json")
     newer = {**action, "packages": {**action["packages"], "tensorflow": "2.22.0"}}
     assert differences(action, newer) == [f"tensorflow {action['packages']['tensorflow']} → 2.22.0"]
+
+
+@pytest.mark.parametrize(
+    ("package", "missing"),
+    [
+        ("tf2onnx", {"export:onnx/float32", "export:onnx/int8", "baseline:onnx"}),
+        ("ai-edge-quantizer", {"export:tflite/float32", "export:tflite/int8", "baseline:tflite"}),
+        ("ethos-u-vela", set()),
+        ("tflite-micro", set()),
+    ],
+)
+def test_a_package_of_one_format_is_in_no_key_of_another(recipe_file, store, monkeypatch, package, missing):
+    recipe = Recipe.load(recipe_file())
+    actions = {node.id: node for node in build_chain(recipe).nodes if node.stage in ("export", "verify", "benchmark")}
+
+    def keys():
+        return {name: make_action(n.stage, n.config, n.axis, {}, recipe).key for name, n in actions.items()}
+
+    before = keys()
+    monkeypatch.setattr(planning, "package_version", lambda name: "99" if name == package else package_version(name))
+    assert {name for name, key in keys().items() if key != before[name]} == missing
 
 
 def test_scratch_of_a_killed_run_is_resumed(recipe_file, store):
