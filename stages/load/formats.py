@@ -101,7 +101,7 @@ def load_model(
         shown = str(source)
         carried = _from_files(Path(source), weights, custom_objects, wanted, trust=trust)
     model, difference = carried.model, carried.difference
-    if not is_settled(model):
+    if getattr(model, "inputs", None) and not is_settled(model):
         settle(model, wanted)
     blame(model, difference, shown)
     if not difference <= tolerance(model):

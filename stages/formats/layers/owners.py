@@ -37,7 +37,9 @@ class Owners:
 
     def said_of(self, operator: str) -> str:
         """`layer 'conv'` for an operator's name, `operation 'tf.abs' after 'conv'`, or the name itself."""
-        known = dict(found for part in operator.split(";") if (found := self._found(part)))
+        order = list(self.layers)
+        parts = [found for part in operator.split(";") if (found := self._found(part))]
+        known = dict(sorted(parts, key=lambda found: order.index(found[0].partition("/")[0])))
         said = [*_layers_said([name for name, layer in known.items() if not layer.operation])]
         said += [_operation_said(name, layer) for name, layer in known.items() if layer.operation]
         whole = "the model's output" if operator.startswith(CALL) else f"operator {operator!r}"
@@ -59,7 +61,8 @@ class Owners:
 
 def _layers_said(names: Sequence[str]) -> Iterator[str]:
     if names:
-        yield f"layer{'s' if len(names) > 1 else ''} {' and '.join(map(repr, names))}"
+        *first, last = map(repr, names)
+        yield f"layers {', '.join(first)} and {last}" if first else f"layer {last}"
 
 
 def _operation_said(name: str, layer: Layer) -> str:

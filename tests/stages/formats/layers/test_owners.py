@@ -40,7 +40,7 @@ def model() -> Any:
             "layer 'each', operation 'tf.math.multiply' after 'each'",
         ),
         ("net/each/Reshape;net/each/Add;const", "layer 'each'"),
-        ("net/each/Reshape;net/inner/dense/Add", "layers 'each' and 'inner/dense'"),
+        ("net/each/Reshape;net/inner/dense/Add", "layers 'inner/dense' and 'each'"),
         ("StatefulPartitionedCall:01", "the model's output"),
         ("tfl.quantize", "operator 'tfl.quantize'"),
         ("net/unknown/Add", "operator 'net/unknown/Add'"),

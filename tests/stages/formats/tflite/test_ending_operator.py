@@ -59,5 +59,5 @@ def test_the_operator_is_told_by_kind_and_layer(
     (tmp_path / MODEL_FILE).write_bytes(encode_model(tiny_xception))
     error = with_operator(ERROR, tmp_path / "model.tflite", tmp_path / MODEL_FILE, EVENTS)
     assert error.what.startswith("LiteRT gave up, at operator 1 of ")
-    assert error.what.partition(": ")[2].startswith("CONV_2D of layer 'stem")
+    assert error.what.partition(": ")[2].startswith("CONV_2D of layers 'stem', 'stem_bn' and 'stem_relu'")
     assert (error.where, error.hint) == (ERROR.where, ERROR.hint)
