@@ -198,7 +198,7 @@ def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: F
     module = tf.Module()
     module.held = list(model.variables)
     with quiet():
-        tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs)})
+        tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs, computed=True)})
     if form == "loop":
         keep_loops(folder)
 

@@ -108,7 +108,7 @@ def test_the_layer_is_named(tiny_xception: Any, tiny_images: Any, monkeypatch: p
     data = convert_tflite(tiny_xception, "int8", calibration=tiny_images)
     monkeypatch.setattr(native_ends, "INTEGERS", {9: 0})
     with pytest.raises(
-        UnsupportedError, match=r"LiteRT can't load the file: .* at ADD of layers 'join_relu' and 'join'$"
+        UnsupportedError, match=r"LiteRT can't load the file: .* at ADD of layers 'join' and 'join_relu'$"
     ) as caught:
         refuse_operators(tiny_xception, data, "tflite/int8")
     assert caught.value.where == "tflite/int8"
