@@ -62,7 +62,7 @@ def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
 def serving_function(tf: Any, model: Any, specs: Sequence[Any], *, computed: bool = False) -> Any:
     """The tf.function of inference: inputs in the model's order, outputs by name.
 
-    With `computed`, outputs that are inputs go through an operator as well.
+    With `computed`, each output goes through an operator that changes nothing.
     """
 
     @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]
@@ -70,23 +70,12 @@ def serving_function(tf: Any, model: Any, specs: Sequence[Any], *, computed: boo
         results = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
         results = results if isinstance(results, (list, tuple)) else [results]
         if computed:
-            results = [_computed(tf, value) if _is_passed_on(value, inputs) else value for value in results]
+            results = [_computed(tf, value) for value in results]
         return dict(zip(model.output_names, results, strict=True))
 
     return serve
 
 
-def _is_passed_on(value: Any, inputs: Sequence[Any]) -> bool:
-    """Whether nothing is computed between an input and a traced output: converters fold identities."""
-    while value.op.type == "Identity":
-        value = value.op.inputs[0]
-    return any(value is given for given in inputs)
-
-
 def _computed(tf: Any, value: Any) -> Any:
-    """An input that is an output as well, by an operator that no converter folds.
-
-    Without one both are one tensor of a TFLite file, and LiteRT 2.3's signature runner gives the first call's values in
-    all later calls.
-    """
+    """The same values by an operator that no converter folds."""
     return tf.logical_or(value, value) if value.dtype == tf.bool else tf.maximum(value, value)
