@@ -59,23 +59,12 @@ def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
         )
 
 
-def serving_function(tf: Any, model: Any, specs: Sequence[Any], *, computed: bool = False) -> Any:
-    """The tf.function of inference: inputs in the model's order, outputs by name.
-
-    With `computed`, each output goes through an operator that changes nothing.
-    """
+def serving_function(tf: Any, model: Any, specs: Sequence[Any]) -> Any:
+    """The tf.function of inference: inputs in the model's order, outputs by name."""
 
     @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]
     def serve(*inputs: Any) -> dict[str, Any]:
         results = model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
-        results = results if isinstance(results, (list, tuple)) else [results]
-        if computed:
-            results = [_computed(tf, value) for value in results]
-        return dict(zip(model.output_names, results, strict=True))
+        return dict(zip(model.output_names, results if isinstance(results, (list, tuple)) else [results], strict=True))
 
     return serve
-
-
-def _computed(tf: Any, value: Any) -> Any:
-    """The same values by an operator that no converter folds."""
-    return tf.logical_or(value, value) if value.dtype == tf.bool else tf.maximum(value, value)

@@ -79,17 +79,11 @@ def convert_tflite(
                 save_function(model, saved, shapes, first_form(model, how, recurrent))
             if how.calibrated and has_loops(saved) and not _fuses(tf, saved):
                 saved = _unrolled(model, f"{scratch}/unrolled", how, shapes, recurrent)
-            arrays = _arrays(model, calibration) if how.calibrated else {}
-
-            def made_of(folder: str) -> bytes:
-                if how.calibrated:
-                    return _calibrated(tf, model, how, io, folder, arrays, partial(_heard, progress, silence))
-                return _converted(tf, model, how, folder)
-
-            data = made_of(saved)
-            if gives_an_input_out(data):
-                save_function(model, f"{scratch}/computed", shapes, first_form(model, how, recurrent), computed=True)
-                data = made_of(f"{scratch}/computed")
+            if how.calibrated:
+                arrays = _arrays(model, calibration)
+                data = _calibrated(tf, model, how, io, saved, arrays, partial(_heard, progress, silence))
+            else:
+                data = _converted(tf, model, how, saved)
             return with_metadata(data, metadata and {**metadata, **_state(data)})
         except SecateurError:
             raise
@@ -190,25 +184,11 @@ def _state(data: bytes) -> dict[str, str]:
     return {"state": f"kept between calls; before each new sample: {RESET}"} if keeps_state(data) else {}
 
 
-def gives_an_input_out(data: bytes) -> bool:
-    """Whether an output of a TFLite file is one of its inputs, with no operator between them.
-
-    LiteRT 2.3's signature runner then gives the first call's values in all later calls.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    graph = schema.Model.GetRootAs(data, 0).Subgraphs(0)
-    inputs = {graph.Inputs(place) for place in range(graph.InputsLength())}
-    return any(graph.Outputs(place) in inputs for place in range(graph.OutputsLength()))
-
-
-def save_function(
-    model: Any, folder: str, shapes: Shapes | None = None, form: Form = "loop", *, computed: bool = False
-) -> None:
+def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: Form = "loop") -> None:
     """A SavedModel of inference alone: the bare variables and one signature, the batch fixed at 1.
 
-    Recurrent layers are there in `form`. With `computed`, outputs go through one operator more. PreconditionError where
-    the model leaves other sizes free, and `shapes` does not choose them.
+    Recurrent layers are there in `form`. PreconditionError where the model leaves other sizes free, and `shapes` does
+    not choose them.
     """
     tf = import_tensorflow()
     if form == "unrolled":
@@ -218,7 +198,7 @@ def save_function(
     module = tf.Module()
     module.held = list(model.variables)
     with quiet():
-        tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs, computed=computed)})
+        tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs)})
     if form == "loop":
         keep_loops(folder)
 
