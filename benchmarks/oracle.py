@@ -117,17 +117,18 @@ def through_command_line(job: dict[str, Any], folder: Path, store: Path) -> dict
         manifest = json.loads(said[0].getvalue())
     except ValueError:
         manifest = {}
-    files, reasons = dict[str, str](), dict[str, str]()
+    files, reasons, names = dict[str, str](), dict[str, str](), dict[str, list[str]]()
     for entry in manifest.get("stages", ()):
         kind = str(entry["axis"] or "").partition("/")[0]
         if entry["stage"] == "export" and kind in FORMATS and entry["outputs"]:
             digest = entry["outputs"][0]["files"][0]["digest"].partition(":")[2]
+            names[kind] = [one["name"] for one in entry["outputs"][0]["facts"]["outputs"]]
             files[kind] = str(folder / f"model.{kind}")
             Path(files[kind]).write_bytes((store / "blobs" / "sha256" / digest).read_bytes())
     for kind in FORMATS:
         if kind not in files:
             reasons[kind] = reason(said[1].getvalue() or said[0].getvalue(), kind, code)
-    return {"files": files, "reasons": reasons}
+    return {"files": files, "names": names, "reasons": reasons}
 
 
 def command(*words: str) -> int:
@@ -205,7 +206,11 @@ def chunk_run(jobs: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
     with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         made = all_of(jobs, [__file__, "--deliver", str(folder)], folder, alone=False)
-        asked = [{**job, "files": made[job["id"]]["files"]} for job in jobs if made[job["id"]].get("files")]
+        asked = [
+            {**job, "files": made[job["id"]]["files"], "names": made[job["id"]]["names"]}
+            for job in jobs
+            if made[job["id"]].get("files")
+        ]
         truth = all_of(asked, [str(PLAIN)], folder, alone=True)
     return [(job["id"], verdict(made[job["id"]], truth.get(job["id"], {}))) for job in jobs]
 

@@ -6,6 +6,7 @@ was a hit and that the process imported no heavy package. Python
 may keep its bytecode, as it does where nobody forbids it. Exit status 1 if that or the bound does not hold.
 
     python benchmarks/warm_run.py [--store DIR] [--runs 10]     # without a store: a temporary one, filled first
+    python benchmarks/warm_run.py --base DIR [--runs 25]        # beside another commit, in turns, instead
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from cold_demo import python_of
+
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "configs" / "demo.yaml"
 BOUND_S = 0.35
+BOUND_BESIDE = 1.03  # times what another commit takes, in turns
 HEAVY = {"tensorflow", "tf_keras", "keras", "numpy", "onnx", "onnxruntime", "ai_edge_litert"}
 VERDICTS = (0, 1, 5)  # the run ended; what its gates found is no matter here
 PEER_STAGES = 8
@@ -129,6 +133,24 @@ def peer_line(name: str, runs: int) -> str:
     return f"{name}, {PEER_STAGES} stages, nothing to do: {described(times)}"
 
 
+def beside(base: Path, store: Path, base_store: Path, runs: int) -> tuple[str, float]:
+    """A line on this checkout and another in turns (A B B A), each with a store that it has filled, and their ratio."""
+    stores, times = {ROOT: store, base: base_store}, dict[Path, list[float]]()
+    for turn in range(runs):
+        for checkout in (ROOT, base) if turn % 2 else (base, ROOT):
+            command = [python_of(checkout), "-m", "pipeline", "run", str(checkout / RECIPE.relative_to(ROOT))]
+            command += ["--store", str(stores[checkout])]
+            if not turn:  # fills the store
+                wall_times(command, 1, checkout, VERDICTS)
+            times.setdefault(checkout, []).extend(wall_times(command, 1, checkout, VERDICTS))
+    ratio = statistics.median(times[ROOT]) / statistics.median(times[base])
+    least = min(times[ROOT]) / min(times[base])
+    text = (
+        f"{described(times[ROOT])}, base {described(times[base])}: {ratio:.3f}× by medians, {least:.3f}× by the least"
+    )
+    return text, ratio
+
+
 def measure(store: Path, runs: int) -> int:
     """Print the figures for a store that is filled; the exit status."""
     count, faults = check_cached(store)
@@ -150,9 +172,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, help="filled if it isn't yet; default: a temporary one")
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--base", type=Path, help="a checkout of another commit, with its .venv, to be run in turns")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="secateur-warm-") as temporary:
         store = (options.store or Path(temporary) / "store").resolve()
+        if options.base is not None:
+            text, ratio = beside(options.base.resolve(), store, Path(temporary) / "base", options.runs)
+            print(f"{text}, bound {BOUND_BESIDE}×: {'ok' if ratio <= BOUND_BESIDE else 'MISSED'}")
+            return 1 if ratio > BOUND_BESIDE else 0
         fill(store)
         return measure(store, options.runs)
 

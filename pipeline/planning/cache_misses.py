@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED
+from pipeline.errors import first_line
 from pipeline.records.manifest import Action
 from pipeline.store import Store
 
@@ -19,7 +20,7 @@ def failed_before(action_id: str, key: str, store: Store, recipe: str) -> str | 
     entry = store.runs.last_try(recipe, action_id)
     if entry is None or entry["key"] != key or entry.get("status") not in ("failed", "skipped"):
         return None
-    reason = str(entry.get("reason", "")).partition("\n")[0]
+    reason = first_line(str(entry.get("reason", "")))
     if reason == INTERRUPTED:
         return f"{INTERRUPTED} last time"
     return _cut(f"failed last time: {reason}" if entry["status"] == "failed" else reason, FAILURE_CHARACTERS)

@@ -14,7 +14,7 @@ from pipeline.contracts.stage import DependsByAxis
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
-from pipeline.planning.wiring import Chain, CodeOf, Node, OutputOf, SplitOf, build_chain
+from pipeline.planning.wiring import Chain, CodeOf, Node, OutputOf, SplitOf, build_chain, where_of_target
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.model_files import digest_of_model, find_files
 from pipeline.recipe.recipe import Recipe
@@ -126,9 +126,7 @@ def _check_devices(chain: Chain) -> None:
             try:
                 stage.device(node.config, chain.recipe.folder)
             except (DeviceError, RecipeError) as error:
-                path = chain.recipe.steps[node.step].path
-                targets = stage.targets_of(node.config) if hasattr(stage, "targets_of") else ()
-                where = chain.recipe.source.where_is(targets[0] if targets else None, path)
+                where = where_of_target(chain.recipe, chain.recipe.steps[node.step], node.stage, node.config)
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 

@@ -312,8 +312,16 @@ def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, bra
     except RecipeError as error:
         if error.where:
             raise
-        where = chain.recipe.source.where_is(config.model_dump()["targets"][0], step.path)
-        raise RecipeError(error.what, where=where, hint=error.hint) from error
+        raise RecipeError(
+            error.what, where=where_of_target(chain.recipe, step, "benchmark", config), hint=error.hint
+        ) from error
+
+
+def where_of_target(recipe: Recipe, step: StageStep, stage: str, config: StageConfig) -> str:
+    """Where a step of the recipe names the target of an action of `stage`; where it stands, if that names none."""
+    targets_of = getattr(stages()[stage], "targets_of", None)
+    named = targets_of(config) if targets_of else ()
+    return recipe.source.where_is(named[0], step.path) if named else recipe.source.where(step.path)
 
 
 def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:

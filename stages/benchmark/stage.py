@@ -12,7 +12,7 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, CountFacts, Kind
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
 from stages.formats.external_data import whole_model
-from stages.formats.packages import RUNNING, packages_for
+from stages.formats.packages import RUNNING, of_axis
 
 if TYPE_CHECKING:  # what measures is imported where it is used: cached runs load this module at every start
     from stages.devices.rounds import Round, Side, Subject
@@ -34,10 +34,10 @@ class BenchmarkStage:
     axis: ClassVar[str | None] = "targets"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()  # they depend on the target: see metrics_on
-    packages: ClassVar[tuple[str, ...]] = packages_for(RUNNING, None)
+    packages: ClassVar[tuple[str, ...]] = of_axis(RUNNING, None)
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        return packages_for(RUNNING, axis)
+        return of_axis(RUNNING, axis)
 
     def splits(self, config: BenchmarkConfig) -> tuple[str, ...]:
         return ()

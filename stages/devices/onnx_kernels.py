@@ -27,7 +27,7 @@ VARIANT = re.compile(r"^(QLinear|Nhwc|Fused)")  # of an operator
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """A kernel by its operator and the optimizer's name for it, with what it costs on average."""
+    """A kernel by its operator and the optimizer's name for it, with what it usually costs."""
 
     operator: str
     name: str
@@ -35,7 +35,7 @@ class Kernel:
 
 
 def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
-    """All kernels of a file in the order in which they run: nanoseconds, over 50 calls after warm-up on one thread.
+    """All kernels of a file in the order in which they run, one thread: nanoseconds, the median of 50 warm calls.
 
     `shapes`, by input name ("" for any) and with the batch, are for inputs that leave sizes open.
     DeviceError where ONNX Runtime refuses the file, NativeEndError where that ends it.
@@ -69,7 +69,7 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
             times.setdefault(key, []).append(1e3 * event["dur"])
-    return [(*key, statistics.fmean(taken[WARMUP:])) for key, taken in times.items()]
+    return [(*key, statistics.median(taken[WARMUP:])) for key, taken in times.items()]
 
 
 def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]]:

@@ -32,7 +32,7 @@ from stages.export.config import ExportConfig
 from stages.export.doubts import doubts_about
 from stages.formats.external_data import DATA_FILE
 from stages.formats.metadata import metadata_of
-from stages.formats.packages import MAKING, packages_for
+from stages.formats.packages import MAKING, of_axis
 from stages.formats.pairs import refusal
 from stages.keras.normal_form import MODEL_FILE
 
@@ -71,10 +71,10 @@ class ExportStage:
         *("arena_bytes", "micro_difference", "estimated_cycles", "estimated_sram_bytes", "estimated_npu_share"),
         "estimated_cpu_operators",
     )
-    packages: ClassVar[tuple[str, ...]] = packages_for(MAKING, None)
+    packages: ClassVar[tuple[str, ...]] = of_axis(MAKING, None)
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        return packages_for(MAKING, axis)
+        return of_axis(MAKING, axis)
 
     def splits(self, config: ExportConfig) -> tuple[str, ...]:
         return ()

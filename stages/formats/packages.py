@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import chain
 
-from pipeline.records.artifacts import Format
-
 _TFLITE = ("tensorflow", "tf-keras", "ai-edge-litert", "ai-edge-quantizer", "flatbuffers", "numpy")
-MAKING: Mapping[Format, tuple[str, ...]] = {
+MAKING: Mapping[str, tuple[str, ...]] = {
     "tflite": _TFLITE,
     "onnx": ("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "protobuf", "numpy"),
     "c": (*_TFLITE, "tflite-micro"),
     "vela": (*_TFLITE, "ethos-u-vela"),
 }
-RUNNING: Mapping[Format, tuple[str, ...]] = {
+RUNNING: Mapping[str, tuple[str, ...]] = {
     "tflite": ("ai-edge-litert", "numpy"),
     "onnx": ("onnxruntime", "numpy"),
     "c": ("ai-edge-litert", "tflite-micro", "numpy"),
@@ -22,8 +20,7 @@ RUNNING: Mapping[Format, tuple[str, ...]] = {
 }
 
 
-def packages_for(table: Mapping[Format, tuple[str, ...]], axis: str | None) -> tuple[str, ...]:
+def of_axis(table: Mapping[str, tuple[str, ...]], axis: str | None) -> tuple[str, ...]:
     """Those of the format that an axis (`onnx/int8@cpu`) begins with; of all formats where it names none."""
-    named = {str(name): packages for name, packages in table.items()}
     every = tuple(dict.fromkeys(chain.from_iterable(table.values())))
-    return named.get(str(axis).partition("/")[0], every)
+    return table.get(str(axis).partition("/")[0], every)

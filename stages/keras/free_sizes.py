@@ -65,7 +65,11 @@ def shapes_of(model: Any) -> dict[str, Shape]:
 
 def inputs_at(model: Any, batch: int) -> list[Shape]:
     """The shapes of all inputs of `model`, in its order, where it is run on made-up ones."""
-    shapes = shapes_of(model)
+    return _whole(model, shapes_of(model), batch)
+
+
+def _whole(model: Any, shapes: Mapping[str, Shape], batch: int) -> list[Shape]:
+    """The shapes of all inputs, in the model's order, where those that it leaves open have `shapes`."""
     named = zip(model.inputs, model.input_names, strict=True)
     return [(tensor.shape[0] or batch, *shapes.get(name, tuple(tensor.shape[1:]))) for tensor, name in named]
 
@@ -238,8 +242,7 @@ def _outputs(model: Any, shapes: Mapping[str, Shape]) -> list[Any]:
     """
     import numpy as np
 
-    named = zip(model.inputs, model.input_names, strict=True)
-    full = [(tensor.shape[0] or 1, *shapes.get(name, tuple(tensor.shape[1:]))) for tensor, name in named]
+    full = _whole(model, shapes, 1)
     require_something_left(lambda given: model(given if len(given) > 1 else given[0], training=False), model, full)
     rng, inputs = np.random.default_rng(0), []
     for tensor, shape in zip(model.inputs, full, strict=True):

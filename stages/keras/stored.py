@@ -4,9 +4,10 @@ Reading a stored model costs as much as a small stage does, and a chain reads ea
 was written or read last is kept, as long as all that is kept stays small, and found again by its content's digest: an
 equal digest is an equal model. What is kept is a copy made for the store, which nobody trains or changes.
 
-With each model its fingerprint is put down, and held against what is read. What files are measured against is
-`reference_model`: made of the stored bytes, for measuring alone, so that no fault of another stage can be in both. What
-measures the model itself takes `untouched_model`: the kept one where it is proved to be as it was stored.
+With each model its fingerprint is put down, and held against what is read. Outputs over data are measured on
+`untouched_model`: the kept one where it is proved to be as it was stored. Made-up inputs, and whatever explains a
+difference, go through `reference_model`: made of the stored bytes, for measuring alone, so that no fault of another
+stage can be in both.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import hashlib
 import json
 import tempfile
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pipeline.contracts.stage import StageContext
 from pipeline.records.artifacts import FileRef, KerasFacts
@@ -35,17 +36,9 @@ from stages.keras.normal_form import (
 
 KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its size
 
-
-@dataclass(frozen=True)
-class Kept:
-    """A model in memory, and `state_of` it when it was put there."""
-
-    model: Any
-    state: str
-
-
-_kept: OrderedDict[str, Kept] = OrderedDict()
-_references: OrderedDict[str, Kept] = OrderedDict()
+_kept: OrderedDict[str, Any] = OrderedDict()
+_references: OrderedDict[str, Any] = OrderedDict()
+_states: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # `state_of` each that is kept, when it was put there
 
 
 def write_model(context: StageContext[Any], model: Any) -> FileRef:
@@ -72,7 +65,10 @@ def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, floa
 
 def shared_model(context: StageContext[Any], input_name: str) -> Any:
     """The model of an input, for stages that only read it. Don't train or change it: others get the same one."""
-    return _read(context, input_name, _kept)
+    model = _read(context, input_name, _kept)
+    if model not in _states:
+        _states[model] = state_of(model)
+    return model
 
 
 def reference_model(context: StageContext[Any], input_name: str) -> Any:
@@ -88,10 +84,10 @@ def untouched_model(context: StageContext[Any], input_name: str) -> Any:
     """
     file = context.inputs[input_name].file(MODEL_FILE)
     kept, wanted = _kept.get(file.digest), context.fingerprint(file)
-    if kept is not None and wanted is not None and kept.state == state_of(kept.model):
+    if kept is not None and wanted is not None and _states[kept] == state_of(kept):
         context.read(input_name, MODEL_FILE)  # verified, as ever
-        if same_bits(kept.model, wanted, context.threads):
-            return kept.model
+        if same_bits(kept, wanted, context.threads):
+            return kept
     return reference_model(context, input_name)
 
 
@@ -107,6 +103,7 @@ def _stored(context: StageContext[Any], data: bytes, model: Any) -> FileRef:
     if fingerprint is not None:
         context.attest(file, fingerprint)
     _keep(file.digest, model, _kept)
+    _states[model] = state_of(model)
     return file
 
 
@@ -117,15 +114,15 @@ def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, An
         model, wanted = decode_model(path), context.fingerprint(file)
         if wanted is not None:
             check_fingerprint(model, wanted, context.threads, f"{input_name} {file.digest[:15]}…")
-        _keep(file.digest, model, kept)
-    kept.move_to_end(file.digest)
-    return kept[file.digest].model
+        kept[file.digest] = model
+    _keep(file.digest, kept[file.digest], kept)
+    return kept[file.digest]
 
 
-def _keep(digest: str, model: Any, kept: OrderedDict[str, Kept]) -> None:
-    kept[digest] = Kept(model, state_of(model))
+def _keep(digest: str, model: Any, kept: OrderedDict[str, Any]) -> None:
+    kept[digest] = model
     kept.move_to_end(digest)
-    while len(kept) > 1 and sum(_bytes_of(one.model) for one in kept.values()) > KEPT_BYTES:
+    while len(kept) > 1 and sum(map(_bytes_of, kept.values())) > KEPT_BYTES:
         kept.popitem(last=False)
 
 

@@ -100,16 +100,16 @@ def load_model(
     else:
         shown = str(source)
         carried = _from_files(Path(source), weights, custom_objects, wanted, trust=trust)
-    model, difference = carried.model, carried.difference
-    if getattr(model, "inputs", None) and not is_settled(model):
+    model, difference = like(_graph(carried.model, shown), carried.model), carried.difference
+    if not is_settled(model):
         settle(model, wanted)
     blame(model, difference, shown)
     if not difference <= tolerance(model):
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
-    found = unwrapped(without_ellipses(_graph(model, shown)))
+    whole, found = model, unwrapped(without_ellipses(model))
     model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
-    if not is_settled(like(model, carried.model)):  # other inputs, where layers were split off the front
+    if not is_settled(like(model, whole)):  # other inputs, where layers were split off the front
         settle(model, wanted if leaves_sizes_open(model) else NOTHING)
     notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
     return LoadedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)

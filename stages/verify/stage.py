@@ -17,7 +17,7 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, CSourceFacts, Kind, ONNXFacts, ParityFacts, ParityRow, TFLiteFacts
 from pipeline.records.metrics import metric_and_output
 from pipeline.records.schemes import Scheme
-from stages.formats.packages import RUNNING, packages_for
+from stages.formats.packages import RUNNING, of_axis
 from stages.keras.inputs import as_arrays
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.verify.config import VerifyConfig
@@ -56,10 +56,10 @@ class VerifyStage:
         "top1_agreement",
         "top5_agreement",
     )
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", *packages_for(RUNNING, None))
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", *of_axis(RUNNING, None))
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        return ("tensorflow", "tf-keras", *packages_for(RUNNING, axis))
+        return ("tensorflow", "tf-keras", *of_axis(RUNNING, axis))
 
     def splits(self, config: VerifyConfig) -> tuple[str, ...]:
         return ("test",)

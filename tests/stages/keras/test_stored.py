@@ -76,7 +76,7 @@ def test_models_are_kept_while_they_are_small_together_the_newest_in_any_case(st
     assert shared_model(contexts[0], "model") is first
     assert len(stored_models._kept) == 2
     huge = stored(small(units=1000))
-    assert [kept.model for kept in stored_models._kept.values()] == [shared_model(huge, "model")]
+    assert list(stored_models._kept.values()) == [shared_model(huge, "model")]
 
 
 def test_the_difference_of_what_was_stored_is_found(make_context):
