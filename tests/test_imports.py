@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,17 @@ def test_the_engine_imports_no_framework(path):
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert not {name.partition(".")[0] for name in names} & (HEAVY - {"numpy"} | {"stages"})
+
+
+def with_public_names() -> list[str]:
+    return [name for name, path in modules().items() if path.name == "__init__.py" and "__all__" in path.read_text()]
+
+
+@pytest.mark.parametrize("package", with_public_names())
+def test_public_names_are_there_also_those_that_are_imported_on_first_use(package):
+    module = import_module(package)
+    assert [name for name in module.__all__ if getattr(module, name, None) is None] == []
+    assert not hasattr(module, "of_this_name_there_is_nothing")
 
 
 def test_few_modules_stand_loose():

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ChannelGraph", "ChannelGroup", "PruneConfig", "PruneResult", "channel_groups", "prune_model"]
 
-_HOMES = {"ChannelGraph": "groups", "ChannelGroup": "groups", "channel_groups": "groups"} | {
-    "PruneResult": "pruning",
-    "prune_model": "pruning",
-}
+_HOMES = dict.fromkeys(("ChannelGraph", "ChannelGroup", "channel_groups"), "analysis.groups") | dict.fromkeys(
+    ("PruneResult", "prune_model"), "pruning"
+)
 
 
 def __getattr__(name: str) -> Any:

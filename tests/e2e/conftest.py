@@ -1,9 +1,13 @@
 """A small network with separable convolutions and a residual Add, its data, and a recipe through all stages."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +109,38 @@ def secateur(command):
         )
         out = json.loads(done.stdout) if "--json" in arguments and done.stdout else done.stdout
         return done.returncode, out, done.stderr
+
+    return run
+
+
+@contextmanager
+def _descriptor_2():
+    """The path of a file that holds what is written to descriptor 2 meanwhile: progress goes past `sys.stderr`."""
+    kept = os.dup(2)
+    with tempfile.NamedTemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield Path(file.name)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+@pytest.fixture(scope="session")
+def secateur_here():
+    """As `secateur`, in this process: for recipes whose subject is not the process, which import TensorFlow once."""
+    from pipeline.cli import main
+
+    def run(*arguments):
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, _descriptor_2() as progress:
+            patch.setattr(sys, "argv", ["secateur", *map(str, arguments)])
+            patch.setenv("CI", "1")
+            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+                main()
+            told = progress.read_text() + err.getvalue()
+        said = out.getvalue()
+        return ended.value.code, json.loads(said) if "--json" in arguments and said else said, told
 
     return run
 

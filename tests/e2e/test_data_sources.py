@@ -1,7 +1,6 @@
 """Recipes on data that is no npz, from load to verify by the command line: images in folders, a table of numbers."""
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -88,9 +87,9 @@ def facts_of(manifest, entry_id, kind):
     return next(output for output in entry["outputs"] if output["kind"] == kind)
 
 
-def test_a_folder_of_images_runs_from_load_to_verify_and_is_cached(images, secateur):
+def test_a_folder_of_images_runs_from_load_to_verify_and_is_cached(images, secateur_here):
     store = images / "store"
-    code, manifest, err = secateur("run", images / "recipe.yaml", "--store", store, "--json")
+    code, manifest, err = secateur_here("run", images / "recipe.yaml", "--store", store, "--json")
     assert code == 0, err
     assert "finetune: 1 of 51 images of train can't be decoded: rows/03.jpg (" in err
     assert "Improper call" not in err  # what the codec prints
@@ -105,17 +104,17 @@ def test_a_folder_of_images_runs_from_load_to_verify_and_is_cached(images, secat
     confusion = json.loads(blob.read_text())
     assert tuple(confusion["classes"]) == CLASSES
     assert np.sum(confusion["counts"]) == evaluation["facts"]["samples"]
-    code, again, err = secateur("run", images / "recipe.yaml", "--store", store, "--json")
+    code, again, err = secateur_here("run", images / "recipe.yaml", "--store", store, "--json")
     assert (code, {entry["status"] for entry in again["stages"]}) == (0, {"hit"}), err
 
     (images / "mine.py").write_text(METRIC.replace("== 0", "== 1"))
-    code, plan, err = secateur("plan", images / "recipe.yaml", "--store", store, "--json")
+    code, plan, err = secateur_here("plan", images / "recipe.yaml", "--store", store, "--json")
     ran = {action["id"]: action["reason"] for action in plan["actions"] if action["status"] == "run"}
     assert {name.partition(":")[0] for name in ran} == {"evaluate", "verify"}
     assert set(ran.values()) == {"input module mine changed"}
 
 
-def test_a_table_of_numbers_runs_without_class_labels(tmp_path, secateur):
+def test_a_table_of_numbers_runs_without_class_labels(tmp_path, secateur_here):
     rng, keras = np.random.default_rng(0), import_keras()
     rows = rng.standard_normal((80, 3))
     totals = rows @ [1.0, 2.0, -1.0]
@@ -127,7 +126,7 @@ def test_a_table_of_numbers_runs_without_class_labels(tmp_path, secateur):
     model.fit(rows, totals, epochs=60, verbose=0)
     model.save(tmp_path / "sums.keras")
     (tmp_path / "recipe.yaml").write_text(TABLE)
-    code, manifest, err = secateur("run", tmp_path / "recipe.yaml", "--store", tmp_path / "store", "--json")
+    code, manifest, err = secateur_here("run", tmp_path / "recipe.yaml", "--store", tmp_path / "store", "--json")
     assert code == 0, err
     metrics = manifest["metrics"]
     assert metrics["onnx/float32.mse"] == pytest.approx(metrics["prune.mse"], rel=1e-3)
@@ -158,7 +157,7 @@ gates:
 """
 
 
-def test_a_model_with_several_outputs_is_trained_and_measured_by_each(tmp_path, secateur):
+def test_a_model_with_several_outputs_is_trained_and_measured_by_each(tmp_path, secateur_here):
     rng, keras = np.random.default_rng(0), import_keras()
     x = rng.standard_normal((160, 4)).astype(np.float32)
     y = {"y_train__kind": x[:, :3].argmax(axis=1), "y_train__level": x[:, :1] - x[:, 3:]}
@@ -170,7 +169,7 @@ def test_a_model_with_several_outputs_is_trained_and_measured_by_each(tmp_path, 
     outputs = [keras.layers.Dense(size, activation=how, name=name)(body) for name, (size, how) in heads.items()]
     keras.Model(inputs, outputs).save(tmp_path / "heads.keras")
     (tmp_path / "recipe.yaml").write_text(HEADS)
-    code, manifest, err = secateur("run", tmp_path / "recipe.yaml", "--store", tmp_path / "store", "--json")
+    code, manifest, err = secateur_here("run", tmp_path / "recipe.yaml", "--store", tmp_path / "store", "--json")
     assert code == 0, err
     metrics = manifest["metrics"]
     for name in ("source", "prune", "finetune", "control", "tflite/float32", "tflite/int8"):
@@ -185,27 +184,27 @@ def test_a_model_with_several_outputs_is_trained_and_measured_by_each(tmp_path, 
     assert metrics["control.accuracy[kind]"] > metrics["source.accuracy[kind]"]
     assert [gate["verdict"] for gate in manifest["gates"]] == ["pass", "pass"]
     (tmp_path / "wrong.yaml").write_text(HEADS.replace("accuracy_drop[kind]", "accuracy_drop[kinds]"))
-    err = refused(secateur, 2, "run", tmp_path / "wrong.yaml", "--store", tmp_path / "other")
+    err = refused(secateur_here, 2, "run", tmp_path / "wrong.yaml", "--store", tmp_path / "other")
     assert "no output 'kinds'" in err  # after load, before anything is trained
     assert [line.split()[1] for line in err.splitlines() if line.startswith("✔")] == ["load"]
     unnamed = dict(zip(("y_train", "x_train"), (y["y_train__kind"], x), strict=True))
     np.savez(tmp_path / "heads.npz", **unnamed)
-    err = refused(secateur, 4, "run", tmp_path / "recipe.yaml", "--store", tmp_path / "store")
+    err = refused(secateur_here, 4, "run", tmp_path / "recipe.yaml", "--store", tmp_path / "store")
     assert "y_test__kind in an npz" in " ".join(err.split())
 
 
-def refused(secateur, expected, *arguments):
-    code, _, err = secateur(*arguments, env={**os.environ, "CI": "1"})
+def refused(secateur_here, expected, *arguments):
+    code, _, err = secateur_here(*arguments)
     assert code == expected, err
     assert "Traceback" not in err
     assert "error: " in err
     return err
 
 
-def test_images_that_do_not_decode_are_refused_above_their_share(images, secateur):
+def test_images_that_do_not_decode_are_refused_above_their_share(images, secateur_here):
     for index in range(8):
         (images / "stripes" / "rows" / f"{index:02}.jpg").write_bytes(b"no picture")
-    err = refused(secateur, 4, "run", images / "recipe.yaml", "--store", images / "store")
+    err = refused(secateur_here, 4, "run", images / "recipe.yaml", "--store", images / "store")
     assert "more than the 5.00% that data.max_undecodable allows" in err
     assert "rows/0" in err
 
@@ -224,8 +223,8 @@ def test_images_that_do_not_decode_are_refused_above_their_share(images, secateu
         ("  test: {fraction: 0.2}", "  test: test", 4, "the folder has no splits"),
     ],
 )
-def test_mistakes_in_data_are_named(images, secateur, old, new, code, words):
+def test_mistakes_in_data_are_named(images, secateur_here, old, new, code, words):
     assert old in IMAGES
     (images / "recipe.yaml").write_text(IMAGES.replace(old, new))
-    err = refused(secateur, code, "run", images / "recipe.yaml", "--store", images / "store", "--until", "load")
+    err = refused(secateur_here, code, "run", images / "recipe.yaml", "--store", images / "store", "--until", "load")
     assert words in " ".join(err.split())

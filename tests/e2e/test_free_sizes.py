@@ -100,10 +100,10 @@ def facts_of(manifest, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 @pytest.mark.parametrize("keras", ["tf_keras", "keras 3"])
-def test_a_run_stands_at_the_size_of_its_data(prepared, secateur, tmp_path, name, keras):
+def test_a_run_stands_at_the_size_of_its_data(prepared, secateur_here, tmp_path, name, keras):
     _, macs, shape = NETWORKS[name]
     recipe = prepared(name, import_keras() if keras == "tf_keras" else import_keras3())
-    code, manifest, err = secateur("run", recipe, "--store", tmp_path / "store", "--json")
+    code, manifest, err = secateur_here("run", recipe, "--store", tmp_path / "store", "--json")
     assert code == 0, err
     models = facts_of(manifest, "keras-model")
     (entry,) = models[0]["macs_size"]
@@ -112,17 +112,17 @@ def test_a_run_stands_at_the_size_of_its_data(prepared, secateur, tmp_path, name
     assert models[1]["macs"] == models[2]["macs"] < models[0]["macs"]
     for kind in ("tflite-model", "onnx-model"):
         assert [facts["inputs"][0]["shape"][1:] for facts in facts_of(manifest, kind)] == [list(shape)] * 2
-    code, again, err = secateur("run", recipe, "--store", tmp_path / "store", "--json")
+    code, again, err = secateur_here("run", recipe, "--store", tmp_path / "store", "--json")
     assert {found["status"] for found in again["stages"]} == {"hit"}
-    code, text, _ = secateur("inspect", recipe)
+    code, text, _ = secateur_here("inspect", recipe)
     assert f"MACs are counted at {entry} {'×'.join(map(str, shape))}: " in text
 
 
-def test_another_size_is_another_key_and_of_fixed_models_it_is_none(prepared, secateur, tmp_path):
+def test_another_size_is_another_key_and_of_fixed_models_it_is_none(prepared, secateur_here, tmp_path):
     keras = import_keras()
 
     def key(recipe):
-        code, plan, err = secateur("plan", recipe, "--store", tmp_path / "store", "--json")
+        code, plan, err = secateur_here("plan", recipe, "--store", tmp_path / "store", "--json")
         assert code == 0, err
         return plan["actions"][0]["key"]
 
@@ -152,17 +152,17 @@ def test_another_size_is_another_key_and_of_fixed_models_it_is_none(prepared, se
         ("{path: model.keras, sizes: [8, 8, 8]}", None, "gives 3 sizes, and input image ?×?×3 leaves 2 open"),
     ],
 )
-def test_a_wrong_size_ends_the_run_with_its_place(prepared, secateur, tmp_path, model, shape, said):
+def test_a_wrong_size_ends_the_run_with_its_place(prepared, secateur_here, tmp_path, model, shape, said):
     recipe = prepared("u_net", import_keras(), model=model, shape=shape)
-    code, _, err = secateur("run", recipe, "--store", tmp_path / "store")
+    code, _, err = secateur_here("run", recipe, "--store", tmp_path / "store")
     assert code == 4
     assert said in err
     assert f"{recipe.name}:{'3:28' if 'sizes' in model else '4:1'}" in err
     assert "Traceback" not in err
 
 
-def test_a_size_that_can_not_be_one_is_told_before_anything_runs(prepared, secateur, tmp_path):
+def test_a_size_that_can_not_be_one_is_told_before_anything_runs(prepared, secateur_here, tmp_path):
     recipe = prepared("u_net", import_keras(), model="{path: model.keras, sizes: 0}")
-    code, _, err = secateur("plan", recipe, "--store", tmp_path / "store")
+    code, _, err = secateur_here("plan", recipe, "--store", tmp_path / "store")
     assert code == 2
     assert "model.sizes: 0: input should be greater than or equal to 1" in err

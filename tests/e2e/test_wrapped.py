@@ -61,11 +61,11 @@ def begun(tmp_path):
 
 
 @pytest.fixture
-def result(tmp_path, secateur):
+def result(tmp_path, secateur_here):
     """Runs the recipe; gives its manifest, what was said, and the weights of the model that a stage made."""
 
     def run():
-        code, manifest, err = secateur("run", tmp_path / "r.yaml", "--store", tmp_path / "store", "--json")
+        code, manifest, err = secateur_here("run", tmp_path / "r.yaml", "--store", tmp_path / "store", "--json")
         assert code == 0, err
         return manifest, err, lambda stage: stored(tmp_path, manifest, stage)
 
@@ -113,7 +113,7 @@ def test_clusters_are_trained_and_then_stripped(begun, result):
     assert manifest["metrics"]["tflite/int8.accuracy"] > 0.6
 
 
-def test_what_was_trained_for_int8_is_trained_on_and_exported_to_the_step(begun, result, tmp_path, secateur):
+def test_what_was_trained_for_int8_is_trained_on_and_exported_to_the_step(begun, result, tmp_path, secateur_here):
     begun("quantization")
     manifest, err, _ = result()
     assert "carry tfmot's quantization wrapper" in err
@@ -121,6 +121,6 @@ def test_what_was_trained_for_int8_is_trained_on_and_exported_to_the_step(begun,
     assert metrics["tflite/int8.accuracy"] > 0.6
     assert metrics["tflite/int8.max_abs_diff"] < 0.01  # Keras computes in the same steps
     (tmp_path / "r.yaml").write_text(RECIPE.replace("[int8]", "[float32]").replace("[tflite]", "[onnx]"))
-    code, _, err = secateur("run", tmp_path / "r.yaml", "--store", tmp_path / "store")
+    code, _, err = secateur_here("run", tmp_path / "r.yaml", "--store", tmp_path / "store")
     assert code == 4
     assert "trained for int8" in " ".join(err.split())

@@ -9,7 +9,7 @@ from stages.benchmark import probe_stage
 from stages.benchmark.probe_stage import ProbeConfig, ProbeStage, spread_of
 from stages.formats.probe import COST_FILE, CostTable, Probe
 
-WIDE = Probe(kind="conv", inputs=32, outputs=64, height=14, width=14, kernel=(3, 3))
+WIDE = Probe(kind="conv", inputs=32, outputs=256, height=14, width=14, kernel=(3, 3))  # 32 times the work of `NARROW`
 NARROW = Probe(kind="conv", inputs=32, outputs=8, height=14, width=14, kernel=(3, 3))
 stage = ProbeStage()
 
