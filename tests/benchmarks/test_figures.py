@@ -34,7 +34,8 @@ class FakeInput:
 
 
 def test_the_page_is_what_the_program_writes():
-    assert figures.README.read_text(encoding="utf-8") == figures.rendered(figures.benchmarks(), figures.kept())
+    written = figures.rendered(figures.benchmarks(), figures.kept())
+    assert figures.README.read_text(encoding="utf-8") == written, "run: python benchmarks/figures.py write"
 
 
 def test_benchmarks_are_the_programs_that_measure():
