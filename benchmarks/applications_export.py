@@ -84,7 +84,7 @@ def files_of(model: Any, samples: list[Any], schemes: tuple[Scheme, ...]) -> dic
 
     from pipeline.errors import SecateurError
     from stages.formats.onnx.convert import convert_onnx
-    from stages.formats.session import load_exported
+    from stages.formats.registry import load_exported
     from stages.formats.tflite.convert import convert_tflite
     from stages.keras.closing import before_squashing
     from stages.keras.normal_form import relative_difference

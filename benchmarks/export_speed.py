@@ -71,7 +71,7 @@ def compare(paths: dict[str, Path]) -> dict[str, Any]:
     import numpy as np
     import onnx
 
-    from stages.formats.session import load_onnx
+    from stages.formats.onnx.session import load_onnx
 
     found: dict[str, Any] = {}
     outputs = []

@@ -198,7 +198,7 @@ def _profile(model: Any, arrays: Arrays) -> object:
 
 def _verify(model: Any, arrays: Arrays) -> object:
     from stages.formats.check import runtime_difference
-    from stages.formats.session import load_exported
+    from stages.formats.registry import load_exported
 
     loaded = load_exported("tflite-model", _file(model, arrays, "tflite", "float32"))
     return runtime_difference(model, loaded, [arrays[name] for name in model.input_names])

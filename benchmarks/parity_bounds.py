@@ -23,7 +23,7 @@ from typing import Any
 from fresh import ROOT
 from resumable import DEFAULT_WORK, Results
 
-from pipeline.records.artifacts import ParityRow
+from pipeline.records.facts import ParityRow
 from pipeline.records.schemes import Scheme
 
 TRAINED, CALIBRATION, TESTED = 6000, 128, 256
@@ -196,15 +196,14 @@ def exported(model: Any, target_format: str, scheme: Scheme, data: Images, scale
     """What a file gives for the test images, calibrated on training images times `scale`."""
     import numpy as np
 
-    from pipeline.records.artifacts import KIND_OF
     from stages.formats.onnx.convert import convert_onnx
-    from stages.formats.session import load_exported
+    from stages.formats.registry import formats, load_exported
     from stages.formats.tflite.convert import convert_tflite
 
     samples = data[0][:CALIBRATION] * np.float32(scale) if scheme in ("int8", "int16x8") else None
     convert = convert_tflite if target_format == "tflite" else convert_onnx
     file = convert(model, scheme, calibration=samples)
-    found = load_exported(KIND_OF[target_format], file).run({model.input_names[0]: data[2]})  # type: ignore[index]
+    found = load_exported(formats()[target_format].kind, file).run({model.input_names[0]: data[2]})
     return found[model.output_names[0]]
 
 

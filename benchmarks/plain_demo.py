@@ -20,20 +20,21 @@ from typing import Any
 from pipeline.contracts.events import ActionEvents, silent
 from pipeline.data import DataSource, Split
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.artifacts import KIND_OF, Artifact, FileRef, Format, KerasFacts
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.facts import KerasFacts
 from pipeline.records.keys import digest_of_bytes
 from pipeline.records.schemes import Scheme
 from stages.benchmark.summary import metrics_of, ratio_of
 from stages.devices.rounds import Subject, measure_rounds
 from stages.devices.target import Sampling
-from stages.export.config import ExportConfig
-from stages.export.stage import CONVERTERS, FILE_NAMES
+from stages.export.config import CommonConfig
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.training import fine_tune
 from stages.formats.check import runtime_difference
 from stages.formats.metadata import metadata_of
 from stages.formats.onnx.convert import convert_onnx, onnx_facts
-from stages.formats.session import load_exported
+from stages.formats.onnx.settings import ONNXSettings
+from stages.formats.registry import formats, load_exported
 from stages.formats.tflite.convert import convert_tflite, tflite_facts
 from stages.keras.normal_form import (
     MEDIA_TYPE,
@@ -76,7 +77,7 @@ class Deployable:
 class Export:
     """An exported file at `path`, of format `FORMAT` in scheme `SCHEME`."""
 
-    format: Format
+    format: str
     scheme: Scheme
     path: Path
 
@@ -124,19 +125,19 @@ def deployable(model: Any) -> Deployable:
 
 
 def exported(
-    source: Deployable, target: Format, scheme: Scheme, folder: Path, config: ExportConfig, io: Any, calibration: Any
+    source: Deployable, target: str, scheme: Scheme, folder: Path, config: CommonConfig, io: Any, calibration: Any
 ) -> Export:
     """One file, converted, written, loaded in its runtime and run there once beside Keras."""
-    metadata = metadata_of(config, source.digest, scheme, CONVERTERS[target])
+    metadata = metadata_of(config, source.digest, scheme, {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}[target])
     if target == "tflite":
         data = convert_tflite(source.model, scheme, io, calibration, metadata=metadata)
     else:
-        data = convert_onnx(source.model, scheme, config.opset, calibration, metadata=metadata)
+        data = convert_onnx(source.model, scheme, config.of(ONNXSettings).opset, calibration, metadata=metadata)
     samples = [calibration[:1]] if calibration is not None else random_inputs(source.model, samples=1, seed=0)
-    loaded = load_exported(KIND_OF[target], data)
+    loaded = load_exported(formats()[target].kind, data)
     difference = runtime_difference(source.model, loaded, samples)
     facts = (tflite_facts if target == "tflite" else onnx_facts)(data, scheme, loaded.inputs, loaded.outputs)
-    path = folder / target / scheme / FILE_NAMES[target]
+    path = folder / target / scheme / f"model.{target}"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     say(f"export {target}/{scheme}", size=len(data), difference=difference, operators=sum(facts.operators.values()))
@@ -165,7 +166,7 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
 
     require_fit(test, source.facts)
     reference = predict(source.model, test, BATCH, lambda *_: None)
-    loaded = load_exported(KIND_OF[export.format], export.path.read_bytes(), threads)
+    loaded = load_exported(formats()[export.format].kind, export.path.read_bytes(), threads)
     name, output = source.facts.inputs[0].name, source.facts.outputs[0].name
     actual = np.concatenate([loaded.run({name: inputs})[output] for inputs, _ in test.batches(BATCH)])
     require_finite(reference, no_layer)

@@ -108,7 +108,7 @@ def vendor_accuracy(data: Path, samples: Path) -> float:
     """Of the vendor's int8 ResNet-8, on the same test images."""
     import numpy as np
 
-    from stages.formats.session import load_tflite
+    from stages.formats.tflite.session import load_tflite
 
     with np.load(samples) as arrays:
         x, y = arrays["x_test"].astype(np.float32) / 128 - 1, arrays["y_test"]
@@ -212,8 +212,8 @@ def agreement(name: TinyModel, data: Path, work: Path) -> bool:
     """Our int8 file and the vendor's beside Keras; whether ours agrees at least as often."""
     import numpy as np
 
-    from stages.formats.session import load_tflite
     from stages.formats.tflite.convert import convert_tflite
+    from stages.formats.tflite.session import load_tflite
     from stages.load import load_model
 
     path, vendor = work / f"{name}.h5", tiny_model_file(data, name, "tflite")

@@ -159,7 +159,7 @@ def _up(cost: float, top: float) -> float:
 def pruned(rounding: str, target: str, work: Path) -> dict[str, Any]:
     """The demo's network at half of its MACs on a target: what is left of MACs, and its main number's ratio."""
     from pipeline import Recipe, run
-    from pipeline.records.artifacts import KerasFacts, LatencyFacts
+    from pipeline.records.facts import KerasFacts, LatencyFacts
 
     measure_on = f", measure_on: {{target: {target}}}" if rounding == "auto" else ""
     with tempfile.TemporaryDirectory() as folder:

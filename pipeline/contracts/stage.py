@@ -40,7 +40,7 @@ class StageConfig(Value):
 
 
 Config = TypeVar("Config", bound=StageConfig, contravariant=True)
-ConfigOut = TypeVar("ConfigOut", bound=StageConfig, covariant=True)
+ConfigOut = TypeVar("ConfigOut", covariant=True)  # a stage's settings, or what others see of them
 
 
 @dataclass(frozen=True, slots=True)

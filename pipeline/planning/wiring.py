@@ -7,7 +7,7 @@ the pruned model is), and for benchmarks the source exported in float32, the bas
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.stage import StageConfig
@@ -19,7 +19,7 @@ from pipeline.recipe.model_files import load_settings, roles
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.steps import StageStep
 from pipeline.recipe.user_code import code_input
-from pipeline.records.artifacts import KIND_OF, Format, Kind
+from pipeline.records.artifacts import Kind
 from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
 
 
@@ -339,7 +339,8 @@ def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
 
 
 def _model_kind(branch: Branch) -> Kind:
-    return KIND_OF[cast("Format", str(branch.axis).partition("/")[0])]
+    stage: Any = stages()["export"]
+    return stage.kind_for(str(branch.axis))  # type: ignore[no-any-return]
 
 
 def _need_exports(chain: Chain, step: StageStep) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, JsonValue
 
-from pipeline.records.artifacts import Artifact, Digest, Facts, FileRef
+from pipeline.records.artifacts import AnyFacts, Artifact, Digest, FileRef
 from pipeline.records.keys import digest_of, digest_of_bytes
 from pipeline.records.values import Value
 
@@ -113,7 +113,7 @@ class Output(Value):
     kind: str
     digest: Digest
     files: tuple[FileRef, ...]
-    facts: Facts
+    facts: AnyFacts
 
     @classmethod
     def of(cls, artifact: Artifact) -> Output:

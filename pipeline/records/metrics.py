@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from pipeline.data.spec import TOP_K
-from pipeline.records.artifacts import KerasFacts, QuantizedFacts
+from pipeline.records.facts import KerasFacts, QuantizedFacts
 
 FULL = re.compile(r"(?P<name>.+?)\.(?P<metric>[^.\[\]]+(\[.*\])?)")
 RATIOS = ("params", "macs", "mse", "mae")  # metrics that are compared with the source's by division

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.records.artifacts import EvaluationFacts, ParityFacts, ParityRow
+from pipeline.records.facts import EvaluationFacts, ParityFacts, ParityRow
 from pipeline.records.manifest import RunManifest
 from pipeline.records.metrics import of_output
 from pipeline.reports.table import aligned, wilson_half_width

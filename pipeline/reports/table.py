@@ -9,8 +9,8 @@ from math import sqrt
 from pathlib import Path
 
 from pipeline.errors import first_line
-from pipeline.records.artifacts import CSourceFacts, EvaluationFacts, KerasFacts, LatencyFacts, ONNXFacts, TFLiteFacts
 from pipeline.records.delivered import wanted_files
+from pipeline.records.facts import CountsWeights, EvaluationFacts, KeepsState, KerasFacts, LatencyFacts
 from pipeline.records.manifest import GateResult, RunManifest, StageEntry
 from pipeline.records.metrics import metric_and_output
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
@@ -164,11 +164,11 @@ def _marks(entry: StageEntry) -> list[str]:
     """What a file is that its name does not say."""
     found = []
     for facts in (output.facts for output in entry.outputs):
-        if isinstance(facts, TFLiteFacts | ONNXFacts):
+        if isinstance(facts, CountsWeights):
             share = narrow_share(facts)
             if share is not None and share < LEAST_SHARE:
                 found.append(f"{share:.0%} of weights in {NARROW[facts.scheme][0]}")
-        if isinstance(facts, TFLiteFacts | CSourceFacts) and facts.keeps_state:
+        if isinstance(facts, KeepsState) and facts.keeps_state:
             found.append("keeps a state: reset it before each sample")
     return found
 

@@ -8,7 +8,7 @@ from pipeline.errors import RecipeError
 from pipeline.planning.wiring import SOURCE
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Gate, Recipe
-from pipeline.records.artifacts import KerasFacts
+from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import GateResult, Interval, Verdict
 from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
 

@@ -20,7 +20,7 @@ from pipeline.planning.plan import Resolution, plan_node, resolve
 from pipeline.planning.wiring import Node, OutputOf
 from pipeline.recipe.model_files import make_importable
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.artifacts import KerasFacts
+from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import (
     ActionRecord,
     GateResult,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from pipeline.records.artifacts import Artifact, CountFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import CountFacts
 from stages.devices.counts import Counts
 
 SCHEMA_VERSION = 1

@@ -16,8 +16,9 @@ from pydantic import Field
 
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
-from pipeline.records.artifacts import Artifact, CostFacts, Kind
+from pipeline.records.artifacts import Artifact, Kind
 from stages.benchmark.config import TargetName
+from stages.formats.cost_facts import CostFacts
 from stages.formats.probe import COST_FILE, Cost, CostTable, Probe, ProbeFormat, ProbeScheme
 
 if TYPE_CHECKING:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.records.artifacts import Artifact, CountFacts, Kind
+from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.facts import CountFacts
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
-from stages.formats.external_data import whole_model
-from stages.formats.packages import RUNNING, of_axis
+from stages.formats.format import Runs
+from stages.formats.registry import format_of_kind, kinds_that, packages_that_run, whole_model
 
 if TYPE_CHECKING:  # what measures is imported where it is used: cached runs load this module at every start
     from stages.devices.rounds import Round, Side, Subject
     from stages.devices.target import Target
 
-MODEL_KINDS: tuple[Kind, ...] = ("tflite-model", "onnx-model")
 SAMPLES_FILE, COUNTS_FILE = "latency-samples.json", "device-counts.json"
 INPUT_OF: Mapping[Side, str] = {"baseline": "baseline", "candidate": "export"}
 
@@ -29,15 +29,15 @@ class BenchmarkStage:
     name: ClassVar[str] = "benchmark"
     version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = BenchmarkConfig
-    inputs: ClassVar[Mapping[str, Input]] = {"export": Input(MODEL_KINDS), "baseline": Input(MODEL_KINDS)}
+    inputs: ClassVar[Mapping[str, Input]] = {"export": Input(kinds_that(Runs)), "baseline": Input(kinds_that(Runs))}
     outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples", "device-counts")
     axis: ClassVar[str | None] = "targets"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()  # they depend on the target: see metrics_on
-    packages: ClassVar[tuple[str, ...]] = of_axis(RUNNING, None)
+    packages: ClassVar[tuple[str, ...]] = packages_that_run(None)
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        return of_axis(RUNNING, axis)
+        return packages_that_run(axis)
 
     def splits(self, config: BenchmarkConfig) -> tuple[str, ...]:
         return ()
@@ -90,7 +90,7 @@ class BenchmarkStage:
                 hint="the baseline must be the source exported in the candidate's format",
             )
         for name, artifact in (("export", candidate), ("baseline", baseline)):
-            if len(artifact.files) > (2 if artifact.kind == "onnx-model" else 1):
+            if len(artifact.files) not in format_of_kind(artifact.kind).file_counts:
                 raise PreconditionError(f"a model of {len(artifact.files)} files can't be measured", where=name)
 
     def run(self, context: StageContext[BenchmarkConfig]) -> StageResult:
@@ -209,5 +209,5 @@ def _subject(context: StageContext[BenchmarkConfig], side: Side) -> Subject:
 
     name = INPUT_OF[side]
     artifact, file = context.inputs[name], context.inputs[name].files[0]
-    path = whole_model(artifact.names, partial(context.read, name), context.work_dir / f"tmp-{side}")
+    path = whole_model(artifact.kind, artifact.names, partial(context.read, name), context.work_dir / f"tmp-{side}")
     return Subject(path, f"{side} {file.name} {file.digest[:19]}")

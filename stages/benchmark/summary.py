@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from pipeline.records.artifacts import Artifact, LatencyFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import LatencyFacts
 from stages.devices.rounds import Round, Side
 from stages.devices.statistics import (
     SAMPLES_FOR_P99,

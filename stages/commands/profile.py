@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
-from pipeline.errors import ModelError, RecipeError
-from pipeline.records.artifacts import KerasFacts, QuantizedFacts
+from pipeline.errors import RecipeError
+from pipeline.records.facts import KerasFacts, QuantizedFacts
 from pipeline.reports.table import aligned
 from pipeline.store import Store
 from pipeline.store.lineage import makers
@@ -20,6 +20,8 @@ from stages.commands.compare import ShapeOption
 from stages.commands.comparing.fitness import read_shapes
 from stages.commands.comparing.operands import Model, Operand, find_operand
 from stages.commands.target import target_named
+from stages.formats.format import ProfiledHere, TellsOrigin
+from stages.formats.registry import format_of_kind
 
 if TYPE_CHECKING:
     from stages.devices.profile import Origin, Profile
@@ -63,9 +65,9 @@ def command(
 
 
 def _require_free(target: Target, model: Model, shapes: Sequence[str]) -> None:
-    """RecipeError where no shape can be chosen: of TFLite files, and where the operators are cut apart."""
-    if model.kind != "onnx-model" or target.kind != "cpu":
-        what = "only ONNX files leave sizes open, and only the target cpu profiles them so"
+    """RecipeError where no shape can be chosen: the operators are cut apart, at the sizes that the file has."""
+    if not isinstance(format_of_kind(model.kind), ProfiledHere) or target.kind != "cpu":
+        what = f"{format_of_kind(model.kind).name} files on {target.name} are profiled at their own sizes"
         raise RecipeError(what, where=f"--shape {shapes[0]}", hint="export the model with fixed sizes")
 
 
@@ -82,11 +84,15 @@ def _model(operand: Operand) -> Model:
 
 @contextmanager
 def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Origin | None]:
-    """What an ONNX file was made of: the file that was named, or what its properties name, from the store; or None."""
-    if model.kind != "onnx-model":
+    """What a file was made of: the Keras model that was named, or what the file names, from the store; or None.
+
+    None too where the file's operators carry the names of their layers.
+    """
+    found = format_of_kind(model.kind)
+    if not isinstance(found, TellsOrigin):
         yield None
         return
-    stored, calibration = _stored_origin(model, open_the_store())
+    stored, calibration = _stored_origin(found.origin(model.path), open_the_store())
     source = given or stored
     if source is None:
         typer.echo("layers are not known: name the Keras model that the file was made of by --model", err=True)
@@ -104,12 +110,12 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
         yield Origin(keras_model, dict(zip(keras_model.input_names, samples, strict=True)))
 
 
-def _stored_origin(model: Model, store: Store) -> tuple[Path | None, list[Path]]:
-    """The Keras model that an ONNX file names in its properties, and the samples that it was calibrated on, if kept."""
+def _stored_origin(digest: str | None, store: Store) -> tuple[Path | None, list[Path]]:
+    """The Keras model of a digest, and the samples that it was calibrated on, if kept."""
     from stages.keras.normal_form import MODEL_FILE
     from stages.samples.calibration import calibration_files
 
-    digest, source, calibration = _properties(model).get("model", ""), None, list[Path]()
+    source, calibration = None, list[Path]()
     for _, artifact in makers(store).values():
         facts = artifact.facts
         if isinstance(facts, KerasFacts) and artifact.digest == digest:
@@ -118,19 +124,6 @@ def _stored_origin(model: Model, store: Store) -> tuple[Path | None, list[Path]]
             names = calibration_files(len(artifact.files) - 1)
             calibration = [store.blobs.path(artifact.file(name).digest) for name in names]
     return source, calibration
-
-
-def _properties(model: Model) -> dict[str, str]:
-    """What an ONNX file says of itself; ModelError where it is damaged inside."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        found = onnx.load(model.path, load_external_data=False).metadata_props
-    except DecodeError as error:
-        hint = "export it again: only its outermost part can still be read"
-        raise ModelError(f"the ONNX file is damaged: {error}", where=str(model.path), hint=hint) from error
-    return {entry.key: entry.value for entry in found}
 
 
 def table(found: Profile, title: str) -> str:

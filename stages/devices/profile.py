@@ -2,8 +2,8 @@
 
 Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, shared out. An
 operator after which more tensors are alive pays for handing them out, which the one that reads them gets back. The
-layers of the Keras model are read from the names that TFLite files carry: a fused operator names all that went into it.
-ONNX files carry none: their nodes are joined to layers by what both compute on one sample.
+layers of the Keras model are read from names where a format's files carry them (TFLite: a fused operator names all that
+went into it). Elsewhere (ONNX) operators are joined to layers by what both compute on one sample.
 """
 
 from __future__ import annotations
@@ -21,13 +21,18 @@ from pydantic import Field
 
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.records.values import Value
-from pipeline.system.installed import package_version
-from stages.devices.onnx_kernels import Kernel, kernels_of, nodes_of
-from stages.devices.runner import detect_runtime
 from stages.devices.target import Target, optimized_there, probe, probing_driver
 from stages.formats.cut import Cut
-from stages.formats.onnx.cuts import onnx_cuts
-from stages.formats.tflite.cuts import cuts
+from stages.formats.format import (
+    CutAsOptimized,
+    Cuttable,
+    Format,
+    Kernel,
+    NamesLayers,
+    ProfiledHere,
+    ShowsTensors,
+)
+from stages.formats.registry import recognise
 
 PROCESSES = {"instructions": 1, "nanoseconds": 5}
 ARCHIVE_BYTES = 200 * 2**20
@@ -77,13 +82,14 @@ def profile(
     `shapes`, by input name and with the batch, are for inputs of free size: those of `origin`'s sample if left out.
     """
     require_profiling(target)
-    if detect_runtime(str(model)) == "litert":
-        kernels, runtime = _by_cuts(target, list(cuts(model.read_bytes(), name)), name)
-        layers = [layers_of(one.name) for one in kernels]
+    found = recognise(model)
+    standing = {key: array.shape for key, array in origin.sample.items()} if origin is not None else {}
+    kernels, runtime = _kernels(found, target, model, name, shapes or standing)
+    layers: list[tuple[str, ...]]
+    if isinstance(found, NamesLayers):
+        layers = [found.layers_of(one.name) for one in kernels]
     else:
-        standing = {key: array.shape for key, array in origin.sample.items()} if origin is not None else {}
-        kernels, runtime = _of_onnx(target, model, name, shapes or standing)
-        by_kernel = _layers_by_kernel(kernels, model, origin) if origin is not None else {}
+        by_kernel = _layers_by_kernel(found, kernels, model, origin) if origin is not None else {}
         layers = [by_kernel.get(one.name, ()) for one in kernels]
     return Profile(
         target=target.name,
@@ -105,21 +111,21 @@ def require_profiling(target: Target) -> None:
         raise RecipeError(error.what, where=f"--target {target.name}", hint=error.hint) from error
 
 
-def layers_of(name: str) -> tuple[str, ...]:
-    """The Keras layers in a tensor's name: `model/conv_relu/Relu;model/conv/Conv2D1` is of conv and conv_relu.
+def _kernels(
+    found: Format, target: Target, model: Path, name: str, shapes: Mapping[str, Sequence[int]]
+) -> tuple[list[Kernel], str]:
+    """By the runtime's own profiler where it runs on this machine, elsewhere by cuts of the file that runs there.
 
-    The layer with weights stands last in names and first here. A name that is no path tells none.
+    RecipeError where the format has neither.
     """
-    parts = [text.split("/") for text in name.split(";")]
-    found = [part[1] for part in reversed(parts) if len(part) > 2 or (len(part) == 2 and part[1])]
-    return tuple(dict.fromkeys(found))
-
-
-def _of_onnx(target: Target, model: Path, name: str, shapes: Mapping[str, Sequence[int]]) -> tuple[list[Kernel], str]:
-    """By ONNX Runtime's own profiler where it runs in this process, elsewhere by cuts of the graph that it makes."""
-    if target.kind == "cpu":
-        return kernels_of(model, name, shapes), f"onnxruntime {package_version('onnxruntime')}"
-    return _by_cuts(target, list(onnx_cuts(optimized_there(target, model, name))), name, as_is=True)
+    if isinstance(found, ProfiledHere) and target.kind == "cpu":
+        return found.kernels(model, name, shapes)
+    if isinstance(found, CutAsOptimized):
+        return _by_cuts(target, list(found.cuts(optimized_there(target, model, name), name)), name, as_is=True)
+    if isinstance(found, Cuttable):
+        return _by_cuts(target, list(found.cuts(model.read_bytes(), name)), name)
+    what = f"{found.name} files can't be profiled on {target.name}: their operators can't be told apart there"
+    raise RecipeError(what, where=name)
 
 
 def _by_cuts(target: Target, found: Sequence[Cut], name: str, *, as_is: bool = False) -> tuple[list[Kernel], str]:
@@ -173,15 +179,19 @@ def _archive(part: Sequence[Cut]) -> bytes:
     return buffer.getvalue()
 
 
-def _layers_by_kernel(kernels: Sequence[Kernel], model: Path, origin: Origin) -> dict[str, tuple[str, ...]]:
-    import onnx
-
+def _layers_by_kernel(
+    found: Format, kernels: Sequence[Kernel], model: Path, origin: Origin
+) -> dict[str, tuple[str, ...]]:
+    """The layers in each kernel, by its name; none where the runtime does not show what its operators compute."""
+    if not isinstance(found, ProfiledHere) or not isinstance(found, ShowsTensors):
+        return {}
     from stages.formats.apart.runtimes import tensors_apart
     from stages.formats.layers.operators import layers_of_operators
 
     tensors = partial(tensors_apart, doing=f"layers of {model.name}")
-    of_node = layers_of_operators(origin.model, "onnx-model", model, origin.sample, tensors)
-    places = nodes_of(kernels, list(onnx.load(model, load_external_data=False).graph.node))
+    of_operator = layers_of_operators(origin.model, found.kind, model, origin.sample, tensors)
+    places = found.operators_in(kernels, model)
     return {
-        name: tuple(dict.fromkeys(layer for place in held for layer in of_node[place])) for name, held in places.items()
+        name: tuple(dict.fromkeys(layer for place in held for layer in of_operator[place]))
+        for name, held in places.items()
     }

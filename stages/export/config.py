@@ -1,57 +1,45 @@
-"""The settings of the export stage."""
+"""The settings of the export stage: which formats, what concerns all of them, and what each installed format owns.
+
+A format's settings are fields beside the others (`opset: 15`), and may also stand under its name (`onnx: {opset: 15}`).
+The action of a format holds, and its key depends on, its own settings alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_serializer, model_validator
 
 from pipeline.contracts.stage import StageConfig
 from pipeline.data.spec import Preprocess
-from pipeline.records.artifacts import Format
-from stages.formats.vela.accelerator import EthosU
+from stages.formats.format import Own
+from stages.formats.registry import formats
 
-# Whose files a setting concerns, where not all of them: the others' actions do not depend on it.
-CONCERNS: Mapping[str, tuple[Format, ...]] = {
-    "opset": ("onnx",),
-    "layout": ("onnx",),
-    "batch": ("onnx",),
-    "max_transposes": ("onnx",),
-    "recurrent": ("tflite", "c", "vela"),
-    "symbol": ("c",),
-    "vela": ("vela",),
+if TYPE_CHECKING:
+    from pydantic import SerializerFunctionWrapHandler
+
+NAMES = tuple(formats())
+OWNED: Mapping[str, frozenset[str]] = {
+    name: frozenset(found.settings.model_fields) for name, found in formats().items()
 }
+NESTED = tuple(name for name in NAMES if name not in OWNED[name])  # `vela` is a setting as well
 
 
-class ExportConfig(StageConfig):
+class CommonConfig(StageConfig):
     """Which files to make of each quantized model.
 
-    `tflite` and `onnx` run on anything with an operating system. `c` is the TFLite file as C source for TensorFlow Lite
-    for Microcontrollers, `vela` the same compiled for an Ethos-U NPU. `unsupported` says what happens to a pair of
-    format and scheme that does not exist.
-
-    For ONNX: operator set 17 is the newest in which tf2onnx keeps a global average pool one operator: in 18, its last,
-    it becomes a transpose and a mean. Newer ones, up to the last that ONNX Runtime 1.31 knows, are converted from 17;
-    the evaluator that comes with the standard reads int8 files from 19 on. `layout` is that of the inputs with height,
-    width and channels; nchw saves the transpose at the input where the camera's driver gives planes. A `batch` of 1
-    lets runtimes plan their memory. `max_transposes` refuses a graph in which more of them are left; where nothing is
-    said, a graph with more than usual gets a warning that tells their cost.
+    `tflite`, `onnx` and `openvino` run on anything with an operating system. `c` is the TFLite file as C source for
+    TensorFlow Lite for Microcontrollers, `vela` the same compiled for an Ethos-U NPU. `unsupported` says what happens
+    to a pair of format and scheme that does not exist.
 
     `labels` and `preprocess` go into the files; they are the data's where nothing is said here.
     """
 
-    formats: tuple[Format, ...] = Field(min_length=1)
-    opset: int = Field(17, ge=13, le=26)
-    layout: Literal["nhwc", "nchw"] = "nhwc"
-    batch: Literal[1, "dynamic"] = "dynamic"
-    max_transposes: int | None = Field(None, ge=0)
+    formats: tuple[str, ...] = Field(min_length=1)
     shapes: dict[str, tuple[Annotated[int, Field(ge=1)], ...]] | None = Field(
         None, description="of inputs by name, without the batch: for sizes that the model leaves free"
     )
-    recurrent: Literal["auto", "fused", "loop", "unrolled"] = "auto"
-    symbol: str = Field("model", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="what names in C begin with")
-    vela: EthosU = Field(default_factory=EthosU)
     labels: tuple[str, ...] | None = Field(None, min_length=1, description="names of the classes, in their order")
     preprocess: Preprocess | dict[str, Preprocess] | None = Field(None, description="what was done to the inputs")
     unsupported: Literal["refuse", "skip"] = "refuse"
@@ -62,15 +50,62 @@ class ExportConfig(StageConfig):
             raise ValueError("each format can be named once")
         return self
 
-    def by_element(self) -> Mapping[str, Self]:
-        """For each format these settings, with those that concern others alone as they are by default.
+    @model_validator(mode="after")
+    def _each_setting_once(self) -> Self:
+        for name in NESTED:
+            both = self.model_fields_set & (getattr(self, name) or self).model_fields_set & OWNED[name]
+            if getattr(self, name) is not None and both:
+                raise ValueError(f"{min(both)} is set twice, once of them under {name}")
+        return self
 
-        So is `unsupported`, which decides about the run and changes no file.
+    @model_serializer(mode="wrap")
+    def _own_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the settings of formats that are not named."""
+        owned = frozenset[str]().union(*(OWNED[name] for name in self.formats))
+        others = frozenset[str]().union(NESTED, *OWNED.values()) - owned
+        return {key: value for key, value in handler(self).items() if key not in others}
+
+    def by_element(self) -> Mapping[str, Self]:
+        """These settings for each format alone, with those that stand under its name.
+
+        `unsupported` is as it is by default: it decides about the run and changes no file.
         """
-        fields = type(self).model_fields
         found = dict[str, Self]()
         for name in self.formats:
-            others = [setting for setting, concerned in CONCERNS.items() if name not in concerned]
-            defaults = {setting: fields[setting].get_default(call_default_factory=True) for setting in others}
-            found[name] = self.model_copy(update={"formats": (name,), "unsupported": "refuse", **defaults})
+            own: Any = getattr(self, name) if name in NESTED else None
+            given = {key: getattr(own, key) for key in own.model_fields_set} if own is not None else {}
+            found[name] = self.model_copy(update={"formats": (name,), "unsupported": "refuse", **given})
         return found
+
+    def of(self, settings: type[Own]) -> Own:
+        """The settings that a format owns."""
+        return settings(**{name: getattr(self, name) for name in settings.model_fields})
+
+    def for_format(self, name: str) -> Mapping[str, object]:
+        """The same settings for another format, for one that is made from its files."""
+        return self.model_copy(update={"formats": (name,), "unsupported": "refuse"}).model_dump()
+
+
+def _fields_of_formats() -> dict[str, Any]:
+    """All formats' settings, and their names; formats that share a setting have it from one class."""
+    flat = {
+        name: (field.annotation, field)
+        for found in formats().values()
+        for name, field in found.settings.model_fields.items()
+    }
+    return {**flat, **{name: (formats()[name].settings | None, None) for name in NESTED}}
+
+
+def _described() -> str:
+    own = [found.settings.__doc__ or "" for found in formats().values()]
+    return "\n\n".join(dict.fromkeys([CommonConfig.__doc__ or "", *own]))
+
+
+ExportConfig = create_model(
+    "ExportConfig",
+    __base__=CommonConfig,
+    __doc__=_described(),
+    __module__=__name__,
+    formats=(tuple[Literal[NAMES], ...], Field(min_length=1)),  # type: ignore[valid-type]
+    **_fields_of_formats(),
+)

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.data import Split
 from pipeline.errors import PreconditionError
-from pipeline.records.artifacts import KerasFacts
+from pipeline.records.facts import KerasFacts
 from stages.finetune.config import Augment, FinetuneConfig
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Input, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.records.artifacts import Artifact, Kind, TrainingFacts
+from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.metrics import of_output
 from stages.finetune.config import FinetuneConfig
+from stages.finetune.facts import TrainingFacts
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:

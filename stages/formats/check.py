@@ -8,7 +8,7 @@ from math import inf
 from typing import Any
 
 from pipeline.errors import PostconditionError
-from stages.formats.session import LoadedModel
+from stages.formats.format import LoadedModel
 from stages.keras.inputs import as_arrays
 from stages.keras.rounding import difference_beyond_rounding
 

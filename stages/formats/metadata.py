@@ -6,10 +6,10 @@ from typing import Any
 
 from pipeline.data.spec import Preprocess
 from pipeline.records.schemes import Scheme
-from stages.export.config import ExportConfig
+from stages.formats.format import ExportSettings
 
 
-def metadata_of(config: ExportConfig, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
+def metadata_of(config: ExportSettings, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
     """The converter, the digest of the Keras model, the scheme, the classes' names, and what was done to the inputs."""
     found: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
     if config.labels is not None:

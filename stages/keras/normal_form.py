@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError
-from pipeline.records.artifacts import KerasFacts, TensorSpec
+from pipeline.records.artifacts import TensorSpec
+from pipeline.records.facts import KerasFacts
 from pipeline.records.keys import digest_of_file
 from stages.keras.free_sizes import inputs_at, like, put_shapes, settled, shapes_of
 from stages.keras.tensorflow import import_keras, import_tfmot

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import rfc8785
 from pydantic import Field
 
-from pipeline.records.artifacts import Artifact, SparsityFacts
+from pipeline.records.artifacts import Artifact
 from pipeline.records.values import Value
+from stages.keras.sparsity_facts import SparsityFacts
 
 if TYPE_CHECKING:
     import numpy as np

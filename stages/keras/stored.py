@@ -21,7 +21,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pipeline.contracts.stage import StageContext
-from pipeline.records.artifacts import FileRef, KerasFacts
+from pipeline.records.artifacts import FileRef
+from pipeline.records.facts import KerasFacts
 from stages.keras.fingerprints import check_fingerprint, fingerprint_of, same_bits
 from stages.keras.free_sizes import put_shapes, settled
 from stages.keras.normal_form import (

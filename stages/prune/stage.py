@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, ClassVar
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
-from pipeline.records.artifacts import (
-    Artifact,
-    KerasFacts,
-    Kind,
-    PruneFacts,
-    SparsityFacts,
-)
+from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.facts import KerasFacts
 from pipeline.records.metrics import counted
 from pipeline.reports.command_lines import SURGEON, install
 from stages.keras.sparsity import PLAN_FILE
+from stages.keras.sparsity_facts import SparsityFacts
 from stages.prune.config import LABELLED, RATIOS, PruneConfig
+from stages.prune.facts import PruneFacts
 from stages.prune.sensitivity.stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity.stage import SensitivityStage
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit

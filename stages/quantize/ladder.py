@@ -16,11 +16,12 @@ import rfc8785
 
 from pipeline.contracts.stage import StageContext
 from pipeline.errors import NativeEndError, PostconditionError, PreconditionError, UnsupportedError
-from pipeline.records.artifacts import Artifact, LadderFacts, LadderTry
+from pipeline.records.artifacts import Artifact
 from pipeline.records.schemes import Quantization
-from stages.formats.external_data import whole_model
+from stages.formats.registry import format_of, whole_model
 from stages.keras.normal_form import MODEL_FILE
 from stages.quantize.config import SELECTIVE, QuantizeConfig, Rung
+from stages.quantize.ladder_facts import LadderFacts, LadderTry
 from stages.quantize.layer_errors import LayerError, layer_errors
 from stages.samples.calibration import calibration_files, decode_samples
 
@@ -147,7 +148,7 @@ class Ladder:
         record = context.call("quantize", settings, {"model": context.inputs["model"]})
         quantized = record.output("quantized-model")
         exported = context.call("export", {"formats": (config.ladder_format,)}, {"model": quantized})
-        export = exported.output("tflite-model" if config.ladder_format == "tflite" else "onnx-model")
+        export = exported.output(format_of(config.ladder_format).kind)
         return _Made(name, how, record.outputs, export)
 
     def _latency(self, made: _Made) -> float:
@@ -197,7 +198,7 @@ class Ladder:
     def _file(self, export: Artifact) -> Path:
         """The model's file, with those that belong to it beside it."""
         read = partial(self._context.read_made, export)
-        return whole_model(export.names, read, self._context.work_dir / "tmp-model")
+        return whole_model(export.kind, export.names, read, self._context.work_dir / "tmp-model")
 
     def _samples(self, made: _Made, names: Sequence[str], tensors: Sequence[Any]) -> Mapping[str, Any]:
         """Some of the calibration samples, by input name."""

@@ -10,7 +10,8 @@ from pipeline.records.artifacts import Kind
 from pipeline.records.values import Value
 from stages.formats.layers.agreement import Agreement, agreements
 from stages.formats.layers.parity import cosine
-from stages.formats.layers.tensors import Tensors, file_tensors
+from stages.formats.registry import file_tensors
+from stages.formats.tensors import Tensors
 from stages.keras.layer_calls import LayerCall, record_layers
 
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PreconditionError
-from pipeline.records.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import Quantization
 from stages.keras.inputs import by_input
 from stages.keras.normal_form import MODEL_FILE

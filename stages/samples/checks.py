@@ -8,7 +8,8 @@ from __future__ import annotations
 from pipeline.data import Split
 from pipeline.errors import DataError, PreconditionError
 from pipeline.recipe.errors import nearest
-from pipeline.records.artifacts import Artifact, KerasFacts, TensorSpec
+from pipeline.records.artifacts import Artifact, TensorSpec
+from pipeline.records.facts import KerasFacts
 from stages.samples.batches import misfit
 
 

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
-from pipeline.records.artifacts import Artifact, Kind, StripFacts
+from pipeline.records.artifacts import Artifact, Kind
+from stages.strip.facts import StripFacts
 
 TOLERANCE = 1e-6  # nothing is computed in another way
 ROUNDING_TOLERANCE = 1e-5  # the same function, whose factors stand elsewhere or whose sums go in another order

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.records.artifacts import Kind
+from stages.formats.format import FileTensor
 from stages.formats.layers.agreement import layouts, scores
-from stages.formats.layers.tensors import FileTensor
 from stages.keras.layer_calls import LayerCall
 
 OUTSIDE = 0.01  # of a layer's numbers: fewer are the tails that clipping is for
@@ -62,8 +61,11 @@ def input_calls(sample: Mapping[str, Any]) -> list[LayerCall]:
     return [LayerCall(name, (values,), frozenset()) for name, values in sample.items()]
 
 
-def cause_in_ranges(kind: Kind, samples: Sequence[Observed]) -> Cause | None:
-    """The first layer whose range does not fit its numbers, or None; numbers outside come before ranges too wide."""
+def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | None:
+    """The first layer whose range does not fit its numbers, or None; numbers outside come before ranges too wide.
+
+    `can_clip` is whether the format takes ranges that leave outliers out.
+    """
     uses = list(_uses(samples).values())
     for use in uses:
         share = use.outside / use.numbers
@@ -79,7 +81,7 @@ def cause_in_ranges(kind: Kind, samples: Sequence[Observed]) -> Cause | None:
             said = (
                 f"{use.layer!r} gives {_range((use.low, use.high))} and has the range {_range(use.ends)}, far too wide"
             )
-            clipped = "calibration: percentile, " if kind == "onnx-model" else ""
+            clipped = "calibration: percentile, " if can_clip else ""
             return Cause(said, f"{clipped}calibration samples without outliers, int16x8, or keep_float: [{use.layer}]")
     return None
 

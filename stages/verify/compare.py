@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Any
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.errors import DeviceError, PostconditionError
-from pipeline.records.artifacts import KerasFacts, ParityRow
-from stages.formats.c.source import bytes_in_source
-from stages.formats.external_data import whole_model
+from pipeline.records.facts import KerasFacts, ParityRow
+from pipeline.records.schemes import Quantization
+from stages.formats.format import HoldsAnother, Simulated
+from stages.formats.registry import format_of_kind, formats, shows_tensors, whole_model
 from stages.formats.session import content_of
 from stages.keras.inputs import by_input
 from stages.keras.layer_calls import first_not_finite
 from stages.samples.checks import require_finite_inputs
 from stages.verify.config import VerifyConfig
-from stages.verify.limits import MICRO, REAL
+from stages.verify.limits import REAL, SIMULATED, is_real
 
 if TYPE_CHECKING:
     from stages.verify.causes import Cause, Observed
 
 BATCH = 256
-MICRO_SAMPLES = 8
+CLIPPED = Quantization(scheme="int8", calibration="percentile")
+SIMULATED_SAMPLES = 8
 LOOKED_AT = 4  # samples, beside the worst, on which ranges are looked at
 
 
@@ -34,14 +36,15 @@ class Comparison:
     def __init__(self, context: StageContext[VerifyConfig], split: Split, facts: KerasFacts) -> None:
         self._context, self._split, self._facts = context, split, facts
         export = context.inputs["export"]
-        self._kind, self._source = export.kind, export.kind == "c-source"
+        self._format = found = format_of_kind(export.kind)
         self._tasks = {spec.name: split.of_output(spec.name).task for spec in facts.outputs}
         self._file: bytes | Path
-        if self._source:  # an array, which holds a TFLite file
-            source = context.read("export", export.files[0].name).read_bytes()
-            self._kind, self._file = "tflite-model", bytes_in_source(source)
+        if isinstance(found, HoldsAnother):
+            held = context.read("export", export.files[0].name).read_bytes()
+            self._kind, self._file = formats()[found.holds].kind, found.held(held)
         else:
-            self._file = whole_model(export.names, partial(context.read, "export"), context.work_dir / "tmp-model")
+            read, folder = partial(context.read, "export"), context.work_dir / "tmp-model"
+            self._kind, self._file = export.kind, whole_model(export.kind, export.names, read, folder)
 
     def on_the_split(self) -> dict[str, Any]:
         """The file's outputs (N, …) by name over the whole test split."""
@@ -51,7 +54,7 @@ class Comparison:
         for inputs, _ in self._split.batches(BATCH):
             parts.append(self._run(self._arrays(inputs)))
             done += len(next(iter(parts[-1].values())))
-            advance(self._context, done, len(self._split), self._kind.removesuffix("-model"))
+            advance(self._context, done, len(self._split), format_of_kind(self._kind).name)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def rows(self, reference: Mapping[str, Any], actual: Mapping[str, Any]) -> list[ParityRow]:
@@ -70,8 +73,8 @@ class Comparison:
             for name in reference
         ]
         rows = [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
-        if self._source:
-            rows += self._micro_rows(reference)
+        if isinstance(self._format, Simulated):
+            rows += self._simulated_rows(self._format, reference)
         made_up = shared_made_up(self._context, "reference", self._split, self._context.config.samples, self._made_up)
         for inputs, arrays in self._made_up.items():
             wanted = made_up[inputs]
@@ -84,23 +87,22 @@ class Comparison:
             rows += [parity_row(inputs, name, wanted[name], found[name], self._classes(name)) for name in wanted]
         return rows
 
-    def _micro_rows(self, reference: Mapping[str, Any]) -> list[ParityRow]:
-        """Figures for the first of the real inputs, run as a microcontroller does; its kernels here are slow ones."""
-        from stages.formats.c.tflm import micro_is_installed, run_micro
-
-        if not micro_is_installed():
-            return []
-        picked = self._picked[:MICRO_SAMPLES]
+    def _simulated_rows(self, simulated: Simulated, reference: Mapping[str, Any]) -> list[ParityRow]:
+        """Figures for the first of the real inputs, run as the device does; its kernels are slow ones here."""
+        picked = self._picked[:SIMULATED_SAMPLES]
         arrays = self._arrays(self._split.take(picked)[0])
-        found = run_micro(content_of(self._file), arrays, f"{self._context.axis} model").outputs
+        found = simulated.simulate(content_of(self._file), arrays, f"{self._context.axis} model")
+        if found is None:
+            return []
         rows = [
-            parity_row(MICRO, name, reference[name][picked], found[name], self._classes(name)) for name in reference
+            parity_row(f"{SIMULATED}{simulated.simulator}", name, values[picked], found[name], self._classes(name))
+            for name, values in reference.items()
         ]
         return [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
 
     def divergence(self, row: ParityRow, limit_db: float) -> str:
         """Where the file leaves the model on the row's worst sample, in words."""
-        if row.inputs in (REAL, MICRO):
+        if is_real(row.inputs):
             return self._where_they_part(self._real_sample(row.worst_sample), limit_db)
         return self._where_they_part(_one(self._made_up[row.inputs], row.worst_sample), limit_db)
 
@@ -116,7 +118,7 @@ class Comparison:
         from stages.verify.predict import run_keras
 
         real = self._arrays(self._split.take(self._picked)[0])
-        given = real if row.inputs in (REAL, MICRO) else self._made_up[row.inputs]
+        given = real if is_real(row.inputs) else self._made_up[row.inputs]
         arrays = [given[name] for name in self._model.input_names]
         place = self._model.output_names.index(row.output)
         with tensorflow_action(self._context.seed, self._context.threads):
@@ -132,22 +134,22 @@ class Comparison:
         """Why a quantized file is off, as far as its ranges and constants tell; None where they don't."""
         import numpy as np
 
-        from stages.formats.file_ranges import input_ends, small_constants
         from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges
 
-        if row.inputs not in (REAL, MICRO):
+        if not is_real(row.inputs):
             return None  # made-up inputs are to be outside of what calibration saw
         places = [row.worst_sample, *self._picked[:: max(1, len(self._picked) // LOOKED_AT)]]
         inputs = self._arrays(self._split.take(np.array(places))[0])
         data = content_of(self._file)
-        found = cause_in_inputs(inputs, input_ends(data) if self._kind == "tflite-model" else {})
         try:
-            found = found or cause_in_ranges(
-                self._kind, [self._with_inputs(_one(inputs, place)) for place in range(len(places))]
+            shown = shows_tensors(self._kind)
+            found = cause_in_inputs(inputs, shown.input_ends(data)) or cause_in_ranges(
+                [self._with_inputs(_one(inputs, place)) for place in range(len(places))],
+                can_clip=format_of_kind(self._kind).refuses(CLIPPED) is None,
             )
         except DeviceError:
             return None
-        return found or cause_in_constants(small_constants(self._kind, data))
+        return found or cause_in_constants(shown.small_constants(data))
 
     def _with_inputs(self, sample: Mapping[str, Any]) -> Observed:
         """`_observed`, the inputs among the layers."""

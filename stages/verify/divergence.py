@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stages.formats.format import FileTensor
 from stages.formats.layers.agreement import Agreement, agreements, scores
 from stages.formats.layers.parity import decibels
-from stages.formats.layers.tensors import FileTensor
 from stages.keras.layer_calls import LayerCall
 
 MAPS = 3  # axes of what has several positions a channel

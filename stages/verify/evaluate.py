@@ -9,11 +9,8 @@ from typing import Any, ClassVar
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
-from pipeline.records.artifacts import (
-    Artifact,
-    EvaluationFacts,
-    Kind,
-)
+from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.facts import EvaluationFacts
 from pipeline.records.metrics import counted
 from stages.keras.inputs import as_arrays
 from stages.keras.normal_form import MODEL_FILE

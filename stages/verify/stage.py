@@ -6,7 +6,7 @@ near the outputs are is told on some of it and on made-up inputs. Files run samp
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,22 +14,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.data import Split
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.records.artifacts import Artifact, CSourceFacts, Kind, ONNXFacts, ParityFacts, ParityRow, TFLiteFacts
+from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.facts import ExportFacts, ParityFacts, ParityRow
 from pipeline.records.metrics import metric_and_output
 from pipeline.records.schemes import Scheme
-from stages.formats.packages import RUNNING, of_axis
+from stages.formats.format import RunsElsewhere
+from stages.formats.registry import format_of, format_of_kind, packages_that_run, running_kinds
 from stages.keras.inputs import as_arrays
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.verify.config import VerifyConfig
 from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
-from stages.verify.limits import MICRO, REAL, doubts, hint_of, violation
+from stages.verify.limits import REAL, doubts, hint_of, is_real, violation
 from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
 
 if TYPE_CHECKING:
     from stages.verify.compare import Comparison
 
 FLOATS: tuple[Scheme, ...] = ("float32", "float16")
-FILES: Mapping[Kind, Sequence[int]] = {"tflite-model": (1,), "onnx-model": (1, 2), "c-source": (2,)}  # how many
 
 
 class VerifyStage:
@@ -39,7 +40,7 @@ class VerifyStage:
     version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
-        "export": Input(("tflite-model", "onnx-model", "c-source")),
+        "export": Input(running_kinds()),
         "reference": Input(("keras-model",)),
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("parity-report", "evaluation")
@@ -56,16 +57,17 @@ class VerifyStage:
         "top1_agreement",
         "top5_agreement",
     )
-    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", *of_axis(RUNNING, None))
+    packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", *packages_that_run(None))
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        return ("tensorflow", "tf-keras", *of_axis(RUNNING, axis))
+        return ("tensorflow", "tf-keras", *packages_that_run(axis))
 
     def splits(self, config: VerifyConfig) -> tuple[str, ...]:
         return ("test",)
 
     def unsupported(self, axis: str) -> str | None:
-        return "only an Ethos-U runs it" if axis.startswith("vela/") else None
+        found = format_of(axis)
+        return found.elsewhere if isinstance(found, RunsElsewhere) else None
 
     def labels_for(self, config: VerifyConfig) -> tuple[str, str] | None:
         """What needs labels, and what to do without; None where comparing outputs is all."""
@@ -77,7 +79,7 @@ class VerifyStage:
     def requires(self, config: VerifyConfig, inputs: Mapping[str, Artifact]) -> None:
         keras_facts_of(inputs["reference"])
         export = inputs["export"]
-        if len(export.files) not in FILES[export.kind]:
+        if len(export.files) not in format_of_kind(export.kind).file_counts:
             raise PreconditionError(f"{len(export.files)} files can't be verified as {export.kind}")
 
     def run(self, context: StageContext[VerifyConfig]) -> StageResult:
@@ -121,7 +123,7 @@ class VerifyStage:
                 if violated.setting == "max_diff" and _is_rounding(context, comparison, row, scales[row.output]):
                     continue
                 kept, setting = _keep_figures(context, parity), f"verify.tolerances.{scheme}.{violated.setting}"
-                sample = f"{'test' if row.inputs in (REAL, MICRO) else row.inputs} sample {row.worst_sample}"
+                sample = f"{REAL if is_real(row.inputs) else row.inputs} sample {row.worst_sample}"
                 raise PostconditionError(
                     f"{violated.said} for output {row.output!r} on {row.inputs} inputs; the worst is {sample}; "
                     f"{comparison.divergence(row, violated.limit_db)}",
@@ -221,6 +223,6 @@ def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
 
 
 def _scheme(export: Artifact) -> Scheme:
-    if not isinstance(export.facts, TFLiteFacts | ONNXFacts | CSourceFacts):
+    if not isinstance(export.facts, ExportFacts):
         raise PreconditionError(f"an exported model is wanted, this is a {export.kind}")
     return export.facts.scheme

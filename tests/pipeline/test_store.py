@@ -9,7 +9,8 @@ import time
 import pytest
 
 from pipeline.errors import RecipeError, StoreError
-from pipeline.records.artifacts import Artifact, CalibrationFacts, FileRef
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.facts import CalibrationFacts
 from pipeline.records.manifest import Action, ActionRecord, Provenance, RunManifest
 from pipeline.store import BusyError, Store
 

@@ -14,12 +14,14 @@ import pytest
 
 from pipeline.contracts.events import ActionEvents, Advanced, Event, Warned
 from pipeline.data import Preprocess, Split
-from pipeline.records.artifacts import Artifact, FileRef, ONNXFacts, TensorSpec, TFLiteFacts
+from pipeline.records.artifacts import Artifact, FileRef, TensorSpec
 from pipeline.records.keys import digest_of_bytes
 from pipeline.records.manifest import Fingerprint
 from stages.benchmark.config import BenchmarkConfig
 from stages.devices.measurement import Measurement
-from stages.formats.external_data import data_files
+from stages.formats.onnx.external_data import data_files
+from stages.formats.onnx.facts import ONNXFacts
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.prune.surgery.twins import randomise_weights

@@ -15,15 +15,16 @@ from tempfile import mkdtemp
 
 from pipeline.errors import RecipeError, StoreError
 from pipeline.recipe.errors import nearest
-from pipeline.records.artifacts import Artifact, ONNXFacts, TFLiteFacts
+from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.facts import ExportFacts
 from pipeline.records.keys import digest_of_file
 from pipeline.records.manifest import ActionRecord, Output, RunManifest, StageEntry
 from pipeline.reports.command_lines import secateur
 from pipeline.store import Store
 from pipeline.store.files import store_errors
 from pipeline.store.lineage import digests_named, makers
-from stages.formats.external_data import data_files, model_digest, whole_model
-from stages.formats.recognise import FORMAT_OF, ModelKind, model_kind
+from stages.formats.format import Runs
+from stages.formats.registry import format_of_kind, formats, kinds_that, model_digest, recognise, whole_model
 
 NEAREST = 3
 SHOWN_DIGITS = 12
@@ -38,7 +39,7 @@ class Model:
     """
 
     label: str
-    kind: ModelKind
+    kind: Kind
     path: Path
     digest: str
     quality: Mapping[str, float] = field(default_factory=dict)
@@ -71,7 +72,8 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        kind, beside = model_kind(path), data_files(path)
+        found = recognise(path)
+        kind, beside = found.kind, found.beside(path)
         digest = model_digest(digest_of_file(path), {file.name: digest_of_file(file) for file in beside})
         return Operand(name, (Model(path.name, kind, path, digest, beside=beside),))
     if path.is_dir():
@@ -103,15 +105,20 @@ def _nearest(path: Path, run: str, store: Store) -> str:
     return f"{secateur('store', 'ls', store=store.root)}   lists runs and artifacts"
 
 
+def _runnable() -> str:
+    """The names of the formats whose files are compared."""
+    return " or ".join(found.name for found in formats().values() if isinstance(found, Runs))
+
+
 def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Operand:
     exports = [entry for entry in manifest.stages if entry.stage == "export" and not entry.id.startswith("baseline:")]
-    found = {str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in FORMAT_OF}
+    found = {str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in kinds_that(Runs)}
     if not found:
-        what = f"run {manifest.run_id} has no TFLite or ONNX files"
+        what = f"run {manifest.run_id} has no {_runnable()} files"
         hint = f"{secateur('show', manifest.run_id, store=store.root)}   tells how far it came"
         raise RecipeError(what, where=str(store.root), hint=hint)
     if wanted and wanted not in found:
-        what = f"run {manifest.run_id} has no TFLite or ONNX export {wanted!r}"
+        what = f"run {manifest.run_id} has no {_runnable()} export {wanted!r}"
         raise RecipeError(what, hint=nearest(wanted, sorted(found)))
     chosen = {wanted: found[wanted]} if wanted else found
     models = (_of_export(label, entry, manifest, store) for label, entry in chosen.items())
@@ -127,10 +134,10 @@ def _of_export(label: str, entry: StageEntry, manifest: RunManifest, store: Stor
 
 
 def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Model:
-    if not isinstance(artifact.facts, TFLiteFacts | ONNXFacts):
-        hint = f"TFLite and ONNX artifacts are compared: {secateur('store', 'ls', store=store.root)}"
+    if not isinstance(artifact.facts, ExportFacts) or artifact.kind not in kinds_that(Runs):
+        hint = f"{_runnable()} artifacts are compared: {secateur('store', 'ls', store=store.root)}"
         raise RecipeError(f"a {artifact.kind} has no latency", where=artifact.digest, hint=hint)
-    label = record.action.axis or f"{FORMAT_OF[artifact.kind]}/{artifact.facts.scheme}"
+    label = record.action.axis or f"{format_of_kind(artifact.kind).name}/{artifact.facts.scheme}"
     for document in store.records.documents("verify", label):
         action = document["action"]
         if action["inputs"].get("export") == artifact.digest:
@@ -145,10 +152,11 @@ def _stored(label: str, output: Output, store: Store, quality: Mapping[str, floa
         if problem:
             hint = "run the recipe again: what made it will run"
             raise StoreError(f"the file of {label} is {problem} in the store", where=file.digest, hint=hint)
-    kind: ModelKind = "tflite-model" if output.kind == "tflite-model" else "onnx-model"
     path, (own, *others) = _whole(output, store), output.files
     digest = model_digest(own.digest, {file.name: file.digest for file in others})
-    return Model(label, kind, path, digest, quality, tested_on, tuple(path.with_name(file.name) for file in others))
+    return Model(
+        label, output.kind, path, digest, quality, tested_on, tuple(path.with_name(file.name) for file in others)
+    )
 
 
 def _whole(output: Output, store: Store) -> Path:
@@ -159,4 +167,4 @@ def _whole(output: Output, store: Store) -> Path:
     with store_errors(store.root):
         folder = Path(mkdtemp(prefix="model-", dir=store.root / "tmp"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return whole_model(tuple(paths), paths.__getitem__, folder)
+    return whole_model(output.kind, tuple(paths), paths.__getitem__, folder)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import RecipeError
 from stages.commands.comparing.operands import Model, Operand
-from stages.formats.recognise import FORMAT_OF
+from stages.formats.registry import format_of_kind
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def pairs_of(base: Operand, candidate: Operand) -> tuple[list[Pair], list[str]]:
 
 def _pair(baseline: Model, candidate: Model) -> Pair:
     if baseline.kind != candidate.kind:
-        formats = f"{FORMAT_OF[baseline.kind]} and {FORMAT_OF[candidate.kind]}"
+        formats = f"{format_of_kind(baseline.kind).name} and {format_of_kind(candidate.kind).name}"
         what = f"{baseline.label} and {candidate.label} can't be compared: {formats}"
         raise RecipeError(what, hint="that would compare runtimes, not models: name two files of one format")
     return Pair(candidate.label, baseline, candidate)

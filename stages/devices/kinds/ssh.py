@@ -36,7 +36,7 @@ from stages.devices.target import (
     measurement_of,
     series_times,
 )
-from stages.formats.external_data import data_files
+from stages.formats.registry import files_beside
 
 if TYPE_CHECKING:
     from stages.devices.measurement import Measurement
@@ -143,7 +143,7 @@ class SshDriver:
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         known = _known(target)
         options = [*sampling.arguments(), *affinity_options(target)]
-        found = measurement_of(_run_there(target, (model, *data_files(model)), options, name, timeout_s), name)
+        found = measurement_of(_run_there(target, (model, *files_beside(model)), options, name, timeout_s), name)
         seen = {"cpu_model": found.cpu_model, "machine": found.machine}
         if any(known[key] != value for key, value in seen.items()):
             what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
@@ -155,7 +155,7 @@ class SshDriver:
         return series_times(_run_there(target, (archive,), series, name, TIMEOUT_S), name)
 
     def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
-        return document_of(_run_there(target, (model, *data_files(model)), options, name, TIMEOUT_S), name)
+        return document_of(_run_there(target, (model, *files_beside(model)), options, name, TIMEOUT_S), name)
 
 
 class LostConnectionError(DeviceError):

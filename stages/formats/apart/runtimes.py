@@ -1,6 +1,6 @@
 """Exported files in their runtimes, in the child: what a damaged or unlucky file brings down is not this process.
 
-What `stages.formats.session` and `stages.formats.layers.tensors` give; arrays go to the child and back as `.npz` files.
+What `load_exported` and `file_tensors` of `stages.formats.registry` give; arrays go there and back as `.npz` files.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.records.artifacts import Kind, TensorSpec
@@ -19,8 +19,7 @@ from stages.formats.apart.main import Speaker
 from stages.formats.apart.process import call_child
 
 if TYPE_CHECKING:
-    from stages.formats.layers.tensors import FileTensor
-    from stages.formats.session import LoadedModel
+    from stages.formats.format import FileTensor, LoadedModel
 
 KEPT = 2  # loaded files in the child: a candidate and what it is held against
 
@@ -35,7 +34,7 @@ def load_apart(
 
     DeviceError if the runtime refuses the file, NativeEndError where it ends by it.
     """
-    from stages.formats.session import LoadedModel
+    from stages.formats.format import LoadedModel
 
     holder, token = _Held(model), next(_tokens)
 
@@ -59,7 +58,7 @@ def tensors_apart(
     kind: Kind, model: bytes | Path, arrays: Mapping[str, Any], doing: str, events: ActionEvents | None = None
 ) -> list[FileTensor]:
     """`file_tensors`, with the runtime in the child; errors as of `load_apart`."""
-    from stages.formats.layers.tensors import FileTensor
+    from stages.formats.format import FileTensor
 
     holder = _Held(model)
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
@@ -120,16 +119,16 @@ def tensors_here(
     _: Speaker, kind: str, model: str, names: list[str], given: str, made: str
 ) -> list[tuple[str, int, tuple[float, float] | None]]:
     """In the child: the tensors of all operators, into `made`; name, operator and ends of each."""
-    from stages.formats.layers.tensors import file_tensors
+    from stages.formats.registry import file_tensors
 
-    tensors = file_tensors(cast("Kind", kind), Path(model), _load(Path(given), names))
+    tensors = file_tensors(kind, Path(model), _load(Path(given), names))
     _save(Path(made), {str(place): tensor.values for place, tensor in enumerate(tensors)})
     return [(tensor.name, tensor.operator, tensor.ends) for tensor in tensors]
 
 
 def _opened(token: int, kind: Kind, model: str, threads: int) -> LoadedModel:
     """A loaded file; the last ones stay, and come again where a new child has none."""
-    from stages.formats.session import load_exported
+    from stages.formats.registry import load_exported
 
     if token not in _loaded:
         while len(_loaded) >= KEPT:

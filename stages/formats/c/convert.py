@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.contracts.stage import StageContext, StageResult
+from pipeline.contracts.stage import StageResult
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.records.artifacts import Artifact, CSourceFacts, QuantizedFacts, TFLiteFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import QuantizedFacts
 from pipeline.reports.command_lines import install
 from pipeline.system.processes import ending, last_lines, run_process
-from stages.export.config import ExportConfig
 from stages.formats.c import tflm
+from stages.formats.c.facts import CSourceFacts
+from stages.formats.c.settings import CSettings
 from stages.formats.c.source import Port, Source, bytes_in_source, c_source
+from stages.formats.conversion import Context
 from stages.formats.tflite.exported import tflite_export
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.micro_limits import allowed_difference, wrong_in_micro
 
 MOST_BYTES = 64 << 20  # no microcontroller has more flash
@@ -30,7 +34,7 @@ int main(void) {{ return fwrite({symbol}_data, 1, {capital}_DATA_BYTES, stdout) 
 """
 
 
-def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
+def source_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     """The C source, with the arena that TensorFlow Lite for Microcontrollers needs for it, where that is installed."""
     from stages.formats.apart.runtimes import load_apart
 
@@ -55,7 +59,7 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
             raise PostconditionError(what, where=context.axis, hint=f"{allowed:.0e} is allowed; {why}")
     else:
         context.events.warned(f"the arena's size is not known without its runtime: {install(tflm.PACKAGE)}")
-    symbol = context.config.symbol
+    symbol = context.config.of(CSettings).symbol
     about = f"{quantized.scheme} of the Keras model {quantized.model_digest}, by tensorflow.lite"
     notes = STATE if facts.keeps_state else ()
     source = c_source(data, symbol, facts.operators, arena, about, _ports(data), notes)
@@ -78,7 +82,7 @@ def source_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) ->
 
 def _ports(data: bytes) -> tuple[list[Port], list[Port]]:
     """The inputs and the outputs of a TFLite file as they lie in it: the names' order, and Keras', may be another."""
-    from stages.formats.session import signature_of
+    from stages.formats.tflite.session import signature_of
 
     inputs, outputs = (
         [
@@ -96,7 +100,7 @@ def _steps(detail: Mapping[str, Any]) -> tuple[float, int]:
     return (float(scale), int(zero_point)) if scale else (1.0, 0)
 
 
-def _samples(context: StageContext[ExportConfig], facts: TFLiteFacts) -> dict[str, Any]:
+def _samples(context: Context, facts: TFLiteFacts) -> dict[str, Any]:
     """One calibration sample, or a random one, by input name."""
     import numpy as np
 
@@ -119,14 +123,14 @@ def _difference(expected: Mapping[str, Any], run: tflm.MicroRun) -> float:
     return relative_difference([expected[name] for name in names], [run.outputs[name] for name in names])
 
 
-def _check_source(context: StageContext[ExportConfig], source: Source, data: bytes) -> None:
+def _check_source(context: Context, source: Source, data: bytes) -> None:
     """The text holds the file, and where there is a compiler, so does what it makes of the text."""
     if bytes_in_source(source.array) != data:
         raise PostconditionError("the C source does not hold the TFLite file", where=context.axis)
     compiler = shutil.which("cc")
     if compiler is None or len(data) > COMPILED_BYTES:
         return
-    symbol = context.config.symbol
+    symbol = context.config.of(CSettings).symbol
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
         folder = Path(name)
         (folder / f"{symbol}_data.c").write_bytes(source.array)

@@ -43,7 +43,8 @@ def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
     """
     import numpy as np
 
-    from stages.formats.session import dequantized, quantized, signature_of
+    from stages.formats.session import dequantized, quantized
+    from stages.formats.tflite.session import signature_of
 
     inputs, outputs = signature_of(data)
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stages.formats.format import FileTensor
 from stages.formats.layers.parity import decibels
-from stages.formats.layers.tensors import FileTensor
 from stages.keras.layer_calls import LayerCall
 
 TIE_DB = 1e-6

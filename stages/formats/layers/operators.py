@@ -15,8 +15,10 @@ from typing import Any
 
 from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Kind
+from stages.formats.format import FileTensor
 from stages.formats.layers.agreement import TIE_DB, call_scores
-from stages.formats.layers.tensors import FileTensor, Tensors, file_tensors, operator_reads
+from stages.formats.registry import file_tensors, shows_tensors
+from stages.formats.tensors import Tensors
 from stages.keras.layer_calls import LayerCall, record_layers
 
 Ends = Mapping[int, set[int]]  # place of a call -> operators that give its output
@@ -34,7 +36,7 @@ def operators_of(
     pass on or rearrange what they are given.
     """
     calls = record_layers(model, arrays)
-    regions = _regions(calls, _ends(calls, file_tensors(kind, file, arrays), _equal), operator_reads(kind, file))
+    regions = _regions(calls, _ends(calls, file_tensors(kind, file, arrays), _equal), shows_tensors(kind).reads(file))
     wanted = [place for place, call in enumerate(calls) if call.layer in layers]
     found = {operator for place in wanted for operator in regions(place)}
     if not found:
@@ -54,7 +56,7 @@ def layers_of_operators(
     `arrays` is one sample (1, …) by input name; `tensors` gives what the file computes. Where values can't tell, an
     operator has none.
     """
-    calls, reads = record_layers(model, arrays), operator_reads(kind, file)
+    calls, reads = record_layers(model, arrays), shows_tensors(kind).reads(file)
     regions = _regions(calls, _ends(calls, tensors(kind, file, arrays), _nearest), reads)
     found: list[dict[str, None]] = [{} for _ in reads]
     for place, call in enumerate(calls):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import ModelError, PreconditionError, SecateurError
-from pipeline.records.artifacts import ONNXFacts, TensorSpec
+from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
 from stages.formats.onnx.canonical import canonicalise, count_operators, serialise
+from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.onnx.pads import keep_zeros
 from stages.formats.onnx.schemes import (
     Told,
@@ -27,11 +28,11 @@ from stages.formats.onnx.schemes import (
     store_weights_in_half,
     untold,
 )
+from stages.formats.onnx.session import LAYOUT, as_layout
 from stages.formats.onnx.singletons import without_singletons
 from stages.formats.onnx.tensor_data import LEAST_BYTES, message_bytes, move_outside
 from stages.formats.onnx.traced import Graph, onnx_graph
 from stages.formats.onnx.weights import store_weights_in_int8
-from stages.formats.session import LAYOUT, as_layout
 from stages.formats.weight_types import onnx_weights
 from stages.keras.inputs import as_arrays
 from stages.keras.serving import Shapes, is_too_large, require_size, weight_bytes

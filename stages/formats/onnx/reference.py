@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.system.quiet import quiet
-from stages.formats.session import LAYOUT, as_layout
+from stages.formats.onnx.session import LAYOUT, as_layout
 from stages.keras.normal_form import relative_difference
 
 MOST_MACS = 20_000_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from pipeline.records.artifacts import ONNXFacts
+from stages.formats.onnx.facts import ONNXFacts
 
 IMAGE_RANK = 4  # batch, height, width, channels
 KERNEL_BYTES = 1024  # larger constants are kernels: no shape follows from their numbers

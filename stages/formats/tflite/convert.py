@@ -16,12 +16,11 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 from pipeline.errors import ModelError, SecateurError, UnsupportedError
-from pipeline.records.artifacts import TensorSpec, TFLiteFacts
+from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
 from stages.formats.layers.owners import lacking, paths_of
-from stages.formats.layers.tensors import count_operators
-from stages.formats.session import SIGNATURE
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.recurrent import (
     RESET,
     Form,
@@ -40,6 +39,8 @@ from stages.formats.tflite.schemes import (
     leaves_small_kernels,
     quantize_weights,
 )
+from stages.formats.tflite.session import SIGNATURE
+from stages.formats.tflite.tensors import count_operators
 from stages.formats.weight_types import tflite_weights
 from stages.keras.free_sizes import shapes_of
 from stages.keras.inputs import as_arrays

@@ -64,7 +64,7 @@ def run_here(_: Speaker, file: str) -> None:
     """In the child: load a TFLite file and run it once, on zeros."""
     import numpy as np
 
-    from stages.formats.session import load_tflite
+    from stages.formats.tflite.session import load_tflite
 
     loaded = load_tflite(Path(file).read_bytes())
     zeros: dict[str, Any] = {

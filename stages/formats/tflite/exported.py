@@ -5,16 +5,14 @@ It is an action of its own, the same as the recipe's where it asks for TFLite to
 
 from __future__ import annotations
 
-from pipeline.contracts.stage import StageContext
-from pipeline.records.artifacts import TFLiteFacts
-from stages.export.config import ExportConfig
+from stages.formats.conversion import Context
+from stages.formats.tflite.facts import TFLiteFacts
 
 
-def tflite_export(context: StageContext[ExportConfig]) -> tuple[TFLiteFacts, bytes, dict[str, float]]:
+def tflite_export(context: Context) -> tuple[TFLiteFacts, bytes, dict[str, float]]:
     """The facts, bytes and metrics of the same model's TFLite export."""
-    config = context.config.model_copy(update={"formats": ("tflite",)}).by_element()["tflite"].model_dump()
     axis = f"tflite/{str(context.axis).partition('/')[2]}"
-    record = context.call("export", config, context.inputs, axis)
+    record = context.call("export", context.config.for_format("tflite"), context.inputs, axis)
     artifact = record.outputs[0]
     assert isinstance(artifact.facts, TFLiteFacts)
     return artifact.facts, context.read_made(artifact, artifact.files[0].name).read_bytes(), dict(record.metrics)

@@ -73,7 +73,7 @@ def _graph(data: bytes) -> Any:
 
 def _operators(data: bytes) -> Iterator[tuple[str, list[Any], list[Any]]]:
     """Of each operator its kind, and the tensors that it reads and makes."""
-    from stages.formats.layers.tensors import operator_kinds
+    from stages.formats.tflite.tensors import operator_kinds
 
     graph = _graph(data)
     for place, kind in enumerate(operator_kinds(data)[0]):

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UnsupportedError
-from pipeline.records.artifacts import Format
 from pipeline.records.schemes import Quantization, Scheme
 from stages.formats.layers.owners import owners_of, stored_config
 
@@ -44,9 +43,9 @@ TFLITE = (
 )
 
 
-def refuse_layers(model: Path, target_format: Format, how: Quantization, where: str | None) -> None:
+def refuse_layers(model: Path, how: Quantization, where: str | None) -> None:
     """UnsupportedError where a stored Keras model holds a layer that is known to end what works on it."""
-    if target_format == "onnx" or not any(known.scheme == how.scheme for known in TFLITE):
+    if not any(known.scheme == how.scheme for known in TFLITE):
         return
     config = stored_config(model)
     for known in TFLITE:

@@ -1,1 +1,49 @@
 """TFLite files that Vela compiled for Ethos-U accelerators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pipeline.contracts.stage import StageContext, StageResult
+from pipeline.records.artifacts import Kind
+from pipeline.records.facts import QuantizedFacts
+from pipeline.records.schemes import Quantization, Scheme
+from stages.formats.format import FormatSettings
+from stages.formats.tflite import TFLite
+from stages.formats.vela.settings import VelaSettings
+
+NPU_SCHEMES: tuple[Scheme, ...] = ("int8",)
+
+
+class Vela:
+    """The TFLite file, compiled for an Ethos-U."""
+
+    name: ClassVar[str] = "vela"
+    kind: ClassVar[Kind] = "vela-model"
+    settings: ClassVar[type[FormatSettings]] = VelaSettings
+    packages: ClassVar[tuple[str, ...]] = (*TFLite.packages, "ethos-u-vela")
+    runtime_packages: ClassVar[tuple[str, ...]] = ("ethos-u-vela",)
+    metrics: ClassVar[tuple[str, ...]] = tuple(
+        f"estimated_{name}" for name in ("cycles", "sram_bytes", "npu_share", "cpu_operators")
+    )
+    made_from: ClassVar[str | None] = TFLite.name
+    file_counts: ClassVar[tuple[int, ...]] = (1,)
+    imports: ClassVar[tuple[str, ...]] = TFLite.imports
+    elsewhere: ClassVar[str] = "only an Ethos-U runs it"
+
+    def recognises(self, data: Any) -> bool:
+        return False  # it is a TFLite file, with an operator that only the device has
+
+    def beside(self, model: Path) -> tuple[Path, ...]:
+        return ()
+
+    def refuses(self, how: Quantization) -> str | None:
+        if how.scheme not in NPU_SCHEMES:
+            return "an Ethos-U computes in integers: take int8"
+        return TFLite().refuses(how)
+
+    def convert(self, context: StageContext[Any], quantized: QuantizedFacts) -> StageResult:
+        from stages.formats.vela.convert import compiled_of
+
+        return compiled_of(context, quantized)

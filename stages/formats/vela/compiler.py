@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipeline.errors import DeviceError
 from pipeline.system.processes import TIMEOUT_S, ending, last_lines, run_process
-from stages.formats.layers.tensors import count_operators
+from stages.formats.tflite.tensors import count_operators
 from stages.formats.vela.accelerator import EthosU
 
 PACKAGE = "ethos-u-vela"

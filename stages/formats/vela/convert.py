@@ -5,28 +5,31 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from pipeline.contracts.stage import StageContext, StageResult
+from pipeline.contracts.stage import StageResult
 from pipeline.errors import PreconditionError
-from pipeline.records.artifacts import Artifact, QuantizedFacts, VelaFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import QuantizedFacts
 from pipeline.reports.command_lines import install
 from pipeline.system.installed import package_version
-from stages.export.config import ExportConfig
+from stages.formats.conversion import Context
 from stages.formats.metadata import metadata_of
 from stages.formats.tflite.exported import tflite_export
 from stages.formats.vela import compiler as vela
+from stages.formats.vela.facts import VelaFacts
+from stages.formats.vela.settings import VelaSettings
 
 
-def compiled_of(context: StageContext[ExportConfig], quantized: QuantizedFacts) -> StageResult:
+def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     """The file that Vela makes, with its estimates; a warning where nothing of the model runs on the NPU."""
-    from stages.formats.layers.tensors import count_operators
     from stages.formats.tflite.convert import with_metadata
+    from stages.formats.tflite.tensors import count_operators
 
     if package_version(vela.PACKAGE) == "absent":
         raise PreconditionError(
             f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=install(vela.PACKAGE)
         )
     facts, data, metrics = tflite_export(context)
-    device = context.config.vela
+    device = context.config.of(VelaSettings).vela
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / "model.tflite"
         path.write_bytes(data)

@@ -10,9 +10,11 @@ from typing import Any
 
 from pipeline.contracts.stage import StageContext
 from pipeline.errors import PostconditionError
-from pipeline.records.artifacts import Artifact, CalibrationFacts, Kind, QuantizedFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import Quantization
 from stages.formats.probe import COST_FILE, CostTable, Probe
+from stages.formats.registry import format_of
 from stages.keras.free_sizes import shapes_of
 from stages.keras.normal_form import keras_facts, random_inputs
 from stages.keras.stored import write_model
@@ -21,7 +23,6 @@ from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files
 
 CALIBRATION_SAMPLES = 8  # ranges change what is computed, not how long it takes
 SOURCE_COSTS = {"latency": "baseline_p50_ms", "instructions": "baseline_instructions"}
-MODEL_KINDS: Mapping[str, Kind] = {"tflite": "tflite-model", "onnx": "onnx-model"}
 
 
 class MeasuringDevice:
@@ -64,7 +65,7 @@ class MeasuringDevice:
         quantized, shapes = self._quantized(model), shapes_of(model)
         sizes = {"shapes": shapes} if shapes else {}
         made = self._context.call("export", {"formats": (self._on.format,), **sizes}, {"model": quantized})
-        return made.output(MODEL_KINDS[self._on.format])
+        return made.output(format_of(self._on.format).kind)
 
     def _quantized(self, model: Any) -> Artifact:
         context, facts = self._context, keras_facts(model)

@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.records.artifacts import Artifact, Kind, SensitivityFacts
+from pipeline.records.artifacts import Artifact, Kind
 from pipeline.reports.command_lines import SURGEON, install
 from stages.prune.config import ScanConfig
+from stages.prune.facts import SensitivityFacts
 from stages.samples.checks import (
     keras_facts_of,
     require_class_labels,

@@ -11,7 +11,8 @@ from pipeline.planning.cache_misses import differences
 from pipeline.planning.plan import make_action, make_plan, resolve
 from pipeline.planning.wiring import build_chain
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.artifacts import Artifact, FileRef, KerasFacts
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import ActionRecord, Provenance, RunManifest
 from pipeline.store import Store
 from pipeline.system.installed import package_version

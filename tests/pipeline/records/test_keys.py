@@ -6,7 +6,8 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.records.artifacts import Artifact, CalibrationFacts, FileRef
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.facts import CalibrationFacts
 from pipeline.records.keys import digest_of, digest_of_bytes, digest_of_file
 from pipeline.records.manifest import Action
 

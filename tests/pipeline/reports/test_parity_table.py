@@ -1,6 +1,7 @@
 """The matrix of a run, for people and for programs."""
 
-from pipeline.records.artifacts import Artifact, EvaluationFacts, ParityFacts, ParityRow
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import EvaluationFacts, ParityFacts, ParityRow
 from pipeline.records.manifest import Output, RunManifest, StageEntry
 from pipeline.reports.parity_table import parity_document, parity_table
 

@@ -1,6 +1,8 @@
-from pipeline.records.artifacts import EvaluationFacts, FileRef, KerasFacts, LatencyFacts, TFLiteFacts
+from pipeline.records.artifacts import FileRef
+from pipeline.records.facts import EvaluationFacts, KerasFacts, LatencyFacts
 from pipeline.records.manifest import GateResult, Output, RunManifest, StageEntry
 from pipeline.reports.table import closing, count, counted, gate_line, rows, size, speed, table
+from stages.formats.tflite.facts import TFLiteFacts
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Gate, Recipe
-from pipeline.records.artifacts import KerasFacts
+from pipeline.records.facts import KerasFacts
 from pipeline.running.gates import check_macs, hold, verdict_of, with_comparisons
 
 METRICS = {"source.accuracy": 0.9, "source.params": 100.0, "tflite/int8.accuracy": 0.88, "tflite/int8.params": 40.0}

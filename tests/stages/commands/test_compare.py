@@ -18,7 +18,7 @@ from stages.commands.bench import head_of
 from stages.commands.comparing.result import ComparisonReport
 from stages.devices.target import find_target
 from stages.formats.probe import Probe
-from stages.formats.probe_models import tflite_model
+from stages.formats.tflite.probe_model import tflite_model
 
 APP = build_app(["compare", "bench", "history"])
 BRIEF = ("--rounds", "2", "--seconds", "0.005")

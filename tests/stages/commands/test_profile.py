@@ -8,7 +8,7 @@ from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
 from stages.commands.profile import bar, command
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.probe import Probe
-from stages.formats.probe_models import tflite_model
+from stages.formats.tflite.probe_model import tflite_model
 from stages.keras.tensorflow import import_keras
 
 

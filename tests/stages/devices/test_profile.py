@@ -3,10 +3,10 @@
 import pytest
 
 from pipeline.errors import RecipeError
-from stages.devices.onnx_kernels import Kernel, nodes_of
 from stages.devices.profile import Origin, profile
 from stages.devices.target import find_target
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.kernels import Kernel, nodes_of
 
 
 def test_onnx_runtime_tells_of_its_own_kernels(onnx_file):

@@ -7,7 +7,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from stages.export.config import CONCERNS, ExportConfig
+from stages.export.config import OWNED, ExportConfig
 
 
 def test_defaults() -> None:
@@ -20,7 +20,7 @@ def test_defaults() -> None:
     [
         ('{"formats": []}', "at least 1 item"),
         ('{"formats": ["onnx", "onnx"]}', "named once"),
-        ('{"formats": ["coreml"]}', "'tflite', 'onnx', 'c' or 'vela'"),
+        ('{"formats": ["coreml"]}', "'c', 'onnx', 'tflite' or 'vela'"),
         ('{"formats": ["onnx"], "layout": "chwn"}', "'nhwc' or 'nchw'"),
         ('{"formats": ["onnx"], "batch": 2}', "1 or 'dynamic'"),
         ('{"formats": ["c"], "symbol": "my-model"}', "should match pattern"),
@@ -55,6 +55,23 @@ def test_a_setting_reaches_the_formats_that_it_concerns_alone() -> None:
         "c": {"formats": ["c"], "recurrent": "loop", "symbol": "keywords", **for_all},
         "vela": {"formats": ["vela"], "recurrent": "loop", "vela": vela, **for_all},
     }
-    assert {name for name in ExportConfig.model_fields if name not in CONCERNS} == {
-        *("formats", "shapes", "labels", "preprocess", "unsupported")
-    }
+    for name, config in by_format.items():
+        assert config.model_dump().keys() == {"formats", "shapes", "labels", "preprocess", "unsupported"} | OWNED[name]
+
+
+def test_settings_may_stand_under_the_name_of_their_format() -> None:
+    flat = ExportConfig.model_validate_json('{"formats": ["onnx", "c"], "opset": 15, "symbol": "kws"}')
+    text = '{"formats": ["onnx", "c"], "onnx": {"opset": 15}, "c": {"symbol": "kws"}}'
+    nested = ExportConfig.model_validate_json(text)
+    assert nested.by_element().keys() == flat.by_element().keys()
+    for name, config in flat.by_element().items():
+        assert nested.by_element()[name].model_dump() == config.model_dump()
+    apart = ExportConfig.model_validate_json('{"formats": ["tflite", "c"], "c": {"recurrent": "loop"}}').by_element()
+    assert {name: config.model_dump()["recurrent"] for name, config in apart.items()} == {"tflite": "auto", "c": "loop"}
+    for text, words in (
+        ('{"formats": ["onnx"], "onnx": {"opst": 15}}', "onnx.opst"),
+        ('{"formats": ["onnx"], "opset": 15, "onnx": {"opset": 16}}', "opset is set twice"),
+        ('{"formats": ["onnx"], "onnx": {"opset": 99}}', "less than or equal to 26"),
+    ):
+        with pytest.raises(ValidationError, match=words):
+            ExportConfig.model_validate_json(text)

@@ -18,9 +18,10 @@ import pytest
 
 from pipeline.errors import ModelError
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_onnx, load_tflite
+from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite, count_operators
 from stages.formats.tflite.saved_function import shared_function
+from stages.formats.tflite.session import load_tflite
 from stages.keras import serving as interface
 from stages.keras.normal_form import decode_model, encode_model
 from stages.keras.tensorflow import import_keras

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_onnx, load_tflite
+from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite
+from stages.formats.tflite.session import load_tflite
 from stages.keras.tensorflow import import_keras
 
 

@@ -13,9 +13,10 @@ import pytest
 from pipeline.errors import PreconditionError
 from pipeline.records.schemes import Quantization
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.formats.onnx.weights import store_weights_in_int8
-from stages.formats.session import load_onnx, load_tflite
 from stages.formats.tflite.convert import convert_tflite, count_operators
+from stages.formats.tflite.session import load_tflite
 
 FORMATS = ("tflite", "onnx")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,18 @@ import pytest
 from pipeline.contracts.stage import StageResult
 from pipeline.data.spec import Preprocess
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
-from pipeline.records.artifacts import Artifact, CalibrationFacts, ONNXFacts, QuantizedFacts, TFLiteFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import quantization_of
 from stages.export.config import ExportConfig
-from stages.export.stage import ExportStage, _converted_and_run, _tell_reading
-from stages.formats.external_data import whole_model
+from stages.export.stage import ExportStage
+from stages.formats.conversion import job_of
+from stages.formats.format import LoadedModel
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import LoadedModel, load_exported
+from stages.formats.onnx.export import CONVERTER, _converted_and_run, _tell_reading
+from stages.formats.onnx.facts import ONNXFacts
+from stages.formats.registry import load_exported, whole_model
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import decode_model
 from stages.keras.tensorflow import import_keras
 from stages.samples.calibration import CALIBRATION_FILE, encode_samples
@@ -139,17 +145,18 @@ def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
     exporting: Callable[..., Any], tiny_xception: Any, tiny_images: Any
 ) -> None:
     """Told that ONNX Runtime computes twice as much, it warns; of what is large or no float32 it says nothing."""
-    data, samples = convert_onnx(tiny_xception, "float32"), {"image": tiny_images[:1]}
+    data = convert_onnx(tiny_xception, "float32")
     right = load_exported("onnx-model", data)
     wrong = LoadedModel(right.inputs, right.outputs, lambda given: {k: v * 2 for k, v in right.run(given).items()})
     context = exporting("onnx", "float32")
-    facts = context.inputs["model"].facts
+    job = job_of(context, CONVERTER)
+    facts = job.quantized
     for macs, loaded, count in ((facts.macs, right, 0), (facts.macs, wrong, 1), (20_000_000, wrong, 1)):
-        _tell_reading(context, facts.model_copy(update={"macs": macs}), data, loaded, samples)
+        _tell_reading(context, replace(job, quantized=facts.model_copy(update={"macs": macs})), data, loaded)
         assert len(context.warnings) == count
     assert "onnx's own evaluator differs from ONNX Runtime by 5.0e-01" in context.warnings[0]
     context = exporting("onnx", "int8")
-    _tell_reading(context, context.inputs["model"].facts, data, wrong, samples)
+    _tell_reading(context, job_of(context, CONVERTER), data, wrong)
     assert context.warnings == []
 
 
@@ -164,7 +171,8 @@ def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
     model = keras.Model(inputs, keras.layers.LocallyConnected1D(2, 3, name="y")(inputs))
     samples = np.random.default_rng(0).standard_normal((16, 8, 3)).astype(np.float32)
     context = exporting("onnx", "int8", model, samples)
-    data, difference, _ = _converted_and_run(context, context.inputs["model"].facts, context.work_dir / "beside")
+    job = job_of(context, CONVERTER)
+    data, _, difference = _converted_and_run(context, job, job.quantized.quantization)
     assert difference < 0.05
     (warning,) = context.warnings
     assert warning.startswith("weights have one scale each instead of one a channel, which ONNX Runtime refuses here (")
@@ -276,7 +284,9 @@ def test_what_one_file_does_not_hold_is_an_artifact_of_two(
     assert result.metrics["export_difference"] == usual.metrics["export_difference"]
     assert run(exporting("onnx", "float32")).outputs == result.outputs
     assert list(context.work_dir.iterdir()) == []
-    path = whole_model(artifact.names, lambda name: context.stored(artifact.file(name)), context.folder / "whole")
+    path = whole_model(
+        artifact.kind, artifact.names, lambda name: context.stored(artifact.file(name)), context.folder / "whole"
+    )
     one = load_exported("onnx-model", context.stored(usual.outputs[0].files[0]))
     outputs = [loaded.run({"image": tiny_images})["head"] for loaded in (load_exported("onnx-model", path), one)]
     np.testing.assert_array_equal(*outputs)

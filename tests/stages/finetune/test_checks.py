@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PreconditionError
-from pipeline.records.artifacts import KerasFacts, TensorSpec
+from pipeline.records.artifacts import TensorSpec
+from pipeline.records.facts import KerasFacts
 from stages.finetune.checks import class_weights, require_blendable, require_teacher
 from stages.finetune.config import FinetuneConfig
 from stages.keras.tensorflow import import_keras

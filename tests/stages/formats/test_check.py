@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import TensorSpec
 from stages.formats.check import runtime_difference
-from stages.formats.session import LoadedModel
+from stages.formats.format import LoadedModel
 from stages.keras.tensorflow import import_keras
 
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from pipeline.records.schemes import Quantization, Scheme, Training
-from stages.formats.pairs import refusal
+from stages.formats.registry import formats
 
 
 def test_every_scheme_is_there_in_both_formats_but_one() -> None:
@@ -15,18 +15,18 @@ def test_every_scheme_is_there_in_both_formats_but_one() -> None:
         (target_format, scheme)
         for target_format in ("tflite", "onnx")
         for scheme in get_args(Scheme)
-        if refusal(target_format, Quantization(scheme=scheme))
+        if formats()[target_format].refuses(Quantization(scheme=scheme))
     ]
     assert refused == [("onnx", "int16x8")]
 
 
 def test_microcontrollers_take_what_their_kernels_compute() -> None:
     made = {
-        target_format: [s for s in get_args(Scheme) if refusal(target_format, Quantization(scheme=s)) is None]
+        target_format: [s for s in get_args(Scheme) if formats()[target_format].refuses(Quantization(scheme=s)) is None]
         for target_format in ("c", "vela")
     }
     assert made == {"c": ["float32", "int8", "int16x8"], "vela": ["int8"]}
-    reason = refusal("vela", Quantization(scheme="int8", activations="unsigned"))
+    reason = formats()["vela"].refuses(Quantization(scheme="int8", activations="unsigned"))
     assert reason is not None
     assert "are signed" in reason  # they are made of the TFLite file
 
@@ -49,6 +49,6 @@ def test_microcontrollers_take_what_their_kernels_compute() -> None:
 def test_settings_that_a_quantizer_lacks_are_refused(settings: Any, by: str | None, says: str) -> None:
     how = Quantization(**settings)
     for target_format in ("tflite", "onnx"):
-        reason = refusal(target_format, how)  # type: ignore[arg-type]
+        reason = formats()[target_format].refuses(how)
         assert (reason is not None) == (target_format == by)
         assert reason is None or says in reason

@@ -7,8 +7,10 @@ import zipfile
 import numpy as np
 import pytest
 
+from stages.formats.onnx.probe_model import onnx_model
 from stages.formats.probe import Probe
-from stages.formats.probe_models import INPUT_SCALE, OUTPUT_SCALE, onnx_model, probe_archive, tflite_model
+from stages.formats.probe_models import INPUT_SCALE, OUTPUT_SCALE, probe_archive
+from stages.formats.tflite.probe_model import tflite_model
 from stages.keras.tensorflow import ENVIRONMENT
 
 PROBES = {

@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, RecipeError
-from stages.formats.recognise import model_kind
+from stages.formats.registry import recognise
 
 
 def test_kinds_are_told_by_content_and_not_by_name(onnx_file, tmp_path):
-    assert model_kind(onnx_file) == "onnx-model"
+    assert recognise(onnx_file).kind == "onnx-model"
     misnamed = tmp_path / "model.tflite"
     misnamed.write_bytes(onnx_file.read_bytes())
-    assert model_kind(misnamed) == "onnx-model"
+    assert recognise(misnamed).kind == "onnx-model"
     (tmp_path / "flat").write_bytes(b"\x1c\x00\x00\x00TFL3")
-    assert model_kind(tmp_path / "flat") == "tflite-model"
+    assert recognise(tmp_path / "flat").kind == "tflite-model"
 
 
 def test_every_shorter_onnx_file_is_noticed(onnx_file, tmp_path):
@@ -20,7 +20,7 @@ def test_every_shorter_onnx_file_is_noticed(onnx_file, tmp_path):
     for length in range(1, len(whole)):
         cut.write_bytes(whole[:length])
         try:
-            passed.append(model_kind(cut) and length)
+            passed.append(recognise(cut).kind and length)
         except (RecipeError, ModelError):
             continue
     assert len(passed) <= 2
@@ -32,8 +32,8 @@ def test_every_shorter_onnx_file_is_noticed(onnx_file, tmp_path):
 )
 def test_other_files_are_refused(data, tmp_path):
     (tmp_path / "other").write_bytes(data)
-    with pytest.raises(RecipeError, match="neither TFLite nor ONNX"):
-        model_kind(tmp_path / "other")
+    with pytest.raises(RecipeError, match="neither onnx nor tflite"):
+        recognise(tmp_path / "other")
 
 
 def test_random_bytes_are_no_model(tmp_path):
@@ -41,10 +41,10 @@ def test_random_bytes_are_no_model(tmp_path):
     for _ in range(200):
         (tmp_path / "noise").write_bytes(generator.bytes(200))
         with pytest.raises((RecipeError, ModelError)):
-            model_kind(tmp_path / "noise")
+            recognise(tmp_path / "noise")
 
 
 def test_an_empty_file_is_called_empty(tmp_path):
     (tmp_path / "empty").touch()
     with pytest.raises(ModelError, match="empty"):
-        model_kind(tmp_path / "empty")
+        recognise(tmp_path / "empty")

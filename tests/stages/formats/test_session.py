@@ -10,8 +10,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from pipeline.errors import DeviceError
-from stages.formats.session import load_exported, load_onnx, load_tflite
+from stages.formats.onnx.session import load_onnx
+from stages.formats.registry import load_exported
 from stages.formats.tflite.convert import convert_tflite
+from stages.formats.tflite.session import load_tflite
 
 
 def onnx_sum(batch: str | int) -> bytes:

@@ -9,13 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.records.artifacts import ONNXFacts, TFLiteFacts
 from pipeline.records.weight_types import narrow_share
-from stages.export.doubts import doubts_about
+from stages.formats.conversion import doubt_about
 from stages.formats.onnx.convert import convert_onnx, onnx_facts
-from stages.formats.session import load_tflite
+from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.tflite.convert import convert_tflite, tflite_facts
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.schemes import leaves_small_kernels
+from stages.formats.tflite.session import load_tflite
 from stages.formats.weight_types import onnx_weights
 from stages.keras.tensorflow import import_keras
 
@@ -57,7 +58,7 @@ def test_every_kernel_is_in_the_type_of_the_scheme(
     facts = facts_of(target_format, scheme, narrow, samples)
     assert facts.weights == stored
     assert narrow_share(facts) == (None if scheme == "float32" else 1.0)
-    assert doubts_about(facts) == ()
+    assert doubt_about(facts) is None
 
 
 def test_a_pruned_network_in_dynamic_is_small_and_near_keras(narrow: Any) -> None:
@@ -81,8 +82,7 @@ def test_a_network_of_large_kernels_stays_with_the_converter() -> None:
 def test_a_scheme_that_did_nothing_is_told() -> None:
     facts = TFLiteFacts(scheme="dynamic", inputs=(), outputs=(), operators={}, weights={"float32": 99, "int8": 1})
     assert narrow_share(facts) == 0.01
-    (doubt,) = doubts_about(facts)
-    assert doubt.startswith("only 1% of the weights are in int8")
+    assert str(doubt_about(facts)).startswith("only 1% of the weights are in int8")
 
 
 def test_weights_of_an_onnx_graph_are_those_with_several_axes() -> None:

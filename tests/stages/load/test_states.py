@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.system.quiet import quiet
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_exported
+from stages.formats.registry import load_exported
 from stages.formats.tflite.convert import convert_tflite
 from stages.keras.normal_form import copy_model
 from stages.load import load_model

@@ -13,11 +13,12 @@ import pytest
 from pipeline import Recipe, run
 from pipeline.contracts.events import Event, Warned
 from pipeline.errors import PostconditionError
-from pipeline.records.artifacts import LadderFacts, QuantizedFacts
+from pipeline.records.facts import QuantizedFacts
 from pipeline.store import Store
-from stages.formats.layers.tensors import FileTensor
+from stages.formats.format import FileTensor
 from stages.keras.normal_form import encode_model
 from stages.keras.tensorflow import import_keras
+from stages.quantize.ladder_facts import LadderFacts
 from stages.quantize.layer_errors import layer_errors
 
 RECIPE = """\

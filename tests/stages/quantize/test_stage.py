@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PreconditionError
-from pipeline.records.artifacts import CalibrationFacts, QuantizedFacts
+from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import Quantization
 from stages.keras.tensorflow import import_keras
 from stages.quantize.config import QuantizeConfig

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError, PreconditionError
-from pipeline.records.artifacts import KerasFacts, TensorSpec
+from pipeline.records.artifacts import TensorSpec
+from pipeline.records.facts import KerasFacts
 from stages.samples.checks import require_class_labels, require_classifier, require_fit
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import quantized, signature_of
+from stages.formats.session import quantized
 from stages.formats.tflite.convert import convert_tflite
+from stages.formats.tflite.session import signature_of
 from stages.keras.tensorflow import import_keras
 from stages.samples.input_ranges import half_way, inputs_off_the_ties, off_the_ties
 

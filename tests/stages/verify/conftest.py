@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.contracts.stage import StageResult
-from pipeline.records.artifacts import Artifact, ONNXFacts, TensorSpec, TFLiteFacts
+from pipeline.records.artifacts import Artifact, TensorSpec
+from stages.formats.onnx.facts import ONNXFacts
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.verify.stage import VerifyStage
 
 

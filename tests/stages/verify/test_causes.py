@@ -10,10 +10,11 @@ import pytest
 
 from pipeline.errors import PostconditionError
 from pipeline.records.schemes import Quantization
-from stages.formats.file_ranges import input_ends, small_constants
-from stages.formats.layers.tensors import FileTensor, file_tensors
+from stages.formats.format import FileTensor
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.registry import file_tensors, shows_tensors
 from stages.formats.tflite.convert import convert_tflite
+from stages.formats.tflite.tensors import input_ends
 from stages.keras.layer_calls import LayerCall, record_layers
 from stages.keras.normal_form import copy_model
 from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges, input_calls
@@ -32,7 +33,7 @@ def found_in(target_format: str, model: Any, data: bytes, images: Any) -> Any:
     kind: Any = f"{target_format}-model"
     samples = [{"image": image[None]} for image in images]
     seen = [([*input_calls(one), *record_layers(model, one)], file_tensors(kind, data, one)) for one in samples]
-    return cause_in_ranges(kind, seen)
+    return cause_in_ranges(seen, can_clip=kind == "onnx-model")
 
 
 @pytest.mark.parametrize("target_format", FORMATS)
@@ -74,11 +75,11 @@ def test_channels_that_one_scale_leaves_few_steps_are_found(
     uneven.get_layer("stem").set_weights([kernel * np.where(np.arange(40) < 3, 1.0, 0.01).astype(np.float32)])
     kind = f"{target_format}-model"
     for granularity, coarse in (("per_tensor", True), ("per_channel", False)):
-        how = Quantization(scheme="int8", granularity=granularity)  # type: ignore[arg-type]
+        how = Quantization(scheme="int8", granularity=granularity)
         if target_format == "tflite":
-            how = Quantization(scheme="weight_only", granularity=granularity)  # type: ignore[arg-type]
+            how = Quantization(scheme="weight_only", granularity=granularity)
         data = converted(target_format, uneven, how, None if target_format == "tflite" else tiny_images)
-        found = cause_in_constants(small_constants(kind, data))  # type: ignore[arg-type]
+        found = cause_in_constants(shows_tensors(kind).small_constants(data))
         assert (found is not None) is coarse
         if found is not None:
             assert " of 40 channels of the constant" in found.said
@@ -89,7 +90,7 @@ def test_channels_that_one_scale_leaves_few_steps_are_found(
 def test_a_range_of_nothing_is_no_range() -> None:
     values = np.zeros((1, 8), np.float32)
     calls = [LayerCall("silent", (values,), frozenset())]
-    found = cause_in_ranges("tflite-model", [(calls, [FileTensor("t", values, 0, (-1e-9, 1e-9))])])
+    found = cause_in_ranges([(calls, [FileTensor("t", values, 0, (-1e-9, 1e-9))])], can_clip=False)
     assert found is not None
     assert "nothing came out of it on calibration samples" in found.said
     assert "keep_float: [silent]" in found.advice
@@ -104,8 +105,8 @@ def test_outliers_of_the_worst_sample_are_no_share_of_what_a_layer_gives() -> No
         ([LayerCall("layer", (values,), frozenset())], [FileTensor("t", held, 0, ends)])
         for values, held in zip(every, found_there, strict=True)
     ]
-    assert cause_in_ranges("tflite-model", samples) is None
-    told = cause_in_ranges("tflite-model", samples[:1])
+    assert cause_in_ranges(samples, can_clip=False) is None
+    told = cause_in_ranges(samples[:1], can_clip=False)
     assert told is not None
     assert "4.0% of what 'layer' gives" in told.said
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PostconditionError, PreconditionError
-from pipeline.records.artifacts import CalibrationFacts, EvaluationFacts
+from pipeline.records.facts import CalibrationFacts, EvaluationFacts
 from stages.keras.tensorflow import import_keras
 from stages.verify.config import EvaluateConfig
 from stages.verify.evaluate import CONFUSION_FILE, EvaluateStage

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.records.artifacts import ParityRow
+from pipeline.records.facts import ParityRow
 from stages.verify.config import Bounds, Tolerances
 from stages.verify.limits import doubts, violation
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.formats.layers.tensors import FileTensor
+from stages.formats.format import FileTensor
 from stages.keras.layer_calls import first_not_finite, record_layers
 from stages.keras.tensorflow import import_keras
 from stages.verify.divergence import describe_divergence
@@ -98,8 +98,8 @@ def dead_filter(bias: float) -> Any:
 
 
 def test_a_bias_that_was_lost_is_told_of_its_layer_and_channel_not_of_the_head_that_weighs_it() -> None:
-    from stages.formats.layers.tensors import file_tensors
     from stages.formats.onnx.convert import convert_onnx
+    from stages.formats.registry import file_tensors
 
     samples = (np.random.default_rng(0).standard_normal((16, 8, 8, 3)) * 30).astype(np.float32)
     lost = convert_onnx(dead_filter(0.0), "int8", calibration=samples)

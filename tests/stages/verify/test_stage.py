@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.contracts.stage import StageResult
 from pipeline.errors import PostconditionError, PreconditionError
-from pipeline.records.artifacts import EvaluationFacts, ParityFacts
-from stages.formats.external_data import DATA_FILE
+from pipeline.records.facts import EvaluationFacts, ParityFacts
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_onnx
+from stages.formats.onnx.external_data import DATA_FILE
+from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite
 from stages.keras.normal_form import copy_model
 from stages.keras.tensorflow import import_keras

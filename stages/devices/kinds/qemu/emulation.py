@@ -18,7 +18,7 @@ from stages.devices.counts import Counts
 from stages.devices.kinds.qemu.sysroot import emulator, system_folder, targets_folder
 from stages.devices.measurement import digests_of
 from stages.devices.target import RUNNER, Target
-from stages.formats.external_data import data_files
+from stages.formats.registry import files_beside
 
 CLASSES = ("load_store", "simd", "branch", "integer")
 MARKED_CALLS = 3
@@ -73,7 +73,7 @@ def count_once(
     """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
     options = [word for shape in shapes for word in ("--shape", shape)]
     options += ["--outputs"] if with_outputs else []
-    document, regions = run_emulated(target, model, options, name, data_files(model))
+    document, regions = run_emulated(target, model, options, name, files_beside(model))
     return _counts(target, document, regions, spreads)
 
 
@@ -90,7 +90,7 @@ def run_emulated(
 def document_emulated(target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
     """The runner's document of one emulated process in which nothing is counted."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
-        return _emulated(target, model, options, name, data_files(model), Path(scratch))
+        return _emulated(target, model, options, name, files_beside(model), Path(scratch))
 
 
 def _emulated(

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.records.artifacts import Artifact, CalibrationFacts, QuantizedFacts
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import Scheme, quantization_of
 from stages.export.config import ExportConfig
 from stages.formats.apart.context import run_apart, run_here, told
@@ -80,7 +81,7 @@ def test_conversions_give_the_bytes_that_they_give_in_this_process(
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    function = "stages.export.stage:convert_here"
+    function = f"stages.formats.{target_format}.export:convert_here"
     answer = run_apart(context, function, there, "converting")
     told_there = context.progress
     context.heard.clear()

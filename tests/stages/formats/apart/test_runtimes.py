@@ -16,9 +16,8 @@ from pipeline.records.artifacts import Kind
 from stages.formats.apart import process as child_process
 from stages.formats.apart.process import MEMORY_VARIABLE, end_child
 from stages.formats.apart.runtimes import load_apart, tensors_apart
-from stages.formats.layers.tensors import file_tensors
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_exported
+from stages.formats.registry import file_tensors, load_exported
 from stages.formats.tflite.convert import convert_tflite
 
 FILES: tuple[tuple[Kind, str], ...] = (("tflite-model", "int8"), ("onnx-model", "int8"), ("onnx-model", "float32"))

@@ -16,12 +16,14 @@ import pytest
 
 from pipeline.errors import DeviceError, PreconditionError, RecipeError
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.artifacts import CSourceFacts, VelaFacts
 from pipeline.records.manifest import RunManifest
 from pipeline.running.run import run
+from stages.formats.c.facts import CSourceFacts
 from stages.formats.c.source import bytes_in_source, c_source
 from stages.formats.c.tflm import run_micro
-from stages.formats.session import load_exported, load_tflite
+from stages.formats.registry import load_exported
+from stages.formats.tflite.session import load_tflite
+from stages.formats.vela.facts import VelaFacts
 
 tflm = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="pip install tflite-micro")
 vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos-u-vela")

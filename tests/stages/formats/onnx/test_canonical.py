@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import ModelError
 from stages.formats.onnx.canonical import canonicalise, count_operators, ordered_nodes, serialise
-from stages.formats.session import load_onnx
+from stages.formats.onnx.session import load_onnx
 
 OPSET = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 

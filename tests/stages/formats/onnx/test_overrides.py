@@ -12,7 +12,7 @@ from pipeline.records.schemes import Quantization
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.onnx.overrides import BIAS_STEPS, RANGE, weight_overrides
 from stages.formats.onnx.ranges import usable_ranges
-from stages.formats.session import load_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
 LARGE = (np.random.default_rng(0).random((32, 6, 6, 3)) * 255).astype(np.float32)  # as images that nobody scaled

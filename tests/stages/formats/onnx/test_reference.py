@@ -11,7 +11,7 @@ import pytest
 
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.onnx.reference import reading_of_the_standard
-from stages.formats.session import load_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
 

@@ -12,7 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 from pipeline.errors import ModelError
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
 

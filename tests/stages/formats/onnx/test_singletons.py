@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.formats.onnx.singletons import without_singletons
-from stages.formats.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
 MOVERS = ("Unsqueeze", "Squeeze", "Transpose", "Reshape")

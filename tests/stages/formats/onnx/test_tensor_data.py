@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import ModelError
 from pipeline.records.schemes import Quantization
-from stages.formats.external_data import DATA_FILE, data_files
 from stages.formats.onnx.canonical import canonicalise, serialise
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.external_data import DATA_FILE, data_files
+from stages.formats.onnx.session import load_onnx
 from stages.formats.onnx.tensor_data import PAGE_BYTES, message_bytes, move_outside
-from stages.formats.session import load_onnx
 from stages.keras import serving as interface
 from stages.keras.tensorflow import import_keras
 

@@ -14,7 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from pipeline.errors import ModelError, PreconditionError
 from stages.formats.onnx import traced as onnx_graph
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite
 from stages.keras.tensorflow import import_keras
 
@@ -133,7 +133,7 @@ def test_a_batch_of_one(tiny_xception: Any, tiny_images: Any) -> None:
 
 
 def test_sizes_that_are_free_can_be_chosen() -> None:
-    from stages.formats.session import load_tflite
+    from stages.formats.tflite.session import load_tflite
 
     keras = import_keras()
     image = keras.Input((None, None, 2), name="x")

@@ -10,8 +10,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.formats.onnx.transposed import _as_padding
-from stages.formats.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
 SIZES = {1: (6, 3), 2: (5, 4, 3), 3: (3, 4, 2, 2)}

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from pipeline.records.artifacts import ONNXFacts, TensorSpec
+from pipeline.records.artifacts import TensorSpec
+from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.onnx.transposes import moved_share, transposes_in_words, usual_transposes
 
 

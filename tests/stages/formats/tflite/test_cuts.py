@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DeviceError, ModelError
-from stages.devices.profile import layers_of, profile
+from stages.devices.profile import profile
 from stages.devices.runner import seeded_inputs
 from stages.devices.target import find_target
 from stages.formats.probe import Probe
-from stages.formats.probe_models import tflite_model
+from stages.formats.tflite import TFLite
 from stages.formats.tflite.cuts import cuts
+from stages.formats.tflite.probe_model import tflite_model
 
 
 def outputs(data):
@@ -28,7 +29,7 @@ def test_each_cut_computes_what_the_whole_does_up_to_there(tflite_file):
     whole = tflite_file.read_bytes()
     found = list(cuts(whole, "model"))
     assert [cut.kind for cut in found] == ["CONV_2D", "MEAN", "FULLY_CONNECTED"]
-    assert [layers_of(cut.name)[0] for cut in found[:2]] == ["conv", "pool"]
+    assert [TFLite().layers_of(cut.name)[0] for cut in found[:2]] == ["conv", "pool"]
     for cut in found:
         assert cut.name in outputs(cut.data)
     (last,), (expected,) = outputs(found[-1].data).values(), outputs(whole).values()
@@ -76,9 +77,9 @@ def test_costs_of_operators_are_those_of_the_file(tflite_file):
 
 def test_names_tell_the_layers_with_weights_first():
     fused = "net/conv_relu/Relu;net/conv_bn/FusedBatchNormV3;net/conv/Conv2D1"
-    assert layers_of(fused) == ("conv", "conv_bn", "conv_relu")
-    assert layers_of("net/sep/separable_conv2d/depthwise1") == ("sep",)
-    assert layers_of("StatefulPartitionedCall:0") == ()
+    assert TFLite().layers_of(fused) == ("conv", "conv_bn", "conv_relu")
+    assert TFLite().layers_of("net/sep/separable_conv2d/depthwise1") == ("sep",)
+    assert TFLite().layers_of("StatefulPartitionedCall:0") == ()
 
 
 def test_control_flow_has_no_order_of_operators(tflite_file):

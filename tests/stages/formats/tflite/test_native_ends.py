@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UnsupportedError
-from pipeline.records.artifacts import Format
 from pipeline.records.schemes import SETTINGS, Scheme, quantization_of
-from stages.formats.session import load_tflite
 from stages.formats.tflite import native_ends
 from stages.formats.tflite.convert import convert_tflite
 from stages.formats.tflite.native_ends import _impossible, refuse_layers, refuse_operators
+from stages.formats.tflite.session import load_tflite
 from stages.keras.normal_form import MODEL_FILE, encode_model
 from stages.keras.tensorflow import import_keras
 
@@ -53,22 +52,21 @@ def test_a_layer_known_to_end_litert_is_refused_with_its_name_and_the_way_round(
     with pytest.raises(
         UnsupportedError, match=rf"LayerNormalization can't be made in int16x8 \({name}\): .*LiteRT 2.3"
     ) as e:
-        refuse_layers(stored(where), "tflite", quantization_of("int16x8"), "tflite/int16x8")
+        refuse_layers(stored(where), quantization_of("int16x8"), "tflite/int16x8")
     assert e.value.where == "tflite/int16x8"
     assert e.value.hint == "take int8, weight_only or float16"
 
 
 def test_only_what_is_known_to_end_something_is_refused(stored: Callable[[str], Path]) -> None:
-    def refused(where: str, target_format: Format, scheme: Scheme) -> bool:
+    def refused(where: str, scheme: Scheme) -> bool:
         try:
-            refuse_layers(stored(where), target_format, quantization_of(scheme), None)
+            refuse_layers(stored(where), quantization_of(scheme), None)
         except UnsupportedError:
             return True
         return False
 
-    pairs: list[tuple[Format, Scheme]] = [(fmt, scheme) for fmt in ("tflite", "onnx") for scheme in SETTINGS]
-    assert [pair for pair in pairs if refused("alone", *pair)] == [("tflite", "int16x8")]
-    assert not [pair for pair in pairs if refused("absent", *pair)]
+    assert [scheme for scheme in SETTINGS if refused("alone", scheme)] == ["int16x8"]
+    assert not [scheme for scheme in SETTINGS if refused("absent", scheme)]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.formats.session import load_tflite, signature_of
 from stages.formats.tflite.convert import convert_tflite
+from stages.formats.tflite.session import load_tflite, signature_of
 from stages.keras.tensorflow import import_keras
 
 ASLEEP = -20.0  # a bias that no sample overcomes

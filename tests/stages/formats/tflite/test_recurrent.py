@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, UnsupportedError
-from stages.export.doubts import doubts_about
 from stages.formats.c.tflm import micro_is_installed, run_micro
-from stages.formats.layers.tensors import count_operators
-from stages.formats.session import load_tflite
 from stages.formats.tflite.convert import convert_tflite, tflite_facts
 from stages.formats.tflite.recurrent import MOST_STEPS, keeps_state
+from stages.formats.tflite.session import load_tflite
+from stages.formats.tflite.tensors import count_operators
 from stages.keras.tensorflow import import_keras
 
 STEPS, FEATURES = 6, 5
@@ -98,8 +97,6 @@ def test_a_fused_lstm_says_that_it_keeps_a_state_and_we_clear_it(network: Networ
     assert off(loaded.run({"s": sequences})["head"], model, sequences) < 0.05
     facts = tflite_facts(data, "int8", loaded.inputs, loaded.outputs)
     assert facts.keeps_state
-    (doubt,) = doubts_about(facts)
-    assert "reset_all_variables()" in doubt
     state = json.loads(data[data.rindex(b'{"scheme"') :].split(b"}")[0] + b"}")["state"]
     assert "kept between calls" in state
     if micro_is_installed():

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import UnsupportedError
-from pipeline.records.artifacts import Format
 from stages.formats.layers.owners import owners_of
 
 LARGEST, LEAST_NORMAL = 65504.0, 2.0**-14
@@ -56,13 +55,16 @@ def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
     return found
 
 
-def doubts_about_half(model: Any, target_format: Format) -> tuple[str, ...]:
-    """A sentence for each layer of which float16 keeps little, or which the format leaves in float32."""
+def doubts_about_half(model: Any, *, stays_in_float32: bool = False) -> tuple[str, ...]:
+    """A sentence for each layer of which float16 keeps little.
+
+    And for each beyond its range, where the format is one that `stays_in_float32` there.
+    """
     doubts = []
     for name, loss in _losses(model).items():
         said = f"float16 rounds the weights of layer {name!r} by {loss:.0%}"
         doubts.append(f"{said}: many are below {LEAST_NORMAL:.1e}, its smallest normal number")
-    if target_format == "onnx":
+    if stays_in_float32:
         for name, value in _largest_kernels(model).items():
             said = f"weights of layer {name!r} (up to {value:.3g}) stay in float32"
             doubts.append(f"{said}: float16 ends at {LARGEST:.0f}")

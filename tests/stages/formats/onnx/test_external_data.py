@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from pipeline.errors import ModelError
-from stages.formats.external_data import data_files, model_digest, whole_model
-from stages.formats.session import load_onnx
+from stages.formats.onnx.external_data import data_files
+from stages.formats.onnx.session import load_onnx
+from stages.formats.registry import files_beside, model_digest, whole_model
 
 
 def test_a_model_of_one_file_has_none_beside_it(make_external: Callable[..., Path], tmp_path: Path) -> None:
@@ -21,10 +22,10 @@ def test_a_model_of_one_file_has_none_beside_it(make_external: Callable[..., Pat
     onnx.save(onnx.load(make_external()), inside)
     assert data_files(inside) == ()
     (tmp_path / "flat").write_bytes(b"\x1c\x00\x00\x00TFL3 and no protobuf")
-    assert data_files(tmp_path / "flat") == ()
+    assert files_beside(tmp_path / "flat") == ()
     (tmp_path / "empty").touch()
-    assert data_files(tmp_path / "empty") == ()
-    assert whole_model(["only"], lambda name: tmp_path / name, tmp_path / "never") == tmp_path / "only"
+    assert files_beside(tmp_path / "empty") == ()
+    assert whole_model("onnx-model", ["only"], lambda name: tmp_path / name, tmp_path / "never") == tmp_path / "only"
     assert not (tmp_path / "never").exists()
 
 
@@ -58,7 +59,7 @@ def test_files_named_by_digest_get_their_names_back_and_cost_nothing(
     for name, path in stored.items():
         path.write_bytes((model.parent / name).read_bytes())
     for _ in range(2):  # what a killed run left is there already
-        found = whole_model(list(stored), stored.__getitem__, tmp_path / "whole")
+        found = whole_model("onnx-model", list(stored), stored.__getitem__, tmp_path / "whole")
         assert found == tmp_path / "whole" / "model.onnx"
         assert (tmp_path / "whole" / "model.onnx.data").samefile(stored["model.onnx.data"])
     x = np.ones((1, 64), np.float32)
@@ -73,7 +74,8 @@ def test_without_hard_links_files_are_copied(
 
     monkeypatch.setattr(os, "link", refuse)
     model = make_external()
-    found = whole_model(["model.onnx", "model.onnx.data"], lambda name: model.parent / name, tmp_path / "whole")
+    names = ["model.onnx", "model.onnx.data"]
+    found = whole_model("onnx-model", names, lambda name: model.parent / name, tmp_path / "whole")
     assert sorted(path.name for path in found.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
     assert found.read_bytes() == model.read_bytes()
 

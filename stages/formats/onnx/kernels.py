@@ -12,26 +12,18 @@ import re
 import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DeviceError
 from stages.formats.apart.main import Speaker
+from stages.formats.format import Kernel
+from stages.formats.onnx.session import ONNX_TYPES
 from stages.keras.tensorflow import ENVIRONMENT
 
 WARMUP, CALLS = 5, 50
 ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|/duplicated)$")  # to names, by the optimizer
 VARIANT = re.compile(r"^(QLinear|Nhwc|Fused)")  # of an operator
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """A kernel by its operator and the optimizer's name for it, with what it usually costs."""
-
-    operator: str
-    name: str
-    cost: float
 
 
 def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
@@ -105,9 +97,9 @@ def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int])
 
 def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     """Random inputs, a free batch being 1; of other free sizes the input's shape has to be there."""
-    from stages.devices.runner import ONNX_DTYPES, seeded_inputs
+    import numpy as np
 
-    specs = []
+    rng, feeds = np.random.default_rng(0), {}
     for item in session.get_inputs():
         sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
         if None in sizes[1:]:
@@ -117,5 +109,8 @@ def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
                 raise ValueError(f"input {item.name} has free dimensions ({shown}): --shape {item.name}={shown}")
             sizes = list(wanted)
         shape = tuple(size or 1 for size in sizes)
-        specs.append((shape, ONNX_DTYPES.get(item.type, item.type[len("tensor(") : -1])))
-    return dict(zip([item.name for item in session.get_inputs()], seeded_inputs(specs, 0), strict=True))
+        kind = np.dtype(ONNX_TYPES.get(item.type, item.type[len("tensor(") : -1]))
+        # Wider integers are indices into tables whose size nobody states.
+        drawn = rng.uniform(-1.0, 1.0, shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+        feeds[item.name] = drawn.astype(kind)
+    return feeds

@@ -1,21 +1,17 @@
 """ONNX models of several files: a graph, and beside it the data of its large tensors.
 
 One protobuf message holds 2 GB; what is larger keeps its weights outside (ONNX' external data). Runtimes look for them
-under the name that the graph gives, in the graph's own folder. The store names files by digest, so whoever runs such a
-model asks here for a folder in which its files have their names. They are hard links, which cost nothing: ONNX Runtime
-follows no symbolic link out of a folder. No name that leads out of the folder is taken from any graph.
+under the name that the graph gives, in the graph's own folder. No name that leads out of the folder is taken from any
+graph.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import ModelError
-from pipeline.records.keys import digest_of
 from stages.formats.onnx.protobuf_fields import BYTES, fields
 
 DATA_FILE = "model.onnx.data"
@@ -33,22 +29,6 @@ INSIDE: Mapping[str, Mapping[int, str]] = {
 EXTERNAL_DATA, KEY, VALUE = 13, 1, 2  # of a tensor, and of an entry in it
 
 
-def whole_model(names: Sequence[str], read: Callable[[str], Path], folder: Path) -> Path:
-    """The path of a model, the first of the `names` of its files, with the others in the same folder.
-
-    `read` gives the path of each. A model of one file stays where it is, files of others are linked into `folder`.
-    ModelError where the graph wants a file that is not among them.
-    """
-    if len(names) == 1:
-        return read(names[0])
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        _link(read(name), folder / name)
-    model = folder / names[0]
-    data_files(model)
-    return model
-
-
 def data_files(model: Path) -> tuple[Path, ...]:
     """The files beside an ONNX file that hold data of its tensors, in the order of their names; none for most.
 
@@ -62,11 +42,6 @@ def data_files(model: Path) -> tuple[Path, ...]:
             raise ModelError(what, where=str(model), hint="the file is damaged: copy or export it again")
         found[location] = max(int(offset or 0) + int(length or 0), found.get(location, 0))
     return tuple(_checked(model, location, found[location]) for location in sorted(found))
-
-
-def model_digest(own: str, beside: Mapping[str, str]) -> str:
-    """The digest of a model file, and where there are files beside it (name to digest) over all of them."""
-    return digest_of("model-files", [own, dict(beside)]) if beside else own
 
 
 def _checked(model: Path, location: str, size: int) -> Path:
@@ -86,24 +61,11 @@ def _checked(model: Path, location: str, size: int) -> Path:
     return path
 
 
-def _link(source: Path, target: Path) -> None:
-    """`source` under another name: a hard link, or a copy where the file system has none."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        partial = target.with_name(f".{target.name}")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
-
-
 def _places(model: Path) -> list[dict[str, str]]:
     """What each tensor whose data stands outside says of where: `location`, and as a rule `offset` and `length`."""
     if not model.stat().st_size:  # no model either, which its runtime will say; and it can't be mapped
         return []
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[4:8] == b"TFL3":
-            return []
         try:
             return list(_entries(data, "model", 0, len(data)))
         except ValueError as error:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
+from stages.formats.half import doubts_about_half, require_in_half
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.session import load_onnx
+from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite
-from stages.formats.tflite.half import doubts_about_half, require_in_half
 from stages.keras.tensorflow import import_keras
 
 
@@ -46,15 +46,15 @@ def test_what_a_normalization_makes_too_large_is_refused_where_it_changes_the_ou
 
 def test_onnx_keeps_in_float32_what_half_cannot_hold_and_both_formats_tell_what_is_lost() -> None:
     model = wide_and_small()
-    small, wide = doubts_about_half(model, "onnx")
+    small, wide = doubts_about_half(model, stays_in_float32=True)
     assert small.startswith("float16 rounds the weights of layer 'small' by 3%")
     assert wide == "weights of layer 'wide' (up to 6e+05) stay in float32: float16 ends at 65504"
-    assert doubts_about_half(model, "tflite") == (small,)
+    assert doubts_about_half(model) == (small,)
     x = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
     found, wanted = load_onnx(convert_onnx(model, "float16")).run({"v": x})["small"], np.asarray(model(x))
     assert 1e-4 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
 
 
 def test_a_usual_network_gives_no_doubts(tiny_xception: Any) -> None:
-    assert doubts_about_half(tiny_xception, "onnx") == ()
+    assert doubts_about_half(tiny_xception, stays_in_float32=True) == ()
     require_in_half(tiny_xception, convert_tflite(tiny_xception, "float16"), difference=1.0, allowed=0.05)

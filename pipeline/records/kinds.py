@@ -1,0 +1,32 @@
+"""Find the kinds of artifacts that are installed: an entry point each, which names the class of the kind's facts.
+
+A class is imported when facts of its kind are read, so that a start pays for no kind that it does not meet.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+KINDS_GROUP = "secateur.kinds"
+
+
+@cache
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=KINDS_GROUP)}
+
+
+@cache
+def facts_class(kind: str) -> type[Any] | None:
+    """The class of the facts of a kind; None where the kind is unknown, or the package that knew it is broken."""
+    point = _points().get(kind)
+    try:
+        return point.load() if point is not None else None
+    except ImportError:
+        return None
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of all installed kinds."""
+    return tuple(sorted(_points()))

@@ -1,0 +1,185 @@
+"""Convert a Keras model in the child process: what formats that are made from Keras models share.
+
+The child converts, loads the file in its runtime and compares its outputs with Keras'; the parent stores what came of
+it. A file carries the digest of the Keras model that it was made of, the scheme and the converter's name, and nothing
+that would change from one release of this project to the next.
+"""
+
+from __future__ import annotations
+
+import mmap
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.contracts.stage import StageContext, StageResult
+from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError, UnsupportedError
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.facts import CountsWeights, ExportFacts, QuantizedFacts
+from pipeline.records.metrics import counted
+from pipeline.records.schemes import Scheme
+from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
+from stages.formats.format import ExportSettings, LoadedModel
+from stages.formats.metadata import metadata_of
+
+if TYPE_CHECKING:
+    from stages.samples.batches import Progress
+
+Context = StageContext[ExportSettings]
+Ended = Callable[[NativeEndError, Path], Exception]  # of an end of the child, and its folder, what to say of it
+# A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
+ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the child converts: the model in float32, its calibration set by input, one sample by input, metadata."""
+
+    model: Any
+    quantized: QuantizedFacts
+    calibration: list[Any] | None
+    samples: list[Any]
+    metadata: Mapping[str, Any]
+    progress: Progress
+    axis: str | None
+
+    @property
+    def by_name(self) -> dict[str, Any]:
+        """The sample by input name."""
+        return dict(zip(self.model.input_names, self.samples, strict=True))
+
+
+def exported_apart(
+    context: Context,
+    quantized: QuantizedFacts,
+    function: str,
+    facts: type[ExportFacts],
+    files: Mapping[str, str],
+    ended: Ended | None = None,
+) -> StageResult:
+    """What `module:function` makes in the child of the model: the first of `files` (name to media type), others if any.
+
+    The function returns `made_here`. `ended` turns an end of the child into what is raised.
+    """
+    from stages.formats.apart.context import run_apart
+
+    with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
+        folder = Path(name)
+        try:
+            made = run_apart(context, function, folder, f"making {context.axis}")
+        except NativeEndError as error:
+            told = ended(error, folder) if ended else error
+            if told is error:  # no error is its own cause: whoever walks the causes would never end
+                raise
+            raise told from error
+        found = facts.model_validate_json(made["facts"])
+        doubt = doubt_about(found)
+        if doubt:
+            context.events.warned(doubt)
+        artifact = Artifact(files=tuple(_written(context, folder, files)), facts=found)
+    metrics = {
+        "size_bytes": float(artifact.size_bytes),
+        **counted(quantized),
+        "export_difference": made["difference"],
+    }
+    return StageResult(outputs=(artifact,), metrics=metrics)
+
+
+def made_here(facts: ExportFacts, difference: float) -> dict[str, Any]:
+    """What the child's function returns: the facts, and how far the outputs are from Keras'."""
+    return {"facts": facts.model_dump_json(), "difference": difference}
+
+
+def doubt_about(facts: ExportFacts) -> str | None:
+    """What to say of a file that is little of what its scheme's name says; None of any other."""
+    share = narrow_share(facts) if isinstance(facts, CountsWeights) else None
+    if share is not None and share < LEAST_SHARE:
+        said = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
+        return f"{said}: the quantizer has left the others as they were"
+    return None
+
+
+def _written(context: Context, folder: Path, files: Mapping[str, str]) -> Iterator[FileRef]:
+    """The files of the artifact. All but the first are mapped, so that weights are never all in memory."""
+    first, *others = files
+    yield context.write(first, (folder / first).read_bytes(), files[first])
+    for name in others:
+        if not (folder / name).exists():
+            continue
+        with (
+            (folder / name).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as data,
+        ):
+            yield context.write(name, data, files[name])
+
+
+def job_of(context: Context, converter: str) -> Job:
+    """In the child: what is to be converted; PreconditionError where settings do not fit the model."""
+    from stages.keras.normal_form import random_inputs
+    from stages.keras.precision import shared_in_float32
+    from stages.samples.calibration import calibration_files, decode_samples
+
+    def progress(done: int, total: int) -> None:
+        context.events.advanced(done, total, "calibration samples", f"{done}/{total}")
+
+    quantized, config = quantized_facts(context.inputs["model"]), context.config
+    model = shared_in_float32(context, "model")
+    _check_labels(config, model)
+    _check_shapes(config, model)
+    calibration = None
+    if quantized.calibration is not None:
+        calibration = [decode_samples(context.read("model", name)) for name in calibration_files(len(model.inputs))]
+    samples = random_inputs(model, samples=1, seed=0, shapes=config.shapes)
+    if calibration is not None:
+        samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
+    metadata = metadata_of(config, quantized.model_digest, quantized.scheme, converter)
+    return Job(model, quantized, calibration, samples, metadata, progress, context.axis)
+
+
+def compared(job: Job, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, float]:
+    """The file in its runtime, and how far its outputs are from Keras'.
+
+    UnsupportedError where the runtime refuses the file (the pair does not exist for this model), PostconditionError
+    where it can't run it; both from the DeviceError.
+    """
+    from stages.formats.check import runtime_difference
+
+    try:
+        loaded = load()
+    except DeviceError as error:
+        raise UnsupportedError(error.what, where=job.axis, hint=error.hint) from error
+    try:
+        allowed = ALLOWED_DIFFERENCE.get(job.quantized.scheme, inf)
+        return loaded, runtime_difference(job.model, loaded, job.samples, allowed)
+    except DeviceError as error:
+        raise PostconditionError(error.what, where=job.axis, hint=error.hint) from error
+
+
+def quantized_facts(artifact: Artifact) -> QuantizedFacts:
+    """The facts of what export takes; PreconditionError of anything else."""
+    if not isinstance(artifact.facts, QuantizedFacts):
+        raise PreconditionError(f"a quantized-model is wanted, this is a {artifact.kind}")
+    return artifact.facts
+
+
+def _check_labels(config: ExportSettings, model: Any) -> None:
+    sizes = {tensor.shape[-1] for tensor in model.outputs}
+    if config.labels is not None and len(config.labels) not in sizes:
+        what = f"there are {len(config.labels)} labels, and no output of the model has so many numbers"
+        raise PreconditionError(what, where="export.labels", hint=f"outputs have {', '.join(map(str, sizes))}")
+
+
+def _check_shapes(config: ExportSettings, model: Any) -> None:
+    for name, sizes in (config.shapes or {}).items():
+        known = dict(zip(model.input_names, model.inputs, strict=True))
+        if name not in known:
+            hint = f"it has {', '.join(known)}"
+            raise PreconditionError(f"the model has no input {name!r}", where="export.shapes", hint=hint)
+        own = tuple(known[name].shape[1:])
+        if len(own) != len(sizes) or any(size not in (None, given) for size, given in zip(own, sizes, strict=True)):
+            what = f"input {name!r} takes {own}, not {tuple(sizes)}"
+            raise PreconditionError(what, where="export.shapes", hint="only sizes that are free can be chosen")

@@ -1,0 +1,69 @@
+"""Export a quantized model as a TFLite file: the parent's side, and what the child does."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.contracts.stage import StageResult
+from pipeline.errors import NativeEndError
+from pipeline.records.facts import QuantizedFacts
+from stages.formats.conversion import ALLOWED_DIFFERENCE, Context, compared, exported_apart, job_of, made_here
+from stages.formats.tflite.facts import TFLiteFacts
+from stages.formats.tflite.settings import TFLiteSettings
+from stages.keras.normal_form import MODEL_FILE
+
+FILE = "model.tflite"
+CONVERTER = "tensorflow.lite"
+
+
+def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
+    """The artifact. An end of the child is told with the operator that LiteRT ends at, where that is found."""
+    from stages.formats.tflite.native_ends import refuse_layers
+    from stages.formats.tflite.recurrent import RESET
+
+    def with_its_operator(error: NativeEndError, folder: Path) -> Exception:
+        from stages.formats.tflite.ending_operator import with_operator
+
+        return with_operator(error, folder / FILE, context.read("model", MODEL_FILE), context.events)
+
+    refuse_layers(context.read("model", MODEL_FILE), quantized.quantization, context.axis)
+    files = {FILE: "application/vnd.tflite"}
+    made = exported_apart(context, quantized, f"{__name__}:convert_here", TFLiteFacts, files, with_its_operator)
+    facts = made.outputs[0].facts
+    if isinstance(facts, TFLiteFacts) and facts.keeps_state:
+        context.events.warned(
+            f"the file keeps its LSTMs' state from one call to the next; clear it before each sample ({RESET}), "
+            "or export: {recurrent: unrolled}"
+        )
+    return made
+
+
+def convert_here(context: Context) -> dict[str, Any]:
+    """In the child: the file into `work_dir`; its facts, and how far its outputs are from Keras'."""
+    from stages.formats.half import doubts_about_half, require_in_half
+    from stages.formats.tflite.convert import convert_tflite, tflite_facts
+    from stages.formats.tflite.native_ends import refuse_operators
+    from stages.formats.tflite.recurrent import first_form
+    from stages.formats.tflite.saved_function import shared_function
+    from stages.formats.tflite.session import load_tflite
+    from stages.keras.stored import shared_model
+    from stages.keras.tensorflow import tensorflow_action
+
+    with tensorflow_action(context.seed, context.threads):
+        job, shapes = job_of(context, CONVERTER), context.config.shapes
+        how, recurrent = job.quantized.quantization, context.config.of(TFLiteSettings).recurrent
+        digest = context.inputs["model"].file(MODEL_FILE).digest
+        saved = shared_function(job.model, digest, shapes, first_form(job.model, how, recurrent))
+        io, given = job.quantized.io, job.calibration
+        data = convert_tflite(job.model, how, io, given, job.progress, job.metadata, shapes, saved, recurrent)
+        refuse_operators(job.model, data, context.axis)
+        (context.work_dir / FILE).write_bytes(data)  # before LiteRT reads it: for whoever wants to know what ended it
+        loaded, difference = compared(job, partial(load_tflite, data))
+        if how.scheme == "float16":
+            model = shared_model(context, "model")
+            require_in_half(model, data, difference, ALLOWED_DIFFERENCE["float16"])
+            for doubt in doubts_about_half(model):
+                context.events.warned(doubt)
+    return made_here(tflite_facts(data, how.scheme, loaded.inputs, loaded.outputs), difference)

@@ -1,0 +1,96 @@
+"""TFLite files in LiteRT, by their signature: arrays go in and come out by name as float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import DeviceError
+from pipeline.records.artifacts import TensorSpec
+from pipeline.system.quiet import quiet
+from stages.formats.format import Arrays, LoadedModel
+from stages.formats.session import dequantized, in_batches, quantized
+
+SIGNATURE = "serving_default"
+
+
+def signature_of(data: bytes) -> tuple[dict[str, tuple[int, Any]], dict[str, tuple[int, Any]]]:
+    """Of a TFLite file the inputs and the outputs by name, each with its place in the file and LiteRT's details."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with quiet():
+        interpreter = Interpreter(model_content=data)
+        runner = interpreter.get_signature_runner(SIGNATURE)
+        found = []
+        for named, placed in (
+            (runner.get_input_details(), interpreter.get_input_details()),
+            (runner.get_output_details(), interpreter.get_output_details()),
+        ):
+            order = [detail["index"] for detail in placed]
+            found.append({name: (order.index(detail["index"]), detail) for name, detail in named.items()})
+    return found[0], found[1]
+
+
+def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
+    """A TFLite file in LiteRT with XNNPACK, by its tensors' names where it has no signature; DeviceError if refused."""
+    with quiet() as silence:
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+
+            interpreter = Interpreter(model_content=data, num_threads=threads or None)
+            interpreter.allocate_tensors()
+            runner = _runner(interpreter)
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(f"LiteRT can't load the file: {error}", hint=silence.text() or None) from error
+
+    def run_batch(batch: Arrays) -> dict[str, Any]:
+        stored = {name: quantized(batch[name], detail) for name, detail in inputs.items()}
+        interpreter.reset_all_variables()  # a fused LSTM would go on from the sample before
+        try:
+            # The runner hands out views of the interpreter's memory: the next call would overwrite them.
+            return {name: dequantized(value, outputs[name]) for name, value in runner(**stored).items()}
+        except (ValueError, RuntimeError) as error:
+            raise DeviceError(f"LiteRT can't run the file: {error}") from error
+
+    specs = tuple(_tflite_spec(name, detail) for name, detail in inputs.items())
+    return LoadedModel(
+        inputs=specs,
+        outputs=tuple(_tflite_spec(name, detail) for name, detail in outputs.items()),
+        run=lambda arrays: in_batches(run_batch, arrays, specs[0].shape[0] or 1),
+    )
+
+
+def _runner(interpreter: Any) -> Any:
+    """What runs the file by names: our exports' signature, else the first, else what does the same by tensors."""
+    keys = list(interpreter.get_signature_list())
+    if keys:
+        return interpreter.get_signature_runner(SIGNATURE if SIGNATURE in keys else keys[0])
+    return _TensorRunner(interpreter)
+
+
+class _TensorRunner:
+    """As LiteRT's signature runner, for files of other converters, which often have no signature."""
+
+    def __init__(self, interpreter: Any) -> None:
+        self._interpreter = interpreter
+
+    def get_input_details(self) -> dict[str, Any]:
+        return {detail["name"]: detail for detail in self._interpreter.get_input_details()}
+
+    def get_output_details(self) -> dict[str, Any]:
+        return {detail["name"]: detail for detail in self._interpreter.get_output_details()}
+
+    def __call__(self, **stored: Any) -> dict[str, Any]:
+        for name, detail in self.get_input_details().items():
+            self._interpreter.set_tensor(detail["index"], stored[name])
+        self._interpreter.invoke()
+        outputs = self.get_output_details()
+        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in outputs.items()}
+
+
+def _tflite_spec(name: str, detail: Mapping[str, Any]) -> TensorSpec:
+    import numpy as np
+
+    shape = tuple(None if size < 0 else int(size) for size in detail["shape_signature"])
+    return TensorSpec(name=name, shape=shape, dtype=np.dtype(detail["dtype"]).name)

@@ -1,0 +1,115 @@
+"""The tensors inside a TFLite file as LiteRT computes them without its delegates, and what the file says of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stages.formats.format import FileTensor
+from stages.formats.session import content_of, dequantized, quantized
+from stages.formats.tensors import IMAGES, MATRIX, ends_of, reads_of
+from stages.formats.tflite.session import SIGNATURE
+
+
+def tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    data = content_of(file)
+    interpreter = Interpreter(
+        model_content=data,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner(SIGNATURE)
+    runner(**{name: quantized(arrays[name], detail) for name, detail in runner.get_input_details().items()})
+    model = schema.Model.GetRootAs(data, 0)
+    graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
+    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+    for place in range(graph.OperatorsLength()):
+        operator = graph.Operators(place)
+        for index in operator.OutputsAsNumpy() if operator.OutputsLength() else ():
+            detail = details.get(int(index))
+            if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
+                values = dequantized(interpreter.get_tensor(int(index)), detail)
+                # Fused operators list all their names.
+                scale, zero_point = detail["quantization"]
+                ends = ends_of(scale, zero_point, detail["dtype"])
+                yield FileTensor(detail["name"].partition(";")[0], values, place, ends)
+
+
+def tflite_reads(file: bytes | Path) -> list[frozenset[int]]:
+    """For each operator of a file the places of those whose outputs it reads."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(content_of(file), 0)
+    graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
+    operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
+    return reads_of([(_numbers(o.InputsAsNumpy()), _numbers(o.OutputsAsNumpy())) for o in operators])
+
+
+def count_operators(data: bytes) -> dict[str, int]:
+    """Operators of a TFLite file over all its subgraphs, as `CONV_2D: 11`."""
+    return dict(sorted(Counter(kind for graph in operator_kinds(data) for kind in graph).items()))
+
+
+def operator_kinds(data: bytes) -> list[list[str]]:
+    """The kinds of the operators of each subgraph of a TFLite file, in order, as `CONV_2D`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    # Codes below 127 stand in the old field, the others in the new one: whichever is larger holds.
+    codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
+    kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
+    graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
+    return [[kinds[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())] for graph in graphs]
+
+
+def _numbers(array: Any) -> list[int]:
+    """A flatbuffer's vector, which is 0 where there is none."""
+    return [] if isinstance(array, int) else [int(number) for number in array]
+
+
+def input_ends(file: bytes) -> dict[str, tuple[float, float]]:
+    """Of a TFLite file the least and the greatest number of each quantized input, by name."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(file, 0)
+    if not model.SignatureDefsLength():
+        return {}
+    signature = model.SignatureDefs(0)
+    graph, found = model.Subgraphs(signature.SubgraphIndex()), {}
+    for place in range(signature.InputsLength()):
+        entry = signature.Inputs(place)
+        ends = _stored_ends(schema, graph.Tensors(entry.TensorIndex()))
+        if ends is not None:
+            found[entry.Name().decode()] = ends
+    return found
+
+
+def _stored_ends(schema: Any, tensor: Any) -> tuple[float, float] | None:
+    types = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8", schema.TensorType.INT16: "int16"}
+    quantization = tensor.Quantization()
+    if tensor.Type() not in types or quantization is None or quantization.ScaleLength() != 1:
+        return None
+    return ends_of(quantization.Scale(0), int(quantization.ZeroPoint(0)), types[tensor.Type()])
+
+
+def tflite_constants(data: bytes) -> Iterator[tuple[str, Any]]:
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.Model.GetRootAs(data, 0)
+    for graph in (model.Subgraphs(place) for place in range(model.SubgraphsLength())):
+        for tensor in (graph.Tensors(place) for place in range(graph.TensorsLength())):
+            buffer = model.Buffers(tensor.Buffer())
+            if tensor.Type() != schema.TensorType.INT8 or not buffer.DataLength() or tensor.ShapeLength() < MATRIX:
+                continue
+            quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
+            values = buffer.DataAsNumpy().view(np.int8).reshape(shape)
+            axis = 3 if len(shape) == IMAGES and shape[0] == 1 else quantization.QuantizedDimension()  # depthwise
+            yield tensor.Name().decode(errors="replace"), np.moveaxis(values, axis, 0)

@@ -1,0 +1,24 @@
+"""Facts of files that Vela compiled."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pipeline.records.facts import ExportFacts
+
+
+class VelaFacts(ExportFacts):
+    """A TFLite file compiled for an Ethos-U NPU. Cycles and memory are the compiler's estimates, None without any.
+
+    They are of what runs on the NPU alone; `on_cpu` says what does not, and why.
+    """
+
+    kind: Literal["vela-model"] = "vela-model"
+    accelerator: str
+    system_config: str
+    memory_mode: str
+    npu_operators: int
+    cpu_operators: int
+    on_cpu: tuple[str, ...] = ()
+    estimated_cycles: float | None
+    estimated_sram_bytes: float | None
