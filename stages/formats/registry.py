@@ -48,19 +48,25 @@ def format_of_kind(kind: Kind) -> Format:
     raise DeviceError(f"no installed format has files of kind {kind}", hint="secateur doctor lists what is installed")
 
 
+def _named(axis: str | None) -> Format | None:
+    return formats().get(str(axis).partition("/")[0])
+
+
 def made_by_all(table: Callable[[Format], Sequence[str]]) -> tuple[str, ...]:
     """What `table` gives for all formats, each once."""
     return tuple(dict.fromkeys(chain.from_iterable(map(table, formats().values()))))
 
 
 def packages_that_make(axis: str | None) -> tuple[str, ...]:
-    """The packages whose versions decide the bytes of an export; of all formats where `axis` is None."""
-    return made_by_all(lambda found: found.packages) if axis is None else format_of(axis).packages
+    """The packages whose versions decide the bytes of an export; of all formats where `axis` names none."""
+    found = _named(axis)
+    return made_by_all(lambda one: one.packages) if found is None else found.packages
 
 
 def packages_that_run(axis: str | None) -> tuple[str, ...]:
-    """The packages whose versions decide what a file computes and costs; of all formats where `axis` is None."""
-    return made_by_all(lambda found: found.runtime_packages) if axis is None else format_of(axis).runtime_packages
+    """The packages whose versions decide what a file computes and costs; of all formats where `axis` names none."""
+    found = _named(axis)
+    return made_by_all(lambda one: one.runtime_packages) if found is None else found.runtime_packages
 
 
 def kinds_that(capability: type[Any]) -> tuple[Kind, ...]:
