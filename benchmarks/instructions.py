@@ -82,12 +82,13 @@ def counted(core: str, path: Path) -> dict[str, Any]:
 
 def on_this_machine(path: Path) -> list[Any]:
     """The outputs of the same seeded inputs here."""
-    from stages.devices.target import RUNNER, run_command
+    from stages.devices.runner_file import runner_file
+    from stages.devices.target import run_command
 
     options = ["--seconds", "0", "--min-iterations", "1", "--outputs"]
     return [
         array_of(o.model_dump())
-        for o in run_command([sys.executable, str(RUNNER), str(path), *options], path.name, 600.0).outputs
+        for o in run_command([sys.executable, str(runner_file()), str(path), *options], path.name, 600.0).outputs
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.records.artifacts import Artifact, FileRef, Kind
@@ -163,14 +163,6 @@ class Stage(Protocol[Config]):
 
     def ensures(self, context: StageContext[Config], result: StageResult) -> None:
         """The numerical check of the result; raises PostconditionError, and then nothing is published."""
-
-
-@runtime_checkable
-class DependsByAxis(Protocol):
-    """A stage in which other packages matter for other elements of the axis; `packages` are all of them."""
-
-    def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        """The distributions whose versions enter the key of an action for this element."""
 
 
 AnyStage = Stage[Any]

@@ -6,6 +6,7 @@ Without labels outputs can be compared, and a model can learn from its source's;
 from __future__ import annotations
 
 from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import NeedsLabels
 from pipeline.contracts.stage import StageConfig
 from pipeline.data.spec import METRICS, TOP_K
 from pipeline.errors import RecipeError
@@ -27,8 +28,8 @@ def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageS
     if "test" in wanted and data.test is None:
         hint = "add `test: test` under data, or `test: {fraction: 0.2}`; labels are not needed for comparing outputs"
         raise RecipeError(f"{stage} needs a test split, and the recipe names none", where=where, hint=hint)
-    asked = getattr(stages()[stage], "labels_for", None)
-    needing = asked(config) if asked and data.unlabelled else None
+    found = stages()[stage]
+    needing = found.labels_for(config) if isinstance(found, NeedsLabels) and data.unlabelled else None
     if needing is not None:
         raise RecipeError(f"{needing[0]} needs labels, and data.task is unlabelled", where=where, hint=needing[1])
     return wanted

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.stage import DependsByAxis
+from pipeline.contracts.hooks import AsksForSamples, DependsByAxis, DependsOnDevice, MeasuresOnTarget, NamesTargets
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
-from pipeline.planning.wiring import Chain, CodeOf, Node, OutputOf, SplitOf, build_chain, where_of_target
+from pipeline.planning.chain import Chain, CodeOf, Node, OutputOf, SplitOf
+from pipeline.planning.wiring import build_chain, where_of_target
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.model_files import digest_of_model, find_files
 from pipeline.recipe.recipe import Recipe
@@ -101,8 +102,8 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
 def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | None, digests: FileDigests) -> None:
     """Let the first node know what samples of the data are, where what it makes of the model follows from that."""
     node = chain.nodes[0]
-    asks = getattr(stages()[node.stage], "asks_for_samples", None)
-    if data is not None and asks is not None and asks(node.config, files, digests):
+    stage = stages()[node.stage]
+    if data is not None and isinstance(stage, AsksForSamples) and stage.asks_for_samples(node.config, files, digests):
         config = node.config.model_copy(update={"samples": data.shapes()})
         chain.nodes[0] = replace(node, config=config)
 
@@ -110,19 +111,21 @@ def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | No
 def _remarks(chain: Chain) -> tuple[str, ...]:
     """One for each target of which there is something to say."""
     found: dict[str, str | None] = {}
+    telling = [stage for stage in stages().values() if isinstance(stage, MeasuresOnTarget)]
     for node in chain.nodes:
-        targets = getattr(stages()[node.stage], "targets_of", None)
-        for name in targets(node.config) if targets else ():
+        stage = stages()[node.stage]
+        for name in stage.targets_of(node.config) if isinstance(stage, NamesTargets) else ():
             if name not in found:
-                found[name] = stages()["benchmark"].remark(name, chain.recipe.folder)  # type: ignore[attr-defined]
+                remarks = (one.remark(name, chain.recipe.folder) for one in telling)
+                found[name] = next((remark for remark in remarks if remark), None)
     return tuple(remark for remark in found.values() if remark)
 
 
 def _check_devices(chain: Chain) -> None:
     """Every device is known and ready now: not after hours of training."""
     for node in chain.nodes:
-        stage: Any = stages()[node.stage]
-        if hasattr(stage, "device"):
+        stage = stages()[node.stage]
+        if isinstance(stage, DependsOnDevice):
             try:
                 stage.device(node.config, chain.recipe.folder)
             except (DeviceError, RecipeError) as error:
@@ -163,8 +166,7 @@ def step_index(recipe: Recipe, name: str) -> int:
 def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[str, str], recipe: Recipe) -> Action:
     """The full pre-image of one stage run."""
     stage = stages()[stage_name]
-    device = getattr(stage, "device", None)
-    found = device(config, recipe.folder) if device else None
+    found = stage.device(config, recipe.folder) if isinstance(stage, DependsOnDevice) else None
     packages = stage.packages_for(axis) if isinstance(stage, DependsByAxis) else stage.packages
     return Action(
         stage=stage_name,

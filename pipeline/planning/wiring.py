@@ -6,103 +6,34 @@ the pruned model is), and for benchmarks the source exported in float32, the bas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.stage import StageConfig
+from pipeline.contracts.hooks import MakesFormats, MeasuresOnTarget, NamesTargets
+from pipeline.contracts.stage import Input, StageConfig
 from pipeline.data.spec import Metrics, named_metrics
 from pipeline.errors import RecipeError
-from pipeline.planning.label_needs import measured_by_labels, require_splits
-from pipeline.recipe.errors import nearest
+from pipeline.planning.chain import (
+    REFERENCE,
+    SOURCE,
+    TEACHER,
+    Branch,
+    Chain,
+    CodeOf,
+    ModelFile,
+    Node,
+    OutputOf,
+    Source,
+    SplitOf,
+    error_at,
+)
+from pipeline.planning.gate_names import check_gate_names
+from pipeline.planning.label_needs import require_splits
 from pipeline.recipe.model_files import load_settings, roles
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.steps import StageStep
 from pipeline.recipe.user_code import code_input
 from pipeline.records.artifacts import Kind
-from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
-
-
-@dataclass(frozen=True, slots=True)
-class OutputOf:
-    """An input that another node makes."""
-
-    node: str
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True)
-class SplitOf:
-    """An input that is a data split."""
-
-    split: str
-
-
-@dataclass(frozen=True, slots=True)
-class CodeOf:
-    """An input that is a module of the user's, beside the recipe: `module:function` names a function of it."""
-
-    reference: str
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """An input that is one of the files of the recipe's model, by its role in `pipeline.recipe.model_files`."""
-
-    role: str
-
-
-SOURCE, TEACHER = "source", "teacher"
-Source = OutputOf | SplitOf | CodeOf | ModelFile
-
-
-@dataclass(frozen=True)
-class Node:
-    """One action to be: `name` is the NAME of its flat metrics, `step` the recipe's entry that it comes from."""
-
-    id: str
-    stage: str
-    axis: str | None
-    config: StageConfig
-    inputs: dict[str, Source]
-    name: str | None
-    step: int
-    can_be_left_out: bool = False  # where it turns out to be impossible
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """A model on its way through the recipe: the node that made it, and its place on the axes so far."""
-
-    node: str
-    axis: str | None
-    reference: str | None = None  # the Keras model that was quantized
-    config: StageConfig | None = None  # how it was quantized
-
-
-@dataclass
-class Chain:
-    """The actions of a recipe in the order in which they run."""
-
-    recipe: Recipe
-    nodes: list[Node] = field(default_factory=list)
-    model: str = ""  # the node that made the current Keras model
-    quantized: list[Branch] = field(default_factory=list)
-    exported: list[Branch] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)  # axis elements left out, with the reason
-    control: str | None = None
-
-    def add(self, node: Node) -> str:
-        if node.name is not None and any((node.stage, node.name) == (n.stage, n.name) for n in self.nodes):
-            step = self.recipe.steps[node.step]
-            what = f"{node.stage} has made {node.name} before, and one name can't stand for two results"
-            raise _error(self.recipe, step, what, "one recipe exports, verifies and measures each pair once")
-        self.nodes.append(node)
-        return node.id
-
-    def names(self) -> list[str]:
-        """All NAMEs that metrics can have, each once."""
-        return list(dict.fromkeys(node.name for node in self.nodes if node.name is not None))
 
 
 def build_chain(recipe: Recipe) -> Chain:
@@ -110,7 +41,7 @@ def build_chain(recipe: Recipe) -> Chain:
     chain = Chain(recipe)
     first = recipe.steps[0]
     if first.stage != "load":
-        raise _error(recipe, first, f"{first.stage} has no model yet", "begin the stages with `- load`")
+        raise error_at(recipe, first, f"{first.stage} has no model yet", "begin the stages with `- load`")
     for step in recipe.steps:
         match step.stage:
             case "load":
@@ -126,17 +57,19 @@ def build_chain(recipe: Recipe) -> Chain:
             case "finetune":
                 _transform(chain, step)
                 _control(chain, step)
+            case _ if _taken_exports(step):
+                _on_exports(chain, step)
             case _:
                 _transform(chain, step)
-    _check_gates(chain)
+    check_gate_names(chain)
     return chain
 
 
 def _load(chain: Chain, step: StageStep) -> None:
     if chain.nodes:
-        raise _error(chain.recipe, step, "the model is loaded already", "one recipe takes one model")
+        raise error_at(chain.recipe, step, "the model is loaded already", "one recipe takes one model")
     if step.config != type(step.config)():
-        raise _error(chain.recipe, step, "load has no settings here", "write them at the top, in `model: {…}`")
+        raise error_at(chain.recipe, step, "load has no settings here", "write them at the top, in `model: {…}`")
     settings = load_settings(chain.recipe.model)
     inputs: dict[str, Source] = {role: ModelFile(role) for role in roles(chain.recipe.model)}
     config = step.config.model_copy(update=settings)
@@ -151,6 +84,34 @@ def _transform(chain: Chain, step: StageStep) -> None:
     if "keras-model" in stages()[step.stage].outputs:
         chain.model = made
         _evaluate(chain, step.id, step)
+
+
+def _taken_exports(step: StageStep) -> dict[str, tuple[Kind, ...]]:
+    """The inputs of a step's stage that exports are: their names, with the kinds that it takes."""
+    made = set(stages()["export"].outputs)
+    found = {name: tuple(kind for kind in wanted.kinds if kind in made) for name, wanted in _inputs_of(step).items()}
+    return {name: kinds for name, kinds in found.items() if kinds}
+
+
+def _on_exports(chain: Chain, step: StageStep) -> None:
+    """Anybody's stage that takes exported files: an action for each export of a kind that it takes."""
+    _need_exports(chain, step)
+    (name, kinds), *_ = _taken_exports(step).items()
+    taken = [branch for branch in chain.exported if _model_kind(branch) in kinds]
+    if not taken:
+        what = f"{step.stage} takes {' or '.join(kinds)}, and no export before it makes one"
+        raise error_at(chain.recipe, step, what, "name its format under `export: {formats: […]}`")
+    for branch in taken:
+        inputs: dict[str, Source] = {name: OutputOf(branch.node, _model_kind(branch))}
+        if REFERENCE in _inputs_of(step):
+            inputs[REFERENCE] = OutputOf(branch.reference or chain.model, "keras-model")
+        inputs |= _splits(chain, step.stage, step.config, step)
+        axis = str(branch.axis)
+        chain.add(Node(f"{step.id}:{axis}", step.stage, axis, step.config, inputs, axis, step.index))
+
+
+def _inputs_of(step: StageStep) -> Mapping[str, Input]:
+    return stages()[step.stage].inputs
 
 
 def _control(chain: Chain, step: StageStep) -> None:
@@ -180,7 +141,7 @@ def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source
         elif name == TEACHER and getattr(step.config, "distill", None) is not None:
             inputs[name] = OutputOf(chain.nodes[0].id, "keras-model")
         elif wanted.required:
-            raise _error(chain.recipe, step, f"{step.stage} needs {name}, which no stage before it makes", None)
+            raise error_at(chain.recipe, step, f"{step.stage} needs {name}, which no stage before it makes", None)
     return inputs | _splits(chain, step.stage, step.config, step)
 
 
@@ -214,19 +175,21 @@ def _quantized(chain: Chain, step: StageStep, config: StageConfig, name: str, mo
 
 def _export(chain: Chain, step: StageStep) -> None:
     if not chain.quantized:
-        raise _error(chain.recipe, step, "nothing is quantized yet", "add `- quantize: {schemes: [float32]}` before it")
+        raise error_at(
+            chain.recipe, step, "nothing is quantized yet", "add `- quantize: {schemes: [float32]}` before it"
+        )
     settings = step.config.model_dump()
     chain.exported = []
     for target_format in settings["formats"]:
         for branch in chain.quantized:
             axis = f"{target_format}/{branch.axis}"
             stage = stages()["export"]
-            reason = stage.unsupported(axis) or stage.refuses(target_format, branch.config)  # type: ignore[attr-defined]
+            reason = stage.unsupported(axis) or _export_stage().refuses(target_format, branch.config)
             if reason and settings["unsupported"] == "skip":
                 chain.skipped[axis] = reason
             elif reason:
                 hint = "leave it out, or set `unsupported: skip` under export"
-                raise _error(chain.recipe, step, f"{axis} can't be made: {reason}", hint)
+                raise error_at(chain.recipe, step, f"{axis} can't be made: {reason}", hint)
             else:
                 chain.exported.append(_exported(chain, step, target_format, branch, f"{step.id}:{axis}", axis, step))
 
@@ -271,7 +234,7 @@ def _verify(chain: Chain, step: StageStep) -> None:
             continue
         inputs: dict[str, Source] = {
             "export": OutputOf(branch.node, _model_kind(branch)),
-            "reference": OutputOf(branch.reference or chain.model, "keras-model"),
+            REFERENCE: OutputOf(branch.reference or chain.model, "keras-model"),
             **_splits(chain, "verify", config, step),
             **_code(metrics),
         }
@@ -298,7 +261,7 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
                 continue
             if reason:
                 hint = "leave it out, or set `unsupported: skip` under benchmark"
-                raise _error(chain.recipe, step, f"{axis} can't be measured: {reason}", hint)
+                raise error_at(chain.recipe, step, f"{axis} can't be measured: {reason}", hint)
             baseline = _baseline(chain, step, str(branch.axis).partition("/")[0])
             inputs: dict[str, Source] = {"export": OutputOf(branch.node, kind), "baseline": OutputOf(baseline, kind)}
             chain.add(Node(f"{step.id}:{axis}", "benchmark", axis, config, inputs, axis, step.index, optional))
@@ -306,9 +269,10 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
 
 def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, branch: Branch) -> str | None:
     """Why the stage's target can't take such a file, or None; RecipeError where there is no such target."""
-    stage: Any = stages()["benchmark"]
+    stage = stages()["benchmark"]
+    assert isinstance(stage, MeasuresOnTarget)
     try:
-        return stage.refuses(config, kind, chain.recipe.folder, branch.config)  # type: ignore[no-any-return]
+        return stage.refuses(config, kind, chain.recipe.folder, branch.config)
     except RecipeError as error:
         if error.where:
             raise
@@ -319,8 +283,8 @@ def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, bra
 
 def where_of_target(recipe: Recipe, step: StageStep, stage: str, config: StageConfig) -> str:
     """Where a step of the recipe names the target of an action of `stage`; where it stands, if that names none."""
-    targets_of = getattr(stages()[stage], "targets_of", None)
-    named = targets_of(config) if targets_of else ()
+    found = stages()[stage]
+    named = found.targets_of(config) if isinstance(found, NamesTargets) else ()
     return recipe.source.where_is(named[0], step.path) if named else recipe.source.where(step.path)
 
 
@@ -339,53 +303,19 @@ def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
 
 
 def _model_kind(branch: Branch) -> Kind:
-    stage: Any = stages()["export"]
-    return stage.kind_for(str(branch.axis))  # type: ignore[no-any-return]
+    return _export_stage().kind_for(str(branch.axis))
+
+
+def _export_stage() -> MakesFormats:
+    stage = stages()["export"]
+    assert isinstance(stage, MakesFormats)
+    return stage
 
 
 def _need_exports(chain: Chain, step: StageStep) -> None:
     if not chain.exported:
-        raise _error(chain.recipe, step, "nothing is exported yet", "add `- export: {formats: [tflite]}` before it")
+        raise error_at(chain.recipe, step, "nothing is exported yet", "add `- export: {formats: [tflite]}` before it")
 
 
 def _splits(chain: Chain, stage: str, config: StageConfig, step: StageStep) -> dict[str, Source]:
     return {split: SplitOf(split) for split in require_splits(chain.recipe, stage, config, step)}
-
-
-def _check_gates(chain: Chain) -> None:
-    names = chain.names()
-    for index, gate in enumerate(chain.recipe.gates):
-        name, metric = name_and_metric(gate.metric)
-        where = chain.recipe.source.where(("gates", index, "metric"))
-        if gate.metric in names:
-            what = f"gates[{index}].metric: {gate.metric} has many metrics"
-            hint = f"{gate.metric}.METRIC, with one of {', '.join(sorted(_metrics_of(chain, gate.metric)))}"
-            raise RecipeError(what, where=where, hint=hint)
-        if name not in names:
-            what = f"gates[{index}].metric: nothing here is called {name or gate.metric!r}"
-            raise RecipeError(what, where=where, hint=nearest(name, names))
-        known = _metrics_of(chain, name)
-        if metric_and_output(metric)[0] not in known:  # which outputs there are, the model will tell
-            what = f"gates[{index}].metric: {name} has no metric {metric!r}"
-            raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
-
-
-def _metrics_of(chain: Chain, name: str) -> set[str]:
-    """The metrics that a NAME may have, with what compares them with the source's; outputs are not told apart."""
-    known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node, chain.recipe)}
-    return known if name == SOURCE else known | {drop for metric in known if (drop := comparison(metric))}
-
-
-def _metrics(node: Node, recipe: Recipe) -> set[str]:
-    """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
-    asked = named_metrics(getattr(node.config, "metrics", None))
-    stage = stages()[node.stage]
-    depends = getattr(stage, "metrics_on", None)  # where what is measured depends on the device
-    own = depends(node.config, recipe.folder) if depends else stage.metrics
-    unlabelled = recipe.data is not None and recipe.data.unlabelled
-    known = [metric for metric in (*own, *asked) if not (unlabelled and measured_by_labels(metric))]
-    return {metric.rpartition(":")[2] for metric in known} - {"confusion_matrix"}
-
-
-def _error(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:
-    return RecipeError(what, where=recipe.source.where(step.path), hint=hint)

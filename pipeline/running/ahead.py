@@ -1,6 +1,6 @@
 """Getting ready ahead: what a stage will need later and takes long to start begins while earlier stages run.
 
-A stage that has something to begin has `prepare(config, threads)`, which returns at once and may be called often.
+Stages that have something to begin are `Prepares` (`pipeline.contracts.hooks`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.contracts.discovery import stages
-from pipeline.planning.wiring import Node, OutputOf
+from pipeline.contracts.hooks import Prepares
+from pipeline.planning.chain import Node, OutputOf
 
 
 def prepare_followers(node: Node, nodes: Sequence[Node], threads: int) -> None:
@@ -18,6 +19,6 @@ def prepare_followers(node: Node, nodes: Sequence[Node], threads: int) -> None:
         upstream = {source.node for source in other.inputs.values() if isinstance(source, OutputOf)}
         if other.id == node.id or upstream & following:
             following.add(other.id)
-            prepare = getattr(stages()[other.stage], "prepare", None)
-            if prepare is not None:
-                prepare(other.config, threads)
+            stage = stages()[other.stage]
+            if isinstance(stage, Prepares):
+                stage.prepare(other.config, threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.errors import RecipeError
-from pipeline.planning.wiring import SOURCE
+from pipeline.planning.chain import SOURCE
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Gate, Recipe
 from pipeline.records.facts import KerasFacts

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
+from pipeline.contracts.hooks import MeasuresOnTarget
 from pipeline.errors import BlobError, RecipeError, SecateurError, SourceError, StoreError, UnsupportedError
+from pipeline.planning.chain import Node, OutputOf
 from pipeline.planning.plan import Resolution, plan_node, resolve
-from pipeline.planning.wiring import Node, OutputOf
 from pipeline.recipe.model_files import make_importable
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.facts import KerasFacts
@@ -153,10 +154,12 @@ class Run:
 
     def _extended(self, node: Node, undecided: set[str]) -> Node | None:
         """The one longer look at what a gate could not tell by the first, as a node of its own; or None."""
-        longer = getattr(stages()[node.stage], "extended", None)
+        stage = stages()[node.stage]
         record = self.resolution.results.get(node.id)
         measured = {f"{node.name}.{metric}" for metric in record.intervals} if record else set()
-        config = longer(node.config, self._recipe.folder) if longer and undecided & measured else None
+        config = None
+        if isinstance(stage, MeasuresOnTarget) and undecided & measured:
+            config = stage.extended(node.config, self._recipe.folder)
         if config is None:
             return None
         extended = replace(node, id=f"{node.id}:extended", config=config)

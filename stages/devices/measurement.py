@@ -44,7 +44,7 @@ class Measurement(Value):
     """
 
     schema_version: Literal[1]
-    runtime: Literal["litert", "onnxruntime"]
+    runtime: str
     runtime_version: str
     import_ms: Milliseconds
     load_ms: Milliseconds

@@ -1,16 +1,17 @@
 """The device runner: loads one model file, times its inferences, prints one JSON document.
 
-This file goes to a board as it is: Python >= 3.9, numpy and one runtime (ai_edge_litert or tflite_runtime for
-TFLite, onnxruntime for ONNX), nothing else of this project and no TensorFlow. What always holds: stdout carries
+This file and what opens models of each format (`opener.py` in the format's folder) go to a board as one archive
+(`runner_file.py`): Python >= 3.9, numpy and one runtime, nothing else of this project and no TensorFlow. What always
+holds: stdout carries
 exactly one JSON document, also when the model can't be read (`{"error": ...}`, exit status 1); what runtimes print
 goes to stderr; times are of the inference call alone, and all of them are given.
 
-    python runner.py MODEL [--runtime litert|onnxruntime] [--seed N | --inputs FILE.npz] [--shape NAME=1,224,224,3]
+    python runner.py MODEL [--runtime NAME] [--seed N | --inputs FILE.npz] [--shape NAME=1,224,224,3]
                            [--threads N] [--affinity 0,1] [--seconds 0.1] [--min-iterations 20] [--warmup N]
                            [--sustained MINUTES] [--outputs]
     python runner.py MODEL --count N     N marked inferences for an emulator that counts instructions, no clock
     python runner.py ZIP --series        all model files of an archive in order: the median time of each (or --count)
-    python runner.py MODEL --optimized   the graph that ONNX Runtime makes of a file here before it runs it, base64
+    python runner.py MODEL --optimized   the graph that the runtime makes of a file here before it runs it, base64
     python runner.py --probe             what this device is and has
 """
 
@@ -35,8 +36,9 @@ from typing import Any, NamedTuple
 
 SCHEMA_VERSION = 1
 STEADY_WITHIN = 0.05  # two warm-up blocks whose medians differ by less are steady
-LITERT_MODULES = ("ai_edge_litert", "tflite_runtime")
-INSTALL = {"litert": "python3 -m pip install ai-edge-litert numpy", "onnxruntime": "python3 -m pip install onnxruntime"}
+HEAD_BYTES = 1024  # of a file, by which it is known
+# Without it ONNX Runtime >= 1.29 looks up hosts and writes under the home directory.
+NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
 SUSTAINED_PARTS = 60  # a sustained measurement gives its throughput in that many equal parts of its time
 CLOCK_JUMP_S = 1.0  # by so much may the wall clock and the monotonic clock disagree
 THROTTLED_BELOW = 0.9  # a processor that ends below this share of its first frequency was throttled
@@ -44,7 +46,6 @@ THROTTLED_BELOW = 0.9  # a processor that ends below this share of its first fre
 MARK_EMPTY, MARK_BEGIN, MARK_END = 0x5EC00001, 0x5EC00002, 0x5EC00003
 MARKED_EMPTY = 3  # regions that hold no inference: what the marks themselves cost
 COUNT_WARMUP = 10  # Python makes its own bytecode cheaper over the first eight calls
-ONNX_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called as in numpy
 
 
 class Session(NamedTuple):
@@ -58,95 +59,29 @@ class Session(NamedTuple):
     feed: Callable[[list[Any]], None]
     invoke: Callable[[], Any]
     read: Callable[[], list[Any]]
+    delegates: list[str]  # what the runtime computes with
 
 
-def detect_runtime(path: str) -> str:
-    """`litert` for a TFLite file (`TFL3` at bytes 4 to 8), else `onnxruntime`; the name of the file plays no part."""
-    with Path(path).open("rb") as file:
-        head = file.read(8)
-    return "litert" if head[4:8] == b"TFL3" else "onnxruntime"
+def openers() -> dict[str, Any]:
+    """What opens models, by the name of its runtime: the modules that were packed with this one (`runner_file.py`)."""
+    packed = importlib.import_module("openers")
+    found = [importlib.import_module(f"openers.{name}") for name in packed.NAMES]
+    return {module.RUNTIME: module for module in found}
 
 
-def open_litert(path: str, options: argparse.Namespace) -> Session:
-    """A TFLite file in LiteRT, its tensors allocated."""
-    began = time.perf_counter()
-    package = _first_import(LITERT_MODULES, INSTALL["litert"])
-    interpreter_type = importlib.import_module(package.__name__ + ".interpreter").Interpreter
-    imported = time.perf_counter()
-    interpreter = interpreter_type(model_path=path, num_threads=options.threads)
-    shapes = _shapes(options.shape)
-    _require_inputs(shapes, [item["name"] for item in interpreter.get_input_details()])
-    resized = []
-    for item in interpreter.get_input_details():
-        wanted = _shape_of(item["name"], list(item.get("shape_signature", item["shape"])), shapes)
-        if wanted != tuple(item["shape"]):
-            interpreter.resize_tensor_input(item["index"], wanted)
-            resized.append(f"{item['name']}={_listed(wanted)} (in the file: {_listed(item['shape'])})")
-    try:
-        interpreter.allocate_tensors()
-    except RuntimeError as error:
-        if not resized:
-            raise
-        raise ValueError(f"the model can't run at {', '.join(resized)}: {error}") from error
-    loaded = time.perf_counter()
-    inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def feed(arrays: list[Any]) -> None:
-        for position, array in enumerate(arrays):
-            interpreter.set_tensor(inputs[position]["index"], array)
-
-    return Session(
-        version=str(package.__version__),
-        import_ms=1e3 * (imported - began),
-        load_ms=1e3 * (loaded - imported),
-        inputs=[(tuple(int(size) for size in i["shape"]), dtype_name(i["dtype"])) for i in inputs],
-        output_names=[output["name"] for output in outputs],
-        feed=feed,
-        invoke=interpreter.invoke,
-        read=lambda: [interpreter.get_tensor(output["index"]) for output in outputs],
-    )
-
-
-def open_onnxruntime(path: str, options: argparse.Namespace) -> Session:
-    """An ONNX file in ONNX Runtime on the CPU."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # without it >= 1.29 looks up hosts and writes under the home directory
-    began = time.perf_counter()
-    runtime = _first_import(("onnxruntime",), INSTALL["onnxruntime"])
-    imported = time.perf_counter()
-    settings = _onnxruntime_settings(runtime, options.threads)
-    if options.as_is:
-        settings.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = runtime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
-    loaded = time.perf_counter()
-    shapes = _shapes(options.shape)
-    _require_inputs(shapes, [item.name for item in session.get_inputs()])
-    feeds: dict[str, Any] = {}
-
-    def feed(arrays: list[Any]) -> None:
-        for position, item in enumerate(session.get_inputs()):
-            feeds[item.name] = arrays[position]
-
-    return Session(
-        version=str(runtime.__version__),
-        import_ms=1e3 * (imported - began),
-        load_ms=1e3 * (loaded - imported),
-        inputs=[(_shape_of(i.name, i.shape, shapes), _onnx_dtype(i.type)) for i in session.get_inputs()],
-        output_names=[item.name for item in session.get_outputs()],
-        feed=feed,
-        invoke=lambda: session.run(None, feeds),
-        read=lambda: list(session.run(None, feeds)),
-    )
-
-
-def _onnxruntime_settings(runtime: Any, threads: int) -> Any:
-    settings = runtime.SessionOptions()
-    settings.intra_op_num_threads = threads
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
-    return settings
-
-
-OPENERS = {"litert": open_litert, "onnxruntime": open_onnxruntime}
+def opener_of(options: argparse.Namespace) -> Any:
+    """The opener that was named, or else the one that knows the file by its first bytes, whatever its name."""
+    known = openers()
+    if options.runtime:
+        if options.runtime not in known:
+            raise ValueError(f"there is no runtime {options.runtime}: here are {', '.join(known)}")
+        return known[options.runtime]
+    with Path(options.model).open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    for opener in known.values():
+        if opener.recognises(head):
+            return opener
+    raise ValueError(f"the file is no model of {' or '.join(known)}: it begins with {head[:16]!r}")
 
 
 def seeded_inputs(specs: list[tuple[tuple[int, ...], str]], seed: int) -> list[Any]:
@@ -192,8 +127,8 @@ def warm_up(invoke: Callable[[], Any], block: int, limit_s: float) -> tuple[int,
 
 def open_model(options: argparse.Namespace) -> tuple[str, Session]:
     """The runtime's name and the model, loaded and fed."""
-    runtime = options.runtime or detect_runtime(options.model)
-    session = OPENERS[runtime](options.model, options)
+    opener = opener_of(options)
+    runtime, session = opener.RUNTIME, opener.open_model(options.model, options, sys.modules[__name__])
     session.feed(_given_inputs(options.inputs) if options.inputs else seeded_inputs(session.inputs, options.seed))
     return runtime, session
 
@@ -228,7 +163,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "peak_memory_bytes": peak_memory_bytes(),
         "threads": options.threads,
         "affinity": _affinity(),
-        "delegates": ["XNNPACK"] if runtime == "litert" else ["CPUExecutionProvider"],
+        "delegates": session.delegates,
         "seed": options.seed,
         "outputs": [described(*pair, options.outputs) for pair in zip(session.output_names, outputs)],  # noqa: B905 - Python 3.9
         "cpu_model": cpu_model(),
@@ -312,32 +247,27 @@ def series(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def optimized(options: argparse.Namespace) -> dict[str, Any]:
-    """The graph that ONNX Runtime makes of an ONNX file on this processor: with `--as-is` it runs like the file."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as above
-    runtime = _first_import(("onnxruntime",), INSTALL["onnxruntime"])
-    settings = _onnxruntime_settings(runtime, options.threads)
-    settings.log_severity_level = 4  # it warns that the graph is for this processor
-    with tempfile.TemporaryDirectory() as folder:
-        graph = Path(folder) / "graph.onnx"
-        settings.optimized_model_filepath = str(graph)
-        runtime.InferenceSession(options.model, settings, providers=["CPUExecutionProvider"])
-        data = graph.read_bytes()
+    """The graph that the runtime makes of a file on this processor: with `--as-is` it runs like the file."""
+    opener = opener_of(options)
+    if not hasattr(opener, "optimized"):
+        raise ValueError(f"{opener.RUNTIME} shows no graph that it has optimized")
+    version, data = opener.optimized(options.model, options, sys.modules[__name__])
     return {
         "schema_version": SCHEMA_VERSION,
-        "runtime": "onnxruntime",
-        "runtime_version": str(runtime.__version__),
+        "runtime": opener.RUNTIME,
+        "runtime_version": version,
         "optimized": base64.b64encode(data).decode(),
     }
 
 
 def probe() -> dict[str, Any]:
     """What this device is and has; a runtime or numpy that is not there is null."""
-    modules = {"numpy": ("numpy",), "litert": LITERT_MODULES, "onnxruntime": ("onnxruntime",)}
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    found: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    modules = {"numpy": ("numpy",), **{name: opener.MODULES for name, opener in openers().items()}}
+    os.environ.update(NO_TELEMETRY)
+    found: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "runtimes": list(openers())}
     for name, names in modules.items():
         try:
-            found[name] = str(_first_import(names, "").__version__)
+            found[name] = str(first_import(names, "").__version__)
         except Exception:  # noqa: BLE001 - a runtime that breaks on import is none
             found[name] = None
     disk = os.statvfs(".")
@@ -473,7 +403,7 @@ def described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
     return found
 
 
-def _first_import(names: tuple[str, ...], install: str) -> Any:
+def first_import(names: tuple[str, ...], install: str) -> Any:
     """The first of these modules that is there; ImportError names them all, and the command that installs one."""
     for name in names:
         try:
@@ -490,11 +420,7 @@ def dtype_name(dtype: Any) -> str:
     return str(np.dtype(dtype))
 
 
-def _onnx_dtype(name: str) -> str:
-    return ONNX_DTYPES.get(name, name[len("tensor(") : -1])
-
-
-def _shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+def shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
     """The shape to run an input at: as given, else as in the file with a free batch of 1."""
     fixed = [int(size) if not isinstance(size, str) and size is not None and size > 0 else None for size in shape]
     wanted = given.get(name, given.get(""))
@@ -506,19 +432,19 @@ def _shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) ->
     return tuple(size or 1 for size in fixed)
 
 
-def _require_inputs(given: dict[str, tuple[int, ...]], names: list[str]) -> None:
+def require_inputs(given: dict[str, tuple[int, ...]], names: list[str]) -> None:
     """A shape for an input that is not there would be a measurement at another one: ValueError."""
     unknown = [name for name in given if name and name not in names]
     if unknown:
-        raise ValueError(f"--shape {unknown[0]}={_listed(given[unknown[0]])}: the inputs are {', '.join(names)}")
+        raise ValueError(f"--shape {unknown[0]}={listed(given[unknown[0]])}: the inputs are {', '.join(names)}")
 
 
-def _listed(shape: Any) -> str:
+def listed(shape: Any) -> str:
     """A shape as `--shape` takes it."""
     return ",".join(str(int(size)) for size in shape)
 
 
-def _shapes(given: list[str]) -> dict[str, tuple[int, ...]]:
+def shapes_given(given: list[str]) -> dict[str, tuple[int, ...]]:
     """`NAME=1,224,224,3`, or `1,224,224,3` for whatever the input is called."""
     parts = [text.rpartition("=")[::2] for text in given]
     return {name: tuple(int(size) for size in sizes.split(",")) for name, sizes in parts}
@@ -547,17 +473,17 @@ def _positive(text: str) -> int:
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="runner.py", description="Time the inferences of one model file.")
-    parser.add_argument("model", nargs="?", help="a TFLite or ONNX file, whatever its name")
+    parser.add_argument("model", nargs="?", help="a model file, whatever its name")
     parser.add_argument("--probe", action="store_true", help="tell what this device is and has, and end")
     parser.add_argument("--count", type=_positive, help="make so many marked inferences, and time none")
     parser.add_argument("--series", action="store_true", help="MODEL is a zip file of models: go through all of them")
-    parser.add_argument("--optimized", action="store_true", help="print the graph that ONNX Runtime makes of MODEL")
-    parser.add_argument("--as-is", action="store_true", help="ONNX Runtime optimizes no graph: it was optimized before")
+    parser.add_argument("--optimized", action="store_true", help="print the graph that the runtime makes of MODEL")
+    parser.add_argument("--as-is", action="store_true", help="optimize no graph: it was optimized before")
     parser.add_argument("--inputs", help="an .npz file with the inputs in order, in place of random ones")
     parser.add_argument("--shape", action="append", default=[], help="NAME=1,224,224,3 for inputs of free size")
     parser.add_argument("--affinity", help="the processors to stay on, such as 0,1")
     parser.add_argument("--sustained", type=float, default=0.0, metavar="MINUTES", help="also throughput over time")
-    parser.add_argument("--runtime", choices=sorted(OPENERS), help="default: by the file's content")
+    parser.add_argument("--runtime", help="by its name in what --probe tells (default: by the file's content)")
     parser.add_argument("--seed", type=int, default=0, help="of the random inputs (default 0)")
     parser.add_argument("--threads", type=_positive, default=1, help="for the runtime's kernels (default 1)")
     parser.add_argument("--seconds", type=float, default=0.1, help="of samples to take (default 0.1)")
@@ -603,7 +529,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # A script's folder comes first in the import path, and ours holds a `statistics` that is not the library's.
-    if sys.path and Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
-        del sys.path[0]
     sys.exit(main())

@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # pydantic takes 5 ms to build them, and a fingerprint needs 
     from stages.devices.counts import Counts
     from stages.devices.measurement import Measurement
 
-RUNNER = Path(__file__).with_name("runner.py")
 BUILTIN = Path(__file__).parent / "builtin"
 
 Say = Callable[[str], None]

@@ -212,6 +212,13 @@ class ProfiledHere(Protocol):
 
 
 @runtime_checkable
+class OnDevice(Protocol):
+    """A format whose files the device runner opens, here and on boards."""
+
+    opener: ClassVar[str]  # the module that does so; its source goes to the board (see `stages/devices/runner.py`)
+
+
+@runtime_checkable
 class MakesProbes(Protocol):
     """A format in which files of one layer are made without a converter."""
 

@@ -67,7 +67,9 @@ class VerifyStage:
 
     def unsupported(self, axis: str) -> str | None:
         found = format_of(axis)
-        return found.elsewhere if isinstance(found, RunsElsewhere) else None
+        if isinstance(found, RunsElsewhere):
+            return found.elsewhere
+        return None if found.kind in running_kinds() else f"nothing on this machine runs {found.name} files"
 
     def labels_for(self, config: VerifyConfig) -> tuple[str, str] | None:
         """What needs labels, and what to do without; None where comparing outputs is all."""

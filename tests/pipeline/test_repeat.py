@@ -4,7 +4,8 @@ import pytest
 
 from pipeline.cli.schema import recipe_schema
 from pipeline.errors import RecipeError
-from pipeline.planning.wiring import OutputOf, build_chain
+from pipeline.planning.chain import OutputOf
+from pipeline.planning.wiring import build_chain
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.steps import Repeat
 

@@ -13,9 +13,9 @@ from pydantic import Field
 
 from pipeline.records.artifacts import Kind
 from pipeline.system.processes import TIMEOUT_S, Ended, run_process
+from stages.devices.runner_file import runner_file
 from stages.devices.target import (
     PROBING,
-    RUNNER,
     CostUnit,
     Probed,
     Sampling,
@@ -26,6 +26,8 @@ from stages.devices.target import (
     run_command,
     series_times,
 )
+from stages.formats.format import OnDevice
+from stages.formats.registry import kinds_that
 
 if TYPE_CHECKING:
     from stages.devices.measurement import Measurement
@@ -55,7 +57,7 @@ class CpuDriver:
 
     settings: ClassVar[type[TargetSettings]] = CpuSettings
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
-    formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    formats: ClassVar[tuple[Kind, ...]] = kinds_that(OnDevice)
     cost_unit: ClassVar[CostUnit] = "nanoseconds"
 
     def fingerprint(self, target: Target) -> dict[str, str]:
@@ -74,7 +76,7 @@ class CpuDriver:
 
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         options = [*sampling.arguments(), *affinity_options(target)]
-        return run_command([sys.executable, str(RUNNER), str(model), *options], name, timeout_s)
+        return run_command([sys.executable, str(runner_file()), str(model), *options], name, timeout_s)
 
     def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
         series = ["--series", *PROBING.arguments(), *affinity_options(target), *options]
@@ -85,7 +87,7 @@ class CpuDriver:
 
 
 def _run_here(model: Path, options: Sequence[str], name: str) -> Ended:
-    return run_process([sys.executable, str(RUNNER), str(model), *options], name, TIMEOUT_S)
+    return run_process([sys.executable, str(runner_file()), str(model), *options], name, TIMEOUT_S)
 
 
 def affinity_options(target: Target) -> list[str]:

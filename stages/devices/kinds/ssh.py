@@ -23,9 +23,9 @@ from pipeline.store.files import publish
 from pipeline.system.processes import TIMEOUT_S, Ended, ending, last_lines, run_process
 from stages.devices.kinds.cpu import LATENCY_METRICS, affinity_fingerprint, affinity_options
 from stages.devices.kinds.qemu.sysroot import targets_folder
+from stages.devices.runner_file import runner_file
 from stages.devices.target import (
     PROBING,
-    RUNNER,
     CostUnit,
     Probed,
     Sampling,
@@ -36,7 +36,8 @@ from stages.devices.target import (
     measurement_of,
     series_times,
 )
-from stages.formats.registry import files_beside
+from stages.formats.format import OnDevice
+from stages.formats.registry import files_beside, kinds_that
 
 if TYPE_CHECKING:
     from stages.devices.measurement import Measurement
@@ -46,7 +47,7 @@ ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
 SSH_FAILED, NOT_FOUND, KILLED = 255, 127, 137
 TRIES, PAUSE_S = 3, 2.0
 KEPT_FILES = 20
-IDENTITY = ("cpu_model", "machine", "system", "cores", "litert", "onnxruntime", "numpy")
+IDENTITY = ("cpu_model", "machine", "system", "cores", "numpy")  # and its runtimes
 # What ssh says, in our words and with what to do; `{host}` is filled in. The first that is found in its stderr holds.
 REFUSALS = (
     ("IDENTIFICATION HAS CHANGED", "{host} shows another host key than before", "find out why; ssh-keygen -R removes"),
@@ -116,7 +117,7 @@ class SshDriver:
 
     settings: ClassVar[type[TargetSettings]] = SshSettings
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
-    formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
+    formats: ClassVar[tuple[Kind, ...]] = kinds_that(OnDevice)
     cost_unit: ClassVar[CostUnit] = "nanoseconds"
 
     def fingerprint(self, target: Target) -> dict[str, str]:
@@ -125,17 +126,18 @@ class SshDriver:
     def set_up(self, target: Target, say: Say) -> None:
         host = target.settings.host
         say(f"sending the device runner to {host}")
-        runner = _send(target, RUNNER, "the device runner")
+        runner = _send(target, runner_file(), "the device runner")
         done = _ssh(target, _quoted(target.settings.python, runner, "--probe"), "the device runner", TIMEOUT_S)
         if done.returncode != 0:
             _explain(target, done, "the device runner")
         found = json.loads(done.stdout)
-        if not found["numpy"] or not (found["litert"] or found["onnxruntime"]):
+        runtimes = [name for name in found["runtimes"] if found[name]]
+        if not found["numpy"] or not runtimes:
             missing = "numpy" if not found["numpy"] else "a runtime"
             there = _quoted(target.settings.python, "-m", "pip", "install", "numpy", "ai-edge-litert")
             hint = _quoted("ssh", *target.settings.options, host, there)
             raise DeviceError(f"{host} has no {missing}", where=str(target.file), hint=hint)
-        device = {name: str(found[name]) for name in IDENTITY if found[name] is not None}
+        device = {name: str(found[name]) for name in (*IDENTITY, *runtimes) if found[name] is not None}
         record = _record(target)
         record.parent.mkdir(parents=True, exist_ok=True)
         publish(record, json.dumps({"host": host, "device": device}, indent=1).encode(), record.parent)
@@ -169,7 +171,7 @@ def _run_there(target: Target, files: Sequence[Path], options: Sequence[str], na
     """
     for attempt in range(1, TRIES + 1):
         try:
-            runner, file = _send(target, RUNNER, "the device runner"), _send_all(target, files, name)
+            runner, file = _send(target, runner_file(), "the device runner"), _send_all(target, files, name)
             done = _ssh(target, _quoted(target.settings.python, runner, file, *options), name, timeout_s)
             if done.returncode in (SSH_FAILED, NOT_FOUND, KILLED):
                 _explain(target, done, name)

@@ -23,7 +23,8 @@ from pipeline.reports.command_lines import install
 from pipeline.system.processes import TIMEOUT_S, require_success, run_process
 from stages.devices.counts import Counts
 from stages.devices.measurement import digests_of
-from stages.devices.target import RUNNER, Say, Target, TargetSettings
+from stages.devices.runner_file import runner_file
+from stages.devices.target import Say, Target, TargetSettings
 from stages.formats.c.tflm import RUNTIME
 from stages.formats.tflite.micro_limits import allowed_difference, micro_difference, refused_in_micro, wrong_in_micro
 
@@ -85,7 +86,7 @@ class TflmDriver:
 
 def _require_equal_outputs(model: Path, data: bytes, outputs: Sequence[Mapping[str, Any]], name: str) -> None:
     """DeviceError where LiteRT gives other outputs on the same sample: the arena of a wrong result is worth nothing."""
-    command = [sys.executable, str(RUNNER), str(model), "--count", "1", "--outputs"]
+    command = [sys.executable, str(runner_file()), str(model), "--count", "1", "--outputs"]
     done = run_process(command, name, TIMEOUT_S)
     require_success(done, name, "LiteRT", "can't run this model, so that TFLM's outputs can't be compared")
     expected = json.loads(done.stdout)["outputs"]

@@ -40,6 +40,7 @@ class ONNX:
         "stages.formats.onnx.convert",
     )
     optimized_by_its_runtime: ClassVar[bool] = True
+    opener: ClassVar[str] = "stages.formats.onnx.opener"
 
     def recognises(self, data: Any) -> bool:
         from stages.formats.onnx.protobuf_fields import fields

@@ -39,6 +39,8 @@ class TFLite:
         "stages.formats.tflite.convert",
     )
 
+    opener: ClassVar[str] = "stages.formats.tflite.opener"
+
     def recognises(self, data: Any) -> bool:
         return bool(data[MARK_PLACE] == MARK)
 

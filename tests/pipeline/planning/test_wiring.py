@@ -1,7 +1,8 @@
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.planning.wiring import CodeOf, ModelFile, OutputOf, SplitOf, build_chain
+from pipeline.planning.chain import CodeOf, ModelFile, OutputOf, SplitOf
+from pipeline.planning.wiring import build_chain
 from pipeline.recipe.recipe import Recipe
 
 

@@ -17,7 +17,8 @@ from pipeline.system.processes import TIMEOUT_S, require_success, run_process
 from stages.devices.counts import Counts
 from stages.devices.kinds.qemu.sysroot import emulator, system_folder, targets_folder
 from stages.devices.measurement import digests_of
-from stages.devices.target import RUNNER, Target
+from stages.devices.runner_file import runner_file
+from stages.devices.target import Target
 from stages.formats.registry import files_beside
 
 CLASSES = ("load_store", "simd", "branch", "integer")
@@ -104,7 +105,7 @@ def _emulated(
     for path in beside:
         shutil.copyfile(path, scratch / "files" / path.name)
     shutil.copyfile(model, scratch / file)
-    shutil.copyfile(RUNNER, scratch / "runner.py")
+    shutil.copyfile(runner_file(), scratch / "runner.py")
     python = [str(system / "root/usr/bin/python3.11"), "-S", "runner.py", file, *options]
     plugin = f"file={system / 'count_instructions.so'},out={scratch / COUNTS}"
     command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]

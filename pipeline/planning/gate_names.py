@@ -1,0 +1,48 @@
+"""Check before anything runs that gates name what the recipe's actions give."""
+
+from __future__ import annotations
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import MeasuresOnTarget
+from pipeline.data.spec import named_metrics
+from pipeline.errors import RecipeError
+from pipeline.planning.chain import SOURCE, Chain, Node
+from pipeline.planning.label_needs import measured_by_labels
+from pipeline.recipe.errors import nearest
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
+
+
+def check_gate_names(chain: Chain) -> None:
+    """RecipeError where a gate names nothing of the chain, or a metric that its action can't have."""
+    names = chain.names()
+    for index, gate in enumerate(chain.recipe.gates):
+        name, metric = name_and_metric(gate.metric)
+        where = chain.recipe.source.where(("gates", index, "metric"))
+        if gate.metric in names:
+            what = f"gates[{index}].metric: {gate.metric} has many metrics"
+            hint = f"{gate.metric}.METRIC, with one of {', '.join(sorted(_metrics_of(chain, gate.metric)))}"
+            raise RecipeError(what, where=where, hint=hint)
+        if name not in names:
+            what = f"gates[{index}].metric: nothing here is called {name or gate.metric!r}"
+            raise RecipeError(what, where=where, hint=nearest(name, names))
+        known = _metrics_of(chain, name)
+        if metric_and_output(metric)[0] not in known:  # which outputs there are, the model will tell
+            what = f"gates[{index}].metric: {name} has no metric {metric!r}"
+            raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
+
+
+def _metrics_of(chain: Chain, name: str) -> set[str]:
+    """The metrics that a NAME may have, with what compares them with the source's; outputs are not told apart."""
+    known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node, chain.recipe)}
+    return known if name == SOURCE else known | {drop for metric in known if (drop := comparison(metric))}
+
+
+def _metrics(node: Node, recipe: Recipe) -> set[str]:
+    """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
+    asked = named_metrics(getattr(node.config, "metrics", None))
+    stage = stages()[node.stage]
+    own = stage.metrics_on(node.config, recipe.folder) if isinstance(stage, MeasuresOnTarget) else stage.metrics
+    unlabelled = recipe.data is not None and recipe.data.unlabelled
+    known = [metric for metric in (*own, *asked) if not (unlabelled and measured_by_labels(metric))]
+    return {metric.rpartition(":")[2] for metric in known} - {"confusion_matrix"}
