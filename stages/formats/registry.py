@@ -13,6 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
 from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
 from pipeline.records.artifacts import Kind
 from pipeline.records.keys import digest_of
@@ -72,6 +75,19 @@ def packages_that_run(axis: str | None) -> tuple[str, ...]:
 def kinds_that(capability: type[Any]) -> tuple[Kind, ...]:
     """The kinds of all formats that have a capability: a Protocol of `stages.formats.format`."""
     return tuple(found.kind for found in formats().values() if isinstance(found, capability))
+
+
+def names_one_that(capability: type[Any]) -> AfterValidator:
+    """The check that a setting names an installed format which has a capability."""
+
+    def check(name: str) -> str:
+        known = [found.name for found in formats().values() if isinstance(found, capability)]
+        if name not in known:
+            expected = " or ".join(repr(one) for one in known)
+            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+        return name
+
+    return AfterValidator(check)
 
 
 def running_kinds() -> tuple[Kind, ...]:

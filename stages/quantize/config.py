@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from pipeline.contracts.stage import StageConfig
 from pipeline.records.schemes import Quantization
+from stages.formats.format import OnDevice
+from stages.formats.registry import names_one_that
 
 LADDER, SELECTIVE = "ladder", "selective"
 Rung = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8", "selective"]
@@ -53,7 +55,7 @@ class QuantizeConfig(StageConfig):
     io: Literal["float32", "int8"] = "float32"
     ladder: tuple[Rung, ...] | None = Field(None, min_length=1)
     max_accuracy_drop: float | None = Field(None, ge=0, le=1)
-    ladder_format: Literal["tflite", "onnx"] = "tflite"
+    ladder_format: Annotated[str, names_one_that(OnDevice)] = "tflite"
     ladder_target: str = "cpu"
     ladder_rounds: int = Field(10, ge=1)
 
