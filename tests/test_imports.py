@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def wrong_arrows(sources: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def test_modules_import_from_their_left_only():
     sources = {name: path.read_text() for name, path in modules().items()}
     assert not list(wrong_arrows(sources))
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = modules()
+    graph = {name: imported(path.read_text(), known) - {name} for name, path in known.items()}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names them
+    graph["pipeline.errors"] |= {"pipeline.planning.plan"}
+    with pytest.raises(CycleError):
+        list(TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which stages, commands and decoders there are: those named in entry-point groups, ours and anybody's."""
+"""Which stages, commands and targets there are: those named in entry-point groups, ours and anybody's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.contracts.stage import AnyStage
 
 STAGES_GROUP, COMMANDS_GROUP = "secateur.stages", "secateur.commands"
-DECODERS_GROUP, TARGETS_GROUP = "secateur.decoders", "secateur.targets"
+TARGETS_GROUP = "secateur.targets"
 
 
 @cache
@@ -43,11 +43,3 @@ def command_modules() -> Mapping[str, str]:
 def target_drivers() -> Mapping[str, Callable[[], Any]]:
     """What drives each kind of benchmark target, by the kind's name; importing happens when one is called."""
     return {point.name: cache(lambda point=point: point.load()()) for point in entry_points(group=TARGETS_GROUP)}
-
-
-@cache
-def decoder(name: str) -> Callable[..., Any]:
-    """What turns encoded samples into arrays: `image`, `record` or `example`."""
-    for point in entry_points(group=DECODERS_GROUP, name=name):
-        return point.load()  # type: ignore[no-any-return]
-    raise SecateurError(f"nothing is installed that decodes {name}s", hint="install secateur again: secateur doctor")

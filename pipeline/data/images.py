@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from pipeline.contracts.discovery import decoder
+from pipeline.data.decoders import decoder
 from pipeline.data.spec import DataSpec, Resize
 from pipeline.data.table import Failures, first_of
 from pipeline.errors import DataError

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.contracts.discovery import decoder
+from pipeline.data.decoders import decoder
 from pipeline.data.images import ImageForm, ImageSamples, rows_at
 from pipeline.data.spec import DataSpec, Feature
 from pipeline.data.splits import Samples

@@ -19,7 +19,8 @@ from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from stages.benchmark.config import TargetName
 from stages.formats.cost_facts import CostFacts
-from stages.formats.probe import COST_FILE, Cost, CostTable, Probe, ProbeFormat, ProbeScheme
+from stages.formats.probe import COST_FILE, Cost, CostTable, Probe, ProbeScheme
+from stages.formats.probe_models import ProbeFormat
 
 if TYPE_CHECKING:
     from stages.devices.target import CostUnit, Probed, Target

@@ -6,16 +6,13 @@ on: kind, kernel, strides, groups, spatial size and channels; weights play no pa
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.records.values import Value
-from stages.formats.format import MakesProbes
-from stages.formats.registry import names_one_that
 
 COST_FILE = "cost-table.json"
-ProbeFormat = Annotated[str, names_one_that(MakesProbes)]
 ProbeKind = Literal["conv", "depthwise", "dense"]
 ProbeScheme = Literal["float32", "int8"]  # float16 stores weights in half and computes as float32 does
 Positive = Field(ge=1)

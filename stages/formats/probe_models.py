@@ -8,13 +8,14 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pipeline.errors import DeviceError
 from stages.formats.format import MakesProbes
 from stages.formats.probe import Probe, ProbeScheme
-from stages.formats.registry import formats
+from stages.formats.registry import formats, names_one_that
 
+ProbeFormat = Annotated[str, names_one_that(MakesProbes)]
 INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.01, 0.05
 
 

@@ -19,8 +19,9 @@ from stages.keras.free_sizes import NOTHING, Wanted, settle
 from stages.keras.normal_form import random_inputs, renew_constants
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_keras
-from stages.load.keras3_graph import Translation, build_graph
+from stages.load.keras3_graph import build_graph
 from stages.load.keras3_layers import Objects, refused
+from stages.load.keras3_translation import Translation
 
 TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
 RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}

@@ -7,45 +7,19 @@ which arguments, is read from the configuration.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.load.keras3_layers import Objects, UntranslatableError, refused, translate_layer
+from stages.load.keras3_layers import UntranslatableError, refused, translate_layer
 from stages.load.keras3_masks import note_mask, settle_masks
 from stages.load.keras3_operations import OPERATIONS
+from stages.load.keras3_translation import Translation
 
 GRAPHS = ("Functional", "Sequential")
 Entry = Mapping[str, Any]
 Tensors = dict[tuple[str, int, int], Any]  # by layer, call and output
-
-
-@dataclass
-class Translation:
-    """What a model is built anew with, and what is found on the way.
-
-    `traced` are the layers of Keras 3, by identity, that tf_keras has not: their weights are in the graph already.
-    `left_out` are those of them that do nothing at inference.
-    """
-
-    objects: Objects
-    traced: dict[int, Any] = field(default_factory=dict)
-    left_out: set[int] = field(default_factory=set)
-
-    def notes(self) -> tuple[str, ...]:
-        """What a user should know of how the model was taken over, a sentence each."""
-        named = [
-            [f"{one.name} ({type(one).__name__})" for key, one in self.traced.items() if (key in self.left_out) is out]
-            for out in (False, True)
-        ]
-        found = []
-        if named[0]:
-            what = "tf_keras has no such layer: it is taken over as what it computes at inference, in training too"
-            found.append(f"{', '.join(named[0])}: {what}")
-        if named[1]:
-            found.append(f"{', '.join(named[1])}: does nothing at inference, and `finetune` goes without it")
-        return tuple(found)
 
 
 def build_graph(entry: Entry, original: Any, translation: Translation) -> Any:

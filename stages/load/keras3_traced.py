@@ -8,8 +8,8 @@ from typing import Any
 from pipeline.errors import reason_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.load.compositions import UntraceableError
-from stages.load.keras3_graph import Translation
 from stages.load.keras3_layers import UntranslatableError
+from stages.load.keras3_translation import Translation
 from stages.load.traced import traced
 
 

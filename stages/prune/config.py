@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 
 from pipeline.contracts.stage import StageConfig
 from pipeline.records.values import Value
-from stages.formats.probe import ProbeFormat, ProbeScheme
+from stages.formats.probe import ProbeScheme
+from stages.formats.probe_models import ProbeFormat
 
 Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random", "magnitude"]
 Reduction = Literal["mean", "max", "sum", "first"]

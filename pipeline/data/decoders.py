@@ -1,0 +1,20 @@
+"""Find what decodes samples: an entry point each, so that the engine names no framework."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from pipeline.errors import SecateurError
+
+DECODERS_GROUP = "secateur.decoders"
+
+
+@cache
+def decoder(name: str) -> Callable[..., Any]:
+    """What turns encoded samples into arrays: `image`, `record` or `example`."""
+    for point in entry_points(group=DECODERS_GROUP, name=name):
+        return point.load()  # type: ignore[no-any-return]
+    raise SecateurError(f"nothing is installed that decodes {name}s", hint="install secateur again: secateur doctor")

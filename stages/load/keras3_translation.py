@@ -1,0 +1,35 @@
+"""What building a Keras 3 model again in tf_keras goes by, and what it finds on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from stages.load.keras3_layers import Objects
+
+
+@dataclass
+class Translation:
+    """What a model is built anew with, and what is found on the way.
+
+    `traced` are the layers of Keras 3, by identity, that tf_keras has not: their weights are in the graph already.
+    `left_out` are those of them that do nothing at inference.
+    """
+
+    objects: Objects
+    traced: dict[int, Any] = field(default_factory=dict)
+    left_out: set[int] = field(default_factory=set)
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of how the model was taken over, a sentence each."""
+        named = [
+            [f"{one.name} ({type(one).__name__})" for key, one in self.traced.items() if (key in self.left_out) is out]
+            for out in (False, True)
+        ]
+        found = []
+        if named[0]:
+            what = "tf_keras has no such layer: it is taken over as what it computes at inference, in training too"
+            found.append(f"{', '.join(named[0])}: {what}")
+        if named[1]:
+            found.append(f"{', '.join(named[1])}: does nothing at inference, and `finetune` goes without it")
+        return tuple(found)
