@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Into the environment from outside it: needs neither ensurepip nor a pip inside.
-INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check --quiet --no-deps
+# Into the environment from outside it: needs neither ensurepip nor a pip inside. Errors are shown, and no warnings of
+# what the user's own configuration says.
+INSTALL := $(PYTHON) -m pip --python $(BIN)/python install --disable-pip-version-check -qq --no-deps
 
 .PHONY: setup demo test lint types bench lock clean
 

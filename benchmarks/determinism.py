@@ -4,7 +4,7 @@ Two models (the demo's, and MobileNetV2 96×96 with random weights), every forma
 engine with an empty store: in five processes with other hash seeds each, formats and schemes in the recipe's order and
 in reverse, and in all but the first process after the exports of the other model. Exit status 1 unless all are equal.
 
-    python benchmarks/determinism.py [--processes 5]
+    python benchmarks/determinism.py [--processes 5]       # needs the packages tflite-micro and ethos-u-vela
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ from export_speed import recipe
 from fresh import in_fresh_process
 
 from pipeline.records.schemes import Scheme
+from pipeline.reports.command_lines import install
+from pipeline.system.installed import package_version
 
 MODELS = ("demo", "MobileNetV2")
 FORMATS = ("tflite", "onnx", "c", "vela")
+NEEDED = ("tflite-micro", "ethos-u-vela")
 SCHEMES: tuple[str, ...] = get_args(Scheme)
 
 
@@ -59,6 +62,9 @@ def main() -> int:
     if options.one is not None:
         print(json.dumps(one_process(options.one)))
         return 0
+    missing = [name for name in NEEDED if package_version(name) == "absent"]
+    if missing:
+        raise SystemExit(f"this needs {' and '.join(missing)}: {install(*missing)}")
     runs = []
     for number in range(options.processes):
         os.environ["PYTHONHASHSEED"] = str(number)
