@@ -81,6 +81,18 @@ def weighted(keras: Any, version: int, model: Any, weights: Path) -> Any:
         model.set_weights(keras.models.load_model(weights, compile=False).get_weights())
     else:
         model.load_weights(weights)
+    return settled(model)
+
+
+def settled(model: Any) -> Any:
+    """The model, whose Normalization layers compute with the statistics that they hold.
+
+    They make constants of these when they are built and when `load_weights` reads them; `set_weights` and a checkpoint
+    leave the constants as they were.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        if hasattr(layer, "finalize_state") and type(layer).__name__ == "Normalization" and layer.built:
+            layer.finalize_state()
     return model
 
 
@@ -93,7 +105,7 @@ def in_float32(model: Any) -> Any:
         text = text.replace(policy, "float32")
     single = type(model).from_config(json.loads(text))
     single.set_weights(model.get_weights())
-    return single
+    return settled(single)
 
 
 def named(model: Any, which: str) -> list[str]:
