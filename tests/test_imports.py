@@ -11,13 +11,24 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HEAVY = {"tensorflow", "tf_keras", "keras", "numpy", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "h5py"}
+HEAVY = {
+    "tensorflow",
+    "tf_keras",
+    "keras",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "tf2onnx",
+    "ai_edge_litert",
+    "h5py",
+    "openvino",
+}
 
 ORDER = ("pipeline", "keras", "samples", "formats", "devices", "verbs", "search", "commands")
 """Rooms from left to right: a module imports only from its own room and from those on its left (DESIGN, section 2)."""
 
 VERBS = {path.parent.name for path in (ROOT / "stages").glob("*/stage.py")}
-MADE_FROM = {"c": {"tflite"}, "vela": {"tflite"}}
+MADE_FROM = {"c": {"tflite"}, "vela": {"tflite"}, "openvino": {"onnx"}}
 """Formats that are made from files of another format: they alone import another's folder."""
 
 SHARED = {"layers", "apart"}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.stage import StageContext, StageResult
@@ -24,6 +25,7 @@ from pipeline.records.schemes import Scheme
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 from stages.formats.format import ExportSettings, LoadedModel
 from stages.formats.metadata import metadata_of
+from stages.formats.registry import link_file
 
 if TYPE_CHECKING:
     from stages.samples.batches import Progress
@@ -59,15 +61,19 @@ def exported_apart(
     facts: type[ExportFacts],
     files: Mapping[str, str],
     ended: Ended | None = None,
+    given: Mapping[str, Path] = MappingProxyType({}),
 ) -> StageResult:
     """What `module:function` makes in the child of the model: the first of `files` (name to media type), others if any.
 
-    The function returns `made_here`. `ended` turns an end of the child into what is raised.
+    The function returns `made_here`. `ended` turns an end of the child into what is raised. `given` are files that it
+    finds in its folder, under these names.
     """
     from stages.formats.apart.context import run_apart
 
     with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
         folder = Path(name)
+        for file, path in given.items():
+            link_file(path, folder / file)
         try:
             made = run_apart(context, function, folder, f"making {context.axis}")
         except NativeEndError as error:

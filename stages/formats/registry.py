@@ -173,7 +173,7 @@ def whole_model(kind: Kind, names: Sequence[str], read: Callable[[str], Path], f
         return read(names[0])
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        _link(read(name), folder / name)
+        link_file(read(name), folder / name)
     model = folder / names[0]
     format_of_kind(kind).beside(model)
     return model
@@ -184,7 +184,7 @@ def model_digest(own: str, beside: Mapping[str, str]) -> str:
     return digest_of("model-files", [own, dict(beside)]) if beside else own
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
     """`source` under another name: a hard link, or a copy where the file system has none."""
     target.unlink(missing_ok=True)
     try:

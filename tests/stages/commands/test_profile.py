@@ -82,7 +82,7 @@ def test_what_can_not_be_meant_is_told(tmp_path):
         command("nothing", store=tmp_path / "store")
     text = tmp_path / "recipe.yaml"
     text.write_text("name: none\n")
-    with pytest.raises(SecateurError, match="neither onnx nor tflite"):
+    with pytest.raises(SecateurError, match="neither onnx nor openvino nor tflite"):
         command(str(text))
 
 

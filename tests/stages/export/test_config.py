@@ -20,7 +20,7 @@ def test_defaults() -> None:
     [
         ('{"formats": []}', "at least 1 item"),
         ('{"formats": ["onnx", "onnx"]}', "named once"),
-        ('{"formats": ["coreml"]}', "'c', 'onnx', 'tflite' or 'vela'"),
+        ('{"formats": ["coreml"]}', "'c', 'onnx', 'openvino', 'tflite' or 'vela'"),
         ('{"formats": ["onnx"], "layout": "chwn"}', "'nhwc' or 'nchw'"),
         ('{"formats": ["onnx"], "batch": 2}', "1 or 'dynamic'"),
         ('{"formats": ["c"], "symbol": "my-model"}', "should match pattern"),

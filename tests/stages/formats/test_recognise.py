@@ -32,7 +32,7 @@ def test_every_shorter_onnx_file_is_noticed(onnx_file, tmp_path):
 )
 def test_other_files_are_refused(data, tmp_path):
     (tmp_path / "other").write_bytes(data)
-    with pytest.raises(RecipeError, match="neither onnx nor tflite"):
+    with pytest.raises(RecipeError, match="neither onnx nor openvino nor tflite"):
         recognise(tmp_path / "other")
 
 

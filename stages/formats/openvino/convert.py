@@ -1,0 +1,89 @@
+"""ONNX to OpenVINO: read by its frontend, simplified as `openvino.convert_model` does, written in normal form.
+
+Not by `convert_model` itself, which folds half-precision weights back into float32. Equal files for equal models, in
+every process and after any other conversions.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UnsupportedError
+from pipeline.records.artifacts import TensorSpec
+from pipeline.records.schemes import Scheme
+from pipeline.system.quiet import quiet
+from stages.formats.openvino.facts import OpenVINOFacts
+from stages.formats.openvino.ir import (
+    MATRIX,
+    data_file,
+    graph_of,
+    in_normal_form,
+    operators_counted,
+    weights_in,
+)
+from stages.formats.openvino.opener import settings
+from stages.formats.openvino.session import import_openvino, said
+
+
+def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping[str, Any]) -> None:
+    """Make of an ONNX file the model `target`, an XML file, and its data beside it.
+
+    UnsupportedError where OpenVINO can't represent what the file computes.
+    """
+    openvino = import_openvino()
+    from openvino._offline_transformations import apply_moc_transformations  # as its own converter does
+
+    with quiet() as silence:
+        try:
+            model = openvino.Core().read_model(str(source))
+            apply_moc_transformations(model, cf=False, smart_reshape=True)
+            if scheme == "float16":
+                _store_in_half(model)
+            openvino.save_model(model, str(target), compress_to_fp16=False)
+        except Exception as error:  # it raises RuntimeError, and pybind11 what it likes
+            what = f"OpenVINO can't represent the model in {scheme}: {said(error)}"
+            raise UnsupportedError(what, hint=silence.text()[-800:] or None) from error
+    texts = {name: v if isinstance(v, str) else json.dumps(v, sort_keys=True) for name, v in metadata.items()}
+    target.write_bytes(in_normal_form(graph_of(target), texts))
+    data = data_file(target)
+    if not data.stat().st_size:  # a graph without constants: an empty file can't be mapped
+        data.write_bytes(b"\0")
+
+
+def _store_in_half(model: Any) -> None:
+    """Weights that half precision holds exactly, as the ONNX file's do, are stored in it and cast up."""
+    import numpy as np
+    from openvino import opset13
+
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Constant" or str(node.get_element_type()) != "<Type: 'float32'>":
+            continue
+        values = node.data
+        if sum(size > 1 for size in values.shape) < MATRIX:
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), values):
+            continue
+        cast = opset13.convert(opset13.constant(half), "f32")
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(cast.output(0))
+
+
+def openvino_facts(
+    model: Path, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> OpenVINOFacts:
+    """The version, `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    root = graph_of(model)
+    return OpenVINOFacts(
+        scheme=scheme,
+        ir_version=int(root.get("version", "0")),
+        inference_precision=settings(0)["INFERENCE_PRECISION_HINT"],
+        inputs=inputs,
+        outputs=outputs,
+        operators=operators_counted(root),
+        weights=weights_in(root),
+    )

@@ -1,0 +1,46 @@
+"""Export a quantized model as an OpenVINO model, made of its ONNX file: the parent's side, and what the child does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.contracts.stage import StageResult
+from pipeline.errors import PreconditionError
+from pipeline.records.facts import QuantizedFacts
+from pipeline.reports.command_lines import install
+from pipeline.system.installed import package_version
+from stages.formats.conversion import Context, compared, exported_apart, job_of, made_here
+from stages.formats.onnx.export import FILE as ONNX_FILE
+from stages.formats.onnx.exported import onnx_export
+from stages.formats.onnx.session import LAYOUT
+from stages.formats.onnx.settings import ONNXSettings
+from stages.formats.openvino.facts import OpenVINOFacts
+
+PACKAGE = CONVERTER = "openvino"
+FILE, DATA_FILE = "model.xml", "model.bin"
+
+
+def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
+    """The artifact: the graph, and its constants beside it."""
+    if package_version(PACKAGE) == "absent":
+        raise PreconditionError(
+            f"openvino models need the package {PACKAGE}", where=context.axis, hint=install(PACKAGE)
+        )
+    _, made_of = onnx_export(context)
+    files = {FILE: "application/xml", DATA_FILE: "application/octet-stream"}
+    return exported_apart(context, quantized, f"{__name__}:convert_here", OpenVINOFacts, files, given=made_of)
+
+
+def convert_here(context: Context) -> dict[str, Any]:
+    """In the child: the files into `work_dir`, where the ONNX file is; their facts, and the difference from Keras."""
+    from stages.formats.openvino.convert import openvino_facts, write_openvino
+    from stages.formats.openvino.session import load_openvino
+    from stages.keras.tensorflow import tensorflow_action
+
+    path, layout = context.work_dir / FILE, context.config.of(ONNXSettings).layout
+    with tensorflow_action(context.seed, context.threads):
+        job = job_of(context, CONVERTER)
+        own = {LAYOUT: layout} if layout == "nchw" else {}
+        write_openvino(context.work_dir / ONNX_FILE, path, job.quantized.scheme, {**job.metadata, **own})
+        loaded, difference = compared(job, lambda: load_openvino(path))
+    return made_here(openvino_facts(path, job.quantized.scheme, loaded.inputs, loaded.outputs), difference)

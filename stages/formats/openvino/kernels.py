@@ -1,0 +1,118 @@
+"""What OpenVINO spends on each kernel of a model, by its own counters, and which operators of the file are in it.
+
+The counters give whole microseconds, cut off, as the average of all calls since the model was compiled; that of the
+first call, in which kernels are generated, is taken out again.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DeviceError
+from stages.formats.apart.main import Speaker
+from stages.formats.format import Kernel
+from stages.formats.openvino.ir import graph_of, operators_of
+from stages.formats.openvino.opener import DEVICE, settings, sizes_of
+from stages.formats.openvino.session import import_openvino, said
+
+WARMUP, CALLS, COMPILATIONS = 5, 50, 3
+NO_KERNELS = frozenset({"Parameter", "Result", "Constant"})
+FUSED = "undef"  # the execution type of what another kernel computes
+
+
+def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
+    """All kernels of a model in the order in which they run, one thread: nanoseconds, the mean of 50 warm calls.
+
+    It is the median of three compilations. `shapes`, by input name ("" for any) and with the batch, are for inputs
+    that leave sizes open. DeviceError where OpenVINO refuses the file, NativeEndError where that ends it.
+    """
+    from stages.formats.apart.process import call_child
+
+    sizes = {key: list(shape) for key, shape in (shapes or {}).items()}
+    given = {"model": str(model.absolute()), "name": name, "shapes": sizes}
+    return [Kernel(*found) for found in call_child(f"{__name__}:kernels_here", given, f"profiling {name}", where=name)]
+
+
+def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """In the child: operator, name and cost of each kernel."""
+    try:
+        rounds = [_costs(model, shapes) for _ in range(COMPILATIONS)]
+    except Exception as error:  # it raises RuntimeError, and pybind11 what it likes
+        raise DeviceError(f"OpenVINO can't run the file: {said(error)}", where=name) from error
+    return [(*key, statistics.median(each.get(key, 0.0) for each in rounds)) for key in rounds[0]]
+
+
+def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Nanoseconds of one call by operator and name, in the order of execution, in a model that is compiled anew."""
+    core = import_openvino().Core()
+    read = core.read_model(model)
+    feeds = _feeds(read, shapes)
+    read.reshape({place: list(array.shape) for place, array in enumerate(feeds)})
+    request = core.compile_model(read, DEVICE, {**settings(1), "PERF_COUNT": "YES"}).create_infer_request()
+    before = _sums(request, feeds, WARMUP, WARMUP)
+    after = _sums(request, feeds, CALLS, WARMUP + CALLS)
+    return {key: max(0.0, 1e3 * (total - before[key]) / CALLS) for key, total in after.items()}
+
+
+def _sums(request: Any, feeds: Sequence[Any], more: int, calls: int) -> dict[tuple[str, str], float]:
+    """Microseconds of all `calls` by kernel, after `more` of them are made."""
+    for _ in range(more):
+        request.infer(dict(enumerate(feeds)))
+    return {
+        (one.node_type, one.node_name): calls * one.real_time.total_seconds() * 1e6
+        for one in request.get_profiling_info()
+        if one.node_type not in NO_KERNELS and one.exec_type != FUSED
+    }
+
+
+def operators_by_kernel(kernels: Iterable[Kernel], model: Path) -> dict[str, list[int]]:
+    """For each kernel's name the places of the operators that it computes; none for what OpenVINO put in by itself."""
+    from stages.formats.apart.process import call_child
+
+    given = {"model": str(model.absolute())}
+    held = call_child(f"{__name__}:fused_here", given, f"kernels of {model.name}", where=model.name)
+    places = {str(layer.get("name")): place for place, layer in enumerate(operators_of(graph_of(model)))}
+    return {
+        kernel.name: sorted(places[name] for name in held.get(kernel.name, "").split(",") if name in places)
+        for kernel in kernels
+    }
+
+
+def fused_here(_: Speaker, model: str) -> dict[str, str]:
+    """In the child: the names of the operators in each kernel, by its name."""
+    from stages.formats.openvino.session import compiled_for_samples
+
+    try:
+        read = import_openvino().Core().read_model(model)
+        return dict(_fused(compiled_for_samples(read, 1)))
+    except Exception as error:  # as above
+        raise DeviceError(f"OpenVINO can't load the file: {said(error)}", where=Path(model).name) from error
+
+
+def _fused(compiled: Any) -> Iterator[tuple[str, str]]:
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        held = node.get_rt_info()
+        yield node.get_friendly_name(), str(held["originalLayersNames"].value) if "originalLayersNames" in held else ""
+
+
+def _feeds(model: Any, shapes: Mapping[str, Any]) -> list[Any]:
+    """Random inputs in order, a free batch being 1; of other free sizes the input's shape has to be there."""
+    import numpy as np
+
+    rng, feeds = np.random.default_rng(0), []
+    for port in model.inputs:
+        name, sizes = port.any_name, sizes_of(port.partial_shape)
+        if None in sizes[1:]:
+            wanted = shapes.get(name, shapes.get("", ()))
+            if len(wanted) != len(sizes) or any(a not in (None, b) for a, b in zip(sizes, wanted, strict=True)):
+                shown = ",".join("?" if size is None else str(size) for size in sizes)
+                raise ValueError(f"input {name} has free dimensions ({shown}): --shape {name}={shown}")
+            sizes = list(wanted)
+        shape, kind = tuple(size or 1 for size in sizes), np.dtype(port.element_type.to_dtype())
+        # Wider integers are indices into tables whose size nobody states.
+        drawn = rng.uniform(-1.0, 1.0, shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+        feeds.append(drawn.astype(kind))
+    return feeds
