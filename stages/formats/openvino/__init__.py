@@ -41,6 +41,8 @@ class OpenVINO:
         return (data_file(model),)
 
     def refuses(self, how: Quantization) -> str | None:
+        if how.scheme == "dynamic":
+            return "OpenVINO has no kernels for ONNX's dynamic quantization: it is slower than float32, and no smaller"
         return ONNX().refuses(how)
 
     def convert(self, context: StageContext[Any], quantized: QuantizedFacts) -> StageResult:

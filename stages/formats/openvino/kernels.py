@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.errors import DeviceError
 from stages.formats.apart.main import Speaker
 from stages.formats.format import Kernel
-from stages.formats.openvino.ir import graph_of, operators_of
+from stages.formats.openvino.ir import graph_of, operators_of, reads_in
 from stages.formats.openvino.opener import DEVICE, settings, sizes_of
 from stages.formats.openvino.session import import_openvino, said
 
@@ -69,16 +69,25 @@ def _sums(request: Any, feeds: Sequence[Any], more: int, calls: int) -> dict[tup
 
 
 def operators_by_kernel(kernels: Iterable[Kernel], model: Path) -> dict[str, list[int]]:
-    """For each kernel's name the places of the operators that it computes; none for what OpenVINO put in by itself."""
+    """For each kernel's name the places of the operators that it computes; none for what OpenVINO put in by itself.
+
+    What a kernel does not name went into the one that reads it: weights' casts, and MatMul before the Add that its
+    kernel is called after.
+    """
     from stages.formats.apart.process import call_child
 
     given = {"model": str(model.absolute())}
     held = call_child(f"{__name__}:fused_here", given, f"kernels of {model.name}", where=model.name)
-    places = {str(layer.get("name")): place for place, layer in enumerate(operators_of(graph_of(model)))}
-    return {
-        kernel.name: sorted(places[name] for name in held.get(kernel.name, "").split(",") if name in places)
-        for kernel in kernels
-    }
+    root = graph_of(model)
+    places = {str(layer.get("name")): place for place, layer in enumerate(operators_of(root))}
+    named = {kernel.name: [name.strip() for name in held.get(kernel.name, "").split(",")] for kernel in kernels}
+    holder = {places[name]: kernel for kernel, names in named.items() for name in names if name in places}
+    reads = reads_in(root)
+    for place in reversed(range(len(reads))):
+        for source in reads[place]:
+            if place in holder:
+                holder.setdefault(source, holder[place])
+    return {kernel: sorted(place for place, name in holder.items() if name == kernel) for kernel in named}
 
 
 def fused_here(_: Speaker, model: str) -> dict[str, str]:
