@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stages.formats.openvino.ir import graph_of, metadata_in
 from stages.formats.openvino.opener import DEVICE, settings, silence_telemetry, sizes_of
 from stages.formats.session import in_batches
 
+Shapes = tuple[tuple[int | None, ...], ...]
 PLACES = ("Exception from ", "Check '")  # what lines of OpenVINO's errors begin with that name its source
 
 
@@ -27,21 +28,30 @@ def import_openvino() -> Any:
 
 
 def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
-    """An OpenVINO model on the CPU, compiled for one sample where its batch is free; DeviceError if it is refused."""
+    """An OpenVINO model on the CPU; DeviceError if it is refused.
+
+    Where sizes are free it is compiled for those that come, one sample at a time. Left free, OpenVINO 2026.4.1 takes
+    1.4 times as long, and in 8 bits may compute something else (docs/design/exports.md).
+    """
     path = path_of(model)
     layout = layout_of(path)
     with quiet() as silence:
         try:
             read = import_openvino().Core().read_model(str(path))
             inputs, outputs = (tuple(map(_spec, ports)) for ports in (read.inputs, read.outputs))
-            compiled = compiled_for_samples(read, threads)
+            compiled = {_usual(inputs): compiled_for_samples(read.clone(), threads)}
         except Exception as error:  # it raises RuntimeError, and pybind11 what it likes
             raise DeviceError(f"OpenVINO can't load the file: {said(error)}", hint=silence.text() or None) from error
     names = [spec.name for spec in outputs]
 
     def run_batch(batch: Arrays) -> dict[str, Any]:
+        feeds = {spec.name: as_layout(batch[spec.name], layout) for spec in inputs}
+        shapes = tuple(tuple(array.shape) for array in feeds.values())
         try:
-            found = compiled({name: as_layout(values, layout) for name, values in batch.items()})
+            if shapes not in compiled:
+                compiled.clear()
+                compiled[shapes] = compiled_at(read.clone(), shapes, threads)
+            found = compiled[shapes](feeds)
             return {name: found[place] for place, name in enumerate(names)}
         except Exception as error:  # as above
             raise DeviceError(f"OpenVINO can't run the file: {said(error)}") from error
@@ -53,13 +63,44 @@ def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
     )
 
 
-def compiled_for_samples(model: Any, threads: int, more: Mapping[str, str] | None = None) -> Any:
-    """A model compiled as it runs on devices: one sample where the batch is free. `more` are settings besides."""
+def _usual(inputs: Sequence[TensorSpec]) -> Shapes:
+    """The shapes of one sample; they hold a None, and fit no array, where other sizes than the batch are free."""
+    return tuple((spec.shape[0] or 1, *spec.shape[1:]) if spec.shape else () for spec in inputs)
+
+
+def compiled_at(model: Any, shapes: Shapes, threads: int) -> Any:
+    """A model compiled for inputs of these shapes, in their order."""
+    model.reshape({place: list(shape) for place, shape in enumerate(shapes)})
+    return import_openvino().Core().compile_model(model, DEVICE, settings(threads))
+
+
+def compiled_for_samples(model: Any, threads: int) -> Any:
+    """A model compiled as it runs on devices: one sample where the batch is free."""
     shapes = {place: sizes_of(port.partial_shape) for place, port in enumerate(model.inputs)}
     if any(sizes and sizes[0] is None for sizes in shapes.values()):
-        ones = {place: [1, *(-1 if size is None else size for size in sizes[1:])] for place, sizes in shapes.items()}
+        ones = {
+            place: [size if size is not None else -1 if axis else 1 for axis, size in enumerate(sizes)]
+            for place, sizes in shapes.items()
+        }
         model.reshape(ones)
-    return import_openvino().Core().compile_model(model, DEVICE, {**settings(threads), **(more or {})})
+    return import_openvino().Core().compile_model(model, DEVICE, settings(threads))
+
+
+def difference_left_free(model: Path, arrays: Arrays, expected: Mapping[str, Any]) -> float:
+    """How far outputs are from the `expected` where free sizes stay free; relative to the largest, 0 where none is."""
+    import numpy as np
+
+    with quiet():
+        read = import_openvino().Core().read_model(str(model))
+        if not read.is_dynamic():
+            return 0.0
+        compiled, layout = import_openvino().Core().compile_model(read, DEVICE, settings(1)), layout_of(model)
+        found = compiled({name: as_layout(values, layout) for name, values in arrays.items()})
+    names = [port.any_name for port in read.outputs]
+    return max(
+        float(np.abs(found[place] - expected[name]).max() / max(float(np.abs(expected[name]).max()), 1e-30))
+        for place, name in enumerate(names)
+    )
 
 
 def path_of(model: bytes | Path) -> Path:

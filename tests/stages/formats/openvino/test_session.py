@@ -13,9 +13,12 @@ import pytest
 
 from pipeline.errors import DeviceError, ModelError, RecipeError
 from pipeline.records.manifest import RunManifest
+from stages.formats.onnx.convert import convert_onnx
 from stages.formats.openvino import OpenVINO
-from stages.formats.openvino.session import compiled_for_samples, import_openvino
+from stages.formats.openvino.convert import write_openvino
+from stages.formats.openvino.session import compiled_for_samples, difference_left_free, import_openvino
 from stages.formats.registry import files_beside, load_exported, recognise
+from stages.keras.tensorflow import import_keras
 
 ALLOWED = {"float32": 1e-5, "float16": 1e-3, "weight_only": 3e-2}
 
@@ -117,3 +120,32 @@ def test_a_damaged_graph_is_one_line_on_the_command_line(path_of: Callable[[str]
     assert done.returncode not in (0, 1)
     assert "Traceback" not in done.stderr
     assert "damaged" in done.stderr
+
+
+def test_what_openvino_computes_otherwise_with_free_sizes_is_noticed(
+    path_of: Callable[[str], Path], tiny_images: Any, tmp_path: Path
+) -> None:
+    path, sample = path_of("openvino/int8"), {"image": tiny_images[:1]}
+    usual = load_exported("openvino-model", path).run(sample)
+    assert difference_left_free(path, sample, usual) < 1e-5
+    assert difference_left_free(path, sample, {"head": 2 * usual["head"]}) == pytest.approx(0.5, abs=1e-4)
+    openvino = import_openvino()
+    model = openvino.Core().read_model(str(path))
+    model.reshape([1, 12, 12, 2])
+    openvino.save_model(model, str(tmp_path / "fixed.xml"), compress_to_fp16=False)
+    assert difference_left_free(tmp_path / "fixed.xml", sample, {"head": 2 * usual["head"]}) == 0.0
+
+
+def test_free_sizes_are_run_at_those_that_come(tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, None, 2), name="image")
+    y = keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(keras.layers.GlobalAveragePooling2D()(y)))
+    (tmp_path / "model.onnx").write_bytes(convert_onnx(model, "float32"))
+    write_openvino(tmp_path / "model.onnx", tmp_path / "model.xml", "float32", {})
+    loaded = load_exported("openvino-model", tmp_path / "model.xml")
+    assert loaded.inputs[0].shape == (None, None, None, 2)
+    for shape in ((2, 8, 9, 2), (3, 12, 7, 2)):
+        images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        np.testing.assert_allclose(loaded.run({"image": images})["head"], np.asarray(model(images)), atol=1e-5)

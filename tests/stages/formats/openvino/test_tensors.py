@@ -28,7 +28,6 @@ def test_every_operator_shows_what_it_computes(path_of: Callable[[str], Path], t
     operators = operators_of(graph_of(path))
     assert [tensor.operator for tensor in shown] == list(range(len(operators)))
     (whole,) = (tensor.values for tensor in shown if tensor.name == "head")
-    # Without its 8-bit kernels OpenVINO rounds elsewhere; with them, and all these outputs, it is off by 0.02 and more.
     np.testing.assert_allclose(
         whole, load_exported(KIND, path).run(sample)["head"], atol=0.05 if scheme == "int8" else 1e-6
     )
