@@ -4,7 +4,7 @@ Two models (the demo's, and MobileNetV2 96×96 with random weights), every forma
 engine with an empty store: in five processes with other hash seeds each, formats and schemes in the recipe's order and
 in reverse, and in all but the first process after the exports of the other model. Exit status 1 unless all are equal.
 
-    python benchmarks/determinism.py [--processes 5]       # needs the packages tflite-micro and ethos-u-vela
+    python benchmarks/determinism.py [--processes 5]       # needs tflite-micro, ethos-u-vela and openvino
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pipeline.reports.command_lines import install
 from pipeline.system.installed import package_version
 
 MODELS = ("demo", "MobileNetV2")
-FORMATS = ("tflite", "onnx", "c", "vela")
-NEEDED = ("tflite-micro", "ethos-u-vela")
+FORMATS = ("tflite", "onnx", "openvino", "c", "vela")
+NEEDED = ("tflite-micro", "ethos-u-vela", "openvino")
 SCHEMES: tuple[str, ...] = get_args(Scheme)
 
 

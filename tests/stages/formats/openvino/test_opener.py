@@ -21,10 +21,10 @@ from stages.formats.registry import formats
 
 CORE = SimpleNamespace(
     Session=SimpleNamespace,
-    first_import=runner._first_import,
-    shapes_given=runner._shapes,
-    require_inputs=runner._require_inputs,
-    shape_of=runner._shape_of,
+    first_import=runner.first_import,
+    shapes_given=runner.shapes_given,
+    require_inputs=runner.require_inputs,
+    shape_of=runner.shape_of,
 )
 
 
