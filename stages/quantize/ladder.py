@@ -26,7 +26,7 @@ from stages.quantize.layer_errors import LayerError, layer_errors
 from stages.samples.calibration import calibration_files, decode_samples
 
 ERRORS_FILE = "layer-errors.json"
-RATIOS = ("latency_ratio", "instruction_ratio", "cycle_ratio")  # what targets measure, the first that is there
+RATIOS = ("latency_ratio", "instruction_ratio")  # what targets measure of every scheme, the first that is there
 ERROR_SAMPLES = 8  # calibration samples on which layers' errors are told
 # The figures are wanted, whatever they are: what is accurate enough is the ladder's to say.
 UNBOUNDED = {"max_diff": None, "min_cosine": None}

@@ -24,7 +24,7 @@ def test_a_report_survives_being_written_and_read(make_measurement) -> None:
         {"load_ms": float("nan")},
         {"peak_memory_bytes": 0},
         {"schema_version": 2},
-        {"runtime": "tvm"},
+        {"runtime": "Trace\nback"},
         {"surprise": 1},
     ],
 )
