@@ -1,4 +1,4 @@
-"""The command line. Errors are caught here and nowhere else: known ones become one screen, unknown ones a log file.
+"""Build the command line and catch errors, here and nowhere else: known ones become one screen, unknown ones a log.
 
 Nothing that is imported here imports TensorFlow, numpy or a runtime.
 """
@@ -34,7 +34,7 @@ COMMANDS = {
 
 
 def build_app(names: Iterable[str]) -> typer.Typer:
-    """The command line with these commands: modules of this package with a `command`, or an `app` of their own."""
+    """Build the command line from these commands: modules of this package with a `command` or their own `app`."""
     app = typer.Typer(
         name="secateur",
         help="Make trained Keras models small and fast for edge devices, and prove that they still work.",
@@ -42,7 +42,7 @@ def build_app(names: Iterable[str]) -> typer.Typer:
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
-    app.callback()(lambda: None)  # without it, an app of one command would not want to hear the command's name
+    app.callback()(lambda: None)  # without it, an app with a single command would not accept the command's name
     for name in names:
         own = name in COMMANDS
         module = import_module(f"pipeline.cli.{name}" if own else command_modules()[name])
@@ -54,7 +54,7 @@ def build_app(names: Iterable[str]) -> typer.Typer:
 
 
 def _named() -> list[str]:
-    """The command that was named, or all: the others' imports and options take their time."""
+    """Return the command named on the command line, or all: importing the others would take time."""
     named = sys.argv[1:2]
     if named and named[0] in COMMANDS:
         return named
@@ -63,9 +63,9 @@ def _named() -> list[str]:
 
 
 class _Output(io.TextIOWrapper):
-    """A stream whose reader may go (`| head`): the rest is dropped, and the exit code stays the verdict.
+    """Discard output once the reader is gone (`| head`), so that the exit code stays the verdict.
 
-    Without it click ends with 1, which is what a failed gate is.
+    Without it click exits with 1, which means a failed gate.
     """
 
     def write(self, text: str) -> int:
@@ -79,11 +79,11 @@ class _Output(io.TextIOWrapper):
 
 
 def main() -> None:
-    """The `secateur` command: runs and exits with DESIGN's exit codes."""
+    """Run the `secateur` command and exit with DESIGN's exit codes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without → must not end a run
+            stream.reconfigure(errors="replace")  # a terminal that cannot print → must not end a run
         if type(stream) is io.TextIOWrapper:
             setattr(sys, name, _Output(stream.buffer, stream.encoding, "replace", line_buffering=stream.line_buffering))
     try:
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _unexpected(error: Exception) -> int:
-    """Usage errors of the command line parser are its own; anything else is ours, and goes to a file."""
+    """Report an unexpected error: usage errors belong to the parser; anything else is our bug and goes to a file."""
     show_usage = getattr(error, "show", None)
     if show_usage is not None and hasattr(error, "exit_code"):
         show_usage()
@@ -110,7 +110,7 @@ def _unexpected(error: Exception) -> int:
 
 
 def _log(error: Exception) -> str:
-    """The file that holds an error's whole traceback, its causes' too."""
+    """Write an error's whole traceback, with its causes, to a file and return the path."""
     with tempfile.NamedTemporaryFile("w", prefix="secateur-", suffix=".log", delete=False) as log:
         log.write(f"{sys.argv}\n")
         traceback.print_exception(error, file=log)
@@ -118,7 +118,7 @@ def _log(error: Exception) -> str:
 
 
 def _report(error: SecateurError) -> None:
-    """What, where, what to do, what else failed; with `--json` also as the one document on stdout, if there is none."""
+    """Print what, where, what to do and what else failed; with `--json` also a document on stdout if none yet."""
     lines = [f"error: {error.what}", *(f"  {text}" for text in (error.where, error.hint) if text)]
     if error.hint == PLEASE_REPORT:
         lines.append(f"  log: {_log(error)}")
@@ -131,7 +131,7 @@ def _report(error: SecateurError) -> None:
 
 
 def _print_error_document(what: str, where: str | None, hint: str | None, exit_code: int) -> None:
-    """With `--json`, the error as the one document on stdout."""
+    """Print the error as the only document on stdout, for `--json`."""
     if "--json" in sys.argv:
         document = {"what": what, "where": where, "hint": hint, "exit_code": exit_code}
         print(json.dumps({"schema_version": 1, "error": document}, ensure_ascii=False, indent=1))

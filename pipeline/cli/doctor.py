@@ -1,4 +1,4 @@
-"""`secateur doctor`: what is installed, what is missing, and the command that mends it. Imports none of it."""
+"""Check the installation (`secateur doctor`): what is installed, what is missing, how to fix it. Imports none of it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ FREE_BYTES_WANTED = 2 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: is it well, what was seen, and what to do if not."""
+    """Report one check: whether it passed, what was found, and what to do if it failed."""
 
     name: str
     ok: bool

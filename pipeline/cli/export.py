@@ -1,4 +1,4 @@
-"""`secateur export`: the files of a run, each copied whole, none before all are known to be well."""
+"""Copy the files of a run (`secateur export`), each whole, and none before all have been verified."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
 
 
 def _write(target: Path, data: bytes) -> Path:
-    """Write through the store's own way of publishing: whole or not at all, with an ordinary file's mode."""
+    """Write the way the store publishes: whole or not at all, with an ordinary file's mode."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         publish(target, data, target.parent)

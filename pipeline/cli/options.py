@@ -1,4 +1,4 @@
-"""Options that several commands share, written once."""
+"""Define options that several commands share."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 
 
 def open_store(path: Path | None) -> Store:
-    """The store that the user named, or the default one."""
+    """Open the store that the user named, or the default one."""
     return Store((path or default_store()).expanduser())
 
 
 def print_json(document: BaseModel) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     print(document.model_dump_json(indent=1))

@@ -1,4 +1,4 @@
-"""`secateur plan`."""
+"""Implement `secateur plan`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`secateur run`."""
+"""Implement `secateur run`."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def _print_end(manifest: RunManifest, store: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(manifest)
     else:
-        print(f"\n{closing(manifest, store)}", flush=True)  # before what stderr tells
+        print(f"\n{closing(manifest, store)}", flush=True)  # before anything goes to stderr
 
 
 def execute(work: Run) -> RunManifest:
-    """Run it, with progress on standard error."""
+    """Execute the run, with progress on standard error."""
     ids = [node.id for node in work.resolution.chain.nodes]
-    # Of its own: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
+    # A separate descriptor: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
     with _own_stderr() as stream, Progress(stream, ids) as progress:
         progress.line(f"{work.resolution.recipe.name} · store {work.store.root} · {len(ids)} actions")
         for remark in work.resolution.remarks:
@@ -82,7 +82,7 @@ def execute(work: Run) -> RunManifest:
 
 
 def _own_stderr() -> TextIO:
-    """Standard error under a number of its own; nowhere, if it is closed."""
+    """Open standard error under a separate descriptor; the null device if it is closed."""
     try:
         return os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="replace")
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""`secateur schema`: the JSON Schema of recipes, for editors; the stages' settings are in it."""
+"""Print the JSON Schema of recipes (`secateur schema`) for editors, with the stages' settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.recipe.steps import IMPLIED, REPEAT, Repeat
 
 
 def recipe_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a recipe as YAML or JSON."""
+    """Return the JSON Schema (draft 2020-12) of a recipe as YAML or JSON."""
     schema = RecipeFields.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     entries: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""`secateur show`: a run's manifest as a table, its parity matrix, an artifact's lineage, why a stage ran."""
+"""Show a run (`secateur show`): its manifest as a table, its parity matrix, an artifact's lineage, why a stage ran."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`secateur store ls` and `secateur store verify`."""
+"""Implement `secateur store ls` and `secateur store verify`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`secateur version`."""
+"""Implement `secateur version`."""
 
 from __future__ import annotations
 
