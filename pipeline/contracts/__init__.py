@@ -1,1 +1,1 @@
-"""What the engine asks of stages, commands and whoever listens, and how it finds them."""
+"""Define what the engine requires of stages, commands and listeners, and find them."""

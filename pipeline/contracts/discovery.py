@@ -1,4 +1,4 @@
-"""Which stages, commands and targets there are: those named in entry-point groups, ours and anybody's."""
+"""Find stages, commands and targets: those named in entry-point groups, ours and third-party ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGETS_GROUP = "secateur.targets"
 
 @cache
 def stages() -> Mapping[str, AnyStage]:
-    """All installed stages by name. Importing them brings in neither TensorFlow nor numpy."""
+    """Return all installed stages by name. Importing them imports neither TensorFlow nor numpy."""
     found: dict[str, AnyStage] = {}
     for point in entry_points(group=STAGES_GROUP):
         try:
@@ -35,11 +35,11 @@ def stages() -> Mapping[str, AnyStage]:
 
 
 def command_modules() -> Mapping[str, str]:
-    """Commands that are not the engine's own: the module of each, which has a `command` with a docstring."""
+    """Map commands outside the engine to their modules; each module has a `command` with a docstring."""
     return {point.name: point.value for point in entry_points(group=COMMANDS_GROUP)}
 
 
 @cache
 def target_drivers() -> Mapping[str, Callable[[], Any]]:
-    """What drives each kind of benchmark target, by the kind's name; importing happens when one is called."""
+    """Map each kind of benchmark target to the factory of its driver, which is imported when it is called."""
     return {point.name: cache(lambda point=point: point.load()()) for point in entry_points(group=TARGETS_GROUP)}

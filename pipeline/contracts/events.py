@@ -1,4 +1,4 @@
-"""Typed progress. Stages say what happens; who listens decides how it looks (a live line, a log line, a test)."""
+"""Define typed progress. Stages report what happens; the listener decides how it looks (live line, log, test)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.system import interruption
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An action began to run (hits never start)."""
+    """Report that an action began to run (hits never start)."""
 
     action: str
     reason: str
@@ -18,7 +18,7 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """`done` of `total` units; `what` names the unit in words ("epoch 2/3"), `detail` is free text ("loss 0.31")."""
+    """Report `done` of `total` units; `what` names the unit ("epoch 2/3"), `detail` is free text ("loss 0.31")."""
 
     action: str
     done: float
@@ -29,7 +29,7 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """Something the user should know that does not stop the work."""
+    """Report something that the user should know and that does not stop the work."""
 
     action: str
     message: str
@@ -37,14 +37,14 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Another process is doing this very action; its result will be used."""
+    """Report that another process is running the same action; its result will be used."""
 
     action: str
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An action ended well: status is hit, ran or resumed."""
+    """Report that an action succeeded: its status is hit, ran or resumed."""
 
     action: str
     status: str
@@ -53,12 +53,12 @@ class Finished:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-INTERRUPTED = "interrupted"  # the message of an action that was stopped and did not fail
+INTERRUPTED = "interrupted"  # the message of an action that was stopped without failing
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An action ended in an error, or was stopped: then its message is `INTERRUPTED`."""
+    """Report that an action ended in an error, or was stopped: then its message is `INTERRUPTED`."""
 
     action: str
     wall_s: float
@@ -67,7 +67,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An action was not begun, because of another one."""
+    """Report that an action was not started because of another one."""
 
     action: str
     reason: str
@@ -79,7 +79,7 @@ Listener = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class ActionEvents:
-    """What a stage is given to speak with: the listener, with the action's id filled in."""
+    """Send a stage's events to the listener, with the action's id filled in."""
 
     action: str
     listener: Listener
@@ -93,4 +93,4 @@ class ActionEvents:
 
 
 def silent(_: Event) -> None:
-    """A listener that listens to nothing."""
+    """Ignore all events."""

@@ -1,4 +1,4 @@
-"""Say what a stage can do besides running: a Protocol each, asked by isinstance where it matters."""
+"""Declare what a stage can do besides running: one Protocol each, asked by isinstance where it matters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class DependsByAxis(Protocol):
-    """A stage in which other packages matter for other elements of the axis; `packages` are all of them."""
+    """Mark a stage that needs different packages for different elements of its axis; `packages` names all of them."""
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
-        """The distributions whose versions enter the key of an action for this element."""
+        """Return the distributions whose versions enter the key of an action for this element."""
 
 
 @runtime_checkable
 class DependsOnDevice(Protocol):
-    """A stage whose results depend on a device."""
+    """Mark a stage whose results depend on a device."""
 
     def device(self, config: Any, folder: Path) -> Mapping[str, str] | None:
-        """The device's fingerprint, which enters the key; None where these settings ask no device.
+        """Return the device's fingerprint, which enters the key; None if these settings use no device.
 
         RecipeError where there is no such device, DeviceError where it is not set up.
         """
@@ -34,62 +34,62 @@ class DependsOnDevice(Protocol):
 
 @runtime_checkable
 class NamesTargets(Protocol):
-    """A stage whose settings name targets."""
+    """Mark a stage whose settings name targets."""
 
     def targets_of(self, config: Any) -> tuple[str, ...]:
-        """The targets that these settings name."""
+        """Return the targets that these settings name."""
 
 
 @runtime_checkable
 class MeasuresOnTarget(NamesTargets, Protocol):
-    """A stage that measures files on a target."""
+    """Mark a stage that measures files on a target."""
 
     def refuses(self, config: Any, kind: Kind, folder: Path, quantized_by: Any) -> str | None:
-        """Why the target can't take an artifact of this kind, quantized so, or None.
+        """Return why the target cannot take an artifact of this kind, quantized this way, or None.
 
         RecipeError where there is no such target.
         """
 
     def metrics_on(self, config: Any, folder: Path) -> tuple[str, ...]:
-        """The flat metrics that a result on the target of these settings can have."""
+        """Return the flat metrics that a result on the target of these settings can have."""
 
     def extended(self, config: Any, folder: Path) -> StageConfig | None:
-        """Settings for one longer look, where a gate can't tell by the first; None where that would tell no more."""
+        """Return settings for one longer measurement if a gate is undecided; None if that would not help."""
 
     def remark(self, target: str, folder: Path) -> str | None:
-        """What the user should know of the target that a name finds, if anything."""
+        """Return what the user should know about the target that this name resolves to, if anything."""
 
 
 @runtime_checkable
 class MakesFormats(Protocol):
-    """The stage that makes files of quantized models: its axis are formats."""
+    """Mark the stage that exports quantized models: the elements of its axis are formats."""
 
     def refuses(self, target_format: str, quantized_by: Any) -> str | None:
-        """Why a format can't have what quantize's settings ask for, or None."""
+        """Return why a format does not support what quantize's settings ask for, or None."""
 
     def kind_for(self, axis: str) -> Kind:
-        """The kind of artifact that an element of the axis is made into."""
+        """Return the kind of artifact that an element of the axis produces."""
 
 
 @runtime_checkable
 class NeedsLabels(Protocol):
-    """A stage that some settings make need labels."""
+    """Mark a stage that needs labels under some settings."""
 
     def labels_for(self, config: Any) -> tuple[str, str] | None:
-        """What needs labels, and what to do without; None where nothing does."""
+        """Return what needs labels, and what to do without them; None if nothing does."""
 
 
 @runtime_checkable
 class AsksForSamples(Protocol):
-    """A stage that may ask what the samples of the data are like before it runs."""
+    """Mark a stage that may need the shapes of the data's samples before it runs."""
 
     def asks_for_samples(self, config: Any, files: Mapping[str, Path], digests: FileDigests) -> bool:
-        """Whether what it makes of these files follows from the shapes of the samples."""
+        """Return whether its result on these files depends on the shapes of the samples."""
 
 
 @runtime_checkable
 class Prepares(Protocol):
-    """A stage that has something to begin ahead."""
+    """Mark a stage that can start some work ahead of time."""
 
     def prepare(self, config: Any, threads: int) -> None:
-        """Begin it: returns at once, and may be called often."""
+        """Start that work: returns at once, and may be called repeatedly."""

@@ -1,7 +1,7 @@
-"""What a stage is: a named, versioned function from typed artifacts to typed artifacts.
+"""Define the contract of a stage: a named, versioned function from typed artifacts to typed artifacts.
 
-A stage is a class typed by a Protocol and named by one line under the entry-point group `secateur.stages`. What
-that line loads imports neither TensorFlow nor numpy at its top, because plans and cached runs never need them.
+A stage is a class typed by a Protocol and named by one line under the entry-point group `secateur.stages`. What that
+line loads imports neither TensorFlow nor numpy at its top, because plans and cached runs never need them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 
 class StageConfig(Value):
-    """The settings of a stage: what stands under its name in the recipe, defaults filled in."""
+    """Hold the settings of a stage: what the recipe gives under its name, with defaults filled in."""
 
     def at_step(self, progress: Callable[[float], float]) -> Self:
-        """These settings on the way, inside a `repeat`; most stages do the same each time.
+        """Return the settings for one step of a `repeat`; most stages do the same at each step.
 
-        `progress` gives the share to take so far, of the share to take in the end. Raises ValueError where the
-        settings can't be reached in steps.
+        `progress` gives the share to take so far, of the share to take in the end. Raises ValueError where the settings
+        can't be reached in steps.
         """
         return self
 
     def by_element(self) -> Mapping[str, Self]:
-        """These settings for each element of the stage's axis alone, by the name that the element has in metrics.
+        """Return these settings for each element of the stage's axis separately, by the element's name in metrics.
 
         Empty where the setting that fans out is a list of names: then the planner takes them one by one.
         """
@@ -45,7 +45,7 @@ ConfigOut = TypeVar("ConfigOut", covariant=True)  # a stage's settings, or what 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input artifact: the kinds accepted, and whether the stage can do without."""
+    """Declare an input artifact: the kinds accepted, and whether the stage can do without it."""
 
     kinds: tuple[Kind, ...]
     required: bool = True
@@ -53,91 +53,91 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage made: artifacts, flat metrics, and an interval (low, high) for metrics that have one."""
+    """Hold what a stage produced: artifacts, flat metrics, and an interval (low, high) for metrics that have one."""
 
     outputs: tuple[Artifact, ...]
     metrics: Mapping[str, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    resumed: bool = False  # it went on from what a killed run had left in `work_dir`
+    resumed: bool = False  # it resumed from what a killed run had left in `work_dir`
 
 
 class StageContext(Protocol[ConfigOut]):
-    """All that a stage may touch. Files it reads were verified; files it writes become blobs, each at once."""
+    """Give a stage all that it may touch. Files it reads are verified; files it writes become blobs, each at once."""
 
     @property
     def config(self) -> ConfigOut:
-        """The settings; the setting that fans out holds just this action's element."""
+        """Return the settings; the setting that fans out holds only this action's element."""
 
     @property
     def inputs(self) -> Mapping[str, Artifact]:
-        """The input artifacts by name."""
+        """Return the input artifacts by name."""
 
     @property
     def axis(self) -> str | None:
-        """The element of the axis that this action is for, such as `int8` or `tflite/int8@cpu`."""
+        """Return the element of the axis that this action is for, such as `int8` or `tflite/int8@cpu`."""
 
     @property
     def work_dir(self) -> Path:
-        """Scratch that outlives a kill and is found again by the same action only; it exists."""
+        """Return an existing scratch folder that survives a kill and is found again only by the same action."""
 
     @property
     def seed(self) -> int:
-        """The recipe's seed; 0 for stages that do not declare `seeded`."""
+        """Return the recipe's seed; 0 for stages that do not declare `seeded`."""
 
     @property
     def threads(self) -> int:
-        """How many threads kernels may use; it enters the key of seeded stages."""
+        """Return how many threads kernels may use; the number enters the key of seeded stages."""
 
     @property
     def folder(self) -> Path:
-        """The recipe's folder: what names in a recipe are looked up in."""
+        """Return the recipe's folder, relative to which names in a recipe are resolved."""
 
     @property
     def events(self) -> ActionEvents:
-        """Where progress and warnings go."""
+        """Return where to send progress and warnings."""
 
     def read(self, input_name: str, file_name: str) -> Path:
-        """The path of a file of an input artifact, verified. The path has no suffix; don't write to it."""
+        """Return the verified path of a file of an input artifact. The path has no suffix; don't write to it."""
 
     def source_file(self, role: str = "file") -> Path:
-        """A file or folder of the recipe's model (for `load`) by its role; its digest is the one in the key."""
+        """Return a file or folder of the recipe's model (for `load`) by its role; its digest is the one in the key."""
 
     def source_name(self, role: str = "file") -> str:
-        """What the user calls it, for messages."""
+        """Return the user's name for it, for messages."""
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """The roles of all files that the recipe's model has."""
+        """Return the roles of all files that the recipe's model has."""
 
     def data(self, split: str) -> Split:
-        """A data split that `splits` names: `train`, `validation`, `test` or `calibration`."""
+        """Return a data split that `splits` names: `train`, `validation`, `test` or `calibration`."""
 
     def function(self, reference: str) -> Callable[..., Any]:
-        """The user's function `module:function`, of the module beside the recipe whose digest is in the key."""
+        """Return the user's function `module:function` from the module by the recipe whose digest is in the key."""
 
     def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
         """Store `data` and return the reference to put into an artifact."""
 
     def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
-        """Put down what the model in `file` computes: it stays with the record, and with those that pass it on."""
+        """Record what the model in `file` computes: it stays with the record and with records that pass the file on."""
 
     def fingerprint(self, file: FileRef) -> Fingerprint | None:
-        """What was put down when this file was written, as far as this action's inputs know."""
+        """Return what was recorded when this file was written, as far as this action's inputs know."""
 
     def read_made(self, artifact: Artifact, file_name: str) -> Path:
-        """The path of a file of an artifact that `call` made, verified. Don't write to it."""
+        """Return the verified path of a file of an artifact that `call` made. Don't write to it."""
 
     def call(
         self, stage: str, config: Mapping[str, object], inputs: Mapping[str, Artifact], axis: str | None = None
     ) -> ActionRecord:
-        """Run another stage as a sub-step: planned, cached and resumed as any other, listed as a child.
+        """Run another stage as a sub-step: planned, cached and resumed like any other, listed as a child.
 
-        `axis` is the element that it is for, the caller's own where it is not said.
+        `axis` is the element that it runs for; by default the caller's own.
         """
 
 
 class Stage(Protocol[Config]):
-    """The contract. `version` is raised by hand whenever equal inputs would give other outputs."""
+    """Define the contract of a stage. Raise `version` by hand whenever equal inputs would give other outputs."""
 
     name: ClassVar[str]
     version: ClassVar[int]
@@ -150,19 +150,19 @@ class Stage(Protocol[Config]):
     packages: ClassVar[tuple[str, ...]]  # distributions whose versions enter the key
 
     def splits(self, config: Config) -> tuple[str, ...]:
-        """The data splits that this configuration reads; their digests enter the key."""
+        """Return the data splits that this configuration reads; their digests enter the key."""
 
     def unsupported(self, axis: str) -> str | None:
-        """Why this element of the axis can't be made, or None; asked before anything runs."""
+        """Return why this element of the axis can't be made, or None; asked before anything runs."""
 
     def requires(self, config: Config, inputs: Mapping[str, Artifact]) -> None:
-        """Cheap checks; raises PreconditionError before any work."""
+        """Make cheap checks; raise PreconditionError before any work."""
 
     def run(self, context: StageContext[Config]) -> StageResult:
         """Do the work."""
 
     def ensures(self, context: StageContext[Config], result: StageResult) -> None:
-        """The numerical check of the result; raises PostconditionError, and then nothing is published."""
+        """Check the result numerically; raise PostconditionError, and then nothing is published."""
 
 
 AnyStage = Stage[Any]
