@@ -1,4 +1,4 @@
-"""Data: what a recipe's `data` means, read lazily, and a digest for each split that takes no numpy to compute."""
+"""Read what a recipe's `data` names, lazily, and compute a digest for each split without numpy."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""csv files with a header: numeric columns, or a column of image paths; rows are read where they stand.
+"""Read csv files with a header: numeric columns or a column of image paths; rows are read directly from the file.
 
-The splits are files (`train.csv`, `test.csv` in a folder), or what a column names (`split`), or all is `train` and the
-others are drawn. What stays in memory is where each row begins, and its label.
+The splits are files (`train.csv`, `test.csv` in a folder), or the values of a column (`split`), or all rows are `train`
+and the other splits are drawn. Only the offset of each row and its label stay in memory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.store.file_digests import FileDigests, State, state_of
 
 
 class CsvTable:
-    """One csv file, or a folder with one for each split."""
+    """Read one csv file, or a folder with one for each split."""
 
     def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
         self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
@@ -78,7 +78,7 @@ class CsvTable:
         return path
 
     def _other_columns(self, stored: str) -> list[str]:
-        """Those of the header that are no label, told from the first line alone."""
+        """Return the columns of the header that are not labels, from the first line alone."""
         with self._file(stored).open(encoding="utf-8-sig", errors="replace", newline="") as file:
             header = next(csv.reader(file), [])
         return [name for name in header if name not in {*_columns(self._spec.label), self._spec.split}]
@@ -91,11 +91,11 @@ class CsvTable:
             return NumberRows(rows, spec.inputs)
         apart = {*_columns(spec.label), spec.split}
         others = NumberRows(rows, tuple(name for name in rows.header if name not in apart))
-        others[:1]  # nobody said that these are numbers: told here, before their count is held against the model
+        others[:1]  # nobody said that these are numbers: check here, before their count is compared with the model's
         return others
 
     def _targets(self, rows: Rows) -> tuple[Any, Any]:
-        """Targets and names of classes, both by output where labels are."""
+        """Return targets and class names, both by output if labels are."""
         label = self._spec.label
         if label is None or self._spec.task == "unlabelled":
             return None, None
@@ -106,9 +106,9 @@ class CsvTable:
         return {output: targets for output, (targets, _) in found.items()}, classes
 
     def _targets_of(self, rows: Rows, columns: tuple[str, ...]) -> tuple[Any, tuple[str, ...] | None]:
-        """Class numbers where the one label column holds words (or `classes` are named), else numbers.
+        """Return class numbers if the only label column holds words (or `classes` are named), else numbers.
 
-        What a column holds is told from all of its table, so that it is the same for every split.
+        The whole table decides what a column holds, so that it is the same for every split.
         """
         import numpy as np
 
@@ -125,7 +125,7 @@ class CsvTable:
         return numbers.astype(np.int64) if whole else numbers, None
 
     def _class_names(self, words: list[str]) -> tuple[str, ...]:
-        """The words in sorted order; DataError where another split's file could hold others."""
+        """Return the words in sorted order; DataError if another split's file could hold others."""
         names = tuple(sorted(set(words)))
         if self._path.is_dir():
             what = "each split has a file of its own, so the classes have to be named for all of them"
@@ -136,7 +136,7 @@ class CsvTable:
         return names
 
     def _image_content(self, path: Path, table: str) -> str:
-        """The table and, in the order in which it first names them, the content of its images."""
+        """Digest the table and the content of its images, in the order in which it first names them."""
         digests = self._image_digests(path)
         content = hashlib.sha256("".join(digests.values()).encode()).hexdigest()
         return digest_of("images", [table, content])
@@ -158,14 +158,14 @@ class CsvTable:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row's cells, and what line of the file it begins on."""
+    """Hold a row's cells and the line of the file on which it begins."""
 
     cells: list[str]
     line: int
 
 
 class Rows:
-    """The rows of a csv file, of one split where a column names it: each is read again from where it begins."""
+    """Read rows of a csv file by offset, or those of one split if a column names splits."""
 
     def __init__(self, path: Path, spec: DataSpec, stored: str | None) -> None:
         self.path = path
@@ -190,7 +190,7 @@ class Rows:
         return len(self._offsets)
 
     def at(self, indices: Sequence[int]) -> Iterator[Row]:
-        """The rows of these numbers, in that order; DataError where the file is not what it was."""
+        """Yield the rows with these numbers, in that order; DataError if the file has changed."""
         if state_of(self.path) != self._state:
             raise self._changed()
         with self.path.open("rb") as file:
@@ -208,12 +208,12 @@ class Rows:
         return self.error("the table changed while the run was on its way", "run again")
 
     def texts(self, column: str) -> list[str]:
-        """One column of all rows."""
+        """Return one column of all rows."""
         place = self.place(column)
         return [row.cells[place].strip() for row in self.at(range(len(self)))]
 
     def place(self, column: str) -> int:
-        """The number of a column; DataError where there is none of that name."""
+        """Return the number of a column; DataError if there is none of that name."""
         if column not in self.header:
             raise self.error(f"there is no column {column!r}", nearest(column, self.header))
         return self.header.index(column)
@@ -222,7 +222,7 @@ class Rows:
         return DataError(what, where=str(self.path), hint=hint)
 
     def _all(self) -> Iterator[tuple[int, Row]]:
-        """Every row after the header with its offset; empty lines are none."""
+        """Yield every row after the header with its offset; empty lines are skipped."""
         begun, line = 0, 1
         with self.path.open("rb") as file:
             reader = csv.reader(data.decode("utf-8-sig", "replace") for data in iter(file.readline, b""))
@@ -248,9 +248,9 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class NumberRows:
-    """Some columns as float32 (N, columns)."""
+    """Read some columns as float32 (N, columns)."""
 
-    finite: ClassVar[bool] = True  # what is not is refused when it is read, by its line
+    finite: ClassVar[bool] = True  # values that are not finite are refused when they are read, with their line
     rows: Rows
     columns: tuple[str, ...]
 

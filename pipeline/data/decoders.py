@@ -1,4 +1,4 @@
-"""Find what decodes samples: an entry point each, so that the engine names no framework."""
+"""Find decoders of samples: one entry point each, so that the engine names no framework."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DECODERS_GROUP = "secateur.decoders"
 
 @cache
 def decoder(name: str) -> Callable[..., Any]:
-    """What turns encoded samples into arrays: `image`, `record` or `example`."""
+    """Return the function that turns encoded samples into arrays: `image`, `record` or `example`."""
     for point in entry_points(group=DECODERS_GROUP, name=name):
         return point.load()  # type: ignore[no-any-return]
     raise SecateurError(f"nothing is installed that decodes {name}s", hint="install secateur again: secateur doctor")

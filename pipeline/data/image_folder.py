@@ -1,8 +1,8 @@
-"""Folders of images: a folder a class, in a folder a split where there is a folder `train` of folders.
+"""Read folders of images: one folder per class, inside one folder per split if there is a folder `train` of folders.
 
 Labels count the class folders in sorted order, or in the order of `classes`. Images directly in the folder, without
-class folders, are unlabelled. Files are read when they are asked for, and each is held against the digest that is in
-the key: nothing else than what was hashed is ever trained or measured on.
+class folders, are unlabelled. Files are read on demand, and each is compared with the digest that is in the key:
+training and measurement never use anything but what was hashed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.store.file_digests import FileDigests, listing
 
 
 def class_names(spec: DataSpec, folder: Path) -> tuple[str, ...] | None:
-    """The names of the classes in the order of their numbers; None where nothing names them. `folder` is the recipe's.
+    """Return the class names in the order of their numbers; None if nothing names them. `folder` is the recipe's.
 
     They are `data.classes`, or else the folders that the classes have.
     """
@@ -35,7 +35,7 @@ def class_names(spec: DataSpec, folder: Path) -> tuple[str, ...] | None:
 
 
 def _folders_in(path: Path) -> list[str]:
-    """Sorted; none where there is no such folder: that is said when the data is read."""
+    """Return the subfolders, sorted; none if there is no such folder: reading the data reports that."""
     try:
         return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     except OSError:
@@ -43,7 +43,7 @@ def _folders_in(path: Path) -> list[str]:
 
 
 class ImageFolder:
-    """The images of a folder, listed once; digests of unchanged files are remembered."""
+    """List the images of a folder once; digests of unchanged files are remembered."""
 
     def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
         self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
@@ -91,7 +91,7 @@ class ImageFolder:
         return any(folder.startswith("train/") for folder in self._listed[1])
 
     def _folder(self, stored: str) -> str:
-        """Where a stored split lies, relative and with a closing slash; DataError where there is none."""
+        """Return the relative path of a stored split with a closing slash; DataError if there is none."""
         tops = [folder for folder in self._listed[1] if "/" not in folder]
         if not self._in_splits:
             if stored == "train":
@@ -106,13 +106,13 @@ class ImageFolder:
         return f"{stored}/"
 
     def _found(self, stored: str) -> list[str]:
-        """The class folders of a stored split, sorted."""
+        """Return the class folders of a stored split, sorted."""
         start = self._folder(stored)
         below = (name.removeprefix(start) for name in self._listed[1] if name.startswith(start))
         return sorted(name for name in below if "/" not in name)
 
     def _classes(self, stored: str) -> list[str] | None:
-        """Class names in the order of their numbers; None for images without classes."""
+        """Return class names in the order of their numbers; None for images without classes."""
         found = self._found(stored)
         if not found or self._spec.task == "unlabelled":
             return None
@@ -127,7 +127,7 @@ class ImageFolder:
         return wanted
 
     def _rows(self, stored: str) -> list[tuple[str, int]]:
-        """The images of a stored split in sorted order, each with its class number; -1 without classes."""
+        """Return the images of a stored split in sorted order, each with its class number; -1 without classes."""
         start, classes = self._folder(stored), self._classes(stored)
         number = {name: index for index, name in enumerate(classes or ())}
         rows = []
@@ -148,13 +148,13 @@ class ImageFolder:
 
 
 class VerifiedFiles:
-    """Files by number, each held against its digest when it is read."""
+    """Read files by number and compare each with its digest."""
 
     def __init__(self, root: Path, names: Sequence[str], digests: dict[str, str]) -> None:
         self._root, self._names, self._digests = root, names, digests
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
-        """The bytes of the files of these numbers; DataError where one is gone or is not what was hashed."""
+        """Return the bytes of files by number; DataError if one is missing or differs from what was hashed."""
         return [self._one(self._names[index]) for index in indices]
 
     def _one(self, name: str) -> bytes:

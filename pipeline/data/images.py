@@ -1,4 +1,4 @@
-"""Encoded images, decoded when they are asked for.
+"""Decode encoded images on demand.
 
 The engine knows no framework: what decodes is found by the entry-point group `secateur.decoders` (see
 `stages/samples/decoding.py`).
@@ -21,7 +21,7 @@ CHECKED_AT_A_TIME = 64
 
 @dataclass(frozen=True, slots=True)
 class ImageForm:
-    """What every image is made into: float32 (height, width, channels), values 0…255."""
+    """Describe what every image is made into: float32 (height, width, channels), values 0…255."""
 
     size: tuple[int, int]
     resize: Resize
@@ -29,7 +29,7 @@ class ImageForm:
 
     @classmethod
     def of(cls, spec: DataSpec) -> ImageForm:
-        """As the recipe says."""
+        """Take the form from the recipe."""
         if spec.size is None:
             raise DataError("images need data.size: [height, width]")
         return cls(spec.size, spec.resize, spec.channels)
@@ -37,7 +37,7 @@ class ImageForm:
 
 @dataclass(frozen=True, slots=True)
 class ImageSamples:
-    """`count` images: `read` gives the encoded bytes of some, `name` what one is called in messages."""
+    """Serve `count` images: `read` returns the encoded bytes of some, `name` what one is called in messages."""
 
     finite: ClassVar[bool] = True
     count: int
@@ -66,7 +66,7 @@ class ImageSamples:
         return images
 
     def undecodable(self, indices: Any) -> Failures:
-        """Those of the samples at `indices` that can't be decoded; reads each of them once."""
+        """Return those of the samples at `indices` that can't be decoded; reads each of them once."""
         failures: Failures = {}
         for start in range(0, len(indices), CHECKED_AT_A_TIME):
             failures |= self._decoded(indices[start : start + CHECKED_AT_A_TIME].tolist(), silent=True)[1]
@@ -78,7 +78,7 @@ class ImageSamples:
 
 
 def rows_at(key: Any, count: int) -> Sequence[int]:
-    """The row numbers that a slice or an array of indices stands for."""
+    """Return the row numbers that a slice or an array of indices selects."""
     if isinstance(key, slice):
         return range(count)[key]
     return [int(index) for index in key]

@@ -1,7 +1,7 @@
-"""npz files: `x_NAME` are a split's inputs, `y_NAME` its targets, if any.
+"""Read npz files: `x_NAME` are a split's inputs, `y_NAME` its targets, if any.
 
-`x_NAME__INPUT` are those of several inputs, `y_NAME__OUTPUT` the targets of several outputs, or of one by its name.
-What is not compressed is read when it is asked for, so that memory does not grow with it.
+`x_NAME__INPUT` are the inputs of a model with several, `y_NAME__OUTPUT` the targets of several outputs, or of one by
+its name. Arrays that are not compressed are read on demand, so that memory does not grow with them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ MEMBERS_HINT = (
 ABSENT = "absent"
 SHOWN_MEMBERS = 12
 DRAWN = ("test", "validation")  # splits that can be drawn where none is stored
-HELD_BYTES = 64 * 2**20  # inputs up to this size are held in memory however they are stored
-HELD_SHARE = 0.5  # of the machine's memory, for what can only be held there
+HELD_BYTES = 64 * 2**20  # inputs up to this size are kept in memory however they are stored
+HELD_SHARE = 0.5  # of the machine's memory, for arrays that can only be kept there
 
 
 class NpzFile:
-    """Arrays of one file. Digests are over decompressed bytes: how the file was zipped does not matter."""
+    """Read the arrays of one file. Digests cover decompressed bytes: how the file was zipped does not matter."""
 
     def __init__(self, path: Path, _spec: DataSpec, digests: FileDigests) -> None:
         self._path = path
@@ -62,7 +62,7 @@ class NpzFile:
             raise self._error(f"x_{stored} can't be read: {error}") from error
 
     def splits(self) -> dict[str, bool]:
-        """The splits whose inputs are stored, `train` first, each with whether it has targets; DataError without it."""
+        """Return which splits' inputs are stored, `train` first, with whether targets are; DataError without it."""
         members = self._members()
         names = {name[2:].partition("__")[0] for name in members if name.startswith("x_")}
         if "train" not in names:
@@ -71,7 +71,7 @@ class NpzFile:
         return {name: name in labelled for name in sorted(names, key=lambda name: (name != "train", name))}
 
     def _without(self, stored: str) -> DataError:
-        """What the file holds instead of a split's inputs."""
+        """Return the error that tells what the file holds instead of a split's inputs."""
         members = sorted(self._members())
         held = ", ".join(members[:SHOWN_MEMBERS]) + (", …" if len(members) > SHOWN_MEMBERS else "")
         what = f"the file holds no inputs x_{stored}: it has {held or 'no arrays at all'}"
@@ -97,7 +97,7 @@ class NpzFile:
         return Table(inputs, self._targets(stored, len(first), member))
 
     def _targets(self, stored: str, samples: int, member: str) -> Any:
-        """One array, or several by output name, or None; `member` are the inputs that have so many `samples`."""
+        """Return one array, or several by output name, or None; `member` holds the inputs, with `samples` rows."""
         named = self._named(f"y_{stored}__")
         alone = {"": f"y_{stored}"} if f"y_{stored}" in self._members() else {}
         if named and alone:
@@ -110,7 +110,7 @@ class NpzFile:
         return found if named else found.get("")
 
     def _inputs(self, member: str) -> Any:
-        """An array, or what reads one from the file; DataError where it has no rows of numbers."""
+        """Return an array, or a reader of one in the file; DataError if it has no rows of numbers."""
         x = self._rows(member)
         if x is None:
             x = self._array(member)
@@ -127,7 +127,7 @@ class NpzFile:
             raise self._error(f"{member} can't be read: {error}") from error
 
     def _size(self, member: str) -> int:
-        """The bytes of a member when it is unpacked."""
+        """Return the unpacked size of a member in bytes."""
         with zipfile.ZipFile(self._path) as archive:
             return archive.getinfo(f"{member}.npy").file_size
 
@@ -149,7 +149,7 @@ class NpzFile:
         )
 
     def _digest(self, member: str) -> str:
-        """The digest of a member; of all its parts where an input name follows; `absent` where there is none."""
+        """Return the digest of a member; of all its parts if an input name follows; `absent` if there is none."""
         parts = self._named(f"{member}__")
         if parts:
             return digest_of("inputs", {name: member_digest(self._path, f"{part}.npy") for name, part in parts.items()})
@@ -171,7 +171,7 @@ class NpzFile:
 
 
 def member_digest(path: Path, member: str) -> str:
-    """sha256 over the decompressed bytes of one member of a zip file, as hexadecimal digits."""
+    """Return the sha256 of the decompressed bytes of one member of a zip file, as hexadecimal digits."""
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:

@@ -1,6 +1,7 @@
-"""Arrays that lie in an npz as they are: rows are read where they stand, when they are asked for.
+"""Read rows of uncompressed arrays in an npz directly from the file, on demand.
 
-Reading, not mapping: a file that shrinks while it is mapped kills the process, and mapped pages count as its memory.
+Rows are read, not memory-mapped: a file that shrinks while it is mapped kills the process, and mapped pages count as
+its memory.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MAGIC, HEADER_BYTES = b"\x93NUMPY", 64 * 2**10  # an array's shape and type take
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """An array (N, …) of numbers at an offset of a file, in C order."""
+    """Read an array (N, …) of numbers at an offset of a file, in C order."""
 
     path: Path
     state: State
@@ -36,7 +37,7 @@ class StoredRows:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Any:
-        """The rows at a slice or an array of indices; DataError where the file is not what it was."""
+        """Return the rows at a slice or an array of indices; DataError if the file has changed."""
         import numpy as np
 
         indices = rows_at(key, len(self))
@@ -60,7 +61,7 @@ class StoredRows:
 
 
 def stored_rows(path: Path, member: str) -> StoredRows | None:
-    """The array in a member `NAME.npy` as it lies in the file; None where it is compressed, or in another order.
+    """Open the array in a member `NAME.npy` in place; None if it is compressed, or in another order.
 
     Raises KeyError where there is no such member, and what `zipfile` raises on damaged archives.
     """
@@ -88,9 +89,9 @@ def stored_rows(path: Path, member: str) -> StoredRows | None:
 
 
 def array_shape(path: Path, member: str) -> tuple[int, ...]:
-    """The shape in the header of a member `NAME.npy`, without numpy.
+    """Return the shape in the header of a member `NAME.npy`, without numpy.
 
-    Raises KeyError where there is no such member, ValueError where it is no array, and what `zipfile` raises.
+    Raises KeyError where there is no such member, ValueError where it is not an array, and what `zipfile` raises.
     """
     with zipfile.ZipFile(path) as archive, archive.open(member) as file:
         magic = file.read(len(MAGIC) + 2)
@@ -109,7 +110,7 @@ def array_shape(path: Path, member: str) -> tuple[int, ...]:
 
 
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Neighbouring indices together: the place of the first among `indices`, the first, and how many follow it."""
+    """Group consecutive indices: yield the place of the first among `indices`, the first, and how many follow it."""
     begun = 0
     for place in range(1, len(indices) + 1):
         if place == len(indices) or indices[place] != indices[place - 1] + 1:

@@ -1,8 +1,8 @@
-"""The user's own function: `module:function`, a module beside the recipe, gives a split's arrays by the split's name.
+"""Call the user's function `module:function` in a module next to the recipe for a split's arrays.
 
-The function gets the name of a stored split and returns inputs, or (inputs, targets); inputs are an array, or a dict
-of arrays by the model's input names. It runs at every run, since only its arrays tell whether they changed: their
-content is in the key, the code is not. Memory-mapped arrays stay where they are.
+The function gets the name of a stored split and returns inputs, or (inputs, targets); inputs are an array, or a dict of
+arrays by the model's input names. It is called in every run, since only its arrays show whether they changed: their
+content is in the key, the code is not. Memory-mapped arrays stay mapped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROWS_AT_A_TIME = 1024
 
 
 class PythonFunction:
-    """Arrays that a function made, kept for as long as the run takes."""
+    """Keep the arrays that a function made for the duration of the run."""
 
     def __init__(self, folder: Path, spec: DataSpec) -> None:
         self._folder, self._reference = folder, str(spec.function)
@@ -39,7 +39,7 @@ class PythonFunction:
     def shapes(self, stored: str) -> Shapes | None:
         try:
             inputs, _ = self._arrays(stored)
-        except DataError:  # not every split has to be there; whoever reads it will say so
+        except DataError:  # not every split has to be there; whoever reads it reports that
             return None
         named = inputs if isinstance(inputs, dict) else {"": inputs}
         return {name: tuple(array.shape[1:]) for name, array in named.items()}
@@ -61,7 +61,7 @@ class PythonFunction:
             made = function(stored)
         except SecateurError:
             raise
-        except (Exception, SystemExit) as error:  # it is the user's code
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise DataError(f"{call} failed: {told(error)}", where=self._where) from error
         inputs, targets = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
         named = inputs if isinstance(inputs, dict) else {"": inputs}
@@ -98,7 +98,7 @@ def _digest_of_targets(targets: Any) -> str:
 
 
 def _digest(array: Any) -> str:
-    """Over type, shape and values, whatever the layout in memory."""
+    """Digest type, shape and values, whatever the layout in memory."""
     import numpy as np
 
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\0".encode())

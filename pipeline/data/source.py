@@ -1,7 +1,7 @@
-"""The splits of a recipe's data: which samples of what is stored belong to each, drawn by the recipe's seed.
+"""Draw the splits of a recipe's data: which stored samples belong to each, by the recipe's seed.
 
-A split's digest covers the content of what is stored, how samples were picked, what they are made into, and how
-inputs are preprocessed; never a path or a time. Computing it takes neither numpy nor TensorFlow.
+A split's digest covers the content of the stored data, how samples were picked, what they are made into, and how inputs
+are preprocessed; never a path or a time. Computing it requires neither numpy nor TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ZIP = b"PK\x03\x04"
 
 
 class DataSource:
-    """The splits `train`, `validation`, `test` and `calibration`, and what else is stored, by its name.
+    """Serve the splits `train`, `validation`, `test` and `calibration`, and any other stored split by its name.
 
-    `path` is the file or folder, or the recipe's folder for Python functions; `threads` are those that decoding may
-    use (0: as many as it likes).
+    `path` is the file or folder, or the recipe's folder for Python functions; `threads` is the number that decoding may
+    use (0: no limit).
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class DataSource:
         self._splits: dict[str, Split] = {}
 
     def digest(self, split: str) -> str:
-        """The digest of a split; of unchanged files, from memory."""
+        """Return the digest of a split; for unchanged files, the remembered one."""
         return self._digest(split, anew=False)
 
     def shapes(self) -> tuple[Shapes, ...]:
-        """What samples are, by input name ("" where inputs have none), before any is read: each that splits differ in.
+        """Return the shapes of samples by input name ("" if inputs have none) without reading any: each distinct one.
 
-        Those of `train` come first. Empty where it can't be told. DataError where the file is damaged.
+        Those of `train` come first. Empty if it can't be told. DataError if the file is damaged.
         """
         stored = ["train", *(name for name in (self.spec.validation, self.spec.test) if isinstance(name, str))]
         found = [shapes for name in stored if (shapes := self._reader.shapes(name))]
         return tuple(shapes for place, shapes in enumerate(found) if shapes not in found[:place])
 
     def split(self, name: str) -> Split:
-        """A split, ready to be read; DataError where the data does not hold what the recipe says."""
+        """Return a split, ready to be read; DataError if the data does not hold what the recipe says."""
         digest = self.digest(name)
         if name not in self._splits or self._splits[name].digest != digest:
             self._splits[name] = self._read(name, digest)
@@ -68,7 +68,7 @@ class DataSource:
         return digest_of("data", {**pick, **content, **how})
 
     def _pick(self, split: str) -> dict[str, Any]:
-        """Which samples of which stored split this one is, as plain data."""
+        """Describe as plain data which samples of which stored split this one consists of."""
         spec, drawn = self.spec, self._drawn(self.spec.validation)
         tested = {"test": part} if (part := self._drawn(spec.test)) else {}
         if split == "train":
@@ -115,7 +115,7 @@ class DataSource:
         return Split(name, digest, inputs, targets, how, task, table.classes, notes, rows, said_unlabelled=none)
 
     def _decodable(self, name: str, table: Table, indices: Any) -> tuple[Any, tuple[str, ...]]:
-        """The indices of samples that can be decoded; all of them where none may fail: then reading one says so."""
+        """Return indices of decodable samples; all of them if none may fail: then reading one reports it."""
         import numpy as np
 
         allowed = self.spec.max_undecodable
@@ -145,12 +145,12 @@ class DataSource:
 
 
 def picked_rows(pick: Mapping[str, Any], count: int, labels: Any) -> Any:
-    """Sorted indices, among `count` stored samples, of those that `pick` describes; stratified by class `labels`."""
+    """Return sorted indices, among `count` stored samples, of those `pick` describes; stratified by class `labels`."""
     import numpy as np
 
     indices = np.arange(count)
     tested = pick.get("test") or pick.get("only_test")
-    if tested:  # drawn first: what is tested on does not depend on how the rest is divided
+    if tested:  # drawn first: the test samples do not depend on how the rest is divided
         part = held_out_part(labels, count, tested["fraction"], [tested["seed"], 1])
         if "only_test" in pick:
             return _taken(pick, part)
@@ -174,7 +174,7 @@ def _taken(pick: Mapping[str, Any], indices: Any) -> Any:
 def data_source(
     spec: DataSpec, folder: Path, seed: int, digests: FileDigests | None = None, threads: int = 0
 ) -> DataSource:
-    """The data of a recipe in `folder`; RecipeError where the file, folder or module that it names is not there."""
+    """Open the data of a recipe in `folder`; RecipeError if the file, folder or module that it names does not exist."""
     if spec.path is None:
         module = folder / f"{str(spec.function).partition(':')[0]}.py"
         if not module.is_file():
@@ -193,13 +193,13 @@ def data_source(
 
 
 def _require_source(source: str, path: Path) -> None:
-    """RecipeError where the first bytes of a file are plainly those of another source."""
+    """Raise RecipeError if the first bytes of a file clearly belong to another kind of source."""
     with path.open("rb") as file:
         begin = file.read(PEEKED_BYTES)
     found = None
     if begin.startswith(ZIP):
         found = "npz"
-    elif begin and 0 not in begin:  # no text holds it, and the length that a TFRecord begins with always does
+    elif begin and 0 not in begin:  # text never contains NUL, and the length at the start of a TFRecord always does
         found = "csv"
     elif begin[4:8] == bytes(4):
         found = "tfrecord"
@@ -209,7 +209,7 @@ def _require_source(source: str, path: Path) -> None:
 
 
 def _reader(spec: DataSpec, path: Path, digests: FileDigests, threads: int) -> Reader:
-    """The source's reader; the module of a source is imported only where the recipe names it."""
+    """Return the source's reader; its module is imported only if the recipe names it."""
     match spec.source:
         case "npz":
             from pipeline.data.npz import NpzFile
@@ -240,7 +240,7 @@ def _plain(preprocess: Preprocess | Mapping[str, Preprocess]) -> dict[str, Any]:
 
 
 def _class_labels(task: Task | Mapping[str, Task], targets: Any) -> Any:
-    """What a part is drawn evenly by: the class numbers, of several outputs those of the first by name; or None."""
+    """Return the class numbers to stratify a part by (with several outputs, those of the first by name), or None."""
     if not isinstance(task, Mapping):
         return targets if task == "classes" else None
     return next((targets[name] for name in sorted(task) if task[name] == "classes"), None)
@@ -251,7 +251,7 @@ def _first(table: Table) -> Any:
 
 
 def _some(samples: Any, indices: Any) -> Any:
-    """Samples at indices: arrays at once, what is read lazily when it is asked for."""
+    """Select samples by index: arrays at once, lazily read samples on demand."""
     import numpy as np
 
     return samples[indices] if isinstance(samples, np.ndarray) else Picked(samples, indices)

@@ -1,4 +1,4 @@
-"""The recipe's `data`: where samples come from, what they are, and how they are split."""
+"""Define the recipe's `data`: where samples come from, what they are, and how they are split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ METRICS = ("accuracy", "macro_f1", "auc", "confusion_matrix", "mse", "mae")
 TOP_K = re.compile(r"top_[1-9][0-9]{0,3}")
 FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*")
 
-# Settings that only some sources read; those without an entry are everybody's.
+# Settings that only some sources read; settings without an entry apply to all.
 READ_BY: dict[str, tuple[Source, ...]] = {
     "path": ("npz", "image_folder", "csv", "tfrecord"),
     "function": ("python",),
@@ -43,7 +43,7 @@ NEEDED: dict[Source, tuple[str, ...]] = {
 
 
 class Preprocess(Value):
-    """How stored inputs become the model's: `x * scale + offset`, or one of Keras' named modes, in float32."""
+    """Preprocess stored inputs for the model: `x * scale + offset`, or one of Keras' named modes, in float32."""
 
     scale: float = 1.0
     offset: float = 0.0
@@ -56,7 +56,7 @@ class Preprocess(Value):
         return self
 
     def __call__(self, x: Any) -> Any:
-        """Preprocessed float32 inputs; the modes are those of `keras.applications.imagenet_utils`, on RGB 0…255."""
+        """Preprocess to float32; the modes are those of `keras.applications.imagenet_utils`, on RGB 0…255."""
         import numpy as np
 
         x = np.asarray(x, dtype=np.float32)
@@ -71,21 +71,21 @@ class Preprocess(Value):
 
 
 class HeldOutPart(Value):
-    """A part of the training data, held out of it: drawn by the recipe's seed, the same share of each class."""
+    """Hold out a part of the training data: drawn by the recipe's seed, the same share of each class."""
 
     from_: Literal["train"] = Field(default="train", alias="from")
     fraction: float = Field(default=0.1, gt=0, lt=1)
 
 
 class CalibrationPart(Value):
-    """Samples that stand for the data in quantization, drawn by the recipe's seed; labels are not looked at."""
+    """Select samples that represent the data in quantization, drawn by the recipe's seed without regard to labels."""
 
     from_: str = Field(default="train", alias="from")
     take: int = Field(default=256, ge=1)
 
 
 class Feature(Value):
-    """One feature of a TFRecord's examples: an encoded image, numbers, or the raw bytes of an array of `dtype`."""
+    """Describe one feature of a TFRecord's examples: an encoded image, numbers, or the bytes of a `dtype` array."""
 
     type: Literal["image", "float32", "int64", "raw"]
     shape: tuple[int, ...] = ()
@@ -112,14 +112,14 @@ Metrics = MetricNames | dict[str, MetricNames]
 
 
 def named_metrics(metrics: Metrics | None) -> tuple[str, ...]:
-    """All metrics that are asked for, of whatever output."""
+    """Return all requested metrics, of whatever output."""
     if isinstance(metrics, dict):
         return tuple(dict.fromkeys(name for names in metrics.values() for name in names))
     return metrics or ()
 
 
 class DataSpec(Value):
-    """The recipe's `data`. Every split but `train` is optional; stages ask for what they need."""
+    """Configure the recipe's `data`. Every split but `train` is optional; stages ask for what they need."""
 
     source: Source
     path: Path | None = Field(None, description="a file or folder, from the recipe's folder")
@@ -175,20 +175,20 @@ class DataSpec(Value):
 
     @property
     def unlabelled(self) -> bool:
-        """Whether the recipe says that there are no labels, of any output."""
+        """Return whether the recipe says that there are no labels, of any output."""
         tasks = self.task.values() if isinstance(self.task, dict) else (self.task,)
         return set(tasks) == {"unlabelled"}
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """Height, width and channels of images; without height and width where `size` is not said."""
+        """Return height, width and channels of images; without height and width if `size` is not given."""
         return (*(self.size or ()), self.channels)
 
     def _has_image_features(self) -> bool:
         return any(feature.type == "image" for feature in (self.features or {}).values())
 
     def form(self) -> dict[str, Any]:
-        """The settings that say what samples are made of, as plain data: what was set, without paths and splits."""
+        """Return the settings that define samples, as plain data: what was set, without paths and splits."""
         apart = {"source", "path", "function", "preprocess", "check_preprocess"}
         apart |= {"validation", "calibration", "test", "metrics", "split"}
         return self.model_dump(mode="json", by_alias=True, exclude=apart, exclude_none=True, exclude_defaults=True)

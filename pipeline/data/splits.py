@@ -1,9 +1,9 @@
-"""A split: samples by index, their targets, and the preprocessing that goes with them.
+"""Define a split: samples by index, their targets, and the preprocessing that goes with them.
 
-Targets are for the model's one output and then have no name, or they are by the names of its outputs.
+Targets of a model's only output have no name; otherwise they are keyed by the names of its outputs.
 
-What `x` is depends on the source: an array in memory, or something that reads the samples asked for when they are
-asked for. Stages use the methods and never look at it, so that memory need not grow with the data.
+The type of `x` depends on the source: an array in memory, or an object that reads requested samples on demand. Stages
+use the methods and never look at it, so that memory need not grow with the data.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from typing import Any, Protocol
 
 from pipeline.data.spec import Preprocess, Task
 
-CHECKED_BYTES = 16 * 2**20  # read at a time
+CHECKED_BYTES = 16 * 2**20  # read per block
 
 
 class Samples(Protocol):
-    """What numpy arrays have, and lazy sources give: (N, …) numbers, read by a slice or an array of indices."""
+    """Provide what numpy arrays and lazy sources share: (N, …) numbers, read by a slice or an array of indices."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(N, …), known without reading a sample."""
+        """Return (N, …), known without reading a sample."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, key: Any, /) -> Any:
-        """An array of the samples at a slice or at an array of indices, in that order."""
+        """Return an array of the samples at a slice or at an array of indices, in that order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """Some of lazily read samples, by index."""
+    """Select some of lazily read samples, by index."""
 
     samples: Samples
     indices: Any
@@ -43,7 +43,7 @@ class Picked:
 
     @property
     def finite(self) -> bool:
-        """Whether samples are known to hold neither NaN nor infinity."""
+        """Return whether samples are known to hold neither NaN nor infinity."""
         return getattr(self.samples, "finite", False)
 
     def __len__(self) -> int:
@@ -55,7 +55,7 @@ class Picked:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Inputs as stored, one (N, …) or several by the model's input names, with targets and preprocessing.
+    """Hold inputs as stored, one (N, …) or several by the model's input names, with targets and preprocessing.
 
     `y` are class numbers (N,) for task `classes`, zeros and ones (N, k) for `multilabel`, floats (N,) or (N, …) for
     `regression`, None for `unlabelled`; where targets are by output, `y`, `task` and `classes` are mappings by its
@@ -79,30 +79,30 @@ class Split:
 
     @property
     def input_names(self) -> tuple[str, ...] | None:
-        """The names of several inputs; None for one, which has no name of its own."""
+        """Return the names of several inputs; None for a single one, which has no name."""
         return tuple(self.x) if isinstance(self.x, Mapping) else None
 
     @property
     def output_names(self) -> tuple[str, ...] | None:
-        """The outputs that have targets, where targets are by output; None where they have no name."""
+        """Return the outputs that have targets, if targets are by output; None if they have no name."""
         return tuple(self.task) if isinstance(self.task, Mapping) else None
 
     @property
     def kind(self) -> Task:
-        """The task of targets that are of one output, such as those of `of_output`."""
+        """Return the task of the targets of a single output, such as those of `of_output`."""
         if isinstance(self.task, Mapping):
             raise TypeError(f"targets are by output: {', '.join(self.task)}")
         return self.task
 
     @property
     def labelled(self) -> bool:
-        """Whether there are targets, of any output."""
+        """Return whether there are targets, of any output."""
         return self.y is not None
 
     def of_output(self, name: str) -> Split:
-        """The split as a model sees it whose only output is `name`: unlabelled where targets are for other outputs.
+        """Return the split for a model whose only output is `name`: unlabelled if the targets are for other outputs.
 
-        Targets without a name are those of any output.
+        Targets without a name belong to any output.
         """
         if not isinstance(self.task, Mapping):
             return self
@@ -112,27 +112,27 @@ class Split:
         return replace(self, y=self.y[name], task=self.task[name], classes=classes)
 
     def input_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of one sample of each input, known without reading any."""
+        """Return the shape of one sample of each input, known without reading any."""
         inputs = self.x.values() if isinstance(self.x, Mapping) else (self.x,)
         return tuple(tuple(x.shape[1:]) for x in inputs)
 
     def inputs(self, start: int = 0, stop: int | None = None) -> Any:
-        """Preprocessed inputs of a range of samples: float32 (n, …), or a dict of these by input name."""
+        """Return preprocessed inputs of a range of samples: float32 (n, …), or a dict of these by input name."""
         return self._read(slice(start, stop))
 
     def take(self, indices: Any) -> tuple[Any, Any]:
-        """Preprocessed inputs and targets of the samples at `indices` (n,), in that order."""
+        """Return preprocessed inputs and targets of the samples at `indices` (n,), in that order."""
         return self._read(indices), at(self.y, indices)
 
     def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
-        """Preprocessed inputs and targets, in order, `size` at a time (the last may be smaller)."""
+        """Yield preprocessed inputs and targets, in order, `size` at a time (the last may be smaller)."""
         for start in range(0, len(self), size):
             yield self.inputs(start, start + size), at(self.y, slice(start, start + size))
 
     def first_not_finite(self) -> tuple[int, str] | None:
-        """The first sample with NaN or infinity, and in which input ("" of a split whose one input has no name).
+        """Find the first sample with NaN or infinity, and its input ("" in a split whose only input has no name).
 
-        One pass over what can hold them: images and integers can't.
+        Makes one pass over the inputs that can hold them: images and integers can't.
         """
         inputs = self.x if isinstance(self.x, Mapping) else {"": self.x}
         places = {name: _first_not_finite(samples) for name, samples in inputs.items()}
@@ -167,14 +167,14 @@ def _first_not_finite(samples: Samples) -> int | None:
 
 
 def at(targets: Any, key: Any) -> Any:
-    """Some of the targets, by index or slice: of one array, of each of several by output, or None of none."""
+    """Select targets by index or slice: of one array, of each of several by output; None of None."""
     if isinstance(targets, Mapping):
         return {name: values[key] for name, values in targets.items()}
     return None if targets is None else targets[key]
 
 
 def held_out_part(labels: Any, count: int, fraction: float, seed: Any) -> Any:
-    """Sorted indices of about `fraction` of `count` samples: of each class its share where there are class labels."""
+    """Return sorted indices of about `fraction` of `count` samples, stratified by class if there are class labels."""
     import numpy as np
 
     if labels is not None:
@@ -184,14 +184,14 @@ def held_out_part(labels: Any, count: int, fraction: float, seed: Any) -> Any:
 
 
 def stratified_part(labels: Any, fraction: float, seed: Any) -> Any:
-    """Sorted indices of about `fraction` of the samples: of each class its share, at least one, and never all."""
+    """Return sorted indices of about `fraction` of the samples: each class's share, at least one, never all."""
     import numpy as np
 
     rng = np.random.default_rng(seed)
     picked = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        # Each class is left something to train on.
+        # Leave each class something to train on.
         count = min(max(1, round(len(members) * fraction)), len(members) - 1)
         picked.append(rng.permutation(members)[:count])
     return np.sort(np.concatenate(picked)) if picked else np.empty(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What a source gives for one stored split: inputs and targets as they are stored, before splits are drawn."""
+"""Define what a source returns for one stored split: inputs and targets as stored, before splits are drawn."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipeline.data.splits import Samples
 
 Shapes = dict[str, tuple[int, ...]]  # of one sample by input name; "" where inputs have no names
 Failures = dict[int, str]  # index of a sample: its name, and why it can't be decoded
-NAMED_FAILURES = 3  # in messages
+NAMED_FAILURES = 3  # how many failures messages name
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """`targets` has a row a sample, or is None, or has such by output name; `task` is what the source knows of them.
+    """Hold inputs and `targets`: one row a sample, or None, or such by output name; `task` is what the source says.
 
-    `undecodable` looks at the samples at some indices and tells which of them can't be decoded.
+    `undecodable` takes indices of samples and returns which of them can't be decoded.
     """
 
     inputs: Samples | Mapping[str, Samples]
@@ -29,23 +29,23 @@ class Table:
 
 
 class Reader(Protocol):
-    """A source of data: stored splits by name."""
+    """Read a source of data: stored splits by name."""
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
-        """Plain data that names what a stored split holds, by digests; `anew` trusts nothing that is remembered.
+        """Return plain data that names what a stored split holds, by digests; `anew` ignores remembered digests.
 
         Takes neither numpy nor TensorFlow. DataError where the split is not there.
         """
 
     def shapes(self, stored: str) -> Shapes | None:
-        """What one sample of a stored split is, told without reading samples; None where that can't be told."""
+        """Return the shapes of one sample of a stored split without reading samples; None if they can't be told."""
 
     def read(self, stored: str) -> Table:
-        """The samples of a stored split, which are those that `content` named; DataError where they are not."""
+        """Read the samples of a stored split, which are those that `content` named; DataError if they are not."""
 
 
 def first_of(failures: Failures) -> str:
-    """The first few of what can't be decoded, in words."""
+    """Name the first few samples that can't be decoded, for messages."""
     named = ", ".join(list(failures.values())[:NAMED_FAILURES])
     more = len(failures) - NAMED_FAILURES
     return f"{named}, and {more} more" if more > 0 else named

@@ -1,4 +1,4 @@
-"""What targets are: class numbers, zeros and ones, or real numbers. Where it can't be told, the recipe has to say."""
+"""Determine what targets are: class numbers, zeros and ones, or real numbers. If it is unclear, the recipe must say."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SAY_SO = "say data.task: classes, multilabel, regression or unlabelled"
 def tasks_and_targets(
     targets: Any, said: Task | Mapping[str, Task] | None, told: Task | None, where: str
 ) -> tuple[Task | dict[str, Task], Any]:
-    """`task_and_targets` for one output, or by output where `targets` are a mapping; what is unlabelled is left out.
+    """Apply `task_and_targets` to one output, or by output if `targets` is a mapping; unlabelled ones are left out.
 
-    `said` is what the recipe says, `told` what the source knows. DataError where the recipe names an output that has
-    no targets, or names outputs where targets have no names.
+    `said` is what the recipe says, `told` what the source knows. DataError where the recipe names an output that has no
+    targets, or names outputs where targets have no names.
     """
     if not isinstance(targets, Mapping):
         if isinstance(said, Mapping):
@@ -38,9 +38,9 @@ def tasks_and_targets(
 
 
 def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task, Any]:
-    """The task, and targets in its form: integers (N,), float32 zeros and ones (N, k), float32 (N, …), or None.
+    """Return the task, and targets in its form: integers (N,), float32 zeros and ones (N, k), float32 (N, …), or None.
 
-    `said` is what the recipe says. DataError where targets are no such thing, or where they could be two things.
+    `said` is what the recipe says. DataError if targets do not fit the task, or if they could mean two things.
     """
     import numpy as np
 

@@ -1,7 +1,7 @@
-"""TFRecord files of `tf.train.Example`s, by a schema in the recipe; records are read where they stand.
+"""Read TFRecord files of `tf.train.Example`s by a schema in the recipe, directly from the file.
 
-The splits are files by name, up to its first `-` or `.`: `train-00000-of-00010`, `test.tfrecord`; one file alone is
-`train`. What stays in memory is where each record begins, and its label.
+Each file's name up to its first `-` or `.` is its split: `train-00000-of-00010`, `test.tfrecord`; a single file is
+`train`. Only the offset of each record and its label stay in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PARSED_AT_A_TIME = 256
 
 
 class TFRecords:
-    """The records of one file, or of a folder's files."""
+    """Read the records of one file, or of a folder's files."""
 
     def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
         self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
@@ -66,7 +66,7 @@ class TFRecords:
         return Table(inputs, targets, undecodable=undecodable if images else None)
 
     def _labels(self) -> dict[str, str]:
-        """The feature with each output's labels; the output has no name where there is one."""
+        """Return the feature with each output's labels; a single output has no name."""
         label = self._spec.label
         found = label if isinstance(label, dict) else {} if label is None else {"": label}
         for one in found.values():
@@ -108,7 +108,7 @@ class TFRecords:
 
 
 class Records:
-    """Records by number over several files, and their features."""
+    """Read records by number across several files, and their features."""
 
     def __init__(self, paths: Sequence[Path], features: Mapping[str, Feature], threads: int) -> None:
         self._paths, self.features, self._threads = paths, features, threads
@@ -123,15 +123,15 @@ class Records:
         return len(self._offsets)
 
     def name(self, index: int) -> str:
-        """What a record is called in messages."""
+        """Return what a record is called in messages."""
         return f"record {index - self._files.index(self._files[index])} of {self._paths[self._files[index]].name}"
 
     def parsed(self, indices: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
-        """Some features of the records of these numbers: (n, *shape) by name, bytes for images and raw arrays."""
+        """Return some features of records by number: (n, *shape) by name, bytes for images and raw arrays."""
         return self._parse([self._bytes(index) for index in indices], indices, names)
 
     def column(self, name: str) -> Any:
-        """One feature of all records, in one pass that also verifies every checksum."""
+        """Read one feature of all records, in one pass that also verifies every checksum."""
         import numpy as np
 
         parts: list[Any] = []
@@ -152,7 +152,7 @@ class Records:
         return self.numbers(name, self._parse(records, indices, (name,))[name], indices)
 
     def numbers(self, name: str, values: Any, indices: Sequence[int]) -> Any:
-        """Values of a feature as numbers (n, *shape); raw ones from their bytes, which have to be of the right size."""
+        """Return a feature's values as numbers (n, *shape); raw ones from their bytes, which need the right size."""
         import numpy as np
 
         feature = self.features[name]
@@ -174,7 +174,7 @@ class Records:
         try:
             return dict(parse(records, schema, self._threads))
         except ValueError as error:
-            for index, record in zip(indices, records, strict=True):  # which of them it was
+            for index, record in zip(indices, records, strict=True):  # to name the failing record
                 try:
                     parse([record], schema, self._threads)
                 except ValueError as cause:
@@ -213,7 +213,7 @@ class Records:
 
 @dataclass(frozen=True)
 class Numbers:
-    """A feature of numbers, (N, *shape)."""
+    """Read a numeric feature, (N, *shape)."""
 
     records: Records
     name: str
