@@ -1,1 +1,1 @@
-"""From a recipe to the actions that it takes, each with its key and the reason why it runs."""
+"""Derive from a recipe the actions that it takes, each with its key and the reason why it runs."""

@@ -1,4 +1,4 @@
-"""Why an action is no hit, in a few words: the wanted action beside the nearest one that was recorded."""
+"""Explain in a few words why an action is not a hit, by comparing it with the nearest recorded one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAILURE_CHARACTERS = 100
 
 
 def failed_before(action_id: str, key: str, store: Store, recipe: str) -> str | None:
-    """`failed last time: REASON` where the latest run of this `recipe` that came to the very same action says so."""
+    """Return `failed last time: REASON` if the same action failed in the latest run of this `recipe` to reach it."""
     entry = store.runs.last_try(recipe, action_id)
     if entry is None or entry["key"] != key or entry.get("status") not in ("failed", "skipped"):
         return None
@@ -27,10 +27,10 @@ def failed_before(action_id: str, key: str, store: Store, recipe: str) -> str | 
 
 
 def reason_to_run(action: Action, store: Store, recipe: str) -> str:
-    """One concrete reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`.
+    """Return one reason: `prune.ratio 0.5 → 0.3`, `input model changed`, `tensorflow 2.20 → 2.21`, `first run`.
 
-    It is compared with what runs of this `recipe` (by its name) had, and, of runs that left no manifest because they
-    were killed, with what was done to the same model. What another recipe has otherwise is no change of this one.
+    The action is compared with those in runs of this `recipe` (by its name) and, for runs that were killed before they
+    wrote a manifest, with actions on the same model. A difference from another recipe does not count as a change.
     """
     wanted = action.model_dump(mode="json")
     recorded = list(store.records.documents(action.stage, action.axis))
@@ -38,7 +38,7 @@ def reason_to_run(action: Action, store: Store, recipe: str) -> str:
     recorded = [one for one in recorded if one.get("key") in own or _was_killed_on(one, wanted, store)]
     if not recorded:
         return "first run"
-    # The nearest has fewest differences; among equals, the one that was made last.
+    # The nearest has the fewest differences; among equals, the most recent wins.
     recorded.sort(key=lambda document: str(document.get("provenance", {}).get("finished_at", "")), reverse=True)
     nearest = min((differences(document["action"], wanted) for document in recorded), key=len)
     if not nearest:
@@ -47,19 +47,19 @@ def reason_to_run(action: Action, store: Store, recipe: str) -> str:
 
 
 def _was_killed_on(document: dict[str, Any], wanted: dict[str, Any], store: Store) -> bool:
-    """Whether a record is of a run without a manifest, and of a model that is wanted now."""
+    """Return whether a record comes from a run without a manifest, on a model that is wanted now."""
     made_by = str(document.get("provenance", {}).get("run_id", ""))
     return not store.runs.has(made_by) and _of_one_model(document["action"], wanted)
 
 
 def _of_one_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether two actions of one stage share a model among their inputs; for `load`, a file."""
+    """Return whether two actions of one stage share a model among their inputs; for `load`, a file."""
     models = stages()[new["stage"]].inputs or new["inputs"]
     return any(name in old["inputs"] and old["inputs"][name] == new["inputs"].get(name) for name in models)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two actions of one stage, what the user can see first: settings, inputs, versions."""
+    """List what differs between two actions of one stage, most visible first: settings, inputs, versions."""
     stage = new["stage"]
     found = [f"{stage}.{path} {_shown(a)} → {_shown(b)}" for path, a, b in _changed(old["config"], new["config"])]
     found += [f"input {name} changed" for name, _, _ in _changed(old["inputs"], new["inputs"])]
@@ -74,7 +74,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def _changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
-    """Leaves at which two JSON values differ, as (path, old, new)."""
+    """Return the leaves at which two JSON values differ, as (path, old, new)."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
         return [

@@ -1,4 +1,4 @@
-"""What a plan is made of: nodes, where their inputs come from, and the branches that a model's way through has."""
+"""Define the parts of a plan: nodes, where their inputs come from, and the branches of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.records.artifacts import Kind
 
 @dataclass(frozen=True, slots=True)
 class OutputOf:
-    """An input that another node makes."""
+    """Refer to an input that another node makes."""
 
     node: str
     kind: Kind
@@ -21,21 +21,21 @@ class OutputOf:
 
 @dataclass(frozen=True, slots=True)
 class SplitOf:
-    """An input that is a data split."""
+    """Refer to an input that is a data split."""
 
     split: str
 
 
 @dataclass(frozen=True, slots=True)
 class CodeOf:
-    """An input that is a module of the user's, beside the recipe: `module:function` names a function of it."""
+    """Refer to an input that is a user module next to the recipe: `module:function` names a function of it."""
 
     reference: str
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """An input that is one of the files of the recipe's model, by its role in `pipeline.recipe.model_files`."""
+    """Refer to an input that is a file of the recipe's model, by its role in `pipeline.recipe.model_files`."""
 
     role: str
 
@@ -46,7 +46,7 @@ Source = OutputOf | SplitOf | CodeOf | ModelFile
 
 @dataclass(frozen=True)
 class Node:
-    """One action to be: `name` is the NAME of its flat metrics, `step` the recipe's entry that it comes from."""
+    """Describe one planned action: `name` is the NAME of its flat metrics, `step` the recipe's entry it comes from."""
 
     id: str
     stage: str
@@ -55,12 +55,12 @@ class Node:
     inputs: dict[str, Source]
     name: str | None
     step: int
-    can_be_left_out: bool = False  # where it turns out to be impossible
+    can_be_left_out: bool = False  # if it turns out to be impossible
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A model on its way through the recipe: the node that made it, and its place on the axes so far."""
+    """Track a model through the recipe: the node that made it, and its place on the axes so far."""
 
     node: str
     axis: str | None
@@ -70,7 +70,7 @@ class Branch:
 
 @dataclass
 class Chain:
-    """The actions of a recipe in the order in which they run."""
+    """Hold the actions of a recipe in the order in which they run."""
 
     recipe: Recipe
     nodes: list[Node] = field(default_factory=list)
@@ -89,10 +89,10 @@ class Chain:
         return node.id
 
     def names(self) -> list[str]:
-        """All NAMEs that metrics can have, each once."""
+        """Return all NAMEs that metrics can have, each once."""
         return list(dict.fromkeys(node.name for node in self.nodes if node.name is not None))
 
 
 def error_at(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:
-    """An error that stands where a step of the recipe does."""
+    """Return an error located at a step of the recipe."""
     return RecipeError(what, where=recipe.source.where(step.path), hint=hint)

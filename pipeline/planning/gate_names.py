@@ -1,4 +1,4 @@
-"""Check before anything runs that gates name what the recipe's actions give."""
+"""Check before anything runs that gates name metrics that the recipe's actions produce."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.records.metrics import comparison, metric_and_output, name_and_met
 
 
 def check_gate_names(chain: Chain) -> None:
-    """RecipeError where a gate names nothing of the chain, or a metric that its action can't have."""
+    """Raise RecipeError if a gate names nothing in the chain, or a metric that its action can't have."""
     names = chain.names()
     for index, gate in enumerate(chain.recipe.gates):
         name, metric = name_and_metric(gate.metric)
@@ -27,19 +27,19 @@ def check_gate_names(chain: Chain) -> None:
             what = f"gates[{index}].metric: nothing here is called {name or gate.metric!r}"
             raise RecipeError(what, where=where, hint=nearest(name, names))
         known = _metrics_of(chain, name)
-        if metric_and_output(metric)[0] not in known:  # which outputs there are, the model will tell
+        if metric_and_output(metric)[0] not in known:  # the outputs are known only once the model is loaded
             what = f"gates[{index}].metric: {name} has no metric {metric!r}"
             raise RecipeError(what, where=where, hint=nearest(metric, sorted(known)))
 
 
 def _metrics_of(chain: Chain, name: str) -> set[str]:
-    """The metrics that a NAME may have, with what compares them with the source's; outputs are not told apart."""
+    """Return the metrics that a NAME may have, including comparisons with the source; outputs are not distinguished."""
     known = {metric for node in chain.nodes if node.name == name for metric in _metrics(node, chain.recipe)}
     return known if name == SOURCE else known | {drop for metric in known if (drop := comparison(metric))}
 
 
 def _metrics(node: Node, recipe: Recipe) -> set[str]:
-    """The flat metrics that a node may have: those of its stage, and those that its configuration asks for."""
+    """Return the flat metrics that a node may have: those of its stage, and those that its configuration requests."""
     asked = named_metrics(getattr(node.config, "metrics", None))
     stage = stages()[node.stage]
     own = stage.metrics_on(node.config, recipe.folder) if isinstance(stage, MeasuresOnTarget) else stage.metrics

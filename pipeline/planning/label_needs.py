@@ -1,6 +1,7 @@
-"""What a recipe asks of labels where its data has none (`task: unlabelled`): refused before anything runs.
+"""Refuse, before anything runs, what requires labels if the data has none (`task: unlabelled`).
 
-Without labels outputs can be compared, and a model can learn from its source's; nothing can be measured by them.
+Without labels, outputs can be compared and a model can learn from its source's outputs; no metric can be computed from
+labels.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ BESIDE = ("accuracy_drop_reference", "mse_ratio_reference", "validation_accuracy
 
 
 def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageStep) -> tuple[str, ...]:
-    """The splits that a stage reads; RecipeError where the recipe has no data, no test split, or no labels for it."""
+    """Return the splits that a stage reads; RecipeError if the recipe lacks data, a test split, or labels for it."""
     where, data = recipe.source.where(step.path), recipe.data
     wanted: tuple[str, ...] = stages()[stage].splits(config)
     if wanted and data is None:
@@ -36,5 +37,5 @@ def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageS
 
 
 def measured_by_labels(metric: str) -> bool:
-    """Whether a metric (its flat name without NAME and output) needs labels; functions of the user's do, too."""
+    """Return whether a metric (its flat name without NAME and output) needs labels; user-defined functions do, too."""
     return metric in (*METRICS, *BESIDE) or ":" in metric or TOP_K.fullmatch(metric) is not None

@@ -1,4 +1,4 @@
-"""What would run, and why: every node of the chain held against the store, without importing what runs it."""
+"""Plan what would run, and why: look up every node of the chain in the store, without importing what runs it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipeline.system.installed import package_version
 
 @dataclass
 class Resolution:
-    """The chain with everything known so far: results by node, the data, the model's files by their roles."""
+    """Hold the chain with everything known so far: results by node, the data, the model's files by their roles."""
 
     recipe: Recipe
     chain: Chain
@@ -38,12 +38,12 @@ class Resolution:
     model_files: Mapping[str, Path]
     digests: FileDigests
     results: dict[str, ActionRecord] = field(default_factory=dict)
-    causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is no hit, or itself
+    causes: dict[str, str] = field(default_factory=dict)  # node: the first node upstream that is not a hit, or itself
     forced: frozenset[str] = frozenset()  # nodes that run again whatever is recorded
-    remarks: tuple[str, ...] = ()  # what the user should know of the targets that the recipe names
+    remarks: tuple[str, ...] = ()  # what the user should know about the targets that the recipe names
 
     def action(self, node: Node) -> Action | None:
-        """The action of a node, or None while an input of it is not made."""
+        """Return the action of a node, or None while an input of it is not made."""
         inputs = {}
         for name, source in node.inputs.items():
             if isinstance(source, OutputOf):
@@ -59,17 +59,17 @@ class Resolution:
         return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
 
     def artifacts(self, node: Node) -> dict[str, Artifact]:
-        """The input artifacts of a node all of whose inputs are made."""
+        """Return the input artifacts of a node whose inputs are all made."""
         sources = {name: source for name, source in node.inputs.items() if isinstance(source, OutputOf)}
         return {name: self.results[source.node].output(source.kind) for name, source in sources.items()}
 
     def fingerprints(self, node: Node) -> dict[str, Fingerprint]:
-        """What the records of a node's inputs say of the models in them, by file."""
+        """Return what the records of a node's inputs say about the models in them, by file."""
         upstream = [self.results[source.node] for source in node.inputs.values() if isinstance(source, OutputOf)]
         return {digest: found for record in upstream for digest, found in record.fingerprints.items()}
 
     def cause(self, node: Node) -> str | None:
-        """The first node upstream of this one that is no hit, if any."""
+        """Return the first node upstream of this one that is not a hit, if any."""
         upstream = [s.node for s in node.inputs.values() if isinstance(s, OutputOf)]
         return next((self.causes[name] for name in upstream if name in self.causes), None)
 
@@ -86,7 +86,7 @@ class Resolution:
 
 
 def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Resolution:
-    """The recipe's chain, its files found; RecipeError where one is not there or a stage is named that is none."""
+    """Resolve the recipe's chain and files; RecipeError if a file is missing or a named stage does not exist."""
     digests = FileDigests(store.file_digests)
     chain = build_chain(recipe)
     if until is not None:
@@ -100,7 +100,7 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
 
 
 def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | None, digests: FileDigests) -> None:
-    """Let the first node know what samples of the data are, where what it makes of the model follows from that."""
+    """Give the first node the shapes of the data's samples, if its result on the model depends on them."""
     node = chain.nodes[0]
     stage = stages()[node.stage]
     if data is not None and isinstance(stage, AsksForSamples) and stage.asks_for_samples(node.config, files, digests):
@@ -109,7 +109,7 @@ def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | No
 
 
 def _remarks(chain: Chain) -> tuple[str, ...]:
-    """One for each target of which there is something to say."""
+    """Return a remark for each target that has one."""
     found: dict[str, str | None] = {}
     telling = [stage for stage in stages().values() if isinstance(stage, MeasuresOnTarget)]
     for node in chain.nodes:
@@ -122,7 +122,7 @@ def _remarks(chain: Chain) -> tuple[str, ...]:
 
 
 def _check_devices(chain: Chain) -> None:
-    """Every device is known and ready now: not after hours of training."""
+    """Check that every device is known and ready now rather than after hours of training."""
     for node in chain.nodes:
         stage = stages()[node.stage]
         if isinstance(stage, DependsOnDevice):
@@ -134,7 +134,7 @@ def _check_devices(chain: Chain) -> None:
 
 
 def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
-    """The nodes of a stage, and all that is made from what they make."""
+    """Return the nodes of a stage, and all nodes downstream of them."""
     forced: set[str] = set()
     index = step_index(chain.recipe, stage) if stage else None
     for node in chain.nodes:
@@ -156,7 +156,7 @@ def _data_source(recipe: Recipe, digests: FileDigests) -> DataSource | None:
 
 
 def step_index(recipe: Recipe, name: str) -> int:
-    """The position of a stage named by `--until` or `--force-from`."""
+    """Return the position of a stage named by `--until` or `--force-from`."""
     for step in recipe.steps:
         if step.id == name:
             return step.index
@@ -164,7 +164,7 @@ def step_index(recipe: Recipe, name: str) -> int:
 
 
 def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[str, str], recipe: Recipe) -> Action:
-    """The full pre-image of one stage run."""
+    """Return the full pre-image of one stage run."""
     stage = stages()[stage_name]
     found = stage.device(config, recipe.folder) if isinstance(stage, DependsOnDevice) else None
     packages = stage.packages_for(axis) if isinstance(stage, DependsByAxis) else stage.packages
@@ -177,18 +177,18 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
         packages={name: package_version(name) for name in packages},
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
-        device=dict(found) if found else None,  # a stage that asks no target has none
+        device=dict(found) if found else None,  # a stage that uses no target has none
     )
 
 
 def make_plan(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Plan:
-    """A line for each action: hit, run or resume, and the reason."""
+    """Return a line for each action: hit, run or resume, and the reason."""
     resolution = resolve(recipe, store, until, force_from)
     return Plan(actions=tuple(plan_node(node, resolution, store) for node in resolution.chain.nodes))
 
 
 def plan_node(node: Node, resolution: Resolution, store: Store) -> PlannedAction:
-    """Hold one node against the store, and remember what that means for those after it."""
+    """Look up one node in the store, and remember what that means for the nodes after it."""
     cause, action = resolution.cause(node), resolution.action(node)
     key = action.key if action else None
     found = store.records.get(key) if key else None
@@ -213,7 +213,7 @@ def _reason(
     store: Store,
     resolution: Resolution,
 ) -> str:
-    """Why a node is no hit: what befell itself first, else what it follows."""
+    """Return why a node is not a hit: its own reason first, else the node that it follows."""
     if isinstance(found, str):
         return found
     if node.id in resolution.forced and cause is None:
@@ -229,5 +229,5 @@ def _reason(
 
 
 def host() -> str:
-    """The name of this machine, for provenance."""
+    """Return the name of this machine, for provenance."""
     return platform.node()

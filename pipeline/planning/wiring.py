@@ -1,7 +1,7 @@
-"""From a recipe to its actions: who feeds whom, what fans out, and what the recipe implies without saying so.
+"""Turn a recipe into its actions: which feeds which, what fans out, and what the recipe implies without saying so.
 
-Implied are: an evaluation of every Keras model where there is a test split, the control (the source fine-tuned as
-the pruned model is), and for benchmarks the source exported in float32, the baseline of every latency.
+Implied are: an evaluation of every Keras model if there is a test split, the control (the source fine-tuned as the
+pruned model is), and for benchmarks the source exported in float32, the baseline of every latency.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.records.artifacts import Kind
 
 
 def build_chain(recipe: Recipe) -> Chain:
-    """The recipe's actions; RecipeError where its stages don't follow from each other or a gate names nothing."""
+    """Build the recipe's actions; RecipeError if its stages don't fit together or a gate names nothing."""
     chain = Chain(recipe)
     first = recipe.steps[0]
     if first.stage != "load":
@@ -78,7 +78,7 @@ def _load(chain: Chain, step: StageStep) -> None:
 
 
 def _transform(chain: Chain, step: StageStep) -> None:
-    """A stage from Keras model to Keras model: prune, finetune, strip, and anybody's own."""
+    """Add a stage from Keras model to Keras model: prune, finetune, strip, and third-party ones."""
     inputs = _model_inputs(chain, step, chain.model)
     made = chain.add(Node(step.id, step.stage, None, step.config, inputs, step.id, step.index))
     if "keras-model" in stages()[step.stage].outputs:
@@ -87,14 +87,14 @@ def _transform(chain: Chain, step: StageStep) -> None:
 
 
 def _taken_exports(step: StageStep) -> dict[str, tuple[Kind, ...]]:
-    """The inputs of a step's stage that exports are: their names, with the kinds that it takes."""
+    """Return the inputs of a step's stage that are exports: their names, with the kinds that it takes."""
     made = set(stages()["export"].outputs)
     found = {name: tuple(kind for kind in wanted.kinds if kind in made) for name, wanted in _inputs_of(step).items()}
     return {name: kinds for name, kinds in found.items() if kinds}
 
 
 def _on_exports(chain: Chain, step: StageStep) -> None:
-    """Anybody's stage that takes exported files: an action for each export of a kind that it takes."""
+    """Add a third-party stage that takes exported files: an action for each export of a kind that it takes."""
     _need_exports(chain, step)
     (name, kinds), *_ = _taken_exports(step).items()
     taken = [branch for branch in chain.exported if _model_kind(branch) in kinds]
@@ -115,7 +115,7 @@ def _inputs_of(step: StageStep) -> Mapping[str, Input]:
 
 
 def _control(chain: Chain, step: StageStep) -> None:
-    """The source, fine-tuned the same way: where the recipe fine-tunes more than once, so does the control."""
+    """Add the control, the source fine-tuned the same way: as often as the recipe fine-tunes."""
     if not chain.recipe.control:
         return
     before = chain.control or chain.nodes[0].id
@@ -136,7 +136,7 @@ def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source
         first = next((node for node in chain.nodes if node.stage == step.stage), None)
         if "keras-model" in wanted.kinds and name == "model":
             inputs[name] = OutputOf(model, "keras-model")
-        elif name == SOURCE and first is not None:  # what is said in shares stays relative to what was there at first
+        elif name == SOURCE and first is not None:  # shares stay relative to the original model
             inputs[name] = first.inputs["model"]
         elif name == TEACHER and getattr(step.config, "distill", None) is not None:
             inputs[name] = OutputOf(chain.nodes[0].id, "keras-model")
@@ -146,7 +146,7 @@ def _model_inputs(chain: Chain, step: StageStep, model: str) -> dict[str, Source
 
 
 def _evaluate(chain: Chain, name: str, step: StageStep) -> None:
-    """The evaluation of the model that was just made."""
+    """Add the evaluation of the model that was just made."""
     data = chain.recipe.data
     if data is None or data.test is None:
         return
@@ -206,7 +206,7 @@ def _exported(
 
 
 def _interface(chain: Chain, step: StageStep) -> dict[str, object]:
-    """What files say of their inputs and outputs, as the data has it, where the stage's settings say nothing."""
+    """Describe a file's inputs and outputs as the data does, if the stage's settings leave them open."""
     data, settings, found = chain.recipe.data, step.config, dict[str, object]()
     if data is None:
         return found
@@ -229,7 +229,7 @@ def _verify(chain: Chain, step: StageStep) -> None:
         config = config.model_copy(update={"metrics": metrics})
     for branch in chain.exported:
         reason = stages()["verify"].unsupported(str(branch.axis))
-        if reason:  # there is no choice that a setting could leave
+        if reason:  # no setting could leave it out
             chain.skipped[f"verify of {branch.axis}"] = reason
             continue
         inputs: dict[str, Source] = {
@@ -242,7 +242,7 @@ def _verify(chain: Chain, step: StageStep) -> None:
 
 
 def _code(metrics: Metrics | None) -> dict[str, Source]:
-    """The modules of those metrics that are the user's own."""
+    """Return the modules of those metrics that are user-defined."""
     return {code_input(metric): CodeOf(metric) for metric in named_metrics(metrics) if ":" in metric}
 
 
@@ -268,7 +268,7 @@ def _benchmark(chain: Chain, step: StageStep) -> None:
 
 
 def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, branch: Branch) -> str | None:
-    """Why the stage's target can't take such a file, or None; RecipeError where there is no such target."""
+    """Return why the stage's target can't take such a file, or None; RecipeError if there is no such target."""
     stage = stages()["benchmark"]
     assert isinstance(stage, MeasuresOnTarget)
     try:
@@ -282,14 +282,14 @@ def _refusal(chain: Chain, step: StageStep, config: StageConfig, kind: Kind, bra
 
 
 def where_of_target(recipe: Recipe, step: StageStep, stage: str, config: StageConfig) -> str:
-    """Where a step of the recipe names the target of an action of `stage`; where it stands, if that names none."""
+    """Locate the target of an action of `stage` in a recipe's step; if the step names none, locate the step."""
     found = stages()[stage]
     named = found.targets_of(config) if isinstance(found, NamesTargets) else ()
     return recipe.source.where_is(named[0], step.path) if named else recipe.source.where(step.path)
 
 
 def _baseline(chain: Chain, step: StageStep, fmt: str) -> str:
-    """The node that exports the source in float32 in this format; made where it is first needed."""
+    """Return the node that exports the source in float32 in this format, made when first needed."""
     node_id = f"baseline:{fmt}"
     known = {node.id for node in chain.nodes}
     if node_id in known:
