@@ -1,1 +1,1 @@
-"""The user's YAML: reading it, checking it, and saying where it is wrong."""
+"""Read and check the user's YAML, and say where it is wrong."""

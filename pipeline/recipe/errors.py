@@ -1,4 +1,4 @@
-"""pydantic's findings in the words of a recipe's author: which key, where, what is allowed, the nearest name."""
+"""Translate pydantic's findings for a recipe's author: which key, where, what is allowed, the nearest name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ V = TypeVar("V", bound=Value)
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint: the nearest of the known names, or all of them."""
+    """Return a hint: the nearest of the known names, or all of them."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "the nearest is " + " or ".join(close) if len(close) < 3 else "the nearest are " + ", ".join(close)
@@ -26,7 +26,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def validate(kind: type[V], data: Any, path: Path, source: Source) -> V:
-    """`data`, which stands at `path` of the recipe, as `kind`; RecipeError where it isn't one."""
+    """Validate `data`, which is at `path` of the recipe, as `kind`; RecipeError if it isn't one."""
     try:
         return kind.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -34,9 +34,9 @@ def validate(kind: type[V], data: Any, path: Path, source: Source) -> V:
 
 
 def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, source: Source) -> RecipeError:
-    """The first finding as a RecipeError; how many more there are stands in its hint."""
+    """Turn the first finding into a RecipeError; its hint says how many more there are."""
     findings = error.errors(include_url=False)
-    # A union reports once for each member: the one that got furthest into the value says most.
+    # A union reports once for each member: the one that got furthest into the value is the most specific.
     first = max(findings, key=lambda finding: len(finding["loc"]))
     if len({len(finding["loc"]) for finding in findings}) == 1:
         first = findings[0]
@@ -51,9 +51,9 @@ def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, 
 
 
 def _path(location: Path, data: Any) -> Path:
-    """Pydantic's location without the names of a union's members: the parts that lead somewhere in the data.
+    """Return pydantic's location without the names of a union's members: only the parts that exist in the data.
 
-    The last part of an unknown or missing key leads nowhere yet, and stays.
+    The last part of an unknown or missing key does not exist yet, and stays.
     """
     path: list[str | int] = []
     for index, part in enumerate(location):
@@ -93,7 +93,7 @@ def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None
 
 
 def _allowed(value: Any, expected: str) -> str:
-    """What pydantic expects (`'a', 'b' or 'c'`), the nearest first where one is near."""
+    """Return what pydantic expects (`'a', 'b' or 'c'`), the nearest first if one is near."""
     close = get_close_matches(str(value), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.5)
     return f"the nearest is {close[0]}; allowed: {expected}" if close else f"allowed: {expected}"
 
@@ -104,7 +104,7 @@ def _shown(value: Any) -> str:
 
 
 def known_keys(kind: type[Value], path: Path) -> list[str]:
-    """The keys that the model at `path` inside `kind` knows, by the names that recipes use."""
+    """Return the keys that the model at `path` inside `kind` knows, by the names that recipes use."""
     current: list[type[Value]] = [kind]
     for part in path:
         if isinstance(part, int):

@@ -1,4 +1,4 @@
-"""The files that a recipe's `model:` names, each by its role, and what of the rest enters the key of `load`.
+"""Find the files that a recipe's `model:` names, each by its role, and what else enters the key of `load`.
 
 Roles are `file`, `weights`, and `module NAME` for each module that custom objects come from. A file enters the key by
 its content under its role, a folder by the names and contents of all files in it; paths never do.
@@ -21,7 +21,7 @@ Model = Path | ModelFiles | Application
 
 
 def roles(model: Model) -> tuple[str, ...]:
-    """The roles of all files that a model needs."""
+    """Return the roles of all files that a model needs."""
     if isinstance(model, Path):
         return (FILE,)
     weights = (WEIGHTS,) if isinstance(model.weights, Path) else ()
@@ -32,7 +32,7 @@ def roles(model: Model) -> tuple[str, ...]:
 
 
 def load_settings(model: Model) -> dict[str, Any]:
-    """The settings of `load` that a recipe's model asks for; none of them holds a path."""
+    """Return the settings of `load` that a recipe's model asks for; none of them holds a path."""
     if isinstance(model, Path):
         return {}
     if isinstance(model, Application):
@@ -44,7 +44,7 @@ def load_settings(model: Model) -> dict[str, Any]:
 
 
 def find_files(recipe: Recipe) -> dict[str, Path]:
-    """The path of each role; RecipeError where one is not there."""
+    """Return the path of each role; RecipeError if one does not exist."""
     model, found = recipe.model, dict[str, Path]()
     for role in roles(model):
         if role.startswith(MODULE):
@@ -66,7 +66,7 @@ def find_files(recipe: Recipe) -> dict[str, Path]:
 
 
 def _module_file(recipe: Recipe, name: str) -> Path:
-    """The source of a module, found as an import would find it, then beside the recipe; nothing is imported."""
+    """Find a module's source as an import would, then next to the recipe; nothing is imported."""
     folders: list[str] | None = [*sys.path, str(recipe.folder)]
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
@@ -85,13 +85,13 @@ def _module_file(recipe: Recipe, name: str) -> Path:
 
 
 def make_importable(recipe: Recipe) -> None:
-    """Let custom objects be imported from the recipe's folder; what Python finds elsewhere goes first."""
+    """Make custom objects importable from the recipe's folder; what Python finds elsewhere takes precedence."""
     if isinstance(recipe.model, ModelFiles) and recipe.model.custom_objects and str(recipe.folder) not in sys.path:
         sys.path.append(str(recipe.folder))
 
 
 def digest_of_model(path: Path, digest_file: Callable[[Path], str] = digest_of_file) -> str:
-    """A file's digest, or that of a folder: over the names and digests of all files in it.
+    """Return a file's digest, or a folder's: over the names and digests of all files in it.
 
     Raises:
         ModelError: the folder holds links or other things that are neither files nor folders.
@@ -102,7 +102,7 @@ def digest_of_model(path: Path, digest_file: Callable[[Path], str] = digest_of_f
 
 
 def files_in(folder: Path) -> Iterator[Path]:
-    """All files in a folder and those below, in one order everywhere."""
+    """Yield all files in a folder and its subfolders, in the same order everywhere."""
     for entry in sorted(folder.rglob("*"), key=lambda entry: entry.relative_to(folder).as_posix()):
         if entry.is_symlink() or not (entry.is_file() or entry.is_dir()):
             hint = "copy the folder with its links followed: cp -rL"

@@ -1,4 +1,4 @@
-"""`--set stages.prune.ratio=0.3`: change one value of a recipe before it is checked."""
+"""Change one value of a recipe before it is checked (`--set stages.prune.ratio=0.3`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STEP = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<number>\d+)\]$")
 
 
 def apply_override(source: Source, override: str) -> None:
-    """Change `source.data` in place; RecipeError where the path leads nowhere or to more than one stage."""
+    """Change `source.data` in place; RecipeError if the path does not exist or matches more than one stage."""
     place = f"--set {override}"
     path_text, equals, value_text = override.partition("=")
     parts = path_text.split(".")
@@ -50,7 +50,7 @@ def _key(node: Any, part: str, path: Path, place: str) -> tuple[str | int, Path]
 
 
 def _descend(node: Any, key: str | int) -> Any:
-    """The map or list under `key`, made where nothing stands yet."""
+    """Return the map or list under `key`, created if it is missing."""
     child = node.get(key) if isinstance(node, dict) else node[key]
     if not isinstance(child, dict | list):
         child = {}
@@ -65,7 +65,7 @@ def _name(entry: Any) -> str:
 
 
 def _stage(entries: list[Any], part: str, path: Path, place: str) -> tuple[dict[str, Any], Path]:
-    """The settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
+    """Return the settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
     match = STEP.match(part)
     name, number = (match["name"], int(match["number"])) if match else (part, 0)
     names = [_name(entry) for entry in entries]
@@ -88,6 +88,6 @@ def _stage(entries: list[Any], part: str, path: Path, place: str) -> tuple[dict[
 
 
 def _repeated(entries: list[Any]) -> list[Any]:
-    """The entries inside repeats, as far as they are lists at all."""
+    """Return the entries inside repeats, if they are lists at all."""
     blocks = [entry["repeat"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("repeat"), dict)]
     return [entry for block in blocks if isinstance(block.get("stages"), list) for entry in block["stages"]]

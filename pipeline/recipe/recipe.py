@@ -1,4 +1,4 @@
-"""The recipe: what the user writes, read strictly, before TensorFlow is imported.
+"""Read the recipe, what the user writes, strictly, before TensorFlow is imported.
 
 Every mistake is a RecipeError with file, line, key path, the value, what is allowed, and the nearest name.
 """
@@ -21,7 +21,7 @@ from pipeline.records.values import Value
 
 
 class Head(Value):
-    """The classifier put onto an application without its top."""
+    """Configure the classifier put onto an application without its top."""
 
     classes: int = Field(ge=2)
 
@@ -49,7 +49,7 @@ SIZES_FIELD: Any = Field(
 
 
 class Application(Value):
-    """A model of `tf_keras.applications`, by name; `weights` may be a file of such weights."""
+    """Name a model of `tf_keras.applications`; `weights` may be a file of such weights."""
 
     application: str
     weights: Annotated[Literal["imagenet"] | Path | None, Field(union_mode="left_to_right")] = "imagenet"
@@ -67,7 +67,7 @@ class Application(Value):
 
 
 class ModelFiles(Value):
-    """A model in files, where there is more to say than a path."""
+    """Describe a model in files that a path alone cannot specify."""
 
     path: Path = Field(description="A model file, a SavedModel folder, or a model's architecture in JSON.")
     weights: Path | None = Field(default=None, description="The weights that belong to an architecture in JSON.")
@@ -78,7 +78,7 @@ class ModelFiles(Value):
 
 
 def _form_of(model: Any) -> str:
-    """Which of the forms of `model` is meant, so that mistakes are told about that one alone."""
+    """Return which of the forms of `model` is meant, so that mistakes are reported about that one alone."""
     if isinstance(model, dict):
         return "of an application" if "application" in model else "in files"
     return "named alone"
@@ -93,7 +93,7 @@ ModelSource = Annotated[
 
 
 class Gate(Value):
-    """A bound on a metric; at least one of `max` and `min`."""
+    """Bound a metric; at least one of `max` and `min` is set."""
 
     metric: str
     max: float | None = None
@@ -107,7 +107,7 @@ class Gate(Value):
 
 
 class RecipeFields(Value):
-    """The recipe's top level; what stands under a stage's name is checked by that stage."""
+    """Hold the recipe's top level; each stage checks the settings under its name."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -121,7 +121,7 @@ class RecipeFields(Value):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A valid recipe. `folder` is what relative paths in it start from."""
+    """Hold a valid recipe. Relative paths in it start from `folder`."""
 
     name: str
     seed: int
@@ -158,7 +158,7 @@ class Recipe:
         )
 
     def place_of(self, where: str | None, index: int) -> str | None:
-        """Where in the file a setting stands that an error of a stage names, such as `prune.exclude`; else `where`."""
+        """Locate in the file the setting that a stage's error names, such as `prune.exclude`; else return `where`."""
         first, *keys = (where or "").split(".")
         step = next((step for step in self.steps if step.index == index), None)
         if step is not None and first == step.stage:

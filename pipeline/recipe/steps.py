@@ -1,4 +1,4 @@
-"""The recipe's `stages`: names, maps with one key, and `repeat` blocks, which become as many steps as they say."""
+"""Read the recipe's `stages`: names, maps with one key, and `repeat` blocks, expanded to the steps they say."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ IMPLIED = frozenset({"evaluate", "probe"})  # the planner adds them, or a stage 
 
 
 class Repeat(Value):
-    """A block of stages that runs several times, each time taking more away, until in the end all that is asked for.
+    """Repeat a block of stages, each time removing more, until everything requested is removed.
 
-    Schedules, after k of n times: `linear` has taken k/n of it; `cubic` 1-(1-k/n)³, most at first, while the network
-    can still recover (Zhu and Gupta, "To prune, or not to prune", 2017); `geometric` takes each time the same share
-    of what is left.
+    Schedules, after k of n times: `linear` has removed k/n of it; `cubic` 1-(1-k/n)³, most at first, while the network
+    can still recover (Zhu and Gupta, "To prune, or not to prune", 2017); `geometric` removes the same share of what is
+    left each time.
     """
 
     times: int = Field(ge=1, le=100)
@@ -32,7 +32,7 @@ class Repeat(Value):
     stages: tuple[Any, ...] = Field(min_length=1)
 
     def progress(self, time: int) -> Callable[[float], float]:
-        """From the share to take in the end to the share taken after `time` of the times."""
+        """Map the share to remove in the end to the share removed after repetition `time`."""
         done = time / self.times
         match self.schedule:
             case "linear":
@@ -45,9 +45,9 @@ class Repeat(Value):
 
 @dataclass(frozen=True, slots=True)
 class StageStep:
-    """One stage to run: its id (`prune`, or `prune[2]` where it is not the only one), its place among the steps.
+    """Describe one stage to run: its id (`prune`, or `prune[2]` if there are several), its place among the steps.
 
-    `path` is where in the recipe it stands.
+    `path` is its place in the recipe.
     """
 
     id: str
@@ -58,7 +58,7 @@ class StageStep:
 
 
 def read_steps(source: Source) -> tuple[StageStep, ...]:
-    """The steps of a recipe, `repeat` blocks expanded; RecipeError where an entry is no stage or has wrong settings."""
+    """Return the steps of a recipe, `repeat` blocks expanded; RecipeError if an entry is not a stage or is invalid."""
     found = list(_expanded(source))
     names = [name for name, _, _ in found]
     steps, seen = [], dict.fromkeys(names, 0)

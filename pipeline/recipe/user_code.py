@@ -1,7 +1,7 @@
-"""The user's own functions, named `module:function`: a module is one file beside the recipe, and nothing else.
+"""Load the user's own functions, named `module:function`: a module is one file next to the recipe, and nothing else.
 
-What is run is what was hashed: the module is compiled from the very bytes whose digest is in the key. This runs the
-user's code with the user's rights, as the recipe asks for it.
+The code that runs is the code that was hashed: the module is compiled from the very bytes whose digest is in the key.
+It runs with the user's rights, as the recipe requests.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pipeline.records.keys import digest_of, digest_of_bytes
 
 
 def code_input(reference: str) -> str:
-    """The name under which a module's digest stands among the inputs of an action."""
+    """Return the name of a module's digest among the inputs of an action."""
     return f"module {reference.partition(':')[0]}"
 
 
 def code_digest(folder: Path, reference: str) -> str:
-    """`sha256:…` of the module that holds a function; RecipeError where there is no such file."""
+    """Return `sha256:…` of the module that holds a function; RecipeError if there is no such file."""
     return digest_of_bytes(_source(folder, reference))
 
 
 def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]]:
-    """The digest of the module, and the function; RecipeError where it has none of that name, StageError if it fails.
+    """Return the module's digest and the function; RecipeError if it has none of that name, StageError if it fails.
 
     Modules of the same folder can be imported from it at its top; their content is in no key.
     """
@@ -56,14 +56,14 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
 
 
 def told(error: BaseException) -> str:
-    """What the user's code raised, in a line, and where: `ValueError: no such file (mine.py:12, in load)`."""
+    """Format what the user's code raised, and where, in one line: `ValueError: no such file (mine.py:12, in load)`."""
     said = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
     place = _place_of(error)
     return f"{said} ({place})" if place else said
 
 
 def _place_of(error: BaseException) -> str | None:
-    """The innermost line that is neither ours nor a library's; None where there is none."""
+    """Return the innermost line that is neither ours nor a library's; None if there is none."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{Path(error.filename).name}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_the_users(frame.filename)]
@@ -81,7 +81,7 @@ def _is_the_users(file: str) -> bool:
 
 @cache
 def _not_the_users() -> tuple[Path, ...]:
-    """Where Python's own modules lie, and ours."""
+    """Return the folders of Python's own modules, and of ours."""
     root = Path(__file__).parents[2]
     return Path(sysconfig.get_path("stdlib")), root / "pipeline", root / "stages"
 

@@ -1,4 +1,4 @@
-"""A recipe's text as plain data, with the line and column of every key: what error messages point at."""
+"""Parse a recipe's text to plain data, with the line and column of every key for error messages."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from ruamel.yaml.scalarint import ScalarInt
 
 from pipeline.errors import RecipeError
 
-LARGEST_INTEGER = 2**53 - 1  # what canonical JSON (RFC 8785) holds exactly
+LARGEST_INTEGER = 2**53 - 1  # largest that canonical JSON (RFC 8785) holds exactly
 Path = tuple[str | int, ...]
 
 
 @dataclass
 class Source:
-    """Plain data (dict, list, str, int, float, bool, None) and where each part of it was written."""
+    """Hold plain data (dict, list, str, int, float, bool, None) and where each part of it was written."""
 
     file: FilePath
     data: Any
     marks: dict[Path, str] = field(default_factory=dict)
 
     def where(self, path: Path) -> str:
-        """`file:line:column   key.path` of a part, or of the nearest part around it that was written."""
+        """Return `file:line:column   key.path` of a part, or of the nearest enclosing part that was written."""
         known = path
         while known and known not in self.marks:
             known = known[:-1]
         return f"{self.marks.get(known, str(self.file))}   {dotted(path)}".rstrip()
 
     def where_is(self, value: object, path: Path) -> str:
-        """`where` of the first place at or below `path` that holds `value`, or of `path` itself."""
+        """Return `where` of the first place at or below `path` that holds `value`, or of `path` itself."""
         data = self.data
         for part in path:
             data = data[part]
@@ -45,7 +45,7 @@ class Source:
 
 
 def _places(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    """All parts of plain data, with their paths, in the order in which they were written."""
+    """Yield all parts of plain data, with their paths, in the order in which they were written."""
     yield path, data
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
     for key, value in inner:
@@ -53,13 +53,13 @@ def _places(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def dotted(path: Path) -> str:
-    """`stages[1].prune.ratio`."""
+    """Format a path like `stages[1].prune.ratio`."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
     return text.removeprefix(".")
 
 
 def read_yaml(file: FilePath) -> Source:
-    """Parse a YAML 1.2 file; RecipeError with line and column where it is no YAML."""
+    """Parse a YAML 1.2 file; RecipeError with line and column if it is not YAML."""
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -80,7 +80,7 @@ def read_yaml(file: FilePath) -> Source:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """The document as ruamel's nodes that know their place; RecipeError where it is no YAML."""
+    """Return the document as ruamel's nodes that know their place; RecipeError if it is not YAML."""
     try:
         return YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
@@ -96,14 +96,14 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def plain_value(text: str) -> Any:
-    """A value as YAML 1.2 reads it: `1e-3` is a number, `no` is a string."""
+    """Parse a value as YAML 1.2 does: `1e-3` is a number, `no` is a string."""
     return _plain(parse_yaml(text, "--set"), (), Source(FilePath("--set"), None))
 
 
 def _plain(node: Any, path: Path, source: Source) -> Any:
     if isinstance(node, CommentedMap):
         for key in node:
-            # Keys that came in by a merge (<<) were written elsewhere: the map's own place stands for them.
+            # Keys from a merge (<<) were written elsewhere: use the map's own place for them.
             line, column = node.lc.data[key][:2] if key in (node.lc.data or {}) else (node.lc.line, node.lc.col)
             source.marks[(*path, str(key))] = f"{source.file}:{line + 1}:{column + 1}"
         return {str(key): _plain(value, (*path, key), source) for key, value in node.items()}
