@@ -1,1 +1,1 @@
-"""What is written down of a run, and the keys that it is found by."""
+"""Define the records of a run, and the keys that they are found by."""

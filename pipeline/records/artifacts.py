@@ -1,7 +1,7 @@
-"""What stages exchange: typed artifacts, named by their content.
+"""Define what stages exchange: typed artifacts, named by their content.
 
-An artifact is a kind, its files (by digest) and the typed facts of that kind. Its digest covers all three and
-nothing else: no time, no path, no key, so that two runs that make the same thing make the same artifact.
+An artifact is a kind, its files (by digest) and the typed facts of that kind. Its digest covers all three and nothing
+else: no time, no path, no key, so that two runs that make the same thing make the same artifact.
 
 Which kinds exist is open: `pipeline.records.kinds` finds the class of each kind's facts in an entry-point group.
 """
@@ -24,7 +24,7 @@ Kind = str  # `tflite-model`: the name of an entry point in the group of kinds
 
 
 class FileRef(Value):
-    """One file of an artifact: a POSIX-relative name, and the bytes by digest."""
+    """Refer to one file of an artifact: a POSIX-relative name, and the digest of its bytes."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     digest: Digest
@@ -33,7 +33,7 @@ class FileRef(Value):
 
 
 class TensorSpec(Value):
-    """A model's input or output: `shape` with None where a dimension is free, the batch included."""
+    """Describe a model's input or output: `shape` has None for each free dimension, including the batch."""
 
     name: str
     shape: tuple[int | None, ...]
@@ -41,24 +41,24 @@ class TensorSpec(Value):
 
 
 class Facts(Value):
-    """What is known of an artifact; every kind has its own class, which names the kind."""
+    """Hold what is known of an artifact; every kind has its own class, which names the kind."""
 
     kind: Kind
 
 
 class PlainFacts(Facts):
-    """The facts of a kind that nothing installed knows, as they were stored: old stores open all the same."""
+    """Hold the facts of a kind that nothing installed knows, as they were stored: old stores still open."""
 
     model_config = ConfigDict(extra="allow")
 
 
 def _of_their_kind(data: object) -> Facts:
-    """The facts in a document, by the class of their kind; raises ValidationError where they do not fit it."""
+    """Validate the facts in a document by the class of their kind; raises ValidationError if they do not fit it."""
     if isinstance(data, Facts):
         return data
     kind = data.get("kind") if isinstance(data, dict) else None
     found: Any = facts_class(kind) if isinstance(kind, str) else None
-    # As JSON, in which strict values take lists for tuples.
+    # As JSON, because strict values accept lists for tuples only there.
     return (found or PlainFacts).model_validate_json(to_json(data))
 
 
@@ -66,7 +66,7 @@ AnyFacts = Annotated[SerializeAsAny[Facts], PlainValidator(_of_their_kind)]
 
 
 class Artifact(Value):
-    """A kind (that of its facts) and files. Equal content means equal digest."""
+    """Hold a kind (that of its facts) and files. Equal content means equal digest."""
 
     files: tuple[FileRef, ...]
     facts: AnyFacts
@@ -77,21 +77,21 @@ class Artifact(Value):
 
     @property
     def digest(self) -> str:
-        """`sha256:…` over kind, files and facts."""
+        """Return `sha256:…` over kind, files and facts."""
         return _digest_of_document(self.model_dump_json())
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the files are called."""
+        """Return the names of the files."""
         return tuple(file.name for file in self.files)
 
     @property
     def size_bytes(self) -> int:
-        """What all files take."""
+        """Return the total size of the files in bytes."""
         return sum(file.size for file in self.files)
 
     def file(self, name: str) -> FileRef:
-        """The file called `name`; KeyError if the artifact has none of that name."""
+        """Return the file called `name`; KeyError if the artifact has none of that name."""
         for file in self.files:
             if file.name == name:
                 return file
@@ -100,5 +100,5 @@ class Artifact(Value):
 
 @cache
 def _digest_of_document(document: str) -> str:
-    """Canonical JSON is written by slow Python code, and a run asks for its artifacts' digests again and again."""
+    """Digest and cache: canonical JSON is written by slow Python code, and a run repeats the same digests."""
     return digest_of("artifact", json.loads(document))

@@ -1,4 +1,4 @@
-"""What a run delivers: its proven exports, and those that are left out, with the reason."""
+"""Select what a run delivers: its proven exports, and those that are left out, with the reason."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pipeline.records.manifest import Output, RunManifest
 
 
 def left_out(manifest: RunManifest) -> dict[str, str]:
-    """The exports (`format/scheme`) that were not made, or not verified as the recipe wanted; each with the reason."""
+    """Return the exports (`format/scheme`) that were not made, or not verified as wanted, with the reason."""
     found: dict[str, str] = {}
     for entry in manifest.stages:
         export = entry.stage == "export" and not entry.id.startswith("baseline:")
@@ -20,7 +20,7 @@ def left_out(manifest: RunManifest) -> dict[str, str]:
 
 
 def wanted_files(manifest: RunManifest) -> dict[str, str]:
-    """`FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from."""
+    """Return `FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from."""
     files: dict[str, str] = {}
     keras: Output | None = None
     unproven = left_out(manifest)

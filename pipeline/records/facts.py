@@ -1,4 +1,4 @@
-"""Facts of the artifacts that several rooms speak of: Keras models, quantized models, and what is measured of files."""
+"""Define facts that several packages share: Keras models, quantized models, and measurements of files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.records.values import Value
 
 
 class KerasFacts(Facts):
-    """A Keras model: `macs` are multiply-accumulates of one sample, `sparsity` the share of zeros in its kernels.
+    """Describe a Keras model: `macs` counts multiply-accumulates of one sample, `sparsity` is the share of zeros.
 
-    `macs` is a lower bound where `macs_unknown` names layers whose MACs are not known (and why). `macs_size` are the
-    shapes, without the batch, of the inputs that leave sizes open: what the counts, and all made-up inputs, stand at.
+    `macs` is a lower bound if `macs_unknown` names layers whose MACs are not known (and why). `macs_size` holds the
+    shapes, without the batch, of inputs with free sizes: the counts and all synthetic inputs use them.
     """
 
     kind: Literal["keras-model"] = "keras-model"
@@ -30,7 +30,7 @@ class KerasFacts(Facts):
 
 
 class QuantizedFacts(Facts):
-    """A Keras model with the scheme it is to be exported in and the calibration set that goes with it.
+    """Describe a Keras model with the scheme to export it in and the calibration set that goes with it.
 
     `io` is the type of a TFLite file's inputs and outputs.
     """
@@ -50,7 +50,7 @@ class QuantizedFacts(Facts):
 
 
 class ExportFacts(Facts):
-    """An exported file: its scheme, its inputs and outputs as its runtime has them, how often each operator occurs."""
+    """Describe an exported file: its scheme, its runtime's view of inputs and outputs, and operator counts."""
 
     scheme: Scheme
     inputs: tuple[TensorSpec, ...]
@@ -60,35 +60,35 @@ class ExportFacts(Facts):
 
 @runtime_checkable
 class CountsWeights(Protocol):
-    """Facts of a file that tell how many weights it stores in each type."""
+    """Mark facts of a file that tell how many weights it stores in each type."""
 
     @property
     def scheme(self) -> Scheme:
-        """What the file was made in."""
+        """Return the scheme of the file."""
 
     @property
     def weights(self) -> Mapping[str, int]:
-        """How many weights are stored in each type, as numpy calls it."""
+        """Return how many weights are stored in each type, by numpy's name of it."""
 
 
 @runtime_checkable
 class KeepsState(Protocol):
-    """Facts of a file that may keep a state from one call to the next."""
+    """Mark facts of a file that may keep state from one call to the next."""
 
     @property
     def keeps_state(self) -> bool:
-        """Whether outputs are Keras' only where the state is cleared before each sample."""
+        """Return whether outputs match Keras only if the state is cleared before each sample."""
 
 
 class CalibrationFacts(Facts):
-    """Preprocessed inputs that stand for the data when activation ranges are measured."""
+    """Describe preprocessed inputs that represent the data when activation ranges are measured."""
 
     kind: Literal["calibration-set"] = "calibration-set"
     samples: int
 
 
 class EvaluationFacts(Facts):
-    """Metrics over a data split; the numbers stand in the record's metrics as well."""
+    """Hold metrics over a data split; the record's metrics hold the same numbers."""
 
     kind: Literal["evaluation"] = "evaluation"
     samples: int
@@ -96,12 +96,12 @@ class EvaluationFacts(Facts):
 
 
 class ParityRow(Value):
-    """How far one output of an exported file is from Keras' on one set of inputs.
+    """Compare one output of an exported file with Keras' on one set of inputs.
 
-    `inputs` is `test` (real samples) or the name of a made-up set. `sqnr_db` is 200 for equal outputs; `variation_db`
-    counts as signal only what differs between samples. `decided` of the samples have one class clearly ahead of all
-    others in Keras, and on `decided_agreed` of these the file names the same one.
-    `worst_sample` is the place in the set, of `test` the index in the split, where the two differ most.
+    `inputs` is `test` (real samples) or the name of a synthetic set. `sqnr_db` is 200 for equal outputs; `variation_db`
+    counts as signal only what differs between samples.  In `decided` samples Keras puts one class clearly ahead of all
+    others, and on `decided_agreed` of these the file predicts the same class. `worst_sample` is the place in the set,
+    of `test` the index in the split, where the two differ most.
     """
 
     inputs: str
@@ -121,14 +121,14 @@ class ParityRow(Value):
 
 
 class ParityFacts(Facts):
-    """An exported file beside its Keras reference: a row for each set of inputs and output, real inputs first."""
+    """Compare an exported file with its Keras reference: a row for each set of inputs and output, real inputs first."""
 
     kind: Literal["parity-report"] = "parity-report"
     rows: tuple[ParityRow, ...]
 
 
 class LatencyFacts(Facts):
-    """A latency comparison, candidate against baseline, in interleaved rounds of fresh processes."""
+    """Compare the latency of candidate and baseline in interleaved rounds of fresh processes."""
 
     kind: Literal["latency-samples"] = "latency-samples"
     target: str
@@ -144,9 +144,9 @@ class LatencyFacts(Facts):
 
 
 class CountFacts(Facts):
-    """What a target counts or estimates without a clock, candidate and baseline by metric.
+    """Hold what a target counts or estimates without a clock, candidate and baseline by metric.
 
-    `spread` is the relative difference of two counts of one model that means nothing.
+    `spread` is the largest relative difference between counts of the same model that is not significant.
     """
 
     kind: Literal["device-counts"] = "device-counts"

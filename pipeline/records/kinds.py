@@ -1,4 +1,4 @@
-"""Find the kinds of artifacts that are installed: an entry point each, which names the class of the kind's facts.
+"""Find the installed kinds of artifacts: one entry point each, which names the class of the kind's facts.
 
 A class is imported when facts of its kind are read, so that a start pays for no kind that it does not meet.
 """
@@ -19,7 +19,7 @@ def _points() -> dict[str, EntryPoint]:
 
 @cache
 def facts_class(kind: str) -> type[Any] | None:
-    """The class of the facts of a kind; None where the kind is unknown, or the package that knew it is broken."""
+    """Return the class of the facts of a kind; None if the kind is unknown, or its package is broken."""
     point = _points().get(kind)
     try:
         return point.load() if point is not None else None
@@ -28,5 +28,5 @@ def facts_class(kind: str) -> type[Any] | None:
 
 
 def kinds() -> tuple[str, ...]:
-    """The names of all installed kinds."""
+    """Return the names of all installed kinds."""
     return tuple(sorted(_points()))

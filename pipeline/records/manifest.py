@@ -1,7 +1,7 @@
-"""Actions, their records, and the manifest of a run: all that is ever written down about what was done.
+"""Define actions, their records, and the manifest of a run: all that is ever recorded about what was done.
 
-An Action is what a result depends on and nothing else; its key names the result. A record is written after
-everything that it names, so that its presence is the commit. The run manifest is what the user sees.
+An Action is what a result depends on and nothing else; its key names the result. A record is written after everything
+that it names, so that its presence is the commit. The run manifest is what the user sees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Interval = tuple[float, float]
 
 
 class Action(Value):
-    """The resolved pre-image of one stage run. `inputs` are content digests by name, data splits among them."""
+    """Hold the resolved pre-image of one stage run. `inputs` are content digests by name, including data splits."""
 
     stage: str
     version: int
@@ -35,12 +35,12 @@ class Action(Value):
 
     @property
     def key(self) -> str:
-        """Hexadecimal sha256 of the canonical JSON under the tag `secateur.action.v1`."""
+        """Return the hexadecimal sha256 of the canonical JSON under the tag `secateur.action.v1`."""
         return digest_of("action", self.model_dump(mode="json")).removeprefix("sha256:")
 
 
 class Provenance(Value):
-    """Who made a record, when and where: for people, never part of a key."""
+    """Record who made a record, when and where: for people, never part of a key."""
 
     run_id: str
     finished_at: str
@@ -49,14 +49,14 @@ class Provenance(Value):
 
 
 class OutputPrint(Value):
-    """What one output of a model was: its largest absolute value, and some of its values, evenly spread."""
+    """Summarize one output of a model: its largest absolute value, and some of its values, evenly spaced."""
 
     scale: float
     values: tuple[float, ...]
 
 
 class Fingerprint(Value):
-    """What a stored model computed on seeded inputs when it was stored.
+    """Record what a model computed on seeded inputs when it was stored.
 
     `bits` is a digest over all bytes of the outputs, which hold where `environment` is the same (instruction set,
     thread count, version of the framework); elsewhere the values are compared within `tolerance` of their scale.
@@ -69,10 +69,10 @@ class Fingerprint(Value):
 
 
 class ActionRecord(Value):
-    """A finished action. It exists only when all its outputs do.
+    """Record a finished action. It exists only when all its outputs do.
 
-    `fingerprints` are those of models in the outputs, by the digest of their file. They stand in the record and in no
-    artifact: kernels round differently from machine to machine, and no digest or key may follow from that.
+    `fingerprints` are those of models in the outputs, by the digest of their file. They are kept in the record and in
+    no artifact: kernels round differently on different machines, and no digest or key may depend on that.
     """
 
     schema_version: Literal[1] = 1
@@ -89,18 +89,18 @@ class ActionRecord(Value):
 
     @classmethod
     def sealed(cls, **fields: Any) -> ActionRecord:
-        """A record of these fields with its seal."""
+        """Build a record of these fields with its seal."""
         unsealed = cls(**fields, seal=UNSEALED)
         return unsealed.model_copy(update={"seal": unsealed.computed_seal()})
 
     def computed_seal(self) -> str:
-        """What the seal has to be."""
-        left_out = set() if self.fingerprints else {"fingerprints"}  # records from before there were any
+        """Return what the seal has to be."""
+        left_out = set() if self.fingerprints else {"fingerprints"}  # records from before fingerprints existed
         unsealed = self.model_copy(update={"seal": UNSEALED})
         return digest_of_bytes(unsealed.model_dump_json(exclude=left_out).encode())
 
     def output(self, kind: str) -> Artifact:
-        """The output of this kind; KeyError if there is none."""
+        """Return the output of this kind; KeyError if there is none."""
         for artifact in self.outputs:
             if artifact.kind == kind:
                 return artifact
@@ -108,7 +108,7 @@ class ActionRecord(Value):
 
 
 class Output(Value):
-    """An artifact as the run manifest shows it, with its digest spelt out."""
+    """Show an artifact in the run manifest, with its digest written out."""
 
     kind: str
     digest: Digest
@@ -121,7 +121,7 @@ class Output(Value):
 
 
 class StageEntry(Value):
-    """One action of a run: what became of it and why."""
+    """Record one action of a run: what became of it and why."""
 
     id: str
     stage: str
@@ -137,7 +137,7 @@ class StageEntry(Value):
 
 
 class GateResult(Value):
-    """A gate held against its metric: with an interval, all of it has to be on one side."""
+    """Compare a gate with its metric: if the metric has an interval, all of it must be on one side."""
 
     metric: str
     op: Literal["max", "min"]
@@ -148,7 +148,7 @@ class GateResult(Value):
 
 
 class RunManifest(Value):
-    """What `run` returns and `show` prints. Metrics are flat: `NAME.METRIC`."""
+    """Hold what `run` returns and `show` prints. Metrics are flat: `NAME.METRIC`."""
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -162,7 +162,7 @@ class RunManifest(Value):
 
 
 class PlannedAction(Value):
-    """A line of a plan. `key` is null where it depends on an output that is not made yet."""
+    """Describe a line of a plan. `key` is null if it depends on an output that is not made yet."""
 
     id: str
     stage: str
@@ -173,7 +173,7 @@ class PlannedAction(Value):
 
 
 class Plan(Value):
-    """What a run would do, and why."""
+    """List what a run would do, and why."""
 
     schema_version: Literal[1] = 1
     actions: tuple[PlannedAction, ...]

@@ -1,7 +1,7 @@
-"""Number formats: what a quantized model's weights and activations are stored and computed in, resolved.
+"""Define number formats: what a quantized model's weights and activations are stored and computed in.
 
-Recipes spell it under `quantize`, a quantized model carries it, export carries it out. Which setting means anything for
-which scheme is the table `SETTINGS`; which scheme a format has is export's business.
+Recipes set it under `quantize`, a quantized model carries it, export applies it. The table `SETTINGS` says which
+setting matters for which scheme; export decides which schemes a format has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x
 Granularity = Literal["per_channel", "per_tensor"]
 Ranges = Literal["min_max", "percentile", "entropy", "mse"]
 
-CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # whose ranges are measured on samples
+CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # schemes whose ranges are measured on samples
 SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "float32": (),
     "float16": (),
@@ -29,7 +29,7 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
 
 
 class Training(Value):
-    """Quantization-aware training before the model is quantized, on the recipe's training data.
+    """Train with quantization in the loop before the model is quantized, on the recipe's training data.
 
     `preserve` keeps what earlier compression gave: weights that are zero, or that share few values.
     """
@@ -42,14 +42,14 @@ class Training(Value):
 
 
 class Quantization(Value):
-    """A scheme with its settings; None leaves a setting to what the format's own quantizer does best.
+    """Set a scheme with its settings; None leaves a setting to the format's own quantizer.
 
-    `granularity`: one scale a channel of each kernel, or one for all of it. `calibration`: how ranges follow from what
-    samples show: least and greatest value, the central share `percentile` (of 100) of all values, or the range whose
-    8 bits lose least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have
-    the least mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019).
-    `activations`: signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels
-    for them. `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
+    `granularity`: one scale per channel of each kernel, or one per kernel. `calibration`: how ranges are derived from
+    samples: minimum and maximum, the central share `percentile` (of 100) of all values, or the range whose 8 bits lose
+    the least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the
+    smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019). `activations`:
+    signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them.
+    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
     """
 
     scheme: Scheme
@@ -75,10 +75,10 @@ class Quantization(Value):
 
     @property
     def calibrated(self) -> bool:
-        """Whether calibration samples are needed."""
+        """Return whether calibration samples are needed."""
         return self.scheme in CALIBRATED
 
 
 def quantization_of(how: Quantization | Scheme) -> Quantization:
-    """A scheme that is named alone, with its default settings."""
+    """Expand a scheme name to a scheme with its default settings."""
     return how if isinstance(how, Quantization) else Quantization(scheme=how)

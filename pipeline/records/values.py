@@ -1,7 +1,7 @@
-"""The base of every value that is written down: frozen, strict, and without unknown keys or infinities.
+"""Define the base of every recorded value: frozen, strict, and without unknown keys or infinities.
 
-Values are validated in pydantic's JSON mode wherever they come from a file, so that lists become tuples and
-strings become paths, while a number in quotes stays an error.
+Values are validated in pydantic's JSON mode wherever they come from a file, so that lists become tuples and strings
+become paths, while a number in quotes stays an error.
 """
 
 from __future__ import annotations
@@ -10,6 +10,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Value(BaseModel):
-    """An immutable, strictly validated record."""
+    """Validate strictly and freeze: the base of all records."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
