@@ -1,1 +1,1 @@
-"""What people read of a run: progress while it goes on, tables afterwards, commands to type."""
+"""Render what people read of a run: progress while it runs, tables afterwards, commands to type."""

@@ -1,4 +1,4 @@
-"""The line of the running action on a terminal: what it does, how far it is, time left; below it, what is to come."""
+"""Draw the running action on a terminal: what it does, progress, time left; below it, the pending actions."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ BAR_WIDTH = 12
 
 
 class LiveLine:
-    """Drawn from its first action until `close`; finished lines scroll by above it."""
+    """Draw from the first action until `close`; finished lines scroll by above it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream)
-        shrinks = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # what a narrow terminal cuts first
+        shrinks = Column(no_wrap=True, overflow="ellipsis", ratio=1)  # truncated first on a narrow terminal
         self._progress = Progress(
             TextColumn("● {task.fields[name]}", markup=False),
             TextColumn("{task.description}", markup=False),
@@ -48,9 +48,9 @@ class LiveLine:
             self._progress.update(self._task, description=what, completed=done, total=total, detail=detail)
 
     def print(self, text: str) -> None:
-        """A line that stays, above the live ones."""
+        """Print a permanent line above the live ones."""
         self._console.print(Text(text), soft_wrap=True, highlight=False)
 
     def close(self) -> None:
-        """Take the live lines away."""
+        """Remove the live lines."""
         self._live.stop()

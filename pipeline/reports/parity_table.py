@@ -1,4 +1,4 @@
-"""How near each exported file of a run is to Keras: a line a file, output and set of inputs."""
+"""Tabulate how close each exported file of a run is to Keras: a line for each file, output and set of inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("", "inputs", "max diff", "mean diff", "SQNR", "cosine", "top-1", "to
 
 
 def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, float | None, int | None]]:
-    """The file as FORMAT/SCHEME, its figures, and on real inputs its accuracy with the number of samples."""
+    """Yield the file as FORMAT/SCHEME, its figures, and on real inputs its accuracy with the number of samples."""
     for entry in manifest.stages:
         facts = [output.facts for output in entry.outputs]
         measured = next((fact for fact in facts if isinstance(fact, EvaluationFacts)), None)
@@ -28,7 +28,7 @@ def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, float |
 
 
 def parity_document(manifest: RunManifest) -> dict[str, Any]:
-    """The matrix for programs."""
+    """Return the matrix as a JSON-like document."""
     return {
         "schema_version": 1,
         "run_id": manifest.run_id,
@@ -40,7 +40,7 @@ def parity_document(manifest: RunManifest) -> dict[str, Any]:
 
 
 def parity_table(manifest: RunManifest) -> str:
-    """The matrix as aligned text; of several outputs each is named. Empty without verified files."""
+    """Return the matrix as aligned text; several outputs are named. Empty without verified files."""
     found = list(parity_rows(manifest))
     if not found:
         return ""

@@ -1,7 +1,7 @@
-"""Progress for people: one line a finished action, and on a terminal the running one alive; always on stderr.
+"""Show progress to people: one line per finished action, and on a terminal a live line; always on stderr.
 
-Colour carries no meaning. What draws on terminals (rich) is brought in when the first action starts to run: a run
-that finds everything cached never waits for it.
+Color carries no meaning. The terminal library (rich) is imported when the first action starts to run: a run that finds
+everything cached never waits for it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ FIGURES = {
 
 
 class Progress:
-    """A listener that writes. Use it as a context manager, so that a terminal is left as it was found."""
+    """Write events to a stream. Use it as a context manager, so that the terminal is restored."""
 
     def __init__(self, stream: TextIO, actions: list[str]) -> None:
         self._stream = stream
         self._pending = actions
         self._hits: list[str] = []
-        self._skipped: dict[str, list[str]] = {}  # by the reason
+        self._skipped: dict[str, list[str]] = {}  # by reason
         self._last_line = ("", 0.0)
         self._live: LiveLine | None = None
 
@@ -112,7 +112,7 @@ class Progress:
         self.line(f"{done}  {event.reason.ljust(22)}  {_figures(event.metrics)}".rstrip())
 
     def _fail(self, event: Failed) -> None:
-        """The error itself, whole, is told at the end; here the beginning of it."""
+        """Print the beginning of the error; the end of the run prints all of it."""
         self._flush()
         self._over(event.action)
         stopped = event.message == INTERRUPTED
@@ -133,7 +133,7 @@ class Progress:
 
 
 def _figures(metrics: dict[str, float]) -> str:
-    """The few figures of an action that one wants to see at once."""
+    """Return the few figures of an action that matter at a glance."""
     told = {name: text.format(show(metrics[name])) for name, (text, show) in FIGURES.items() if name in metrics}
     if "macs_unknown" in metrics and "macs" in told:
         told["macs"] = f"at least {told['macs']}"

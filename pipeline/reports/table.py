@@ -1,4 +1,4 @@
-"""The table at the end of a run, from its manifest alone: a row a step, in text that can be pasted anywhere."""
+"""Render the table at the end of a run, from its manifest alone: a row per step, as text to paste anywhere."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pipeline.records.metrics import metric_and_output
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 from pipeline.reports.command_lines import note_of, secateur
 
-WORTH_TELLING = 0.01  # the share of zeros in a model
+WORTH_TELLING = 0.01  # the share of zeros in a model above which it is shown
 OUTPUTS_SHOWN = 3
 WIDTH = 100
 FAILED = "failed"
 OF_EXPORTS = ("export", "verify", "benchmark")
 LAYERS_SHOWN = 3
-MOVED = 1.1  # the latency of the source from one benchmark to the next, from where on the table says so
+MOVED = 1.1  # ratio of the source's latency between benchmarks from which the table mentions it
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is known of one model: None where a column does not apply.
+    """Hold what is known of one model: None if a column does not apply.
 
-    `by_output` has, of several outputs, the accuracy of each, or its mse, as (metric, value).
+    `by_output` has, for several outputs, the accuracy of each, or its mse, as (metric, value).
     """
 
     name: str
     accuracy: float | None = None
-    mse: float | None = None  # of regression, in the place of accuracy
+    mse: float | None = None  # of regression, instead of accuracy
     samples: int | None = None
     params: float | None = None
     macs: float | None = None
@@ -48,7 +48,7 @@ class Row:
 
 
 def rows(manifest: RunManifest) -> list[Row]:
-    """Keras models first, then the baselines of latency, then the exports; a failure stands in its model's row."""
+    """Return Keras models first, then the baselines of latency, then the exports; a failure is in its model's row."""
     keras: dict[str, Row] = {}
     baselines: dict[str, Row] = {}
     exports: dict[str, Row] = {}
@@ -64,7 +64,7 @@ def rows(manifest: RunManifest) -> list[Row]:
 
 
 def _row_name(entry: StageEntry) -> str:
-    """The row in which an action's figures stand, or its failure."""
+    """Return the row that holds an action's figures, or its failure."""
     if entry.id.startswith("baseline:"):
         return f"source {entry.axis}"
     if entry.stage in OF_EXPORTS:
@@ -73,7 +73,7 @@ def _row_name(entry: StageEntry) -> str:
 
 
 def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
-    """What an action tells of its model; None where that is nothing."""
+    """Return what an action reports about its model; None if nothing."""
     if entry.stage == "evaluate" and (entry.metrics or entry.status == "failed"):
         return _keras_row(name, entry, manifest)
     if entry.stage != "export" or not entry.outputs:
@@ -82,7 +82,7 @@ def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
 
 
 def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
-    """`verify: the outputs differ …`, if it failed."""
+    """Return `verify: the outputs differ …`, if it failed."""
     if entry.status != "failed":
         return ()
     device = str(entry.axis).partition("@")[2] if entry.stage == "benchmark" else ""
@@ -105,14 +105,14 @@ def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 
 
 def _by_output(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
-    """`accuracy[age]` or `mse[age]` of each output of several, with its value."""
+    """Return `accuracy[age]` or `mse[age]` of each of several outputs, with its value."""
     prefix = f"{name}."
     found = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
     return tuple((m, v) for m, v in found.items() if "[" in m and metric_and_output(m)[0] in ("accuracy", "mse"))
 
 
 def _sparsity(name: str, manifest: RunManifest) -> float:
-    """The share of zeros in the kernels of the Keras model that the stage called `name` made."""
+    """Return the share of zeros in the kernels of the Keras model that the stage called `name` made."""
     facts = [output.facts for entry in manifest.stages if entry.id == name for output in entry.outputs]
     return next((fact.sparsity for fact in facts if isinstance(fact, KerasFacts)), 0.0)
 
@@ -130,7 +130,7 @@ def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 
 
 def _notes_on_baselines(manifest: RunManifest) -> list[str]:
-    """Where the source's latency moved from one benchmark to the next: its row shows the first alone."""
+    """Note where the source's latency changed between benchmarks: its row shows only the first."""
     notes = []
     for entry in (one for one in manifest.stages if one.id.startswith("baseline:")):
         name = entry.id.removeprefix("baseline:")
@@ -161,7 +161,7 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 
 
 def _marks(entry: StageEntry) -> list[str]:
-    """What a file is that its name does not say."""
+    """List what matters about a file beyond its name."""
     found = []
     for facts in (output.facts for output in entry.outputs):
         if isinstance(facts, CountsWeights):
@@ -174,7 +174,7 @@ def _marks(entry: StageEntry) -> list[str]:
 
 
 def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:
-    """By target in the recipe's order; where a gate had one extended, the later takes the place of the first."""
+    """Return latencies by target in the recipe's order; a measurement extended for a gate replaces the first."""
     measured = [e for e in manifest.stages if e.stage == "benchmark" and str(e.axis).startswith(prefix)]
     last = {entry.axis: entry for entry in measured}
     return [o.facts for entry in last.values() for o in entry.outputs if isinstance(o.facts, LatencyFacts)]
@@ -185,14 +185,14 @@ def _size(entry: StageEntry) -> int | None:
 
 
 def speed(latency: LatencyFacts) -> str:
-    """`×2.10 faster [2.05, 2.16]`: how the candidate's latency compares, with its interval the same way round."""
+    """Format `×2.10 faster [2.05, 2.16]`: how the candidate's latency compares, with the interval inverted likewise."""
     if latency.ratio <= 1:
         return f"×{1 / latency.ratio:.2f} faster [{1 / latency.ratio_high:.2f}, {1 / latency.ratio_low:.2f}]"
     return f"×{latency.ratio:.2f} slower [{latency.ratio_low:.2f}, {latency.ratio_high:.2f}]"
 
 
 def table(manifest: RunManifest) -> str:
-    """The rows as aligned text of at most 100 columns, and what is to be known of its MACs."""
+    """Return the rows as aligned text of at most 100 columns, and notes about its MACs."""
     found = rows(manifest)
     columns = list(COLUMNS)
     if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
@@ -208,7 +208,7 @@ def table(manifest: RunManifest) -> str:
 
 
 def _with_failures(line: str, row: Row, width: int) -> str:
-    """The row's line, or `NAME  failed  REASON` where there is nothing but that; more reasons below it."""
+    """Return the row's line, or `NAME  failed  REASON` if there is nothing else; more reasons below it."""
     reasons = list(row.failures)
     if reasons and not any(_cells(replace(row, failures=(), against=""))[1:]):
         line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
@@ -223,7 +223,7 @@ def _notes_on_macs(manifest: RunManifest) -> list[str]:
 
 
 def macs_notes(unknown: Sequence[str], size: Mapping[str, Sequence[int]] | None) -> list[str]:
-    """What a reader of MACs must know: layers whose own are not known, and the shapes of inputs that are free."""
+    """Return what a reader of MACs must know: layers whose MACs are unknown, and the shapes assumed for free inputs."""
     notes = []
     if unknown:
         more = f" and {len(unknown) - LAYERS_SHOWN} more" if len(unknown) > LAYERS_SHOWN else ""
@@ -235,7 +235,7 @@ def macs_notes(unknown: Sequence[str], size: Mapping[str, Sequence[int]] | None)
 
 
 def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
-    """Lines of cells as text in columns; those in `words` begin at the left, numbers end at the right."""
+    """Align lines of cells in columns; those in `words` are left-aligned, numbers right-aligned."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = []
     for line in lines:
@@ -269,29 +269,29 @@ def _cells(row: Row) -> list[str]:
 
 
 def _joined(cells: Sequence[str]) -> str:
-    """The first few of several outputs in one column."""
+    """Join the first few of several outputs in one column."""
     return " · ".join(cells[:OUTPUTS_SHOWN]) + (" · …" if len(cells) > OUTPUTS_SHOWN else "")
 
 
 def wilson_half_width(share: float, samples: int) -> float:
-    """Half the width of the 95 % interval of a share (E. B. Wilson, 1927), which is wide enough near 0 and 1 too."""
+    """Return half the width of the 95 % interval of a share (E. B. Wilson, 1927), valid near 0 and 1 too."""
     square = 1.96**2
     return sqrt(square) / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples**2))
 
 
 def shortened(line: str) -> str:
-    """The line, cut where it would be wider than a terminal."""
+    """Return the line, cut if it would be wider than a terminal."""
     return line if len(line) <= WIDTH else line[: WIDTH - 1] + "…"
 
 
 def counted(actions: Iterable[str]) -> str:
-    """`load · evaluate ×2 · prune`."""
+    """Format actions as `load · evaluate ×2 · prune`."""
     kinds = Counter(action.partition(":")[0] for action in actions)
     return " · ".join(name if number == 1 else f"{name} ×{number}" for name, number in kinds.items())
 
 
 def count(number: float | None) -> str:
-    """`58.4 k`, `9.1 M`."""
+    """Format a count as `58.4 k` or `9.1 M`."""
     if number is None:
         return ""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
@@ -301,14 +301,14 @@ def count(number: float | None) -> str:
 
 
 def size(size_bytes: float | None) -> str:
-    """`41.2 kB` (thousands, as disks count)."""
+    """Format a size as `41.2 kB` (1000 bytes, as for disks)."""
     if size_bytes is None:
         return ""
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 1e6 else f"{size_bytes / 1e3:.1f} kB"
 
 
 def gate_line(gate: GateResult) -> str:
-    """`✔ tflite/int8.accuracy_drop 0.004 ≤ 0.02`."""
+    """Format `✔ tflite/int8.accuracy_drop 0.004 ≤ 0.02`."""
     mark = {"pass": "✔", "fail": "✘", "inconclusive": "?"}[gate.verdict]
     value = "none" if gate.value is None else f"{gate.value:.4g}"
     interval = f" [{gate.interval[0]:.4g}, {gate.interval[1]:.4g}]" if gate.interval else ""
@@ -316,20 +316,20 @@ def gate_line(gate: GateResult) -> str:
 
 
 def _what_failed(manifest: RunManifest) -> str:
-    """`FAILED: 1 of 4 export, 1 of 4 verify`, and what was not begun because of it."""
+    """Format `FAILED: 1 of 4 export, 1 of 4 verify`, and what was not started because of it."""
     failed = Counter(entry.stage for entry in manifest.stages if entry.status == "failed")
     every = Counter(entry.stage for entry in manifest.stages)
     said = ["FAILED: " + ", ".join(f"{number} of {every[stage]} {stage}" for stage, number in failed.items())]
     skipped: dict[str, list[str]] = {}
     for entry in manifest.stages:
-        if entry.status == "skipped" and entry.key is None:  # what is left out has one, and a line of its own
+        if entry.status == "skipped" and entry.key is None:  # an action that is left out has a key, and its own line
             skipped.setdefault(first_line(entry.reason), []).append(entry.id)
     said += [f"skipped, since {reason}: {counted(actions)}" for reason, actions in skipped.items()]
     return "\n".join(said) if failed else "FAILED"
 
 
 def closing(manifest: RunManifest, store: Path | None = None) -> str:
-    """The table, the gates, the verdict, and what to do next, with the run's store where that has to be named."""
+    """Return the table, the gates, the verdict, and what to do next, with the run's store if it must be named."""
     lines = [table(manifest), *(f"left out: {name}: {first_line(why)}" for name, why in manifest.left_out.items()), ""]
     for index, gate in enumerate(manifest.gates):
         lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
