@@ -1,1 +1,1 @@
-"""Running the actions of a plan, and judging the gates at the end."""
+"""Run the actions of a plan, and decide the gates at the end."""

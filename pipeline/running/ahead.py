@@ -1,6 +1,6 @@
-"""Getting ready ahead: what a stage will need later and takes long to start begins while earlier stages run.
+"""Prepare ahead: work that a later stage needs and that is slow to start begins while earlier stages run.
 
-Stages that have something to begin are `Prepares` (`pipeline.contracts.hooks`).
+Stages with such work are `Prepares` (`pipeline.contracts.hooks`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pipeline.planning.chain import Node, OutputOf
 
 
 def prepare_followers(node: Node, nodes: Sequence[Node], threads: int) -> None:
-    """Let the stages of `node`, which is about to run, and of all `nodes` that follow from it get ready."""
+    """Prepare the stages of `node`, which is about to run, and of all `nodes` downstream of it."""
     following: set[str] = set()
     for other in nodes:
         upstream = {source.node for source in other.inputs.values() if isinstance(source, OutputOf)}

@@ -1,4 +1,4 @@
-"""Metrics of a whole run, and the gates held against them."""
+"""Derive the metrics of a whole run, and compare gates with them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.records.metrics import comparison, metric_and_output, name_and_met
 
 
 def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
-    """RecipeError where a gate names an output that a model with these has not; asked as soon as they are known.
+    """Raise RecipeError if a gate names an output that the model lacks; called as soon as the outputs are known.
 
-    One output alone is not named: its metrics are `accuracy`, not `accuracy[age]`.
+    A single output is not named: its metrics are `accuracy`, not `accuracy[age]`.
     """
     for index, gate in enumerate(recipe.gates):
         _, output = metric_and_output(name_and_metric(gate.metric)[1])
@@ -28,7 +28,7 @@ def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
 
 
 def check_macs(recipe: Recipe, facts: KerasFacts) -> None:
-    """RecipeError where a gate goes by MACs and the model has layers whose MACs are not known."""
+    """Raise RecipeError if a gate uses MACs and the model has layers whose MACs are not known."""
     for index, gate in enumerate(recipe.gates):
         metric = name_and_metric(gate.metric)[1]
         if facts.macs_unknown and metric in ("macs", "macs_ratio"):
@@ -40,7 +40,7 @@ def check_macs(recipe: Recipe, facts: KerasFacts) -> None:
 
 
 def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics with what follows from them, against the source: accuracy_drop, macs_ratio, mse_ratio and so on.
+    """Add comparisons with the source to the metrics: accuracy_drop, macs_ratio, mse_ratio and so on.
 
     Two lower bounds of MACs have no ratio.
     """
@@ -66,9 +66,9 @@ def hold(
     *,
     failed: bool = False,
 ) -> list[GateResult]:
-    """Each bound of each gate; RecipeError where a run has no such metric.
+    """Evaluate each bound of each gate; RecipeError if a run has no such metric.
 
-    In a run in which something `failed` a gate on a metric that was not made is inconclusive, without a value.
+    In a run in which something `failed`, a gate on a metric that was not made is inconclusive, without a value.
     """
     results = []
     for gate in gates:
@@ -95,6 +95,6 @@ def _hold_one(metric: str, op: str, limit: float, value: float | None, interval:
 
 
 def verdict_of(results: Iterable[GateResult]) -> Verdict:
-    """One failed gate fails the run; else one that can't be told makes it inconclusive."""
+    """Return the verdict: one failed gate fails the run; else one undecided gate makes it inconclusive."""
     verdicts = {result.verdict for result in results}
     return "fail" if "fail" in verdicts else "inconclusive" if "inconclusive" in verdicts else "pass"

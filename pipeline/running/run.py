@@ -1,7 +1,7 @@
-"""A whole run: the chain's actions in order, each a hit or done now, then metrics, gates and the verdict.
+"""Execute a whole run: the chain's actions in order, each a hit or done now, then metrics, gates and the verdict.
 
-An action that fails stops what needs its outputs and nothing else. The manifest is written whatever happens: a run that
-failed or was interrupted says where.
+An action that fails stops what needs its outputs and nothing else. The manifest is always written: for a run that
+failed or was interrupted it says where.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ def run(
 ) -> RunManifest:
     """Run a recipe and return its manifest, written to the store as well.
 
-    Raises RecipeError before anything runs. Where actions fail, what does not depend on them is done all the same (with
-    `fail_fast` nothing more is), and then the first one's error is raised: its `manifest` is the run's, whose verdict
-    is "failed", and `also` tells of the other failures. Gates that fail do not raise: they are the manifest's verdict.
+    Raises RecipeError before anything runs. If actions fail, those that do not depend on them still run (with
+    `fail_fast` none do), and then the first error is raised: its `manifest` is the run's, whose verdict is "failed",
+    and `also` lists the other failures. Failed gates do not raise: they set the manifest's verdict.
     """
     root = Path(store).expanduser() if store is not None else default_store()
     return Run(recipe, Store(root), until, force_from, fail_fast=fail_fast).execute(listener)
 
 
 class Run:
-    """One run on its way: what is resolved, and an entry for each action so far."""
+    """Track one run: what is resolved, and an entry for each action so far."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Run:
         fail_fast: bool = False,
     ) -> None:
         self.resolution: Resolution = resolve(recipe, store, until, force_from)
-        self._nodes = list(self.resolution.chain.nodes)  # and what a gate asked for beyond them
+        self._nodes = list(self.resolution.chain.nodes)  # and what a gate requested beyond them
         self._until = until
         self._fail_fast = fail_fast
         self._recipe = recipe
@@ -81,12 +81,12 @@ class Run:
         self.run_id = store.runs.new_id()
         self._entries: list[StageEntry] = []
         self._failures: list[tuple[str, SecateurError]] = []
-        self._lost: dict[str, str] = {}  # nodes that made nothing, each with the failed one that it goes back to
+        self._lost: dict[str, str] = {}  # nodes without a result, each with the failed node that caused it
         self._left_out: dict[str, tuple[str, str]] = {}  # of these, what the recipe can do without: name and reason
         self.manifest: RunManifest | None = None  # once it is written
 
     def execute(self, listener: Listener = silent) -> RunManifest:
-        """All nodes that can be done, then the manifest; `listener` hears of each. Raises as `run` does."""
+        """Execute all nodes that can run, then write the manifest; `listener` hears of each. Raises as `run` does."""
         self._listener = listener
         make_importable(self._recipe)
         nodes = tuple(self._nodes)
@@ -104,7 +104,7 @@ class Run:
         return manifest
 
     def _do_all(self, nodes: Sequence[Node]) -> None:
-        """Do nodes in order. What ends the run at once is raised when the manifest says so of the rest."""
+        """Run nodes in order. An error that ends the run is raised once the manifest reflects it for the rest."""
         for position, node in enumerate(nodes):
             try:
                 self._do(node)
@@ -115,7 +115,7 @@ class Run:
                 raise
 
     def _do(self, node: Node) -> None:
-        """Do one node, or skip it where an input was not made; raises only what ends the whole run."""
+        """Run one node, or skip it if an input was not made; raises only what ends the whole run."""
         upstream = [source.node for source in node.inputs.values() if isinstance(source, OutputOf)]
         failed = next((self._lost[name] for name in upstream if name in self._lost), None)
         if failed is not None:
@@ -133,11 +133,11 @@ class Run:
             self._fail(node, error, time.perf_counter() - started)
             if self._fail_fast or _ends_the_run(error):
                 raise
-        if node is self._nodes[0] and node.id in self.resolution.results:  # nothing long has run
+        if node is self._nodes[0] and node.id in self.resolution.results:  # no long action has run yet
             self._check_gates()
 
     def _check_gates(self) -> None:
-        """What gates say of the model's outputs and MACs, which the first node has told; RecipeError."""
+        """Check the gates' outputs and MACs against the model, known since the first node; RecipeError."""
         facts = self.resolution.results[self._nodes[0].id].output("keras-model").facts
         if isinstance(facts, KerasFacts):
             gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
@@ -148,12 +148,12 @@ class Run:
         wanted = self._recipe.gates if self._until is None else [g for g in self._recipe.gates if g.metric in metrics]
         try:
             return gates.hold(wanted, metrics, intervals, failed=bool(self._lost))
-        except RecipeError as error:  # all the work is done: the manifest tells of it
+        except RecipeError as error:  # all the work is done: the manifest reports it
             self._end(error)
             raise
 
     def _extended(self, node: Node, undecided: set[str]) -> Node | None:
-        """The one longer look at what a gate could not tell by the first, as a node of its own; or None."""
+        """Return a separate node for the one longer measurement of an undecided gate; or None."""
         stage = stages()[node.stage]
         record = self.resolution.results.get(node.id)
         measured = {f"{node.name}.{metric}" for metric in record.intervals} if record else set()
@@ -208,7 +208,7 @@ class Run:
         self._skip([node], f"left out: {error}", self._key(node))
 
     def _skip(self, nodes: Sequence[Node], reason: str, key: str | None = None) -> None:
-        """Say so of nodes that are not begun; `key` is of one that was begun and turned out to be impossible."""
+        """Mark nodes as skipped; `key` is that of one that was started and turned out to be impossible."""
         for node in nodes:
             self._listener(Skipped(node.id, reason))
             document = {"id": node.id, "stage": node.stage, "axis": node.axis, "key": key, "reason": reason}
@@ -216,20 +216,20 @@ class Run:
 
     def _end(self, error: BaseException) -> None:
         """Write the manifest of a run that ends with `error`, which is to be raised after it."""
-        with suppress(SecateurError):  # the store itself may be what failed: the error on its way says so
+        with suppress(SecateurError):  # the store itself may have failed: the pending error says so
             self._write("failed", self._metrics()[0], ())
         if isinstance(error, SecateurError):
             self._told(error)
 
     def _told(self, error: SecateurError) -> SecateurError:
-        """The error that the run raises, with the manifest and a line for each failure that is not itself."""
+        """Return the error that the run raises, with the manifest and a line for each other failure."""
         error.manifest = self.manifest
         others = [(name, other) for name, other in self._failures if other is not error]
         error.also = tuple(f"{name}: {'the same' if o.what == error.what else o.what}" for name, o in others)
         return error
 
     def _key(self, node: Node) -> str | None:
-        """The key of a node that failed; None where finding its key was what failed."""
+        """Return the key of a node that failed; None if computing its key failed."""
         try:
             action = self.resolution.action(node)
         except (SecateurError, OSError):
@@ -265,16 +265,16 @@ class Run:
 
 
 def _ends_the_run(error: BaseException) -> bool:
-    """Whether an error is no action's own: an interruption, a store that can't be used, a fault of this engine.
+    """Return whether an error is not an action's own: an interruption, an unusable store, a bug of this engine.
 
-    Or it makes all other actions worthless.
+    An error that makes all other actions worthless counts too.
     """
     of_store = isinstance(error, StoreError) and not isinstance(error, BlobError)
     return not isinstance(error, SecateurError) or of_store or isinstance(error, SourceError)
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Free what the frames of a failed action held, such as models: the error itself is kept, and the run goes on."""
+    """Free what the frames of a failed action hold, such as models: the error itself is kept, and the run continues."""
     seen = set[int]()  # an error that was raised from itself is its own cause
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -1,4 +1,4 @@
-"""Doing one action: look, lock, look again, run, check, record. Nothing is recorded that did not pass its check."""
+"""Run one action: look, lock, look again, run, check, record. Nothing is recorded that did not pass its check."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ STORE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 @dataclass(frozen=True)
 class Workshop:
-    """What every action of a run shares."""
+    """Hold what every action of a run shares."""
 
     recipe: Recipe
     store: Store
@@ -56,7 +56,7 @@ class Workshop:
 
 @dataclass(frozen=True)
 class Job:
-    """An action that is ready to be done: id, configuration and input artifacts beside its key's pre-image."""
+    """Describe an action that is ready to run: id, configuration and input artifacts besides its key's pre-image."""
 
     id: str
     action: Action
@@ -67,7 +67,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A finished action, and whether this process did the work, went on with it, or found it done."""
+    """Hold a finished action, and whether this process ran it, resumed it, or found it done."""
 
     record: ActionRecord
     status: str
@@ -75,7 +75,7 @@ class Done:
 
 @dataclass
 class Context:
-    """The StageContext of one action in one store."""
+    """Implement the StageContext of one action in one store."""
 
     job: Job
     workshop: Workshop
@@ -132,7 +132,7 @@ class Context:
         if role not in self.job.action.inputs:
             raise PreconditionError(f"the recipe's model has no {role}", where=self.job.id)
         path = self.workshop.model_files[role]
-        copy = self.work_dir / f".{role}"  # what was hashed is what is read, whatever happens to the file meanwhile
+        copy = self.work_dir / f".{role}"  # read exactly what was hashed, whatever happens to the file meanwhile
         with store_errors(copy):
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(path, copy, symlinks=True) if path.is_dir() else shutil.copyfile(path, copy)
@@ -177,7 +177,7 @@ class Context:
         return self._known.get(file.digest)
 
     def fingerprints_of(self, outputs: Iterable[Artifact]) -> dict[str, Fingerprint]:
-        """What is known of the files of `outputs`, whoever wrote them."""
+        """Return what is known of the files of `outputs`, whoever wrote them."""
         digests = {file.digest for artifact in outputs for file in artifact.files}
         return {digest: self._known[digest] for digest in sorted(digests & self._known.keys())}
 
@@ -200,7 +200,7 @@ class Context:
 
 
 def perform(job: Job, workshop: Workshop, *, force: bool = False) -> Done:
-    """Do an action, or wait for whoever does it; raises the stage's error if it fails."""
+    """Run an action, or wait for the process that does; raises the stage's error if it fails."""
     store, key = workshop.store, job.action.key
     while True:
         found = None if force else store.records.get(key)
@@ -223,7 +223,7 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
     started = time.perf_counter()
     stage.requires(job.config, job.inputs)
     if force:
-        store.remove_work_dir(key)  # what is distrusted is not gone on with
+        store.remove_work_dir(key)  # do not resume from what is not trusted
     context = Context(job, workshop, store.create_work_dir(key))
     try:
         result = stage.run(context)
@@ -246,7 +246,7 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
 
 
 def _unforeseen(job: Job, error: BaseException) -> StageError:
-    """An exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
+    """Wrap an exception that the stage did not foresee, in one line; the traceback stays with it as its cause."""
     return StageError(
         f"{job.action.stage} failed: {type(error).__name__}: {reason_of(error)}", where=job.id, hint=PLEASE_REPORT
     )
