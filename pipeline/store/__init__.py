@@ -1,11 +1,11 @@
-"""The artifact store: blobs by content, records by key, runs by id, scratch and locks by key.
+"""Keep artifacts: blobs by content, records by key, runs by id, scratch and locks by key.
 
     <store>/VERSION  blobs/sha256/<hex>  actions/sha256/<ab>/<key>.json  runs/<id>/manifest.json
             work/<key>/  locks/<key>.lock  quarantine/  tmp/  file-digests.json
 
-What always holds: a name under `blobs/` or `actions/` is there only with all its bytes (temporary file, fsync,
-rename, fsync of the folder); a record is written after every blob that it names; what fails verification is moved
-to `quarantine/` and counts as missing.
+Invariants: a name under `blobs/` or `actions/` exists only with all its bytes (temporary file, fsync, rename, fsync of
+the folder); a record is written after every blob that it names; what fails verification is moved to `quarantine/` and
+counts as missing.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from pipeline.store.files import publish, store_errors
 from pipeline.store.records import Records
 from pipeline.store.runs import Runs
 
-STORE_VARIABLE = "SECATEUR_STORE"  # the environment's, where the command line names none
+STORE_VARIABLE = "SECATEUR_STORE"  # environment variable, used if the command line names no store
 FORMAT_VERSION = "1"
 FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
-NEIGHBOURS = ("lost+found", "targets", "benchmarks")  # the default store's folder is also where these are kept
+NEIGHBOURS = ("lost+found", "targets", "benchmarks")  # also kept in the default store's folder
 
 
 def default_store() -> Path:
-    """`~/.cache/secateur` on Linux, its like elsewhere (the command line also looks at `SECATEUR_STORE`)."""
+    """Return `~/.cache/secateur` on Linux, its equivalent elsewhere (the command line also reads `SECATEUR_STORE`)."""
     return platformdirs.user_cache_path("secateur", appauthor=False)
 
 
 class Store:
-    """A store at a folder. Opening an absent one for reading gives an empty store and touches nothing."""
+    """Open a store at a folder. Opening an absent one for reading gives an empty store and touches nothing."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -65,7 +65,7 @@ class Store:
             )
 
     def create(self) -> None:
-        """Make the folder a store if it is not one yet; StoreError where that can't be done."""
+        """Make the folder a store if it is not one yet; StoreError if that can't be done."""
         with store_errors(self.root):
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
@@ -74,38 +74,38 @@ class Store:
 
     @property
     def file_digests(self) -> Path:
-        """Where the digests of the files that recipes name are remembered."""
+        """Return the remembered digests of the files that recipes name."""
         return self.root / "file-digests.json"
 
     def remember(self, digests: FileDigests) -> None:
-        """Write down the digests that were computed, for later runs."""
+        """Save the digests that were computed, for later runs."""
         with store_errors(self.file_digests):
             digests.save(self.root / "tmp")
 
     def work_dir(self, key: str) -> Path:
-        """Where an action keeps what lets it resume; made by `create_work_dir`."""
+        """Return where an action keeps what lets it resume; made by `create_work_dir`."""
         return self.root / "work" / key
 
     def create_work_dir(self, key: str) -> Path:
-        """The scratch folder of an action, there from now on."""
+        """Create the scratch folder of an action and return it."""
         folder = self.work_dir(key)
         with store_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def remove_work_dir(self, key: str) -> None:
-        """Forget an action's scratch: its record is there, nobody will resume it."""
+        """Delete an action's scratch: its record exists, so nobody will resume it."""
         shutil.rmtree(self.work_dir(key), ignore_errors=True)
 
     def can_resume(self, key: str) -> bool:
-        """Whether a killed run left something to go on from (what begins with a dot or `tmp` is not that)."""
+        """Return whether a killed run left something to resume from (a dot or `tmp` in front excludes a name)."""
         folder = self.work_dir(key)
         return folder.is_dir() and any(not path.name.startswith((".", "tmp")) for path in folder.iterdir())
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the only right to work on this action; raises `Busy` at once if another process holds it."""
-        from filelock import FileLock, Timeout  # only those who work need locks, and it is slow to import
+        """Hold the exclusive lock on this action; raises `Busy` at once if another process holds it."""
+        from filelock import FileLock, Timeout  # only runs that do work need locks, and it is slow to import
 
         path = self.root / "locks" / f"{key}.lock"
         lock = FileLock(path)
@@ -120,7 +120,7 @@ class Store:
             lock.release()
 
     def wait(self, key: str) -> None:
-        """Return when nobody holds the lock of this action any more."""
+        """Wait until nobody holds the lock of this action."""
         from filelock import FileLock
 
         with FileLock(self.root / "locks" / f"{key}.lock", poll_interval=0.2):
@@ -128,4 +128,4 @@ class Store:
 
 
 class BusyError(Exception):
-    """Another process works on the same action."""
+    """Raised if another process works on the same action."""

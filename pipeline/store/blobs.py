@@ -1,4 +1,4 @@
-"""Immutable bytes under their sha256."""
+"""Store immutable bytes under their sha256."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.store.files import publish, store_errors
 
 
 class Blobs:
-    """`blobs/sha256/<hex>`. A read is verified once in the life of a process."""
+    """Manage `blobs/sha256/<hex>`. A blob is verified once per process."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -19,11 +19,11 @@ class Blobs:
         self._verified: set[str] = set()
 
     def path(self, digest: str) -> Path:
-        """Where the bytes with this digest are, or would be."""
+        """Return where the bytes with this digest are, or would be."""
         return self._folder / digest.removeprefix("sha256:")
 
     def put(self, data: bytes | memoryview) -> str:
-        """Store `data`; returns its digest. Bytes that are there and whole are not written again."""
+        """Store `data` and return its digest. Bytes that are already there and whole are not written again."""
         digest = digest_of_bytes(data)
         if self.problem(digest) is None:
             return digest
@@ -33,7 +33,7 @@ class Blobs:
         return digest
 
     def problem(self, digest: str) -> str | None:
-        """Why the blob can't be used ("missing", "damaged"), or None. A damaged one goes to quarantine."""
+        """Return why the blob can't be used ("missing", "damaged"), or None. A damaged one goes to quarantine."""
         if digest in self._verified:
             return None
         path = self.path(digest)
@@ -54,15 +54,15 @@ class Blobs:
         return True
 
     def digests(self) -> Iterator[str]:
-        """Digests of all blobs that are there, in no order."""
+        """Yield the digests of all blobs, in no order."""
         if self._folder.is_dir():
             yield from (f"sha256:{path.name}" for path in self._folder.iterdir())
 
 
 def quarantine(root: Path, path: Path) -> Path | None:
-    """Take a file out of the way, where a person can look at it: its new place, or None if it can't be moved.
+    """Move a file to where a person can look at it: returns its new place, or None if it can't be moved.
 
-    Another process may have moved it, or the store may be read-only: either way it is not there to be used.
+    Another process may have moved it, or the store may be read-only: either way it can't be used.
     """
     folder = root / "quarantine"
     target = folder / f"{path.name}.{secrets.token_hex(4)}"

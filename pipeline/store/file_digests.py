@@ -1,12 +1,12 @@
-"""Digests of the files that a recipe names, remembered by what the file system says of them.
+"""Remember the digests of the files that a recipe names, by the state that the file system reports.
 
-Large data is not read again at every run to find that it has not changed. A remembered digest counts only while the
-file's size, inode, modification and change time are what they were, and only if these lay some seconds back when the
-file was read: a later edit could carry the same time (git and DVC guard against that in the same way). What is
-forgotten costs a second reading and nothing else, so a damaged memory is an empty one.
+Large data is not read again in every run to find that it has not changed. A remembered digest counts only while the
+file's size, inode, modification and change time are unchanged, and only if these times were some seconds old when the
+file was read: a later edit could have the same time (git and DVC guard against that in the same way). Forgetting costs
+a second reading and nothing else, so a damaged memory is treated as empty.
 
-Single files share one memory; a set of files (a folder of images) has one of its own, so that a run reads only what
-it needs: a listing of a folder with `os.scandir`, and one file beside it.
+Single files share one memory; a set of files (a folder of images) has its own, so that a run reads only what it needs:
+a listing of a folder with `os.scandir`, and one file next to it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from pipeline.records.keys import digest_of_file
 from pipeline.store.files import publish
 
 SETTLED_NS = 2_000_000_000  # two ticks of FAT's clock, the coarsest
-MAX_DEPTH = 32  # a link to a folder above would lead down for ever
+MAX_DEPTH = 32  # a link to a folder above would never end
 
 State = tuple[int, ...]  # modification and change time in ns, size, inode
 
 
 class Seen(NamedTuple):
-    """A digest, the file's state when it was computed, and whether a later change would show in that state."""
+    """Hold a digest, the file's state when it was computed, and whether a later change would show in that state."""
 
     state: State
     digest: str
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
 
 class FileDigests:
-    """Digests of parts of files, computed once a state; kept in `memory` between processes where one is given."""
+    """Digest parts of files, once per state; kept in `memory` between processes if one is given."""
 
     def __init__(self, memory: Path | None = None) -> None:
         self._memory = memory
@@ -46,19 +46,19 @@ class FileDigests:
         self._sets: dict[str, _Memory] = {}
 
     def remembered(self, path: Path, part: str, compute: Callable[[], str]) -> str:
-        """The digest of a part of a file, from memory where the file has not changed since. Raises OSError."""
+        """Return the digest of a part of a file, from memory if the file has not changed since. Raises OSError."""
         return self._files.known(_name(path, part), state_of(path)) or self.computed(path, part, compute)
 
     def confirmed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
-        """The digest of a part of a file, computed anew unless any change since would show."""
+        """Return the digest of a part of a file, computed again unless any change since would show."""
         return self._files.known(_name(path, part), state_of(path), settled=True) or self.computed(path, part, compute)
 
     def computed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
-        """The digest of a part of a file as it is now."""
+        """Return the digest of a part of a file as it is now."""
         return self._files.computed(_name(path, part), state_of(path), compute)
 
     def of_files(self, root: Path, purpose: str, states: Mapping[str, State]) -> dict[str, str]:
-        """`sha256:…` of every file of a set, by its name relative to `root`; `purpose` tells sets of one root apart.
+        """Return `sha256:…` of every file of a set, by name relative to `root`; `purpose` separates sets of one root.
 
         `states` are those of a listing: files whose state is remembered are not opened. Raises OSError.
         """
@@ -74,13 +74,13 @@ class FileDigests:
         }
 
     def save(self, scratch: Path) -> None:
-        """Write down what is settled, through a temporary file in `scratch`. Raises OSError."""
+        """Save what is settled, through a temporary file in `scratch`. Raises OSError."""
         for memory in (self._files, *self._sets.values()):
             memory.save(scratch)
 
 
 class _Memory:
-    """What was seen, by name, and the file that it is written down in."""
+    """Hold what was seen, by name, and the file that it is saved in."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -116,9 +116,9 @@ class _Memory:
 
 
 def listing(root: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, State], list[str]]:
-    """Files below `root` with one of the suffixes (lower case) and their states, and all folders; names are relative.
+    """List files below `root` with one of the suffixes (lower case), with their states, and all folders.
 
-    What begins with a dot is left out. Sorted by name; links are followed. Raises OSError.
+    Names are relative; those that begin with a dot are left out. Sorted by name; links are followed. Raises OSError.
     """
     files: dict[str, State] = {}
     folders: list[str] = []
@@ -141,7 +141,7 @@ def listing(root: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, State], li
 
 
 def state_of(path: Path) -> State:
-    """What the file system says of a file. Raises OSError."""
+    """Return what the file system reports about a file. Raises OSError."""
     return _state(path.stat())
 
 

@@ -1,4 +1,4 @@
-"""Publishing a file so that it is there whole or not at all, and what the operating system may say to that."""
+"""Publish a file whole or not at all, and translate what the operating system may raise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def store_errors(path: Path) -> Iterator[None]:
 
 
 def publish(target: Path, data: bytes | memoryview, scratch: Path) -> None:
-    """Write `data` to `target`: to a unique temporary file in `scratch` (same file system), synced, then renamed.
+    """Write `data` to `target` through a unique temporary file in `scratch` (same file system): sync, then rename.
 
     Raises OSError; then neither `target` nor the temporary file is there.
     """

@@ -1,4 +1,4 @@
-"""Where artifacts come from, read from the records of a store."""
+"""Find where artifacts come from, in the records of a store."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ SHORTEST_PREFIX = 4  # hexadecimal digits that may stand for a digest
 
 
 def makers(store: Store) -> dict[str, tuple[ActionRecord, Artifact]]:
-    """Who made each artifact that is recorded (the first maker found, where several made the same)."""
+    """Return who made each recorded artifact (the first maker found, if several made the same)."""
     found: dict[str, tuple[ActionRecord, Artifact]] = {}
     for key in sorted(store.records.keys()):
         record = store.records.get(key)
         if isinstance(record, ActionRecord):
             for artifact in record.outputs:
-                # A stage that changed nothing gives out what it was given: the maker is who was not given it.
+                # A stage that changed nothing returns its input: the maker is the one that was not given it.
                 if artifact.digest not in record.action.inputs.values():
                     found.setdefault(artifact.digest, (record, artifact))
     return found
 
 
 def digests_named(name: str, digests: Iterable[str]) -> list[str]:
-    """The digests that `name` means: `sha256:…`, with or without that word, whole or its first digits."""
+    """Return the digests that `name` means: `sha256:…`, with or without that prefix, whole or its first digits."""
     wanted = name if name.startswith("sha256:") else f"sha256:{name}"
     if len(wanted) < len("sha256:") + SHORTEST_PREFIX:
         return []

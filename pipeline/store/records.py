@@ -1,4 +1,4 @@
-"""Action records under their key. A record that can't be trusted is a miss with a reason, never an error."""
+"""Store action records under their key. A record that can't be trusted is a miss with a reason, never an error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.store.files import publish, store_errors
 
 
 class Records:
-    """`actions/sha256/<ab>/<key>.json`."""
+    """Manage `actions/sha256/<ab>/<key>.json`."""
 
     def __init__(self, root: Path, blobs: Blobs) -> None:
         self._root = root
@@ -23,7 +23,7 @@ class Records:
         self._folder = root / "actions" / "sha256"
 
     def path(self, key: str) -> Path:
-        """Where the record of this key is, or would be."""
+        """Return where the record of this key is, or would be."""
         return self._folder / key[:2] / f"{key}.json"
 
     def put(self, record: ActionRecord) -> None:
@@ -32,7 +32,7 @@ class Records:
             publish(self.path(record.key), record.model_dump_json(indent=1).encode(), self._root / "tmp")
 
     def get(self, key: str) -> ActionRecord | str | None:
-        """The record with all its blobs verified; None if there is none; a reason if it can't be used."""
+        """Return the record with all its blobs verified; None if there is none; a reason if it can't be used."""
         path = self.path(key)
         with store_errors(path):
             if not path.is_file():
@@ -52,11 +52,11 @@ class Records:
         return record
 
     def keys(self) -> Iterator[str]:
-        """Keys of all records, in no order."""
+        """Yield the keys of all records, in no order."""
         return (path.stem for path in self._folder.glob("*/*.json"))
 
     def documents(self, stage: str, axis: str | None) -> Iterator[dict[str, Any]]:
-        """Records of one stage and axis as plain JSON, unverified: to compare with, not to use."""
+        """Yield records of one stage and axis as plain JSON, unverified: to compare with, not to use."""
         for path in self._folder.glob("*/*.json"):
             try:
                 document = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Run manifests by id."""
+"""Store run manifests by id."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.errors import RecipeError, StoreError
 from pipeline.records.manifest import RunManifest
 from pipeline.store.files import publish, store_errors
 
-RUNS_LOOKED_INTO = 100  # of one recipe, when reasons are looked for
+RUNS_LOOKED_INTO = 100  # of one recipe, when a reason is needed
 HEAD_BYTES = 400
 
 
 class Runs:
-    """`runs/<id>/manifest.json`; ids are eight hexadecimal digits, any unique prefix names one."""
+    """Manage `runs/<id>/manifest.json`; ids are eight hexadecimal digits, any unique prefix names one."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -29,46 +29,46 @@ class Runs:
         self._documents: dict[str, list[dict[str, Any]]] = {}
 
     def new_id(self) -> str:
-        """An id that no run in this store has."""
+        """Return an id that no run in this store has."""
         while True:
             candidate = secrets.token_hex(4)
             if not (self._folder / candidate).exists():
                 return candidate
 
     def put(self, manifest: RunManifest) -> None:
-        """Write a run's manifest, replacing what an earlier moment of the same run wrote."""
+        """Write a run's manifest, replacing an earlier version from the same run."""
         with store_errors(self._root):
             path = self._folder / manifest.run_id / "manifest.json"
             publish(path, manifest.model_dump_json(indent=1).encode(), self._root / "tmp")
 
     def ids(self) -> list[str]:
-        """All run ids, the newest first."""
+        """Return all run ids, the newest first."""
         found = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
         return [path.parent.name for path in found]
 
     def has(self, run_id: str) -> bool:
-        """Whether there is a manifest of exactly this id."""
+        """Return whether there is a manifest of exactly this id."""
         return (self._folder / run_id / "manifest.json").is_file()
 
     def keys_of(self, recipe: str) -> frozenset[str]:
-        """The keys of all actions in the latest runs of recipes with this name."""
+        """Return the keys of all actions in the latest runs of recipes with this name."""
         entries = (entry for document in self._latest(recipe) for entry in document.get("stages", ()))
         return frozenset({entry.get("key") for entry in entries} - {None})
 
     def last_try(self, recipe: str, action_id: str) -> dict[str, Any] | None:
-        """The entry of an action in the latest run of such a recipe in which it had its turn; None if it never had."""
+        """Return the entry of an action in the latest such run that reached it; None if none did."""
         entries = (entry for document in self._latest(recipe) for entry in document.get("stages", ()))
         return next((entry for entry in entries if entry.get("id") == action_id and entry.get("key")), None)
 
     def _latest(self, recipe: str) -> list[dict[str, Any]]:
-        """The latest manifests of recipes with this name, the newest first; read once, for reasons alone."""
+        """Return the latest manifests of recipes with this name, the newest first; read once, only for reasons."""
         if recipe not in self._documents:
             named = (run for run in self.ids() if self._is_of(recipe, run))
             self._documents[recipe] = list(map(self._document, islice(named, RUNS_LOOKED_INTO)))
         return self._documents[recipe]
 
     def _is_of(self, recipe: str, run: str) -> bool:
-        """By the beginning of the file, where the name stands: manifests are long."""
+        """Check the name at the beginning of the file only: manifests are long."""
         with suppress(OSError), (self._folder / run / "manifest.json").open("rb") as file:
             return f'"name": {json.dumps(recipe)}'.encode() in file.read(HEAD_BYTES)
         return False
@@ -80,7 +80,7 @@ class Runs:
         return {}
 
     def get(self, name: str) -> RunManifest | None:
-        """The run of which `name` is the id, a unique prefix of it, or `latest`; None if there is none."""
+        """Return the run with the id `name`, a unique prefix of it, or `latest`; None if there is none."""
         ids = self.ids()
         if name == "latest":
             matches = ids[:1]
