@@ -1,1 +1,1 @@
-"""The machine and the process that we run in: memory, other processes, interruptions, what is installed."""
+"""Inspect the machine and this process: memory, other processes, interruptions, installed packages."""

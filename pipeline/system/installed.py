@@ -1,4 +1,4 @@
-"""Which distributions are installed: their versions enter keys."""
+"""Find which distributions are installed: their versions enter keys."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ FIELD = "Version:"
 
 @cache
 def package_version(name: str) -> str:
-    """The installed version of a distribution, or "absent"; `tensorflow` may be there as tensorflow-cpu."""
+    """Return the installed version of a distribution, or "absent"; `tensorflow` may be installed as tensorflow-cpu."""
     for candidate in (name, f"{name}-cpu"):
         try:
             text = metadata.distribution(candidate).read_text("METADATA") or ""
         except metadata.PackageNotFoundError:
             continue
-        # The header's first lines: `metadata.version` parses the whole file as a mail message, READMEs included.
+        # Read only the header's first lines: `metadata.version` parses the whole file as a mail message, READMEs
+        # included.
         return next(line[len(FIELD) :].strip() for line in text.splitlines() if line.startswith(FIELD))
     return "absent"

@@ -1,7 +1,7 @@
-"""Being asked to stop. C++ code that calls back into Python can swallow a KeyboardInterrupt: so it is also remembered.
+"""Remember a request to stop: C++ code that calls back into Python can swallow a KeyboardInterrupt.
 
-The command line's signal handlers call `request`; the runner asks `check` between actions, and progress asks it at
-every step, so that an interruption that was lost on its way is raised again.
+The command line's signal handlers call `request`; the runner calls `check` between actions, and progress calls it at
+every step, so that a swallowed interruption is raised again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _stepwise = threading.Event()
 
 
 def request(_signal: int, _frame: FrameType | None) -> None:
-    """A signal handler: remember, and raise where the main thread is now; among steps only the second time."""
+    """Handle a signal: remember it, and raise at once; inside `between_steps` only the second time."""
     again = _requested.is_set()
     _requested.set()
     if again or not _stepwise.is_set():
@@ -31,7 +31,7 @@ def check() -> None:
 
 @contextmanager
 def between_steps() -> Iterator[None]:
-    """Inside, a first request waits for the next `check`, which the work makes after each of its steps."""
+    """Delay a first request inside until the next `check`, which the work makes after each of its steps."""
     _stepwise.set()
     try:
         yield

@@ -1,6 +1,6 @@
-"""When memory is searched for what nobody needs, and how much of it the allocator keeps ready meanwhile.
+"""Control when garbage is collected, and how much memory the allocator keeps ready.
 
-Between actions what is free goes back to the system; within one it doesn't, since fetching pages anew costs time.
+Between actions free memory goes back to the system; within one it doesn't, since fetching pages again costs time.
 """
 
 from __future__ import annotations
@@ -13,18 +13,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 GROWTH_BYTES = 32 * 2**20
-# glibc's numbers for `mallopt` (malloc.h), and what they are set to; the threshold is the greatest that it takes.
+# glibc's numbers for `mallopt` (malloc.h), and what they are set to; the threshold is the largest that it accepts.
 M_TOP_PAD, M_MMAP_THRESHOLD = -2, -3
 HEAP_PAD_BYTES, MMAP_THRESHOLD_BYTES = 64 * 2**20, 32 * 2**20
 
-_given_back: dict[str, int] = {}  # what was resident when memory was given back last
+_given_back: dict[str, int] = {}  # resident size when memory was last given back
 
 
 def keep_pages_ready() -> None:
-    """Let glibc take heap pages by the dozen megabytes and reuse them, for as long as `give_back` is not called.
+    """Let glibc take heap pages by the dozen megabytes and reuse them until `give_back` is called.
 
-    A training asks for the same large blocks at every step; with glibc's defaults each goes back to the system at
-    once and is zeroed anew: a third of the training's time. Elsewhere than on glibc nothing happens.
+    Training requests the same large blocks at every step; with glibc's defaults each goes back to the system at once
+    and is zeroed again, which takes a third of the training's time. Without glibc nothing happens.
+
+    A training asks for the same large blocks at every step; with glibc's defaults each goes back to the system at once
+    and is zeroed anew: a third of the training's time. Elsewhere than on glibc nothing happens.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -33,10 +36,10 @@ def keep_pages_ready() -> None:
 
 
 def give_back() -> None:
-    """Collect what was left in cycles, and return free heap pages (glibc keeps them otherwise).
+    """Collect reference cycles, and return free heap pages (glibc keeps them otherwise).
 
-    Only where memory grew since the last time: after a short action there is nothing to find, and half a million
-    objects to look through.
+    Only if memory grew since the last time: after a short action there is nothing to find, and half a million objects
+    to look through.
     """
     if _resident_bytes() - _given_back.get("bytes", 0) < GROWTH_BYTES:
         return
@@ -48,7 +51,7 @@ def give_back() -> None:
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Meanwhile no search for garbage: what makes many objects that stay would be searched again and again in vain."""
+    """Pause garbage collection: code that makes many lasting objects would be searched repeatedly in vain."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -59,7 +62,7 @@ def collection_paused() -> Iterator[None]:
 
 
 def physical_bytes() -> int:
-    """The memory of this machine; where the system does not tell, more than any has."""
+    """Return the memory of this machine; if the system does not report it, more than any has."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -67,15 +70,15 @@ def physical_bytes() -> int:
 
 
 def usable_bytes() -> int:
-    """The memory that processes here may take: the machine's, or less where their control group has a bound."""
+    """Return the memory that processes here may take: the machine's, or less if their control group has a limit."""
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # no Linux, another version of control groups, or the word `max`
+        with suppress(OSError, ValueError):  # not Linux, another version of control groups, or the word `max`
             return min(physical_bytes(), int(Path(path).read_text()))
     return physical_bytes()
 
 
 def _resident_bytes() -> int:
-    """Of this process; where the system does not tell, more each time."""
+    """Return the resident size of this process; if the system does not report it, more each time."""
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except OSError:

@@ -1,4 +1,4 @@
-"""Programs in processes of their own: what crashes, hangs or prints nonsense there ends in a DeviceError here."""
+"""Run programs in separate processes: a crash, a hang or invalid output there becomes a DeviceError here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LAST_LINES = 5
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A process that has ended."""
+    """Describe a process that has ended."""
 
     returncode: int
     stdout: bytes
@@ -30,11 +30,11 @@ def run_process(
     given: bytes = b"",
     program: str = "the device runner",
 ) -> Ended:
-    """A command's end, `given` on its stdin; DeviceError where it can't start or gives nothing within `timeout_s`.
+    """Run a command with `given` on its stdin; DeviceError if it can't start or takes longer than `timeout_s`.
 
     Errors call the command `program`, and what it works on `name`.
     """
-    import subprocess  # plans and cached runs load this module, and start nothing
+    import subprocess  # plans and cached runs load this module, and start no process
 
     try:
         done = subprocess.run(
@@ -52,7 +52,7 @@ def run_process(
 
 
 def require_success(done: Ended, name: str, program: str, refuses: str) -> None:
-    """DeviceError where a program that prints one JSON document reports an error in it, or did not end well."""
+    """Raise DeviceError if a program that prints one JSON document reports an error in it, or did not succeed."""
     reported = _reported_error(done.stdout)
     if reported is not None:
         raise DeviceError(f"{program} {refuses}: {reported}", where=name, hint=last_lines(done.stderr))
@@ -61,7 +61,7 @@ def require_success(done: Ended, name: str, program: str, refuses: str) -> None:
 
 
 def _reported_error(stdout: bytes) -> str | None:
-    """What went wrong in the runner's own words, if its document says so."""
+    """Return what went wrong in the runner's own words, if its document says so."""
     try:
         document = json.loads(stdout)
     except ValueError:
@@ -70,7 +70,7 @@ def _reported_error(stdout: bytes) -> str | None:
 
 
 def ending(status: int) -> str:
-    """How a process ended, in words."""
+    """Describe how a process ended."""
     if status >= 0:
         return f"ended with exit status {status}"
     try:
@@ -80,6 +80,6 @@ def ending(status: int) -> str:
 
 
 def last_lines(stderr: bytes | None) -> str:
-    """The last that a process said."""
+    """Return the last lines that a process printed."""
     lines = (stderr or b"").decode("utf-8", "replace").strip().splitlines()
     return "\n".join(lines[-LAST_LINES:]) or "(nothing on stderr)"

@@ -1,8 +1,8 @@
-"""Keeping other people's libraries quiet, without losing what they said.
+"""Silence other people's libraries without losing what they said.
 
 Converters and runtimes log from C++ straight to file descriptor 2, from Python through the root logger (whose first
-message installs a handler for good), and through warnings. Stages never print; but when a call fails, what the
-library said is often the only reason there is, so it is kept for the error.
+message installs a handler for good), and through warnings. Stages never print; but when a call fails, what the library
+said is often the only reason there is, so it is kept for the error.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ STDERR = 2
 KEPT_CHARS = 2000
 KEPT_PREFIX = "said-"
 
-_folder: list[Path] = []  # where what is captured stands under a name, in a child that may end meanwhile
+_folder: list[Path] = []  # where captured text is kept as a file, in a child process that may die meanwhile
 
 
 def keep_in(folder: Path) -> None:
-    """From now on, keep what is captured in a file of `folder`, for as long as the silence lasts."""
+    """Keep what is captured from now on in a file of `folder`, for the duration of the silence."""
     _folder[:] = [folder]
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A stretch in which file descriptor 2 leads to a file (`captured`) instead of to where it led (`outside`)."""
+    """Redirect file descriptor 2 to a file (`captured`) for a while; `outside` is its previous destination."""
 
     captured: int
     outside: int
 
     def text(self) -> str:
-        """The end of what was written so far."""
+        """Return the end of what was written so far."""
         size = os.fstat(self.captured).st_size
         data = os.pread(self.captured, KEPT_CHARS, max(0, size - KEPT_CHARS))  # leaves the shared offset alone
         return data.decode(errors="replace").strip()
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
-        """For callbacks into our own code (progress) out of a silenced call."""
+        """Lift the silence for callbacks into our own code (progress) from a silenced call."""
         sys.stderr.flush()
         os.dup2(self.outside, STDERR)
         try:
@@ -56,7 +56,7 @@ class Silence:
 
 
 def _capture() -> AbstractContextManager[Any]:
-    """The file that file descriptor 2 leads to meanwhile; it goes when it is closed."""
+    """Return the file that file descriptor 2 leads to meanwhile; closing deletes it."""
     return tempfile.NamedTemporaryFile(dir=_folder[0], prefix=KEPT_PREFIX) if _folder else tempfile.TemporaryFile()
 
 
