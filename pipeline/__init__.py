@@ -1,7 +1,7 @@
 """secateur's engine: recipes, typed artifacts, the store, plans, runs and the command line.
 
-`from pipeline import Recipe, run` is the library's front door; see `pipeline.running.run.run`. Both are brought in
-when they are asked for: importing a module of this package does not import all of it.
+`from pipeline import Recipe, run` is the library's entry point; see `pipeline.running.run.run`. Both are imported on
+first use: importing one module of this package does not import all of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m pipeline`: the same as `secateur`."""
+"""Run the command line: `python -m pipeline` is the same as `secateur`."""
 
 from pipeline.start import main
 

@@ -1,4 +1,4 @@
-"""The one error tree. Each error says what went wrong, where, and what to do; the command line prints just that.
+"""Define the error tree. Each error says what went wrong, where, and what to do; the command line prints just that.
 
 Errors are raised where the fact is known, chained to their cause, and caught once, in `pipeline.cli`.
 """
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from pipeline.records.manifest import RunManifest
 
 STYLING = re.compile(r"\x1b\[[0-9;]*m")  # bold and colors, as Keras 3 writes into its messages
-WHERE_ALONE = ("Exception encountered when calling",)  # both Kerases: the reason stands below
+WHERE_ALONE = ("Exception encountered when calling",)  # both Keras versions: the reason is on the next line
 PLEASE_REPORT = "if the recipe asks for nothing unusual, please report this with the log"
 
 
 class SecateurError(Exception):
-    """A failure with a known reason.
+    """Report a failure with a known reason.
 
     `what` is one sentence without a full stop, `where` names a file, layer or key, `hint` tells what to do.
     """
@@ -29,77 +29,77 @@ class SecateurError(Exception):
         self.what = what
         self.where = where
         self.hint = hint
-        self.printed = False  # whether stdout already holds the JSON document that tells of it
+        self.printed = False  # whether stdout already holds the JSON document about it
         self.manifest: RunManifest | None = None  # of the run that it ended, once that is written
         self.also: tuple[str, ...] = ()  # what else failed in that run, a line each
 
 
 class RecipeError(SecateurError):
-    """The recipe, an option or a named path is wrong: nothing was started."""
+    """Raised if the recipe, an option or a named path is wrong: nothing was started."""
 
     exit_code = 2
 
 
 class ModelError(SecateurError):
-    """A model file can't be read, or holds what can't be represented."""
+    """Raised if a model file can't be read, or holds what can't be represented."""
 
 
 class UnsupportedError(ModelError):
-    """A format can't hold this model in this scheme; `unsupported: skip` leaves the pair out."""
+    """Raised if a format can't hold this model in this scheme; `unsupported: skip` leaves the pair out."""
 
 
 class DataError(SecateurError):
-    """The data can't be read, or does not fit the model."""
+    """Raised if the data can't be read, or does not fit the model."""
 
 
 class SourceError(DataError):
-    """Model and data fit each other so badly that all that follows would be worthless: it ends the run."""
+    """Raised if model and data fit each other so badly that all later results would be worthless: it ends the run."""
 
 
 class PreconditionError(SecateurError):
-    """A stage can't do what its settings ask for on these inputs; it has not begun."""
+    """Raised if a stage can't do what its settings ask for on these inputs; it has not started."""
 
 
 class PostconditionError(SecateurError):
-    """A stage's result failed its numerical check; nothing of it was published."""
+    """Raised if a stage's result failed its numerical check; nothing of it was published."""
 
 
 class StoreError(SecateurError):
-    """The artifact store can't be read or written."""
+    """Raised if the artifact store can't be read or written."""
 
 
 class BlobError(StoreError):
-    """A file in the store is damaged or missing: what needs it fails, the store can be used."""
+    """Raised if a file in the store is damaged or missing: what needs it fails, the store stays usable."""
 
 
 class DeviceError(SecateurError):
-    """A runtime or a target device failed."""
+    """Raised if a runtime or a target device failed."""
 
 
 class StageError(SecateurError):
-    """A stage failed in a way that it did not foresee.
+    """Raised if a stage failed in a way that it did not foresee.
 
     With the hint PLEASE_REPORT, the command line writes its traceback to a log.
     """
 
 
 class NativeEndError(StageError):
-    """Outside software ended its process, hung, or took too much memory."""
+    """Raised if third-party software crashed its process, hung, or took too much memory."""
 
 
 def reason_of(error: BaseException) -> str:
-    """The first line of what an exception of a library says, at most 300 characters; its type where it says nothing.
+    """Return the first line of an exception's message, at most 300 characters; its type if it has none.
 
-    A line that only says where, as Keras puts it before the reason, comes with the line after it.
+    A line that only says where, which Keras puts before the reason, is returned with the line after it.
     """
     lines = [line.strip() for line in STYLING.sub("", str(error)).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    if isinstance(error, KeyError):  # it says nothing but the key
+    if isinstance(error, KeyError):  # its message is only the key
         return f"{lines[0]} is missing"[:300]
     return " ".join(lines[: 2 if lines[0].startswith(WHERE_ALONE) else 1])[:300]
 
 
 def first_line(text: str) -> str:
-    """The first line of a reason: below it may stand where and what to do."""
+    """Return the first line of a reason: the lines below it may say where and what to do."""
     return text.partition("\n")[0]

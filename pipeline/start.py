@@ -1,4 +1,4 @@
-"""Where the `secateur` command begins: what has to hold before anything else is imported."""
+"""Start the `secateur` command: set up what must hold before anything else is imported."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import signal
 import sys
 
 INTERRUPTED = 130
-GC_THRESHOLD = 50_000  # starting up makes many objects and no garbage: Python's 700 would search them in vain
+GC_THRESHOLD = 50_000  # startup makes many objects and no garbage: Python's 700 would search them in vain
 
 
 def main() -> None:
-    """Run the command line. Ctrl-C while it is still being imported ends quietly, too."""
+    """Run the command line. Ctrl-C during imports ends quietly, too."""
     gc.set_threshold(GC_THRESHOLD)
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to find none, it opens every installed package
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else it opens every installed package, for none
     try:
         from pipeline.system import interruption
 
@@ -26,4 +26,4 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
-        gc.freeze()  # or the interpreter would search all that was ever imported for garbage before it ends
+        gc.freeze()  # or the interpreter would search every imported object for garbage before it exits
