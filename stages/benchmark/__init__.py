@@ -1,1 +1,1 @@
-"""benchmark: latency of exported files on targets, compared with a baseline; probes of single operators."""
+"""Measure the latency of exported files on targets, compared with a baseline; probe single operators."""

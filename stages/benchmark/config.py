@@ -1,4 +1,4 @@
-"""The settings of the benchmark stage."""
+"""Define the settings of the benchmark stage."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pydantic import Field, StringConstraints, model_validator
 from pipeline.contracts.stage import StageConfig
 
 TargetName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-ENOUGH_ROUNDS = 10  # an interval over fewer is not to be relied on
+ENOUGH_ROUNDS = 10  # intervals over fewer rounds are unreliable
 
 
 class BenchmarkConfig(StageConfig):
-    """Where and how long to measure. More rounds narrow the interval; more seconds hardly do.
+    """Set where and how long to measure. More rounds narrow the interval; more seconds hardly do.
 
     `rounds` are pairs of fresh processes, one of the candidate and one of the baseline; `seconds` is how long each
-    process takes samples; `threads` is what the runtime's kernels may use. Targets that count, such as cortex-a72,
-    need neither rounds nor seconds, and run one thread. `secateur target list` names the targets; `unsupported` says
-    what happens to a format that a target can't take.
+    process takes samples; `threads` is what the runtime's kernels may use. Targets that count, such as cortex-a72, need
+    neither rounds nor seconds, and run one thread. `secateur target list` names the targets; `unsupported` says what
+    happens to a format that a target can't take.
     """
 
     targets: tuple[TargetName, ...] = Field(("cpu",), min_length=1)

@@ -1,6 +1,6 @@
-"""What a benchmark reports of a target that counts: the candidate's numbers, the baseline's, and their ratio.
+"""Report a benchmark on a target that counts: the candidate's numbers, the baseline's, and their ratio.
 
-A count needs no rounds. Its ratio has an interval all the same, as wide as the target's counts of one model differ.
+A count needs no rounds. Its ratio still has an interval, as wide as the target's counts of one model differ.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SCHEMA_VERSION = 1
 
 
 def ratio_name(main: str) -> str:
-    """`instruction_ratio` of `instructions`, `arena_ratio` of `arena_bytes`, `estimated_cycles_ratio`."""
+    """Return `instruction_ratio` for `instructions`, `arena_ratio` for `arena_bytes`, and so on."""
     names = {"instructions": "instruction_ratio", "arena_bytes": "arena_ratio"}
     return names.get(main, f"{main}_ratio")
 
 
 def metrics_of(candidate: Counts, baseline: Counts, size_bytes: int) -> dict[str, float]:
-    """All of the candidate's numbers; where both have the main one also the baseline's and their ratio.
+    """Return the candidate's numbers; if both have the main one, also the baseline's and their ratio.
 
-    There is no ratio of numbers that leave out different operators.
+    Numbers that leave out different operators have no ratio.
     """
     metrics = {**candidate.metrics, "size_bytes": float(size_bytes)}
     main = candidate.main
@@ -35,7 +35,7 @@ def metrics_of(candidate: Counts, baseline: Counts, size_bytes: int) -> dict[str
 
 
 def intervals_of(candidate: Counts, baseline: Counts, metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    """Of the main number and of the ratio; none where counts repeat exactly."""
+    """Return the intervals of the main number and of the ratio; none if counts repeat exactly."""
     main = candidate.main
     if main is None or not candidate.spread:
         return {}
@@ -48,7 +48,7 @@ def intervals_of(candidate: Counts, baseline: Counts, metrics: Mapping[str, floa
 
 
 def facts_of(candidate: Counts, baseline: Counts) -> CountFacts:
-    """The comparison in short."""
+    """Summarize the comparison."""
     return CountFacts(
         target=candidate.target,
         runtime=candidate.runtime,
@@ -63,7 +63,7 @@ def facts_of(candidate: Counts, baseline: Counts) -> CountFacts:
 def counts_document(
     candidate: Counts, baseline: Counts, device: Mapping[str, str], models: Mapping[str, Artifact]
 ) -> bytes:
-    """Everything that was counted; equal counts give equal bytes."""
+    """Write everything that was counted; equal counts give equal bytes."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "device": dict(device),

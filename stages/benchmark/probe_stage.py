@@ -1,7 +1,7 @@
-"""The probe stage: what layers alone cost on a target. `prune` asks it which channel numbers are steps.
+"""Measure what single layers cost on a target. `prune` uses this to find efficient channel counts.
 
-It takes no artifacts: equal questions have equal answers whatever network they come from, so that one cost table
-serves every network that has such layers, on one device, in one runtime and scheme.
+The stage takes no artifacts: a layer costs the same whatever network it comes from, so that one cost table serves every
+network that has such layers, on one device, in one runtime and scheme.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from stages.formats.probe_models import ProbeFormat
 if TYPE_CHECKING:
     from stages.devices.target import CostUnit, Probed, Target
 
-PROCESSES = {"instructions": 1, "nanoseconds": 5}  # what counts repeat by is known from set-up
-PART = 256  # probes a process: what a killed run loses at most
+PROCESSES = {"instructions": 1, "nanoseconds": 5}  # the spread of counts is known from set-up
+PART = 256  # probes per process: the most that a killed run loses
 
 
 class ProbeConfig(StageConfig):
-    """The layers to be measured, each alone."""
+    """List the layers to measure, each alone."""
 
     target: TargetName
     format: ProbeFormat
@@ -39,7 +39,7 @@ class ProbeConfig(StageConfig):
 
 
 class ProbeStage:
-    """Measures; takes no artifacts."""
+    """Measure probes; takes no artifacts."""
 
     name: ClassVar[str] = "probe"
     version: ClassVar[int] = 1
@@ -58,13 +58,13 @@ class ProbeStage:
         return None
 
     def device(self, config: ProbeConfig, folder: Path) -> Mapping[str, str]:
-        """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
+        """Return the fingerprint of the target, which enters the action's key. DeviceError if it is not set up."""
         from stages.devices.target import device_fingerprint, find_target
 
         return device_fingerprint(find_target(config.target, folder))
 
     def requires(self, config: ProbeConfig, inputs: Mapping[str, Artifact]) -> None:
-        """The target is looked at when it is asked."""
+        """Check nothing: the target is checked when it is used."""
 
     def run(self, context: StageContext[ProbeConfig]) -> StageResult:
         from stages.devices.target import find_target
@@ -103,14 +103,14 @@ class ProbeStage:
 
 
 def _unit(target: Target) -> CostUnit:
-    """What the target's costs are in; DeviceError where it can't go through probes."""
+    """Return the unit of the target's costs; DeviceError if it can't run probes."""
     from stages.devices.target import probing_driver
 
     return probing_driver(target).cost_unit
 
 
 def _rounds(context: StageContext[ProbeConfig], target: Target) -> tuple[list[Probed], bool]:
-    """All probes in so many processes, one part of them after another; parts that a killed run measured are kept."""
+    """Run all probes in several processes, part by part; parts measured by a killed run are reused."""
     from stages.devices.target import Probed, probe
     from stages.formats.probe_models import probe_archive
 
@@ -165,10 +165,10 @@ def _check_whole(probed: Probed, probes: int, target: Target) -> None:
 
 
 def spread_of(rounds: Sequence[Sequence[float]]) -> float:
-    """The typical relative difference between processes: the median over probes of their middle values' range."""
+    """Return the typical relative spread between processes: the median over probes of their middle values' range."""
     spreads = []
     for costs in zip(*rounds, strict=True):
         ordered = sorted(costs)
-        inner = ordered[1:-1] if len(ordered) > 3 else ordered  # a process that was disturbed is no measure
+        inner = ordered[1:-1] if len(ordered) > 3 else ordered  # ignore a process that was disturbed
         spreads.append((inner[-1] - inner[0]) / statistics.median(ordered))
     return float(statistics.median(spreads))

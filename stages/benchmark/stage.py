@@ -1,4 +1,4 @@
-"""The benchmark stage: the exported model against the source's float32 export, on one target, timed or counted."""
+"""Compare the exported model with the source's float32 export, on one target, timed or counted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
 from stages.formats.format import Runs
 from stages.formats.registry import format_of_kind, kinds_that, packages_that_run, whole_model
 
-if TYPE_CHECKING:  # what measures is imported where it is used: cached runs load this module at every start
+if TYPE_CHECKING:  # import measuring code where it is used: cached runs load this module at every start
     from stages.devices.rounds import Round, Side, Subject
     from stages.devices.target import Target
 
@@ -24,7 +24,7 @@ INPUT_OF: Mapping[Side, str] = {"baseline": "baseline", "candidate": "export"}
 
 
 class BenchmarkStage:
-    """Measures; changes nothing. Equal models are measured all the same: an A/A shows what the machine's noise is."""
+    """Measure without changing anything. Equal models are measured too: an A/A shows the machine's noise."""
 
     name: ClassVar[str] = "benchmark"
     version: ClassVar[int] = 4
@@ -46,7 +46,7 @@ class BenchmarkStage:
         return None
 
     def refuses(self, config: BenchmarkConfig, kind: Kind, folder: Path, quantized_by: Any) -> str | None:
-        """Why the target can't take an artifact of this kind, quantized so, or None.
+        """Return why the target can't take an artifact of this kind, quantized this way, or None.
 
         RecipeError where there is no such target.
         """
@@ -56,26 +56,26 @@ class BenchmarkStage:
         return next((reason for how in quantized_by.possible if (reason := target.refuses(how))), None)
 
     def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[str, ...]:
-        """The flat metrics that a result on this configuration's target can have."""
+        """Return the flat metrics that a result on this configuration's target can have."""
         return _target(config, folder).metrics
 
     def extended(self, config: BenchmarkConfig, folder: Path) -> BenchmarkConfig | None:
-        """Where a gate can't tell by these rounds: twice as many, once. Counts don't get surer by counting again."""
+        """Double the rounds once if a gate is undecided. Repeating counts adds no certainty."""
         return None if _target(config, folder).counts else config.model_copy(update={"rounds": 2 * config.rounds})
 
     def device(self, config: BenchmarkConfig, folder: Path) -> Mapping[str, str]:
-        """The fingerprint of the target; it enters the action's key. DeviceError where it is not set up."""
+        """Return the fingerprint of the target, which enters the action's key. DeviceError if it is not set up."""
         from stages.devices.target import device_fingerprint
 
         target = _target(config, folder)
         return {f"{target.name}.{name}": value for name, value in device_fingerprint(target).items()}
 
     def targets_of(self, config: BenchmarkConfig) -> tuple[str, ...]:
-        """The targets that these settings name."""
+        """Return the targets that these settings name."""
         return config.targets
 
     def remark(self, target: str, folder: Path) -> str | None:
-        """What the user should know of the target that a name finds, if anything."""
+        """Return what the user should know about the target that a name resolves to, if anything."""
         from stages.devices.target import find_target
 
         return find_target(target, folder).shadow
@@ -107,7 +107,7 @@ class BenchmarkStage:
         try:
             _check_rounds(context, [done for done in found if done is not None])
         except PostconditionError:
-            forget_rounds(context.work_dir)  # or the next run would resume from what has just been refused
+            forget_rounds(context.work_dir)  # or the next run would resume from the rounds just refused
             raise
 
 
@@ -118,7 +118,7 @@ def _target(config: BenchmarkConfig, folder: Path) -> Target:
 
 
 def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
-    """Times, in rounds."""
+    """Measure times, in rounds."""
     from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_document
     from stages.devices.measurement import doubts
     from stages.devices.rounds import load_round, measure_rounds, processes_of
@@ -146,7 +146,7 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
 
 
 def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:
-    """Counts, one of each side."""
+    """Count once for each side."""
     from stages.benchmark.counted import counts_document, facts_of, intervals_of, metrics_of
     from stages.devices.target import count
 
@@ -173,7 +173,7 @@ def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], targ
 
 
 def _check_counts(context: StageContext[BenchmarkConfig], result: StageResult) -> None:
-    """One model gives one number: where both sides are the same file, their counts must be the same too."""
+    """Check that one model gives one number: if both sides are the same file, their counts must be equal."""
     facts = result.outputs[0].facts
     if not isinstance(facts, CountFacts) or context.inputs["export"].digest != context.inputs["baseline"].digest:
         return
@@ -186,7 +186,7 @@ def _check_counts(context: StageContext[BenchmarkConfig], result: StageResult) -
 
 
 def _check_rounds(context: StageContext[BenchmarkConfig], rounds: Sequence[Round]) -> None:
-    """Every round is there, and each model computed the same in all of its processes."""
+    """Check that every round is there, and that each model computed the same in all of its processes."""
     from stages.devices.rounds import results_of
 
     if len(rounds) != context.config.rounds:

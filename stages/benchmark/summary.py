@@ -1,8 +1,8 @@
-"""What a benchmark reports of its rounds: metrics, typed facts, and the document that keeps every raw sample.
+"""Summarize the rounds of a benchmark: metrics, typed facts, and the document that keeps every raw sample.
 
-Percentiles weigh every round the same. Load and first inference are medians over rounds, since a cold disk cache
-makes the first process an outlier; peak memory is the largest of all processes, since a device must have that much.
-All of these are the candidate's; the baseline contributes its p50 and the ratio.
+Percentiles weight every round equally. Load and first inference are medians over rounds, since a cold disk cache makes
+the first process an outlier; peak memory is the maximum over all processes, since a device must have that much. All of
+these are the candidate's; the baseline contributes its p50 and the ratio.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ NS_PER_MS = 1e6
 
 
 def ratio_of(rounds: Sequence[Round]) -> Ratio:
-    """Candidate against baseline, paired round by round."""
+    """Compare candidate and baseline, paired round by round."""
     return latency_ratio(round_medians_ns(samples(rounds, "candidate")), round_medians_ns(samples(rounds, "baseline")))
 
 
 def metrics_of(rounds: Sequence[Round], ratio: Ratio, size_bytes: int) -> dict[str, float]:
-    """The flat metrics. `latency_p99_ms` is there only where 1,000 samples or more carry it.
+    """Return the flat metrics. `latency_p99_ms` requires at least 1,000 samples.
 
     `noise_floor` is how far from 1 the ratio of one model against itself comes in 95 of 100 such measurements.
     """
@@ -58,7 +58,7 @@ def metrics_of(rounds: Sequence[Round], ratio: Ratio, size_bytes: int) -> dict[s
 
 
 def facts_of(rounds: Sequence[Round], ratio: Ratio, target: str) -> LatencyFacts:
-    """The comparison in short; `samples_per_side` is what the side with fewer samples has."""
+    """Summarize the comparison; `samples_per_side` is the number on the side with fewer samples."""
     one = rounds[0].candidate
     return LatencyFacts(
         target=target,
@@ -77,7 +77,7 @@ def facts_of(rounds: Sequence[Round], ratio: Ratio, target: str) -> LatencyFacts
 def samples_document(
     rounds: Sequence[Round], ratio: Ratio, target: str, device: Mapping[str, str], models: Mapping[str, Artifact]
 ) -> bytes:
-    """All raw samples and what the runner said of each process; equal measurements give equal bytes."""
+    """Write all raw samples and the runner's notes on each process; equal measurements give equal bytes."""
     document = {
         "schema_version": SCHEMA_VERSION,
         "target": target,
@@ -90,10 +90,10 @@ def samples_document(
 
 
 def samples(rounds: Sequence[Round], side: Side) -> tuple[tuple[int, ...], ...]:
-    """The raw samples of one side, a tuple a round, in nanoseconds."""
+    """Return the raw samples of one side, a tuple per round, in nanoseconds."""
     return tuple(done.side(side).samples_ns for done in rounds)
 
 
 def quantile_ms(rounds: Sequence[Round], side: Side, share: float) -> float:
-    """A percentile of one side's inferences, in milliseconds."""
+    """Return a percentile of one side's inferences, in milliseconds."""
     return latency_quantile_ns(samples(rounds, side), share) / NS_PER_MS
