@@ -1,4 +1,4 @@
-"""`secateur bench`: latency, or counts, of model files on their own; `--append` keeps them for `secateur history`."""
+"""Measure latency or counts of individual model files (`secateur bench`); `--append` feeds `secateur history`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ AppendOption = Annotated[
 
 
 class BenchReport(Value):
-    """What `--json` prints."""
+    """Define what `--json` prints."""
 
     schema_version: Literal[1] = 1
     entries: tuple[Entry, ...]
@@ -94,7 +94,7 @@ def command(
 
 
 def _models(names: list[str], open_store: Callable[[], Store]) -> list[Model]:
-    """All models of all operands, each under a name of its own."""
+    """Return all models of all operands, each under a unique name."""
     found = [(name, model) for name in names for model in find_operand(name, open_store).models]
     labels = Counter(model.label for _, model in found)
     return [replace(model, label=_full(name, model)) if labels[model.label] > 1 else model for name, model in found]
@@ -105,7 +105,7 @@ def _full(name: str, model: Model) -> str:
 
 
 def _table(entries: tuple[Entry, ...]) -> str:
-    """A line a model; a column a figure, the interval beside its median."""
+    """Format a line per model and a column per figure, with the interval next to its median."""
     names = [name for name in dict.fromkeys(name for entry in entries for name in entry.metrics) if name not in ENDS]
     lines = [["", *(head_of(name) for name in names)]]
     lines += [[entry.name, *(_cell(entry, name) for name in names)] for entry in entries]
@@ -116,7 +116,7 @@ def _table(entries: tuple[Entry, ...]) -> str:
 
 
 def head_of(metric: str) -> str:
-    """A metric's name without its unit, which stands beside each number."""
+    """Return a metric's name without its unit, which is printed next to each number."""
     return metric.removeprefix("latency_").removesuffix("_ms").removesuffix("_bytes")
 
 

@@ -1,4 +1,4 @@
-"""`secateur compare`: two files, runs or artifacts side by side, measured in turns; the exit code is the verdict."""
+"""Compare two files, runs or artifacts (`secateur compare`), measured in turns; the exit code is the verdict."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from stages.commands.target import target_named
 from stages.devices.target import Sampling, Target
 
 OPERAND = "A file, a run (`ID`, `latest`, or `ID:tflite/int8`), or an artifact's digest; looked up in that order."
-SECONDS = 0.05  # a process: rounds narrow the interval, seconds hardly do
+SECONDS = 0.05  # per process: rounds narrow the interval, seconds hardly do
 
 BaseArgument = Annotated[str, typer.Argument(metavar="BASE", help=OPERAND, show_default=False)]
 CandidateArgument = Annotated[str, typer.Argument(metavar="CANDIDATE", help="The same.", show_default=False)]
@@ -106,7 +106,7 @@ def _metrics(names: list[str] | None) -> frozenset[Metric] | None:
 
 
 def find_targets(names: list[str], folder: Path) -> list[Target]:
-    """The targets of these names, each once."""
+    """Return the targets with these names, each once."""
     return [target_named(name, folder) for name in dict.fromkeys(names)]
 
 

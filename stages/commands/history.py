@@ -1,4 +1,4 @@
-"""`secateur history`: what `secateur bench --append` kept, as a table with a picture, or for other tools."""
+"""Show what `secateur bench --append` kept (`secateur history`), as a table with a picture, or for other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`secateur init`: a first recipe for a model, founded on what the model itself tells."""
+"""Write a first recipe for a model (`secateur init`), based on what the model itself tells."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILL_IN = "path: data.npz"
 
 
 class InitReport(Value):
-    """What `--json` prints: where the recipe is, what was guessed, what is to be filled in, what comes next."""
+    """Define what `--json` prints: where the recipe is, what was guessed, what to fill in, what comes next."""
 
     schema_version: Literal[1] = 1
     recipe: str
@@ -86,7 +86,7 @@ def command(
 
 
 def _check_output(output: Path, *, force: bool) -> None:
-    """RecipeError where the recipe can't go, before anything heavy is imported."""
+    """Raise RecipeError if the recipe can't be written, before anything heavy is imported."""
     if output.is_dir() or not output.parent.is_dir():
         raise RecipeError(
             "the recipe can't be written there", where=str(output), hint="name a file in a folder that is"
@@ -96,15 +96,15 @@ def _check_output(output: Path, *, force: bool) -> None:
 
 
 def _relative(model: Path, folder: Path) -> str:
-    """The model's path from the recipe's folder; absolute where there is no way from one to the other."""
+    """Return the model's path relative to the recipe's folder; absolute if no relative path exists."""
     try:
         return Path(os.path.relpath(model.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
+    except ValueError:  # on another drive
         return model.resolve().as_posix()
 
 
 def _write(output: Path, text: str) -> None:
-    """Check the recipe as `run` would read it, then put it in place, whole."""
+    """Check the recipe as `run` would read it, then write it atomically."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         draft = Path(folder) / output.name
         draft.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`secateur inspect`: a network's layers and channel groups, and what of it pruning can take."""
+"""Show a network's layers and channel groups, and how much of it can be pruned (`secateur inspect`)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def command(
 
 
 def _source(model: str) -> ModelFiles | Application:
-    """What `load` takes: structure is all that counts here, so applications get no trained weights."""
+    """Return what `load` takes: only structure counts here, so applications get no trained weights."""
     path = Path(model)
     if _is_recipe(path):
         return _of_recipe(Recipe.load(path))
@@ -75,7 +75,7 @@ def _is_recipe(path: Path) -> bool:
 
 
 def _samples(model: str) -> tuple[Shapes, ...]:
-    """What samples are of the data that a recipe names; nothing where there is no data, or none yet."""
+    """Return the sample shapes of the data that a recipe names; nothing if there is no data yet."""
     path = Path(model)
     recipe = Recipe.load(path) if _is_recipe(path) else None
     if recipe is None or recipe.data is None:
@@ -99,7 +99,7 @@ def _of_recipe(recipe: Recipe) -> ModelFiles | Application:
 
 
 def text_of(found: Inspection) -> str:
-    """Three parts: layers, groups, and one line that says what can go."""
+    """Format three parts: layers, groups, and one line that says what can be removed."""
     free = [group for group in found.groups if not group.frozen]
     sizes = f"{len(found.layers)} layers · {count(found.params)} params · {_macs(found)}"
     shares = f"{found.prunable_macs_share:.1%} of the MACs and {found.prunable_params_share:.1%} of the parameters"
@@ -140,7 +140,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers: range) -> list[str]:
-    """Aligned lines of at most WIDTH columns; numbers stand to the right."""
+    """Align lines of at most WIDTH columns; numbers are right-aligned."""
     lines = [heads, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     widths[0] = min(widths[0], 40)

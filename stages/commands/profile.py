@@ -1,4 +1,4 @@
-"""`secateur profile`: what each operator of an exported file costs on a target, with the Keras layers in it."""
+"""Show what each operator of an exported file costs on a target, with its Keras layers (`secateur profile`)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def command(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """What each operator of a file costs: time, or instructions on an emulated core."""
+    """Show what each operator of a file costs: time, or instructions on an emulated core."""
     where, shapes = target_named(target, Path()), read_shapes(shape or ())
     model = _model(find_operand(name, partial(open_store, store)))
     title = name if Path(name).is_file() else f"{model.label} of {name}"
@@ -65,28 +65,28 @@ def command(
 
 
 def _require_free(target: Target, model: Model, shapes: Sequence[str]) -> None:
-    """RecipeError where no shape can be chosen: the operators are cut apart, at the sizes that the file has."""
+    """Raise RecipeError if no shape can be chosen: operators are cut apart at the sizes in the file."""
     if not isinstance(format_of_kind(model.kind), ProfiledHere) or target.kind != "cpu":
         what = f"{format_of_kind(model.kind).name} files on {target.name} are profiled at their own sizes"
         raise RecipeError(what, where=f"--shape {shapes[0]}", hint="export the model with fixed sizes")
 
 
 def _by_input(shapes: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """`NAME=1,24,24,3` by name, `1,24,24,3` under no name."""
+    """Parse `NAME=1,24,24,3` by name; `1,24,24,3` has no name."""
     parted = [text.rpartition("=") for text in shapes]
     return {name: tuple(map(int, sizes.split(","))) for name, _, sizes in parted}
 
 
 def _model(operand: Operand) -> Model:
-    """The one model that is meant; of a run with several `tflite/int8`, or else the first."""
+    """Return the requested model; of a run with several, `tflite/int8`, or else the first."""
     return next((model for model in operand.models if model.label == USUAL), operand.models[0])
 
 
 @contextmanager
 def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Origin | None]:
-    """What a file was made of: the Keras model that was named, or what the file names, from the store; or None.
+    """Yield what a file was made from: the given Keras model, or from the store the one that the file names; or None.
 
-    None too where the file's operators carry the names of their layers.
+    Also None if the file's operators carry the names of their layers.
     """
     found = format_of_kind(model.kind)
     if not isinstance(found, TellsOrigin):
@@ -111,7 +111,7 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
 
 
 def _stored_origin(digest: str | None, store: Store) -> tuple[Path | None, list[Path]]:
-    """The Keras model of a digest, and the samples that it was calibrated on, if kept."""
+    """Return the Keras model of a digest, and the samples that it was calibrated on, if kept."""
     from stages.keras.normal_form import MODEL_FILE
     from stages.samples.calibration import calibration_files
 
@@ -127,7 +127,7 @@ def _stored_origin(digest: str | None, store: Store) -> tuple[Path | None, list[
 
 
 def table(found: Profile, title: str) -> str:
-    """A line an operator: its cost, its share, a bar, the layers in it; the whole below."""
+    """Format a line per operator: its cost, its share, a bar, its layers; the total below."""
     divisor, unit = SCALES[found.unit]
     most = max((operator.cost for operator in found.operators), default=0.0) or 1.0
     rows = [("operator", unit, "share", "", "layers")]
@@ -143,6 +143,6 @@ def table(found: Profile, title: str) -> str:
 
 
 def bar(share: float) -> str:
-    """A bar of up to 24 characters, in eighths of one."""
+    """Draw a bar of up to 24 characters, in steps of an eighth."""
     eighths = round(max(0.0, share) * BAR * 8)
     return (BLOCKS[8] * (eighths // 8) + BLOCKS[eighths % 8]).rstrip()

@@ -1,4 +1,4 @@
-"""`secateur sensitivity`: what each channel group alone costs in accuracy, as a page to look at."""
+"""Measure what each channel group alone costs in accuracy (`secateur sensitivity`), as a page to look at."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def command(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure accuracy against ratio for each channel group, and draw it."""
+    """Measure accuracy over the pruning ratio for each channel group, and draw it."""
     loaded = scan_recipe(Recipe.load(recipe, tuple(overrides or ())))
     opened = open_store(store)
     if output.is_dir() or not output.parent.is_dir():
         raise RecipeError("the page can't be written there", where=str(output), hint="name a file in a folder that is")
-    work = Run(loaded, opened, fail_fast=True)  # what it is for is the page alone
+    work = Run(loaded, opened, fail_fast=True)  # only the page is wanted
     execute(work)
     report = work.resolution.results[SCAN].output("sensitivity-report")
     data = opened.blobs.path(report.file(REPORT_FILE).digest).read_bytes()
@@ -51,7 +51,7 @@ def command(
 
 
 def scan_recipe(recipe: Recipe) -> Recipe:
-    """The recipe up to its first pruning, with a scan in its place that ranks channels as that pruning would."""
+    """Return the recipe up to its first pruning, which is replaced by a scan that ranks channels in the same way."""
     found = ((step, step.config) for step in recipe.steps if isinstance(step.config, PruneConfig))
     step, config = next(found, (None, None))
     if step is None or config is None:

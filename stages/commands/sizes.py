@@ -1,4 +1,4 @@
-"""`--sizes`: what stands for the sizes that a model leaves open, as `model: {sizes: …}` of a recipe says it."""
+"""Parse `--sizes`: values for the sizes that a model leaves open, as in a recipe's `model: {sizes: …}`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SizesOption = Annotated[
 
 
 def read_sizes(texts: Sequence[str] | None) -> FreeSizes | None:
-    """What `--sizes` options say, None for none; RecipeError where one is no size or they don't go together."""
+    """Parse the `--sizes` options, None for none; RecipeError if one is not a size or they conflict."""
     found: dict[str, int | tuple[int, ...]] = {}
     for text in texts or ():
         form = FORM.fullmatch(text)

@@ -1,4 +1,4 @@
-"""`secateur target`: which targets there are, and getting one ready."""
+"""List targets and set them up (`secateur target`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FolderOption = Annotated[
 
 @app.command("list")
 def list_targets(folder: FolderOption = Path(), as_json: JsonOption = False) -> None:
-    """All targets that a recipe in this folder could name, and whether they are ready."""
+    """List all targets that a recipe in this folder could name, and whether they are ready."""
     rows = [_row(find_target(name, folder)) for name in target_names(folder)]
     if as_json:
         typer.echo(json.dumps({"schema_version": 1, "targets": rows}, indent=1))
@@ -34,7 +34,7 @@ def list_targets(folder: FolderOption = Path(), as_json: JsonOption = False) -> 
 
 
 def target_named(name: str, folder: Path) -> Target:
-    """The target of this name; where it takes the place of a built-in one, stderr says so."""
+    """Return the target with this name; if it shadows a built-in one, stderr says so."""
     target = find_target(name, folder)
     if target.shadow:
         typer.echo(f"! {target.shadow}", err=True)
@@ -43,7 +43,7 @@ def target_named(name: str, folder: Path) -> Target:
 
 @app.command("setup")
 def set_up(name: Annotated[str, typer.Argument(metavar="TARGET")], folder: FolderOption = Path()) -> None:
-    """Get a target ready, check it, and write down what it is."""
+    """Set up a target, check it, and record what it is."""
     target = target_named(name, folder)
     target.driver.set_up(target, lambda text: typer.echo(text, err=True))
     for key, value in device_fingerprint(target).items():

@@ -1,1 +1,1 @@
-"""What `compare` compares, on which numbers, and in which forms the answer comes."""
+"""Decide what `compare` compares, by which numbers, and format the answer."""

@@ -1,4 +1,4 @@
-"""Files measured on their own, for `bench`: rounds of fresh processes in which all files take turns, or counts."""
+"""Measure files individually for `bench`: rounds of fresh processes in which all files take turns, or counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Figures = dict[str, float]
 def bench(
     models: Sequence[Model], target: Target, sampling: Sampling, rounds: int, events: ActionEvents
 ) -> list[tuple[str, Figures]]:
-    """The runtime and the figures of each model on one target, by the metrics' names. Raises DeviceError."""
+    """Return the runtime and the figures of each model on one target, by metric name. Raises DeviceError."""
     from stages.devices.measurement import doubts
 
     require_fit(target, models, sampling)
@@ -37,7 +37,7 @@ def bench(
 
 
 def _turns(count: int, index: int) -> list[int]:
-    """Forwards and backwards in turn: a drift of the machine falls on all files alike."""
+    """Alternate forward and backward order, so that drift of the machine affects all files alike."""
     return list(range(count))[:: 1 if index % 2 == 0 else -1]
 
 
@@ -57,9 +57,9 @@ def _counted(model: Model, target: Target, sampling: Sampling, events: ActionEve
 
 
 def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
-    """Percentiles weigh each round the same; `latency_p50_low_ms` to `_high_ms` is the 95 % interval of the median.
+    """Weight rounds equally in percentiles; `latency_p50_low_ms` to `_high_ms` is the median's 95 % interval.
 
-    One round has no interval: what a second one would give is not known.
+    A single round has no interval: what a second one would give is unknown.
     """
     import numpy as np
 
@@ -78,7 +78,7 @@ def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
     figures = {"latency_p50_ms": latency_quantile_ns(samples, 0.5) / NS_PER_MS}
     if len(found) > 1:
         medians = round_medians_ns(samples)
-        interval = latency_ratio(medians, [NS_PER_MS] * len(medians))  # against a round of 1 ms: the medians themselves
+        interval = latency_ratio(medians, [NS_PER_MS] * len(medians))  # over 1 ms: the medians themselves
         figures |= {"latency_p50_low_ms": interval.low, "latency_p50_high_ms": interval.high}
     figures |= {
         "latency_p90_ms": latency_quantile_ns(samples, 0.9) / NS_PER_MS,

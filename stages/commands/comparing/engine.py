@@ -1,4 +1,4 @@
-"""A whole comparison: every pair on every target, more rounds where they are needed, one verdict."""
+"""Run a whole comparison: every pair on every target, more rounds where needed, one verdict."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from stages.devices.target import Sampling, Target
 
 HELD: frozenset[Metric] = frozenset({"latency", "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"})
-# These differ from process to process by more than anybody's tolerance: judged only where they are named.
+# These differ between processes by more than any tolerance: judged only if named.
 SHOWN: frozenset[Metric] = frozenset({"p90", "p99", "first", "load", "memory"})
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is asked for. `metrics` are those that get a verdict, all others are left out; None stands for the usual."""
+    """Hold the request. `metrics` are those that get a verdict, all others are left out; None means the defaults."""
 
     targets: Sequence[Target]
     sampling: Sampling
@@ -46,7 +46,7 @@ class Wish:
         return SHOWN if self.metrics is None else frozenset()
 
     def check(self, pairs: Sequence[Pair]) -> None:
-        """RecipeError where a target can't give what is asked, before anything is measured."""
+        """Raise RecipeError if a target can't give what is requested, before anything is measured."""
         possible = {"size", *QUALITY} | {metric for target in self.targets for metric in metrics_on(target)}
         for metric in sorted(self.metrics or ()):
             if metric not in possible:
@@ -58,7 +58,7 @@ class Wish:
 
 
 def metrics_on(target: Target) -> tuple[Metric, ...]:
-    """The metrics that a target gives."""
+    """Return the metrics that a target gives."""
     if not target.counts:
         return MEASURED
     return tuple(metric for name, metric in COUNTED.items() if name in target.metrics)
@@ -66,7 +66,7 @@ def metrics_on(target: Target) -> tuple[Metric, ...]:
 
 @dataclass
 class _Found:
-    """What is known of a pair so far."""
+    """Hold what is known of a pair so far."""
 
     pair: Pair
     metrics: list[MetricResult] = field(default_factory=list)
@@ -115,7 +115,7 @@ def _with_quality(pairs: Sequence[Pair], wish: Wish, listener: Listener) -> list
 
 
 def _require_quality(pairs: Sequence[Pair], wish: Wish) -> None:
-    """RecipeError where accuracy is asked for by name and is not known of both sides, of the same data."""
+    """Raise RecipeError if accuracy is requested by name but unknown for both sides on the same data."""
     for metric in sorted((wish.metrics or frozenset()) & set(QUALITY)):
         for pair in pairs:
             why = not_comparable(pair, metric)
@@ -133,7 +133,7 @@ def _count(found: Sequence[_Found], target: Target, wish: Wish) -> None:
 
 
 def _measure(found: Sequence[_Found], target: Target, wish: Wish, listener: Listener) -> None:
-    """All pairs on one target: first all in the declared rounds, then those that can't be told in more."""
+    """Measure all pairs on one target: first the declared rounds for all, then more for undecided pairs."""
     from stages.devices.measurement import doubts
     from stages.devices.rounds import processes_of
 
@@ -158,7 +158,7 @@ def _open(results: Sequence[MetricResult]) -> bool:
 
 
 def judged(measuring: Sequence[Measuring]) -> list[list[MetricResult]]:
-    """The results of all pairs; where there are several, a regression of latency also has to hold among all of them."""
+    """Judge all pairs; with several, a regression of latency must also be significant among all of them."""
     from stages.devices.statistics import significant
 
     if len(measuring) == 1 or not any("latency" in one.plan.held for one in measuring):
@@ -169,7 +169,7 @@ def judged(measuring: Sequence[Measuring]) -> list[list[MetricResult]]:
 
 
 def _require_named(results: Sequence[PairResult], wish: Wish) -> None:
-    """DeviceError where a metric that was named could not be had: nothing found is not the same as nothing wrong."""
+    """Raise DeviceError if a named metric could not be measured: a missing result is not a passing one."""
     for pair in results:
         for metric in sorted((wish.metrics or frozenset()) - {found.metric for found in pair.metrics}):
             why = "; ".join(pair.notes)

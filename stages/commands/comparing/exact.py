@@ -1,4 +1,4 @@
-"""The metrics of a pair that need no rounds: sizes, counts of a target, accuracies. Compared as they are."""
+"""Compare the metrics of a pair that need no rounds: sizes, counts of a target, accuracies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COUNTED: Mapping[str, Metric] = {
 
 
 def exact_result(metric: Metric, baseline: float, candidate: float, tolerance: float | None) -> MetricResult:
-    """A number that is what it is: worse by more than the tolerance, or not."""
+    """Judge an exact number: worse by more than the tolerance, or not."""
     change = baseline - candidate if metric == "accuracy" else candidate / baseline - 1 if baseline else 0.0
     return MetricResult(
         metric=metric,
@@ -40,12 +40,12 @@ def exact_result(metric: Metric, baseline: float, candidate: float, tolerance: f
 
 
 def _above(change: float, tolerance: float) -> bool:
-    """Whether a change is more than allowed, rounding of the division aside."""
+    """Return whether a change exceeds the tolerance, apart from rounding in the division."""
     return change > tolerance + 1e-12
 
 
 def not_comparable(pair: Pair, metric: Metric) -> str | None:
-    """Why accuracies (or mean squared errors) of two models can't be held against each other, or None."""
+    """Return why the accuracies (or mean squared errors) of two models can't be compared, or None."""
     for model in (pair.baseline, pair.candidate):
         if metric not in model.quality:
             return f"{metric} of {model.label} is not known"
@@ -57,7 +57,7 @@ def not_comparable(pair: Pair, metric: Metric) -> str | None:
 def count_results(
     pair: Pair, target: Target, tolerances: Tolerances, held: frozenset[Metric], shapes: Sequence[str] = ()
 ) -> tuple[list[MetricResult], tuple[str, ...]]:
-    """What a target counts of both sides, and its notes. DeviceError where it can't."""
+    """Return what a target counts for both sides, and its notes. DeviceError if it can't."""
     baseline, candidate = (_counted(target, side, model, shapes) for side, model in _sides(pair).items())
     counts, found = (baseline, candidate), []
     notes = [f"{side}: {note}" for side, one in zip(_sides(pair), counts, strict=True) for note in one.notes]
@@ -88,9 +88,9 @@ def _counted(target: Target, side: str, model: Model, shapes: Sequence[str]) -> 
 def _placement_result(
     name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
 ) -> MetricResult:
-    """The share of a model that its accelerator takes: less of it is worse where operators left the accelerator.
+    """Judge the share of a model that runs on its accelerator: less is worse if operators left the accelerator.
 
-    A share also falls where a model has fewer layers beside the same ones that stay out: that is none the worse.
+    A share also falls if a model has fewer layers but the same ones stay on the CPU: that is not worse.
     """
     baseline, candidate = counts
     left = Counter(candidate.left_out) - Counter(baseline.left_out)
@@ -113,7 +113,7 @@ def _placement_result(
 
 
 def _left_why(left: Iterable[str], notes: Sequence[str]) -> str:
-    """Which kinds of operators left the accelerator, with what its compiler says of them."""
+    """Say which kinds of operators left the accelerator, and why according to its compiler."""
     why = [note for note in notes if note.partition(" ")[0].rstrip(":") in left]
     return "; ".join([f"{', '.join(left)} left the accelerator", *why])
 
@@ -121,7 +121,7 @@ def _left_why(left: Iterable[str], notes: Sequence[str]) -> str:
 def _count_result(
     metric: Metric, name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
 ) -> MetricResult:
-    """With an interval as wide as two counts of one model differ on this target; none where they don't."""
+    """Judge a count with an interval as wide as two counts of one model differ on this target; none if they don't."""
     baseline, candidate = counts
     if baseline.runtime != candidate.runtime:
         raise DeviceError(f"{baseline.runtime} and {candidate.runtime} count differently", where=target.name)

@@ -1,4 +1,4 @@
-"""Whether a target can take what it is given; asked before anything is measured."""
+"""Check that a target can take the given models, before anything is measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHAPE = re.compile(r"(.+=)?[1-9][0-9]*(,[1-9][0-9]*)*")
 
 
 def read_shapes(texts: Sequence[str]) -> tuple[str, ...]:
-    """`--shape` options as the runner takes them; RecipeError where one is no shape."""
+    """Convert `--shape` options to the runner's form; RecipeError if one is not a shape."""
     for text in texts:
         if not SHAPE.fullmatch(text):
             hint = "NAME=1,224,224,3, or 1,224,224,3 for whatever the input is called"
@@ -26,7 +26,7 @@ def read_shapes(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def require_fit(target: Target, models: Iterable[Model], sampling: Sampling) -> None:
-    """RecipeError where a target does not take a model's format, or takes no shapes and is given some."""
+    """Raise RecipeError if a target does not take a model's format, or takes no shapes and is given some."""
     for model in models:
         if model.kind not in target.formats:
             what = f"{target.name} takes {' and '.join(target.formats)} only"

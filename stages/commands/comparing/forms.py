@@ -1,4 +1,4 @@
-"""The answer as text for a terminal, Markdown for a pull request, JUnit's XML, and JSON."""
+"""Format the answer as text for a terminal, Markdown for a pull request, JUnit XML, and JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010
 
 
 def rows(report: ComparisonReport) -> list[tuple[str, ...]]:
-    """A line a number: verdict, model, metric, change, both sides, bound, basis."""
+    """Return a line per number: verdict, model, metric, change, both sides, bound, basis."""
     return [_row(pair, found) for pair in report.pairs for found in pair.metrics]
 
 
@@ -27,7 +27,7 @@ def _row(pair: PairResult, found: MetricResult) -> tuple[str, ...]:
 
 
 def text_of(report: ComparisonReport) -> str:
-    """For a terminal: the verdict, a table (under each model's name, where there are several), remarks."""
+    """Format for a terminal: the verdict, a table (under each model's name, if there are several), remarks."""
     several = len(report.pairs) > 1
     lines = aligned([(row[0], *row[2:]) for row in rows(report)], words=range(len(HEADS))).splitlines()
     blocks = [headline(report), ""]
@@ -38,7 +38,7 @@ def text_of(report: ComparisonReport) -> str:
 
 
 def markdown_of(report: ComparisonReport) -> str:
-    """For a pull request: a heading, a table, remarks as a list."""
+    """Format for a pull request: a heading, a table, remarks as a list."""
     lines = [f"### {_cell(headline(report))}", "", _line(HEADS), _line(["---"] * len(HEADS))]
     lines += [_line(row) for row in rows(report)]
     said = remarks(report)
@@ -50,12 +50,12 @@ def _line(cells: tuple[str, ...] | list[str]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that can't leave its cell, whatever a file is called."""
+    """Escape text so that it can't leave its cell, whatever a file is called."""
     return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", text.replace("\r", " ").replace("\n", " "))
 
 
 def junit_of(report: ComparisonReport) -> str:
-    """JUnit's XML: a suite a model, a case a number that has a verdict; one that can't be told is an error."""
+    """Format as JUnit XML: a suite per model, a case per number with a verdict; an inconclusive one is an error."""
     cases = [(pair, found) for pair in report.pairs for found in pair.held()]
     suites = ET.Element("testsuites", {"name": _xml("secateur compare"), **_totals(cases)})
     for pair in report.pairs:
@@ -88,7 +88,7 @@ def _xml(text: str) -> str:
 
 
 def json_of(report: ComparisonReport) -> str:
-    """All of it."""
+    """Format everything as JSON."""
     return report.model_dump_json(indent=1)
 
 

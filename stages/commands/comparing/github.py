@@ -1,7 +1,7 @@
-"""The answer for GitHub Actions: annotations where the threshold stands, and the step's summary.
+"""Format the answer for GitHub Actions: annotations at the threshold, and the step's summary.
 
 An annotation points at the line of the recipe that bounds the metric: a gate on it, else the stage that measures it.
-More than five hide each other, so the rest is counted in the last.
+More than five hide each other, so the last one counts the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_ANNOTATIONS = 5
 SUMMARY = "GITHUB_STEP_SUMMARY"
 RECIPE_FOLDERS = ("", "configs", "recipes")
 LEVELS = {"regression": "error", "inconclusive": "warning"}
-# What gates call the numbers of a comparison; the first that the recipe has is annotated.
+# What gates call the numbers of a comparison; the first one in the recipe is annotated.
 GATED_AS = {
     "latency": ("latency_ratio", "latency_p50_ms"),
     "p90": ("latency_p90_ms",),
@@ -42,12 +42,12 @@ MEASURED_BY = {"accuracy": "verify", "mse": "verify", "size": "export"}
 
 
 def github_of(report: ComparisonReport, recipe: Recipe | None) -> str:
-    """Annotations, at most five, then the text; a step's log shows both."""
+    """Return annotations, at most five, then the text; a step's log shows both."""
     return "\n".join([*annotation_lines(report, recipe), text_of(report)])
 
 
 def annotation_lines(report: ComparisonReport, recipe: Recipe | None) -> list[str]:
-    """Workflow commands, regressions first (docs.github.com: "Workflow commands for GitHub Actions")."""
+    """Return workflow commands, regressions first (docs.github.com: "Workflow commands for GitHub Actions")."""
     found = [*report.findings("regression"), *report.findings("inconclusive")]
     shown = found[:MOST_ANNOTATIONS]
     lines = []
@@ -68,7 +68,7 @@ def _command(pair: PairResult, found: MetricResult, text: str, recipe: Recipe | 
 
 
 def threshold(recipe: Recipe, pair: PairResult, found: MetricResult) -> tuple[str, int]:
-    """File and line of the gate that bounds the metric, else of the stage that measures it, else the recipe's first."""
+    """Return file and line of the gate that bounds the metric, else of the measuring stage, else the first line."""
     names = {pair.name, f"{pair.name}@{found.target}"}
     for metric in GATED_AS[found.metric]:
         for index, gate in enumerate(recipe.gates):
@@ -91,7 +91,7 @@ def _place(source: Source, path: tuple[str | int, ...]) -> tuple[str, int]:
 
 
 def _message(text: str) -> str:
-    """As actions/toolkit escapes data."""
+    """Escape data as actions/toolkit does."""
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
@@ -100,7 +100,7 @@ def _property(text: str) -> str:
 
 
 def recipe_of(runs: Iterable[RunManifest | None], folder: Path) -> Recipe | None:
-    """The recipe in `folder`, or in its configs/ or recipes/, that one of these runs ran; None where there is none."""
+    """Find the recipe of one of these runs in `folder`, or in its configs/ or recipes/; None if there is none."""
     digests = {run.recipe_digest for run in runs if run is not None}
     if not digests:
         return None
@@ -108,14 +108,14 @@ def recipe_of(runs: Iterable[RunManifest | None], folder: Path) -> Recipe | None
         try:
             recipe = Recipe.load(path)
         except RecipeError:
-            continue  # most YAML files are no recipes
+            continue  # most YAML files are not recipes
         if recipe.digest in digests:
             return recipe
     return None
 
 
 def write_summary(report: ComparisonReport) -> None:
-    """Add the Markdown to the step's summary where there is one."""
+    """Append the Markdown to the step's summary if there is one."""
     file = os.environ.get(SUMMARY)
     if not file:
         return

@@ -1,7 +1,7 @@
-"""The metrics of a pair that come from rounds of fresh processes, both sides measured here and now, in turns.
+"""Measure the metrics of a pair that need rounds of fresh processes, both sides here and now, in turns.
 
-What an earlier run measured is never taken for a baseline: another day is another machine. How many rounds there are
-is declared before the first: `rounds`, and once as many again where these can't tell.
+Measurements of an earlier run are never used as a baseline: another day is another machine. The number of rounds is
+declared before the first: `rounds`, and once as many again if these are inconclusive.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ QUANTILES: Mapping[Measured, float] = {"latency": 0.5, "p90": 0.9, "p99": 0.99}
 
 @dataclass(frozen=True)
 class Plan:
-    """How to measure, and what against: `held` metrics get a verdict, `shown` ones do not."""
+    """Say how to measure, and compared with what: `held` metrics get a verdict, `shown` ones do not."""
 
     target: Target
     sampling: Sampling
@@ -41,7 +41,7 @@ class Plan:
 
 
 class Measuring:
-    """The rounds of one pair on one target, as they are so far; a context manager, since they are kept in a folder."""
+    """Hold the rounds of one pair on one target so far; a context manager, since they are kept in a folder."""
 
     def __init__(self, pair: Pair, plan: Plan, events: ActionEvents) -> None:
         self.pair, self.plan = pair, plan
@@ -66,7 +66,7 @@ class Measuring:
         return self._rounds
 
     def measure(self, count: int) -> None:
-        """Have `count` rounds; those that are there stay. DeviceError where they can't be had, or are no comparison."""
+        """Measure up to `count` rounds, keeping existing ones. DeviceError if they fail, or can't be compared."""
         from stages.devices.rounds import Subject, measure_rounds
 
         pair, plan = self.pair, self.plan
@@ -79,17 +79,17 @@ class Measuring:
         check_rounds(self._rounds, f"{pair.name} on {plan.target.name}")
 
     def extend(self) -> None:
-        """The one extension: as many rounds again."""
+        """Extend once, by as many rounds again."""
         self.measure(2 * self.plan.rounds)
 
     def p_value(self) -> float:
-        """Of the latency, for judging it among other pairs."""
+        """Return the p-value of the latency, for judging it among other pairs."""
         from stages.devices.statistics import signed_rank_p
 
         return signed_rank_p(*self._sides("latency"))
 
     def results(self, p_value: float | None = None, *, differs: bool = True) -> list[MetricResult]:
-        """All metrics that are wanted; the verdict on latency takes into account whether it `differs` among others."""
+        """Judge all requested metrics; the verdict on latency takes into account whether it `differs` among others."""
         from stages.devices.statistics import SAMPLES_FOR_P99
 
         wanted = [metric for metric in MEASURED if metric in self.plan.held | self.plan.shown]
@@ -98,7 +98,7 @@ class Measuring:
         return [self._result(metric, p_value, differs=differs) for metric in wanted]
 
     def _samples(self) -> int:
-        """Of the side that has fewer."""
+        """Return the number of samples of the side that has fewer."""
         baseline = sum(len(done.baseline.samples_ns) for done in self._rounds)
         return min(baseline, sum(len(done.candidate.samples_ns) for done in self._rounds))
 
@@ -136,7 +136,7 @@ class Measuring:
         )
 
     def _typical(self, side: Side, metric: Measured, per_round: Sequence[float]) -> float:
-        """What the table shows of one side: percentiles, the median of load times, the largest peak of memory."""
+        """Return what the table shows of one side: percentiles, the median load time, the largest peak memory."""
         import numpy as np
 
         from stages.benchmark.summary import quantile_ms
@@ -146,13 +146,13 @@ class Measuring:
         return float(max(per_round) if metric == "memory" else np.median(per_round))
 
     def _sides(self, metric: Measured) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Candidate and baseline, a number a round."""
+        """Return the numbers of candidate and baseline, one per round."""
         candidate = tuple(_number(done.candidate, metric) for done in self._rounds)
         return candidate, tuple(_number(done.baseline, metric) for done in self._rounds)
 
 
 def _number(one: Measurement, metric: Measured) -> float:
-    """One process' number: nanoseconds, milliseconds or bytes; only ratios of them are used."""
+    """Return one process' number: nanoseconds, milliseconds or bytes; only ratios of them are used."""
     from stages.devices.statistics import latency_quantile_ns, round_medians_ns
 
     if metric == "latency":
@@ -165,7 +165,7 @@ def _number(one: Measurement, metric: Measured) -> float:
 
 
 def _reason(found: Verdict | None, tolerance: float, floor: float, *, differs: bool) -> str | None:
-    """Why a verdict is none."""
+    """Return why there is no verdict."""
     if found != "inconclusive":
         return None
     if tolerance < floor:
@@ -174,7 +174,7 @@ def _reason(found: Verdict | None, tolerance: float, floor: float, *, differs: b
 
 
 def check_rounds(rounds: Sequence[Round], where: str) -> None:
-    """DeviceError unless one device measured all of them, and each side computed the same in all of its processes."""
+    """Raise DeviceError unless one device measured all rounds, and each side's outputs agree in all its processes."""
     from stages.devices.rounds import processes_of, results_of
 
     devices = {f"{one.cpu_model} ({one.machine}, {one.runtime} {one.runtime_version})" for one in processes_of(rounds)}

@@ -1,6 +1,6 @@
-"""What `compare` and `bench` are given, found: a file, else a run, else an artifact, as model files with names.
+"""Resolve the operands of `compare` and `bench`: a file, else a run, else an artifact, as named model files.
 
-`RUN:FORMAT/SCHEME` is one export of a run. A name that is nothing at all is refused with what is nearest to it.
+`RUN:FORMAT/SCHEME` is one export of a run. An unknown name is refused with the nearest known ones.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ SHOWN_DIGITS = 12
 
 @dataclass(frozen=True)
 class Model:
-    """A model file. `label` is `format/scheme` of a run's export, else the file's name.
+    """Hold a model file. `label` is `format/scheme` of a run's export, else the file's name.
 
-    `digest` is of the file's bytes, and of those `beside` it where a large model has its data there. `quality` are
-    accuracies and the like that are known already, and `tested_on` the digest of the data that they are of.
+    `digest` covers the file's bytes and, for a large model, those of the data files `beside` it. `quality` holds
+    accuracies and similar metrics that are already known, and `tested_on` the digest of the data that they were
+    measured on.
     """
 
     label: str
@@ -52,13 +53,13 @@ class Model:
 
     @property
     def title(self) -> str:
-        """What errors call it: which file and which bytes."""
+        """Return the name used in errors: which file and which bytes."""
         return f"{self.label} {self.digest[: len('sha256:') + SHOWN_DIGITS]}"
 
 
 @dataclass(frozen=True)
 class Operand:
-    """What one name stands for: one model, or all exports of a run."""
+    """Hold what one name refers to: one model, or all exports of a run."""
 
     name: str
     models: tuple[Model, ...]
@@ -66,7 +67,7 @@ class Operand:
 
 
 def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
-    """The models that `name` means; RecipeError where it means none, or several things at once.
+    """Return the models that `name` refers to; RecipeError if there are none, or if it is ambiguous.
 
     The store is opened only where `name` is no file.
     """
@@ -96,7 +97,7 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
 
 
 def _nearest(path: Path, run: str, store: Store) -> str:
-    """Files of the same folder and runs with a name like this one; else how to list what there is."""
+    """Suggest files of the same folder and runs with a similar name; else how to list what exists."""
     folder = path.parent if path.parent.is_dir() else Path()
     files = [str(entry) for entry in folder.iterdir() if entry.suffix in (".tflite", ".onnx")]
     close = get_close_matches(str(path), files, NEAREST, cutoff=0.6) + get_close_matches(run, store.runs.ids(), NEAREST)
@@ -106,7 +107,7 @@ def _nearest(path: Path, run: str, store: Store) -> str:
 
 
 def _runnable() -> str:
-    """The names of the formats whose files are compared."""
+    """Return the names of the formats whose files are compared."""
     return " or ".join(found.name for found in formats().values() if isinstance(found, Runs))
 
 
@@ -160,7 +161,7 @@ def _stored(label: str, output: Output, store: Store, quality: Mapping[str, floa
 
 
 def _whole(output: Output, store: Store) -> Path:
-    """Where the model's file is; several have a folder of the store under their names, while this process lives."""
+    """Return the model file's path; for several files, a temporary folder of the store under their names."""
     paths = {file.name: store.blobs.path(file.digest) for file in output.files}
     if len(paths) == 1:
         return next(iter(paths.values()))

@@ -1,4 +1,4 @@
-"""Which model of one side is compared with which of the other."""
+"""Pair the models of one side with those of the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.formats.registry import format_of_kind
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models to compare; `name` is what both are called, or the candidate's name."""
+    """Hold two models to compare; `name` is their common name, or the candidate's."""
 
     name: str
     baseline: Model
@@ -19,7 +19,7 @@ class Pair:
 
 
 def pairs_of(base: Operand, candidate: Operand) -> tuple[list[Pair], list[str]]:
-    """Models of one name, or the only one of each side; and in words what has no counterpart. RecipeError if none."""
+    """Pair models by name, or the only one of each side; also describe unpaired ones. RecipeError if none pair."""
     first, second = base.models, candidate.models
     if len(first) == len(second) == 1:
         return [_pair(first[0], second[0])], []

@@ -1,4 +1,4 @@
-"""Accuracy of both files of a pair on a recipe's test data, in their own runtimes; npz data needs no TensorFlow."""
+"""Evaluate both files of a pair on a recipe's test data, in their own runtimes; npz data needs no TensorFlow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 256
 
 
 def labelled_test_data(recipe_file: Path) -> Split:
-    """The test data of a recipe; RecipeError where it has none."""
+    """Return the test data of a recipe; RecipeError if it has none."""
     recipe = Recipe.load(recipe_file)
     if recipe.data is None or recipe.data.test is None:
         what = "the recipe has no test data"
@@ -30,7 +30,7 @@ def labelled_test_data(recipe_file: Path) -> Split:
 
 
 def with_quality(pair: Pair, split: Split, events: ActionEvents) -> Pair:
-    """The pair with what both files reach on `split`."""
+    """Return the pair with the metrics of both files on `split`."""
     return replace(
         pair,
         baseline=_measured(pair.baseline, split, f"baseline {pair.baseline.title}", events),
@@ -67,7 +67,7 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
 
 
 def _labelled_output(split: Split, outputs: Sequence[str], title: str) -> str:
-    """The one output that there are labels for; DataError where there is none, or more than one."""
+    """Return the only output that has labels; DataError if there is none, or more than one."""
     labelled = outputs if split.output_names is None else [name for name in outputs if name in split.output_names]
     if len(labelled) != 1:
         what = f"accuracy is compared of one output; this model has {', '.join(outputs)}"
@@ -78,5 +78,5 @@ def _labelled_output(split: Split, outputs: Sequence[str], title: str) -> str:
 
 
 def _type(dtype: str) -> str:
-    """What a file is fed with: real numbers where its own input is quantized, since the runtime's side does that."""
+    """Return the input type to feed: real numbers for a quantized input, since the runtime's side converts them."""
     return "float32" if dtype in ("int8", "uint8", "int16") else dtype

@@ -1,4 +1,4 @@
-"""What a comparison found, as values: every number with what it was held against, and one verdict over all."""
+"""Define the result of a comparison: every number with what it was compared with, and one overall verdict."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pipeline.records.artifacts import Digest
 from pipeline.records.manifest import Interval
 from pipeline.records.values import Value
 
-Measured = Literal["latency", "p90", "p99", "first", "load", "memory"]  # in rounds; latency is the median
+Measured = Literal["latency", "p90", "p99", "first", "load", "memory"]  # measured in rounds; latency is the median
 Metric = Literal[Measured, "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"]
-Verdict = Literal["regression", "inconclusive", "ok"]  # the worst first
+Verdict = Literal["regression", "inconclusive", "ok"]  # worst first
 EXIT_CODES: dict[Verdict, int] = {"ok": 0, "regression": 1, "inconclusive": 5}
 
 
 class Side(Value):
-    """One file of a pair."""
+    """Describe one file of a pair."""
 
     name: str
     digest: Digest
@@ -26,12 +26,12 @@ class Side(Value):
 
 
 class Evidence(Value):
-    """The rounds that a measured ratio rests on.
+    """Hold the rounds that support a measured ratio.
 
-    `ratios` has each round's candidate / baseline, in order; `apart` the numbers (from 1) of those that stand apart
-    from the others, which count all the same. `noise_floor` is how far from 1 one model against itself comes in 95 of
-    100 comparisons like this one. `extended` says whether these are more rounds than the first, since those could not
-    tell; `p_value` is there where several models were compared at once.
+    `ratios` has each round's candidate / baseline, in order; `apart` the numbers (from 1) of outlying rounds, which
+    count nevertheless. `noise_floor` is how far from 1 one model against itself comes in 95 of 100 comparisons like
+    this one. `extended` says whether rounds were added because the first were inconclusive; `p_value` is set if several
+    models were compared at once.
     """
 
     rounds: int
@@ -43,11 +43,10 @@ class Evidence(Value):
 
 
 class MetricResult(Value):
-    """One number of both sides; `candidate` is worse where `change` is above 0.
+    """Compare one number of both sides; `candidate` is worse if `change` is above 0.
 
     `change` is candidate / baseline - 1, for shares (accuracy, `npu`) what is lost (0.01 is one point). `interval` is
-    of the change, there where it is not exact. `tolerance` and `verdict` are null where the number is shown and not
-    held against anything.
+    that of the change, unless it is exact. `tolerance` and `verdict` are null if the number is only shown.
     """
 
     metric: Metric
@@ -65,12 +64,12 @@ class MetricResult(Value):
 
     @property
     def name(self) -> str:
-        """`latency@cpu`, `size`."""
+        """Return `latency@cpu` or `size`."""
         return f"{self.metric}@{self.target}" if self.target else self.metric
 
 
 class PairResult(Value):
-    """A model of the baseline's and the one of the candidate's that is compared with it."""
+    """Pair a baseline model with the candidate model that is compared with it."""
 
     name: str
     baseline: Side
@@ -79,12 +78,12 @@ class PairResult(Value):
     notes: tuple[str, ...] = ()
 
     def held(self) -> tuple[MetricResult, ...]:
-        """The metrics that have a verdict."""
+        """Return the metrics that have a verdict."""
         return tuple(found for found in self.metrics if found.verdict is not None)
 
 
 class ComparisonReport(Value):
-    """The whole answer. `devices` has what was measured on, by target; `unpaired` what only one side has."""
+    """Hold the whole answer. `devices` holds the devices measured on, by target; `unpaired` what only one side has."""
 
     schema_version: Literal[1] = 1
     base: str
@@ -95,11 +94,11 @@ class ComparisonReport(Value):
     verdict: Verdict
 
     def findings(self, verdict: Verdict) -> list[tuple[PairResult, MetricResult]]:
-        """All that was found to be so, with the pair that it is of."""
+        """Return all results with this verdict, each with its pair."""
         return [(pair, found) for pair in self.pairs for found in pair.held() if found.verdict == verdict]
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict:
-    """One regression makes a regression; else one that can't be told makes it inconclusive."""
+    """Return the worst: one regression makes a regression; else one undecided makes it inconclusive."""
     found = set(verdicts)
     return "regression" if "regression" in found else "inconclusive" if "inconclusive" in found else "ok"

@@ -1,4 +1,4 @@
-"""How much worse a metric may get: `5%`, `0.05`, or `size=0%` for one metric."""
+"""Parse how much worse a metric may get: `5%`, `0.05`, or `size=0%` for one metric."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ METRICS: tuple[str, ...] = get_args(Metric)
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Shares by metric; `general` for those that are not named.
+    """Hold shares by metric; `general` applies to all others.
 
-    For accuracy they are points of it, one by default, and for the NPU's share of operators none.
+    For accuracy the default is one point, and for the NPU's share of operators none.
     """
 
     general: float = GENERAL
     named: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, metric: Metric) -> float:
-        """What holds for one metric."""
+        """Return the tolerance of one metric."""
         return self.named.get(metric, POINTS.get(metric, self.general))
 
 
 def read_tolerances(texts: Sequence[str]) -> Tolerances:
-    """Those of the command line, the last one of a kind; RecipeError where one can't be meant."""
+    """Parse the command line's tolerances, the last of each kind; RecipeError if one is implausible."""
     general, named = GENERAL, {}
     for text in texts:
         metric, equals, value = text.rpartition("=")

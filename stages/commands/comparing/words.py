@@ -1,4 +1,4 @@
-"""How numbers of a comparison are said; every form of the answer says them alike."""
+"""Format the numbers of a comparison, the same way in every form of the answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ VERDICTS = {"regression": "REGRESSION", "inconclusive": "inconclusive", "ok": "o
 
 
 def changed(found: MetricResult) -> str:
-    """`1.083 [1.071, 1.094]`, `+7.84 %`, for accuracy the points that were gained or lost."""
+    """Format `1.083 [1.071, 1.094]`, `+7.84 %`, or for accuracy the points gained or lost."""
     if found.unit == "share" and found.change:
         return f"{-100 * found.change:+.2f} points"
     if found.evidence is None:
@@ -20,7 +20,7 @@ def changed(found: MetricResult) -> str:
 
 
 def both(found: MetricResult) -> str:
-    """`0.031 → 0.034 ms`, the baseline first, the unit once where it is the same."""
+    """Format `0.031 → 0.034 ms`, the baseline first, the unit once if it is the same."""
     baseline, candidate = number(found, found.baseline), number(found, found.candidate)
     if found.baseline == found.candidate:
         return f"{baseline} = {candidate}"
@@ -29,7 +29,7 @@ def both(found: MetricResult) -> str:
 
 
 def number(found: MetricResult, value: float) -> str:
-    """One side's number with its unit."""
+    """Format one side's number with its unit."""
     if found.unit == "ms":
         return f"{value:.3f} ms"
     if found.unit == "bytes":
@@ -42,7 +42,7 @@ def number(found: MetricResult, value: float) -> str:
 
 
 def bound(found: MetricResult) -> str:
-    """What it was held against: `≤ 1.05`."""
+    """Format the bound: `≤ 1.05`."""
     if found.tolerance is None:
         return ""
     if found.unit == "share":
@@ -51,20 +51,20 @@ def bound(found: MetricResult) -> str:
 
 
 def basis(found: MetricResult) -> str:
-    """What it rests on."""
+    """Describe the evidence."""
     if found.evidence is None:
         return "estimate" if found.estimated else "exact"
     return f"{found.evidence.rounds} rounds"
 
 
 def sentence(pair: PairResult, found: MetricResult) -> str:
-    """One finding for who sees nothing else."""
+    """Describe one finding so that it can stand alone."""
     text = f"{pair.name} {found.name}: {changed(found)} ({both(found)}), allowed {bound(found)}; {basis(found)}"
     return f"{text}; {found.reason}" if found.reason else text
 
 
 def remarks(report: ComparisonReport) -> list[str]:
-    """What else is to be known: noise, rounds that stand apart, more rounds than at first, doubts, what had no pair."""
+    """List other facts to know: noise, outlying rounds, added rounds, doubts, unpaired models."""
     said = []
     for pair in report.pairs:
         for found in pair.metrics:
@@ -89,7 +89,7 @@ def _of_rounds(evidence: Evidence) -> list[str]:
 
 
 def headline(report: ComparisonReport) -> str:
-    """The verdict first."""
+    """Put the verdict into the first line."""
     held = sum(len(pair.held()) for pair in report.pairs)
     if report.verdict == "ok":
         return f"ok  {report.base} → {report.candidate}: {held} of {held} within tolerance"

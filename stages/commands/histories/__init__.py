@@ -1,1 +1,1 @@
-"""The history of measurements: a file of JSON lines that grows, and what is drawn from it."""
+"""Keep the history of measurements in a growing file of JSON lines, and draw it."""

@@ -1,4 +1,4 @@
-"""How the metrics of a history are called and said, and which one a target's history is about."""
+"""Name and format the metrics of a history, and choose the main one of a target."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ ENDS = {end for ends in INTERVAL.values() for end in ends}
 
 
 def main_metric(metrics: dict[str, float]) -> str:
-    """The number that an entry is about."""
+    """Return the metric that an entry is about."""
     return next((name for name in MAIN if name in metrics), next(iter(metrics), ""))
 
 
 def said(metric: str, value: float) -> str:
-    """A number with its unit."""
+    """Format a number with its unit."""
     if metric.endswith("_ms"):
         return f"{value:.4g} ms"
     if metric.endswith("_bytes"):
@@ -24,5 +24,5 @@ def said(metric: str, value: float) -> str:
 
 
 def unit(metric: str) -> str:
-    """The unit alone."""
+    """Return only the unit."""
     return "ms" if metric.endswith("_ms") else "bytes" if metric.endswith("_bytes") else metric

@@ -1,4 +1,4 @@
-"""The newest entry of each series as github-action-benchmark reads it: the tool `customSmallerIsBetter`.
+"""Export the newest entry of each series for github-action-benchmark: the tool `customSmallerIsBetter`.
 
 Format: github.com/benchmark-action/github-action-benchmark, a list of name, value, unit, and optionally range, extra.
 """
@@ -14,7 +14,7 @@ from stages.commands.histories.record import Entry
 
 
 def exported(entries: Sequence[Entry], metric: str | None = None) -> str:
-    """All smaller-is-better numbers of the newest entries, or one metric of each."""
+    """Export all smaller-is-better numbers of the newest entries, or one metric of each."""
     found = []
     for row in series_of(entries, metric).values():
         newest = row[-1]

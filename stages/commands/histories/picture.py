@@ -1,4 +1,4 @@
-"""A history as a table with a small picture of each series in the terminal, and as an SVG."""
+"""Draw a history as a table with a sparkline of each series in the terminal, and as an SVG."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from stages.commands.histories.figures import INTERVAL, main_metric, said
 from stages.commands.histories.record import Entry
 
 BLOCKS = "▁▂▃▄▅▆▇█"
-DRAWN = 60  # the newest that are drawn in a line
+DRAWN = 60  # the newest entries drawn in a line
 SHORT_COMMIT = 9
 WIDTH, HEIGHT, MARGIN, LEFT = 640, 180, 24, 90
 
 
 def series_of(entries: Sequence[Entry], metric: str | None) -> dict[tuple[str, str, str], list[Entry]]:
-    """Comparable entries together, oldest first; those without the metric are left out."""
+    """Group comparable entries, oldest first; those without the metric are left out."""
     found: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         if (metric or main_metric(entry.metrics)) in entry.metrics:
@@ -25,7 +25,7 @@ def series_of(entries: Sequence[Entry], metric: str | None) -> dict[tuple[str, s
 
 
 def text_of(entries: Sequence[Entry], metric: str | None = None) -> str:
-    """A block a series: what it is, its picture, then a line an entry with its change from the one before."""
+    """Format a block per series: its title, its sparkline, then a line per entry with its change."""
     blocks = []
     for row in series_of(entries, metric).values():
         name = metric or main_metric(row[0].metrics)
@@ -50,14 +50,14 @@ def _line(entry: Entry, metric: str, before: float | None) -> list[str]:
 
 
 def spark(values: Sequence[float]) -> str:
-    """A row of blocks, the largest value the highest; all the lowest where they are equal."""
+    """Draw a row of blocks, the largest value the highest; all are lowest if they are equal."""
     low, high = min(values), max(values)
     steps = len(BLOCKS) - 1
     return "".join(BLOCKS[round(steps * (value - low) / (high - low)) if high > low else 0] for value in values)
 
 
 def svg_of(entries: Sequence[Entry], metric: str | None = None) -> str:
-    """A plot a series, below each other: a line through the values, a bar for each interval. Well-formed XML."""
+    """Draw a plot per series, one below the other: a line through the values, a bar per interval. Well-formed XML."""
     rows = list(series_of(entries, metric).values())
     parts = [_plot(row, metric or main_metric(row[0].metrics), index * HEIGHT) for index, row in enumerate(rows)]
     size = f'width="{WIDTH}" height="{HEIGHT * max(1, len(rows))}"'

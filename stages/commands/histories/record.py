@@ -1,4 +1,4 @@
-"""One line of a history file, reading them all, and adding some: a file is there with all of its lines or as before."""
+"""Read and append lines of a history file: a file has all of its new lines, or is unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COMMIT_VARIABLES = ("GITHUB_SHA", "CI_COMMIT_SHA")
 
 
 class Entry(Value):
-    """One model, measured once on one target. `time` is UTC; numbers of different devices are never compared."""
+    """Record one model, measured once on one target. `time` is UTC; numbers of different devices are never compared."""
 
     schema_version: Literal[1] = 1
     time: str
@@ -36,20 +36,20 @@ class Entry(Value):
 
     @property
     def series(self) -> tuple[str, str, str]:
-        """What has to be equal for two entries to be comparable: name, target, device."""
+        """Return what must be equal for two entries to be comparable: name, target, device."""
         return self.name, self.target, " ".join(f"{key}={value}" for key, value in sorted(self.device.items()))
 
 
 @dataclass(frozen=True)
 class History:
-    """All entries that can be read, in the file's order, and what is wrong with the other lines."""
+    """Hold all readable entries, in the file's order, and what is wrong with the other lines."""
 
     entries: tuple[Entry, ...]
     damaged: tuple[str, ...]
 
 
 def read_history(file: Path) -> History:
-    """What a history file holds; RecipeError where it is not there, or no line of it is an entry."""
+    """Read a history file; RecipeError if it does not exist, or no line of it is an entry."""
     try:
         lines = file.read_bytes().splitlines()
     except FileNotFoundError as error:
@@ -75,7 +75,7 @@ def read_history(file: Path) -> History:
 
 
 def require_place(file: Path) -> None:
-    """RecipeError unless entries can be added there: before anything is measured, and never to a file of other kind."""
+    """Raise RecipeError unless entries can be added there: before measuring, and never to another kind of file."""
     if not file.parent.is_dir() or file.is_dir():
         raise RecipeError("a history can't be kept there", where=str(file), hint="name a file in a folder that is")
     if file.exists() and file.stat().st_size:
@@ -83,7 +83,7 @@ def require_place(file: Path) -> None:
 
 
 def append(file: Path, entries: Sequence[Entry]) -> None:
-    """Add entries, all or none: a copy with them takes the file's place. Another process' lines are never lost."""
+    """Add entries, all or none: a copy with them replaces the file. Another process' lines are never lost."""
     from filelock import FileLock  # slow to import, and only writers need it
 
     require_place(file)
@@ -91,7 +91,7 @@ def append(file: Path, entries: Sequence[Entry]) -> None:
         with FileLock(file.with_name(f".{file.name}.lock")):
             before = file.read_bytes() if file.exists() else b""
             if before and not before.endswith(b"\n"):
-                before += b"\n"  # what was cut off stays a damaged line of its own
+                before += b"\n"  # a truncated line stays separate and damaged
             lines = "".join(f"{entry.model_dump_json(exclude_none=True)}\n" for entry in entries)
             publish(file.resolve(), before + lines.encode(), file.resolve().parent)
     except OSError as error:
@@ -99,12 +99,12 @@ def append(file: Path, entries: Sequence[Entry]) -> None:
 
 
 def now() -> str:
-    """The time as entries have it."""
+    """Return the time in the format of entries."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def commit_of(folder: Path) -> str | None:
-    """The commit that is measured: what CI says, else git's of `folder`, else None."""
+    """Return the measured commit: from CI, else from git in `folder`, else None."""
     for name in COMMIT_VARIABLES:
         if os.environ.get(name):
             return os.environ[name]

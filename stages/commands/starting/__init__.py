@@ -1,1 +1,1 @@
-"""What `init` finds out about a model and its data, and the recipe that it writes."""
+"""Find out about a model and its data for `init`, and write the recipe."""

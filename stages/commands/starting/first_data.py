@@ -1,4 +1,4 @@
-"""What a data file holds, as far as a first recipe has to know it: its splits, and whether there are labels."""
+"""Look into a data file for a first recipe: its splits, and whether there are labels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.store.file_digests import FileDigests
 ZIP = b"PK\x03\x04"
 DATA_FILE = "data.npz"
 LOOKED_AT = 256  # samples
-LARGEST_PREPARED = 16.0  # means and deviations leave a few units, never pixels
+LARGEST_PREPARED = 16.0  # standardized values reach a few units, pixels far more
 
 
 class DataGuess(Value):
-    """`path` is from the recipe's folder; `tested` whether there is a test split of its own, labelled as train is.
+    """Describe a data file; `path` is from the recipe's folder; `tested` means a separate, equally labelled test split.
 
-    `prepared` says what the values of the first samples are, where they can't be pixels from 0 to 255; else None.
-    `samples` are the shapes of those of train.
+    `prepared` describes the values of the first samples if they can't be pixels from 0 to 255; else None. `samples`
+    holds the shapes of the training samples.
     """
 
     path: str
@@ -35,7 +35,7 @@ class DataGuess(Value):
 
 
 def look_into(file: Path, folder: Path) -> DataGuess:
-    """What an npz holds, for a recipe in `folder`; RecipeError for what is none, DataError without a train split."""
+    """Inspect an npz for a recipe in `folder`; RecipeError if it is not one, DataError without a train split."""
     try:
         with file.open("rb") as opened:
             begin = opened.read(len(ZIP))
@@ -61,7 +61,7 @@ def look_into(file: Path, folder: Path) -> DataGuess:
 
 
 def beside(folder: Path) -> Path | None:
-    """The file that a recipe in `folder` names where nothing else is said, if it is there and one can begin with it."""
+    """Return the default data file of a recipe in `folder`, if it exists and is usable."""
     file = folder / DATA_FILE
     if not file.is_file():
         return None
@@ -73,7 +73,7 @@ def beside(folder: Path) -> Path | None:
 
 
 def _prepared(inputs: Any) -> str | None:
-    """`from -1 to 1`, of one input whose samples are small real numbers."""
+    """Return `from -1 to 1`, for a single input whose samples are small real numbers."""
     import numpy as np
 
     if isinstance(inputs, Mapping):

@@ -1,6 +1,6 @@
-"""What a model seems to be made for, told from the model alone: its task, its inputs and how they are preprocessed.
+"""Guess from the model alone what it was made for: its task, its inputs and how they are preprocessed.
 
-Nothing here is certain, so each guess says what it is founded on, for a person to check.
+Nothing here is certain, so each guess states its evidence, for a person to check.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Task = Literal["classes", "binary", "multilabel", "regression", "other"]
 Mode = Literal["tf", "caffe", "torch"]
 
 # Families of tf_keras.applications by the names of layers, which stay when the top is replaced or channels are pruned,
-# and the mode of their `preprocess_input`. ResNet's names are among those of ResNetV2, so that one comes first.
+# and the mode of their `preprocess_input`. ResNet's names are a subset of ResNetV2's, so ResNetV2 comes first.
 FAMILIES: tuple[tuple[str, Mode, frozenset[str]], ...] = (
     ("Xception", "tf", frozenset({"block14_sepconv2"})),
     ("MobileNet", "tf", frozenset({"conv_dw_13", "conv_pw_13"})),
@@ -39,7 +39,7 @@ COLOUR_CHANNELS = (1, 3)
 
 
 class Preprocessing(Value):
-    """How inputs are to be prepared: nothing to do, a mode of Keras', or a scale; and what that is founded on."""
+    """Describe how to prepare inputs: not at all, by a mode of Keras, or by a scale; with the evidence."""
 
     mode: Mode | None = None
     scale: float | None = None
@@ -49,14 +49,14 @@ class Preprocessing(Value):
 
     @property
     def way(self) -> Preprocess:
-        """As the recipe has it."""
+        """Return the recipe's form of it."""
         return Preprocess(mode=self.mode) if self.mode else Preprocess(scale=self.scale or 1.0, offset=self.offset)
 
 
 class OutputGuess(Value):
-    """What an output seems to say, and what that is founded on. `size` is its length: classes, labels or numbers.
+    """Describe what an output seems to mean, with the evidence. `size` is its length: classes, labels or numbers.
 
-    Of one that is not one row a sample the task is `other`, and there is no size: it is left without labels.
+    An output that is not one row per sample has the task `other` and no size: it stays unlabelled.
     """
 
     name: str
@@ -66,11 +66,11 @@ class OutputGuess(Value):
 
 
 class ModelGuess(Value):
-    """What a recipe needs to know of a model.
+    """Hold what a recipe needs to know of a model.
 
-    `unsuited` says why it can be neither trained nor evaluated here, where that is so. `prunable_share` is the share
-    of the MACs that structured pruning can reach, `pruning` a goal that it can reach (None for none worthwhile),
-    `keeps_zeros` whether single weights were pruned already and are to stay zero, `notes` what loading noticed.
+    `unsuited` says why it can be neither trained nor evaluated here, if so. `prunable_share` is the share of the MACs
+    that structured pruning can reach, `pruning` a feasible goal (None if none is worthwhile), `keeps_zeros` whether
+    individual weights were pruned already and are to stay zero, `notes` what loading reported.
     """
 
     name: str
@@ -92,12 +92,12 @@ class ModelGuess(Value):
 
     @property
     def labelled(self) -> tuple[OutputGuess, ...]:
-        """The outputs that can be trained and measured."""
+        """Return the outputs that can be trained and measured."""
         return tuple(output for output in self.outputs if output.size is not None)
 
 
 def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
-    """What `model`, a graph of layers, seems to be made for."""
+    """Guess what `model`, a graph of layers, was made for."""
     flat = flattened(model)
     found = inspect_model(flat, source)
     inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
@@ -135,7 +135,7 @@ def _output(model: Any, place: int, name: str, head: Any) -> OutputGuess:
 
 
 def _task(model: Any, place: int, head: Any) -> tuple[Task, str]:
-    """From the numbers that the model gives: what adds up to 1 are probabilities, wherever the softmax stands."""
+    """Guess from the model's outputs: values that add up to 1 are probabilities, wherever the softmax is."""
     size = model.outputs[place].shape[1]
     if not gives_logits(model, place):
         if size == 1:
@@ -167,7 +167,7 @@ def _of_several(inputs: tuple[TensorSpec, ...]) -> Preprocessing:
 
 
 def _front(model: Any) -> list[Any]:
-    """The layers before the first that has a kernel, in the order in which Keras lists them."""
+    """Return the layers before the first one with a kernel, in Keras' order."""
     front: list[Any] = []
     for layer in model.layers:
         if any(len(weight.shape) > 1 for weight in layer.weights) and type(layer).__name__ not in PREPROCESSING:

@@ -1,4 +1,4 @@
-"""The preprocessing of a first recipe, measured where there are labelled samples: the guess is one of several tried."""
+"""Choose the preprocessing of a first recipe by measurement on labelled samples: the guess is one of several tried."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ SEED = 7  # the recipe's, which draws the training split
 
 
 def measured(model: Any, guessed: Preprocessing, file: Path) -> Preprocessing:
-    """What `model` is most accurate with on some of the training samples; the guess where that proves nothing."""
+    """Return what makes `model` most accurate on some training samples; the guess if that is inconclusive."""
     split = _train(file, guessed.way)
     if split is None or not can_be_tried(model, split):
         return guessed
     try:
         require_fit(split, keras_facts(model))
-    except DataError:  # a run says what does not fit
+    except DataError:  # the run reports what does not fit
         return guessed
     tried = try_preprocessing(model, split)
-    best = max(tried, key=lambda one: one.correct)  # the guess, where others are as good
+    best = max(tried, key=lambda one: one.correct)  # prefer the guess among equals
     chance = chance_of(split.y, int(model.outputs[0].shape[-1]))
     if is_at_chance(best.accuracy, best.samples, chance) or best.samples < LEAST_SAMPLES:
         told = f"{guessed.reason}; no usual one is better than chance on {best.samples} samples: {_words(tried)}"
@@ -50,7 +50,7 @@ def _train(file: Path, way: Preprocess) -> Split | None:
     spec = DataSpec(source="npz", path=file, preprocess=way)
     try:
         return DataSource(spec, file, SEED).split("train")
-    except DataError:  # a run says what is wrong with it
+    except DataError:  # the run reports what is wrong with it
         return None
 
 

@@ -1,6 +1,6 @@
-"""How much a first recipe prunes: a share of the work that the network can give, in the largest steps that allow it.
+"""Decide how much a first recipe prunes: a feasible share of the work, in the largest steps that allow it.
 
-A share of the channels says little about the work: where they go from a wide layer at the end, nearly all of it stays.
+A share of the channels says little about the work: if they come from a wide layer at the end, nearly all work remains.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from stages.prune.choosing.counts import Counts, allowed_counts
 from stages.prune.config import PruneConfig
 from stages.prune.ranking.families import uniform
 
-LEFT = 0.6  # of the MACs, where the network can give so much
-GIVEN = 0.6  # of what could go at most, where it can't
-WORTHWHILE = 0.95  # a goal above it is no goal
-NEAR = 0.03  # to the goal, in steps
+LEFT = 0.6  # of the MACs, if the network allows it
+GIVEN = 0.6  # of the prunable share otherwise
+WORTHWHILE = 0.95  # a goal above it is useless
+NEAR = 0.03  # distance to the goal, in steps
 STEPS = (8, 4, 2, 1)  # channels; kernels of runtimes work on 8 at a time
 
 
 class FirstPruning(Value):
-    """A goal: the share `left` of `measure`, which is `before`, in steps of `round_to` channels."""
+    """Set a goal: the share `left` of `measure`, which is `before`, in steps of `round_to` channels."""
 
     measure: Literal["macs", "params"]
     left: float
@@ -37,12 +37,12 @@ class FirstPruning(Value):
 
     @property
     def after(self) -> int:
-        """What is to be left."""
+        """Return how much is to remain."""
         return round(self.left * self.before)
 
 
 def first_pruning(model: Any) -> FirstPruning | None:
-    """The goal for `model` (not nested): of MACs where they are known and can go, else of parameters; None for none."""
+    """Return the goal for `model` (not nested): MACs if known and prunable, else parameters; None for none."""
     import numpy as np
 
     graph = channel_groups(model)
@@ -72,9 +72,9 @@ def _goal(
 
 
 def _comes_near(goal: Goal, groups: Sequence[ChannelGroup], step: int) -> bool:
-    """Whether counts that are multiples of `step` come near the goal, whichever groups give most.
+    """Return whether multiples of `step` come near the goal, whichever groups contribute most.
 
-    Where all give alike they come near, and no step of one group leads far past it.
+    That holds if equal shares come near it, and no single step of one group goes far beyond it.
     """
     allowed = [allowed_counts(group, PruneConfig(round_to=step)) for group in groups]
     sizes = [group.channels.size for group in groups]
@@ -89,7 +89,7 @@ def _comes_near(goal: Goal, groups: Sequence[ChannelGroup], step: int) -> bool:
 
 
 def _one_step_apart(counts: Sequence[int], allowed: Sequence[Counts]) -> Iterator[list[int]]:
-    """The counts with one group a step further, for each group that can."""
+    """Yield the counts with one group reduced by one more step, for each group that allows it."""
     for place, (count, own) in enumerate(zip(counts, allowed, strict=True)):
         fewer = own[own < count]
         if fewer.size:

@@ -1,4 +1,4 @@
-"""A recipe's text for a model of which no more is known than `first_guess` tells; comments say what was guessed."""
+"""Write a recipe for a model of which only `first_guess` is known; comments say what was guessed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from stages.samples.preprocess_trial import setting_of
 PLAIN = re.compile(r"(\.\./)*[A-Za-z_][A-Za-z0-9_./-]*")
 NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
-LARGE_INPUT = 128 * 128  # pixels; from here on batches of 64 take much memory
+LARGE_INPUT = 128 * 128  # pixels; above this, batches of 64 take much memory
 COMMENT_COLUMN = 52
 RATIO = 0.3
 
 
 def recipe_name(stem: str) -> str:
-    """A recipe's name from a file's."""
+    """Derive a recipe's name from a file's."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
 
 
 def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None) -> str:
-    """The YAML of a recipe that runs as it is with the `data` that there is, else as soon as the file is there."""
+    """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists."""
     least = "at least " if found.macs_unknown else ""
     lines = [
         f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
@@ -91,7 +91,7 @@ def _with_data(found: ModelGuess, data: DataGuess | None) -> Iterator[str]:
 
 
 def _without_data(found: ModelGuess) -> Iterator[str]:
-    """For a model that can't be trained or evaluated here: all that needs no data."""
+    """Yield the stages for a model that can't be trained or evaluated here: those that need no data."""
     yield f"# {_comment(str(found.unsuited))}: fine-tuning, int8, verify and accuracies are left out"
     yield "stages:"
     yield "  - load"
@@ -121,7 +121,7 @@ def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
 
 
 def pruning_words(goal: FirstPruning) -> str:
-    """What a goal does: `60 % of the MACs: 9.1 M → about 5.5 M`."""
+    """Describe a goal: `60 % of the MACs: 9.1 M → about 5.5 M`."""
     what = "MACs" if goal.measure == "macs" else "parameters"
     return f"{goal.left:.0%} of the {what}: {count(goal.before)} → about {count(goal.after)}"
 
@@ -163,7 +163,7 @@ def _task_words(output: OutputGuess) -> str:
 
 
 def _fill_in(found: ModelGuess) -> Iterator[str]:
-    """What the file has to hold: on one line for one input and one output, else a line each."""
+    """Say what the file must contain: on one line for one input and one output, else a line each."""
     members = []
     for spec in found.inputs:
         shape = ", ".join("any" if size is None else str(size) for size in spec.shape[1:])
@@ -199,11 +199,11 @@ def _line(text: str, comment: str = "") -> str:
 
 
 def _scalar(text: str) -> str:
-    """A string in YAML: as it is where that is read as itself, else in quotes."""
+    """Quote a string for YAML if needed."""
     plain = PLAIN.fullmatch(text) and text.lower() not in NOT_PLAIN
     return text if plain else json.dumps(text, ensure_ascii=True)
 
 
 def _comment(text: str) -> str:
-    """Text that can't leave its comment, whatever a model's layers are called."""
+    """Escape text so that it can't leave its comment, whatever a model's layers are called."""
     return "".join(character if character.isprintable() else " " for character in text)
