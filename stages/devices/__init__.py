@@ -1,1 +1,1 @@
-"""Devices that files are measured on: drivers, rounds, statistics, profiles."""
+"""Measure files on devices: drivers, rounds, statistics, profiles."""

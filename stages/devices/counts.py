@@ -1,4 +1,4 @@
-"""What a target says of a model without a clock: instructions, arena, estimates. Equal models give equal numbers."""
+"""Define what a target reports without a clock: instructions, arena, estimates. Equal models give equal numbers."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from stages.devices.measurement import OutputDigest
 
 
 class Counts(Value):
-    """Numbers by metric.
+    """Hold numbers by metric.
 
-    `main` is the one that ratios are made of; `spread` the relative difference of two counts of one model that means
-    nothing (0: they are equal); `estimated` numbers come from a model of the device. `left_out` are the kinds of the
-    operators whose cost the main number does not hold, one an operator: numbers that leave out others don't compare.
+    Ratios use `main`; `spread` is the relative difference between two counts of one model that is not significant (0:
+    they are equal); `estimated` numbers come from a model of the device. `left_out` lists the kinds of the operators
+    whose cost the main number excludes, one per operator: numbers that exclude different ones can't be compared.
     """
 
     target: str
@@ -27,5 +27,5 @@ class Counts(Value):
     left_out: tuple[str, ...] = ()
 
     def output_digests(self) -> tuple[str, ...]:
-        """The digests of all outputs, in the model's order."""
+        """Return the digests of all outputs, in the model's order."""
         return tuple(output.sha256 for output in self.outputs)

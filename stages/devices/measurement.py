@@ -1,4 +1,4 @@
-"""What the device runner reports about one process, as values: the same from this machine and from a board."""
+"""Define what the device runner reports about one process: the same from this machine and from a board."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Milliseconds = Annotated[float, Field(ge=0)]
 
 
 class OutputDigest(Value):
-    """One output of the seeded inference: sha256 of its bytes, and with `--outputs` the bytes themselves."""
+    """Describe one output of the seeded inference: sha256 of its bytes, and with `--outputs` the bytes themselves."""
 
     name: str
     dtype: str
@@ -24,12 +24,12 @@ class OutputDigest(Value):
 
 
 def digests_of(outputs: Any) -> tuple[OutputDigest, ...]:
-    """The outputs of a runner's JSON document."""
+    """Return the outputs of a runner's JSON document."""
     return tuple(OutputDigest.model_validate_json(json.dumps(output)) for output in outputs)
 
 
 class DeviceState(Value):
-    """How a device was; None where it does not tell."""
+    """Describe the state of a device; None if it does not tell."""
 
     governor: str | None = None
     frequency_khz: int | None = None
@@ -37,7 +37,7 @@ class DeviceState(Value):
 
 
 class Measurement(Value):
-    """One process with one model.
+    """Hold the measurement of one process with one model.
 
     `samples_ns` are all timed inferences, in order; `throughput_per_s` the rates over equal parts of a sustained
     measurement; `notes` say what makes the times doubtful.
@@ -69,12 +69,12 @@ class Measurement(Value):
     notes: tuple[str, ...] = ()
 
     def output_digests(self) -> tuple[str, ...]:
-        """The digests of all outputs, in the model's order."""
+        """Return the digests of all outputs, in the model's order."""
         return tuple(output.sha256 for output in self.outputs)
 
 
 def doubts(processes: Sequence[Measurement]) -> tuple[str, ...]:
-    """What makes the times of these processes doubtful, in words, each once."""
+    """Return what makes the times of these processes doubtful, each reason once."""
     notes = [note for process in processes for note in process.notes]
     unsteady, count = sum(not process.steady for process in processes), len(processes)
     if 2 * unsteady > count:

@@ -1,9 +1,9 @@
-"""What each operator of a file costs: instructions or time by cutting it; ONNX on this machine by its own profiler.
+"""Attribute costs to a file's operators: instructions or time by cutting it; ONNX here by its runtime's profiler.
 
-Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, shared out. An
-operator after which more tensors are alive pays for handing them out, which the one that reads them gets back. The
-layers of the Keras model are read from names where a format's files carry them (TFLite: a fused operator names all that
-went into it). Elsewhere (ONNX) operators are joined to layers by what both compute on one sample.
+Costs of cuts add up to the whole by construction, so that the column of a profile is the file's cost, distributed. An
+operator after which more tensors are alive is charged for returning them, and the one that reads them is credited. The
+layers of the Keras model are read from names if a format's files carry them (TFLite: a fused operator names all its
+parts). Otherwise (ONNX) operators are matched to layers by what both compute on one sample.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ARCHIVE_BYTES = 200 * 2**20
 
 
 class OperatorCost(Value):
-    """An operator in the order in which it runs; `layers` are the Keras layers in it, as far as names tell them."""
+    """Describe an operator in execution order; `layers` are the Keras layers in it, as far as names tell them."""
 
     kind: str
     name: str
@@ -49,9 +49,9 @@ class OperatorCost(Value):
 
 @dataclass(frozen=True)
 class Origin:
-    """The Keras model that a file was made of, and one sample (1, …) by input name to tell its operators by.
+    """Hold the Keras model that a file was made from, and one sample (1, …) by input name to match its operators.
 
-    A quantized file computes like its model only near what it was calibrated on: a calibration sample tells most.
+    A quantized file computes like its model only near its calibration data: a calibration sample works best.
     """
 
     model: Any
@@ -59,7 +59,7 @@ class Origin:
 
 
 class Profile(Value):
-    """What operators cost on a target; `unit` is `instructions` or `nanoseconds`, `total` what they add up to."""
+    """Hold operator costs on a target; `unit` is `instructions` or `nanoseconds`, `total` their sum."""
 
     schema_version: Literal[1] = 1
     target: str
@@ -76,10 +76,10 @@ def profile(
     origin: Origin | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Profile:
-    """The profile of a TFLite or ONNX file; `name` is what errors call it. Raises DeviceError, ModelError, RecipeError.
+    """Profile a TFLite or ONNX file; `name` is used in errors. Raises DeviceError, ModelError, RecipeError.
 
-    An ONNX file's operators are joined to the layers of the Keras model that it was made of, where `origin` tells it.
-    `shapes`, by input name and with the batch, are for inputs of free size: those of `origin`'s sample if left out.
+    An ONNX file's operators are matched to the layers of the Keras model given by `origin`. `shapes`, by input name and
+    with the batch, are for inputs of free size: those of `origin`'s sample by default.
     """
     require_profiling(target)
     found = recognise(model)
@@ -104,7 +104,7 @@ def profile(
 
 
 def require_profiling(target: Target) -> None:
-    """RecipeError where a target can't tell the operators of a file apart."""
+    """Raise RecipeError if a target can't separate the operators of a file."""
     try:
         probing_driver(target)
     except DeviceError as error:
@@ -114,9 +114,9 @@ def require_profiling(target: Target) -> None:
 def _kernels(
     found: Format, target: Target, model: Path, name: str, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[list[Kernel], str]:
-    """By the runtime's own profiler where it runs on this machine, elsewhere by cuts of the file that runs there.
+    """Use the runtime's own profiler if it runs on this machine, elsewhere cuts of the file that runs there.
 
-    RecipeError where the format has neither.
+    RecipeError if the format has neither.
     """
     if isinstance(found, ProfiledHere) and target.kind == "cpu":
         return found.kernels(model, name, shapes)
@@ -129,7 +129,7 @@ def _kernels(
 
 
 def _by_cuts(target: Target, found: Sequence[Cut], name: str, *, as_is: bool = False) -> tuple[list[Kernel], str]:
-    """What each cut costs more than the one before, and the runtime."""
+    """Return what each cut costs more than the one before, and the runtime."""
     rounds, runtime = [], ""
     for _ in range(PROCESSES[probing_driver(target).cost_unit]):
         costs: list[float] = []
@@ -143,17 +143,17 @@ def _by_cuts(target: Target, found: Sequence[Cut], name: str, *, as_is: bool = F
             costs += probed.costs
             runtime = probed.runtime
         rounds.append(costs)
-    # What comes between only adds to a cost.
+    # Disturbances only add to a cost.
     wholes = _non_decreasing([min(costs) for costs in zip(*rounds, strict=True)])
     each = [whole - before for whole, before in zip(wholes, [0.0, *wholes], strict=False)]
     return [Kernel(cut.kind, cut.name, cost) for cut, cost in zip(found, each, strict=True)], runtime
 
 
 def _non_decreasing(wholes: Sequence[float]) -> list[float]:
-    """Costs of ever longer cuts, without what would give an operator less than none: noise, or an output less to give.
+    """Remove decreases from the costs of ever longer cuts: noise, or one output less to return.
 
-    The nearest non-decreasing series by least squares: Ayer et al., "An Empirical Distribution Function for Sampling
-    with Incomplete Information", 1955 (pool adjacent violators).
+    Computes the nearest non-decreasing series by least squares: Ayer et al., "An Empirical Distribution Function for
+    Sampling with Incomplete Information", 1955 (pool adjacent violators).
     """
     from scipy.optimize import isotonic_regression
 
@@ -161,7 +161,7 @@ def _non_decreasing(wholes: Sequence[float]) -> list[float]:
 
 
 def _parts(found: Sequence[Cut]) -> Iterator[list[Cut]]:
-    """The cuts in archives that are not too large."""
+    """Split the cuts into archives that are not too large."""
     part: list[Cut] = []
     for cut in found:
         if part and sum(len(one.data) for one in part) + len(cut.data) > ARCHIVE_BYTES:
@@ -182,7 +182,7 @@ def _archive(part: Sequence[Cut]) -> bytes:
 def _layers_by_kernel(
     found: Format, kernels: Sequence[Kernel], model: Path, origin: Origin
 ) -> dict[str, tuple[str, ...]]:
-    """The layers in each kernel, by its name; none where the runtime does not show what its operators compute."""
+    """Return the layers in each kernel, by its name; none if the runtime does not expose intermediate results."""
     if not isinstance(found, ProfiledHere) or not isinstance(found, ShowsTensors):
         return {}
     from stages.formats.apart.runtimes import tensors_apart

@@ -1,7 +1,7 @@
-"""Rounds: a fresh process of the baseline and one of the candidate, taking turns at who goes first.
+"""Measure in rounds: a fresh process of the baseline and one of the candidate, taking turns at who goes first.
 
-The order over two rounds is A B B A, so that a drift of the machine (heat, a neighbour that comes or goes) falls on
-both sides alike. Finished rounds are kept in the scratch folder: a killed measurement goes on after its last round.
+The order over two rounds is A B B A, so that a drift of the machine (heat, other load) affects both sides alike.
+Finished rounds are kept in the scratch folder: a killed measurement resumes after its last round.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Side = Literal["baseline", "candidate"]
 
 
 class Round(Value):
-    """One process of each side; `first` ran before the other."""
+    """Hold one process of each side; `first` ran before the other."""
 
     index: int
     first: Side
@@ -32,20 +32,20 @@ class Round(Value):
     candidate: Measurement
 
     def side(self, side: Side) -> Measurement:
-        """The measurement of one side."""
+        """Return the measurement of one side."""
         return self.baseline if side == "baseline" else self.candidate
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model file to be measured, and what errors call it."""
+    """Name a model file to measure, and what errors call it."""
 
     path: Path
     name: str
 
 
 def order(index: int) -> tuple[Side, Side]:
-    """Who runs first and second in round `index` (from 0)."""
+    """Return who runs first and second in round `index` (from 0)."""
     return ("baseline", "candidate") if index % 2 == 0 else ("candidate", "baseline")
 
 
@@ -57,7 +57,7 @@ def measure_rounds(
     work_dir: Path,
     events: ActionEvents,
 ) -> tuple[Round, ...]:
-    """`count` rounds, those that `work_dir` holds already taken from there. Raises DeviceError."""
+    """Measure `count` rounds, reusing those in `work_dir`. Raises DeviceError."""
     rounds = []
     for index in range(count):
         done = load_round(work_dir, index)
@@ -70,7 +70,7 @@ def measure_rounds(
 
 
 def load_round(work_dir: Path, index: int) -> Round | None:
-    """The finished round `index` in `work_dir`, or None if it isn't there whole."""
+    """Return the finished round `index` in `work_dir`, or None if it is not there whole."""
     try:
         return Round.model_validate_json(_round_file(work_dir, index).read_bytes())
     except (OSError, ValidationError):
@@ -78,12 +78,12 @@ def load_round(work_dir: Path, index: int) -> Round | None:
 
 
 def processes_of(rounds: Sequence[Round]) -> list[Measurement]:
-    """All processes of both sides."""
+    """Return all processes of both sides."""
     return [process for done in rounds for process in (done.baseline, done.candidate)]
 
 
 def results_of(rounds: Sequence[Round]) -> dict[Side, set[tuple[str, ...]]]:
-    """The different results that each side gave for its one input, by output digests: one, if its runtime is sound."""
+    """Return the distinct results of each side for its one input, by output digests: one, if its runtime is sound."""
     return {
         "baseline": {done.baseline.output_digests() for done in rounds},
         "candidate": {done.candidate.output_digests() for done in rounds},
@@ -91,7 +91,7 @@ def results_of(rounds: Sequence[Round]) -> dict[Side, set[tuple[str, ...]]]:
 
 
 def forget_rounds(work_dir: Path) -> None:
-    """Delete all finished rounds, so that the next run measures anew."""
+    """Delete all finished rounds, so that the next run measures again."""
     for path in work_dir.glob("round-*.json"):
         path.unlink(missing_ok=True)
 

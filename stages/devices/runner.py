@@ -1,10 +1,9 @@
-"""The device runner: loads one model file, times its inferences, prints one JSON document.
+"""Load one model file, time its inferences, print one JSON document: the device runner.
 
 This file and what opens models of each format (`opener.py` in the format's folder) go to a board as one archive
-(`runner_file.py`): Python >= 3.9, numpy and one runtime, nothing else of this project and no TensorFlow. What always
-holds: stdout carries
-exactly one JSON document, also when the model can't be read (`{"error": ...}`, exit status 1); what runtimes print
-goes to stderr; times are of the inference call alone, and all of them are given.
+(`runner_file.py`): Python >= 3.9, numpy and one runtime, nothing else of this project and no TensorFlow. Invariants:
+stdout carries exactly one JSON document, also when the model can't be read (`{"error": ...}`, exit status 1); what
+runtimes print goes to stderr; times cover the inference call alone, and all of them are reported.
 
     python runner.py MODEL [--runtime NAME] [--seed N | --inputs FILE.npz] [--shape NAME=1,224,224,3]
                            [--threads N] [--affinity 0,1] [--seconds 0.1] [--min-iterations 20] [--warmup N]
@@ -36,20 +35,20 @@ from typing import Any, NamedTuple
 
 SCHEMA_VERSION = 1
 STEADY_WITHIN = 0.05  # two warm-up blocks whose medians differ by less are steady
-HEAD_BYTES = 1024  # of a file, by which it is known
-# Without it ONNX Runtime >= 1.29 looks up hosts and writes under the home directory.
+HEAD_BYTES = 1024  # of a file, by which its format is recognized
+# Otherwise ONNX Runtime >= 1.29 looks up hosts and writes under the home directory.
 NO_TELEMETRY = {"ORT_DISABLE_TELEMETRY": "1"}
-SUSTAINED_PARTS = 60  # a sustained measurement gives its throughput in that many equal parts of its time
-CLOCK_JUMP_S = 1.0  # by so much may the wall clock and the monotonic clock disagree
+SUSTAINED_PARTS = 60  # a sustained measurement reports its throughput in this many equal parts of its time
+CLOCK_JUMP_S = 1.0  # tolerated difference between the wall clock and the monotonic clock
 THROTTLED_BELOW = 0.9  # a processor that ends below this share of its first frequency was throttled
-# Marks for an emulator: closing a file that can't exist. On a real system this does nothing.
+# Marks for an emulator: closing a nonexistent file. On a real system this does nothing.
 MARK_EMPTY, MARK_BEGIN, MARK_END = 0x5EC00001, 0x5EC00002, 0x5EC00003
-MARKED_EMPTY = 3  # regions that hold no inference: what the marks themselves cost
+MARKED_EMPTY = 3  # regions without inference: what the marks themselves cost
 COUNT_WARMUP = 10  # Python makes its own bytecode cheaper over the first eight calls
 
 
 class Session(NamedTuple):
-    """A loaded model: what it takes, and how to feed it, run it and read its results."""
+    """Hold a loaded model: what it takes, and how to feed it, run it and read its results."""
 
     version: str
     import_ms: float
@@ -63,14 +62,14 @@ class Session(NamedTuple):
 
 
 def openers() -> dict[str, Any]:
-    """What opens models, by the name of its runtime: the modules that were packed with this one (`runner_file.py`)."""
+    """Return what opens models, by runtime name: the modules packed with this one (`runner_file.py`)."""
     packed = importlib.import_module("openers")
     found = [importlib.import_module(f"openers.{name}") for name in packed.NAMES]
     return {module.RUNTIME: module for module in found}
 
 
 def opener_of(options: argparse.Namespace) -> Any:
-    """The opener that was named, or else the one that knows the file by its first bytes, whatever its name."""
+    """Return the named opener, or else the one that recognizes the file by its first bytes, whatever its name."""
     known = openers()
     if options.runtime:
         if options.runtime not in known:
@@ -85,10 +84,10 @@ def opener_of(options: argparse.Namespace) -> Any:
 
 
 def seeded_inputs(specs: list[tuple[tuple[int, ...], str]], seed: int) -> list[Any]:
-    """One random array per (shape, dtype), the same on every machine.
+    """Return one random array per (shape, dtype), the same on every machine.
 
-    Floats are uniform in [-1, 1), 8- and 16-bit integers use their full range. Wider integers are indices into
-    tables whose size nobody states, so they are 0 or 1.
+    Floats are uniform in [-1, 1), 8- and 16-bit integers use their full range. Wider integers are indices into tables
+    whose size nobody states, so they are 0 or 1.
     """
     import numpy as np
 
@@ -126,7 +125,7 @@ def warm_up(invoke: Callable[[], Any], block: int, limit_s: float) -> tuple[int,
 
 
 def open_model(options: argparse.Namespace) -> tuple[str, Session]:
-    """The runtime's name and the model, loaded and fed."""
+    """Return the runtime's name and the model, loaded and fed."""
     opener = opener_of(options)
     runtime, session = opener.RUNTIME, opener.open_model(options.model, options, sys.modules[__name__])
     session.feed(_given_inputs(options.inputs) if options.inputs else seeded_inputs(session.inputs, options.seed))
@@ -134,7 +133,7 @@ def open_model(options: argparse.Namespace) -> tuple[str, Session]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything about one process with one model; the keys of the JSON document."""
+    """Measure one process with one model; returns the keys of the JSON document."""
     before = device_state()
     began_wall, began_s = time.time(), time.monotonic()
     runtime, session = open_model(options)
@@ -184,7 +183,7 @@ def mark(number: int) -> None:
 
 
 def count(options: argparse.Namespace) -> dict[str, Any]:
-    """Marked inferences. The first regions are empty: they hold what marking costs and no more."""
+    """Run marked inferences. The first regions are empty: they hold what marking costs and no more."""
     runtime, session = open_model(options)
     session.invoke()
     outputs = session.read()
@@ -205,7 +204,7 @@ def count(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def mark_calls(begin: int, call: Callable[[], Any], times: int) -> None:
-    """So many calls, each in marks."""
+    """Make `times` calls, each between marks."""
     for _ in range(times):
         mark(begin)
         call()
@@ -213,11 +212,11 @@ def mark_calls(begin: int, call: Callable[[], Any], times: int) -> None:
 
 
 def _nothing() -> None:
-    """What an empty region holds."""
+    """Do nothing, for an empty region."""
 
 
 def series(options: argparse.Namespace) -> dict[str, Any]:
-    """All models of an archive, one after another in this process: the median of each one's times, or marked calls."""
+    """Run all models of an archive, one after another in this process: each one's median time, or marked calls."""
     medians, runtime, version = [], "", ""
     if options.count:
         mark_calls(MARK_EMPTY, _nothing, MARKED_EMPTY)
@@ -247,7 +246,7 @@ def series(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def optimized(options: argparse.Namespace) -> dict[str, Any]:
-    """The graph that the runtime makes of a file on this processor: with `--as-is` it runs like the file."""
+    """Return the graph that the runtime makes of a file on this processor: with `--as-is` it runs like the file."""
     opener = opener_of(options)
     if not hasattr(opener, "optimized"):
         raise ValueError(f"{opener.RUNTIME} shows no graph that it has optimized")
@@ -261,7 +260,7 @@ def optimized(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def probe() -> dict[str, Any]:
-    """What this device is and has; a runtime or numpy that is not there is null."""
+    """Describe this device and what it has; a missing runtime or numpy is null."""
     modules = {"numpy": ("numpy",), **{name: opener.MODULES for name, opener in openers().items()}}
     os.environ.update(NO_TELEMETRY)
     found: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "runtimes": list(openers())}
@@ -284,7 +283,7 @@ def probe() -> dict[str, Any]:
 
 
 def sustained(invoke: Callable[[], Any], seconds: float) -> list[float]:
-    """Inferences per second in equal parts of `seconds`, back to back: heat shows as a falling row."""
+    """Return inferences per second in equal parts of `seconds`, back to back: heat shows as a falling series."""
     part_s, rates = seconds / SUSTAINED_PARTS, []
     for _ in range(SUSTAINED_PARTS):
         began, calls = time.perf_counter(), 0
@@ -296,7 +295,7 @@ def sustained(invoke: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def device_state() -> dict[str, Any]:
-    """Governor, frequency in kHz and temperature in °C, as far as the system tells them; null where it does not."""
+    """Return governor, frequency in kHz and temperature in °C, as far as the system reports them; else null."""
     cpu = f"/sys/devices/system/cpu/cpu{(_affinity() or [0])[0]}/cpufreq/"
     frequency, zones = (
         _text_of(cpu + "scaling_cur_freq").strip(),
@@ -311,7 +310,7 @@ def device_state() -> dict[str, Any]:
 
 
 def device_notes(before: dict[str, Any], after: dict[str, Any], clock_jump_s: float) -> list[str]:
-    """What makes times of this process doubtful, in words."""
+    """Describe what makes times of this process doubtful."""
     notes = []
     if clock_jump_s > CLOCK_JUMP_S:
         notes.append(f"the device's clock jumped by {clock_jump_s:.1f} s")
@@ -322,7 +321,7 @@ def device_notes(before: dict[str, Any], after: dict[str, Any], clock_jump_s: fl
 
 
 def thread_notes(threads: int) -> list[str]:
-    """Threads that wait for each other make times long, and no two alike."""
+    """Warn about too many threads: waiting for each other makes times long and irregular."""
     processors = len(_affinity()) or os.cpu_count() or 1
     return [f"{threads} threads share {processors} processors"] if threads > processors else []
 
@@ -332,10 +331,10 @@ def _affinity() -> list[int]:
 
 
 def peak_memory_bytes() -> int:
-    """The most memory this process has had resident, the interpreter and the runtime included.
+    """Return this process' peak resident memory, the interpreter and the runtime included.
 
-    On Linux from VmHWM: `ru_maxrss` outlives exec there, so that a child of a large process starts with the
-    parent's peak as its own.
+    Uses VmHWM on Linux: `ru_maxrss` survives exec there, so that a child of a large process starts with the parent's
+    peak as its own.
     """
     for line in _text_of("/proc/self/status").splitlines():
         if line.startswith("VmHWM:"):
@@ -347,7 +346,7 @@ def peak_memory_bytes() -> int:
 
 
 def cpu_model() -> str:
-    """The name of this machine's processor, from the system's own description; never empty."""
+    """Return the name of this machine's processor, from the system's own description; never empty."""
     if sys.platform == "darwin":
         import subprocess
 
@@ -358,9 +357,9 @@ def cpu_model() -> str:
 
 
 def parse_cpuinfo(text: str) -> str:
-    """The processor's name in the text of `/proc/cpuinfo`, or "" if it tells none.
+    """Return the processor's name in the text of `/proc/cpuinfo`, or "" if it has none.
 
-    ARM kernels give numbers for a name (`0x41/0xd08` is a Cortex-A72); unlike cores are all named, in order.
+    ARM kernels give numbers for a name (`0x41/0xd08` is a Cortex-A72); different cores are all named, in order.
     """
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
@@ -373,7 +372,7 @@ def parse_cpuinfo(text: str) -> str:
 
 
 def _times_ns(invoke: Callable[[], Any], seconds: float, least: int) -> list[int]:
-    """The time of each call in nanoseconds: at least `least` calls, and as many as `seconds` hold."""
+    """Return the time of each call in nanoseconds: at least `least` calls, and as many as fit into `seconds`."""
     clock, budget, spent = time.perf_counter_ns, seconds * 1e9, 0
     samples: list[int] = []
     while spent < budget or len(samples) < least:
@@ -390,7 +389,7 @@ def _median(values: list[int]) -> int:
 
 
 def described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
-    """One output: what it is and the digest of its bytes, which are there too if asked for."""
+    """Describe one output with the digest of its bytes, and the bytes too if requested."""
     data = array.tobytes()
     found = {
         "name": name,
@@ -404,7 +403,7 @@ def described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
 
 
 def first_import(names: tuple[str, ...], install: str) -> Any:
-    """The first of these modules that is there; ImportError names them all, and the command that installs one."""
+    """Import the first of these modules that exists; ImportError names them all, and the command that installs one."""
     for name in names:
         try:
             return importlib.import_module(name)
@@ -414,14 +413,14 @@ def first_import(names: tuple[str, ...], install: str) -> Any:
 
 
 def dtype_name(dtype: Any) -> str:
-    """A type's name as numpy has it."""
+    """Return a type's name in numpy."""
     import numpy as np
 
     return str(np.dtype(dtype))
 
 
 def shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape to run an input at: as given, else as in the file with a free batch of 1."""
+    """Return the shape to run an input at: as given, else as in the file with a free batch of 1."""
     fixed = [int(size) if not isinstance(size, str) and size is not None and size > 0 else None for size in shape]
     wanted = given.get(name, given.get(""))
     if wanted is not None:
@@ -433,19 +432,19 @@ def shape_of(name: str, shape: list[Any], given: dict[str, tuple[int, ...]]) -> 
 
 
 def require_inputs(given: dict[str, tuple[int, ...]], names: list[str]) -> None:
-    """A shape for an input that is not there would be a measurement at another one: ValueError."""
+    """Raise ValueError on a shape for a missing input, which would silently measure at another shape."""
     unknown = [name for name in given if name and name not in names]
     if unknown:
         raise ValueError(f"--shape {unknown[0]}={listed(given[unknown[0]])}: the inputs are {', '.join(names)}")
 
 
 def listed(shape: Any) -> str:
-    """A shape as `--shape` takes it."""
+    """Format a shape as `--shape` takes it."""
     return ",".join(str(int(size)) for size in shape)
 
 
 def shapes_given(given: list[str]) -> dict[str, tuple[int, ...]]:
-    """`NAME=1,224,224,3`, or `1,224,224,3` for whatever the input is called."""
+    """Parse `NAME=1,224,224,3`, or `1,224,224,3` for whatever the input is called."""
     parts = [text.rpartition("=")[::2] for text in given]
     return {name: tuple(int(size) for size in sizes.split(",")) for name, sizes in parts}
 
@@ -497,7 +496,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """The document that was asked for."""
+    """Return the requested document."""
     if options.probe:
         return probe()
     if options.affinity:
@@ -512,7 +511,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the JSON document, return the exit status."""
     options = _options(arguments)
-    # Runtimes may print: while they run, file descriptor 1 is stderr, and the real stdout waits for the document.
+    # Runtimes may print: while they run, file descriptor 1 is stderr, and the real stdout is kept for the document.
     sys.stdout.flush()
     stdout = os.dup(1)
     os.dup2(2, 1)

@@ -1,8 +1,8 @@
-"""Pack the device runner into the one file that goes to a board: its core, and what opens the files of each format.
+"""Pack the device runner into the one file that goes to a board: its core, and the opener of each format.
 
 The file is an archive that Python runs like a script. Equal sources give equal bytes, so that a board that has the file
-does not get it again. This module needs the standard library alone where it is run as a script, which packs openers
-that are named: that is how the runner's image is built.
+does not get it again. Run as a script, this module needs only the standard library and packs the named openers: that is
+how the runner's image is built.
 
     python runner_file.py TARGET OPENER…
 """
@@ -19,12 +19,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 CORE = Path(__file__).with_name("runner.py")
-_folders: list[TemporaryDirectory[str]] = []  # kept while this process lives
+_folders: list[TemporaryDirectory[str]] = []  # kept until this process ends
 
 
 @cache
 def runner_file() -> Path:
-    """The packed runner, with the openers of all installed formats; it is there while this process lives."""
+    """Return the packed runner, with the openers of all installed formats; it exists until this process ends."""
     _folders.append(TemporaryDirectory(prefix="secateur-"))
     path = Path(_folders[-1].name) / "runner.py"
     path.write_bytes(packed(opener_sources()))
@@ -32,7 +32,7 @@ def runner_file() -> Path:
 
 
 def opener_sources() -> dict[str, str]:
-    """The source of each installed format's opener, by the format's name."""
+    """Return the source of each installed format's opener, by the format's name."""
     from stages.formats.format import OnDevice
     from stages.formats.registry import formats
 
@@ -45,7 +45,7 @@ def opener_sources() -> dict[str, str]:
 
 
 def packed(openers: Mapping[str, str]) -> bytes:
-    """The archive: the core as its main module, and a package of the openers' sources."""
+    """Return the archive: the core as its main module, and a package of the openers' sources."""
     files = {"__main__.py": CORE.read_text(encoding="utf-8"), "openers/__init__.py": f"NAMES = {tuple(openers)!r}\n"}
     files |= {f"openers/{name}.py": source for name, source in openers.items()}
     buffer = io.BytesIO()

@@ -1,7 +1,7 @@
-"""The statistics of latency: what is estimated from interleaved rounds, and how sure it is. Pure functions.
+"""Compute the statistics of latency: estimates from interleaved rounds, and their uncertainty. Pure functions.
 
-A round is one fresh process a side. Iterations inside one process share its memory layout, its clock and its
-neighbours, so rounds are the units that are resampled, and a round counts as one number: its median.
+A round is one fresh process a side. Iterations inside one process share its memory layout, its clock and its neighbors,
+so rounds are the units that are resampled, and a round counts as one number: its median.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ RESAMPLES = 10_000
 CONFIDENCE = 0.95
 SAMPLES_FOR_P99 = 1_000
 SIGNIFICANCE = 1 - CONFIDENCE
-FENCE = 1.5  # J. Tukey's (Exploratory Data Analysis, 1977): so many interquartile ranges outside, a round stands apart
+FENCE = 1.5  # J. Tukey's (Exploratory Data Analysis, 1977): outliers are this many interquartile ranges outside
 
 Verdict = Literal["regression", "ok", "inconclusive"]
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Candidate / baseline: below 1 the candidate is faster. `low` to `high` is the 95 % interval."""
+    """Hold candidate / baseline: below 1 the candidate is faster. `low` to `high` is the 95 % interval."""
 
     point: float
     low: float
@@ -33,14 +33,14 @@ class Ratio:
 
 
 def round_medians_ns(rounds: Sequence[Sequence[int]]) -> tuple[float, ...]:
-    """The median sample of each round, in nanoseconds."""
+    """Return the median sample of each round, in nanoseconds."""
     import numpy as np
 
     return tuple(float(np.median(samples)) for samples in rounds)
 
 
 def log_ratios(candidate: Sequence[float], baseline: Sequence[float]) -> Any:
-    """The logarithms of candidate / baseline, round by round (an array); DeviceError where rounds don't pair."""
+    """Return the logarithms of candidate / baseline, round by round (an array); DeviceError if rounds don't pair."""
     import numpy as np
 
     if len(candidate) != len(baseline) or not candidate:
@@ -51,10 +51,10 @@ def log_ratios(candidate: Sequence[float], baseline: Sequence[float]) -> Any:
 
 
 def latency_ratio(candidate_ns: Sequence[float], baseline_ns: Sequence[float], seed: int = 0) -> Ratio:
-    """The median over rounds of candidate / baseline, taken of the logarithms, with its percentile bootstrap interval.
+    """Return the median over rounds of candidate / baseline, computed on logarithms, with its bootstrap interval.
 
-    Both are one time a round, round by round. The interval is B. Efron's percentile interval (An Introduction to
-    the Bootstrap, 1993, chapter 13) over rounds, its random numbers from `seed`: equal times give equal intervals.
+    Both sides have one time per round. The interval is B. Efron's percentile interval (An Introduction to the
+    Bootstrap, 1993, chapter 13) over rounds, its random numbers from `seed`: equal times give equal intervals.
     """
     import numpy as np
 
@@ -66,15 +66,15 @@ def latency_ratio(candidate_ns: Sequence[float], baseline_ns: Sequence[float], s
 
 
 def noise_floor(candidate_ns: Sequence[float], baseline_ns: Sequence[float], seed: int = 0) -> float | None:
-    """How far from 1 so many rounds of one model against itself come in 95 of 100 comparisons; None for one round.
+    """Return how far from 1 a model's ratio to itself is in 95 of 100 such comparisons; None for one round.
 
-    An A/A check that costs nothing: in the order A B B A A B … each side is measured twice in a row, and such
-    neighbours are fresh processes of one model, next to each other, as the two sides of a round are. Their
-    log-ratios, with either sign, are resampled into comparisons of as many rounds.
+    An A/A check at no cost: in the order A B B A A B … each side is measured twice in a row, and such neighbors are
+    fresh processes of one model, adjacent like the two sides of a round. Their log-ratios, with either sign, are
+    resampled into comparisons of as many rounds.
     """
     import numpy as np
 
-    log_ratios(candidate_ns, baseline_ns)  # refuses what makes none
+    log_ratios(candidate_ns, baseline_ns)  # refuses invalid input
     if len(candidate_ns) < 2:
         return None
     sides = (candidate_ns, baseline_ns)  # round 0 ends with the candidate, round 1 with the baseline, and so on
@@ -85,7 +85,7 @@ def noise_floor(candidate_ns: Sequence[float], baseline_ns: Sequence[float], see
 
 
 def rounds_apart(candidate_ns: Sequence[float], baseline_ns: Sequence[float]) -> dict[int, float]:
-    """The rounds whose ratio stands apart from the others', by index, and that ratio: to be shown, not dropped."""
+    """Return the outlying rounds by index, with their ratio: to be shown, not dropped."""
     import numpy as np
 
     logs = log_ratios(candidate_ns, baseline_ns)
@@ -96,18 +96,18 @@ def rounds_apart(candidate_ns: Sequence[float], baseline_ns: Sequence[float]) ->
 
 
 def signed_rank_p(candidate_ns: Sequence[float], baseline_ns: Sequence[float]) -> float:
-    """The two-sided p-value that both sides are equal: F. Wilcoxon's signed-rank test (1945) of the log-ratios.
+    """Return the two-sided p-value that both sides are equal: F. Wilcoxon's signed-rank test (1945) of the log-ratios.
 
-    Exact for up to fifty rounds without ties. Ten rounds can give 0.002 at the least.
+    Exact for up to fifty rounds without ties. Ten rounds give at least 0.002.
     """
-    from scipy.stats import wilcoxon  # half a second: only where several models are compared
+    from scipy.stats import wilcoxon  # half a second: only if several models are compared
 
     logs = log_ratios(candidate_ns, baseline_ns)
     return float(wilcoxon(logs).pvalue) if logs.any() else 1.0
 
 
 def significant(p_values: Sequence[float], level: float = SIGNIFICANCE) -> tuple[bool, ...]:
-    """Which of several p-values hold together: S. Holm (1979), at most `level` chance of one false among all."""
+    """Return which of several p-values are jointly significant: S. Holm (1979), at most `level` chance of one error."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     found, rejecting = [False] * len(p_values), True
     for rank, index in enumerate(order):
@@ -117,7 +117,7 @@ def significant(p_values: Sequence[float], level: float = SIGNIFICANCE) -> tuple
 
 
 def latency_quantile_ns(rounds: Sequence[Sequence[int]], share: float) -> float:
-    """The time that `share` of all inferences stay within, each round weighing the same, in nanoseconds.
+    """Return the time within which `share` of all inferences stay, each round weighted equally, in nanoseconds.
 
     Fast rounds hold more samples, since they last equally long; unweighted they would pull the quantile down.
     """
@@ -129,10 +129,10 @@ def latency_quantile_ns(rounds: Sequence[Sequence[int]], share: float) -> float:
 
 
 def verdict(ratio: Ratio, tolerance: float, floor: float = 0.0, *, differs: bool = True) -> Verdict:
-    """Whether the candidate is slower by more than `tolerance` (0.05 is 5 %), isn't, or can't be told.
+    """Decide whether the candidate is slower by more than `tolerance` (0.05 is 5 %), isn't, or can't be told.
 
-    Below the noise `floor` a tolerance decides nothing: only what lies wholly above the floor is a regression then.
-    `differs` is whether the difference also holds among several models that were compared at once.
+    Below the noise `floor` a tolerance decides nothing: then only an interval wholly above the floor is a regression.
+    `differs` is whether the difference is also significant among several models compared at once.
     """
     if tolerance < floor:
         return "regression" if differs and ratio.low > 1 + floor else "inconclusive"

@@ -1,9 +1,9 @@
-"""Targets: what a benchmark runs on, found by name, and the three things that can be asked of one.
+"""Define targets: what a benchmark runs on, found by name, and the three operations on one.
 
-A target is a small YAML file, `kind: …` and that kind's settings; what drives a kind is a class in the entry-point
-group `secateur.targets`. Targets whose numbers are times give a Measurement of one fresh process (`measure`); the
-others give numbers that repeat exactly, or nearly, and that are no times (`count`). Whatever a process does on its
-target (crash, hang, print nonsense), what comes back is a result or a DeviceError that names the artifact.
+A target is a small YAML file, `kind: …` and that kind's settings; each kind's driver is a class in the entry-point
+group `secateur.targets`. Targets that measure times return a Measurement of one fresh process (`measure`); the others
+return numbers that repeat exactly, or nearly, and are not times (`count`). Whatever a process does on its target
+(crash, hang, print nonsense), the outcome is a result or a DeviceError that names the artifact.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How one process takes its samples: at least `min_iterations` of them, and for `seconds`.
+    """Set how one process samples: at least `min_iterations` inferences, and for `seconds`.
 
     `shapes` are for inputs of free size: `NAME=1,224,224,3`, or `1,224,224,3` whatever the input is called.
     """
@@ -52,7 +52,7 @@ class Sampling:
     shapes: tuple[str, ...] = ()
 
     def arguments(self) -> list[str]:
-        """The runner's options."""
+        """Return the runner's options."""
         return [
             *("--seconds", repr(self.seconds), "--threads", str(self.threads), "--seed", str(self.seed)),
             *("--min-iterations", str(self.min_iterations), "--warmup", str(self.warmup)),
@@ -64,7 +64,7 @@ PROBING = Sampling(seconds=0.005, min_iterations=30)  # of each of some hundred 
 
 
 class TargetSettings(Value):
-    """What every kind of target has beside its own settings."""
+    """Hold the settings that every kind of target has besides its own."""
 
     kind: str
     about: str = ""
@@ -72,7 +72,7 @@ class TargetSettings(Value):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A target with its settings; `file` is where they stand."""
+    """Hold a target with its settings; `file` is where they were read from."""
 
     name: str
     kind: str
@@ -81,61 +81,61 @@ class Target:
 
     @property
     def driver(self) -> TimingDriver | CountingDriver:
-        """What drives its kind."""
+        """Return the driver of its kind."""
         return target_drivers()[self.kind]()  # type: ignore[no-any-return]
 
     def refuses(self, how: Quantization) -> str | None:
-        """Why it can't take files that were quantized so, or None."""
+        """Return why it can't take files quantized this way, or None."""
         driver = self.driver
         return driver.refuses(how) if isinstance(driver, ChoosingDriver) else None
 
     @property
     def counts(self) -> bool:
-        """Whether its numbers are counts or estimates, and not times."""
+        """Return whether its numbers are counts or estimates, and not times."""
         return isinstance(self.driver, CountingDriver)
 
     @property
     def takes_shapes(self) -> bool:
-        """Whether free sizes of inputs can be chosen on it."""
+        """Return whether free sizes of inputs can be chosen on it."""
         return not self.counts or isinstance(self.driver, ShapingDriver)
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The flat metrics that a benchmark on it can have."""
+        """Return the flat metrics that a benchmark on it can have."""
         return self.driver.metrics
 
     @property
     def shadow(self) -> str | None:
-        """A warning where it takes the place of a built-in target; else None."""
+        """Return a warning if it shadows a built-in target; else None."""
         if self.file.parent == BUILTIN or not (BUILTIN / self.file.name).is_file():
             return None
         return f"target {self.name} is {self.file}, not the built-in one: rename the file if that is not meant"
 
     @property
     def set_up_command(self) -> str:
-        """What gets it ready, to be printed; with its folder where it would not be found from this one."""
+        """Return the command that sets it up, with its folder if it would not be found from the current one."""
         found = next((path for place in _places(Path()) if (path := place / self.file.name).is_file()), None)
         here = found is not None and found.resolve() == self.file.resolve()
         return secateur("target", "setup", self.name, *(() if here else ("--folder", self.file.parent)))
 
     @property
     def formats(self) -> tuple[Kind, ...]:
-        """The kinds of artifacts that it takes."""
+        """Return the kinds of artifacts that it takes."""
         return self.driver.formats
 
 
 class Driver(Protocol):
-    """What drives a kind of target; each is a TimingDriver or a CountingDriver."""
+    """Drive a kind of target; each is a TimingDriver or a CountingDriver."""
 
     settings: ClassVar[type[TargetSettings]]
     metrics: ClassVar[tuple[str, ...]]
     formats: ClassVar[tuple[Kind, ...]]
 
     def fingerprint(self, target: Target) -> dict[str, str]:
-        """What its numbers depend on as a device. Cheap, offline; DeviceError where set-up is needed first."""
+        """Return what its numbers depend on as a device. Cheap, offline; DeviceError if set-up is needed first."""
 
     def set_up(self, target: Target, say: Say) -> None:
-        """Get ready, and record what was found; `say` hears what is going on."""
+        """Set up, and record what was found; `say` receives progress messages."""
 
 
 CostUnit = Literal["instructions", "nanoseconds"]
@@ -143,7 +143,7 @@ CostUnit = Literal["instructions", "nanoseconds"]
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What one inference of each model of an archive cost in one process."""
+    """Hold what one inference of each model of an archive cost in one process."""
 
     runtime: str
     costs: tuple[float, ...]
@@ -151,52 +151,52 @@ class Probed:
 
 @runtime_checkable
 class ProbingDriver(Driver, Protocol):
-    """Drives what can go through an archive of small models in one process."""
+    """Drive targets that can run an archive of small models in one process."""
 
     cost_unit: ClassVar[CostUnit]
 
     def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
-        """The models of a zip file, in order; `options` are more of the runner's."""
+        """Run the models of a zip file, in order; `options` are more of the runner's."""
 
     def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
-        """What the runner prints of a model there, with these options."""
+        """Return what the runner prints of a model there, with these options."""
 
 
 class TimingDriver(Driver, Protocol):
-    """Drives what has a clock that means something."""
+    """Drive targets with a meaningful clock."""
 
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
-        """One fresh process with one model."""
+        """Measure one model in one fresh process."""
 
 
 @runtime_checkable
 class CountingDriver(Driver, Protocol):
-    """Drives what counts or estimates."""
+    """Drive targets that count or estimate."""
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
-        """What is counted or estimated of one model."""
+        """Count or estimate one model."""
 
 
 @runtime_checkable
 class ChoosingDriver(Driver, Protocol):
-    """Drives what can't compute every scheme rightly."""
+    """Drive targets that don't compute every scheme correctly."""
 
     def refuses(self, how: Quantization) -> str | None:
-        """Why files that were quantized so are not for it, or None; asked before anything runs."""
+        """Return why files quantized this way are unsuitable, or None; asked before anything runs."""
 
 
 @runtime_checkable
 class ShapingDriver(CountingDriver, Protocol):
-    """Drives what counts, and can choose the free sizes of a model's inputs."""
+    """Drive targets that count, and can choose the free sizes of a model's inputs."""
 
     def count_shaped(self, target: Target, model: Path, name: str, shapes: Sequence[str]) -> Counts:
-        """`count` with inputs of these shapes, written as Sampling has them."""
+        """Count with inputs of these shapes, written as in Sampling."""
 
 
 def find_target(name: str, folder: Path | None = None) -> Target:
-    """The target called `name`: of the recipe's folder, of the user's configuration, or built in. Else RecipeError.
+    """Find the target `name`: in the recipe's folder, in the user's configuration, or built in. Else RecipeError.
 
-    A file without a `kind`, such as a recipe of that name, is passed over; where there is no other, that is the error.
+    A file without a `kind`, such as a recipe of that name, is skipped; if there is no other, that is the error.
     """
     files = [path for place in _places(folder) if (path := place / f"{name}.yaml").is_file()]
     if files:
@@ -205,7 +205,7 @@ def find_target(name: str, folder: Path | None = None) -> Target:
 
 
 def read_target(path: Path) -> Target:
-    """The target that a file describes; RecipeError with line and column where it does not."""
+    """Read the target that a file describes; RecipeError with line and column if it does not."""
     source = read_yaml(path)
     kind = source.data.get("kind")
     if kind not in target_drivers():
@@ -220,18 +220,18 @@ def _settings(driver: Driver, source: Source) -> TargetSettings:
 
 
 def target_names(folder: Path | None = None) -> list[str]:
-    """The names of all targets that can be found from `folder`."""
+    """Return the names of all targets that can be found from `folder`."""
     found = {path.stem for place in _places(folder) for path in place.glob("*.yaml") if _describes_a_target(path)}
     return sorted(found)
 
 
 def _describes_a_target(path: Path) -> bool:
-    """Recipes stand in the same folder as targets: a target's file has a `kind`, a recipe has none at its top."""
+    """Tell targets from recipes in the same folder: a target's file has a top-level `kind`, a recipe has none."""
     try:
         text = path.read_text(encoding="utf-8")
         if any(line.startswith("kind:") for line in text.splitlines()):
             return True
-        return "kind" in text and "kind" in read_yaml(path).data  # written otherwise: `{kind: cpu}`
+        return "kind" in text and "kind" in read_yaml(path).data  # different notation: `{kind: cpu}`
     except (OSError, UnicodeDecodeError, RecipeError):
         return False
 
@@ -242,14 +242,14 @@ def _places(folder: Path | None) -> list[Path]:
 
 
 def named(target: str | Target) -> Target:
-    """A target by its name, or as it is."""
+    """Resolve a target given by name, or return it."""
     return find_target(target) if isinstance(target, str) else target
 
 
 def measure(
     target: str | Target, model: Path, sampling: Sampling, name: str, timeout_s: float = TIMEOUT_S
 ) -> Measurement:
-    """Run `model` in a fresh process on `target`; `name` is what errors call it. Raises DeviceError."""
+    """Run `model` in a fresh process on `target`; `name` is used in errors. Raises DeviceError."""
     found = named(target)
     driver = found.driver
     if isinstance(driver, CountingDriver):
@@ -258,9 +258,9 @@ def measure(
 
 
 def count(target: str | Target, model: Path, name: str, shapes: Sequence[str] = ()) -> Counts:
-    """What `target` counts of `model`; equal models give equal counts, within their `spread`. Raises DeviceError.
+    """Return `target`'s counts of `model`; equal models give equal counts, within their `spread`. Raises DeviceError.
 
-    `shapes` are for inputs of free size, as Sampling has them.
+    `shapes` are for inputs of free size, as in Sampling.
     """
     found = named(target)
     driver = found.driver
@@ -275,22 +275,22 @@ def count(target: str | Target, model: Path, name: str, shapes: Sequence[str] = 
 
 
 def probe(target: str | Target, archive: Path, name: str, *, as_is: bool = False) -> Probed:
-    """What the models of a zip file cost on `target`, in one fresh process. Raises DeviceError.
+    """Return the costs of a zip file's models on `target`, in one fresh process. Raises DeviceError.
 
-    `as_is` is for what `optimized_there` gave: ONNX Runtime leaves these graphs as they are.
+    `as_is` is for what `optimized_there` returned: ONNX Runtime leaves these graphs unchanged.
     """
     found = named(target)
     return probing_driver(found).probe(found, archive, name, ["--as-is"] if as_is else [])
 
 
 def optimized_there(target: str | Target, model: Path, name: str) -> bytes:
-    """The ONNX file that ONNX Runtime makes of one on `target` before it runs it. Raises DeviceError."""
+    """Return the graph, as ONNX, that ONNX Runtime makes of a file on `target` before a run. Raises DeviceError."""
     found = named(target)
     return b64decode(probing_driver(found).document(found, model, ["--optimized"], name)["optimized"])
 
 
 def probing_driver(target: Target) -> ProbingDriver:
-    """The driver of a target that can go through probes; DeviceError of any other."""
+    """Return the driver of a target that can run probes; DeviceError for any other."""
     driver = target.driver
     if not isinstance(driver, ProbingDriver):
         raise DeviceError(f"{target.name} can't go through small probes", hint="name a cpu, ssh or qemu target")
@@ -298,18 +298,18 @@ def probing_driver(target: Target) -> ProbingDriver:
 
 
 def device_fingerprint(target: str | Target) -> dict[str, str]:
-    """What numbers of `target` depend on as a device; it enters the key of each measurement. Cheap and offline."""
+    """Return what numbers of `target` depend on as a device; it enters each measurement's key. Cheap and offline."""
     found = named(target)
     return found.driver.fingerprint(found)
 
 
 def run_command(command: Sequence[str], name: str, timeout_s: float) -> Measurement:
-    """The measurement that a runner's command line prints; DeviceError for anything else."""
+    """Return the measurement that a runner's command line prints; DeviceError for anything else."""
     return measurement_of(run_process(command, name, timeout_s), name)
 
 
 def measurement_of(done: Ended, name: str) -> Measurement:
-    """The measurement that a runner printed before it ended; DeviceError for anything else."""
+    """Return the measurement that a runner printed before it ended; DeviceError for anything else."""
     from stages.devices.measurement import Measurement
 
     require_success(done, name, "the device runner", "can't measure this model")
@@ -324,7 +324,7 @@ def measurement_of(done: Ended, name: str) -> Measurement:
 
 
 def document_of(done: Ended, name: str) -> dict[str, Any]:
-    """What a runner printed before it ended; DeviceError for anything else."""
+    """Return what a runner printed before it ended; DeviceError for anything else."""
     require_success(done, name, "the device runner", "can't run what it was given")
     try:
         return json.loads(done.stdout)  # type: ignore[no-any-return]
@@ -334,7 +334,7 @@ def document_of(done: Ended, name: str) -> dict[str, Any]:
 
 
 def series_times(done: Ended, name: str) -> Probed:
-    """The median times that a runner printed for the models of an archive; DeviceError for anything else."""
+    """Return the median times that a runner printed for the models of an archive; DeviceError for anything else."""
     document = document_of(done, name)
     try:
         runtime = f"{document['runtime']} {document['runtime_version']}"

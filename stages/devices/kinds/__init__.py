@@ -1,1 +1,1 @@
-"""The drivers, one for each kind of device."""
+"""Hold the drivers, one for each kind of device."""

@@ -1,4 +1,4 @@
-"""The target `cpu`: this machine, the device runner as a subprocess of the same Python."""
+"""Measure on the target `cpu`: this machine, with the device runner as a subprocess of the same Python."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ LATENCY_METRICS = (
 
 
 class CpuSettings(TargetSettings):
-    """`affinity` are the processors that the runner is kept to, by number; none: wherever the system puts it."""
+    """Configure the target: `affinity` lists the processors that the runner is pinned to; none means any."""
 
     affinity: tuple[int, ...] = Field(default=())
 
 
 class CpuDriver:
-    """Times on this machine."""
+    """Measure times on this machine."""
 
     settings: ClassVar[type[TargetSettings]] = CpuSettings
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
@@ -91,12 +91,12 @@ def _run_here(model: Path, options: Sequence[str], name: str) -> Ended:
 
 
 def affinity_options(target: Target) -> list[str]:
-    """The runner's options that keep it to processors."""
+    """Return the runner's options that pin it to processors."""
     affinity = target.settings.affinity
     return ["--affinity", ",".join(map(str, affinity))] if affinity else []
 
 
 def affinity_fingerprint(target: Target) -> dict[str, str]:
-    """Other processors may be other cores: where they are named they are part of the device."""
+    """Add named processors to the fingerprint, since other processors may be different cores."""
     affinity = target.settings.affinity
     return {"affinity": ",".join(map(str, affinity))} if affinity else {}

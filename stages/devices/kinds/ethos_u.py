@@ -1,9 +1,8 @@
-"""Targets of kind `ethos-u`: what Arm's compiler Vela estimates for an Ethos-U NPU. Every number is an estimate.
+"""Estimate performance on an Ethos-U NPU with Arm's compiler Vela (kind `ethos-u`). Every number is an estimate.
 
-Vela ends with success where nothing was accelerated, so the share of operators on the NPU is a metric of its own. Its
-cycles are the NPU's alone, and fall when work moves to the CPU: they are compared where the same operators are left
-there.
-System configuration and memory mode are always named: the defaults differ from family to family.
+Vela succeeds even if nothing was accelerated, so the share of operators on the NPU is a separate metric. Its cycles are
+the NPU's alone, and fall when work moves to the CPU: they are compared only if the same operators stay on the CPU.
+System configuration and memory mode are always named: the defaults differ between families.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from stages.formats.vela.compiler import compile_for
 
 
 class EthosUSettings(TargetSettings):
-    """Names as Vela has them: `vela --list-configs` and its `vela.ini` tell which there are."""
+    """Use Vela's names: `vela --list-configs` and its `vela.ini` list them."""
 
     accelerator: Accelerator
     system_config: str
@@ -28,7 +27,7 @@ class EthosUSettings(TargetSettings):
 
 
 class EthosUDriver:
-    """Vela's estimate of one file."""
+    """Return Vela's estimate of one file."""
 
     settings: ClassVar[type[TargetSettings]] = EthosUSettings
     metrics: ClassVar[tuple[str, ...]] = (
@@ -62,7 +61,7 @@ class EthosUDriver:
             memory_mode=settings.memory_mode,
         )
         compiled = compile_for(device, model, name)
-        # Vela knows the NPU alone: where nothing runs there its zeros say nothing, and are left out.
+        # Vela knows the NPU alone: if nothing runs there its zeros are meaningless, and left out.
         share = compiled.npu_share
         estimates = {"estimated_cycles": compiled.cycles, "estimated_sram_bytes": compiled.sram_bytes}
         placed = {"estimated_npu_share": share, "estimated_cpu_operators": float(len(compiled.on_cpu))}

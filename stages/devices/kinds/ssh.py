@@ -1,9 +1,9 @@
-"""Targets of kind `ssh`: a board that the user's own `ssh` reaches, times measured there by the device runner.
+"""Measure on a board that the user's own `ssh` reaches (kind `ssh`), with the device runner there.
 
-The OpenSSH client does it, so that the user's configuration, agent, jump hosts and known hosts hold. It never asks and
-never trusts a host that is not known. The runner and each artifact are sent once, named by their sha256, into a folder
-of the board that keeps the newest few. A connection that is lost is taken up again, and a measurement goes on after its
-last whole round.
+It uses the OpenSSH client, so that the user's configuration, agent, jump hosts and known hosts apply. It never prompts
+and never trusts an unknown host. The runner and each artifact are sent once, named by their sha256, into a folder of
+the board that keeps the newest few. A lost connection is reestablished, and a measurement resumes after its last
+complete round.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SSH_FAILED, NOT_FOUND, KILLED = 255, 127, 137
 TRIES, PAUSE_S = 3, 2.0
 KEPT_FILES = 20
 IDENTITY = ("cpu_model", "machine", "system", "cores", "numpy")  # and its runtimes
-# What ssh says, in our words and with what to do; `{host}` is filled in. The first that is found in its stderr holds.
+# ssh's messages in our words, with what to do; `{host}` is filled in. The first one found in its stderr applies.
 REFUSALS = (
     ("IDENTIFICATION HAS CHANGED", "{host} shows another host key than before", "find out why; ssh-keygen -R removes"),
     ("Host key verification failed", "{host} is not a known host", "ssh {host} once by hand, and compare its key"),
@@ -56,7 +56,7 @@ REFUSALS = (
     ("Could not resolve hostname", "{host} has no address", "name the host in ~/.ssh/config, or correct `host`"),
     ("Bad configuration option", "the ssh configuration is wrong", "ssh -G {host} shows how it is read"),
 )
-# Runs on the board: keeps what comes on stdin under its digest, if it is whole; throws out what is oldest.
+# Runs on the board: stores what comes on stdin under its digest, if it is complete; deletes the oldest files.
 STORE = """
 import hashlib, os, shutil, sys
 folder, digest, kept = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -85,7 +85,7 @@ try:
 except OSError: pass
 sys.exit(0 if found.hexdigest() == sys.argv[2] else 66)
 """
-# Gives files that are there their names in a folder of their own: what a model of several files is loaded from.
+# Gives existing files their names in a separate folder, from which a model of several files is loaded.
 NAME = """
 import os, shutil, sys
 place, names = sys.argv[1], sys.argv[2:]
@@ -100,9 +100,9 @@ os.utime(place)
 
 
 class SshSettings(TargetSettings):
-    """`host` as `ssh` takes it; `python` is the board's; `folder` keeps the runner and artifacts there.
+    """Configure the board: `host` as `ssh` takes it; `python` is the board's; `folder` keeps the runner and artifacts.
 
-    `options` go to ssh as they are, such as `[-F, FILE]`; `affinity` are processors of the board, by number.
+    `options` go to ssh unchanged, such as `[-F, FILE]`; `affinity` are processors of the board, by number.
     """
 
     host: str = Field(min_length=1, pattern=r"^[^-\s]\S*$")
@@ -113,7 +113,7 @@ class SshSettings(TargetSettings):
 
 
 class SshDriver:
-    """Times on a board."""
+    """Measure times on a board."""
 
     settings: ClassVar[type[TargetSettings]] = SshSettings
     metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
@@ -161,11 +161,11 @@ class SshDriver:
 
 
 class LostConnectionError(DeviceError):
-    """The connection broke, or could not be made for now."""
+    """Raised if the connection broke, or could not be made for now."""
 
 
 def _run_there(target: Target, files: Sequence[Path], options: Sequence[str], name: str, timeout_s: float) -> Ended:
-    """The end of the runner on the board, the connection taken up again where it is lost; DeviceError.
+    """Run the runner on the board, reconnecting if the connection is lost; raises DeviceError.
 
     The first of the `files` is the model, or an archive.
     """
@@ -184,7 +184,7 @@ def _run_there(target: Target, files: Sequence[Path], options: Sequence[str], na
 
 
 def _send_all(target: Target, files: Sequence[Path], name: str) -> str:
-    """The path on the board of the first file; several stand under their own names in one folder there."""
+    """Return the board's path of the first file; several lie under their own names in one folder there."""
     sent = [_send(target, path, name) for path in files]
     if len(sent) == 1:
         return sent[0]
@@ -200,7 +200,7 @@ def _send_all(target: Target, files: Sequence[Path], name: str) -> str:
 
 
 def _send(target: Target, path: Path, name: str) -> str:
-    """The path on the board of a file that is there now, sent if it was not."""
+    """Return a file's path on the board, sending it if it is missing."""
     digest, settings = digest_of_file(path).removeprefix("sha256:"), target.settings
     there = _ssh(target, _quoted(settings.python, "-c", HAS, settings.folder, digest), name, TIMEOUT_S)
     if there.returncode not in (0, 66):
@@ -224,7 +224,7 @@ def _ssh(target: Target, command: str, name: str, timeout_s: float, given: bytes
 
 
 def _explain(target: Target, done: Ended, name: str) -> NoReturn:
-    """The DeviceError, or LostConnectionError, that a command over ssh ended in."""
+    """Raise the DeviceError, or LostConnectionError, that a command over ssh ended in."""
     host, said = target.settings.host, done.stderr.decode(errors="replace")
     if done.returncode == NOT_FOUND:
         hint = f"install Python 3.9 or newer there, or name it with `python` in {target.file.name}"
@@ -254,7 +254,7 @@ def _record(target: Target) -> Path:
 
 
 def _known(target: Target) -> dict[str, str]:
-    """What the board was at set-up; DeviceError where there was none for this host."""
+    """Return what the board was at set-up; DeviceError if this host was not set up."""
     try:
         found: dict[str, Any] = json.loads(_record(target).read_bytes())
     except (OSError, ValueError):

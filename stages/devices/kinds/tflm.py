@@ -1,7 +1,7 @@
-"""Targets of kind `tflm`: whether TensorFlow Lite for Microcontrollers runs a file, what it computes, and its arena.
+"""Run a file in TensorFlow Lite for Microcontrollers (kind `tflm`): whether it runs, its outputs, and its arena.
 
-The arena is all memory that a microcontroller needs beside the file itself; it is exact. Its kernels here are the
-reference ones, so that neither time nor instructions would say anything of a real device.
+The arena is all memory that a microcontroller needs besides the file itself; it is exact. The kernels here are the
+reference ones, so that neither time nor instructions would say anything about a real device.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ PROCESS = "stages.devices.kinds.tflm_process"
 
 
 class TflmSettings(TargetSettings):
-    """`arena_limit_bytes` is what the device has: a model that needs more is refused."""
+    """Configure the device: `arena_limit_bytes` is what it has: a model that needs more is refused."""
 
     arena_limit_bytes: int | None = Field(default=None, gt=0)
 
 
 class TflmDriver:
-    """Arena and outputs on the host's build of TFLM."""
+    """Return arena and outputs on the host's build of TFLM."""
 
     settings: ClassVar[type[TargetSettings]] = TflmSettings
     metrics: ClassVar[tuple[str, ...]] = (
@@ -85,7 +85,7 @@ class TflmDriver:
 
 
 def _require_equal_outputs(model: Path, data: bytes, outputs: Sequence[Mapping[str, Any]], name: str) -> None:
-    """DeviceError where LiteRT gives other outputs on the same sample: the arena of a wrong result is worth nothing."""
+    """Raise DeviceError if LiteRT gives other outputs on the same sample: the arena of a wrong result is worthless."""
     command = [sys.executable, str(runner_file()), str(model), "--count", "1", "--outputs"]
     done = run_process(command, name, TIMEOUT_S)
     require_success(done, name, "LiteRT", "can't run this model, so that TFLM's outputs can't be compared")
@@ -106,7 +106,7 @@ def _array(output: Mapping[str, Any]) -> Any:
 
 
 def installed(package: str, target: Target) -> str:
-    """The version of a package that a target needs; DeviceError with the command that installs it."""
+    """Return the version of a package that a target needs; DeviceError with the command that installs it."""
     try:
         return version(package)
     except PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""A TFLite file in TensorFlow Lite for Microcontrollers, in a process of its own: prints one JSON document."""
+"""Run a TFLite file in TensorFlow Lite for Microcontrollers, in a separate process: prints one JSON document."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages.formats.c.tflm import arena, details, open_interpreter, printed
 
 
 def _document(path: str) -> dict[str, Any]:
-    """One run of the model on the runner's seeded inputs."""
+    """Run the model once on the runner's seeded inputs."""
     interpreter = open_interpreter(path)
     inputs = details(interpreter.get_input_details)
     specs = [(tuple(int(size) for size in d["shape"]), runner.dtype_name(d["dtype"])) for d in inputs]

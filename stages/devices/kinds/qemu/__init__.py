@@ -1,1 +1,1 @@
-"""Emulated Cortex cores, on which instructions are counted."""
+"""Count instructions on emulated Cortex cores."""

@@ -1,7 +1,7 @@
-"""The check of a `qemu` target at set-up: its outputs against this machine's, and how well its counts repeat.
+"""Check a `qemu` target at set-up: its outputs against this machine's, and how well its counts repeat.
 
-Two small networks, one a runtime, each counted in several fresh processes. What is published is the largest spread that
-was seen, in instructions and as a share; a difference that does not exceed it is none.
+Two small networks, one per runtime, are each counted in several fresh processes. The largest observed spread is
+published, in instructions and as a share; a smaller difference is not significant.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from stages.devices.kinds.qemu.emulation import count_once
 from stages.devices.target import Sampling, Say, Target, find_target, measure
 
 PROCESSES = 5
-SAFETY = 2.0  # five processes show less than all there is
-# What real networks differ by where the small ones here don't (benchmarks/instructions.py): a share, and instructions.
+SAFETY = 2.0  # five processes do not show the full spread
+# How much real networks vary where the small ones here don't (benchmarks/instructions.py): a share, and instructions.
 FLOOR = {"litert": (1e-6, 0.0), "onnxruntime": (1e-4, 2000.0)}
 NOTHING_KNOWN = {name: {"absolute": 0.0, "relative": 0.0} for name in ("litert", "onnxruntime")}
 
 
 def check_target(target: Target, say: Say) -> dict[str, Any]:
-    """`{"spread": {runtime: {"absolute": instructions, "relative": share}}}`; DeviceError where outputs differ."""
+    """Return `{"spread": {runtime: {"absolute": instructions, "relative": share}}}`; DeviceError if outputs differ."""
     spread = {}
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         for runtime, write in (("litert", _write_tflite), ("onnxruntime", _write_onnx)):
@@ -54,7 +54,7 @@ def _compare_outputs(target: Target, model: Path, digests: tuple[str, ...], runt
 
 
 def _write_tflite(path: Path) -> None:
-    """A convolution, a depthwise one and a dense layer in int8."""
+    """Write an int8 network of a convolution, a depthwise convolution and a dense layer."""
     import numpy as np
 
     from stages.keras.tensorflow import import_keras, import_tensorflow
@@ -77,7 +77,7 @@ def _write_tflite(path: Path) -> None:
 
 
 def _write_onnx(path: Path) -> None:
-    """Integer arithmetic, whose results are equal on every machine: a quantized matrix product."""
+    """Write a quantized matrix product in integer arithmetic, whose results are equal on every machine."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 

@@ -1,6 +1,6 @@
-"""Targets of kind `qemu`: the exact number of instructions that a model's inference executes on a named Cortex core.
+"""Count the exact number of instructions of a model's inference on a named Cortex core (kind `qemu`).
 
-Seconds under emulation mean nothing, and none are reported.
+Times under emulation are meaningless, and none are reported.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from stages.devices.target import CostUnit, Probed, Say, Target, TargetSettings
 
 
 class QemuSettings(TargetSettings):
-    """`l2_kib` is the second-level cache in KiB that runtimes see: float32 kernels tile by it."""
+    """Configure the core: `l2_kib` is the L2 cache in KiB that runtimes see: float32 kernels tile by it."""
 
     core: Literal["cortex-a53", "cortex-a72", "cortex-a76"]
     l2_kib: int | None = Field(default=None, ge=64)
 
 
 class QemuDriver:
-    """Counts on an emulated core."""
+    """Count on an emulated core."""
 
     settings: ClassVar[type[TargetSettings]] = QemuSettings
     metrics: ClassVar[tuple[str, ...]] = (
@@ -61,7 +61,7 @@ class QemuDriver:
     def set_up(self, target: Target, say: Say) -> None:
         system, root = ensure_system(say), root_of(target)
         root.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(root.with_name(f"{root.name}.lock")):  # another set-up would take the root away from the check
+        with FileLock(root.with_name(f"{root.name}.lock")):  # another set-up would replace the root during the check
             make_root(target, system)
             say(f"checking {target.name} against this machine")
             document = {"system": digest_of("sysroot", read_lock()), **check_target(target, say)}
@@ -89,7 +89,7 @@ class QemuDriver:
 
 
 def _setup(target: Target) -> dict[str, Any]:
-    """What set-up found; DeviceError where it has not been done, or not for these versions."""
+    """Return what set-up found; DeviceError if it has not been done, or not for these versions."""
     hint = target.set_up_command
     try:
         found = json.loads(_setup_file(target).read_bytes())

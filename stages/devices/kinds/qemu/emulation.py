@@ -1,6 +1,7 @@
-"""One process on an emulated Cortex core: what it is told of its processor, and how many instructions it executes.
+"""Run one process on an emulated Cortex core: describe its processor to it, and count its instructions.
 
-Runtimes pick their kernels by the core that they find, so the emulated processor and `/proc/cpuinfo` name the same one.
+Runtimes choose their kernels by the core that they find, so the emulated processor and `/proc/cpuinfo` name the same
+one.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Spreads = Mapping[str, Mapping[str, float]]  # by runtime: `absolute` in instruc
 
 
 class Core(NamedTuple):
-    """What a core says of itself: MIDR fields, optional instructions, and the second-level cache of a usual chip."""
+    """Describe a core: MIDR fields, optional instructions, and the L2 cache of a typical chip."""
 
     variant: int
     part: int
@@ -56,7 +57,7 @@ CORES = {
 
 
 class Region(NamedTuple):
-    """Instructions between two marks: all, and by class."""
+    """Hold the instructions between two marks: all, and by class."""
 
     total: int
     classes: tuple[int, ...]
@@ -71,7 +72,7 @@ def count_once(
     shapes: Sequence[str] = (),
     with_outputs: bool = False,
 ) -> Counts:
-    """One emulated process: the least of the marked calls, what the marks cost taken off. Raises DeviceError."""
+    """Count in one emulated process: the minimum over marked calls, minus the cost of the marks. Raises DeviceError."""
     options = [word for shape in shapes for word in ("--shape", shape)]
     options += ["--outputs"] if with_outputs else []
     document, regions = run_emulated(target, model, options, name, files_beside(model))
@@ -81,7 +82,7 @@ def count_once(
 def run_emulated(
     target: Target, model: Path, options: Sequence[str], name: str, beside: Sequence[Path] = ()
 ) -> tuple[dict[str, Any], dict[str, list[Region]]]:
-    """The runner's document of one emulated process, and what was counted; data of a large model stands `beside` it."""
+    """Return the runner's document of one emulated process, and the counts; large data is given as `beside`."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         counting = ["--count", str(MARKED_CALLS), *options]
         document = _emulated(target, model, counting, name, beside, Path(scratch))
@@ -89,7 +90,7 @@ def run_emulated(
 
 
 def document_emulated(target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:
-    """The runner's document of one emulated process in which nothing is counted."""
+    """Return the runner's document of one emulated process in which nothing is counted."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         return _emulated(target, model, options, name, files_beside(model), Path(scratch))
 
@@ -98,8 +99,8 @@ def _emulated(
     target: Target, model: Path, options: Sequence[str], name: str, beside: Sequence[Path], scratch: Path
 ) -> dict[str, Any]:
     system = system_folder()
-    # The same name for every model: the guest sees its command line. Files that a model may name as it likes never
-    # stand where Python looks for modules.
+    # Use the same name for every model: the guest sees its command line. Files that a model may name freely never lie
+    # where Python looks for modules.
     file = "files/model" if beside else "model"
     (scratch / file).parent.mkdir(exist_ok=True)
     for path in beside:
@@ -133,7 +134,7 @@ def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Re
 
 
 def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
-    """What the plugin wrote; DeviceError where it is not whole or more than one virtual CPU ran."""
+    """Read what the plugin wrote; DeviceError if it is incomplete or more than one virtual CPU ran."""
     found: dict[str, list[Region]] = {"empty": [], "call": []}
     vcpus = None
     for line in file.read_text().splitlines():
@@ -152,7 +153,7 @@ def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
 
 
 def root_of(target: Target) -> Path:
-    """The folder that the guest sees as its root."""
+    """Return the folder that the guest sees as its root."""
     return targets_folder() / "cores" / f"{target.settings.core}-{l2_kib(target)}"
 
 
@@ -165,7 +166,7 @@ def _cpu(target: Target) -> str:
 
 
 def make_root(target: Target, system: Path) -> None:
-    """The guest's root: the shared system by links, and its own /proc/cpuinfo and /sys."""
+    """Make the guest's root: the shared system by links, and separate /proc/cpuinfo and /sys."""
     root, core = root_of(target), CORES[target.settings.core]
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)

@@ -1,8 +1,8 @@
-"""The aarch64 system that `qemu` targets run: Debian's packages, runtimes' wheels and QEMU, in the user's cache.
+"""Build the aarch64 system that `qemu` targets run: Debian's packages, runtimes' wheels and QEMU, in the user's cache.
 
-Nothing is installed into this machine and no root is needed: apt works with a private configuration and state, on the
-package sources that the machine has; packages are unpacked, not installed. apt checks signatures and pip checks hashes;
-what came is written to `lock.json` with its sha256. A system is built beside its place and moved there whole.
+Nothing is installed on this machine and no root is needed: apt works with a private configuration and state, on the
+machine's package sources; packages are unpacked, not installed. apt checks signatures and pip checks hashes;
+`lock.json` records what was downloaded with its sha256. A system is built next to its place and moved there whole.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.system.installed import package_version
 from stages.devices.target import Say
 
 GUEST_PACKAGES = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")
-HOST_PACKAGE = "qemu-user"  # the dynamic one: the static one has no plugins
+HOST_PACKAGE = "qemu-user"  # the dynamic build: the static one has no plugins
 WHEELS = ("ai-edge-litert", "onnxruntime", "numpy", "flatbuffers", "ml-dtypes", "protobuf", "tqdm", "typing-extensions")
 GUEST_PYTHON = (
     "--implementation",
@@ -57,18 +57,18 @@ Dir::Cache "{folder}/cache";
 
 
 def targets_folder() -> Path:
-    """Where set-up targets live."""
+    """Return the folder of targets that were set up."""
     return Path(platformdirs.user_cache_path("secateur")) / "targets"
 
 
 def system_folder() -> Path:
-    """Where the system is: one for every core, and one for each plugin and each set of versions of runtimes."""
+    """Return the system's folder: one for every core, and one for each plugin and each set of runtime versions."""
     wanted = {name: package_version(name) for name in WHEELS} | {"plugin": digest_of_bytes(PLUGIN_SOURCE.read_bytes())}
     return targets_folder() / f"aarch64-{digest_of('sysroot', wanted)[7:19]}"
 
 
 def read_lock() -> dict[str, Any] | None:
-    """What the system was made of, or None where there is none."""
+    """Return what the system was made of, or None if there is none."""
     try:
         return json.loads((system_folder() / LOCK_FILE).read_bytes())  # type: ignore[no-any-return]
     except (OSError, ValueError):
@@ -76,7 +76,7 @@ def read_lock() -> dict[str, Any] | None:
 
 
 def ensure_system(say: Say) -> Path:
-    """The system's folder, built if it isn't there. Raises DeviceError."""
+    """Return the system's folder, built if it does not exist. Raises DeviceError."""
     folder = system_folder()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
@@ -90,7 +90,7 @@ def ensure_system(say: Say) -> Path:
 
 
 def emulator(folder: Path) -> list[str]:
-    """QEMU's command line, with the loader and the libraries that came with it."""
+    """Return QEMU's command line, with the loader and the libraries that came with it."""
     host = folder / "host"
     libraries = ":".join(str(host / place / "x86_64-linux-gnu") for place in ("lib", "usr/lib"))
     loader = host / "lib" / "x86_64-linux-gnu" / "ld-linux-x86-64.so.2"
@@ -129,7 +129,7 @@ def _build(building: Path, say: Say) -> None:
 
 
 def _fetch_packages(folder: Path) -> list[Path]:
-    """The packages of the guest and of QEMU with all that they depend on, from the machine's package sources."""
+    """Download the packages of the guest and of QEMU with all dependencies, from the machine's package sources."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
     (folder / "state" / "status").touch()
@@ -146,7 +146,7 @@ def _fetch_packages(folder: Path) -> list[Path]:
 
 
 def _link_merged_folders(root: Path) -> None:
-    """`/bin` and `/lib` are what programs ask for; packages unpack into them or under `/usr`."""
+    """Link `/bin` and `/lib`, which programs use; packages unpack into them or under `/usr`."""
     for name in ("bin", "lib"):
         place = root / name
         if not place.exists():
@@ -154,7 +154,7 @@ def _link_merged_folders(root: Path) -> None:
 
 
 def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
-    """The wheels of this environment's versions, unpacked into `site`."""
+    """Download the wheels of this environment's versions and unpack them into `site`."""
     platforms = [part for name in PLATFORMS for part in ("--platform", name)]
     wanted = [f"{name}=={package_version(name)}" for name in WHEELS]
     pip = [_python_with_pip(), "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -166,9 +166,9 @@ def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
 
 
 def _python_with_pip() -> str:
-    """This interpreter, or the machine's: environments are often made without pip.
+    """Return this interpreter, or the machine's: environments often lack pip.
 
-    Asked of the metadata: to look for the module has setuptools replace distutils, with a warning.
+    Reads the metadata: looking for the module makes setuptools replace distutils, with a warning.
     """
     return sys.executable if any(distributions(name="pip")) else "python3"
 
