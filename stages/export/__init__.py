@@ -1,1 +1,1 @@
-"""export: the quantized model as a file of each format."""
+"""Export the quantized model as a file of each format."""

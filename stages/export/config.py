@@ -1,7 +1,7 @@
-"""The settings of the export stage: which formats, what concerns all of them, and what each installed format owns.
+"""Define the settings of the export stage: formats, common settings, and those that each installed format owns.
 
-A format's settings are fields beside the others (`opset: 15`), and may also stand under its name (`onnx: {opset: 15}`).
-The action of a format holds, and its key depends on, its own settings alone.
+A format's settings are fields next to the others (`opset: 15`), and may also be given under its name (`onnx: {opset:
+15}`). The action of a format holds, and its key depends on, only its own settings.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ NESTED = tuple(name for name in NAMES if name not in OWNED[name])  # `vela` is a
 
 
 class CommonConfig(StageConfig):
-    """Which files to make of each quantized model.
+    """Set which files to make from each quantized model.
 
     `tflite`, `onnx` and `openvino` run on anything with an operating system. `c` is the TFLite file as C source for
     TensorFlow Lite for Microcontrollers, `vela` the same compiled for an Ethos-U NPU. `unsupported` says what happens
     to a pair of format and scheme that does not exist.
 
-    `labels` and `preprocess` go into the files; they are the data's where nothing is said here.
+    `labels` and `preprocess` go into the files; by default they come from the data.
     """
 
     formats: tuple[str, ...] = Field(min_length=1)
@@ -60,15 +60,15 @@ class CommonConfig(StageConfig):
 
     @model_serializer(mode="wrap")
     def _own_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the settings of formats that are not named."""
+        """Leave out the settings of formats that are not named."""
         owned = frozenset[str]().union(*(OWNED[name] for name in self.formats))
         others = frozenset[str]().union(NESTED, *OWNED.values()) - owned
         return {key: value for key, value in handler(self).items() if key not in others}
 
     def by_element(self) -> Mapping[str, Self]:
-        """These settings for each format alone, with those that stand under its name.
+        """Return these settings for each format separately, merged with those under its name.
 
-        `unsupported` is as it is by default: it decides about the run and changes no file.
+        `unsupported` keeps its default: it decides about the run and changes no file.
         """
         found = dict[str, Self]()
         for name in self.formats:
@@ -78,16 +78,16 @@ class CommonConfig(StageConfig):
         return found
 
     def of(self, settings: type[Own]) -> Own:
-        """The settings that a format owns."""
+        """Return the settings that a format owns."""
         return settings(**{name: getattr(self, name) for name in settings.model_fields})
 
     def for_format(self, name: str) -> Mapping[str, object]:
-        """The same settings for another format, for one that is made from its files."""
+        """Return the same settings for another format, for one that is made from its files."""
         return self.model_copy(update={"formats": (name,), "unsupported": "refuse"}).model_dump()
 
 
 def _fields_of_formats() -> dict[str, Any]:
-    """All formats' settings, and their names; formats that share a setting have it from one class."""
+    """Return all formats' settings by name; formats that share a setting get it from one class."""
     flat = {
         name: (field.annotation, field)
         for found in formats().values()

@@ -1,6 +1,6 @@
-"""The export stage: one quantized model in one format, files that their runtime has loaded and run.
+"""Export one quantized model to one format, as files that their runtime has loaded and run.
 
-What a format is made by, and what it needs, stands in its folder under `stages/formats/`.
+The code and requirements of a format are in its folder under `stages/formats/`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stages.formats.registry import format_of, formats, made_by_all, packages_th
 
 
 class ExportStage:
-    """Converts; in all schemes but float32 and float16 the converter, or what follows it, also quantizes."""
+    """Convert; in all schemes but float32 and float16 the converter, or a step after it, also quantizes."""
 
     name: ClassVar[str] = "export"
     version: ClassVar[int] = 5
@@ -36,7 +36,7 @@ class ExportStage:
         return packages_that_make(axis)
 
     def kind_for(self, axis: str) -> Kind:
-        """The kind of artifact that an element of the axis is made into."""
+        """Return the kind of artifact that an element of the axis becomes."""
         return format_of(axis).kind
 
     def splits(self, config: CommonConfig) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class ExportStage:
         return None if target_format in formats() else f"there is no format {target_format!r}"
 
     def refuses(self, target_format: str, quantized_by: Any) -> str | None:
-        """Why a format can't have what quantize's settings ask for, or None; asked before anything runs."""
+        """Return why a format does not support quantize's settings, or None; asked before anything runs."""
         found = formats()[target_format]
         if quantized_by.ladder and quantized_by.ladder_format != (found.made_from or found.name):
             return f"the ladder measures {quantized_by.ladder_format} (quantize.ladder_format)"
@@ -55,7 +55,7 @@ class ExportStage:
         return next((reason for reason in reasons if reason), None)
 
     def prepare(self, config: CommonConfig, threads: int) -> None:
-        """Start the child that will convert: it imports the converters meanwhile."""
+        """Start the child that will convert: meanwhile it imports the converters."""
         from stages.formats.apart.process import warm
 
         warm(threads, tuple(module for name in config.formats for module in formats()[name].imports))
@@ -76,7 +76,7 @@ class ExportStage:
         return format_of(context.config.formats[0]).convert(context, quantized)
 
     def ensures(self, context: StageContext[CommonConfig], result: StageResult) -> None:
-        """The runtime computed what Keras does; `run` has seen it load the file and give finite numbers."""
+        """Check that the runtime computed what Keras does; `run` has seen it load the file and give finite numbers."""
         scheme, difference = quantized_facts(context.inputs["model"]).scheme, result.metrics["export_difference"]
         allowed = ALLOWED_DIFFERENCE.get(scheme)
         if allowed is not None and not difference <= allowed:
