@@ -1,1 +1,1 @@
-"""finetune: training that recovers what a transform cost, and that a kill at any moment sets back by one epoch."""
+"""Train to recover what a transform cost; a kill at any moment loses at most one epoch."""

@@ -1,7 +1,7 @@
-"""What happens to a batch before the model sees it: random changes of images, blends of samples, softer labels.
+"""Transform a batch before the model sees it: random changes of images, blends of samples, softer labels.
 
-Everything here is a pure function of its arguments, the seed of the batch among them: nothing has state that a killed
-training would have to be given back.
+Everything here is a pure function of its arguments, including the seed of the batch: nothing has state that would have
+to be restored after a kill.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from stages.finetune.batches import Transform
 from stages.finetune.config import Augment, FinetuneConfig
 from stages.keras.tensorflow import import_tensorflow
 
-FLIPPED_ROWS, FLIPPED_COLUMNS, CROPPED, SHIFTED, BLENDED = range(5)  # each draws from a seed of its own
+FLIPPED_ROWS, FLIPPED_COLUMNS, CROPPED, SHIFTED, BLENDED = range(5)  # each draws from a separate seed
 FLIPPED_AXES = {"vertical": (FLIPPED_ROWS,), "horizontal": (FLIPPED_COLUMNS,), "both": (FLIPPED_ROWS, FLIPPED_COLUMNS)}
 
 
 def training_transform(config: FinetuneConfig, outputs: Any, class_weights: Any) -> Transform | None:
-    """What the settings ask for, or None. `outputs` is the model's number of outputs where labels become shares.
+    """Build the transform that the settings ask for, or None. `outputs` is the number of outputs for soft labels.
 
     `class_weights` has the weight of each class, (classes,), or is None. Both are mappings where labels are.
     """
@@ -41,7 +41,7 @@ def training_transform(config: FinetuneConfig, outputs: Any, class_weights: Any)
 
 
 def validation_transform(outputs: Any) -> Transform | None:
-    """Labels as shares where the training's are; nothing else is done to what is measured."""
+    """Convert labels to shares if the training's are; nothing else changes in validation."""
     if outputs is None:
         return None
 
@@ -53,16 +53,16 @@ def validation_transform(outputs: Any) -> Transform | None:
 
 
 def _with_each(given: Any, labels: Any, apply: Callable[[Any, Any], Any]) -> Any:
-    """`apply` to what is given for labels and the labels: one pair, or one for each output for which it is given."""
+    """Call `apply` with what is given for labels and the labels: one pair, or one per output that has it."""
     if isinstance(given, Mapping):
         return {name: apply(one, labels[name]) for name, one in given.items()}
     return apply(given, labels)
 
 
 def shares(labels: Any, outputs: int, smoothing: float) -> Any:
-    """Class numbers (N,) as shares (N, outputs): 1 for the class, of which `smoothing` is given to all alike.
+    """Convert class numbers (N,) to shares (N, outputs): 1 for the class, of which `smoothing` is spread evenly.
 
-    One output has the share of class 1.
+    A single output gets the share of class 1.
     """
     tf = import_tensorflow()
     if outputs == 1:
@@ -71,7 +71,7 @@ def shares(labels: Any, outputs: int, smoothing: float) -> Any:
 
 
 def augmented(images: Any, seed: Any, settings: Augment) -> Any:
-    """Images (N, height, width, channels), each mirrored, cropped and shifted by chance; the shape stays."""
+    """Mirror, crop and shift images (N, height, width, channels) at random; the shape stays."""
     tf = import_tensorflow()
     for axis in FLIPPED_AXES.get(settings.flip or "", ()):
         drawn = tf.random.stateless_uniform(tf.shape(images)[:1], _fold(seed, axis))
@@ -85,11 +85,11 @@ def augmented(images: Any, seed: Any, settings: Augment) -> Any:
 
 
 def blended(parts: dict[str, Any], seed: Any, alpha: float) -> dict[str, Any]:
-    """Each sample with the one at the other end of the batch, its part drawn from a Beta distribution (mixup)."""
+    """Blend each sample with the one at the other end of the batch, with a weight from a Beta distribution (mixup)."""
     tf = import_tensorflow()
     count = tf.shape(tf.nest.flatten(parts)[0])[0]
     gammas = tf.random.stateless_gamma(tf.stack([2, count]), seed, alpha)
-    total = gammas[0] + gammas[1]  # both can be 0 in float32 where alpha is small
+    total = gammas[0] + gammas[1]  # both can be 0 in float32 if alpha is small
     own = tf.where(total > 0, gammas[0] / tf.maximum(total, 1e-30), 0.5)
 
     def blend(part: Any) -> Any:
@@ -100,9 +100,9 @@ def blended(parts: dict[str, Any], seed: Any, alpha: float) -> dict[str, Any]:
 
 
 def _moved(images: Any, seed: Any, furthest: tuple[int, ...], *, repeat: bool) -> Any:
-    """Each image moved by up to `furthest` pixels down and right or up and left.
+    """Shift each image by up to `furthest` pixels in each direction.
 
-    What comes in at an edge is the edge repeated, or zero.
+    The uncovered edge is the edge repeated, or zero.
     """
     tf = import_tensorflow()
     for axis, most in enumerate(furthest, start=1):

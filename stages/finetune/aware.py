@@ -1,8 +1,8 @@
-"""Quantization-aware training: tfmot's fake quantization around every layer that it knows, checked before training.
+"""Train quantization-aware: tfmot's fake quantization around every layer that it knows, checked before training.
 
-Weights and activations are rounded to int8 in the forward pass, so that training finds weights that stand it (Jacob et
-al., 2018, arXiv:1712.05877). What earlier compression gave is kept on request: zeros by tfmot's prune-preserving
-scheme, clusters by its cluster-preserving one. Layers bear the names that they had.
+Weights and activations are rounded to int8 in the forward pass, so that training finds weights that tolerate it (Jacob
+et al., 2018, arXiv:1712.05877). What earlier compression gave is kept on request: zeros by tfmot's prune-preserving
+scheme, clusters by its cluster-preserving one. Layers keep their names.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from stages.keras.normal_form import renew_constants
 from stages.keras.tensorflow import import_keras, import_tfmot
 from stages.keras.wrappers import require_unwrapped, wrapper_of
 
-SPLIT_FIRST = ("SeparableConv1D", "SeparableConv2D")  # tfmot makes two convolutions of each before it looks
+SPLIT_FIRST = ("SeparableConv1D", "SeparableConv2D")  # tfmot splits each into two convolutions before it looks
 REFUSED = re.compile(r"Layer (.+?):<class")
 
 
 @dataclass(frozen=True)
 class AwareModel:
-    """`training` is to be trained; `outside` are layers by name that stay in float, with what they are.
+    """Hold a model for training; `outside` are layers by name that stay in float, with what they are.
 
-    `settled` is the model in its final form, tfmot's default scheme, once `settle` has given it what was learned.
+    `settled` is the model in its final form, tfmot's default scheme, once `settle` has copied the trained weights.
     """
 
     training: Any
@@ -36,7 +36,7 @@ class AwareModel:
     outside: tuple[str, ...]
 
     def settle(self) -> Any:
-        """The trained model without what only preserved zeros or clusters while it was trained."""
+        """Return the trained model without what only preserved zeros or clusters during training."""
         if self.training is self.settled:
             return self.settled
         for layer, trained in zip(self.settled.layers, self.training.layers, strict=True):
@@ -51,8 +51,8 @@ class AwareModel:
 
 
 def aware_model(model: Any, settings: QuantizationAware) -> AwareModel:
-    """`model` with fake quantization; it stays as it is itself. PreconditionError where tfmot can't wrap any of it."""
-    import_tfmot()  # quietly, before what is taken from inside it
+    """Add fake quantization to a copy of `model`. PreconditionError if tfmot can't wrap any of it."""
+    import_tfmot()  # quietly, before anything inside it is imported
     require_unwrapped(model, "finetune.quantization_aware")
     nested = next((layer.name for layer in model.layers if isinstance(layer, import_keras().Model)), None)
     if nested is not None:
@@ -78,12 +78,12 @@ def _supported(layer: Any) -> bool:
 
     registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
     kind = type(layer).__name__
-    # A normalisation is looked at together with the convolution before it.
+    # A normalization is considered together with the convolution before it.
     return bool(registry.supports(layer)) or kind in SPLIT_FIRST or kind == "BatchNormalization"
 
 
 def _wrapped(model: Any, known: Collection[str], preserve: str | None) -> tuple[Any, set[str]]:
-    """Tfmot's model, and the layers that it took: those that it refuses on a closer look are left out."""
+    """Return tfmot's model, and the layers that it took: those that it refuses on a closer look are left out."""
     keras, quantization = import_keras(), import_tfmot().quantization.keras
     left = set(known)
 
@@ -95,7 +95,7 @@ def _wrapped(model: Any, known: Collection[str], preserve: str | None) -> tuple[
         annotated = keras.models.clone_model(model, clone_function=annotate)
         annotated.set_weights(model.get_weights())
         try:
-            with quiet():  # it tells the root logger of every layer
+            with quiet():  # it logs every layer to the root logger
                 made = quantization.quantize_apply(annotated, _scheme(preserve), quantized_layer_name_prefix="")
         except RuntimeError as error:
             refused = REFUSED.search(str(error))
@@ -131,5 +131,5 @@ def _scheme(preserve: str | None) -> Any:
 
 
 def _plain(weight: Any, layer: Any) -> str:
-    """A weight's name inside its layer: layers that tfmot adds are numbered as they come."""
+    """Return a weight's name inside its layer: layers added by tfmot are numbered in creation order."""
     return str(weight.name.rpartition("/")[2].removeprefix(f"{layer.name}_"))

@@ -1,4 +1,4 @@
-"""The order of training data: a pure function of seed and epoch, so that a resumed run sees what it would have seen."""
+"""Order training data by a pure function of seed and epoch, so that a resumed run sees the same batches."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Transform = Callable[[Any, Any, Any], tuple[Any, ...]]
 
 
 class Failures:
-    """The first error of ours in reading data: TensorFlow would hand it on as one of its own, without its hint."""
+    """Keep the first error of ours in reading data: TensorFlow would replace it by its own, without our hint."""
 
     def __init__(self) -> None:
         self._first: SecateurError | None = None
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Where data is read."""
+        """Note errors where data is read."""
         try:
             yield
         except SecateurError as error:
@@ -33,7 +33,7 @@ class Failures:
 
     @contextmanager
     def raised(self) -> Iterator[None]:
-        """Around what TensorFlow does: raises the noted error in place of whatever became of it."""
+        """Raise the noted error instead of whatever TensorFlow made of it."""
         try:
             yield
         except Exception:
@@ -51,10 +51,10 @@ def training_batches(
     transform: Transform | None = None,
     failures: Failures | None = None,
 ) -> Any:
-    """A `tf.data.Dataset` of (inputs, labels) over all epochs from `first_epoch` (from 0), one after the other.
+    """Return a `tf.data.Dataset` of (inputs, labels) over all epochs from `first_epoch` (from 0), one after another.
 
-    Each epoch visits every sample once, in an order drawn from (seed, epoch); its last batch may be smaller. The
-    seed of a batch's `transform` is drawn from seed, epoch and the batch's place. Unlabelled splits give (inputs,).
+    Each epoch visits every sample once, in an order drawn from (seed, epoch); its last batch may be smaller. The seed
+    of a batch's `transform` is drawn from seed, epoch and the batch's place. Unlabelled splits give (inputs,).
     """
     import numpy as np
 
@@ -86,7 +86,7 @@ def training_batches(
 def validation_batches(
     split: Split, batch: int, transform: Transform | None = None, failures: Failures | None = None
 ) -> Any:
-    """A `tf.data.Dataset` of (inputs, labels), or of (inputs,) where there are none, in stored order."""
+    """Return a `tf.data.Dataset` of (inputs, labels), or of (inputs,) if there are none, in stored order."""
     tf = import_tensorflow()
     reading = failures or Failures()
 
@@ -100,7 +100,7 @@ def validation_batches(
 
 
 def typed(split: Split, inputs: Any, labels: Any) -> tuple[Any, ...]:
-    """A batch as the model takes it: class numbers as int64, other targets as float32, none where there are none."""
+    """Convert a batch for the model: class numbers as int64, other targets as float32, none if there are none."""
     if labels is None:
         return (inputs,)
     if isinstance(split.task, Mapping):
@@ -115,7 +115,7 @@ def _targets(labels: Any, task: Task) -> Any:
 
 
 def sample_spec(split: Split) -> Any:
-    """The shapes and types of batches of any size, told from the first sample."""
+    """Return the shapes and types of batches of any size, from the first sample."""
     import numpy as np
 
     tf = import_tensorflow()
@@ -124,7 +124,7 @@ def sample_spec(split: Split) -> Any:
 
 
 def unsharded(dataset: Any) -> Any:
-    """`dataset` as it is on one machine with several devices: whole batches, each split among them."""
+    """Return `dataset` for one machine with several devices: whole batches, each split among them."""
     tf = import_tensorflow()
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
@@ -132,5 +132,5 @@ def unsharded(dataset: Any) -> Any:
 
 
 def steps_per_epoch(samples: int, batch: int) -> int:
-    """Batches in an epoch, the smaller last one included."""
+    """Return the batches in an epoch, including the smaller last one."""
     return -(-samples // batch)

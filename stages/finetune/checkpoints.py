@@ -1,7 +1,7 @@
-"""Checkpoints of a training: each whole or absent, checked on reading, the last two and the best kept.
+"""Write checkpoints of training: each whole or absent, verified on reading, the last two and the best kept.
 
-A checkpoint is one file, renamed into place when it is whole: a digest of all that follows, a line of JSON with plain
-data, and arrays. One whose digest does not hold, or whose best epoch's doesn't, is passed over for the one before it.
+A checkpoint is one file, renamed into place when it is complete: a digest of all that follows, a line of JSON with
+plain data, and arrays. If its digest does not match, or its best epoch's doesn't, the previous one is used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ KEPT = 2
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state after an epoch: `epoch` counts finished ones, `state` is plain data, `arrays` go by name.
+    """Hold the state after an epoch: `epoch` counts finished ones, `state` is plain data, `arrays` are keyed by name.
 
-    `best` is the epoch whose checkpoint holds the best weights so far, None where no epoch counts yet.
+    `best` is the epoch whose checkpoint holds the best weights so far, None while no epoch counts.
     """
 
     epoch: int
@@ -33,11 +33,11 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints in a folder."""
+    """Manage the checkpoints in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._kept: dict[int, int | None] = {}  # the newest that are known to be whole, and the best of each
+        self._kept: dict[int, int | None] = {}  # the newest known to be whole, and the best of each
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove all but the last two and their best. Raises OSError; older ones then stay."""
@@ -50,7 +50,7 @@ class Checkpoints:
                 self._path(epoch).unlink(missing_ok=True)
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole, with a best one that is, or None; those after it are forgotten."""
+        """Return the newest whole checkpoint whose best one is whole, or None; those after it are forgotten."""
         for epoch in reversed(self._epochs()):
             checkpoint = self.read(epoch)
             if checkpoint is not None and (checkpoint.best in (None, epoch) or self.read(checkpoint.best)):
@@ -59,7 +59,7 @@ class Checkpoints:
         return None
 
     def read(self, epoch: int | None) -> Checkpoint | None:
-        """The checkpoint of an epoch; None where it is not there or not whole."""
+        """Return the checkpoint of an epoch; None if it is missing or damaged."""
         if epoch is None:
             return None
         try:
@@ -88,7 +88,7 @@ def _encoded(checkpoint: Checkpoint) -> bytes:
 
 
 def _decoded(data: bytes) -> Checkpoint:
-    """Raises ValueError, KeyError or TypeError where it is not whole."""
+    """Decode a checkpoint; raises ValueError, KeyError or TypeError if it is damaged."""
     import numpy as np
 
     digest, _, content = data.partition(b"\n")

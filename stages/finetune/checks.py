@@ -1,4 +1,4 @@
-"""Whether data, model and settings go together, before any work: errors name the split, the layer or the setting."""
+"""Check that data, model and settings fit together, before any work: errors name the split, layer or setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.finetune.config import Augment, FinetuneConfig
 
 
 def require_teacher(student: KerasFacts, teacher: KerasFacts) -> None:
-    """PreconditionError unless both give outputs of one shape for inputs of one shape."""
+    """Raise PreconditionError unless both have the same output shapes for the same input shapes."""
     for name, ours, its in (("outputs", student.outputs, teacher.outputs), ("inputs", student.inputs, teacher.inputs)):
         shapes, wanted = [spec.shape for spec in ours], [spec.shape for spec in its]
         if shapes != wanted:
@@ -21,7 +21,7 @@ def require_teacher(student: KerasFacts, teacher: KerasFacts) -> None:
 
 
 def require_images(split: Split, settings: Augment) -> None:
-    """PreconditionError where images are to be augmented and samples are none, or smaller than a move."""
+    """Raise PreconditionError if images are to be augmented and samples are not images, or are smaller than a shift."""
     if settings == Augment():
         return
     shape, *others = split.input_shapes()
@@ -34,14 +34,14 @@ def require_images(split: Split, settings: Augment) -> None:
 
 
 def require_blendable(model: Any, config: FinetuneConfig) -> None:
-    """PreconditionError where mixup is to blend what a model takes as whole numbers."""
+    """Raise PreconditionError if mixup is to blend integer inputs."""
     if config.mixup and not all(tensor.dtype.is_floating for tensor in model.inputs):
         what = "inputs are whole numbers, which can't be blended"
         raise PreconditionError(what, where="finetune.mixup", hint="leave mixup out")
 
 
 def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> Any:
-    """The weight of each class of one output, float32 (classes,), or None; `balanced` lets all classes count alike.
+    """Return the weight of each class of one output, float32 (classes,), or None; `balanced` equalizes all classes.
 
     PreconditionError for a class that the model does not have.
     """
@@ -49,7 +49,7 @@ def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> Any:
 
     if config.class_weights is None:
         return None
-    classes = max(outputs, 2)  # one output tells two classes apart
+    classes = max(outputs, 2)  # one output distinguishes two classes
     if config.class_weights == "balanced":
         counts = np.bincount(np.asarray(split.y).ravel(), minlength=classes)
         return (len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Settings of fine-tuning."""
+"""Define the settings of fine-tuning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LossName = Literal["cross_entropy", "binary_cross_entropy", "mse", "mae", "huber
 
 
 class Plateau(Value):
-    """ReduceLROnPlateau on the validation loss: multiply the learning rate by `factor` after `patience` epochs."""
+    """Apply ReduceLROnPlateau to the validation loss: multiply the rate by `factor` after `patience` epochs."""
 
     factor: float = Field(default=0.1, gt=0, lt=1)
     patience: int = Field(default=3, ge=0)
@@ -22,20 +22,20 @@ class Plateau(Value):
 
 
 class Steps(Value):
-    """Multiply the learning rate by `factor` every so many epochs."""
+    """Multiply the learning rate by `factor` at a fixed interval of epochs."""
 
     every: int = Field(default=10, ge=1, description="epochs")
     factor: float = Field(default=0.1, gt=0, lt=1)
 
 
 class Exponential(Value):
-    """Let the learning rate fall smoothly, by `factor` an epoch."""
+    """Let the learning rate decay smoothly, by `factor` per epoch."""
 
     factor: float = Field(default=0.9, gt=0, lt=1)
 
 
 class Clip(Value):
-    """Bound gradients: all of them together by their norm, or each number by its size."""
+    """Clip gradients: all of them together by their norm, or each number by its magnitude."""
 
     norm: float | None = Field(default=None, gt=0)
     value: float | None = Field(default=None, gt=0)
@@ -48,7 +48,7 @@ class Clip(Value):
 
 
 class Augment(Value):
-    """Random changes of training images, drawn anew in each epoch from the recipe's seed."""
+    """Change training images at random, differently in each epoch, from the recipe's seed."""
 
     flip: Literal["horizontal", "vertical", "both"] | None = Field(default=None, description="mirror half of them")
     crop: int = Field(default=0, ge=0, description="pad by so many zero pixels and cut the old size out again")
@@ -56,9 +56,10 @@ class Augment(Value):
 
 
 class Features(Value):
-    """Let layers give what the teacher's layers of the same names give, by a linear map where channels differ.
+    """Match the features of the teacher's layers of the same names, by a linear map if channels differ.
 
-    The loss is the mean square of the difference over that of what the teacher gives; the map is dropped afterwards.
+    The loss is the mean square of the difference relative to that of the teacher's features; the map is dropped
+    afterwards.
     """
 
     layers: tuple[str, ...] = Field(min_length=1, description="names or patterns, such as conv3*")
@@ -69,7 +70,7 @@ class Distill(Value):
     """Learn from the unpruned source as well as from the labels (Hinton et al., 2015, arXiv:1503.02531).
 
     The teacher's loss is the divergence of softened outputs (for regression the loss between outputs); it needs no
-    labels, and without them it is all there is.
+    labels, and without labels it is the only loss.
     """
 
     temperature: float = Field(default=4.0, gt=0, description="by which logits are divided; higher is softer")

@@ -1,7 +1,7 @@
-"""Learning from a teacher: the model beside its unpruned source, by softened outputs and by intermediate features.
+"""Learn from a teacher, the unpruned source, by softened outputs and by intermediate features.
 
-Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (outputs); Romero et al., "FitNets",
-2015 (features). The teacher only computes; the linear maps between features are dropped with the learner.
+Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (outputs); Romero et al., "FitNets", 2015
+(features). The teacher only computes; the linear maps between features are dropped with the learner.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from stages.keras.layer_patterns import matching
 from stages.keras.tensorflow import import_keras, import_tensorflow
 
 SMALLEST_PROBABILITY = 1e-30
-Loss = Callable[[Any, Any], Any]  # of what the teacher and what the model give, one number
+Loss = Callable[[Any, Any], Any]  # of the teacher's and the model's outputs, one number
 
 
 @dataclass(frozen=True)
 class FeaturePair:
-    """A layer's output in the model and in the teacher, and the map (or None) from the one to the other."""
+    """Pair a layer's output in the model with the teacher's, with the map (or None) from one to the other."""
 
     student: Any
     teacher: Any
@@ -33,7 +33,7 @@ class FeaturePair:
 
 
 def learner(student: Any, teacher: Any, settings: Distill, objectives: Objectives, *, labelled: bool, seed: int) -> Any:
-    """A Keras model around `student` (whose weights it shares) whose training step learns from `teacher` as well.
+    """Wrap `student` (sharing its weights) in a Keras model whose training step learns from `teacher` as well.
 
     Its validation loss is that of the labels; without labels (`objectives` have none) the teacher's. With `labelled`
     False training uses the teacher alone, and so does, among several outputs, one that has no labels. Compile it with
@@ -55,7 +55,7 @@ def learner(student: Any, teacher: Any, settings: Distill, objectives: Objective
 
 @dataclass(frozen=True)
 class _Lesson:
-    """What a learner learns by. Not a Keras object: the teacher's variables are none of the learner's."""
+    """Hold what a learner learns by. Not a Keras object: the teacher's variables must not belong to the learner."""
 
     own: Any
     its: Any
@@ -66,19 +66,19 @@ class _Lesson:
     replicas: int
 
     def taught(self, expected: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-        """The teacher's loss of each output."""
+        """Return the teacher's loss of each output."""
         pairs = zip(self.objectives.each, expected, outputs, strict=True)
         return [output_loss(one, self.settings.temperature)(its, own) for one, its, own in pairs]
 
     def weighted(self, losses: Sequence[Any], expected: Sequence[Any], features: Sequence[Any]) -> Any:
-        """The teacher's losses of all outputs and features as one: labels, where an output has some, have the rest."""
+        """Combine the teacher's losses of outputs and features; labels, if an output has any, get the other weight."""
         weight, wanted = self.settings.weight, self.settings.features
         shares = [weight if self.labelled and one.loss is not None else 1.0 for one in self.objectives.each]
         loss = _added([share * one for share, one in zip(shares, losses, strict=True)])
         return loss + wanted.weight * feature_loss(self.pairs, expected, features) if wanted else loss
 
 
-@cache  # TensorFlow remembers each class that it has seen for ever: so there is one, and no model hangs on it
+@cache  # TensorFlow keeps every class that it has seen: so there is only one, and it holds no model
 def _learner_class() -> Any:
     keras, tf = import_keras(), import_tensorflow()
 
@@ -87,7 +87,7 @@ def _learner_class() -> Any:
             super().__init__(name="learner")
             self.student, self.lesson = student, lesson
             if len(student.outputs) > 1:
-                self.output_names = list(student.output_names)  # by which Keras finds losses and labels
+                self.output_names = list(student.output_names)  # Keras finds losses and labels by these
             self.adapters = [pair.adapter for pair in lesson.pairs if pair.adapter is not None]
             self.total = keras.metrics.Mean(name="total_loss")
             self.taught = keras.metrics.Mean(name="distillation_loss")
@@ -105,7 +105,7 @@ def _learner_class() -> Any:
                 outputs = given[0] if count == 1 else given[:count]
                 losses = lesson.taught(expected[:count], given[:count])
                 loss = lesson.weighted(losses, expected[count:], given[count:])
-                loss /= lesson.replicas  # gradients of replicas are added; Keras' own loss knows that
+                loss /= lesson.replicas  # gradients of replicas are summed; Keras' own loss accounts for that
                 if lesson.labelled:
                     loss += (1 - lesson.settings.weight) * self.compute_loss(inputs, labels, outputs, weights)
             self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
@@ -129,7 +129,7 @@ def _learner_class() -> Any:
             return {"loss": self.total.result()}
 
         def _of_labels(self, told: dict[str, Any]) -> dict[str, Any]:
-            """What Keras' metrics of labels say, without what is the learner's own."""
+            """Return what Keras' metrics of labels report, without the learner's own entries."""
             own = {"loss", self.total.name, self.taught.name}
             return {name: value for name, value in told.items() if name not in own}
 
@@ -137,14 +137,14 @@ def _learner_class() -> Any:
 
 
 def output_loss(objective: Objective, temperature: float) -> Loss:
-    """How far the model's outputs are from the teacher's: a mean over the batch.
+    """Return the distance of the model's outputs from the teacher's: a mean over the batch.
 
-    The divergence of probabilities softened by `temperature`, times its square, so that gradients keep their size;
-    for regression the loss that is trained with.
+    It is the divergence of probabilities softened by `temperature`, times its square, so that gradients keep their
+    scale; for regression it is the training loss.
     """
     tf = import_tensorflow()
     if objective.numbers is not None:
-        # Keras' own mean over the batch is refused where a strategy shares it out
+        # Keras refuses its own mean over the batch under a strategy that splits it
         return lambda expected, outputs: tf.reduce_mean(objective.numbers.call(expected, outputs))
 
     def exclusive(expected: Any, outputs: Any) -> Any:
@@ -162,14 +162,14 @@ def output_loss(objective: Objective, temperature: float) -> Loss:
 
 
 def class_logits(outputs: Any, already: bool) -> Any:
-    """Logits of classes of which one is right: outputs, or the logarithms of probabilities."""
+    """Return logits of exclusive classes: outputs, or the logarithms of probabilities."""
     tf = import_tensorflow()
     outputs = tf.cast(outputs, tf.float32)
     return outputs if already else tf.math.log(tf.maximum(outputs, SMALLEST_PROBABILITY))
 
 
 def label_logits(outputs: Any, already: bool) -> Any:
-    """Logits of labels that don't exclude each other: outputs, or the logarithms of odds."""
+    """Return logits of labels that don't exclude each other: outputs, or the logarithms of odds."""
     tf = import_tensorflow()
     outputs = tf.cast(outputs, tf.float32)
     if already:
@@ -179,7 +179,7 @@ def label_logits(outputs: Any, already: bool) -> Any:
 
 
 def feature_loss(pairs: Sequence[FeaturePair], expected: Sequence[Any], features: Sequence[Any]) -> Any:
-    """The mean over layers of the squared difference of features, over the mean square of the teacher's."""
+    """Return the mean over layers of the squared difference of features, over the teacher's mean square."""
     tf = import_tensorflow()
     losses = []
     for pair, taught, learnt in zip(pairs, expected, features, strict=True):
@@ -208,7 +208,7 @@ def _pair(student: Any, teacher: Any, where: str, seed: int) -> FeaturePair:
         raise PreconditionError(what, where=where, hint="only channels may differ")
     if own.shape[-1] == its.shape[-1]:
         return FeaturePair(own, its, None)
-    begun = import_keras().initializers.GlorotUniform(seed)  # of its own: other models' weights may be drawn before
+    begun = import_keras().initializers.GlorotUniform(seed)  # seeded separately: other weights may be drawn before
     adapter = import_keras().layers.Dense(
         its.shape[-1], use_bias=False, kernel_initializer=begun, dtype="float32", name=f"{name}_to_teacher"
     )

@@ -1,4 +1,4 @@
-"""Facts of a training."""
+"""Define the facts of a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.records.artifacts import Facts
 
 
 class TrainingFacts(Facts):
-    """A fine-tuning: epochs that were run, the one whose weights were kept (from 1), and its validation loss."""
+    """Describe a fine-tuning: epochs run, the one whose weights were kept (from 1), and its validation loss."""
 
     kind: Literal["training-log"] = "training-log"
     epochs: int

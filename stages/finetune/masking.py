@@ -1,7 +1,7 @@
-"""Training that keeps weights at zero: tfmot's wrapper holds the masks, the plan says which and when.
+"""Train with weights kept at zero: tfmot's wrapper holds the masks, the plan says which and when.
 
-tfmot's own masks are magnitude within one layer; the plan's also cover random choice, one ranking over the network
-and depthwise kernels. So its schedule is told never to act, and the masks are put in from here.
+tfmot's own masks rank by magnitude within one layer; the plan's also support random choice, one ranking over the
+network and depthwise kernels. So its schedule is set to never act, and the masks are set from here.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 from stages.keras.sparsity import SparsityPlan
 from stages.keras.tensorflow import import_keras, import_tfmot
 
-UPDATES = 50  # of the masks, while sparsity grows
+UPDATES = 50  # of the masks, while sparsity increases
 NEVER = 2**40  # steps
 
 
 class MaskedModel:
-    """`model` with every planned kernel wrapped; `model` itself stays as it is until `put_back`."""
+    """Wrap every planned kernel of `model`; `model` itself is unchanged until `put_back`."""
 
     def __init__(self, model: Any, plan: SparsityPlan) -> None:
         self._plain, self._plan = model, plan
@@ -26,11 +26,11 @@ class MaskedModel:
         self.model = import_keras().models.clone_model(model, clone_function=self._wrapped)
         for layer in self.model.layers:
             inner_layer(layer).set_weights(model.get_layer(plain_name(layer)).get_weights())
-        self.model.output_names = list(model.output_names)  # losses and labels go by them, not by the wrappers' names
+        self.model.output_names = list(model.output_names)  # losses and labels use them, not the wrappers' names
         self.set_masks(plan.progress(0.0))
 
     def callbacks(self, steps_per_epoch: int, epochs: int) -> list[Any]:
-        """To stand before all other callbacks: they must see masked weights."""
+        """Return callbacks that must precede all others, which then see masked weights."""
         callbacks = import_keras().callbacks
         total, reached_at = steps_per_epoch * epochs, self._plan.reached_at
         end = min(max(1, round(total * reached_at)), total - 1)
@@ -50,12 +50,12 @@ class MaskedModel:
         return [keep, begin]
 
     def first_epoch_at_target(self, epochs: int) -> int:
-        """From which epoch on (from 0) all weights are zero that are to be: no earlier one can be the best."""
+        """Return the epoch (from 0) from which on the full sparsity is reached: no earlier one can be the best."""
         reached = self._plan.reached_at * epochs
         return min(epochs - 1, -int(-reached // 1))
 
     def set_masks(self, progress: float) -> None:
-        """Put the plan's masks in, and what they mask to zero."""
+        """Set the plan's masks, and zero the weights that they mask."""
         variables = [inner_layer(layer).weights[place] for layer, place in self._kernels()]
         values = [variable.numpy() for variable in variables]
         masks = self._plan.masks(values, progress)
@@ -65,7 +65,7 @@ class MaskedModel:
             variable.assign(value * mask)
 
     def put_back(self) -> Any:
-        """The plain model, with the weights that the wrapped one has now."""
+        """Return the plain model, with the current weights of the wrapped one."""
         for layer in self.model.layers:
             self._plain.get_layer(plain_name(layer)).set_weights(inner_layer(layer).get_weights())
         return self._plain
@@ -80,16 +80,16 @@ class MaskedModel:
         places = self._places.get(layer.name)
         if places is None:
             return fresh
-        # Read when the wrapper builds the layer: the weights are there only then.
+        # Read when the wrapper builds the layer: the weights exist only then.
         fresh.get_prunable_weights = lambda: [fresh.weights[place] for place in places]
         return sparsity.prune_low_magnitude(fresh, sparsity.ConstantSparsity(0.5, begin_step=NEVER, frequency=NEVER))
 
 
 def inner_layer(layer: Any) -> Any:
-    """The layer inside tfmot's wrapper, or `layer` where there is none."""
+    """Return the layer inside tfmot's wrapper, or `layer` if there is none."""
     return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer
 
 
 def plain_name(layer: Any) -> str:
-    """The name that a layer has in the model without wrappers."""
+    """Return the name that a layer has in the model without wrappers."""
     return str(inner_layer(layer).name)

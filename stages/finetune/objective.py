@@ -1,4 +1,4 @@
-"""What is learned: from the task of the data and the model, the loss, the metric, and the form that labels take."""
+"""Determine what is learned from the task of the data and the model: the loss, the metric, and the form of labels."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ LOSSES: dict[Task, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Objective:
-    """What one output learns. `loss` and `metric` are Keras', None without labels.
+    """Describe what one output learns. `loss` and `metric` are Keras', None without labels.
 
-    With `dense`, class labels are shares, (N, `size`). `logits` tells whether the outputs are logits; of a regression
-    they are neither that nor probabilities. `numbers` is Keras' loss between outputs that are numbers and no more.
+    With `dense`, class labels are shares, (N, `size`). `logits` says whether the outputs are logits; those of a
+    regression are neither logits nor probabilities. `numbers` is Keras' loss between plain numeric outputs.
     """
 
     output: str
@@ -47,21 +47,21 @@ class Objective:
 
     @property
     def exclusive(self) -> bool:
-        """Whether one of several classes is right, as far as the outputs tell."""
+        """Return whether exactly one of several classes is right, as far as the outputs tell."""
         return self.task in ("classes", "unlabelled")
 
     @property
     def shares(self) -> int | None:
-        """Among how many outputs labels are shared out, or None where they stay numbers of classes."""
+        """Return the number of outputs that labels are distributed over, or None if they stay class numbers."""
         return self.size if self.dense else None
 
 
 @dataclass(frozen=True)
 class Objectives:
-    """What each output of a model learns, in the model's order; outputs without targets have no loss.
+    """Describe what each output of a model learns, in the model's order; outputs without targets have no loss.
 
-    Labels, losses and metrics of a model with several outputs are mappings by output name, of one output they are
-    without a name: `shaped` makes the one or the other.
+    Labels, losses and metrics are mappings by output name for several outputs, and have no name for a single one:
+    `shaped` produces either form.
     """
 
     each: tuple[Objective, ...]
@@ -69,11 +69,11 @@ class Objectives:
 
     @property
     def labelled(self) -> tuple[Objective, ...]:
-        """Those that learn from labels."""
+        """Return those that learn from labels."""
         return tuple(one for one in self.each if one.loss is not None)
 
     def shaped(self, by_output: Mapping[str, Any]) -> Any:
-        """Something by the name of each labelled output, in the form that Keras wants it in; None where none has it."""
+        """Return values by the name of each labelled output, in Keras' form; None if no output has one."""
         if all(value is None for value in by_output.values()):
             return None
         if len(self.each) == 1:
@@ -82,23 +82,23 @@ class Objectives:
 
     @property
     def loss(self) -> Any:
-        """For Keras' `compile`."""
+        """Return the loss for Keras' `compile`."""
         return self.shaped({one.output: one.loss for one in self.labelled})
 
     @property
     def metrics(self) -> Any:
-        """For Keras' `compile`."""
+        """Return the metrics for Keras' `compile`."""
         found = self.shaped({one.output: one.metric for one in self.labelled})
         return [found] if found is not None and len(self.each) == 1 else found
 
     @property
     def shares(self) -> Any:
-        """For transforms of labels: among how many outputs they are shared out."""
+        """Return, for transforms of labels, the number of outputs that they are distributed over."""
         return self.shaped({one.output: one.shares for one in self.labelled})
 
 
 def objectives(model: Any, train: Split, validation: Split, config: FinetuneConfig) -> Objectives:
-    """The objectives for the splits' targets; PreconditionError where settings and splits don't fit together."""
+    """Return the objectives for the splits' targets; PreconditionError if settings and splits don't fit together."""
     several = len(model.outputs) > 1
     if train.labelled and train.output_names != validation.output_names:
         ours, theirs = (", ".join(split.output_names or ("one output",)) for split in (train, validation))
@@ -151,9 +151,9 @@ def _objective(
 
 
 def _taught_alone(model: Any, place: int) -> Objective:
-    """One of several outputs that has no labels: only a teacher can say what it ought to give.
+    """Return the objective of an output without labels among several: only a teacher can say what it should give.
 
-    What are no probabilities can be logits or anything: they are held against the teacher's as plain numbers.
+    Outputs that are not probabilities can be logits or anything: they are compared with the teacher's as plain numbers.
     """
     logits = gives_logits(model, place)
     numbers = regression_loss("mse") if logits else None
@@ -162,7 +162,7 @@ def _taught_alone(model: Any, place: int) -> Objective:
 
 
 def _require_outputs_named(setting: str, value: Any, labelled: Split, outputs: list[str]) -> None:
-    """PreconditionError where a setting names an output that the model has not, or that has no labels."""
+    """Raise PreconditionError if a setting names an output that the model lacks, or that has no labels."""
     for name in value if isinstance(value, Mapping) else ():
         if name not in outputs:
             what = f"{name!r} is no output of the model"
@@ -173,7 +173,7 @@ def _require_outputs_named(setting: str, value: Any, labelled: Split, outputs: l
 
 
 def _require_settings_that_fit(tasks: list[Task], config: FinetuneConfig) -> None:
-    """`tasks` has that of each output; a setting for all of them has to fit one at least."""
+    """Check settings against `tasks`, one per output; a setting for all of them must fit at least one."""
     labelled = [task for task in tasks if task != "unlabelled"] or tasks[:1]
     if labelled == ["unlabelled"] and config.distill is None:
         hint = "give it labels (y_train in an npz), or set finetune.distill: the unpruned model is then the teacher"
@@ -208,7 +208,7 @@ def _accuracy(model: Any, place: int, logits: bool, dense: bool) -> Any:
 
 
 def _agreement(threshold: float) -> Any:
-    """The share of labels that outputs above `threshold` tell rightly; a blended label counts as the nearer of both."""
+    """Return the share of labels that outputs above `threshold` predict correctly; a blended label is rounded."""
     tf = import_tensorflow()
 
     def agreement(labels: Any, outputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules, as the settings name them. A schedule is a function of the step alone."""
+"""Make the optimizers and learning-rate schedules that settings name. A schedule depends on the step alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages.keras.tensorflow import import_keras, import_tensorflow
 
 
 def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any, *, scaled: bool = False) -> Any:
-    """A Keras optimizer for `model`, not built yet; with `scaled` losses are, so that gradients in float16 last."""
+    """Return an unbuilt Keras optimizer for `model`; with `scaled`, losses are, to keep float16 gradients."""
     optimizers = import_keras().optimizers
     settings: dict[str, Any] = {}
     if config.momentum:
@@ -28,7 +28,7 @@ def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any, *, 
 
 
 def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:
-    """A number where nothing but the plateau changes it, else a Keras schedule over steps."""
+    """Return a number if only the plateau changes it, else a Keras schedule over steps."""
     schedules = import_keras().optimizers.schedules
     full, warmup = config.learning_rate, round(config.warmup * steps_per_epoch)
     rate: Any = full
@@ -44,11 +44,11 @@ def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:
 
 
 def warmed_up(rate: Any, full: float, steps: int) -> Any:
-    """`rate` begun after `steps` steps in which the learning rate rises evenly to `full`."""
+    """Return `rate`, starting after `steps` steps in which the learning rate rises linearly to `full`."""
     return _warm_up_class()(rate, full, steps)
 
 
-@cache  # TensorFlow keeps each class that it has seen for ever: so there is one
+@cache  # TensorFlow keeps every class that it has seen: so there is only one
 def _warm_up_class() -> Any:
     tf = import_tensorflow()
 

@@ -1,8 +1,8 @@
-"""A training on its way: Keras' callbacks with the state that decides how it goes on, and how that is kept.
+"""Run Keras' callbacks with the state that determines how training continues, and store that state.
 
-What has to be restored for equal bits: weights, every optimizer variable (the step is one), the learning rate, and
-the counters of ReduceLROnPlateau and EarlyStopping. The data order, augmentation and the generators of dropout follow
-from seed and epoch alone.
+Bit-identical resuming requires the weights, every optimizer variable (the step is one), the learning rate, and the
+counters of ReduceLROnPlateau and EarlyStopping. The data order, augmentation and the generators of dropout follow from
+seed and epoch alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HINT = "lower finetune.learning_rate, or bound gradients by finetune.clip"
 
 
 class Session:
-    """A compiled model with the callbacks that train it; `epoch` counts finished ones while nothing runs."""
+    """Hold a compiled model with its callbacks; between epochs `epoch` counts finished ones."""
 
     def __init__(
         self,
@@ -54,14 +54,14 @@ class Session:
         self.stopping.best_epoch, self.stopping.best_weights = 0, model.get_weights()
 
     def callbacks(self, progress: Progress, interval_s: float) -> list[Any]:
-        """In the order in which they must see the end of an epoch: schedules first, the checkpoint last."""
+        """Return the callbacks in the order to run at the end of an epoch: schedules first, the checkpoint last."""
         masking = self._masked.callbacks(self.steps, self._config.epochs) if self._masked else []
         teller = _Teller(self._config.epochs, self.steps, progress, interval_s)
         watch = _watch_class()(self, teller)
         return [one for one in (*masking, self._plateau, self.stopping, watch) if one is not None]
 
     def resume(self) -> int:
-        """Go on from the newest whole checkpoint, if there is one; returns how many epochs it had finished."""
+        """Resume from the newest whole checkpoint, if there is one; returns how many epochs it had finished."""
         found = self._checkpoints.latest() if self._checkpoints else None
         if found is None or self._checkpoints is None:
             return 0
@@ -77,7 +77,7 @@ class Session:
         return found.epoch
 
     def restore_callbacks(self) -> None:
-        """Keras' callbacks forget their state when training begins: put it back."""
+        """Restore the state of Keras' callbacks, which forget it when training begins."""
         if self._restored is None:
             return
         checkpoint, best_weights = self._restored
@@ -88,9 +88,9 @@ class Session:
         self.stopping.best_weights = best_weights  # None before the first epoch that counts
 
     def begin_epoch(self, epoch: int) -> None:
-        """Start the generator of every random layer anew, from seed, epoch and the layer's place."""
+        """Reseed the generator of every random layer from seed, epoch and the layer's place."""
         self.epoch = epoch
-        if self._random_layers is None:  # to find them, TensorFlow looks through all that hangs on the model
+        if self._random_layers is None:  # to find them, TensorFlow searches everything attached to the model
             self._random_layers = [layer for layer in self.model.submodules if hasattr(layer, "_random_generator")]
         for place, layer in enumerate(self._random_layers):
             generator = getattr(layer._random_generator, "_generator", None)  # noqa: SLF001 - Keras has no public way
@@ -98,7 +98,7 @@ class Session:
                 generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + place)
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
-        """Keep what the epoch came to. PostconditionError where that is no number; then nothing is kept."""
+        """Keep the epoch's results. PostconditionError if a value is not a finite number; then nothing is kept."""
         if not math.isfinite(logs["val_loss"]):
             what = f"the validation loss became {float(logs['val_loss'])} in epoch {epoch + 1}"
             raise PostconditionError(what, where="finetune", hint=HINT)
@@ -111,7 +111,7 @@ class Session:
             self._checkpoints.save(self._checkpoint(epoch + 1, best, weights))
 
     def _require_numbers(self, weights: list[Any], epoch: int) -> None:
-        """A loss can stay finite while weights don't: on some CPUs ReLU makes zero of NaN."""
+        """Check the weights too: a loss can stay finite while they don't, as on some CPUs ReLU turns NaN into zero."""
         import numpy as np
 
         for variable, value in zip(self.model.weights, weights, strict=True):
@@ -134,7 +134,7 @@ class Session:
 
 
 class _Teller:
-    """Tells of progress now and then, and looks at every step's loss then: asking each time would hold training up."""
+    """Report progress now and then, and check every step's loss then: doing so each time would slow training down."""
 
     def __init__(self, epochs: int, steps: int, progress: Progress, interval_s: float) -> None:
         self._epochs, self._steps, self._progress, self._interval_s = epochs, steps, progress, interval_s
@@ -142,7 +142,7 @@ class _Teller:
         self._told_at = 0.0
 
     def step(self, epoch: int, batch: int, logs: dict[str, Any], history: History) -> None:
-        """A step (from 0) is done. PostconditionError where the loss of this or of an earlier one is no number."""
+        """Record a finished step (from 0). PostconditionError if its loss or an earlier one is not a finite number."""
         self._unseen.append(logs["loss"])
         now = time.monotonic()
         if batch + 1 < self._steps and now - self._told_at < self._interval_s:
@@ -162,14 +162,14 @@ class _Teller:
 
 
 def _figures(logs: dict[str, Any], history: History) -> str:
-    """`loss 0.312 acc 0.901 val acc 0.880`."""
+    """Format `loss 0.312 acc 0.901 val acc 0.880`."""
     told = [f"{SHORT_NAMES.get(name, name)} {float(value):.3f}" for name, value in logs.items()]
     metrics = [name for name in history if name.startswith("val_") and name != "val_loss"]
     told += [f"val {SHORT_NAMES.get(name[4:], name[4:])} {history[name][-1]:.3f}" for name in metrics]
     return " ".join(told)
 
 
-@cache  # TensorFlow keeps each class that it has seen for ever: so there is one, and no training hangs on it
+@cache  # TensorFlow keeps every class that it has seen: so there is only one, and it holds no training
 def _watch_class() -> Any:
     class Watch(import_keras().callbacks.Callback):  # type: ignore[misc]  # Keras has no types
         def __init__(self, session: Session, teller: _Teller) -> None:

@@ -1,4 +1,4 @@
-"""The finetune stage."""
+"""Implement the finetune stage."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TOLERANCE = 1e-3
 
 
 class FinetuneStage:
-    """keras-model → keras-model with the weights of the best epoch, and the log of the training.
+    """Train keras-model → keras-model with the weights of the best epoch, and the log of the training.
 
-    Where the model carries a plan of sparsity, that is kept to, and what came of it is a report. Where the settings
-    say `distill`, the source is the teacher.
+    If the model carries a plan of sparsity, training follows it, and the outcome is a report. If the settings say
+    `distill`, the source is the teacher.
     """
 
     name: ClassVar[str] = "finetune"
@@ -55,7 +55,7 @@ class FinetuneStage:
         return None
 
     def labels_for(self, config: FinetuneConfig) -> tuple[str, str] | None:
-        """What needs labels, and what to do without; None where a teacher says it all."""
+        """Return what needs labels, and what to do without them; None if a teacher suffices."""
         hint = "`distill: {}` under finetune learns from the unpruned source's outputs alone"
         return ("finetune", hint) if config.distill is None else None
 
@@ -90,14 +90,14 @@ class FinetuneStage:
             aware = None
             if config.quantization_aware:
                 aware = _aware(context, model)
-                model, plan = aware.training, None  # zeros are kept by the scheme, if they are to be
+                model, plan = aware.training, None  # the scheme keeps zeros, if they are to be kept
             teacher = shared_model(context, "teacher") if config.distill else None
             checkpoints, progress = Checkpoints(context.work_dir), context.events.advanced
             result = fine_tune(
                 model, config, train, validation, context.seed, checkpoints, progress, plan, teacher=teacher
             )
             trained = aware.settle() if aware else result.model
-            # The sparsity is reached now: a training after this one has only to keep it.
+            # The sparsity is reached now: later training only has to keep it.
             kept = plan and plan.model_copy(update={"reached_at": 0.0})
             files = (write_model(context, trained), *plan_files(context, kept))
             facts = keras_facts(trained)
@@ -117,7 +117,7 @@ class FinetuneStage:
         return StageResult((tuned, log, *reports), metrics, resumed=result.resumed_from > 0)
 
     def ensures(self, context: StageContext[FinetuneConfig], result: StageResult) -> None:
-        """The kept weights give the validation loss that the log says they gave."""
+        """Check that the kept weights give the validation loss in the log."""
         logged = next(a.facts.best_validation_loss for a in result.outputs if isinstance(a.facts, TrainingFacts))
         measured = result.metrics["validation_loss"]
         if not abs(measured - logged) <= TOLERANCE * max(1.0, abs(logged)):
@@ -128,7 +128,7 @@ class FinetuneStage:
 
 
 def _aware(context: StageContext[FinetuneConfig], model: Any) -> AwareModel:
-    """The model to be trained for int8; what tfmot leaves in float is told before anything is trained."""
+    """Return the model to train for int8; reports before training what tfmot leaves in float."""
     from stages.finetune.aware import aware_model
 
     assert context.config.quantization_aware is not None

@@ -1,6 +1,6 @@
-"""What is trained in a model's place: itself, or a copy that computes in 16 bits or stands on several devices.
+"""Choose what to train: the model itself, or a copy that computes in 16 bits or runs on several devices.
 
-Weights are float32 in each of them, so what was learned is put back number by number.
+Weights are float32 in each of them, so trained weights are copied back exactly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NESTED = ("layer", "forward_layer", "backward_layer", "cell")  # settings of wra
 
 
 def strategy_scope(config: FinetuneConfig) -> AbstractContextManager[Any]:
-    """In which the model and its optimizer are to be made. PreconditionError where a device would get no sample."""
+    """Return the scope for making the model and its optimizer. PreconditionError if a device would get no sample."""
     if config.strategy is None:
         return nullcontext()
     strategy = import_tensorflow().distribute.MirroredStrategy()
@@ -31,27 +31,27 @@ def strategy_scope(config: FinetuneConfig) -> AbstractContextManager[Any]:
 
 
 def trainee_of(model: Any, config: FinetuneConfig) -> Any:
-    """`model`, or the copy of it that the settings ask for; to be called in the strategy's scope."""
+    """Return `model`, or the copy of it that the settings ask for; call it in the strategy's scope."""
     if config.mixed_precision:
         return in_precision(model, precision_policy())
     return copy_model(model) if config.strategy else model
 
 
 def precision_policy() -> str:
-    """Keras' policy for 16 bits: what the hardware is fast in."""
+    """Return Keras' policy for 16 bits: the type that the hardware computes fast."""
     gpus = import_tensorflow().config.list_physical_devices("GPU")
     return "mixed_float16" if gpus else "mixed_bfloat16"
 
 
 def needs_scaled_losses(config: FinetuneConfig) -> bool:
-    """Whether gradients are float16, whose smallest numbers they would fall below."""
+    """Return whether gradients are float16, in which the smallest would underflow."""
     return config.mixed_precision and precision_policy() == "mixed_float16"
 
 
 def in_precision(model: Any, policy: str) -> Any:
-    """A copy of `model` whose layers compute by a policy, those that give its outputs excepted.
+    """Copy `model` with layers that compute by a policy, except those that give its outputs.
 
-    PreconditionError where a layer can't, naming what it says.
+    PreconditionError if a layer can't, with its message.
     """
     config = unbuilt(model.get_config())
     last = {tensor._keras_history.layer.name for tensor in model.outputs}  # noqa: SLF001 - Keras has no public way
@@ -85,9 +85,9 @@ def _set_policy(layer: dict[str, Any], policy: str) -> None:
 
 @contextmanager
 def frozen(model: Any, patterns: Sequence[str], *, batch_norm: bool) -> Iterator[None]:
-    """Inside, layers that `patterns` name, and all batch normalisation if that is wished, don't learn.
+    """Freeze inside the layers that `patterns` match, and all batch normalization if requested.
 
-    PreconditionError where a pattern names no layer, or nothing is left to learn. Afterwards all is as it was.
+    PreconditionError if a pattern matches no layer, or nothing is left to learn. Afterwards the flags are restored.
     """
     layers = {layer.name: layer for layer in model._flatten_layers(include_self=False)}  # noqa: SLF001 - nested ones too
     names = {name for pattern in patterns for name in matching(pattern, list(layers), "finetune.freeze")}
@@ -106,7 +106,7 @@ def frozen(model: Any, patterns: Sequence[str], *, batch_norm: bool) -> Iterator
 
 
 def _set_trainable(layers: dict[str, Any], flags: dict[str, bool]) -> None:
-    """Outer layers hand their flag on to those inside, which come later here and so have the last word."""
+    """Outer layers pass their flag on to inner ones, which come later here and so are set last."""
     for name, flag in flags.items():
         if layers[name].trainable != flag:
             layers[name].trainable = flag

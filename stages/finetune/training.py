@@ -1,4 +1,4 @@
-"""Training with Keras' own loop and callbacks, in a form that goes on bit by bit where it was killed."""
+"""Train with Keras' own loop and callbacks, so that a killed training resumes bit-identically."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRESS_INTERVAL_S = 0.1
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The trained model holds the weights of `best_epoch` (from 0), and `validation_loss` is measured on it anew.
+    """Hold the result: the model has the weights of `best_epoch` (from 0), `validation_loss` is measured on it again.
 
     `resumed_from` counts the epochs that a killed run had finished.
     """
@@ -54,15 +54,15 @@ def fine_tune(
     teacher: Any = None,
     progress_interval_s: float = PROGRESS_INTERVAL_S,
 ) -> TrainingResult:
-    """Train `model` in place; weights that `plan` says are kept at zero, or come to be.
+    """Train `model` in place; weights that `plan` selects are kept at zero, or become zero.
 
-    `teacher` is the model to distil from; it stays as it is. Raises PreconditionError where settings, model and data
-    don't go together, PostconditionError when the loss stops being a number, and KeyboardInterrupt after the step in
+    `teacher` is the model to distill from; it is not changed. Raises PreconditionError if settings, model and data
+    don't fit together, PostconditionError when the loss is no longer finite, and KeyboardInterrupt after the step in
     which it was asked to stop.
     """
     require_images(train, config.augment)
     require_blendable(model, config)
-    if len(model.outputs) == 1:  # targets may have its name, and need none
+    if len(model.outputs) == 1:  # targets may use its name, but don't have to
         train, validation = (split.of_output(model.output_names[0]) for split in (train, validation))
     steps, failures = steps_per_epoch(len(train), config.batch), Failures()
     with strategy_scope(config), _trainee(model, config, plan) as (trainee, masked):
@@ -92,7 +92,7 @@ def fine_tune(
 
 @contextmanager
 def _trainee(model: Any, config: FinetuneConfig, plan: SparsityPlan | None) -> Iterator[tuple[Any, MaskedModel | None]]:
-    """What is trained in the model's place, frozen and wrapped as wanted; in the end `model` has its weights."""
+    """Yield what is trained instead of the model, frozen and wrapped as requested; `model` gets its weights."""
     trainee = trainee_of(model, config)
     with frozen(trainee, config.freeze, batch_norm=config.freeze_batch_norm):
         masked = MaskedModel(trainee, plan) if plan else None
@@ -104,13 +104,13 @@ def _trainee(model: Any, config: FinetuneConfig, plan: SparsityPlan | None) -> I
 
 
 def _weights_of_classes(config: FinetuneConfig, train: Split, goals: Objectives) -> Any:
-    """The weight of each class, by output where there are several; None where all count alike."""
+    """Return the weight of each class, by output if there are several; None if all count equally."""
     classes = {one.output: one.size for one in goals.labelled if one.task == "classes" and train.labelled}
     return goals.shaped({name: class_weights(config, train.of_output(name), size) for name, size in classes.items()})
 
 
 def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goals: Objectives, train: Split, seed: int) -> Any:
-    """What Keras fits: the trainee, or around it what learns from the teacher."""
+    """Return what Keras fits: the trainee, or a wrapper of it that learns from the teacher."""
     if config.distill is None:
         return trainee
     if teacher is None:
@@ -122,4 +122,4 @@ def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goals: Objectiv
 def _compile(learning: Any, config: FinetuneConfig, goals: Objectives, steps: int) -> None:
     optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
     learning.compile(optimizer, goals.loss, metrics=goals.metrics, loss_weights=goals.loss_weights)
-    optimizer.build(learning.trainable_variables)  # what is restored has to be there
+    optimizer.build(learning.trainable_variables)  # restored variables must exist
