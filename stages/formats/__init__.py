@@ -1,1 +1,1 @@
-"""Exported files: a folder for each format, and what all of them share."""
+"""Export files: a folder for each format, and what all of them share."""

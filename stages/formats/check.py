@@ -1,4 +1,4 @@
-"""The check that follows every conversion: the file's outputs in its real runtime beside the Keras model's."""
+"""Check every conversion: compare the file's outputs in its real runtime with the Keras model's."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from stages.keras.rounding import difference_beyond_rounding
 
 
 def runtime_difference(model: Any, loaded: LoadedModel, samples: Sequence[Any], allowed: float = inf) -> float:
-    """Largest output difference relative to the largest expected value, on `samples` (one array an input, in order).
+    """Return the largest output difference relative to the largest expected value, on `samples` (one array per input).
 
-    Of what is more than `allowed`, what is rounding noise in the model's own outputs (stages/keras/rounding.py) is left
-    out. PostconditionError where the file lacks an output, declares or gives another shape, NaN or infinity.
+    Differences above `allowed` that are rounding noise in the model's own outputs (stages/keras/rounding.py) are
+    ignored. PostconditionError if the file lacks an output, declares or gives another shape, NaN or infinity.
     """
     import numpy as np
 
@@ -45,7 +45,7 @@ def runtime_difference(model: Any, loaded: LoadedModel, samples: Sequence[Any], 
 
 
 def _fits(declared: tuple[int | None, ...], actual: tuple[int, ...]) -> bool:
-    """Whether a shape that a file declares is the real one, but for sizes that it leaves free and the batch."""
+    """Return whether a declared shape matches the real one, apart from free sizes and the batch."""
     pairs = zip(declared[1:], actual[1:], strict=False)
     return len(declared) == len(actual) and all(size in (None, real) for size, real in pairs)
 

@@ -1,8 +1,8 @@
-"""Convert a Keras model in the child process: what formats that are made from Keras models share.
+"""Convert a Keras model in the child process: shared by formats that are made from Keras models.
 
-The child converts, loads the file in its runtime and compares its outputs with Keras'; the parent stores what came of
-it. A file carries the digest of the Keras model that it was made of, the scheme and the converter's name, and nothing
-that would change from one release of this project to the next.
+The child converts, loads the file in its runtime and compares its outputs with Keras'; the parent stores the result. A
+file carries the digest of its Keras model, the scheme and the converter's name, and nothing that would change between
+releases of this project.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from stages.samples.batches import Progress
 
 Context = StageContext[ExportSettings]
-Ended = Callable[[NativeEndError, Path], Exception]  # of an end of the child, and its folder, what to say of it
-# A broken conversion is off by orders of magnitude. How near it is on real data is what verify measures.
+Ended = Callable[[NativeEndError, Path], Exception]  # maps an end of the child, and its folder, to an error
+# A broken conversion is off by orders of magnitude. verify measures how close it is on real data.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the child converts: the model in float32, its calibration set by input, one sample by input, metadata."""
+    """Hold what the child converts: the float32 model, its calibration set by input, one sample by input, metadata."""
 
     model: Any
     quantized: QuantizedFacts
@@ -50,7 +50,7 @@ class Job:
 
     @property
     def by_name(self) -> dict[str, Any]:
-        """The sample by input name."""
+        """Return the sample by input name."""
         return dict(zip(self.model.input_names, self.samples, strict=True))
 
 
@@ -63,10 +63,10 @@ def exported_apart(
     ended: Ended | None = None,
     given: Mapping[str, Path] = MappingProxyType({}),
 ) -> StageResult:
-    """What `module:function` makes in the child of the model: the first of `files` (name to media type), others if any.
+    """Return what `module:function` makes of the model in the child: one or more of `files` (name to media type).
 
-    The function returns `made_here`. `ended` turns an end of the child into what is raised. `given` are files that it
-    finds in its folder, under these names.
+    The function returns `made_here`. `ended` maps an end of the child to the error to raise. `given` are files that the
+    function finds in its folder, under these names.
     """
     from stages.formats.apart.context import run_apart
 
@@ -78,7 +78,7 @@ def exported_apart(
             made = run_apart(context, function, folder, f"making {context.axis}")
         except NativeEndError as error:
             told = ended(error, folder) if ended else error
-            if told is error:  # no error is its own cause: whoever walks the causes would never end
+            if told is error:  # an error must not be its own cause: walking the causes would never end
                 raise
             raise told from error
         found = facts.model_validate_json(made["facts"])
@@ -95,12 +95,12 @@ def exported_apart(
 
 
 def made_here(facts: ExportFacts, difference: float) -> dict[str, Any]:
-    """What the child's function returns: the facts, and how far the outputs are from Keras'."""
+    """Return what the child's function reports: the facts, and how far the outputs are from Keras'."""
     return {"facts": facts.model_dump_json(), "difference": difference}
 
 
 def doubt_about(facts: ExportFacts) -> str | None:
-    """What to say of a file that is little of what its scheme's name says; None of any other."""
+    """Return a warning about a file that hardly uses its scheme; None for any other."""
     share = narrow_share(facts) if isinstance(facts, CountsWeights) else None
     if share is not None and share < LEAST_SHARE:
         said = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
@@ -109,7 +109,7 @@ def doubt_about(facts: ExportFacts) -> str | None:
 
 
 def _written(context: Context, folder: Path, files: Mapping[str, str]) -> Iterator[FileRef]:
-    """The files of the artifact. All but the first are mapped, so that weights are never all in memory."""
+    """Yield the files of the artifact. All but the first are memory-mapped, so that weights are never all in memory."""
     first, *others = files
     yield context.write(first, (folder / first).read_bytes(), files[first])
     for name in others:
@@ -124,7 +124,7 @@ def _written(context: Context, folder: Path, files: Mapping[str, str]) -> Iterat
 
 
 def job_of(context: Context, converter: str) -> Job:
-    """In the child: what is to be converted; PreconditionError where settings do not fit the model."""
+    """Return, in the child, what to convert; PreconditionError if settings do not fit the model."""
     from stages.keras.normal_form import random_inputs
     from stages.keras.precision import shared_in_float32
     from stages.samples.calibration import calibration_files, decode_samples
@@ -147,10 +147,10 @@ def job_of(context: Context, converter: str) -> Job:
 
 
 def compared(job: Job, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, float]:
-    """The file in its runtime, and how far its outputs are from Keras'.
+    """Return the file loaded in its runtime, and how far its outputs are from Keras'.
 
-    UnsupportedError where the runtime refuses the file (the pair does not exist for this model), PostconditionError
-    where it can't run it; both from the DeviceError.
+    UnsupportedError if the runtime refuses the file (the pair does not exist for this model), PostconditionError if it
+    can't run it; both from the DeviceError.
     """
     from stages.formats.check import runtime_difference
 
@@ -166,7 +166,7 @@ def compared(job: Job, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, fl
 
 
 def quantized_facts(artifact: Artifact) -> QuantizedFacts:
-    """The facts of what export takes; PreconditionError of anything else."""
+    """Return the facts of export's input; PreconditionError for anything else."""
     if not isinstance(artifact.facts, QuantizedFacts):
         raise PreconditionError(f"a quantized-model is wanted, this is a {artifact.kind}")
     return artifact.facts

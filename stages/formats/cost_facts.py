@@ -1,4 +1,4 @@
-"""Facts of cost tables."""
+"""Define the facts of cost tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.records.artifacts import Facts
 
 
 class CostFacts(Facts):
-    """What layers alone cost on a target, in `unit`; `spread` is the relative difference that means nothing."""
+    """Hold costs of single layers on a target, in `unit`; a relative difference below `spread` is not significant."""
 
     kind: Literal["cost-table"] = "cost-table"
     target: str

@@ -1,4 +1,4 @@
-"""A file that ends after one of its operators."""
+"""Define a file that ends after one of its operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The file with its operators up to this one, whose kind and first output's name in the file are told."""
+    """Hold the file up to this operator, with the operator's kind and its first output's name in the file."""
 
     kind: str
     name: str

@@ -1,7 +1,7 @@
-"""float16 for weights: what is beyond its range, and what is lost below it, by layer.
+"""Check float16 weights: what is beyond its range, and what is lost below it, by layer.
 
-Its largest number is 65504 and its smallest normal one 6.1e-5. TensorFlow 2.21's converter cuts what is beyond to 65504
-without a word; our ONNX keeps such weights in float32.
+Its largest number is 65504 and its smallest normal one 6.1e-5. TensorFlow 2.21's converter silently clips larger values
+to 65504; our ONNX keeps such weights in float32.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ LOSS = 0.01  # of a kernel's root mean square; rounding alone takes 0.0003
 
 
 def require_in_half(model: Any, data: bytes, difference: float, allowed: float) -> None:
-    """UnsupportedError where weights of a float16 TFLite file were cut.
+    """Raise UnsupportedError if weights of a float16 TFLite file were clipped.
 
-    That is: layers whose weights are beyond the range, or, where the outputs are further than `allowed` from Keras',
-    any constants (a mask of -1e9 may well be cut: the exponential of either is 0).
+    That is: layers whose weights are beyond the range, or, if the outputs are further than `allowed` from Keras', any
+    constants (a mask of -1e9 may well be clipped: the exponential of either is 0).
     """
     cut = _cut(data)
     layers = _owners(model, [values for _, values in cut])
@@ -41,10 +41,10 @@ def require_in_half(model: Any, data: bytes, difference: float, allowed: float) 
 
 
 def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
-    """By layer the largest of its weights, of those layers that have weights which became one of the `cut` arrays."""
+    """Return by layer its largest weight, for layers with weights among the clipped arrays `cut`."""
     import numpy as np
 
-    known = [np.sort(values, axis=None) for values in cut]  # kernels are turned round on the way
+    known = [np.sort(values, axis=None) for values in cut]  # conversion transposes kernels
     found: dict[str, float] = {}
     for name, values in _weights(model):
         largest = float(np.abs(values).max(initial=0))
@@ -56,9 +56,9 @@ def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
 
 
 def doubts_about_half(model: Any, *, stays_in_float32: bool = False) -> tuple[str, ...]:
-    """A sentence for each layer of which float16 keeps little.
+    """Return a sentence for each layer of which float16 keeps little.
 
-    And for each beyond its range, where the format is one that `stays_in_float32` there.
+    And for each beyond its range, if the format is one that `stays_in_float32` there.
     """
     doubts = []
     for name, loss in _losses(model).items():
@@ -72,7 +72,7 @@ def doubts_about_half(model: Any, *, stays_in_float32: bool = False) -> tuple[st
 
 
 def _largest_kernels(model: Any) -> dict[str, float]:
-    """By layer the largest absolute number in its kernels, of those beyond the range of float16."""
+    """Return by layer the largest absolute number in its kernels, for those beyond the range of float16."""
     import numpy as np
 
     found: dict[str, float] = {}
@@ -84,7 +84,7 @@ def _largest_kernels(model: Any) -> dict[str, float]:
 
 
 def _losses(model: Any) -> dict[str, float]:
-    """By layer how much of its kernels float16 rounds away, in parts of their root mean square, where that is much."""
+    """Return by layer float16's rounding error relative to the kernel's root mean square, if it is large."""
     import numpy as np
 
     found: dict[str, float] = {}
@@ -98,7 +98,7 @@ def _losses(model: Any) -> dict[str, float]:
 
 
 def _weights(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """All float32 weights with the name of their layer, in nested models `inner/layer`."""
+    """Return all float32 weights with the name of their layer, in nested models `inner/layer`."""
     found = list[tuple[str, Any]]()
     for layer in model.layers:
         if getattr(layer, "layers", None) and hasattr(layer, "get_config"):
@@ -109,7 +109,7 @@ def _weights(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def _cut(data: bytes) -> list[tuple[str, Any]]:
-    """The float16 constants of more than one number that reach the end of the range, by name."""
+    """Return the float16 constants of more than one number that reach the end of the range, by name."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 

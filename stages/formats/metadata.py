@@ -1,4 +1,4 @@
-"""What an exported file says about itself, as plain data: nothing that changes with our releases."""
+"""Describe an exported file in its metadata, as plain data: nothing that changes with our releases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages.formats.format import ExportSettings
 
 
 def metadata_of(config: ExportSettings, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
-    """The converter, the digest of the Keras model, the scheme, the classes' names, and what was done to the inputs."""
+    """Return the converter, the digest of the Keras model, the scheme, the class names, and the preprocessing."""
     found: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
     if config.labels is not None:
         found["labels"] = list(config.labels)

@@ -1,6 +1,6 @@
-"""One layer alone, at its own shape: what a device is asked about before channels are rounded.
+"""Define a probe: one layer alone, at its own shape, measured on a device before channels are rounded.
 
-`prune` asks, `probe` makes the models and measures them. What counts is all that a kernel's choice and its work depend
+`prune` asks, `probe` makes the models and measures them. A probe holds all that a kernel's choice and its work depend
 on: kind, kernel, strides, groups, spatial size and channels; weights play no part.
 """
 
@@ -14,14 +14,14 @@ from pipeline.records.values import Value
 
 COST_FILE = "cost-table.json"
 ProbeKind = Literal["conv", "depthwise", "dense"]
-ProbeScheme = Literal["float32", "int8"]  # float16 stores weights in half and computes as float32 does
+ProbeScheme = Literal["float32", "int8"]  # float16 stores weights in half and computes like float32
 Positive = Field(ge=1)
 
 
 class Probe(Value):
-    """A convolution, a depthwise convolution (one filter a channel), or a dense layer over `height` rows.
+    """Describe a convolution, a depthwise convolution (one filter per channel), or a dense layer over `height` rows.
 
-    `height` and `width` are those of the input; padding is as large as the kernel asks for ("same").
+    `height` and `width` are those of the input; the padding is "same".
     """
 
     kind: ProbeKind
@@ -43,29 +43,29 @@ class Probe(Value):
 
     @property
     def positions(self) -> int:
-        """The output's spatial positions, or a dense layer's rows."""
+        """Return the output's spatial positions, or a dense layer's rows."""
         return -(-self.height // self.strides[0]) * -(-self.width // self.strides[1])
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one inference."""
+        """Return the multiply-accumulates of one inference."""
         taps = self.kernel[0] * self.kernel[1]
         each = 1 if self.kind == "depthwise" else self.inputs // self.groups
         return self.positions * taps * each * self.outputs
 
 
 class Cost(Value):
-    """A probe and what one inference of it costs, in the table's unit."""
+    """Hold a probe and the cost of one inference, in the table's unit."""
 
     probe: Probe
     cost: float = Field(ge=0)
 
 
 class CostTable(Value):
-    """Costs of probes on one target, in one runtime and scheme.
+    """Hold costs of probes on one target, in one runtime and scheme.
 
-    `unit` is `instructions` or `nanoseconds`; `spread` is the relative difference of two costs of one probe that means
-    nothing.
+    `unit` is `instructions` or `nanoseconds`; `spread` is the relative difference between two costs of one probe that
+    is not significant.
     """
 
     schema_version: Literal[1] = 1

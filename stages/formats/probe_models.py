@@ -1,4 +1,4 @@
-"""Model files of one layer, in the form in which converters write it, made without a converter: a millisecond each.
+"""Make model files of one layer, in the form that converters write, without a converter: one millisecond each.
 
 Weights are random; each format writes the file (`probe_model.py` in its folder).
 """
@@ -20,9 +20,9 @@ INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.01, 0.05
 
 
 def probe_archive(probes: Sequence[Probe], target_format: str, scheme: ProbeScheme) -> bytes:
-    """A zip file with a model file for each probe, in order; equal probes give equal bytes.
+    """Return a zip file with a model file for each probe, in order; equal probes give equal bytes.
 
-    DeviceError of a format in which none can be made.
+    DeviceError for a format in which none can be made.
     """
     maker = formats()[target_format]
     if not isinstance(maker, MakesProbes):
@@ -35,7 +35,7 @@ def probe_archive(probes: Sequence[Probe], target_format: str, scheme: ProbeSche
 
 
 def probe_weights(probe: Probe) -> tuple[Any, Any]:
-    """Kernel (outputs, height, width, inputs of a group) and bias, float32."""
+    """Return kernel (outputs, height, width, inputs of a group) and bias, float32."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def probe_weights(probe: Probe) -> tuple[Any, Any]:
 
 
 def probe_shapes(probe: Probe) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Input and output, channels last."""
+    """Return the shapes of input and output, channels last."""
     if probe.kind == "dense":
         return (probe.height, probe.inputs), (probe.height, probe.outputs)
     rows, columns = -(-probe.height // probe.strides[0]), -(-probe.width // probe.strides[1])

@@ -1,4 +1,4 @@
-"""Find the installed formats, and ask the one that a file, a kind or a name belongs to."""
+"""Find the installed formats, and select one by a file, a kind or a name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMATS_GROUP = "secateur.formats"
 
 @cache
 def formats() -> Mapping[str, Format]:
-    """All installed formats by name; importing them brings in neither TensorFlow nor numpy."""
+    """Return all installed formats by name; importing them imports neither TensorFlow nor numpy."""
     found: dict[str, Format] = {}
     for point in sorted(entry_points(group=FORMATS_GROUP), key=lambda point: point.name):
         try:
@@ -39,12 +39,12 @@ def formats() -> Mapping[str, Format]:
 
 
 def format_of(axis: str | None) -> Format:
-    """The format that an axis (`onnx/int8@cpu`) begins with; KeyError where none of that name is installed."""
+    """Return the format that an axis (`onnx/int8@cpu`) begins with; KeyError if none of that name is installed."""
     return formats()[str(axis).partition("/")[0]]
 
 
 def format_of_kind(kind: Kind) -> Format:
-    """The format whose files are of this kind; DeviceError where none is installed."""
+    """Return the format whose files are of this kind; DeviceError if none is installed."""
     for found in formats().values():
         if found.kind == kind:
             return found
@@ -56,29 +56,29 @@ def _named(axis: str | None) -> Format | None:
 
 
 def made_by_all(table: Callable[[Format], Sequence[str]]) -> tuple[str, ...]:
-    """What `table` gives for all formats, each once."""
+    """Return what `table` gives for all formats, each entry once."""
     return tuple(dict.fromkeys(chain.from_iterable(map(table, formats().values()))))
 
 
 def packages_that_make(axis: str | None) -> tuple[str, ...]:
-    """The packages whose versions decide the bytes of an export; of all formats where `axis` names none."""
+    """Return the packages whose versions determine the bytes of an export; of all formats if `axis` names none."""
     found = _named(axis)
     return made_by_all(lambda one: one.packages) if found is None else found.packages
 
 
 def packages_that_run(axis: str | None) -> tuple[str, ...]:
-    """The packages whose versions decide what a file computes and costs; of all formats where `axis` names none."""
+    """Return the packages whose versions determine a file's results and cost; of all formats if `axis` names none."""
     found = _named(axis)
     return made_by_all(lambda one: one.runtime_packages) if found is None else found.runtime_packages
 
 
 def kinds_that(capability: type[Any]) -> tuple[Kind, ...]:
-    """The kinds of all formats that have a capability: a Protocol of `stages.formats.format`."""
+    """Return the kinds of all formats that have a capability: a Protocol of `stages.formats.format`."""
     return tuple(found.kind for found in formats().values() if isinstance(found, capability))
 
 
 def names_one_that(capability: type[Any]) -> AfterValidator:
-    """The check that a setting names an installed format which has a capability."""
+    """Return a validator that a setting names an installed format with a capability."""
 
     def check(name: str) -> str:
         known = [found.name for found in formats().values() if isinstance(found, capability)]
@@ -91,12 +91,12 @@ def names_one_that(capability: type[Any]) -> AfterValidator:
 
 
 def running_kinds() -> tuple[Kind, ...]:
-    """The kinds whose files run on this machine, as they are or by the file that they hold."""
+    """Return the kinds whose files run on this machine, directly or by the file that they hold."""
     return tuple(dict.fromkeys((*kinds_that(Runs), *kinds_that(HoldsAnother))))
 
 
 def load_exported(kind: Kind, model: bytes | Path, threads: int = 1) -> LoadedModel:
-    """The file of an exported artifact in its runtime; DeviceError where nothing here runs it, or the runtime refuses.
+    """Load an exported file in its runtime; DeviceError if no runtime here runs it, or the runtime refuses it.
 
     A model of several files is a path, the others in the same folder. `threads` of 0 leaves their number to the
     runtime.
@@ -111,7 +111,7 @@ def load_exported(kind: Kind, model: bytes | Path, threads: int = 1) -> LoadedMo
 
 
 def shows_tensors(kind: Kind) -> ShowsTensors:
-    """The format of a kind whose tensors can be looked at; DeviceError of any other."""
+    """Return the format of a kind whose tensors can be inspected; DeviceError for any other."""
     found = format_of_kind(kind)
     if not isinstance(found, ShowsTensors):
         raise DeviceError(f"the runtime of {found.name} files does not show what their operators compute")
@@ -119,10 +119,10 @@ def shows_tensors(kind: Kind) -> ShowsTensors:
 
 
 def file_tensors(kind: Kind, model: bytes | Path, arrays: Mapping[str, Any]) -> list[FileTensor]:
-    """All tensors that operators make of one batch, real-valued ones only; DeviceError if the runtime fails.
+    """Return all real-valued operator outputs for one batch; DeviceError if the runtime fails.
 
-    They are made without what runtimes fuse and delegate, which leaves no tensor behind. `arrays` go in by name, as
-    many samples as the file takes at once.
+    The file runs without fusion and delegates, which would hide tensors. `arrays` are inputs by name, as many samples
+    as the file takes at once.
     """
     found = shows_tensors(kind)
     with quiet():
@@ -133,7 +133,7 @@ def file_tensors(kind: Kind, model: bytes | Path, arrays: Mapping[str, Any]) -> 
 
 
 def recognise(path: Path) -> Format:
-    """The format of a model file, by its content; RecipeError where it is none, ModelError where it is damaged."""
+    """Return the format of a model file, by its content; RecipeError if it is not one, ModelError if it is damaged."""
     try:
         with path.open("rb") as file:
             if file.seek(0, 2) == 0:
@@ -152,22 +152,22 @@ def recognise(path: Path) -> Format:
 
 
 def files_beside(model: Path) -> tuple[Path, ...]:
-    """The files in a model file's folder that belong to it, in the order of their names; none for most."""
+    """Return the files in a model file's folder that belong to it, sorted by name; none for most."""
     if not model.stat().st_size:
-        return ()  # what runs it will say that it is no model
+        return ()  # its runtime will report that it is not a model
     try:
         found = recognise(model)
-    except RecipeError:  # so here
+    except RecipeError:  # here too
         return ()
     return found.beside(model)
 
 
 def whole_model(kind: Kind, names: Sequence[str], read: Callable[[str], Path], folder: Path) -> Path:
-    """The path of a model, the first of the `names` of its files, with the others in the same folder.
+    """Return the path of a model, the first of the `names` of its files, with the others in the same folder.
 
-    `read` gives the path of each. A model of one file stays where it is, files of others are linked into `folder`:
-    hard links, which cost nothing, since ONNX Runtime follows no symbolic link out of a folder.
-    ModelError where the model wants a file that is not among them.
+    `read` returns the path of each. A model of one file stays where it is, files of others are linked into `folder`:
+    hard links, which cost nothing, since ONNX Runtime follows no symbolic link out of a folder. ModelError if the model
+    needs a file that is not among them.
     """
     if len(names) == 1:
         return read(names[0])
@@ -180,12 +180,12 @@ def whole_model(kind: Kind, names: Sequence[str], read: Callable[[str], Path], f
 
 
 def model_digest(own: str, beside: Mapping[str, str]) -> str:
-    """The digest of a model file, and where there are files beside it (name to digest) over all of them."""
+    """Return the digest of a model file, or over all files if there are some `beside` it (name to digest)."""
     return digest_of("model-files", [own, dict(beside)]) if beside else own
 
 
 def link_file(source: Path, target: Path) -> None:
-    """`source` under another name: a hard link, or a copy where the file system has none."""
+    """Link `source` under another name: a hard link, or a copy if the file system has none."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

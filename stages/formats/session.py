@@ -1,10 +1,10 @@
-"""What the sessions of all formats share: numbers in a file's own types, and runs in the file's batch size.
+"""Convert numbers to a file's own types and run it in its own batch size, for the sessions of all formats.
 
-Arrays go in and come out by name as float32, whatever the file's own types are: inputs of an int8 file are quantized
-on the way in and its outputs dequantized on the way out, by the scale and zero point that the file carries.
-Files are run at the batch size that they were made for, and sample by sample where it is one or free: that is what a
-device computes. It is not the same: ONNX Runtime's dynamic quantization takes one scale for a whole batch, so that in
-batches of 256 every output of the demo's network differed from the one at batch 1, by up to 0.13.
+Arrays go in and come out by name as float32, whatever the file's own types are: inputs of an int8 file are quantized on
+the way in and its outputs dequantized on the way out, by the scale and zero point that the file carries. Files are run
+at the batch size that they were made for, and sample by sample if it is one or free, like on a device. The batch size
+matters: ONNX Runtime's dynamic quantization takes one scale for a whole batch, so that in batches of 256 every output
+of the demo's network differed from the one at batch 1, by up to 0.13.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from stages.samples.batches import batches_of
 
 
 def content_of(model: bytes | Path) -> bytes:
-    """The bytes of a model of one file."""
+    """Return the bytes of a model of one file."""
     return model if isinstance(model, bytes) else model.read_bytes()
 
 
 def in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, size: int) -> dict[str, Any]:
-    """Runs of `size` samples each, put together; the last one is filled up with its own last sample."""
+    """Concatenate runs of `size` samples each; the last one is padded with its own last sample."""
     import numpy as np
 
     count = len(next(iter(arrays.values())))
@@ -32,7 +32,7 @@ def in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, si
 
 
 def quantized(values: Any, detail: Mapping[str, Any]) -> Any:
-    """Real numbers as the file's input type: `round(x / scale) + zero_point`, clipped, for integer inputs."""
+    """Convert real numbers to the file's input type: `round(x / scale) + zero_point`, clipped, for integer inputs."""
     import numpy as np
 
     scale, zero_point = detail["quantization"]
@@ -43,7 +43,7 @@ def quantized(values: Any, detail: Mapping[str, Any]) -> Any:
 
 
 def dequantized(values: Any, detail: Mapping[str, Any]) -> Any:
-    """Real numbers from the file's output type: `(q - zero_point) * scale` for quantized outputs; a new array."""
+    """Convert the file's output to real numbers: `(q - zero_point) * scale` for quantized outputs; a new array."""
     import numpy as np
 
     scale, zero_point = detail["quantization"]

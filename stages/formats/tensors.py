@@ -1,4 +1,4 @@
-"""What the tensors of all formats' files have in common: the range that 8 or 16 bits hold, and who reads whom."""
+"""Share what tensors of all formats' files have in common: the range that 8 or 16 bits hold, and who reads whom."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 from pipeline.records.artifacts import Kind
 from stages.formats.format import FileTensor
 
-SMALL_BYTES = 2  # of what is quantized small
-MATRIX, IMAGES = 2, 4  # axes of a kernel, and of an image's
+SMALL_BYTES = 2  # of a small quantized type
+MATRIX, IMAGES = 2, 4  # axes of a kernel, and of an image's kernel
 
-# What gives the tensors of a file: `registry.file_tensors`, or `tensors_apart`, which does so in a child.
+# Returns the tensors of a file: `registry.file_tensors`, or `tensors_apart`, which runs in a child.
 Tensors = Callable[[Kind, bytes | Path, Mapping[str, Any]], list[FileTensor]]
 
 
 def ends_of(scale: float, zero_point: int, dtype: Any) -> tuple[float, float] | None:
-    """The least and the greatest number of a quantized tensor; None of one that is not, or in more than 16 bits."""
+    """Return the smallest and largest number of a quantized tensor; None if not quantized, or beyond 16 bits."""
     import numpy as np
 
     kind = np.dtype(dtype)
@@ -28,6 +28,6 @@ def ends_of(scale: float, zero_point: int, dtype: Any) -> tuple[float, float] | 
 
 
 def reads_of(ends: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[frozenset[int]]:
-    """For each operator, told by its inputs and outputs, the places of those whose outputs it reads."""
+    """Return for each operator, given its inputs and outputs, the places of those whose outputs it reads."""
     maker = {output: place for place, (_, outputs) in enumerate(ends) for output in outputs}
     return [frozenset(maker[name] for name in inputs if name in maker) for inputs, _ in ends]

@@ -1,4 +1,4 @@
-"""What the weights of an exported file are stored in: only here it shows that a scheme left them as they were.
+"""Count the types in which an exported file stores weights: only this shows that a scheme left them unchanged.
 
 Weights are constants with more than one axis: biases and scales stay wider in every scheme.
 """
@@ -9,11 +9,11 @@ from collections import Counter
 from math import prod
 from typing import Any
 
-COUNTED = frozenset({"float32", "float16", "bfloat16", "int16", "int8", "uint8", "int4", "uint4"})  # indices are none
+COUNTED = frozenset({"float32", "float16", "bfloat16", "int16", "int8", "uint8", "int4", "uint4"})  # no index types
 
 
 def tflite_weights(data: bytes) -> dict[str, int]:
-    """How many weights a TFLite file holds, by type; those that two tensors share are counted once."""
+    """Count a TFLite file's weights by type; weights shared by two tensors are counted once."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
@@ -28,7 +28,7 @@ def tflite_weights(data: bytes) -> dict[str, int]:
 
 
 def onnx_weights(model: Any) -> dict[str, int]:
-    """How many weights an ONNX ModelProto holds, by type; their data may stand outside."""
+    """Count an ONNX ModelProto's weights by type; their data may be external."""
     import onnx
 
     found = Counter[str]()

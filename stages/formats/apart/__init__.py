@@ -1,1 +1,1 @@
-"""The child process in which outside software runs on models (docs/design/child-process.md)."""
+"""Run third-party software on models in a child process (docs/design/child-process.md)."""

@@ -1,4 +1,4 @@
-"""A stage's context on the other side of the pipe: what a stage hands to a function of its own in the child."""
+"""Carry a stage's context to the child process, for a stage's own function there."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from stages.formats.apart.process import call_child
 
 @dataclass(frozen=True)
 class ChildContext:
-    """The part of a StageContext that reads: settings, inputs and their files, which the parent has verified.
+    """Provide the reading part of a StageContext: settings, inputs and their files, which the parent has verified.
 
-    `work_dir` is a folder for what the function makes; `events` speak to the parent's.
+    `work_dir` is a folder for the function's files; `events` go to the parent's listener.
     """
 
     config: Any
@@ -33,18 +33,18 @@ class ChildContext:
     fingerprints: Mapping[str, Fingerprint]
 
     def read(self, input_name: str, file_name: str) -> Path:
-        """The path of a file of an input artifact. Don't write to it."""
+        """Return the path of a file of an input artifact. Don't write to it."""
         return Path(self.paths[input_name][file_name])
 
     def fingerprint(self, file: FileRef) -> Fingerprint | None:
-        """What was put down when this file was written."""
+        """Return what was recorded when this file was written."""
         return self.fingerprints.get(file.digest)
 
 
 def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: str) -> Any:
-    """What `module:function` of a stage returns, called in the child with a ChildContext: a JSON value.
+    """Call a stage's `module:function` in the child with a ChildContext and return its JSON value.
 
-    Files that it makes are in `work_dir`. Errors are those of `call_child`, the action is where they are.
+    Its files are in `work_dir`. Errors are those of `call_child`, located at the action.
     """
     return call_child(
         f"{__name__}:run_here",
@@ -57,7 +57,7 @@ def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: 
 
 
 def told(context: StageContext[Any], function: str, work_dir: Path) -> dict[str, Any]:
-    """The arguments of `run_here`: all of a context that goes over, as JSON has it."""
+    """Return the arguments of `run_here`: the parts of a context that the child gets, as JSON."""
     config = context.config
     files = {file.digest: file for artifact in context.inputs.values() for file in artifact.files}
     fingerprints = {digest: context.fingerprint(file) for digest, file in files.items()}
@@ -88,7 +88,7 @@ def run_here(
     fingerprints: Mapping[str, str],
     **rest: Any,
 ) -> Any:
-    """The child's side of `run_apart`."""
+    """Run the child's side of `run_apart`."""
     context = ChildContext(
         config=named(settings).model_validate_json(config),
         inputs={name: Artifact.model_validate_json(text) for name, text in inputs.items()},
@@ -101,6 +101,6 @@ def run_here(
 
 
 def named(reference: str) -> Any:
-    """What `module:name` names."""
+    """Return the object named `module:name`."""
     module, _, name = reference.partition(":")
     return getattr(import_module(module), name)

@@ -1,4 +1,4 @@
-"""How a child process ended, in words: the signal, whose function it was in, and the last that was said."""
+"""Describe how a child process ended: the signal, whose function it was in, and its last messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.system.processes import LAST_LINES, ending
 
-# What a frame's file belongs to, by a part of its path; the first frame that belongs to any is told.
+# What a frame's file belongs to, by a part of its path; the first frame that belongs to any is reported.
 OUTSIDE = (
     ("/tensorflow/lite/python/optimize/", "TensorFlow's quantizer of TFLite files"),
     ("/tensorflow/lite/", "TensorFlow's TFLite converter"),
@@ -36,7 +36,7 @@ DUMP = re.compile(r"^Fatal Python error: ", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """`who` was at work in which of its functions, `how` that ended, and the last lines that were said."""
+    """Hold which function of `who` was running, `how` it ended, and the last messages."""
 
     who: str
     how: str
@@ -44,10 +44,10 @@ class Ending:
 
 
 def described(status: int, why: str | None, log: str, said: Sequence[str]) -> Ending:
-    """The end of a process with this exit status; `why` is the reason where it was ended by us.
+    """Describe the end of a process with this exit status; `why` is the reason if we ended it.
 
-    `log` is what stood on its stderr, with Python's own words at a signal, `said` what libraries said while they were
-    kept quiet, the latest last.
+    `log` is its stderr, with Python's own words at a signal; `said` is what libraries printed while they were silenced,
+    the latest last.
     """
     before, dumped = _split(log)
     frames = [(found["file"].replace("\\", "/"), found["function"]) for found in FRAME.finditer(dumped)]
@@ -62,7 +62,7 @@ def described(status: int, why: str | None, log: str, said: Sequence[str]) -> En
 
 
 def _split(log: str) -> tuple[str, str]:
-    """What was said, and what Python wrote down at the end."""
+    """Split what was printed from what Python wrote at the end."""
     found = DUMP.search(log)
     return (log[: found.start()], log[found.start() :]) if found else (log, "")
 

@@ -1,7 +1,7 @@
-"""A child forked off this process, with the face of a `subprocess.Popen`: it has what was imported here, shared.
+"""Fork a child off this process, with the interface of a `subprocess.Popen`: it shares what was imported here.
 
-TensorFlow imported twice would be 190 MB and five seconds of a processor more. So where this process imports it, the
-child is forked right after that: no operation has run, no thread of TensorFlow's is there yet. Linux only.
+Importing TensorFlow twice would cost 190 MB and five seconds of CPU time more. So if this process imports it, the child
+is forked right after that: no operation has run, and TensorFlow has no threads yet. Linux only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POLL_S = 0.01
 
 
 class Forked:
-    """The parent's side; `stdin` and `stdout` are pipes, stderr goes to the file descriptor `log`."""
+    """Represent the parent's side; `stdin` and `stdout` are pipes, stderr goes to the file descriptor `log`."""
 
     def __init__(self, log: int, run: Callable[[], None]) -> None:
         given, stdin = os.pipe()
@@ -28,7 +28,7 @@ class Forked:
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # other threads: none that holds what the child takes
+            warnings.simplefilter("ignore", DeprecationWarning)  # other threads hold no lock that the child takes
             self.pid = os.fork()
         if not self.pid:
             _become(given, made, log, run)
@@ -39,7 +39,7 @@ class Forked:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """Return the exit status, negative for a signal; None while it runs."""
         if self.returncode is None:
             with suppress(ChildProcessError):
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -48,7 +48,7 @@ class Forked:
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit status; TimeoutExpired where it does not end in so many seconds."""
+        """Return the exit status; TimeoutExpired if it does not end within `timeout` seconds."""
         began = time.monotonic()
         while (status := self.poll()) is None:
             if timeout is not None and time.monotonic() - began > timeout:
@@ -65,12 +65,12 @@ class Forked:
 
 
 def _become(given: int, made: int, log: int, run: Callable[[], None]) -> NoReturn:
-    """In the child: streams of its own and no other file of the parent's, and never back into the parent's code."""
+    """Set up the child: separate streams, no other file of the parent's, and no return into the parent's code."""
     try:
         for place, number in enumerate((given, made, log)):
             os.dup2(number, place)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        # Objects of its own: another thread may have held the lock of the parent's.
+        # New objects: another thread may have held the lock of the parent's.
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
         sys.stdout, sys.stderr = (open(place, "w", closefd=False) for place in (1, 2))  # noqa: SIM115
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,7 +1,7 @@
-"""The child's program: jobs come as lines on stdin, what happens goes back as lines on stdout, both JSON.
+"""Run the child's program: jobs come as lines on stdin, events go back as lines on stdout, both JSON.
 
 A job is `module:function` with arguments; the function gets a `Speaker` first and returns a JSON value. What libraries
-print goes to the log that the parent opened as stderr. Python writes there, too, where it was when a signal ends it.
+print goes to the log that the parent opened as stderr. There Python also writes where it was when a signal ends it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Speaker:
-    """What a job says to the parent; `events` of a stage's context speak through it."""
+    """Send messages of a job to the parent; `events` of a stage's context go through it."""
 
     def __init__(self, stream: int) -> None:
         self._stream = stream
@@ -39,7 +39,7 @@ class Speaker:
         self.say({"warned": message})
 
     def say(self, message: Mapping[str, Any]) -> None:
-        """One line; the child ends where nobody hears it any more."""
+        """Write one line; the child exits if nobody reads it any more."""
         try:
             data = memoryview(json.dumps(message).encode() + b"\n")
             while data:
@@ -49,19 +49,19 @@ class Speaker:
 
 
 def main(parent: int, folder: str, modules: Sequence[str]) -> None:
-    """Do jobs until stdin ends; `modules` are imported before the first, quiet files stand in `folder`."""
+    """Do jobs until stdin ends; `modules` are imported before the first, captured output is kept in `folder`."""
     die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both: the parent says what becomes of it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both: the parent decides what happens
     stream = os.dup(1)
-    os.dup2(2, 1)  # whatever prints
-    faulthandler.enable(os.dup(2))  # not where a silence leads
+    os.dup2(2, 1)  # for whatever prints
+    faulthandler.enable(os.dup(2))  # a copy, which silencing does not redirect
     from pipeline.system.quiet import keep_in
 
     keep_in(Path(folder))
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
     for name in modules:
-        with suppress(Exception):  # the job that needs it will say why it can't be had
+        with suppress(Exception):  # the job that needs it will report why it is not available
             _prepare(name)
     speaker = Speaker(stream)
     while True:
@@ -70,27 +70,27 @@ def main(parent: int, folder: str, modules: Sequence[str]) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Let the kernel end this process when its parent ends, where it can; at once if that has happened."""
+    """Let the kernel end this process when its parent ends, if it can; at once if that has already happened."""
     if sys.platform == "linux":
         import ctypes
 
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):  # where memory runs out this process goes, not the one that writes the manifest
+        with suppress(OSError):  # out of memory, the kernel kills this process, not the one that writes the manifest
             Path("/proc/self/oom_score_adj").write_text("1000")
         if os.getppid() != parent:
             os._exit(0)
 
 
 def _read(jobs: queue.SimpleQueue[str]) -> None:
-    """Lines of stdin; its end ends the process, in the middle of a job as well."""
+    """Read lines of stdin; its end ends the process, even in the middle of a job."""
     for line in sys.stdin:
         jobs.put(line)
     os._exit(0)
 
 
 def _prepare(name: str) -> None:
-    """Import a module; `module:function` is called besides."""
+    """Import a module; `module:function` is also called."""
     module, _, function = name.partition(":")
     imported = import_module(module)
     if function:
@@ -98,10 +98,10 @@ def _prepare(name: str) -> None:
 
 
 def _do(job: Mapping[str, Any], speaker: Speaker) -> None:
-    with suppress(OSError):  # what earlier jobs said explains no end of this one
+    with suppress(OSError):  # output of earlier jobs does not explain this one's end
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)
-    if job["path"] != sys.path:  # modules of the user's layers stand where the parent finds them
+    if job["path"] != sys.path:  # modules of the user's layers are found as in the parent
         sys.path[:] = job["path"]
     try:
         module, _, name = job["function"].partition(":")
@@ -112,7 +112,7 @@ def _do(job: Mapping[str, Any], speaker: Speaker) -> None:
             "failed": {"kind": type(error).__name__, "what": error.what, "where": error.where, "hint": error.hint}
         }
     except Exception as error:  # noqa: BLE001 - the parent tells it, with this traceback as its cause
-        if isinstance(error, OSError) and error.errno is not None:  # the disk is full, say: not the job's fault
+        if isinstance(error, OSError) and error.errno is not None:  # for example a full disk: not the job's fault
             answer = {"system": [error.errno, error.strerror, str(error.filename or "")]}
         else:
             told = f"{type(error).__name__}: {reason_of(error)}"

@@ -1,7 +1,7 @@
-"""The child in which outside software runs on models: its crash, hang or hunger is an error here, not our end.
+"""Run third-party software on models in a child: its crash, hang or memory use is an error here, not our end.
 
-One child a process, started when it is first needed or asked for ahead (`warm`), kept for later jobs, replaced after it
-ended. See docs/design/child-process.md.
+There is one child per process, started on first use or ahead of time (`warm`), kept for later jobs, and replaced after
+it ended. See docs/design/child-process.md.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from stages.formats.apart.main import main
 main(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
 """
 TIMEOUT_VARIABLE, MEMORY_VARIABLE = "SECATEUR_CHILD_TIMEOUT", "SECATEUR_CHILD_MEMORY"
-SILENCE_S = 1800.0  # without a word; calibration speaks after each sample, the largest conversions take minutes
+SILENCE_S = 1800.0  # without output; calibration reports after each sample, the largest conversions take minutes
 MEMORY_SHARE = 0.9
 LOOK_S = 0.25
-END_S = 5.0  # for a process that was told to end, or whose stdout has ended
+END_S = 5.0  # for a process that was told to end, or whose stdout has closed
 LAST_BYTES = 4000
 
 Hear = Callable[[Mapping[str, Any]], None]
@@ -49,14 +49,14 @@ Hear = Callable[[Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When a job is ended: seconds without a sign of life, bytes resident."""
+    """Limit a job: seconds without a sign of life, resident bytes."""
 
     silence_s: float
     memory_bytes: int
 
 
 def limits() -> Limits:
-    """As the environment says, else generous ones; what is no number there counts as not said."""
+    """Return the limits from the environment, else generous ones; invalid numbers are ignored."""
     return Limits(
         silence_s=_number(TIMEOUT_VARIABLE, SILENCE_S),
         memory_bytes=int(_number(MEMORY_VARIABLE, MEMORY_SHARE * usable_bytes())),
@@ -72,7 +72,7 @@ def _number(name: str, default: float) -> float:
 
 
 class Ended(Exception):
-    """A child ended before its job did."""
+    """Raised if a child ended before its job did."""
 
     def __init__(self, ending: Ending) -> None:
         super().__init__(ending.how)
@@ -80,7 +80,7 @@ class Ended(Exception):
 
 
 class Child:
-    """One child process; `modules` are imported in it before its first job."""
+    """Manage one child process; `modules` are imported in it before its first job."""
 
     def __init__(self, threads: int, modules: Sequence[str] = (), *, fork: bool = False) -> None:
         self.threads = threads
@@ -111,9 +111,9 @@ class Child:
         return self._process.poll() is None
 
     def call(self, function: str, arguments: Mapping[str, Any], hear: Hear, bounds: Limits) -> Mapping[str, Any]:
-        """The last line that a job says, its result or its error; `hear` gets those before it.
+        """Return the last line of a job, its result or its error; `hear` gets those before it.
 
-        `Ended` where the process does not come so far; then, and where `hear` raises, it is gone.
+        `Ended` if the process does not get that far; then, and if `hear` raises, it has been ended.
         """
         try:
             self._send({"function": function, "arguments": dict(arguments), "path": sys.path})
@@ -127,7 +127,7 @@ class Child:
             raise
 
     def end(self) -> None:
-        """End the process, whatever it does, and remove what it left."""
+        """End the process, whatever it does, and remove its files."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -153,7 +153,7 @@ class Child:
         self._lines.put(None)
 
     def _next(self, bounds: Limits) -> Mapping[str, Any]:
-        """The next line; `Ended` where there will be none in time, or memory runs out."""
+        """Return the next line; `Ended` if there is none in time, or memory runs out."""
         deadline = time.monotonic() + bounds.silence_s
         while True:
             used = resident_bytes(self.pid)
@@ -172,9 +172,9 @@ class Child:
             return found
 
     def _ending(self, why: str | None) -> Ending:
-        """How the process ended; with a reason of ours it is ended here."""
+        """Describe how the process ended; given our own reason, end it here."""
         if why is not None and sys.platform != "win32":
-            self._process.send_signal(signal.SIGABRT)  # at which Python writes down where it is
+            self._process.send_signal(signal.SIGABRT)  # makes Python write where it is
         try:
             status = self._process.wait(timeout=END_S)
         except subprocess.TimeoutExpired:
@@ -183,15 +183,15 @@ class Child:
         return described(status, why, _tail(self._log), [_tail(file) for file in _said(Path(self.folder.name))])
 
 
-_children: list[Child] = []  # none or one
-_wanted: list[tuple[int, tuple[str, ...]]] = []  # threads and modules of a child that is to come; none or one
+_children: list[Child] = []  # at most one
+_wanted: list[tuple[int, tuple[str, ...]]] = []  # threads and modules of a child to be started; at most one
 _lock = threading.Lock()
 
 
 def warm(threads: int, modules: Sequence[str] = ()) -> None:
-    """Start the child, where there is none with so many threads; `modules` are imported in it meanwhile.
+    """Start the child, unless there is one with that many threads; `modules` are imported in it meanwhile.
 
-    Where this process has yet to import TensorFlow, the child is forked after that, or comes with the first job.
+    If this process has yet to import TensorFlow, the child is forked after that, or starts with the first job.
     """
     with _lock:
         if not _children and sys.platform == "linux" and "tensorflow" not in sys.modules:
@@ -202,7 +202,7 @@ def warm(threads: int, modules: Sequence[str] = ()) -> None:
 
 
 def _fork() -> None:
-    """TensorFlow was just imported: the child that was asked for, with what that brought."""
+    """Fork the requested child, right after TensorFlow was imported, so that it shares the import."""
     with _lock:
         if _wanted and not _children:
             _children.append(Child(*_wanted.pop(), fork=True))
@@ -217,10 +217,10 @@ def call_child(
     where: str | None = None,
     events: ActionEvents | None = None,
 ) -> Any:
-    """What `module:function` returns in the child: a JSON value. Its own errors are raised here as they were there.
+    """Return the result of `module:function` in the child, a JSON value. Its errors are raised here unchanged.
 
-    `doing` says in words what it is about; `events` hears its progress and warnings. NativeEndError where the child
-    ends, hangs or takes too much memory; the next call gets a new one. `threads` of 0 takes any child.
+    `doing` describes the purpose; `events` receives progress and warnings. NativeEndError if the child crashes, hangs
+    or takes too much memory; the next call gets a new one. `threads` of 0 accepts any child.
     """
     with _lock:
         try:
@@ -233,7 +233,7 @@ def call_child(
 
 
 def end_child() -> None:
-    """End the child, if there is one: its memory is free again."""
+    """End the child, if there is one, to free its memory."""
     _wanted.clear()
     while _children:
         _children.pop().end()
@@ -243,7 +243,7 @@ atexit.register(end_child)
 
 
 def _ready(threads: int, modules: Sequence[str] = ()) -> Child:
-    """The child that there is, or a new one: TensorFlow's thread counts can't be changed in one."""
+    """Return the existing child or a new one: TensorFlow's thread counts can't be changed in a running process."""
     if _children and (not _children[0].alive or (threads and _children[0].threads not in (0, threads))):
         end_child()
     if not _children:
@@ -269,7 +269,7 @@ def _native_end(ending: Ending, doing: str, where: str | None) -> NativeEndError
 
 
 def _error(answer: Mapping[str, Any], where: str | None) -> Exception:
-    """The error of a job, of the same type."""
+    """Return the error of a job, of the same type."""
     if "failed" in answer:
         told = answer["failed"]
         kind = getattr(errors, told["kind"], StageError)
@@ -281,7 +281,7 @@ def _error(answer: Mapping[str, Any], where: str | None) -> Exception:
 
 
 def resident_bytes(pid: int) -> int:
-    """What a process has in memory; 0 where the system does not tell."""
+    """Return a process' resident memory in bytes; 0 if the system does not report it."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
     except (OSError, IndexError):
@@ -290,7 +290,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def _said(folder: Path) -> list[Path]:
-    """What was being kept quiet when the child ended, the oldest first."""
+    """Return the output that was being captured when the child ended, the oldest first."""
     return sorted(folder.glob(f"{KEPT_PREFIX}*"), key=lambda path: path.stat().st_mtime_ns)
 
 

@@ -1,6 +1,6 @@
-"""Exported files in their runtimes, in the child: what a damaged or unlucky file brings down is not this process.
+"""Run exported files in their runtimes in the child: a damaged or unlucky file does not bring down this process.
 
-What `load_exported` and `file_tensors` of `stages.formats.registry` give; arrays go there and back as `.npz` files.
+Returns what `load_exported` and `file_tensors` of `stages.formats.registry` do; arrays are exchanged as `.npz` files.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from stages.formats.apart.process import call_child
 if TYPE_CHECKING:
     from stages.formats.format import FileTensor, LoadedModel
 
-KEPT = 2  # loaded files in the child: a candidate and what it is held against
+KEPT = 2  # loaded files in the child: a candidate and the one it is compared with
 
-_tokens = itertools.count()  # one a load
+_tokens = itertools.count()  # one per load
 _loaded: dict[int, LoadedModel] = {}  # in the child, by the parent's token
 
 
 def load_apart(
     kind: Kind, model: bytes | Path, threads: int, doing: str, events: ActionEvents | None = None
 ) -> LoadedModel:
-    """`load_exported`, with the runtime in the child. `doing` says in words what it is for, as in "verify tflite/int8".
+    """Call `load_exported` with the runtime in the child. `doing` describes the purpose, as in "verify tflite/int8".
 
     DeviceError if the runtime refuses the file, NativeEndError where it ends by it.
     """
@@ -57,7 +57,7 @@ def load_apart(
 def tensors_apart(
     kind: Kind, model: bytes | Path, arrays: Mapping[str, Any], doing: str, events: ActionEvents | None = None
 ) -> list[FileTensor]:
-    """`file_tensors`, with the runtime in the child; errors as of `load_apart`."""
+    """Call `file_tensors` with the runtime in the child; errors as of `load_apart`."""
     from stages.formats.format import FileTensor
 
     holder = _Held(model)
@@ -75,7 +75,7 @@ def tensors_apart(
 
 
 class _Held:
-    """A model as a file: bytes get one of their own, for as long as this is there."""
+    """Provide a model as a file: bytes get a temporary one, for the lifetime of this object."""
 
     def __init__(self, model: bytes | Path) -> None:
         if isinstance(model, Path):
@@ -89,7 +89,7 @@ class _Held:
 
 
 def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:
-    """Write arrays in their order; their names."""
+    """Write arrays in their order and return their names."""
     import numpy as np
 
     with path.open("wb") as file:
@@ -105,20 +105,20 @@ def _load(path: Path, names: list[str]) -> dict[str, Any]:
 
 
 def interface_here(_: Speaker, **opened: Any) -> list[list[str]]:
-    """In the child: the file's inputs and outputs."""
+    """Return, in the child, the file's inputs and outputs."""
     loaded = _opened(**opened)
     return [[spec.model_dump_json() for spec in specs] for specs in (loaded.inputs, loaded.outputs)]
 
 
 def run_here(_: Speaker, names: list[str], given: str, made: str, **opened: Any) -> list[str]:
-    """In the child: the file's outputs, into `made`; their names."""
+    """Compute the file's outputs in the child, into `made`; returns their names."""
     return _save(Path(made), _opened(**opened).run(_load(Path(given), names)))
 
 
 def tensors_here(
     _: Speaker, kind: str, model: str, names: list[str], given: str, made: str
 ) -> list[tuple[str, int, tuple[float, float] | None]]:
-    """In the child: the tensors of all operators, into `made`; name, operator and ends of each."""
+    """Compute the tensors of all operators in the child, into `made`; returns name, operator and ends of each."""
     from stages.formats.registry import file_tensors
 
     tensors = file_tensors(kind, Path(model), _load(Path(given), names))
@@ -127,7 +127,7 @@ def tensors_here(
 
 
 def _opened(token: int, kind: Kind, model: str, threads: int) -> LoadedModel:
-    """A loaded file; the last ones stay, and come again where a new child has none."""
+    """Return a loaded file; the last ones are kept, and reloaded in a new child."""
     from stages.formats.registry import load_exported
 
     if token not in _loaded:

@@ -1,4 +1,4 @@
-"""C source for microcontrollers, made from TFLite files."""
+"""Make C source for microcontrollers from TFLite files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.formats.tflite import TFLite
 
 
 class CSource:
-    """The TFLite file as C source for TensorFlow Lite for Microcontrollers."""
+    """Write the TFLite file as C source for TensorFlow Lite for Microcontrollers."""
 
     name: ClassVar[str] = "c"
     kind: ClassVar[Kind] = "c-source"
@@ -31,7 +31,7 @@ class CSource:
     simulator: ClassVar[str] = "TFLM"
 
     def recognises(self, data: Any) -> bool:
-        return False  # text: it is read out of artifacts only
+        return False  # text is recognized only in artifacts
 
     def beside(self, model: Path) -> tuple[Path, ...]:
         return ()

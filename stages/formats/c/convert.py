@@ -1,4 +1,4 @@
-"""C source for microcontrollers, made of the TFLite file of the same model."""
+"""Make C source for microcontrollers from the TFLite file of the same model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ int main(void) {{ return fwrite({symbol}_data, 1, {capital}_DATA_BYTES, stdout) 
 
 
 def source_of(context: Context, quantized: QuantizedFacts) -> StageResult:
-    """The C source, with the arena that TensorFlow Lite for Microcontrollers needs for it, where that is installed."""
+    """Write the C source, with the arena that TensorFlow Lite for Microcontrollers needs, if TFLM is installed."""
     from stages.formats.apart.runtimes import load_apart
 
     facts, data, metrics = tflite_export(context)
@@ -81,7 +81,7 @@ def source_of(context: Context, quantized: QuantizedFacts) -> StageResult:
 
 
 def _ports(data: bytes) -> tuple[list[Port], list[Port]]:
-    """The inputs and the outputs of a TFLite file as they lie in it: the names' order, and Keras', may be another."""
+    """Return the inputs and outputs of a TFLite file in file order, which may not be the names' or Keras' order."""
     from stages.formats.tflite.session import signature_of
 
     inputs, outputs = (
@@ -95,13 +95,13 @@ def _ports(data: bytes) -> tuple[list[Port], list[Port]]:
 
 
 def _steps(detail: Mapping[str, Any]) -> tuple[float, int]:
-    """Scale and zero point of an input or output; 1 and 0 where what is stored is the number itself."""
+    """Return scale and zero point of an input or output; 1 and 0 if the stored value is the number itself."""
     scale, zero_point = detail["quantization"]
     return (float(scale), int(zero_point)) if scale else (1.0, 0)
 
 
 def _samples(context: Context, facts: TFLiteFacts) -> dict[str, Any]:
-    """One calibration sample, or a random one, by input name."""
+    """Return one calibration sample, or a random one, by input name."""
     import numpy as np
 
     from stages.samples.calibration import calibration_files, decode_samples
@@ -124,7 +124,7 @@ def _difference(expected: Mapping[str, Any], run: tflm.MicroRun) -> float:
 
 
 def _check_source(context: Context, source: Source, data: bytes) -> None:
-    """The text holds the file, and where there is a compiler, so does what it makes of the text."""
+    """Check that the text holds the file, and if there is a compiler, that the compiled array does too."""
     if bytes_in_source(source.array) != data:
         raise PostconditionError("the C source does not hold the TFLite file", where=context.axis)
     compiler = shutil.which("cc")

@@ -1,4 +1,4 @@
-"""Facts of C source."""
+"""Define the facts of C source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.records.facts import ExportFacts
 
 
 class CSourceFacts(ExportFacts):
-    """A TFLite file as C source for microcontrollers: what the array holds, and the arena that it needs."""
+    """Describe a TFLite file as C source for microcontrollers: what the array holds, and the arena that it needs."""
 
     kind: Literal["c-source"] = "c-source"
     array_bytes: int

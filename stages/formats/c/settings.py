@@ -1,4 +1,4 @@
-"""The settings of C source."""
+"""Define the settings of C source."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from stages.formats.tflite.settings import TFLiteSettings
 
 
 class CSettings(TFLiteSettings):
-    """Those of the TFLite file, and the names in C."""
+    """Set the options of the TFLite file, and the names in C."""
 
     symbol: str = Field("model", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="what names in C begin with")

@@ -1,4 +1,4 @@
-"""A TFLite file as C source, as TensorFlow Lite for Microcontrollers wants it: an array, aligned, and a header."""
+"""Write a TFLite file as C source for TensorFlow Lite for Microcontrollers: an aligned array, and a header."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from math import prod
 from pipeline.errors import DeviceError
 
 A_LINE = 16  # bytes
-ALIGNMENT = 16  # bytes: what TFLM asks of a model's address
+ALIGNMENT = 16  # bytes: TFLM's requirement for a model's address
 ARRAY = re.compile(rb"\{([^{}]*)\};")
 NUMBER = re.compile(rb"0x([0-9a-f]{2})")
 HEX = [f"0x{value:02x}," for value in range(256)]
@@ -18,13 +18,13 @@ HEX = [f"0x{value:02x}," for value in range(256)]
 METHODS = {"BATCH_MATMUL": "BatchMatMul", "CUMSUM": "CumSum", "PADV2": "PadV2"}
 
 
-C_TYPES = {"float32": "float", "bool": "uint8_t"}  # the others are called as in stdint.h
+C_TYPES = {"float32": "float", "bool": "uint8_t"}  # the others have their names in stdint.h
 NO_LETTER = re.compile(r"[^A-Z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of a file: its values are `(stored - zero_point) * scale`, of floats with 0 and 1."""
+    """Describe an input or output of a file: values are `(stored - zero_point) * scale`, with 0 and 1 for floats."""
 
     name: str
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The text of both files."""
+    """Hold the text of both files."""
 
     array: bytes
     header: bytes
@@ -50,9 +50,9 @@ def c_source(
     ports: tuple[Sequence[Port], Sequence[Port]] = ((), ()),
     notes: Sequence[str] = (),
 ) -> Source:
-    """`data` as the array `SYMBOL_data`; `operators` by count, `about` a line that says what it is.
+    """Write `data` as the array `SYMBOL_data`; `operators` by count, `about` a line that says what it is.
 
-    The header has its size, the arena where it is known, a macro that registers the operators, what is known of the
+    The header has its size, the arena if it is known, a macro that registers the operators, what is known of the
     `ports` (inputs and outputs, each in the order of the file), and the `notes`.
     """
     header = _header(len(data), symbol, operators, arena_bytes, about, ports, notes)
@@ -60,7 +60,7 @@ def c_source(
 
 
 def _array(data: bytes, symbol: str, about: str) -> list[str]:
-    """The lines of the source: the array."""
+    """Return the lines of the source: the array."""
     capital = symbol.upper()
     lines = (" ".join(HEX[byte] for byte in data[start : start + A_LINE]) for start in range(0, len(data), A_LINE))
     return [
@@ -87,7 +87,7 @@ def _header(
     ports: tuple[Sequence[Port], Sequence[Port]],
     notes: Sequence[str],
 ) -> list[str]:
-    """The lines of the header: all that a program needs to know of the array."""
+    """Return the lines of the header: all that a program needs to know about the array."""
     capital = symbol.upper()
     arena = [
         "/* What the interpreter needs beside the model, as TFLM allocates it on a 64-bit host; */",
@@ -128,7 +128,7 @@ def _header(
 
 
 def _port_lines(prefix: str, method: str, ports: Sequence[Port]) -> Iterator[str]:
-    """The macros of all inputs, or of all outputs, by their place in the file: names say nothing of the order."""
+    """Yield the macros of all inputs, or of all outputs, by their place in the file: names imply no order."""
     if not ports:
         return
     yield f"/* What interpreter.{method}(INDEX) is; a real number is (stored - ZERO_POINT) * SCALE. */"
@@ -150,13 +150,13 @@ def _port_lines(prefix: str, method: str, ports: Sequence[Port]) -> Iterator[str
 
 
 def _float(value: float) -> str:
-    """A float constant of C; nine digits tell all values of a float apart."""
+    """Format a float constant of C; nine digits distinguish all values of a float."""
     digits = f"{value:.9g}"
     return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
 
 
 def bytes_in_source(source: bytes) -> bytes:
-    """The bytes of the array that `c_source` wrote; DeviceError where there is none."""
+    """Return the bytes of the array that `c_source` wrote; DeviceError if there is none."""
     found = ARRAY.search(source)
     if found is None:
         raise DeviceError("the C source holds no array")

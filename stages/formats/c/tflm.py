@@ -1,7 +1,7 @@
-"""TensorFlow Lite for Microcontrollers on this machine: whether it runs a TFLite file, what it computes, its arena.
+"""Run a TFLite file in TensorFlow Lite for Microcontrollers here: whether it runs, its outputs, its arena.
 
-The interpreter is C++ that may end the process, so it runs in one of its own (this module as a program). Its kernels
-here are the reference ones: slow, and the same on every machine.
+The interpreter is C++ that may crash, so it runs in a separate process (this module as a program). Its kernels here are
+the reference ones: slow, and the same on every machine.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from pipeline.system.installed import package_version
 from pipeline.system.processes import TIMEOUT_S, require_success, run_process
 
 PACKAGE, RUNTIME = "tflite-micro", "TensorFlow Lite for Microcontrollers"
-ROOM_BYTES = 256 << 20  # by default there is ten times the file, too little for small networks on large inputs
+ROOM_BYTES = 256 << 20  # the default is ten times the file, too little for small networks on large inputs
 ARENA = re.compile(rb"Arena allocation (total|head|tail) (\d+) bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class MicroRun:
-    """What a run told: the arena in bytes, and the outputs (N, …) by name in real numbers."""
+    """Hold a run's results: the arena in bytes, and the outputs (N, …) by name in real numbers."""
 
     arena_bytes: int
     outputs: dict[str, Any]
 
 
 def micro_is_installed() -> bool:
-    """Whether there is a TFLM on this machine."""
+    """Return whether TFLM is installed on this machine."""
     return package_version(PACKAGE) != "absent"
 
 
 def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
-    """A TFLite file with a signature, batch size 1, on samples (N, …) by input name, as `load_tflite` takes them.
+    """Run a TFLite file with a signature, batch size 1, on samples (N, …) by input name, as `load_tflite` takes them.
 
-    `name` is what errors call it. DeviceError where TFLM refuses the file.
+    `name` is used in errors. DeviceError if TFLM refuses the file.
     """
     import numpy as np
 
@@ -62,12 +62,12 @@ def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
 
 
 def main(model: str, given: str, made: str) -> int:
-    """All samples of `given` through the model, one by one, the outputs to `made`; prints one JSON document."""
+    """Run all samples of `given` through the model, one by one, the outputs to `made`; prints one JSON document."""
     return printed(lambda: _document(model, given, made))
 
 
 def printed(make: Any) -> int:
-    """Print what `make` gives, a JSON document, to stdout and all else to stderr; returns the exit status."""
+    """Print the result of `make`, a JSON document, to stdout and all else to stderr; returns the exit status."""
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
@@ -87,7 +87,7 @@ def _document(model: str, given: str, made: str) -> dict[str, Any]:
     count = len(details(interpreter.get_output_details))
     outputs: list[list[Any]] = [[] for _ in range(count)]
     for sample in range(len(inputs[0])):
-        interpreter.reset()  # a fused LSTM would go on from the sample before
+        interpreter.reset()  # a fused LSTM would continue from the previous sample
         for place, values in inputs.items():
             interpreter.set_input(values[sample : sample + 1], place)
         interpreter.invoke()
@@ -98,14 +98,14 @@ def _document(model: str, given: str, made: str) -> dict[str, Any]:
 
 
 def open_interpreter(path: str) -> Any:
-    """TFLM's interpreter of a file, with room enough for any model that fits a microcontroller."""
+    """Open a file in TFLM's interpreter, with room for any model that fits a microcontroller."""
     from tflite_micro.python.tflite_micro import runtime
 
     return runtime.Interpreter.from_file(path, arena_size=ROOM_BYTES)
 
 
 def details(of: Any) -> list[Any]:
-    """Those of tensor 0, 1, … until there is none."""
+    """Return the details of tensors 0, 1, … until there is none."""
     found: list[Any] = []
     while True:
         try:
@@ -115,7 +115,7 @@ def details(of: Any) -> list[Any]:
 
 
 def arena(interpreter: Any) -> dict[str, int]:
-    """`total`, `head` (what the tensors share) and `tail` (what stays) in bytes; C++ prints them and tells no one."""
+    """Return `total`, `head` (shared by tensors) and `tail` (permanent) in bytes; C++ only prints them."""
     with tempfile.TemporaryFile() as captured:
         before = os.dup(2), os.dup(1)
         os.dup2(captured.fileno(), 2)

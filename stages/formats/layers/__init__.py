@@ -1,1 +1,1 @@
-"""Exported files layer by layer: whose an operator is, and how near its outputs are to Keras'."""
+"""Inspect exported files layer by layer: whose an operator is, and how close its outputs are to Keras'."""

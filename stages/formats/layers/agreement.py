@@ -1,4 +1,4 @@
-"""Which tensor of an exported file is which layer's output, told by values: names are lost on the way to a file."""
+"""Match tensors of an exported file to layers' outputs by values: conversion loses names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The tensor of the file that is nearest to a layer's output, how near, and its numbers in the layer's order."""
+    """Hold the tensor of the file nearest to a layer's output, how near, and its numbers in the layer's order."""
 
     sqnr_db: float
     tensor: str
@@ -24,7 +24,7 @@ class Agreement:
 
 
 def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, Agreement]:
-    """By place of a call, the tensor that speaks for it."""
+    """Return, by place of a call, the tensor that represents it."""
     import numpy as np
 
     found: dict[int, Agreement] = {}
@@ -47,10 +47,7 @@ def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
 
 
 def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, float]:
-    """By place of a call with as many numbers, how near a tensor is to its output, in either layout.
-
-    In dB of signal to noise.
-    """
+    """Score a tensor against the output of each call of equal size, by the call's place, in either layout."""
     import numpy as np
 
     flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
@@ -63,13 +60,13 @@ def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, flo
 
 
 def layouts(values: Any) -> list[Any]:
-    """Its numbers in a row, as they lie and as they would with channels last."""
+    """Return its numbers flattened, in stored order and with channels last."""
     order = CHANNELS_LAST.get(values.ndim)
     return [values.ravel(), *([values.transpose(order).ravel()] if order else [])]
 
 
 def scores(references: Sequence[Any], candidates: Sequence[Any]) -> Any:
-    """Signal to noise in dB, (references, candidates)."""
+    """Return signal to noise in dB, (references, candidates)."""
     import numpy as np
 
     others = np.stack(candidates).astype(np.float64)

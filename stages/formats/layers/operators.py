@@ -1,8 +1,8 @@
-"""Which operators of a file compute which layers of its Keras model.
+"""Find which operators of a file compute which layers of its Keras model.
 
-Names say nothing in ONNX and little in TFLite, where what is fused bears many. Values do: run on one sample, every
-tensor of the file that equals a layer's output (in 8 bits: is nearer to it than to others) marks where that layer ends.
-What lies between a layer's end and the ends of those before it is its operators. A layer that was fused into a later
+Names say nothing in ONNX and little in TFLite, where a fused operator has several. Values do: on one sample, every
+tensor of the file that equals a layer's output (in 8 bits: is nearer to it than to others) marks the end of that layer.
+Operators between a layer's end and the ends of those before it belong to the layer. A layer that was fused into a later
 one shares the operators of that one.
 """
 
@@ -22,15 +22,15 @@ from stages.formats.tensors import Tensors
 from stages.keras.layer_calls import LayerCall, record_layers
 
 Ends = Mapping[int, set[int]]  # place of a call -> operators that give its output
-Matches = Callable[[Mapping[int, float]], list[int]]  # of the scores of a tensor by place, the calls that it is of
+Matches = Callable[[Mapping[int, float]], list[int]]  # from a tensor's scores by place to its calls
 EQUAL_DB = 80.0  # float32 runtimes agree to 100 dB and more
-ALIKE_DB = 3.0  # in 8 bits, on samples that may go far beyond what calibration saw
+ALIKE_DB = 3.0  # in 8 bits, on samples that may far exceed the calibration range
 
 
 def operators_of(
     layers: Sequence[str], model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]
 ) -> frozenset[int]:
-    """The places, in the float32 `file` of `model`, of all operators that compute `layers`.
+    """Return the places, in the float32 `file` of `model`, of all operators that compute `layers`.
 
     `arrays` is one sample (1, …) by input name. PreconditionError where none of the layers has an operator: some only
     pass on or rearrange what they are given.
@@ -51,10 +51,10 @@ def operators_of(
 def layers_of_operators(
     model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
 ) -> list[tuple[str, ...]]:
-    """For each operator of a file of `model` in any scheme the layers that it computes, in the order they run in.
+    """Return for each operator of a file of `model`, in any scheme, the layers that it computes, in execution order.
 
-    `arrays` is one sample (1, …) by input name; `tensors` gives what the file computes. Where values can't tell, an
-    operator has none.
+    `arrays` is one sample (1, …) by input name; `tensors` returns what the file computes. An operator that values can't
+    match has none.
     """
     calls, reads = record_layers(model, arrays), shows_tensors(kind).reads(file)
     regions = _regions(calls, _ends(calls, tensors(kind, file, arrays), _nearest), reads)
@@ -83,13 +83,13 @@ def _nearest(scores: Mapping[int, float]) -> list[int]:
 
 
 def _regions(calls: Sequence[LayerCall], ends: Ends, reads: Sequence[frozenset[int]]) -> Callable[[int], set[int]]:
-    """What gives the operators of a call by its place, told from where calls end."""
+    """Return a function from a call's place to its operators, given where calls end."""
     readers = _readers(calls)
     return lambda place: _region(place, ends, reads, readers)
 
 
 def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Sequence[set[int]]) -> set[int]:
-    """The operators between where a call ends, or what it was fused into, and where those not after it end."""
+    """Return the operators between a call's end, or that of what it was fused into, and the ends of earlier calls."""
     after = _reachable(place, readers)
     borders = {operator for other, operators in ends.items() if other not in after for operator in operators}
     pending = [operator for end in _first_ends(place, ends, readers) for operator in ends[end]]
@@ -103,7 +103,7 @@ def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Se
 
 
 def _first_ends(place: int, ends: Ends, readers: Sequence[set[int]]) -> Iterable[int]:
-    """The call itself if the file holds its output, else the nearest after it on each way."""
+    """Return the call itself if the file holds its output, else the nearest after it on each path."""
     pending, seen = deque([place]), {place}
     while pending:
         one = pending.popleft()
@@ -116,7 +116,7 @@ def _first_ends(place: int, ends: Ends, readers: Sequence[set[int]]) -> Iterable
 
 
 def _reachable(place: int, readers: Sequence[set[int]]) -> set[int]:
-    """A call and all that depends on it."""
+    """Return a call and all that depends on it."""
     found, pending = {place}, [place]
     while pending:
         new = readers[pending.pop()] - found

@@ -1,6 +1,6 @@
-"""Whose an operator of a file is: the layers of the Keras model, by the names that its user knows.
+"""Find the owners of a file's operators: the layers of the Keras model, by the names that its user knows.
 
-Operators are called after the scopes in which they were traced (`net/inner/conv/Conv2D`), and merged ones after all of
+Operators are named after the scopes in which they were traced (`net/inner/conv/Conv2D`), and merged ones after all of
 them (`net/add/add;net/conv/Conv2D`). Layers in a nested model are called `inner/conv`.
 """
 
@@ -16,12 +16,12 @@ from typing import Any
 from stages.keras.tensorflow import import_keras
 
 OPERATIONS = frozenset({"TFOpLambda", "SlicingOpLambda", "InstanceMethod", "InstanceProperty", "ClassMethod"})
-CALL = "StatefulPartitionedCall"  # what the converter calls outputs after
+CALL = "StatefulPartitionedCall"  # the converter's prefix for outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A layer: those in it where it is a model, and whether it is an operation between layers, and after which."""
+    """Describe a layer: its inner layers if it is a model; if it is an operation between layers, after which."""
 
     inner: Mapping[str, Layer] = field(default_factory=dict)
     operation: bool = False
@@ -30,13 +30,13 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """The layers of a model by name, and its own name."""
+    """Hold the layers of a model by name, and its own name."""
 
     model: str
     layers: Mapping[str, Layer]
 
     def said_of(self, operator: str) -> str:
-        """`layer 'conv'` for an operator's name, `operation 'tf.abs' after 'conv'`, or the name itself."""
+        """Return `layer 'conv'` for an operator's name, `operation 'tf.abs' after 'conv'`, or the name itself."""
         order = list(self.layers)
         parts = [found for part in operator.split(";") if (found := self._found(part))]
         known = dict(sorted(parts, key=lambda found: order.index(found[0].partition("/")[0])))
@@ -47,7 +47,7 @@ class Owners:
 
     def _found(self, operator: str) -> tuple[str, Layer] | None:
         parts = operator.partition("@")[0].split("/")
-        while parts and parts[0] != self.model:  # names of functions may stand before
+        while parts and parts[0] != self.model:  # names of functions may come before it
             parts = parts[1:]
         found, layer, layers = list[str](), None, self.layers
         for part in parts[1:]:
@@ -71,7 +71,7 @@ def _operation_said(name: str, layer: Layer) -> str:
 
 
 def owners_of(model: Any) -> Owners:
-    """The owners of a Keras model that is here."""
+    """Return the owners of a loaded Keras model."""
     return Owners(model.name, _layers_of(model))
 
 
@@ -85,12 +85,12 @@ def _layers_of(model: Any) -> dict[str, Layer]:
 
 
 def _inner(layer: Any) -> Sequence[Any]:
-    """The layers of a model; what another layer calls `layers` is its own business."""
+    """Return the layers of a model; other layers may use `layers` for anything."""
     return layer.layers if isinstance(layer, import_keras().Model) else ()
 
 
 def _before(operation: Any) -> Iterator[str]:
-    """The layers, inputs included, from which an operation gets its numbers, maybe by way of others."""
+    """Yield the layers, including inputs, that feed an operation, possibly through other operations."""
     for tensor in operation.inbound_nodes[0].keras_inputs if operation.inbound_nodes else ():
         layer = tensor._keras_history.layer  # noqa: SLF001 - no public way from a tensor to its layer
         if type(layer).__name__ in OPERATIONS:
@@ -100,13 +100,13 @@ def _before(operation: Any) -> Iterator[str]:
 
 
 def stored_owners(model: Path) -> Owners:
-    """The owners of a stored Keras model, which is not loaded; operations are not told what they come after."""
+    """Return the owners of a stored Keras model without loading it; operations don't know what they come after."""
     config = stored_config(model)["config"]
     return Owners(str(config["name"]), _layers_in(config))
 
 
 def stored_config(model: Path) -> Any:
-    """The configuration in a stored Keras model."""
+    """Return the configuration in a stored Keras model."""
     with zipfile.ZipFile(model) as archive:
         return json.loads(archive.read("config.json"))
 
@@ -120,7 +120,7 @@ def _layers_in(config: Mapping[str, Any]) -> dict[str, Layer]:
 
 
 def paths_of(model: Any, layers: Sequence[Any]) -> list[str]:
-    """The names of layers anywhere in `model`; one in a wrapper is called as the wrapper is."""
+    """Return the names of layers anywhere in `model`; one in a wrapper has the wrapper's name."""
     names = {id(inner): path for path, layer in _walked(model) for inner in layer._flatten_layers()}  # noqa: SLF001
     names |= {id(layer): path for path, layer in _walked(model)}
     return list(dict.fromkeys(names.get(id(layer), layer.name) for layer in layers))
@@ -133,7 +133,7 @@ def _walked(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def lacking(model: Any, runtime: str, operators: Sequence[tuple[str, str]]) -> str:
-    """One sentence on operators (kind, name) that a runtime lacks, each with its layer."""
+    """Write one sentence on operators (kind, name) that a runtime lacks, each with its layer."""
     owners, wanted = owners_of(model), dict[str, list[str]]()
     for kind, name in operators:
         wanted.setdefault(kind, []).append(owners.said_of(name))

@@ -1,29 +1,29 @@
-"""How far two models' outputs are from each other: float arrays (N, …) of equal shapes, the reference first."""
+"""Measure how far two models' outputs differ: float arrays (N, …) of equal shapes, the reference first."""
 
 from __future__ import annotations
 
 from typing import Any
 
-CLEAR = 0.1  # of the largest output: a margin of which no rounding takes a class
-EQUAL_DB = 200.0  # stands for equal outputs, whose ratio is infinite; float32's own rounding is at about 144
+CLEAR = 0.1  # of the largest output: a margin that no rounding can overturn
+EQUAL_DB = 200.0  # represents equal outputs, whose ratio is infinite; float32's own rounding is at about 144
 
 
 def max_abs_diff(reference: Any, actual: Any) -> float:
-    """The largest absolute difference of any output."""
+    """Return the largest absolute difference of any output."""
     return float(_sample_diffs(reference, actual).max())
 
 
 def mean_abs_diff(reference: Any, actual: Any) -> float:
-    """The mean absolute difference over all outputs."""
+    """Return the mean absolute difference over all outputs."""
     import numpy as np
 
     return float(np.abs(_rows(actual) - _rows(reference)).mean())
 
 
 def sqnr_db(reference: Any, actual: Any) -> float:
-    """The signal-to-quantization-noise ratio in dB: 10 log10 of the reference's power over that of the difference.
+    """Return the signal-to-quantization-noise ratio in dB: 10 log10 of the reference's power over the difference's.
 
-    Over all samples and outputs together, kept within ±`EQUAL_DB`, which is also what equal outputs have.
+    Computed over all samples and outputs together, clipped to ±`EQUAL_DB`, the value for equal outputs.
     """
     import numpy as np
 
@@ -32,7 +32,7 @@ def sqnr_db(reference: Any, actual: Any) -> float:
 
 
 def decibels(signal: Any, noise: Any) -> Any:
-    """10 log10(signal / noise) of powers (arrays or numbers), within ±`EQUAL_DB`."""
+    """Return 10 log10(signal / noise) of powers (arrays or numbers), within ±`EQUAL_DB`."""
     import numpy as np
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -41,9 +41,9 @@ def decibels(signal: Any, noise: Any) -> Any:
 
 
 def cosine(reference: Any, actual: Any) -> float:
-    """The mean over samples of the cosine between the two output vectors; 1 for a pair of zeros, 0 for one zero.
+    """Return the mean over samples of the cosine between the two output vectors; 1 for two zeros, 0 for one zero.
 
-    Of outputs of one number, which has no direction but its sign, all samples are one vector.
+    For single-number outputs, which have no direction but their sign, all samples form one vector.
     """
     import numpy as np
 
@@ -58,9 +58,9 @@ def cosine(reference: Any, actual: Any) -> float:
 
 
 def top_agreement(reference: Any, actual: Any, k: int = 1) -> float:
-    """The share of the reference's `k` best classes that are among the other's `k` best, of outputs (N, classes).
+    """Return the share of the reference's `k` best classes among the other's `k` best, of outputs (N, classes).
 
-    With `k` of 1: the share of samples of which both name the same class. Of equal outputs the first is the better.
+    With `k` of 1: the share of samples for which both predict the same class. Of equal outputs the first wins.
     """
     import numpy as np
 
@@ -69,9 +69,10 @@ def top_agreement(reference: Any, actual: Any, k: int = 1) -> float:
 
 
 def variation_db(reference: Any, actual: Any) -> float | None:
-    """10 log10 of how much the reference's outputs vary from sample to sample over the power of the difference.
+    """Return 10 log10 of the variance of the reference across samples over the power of the difference.
 
-    `sqnr_db` without what is the same for every sample, which says nothing of one. None where nothing varies.
+    This is `sqnr_db` without the part common to all samples, which tells nothing about any of them. None if nothing
+    varies.
     """
     import numpy as np
 
@@ -81,9 +82,9 @@ def variation_db(reference: Any, actual: Any) -> float | None:
 
 
 def decided_agreement(reference: Any, actual: Any) -> tuple[int, int]:
-    """Of outputs (N, classes): how many samples the reference decides clearly, and on how many of these both agree.
+    """Count, for outputs (N, classes), samples that the reference decides clearly, and those where both agree.
 
-    Clearly is by a tenth of its largest output or more: which of two classes that are nearer wins is rounding's to say.
+    Clearly means by a tenth of its largest output or more: between nearer classes, rounding decides.
     """
     import numpy as np
 
@@ -94,7 +95,7 @@ def decided_agreement(reference: Any, actual: Any) -> tuple[int, int]:
 
 
 def worst_sample(reference: Any, actual: Any) -> int:
-    """The index of the sample with the largest absolute difference."""
+    """Return the index of the sample with the largest absolute difference."""
     return int(_sample_diffs(reference, actual).argmax())
 
 

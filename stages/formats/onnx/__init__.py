@@ -1,4 +1,4 @@
-"""ONNX files: conversion, quantization, and what is done to their graphs."""
+"""Convert to ONNX, quantize, and rewrite the graphs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from stages.formats.cut import Cut
     from stages.formats.probe import Probe, ProbeScheme
 
-GRAPH, LARGEST_FIELD = 7, 25  # of onnx.ModelProto: what a model can't be without, and beyond what it has
+GRAPH, LARGEST_FIELD = 7, 25  # of onnx.ModelProto: a required field, and the largest that exists
 PACKAGES = ("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "protobuf", "numpy")
 
 
 class ONNX:
-    """ONNX, which ONNX Runtime runs on the CPU."""
+    """Export ONNX, which ONNX Runtime runs on the CPU."""
 
     name: ClassVar[str] = "onnx"
     kind: ClassVar[Kind] = "onnx-model"
@@ -33,7 +33,7 @@ class ONNX:
     metrics: ClassVar[tuple[str, ...]] = ("transposes",)
     made_from: ClassVar[str | None] = None
     file_counts: ClassVar[tuple[int, ...]] = (1, 2)
-    imports: ClassVar[tuple[str, ...]] = (  # the first sets what has to stand before the others
+    imports: ClassVar[tuple[str, ...]] = (  # the first sets what the others need
         "stages.keras.tensorflow:import_keras",
         "onnxruntime",
         "tf2onnx",
@@ -47,7 +47,7 @@ class ONNX:
 
         try:
             numbers = {field.number for field in fields(data, 0, len(data))}
-        except ValueError:  # no protobuf message, or one that is cut off
+        except ValueError:  # not a protobuf message, or a truncated one
             return False
         if max(numbers) > LARGEST_FIELD:
             return False

@@ -1,10 +1,10 @@
-"""One normal form for ONNX graphs that compute the same by the same nodes.
+"""Normalize ONNX graphs: one form for those that compute the same with the same nodes.
 
-tf2onnx and ONNX Runtime's quantizer number names by counters of the process and order nodes by hash: exported twice,
-one model differs in bytes. What stays is the structure: outputs in order, and for each node its inputs in order. So
-nodes are ordered depth first from the outputs, and every name follows from an operator and its place in that order.
-Only the names of the graph's inputs and outputs, which are its interface, are kept. No layer name is: which of two
-equal nodes survives a merge is not determined, so neither is whose name it bears.
+tf2onnx and ONNX Runtime's quantizer number names by process-wide counters and order nodes by hash: two exports of one
+model differ in bytes. The structure is stable: outputs in order, and for each node its inputs in order. So nodes are
+ordered depth first from the outputs, and every name follows from an operator and its place in that order. Only the
+names of the graph's inputs and outputs, which are its interface, are kept. No layer name is: which of two equal nodes
+survives a merge is not determined, so neither is its name.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from stages.formats.onnx.tensor_data import content_digest, is_outside, referenc
 
 
 def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = False) -> Any:
-    """A new ModelProto: equal (and of equal bytes) for models that differ in names and node order only.
+    """Return a new ModelProto, equal (in bytes) for models that differ in names and node order only.
 
     Nodes that no output needs, unused operator sets, intermediate shapes and documentation are left out; initializers
-    of equal content become one. Those whose data stands outside, in `folder`, are read one by one and stand inside
-    afterwards, or stay `outside` where one message would not hold them all. Idempotent. ModelError for local functions
-    and sparse initializers.
+    of equal content are merged. External ones, with data in `folder`, are read one by one and are internal afterwards,
+    or stay `outside` if one message would not hold them all. Idempotent. ModelError for local functions and sparse
+    initializers.
     """
     import onnx
 
@@ -47,13 +47,13 @@ def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = Fals
 
 
 def serialise(model: Any) -> bytes:
-    """The bytes of a model in normal form, the same in every process."""
+    """Return the bytes of a model in normal form, the same in every process."""
     return bytes(model.SerializeToString(deterministic=True))
 
 
 @dataclass(slots=True)
 class _Names:
-    """What all graphs of a model share while it is renamed: numbers of nodes, names in use, where data stands."""
+    """Share what all graphs of a model need while it is renamed: numbers of nodes, names in use, locations of data."""
 
     numbers: Counter[str] = field(default_factory=Counter)
     taken: set[str] = field(default_factory=set)
@@ -73,7 +73,7 @@ class _Names:
 
 
 def _rename_main(source: Any, target: Any, folder: Path | None, *, outside: bool) -> None:
-    """The main graph: its inputs and outputs keep their names."""
+    """Rename the main graph: its inputs and outputs keep their names."""
     constant = {tensor.name for tensor in source.initializer}
     interface = {v.name: v.name for v in (*source.input, *source.output) if v.name not in constant}
     taken = set(interface) | {value.name for value in source.output}
@@ -84,8 +84,8 @@ def _rename_main(source: Any, target: Any, folder: Path | None, *, outside: bool
 def _rename(source: Any, target: Any, given: Mapping[str, str], names: _Names) -> None:
     """Fill `target` with `source` under new names.
 
-    `given` maps old to new names of what is named already: interface and surroundings. The target is filled where it
-    stands, because protobuf copies whatever is put into a message, and with it all weights.
+    `given` maps old to new names of the interface and surroundings, which are named already. The target is filled in
+    place, because protobuf copies whatever is put into a message, including all weights.
     """
     new = dict(given)
     constants = _Constants(source, target, new, names)
@@ -105,7 +105,7 @@ def _rename(source: Any, target: Any, given: Mapping[str, str], names: _Names) -
 
 
 class _Constants:
-    """The initializers of one graph, named and put into the target at their first use, equal ones once."""
+    """Add the initializers of one graph, named, to the target at their first use, equal ones once."""
 
     def __init__(self, source: Any, target: Any, new: dict[str, str], names: _Names) -> None:
         self._target = target
@@ -129,7 +129,7 @@ class _Constants:
         self._target.initializer.append(tensor)
 
     def _read(self, tensor: Any) -> tuple[Any, str]:
-        """The tensor as the target has it, and the digest of its content."""
+        """Return the tensor in the target's form, and the digest of its content."""
         if self._names.outside and self._names.folder is not None and is_outside(tensor):
             return reference(tensor), content_digest(tensor, self._names.folder)
         inside = _tensor(tensor, self._names.folder)
@@ -165,7 +165,7 @@ def _rename_subgraph(source: Any, target: Any, owner: str, new: Mapping[str, str
 
 
 def ordered_nodes(graph: Any) -> list[Any]:
-    """The nodes that the outputs need, each after what it reads: depth first from the outputs, inputs in order."""
+    """Return the nodes that outputs need, each after what it reads: depth first from the outputs, inputs in order."""
     maker = {output: node for node in graph.node for output in node.output if output}
     order: list[Any] = []
     placed: set[int] = set()
@@ -187,7 +187,7 @@ def ordered_nodes(graph: Any) -> list[Any]:
 
 
 def _captured_by(node: Any) -> list[str]:
-    """Names that a node's subgraphs read from around them, in the order in which they read them."""
+    """Return names that a node's subgraphs read from enclosing graphs, in reading order."""
     return [name for graph in _subgraphs(node) for name in _captured(graph)]
 
 
@@ -201,7 +201,7 @@ def _captured(graph: Any) -> list[str]:
 
 
 def count_operators(model: Any) -> dict[str, int]:
-    """How often each operator occurs, subgraphs included, as `Conv: 18`."""
+    """Count how often each operator occurs, including subgraphs, as `Conv: 18`."""
     return dict(sorted(Counter(node.op_type for node in _all_nodes(model.graph)).items()))
 
 
@@ -221,13 +221,13 @@ def _all_nodes(graph: Any) -> Iterator[Any]:
 
 
 def _true_inputs(graph: Any) -> list[Any]:
-    """Inputs that a caller gives; old files also list initializers there."""
+    """Return the inputs that a caller provides; old files also list initializers there."""
     constant = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constant]
 
 
 def _tensor(tensor: Any, folder: Path | None) -> Any:
-    """A nameless copy with its numbers in the one place where they can stand as bytes: `raw_data`."""
+    """Return a nameless copy with its numbers in the one field that holds them as bytes: `raw_data`."""
     import onnx
 
     if tensor.data_type == onnx.TensorProto.STRING:
@@ -246,7 +246,7 @@ def _domain(domain: str) -> str:
 
 
 def _name_dimensions(graph: Any) -> None:
-    """Free sizes are called `batch` (the first of the first input) and `dim_1`, `dim_2` … as they occur."""
+    """Name free sizes `batch` (the first of the first input) and `dim_1`, `dim_2` … in order of occurrence."""
     new: dict[str, str] = {}
     for value in (*graph.input, *graph.output):
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):

@@ -1,8 +1,8 @@
-"""Keras to ONNX: through tf2onnx to one float32 graph in normal form, from there to every scheme.
+"""Convert Keras to ONNX: through tf2onnx to one float32 graph in normal form, from there to every scheme.
 
-Equal bytes for equal models, in every process and after any other exports. Inputs and outputs are float32, under the
-Keras model's names, in every scheme. What is more than one file holds (2 GB) becomes two: the graph, and the data of
-its large tensors.
+Equal models give equal bytes, in every process and after any other exports. Inputs and outputs are float32, under the
+Keras model's names, in every scheme. A model too large for one file (2 GB) becomes two: the graph, and the data of its
+large tensors.
 """
 
 from __future__ import annotations
@@ -55,17 +55,16 @@ def convert_onnx(
     beside: Path | None = None,
     told: Told = untold,
 ) -> bytes:
-    """The ONNX file of a Keras model.
+    """Return the ONNX file of a Keras model.
 
-    `calibration` is what int8 needs: float32 inputs (N, …) as Keras takes them, or a list with one an input; `progress`
-    hears how many, `told` in words what comes out otherwise than asked for. `metadata` becomes the file's own
-    properties. With the `layout` nchw inputs of rank 4 have their channels first, and the properties say so. `batch` is
-    the batch size, free where it is None; `shapes` are the other sizes where the model leaves them free. `beside` is
-    where the data of large tensors goes if one file does not hold the model, and only then is it written: the file
-    refers to it by its name, so both belong into one folder.
-    ModelError says what ONNX can't represent.
+    `calibration` is needed for int8: float32 inputs (N, …) as Keras takes them, or a list with one per input;
+    `progress` hears how many, `told` gets notes on differences from the request. `metadata` becomes the file's own
+    properties. With the `layout` nchw, inputs of rank 4 have their channels first, and the properties say so. `batch`
+    is the batch size, free if None; `shapes` are the other sizes if the model leaves them free. `beside` is where the
+    data of large tensors goes if one file does not hold the model, and only then is it written: the file refers to it
+    by its name, so both belong in one folder. ModelError says what ONNX can't represent.
     """
-    import_keras()  # sets what has to stand before ONNX Runtime's import
+    import_keras()  # sets what ONNX Runtime's import requires
     import onnx
 
     how = quantization_of(how)
@@ -104,7 +103,7 @@ def convert_onnx(
 
 
 def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
-    """The graph's bytes, the data of its large tensors in `beside`."""
+    """Return the graph's bytes, with the data of its large tensors in `beside`."""
     import onnx
 
     move_outside(graph, folder, beside)
@@ -117,11 +116,11 @@ def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
 
 
 def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
-    """What ONNX Runtime would do at every load, done once: constants folded, normalisations put into convolutions.
+    """Do once what ONNX Runtime would do at every load: fold constants, merge normalizations into convolutions.
 
-    Only its basic level, whose results are standard operators that any runtime has. In normal form. Weights stand in
-    files beside the graphs, in `folder`, so that no copy of them is in any message but the last, and where they stay
-    `outside` in none.
+    Uses only its basic level, whose results are standard operators that any runtime has. In normal form. Weights lie in
+    files next to the graphs, in `folder`, so that no message but the last holds a copy of them, and none does if they
+    stay `outside`.
     """
     import onnx
     import onnxruntime
@@ -148,7 +147,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
 
 
 def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., None]:
-    """A callback into our own code, out of the silence."""
+    """Wrap a callback into our own code so that it runs outside the silence."""
 
     def called(*values: Any) -> None:
         with silence.lifted():
@@ -182,7 +181,7 @@ def _in_scheme(
 
 
 def _with_properties(graph: Any, metadata: Mapping[str, Any]) -> Any:
-    """`graph`, saying this of itself; properties are strings, so what is none becomes JSON."""
+    """Add properties to `graph`; they are strings, so other values become JSON."""
     import onnx
 
     del graph.metadata_props[:]
@@ -194,7 +193,7 @@ def _with_properties(graph: Any, metadata: Mapping[str, Any]) -> Any:
 def onnx_facts(
     data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> ONNXFacts:
-    """Versions, `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    """Return versions, `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
     import onnx
 
     model = onnx.load_from_string(data)

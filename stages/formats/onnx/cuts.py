@@ -1,7 +1,7 @@
-"""An ONNX file cut after each of its nodes, as `cuts` does it with TFLite files.
+"""Cut an ONNX file after each of its nodes, as `cuts` does with TFLite files.
 
-ONNX Runtime fuses nodes when it loads a file, so what is cut is the graph that it made of one on the device in question
-(`optimized_there`); run as they are, cuts of that graph compute by the same kernels.
+ONNX Runtime fuses nodes when it loads a file, so the graph to cut is the one that it made on the device
+(`optimized_there`); run without optimization, cuts of that graph use the same kernels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stages.formats.cut import Cut
 
 
 def onnx_cuts(data: bytes) -> Iterator[Cut]:
-    """A cut after each node, in the order in which they stand; each gives as outputs what later ones would read."""
+    """Yield a cut after each node, in order; each one outputs what later nodes would read."""
     import onnx
 
     model = onnx.load_from_string(data)
@@ -36,7 +36,7 @@ def onnx_cuts(data: bytes) -> Iterator[Cut]:
 
 
 def _read_by(node: Any) -> Iterator[str]:
-    """What a node reads, and what its subgraphs read around them or make themselves: names that can't meet."""
+    """Yield what a node reads, and what its subgraphs read or define: these names can't collide."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):

@@ -1,4 +1,4 @@
-"""Export a quantized model as an ONNX file: the parent's side, and what the child does."""
+"""Export a quantized model as an ONNX file: the parent's side, and the child's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONVERTER = "tf2onnx"
 
 
 def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
-    """The artifact: a file, and a second one for the data of large tensors where one does not hold the model."""
+    """Return the artifact: a file, and a second one for the data of large tensors if one does not hold the model."""
     if quantized.io != "float32":
         context.events.warned("ONNX files keep float32 inputs and outputs: quantize.io is for TFLite")
     files = {FILE: "application/vnd.onnx", DATA_FILE: "application/octet-stream"}
@@ -32,7 +32,7 @@ def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
 
 
 def _check_transposes(context: Context, facts: ONNXFacts) -> None:
-    """They cost time, and make no file wrong: only who sets a bound gets one."""
+    """Check the number of transposes only if the user sets a limit: they cost time, but make no file wrong."""
     allowed = context.config.of(ONNXSettings).max_transposes
     if allowed is not None and facts.transposes > allowed:
         what = f"{facts.transposes} Transposes are left in the graph, {allowed} are allowed"
@@ -41,7 +41,7 @@ def _check_transposes(context: Context, facts: ONNXFacts) -> None:
 
 
 def convert_here(context: Context) -> dict[str, Any]:
-    """In the child: the files into `work_dir`; their facts, and how far the outputs are from Keras'."""
+    """Write the files into `work_dir` in the child; returns their facts, and how far the outputs are from Keras'."""
     from stages.formats.onnx.convert import onnx_facts
     from stages.formats.onnx.transposes import transposes_in_words
     from stages.keras.tensorflow import tensorflow_action
@@ -62,9 +62,9 @@ def convert_here(context: Context) -> dict[str, Any]:
 
 
 def _converted_and_run(context: Context, job: Job, how: Quantization) -> tuple[bytes, LoadedModel, float]:
-    """The graph, in its runtime, and how far its outputs are from Keras'. Large data is in `work_dir` afterwards.
+    """Return the graph, loaded in its runtime, and its difference from Keras'. Large data is in `work_dir` afterwards.
 
-    Where ONNX Runtime refuses one scale a channel, weights have one each, and that is said.
+    If ONNX Runtime refuses per-channel scales, each weight tensor gets one scale, and a note says so.
     """
     from stages.formats.onnx.convert import convert_onnx
     from stages.formats.onnx.session import load_onnx
@@ -99,7 +99,7 @@ def _converted_and_run(context: Context, job: Job, how: Quantization) -> tuple[b
 
 
 def _loadable(data: bytes, beside: Path) -> bytes | Path:
-    """What a runtime loads: the bytes, or where data stands beside them a file in its folder."""
+    """Return what a runtime loads: the bytes, or a file in its folder if it has external data."""
     if not beside.exists():
         return data
     path = beside.with_name(FILE)
@@ -108,7 +108,7 @@ def _loadable(data: bytes, beside: Path) -> bytes | Path:
 
 
 def _tell_reading(context: Context, job: Job, data: bytes, loaded: LoadedModel) -> None:
-    """Small files in float32 are read a second time, by the standard's own evaluator."""
+    """Evaluate small float32 files a second time with the standard's own evaluator."""
     from stages.formats.onnx.reference import MOST_MACS, reading_of_the_standard
 
     whole = not (context.work_dir / DATA_FILE).exists()
@@ -119,7 +119,7 @@ def _tell_reading(context: Context, job: Job, data: bytes, loaded: LoadedModel) 
 
 
 def _tell_range(context: Context) -> None:
-    """A warning for each layer of which float16 keeps little, or that stays in float32."""
+    """Warn about each layer of which float16 keeps little, or that stays in float32."""
     from stages.formats.half import doubts_about_half
     from stages.keras.stored import shared_model
 
@@ -128,7 +128,7 @@ def _tell_range(context: Context) -> None:
 
 
 def _require_exportable(job: Job) -> None:
-    """PreconditionError for a pair that is known to come out wrong.
+    """Raise PreconditionError for a pair that is known to come out wrong.
 
     tf2onnx puts tfmot's fake quantization on another grid: a step off, which only 8 bits permit.
     """

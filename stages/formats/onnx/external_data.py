@@ -1,8 +1,8 @@
-"""ONNX models of several files: a graph, and beside it the data of its large tensors.
+"""Handle ONNX models of several files: a graph, and next to it the data of its large tensors.
 
-One protobuf message holds 2 GB; what is larger keeps its weights outside (ONNX' external data). Runtimes look for them
-under the name that the graph gives, in the graph's own folder. No name that leads out of the folder is taken from any
-graph.
+One protobuf message holds at most 2 GB; larger models keep their weights outside (ONNX external data). Runtimes look
+for them under the name that the graph gives, in the graph's own folder. A name that leads out of the folder is never
+accepted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stages.formats.onnx.protobuf_fields import BYTES, fields
 
 DATA_FILE = "model.onnx.data"
 HINT = "copy all files of the model into one folder; `secateur export` does so"
-# The numbers of the fields of an ONNX model in which tensors can stand, and what stands in them.
+# Field numbers of an ONNX model that can contain tensors, and the message types in them.
 INSIDE: Mapping[str, Mapping[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -26,13 +26,13 @@ INSIDE: Mapping[str, Mapping[int, str]] = {
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
 }
-EXTERNAL_DATA, KEY, VALUE = 13, 1, 2  # of a tensor, and of an entry in it
+EXTERNAL_DATA, KEY, VALUE = 13, 1, 2  # of a tensor, and of an entry in its external data
 
 
 def data_files(model: Path) -> tuple[Path, ...]:
-    """The files beside an ONNX file that hold data of its tensors, in the order of their names; none for most.
+    """Return the files next to an ONNX file that hold data of its tensors, sorted by name; none for most.
 
-    ModelError where one is missing or too short, or does not lie in the model's folder.
+    ModelError if one is missing or too short, or does not lie in the model's folder.
     """
     found: dict[str, int] = {}
     for place in _places(model):
@@ -45,7 +45,7 @@ def data_files(model: Path) -> tuple[Path, ...]:
 
 
 def _checked(model: Path, location: str, size: int) -> Path:
-    """The path of a data file; one name in the model's own folder is all that a location may be."""
+    """Return the path of a data file; a location may only be a name in the model's own folder."""
     path = model.parent / location
     if location in ("", ".", "..") or set(location) & {"/", "\\", "\0", ":"}:
         what = f"the graph takes data from {location!r}, which is no file of its own folder"
@@ -62,8 +62,8 @@ def _checked(model: Path, location: str, size: int) -> Path:
 
 
 def _places(model: Path) -> list[dict[str, str]]:
-    """What each tensor whose data stands outside says of where: `location`, and as a rule `offset` and `length`."""
-    if not model.stat().st_size:  # no model either, which its runtime will say; and it can't be mapped
+    """Return where each external tensor's data is: `location`, and usually `offset` and `length`."""
+    if not model.stat().st_size:  # not a model, as its runtime will report; an empty file can't be mapped
         return []
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:

@@ -1,4 +1,4 @@
-"""Facts of ONNX files."""
+"""Define the facts of ONNX files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.records.facts import ExportFacts
 
 
 class ONNXFacts(ExportFacts):
-    """An ONNX file: versions, I/O types, how often each operator occurs, and how many weights each type stores."""
+    """Describe an ONNX file: versions, I/O types, operator counts, and how many weights each type stores."""
 
     kind: Literal["onnx-model"] = "onnx-model"
     opset: int

@@ -1,7 +1,7 @@
-"""What ONNX Runtime spends on each kernel of a file, by its own profiler, and which nodes of the file are in it.
+"""Profile the kernels of a file with ONNX Runtime's own profiler, and find their nodes in the file.
 
-Its optimizer fuses nodes into one kernel, and names it after one of them (`Conv_3_token_12`) or after the tensor that
-comes out of the last (`Relu_3_out_nchwc`).
+Its optimizer fuses nodes into one kernel, and names it after one of them (`Conv_3_token_12`) or after the output tensor
+of the last (`Relu_3_out_nchwc`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from stages.formats.onnx.session import ONNX_TYPES
 from stages.keras.tensorflow import ENVIRONMENT
 
 WARMUP, CALLS = 5, 50
-ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|/duplicated)$")  # to names, by the optimizer
-VARIANT = re.compile(r"^(QLinear|Nhwc|Fused)")  # of an operator
+ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|/duplicated)$")  # suffixes that the optimizer adds to names
+VARIANT = re.compile(r"^(QLinear|Nhwc|Fused)")  # prefixes of an operator
 
 
 def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
-    """All kernels of a file in the order in which they run, one thread: nanoseconds, the median of 50 warm calls.
+    """Return all kernels of a file in execution order, one thread: nanoseconds, the median of 50 warm calls.
 
-    `shapes`, by input name ("" for any) and with the batch, are for inputs that leave sizes open.
-    DeviceError where ONNX Runtime refuses the file, NativeEndError where that ends it.
+    `shapes`, by input name ("" for any) and with the batch, are for inputs with free sizes. DeviceError if ONNX Runtime
+    refuses the file, NativeEndError if the file crashes it.
     """
     from stages.formats.apart.process import call_child
 
@@ -40,8 +40,8 @@ def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | Non
 
 
 def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """In the child: operator, name and cost of each kernel."""
-    os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry where it is not told before its import
+    """Return, in the child, operator, name and cost of each kernel."""
+    os.environ.update(ENVIRONMENT)  # ONNX Runtime starts telemetry unless told otherwise before its import
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -65,7 +65,7 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
 
 
 def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]]:
-    """For each kernel's name the places of the nodes that it computes; none for what the optimizer put in by itself."""
+    """Map each kernel's name to the places of its nodes; kernels that the optimizer inserted have none."""
     by_name = {node.name: place for place, node in enumerate(nodes)}
     maker = {output: place for place, node in enumerate(nodes) for output in node.output if output}
     found, taken = dict[str, list[int]](), set[int]()
@@ -77,7 +77,7 @@ def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]
         found[kernel.name] = [] if last is None else list(_up_to(kernel.operator, last, nodes, maker))
         taken.update(found[kernel.name])
     holder = {place: name for name, places in found.items() for place in places}
-    for place, node in enumerate(nodes):  # the rest went into the kernel that makes what they read
+    for place, node in enumerate(nodes):  # the others went into the kernel that makes what they read
         sources = [maker[name] for name in node.input if maker.get(name) in holder]
         if place not in taken and sources:
             holder[place] = holder[max(sources)]
@@ -86,7 +86,7 @@ def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]
 
 
 def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int]) -> Iterator[int]:
-    """The nodes of a kernel that is called after its last one: back to that which the kernel is of."""
+    """Yield the nodes of a kernel that is named after its last one, back to its main operator."""
     wanted, place = VARIANT.sub("", operator), last
     passed = [place]
     while nodes[place].op_type != wanted and nodes[place].input and nodes[place].input[0] in maker:
@@ -96,7 +96,7 @@ def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int])
 
 
 def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Random inputs, a free batch being 1; of other free sizes the input's shape has to be there."""
+    """Return random inputs, with a free batch of 1; other free sizes require the input's shape."""
     import numpy as np
 
     rng, feeds = np.random.default_rng(0), {}
@@ -110,7 +110,7 @@ def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
             sizes = list(wanted)
         shape = tuple(size or 1 for size in sizes)
         kind = np.dtype(ONNX_TYPES.get(item.type, item.type[len("tensor(") : -1]))
-        # Wider integers are indices into tables whose size nobody states.
+        # Wider integers are indices into tables of unknown size.
         drawn = rng.uniform(-1.0, 1.0, shape) if kind.kind == "f" else rng.integers(0, 2, shape)
         feeds[item.name] = drawn.astype(kind)
     return feeds

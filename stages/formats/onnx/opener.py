@@ -1,4 +1,4 @@
-"""Open ONNX files on a device: a part of the device runner, which goes to boards (Python >= 3.9, nothing of ours).
+"""Open ONNX files on a device: part of the device runner, which goes to boards (Python >= 3.9, nothing of ours).
 
 `core` is the runner's main module, which has what all openers share.
 """
@@ -15,18 +15,18 @@ from typing import Any
 RUNTIME = "onnxruntime"
 MODULES = ("onnxruntime",)
 INSTALL = "python3 -m pip install onnxruntime"
-DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called as in numpy
+DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others have numpy's names
 # Tags that onnx.ModelProto can begin with: number and wire type of its fields.
 FIRST = frozenset({0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72, 0xA2, 0xCA})
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file that begins so is for this runtime."""
+    """Return whether a file with this beginning is for this runtime."""
     return head[:1] != b"" and head[0] in FIRST and head[4:8] != b"TFL3"
 
 
 def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
-    """An ONNX file in ONNX Runtime on the CPU."""
+    """Open an ONNX file in ONNX Runtime on the CPU."""
     os.environ.update(core.NO_TELEMETRY)
     began = time.perf_counter()
     runtime = core.first_import(MODULES, INSTALL)
@@ -66,7 +66,7 @@ def _settings(runtime: Any, threads: int) -> Any:
 
 
 def optimized(path: str, options: argparse.Namespace, core: Any) -> tuple[str, bytes]:
-    """The runtime's version, and the graph that it makes of a file on this processor."""
+    """Return the runtime's version, and the graph that it makes of a file on this processor."""
     os.environ.update(core.NO_TELEMETRY)
     runtime = core.first_import(MODULES, INSTALL)
     settings = _settings(runtime, options.threads)

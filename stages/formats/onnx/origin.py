@@ -1,4 +1,4 @@
-"""Which Keras model an ONNX file was made of, by its own properties."""
+"""Find which Keras model an ONNX file was made from, by its own properties."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.errors import ModelError
 
 
 def keras_digest(model: Path) -> str | None:
-    """The digest that the file's properties name; None where they name none. ModelError where it is damaged inside."""
+    """Return the digest in the file's properties; None if there is none. ModelError if it is damaged inside."""
     import onnx
     from google.protobuf.message import DecodeError
 

@@ -1,9 +1,9 @@
-"""What ONNX Runtime's quantizer is told about single weights, where its own choice comes out wrong.
+"""Override ONNX Runtime's quantizer for individual weights for which its own choice is wrong.
 
 A bias is stored in steps of its input's scale times its kernel's. The quantizer (1.31.1) gives a filter of zeros the
-scale 1.0, in which a bias is lost; a filter of numbers that are next to nothing has steps so small that its bias fills
-all 32 bits, and what is added to it overflows. And it gives each column of a product its scale where the kernel that
-runs the product takes one for all: matrices of more than two dimensions, and constants on the left.
+scale 1.0, in which a bias is lost; a filter of nearly zero values has steps so small that its bias fills all 32 bits,
+and sums with it overflow. And it gives each column of a product its scale although the kernel that runs the product
+takes one for all: matrices of more than two dimensions, and constants on the left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 BIAS_STEPS = 2**28  # of 2**31: the rest is for sums of 100,000 products of two bytes
-CHANNELS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}  # the axis of a kernel that counts outputs; Gemm's by transB
+CHANNELS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}  # a kernel's axis of output channels; Gemm's depends on transB
 RANGE = 64  # of weights, in steps on each side of zero: 7 bits
 Ranges = Mapping[str, tuple[float, float]]
 Overrides = dict[str, list[dict[str, Any]]]
@@ -22,9 +22,9 @@ Overrides = dict[str, list[dict[str, Any]]]
 def weight_overrides(
     model: Any, ranges: Ranges, folder: Path | None, *, per_channel: bool
 ) -> tuple[Overrides, list[str]]:
-    """Settings by initializer as the quantizer takes them (TensorQuantOverrides), and in words what falls back.
+    """Return settings by initializer for the quantizer (TensorQuantOverrides), and notes on fallbacks.
 
-    `ranges` are those of activations; `folder` is where data of large models stands.
+    `ranges` are those of activations; `folder` holds data of large models.
     """
     import numpy as np
     import onnx
@@ -60,7 +60,7 @@ def _limits(limit: Any) -> dict[str, Any]:
 
 
 def _products(graph: Any, constants: Mapping[str, Any]) -> Iterator[str]:
-    """Constants of products that take one scale only."""
+    """Yield constants of products that take only one scale."""
     for node in graph.node:
         if node.op_type == "MatMul":
             if node.input[0] in constants:
@@ -72,7 +72,7 @@ def _products(graph: Any, constants: Mapping[str, Any]) -> Iterator[str]:
 def _needs(
     graph: Any, constants: Mapping[str, Any], ranges: Ranges, folder: Path | None
 ) -> Iterator[tuple[str, int, Any]]:
-    """Kernels that have a bias, their channel axis, and the scale that each channel (C,) needs for its bias to fit."""
+    """Yield kernels with a bias, their channel axis, and the scale that each channel (C,) needs for its bias to fit."""
     import numpy as np
     import onnx
 

@@ -1,7 +1,7 @@
-"""Zeros around an image that goes into a maximum, kept from ONNX Runtime.
+"""Protect zero padding before a maximum from ONNX Runtime.
 
-Its optimizer puts a Pad of zeros before a MaxPool into the MaxPool (PadFusion, seen in 1.31.1), whose own padding never
-wins: where the values are negative, as in ResNetV2, the result is another. It leaves other numbers than 0 alone.
+Its optimizer merges a Pad of zeros into a following MaxPool (PadFusion, seen in 1.31.1), whose own padding never wins:
+for negative values, as in ResNetV2, the result differs. It leaves numbers other than 0 alone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Softplus", "Exp", "Abs")  # then 
 
 
 def keep_zeros(model: Any) -> None:
-    """In a ModelProto, let such Pads put the smallest normal number around their image: no 0, and as good as one."""
+    """Make such Pads in a ModelProto pad with the smallest normal number: not 0, and just as good."""
     import numpy as np
     import onnx
 
@@ -32,7 +32,7 @@ def keep_zeros(model: Any) -> None:
 
 
 def _pads_zeros(graph: Any, node: Any) -> bool:
-    """Whether a Pad puts 0 around float32 values, on all axes."""
+    """Return whether a Pad puts 0 around float32 values, on all axes."""
     import onnx
 
     mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")

@@ -1,4 +1,4 @@
-"""The ONNX file of a probe: one Conv or Gemm and a Relu. int8 is QDQ per channel, as the export stage writes it."""
+"""Write the ONNX file of a probe: one Conv or Gemm and a Relu. int8 is QDQ per channel, as in the export stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SEVEN_BITS = 64  # export's weights use 7 of 8 bits
 
 
 def onnx_model(probe: Probe, scheme: ProbeScheme) -> bytes:
-    """The ONNX file of a probe, float32 at its ends (operator set 17)."""
+    """Return the ONNX file of a probe, with float32 inputs and outputs (operator set 17)."""
     from onnx import TensorProto, helper
 
     kernel, bias = probe_weights(probe)
@@ -42,7 +42,7 @@ def onnx_model(probe: Probe, scheme: ProbeScheme) -> bytes:
 
 
 def _onnx_weights(kernel: Any, bias: Any, axis: int, integer: bool) -> tuple[list[Any], list[Any], list[str]]:
-    """Initializers, the nodes that dequantize them, and the operator's inputs by name."""
+    """Return initializers, the nodes that dequantize them, and the operator's inputs by name."""
     import numpy as np
     from onnx import helper, numpy_helper
 

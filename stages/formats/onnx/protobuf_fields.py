@@ -1,6 +1,6 @@
-"""The fields of a protobuf message by their places (protobuf.dev/programming-guides/encoding), nothing decoded.
+"""Walk over the fields of a protobuf message (protobuf.dev/programming-guides/encoding) without decoding them.
 
-Walking over fields touches none of the data in them, so that models of gigabytes take no time and no memory.
+The walk reads none of the data in them, so that models of gigabytes take no time and no memory.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ FIXED = {FIXED64: 8, FIXED32: 4}
 
 
 class Data(Protocol):
-    """Bytes, or a mapped file."""
+    """Represent bytes, or a mapped file."""
 
     def __getitem__(self, place: int, /) -> int: ...
 
 
 class Field(NamedTuple):
-    """A field's number and wire type, and where its content begins and ends."""
+    """Hold a field's number and wire type, and where its content begins and ends."""
 
     number: int
     kind: int
@@ -28,7 +28,7 @@ class Field(NamedTuple):
 
 
 def fields(data: Data, begin: int, end: int) -> Iterator[Field]:
-    """The outermost fields between two places; ValueError where the bytes are no message, or one that is cut off."""
+    """Yield the outermost fields between two places; ValueError if the bytes are not a message, or are truncated."""
     place = begin
     while place < end:
         tag, place = _varint(data, place, end)
@@ -48,7 +48,7 @@ def fields(data: Data, begin: int, end: int) -> Iterator[Field]:
 
 
 def _varint(data: Data, place: int, end: int) -> tuple[int, int]:
-    """A base-128 number and where it ends; ValueError where it does not end."""
+    """Return a base-128 number and where it ends; ValueError if it does not end."""
     number, shift = 0, 0
     while place < end and shift < 64:
         byte = data[place]

@@ -1,4 +1,4 @@
-"""The ranges of activations that calibration samples show, in the form that ONNX Runtime's quantizer takes."""
+"""Measure the ranges of activations on calibration samples, in the form that ONNX Runtime's quantizer takes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stages.formats.onnx.pads import NOT_NEGATIVE
 from stages.samples.batches import Progress, batches_of
 from stages.samples.input_ranges import inputs_off_the_ties
 
-CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples at once, and numbers in them: all activations are kept
-ENTROPY_BINS = 512  # of which the range is chosen: more take longer, for each tensor
-NOTHING = 1e-20  # a range so small is of zeros
-STEPS = 255  # between the least and the greatest of 8 bits
+CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples per batch, and numbers in them: all activations are kept
+ENTROPY_BINS = 512  # candidates for the range: more take longer, for each tensor
+NOTHING = 1e-20  # a smaller range means zeros
+STEPS = 255  # between the smallest and the largest of 8 bits
 LIMITS_TRIED = 256  # on each side of zero, for the least squared error
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """How ranges were measured, in the quantizer's terms, and the ranges (least, greatest) by tensor."""
+    """Hold how ranges were measured, in the quantizer's terms, and the ranges (min, max) by tensor."""
 
     method: Any
     ranges: Mapping[str, tuple[float, float]]
@@ -39,12 +39,12 @@ def measure_ranges(
 ) -> Measured:
     """Write the ranges of all tensors of `source` to `target`, in the quantizer's own form.
 
-    A `large` model is more than one file holds.
+    A `large` model exceeds one file.
 
-    Batch by batch: handed all samples at once its calibrators keep every activation of each. Its own settings are
+    Works batch by batch: given all samples at once, its calibrators keep every activation of each. Its own settings are
     for symmetric ranges in percentile, of which activations after a ReLU would waste half, and 128 bins in entropy, as
-    many as there are steps, so that there is nothing to choose. It has no least squared error: that is found here, from
-    the histograms that it collects.
+    many as there are steps, so that there is nothing to choose. It has no least-squares method: that is computed here,
+    from the histograms that it collects.
     """
     import numpy as np
     import onnx
@@ -81,11 +81,11 @@ def measure_ranges(
 
 
 def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
-    """Ranges in which what is never negative has no negative numbers, and what was always zero has steps of a size.
+    """Make ranges usable: nonnegative tensors get no negative part, and tensors that were always zero get a step size.
 
-    The quantizer (1.31.1) leaves a ReLU out where the range of its output does the same. It gives zeros the scale 1.0
-    around zero: then a ReLU that calibration never woke is none at all, and the bias of what reads it is lost. It gets
-    as much room as the numbers before it take, so that it wakes as the network's other parts would.
+    The quantizer (1.31.1) omits a ReLU if the range of its output does the same. It gives zeros the scale 1.0 around
+    zero: then a ReLU that calibration never activated disappears, and the bias of what reads it is lost. It gets the
+    range of its input, so that it activates like the network's other parts.
     """
     ranges = dict(measured)
     for node in model.graph.node:
@@ -102,12 +102,12 @@ def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> di
 
 
 def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[Any, Any]:
-    """The range whose 8 bits lose least of the values in a histogram, by squared error: scalar arrays of `low`'s dtype.
+    """Return the range whose 8 bits lose least of a histogram, by squared error: scalar arrays of `low`'s dtype.
 
     `counts` (N,) of the values between `edges` (N + 1,), of which `low` and `high` are the extremes. What lies outside
-    is cut to the range, what lies inside is rounded, on average by a twelfth of the squared step (Choukroun et al.,
-    "Low-bit Quantization of Neural Networks for Efficient Inference", 2019). Zero is a step of every range, and what is
-    next to it, most of what a ReLU leaves, is not rounded.
+    is clipped to the range, what lies inside is rounded, on average by a twelfth of the squared step (Choukroun et al.,
+    "Low-bit Quantization of Neural Networks for Efficient Inference", 2019). Zero is a step of every range, and values
+    next to it, most of a ReLU's output, are not rounded.
     """
     import numpy as np
 
@@ -123,7 +123,7 @@ def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[An
 
 
 def _cut(limits: Any, middles: Any, counts: Any) -> Any:
-    """The summed squared distance to each of `limits` of what lies beyond it; `middles` ascend."""
+    """Return the summed squared distance from each of `limits` to what lies beyond it; `middles` ascend."""
     import numpy as np
 
     powers = np.stack([counts, counts * middles, counts * middles**2])
@@ -133,7 +133,7 @@ def _cut(limits: Any, middles: Any, counts: Any) -> Any:
 
 
 class _OneBatch:
-    """ONNX Runtime's CalibrationDataReader, which asks for its base class by name only."""
+    """Implement ONNX Runtime's CalibrationDataReader, which checks for its base class by name only."""
 
     def __init__(self, batch: dict[str, Any]) -> None:
         self._left = [batch]
@@ -143,7 +143,7 @@ class _OneBatch:
 
 
 def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
-    """All samples; where the batch size is fixed the last batch repeats a sample."""
+    """Yield all samples; if the batch size is fixed, the last batch repeats a sample."""
     import onnx
 
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}

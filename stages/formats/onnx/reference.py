@@ -1,8 +1,8 @@
-"""An ONNX file in the evaluator that comes with the standard: does the file say what ONNX Runtime computes?
+"""Evaluate an ONNX file with the standard's own evaluator, to check that it says what ONNX Runtime computes.
 
-A file may be right for one runtime alone: where the standard is read loosely, such as a size that a rounded scale
-gives. onnx's own evaluator is written after the standard's text and shares nothing with ONNX Runtime. It is slow in
-principle (0.1 s on 30 million MACs) and has faults of its own, so that it can only warn.
+A file may be right for one runtime alone if that reads the standard loosely, for example a size that follows from a
+rounded scale. onnx's own evaluator is written after the standard's text and shares nothing with ONNX Runtime. It is
+inherently slow (0.1 s on 30 million MACs) and has bugs of its own, so that it can only warn.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from stages.formats.onnx.session import LAYOUT, as_layout
 from stages.keras.normal_form import relative_difference
 
 MOST_MACS = 20_000_000
-ALLOWED = 1e-3  # as ONNX Runtime may differ from Keras
-# What onnx 1.23.2 computes otherwise than its own standard says: recurrent layers lose an axis at batch 1.
+ALLOWED = 1e-3  # the same as ONNX Runtime may differ from Keras
+# Where onnx 1.23.2 deviates from its own standard: recurrent layers lose an axis at batch 1.
 MISREAD = frozenset({"RNN", "GRU", "LSTM", "LRN"})
 LOOPS = frozenset({"Loop", "Scan"})  # step by step in Python
 
 
 def reading_of_the_standard(data: bytes, samples: Mapping[str, Any], actual: Mapping[str, Any]) -> str | None:
-    """A warning where the evaluator does not compute `actual`, ONNX Runtime's outputs on `samples`; both by name.
+    """Warn if the evaluator does not compute `actual`, ONNX Runtime's outputs on `samples`; both by name.
 
-    None where it does, and where it can't tell: for operators that it lacks, or is known to misread.
+    None if it does, and if it can't tell: for operators that it lacks, or is known to misread.
     """
     import onnx
     from onnx.reference import ReferenceEvaluator

@@ -1,8 +1,8 @@
-"""TensorFlow's resizing of images in ONNX, by sizes.
+"""Convert TensorFlow's image resizing to ONNX, by sizes.
 
-tf2onnx writes the quotient of two sizes as a float: 13/9 times 9 is less than 13 for who rounds down, as the standard
-says. It has no antialiasing, makes nearest neighbors of averages over areas, and uses a coordinate mode for nearest
-neighbors that the standard no longer has. What Resize can't say exactly is said by what it is: a choice of rows and
+tf2onnx writes the quotient of two sizes as a float: 13/9 times 9 is less than 13 if rounded down, as the standard says.
+It has no antialiasing, turns averages over areas into nearest neighbors, and uses a coordinate mode for nearest
+neighbors that the standard no longer has. What Resize can't express exactly is written out: as a choice of rows and
 columns, or a product with one matrix for each of the two axes. Both come from TensorFlow's own operator.
 """
 
@@ -15,15 +15,15 @@ from typing import Any
 from stages.keras.tensorflow import import_tensorflow
 
 Handler = Callable[[Any, Any, str, Any], None]
-CLEAR = Fraction(1, 1000)  # of a pixel from where rounding turns over: single precision is nearer for 10,000 pixels
+CLEAR = Fraction(1, 1000)  # of a pixel from the rounding threshold: single precision is more exact for 10,000 pixels
 SPATIAL = (1, 2)  # axes of height and width
-AXES_FIRST = (2, 3)  # the same where channels come first
+AXES_FIRST = (2, 3)  # the same with channels first
 SIZED_WHILE_RUNNING = ("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic")
 OPERATORS = (*SIZED_WHILE_RUNNING, "ResizeArea", "ScaleAndTranslate")
 
 
 def resize_handlers() -> dict[str, tuple[Handler, list[Any]]]:
-    """Handlers for tf2onnx's `custom_op_handlers`, by TensorFlow's operator."""
+    """Return handlers for tf2onnx's `custom_op_handlers`, by TensorFlow's operator."""
     return {operator: (_resize, []) for operator in OPERATORS}
 
 
@@ -32,10 +32,10 @@ def _resize(graph: Any, node: Any, _name: str, _args: Any) -> None:
 
     sizes = _sizes(graph, node)
     if sizes is None and node.type in SIZED_WHILE_RUNNING:
-        Resize.version_11(graph, node)  # computes sizes while it runs
+        Resize.version_11(graph, node)  # computes sizes at run time
         _to_the_standard(graph.get_node_by_name(node.name).inputs[0])
     elif sizes is None:
-        raise ValueError(f"{node.type} of sizes that are not known")  # tf2onnx then counts it as lacking
+        raise ValueError(f"{node.type} of sizes that are not known")  # tf2onnx then counts it as unsupported
     elif node.type == "ResizeBilinear":
         _by_resize(graph, node, sizes[1], "linear")
     elif node.type != "ResizeNearestNeighbor":
@@ -47,7 +47,7 @@ def _resize(graph: Any, node: Any, _name: str, _args: Any) -> None:
 
 
 def _sizes(graph: Any, node: Any) -> tuple[list[int], list[int]] | None:
-    """Height and width before and after, or None where they, or what else the operator takes, are not constants."""
+    """Return height and width before and after, or None if they, or other inputs of the operator, are not constants."""
     shape = graph.get_shape(node.input[0])
     if shape is None or -1 in [shape[axis] for axis in SPATIAL] or not node.inputs[1].is_const():
         return None
@@ -56,13 +56,13 @@ def _sizes(graph: Any, node: Any) -> tuple[list[int], list[int]] | None:
 
 
 def _transformation(node: Any, sizes: tuple[list[int], list[int]]) -> tuple[list[float], list[float]] | None:
-    """ScaleAndTranslate's scale and translation for height and width, where they are known."""
+    """Return ScaleAndTranslate's scale and translation for height and width, if known."""
     scale, shift = node.inputs[2:4]
     if not shift.is_const():
         return None
     if scale.is_const():
         return list(scale.get_tensor_value()), list(shift.get_tensor_value())
-    # As tf.image.resize has it: the new sizes over those that the image turns out to have, its batch being free.
+    # As in tf.image.resize: the new sizes over the image's actual sizes, its batch being free.
     if scale.type != "Div" or not scale.inputs[0].is_const() or list(scale.inputs[0].get_tensor_value()) != sizes[1]:
         return None
     before = scale.inputs[1]
@@ -78,7 +78,7 @@ def _flag(node: Any, name: str) -> bool:
 
 
 def _coordinates(node: Any) -> tuple[str, str]:
-    """The modes for coordinates and for the nearest of them, as the standard has them."""
+    """Return the standard's modes for coordinates and for rounding them."""
     if _flag(node, "half_pixel_centers"):
         return "half_pixel", "round_prefer_ceil"  # floor(x + 0.5) of centers at x: TensorFlow's floor of their edges
     if _flag(node, "align_corners"):
@@ -87,14 +87,14 @@ def _coordinates(node: Any) -> tuple[str, str]:
 
 
 def _to_the_standard(resize: Any) -> None:
-    """Let a Resize of tf2onnx have standard coordinates."""
+    """Give a Resize of tf2onnx standard coordinates."""
     if resize.get_attr_str("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
         resize.set_attr("coordinate_transformation_mode", "half_pixel")
         resize.set_attr("nearest_mode", "round_prefer_ceil")
 
 
 def _is_clear(node: Any, before: int, after: int) -> bool:
-    """Whether no rounding of coordinates can give another nearest pixel than TensorFlow takes."""
+    """Return whether no rounding of coordinates can change the nearest pixel that TensorFlow takes."""
     scale = Fraction(after, before)
     if scale.denominator & (scale.denominator - 1) == 0 and scale.numerator & (scale.numerator - 1) == 0:
         return True  # a power of two: nothing is rounded
@@ -104,13 +104,13 @@ def _is_clear(node: Any, before: int, after: int) -> bool:
         places = [Fraction(i * (before - 1), max(after - 1, 1)) + Fraction(1, 2) for i in range(after)]
     else:
         places = [Fraction(i * before, after) for i in range(1, after)]
-    # Where a coordinate is a whole number but for rounding, the standard's evaluator may take the neighbor of it, too.
+    # If a coordinate is a whole number except for rounding, the standard's evaluator may take its neighbor, too.
     exact = scale.denominator & (scale.denominator - 1) == 0
     return all(abs(place - round(place)) > CLEAR for one in places for place in (one, one if exact else 2 * one))
 
 
 def _by_resize(graph: Any, node: Any, after: Sequence[int], mode: str) -> None:
-    """Resize by sizes, or by scales where these are no rounded numbers."""
+    """Resize by sizes, or by scales if these are exact."""
     import numpy as np
 
     coordinates, nearest = _coordinates(node)
@@ -132,7 +132,7 @@ def _by_resize(graph: Any, node: Any, after: Sequence[int], mode: str) -> None:
 
 
 def _target(graph: Any, image: str, shape: Sequence[int], after: Sequence[int]) -> str:
-    """The sizes of all four axes; of those that are free as they are when the file runs."""
+    """Return the sizes of all four axes; free ones are read at run time."""
     import numpy as np
     from tf2onnx.graph_builder import GraphBuilder
 
@@ -175,9 +175,9 @@ def _by_matrices(graph: Any, node: Any, sizes: tuple[list[int], list[int]]) -> N
 
 
 def _along(node: Any, sizes: tuple[list[int], list[int]], place: int, lines: Any) -> Any:
-    """What TensorFlow's operator makes of `lines` (old size, n), resized along the first axis: (new size, n).
+    """Return what TensorFlow's operator makes of `lines` (old size, n), resized along the first axis: (new size, n).
 
-    `place` is 0 where that is the height and 1 where it is the width.
+    `place` is 0 if that is the height and 1 if it is the width.
     """
     import numpy as np
 
@@ -199,7 +199,7 @@ def _along(node: Any, sizes: tuple[list[int], list[int]], place: int, lines: Any
 
 
 def _channels_first(graph: Any, node: Any, body: Callable[[str], str]) -> None:
-    """Put `body`, which makes nodes for an image with its channels first, between transposes in the place of `node`."""
+    """Replace `node` with `body`, which makes nodes for an image with its channels first, between transposes."""
     from onnx import TensorProto
 
     image, shapes, kinds = node.input[0], node.output_shapes, node.output_dtypes

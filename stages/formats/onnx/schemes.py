@@ -1,8 +1,8 @@
-"""An ONNX graph in float32, turned into the other schemes.
+"""Convert a float32 ONNX graph to the other schemes.
 
-Each takes a model in normal form and returns a new one. What the numbers become is ONNX Runtime's quantizer's work;
-what is chosen here is what its CPU kernels compute rightly on every machine. Tensors of large models stand outside, in
-files of a folder.
+Each function takes a model in normal form and returns a new one. ONNX Runtime's quantizer computes the numbers; chosen
+here is what its CPU kernels compute correctly on every machine. Tensors of large models are external, in files of a
+folder.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from stages.formats.onnx.tensor_data import has_data_outside
 from stages.samples.batches import Progress
 
 CLOSING = ("Softmax", "Sigmoid")
-Told = Callable[[str], None]  # hears in words what was done otherwise than asked for
+Told = Callable[[str], None]  # receives notes on what differs from the request
 
 
 def untold(note: str) -> None:
-    """Nobody wants to know."""
+    """Ignore the note."""
 
 
 def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
-    """Kernels stored as float16 and cast up before use, as TFLite's float16 does.
+    """Store kernels as float16 and cast them up before use, like TFLite's float16.
 
-    Runtimes fold the casts when they load: half the file, the speed of float32, and no activation can overflow.
-    Vectors (biases) and weights beyond float16's range stay as they are.
+    Runtimes fold the casts when they load: half the file size, the speed of float32, and no activation can overflow.
+    Vectors (biases) and weights beyond float16's range are unchanged.
     """
     import numpy as np
     import onnx
@@ -56,7 +56,7 @@ def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
 def kept_nodes(
     model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any], folder: Path
 ) -> list[str]:
-    """The names of the nodes of `model`, in float32, that compute the layers which `how` keeps in float."""
+    """Return the names of the nodes of float32 `model` that compute the layers which `how` keeps in float."""
     if not how.keep_float:
         return []
     from stages.formats.layers.operators import operators_of
@@ -64,19 +64,19 @@ def kept_nodes(
 
     sample = {name: values[:1] for name, values in calibration.items()}
     sample = sample or dict(zip(keras_model.input_names, random_inputs(keras_model, samples=1), strict=True))
-    path = folder / "float.onnx"  # beside the data of its tensors
+    path = folder / "float.onnx"  # next to the data of its tensors
     path.write_bytes(model.SerializeToString())
     places = operators_of(how.keep_float, keras_model, "onnx-model", path, sample)
     return [model.graph.node[place].name for place in sorted(places)]
 
 
 def quantize_while_running(model: Any, folder: Path, kept: Sequence[str] = ()) -> Any:
-    """Weights in 8 bits, activations quantized at each inference.
+    """Store weights in 8 bits and quantize activations at each inference.
 
     Both choices are for speed. On the demo's network (AVX2, one thread, p50) signed weights and all convolutions, ONNX
-    Runtime's defaults, took 1.9 ms; unsigned ones 1.2 ms; unsigned without depthwise convolutions, whose ConvInteger
-    is slow and whose weights are few, 0.3 ms. Float32 takes 0.2 to 0.3 ms: this scheme is for size. Cosines to Keras
-    were between 0.9993 and 0.9996 in all of them.
+    Runtime's defaults, took 1.9 ms; unsigned ones 1.2 ms; unsigned without depthwise convolutions, whose ConvInteger is
+    slow and whose weights are few, 0.3 ms. Float32 takes 0.2 to 0.3 ms: this scheme is for size. Cosines to Keras were
+    between 0.9993 and 0.9996 in all of them.
     """
     quantization = _import_quantization()
     constant = {tensor.name for tensor in model.graph.initializer}
@@ -105,15 +105,15 @@ def quantize_activations(
     kept: Sequence[str] = (),
     told: Told = untold,
 ) -> Any:
-    """Weights and activations in 8 bits (QDQ): U8S8, or S8S8 with signed activations. Nodes in `kept` stay float.
+    """Quantize weights and activations to 8 bits (QDQ): U8S8, or S8S8 if signed. Nodes in `kept` stay float.
 
-    Unsigned by default: of signed ones ONNX Runtime leaves additions, and convolutions beside a shared ReLU, in float
-    between conversions. On x86 ResNet-8 took 0.45 of the time and the demo's network 0.56; networks without additions
-    the same. On a Cortex-A72 all took 1 to 5 % fewer instructions.
+    Unsigned by default: with signed ones ONNX Runtime leaves additions, and convolutions next to a shared ReLU, in
+    float between conversions. On x86 ResNet-8 took 0.45 of the time and the demo's network 0.56; networks without
+    additions the same. On a Cortex-A72 all took 1 to 5 % fewer instructions.
 
     Weights use 7 of the 8 bits (`reduce_range`): x86 processors without VNNI add pairs of byte products in 16 bits,
-    which saturate. On such a machine the demo's network came out at a mean cosine of 0.988 to Keras and 0.932 accuracy
-    with all 8 bits, at 0.9996 and 0.939 with 7 (Keras: 0.9395). A closing softmax or sigmoid stays float32.
+    which saturate. On such a machine the demo's network reached a mean cosine of 0.988 to Keras and 0.932 accuracy with
+    all 8 bits, 0.9996 and 0.939 with 7 (Keras: 0.9395). A closing softmax or sigmoid stays float32.
     """
     if not calibration or not len(next(iter(calibration.values()))):
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
@@ -148,16 +148,16 @@ def quantize_activations(
 
 
 def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: Path) -> Any:
-    """The quantizer's result. It gets a file: handed a model, it moves the weights out into a file of its own.
+    """Return the quantizer's result. It gets a file: given a model, it moves the weights out into another file.
 
-    The file is written to `folder`, where data stands that is outside the model.
+    The file is written to `folder`, which holds the external data.
     """
     import onnx
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     source, target = folder / "source.onnx", folder / "target.onnx"
     prepared = onnx.shape_inference.infer_shapes(model)
-    add_pre_process_metadata(prepared)  # it was folded already; without the mark a warning says it was not
+    add_pre_process_metadata(prepared)  # it was folded already; without this mark a warning says it was not
     onnx.save(prepared, source)
     with redirect_stdout(io.StringIO()):  # calibrators print
         quantize(source, target)
@@ -167,7 +167,7 @@ def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: P
 
 
 def _import_quantization() -> Any:
-    """`onnxruntime.quantization`, without the folder of script names that its import adds to `sys.path`."""
+    """Import `onnxruntime.quantization`, without the folder of scripts that its import adds to `sys.path`."""
     path = list(sys.path)
     from onnxruntime import quantization
 

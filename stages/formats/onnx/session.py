@@ -1,4 +1,4 @@
-"""ONNX files in ONNX Runtime on the CPU: arrays go in and come out by name as Keras has them."""
+"""Run ONNX files in ONNX Runtime on the CPU: arrays go in and come out by Keras' names."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from stages.formats.format import Arrays, LoadedModel
 from stages.formats.session import in_batches
 from stages.keras.tensorflow import ENVIRONMENT
 
-LAYOUT = "layout"  # the property of an ONNX file whose inputs of rank 4 have their channels first: `nchw`
+LAYOUT = "layout"  # property of an ONNX file whose inputs of rank 4 have their channels first: `nchw`
 CHANNELS_FIRST = (0, 3, 1, 2)
 ONNX_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 
 
 def load_onnx(model: bytes | Path, threads: int = 1) -> LoadedModel:
-    """An ONNX file in ONNX Runtime on the CPU; DeviceError if ONNX Runtime refuses it."""
+    """Load an ONNX file in ONNX Runtime on the CPU; DeviceError if ONNX Runtime refuses it."""
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", ENVIRONMENT["ORT_DISABLE_TELEMETRY"])
     import onnxruntime
 
@@ -50,7 +50,7 @@ def load_onnx(model: bytes | Path, threads: int = 1) -> LoadedModel:
 
 
 def as_layout(values: Any, layout: str) -> Any:
-    """Samples as Keras takes them (N, height, width, channels) in a file's layout; all but images stay as they are."""
+    """Convert Keras' samples (N, height, width, channels) to a file's layout; all but images are unchanged."""
     return values.transpose(CHANNELS_FIRST) if layout == "nchw" and values.ndim == len(CHANNELS_FIRST) else values
 
 

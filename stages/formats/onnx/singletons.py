@@ -1,8 +1,8 @@
-"""Axes of size 1 that come and go: TensorFlow runs layers of one dimension as layers of two.
+"""Remove axes of size 1 that come and go: TensorFlow runs one-dimensional layers as two-dimensional ones.
 
-Around each such layer tf2onnx's graph inserts an axis, moves it to where images have their height, and drops it again.
-A Transpose that moves nothing but such an axis is a matter of where the axis is inserted. What a convolution or a
-pooling does along it is nothing, so that the standard, which has both of one dimension, needs no such axis at all.
+Around each such layer tf2onnx's graph inserts an axis, moves it to the height axis of images, and drops it again. A
+Transpose that moves only such an axis can be replaced by inserting the axis elsewhere. A convolution or pooling does
+nothing along it, so that the standard, which has one-dimensional versions of both, needs no such axis at all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def without_singletons(model: Any) -> None:
 
 
 class _Graph:
-    """The nodes of a graph by what they make, and its constants."""
+    """Index the nodes of a graph by their outputs, and its constants."""
 
     def __init__(self, graph: Any) -> None:
         self._graph = graph
@@ -50,21 +50,21 @@ class _Graph:
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
 
     def made_by(self, kind: str, name: str) -> Any | None:
-        """The node that makes a value, if it is one of this kind."""
+        """Return the node that makes a value, if it has this operator."""
         node = self._maker.get(name)
         return node if node is not None and node.op_type == kind else None
 
     def readers(self, name: str) -> list[Any]:
-        """The nodes that read a value."""
+        """Return the nodes that read a value."""
         return [node for node in self._graph.node if name in node.input]
 
     def axis_of(self, node: Any | None, rank: int) -> int | None:
-        """The axis of a Squeeze or Unsqueeze in the `rank` that it has there; None where they are several, or open."""
+        """Return the axis of a Squeeze or Unsqueeze in its `rank`; None if there are several, or it is unknown."""
         axes = self.constant(node.input[1]) if node is not None and len(node.input) > 1 else None
         return int(axes.ravel()[0]) % rank if axes is not None and axes.size == 1 else None
 
     def become(self, node: Any, kind: str, source: str, axis: int) -> None:
-        """Let a node be a Squeeze or an Unsqueeze of `source`."""
+        """Turn a node into a Squeeze or an Unsqueeze of `source`."""
         node.op_type = kind
         del node.attribute[:], node.input[:]
         node.input.extend([source, self._axes(axis)])
@@ -79,7 +79,7 @@ class _Graph:
         return name
 
     def squeezed(self, kernel: str, axis: int) -> str:
-        """A kernel without an axis."""
+        """Return a kernel without an axis."""
         name = f"{kernel}/without_{axis}"
         return name if name in self._maker else self.add("Squeeze", [kernel, self._axes(axis)], name)
 
@@ -88,7 +88,7 @@ class _Graph:
         self.add("Unsqueeze", [source, self._axes(axis)], name)
 
     def constant(self, name: str) -> Any | None:
-        """The numbers of a constant, or None."""
+        """Return the numbers of a constant, or None."""
         import onnx
 
         return onnx.numpy_helper.to_array(self._constants[name]) if name in self._constants else None
@@ -105,12 +105,12 @@ class _Graph:
 
 
 def _integers(node: Any, name: str) -> list[int]:
-    """An attribute of a node; empty where it has none of this name."""
+    """Return an integer-list attribute of a node; empty if it has none of this name."""
     return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 
 def _insert_elsewhere(graph: _Graph, node: Any) -> None:
-    """Insert an axis where a Transpose puts it; the Transpose stays, of the other axes, if these move too."""
+    """Insert an axis where a Transpose puts it; the Transpose stays, for the other axes, if these move too."""
     unsqueeze, permutation = graph.made_by("Unsqueeze", node.input[0]), _integers(node, "perm")
     axis = graph.axis_of(unsqueeze, len(permutation)) if permutation else None
     if unsqueeze is None or axis is None:
@@ -122,7 +122,7 @@ def _insert_elsewhere(graph: _Graph, node: Any) -> None:
 
 
 def _shapes(model: Any) -> dict[str, Sizes]:
-    """The shapes of values by name, as far as they follow from the graph; sizes that are free are None."""
+    """Return the shapes of values by name, as far as they follow from the graph; free sizes are None."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(model).graph
@@ -131,7 +131,7 @@ def _shapes(model: Any) -> dict[str, Sizes]:
 
 
 def _insert_as_reshaped(graph: _Graph, node: Any, shapes: Mapping[str, Sizes]) -> None:
-    """Insert an axis where a Reshape puts it: tf2onnx may make one of a Transpose that moves no other axis."""
+    """Insert an axis where a Reshape puts it: tf2onnx may turn a Transpose that moves no other axis into one."""
     unsqueeze, wanted = graph.made_by("Unsqueeze", node.input[0]), graph.constant(node.input[1])
     source = unsqueeze.input[0] if unsqueeze is not None else ""
     sizes = shapes.get(source)
@@ -158,14 +158,14 @@ def _drop_elsewhere(graph: _Graph, node: Any) -> None:
 
 
 def _without(permutation: Sequence[int], axis: int) -> list[int]:
-    """A permutation of the axes that are left without one of them."""
+    """Return a permutation of the axes that remain without one of them."""
     return [one - (one > axis) for one in permutation if one != axis]
 
 
 def _reduce(graph: _Graph, node: Any) -> None:
-    """Let a convolution or pooling be of one dimension that is of two, and does nothing along an axis just inserted.
+    """Reduce a 2-D convolution or pooling to 1-D if it does nothing along an axis just inserted.
 
-    The axis is inserted after it instead, or not at all where it was dropped there.
+    The axis is inserted after it instead, or not at all if it was dropped there.
     """
     unsqueeze = graph.made_by("Unsqueeze", node.input[0])
     axis = graph.axis_of(unsqueeze, RANK)
@@ -190,7 +190,7 @@ def _reduce(graph: _Graph, node: Any) -> None:
 
 
 def _does_nothing(node: Any, place: int) -> bool:
-    """Whether a window of two dimensions is one number wide in this one, and all its settings are written down."""
+    """Return whether a 2-D window has size 1 in this dimension, with all its settings explicit."""
     settings = {attribute.name: attribute for attribute in node.attribute}
     if "kernel_shape" not in settings or len(settings["kernel_shape"].ints) != RANK - 2:
         return False

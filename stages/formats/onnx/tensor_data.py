@@ -1,7 +1,7 @@
-"""Tensors of an ONNX graph whose data stands outside, in a file: read without being loaded, written at whole pages.
+"""Read external tensor data of an ONNX graph without loading it, and write it page-aligned.
 
-What is above 2 GB never is one message: its large tensors stay references from ONNX Runtime's folding to the exported
-data file, and their bytes go from file to file in pieces.
+Data above 2 GB is never one message: large tensors stay references from ONNX Runtime's folding to the exported data
+file, and their bytes are copied from file to file in pieces.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LEAST_BYTES = 1024  # of a tensor that stands outside
+LEAST_BYTES = 1024  # of an external tensor
 PAGE_BYTES = 4096  # tensors in a file begin at pages, so that they can be mapped
 PIECE_BYTES = 1 << 24
-MESSAGE_BYTES = 64  # what a message's own frame takes at most, in the one around it
+MESSAGE_BYTES = 64  # maximum framing overhead of a nested message
 
 
 def is_outside(tensor: Any) -> bool:
-    """Whether a tensor's data stands in a file."""
+    """Return whether a tensor's data is in a file."""
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
 def has_data_outside(model: Any) -> bool:
-    """Whether any tensor of the main graph stands in a file."""
+    """Return whether any tensor of the main graph is in a file."""
     return any(is_outside(tensor) for tensor in model.graph.initializer)
 
 
 def place(tensor: Any, location: str, offset: int, length: int) -> None:
-    """Say of a tensor where its data stands."""
+    """Record in a tensor where its data is."""
     tensor.ClearField("raw_data")
     del tensor.external_data[:]
     tensor.data_location = tensor.EXTERNAL
@@ -38,7 +38,7 @@ def place(tensor: Any, location: str, offset: int, length: int) -> None:
 
 
 def pieces(tensor: Any, folder: Path) -> Iterator[bytes]:
-    """The data of a tensor that stands outside, in `folder`, a piece at a time; EOFError where the file has less."""
+    """Yield the data of an external tensor in `folder` piece by piece; EOFError if the file is too short."""
     found = {entry.key: entry.value for entry in tensor.external_data}
     left = tensor_bytes(tensor)
     with (folder / found["location"]).open("rb") as file:
@@ -52,7 +52,7 @@ def pieces(tensor: Any, folder: Path) -> Iterator[bytes]:
 
 
 def reference(tensor: Any) -> Any:
-    """A nameless copy of a tensor that stands outside, which refers to the same data."""
+    """Return a nameless copy of an external tensor, which refers to the same data."""
     copy = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
     found = {entry.key: entry.value for entry in tensor.external_data}
     place(copy, found["location"], int(found.get("offset", "0")), tensor_bytes(tensor))
@@ -60,7 +60,7 @@ def reference(tensor: Any) -> Any:
 
 
 def content_digest(tensor: Any, folder: Path) -> str:
-    """The digest of type, shape and data of a tensor that stands outside."""
+    """Return the digest of type, shape and data of an external tensor."""
     digest = hashlib.sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
     for piece in pieces(tensor, folder):
         digest.update(piece)
@@ -68,7 +68,7 @@ def content_digest(tensor: Any, folder: Path) -> str:
 
 
 def tensor_bytes(tensor: Any) -> int:
-    """How many bytes a tensor's numbers take; strings are none."""
+    """Return how many bytes a tensor's numbers take; strings count as none."""
     import onnx
 
     if tensor.data_type == onnx.TensorProto.STRING:
@@ -78,7 +78,7 @@ def tensor_bytes(tensor: Any) -> int:
 
 
 def message_bytes(model: Any) -> int:
-    """How large a model is as one message, a little too much rather than too little, without making that message."""
+    """Return an upper estimate of a model's size as one message, without building that message."""
     graph = model.graph
     small = (*graph.node, *graph.input, *graph.output, *model.metadata_props, *model.opset_import)
     size = sum(int(part.ByteSize()) + MESSAGE_BYTES for part in small)
@@ -86,9 +86,9 @@ def message_bytes(model: Any) -> int:
 
 
 def move_outside(model: Any, folder: Path, target: Path) -> None:
-    """Put the data of the large tensors of the main graph into `target`, in order; the model then refers to it.
+    """Move the data of the large tensors of the main graph into `target`, in order; the model then refers to it.
 
-    `folder` is where data stands that is outside already.
+    `folder` holds data that is already external.
     """
     with target.open("wb") as file:
         for tensor in model.graph.initializer:

@@ -1,4 +1,4 @@
-"""The tensors inside an ONNX file as ONNX Runtime computes them unoptimized, and what the file says of them."""
+"""Compute the tensors inside an ONNX file with ONNX Runtime, unoptimized, and read the file's facts about them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[File
 
 
 def onnx_graph(file: bytes | Path) -> Any:
-    """The ModelProto; data that stands outside stays there."""
+    """Return the ModelProto; external data is not loaded."""
     import onnx
 
     return onnx.load_from_string(file) if isinstance(file, bytes) else onnx.load(file, load_external_data=False)
 
 
 def onnx_reads(file: bytes | Path) -> list[frozenset[int]]:
-    """For each node of a file the places of those whose outputs it reads."""
+    """Return for each node of a file the places of those whose outputs it reads."""
     nodes = onnx_graph(file).graph.node
     return reads_of([(list(node.input), [name for name in node.output if name]) for node in nodes])
 
 
 def onnx_ends(model: Any) -> dict[str, tuple[float, float]]:
-    """Of what DequantizeLinear gives with one scale for all of a tensor."""
+    """Return the ends of what DequantizeLinear gives with one scale for the whole tensor."""
     from onnx import numpy_helper
 
     held = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -72,7 +72,7 @@ def onnx_constants(model: Any) -> Iterator[tuple[str, Any]]:
     for node in model.graph.node:
         if node.op_type != "DequantizeLinear" or node.input[0] not in held:
             continue
-        if held[node.input[0]].data_location:  # it stands in another file
+        if held[node.input[0]].data_location:  # its data is in another file
             continue
         values = numpy_helper.to_array(held[node.input[0]])
         if values.ndim >= MATRIX and values.dtype.itemsize == 1:

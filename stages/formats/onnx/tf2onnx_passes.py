@@ -1,8 +1,8 @@
-"""tf2onnx's optimizer passes without what makes them slow.
+"""Run tf2onnx's optimizer passes without what makes them slow.
 
-tf2onnx copies the whole graph, weights included, before each of a dozen passes, and writes every weight into a
+tf2onnx copies the whole graph, including weights, before each of a dozen passes, and writes every weight into a
 protobuf message after it: on Xception, three quarters of a conversion. The passes need neither. Run here one after the
-other on one copy, until none changes anything, they end in the same graph.
+other on one copy, until none changes anything, they produce the same graph.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 
 class InPlacePasses:
-    """A tf2onnx optimizer that is all of them; `graph_been_opt` stays False, because it runs to the end by itself.
+    """Act as one tf2onnx optimizer that runs all passes; `graph_been_opt` stays False: it iterates by itself.
 
-    `finished` tells whether it did: tf2onnx swallows what a pass raises and goes on with the graph as it was.
+    `finished` tells whether it did: tf2onnx swallows what a pass raises and continues with the unchanged graph.
     """
 
     graph_been_opt = False
@@ -22,7 +22,7 @@ class InPlacePasses:
         self.finished = False
 
     def optimize(self, graph: Any, iteration: int) -> Any:
-        """The optimized graph; tf2onnx hands in a copy, and goes on with its original if a pass raises."""
+        """Return the optimized graph; tf2onnx passes in a copy, and continues with its original if a pass raises."""
         from tf2onnx import optimizer
 
         round_number, changed = 0, True

@@ -1,9 +1,9 @@
-"""From a Keras model to an ONNX graph by tf2onnx, with the weights beside it instead of in it.
+"""Convert a Keras model to an ONNX graph by tf2onnx, with the weights next to it instead of in it.
 
-tf2onnx freezes every weight into the graph and then carries it through a dozen passes, each of which copies the
-graph: Xception took 82 s and 6.3 GB, of which the graph itself needs 1.5 s and 120 kB. Here the weights that have more
-than one axis enter as inputs of the graph. They come back at the end as data in a file of their own, and what tf2onnx
-would have computed of them (transposed kernels) is left to ONNX Runtime's constant folding.
+tf2onnx freezes every weight into the graph and then carries it through a dozen passes, each of which copies the graph:
+Xception took 82 s and 6.3 GB, of which the graph itself needs 1.5 s and 120 kB. Here the weights with more than one
+axis become inputs of the graph. They return at the end as data in a separate file, and what tf2onnx would have computed
+from them (transposed kernels) is left to ONNX Runtime's constant folding.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from stages.keras.serving import Shapes, input_specs, require_size, serving_func
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.unranked import declare_ranks
 
-NEWEST_OPSET, BEST_OPSET = 18, 17  # that tf2onnx knows; above, what comes out best is converted
+NEWEST_OPSET, BEST_OPSET = 18, 17  # that tf2onnx knows; newer sets are converted from the one that comes out best
 LEAST_BYTES = 1024  # of a weight that is kept out of the graph
 SPATIAL_RANK = 4  # inputs with height, width and channels, which have a layout
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A ModelProto in which the named `weights` are inputs still, and their values."""
+    """Hold a ModelProto in which the named `weights` are still inputs, and their values."""
 
     model: Any
     weights: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """The model at `path`, its weights in `weights.bin` beside it."""
+        """Write the model to `path`, its weights to `weights.bin` next to it."""
         import onnx
 
         graph = self.model.graph
@@ -66,10 +66,10 @@ class Graph:
 def onnx_graph(
     model: Any, opset: int, layout: str = "nhwc", batch: int | None = None, shapes: Shapes | None = None
 ) -> Graph:
-    """tf2onnx's graph of a Keras model, its transposes moved away, inputs and outputs named as in Keras.
+    """Return tf2onnx's graph of a Keras model, its transposes moved away, inputs and outputs named as in Keras.
 
-    `layout` is that of inputs of rank 4; `batch` (None keeps it free) and `shapes` are sizes that it leaves free.
-    ModelError names what ONNX has no operator for, and the layer that wants it.
+    `layout` is that of inputs of rank 4; `batch` (None keeps it free) and `shapes` set sizes that the model leaves
+    free. ModelError names what ONNX has no operator for, and the layer that needs it.
     """
     tf = import_tensorflow()
     from tf2onnx import tf_loader
@@ -84,7 +84,7 @@ def onnx_graph(
         definition, weights = beside
         definition = _optimized(tf, definition, [*inputs, *weights], outputs)
         tables: dict[Any, Any] = {}
-    else:  # loops, lookups: tf2onnx knows how to freeze them
+    else:  # loops, lookups: tf2onnx can freeze them
         require_size(model, "the graph that loops and lookups (LSTM, Embedding) are frozen into")
         weights = {}
         with tf.device("/cpu:0"):
@@ -114,7 +114,7 @@ def onnx_graph(
 
 
 def _declare_sizes(value: Any, shape: Any) -> None:
-    """Write the sizes that TensorFlow knows of an output where tf2onnx lost them."""
+    """Write the sizes that TensorFlow knows of an output if tf2onnx lost them."""
     dimensions = value.type.tensor_type.shape.dim
     if shape.rank == len(dimensions):
         for dimension, size in zip(dimensions, shape, strict=True):
@@ -123,7 +123,7 @@ def _declare_sizes(value: Any, shape: Any) -> None:
 
 
 def _in_opset(graph: Any, opset: int, name: str) -> Any:
-    """The graph in a newer operator set, by the standard's own converter."""
+    """Return the graph in a newer operator set, by the standard's own converter."""
     import onnx
     from onnx import version_converter
 
@@ -138,7 +138,7 @@ def _in_opset(graph: Any, opset: int, name: str) -> Any:
 
 @contextmanager
 def _convolutions_in_the_open(model: Any) -> Iterator[None]:
-    """While tracing: Keras has XLA compile grouped convolutions, as functions that tf2onnx does not look into."""
+    """Trace without XLA: Keras has it compile grouped convolutions, as functions that tf2onnx does not look into."""
     layers = [layer for layer in model._flatten_layers() if getattr(layer, "groups", 1) != 1]  # noqa: SLF001
     hidden = [layer for layer in layers if hasattr(layer, "_jit_compiled_convolution_op")]
     for layer in hidden:
@@ -160,9 +160,9 @@ def _spatial(model: Any, inputs: Sequence[str]) -> list[str]:
 
 
 def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] | None:
-    """The function's GraphDef with each large variable as a placeholder, and the variables by their tensors' names.
+    """Return the function's GraphDef with each large variable as a placeholder, and the variables by tensor name.
 
-    None where variables go anywhere but into plain reads, or functions are called (loops, conditions).
+    None if variables are used other than by plain reads, or functions are called (loops, conditions).
     """
     definition = function.graph.as_graph_def()
     if definition.library.function:
@@ -195,7 +195,7 @@ def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] |
 
 
 def _weight(tf: Any, name: str, variable: Any, weights: dict[str, Any]) -> Any:
-    """The node in the place of a variable's read: a placeholder, which goes into `weights`, or a small constant."""
+    """Return the replacement of a variable's read: a placeholder, which goes into `weights`, or a small constant."""
     if len(variable.shape) < 2 or variable.shape.num_elements() * variable.dtype.size < LEAST_BYTES:
         return _constant(tf, name, variable)
     weights[f"{name}:0"] = variable
@@ -213,7 +213,7 @@ def _constant(tf: Any, name: str, values: Any) -> Any:
 
 
 def _optimized(tf: Any, definition: Any, inputs: list[str], outputs: list[str]) -> Any:
-    """TensorFlow's own folding of constants, as tf2onnx asks for it."""
+    """Fold constants with TensorFlow, as tf2onnx requests it."""
     from tf2onnx import tf_loader
 
     with tf.device("/cpu:0"), tf.Graph().as_default():
@@ -222,7 +222,7 @@ def _optimized(tf: Any, definition: Any, inputs: list[str], outputs: list[str]) 
 
 
 def _spell_out(tf: Any, definition: Any) -> None:
-    """Put what tf2onnx knows in the place of what it does not: erfc(x), of GELU, is 1 - erf(x)."""
+    """Replace what tf2onnx does not know with what it does: erfc(x), of GELU, is 1 - erf(x)."""
     for node in [node for node in definition.node if node.op == "Erfc"]:
         kind = node.attr["T"]
         one, erf = f"{node.name}/one", f"{node.name}/erf"
@@ -235,7 +235,7 @@ def _spell_out(tf: Any, definition: Any) -> None:
 
 
 def _converted(tf: Any, model: Any, definition: Any, settings: dict[str, Any]) -> Any:
-    """The ModelProto of a GraphDef; a pass that fails sends it through tf2onnx's own way, which leaves it out."""
+    """Return the ModelProto of a GraphDef; if a pass fails, tf2onnx's own way is used, which leaves the pass out."""
     from tf2onnx import optimizer
 
     in_place = InPlacePasses()
@@ -250,7 +250,7 @@ def _converted(tf: Any, model: Any, definition: Any, settings: dict[str, Any]) -
 
 
 def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
-    """tf2onnx's Graph; ModelError where an operator has no counterpart."""
+    """Return tf2onnx's Graph; ModelError if an operator has no counterpart."""
     import onnx
     from tf2onnx import tfonnx
 
@@ -267,10 +267,10 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
 
 
 def _used(graph: Any) -> Iterator[Any]:
-    """The nodes that a graph's outputs need, those in the bodies of its loops and conditions too.
+    """Yield the nodes that a graph's outputs need, including those in the bodies of its loops and conditions.
 
-    tf2onnx leaves what it has replaced, such as the Any of a mask. Its own `delete_unused_nodes` must not run before
-    its optimizers: it took along a ReverseSequence that is needed (masked Bidirectional LSTM and GRU).
+    tf2onnx leaves nodes that it has replaced, such as the Any of a mask. Its own `delete_unused_nodes` must not run
+    before its optimizers: it also removed a ReverseSequence that is needed (masked Bidirectional LSTM and GRU).
     """
     for node in graph.extract_sub_graph_nodes(graph.outputs, remove_unused_inputs=False):
         yield node

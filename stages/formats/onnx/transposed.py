@@ -1,9 +1,9 @@
-"""Transposed convolutions in ONNX, with more rows and columns than kernel and stride reach.
+"""Convert transposed convolutions whose output is larger than kernel and stride reach.
 
-TensorFlow gives the size of the output, and what no number of the input reaches is zero. tf2onnx takes what is missing
-for negative padding, which the standard does not have; it has output padding for that. Where the size follows
-from the input's own it is computed while the file runs, by twenty nodes: here it is a constant wherever the layer's
-output has a known size.
+TensorFlow gives the size of the output, and output values that no input reaches are zero. tf2onnx expresses the missing
+part as negative padding, which the standard does not have; it has output padding for that. A size that follows from the
+input's own is computed at run time, by twenty nodes: here it is a constant whenever the layer's output has a known
+size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BIAS = 3  # its place among the inputs, after sizes, kernel and image
 
 
 def transposed_handlers() -> dict[str, tuple[Handler, list[Any]]]:
-    """Handlers for tf2onnx's `custom_op_handlers`, by TensorFlow's operator."""
+    """Return handlers for tf2onnx's `custom_op_handlers`, by TensorFlow's operator."""
     return {operator: (_transposed, []) for operator in ("Conv2DBackpropInput", "Conv3DBackpropInputV2")}
 
 
@@ -40,7 +40,7 @@ def _transposed(graph: Any, node: Any, _name: str, _args: Any) -> None:
 
 
 def _bias_outside(graph: Any, node: Any) -> None:
-    """Take a bias out of a convolution whose output tf2onnx will pad with zeros: it is added there, too."""
+    """Move a bias out of a convolution whose output tf2onnx will pad with zeros: the padding needs it, too."""
     readers = graph.find_output_consumers(node.output[0])
     added = graph.make_node("Add", [node.output[0], node.input[BIAS]], shapes=node.output_shapes)
     graph.remove_input(node, node.input[BIAS], BIAS)
@@ -48,7 +48,7 @@ def _bias_outside(graph: Any, node: Any) -> None:
 
 
 def _as_padding(pads: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Pads (begins, then ends) without negative ones, and what is to be added at the end of each axis instead."""
+    """Return pads (begins, then ends) without negative ones, and what to add at the end of each axis instead."""
     axes = len(pads) // 2
     totals = [pads[axis] + pads[axis + axes] for axis in range(axes)]
     kept = [0 if totals[place % axes] < 0 else pad for place, pad in enumerate(pads)]

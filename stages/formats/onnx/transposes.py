@@ -1,6 +1,6 @@
-"""What the Transposes that are left in an ONNX graph cost: they move numbers at each inference, and compute nothing.
+"""Estimate what the remaining Transposes of an ONNX graph cost: they move numbers at each inference.
 
-Many of them say that a file is slower than it could be, nothing about whether it is right.
+Many of them mean that a file is slower than it could be, not that it is wrong.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 from stages.formats.onnx.facts import ONNXFacts
 
 IMAGE_RANK = 4  # batch, height, width, channels
-KERNEL_BYTES = 1024  # larger constants are kernels: no shape follows from their numbers
+KERNEL_BYTES = 1024  # larger constants are kernels: no shape depends on their values
 
 
 def usual_transposes(facts: ONNXFacts) -> int | None:
-    """How many of them a graph of these operators usually keeps; None where nothing is usual.
+    """Return how many of them a graph of these operators usually keeps; None if nothing is usual.
 
-    One for each image that goes in or out and for each product of matrices (dense layers want their channels last), and
-    half as many as convolutions: two for each convolution is what an export without optimizer passes has.
+    One per image input or output and per matrix product (dense layers want their channels last), and half as many as
+    convolutions: an export without optimizer passes has two per convolution.
     """
     convolutions = facts.operators.get("Conv", 0) + facts.operators.get("ConvInteger", 0)
     if not convolutions:  # recurrent layers and attention permute by themselves
@@ -28,7 +28,7 @@ def usual_transposes(facts: ONNXFacts) -> int | None:
 
 
 def transposes_in_words(data: bytes, facts: ONNXFacts) -> str | None:
-    """A warning with their cost where a file holds more Transposes than graphs of its kind usually do, else None."""
+    """Return a warning with their cost if a file has more Transposes than graphs of its kind usually do, or None."""
     usual = usual_transposes(facts)
     if usual is None or facts.transposes <= usual:
         return None
@@ -41,9 +41,9 @@ def transposes_in_words(data: bytes, facts: ONNXFacts) -> str | None:
 
 
 def moved_share(data: bytes) -> float | None:
-    """Of the bytes that all nodes of a file write for one sample the share that its Transposes write.
+    """Return the share of the bytes written by all nodes for one sample that Transposes write.
 
-    By shapes alone, constant operands not counted; None where shapes don't follow from the graph.
+    Computed from shapes alone, without constant operands; None if shapes don't follow from the graph.
     """
     import onnx
 
@@ -62,7 +62,7 @@ def moved_share(data: bytes) -> float | None:
 
 
 def _without_kernels(model: Any) -> Any:
-    """The model for one sample, its large constants as inputs, so that no copy of them is made."""
+    """Return the model for one sample, its large constants as inputs, so that they are not copied."""
     import onnx
 
     graph, kernels = model.graph, list(model.graph.initializer)
@@ -80,7 +80,7 @@ def _without_kernels(model: Any) -> Any:
 
 
 def _bytes_of(value: Any) -> int | None:
-    """What a tensor takes by its declared shape."""
+    """Return a tensor's size in bytes by its declared shape."""
     import onnx
 
     tensor = value.type.tensor_type

@@ -1,4 +1,4 @@
-"""Weights of an ONNX graph in 8 bits, computed with in float32: a quarter of the file.
+"""Store weights of an ONNX graph in 8 bits and compute with them in float32: a quarter of the file size.
 
 ONNX Runtime's quantizer has no such scheme for convolutions.
 """
@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 LEVELS = 127  # -127…127: symmetric, so that zero stays zero
-# The axis of a kernel that counts output channels; of Gemm it depends on transB.
+# A kernel's axis of output channels; Gemm's depends on transB.
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": None, "MatMul": -1, "Gemm": 1}
 
 
 def store_weights_in_int8(
     model: Any, folder: Path | None = None, *, per_channel: bool, left_out: Sequence[str] = ()
 ) -> Any:
-    """Kernels of convolutions and products as int8 with a scale for each output channel, or one for all of a kernel.
+    """Store kernels of convolutions and products as int8 with a scale per output channel, or one per kernel.
 
-    DequantizeLinear turns them into float32 before use. Nodes in `left_out` keep theirs, and so do others that read
-    the same. The kernel of a transposed convolution has one scale: groups share its channel axis. `folder` is where
-    tensors of large models stand.
+    DequantizeLinear turns them into float32 before use. Nodes in `left_out` keep theirs, and so do others that read the
+    same. The kernel of a transposed convolution has one scale: groups share its channel axis. `folder` holds external
+    tensors of large models.
     """
     import numpy as np
     import onnx
@@ -51,7 +51,7 @@ def store_weights_in_int8(
 
 
 def _kernels(graph: Any, left_out: frozenset[str]) -> dict[str, int | None]:
-    """By name the initializers that only such nodes read as kernels, and the axis of their output channels."""
+    """Map initializers that only such nodes read as kernels to the axis of their output channels."""
     found: dict[str, int | None] = {}
     other: set[str] = set()
     for node in graph.node:

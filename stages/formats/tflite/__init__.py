@@ -1,4 +1,4 @@
-"""TFLite files: conversion, quantization, and what is known to fail."""
+"""Convert and quantize TFLite files, and know what fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("tensorflow", "tf-keras", "ai-edge-litert", "ai-edge-quantizer", "fl
 
 
 class TFLite:
-    """TFLite, which LiteRT runs."""
+    """Export TFLite, which LiteRT runs."""
 
     name: ClassVar[str] = "tflite"
     kind: ClassVar[Kind] = "tflite-model"
@@ -32,7 +32,7 @@ class TFLite:
     metrics: ClassVar[tuple[str, ...]] = ()
     made_from: ClassVar[str | None] = None
     file_counts: ClassVar[tuple[int, ...]] = (1,)
-    imports: ClassVar[tuple[str, ...]] = (  # the first sets what has to stand before the others
+    imports: ClassVar[tuple[str, ...]] = (  # the first sets what the others need
         "stages.keras.tensorflow:import_tensorflow",
         "tensorflow.lite.python.lite",
         "ai_edge_litert.interpreter",
@@ -86,7 +86,7 @@ class TFLite:
         return dict(tflite_constants(data))
 
     def layers_of(self, name: str) -> tuple[str, ...]:
-        """`model/conv_relu/Relu;model/conv/Conv2D1` is of conv and conv_relu: the layer with weights stands last."""
+        """Return conv and conv_relu for `model/conv_relu/Relu;model/conv/Conv2D1`: the layer with weights is last."""
         parts = [text.split("/") for text in name.split(";")]
         found = [part[1] for part in reversed(parts) if len(part) > 2 or (len(part) == 2 and part[1])]
         return tuple(dict.fromkeys(found))

@@ -1,8 +1,8 @@
-"""Keras to TFLite: one signature, batch size 1, equal bytes for equal models in every process.
+"""Convert Keras to TFLite: one signature, batch size 1, equal bytes for equal models in every process.
 
-The converter's own `from_keras_model` saves the whole Keras object first, a traced function for every layer: most of
-its time. Here one function is traced, with the batch fixed at 1 so that reshapes become constants, and saved
-with the bare variables: the same operators in a quarter of the time.
+The converter's own `from_keras_model` first saves the whole Keras object, a traced function for every layer, which
+takes most of its time. Here one function is traced, with the batch fixed at 1 so that reshapes become constants, and
+saved with the bare variables: the same operators in a quarter of the time.
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ def convert_tflite(
     saved: str | None = None,
     recurrent: Recurrent = "auto",
 ) -> bytes:
-    """The TFLite file of a Keras model; `io` is the type of the inputs and outputs of an int8 or int16x8 file.
+    """Return the TFLite file of a Keras model; `io` is the type of an int8 or int16x8 file's inputs and outputs.
 
-    `calibration` is what these need: float32 inputs (N, …), or a list with one an input; `progress` hears how many
-    of them went through; `metadata` goes into the file as JSON, under `secateur.json`; `shapes` are sizes that the
-    model leaves free. `saved` is a folder in which `save_function` has put this model, for one that is converted in
-    several schemes. `recurrent` says in which form recurrent layers go in (see `recurrent.py`); metadata of a file that
-    keeps a state between calls say so. ModelError says which operators TFLite lacks, and whose they are.
+    These need `calibration`: float32 inputs (N, …), or a list with one per input; `progress` hears how many were
+    processed; `metadata` goes into the file as JSON, under `secateur.json`; `shapes` are sizes that the model leaves
+    free. `saved` is a folder in which `save_function` has put this model, if it is converted in several schemes.
+    `recurrent` is the form of recurrent layers (see `recurrent.py`); the metadata say whether a file keeps state
+    between calls. ModelError says which operators TFLite lacks, and whose they are.
     """
     tf, how = import_tensorflow(), quantization_of(how)
     require_size(model, "a TFLite file", "export it to ONNX, which keeps large weights in a second file, or prune it")
@@ -105,7 +105,7 @@ def convert_tflite(
 
 
 def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
-    """The file of a SavedModel in a scheme that takes no samples."""
+    """Convert a SavedModel in a scheme that takes no samples."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     configure(tf, converter, how, "float32")
     data = bytes(converter.convert())
@@ -119,7 +119,7 @@ def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
 def _calibrated(
     tf: Any, model: Any, how: Quantization, io: str, saved: str, arrays: Mapping[str, Any], heard: Progress
 ) -> bytes:
-    """The file of a SavedModel whose ranges are measured on `arrays` by input name."""
+    """Convert a SavedModel with ranges measured on `arrays` by input name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     configure(tf, converter, how, io)
     if how.scheme == "int8":
@@ -130,7 +130,7 @@ def _calibrated(
 
 
 def _arrays(model: Any, calibration: Any) -> dict[str, Any]:
-    """Calibration samples by input name, in the types that the model takes."""
+    """Return calibration samples by input name, in the types that the model takes."""
     given = zip(model.input_names, model.inputs, as_arrays(calibration), strict=True)
     return {name: array.astype(tensor.dtype.as_numpy_dtype, copy=False) for name, tensor, array in given}
 
@@ -142,7 +142,7 @@ def _heard(progress: Progress, silence: Silence, done: int, total: int) -> None:
 
 @contextmanager
 def _never_loaded() -> Iterator[None]:
-    """The converter loads a SavedModel twice, for the names in it: half of its time. Here it only reads them."""
+    """Skip the converter's two loads of a SavedModel, half of its time: it needs only the names in it, read here."""
     from tensorflow.lite.python import lite
     from tensorflow.python.saved_model.loader_impl import parse_saved_model_with_debug_info
 
@@ -159,17 +159,17 @@ def _never_loaded() -> Iterator[None]:
 
 
 def _fuses(tf: Any, saved: str) -> bool:
-    """Whether the converter knows each loop of a SavedModel as an LSTM: with those that are left it ends natively."""
+    """Return whether the converter fuses each loop of a SavedModel into an LSTM: remaining ones crash it."""
     return "WHILE" not in count_operators(_in_float(tf, saved))
 
 
 def _in_float(tf: Any, saved: str) -> bytes:
-    """The float32 file of a SavedModel."""
+    """Return the float32 file of a SavedModel."""
     return bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
 
 
 def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
-    """`folder`, with the model saved in a form that has no loops; UnsupportedError where there is none."""
+    """Save the model to `folder` in a form without loops and return it; UnsupportedError if there is none."""
     if recurrent == "auto" and recurrent_layers(model):
         save_function(model, folder, shapes, "unrolled")
         if not has_loops(folder):
@@ -181,15 +181,15 @@ def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None,
 
 
 def _state(data: bytes) -> dict[str, str]:
-    """What a file's metadata say of the state that it keeps; nothing where it keeps none."""
+    """Return what a file's metadata say about its state; nothing if it keeps none."""
     return {"state": f"kept between calls; before each new sample: {RESET}"} if keeps_state(data) else {}
 
 
 def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: Form = "loop") -> None:
-    """A SavedModel of inference alone: the bare variables and one signature, the batch fixed at 1.
+    """Save inference alone as a SavedModel: the bare variables and one signature, the batch fixed at 1.
 
-    Recurrent layers are there in `form`. PreconditionError where the model leaves other sizes free, and `shapes` does
-    not choose them.
+    Recurrent layers are saved in `form`. PreconditionError if the model leaves other sizes free, and `shapes` does not
+    choose them.
     """
     tf = import_tensorflow()
     if form == "unrolled":
@@ -205,7 +205,7 @@ def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: F
 
 
 def _missing(error: Exception) -> list[tuple[str, str]]:
-    """The operators (kind, name) that the converter says TFLite lacks; empty where it failed for other reasons."""
+    """Return the operators (kind, name) that TFLite lacks according to the converter; empty if it failed otherwise."""
     found = []
     for entry in getattr(error, "errors", ()):
         kind = entry.operator.name.removeprefix("tf.")
@@ -216,7 +216,7 @@ def _missing(error: Exception) -> list[tuple[str, str]]:
 
 
 def _representatives(arrays: Mapping[str, Any], batch: int, heard: Progress) -> Iterator[Any]:
-    """Batches by input name: the converter has an order of its own."""
+    """Yield batches by input name: the converter has its own order."""
     count = len(next(iter(arrays.values())))
     for picked in batches_of(count, batch):
         yield {name: samples[picked] for name, samples in arrays.items()}
@@ -224,7 +224,7 @@ def _representatives(arrays: Mapping[str, Any], batch: int, heard: Progress) -> 
 
 
 def with_metadata(data: bytes, metadata: Mapping[str, Any] | None) -> bytes:
-    """The file with one more metadata buffer; the rest is packed just as the converter packs it."""
+    """Add a metadata buffer to the file; the rest is packed exactly as the converter packs it."""
     if not metadata:
         return data
     import numpy as np
@@ -244,7 +244,7 @@ def with_metadata(data: bytes, metadata: Mapping[str, Any] | None) -> bytes:
 def tflite_facts(
     data: bytes, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> TFLiteFacts:
-    """`inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    """Return `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
     return TFLiteFacts(
         scheme=scheme,
         inputs=inputs,

@@ -1,7 +1,8 @@
-"""A TFLite file cut after each of its operators: what each one costs is the difference between two cuts.
+"""Cut a TFLite file after each of its operators: an operator's cost is the difference between two cuts.
 
-LiteRT's Python wheel gives no profiler, and an instruction counter knows no operators. A cut keeps the first operators
-and gives as outputs all tensors that later ones would read, so that nothing before the cut is dead and may be left out.
+LiteRT's Python wheel has no profiler, and an instruction counter does not know operators. A cut keeps the first
+operators and outputs all tensors that later ones would read, so that nothing before the cut is dead code that may be
+left out.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from stages.formats.cut import Cut
 
 
 def cuts(data: bytes, source: str) -> Iterator[Cut]:
-    """A cut after each operator, in the order in which they run; ModelError for damaged files and control flow."""
+    """Yield a cut after each operator, in execution order; ModelError for damaged files and control flow."""
     from ai_edge_litert import schema_py_generated as schema
 
     try:
@@ -28,7 +29,7 @@ def cuts(data: bytes, source: str) -> Iterator[Cut]:
     graph = model.subgraphs[0]
     kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     operators, outputs, buffers = list(graph.operators), list(graph.outputs), list(model.buffers)
-    model.signatureDefs = None  # it names outputs that a cut has not
+    model.signatureDefs = None  # it names outputs that a cut lacks
     for place, operator in enumerate(operators):
         graph.operators = operators[: place + 1]
         graph.outputs = _live(operators, place, outputs)
@@ -39,7 +40,7 @@ def cuts(data: bytes, source: str) -> Iterator[Cut]:
 
 
 def _live(operators: list[Any], place: int, outputs: list[int]) -> list[int]:
-    """The tensors made up to `place` that are read later, or are the file's outputs."""
+    """Return the tensors made up to `place` that are read later, or are the file's outputs."""
     made = [int(tensor) for operator in operators[: place + 1] for tensor in operator.outputs]
     read = {int(tensor) for operator in operators[place + 1 :] for tensor in operator.inputs}
     last = {int(tensor) for tensor in operators[place].outputs}
@@ -47,7 +48,7 @@ def _live(operators: list[Any], place: int, outputs: list[int]) -> list[int]:
 
 
 def _needed(schema: Any, graph: Any, buffers: list[Any]) -> list[Any]:
-    """The buffers, those emptied that no operator left reads: a cut of a large file is not as large."""
+    """Return the buffers, emptied if no remaining operator reads them: a cut of a large file is smaller."""
     read = {int(tensor) for operator in graph.operators for tensor in operator.inputs if tensor >= 0}
     kept = {graph.tensors[tensor].buffer for tensor in read}
     return [buffer if place in kept else schema.BufferT() for place, buffer in enumerate(buffers)]

@@ -1,4 +1,4 @@
-"""At which operator a file ends its runtime: found by files that stop earlier, loaded and run in a child."""
+"""Find the operator at which a file crashes its runtime, with files that stop earlier, loaded and run in a child."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from stages.formats.tflite.cuts import cuts
 
 
 def with_operator(error: NativeEndError, file: Path, model: Path, events: ActionEvents) -> NativeEndError:
-    """`error`, saying at which operator of a TFLite `file` that is; as it was where the file is none, or runs.
+    """Add to `error` the operator of a TFLite `file` that crashes; unchanged if there is no file, or it runs.
 
-    `model` is the stored Keras model that the file was made of: its layers have names that the user knows.
+    `model` is the stored Keras model that the file was made from: its layers have names that the user knows.
     """
-    if not file.exists():  # the converter ended, and made none
+    if not file.exists():  # the converter crashed before it wrote one
         return error
     try:
         found = list(cuts(file.read_bytes(), str(file)))
@@ -37,7 +37,7 @@ def with_operator(error: NativeEndError, file: Path, model: Path, events: Action
 
 
 def first_that_ends(found: Sequence[Cut], ends: Callable[[Cut], bool]) -> int | None:
-    """The place of the first cut for which `ends`, which holds for all after it as well; None where none does."""
+    """Return the place of the first cut for which `ends`, which is monotonic, holds; None if none does."""
     if not found or not ends(found[-1]):
         return None
     low, high = 0, len(found) - 1
@@ -55,13 +55,13 @@ def _ends(cut: Cut, events: ActionEvents) -> bool:
             call_child(f"{__name__}:run_here", {"file": file.name}, "looking for the operator", events=events)
         except NativeEndError:
             return True
-        except SecateurError:  # refused by the runtime's own words is no end
+        except SecateurError:  # an error reported by the runtime is not a crash
             return False
     return False
 
 
 def run_here(_: Speaker, file: str) -> None:
-    """In the child: load a TFLite file and run it once, on zeros."""
+    """Load a TFLite file in the child and run it once, on zeros."""
     import numpy as np
 
     from stages.formats.tflite.session import load_tflite

@@ -1,4 +1,4 @@
-"""Export a quantized model as a TFLite file: the parent's side, and what the child does."""
+"""Export a quantized model as a TFLite file: the parent's side, and the child's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONVERTER = "tensorflow.lite"
 
 
 def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
-    """The artifact. An end of the child is told with the operator that LiteRT ends at, where that is found."""
+    """Return the artifact. If the child crashes, the error names LiteRT's last operator, if that is found."""
     from stages.formats.tflite.native_ends import refuse_layers
     from stages.formats.tflite.recurrent import RESET
 
@@ -41,7 +41,7 @@ def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
 
 
 def convert_here(context: Context) -> dict[str, Any]:
-    """In the child: the file into `work_dir`; its facts, and how far its outputs are from Keras'."""
+    """Write the file into `work_dir` in the child; returns its facts, and how far its outputs are from Keras'."""
     from stages.formats.half import doubts_about_half, require_in_half
     from stages.formats.tflite.convert import convert_tflite, tflite_facts
     from stages.formats.tflite.native_ends import refuse_operators
@@ -59,7 +59,7 @@ def convert_here(context: Context) -> dict[str, Any]:
         io, given = job.quantized.io, job.calibration
         data = convert_tflite(job.model, how, io, given, job.progress, job.metadata, shapes, saved, recurrent)
         refuse_operators(job.model, data, context.axis)
-        (context.work_dir / FILE).write_bytes(data)  # before LiteRT reads it: for whoever wants to know what ended it
+        (context.work_dir / FILE).write_bytes(data)  # before LiteRT reads it, to diagnose a crash
         loaded, difference = compared(job, partial(load_tflite, data))
         if how.scheme == "float16":
             model = shared_model(context, "model")

@@ -1,6 +1,6 @@
-"""The TFLite export of a model that another format is made of.
+"""Get the TFLite export of a model, from which another format is made.
 
-It is an action of its own, the same as the recipe's where it asks for TFLite too, so nothing is converted twice.
+It is a separate action, shared with the recipe's own if it asks for TFLite too, so nothing is converted twice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from stages.formats.tflite.facts import TFLiteFacts
 
 
 def tflite_export(context: Context) -> tuple[TFLiteFacts, bytes, dict[str, float]]:
-    """The facts, bytes and metrics of the same model's TFLite export."""
+    """Return the facts, bytes and metrics of the same model's TFLite export."""
     axis = f"tflite/{str(context.axis).partition('/')[2]}"
     record = context.call("export", context.config.for_format("tflite"), context.inputs, axis)
     artifact = record.outputs[0]

@@ -1,4 +1,4 @@
-"""Facts of TFLite files."""
+"""Define the facts of TFLite files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.records.facts import ExportFacts
 
 
 class TFLiteFacts(ExportFacts):
-    """A TFLite file: I/O types, how often each operator occurs, and how many weights are stored in each type.
+    """Describe a TFLite file: I/O types, operator counts, and how many weights are stored in each type.
 
-    One that `keeps_state` gives what Keras gives only where its variables are cleared before each sample.
+    A file that `keeps_state` matches Keras only if its variables are cleared before each sample.
     """
 
     kind: Literal["tflite-model"] = "tflite-model"

@@ -1,7 +1,8 @@
-"""What TensorFlow Lite for Microcontrollers computes otherwise than LiteRT, as far as is known, and how far is too far.
+"""List known differences between TensorFlow Lite for Microcontrollers and LiteRT, and how large they may be.
 
-It says so of most of what it can't do: hybrid kernels, half-precision weights. Of one thing it does not: its DEQUANTIZE
-takes one scale for a whole tensor, the first, so that weights with a scale a channel come out wrong, without a word.
+It reports most of what it can't do: hybrid kernels, half-precision weights. One thing it does not report: its
+DEQUANTIZE takes one scale for a whole tensor, the first, so that weights with a scale per channel silently come out
+wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 from pipeline.records.schemes import Quantization
 
 FLOAT, INTEGERS = 1e-3, 0.1  # reference kernels round as specified; others may be off by a step of the last layers'
-LEAST_STEPS = 20  # the scale of quantized outputs that stay near zero on one sample
+LEAST_STEPS = 20  # minimum scale of quantized outputs that stay near zero on one sample
 KNOWN: Mapping[str, str] = {
     "dynamic": "it has no hybrid kernels (8-bit weights, float activations)",
     "float16": "it has no kernels for half-precision weights",
@@ -20,14 +21,14 @@ KNOWN: Mapping[str, str] = {
 
 
 def refused_in_micro(how: Quantization) -> str | None:
-    """Why it can't run, or computes wrong, what is exported so, or None."""
+    """Return why such an export can't run, or computes wrong results, or None."""
     if how.scheme == "weight_only" and how.granularity != "per_tensor":
         return "its DEQUANTIZE takes one scale a tensor, and these weights have one a channel: it computes them wrong"
     return KNOWN.get(how.scheme)
 
 
 def wrong_in_micro(data: bytes) -> str | None:
-    """What of a TFLite file it is known to compute wrong, or None."""
+    """Return what in a TFLite file it is known to compute wrong, or None."""
     for kind, inputs, _ in _operators(data):
         if kind == "DEQUANTIZE" and any(_scales(tensor) > 1 for tensor in inputs):
             name = inputs[0].Name().decode(errors="replace")
@@ -36,14 +37,14 @@ def wrong_in_micro(data: bytes) -> str | None:
 
 
 def allowed_difference(data: bytes) -> float:
-    """How far its outputs may be from LiteRT's, in parts of the largest: by what the file computes in."""
+    """Return how far its outputs may be from LiteRT's, relative to the largest: by the type it computes in."""
     quantizing = ("DEQUANTIZE", "QUANTIZE")
     outputs = (tensor for kind, _, made in _operators(data) if kind not in quantizing for tensor in made)
     return INTEGERS if any(_scales(tensor) for tensor in outputs) else FLOAT
 
 
 def micro_difference(data: bytes, expected: Sequence[Any], found: Sequence[Any]) -> float:
-    """The largest difference of outputs as they are stored, in the file's order, in parts of the largest expected."""
+    """Return the largest difference of outputs as stored, in the file's order, relative to the largest expected."""
     import numpy as np
 
     differences = []
@@ -55,7 +56,7 @@ def micro_difference(data: bytes, expected: Sequence[Any], found: Sequence[Any])
 
 
 def _output_steps(data: bytes) -> list[tuple[float, int]]:
-    """Scale and zero point of each output, in the file's order; 0 and 0 of those that hold the numbers themselves."""
+    """Return scale and zero point of each output, in the file's order; 0 and 0 for plain numbers."""
     graph = _graph(data)
     found = []
     for index in graph.OutputsAsNumpy():
@@ -72,7 +73,7 @@ def _graph(data: bytes) -> Any:
 
 
 def _operators(data: bytes) -> Iterator[tuple[str, list[Any], list[Any]]]:
-    """Of each operator its kind, and the tensors that it reads and makes."""
+    """Yield the kind of each operator, and the tensors that it reads and makes."""
     from stages.formats.tflite.tensors import operator_kinds
 
     graph = _graph(data)

@@ -1,8 +1,8 @@
-"""What is known to end outside software natively, and is refused before it gets there.
+"""Refuse what is known to crash third-party software before it gets there.
 
-Two tables. One is of layers, known from the model's configuration before anything is converted. The other is of
-operators in a file that was converted, whose numbers LiteRT checks by ending the process. Each row says which versions
-were tried. Loops in integers are not here: `recurrent` writes them out, or refuses them itself.
+There are two tables. One lists layers, known from the model's configuration before anything is converted. The other
+lists operators in a converted file whose numbers LiteRT checks by ending the process. Each row says which versions were
+tried. Loops in integers are not here: `recurrent` writes them out, or refuses them itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUMS, RATIOS = (
 
 @dataclass(frozen=True, slots=True)
 class KnownEnd:
-    """Layers of a kind that end something in a scheme; `instead` is the way round."""
+    """Describe layers of a kind that crash something in a scheme; `instead` is the workaround."""
 
     kinds: frozenset[str]
     scheme: Scheme
@@ -44,7 +44,7 @@ TFLITE = (
 
 
 def refuse_layers(model: Path, how: Quantization, where: str | None) -> None:
-    """UnsupportedError where a stored Keras model holds a layer that is known to end what works on it."""
+    """Raise UnsupportedError if a stored Keras model holds a layer that is known to crash what processes it."""
     if not any(known.scheme == how.scheme for known in TFLITE):
         return
     config = stored_config(model)
@@ -56,7 +56,7 @@ def refuse_layers(model: Path, how: Quantization, where: str | None) -> None:
 
 
 def layers_in(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Class and name of all layers in a model's configuration; nested and wrapped ones are called `outer/inner`."""
+    """Yield class and name of all layers in a model's configuration; nested and wrapped ones as `outer/inner`."""
     if isinstance(config, Mapping):
         inner = config.get("config")
         if "class_name" in config and isinstance(inner, Mapping) and "name" in inner:
@@ -70,12 +70,12 @@ def layers_in(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def refuse_operators(model: Any, data: bytes, where: str | None) -> None:
-    """UnsupportedError where LiteRT would end while it allocates a TFLite file, which names the first such operator.
+    """Raise UnsupportedError if LiteRT would crash while it allocates a TFLite file; names the first such operator.
 
-    It is named by the layer of the Keras `model` that it computes.
+    The operator is named by the layer of the Keras `model` that it computes.
 
-    Its kernels want the scales of a sum's inputs and output within so many bits of each other, and end the process
-    where they are not: where all that calibration saw of a sum is zero, say, or a constant in it is.
+    LiteRT's kernels require the scales of a sum's inputs and output within a number of bits of each other, and end the
+    process otherwise: for example if all that calibration saw of a sum is zero, or a constant in it is.
     """
     for kind, name, scales, bits in _quantized_pairs(data):
         reason = _impossible(kind, scales, bits)
@@ -89,7 +89,7 @@ def refuse_operators(model: Any, data: bytes, where: str | None) -> None:
 
 
 def _impossible(kind: str, scales: tuple[float, ...], bits: int) -> str | None:
-    """What is wrong with the scales of two inputs and the output of an operator that works in so many bits."""
+    """Return what is wrong with the scales of two inputs and the output of an operator that works in `bits`."""
     first, second, output = scales
     widest = 2 * max(first, second)
     if not (first > 0 and second > 0 and first / widest > 0 and second / widest > 0):
@@ -102,7 +102,7 @@ def _impossible(kind: str, scales: tuple[float, ...], bits: int) -> str | None:
 
 
 def _quantized_pairs(data: bytes) -> Iterator[tuple[str, str, tuple[float, ...], int]]:
-    """The operators of two inputs in integers: kind, name of the output, the three scales, and bits of the shift."""
+    """Yield integer operators with two inputs: kind, name of the output, the three scales, and bits of the shift."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
@@ -122,6 +122,6 @@ def _quantized_pairs(data: bytes) -> Iterator[tuple[str, str, tuple[float, ...],
 
 
 def _scale(tensor: Any) -> float:
-    """A tensor's scale; 1 where it has none and is no number of a quantized kind, such as a comparison's result."""
+    """Return a tensor's scale; 1 if it has none because its kind is never quantized, like a comparison's result."""
     quantization = tensor.Quantization()
     return float(quantization.Scale(0)) if quantization is not None and quantization.ScaleLength() else 1.0

@@ -1,4 +1,4 @@
-"""Open TFLite files on a device: a part of the device runner, which goes to boards (Python >= 3.9, nothing of ours).
+"""Open TFLite files on a device: part of the device runner, which goes to boards (Python >= 3.9, nothing of ours).
 
 `core` is the runner's main module, which has what all openers share.
 """
@@ -16,12 +16,12 @@ INSTALL = "python3 -m pip install ai-edge-litert numpy"
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file that begins so is for this runtime."""
+    """Return whether a file with this beginning is for this runtime."""
     return head[4:8] == b"TFL3"
 
 
 def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
-    """A TFLite file in LiteRT, its tensors allocated."""
+    """Open a TFLite file in LiteRT, its tensors allocated."""
     began = time.perf_counter()
     package = core.first_import(MODULES, INSTALL)
     interpreter_type = importlib.import_module(package.__name__ + ".interpreter").Interpreter

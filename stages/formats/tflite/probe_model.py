@@ -1,4 +1,4 @@
-"""The TFLite file of a probe: one operator with a fused ReLU. int8 has a scale a channel, as the converter gives."""
+"""Write the TFLite file of a probe: one operator with a fused ReLU. int8 has a scale per channel, as converted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stages.formats.probe_models import INPUT_SCALE, OUTPUT_SCALE, WEIGHT_SCALE,
 
 
 def tflite_model(probe: Probe, scheme: ProbeScheme) -> bytes:
-    """The TFLite file of a probe (schema version 3, tensorflow/lite/schema/schema.fbs)."""
+    """Return the TFLite file of a probe (schema version 3, tensorflow/lite/schema/schema.fbs)."""
     import flatbuffers
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -52,7 +52,7 @@ def tflite_model(probe: Probe, scheme: ProbeScheme) -> bytes:
 
 
 def _tflite_options(schema: Any, probe: Probe) -> tuple[int, int, Any]:
-    """The operator's code, and its options by type."""
+    """Return the operator's code, and its options by type."""
     kinds = {
         "conv": ("CONV_2D", "Conv2DOptions"),
         "depthwise": ("DEPTHWISE_CONV_2D", "DepthwiseConv2DOptions"),

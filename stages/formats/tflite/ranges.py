@@ -1,14 +1,14 @@
-"""Ranges of activations between the converter's calibration and its quantization: those that make a bad file change.
+"""Fix ranges of activations between the converter's calibration and its quantization, if they would make a bad file.
 
-The calibrated file is float32 with a least and a greatest value beside each tensor; these are changed where they stand.
+The calibrated file is float32 with a minimum and a maximum next to each tensor; these are changed in place.
 
-- Inputs whose values lie half-way between steps get a wider range (see `input_ranges.py`).
-- What is silent on all samples (a dead ReLU) would get a step of 8e-9, and LiteRT refuses operators whose inputs' steps
-  are 256 times their outputs' and more. Such ranges are widened until the step is a 128th of what the operator can tell
-  apart, so that no accuracy is lost.
-- TensorFlow 2.21's quantizer gives tensors that have to share one scale the range of one of them, where a REVERSE_V2 is
-  among them (bidirectional layers that return sequences): the others were clipped, outputs off by 96 % of their spread.
-  They all get the range that holds all of them.
+- Inputs whose values lie halfway between steps get a wider range (see `input_ranges.py`).
+- A tensor that is zero on all samples (a dead ReLU) would get a step of 8e-9, and LiteRT refuses operators whose
+  inputs' steps are 256 times their outputs' and more. Such ranges are widened until the step is a 128th of the
+  operator's resolution, so that no accuracy is lost.
+- TensorFlow 2.21's quantizer gives tensors that must share one scale the range of one of them, if a REVERSE_V2 is among
+  them (bidirectional layers that return sequences): the others were clipped, outputs off by 96 % of their spread. They
+  all get the union of their ranges.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ ALIKE = SUMS | {"MEAN", "SUM", "RELU", "RELU6", "LEAKY_RELU", "PRELU", "HARD_SWI
 JOINED = frozenset({"CONCATENATION", "PACK", "SPLIT", "SPLIT_V", "UNPACK"})
 MOVED = frozenset({"EXPAND_DIMS", "RESHAPE", "REVERSE_V2", "SLICE", "SQUEEZE", "STRIDED_SLICE", "TRANSPOSE"})
 SHARED = JOINED | MOVED  # operators whose inputs and outputs have one scale
-FINEST = 128  # an output's step in parts of what goes in; LiteRT takes less than 256
-LEAST_OF_SUM = 512  # an operand's step in parts of its sum's; LiteRT takes up to 1,024
+FINEST = 128  # an output's step relative to the input's; LiteRT takes less than 256
+LEAST_OF_SUM = 512  # an operand's step relative to its sum's; LiteRT takes up to 1,024
 STEPS, LEVELS = 255, 127
 
 
@@ -38,7 +38,7 @@ class _Operator:
 
 
 class Ranges:
-    """The measured ranges of a calibrated file's tensors by index, written back as they are set."""
+    """Hold the measured ranges of a calibrated file's tensors by index; setting one changes the file."""
 
     def __init__(self, data: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
@@ -52,11 +52,11 @@ class Ranges:
 
     @property
     def data(self) -> bytes:
-        """The file as it is now."""
+        """Return the file as it is now."""
         return bytes(self._data)
 
     def __getitem__(self, tensor: int) -> tuple[float, float] | None:
-        """Least and greatest value with zero between them, as quantizers take them; None for what was not measured."""
+        """Return minimum and maximum, widened to include zero as quantizers need; None for what was not measured."""
         found = self._measured(tensor)
         return None if found is None else (min(float(found[0][0]), 0.0), max(float(found[1][0]), 0.0))
 
@@ -72,19 +72,19 @@ class Ranges:
         return quantization.MinAsNumpy(), quantization.MaxAsNumpy()
 
     def width(self, tensor: int) -> float:
-        """Of the range, 0 for what was not measured."""
+        """Return the width of the range, 0 for what was not measured."""
         low, high = self[tensor] or (0.0, 0.0)
         return high - low
 
     def widen(self, tensor: int, width: float) -> None:
-        """Move the greatest value up, or the least one down where it is all there is, until the range is so wide."""
+        """Raise the maximum, or lower the minimum if the range is all negative, until the range has this width."""
         limits = self[tensor]
         if limits is not None and limits[1] - limits[0] < width:
             low, high = limits
             self[tensor] = (high - width, high) if low < 0 and high == 0 else (low, low + width)
 
     def largest(self, tensor: int) -> float:
-        """The largest absolute number of a float32 constant, 0 where it is none."""
+        """Return the largest absolute number of a float32 constant, 0 if it is not one."""
         import numpy as np
         from ai_edge_litert import schema_py_generated as schema
 
@@ -95,7 +95,7 @@ class Ranges:
         return float(np.abs(buffer.DataAsNumpy().view(np.float32)).max())
 
     def operators(self) -> Iterator[_Operator]:
-        """In the order in which they run."""
+        """Yield operators in execution order."""
         from ai_edge_litert import schema_py_generated as schema
 
         names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
@@ -108,7 +108,7 @@ class Ranges:
 
 
 def usable_ranges(data: bytes, arrays: Mapping[str, Any]) -> bytes:
-    """The calibrated file `data` with usable ranges; `arrays` are the samples by input name."""
+    """Return the calibrated file `data` with usable ranges; `arrays` are the samples by input name."""
     ranges = Ranges(data)
     for name, tensor in ranges.inputs.items():
         limits = ranges[tensor]
@@ -131,7 +131,7 @@ def usable_ranges(data: bytes, arrays: Mapping[str, Any]) -> bytes:
 
 
 def _least_width(ranges: Ranges, operator: _Operator) -> float:
-    """How wide the range of an operator's output has to be for its step to be usable; 0 where nothing is known."""
+    """Return how wide an operator's output range must be for its step to be usable; 0 if unknown."""
     widths = [ranges.width(tensor) for tensor in operator.inputs]
     if operator.kind in KERNELS and len(operator.inputs) > 1:
         place = 2 if operator.kind == "TRANSPOSE_CONV" else 0
@@ -143,7 +143,7 @@ def _least_width(ranges: Ranges, operator: _Operator) -> float:
 
 
 def _reversed_together(operators: Sequence[_Operator]) -> list[list[int]]:
-    """The groups of tensors that have to share one scale, of those in which something is reversed."""
+    """Return the groups of tensors that must share one scale, of those in which something is reversed."""
     groups: list[tuple[set[int], bool]] = []
     for operator in operators:
         if operator.kind in SHARED:

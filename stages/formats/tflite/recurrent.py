@@ -1,8 +1,8 @@
-"""Recurrent layers in TFLite: in which form a file holds them, and what that means to who calls it.
+"""Choose the form of recurrent layers in a TFLite file, and what that means for its callers.
 
 `fused` is the converter's own: an LSTM that it knows becomes one operator, UNIDIRECTIONAL_SEQUENCE_LSTM, whose state is
-part of the file's memory and stays from one call to the next, where Keras begins each sample at zeros. `loop` keeps
-Keras' loop over the steps (WHILE), `unrolled` writes each step out: neither remembers anything.
+part of the file's memory and persists from one call to the next, whereas Keras starts each sample at zeros. `loop`
+keeps Keras' loop over the steps (WHILE), `unrolled` writes each step out: neither remembers anything.
 
 By default, files that compute in float32 hold loops. LiteRT 2.3 on one thread takes 0.6 of the time of `fused` for 64
 steps of 128 units, 0.8 for 200 of 64, 1.1 for 64 of 32, 1.8 (0.02 ms) for 16 of 16. In integers the converter has no
@@ -26,7 +26,7 @@ from stages.keras.tensorflow import import_keras
 Form = Literal["fused", "loop", "unrolled"]
 Recurrent = Literal["auto", "fused", "loop", "unrolled"]
 LOOPS = frozenset({"While", "StatelessWhile"})
-KNOWN_BY = "api_implements"  # what the converter knows Keras' LSTM by, among the attributes of traced functions
+KNOWN_BY = "api_implements"  # attribute of traced functions by which the converter recognizes Keras' LSTM
 MOST_STEPS = 512  # 256 steps of one LSTM take 7 s to convert, and 2.5 MB in int8
 RESET = (
     "reset_all_variables() in Python, ResetVariableTensors() in C++, Reset() in TensorFlow Lite for Microcontrollers"
@@ -34,7 +34,7 @@ RESET = (
 
 
 def first_form(model: Any, how: Quantization, recurrent: Recurrent) -> Form:
-    """The form to try first in a scheme; UnsupportedError where the scheme has none of that name."""
+    """Return the form to try first in a scheme; UnsupportedError if the scheme has none of that name."""
     if how.calibrated and recurrent == "loop":
         what = f"TFLite's converter has no loops in {how.scheme}"
         hint = "take unrolled, or fused where all of them are LSTMs in one direction"
@@ -49,15 +49,15 @@ def first_form(model: Any, how: Quantization, recurrent: Recurrent) -> Form:
 
 
 def recurrent_layers(model: Any) -> list[Any]:
-    """All layers that step through a sequence, inside nested models and wrappers too."""
+    """Return all layers that step through a sequence, including those in nested models and wrappers."""
     kind = import_keras().layers.RNN
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]  # noqa: SLF001 - nested ones too
 
 
 def unrolled(model: Any) -> Any:
-    """A copy of `model` in which recurrent layers write each step out; UnsupportedError where one of them can't.
+    """Copy `model` with recurrent layers that write each step out; UnsupportedError if one of them can't.
 
-    Keras' own setting `unroll` is all that differs.
+    Only Keras' own setting `unroll` differs.
     """
     hint = "take a scheme that computes in float32: there it stays a loop"
     for layer in recurrent_layers(model):
@@ -74,7 +74,7 @@ def unrolled(model: Any) -> Any:
 
 
 def _steps(model: Any) -> Iterator[tuple[str, int | None]]:
-    """How many steps recurrent layers take, by the name of the layer, or of the wrapper around it."""
+    """Yield how many steps recurrent layers take, by the name of the layer, or of the wrapper around it."""
     layers = import_keras().layers
     for layer in model._flatten_layers():  # noqa: SLF001 - nested ones too
         inner = getattr(layer, "layer", layer)
@@ -91,7 +91,7 @@ def _with_unrolling(value: Any) -> Any:
 
 
 def keep_loops(folder: str) -> None:
-    """Let the converter not know the LSTMs of a SavedModel: it leaves them the loops that they are."""
+    """Hide the LSTMs of a SavedModel from the converter, so that it leaves them as loops."""
     path = Path(folder) / "saved_model.pb"
     saved = _saved_model(path)
     functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
@@ -103,7 +103,7 @@ def keep_loops(folder: str) -> None:
 
 
 def has_loops(folder: str) -> bool:
-    """Whether anything in a SavedModel is a loop, one that the converter knows as an LSTM included."""
+    """Return whether a SavedModel contains a loop, including one that the converter recognizes as an LSTM."""
     graphs = [meta.graph_def for meta in _saved_model(Path(folder) / "saved_model.pb").meta_graphs]
     nodes = [node for graph in graphs for node in graph.node]
     nodes += [node for graph in graphs for function in graph.library.function for node in function.node_def]
@@ -117,7 +117,7 @@ def _saved_model(path: Path) -> Any:
 
 
 def keeps_state(data: bytes) -> bool:
-    """Whether a TFLite file remembers something from one call to the next: whether a tensor of it is variable."""
+    """Return whether a TFLite file keeps state from one call to the next, that is, has a variable tensor."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)

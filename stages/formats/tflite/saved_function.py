@@ -1,4 +1,4 @@
-"""One SavedModel for all schemes that a model is converted in: tracing and saving it is what they have in common."""
+"""Share one SavedModel between all schemes that a model is converted in, so that it is traced and saved once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _last: dict[tuple[str, str, str], tempfile.TemporaryDirectory[str]] = {}
 
 
 def shared_function(model: Any, digest: str, shapes: Shapes | None, form: Form = "loop") -> str:
-    """The folder that `save_function` filled for the model with this `digest`; the last one stays on disk."""
+    """Return the folder that `save_function` filled for the model with this `digest`; the last one stays on disk."""
     key = (digest, repr(shapes), form if recurrent_layers(model) else "")
     if key not in _last or not Path(_last[key].name).is_dir():
         while _last:

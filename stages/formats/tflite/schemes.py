@@ -1,8 +1,9 @@
-"""Schemes in TFLite: what the converter is told, and what it can't do and ai-edge-quantizer does after it.
+"""Configure schemes in TFLite: what the converter does, and what ai-edge-quantizer does after it.
 
 The converter quantizes float16, dynamic, int8 and int16x8: its int8 lost less of ResNet-8's accuracy than that of
-ai-edge-quantizer (81.35 % against 80.55 %, Keras 82.05 %). It has no scheme that stores weights in 8 bits and
-computes in float, and its dynamic one can't leave single operators out: there ai-edge-quantizer takes its float32 file.
+ai-edge-quantizer (81.35 % compared with 80.55 %, Keras 82.05 %). It has no scheme that stores weights in 8 bits and
+computes in float, and its dynamic one can't leave out individual operators: there ai-edge-quantizer takes its float32
+file.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ MOST_LEFT = 0.1  # of the weights, in float32 in a dynamic file
 
 
 def configure(tf: Any, converter: Any, how: Quantization, io: str) -> None:
-    """Tell the converter what it is to do itself."""
+    """Configure what the converter does itself."""
     if how.scheme == "float32" or by_edge_quantizer(how):
         return
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -41,10 +42,10 @@ def configure(tf: Any, converter: Any, how: Quantization, io: str) -> None:
 def between_calibration_and_quantization(
     converter: Any, how: Quantization, model: Any, calibration: Mapping[str, Any]
 ) -> None:
-    """Let the converter quantize to int8 with usable ranges, and leave the operators of `how.keep_float` in float32.
+    """Quantize to int8 in the converter with usable ranges, and keep the operators of `how.keep_float` in float32.
 
-    Its quantizer takes names of operators to leave out, though only its debugger passes any, and ranges from the file:
-    so its step between calibration and quantization is taken here.
+    Its quantizer accepts names of operators to leave out, though only its debugger passes any, and ranges from the
+    file: so its step between calibration and quantization is taken here.
     """
     step = converter._quantize  # noqa: SLF001
 
@@ -79,21 +80,22 @@ def between_calibration_and_quantization(
 
 
 def by_edge_quantizer(how: Quantization) -> bool:
-    """Whether ai-edge-quantizer takes the converter's float32 file."""
+    """Return whether ai-edge-quantizer takes the converter's float32 file."""
     return how.scheme == "weight_only" or (how.scheme == "dynamic" and bool(how.keep_float))
 
 
 def leaves_small_kernels(data: bytes) -> bool:
-    """Whether the converter's dynamic file has much in float32: TensorFlow 2.21 leaves kernels below 1,024 weights.
+    """Return whether the converter's dynamic file has much float32: TensorFlow 2.21 skips kernels below 1,024 weights.
 
-    Pruned networks consist of such. ai-edge-quantizer takes them all, and is no less accurate on those that both take.
+    Pruned networks have many such kernels. ai-edge-quantizer takes them all, and is no less accurate on those that both
+    take.
     """
     found = tflite_weights(data)
     return found.get("float32", 0) > MOST_LEFT * sum(found.values())
 
 
 def quantize_weights(data: bytes, how: Quantization, model: Any) -> bytes:
-    """A float32 TFLite file with weights in 8 bits; what stays in float is told from the rest on a random sample."""
+    """Store weights of a float32 TFLite file in 8 bits; a random sample shows which operators stay in float."""
     from stages.keras.normal_form import random_inputs
 
     with quiet():
@@ -114,7 +116,7 @@ def quantize_weights(data: bytes, how: Quantization, model: Any) -> bytes:
 
 
 def _names(data: bytes, operators: frozenset[int]) -> list[str]:
-    """The names of operators at these places: what the tensors are called that they make."""
+    """Return the names of operators at these places, which are those of their output tensors."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)

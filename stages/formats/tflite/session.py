@@ -1,4 +1,4 @@
-"""TFLite files in LiteRT, by their signature: arrays go in and come out by name as float32."""
+"""Run TFLite files in LiteRT, by their signature: arrays go in and come out by name as float32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIGNATURE = "serving_default"
 
 
 def signature_of(data: bytes) -> tuple[dict[str, tuple[int, Any]], dict[str, tuple[int, Any]]]:
-    """Of a TFLite file the inputs and the outputs by name, each with its place in the file and LiteRT's details."""
+    """Return a TFLite file's inputs and outputs by name, each with its place in the file and LiteRT's details."""
     from ai_edge_litert.interpreter import Interpreter
 
     with quiet():
@@ -32,7 +32,7 @@ def signature_of(data: bytes) -> tuple[dict[str, tuple[int, Any]], dict[str, tup
 
 
 def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
-    """A TFLite file in LiteRT with XNNPACK, by its tensors' names where it has no signature; DeviceError if refused."""
+    """Load a TFLite file in LiteRT with XNNPACK; without a signature by tensor names. DeviceError if refused."""
     with quiet() as silence:
         try:
             from ai_edge_litert.interpreter import Interpreter
@@ -46,9 +46,9 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
 
     def run_batch(batch: Arrays) -> dict[str, Any]:
         stored = {name: quantized(batch[name], detail) for name, detail in inputs.items()}
-        interpreter.reset_all_variables()  # a fused LSTM would go on from the sample before
+        interpreter.reset_all_variables()  # a fused LSTM would continue from the previous sample
         try:
-            # The runner hands out views of the interpreter's memory: the next call would overwrite them.
+            # The runner returns views of the interpreter's memory: the next call would overwrite them.
             return {name: dequantized(value, outputs[name]) for name, value in runner(**stored).items()}
         except (ValueError, RuntimeError) as error:
             raise DeviceError(f"LiteRT can't run the file: {error}") from error
@@ -62,7 +62,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
 
 
 def _runner(interpreter: Any) -> Any:
-    """What runs the file by names: our exports' signature, else the first, else what does the same by tensors."""
+    """Return what runs the file by names: our exports' signature, else the first, else an equivalent by tensors."""
     keys = list(interpreter.get_signature_list())
     if keys:
         return interpreter.get_signature_runner(SIGNATURE if SIGNATURE in keys else keys[0])
@@ -70,7 +70,7 @@ def _runner(interpreter: Any) -> Any:
 
 
 class _TensorRunner:
-    """As LiteRT's signature runner, for files of other converters, which often have no signature."""
+    """Act as LiteRT's signature runner, for files of other converters, which often have no signature."""
 
     def __init__(self, interpreter: Any) -> None:
         self._interpreter = interpreter

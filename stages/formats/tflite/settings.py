@@ -1,4 +1,4 @@
-"""The settings of TFLite files."""
+"""Define the settings of TFLite files."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ from stages.formats.format import FormatSettings
 
 
 class TFLiteSettings(FormatSettings):
-    """In which form recurrent layers go into the file."""
+    """Choose the form of recurrent layers in the file."""
 
     recurrent: Literal["auto", "fused", "loop", "unrolled"] = Field("auto", description="the form of recurrent layers")

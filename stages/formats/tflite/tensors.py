@@ -1,4 +1,4 @@
-"""The tensors inside a TFLite file as LiteRT computes them without its delegates, and what the file says of them."""
+"""Compute the tensors inside a TFLite file with LiteRT without delegates, and read the file's facts about them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[Fi
 
 
 def tflite_reads(file: bytes | Path) -> list[frozenset[int]]:
-    """For each operator of a file the places of those whose outputs it reads."""
+    """Return for each operator of a file the places of those whose outputs it reads."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(content_of(file), 0)
@@ -52,17 +52,17 @@ def tflite_reads(file: bytes | Path) -> list[frozenset[int]]:
 
 
 def count_operators(data: bytes) -> dict[str, int]:
-    """Operators of a TFLite file over all its subgraphs, as `CONV_2D: 11`."""
+    """Count the operators of a TFLite file over all its subgraphs, as `CONV_2D: 11`."""
     return dict(sorted(Counter(kind for graph in operator_kinds(data) for kind in graph).items()))
 
 
 def operator_kinds(data: bytes) -> list[list[str]]:
-    """The kinds of the operators of each subgraph of a TFLite file, in order, as `CONV_2D`."""
+    """Return the operator kinds of each subgraph of a TFLite file, in order, as `CONV_2D`."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    # Codes below 127 stand in the old field, the others in the new one: whichever is larger holds.
+    # Codes below 127 are in the old field, the others in the new one: the larger one applies.
     codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
     kinds = [names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
@@ -70,12 +70,12 @@ def operator_kinds(data: bytes) -> list[list[str]]:
 
 
 def _numbers(array: Any) -> list[int]:
-    """A flatbuffer's vector, which is 0 where there is none."""
+    """Return a flatbuffer's vector, which is 0 if absent, as a list."""
     return [] if isinstance(array, int) else [int(number) for number in array]
 
 
 def input_ends(file: bytes) -> dict[str, tuple[float, float]]:
-    """Of a TFLite file the least and the greatest number of each quantized input, by name."""
+    """Return the smallest and the largest number of each quantized input of a TFLite file, by name."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(file, 0)

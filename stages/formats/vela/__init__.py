@@ -1,4 +1,4 @@
-"""TFLite files that Vela compiled for Ethos-U accelerators."""
+"""Compile TFLite files for Ethos-U accelerators with Vela."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NPU_SCHEMES: tuple[Scheme, ...] = ("int8",)
 
 
 class Vela:
-    """The TFLite file, compiled for an Ethos-U."""
+    """Compile the TFLite file for an Ethos-U."""
 
     name: ClassVar[str] = "vela"
     kind: ClassVar[Kind] = "vela-model"

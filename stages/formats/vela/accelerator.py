@@ -1,4 +1,4 @@
-"""Which Ethos-U NPU a model is for, in Vela's names: what settings load, without what runs Vela."""
+"""Name an Ethos-U NPU in Vela's terms: for settings, without importing Vela."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Accelerator = Literal[
 
 
 class EthosU(Value):
-    """The device: names as Vela has them; `vela --list-configs` and its `vela.ini` tell which there are."""
+    """Select the device by Vela's names; `vela --list-configs` and its `vela.ini` list them."""
 
     accelerator: Accelerator = "ethos-u55-128"
     system_config: str = "Ethos_U55_High_End_Embedded"

@@ -1,7 +1,7 @@
-"""Arm's compiler Vela: a TFLite file compiled for an Ethos-U NPU, with the compiler's own estimates.
+"""Compile a TFLite file for an Ethos-U NPU with Arm's compiler Vela, including the compiler's own estimates.
 
-Vela ends with success where nothing was accelerated, so what runs on the NPU and what stays on the CPU is counted.
-System configuration and memory mode are always named: the defaults differ from family to family.
+Vela succeeds even if nothing was accelerated, so operators on the NPU and on the CPU are counted. System configuration
+and memory mode are always named: the defaults differ between families.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ WHY = re.compile(
     r"[^\n]*Placing on CPU instead[^\n]*\n(?: - (?P<why3>[^\n]+))?",
     re.MULTILINE,
 )
-NPU_CODE = "CUSTOM"  # what Vela puts in the place of what it compiled
+NPU_CODE = "CUSTOM"  # Vela's replacement for what it compiled
 KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What Vela made: the compiled file, the operators on each side, and its estimates of what runs on the NPU.
+    """Hold Vela's result: the compiled file, the operators on each side, and its estimates for the NPU's part.
 
-    `on_cpu` are the kinds of the operators that were left to the CPU, sorted, one an operator: none of the estimates
-    holds their cost. `reasons` is what Vela says of them.
+    `on_cpu` lists the kinds of the operators that were left to the CPU, sorted, one per operator: the estimates exclude
+    their cost. `reasons` is what Vela says of them.
     """
 
     data: bytes
@@ -53,13 +53,13 @@ class Compiled:
 
     @property
     def npu_share(self) -> float:
-        """Of the operators, those on the NPU."""
+        """Return the share of operators on the NPU."""
         total = self.npu_operators + self.cpu_operators
         return self.npu_operators / total if total else 0.0
 
     @property
     def said(self) -> tuple[str, ...]:
-        """What runs on the CPU, in words, and why; nothing where all runs on the NPU."""
+        """Return descriptions of what runs on the CPU, and why; nothing if all runs on the NPU."""
         if not self.on_cpu:
             return ()
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(self.on_cpu).items())
@@ -67,7 +67,7 @@ class Compiled:
 
 
 def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
-    """`model`, a TFLite file, compiled for `device`; DeviceError, which calls it `name`, if Vela refuses it."""
+    """Compile `model`, a TFLite file, for `device`; DeviceError, which calls it `name`, if Vela refuses it."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
         file = Path(scratch) / "model.tflite"
         shutil.copyfile(model, file)
@@ -96,12 +96,12 @@ def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
 
 
 def _left(operators: Mapping[str, int]) -> tuple[str, ...]:
-    """The kinds of the operators of a compiled file that Vela did not compile, one an operator."""
+    """Return the kinds of the operators of a compiled file that Vela did not compile, one per operator."""
     return tuple(kind for kind, count in operators.items() if kind != NPU_CODE for _ in range(count))
 
 
 def _reasons(said: str) -> tuple[str, ...]:
-    """Why operators stay on the CPU, in Vela's words, each once: `MEAN 'model/mean': Reduced axis is too large`."""
+    """List why operators stay on the CPU, in Vela's words, such as `MEAN 'model/mean': Reduced axis is too large`."""
     found = []
     for match in WHY.finditer(said):
         kind = match["kind"] or match["kind2"] or match["kind3"]

@@ -1,4 +1,4 @@
-"""What Vela makes for an Ethos-U NPU of the TFLite file of the same model."""
+"""Make the Vela export for an Ethos-U NPU from the TFLite file of the same model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stages.formats.vela.settings import VelaSettings
 
 
 def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
-    """The file that Vela makes, with its estimates; a warning where nothing of the model runs on the NPU."""
+    """Return Vela's file with its estimates; warns if nothing of the model runs on the NPU."""
     from stages.formats.tflite.convert import with_metadata
     from stages.formats.tflite.tensors import count_operators
 

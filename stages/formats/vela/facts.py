@@ -1,4 +1,4 @@
-"""Facts of files that Vela compiled."""
+"""Define the facts of files that Vela compiled."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.records.facts import ExportFacts
 
 
 class VelaFacts(ExportFacts):
-    """A TFLite file compiled for an Ethos-U NPU. Cycles and memory are the compiler's estimates, None without any.
+    """Describe a TFLite file compiled for an Ethos-U NPU. Cycles and memory are the compiler's estimates, or None.
 
-    They are of what runs on the NPU alone; `on_cpu` says what does not, and why.
+    They cover only what runs on the NPU; `on_cpu` says what does not, and why.
     """
 
     kind: Literal["vela-model"] = "vela-model"

@@ -1,4 +1,4 @@
-"""The settings of files that Vela compiles."""
+"""Define the settings of files that Vela compiles."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from stages.formats.vela.accelerator import EthosU
 
 
 class VelaSettings(TFLiteSettings):
-    """Those of the TFLite file, and the NPU."""
+    """Set the options of the TFLite file, and the NPU."""
 
     vela: EthosU = Field(default_factory=EthosU)
