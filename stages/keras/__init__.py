@@ -1,1 +1,1 @@
-"""A Keras model: its normal form, its graph, its facts, and how its layers are run."""
+"""Work with Keras models: their normal form, graph and facts, and how their layers are run."""

@@ -1,4 +1,4 @@
-"""Top-1 accuracy of a classifier over samples, with weights that change between measurements."""
+"""Measure a classifier's top-1 accuracy over samples, with weights that change between measurements."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from stages.keras.tensorflow import import_tensorflow
 
 
 def correct_counter(model: Any) -> Callable[[Iterable[tuple[Any, Any]]], int]:
-    """A function that counts, over batches of (inputs, integer labels), how many `model` classifies rightly.
+    """Return a function that counts, over batches of (inputs, integer labels), how many `model` classifies correctly.
 
-    It compiles the model once and reads the weights anew at each call. A single output is a class of two: above 0.5,
-    or above 0 where outputs are logits.
+    It compiles the model once and reads the weights again at each call. A single output is a class of two: above 0.5,
+    or above 0 if outputs are logits.
     """
     from stages.keras.losses import gives_logits, is_binary
 

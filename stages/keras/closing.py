@@ -1,4 +1,4 @@
-"""Outputs as they are before a closing softmax or sigmoid, which would hide how far two models are apart."""
+"""Compute outputs before a closing softmax or sigmoid, which would hide how much two models differ."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ SQUASHING = ("softmax", "log_softmax", "sigmoid")
 
 @contextmanager
 def before_squashing(model: Any) -> Iterator[Any]:
-    """The model up to what enters a closing softmax or sigmoid; meanwhile its closing layers are linear.
+    """Yield the model up to the input of a closing softmax or sigmoid; meanwhile its closing layers are linear.
 
-    It is the model's own layers that compute, for copies of deep networks cost more than everything else here.
+    The model's own layers compute, because copies of deep networks cost more than everything else here.
     """
     restore: list[tuple[Any, Any]] = []
     outputs = list(model.outputs)
@@ -26,7 +26,7 @@ def before_squashing(model: Any) -> Iterator[Any]:
                 outputs[index] = layer.get_input_at(node_index)
                 continue
             if type(layer).__module__.startswith("tensorflow_model_optimization."):
-                layer = layer.layer  # what is wrapped computes
+                layer = layer.layer  # the wrapped layer computes
             if getattr(getattr(layer, "activation", None), "__name__", "") in SQUASHING:
                 restore.append((layer, layer.activation))
                 layer.activation = import_keras().activations.linear

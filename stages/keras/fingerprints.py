@@ -1,8 +1,8 @@
-"""What a stored Keras model computes, put down when it is stored and held against it whenever it is read.
+"""Record what a stored Keras model computes when it is stored, and check that whenever it is read.
 
 A digest over configuration and weights says that a file is whole. It does not say that what Keras makes of the file
 computes what was trained: a layer that lost its `call` in this process, a class that changed, a release that reads a
-setting otherwise have the same digest. Outputs on seeded inputs do say it.
+setting differently all have the same digest. Outputs on seeded inputs do show it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from stages.keras.tensorflow import import_tensorflow
 
 VALUES = 16  # of each output
 TOLERANCE = 1e-5  # of an output's scale, on other processors, threads or releases
-NUDGE = 1e-6  # of the inputs: what a network makes of it tells how it amplifies rounding
-AMPLIFIED = 10  # times that much may another order of rounding differ
+NUDGE = 1e-6  # of the inputs: the network's response shows how it amplifies rounding
+AMPLIFIED = 10  # another order of rounding may differ by this many times that much
 KERNEL_SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")
 
 
 def fingerprint_of(model: Any, threads: int) -> Fingerprint | None:
-    """The fingerprint of a `tf_keras.Model`, run twice at inference; None where it says nothing.
+    """Return the fingerprint of a `tf_keras.Model`, run twice at inference; None if it is not meaningful.
 
-    That is where the model can't run on made-up inputs, or gives NaN or infinity on them.
+    That is the case if the model can't run on synthetic inputs, or gives NaN or infinity on them.
     """
     import numpy as np
 
@@ -49,7 +49,7 @@ def fingerprint_of(model: Any, threads: int) -> Fingerprint | None:
 
 
 def check_fingerprint(model: Any, wanted: Fingerprint, threads: int, where: str) -> None:
-    """ModelError unless `model` computes what it did when it was stored.
+    """Raise ModelError unless `model` computes what it did when it was stored.
 
     Bit for bit in the same environment, else within the fingerprint's tolerance. A model that draws random numbers at
     inference differs from itself, and passes.
@@ -70,14 +70,14 @@ def check_fingerprint(model: Any, wanted: Fingerprint, threads: int, where: str)
 
 
 def same_bits(model: Any, wanted: Fingerprint, threads: int) -> bool:
-    """Whether `model` computes, here and now, exactly what was put down here."""
+    """Return whether `model` computes, here and now, exactly what was recorded here."""
     outputs = _outputs(model, random_inputs(model, samples=1))
     return outputs is not None and wanted.environment == environment(threads) and _bits(outputs) == wanted.bits
 
 
 @cache
 def environment(threads: int) -> str:
-    """What bits follow from, besides the model: processor, framework, thread count, kernel settings."""
+    """Return what bits depend on besides the model: processor, framework, thread count, kernel settings."""
     flags = _processor_flags()
     kernels = [f"{name}={os.environ[name]}" for name in KERNEL_SETTINGS if name in os.environ]
     parts = [platform.machine(), flags, f"tensorflow {import_tensorflow().__version__}", f"{threads} threads", *kernels]
@@ -85,7 +85,7 @@ def environment(threads: int) -> str:
 
 
 def _processor_flags() -> str:
-    """A digest of what instructions the processor has."""
+    """Return a digest of the processor's instruction sets."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:  # not Linux
@@ -95,11 +95,11 @@ def _processor_flags() -> str:
 
 
 def _outputs(model: Any, inputs: list[Any]) -> list[Any] | None:
-    """The outputs as arrays, or None where the model can't run on these inputs."""
+    """Return the outputs as arrays, or None if the model can't run on these inputs."""
     tf = import_tensorflow()
     try:
         return as_list(model(inputs if len(inputs) > 1 else inputs[0], training=False))
-    except (ValueError, TypeError, tf.errors.OpError):  # a size or a range that it does not take
+    except (ValueError, TypeError, tf.errors.OpError):  # a size or a range that it does not accept
         return None
 
 
@@ -123,7 +123,7 @@ def _bits(outputs: list[Any]) -> str:
 
 
 def _some(values: Any) -> Any:
-    """Some of an output's values, evenly spread, as float64."""
+    """Return some of an output's values, evenly spaced, as float64."""
     import numpy as np
 
     flat = values.ravel()
@@ -138,7 +138,7 @@ def _scale(values: Any) -> float:
 
 
 def _difference(wanted: Any, found: Any, scale: float) -> float:
-    """The largest difference in parts of `scale`; infinite where something is not finite."""
+    """Return the largest difference relative to `scale`; infinite if something is not finite."""
     import numpy as np
 
     largest = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max(initial=0.0))

@@ -1,7 +1,7 @@
-"""Nested models, taken apart: one graph of layers, in which channels can be followed from end to end.
+"""Flatten nested models into one graph of layers, in which channels can be followed from end to end.
 
-What is the same layer stays the same: a model that is called twice becomes layers that are called twice. Layers keep
-their names where these are unique in the whole network; else the nested model's name comes before.
+Layer identity is preserved: a model that is called twice becomes layers that are called twice. Layers keep their names
+if these are unique in the whole network; else the nested model's name is prepended.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stages.keras.tensorflow import import_keras, import_tensorflow
 
 
 def flattened(model: Any) -> Any:
-    """`model` itself if no model is nested in it, else a copy without nesting: same outputs, weights, trainability.
+    """Return `model` if no model is nested in it, else a copy without nesting: same outputs, weights, trainability.
 
     It is sequential if all were. Raises ModelError for models without a graph.
     """
@@ -35,7 +35,7 @@ def flattened(model: Any) -> Any:
 
 
 def _with_output_names(flat: Any, names: list[str]) -> Any:
-    """Labels go by the names of several outputs: where a nested model gave one, an identity bears its name."""
+    """Add identities for output names: labels use them with several outputs, and a nested model may have named one."""
     if len(names) == 1 or flat.output_names == names:
         return flat
     keras, taken = import_keras(), {layer.name for layer in flat.layers}
@@ -49,13 +49,13 @@ def _with_output_names(flat: Any, names: list[str]) -> Any:
 
 @dataclass(slots=True)
 class _Copies:
-    """New layers in place of the original ones, each made once."""
+    """Make new layers in place of the original ones, each once."""
 
     names: dict[int, str] = field(default_factory=dict)
     made: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
     def name_all(self, model: Any) -> None:
-        """A unique name for every layer."""
+        """Give every layer a unique name."""
         found = {id(layer): (layer, prefix) for layer, prefix in _leaves(model, "")}
         counts = Counter(layer.name for layer, _ in found.values())
         taken = {name for name, count in counts.items() if count == 1}
@@ -66,7 +66,7 @@ class _Copies:
             taken.add(self.names[key])
 
     def of(self, layer: Any, trainable: bool) -> Any:
-        """The new layer for `layer`; in a model that is not trainable none of them is."""
+        """Return the new layer for `layer`; in a model that is not trainable none of them is."""
         if id(layer) not in self.made:
             copy = rebuilt(type(layer), {**layer.get_config(), "name": self.names[id(layer)]})
             copy.trainable = copy.trainable and trainable
@@ -83,7 +83,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _leaves(model: Any, prefix: str) -> Iterator[tuple[Any, str]]:
-    """Every layer that is no nested model, with the name of the nested model it is in."""
+    """Yield every layer that is not a nested model, with the name of the nested model it is in."""
     for layer in model.layers:
         if is_nested(layer):
             yield from _leaves(layer, layer.name)
@@ -124,9 +124,9 @@ def _as_graph(model: Any, copies: _Copies) -> Any:
 
 
 def _inlined(model: Any, inputs: list[Any], copies: _Copies, settings: dict[str, Any], trainable: bool) -> list[Any]:
-    """The model's outputs on `inputs`, by copies of its layers.
+    """Return the model's outputs on `inputs`, by copies of its layers.
 
-    `settings` is the `training` argument that the model was called with: whatever is inside was called with it too.
+    `settings` is the `training` argument that the model was called with: its inner layers were called with it too.
     """
     flatten = import_tensorflow().nest.flatten
     now = {id(old): new for old, new in zip(model.inputs, inputs, strict=True)}

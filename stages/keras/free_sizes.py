@@ -1,9 +1,9 @@
-"""Sizes that a model leaves open: what stands for them wherever the model is counted, or run on made-up inputs.
+"""Choose the sizes that a model leaves open, wherever the model is counted, or run on synthetic inputs.
 
-`settle` decides, where a model is loaded: what the user says, else the size of the data's samples, else the first of a
-list that the network runs at. Many networks run at any; those with unpadded layers need so many pixels, those that
-halve and double need multiples. From there on the sizes belong to the model, and travel in the file that it is stored
-in; what makes a model of another takes them along (`like`).
+`settle` decides when a model is loaded: the user's sizes, else the size of the data's samples, else the first of a list
+at which the network runs. Many networks run at any; those with unpadded layers need a minimum, those that halve and
+double need multiples. From then on the sizes belong to the model, and are stored in its file; code that derives a model
+from another copies them (`like`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ IN_LAYER = re.compile(r"Exception encountered when calling layer (?P<layer>'[^']
 Shape = tuple[int, ...]
 Open = Mapping[str, tuple[int | None, ...]]  # inputs that leave sizes open, by name, without the batch
 _settled: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()
-_found: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()  # by trying: looking at a model settles nothing
+_found: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()  # by trying: inspecting a model settles nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What there is to say of sizes from outside the model: by `setting` (so errors call it), and by the data.
+    """Hold sizes from outside the model: by `setting` (its name in errors), and by the data.
 
-    `samples` are shapes of the data's samples by input name ("" where they have none), the usual one first.
+    `samples` are shapes of the data's samples by input name ("" if they have none), the usual one first.
     """
 
     sizes: FreeSizes | None = None
@@ -44,15 +44,15 @@ DATA = "data"
 
 
 def leaves_sizes_open(model: Any) -> bool:
-    """Whether any of a model's inputs has a free size beside the batch."""
+    """Return whether any of a model's inputs has a free size besides the batch."""
     return any(size is None for tensor in model.inputs for size in tensor.shape[1:])
 
 
 def shapes_of(model: Any) -> dict[str, Shape]:
-    """The shapes, without the batch, at which the inputs of `model` stand that leave sizes open, by name.
+    """Return the shapes, without the batch, assumed for the inputs of `model` that leave sizes open, by name.
 
     Raises:
-        ModelError: nobody has said any, and it runs at none of SIZES.
+        ModelError: none were given, and it runs at none of SIZES.
     """
     if not leaves_sizes_open(model):
         return {}
@@ -64,18 +64,18 @@ def shapes_of(model: Any) -> dict[str, Shape]:
 
 
 def inputs_at(model: Any, batch: int) -> list[Shape]:
-    """The shapes of all inputs of `model`, in its order, where it is run on made-up ones."""
+    """Return the shapes of all inputs of `model`, in its order, for a run on synthetic inputs."""
     return _whole(model, shapes_of(model), batch)
 
 
 def _whole(model: Any, shapes: Mapping[str, Shape], batch: int) -> list[Shape]:
-    """The shapes of all inputs, in the model's order, where those that it leaves open have `shapes`."""
+    """Return the shapes of all inputs, in the model's order, with `shapes` for open ones."""
     named = zip(model.inputs, model.input_names, strict=True)
     return [(tensor.shape[0] or batch, *shapes.get(name, tuple(tensor.shape[1:]))) for tensor, name in named]
 
 
 def settle(model: Any, wanted: Wanted = NOTHING) -> None:
-    """Let `model` stand at the sizes that are wanted, where it leaves any open.
+    """Set the sizes of `model` to those that are wanted, if it leaves any open.
 
     Raises:
         ModelError: the sizes are not the model's, the data has others, or the network can't run at them.
@@ -91,7 +91,7 @@ def settle(model: Any, wanted: Wanted = NOTHING) -> None:
 
 
 def candidates(model: Any, wanted: Wanted) -> list[dict[str, Shape]]:
-    """Shapes of the open inputs of a model of either Keras, to be tried in turn: those told, or all of the list."""
+    """Return shapes of the open inputs of a model of either Keras, to try in turn: the given ones, or the list."""
     shapes, left_open = told(model, wanted), _open(model)
     if shapes is not None or not left_open:
         return [shapes or {}]
@@ -99,7 +99,7 @@ def candidates(model: Any, wanted: Wanted) -> list[dict[str, Shape]]:
 
 
 def told(model: Any, wanted: Wanted) -> dict[str, Shape] | None:
-    """The shapes of the open inputs of a model of either Keras that are wanted; None where nothing is told of them.
+    """Return the wanted shapes of the open inputs of a model of either Keras; None if none were given.
 
     Raises:
         ModelError: they are not the model's, or the data has others.
@@ -120,7 +120,7 @@ def told(model: Any, wanted: Wanted) -> dict[str, Shape] | None:
 
 
 def put_shapes(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Let `model` stand at shapes that were settled before, as far as it has such inputs."""
+    """Set shapes of `model` that were settled before, as far as it has such inputs."""
     left_open = _open(model)
     fitting = {name: tuple(shapes[name]) for name in left_open if name in shapes}
     if left_open and fitting.keys() == left_open.keys() and all(_fits(left_open[n], fitting[n]) for n in fitting):
@@ -128,12 +128,12 @@ def put_shapes(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
 
 
 def settled(model: Any) -> bool:
-    """Whether it was decided at which sizes `model` stands."""
+    """Return whether the sizes of `model` are settled."""
     return model in _settled
 
 
 def like(fresh: Any, model: Any) -> Any:
-    """`fresh`, which was made of `model`, standing at the same sizes."""
+    """Return `fresh`, which was derived from `model`, with the same sizes."""
     if model in _settled:
         put_shapes(fresh, _settled[model])
     return fresh
@@ -146,7 +146,7 @@ def _open(model: Any) -> dict[str, tuple[int | None, ...]]:
 
 
 def _said(name: str, shape: Sequence[int | None], wanted: Wanted) -> Shape:
-    """The shape of an input with the user's sizes in the open places."""
+    """Return the shape of an input with the user's sizes in the open places."""
     sizes, count = wanted.sizes, sum(size is None for size in shape)
     if isinstance(sizes, dict):
         if name not in sizes:
@@ -169,7 +169,7 @@ def _require_known(wanted: Wanted, left_open: Open) -> None:
 
 
 def _of_samples(left_open: Open, samples: Mapping[str, Shape]) -> dict[str, Shape] | None:
-    """The data's shapes, of samples that fit the model; of others it is said elsewhere what they lack."""
+    """Return the data's shapes, if samples fit the model; other code reports it if they don't."""
     if "" in samples and len(left_open) == 1:
         samples = dict.fromkeys(left_open, samples[""])
     found = {name: tuple(samples[name]) for name in left_open if name in samples}
@@ -182,7 +182,7 @@ def _fits(shape: Sequence[int | None], given: Sequence[int]) -> bool:
 
 
 def _running(model: Any, shapes: dict[str, Shape], where: str, advice: str) -> dict[str, Shape]:
-    """`shapes`, if the model runs at them; ModelError, with a size at which it does, where not."""
+    """Return `shapes`, if the model runs at them; else ModelError, with a size at which it does."""
     try:
         _outputs(model, shapes)
     except Exception as error:  # Keras raises whatever its layers raise
@@ -196,7 +196,7 @@ def _running(model: Any, shapes: dict[str, Shape], where: str, advice: str) -> d
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without the framework's own names for it: the layer first, where Keras names it."""
+    """Return what went wrong, without the framework's own names for it: the layer first, if Keras names it."""
     said = reason_of(error).partition(" for '{{node")[0]
     named = IN_LAYER.match(said)
     return f"in layer {named['layer']}, {named['what']}" if named else said
@@ -210,7 +210,7 @@ def _shown(shapes: Mapping[str, Sequence[int | None]]) -> str:
 
 
 def _first_of_list(model: Any) -> dict[str, Shape]:
-    """One size for all open ones: the first of SIZES at which the model runs, best with numbers for outputs."""
+    """Return one size for all open ones: the first of SIZES at which the model runs, preferably to finite outputs."""
     left_open = _open(model)
     said, runs = "", None
     for size in SIZES:
@@ -231,14 +231,14 @@ def _first_of_list(model: Any) -> dict[str, Shape]:
 
 
 def filled(shape: Sequence[int | None], size: int) -> Shape:
-    """A shape with `size` in all open places."""
+    """Return a shape with `size` in all open places."""
     return tuple(size if one is None else int(one) for one in shape)
 
 
 def _outputs(model: Any, shapes: Mapping[str, Shape]) -> list[Any]:
-    """What the model gives on one sample of noise.
+    """Return what the model gives on one sample of noise.
 
-    ModelError where something on the way is empty: oneDNN's convolution then gives numbers all the same.
+    ModelError if an intermediate tensor is empty: oneDNN's convolution returns numbers nevertheless.
     """
     import numpy as np
 
@@ -253,9 +253,9 @@ def _outputs(model: Any, shapes: Mapping[str, Shape]) -> list[Any]:
 
 
 def require_something_left(call: Callable[[list[Any]], Any], model: Any, shapes: Sequence[Shape]) -> None:
-    """ModelError where samples of these shapes end in nothing on their way through a model of either Keras.
+    """Raise ModelError if samples of these shapes become empty inside a model of either Keras.
 
-    `call` runs it. It is traced, and shapes are looked at as far as they follow from those of the inputs.
+    `call` runs it. It is traced, and shapes are checked as far as they follow from those of the inputs.
     """
     tf = import_tensorflow()
     graph = tf.__internal__.FuncGraph("sizes")
@@ -268,7 +268,7 @@ def require_something_left(call: Callable[[list[Any]], Any], model: Any, shapes:
 
 
 def _says_something(outputs: list[Any]) -> bool:
-    """Whether all numbers are numbers: a mean over nothing is none."""
+    """Return whether all outputs are finite: a mean over nothing is not."""
     import numpy as np
 
     return all(one.dtype.kind not in "fc" or np.isfinite(one).all() for one in outputs)

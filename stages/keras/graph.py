@@ -1,4 +1,4 @@
-"""What is needed of Keras' own graph: the calls of layers in the order in which they run, and their arguments."""
+"""Walk Keras' own graph: the calls of layers in execution order, and their arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_has_graph(model: Any) -> None:
 
 
 def nodes_in_order(model: Any) -> Iterator[Any]:
-    """Each call of a layer in the model, after the calls that it depends on."""
+    """Yield each call of a layer in the model, after the calls that it depends on."""
     by_depth = model._nodes_by_depth  # noqa: SLF001 - the order in which Keras itself runs the graph
     for depth in sorted(by_depth, reverse=True):
         yield from by_depth[depth]
@@ -30,7 +30,7 @@ def nodes_in_order(model: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True, slots=True)
 class SingleSource:
-    """A tensor in the form that `Node.map_arguments` takes it: something that gives it away by `pop`."""
+    """Wrap a tensor for `Node.map_arguments`, which takes it by calling `pop`."""
 
     tensor: Any
 
@@ -39,19 +39,19 @@ class SingleSource:
 
 
 def user_classes(model: Any) -> dict[str, type]:
-    """The classes of all layers by name: the user's own may be registered nowhere."""
+    """Return the classes of all layers by name: the user's own may be registered nowhere."""
     return {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001 - nested ones too
 
 
 def is_nested(layer: Any) -> bool:
-    """Whether `layer` is a functional or sequential model whose call Keras has written."""
+    """Return whether `layer` is a functional or sequential model with Keras' own call."""
     if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
         return False
     return bool(type(layer).call.__module__.partition(".")[0] == "tf_keras")
 
 
 def in_input_order(model: Any, given: Any) -> list[Any]:
-    """The tensors that a nested model was called on, in the order of its inputs."""
+    """Return the tensors that a nested model was called on, in the order of its inputs."""
     if isinstance(given, dict) and not isinstance(model._nested_inputs, dict):  # noqa: SLF001 - as Keras looks it up
         return [given[name] for name in model.input_names]
     return list(import_tensorflow().nest.flatten(given))

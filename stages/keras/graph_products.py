@@ -1,8 +1,8 @@
-"""Products that TensorFlow's own graph of a call shows: for layers whose arithmetic no formula of ours tells.
+"""Count products in TensorFlow's own graph of a call, for layers without a formula of ours.
 
 A call of a layer is traced on given shapes (nothing is computed), and the products of its matrix multiplications and
-convolutions are counted from the operations' shapes. What the graph does not tell is said: loops whose rounds are not
-known, Python functions, solvers.
+convolutions are counted from the operations' shapes. What the graph does not tell is reported: loops with an unknown
+number of rounds, Python functions, solvers.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 
 
 class NotToldError(Exception):
-    """The graph does not say how many products a call takes; the message is the operation."""
+    """Raised if the graph does not say how many products a call takes; the message is the operation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """How many products were found, and what may take more: operations by name; none where the number is exact."""
+    """Hold how many products were found, and the operations that may take more; none if the number is exact."""
 
     number: int
     untold: tuple[str, ...] = ()
 
 
 def products_of(call: Callable[..., Any], specs: Sequence[Any]) -> Products:
-    """What `call` takes on tensors of these specifications (`tf.TensorSpec`)."""
+    """Return what `call` takes on tensors of these specifications (`tf.TensorSpec`)."""
     try:
         graph = import_tensorflow().function(call, autograph=False).get_concrete_function(*specs).graph
     except Exception as error:  # noqa: BLE001 - a layer's own code may raise anything, and the model works all the same
@@ -47,7 +47,7 @@ def products_of(call: Callable[..., Any], specs: Sequence[Any]) -> Products:
 
 
 def products_of_node(node: Any, shapes: Sequence[Shape]) -> Products:
-    """What one call of a layer, a node of Keras' graph, takes on inputs of these shapes (batch first)."""
+    """Return what one call of a layer, a node of Keras' graph, takes on inputs of these shapes (batch first)."""
     inputs, specified = node.keras_inputs, import_tensorflow().TensorSpec
 
     def call(*tensors: Any) -> Any:
@@ -61,7 +61,7 @@ def products_of_node(node: Any, shapes: Sequence[Shape]) -> Products:
 
 
 def _summed(graph: Any, library: Mapping[str, Any]) -> Products:
-    """All of a graph; `library` has the functions that its operations call, by name."""
+    """Sum a graph; `library` has the functions that its operations call, by name."""
     number, untold = 0, []
     for operation in graph.get_operations():
         try:
@@ -100,7 +100,7 @@ def _branches(operation: Any) -> Iterator[str]:
 
 
 def _body(operation: Any, name: str, library: Mapping[str, Any]) -> Any:
-    """The graph of a function that an operation calls, with the shapes that it is called on."""
+    """Return the graph of a function that an operation calls, with the shapes that it is called on."""
     from tensorflow.python.framework.function_def_to_graph import function_def_to_graph
 
     if name not in library:
@@ -128,7 +128,7 @@ def _einsum(operation: Any) -> int:
 
 
 def einsum_products(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """The product of the sizes of all indices; 0 for one operand, which nothing is multiplied with."""
+    """Return the product of the sizes of all indices; 0 for one operand, which is not multiplied with anything."""
     terms = equation.partition("->")[0].split(",")
     if len(terms) == 1:
         return 0
@@ -140,7 +140,7 @@ def einsum_products(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def _indices(term: str, rank: int) -> Iterable[str]:
-    """One name an axis; those that an ellipsis stands for are numbered from the last."""
+    """Return one name per axis; those that an ellipsis represents are numbered from the last."""
     before, ellipsis, after = term.partition("...")
     hidden = rank - len(before) - len(after) if ellipsis else 0
     return [*before, *(f".{hidden - place}" for place in range(hidden)), *after]
@@ -155,7 +155,7 @@ def _depthwise(operation: Any) -> int:
 
 
 def _transposed(operation: Any) -> int:
-    """A kernel (…, output, input channels) at each position of what comes in."""
+    """Count a kernel (…, output, input channels) at each position of the input."""
     return prod(_shape(operation.inputs[2])) * prod(_shape(operation.inputs[1])[:-1])
 
 

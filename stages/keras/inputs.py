@@ -1,4 +1,4 @@
-"""Inputs of a Keras model in the order in which it takes them."""
+"""Order inputs of a Keras model as it takes them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def by_input(inputs: Any, names: Sequence[str]) -> list[Any]:
-    """Inputs as a split gives them (one array, or a dict by name) in the order of the model's input `names`."""
+    """Return a split's inputs (one array, or a dict by name) in the order of the model's input `names`."""
     return [inputs[name] for name in names] if isinstance(inputs, Mapping) else [inputs]
 
 
 def as_arrays(samples: Any) -> list[Any]:
-    """One array an input: of several inputs as they are, of one in a list."""
+    """Return one array per input: several inputs unchanged, a single one in a list."""
     return list(samples) if isinstance(samples, list | tuple) else [samples]

@@ -1,6 +1,7 @@
-"""What each layer of a Keras model gives out, in the order in which layers run, and which layer reads which.
+"""Record what each layer of a Keras model outputs, in execution order, and which layer reads which.
 
-Layers of nested models are told one by one. What runs inside a layer (a wrapper's inner one, a recurrent cell) is not.
+Layers of nested models are recorded individually. What runs inside a layer (a wrapper's inner one, a recurrent cell) is
+not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from stages.keras.inputs import by_input
 
 @dataclass(frozen=True, slots=True)
 class LayerCall:
-    """One call of a layer: its outputs as arrays, and the places of the calls whose outputs it reads."""
+    """Hold one call of a layer: its outputs as arrays, and the places of the calls whose outputs it reads."""
 
     layer: str
     outputs: tuple[Any, ...]
@@ -23,15 +24,15 @@ class LayerCall:
 
 
 def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
-    """All calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
+    """Return all calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
 
-    Looking does not touch: the model is not changed, not even for a while.
+    The model is never changed, not even temporarily.
     """
     import tensorflow as tf
 
     calls: list[LayerCall] = []
     maker: dict[int, int] = {}  # identity of a tensor -> place of the call that made it
-    kept: list[Any] = []  # an identity says something only as long as its tensor lives
+    kept: list[Any] = []  # an identity is valid only as long as its tensor lives
 
     def hear(name: str, given: Any, made: list[Any]) -> None:
         reads = frozenset(maker[id(t)] for t in tf.nest.flatten(given) if id(t) in maker)
@@ -46,9 +47,9 @@ def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
 
 
 def first_not_finite(model: Any, arrays: Any, silent: set[str] | None = None) -> str | None:
-    """The name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name.
+    """Return the name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name.
 
-    From `silent`, names of layers, those are taken out that give anything but zeros.
+    Removes from `silent`, names of layers, those that give anything but zeros.
     """
     import tensorflow as tf
 
@@ -66,35 +67,35 @@ def first_not_finite(model: Any, arrays: Any, silent: set[str] | None = None) ->
 
 
 def _has_numbers(tensor: Any) -> bool:
-    """Whether anything in it is not 0; the first sample mostly says so."""
+    """Return whether any value is nonzero; the first sample mostly shows it."""
     import tensorflow as tf
 
     return any(bool(tf.reduce_any(tf.not_equal(part, 0))) for part in (tensor[:1], tensor))
 
 
 def layer_names(model: Any) -> list[str]:
-    """The names of all layers that `record_layers` tells of, in the model's order, each once."""
+    """Return the names of all layers that `record_layers` reports, in the model's order, each once."""
     return list(dict.fromkeys(layer.name for layer in _layers(model)))
 
 
 def _run_heard(model: Any, arrays: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
-    """Run at inference; `hear` is told the name of each layer, what it was given, and the tensors that it made.
+    """Run at inference; `hear` gets the name of each layer, its inputs, and the tensors that it made.
 
-    The graph is walked as Keras itself walks it, and nothing is put into any layer: TensorFlow operations in a graph
-    (TFOpLambda) keep their `call` on the instance, and whoever takes a wrapper away again takes that with it.
+    The graph is walked as Keras itself walks it, and nothing is attached to any layer: TensorFlow operations in a graph
+    (TFOpLambda) keep their `call` on the instance, and removing a wrapper would remove that with it.
     """
     import tensorflow as tf
 
     inputs = [tf.convert_to_tensor(values) for values in by_input(arrays, model.input_names)]
     if is_nested(model):
         _walk(model, inputs, hear, training=False)
-    else:  # a call that the user wrote: what runs inside it nobody can tell
+    else:  # a call that the user wrote: nobody can tell what runs inside it
         given = inputs if len(inputs) > 1 else inputs[0]
         _tell(model.name, given, model(given, training=False), hear)
 
 
 def _walk(model: Any, given: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
-    """The outputs of a model with a graph, in its own structure; layers that take `training` get what is said here."""
+    """Return the outputs of a model with a graph, in its structure; layers that take `training` get it from here."""
     import tensorflow as tf
 
     inputs = model._flatten_to_reference_inputs(given)  # noqa: SLF001 - Keras' own way of pairing tensors with inputs

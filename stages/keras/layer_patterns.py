@@ -1,4 +1,4 @@
-"""Layers named by pattern, as recipes do, and what to say where a pattern names none."""
+"""Match layer names by pattern, as recipes do, with an error if a pattern matches none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.errors import PreconditionError
 
 
 def matching(pattern: str, layer_names: Sequence[str], where: str) -> list[str]:
-    """The names that a pattern matches; PreconditionError with the nearest names if there are none."""
+    """Return the names that a pattern matches; PreconditionError with the nearest names if there are none."""
     found = [name for name in layer_names if fnmatchcase(name, pattern)]
     if found:
         return found

@@ -1,7 +1,7 @@
-"""How often each weight of a layer is multiplied in one call, by kind of layer: formulas over shapes.
+"""Count how often each weight of a layer is multiplied in one call, by kind of layer: formulas over shapes.
 
-Every element of a kernel is multiplied once at each position where the kernel stands, so a kind's formula says which
-weights these are and at how many positions. Attention multiplies activations with each other as well.
+Every element of a kernel is multiplied once at each position of the kernel, so a kind's formula says which weights
+these are and at how many positions. Attention also multiplies activations with each other.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Products: each of `uses` is a weight and how often each of its elements is multiplied, `products` are the rest.
+    """Hold products: each of `uses` is a weight and how often each of its elements is multiplied, `products` the rest.
 
-    `unknown` says what may take more than is counted; nothing where the count is exact.
+    `unknown` says what may take more than is counted; nothing if the count is exact.
     """
 
     uses: tuple[tuple[Any, float], ...] = ()
@@ -33,14 +33,14 @@ class Work:
 
     @property
     def per_element(self) -> dict[int, float]:
-        """How often an element of each weight is multiplied, by the weight's identity."""
+        """Return how often an element of each weight is multiplied, by the weight's identity."""
         found: dict[int, float] = {}
         for weight, times in self.uses:
             found[id(weight)] = found.get(id(weight), 0.0) + times
         return found
 
     def times(self, number: float) -> Work:
-        """The same work again and again."""
+        """Repeat the same work `number` times."""
         uses = tuple((weight, often * number) for weight, often in self.uses)
         return Work(uses, self.products * number, self.unknown)
 
@@ -53,7 +53,7 @@ NOTHING = Work()
 
 
 def total(works: Sequence[Work]) -> Work:
-    """All of them together."""
+    """Sum all of them."""
     uses = tuple(use for work in works for use in work.uses)
     unknown = tuple(dict.fromkeys(why for work in works for why in work.unknown))
     return Work(uses, sum(work.products for work in works), unknown)
@@ -61,9 +61,9 @@ def total(works: Sequence[Work]) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One call of a layer: shapes of what goes in and comes out, batch first, all sizes known.
+    """Hold one call of a layer: shapes of inputs and outputs, batch first, all sizes known.
 
-    `argument` gives the shape of an argument by its place or name; None where the call has none there.
+    `argument` returns the shape of an argument by its place or name; None if the call has none there.
     """
 
     inputs: tuple[Shape, ...]
@@ -71,7 +71,7 @@ class Seen:
     argument: Callable[[int, str], Shape | None] = lambda _place, _name: None
 
     def at_each_step(self) -> Seen:
-        """The call of the layer inside TimeDistributed: the axis of time joins the batch."""
+        """Return the call of the layer inside TimeDistributed: the time axis joins the batch."""
         return replace(self, inputs=_folded(self.inputs), outputs=_folded(self.outputs))
 
 
@@ -83,18 +83,18 @@ Formula = Callable[[Any, Seen], Work]
 
 
 def _dense(layer: Any, seen: Seen) -> Work:
-    """The matrix at each position of the other axes."""
+    """Count the matrix at each position of the other axes."""
     return Work(((layer.kernel, prod(seen.inputs[0][:-1])),))
 
 
 def _einsum_dense(layer: Any, seen: Seen) -> Work:
-    """All indices of the equation: those of the input, and those that only the kernel has."""
+    """Count all indices of the equation: those of the input, and those that only the kernel has."""
     products = einsum_products(layer.equation, [seen.inputs[0], tuple(layer.kernel.shape)])
     return Work(((layer.kernel, products / prod(layer.kernel.shape)),))
 
 
 def _convolution(layer: Any, seen: Seen) -> Work:
-    """The kernel at each output position; a group's part of it reads that group alone."""
+    """Count the kernel at each output position; each group's part of it reads that group alone."""
     return Work(((layer.kernel, prod(seen.outputs[0]) / layer.filters),))
 
 
@@ -104,25 +104,25 @@ def _depthwise(layer: Any, seen: Seen) -> Work:
 
 
 def _separable(layer: Any, seen: Seen) -> Work:
-    """Both kernels at each output position: the strides are the depthwise one's."""
+    """Count both kernels at each output position: the strides are the depthwise one's."""
     positions = prod(seen.outputs[0]) / layer.filters
     return Work(((layer.depthwise_kernel, positions), (layer.pointwise_kernel, positions)))
 
 
 def _transposed(layer: Any, seen: Seen) -> Work:
-    """The whole kernel at each input position, whatever padding cuts off or `output_padding` adds behind it."""
+    """Count the whole kernel at each input position, whatever padding cuts off or `output_padding` adds."""
     return Work(((layer.kernel, prod(seen.inputs[0]) / layer.kernel.shape[-1]),))
 
 
 def _locally_connected(layer: Any, seen: Seen) -> Work:
-    """A kernel of its own at each output position, in whichever form (`implementation`) Keras holds them."""
+    """Count a separate kernel at each output position, in whichever form (`implementation`) Keras holds them."""
     channels = seen.inputs[0][1 if layer.data_format == "channels_first" else -1]
     products = prod(seen.outputs[0]) * prod(layer.kernel_size) * channels
     return Work(((layer.kernel, products / prod(layer.kernel.shape)),))
 
 
 def _recurrent(layer: Any, seen: Seen) -> Work:
-    """Each cell's kernels, those for its input and those for its state, once a step. Gates multiply nothing more."""
+    """Count each cell's kernels, those for its input and those for its state, once a step. Gates add no products."""
     return total([_cell(cell) for cell in _cells(layer.cell)]).times(seen.inputs[0][0] * seen.inputs[0][1])
 
 
@@ -136,7 +136,7 @@ def _cell(cell: Any) -> Work:
 
 
 def _cells(cell: Any) -> Iterator[Any]:
-    """The cells of a stack, and those in wrappers (dropout, residual), one by one."""
+    """Yield the cells of a stack, and those in wrappers (dropout, residual), one by one."""
     if of_keras(cell) and type(cell).__name__ == "StackedRNNCells":
         for one in cell.cells:
             yield from _cells(one)
@@ -147,7 +147,7 @@ def _cells(cell: Any) -> Iterator[Any]:
 
 
 def _recurrent_convolution(layer: Any, seen: Seen) -> Work:
-    """The cell's two kernels at each position of its state, once a step."""
+    """Count the cell's two kernels at each position of its state, once a step."""
     shape = seen.outputs[0][2 if layer.return_sequences else 1 :]
     spatial = shape[1:] if layer.data_format == "channels_first" else shape[:-1]
     times = seen.inputs[0][0] * seen.inputs[0][1] * prod(spatial)
@@ -159,7 +159,7 @@ def _bidirectional(layer: Any, seen: Seen) -> Work:
 
 
 def _multi_head_attention(layer: Any, seen: Seen) -> Work:
-    """Four projections, and for each head queries with keys, and their scores with values."""
+    """Count four projections, and for each head queries with keys, and their scores with values."""
     query, value = seen.argument(0, "query"), seen.argument(1, "value")
     if query is None or value is None:
         return Work(unknown=("MultiHeadAttention called in a way that is not known",))
@@ -173,7 +173,7 @@ def _multi_head_attention(layer: Any, seen: Seen) -> Work:
 
 
 def _attention(layer: Any, seen: Seen) -> Work:
-    """Queries with keys, and their scores with values; inputs are (batch, positions, channels)."""
+    """Count queries with keys, and their scores with values; inputs are (batch, positions, channels)."""
     query, value = seen.inputs[:2]
     key = seen.inputs[2] if len(seen.inputs) > 2 else value
     pairs = query[0] * query[1] * key[1]
@@ -182,7 +182,7 @@ def _attention(layer: Any, seen: Seen) -> Work:
 
 
 def _additive_attention(layer: Any, seen: Seen) -> Work:
-    """For each pair of a query and a key the scale, where there is one, with their sum; then scores with values."""
+    """Count the scale, if there is one, with the sum of each query-key pair; then scores with values."""
     query, value = seen.inputs[:2]
     key = seen.inputs[2] if len(seen.inputs) > 2 else value
     pairs = float(query[0] * query[1] * key[1])
@@ -191,7 +191,7 @@ def _additive_attention(layer: Any, seen: Seen) -> Work:
 
 
 def _dot(layer: Any, seen: Seen) -> Work:
-    """All of one input with all of the other, but for the axis that both share and the batch."""
+    """Count all of one input with all of the other, except for the axis that both share and the batch."""
     first, second = seen.inputs
     axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
     return Work(products=float(prod(first) * prod(second) // (first[axis] * first[0])))
@@ -221,12 +221,12 @@ FORMULAS: dict[str, Formula] = {
 
 
 def of_keras(layer: Any) -> bool:
-    """Whether a layer's class is one of Keras' own: a user's subclass may do anything."""
+    """Return whether a layer's class is one of Keras' own: a user's subclass may do anything."""
     return type(layer).__module__.partition(".")[0] == "tf_keras"
 
 
 def work_of_kind(layer: Any, seen: Seen) -> Work:
-    """The work of a layer of Keras' own in one call, by its kind's formula; nothing where it has none."""
+    """Return the work of one call of Keras' own layer, by its kind's formula; nothing if it has none."""
     formula = FORMULAS.get(type(layer).__name__)
     if not of_keras(layer):
         return Work(unknown=(type(layer).__name__,))

@@ -1,4 +1,4 @@
-"""What the loss of a model's output is, told from the model itself and from what its targets are."""
+"""Derive the loss of a model's output from the model itself and from its targets."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ RegressionLoss = Literal["mse", "mae", "huber"]
 
 
 def task_loss(model: Any, task: Task, output: int = 0) -> Any:
-    """Keras' usual loss of one of the model's outputs, for targets as a split of that task has them."""
+    """Return Keras' usual loss of one of the model's outputs, for targets of a split with that task."""
     if task == "classes":
         return classification_loss(model, output)
     return multilabel_loss(model, output) if task == "multilabel" else regression_loss("mse")
 
 
 def classification_loss(model: Any, output: int = 0, *, dense: bool = False) -> Any:
-    """Keras' cross-entropy over integer labels, binary for one output, on logits or probabilities as the model has.
+    """Return Keras' cross-entropy over integer labels, binary for one output, on logits or probabilities.
 
     With `dense`, labels are shares of each class, (N, classes).
     """
@@ -31,23 +31,23 @@ def classification_loss(model: Any, output: int = 0, *, dense: bool = False) -> 
 
 
 def multilabel_loss(model: Any, output: int = 0) -> Any:
-    """Keras' binary cross-entropy, the mean over labels, for targets (N, labels) in 0…1."""
+    """Return Keras' binary cross-entropy, the mean over labels, for targets (N, labels) in 0…1."""
     return import_keras().losses.BinaryCrossentropy(from_logits=gives_logits(model, output, exclusive=False))
 
 
 def regression_loss(name: RegressionLoss) -> Any:
-    """Keras' loss between numbers (N, k)."""
+    """Return Keras' loss between numbers (N, k)."""
     losses = import_keras().losses
     return {"mse": losses.MeanSquaredError, "mae": losses.MeanAbsoluteError, "huber": losses.Huber}[name]()
 
 
 def is_binary(model: Any, output: int = 0) -> bool:
-    """Whether an output is one number, which tells two classes apart."""
+    """Return whether an output is one number, which distinguishes two classes."""
     return bool(model.outputs[output].shape[-1] == 1)
 
 
 def gives_logits(model: Any, output: int = 0, *, exclusive: bool = True) -> bool:
-    """Whether an output gives logits: told from its numbers, wherever in the graph a softmax or sigmoid stands.
+    """Return whether an output gives logits, by its values, wherever in the graph a softmax or sigmoid is.
 
     Probabilities lie in 0…1 and, unless there is only one or classes don't exclude each other, add up to 1 for every
     input; logits of random inputs don't.
@@ -56,7 +56,7 @@ def gives_logits(model: Any, output: int = 0, *, exclusive: bool = True) -> bool
 
     given = model(random_inputs(model, samples=16), training=False)
     outputs = np.asarray(given[output] if isinstance(given, list | tuple) else given, dtype=np.float64)
-    outputs = outputs[np.isfinite(outputs).all(axis=-1)]  # what diverged tells nothing; training will say so
+    outputs = outputs[np.isfinite(outputs).all(axis=-1)]  # diverged values tell nothing; training will report them
     within = bool(np.all((outputs >= 0) & (outputs <= 1)))
     free = is_binary(model, output) or not exclusive
     return not (within and (free or bool(np.allclose(outputs.sum(-1), 1.0, atol=1e-3))))

@@ -1,20 +1,19 @@
-"""Multiply-accumulates of a Keras model, layer by layer, for one sample.
+"""Count the multiply-accumulates of a Keras model, layer by layer, for one sample.
 
 **What counts** is what every paper counts: products of weights with activations in dense layers, convolutions and
-recurrent cells, and of activations with each other where a layer is a matrix product (attention's queries with keys
-and scores with values, `Dot`, `matmul`, `einsum`). The rule is weights times positions: a kernel is used once at each
-place where it stands — output positions of a convolution, input positions of a transposed one, steps of a recurrent
-layer, rows of a dense one — and a layer that is called again counts again. Biases, normalisation, activations, gates,
-pooling, resizing, look-ups in tables and all other element-wise arithmetic count nothing. `layer_work.py` has a formula
-for each kind.
+recurrent cells, and of activations with each other if a layer is a matrix product (attention's queries with keys and
+scores with values, `Dot`, `matmul`, `einsum`). The rule is weights times positions: a kernel is used once at each of
+its positions — output positions of a convolution, input positions of a transposed one, steps of a recurrent layer, rows
+of a dense one — and a layer that is called again counts again. Biases, normalization, activations, gates, pooling,
+resizing, table look-ups and all other element-wise arithmetic count nothing. `layer_work.py` has a formula for each
+kind.
 
 **Other layers** (a user's own, `Lambda`, TensorFlow's operations) are traced, and the matrix products and convolutions
-of TensorFlow's graph are counted (`graph_products.py`). Where that leaves something open, the count is a lower bound
-and says so (`unknown`).
+of TensorFlow's graph are counted (`graph_products.py`). If that leaves something open, the count is a lower bound and
+says so (`unknown`).
 
-**Sizes** that a model leaves free stand at what they do wherever it is run on made-up inputs (`free_sizes`); a batch
-that is fixed is divided out. Shapes that Keras does not know (free sizes, positions that are folded into the batch)
-come of a trace.
+**Sizes** that a model leaves free are those of runs on synthetic inputs (`free_sizes`); a fixed batch is divided out.
+Shapes that Keras does not know (free sizes, positions folded into the batch) come from a trace.
 """
 
 from __future__ import annotations
@@ -34,14 +33,14 @@ from stages.keras.wrappers import wrapper_of
 
 TRACED = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "RandomFourierFeatures"})
 FOLDING = ("tile", "repeat", "concat", "stack", "space_to_batch", "batch_to_space", "crop_and_resize")
-_free_symbols: set[str] = set()  # TensorFlow's operations that were seen to hold no products
+_free_symbols: set[str] = set()  # TensorFlow operations without products
 _traces: WeakKeyDictionary[Any, dict[tuple[Shape, ...], dict[int, Any]]] = WeakKeyDictionary()  # a trace takes seconds
 
 
 class Macs(NamedTuple):
-    """A model's MACs for one sample: a lower bound where `unknown` names layers that may take more, and why.
+    """Hold a model's MACs for one sample: a lower bound if `unknown` names layers that may take more, and why.
 
-    `size` are the shapes, by name and without the batch, of the inputs that leave sizes open; None where none does.
+    `size` holds the shapes, by name and without the batch, of the inputs with open sizes; None if there are none.
     """
 
     number: int
@@ -50,21 +49,21 @@ class Macs(NamedTuple):
 
 
 def count_macs(model: Any) -> int:
-    """MACs of one forward pass of one sample; what may be missing, `macs_of` says."""
+    """Return the MACs of one forward pass of one sample; `macs_of` says what may be missing."""
     return macs_of(model).number
 
 
 def macs_of(model: Any) -> Macs:
-    """MACs of one forward pass of one sample, and whether they are all."""
+    """Return the MACs of one forward pass of one sample, and whether they are complete."""
     works = work_of(model)
     unknown = tuple(f"{name} ({', '.join(work.unknown)})" for name, work in works.items() if work.unknown)
     return Macs(round(sum(work.macs for work in works.values())), unknown, shapes_of(model) or None)
 
 
 def kernels_of(model: Any) -> list[Any]:
-    """The weights that are multiplied or looked up, and of layers that are not Keras' own all with several axes.
+    """Return the weights that are multiplied or looked up; of layers that are not Keras' own, all with several axes.
 
-    Biases and scales may have several axes too (a GRU's, an attention's, PReLU's), and are zero to begin with.
+    Biases and scales may have several axes too (a GRU's, an attention's, PReLU's), and are initially zero.
     """
     leaves = [leaf for layer in model.layers for leaf in layer._flatten_layers()]  # noqa: SLF001 - nested ones too
     kept = {key for work in work_of(model).values() for key in work.per_element}
@@ -74,7 +73,7 @@ def kernels_of(model: Any) -> list[Any]:
 
 
 def work_of(model: Any) -> dict[str, Work]:
-    """The work of each of a model's layers over all its calls, for one sample; a nested model is one of them."""
+    """Return the work of each of a model's layers over all its calls, for one sample; a nested model counts as one."""
     given = inputs_at(model, 1)
     found = {layer.name: NOTHING for layer in model.layers}
     for layer, work in _works(model, given):
@@ -83,7 +82,7 @@ def work_of(model: Any) -> dict[str, Work]:
 
 
 def input_shapes(model: Any) -> dict[str, Shape]:
-    """The shape, for one sample, of what each layer is given first: at its first call, as its first input."""
+    """Return the shape, for one sample, of each layer's first input at its first call."""
     shapes, _ = _shapes_in(model, inputs_at(model, 1))
     found: dict[str, Shape] = {}
     for node in nodes_in_order(model):
@@ -93,7 +92,7 @@ def input_shapes(model: Any) -> dict[str, Shape]:
 
 
 def _works(model: Any, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
-    """Each call of a layer with its work, where the model is called on inputs of these shapes."""
+    """Yield each call of a layer with its work, for a model called on inputs of these shapes."""
     shapes, unsure = _shapes_in(model, given)
     for node in nodes_in_order(model):
         if node.is_input:
@@ -110,7 +109,7 @@ def _works(model: Any, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
 
 @dataclass(frozen=True, slots=True)
 class _Arguments:
-    """The shapes of a node's arguments."""
+    """Look up the shapes of a node's arguments."""
 
     node: Any
     shapes: dict[int, Shape]
@@ -128,14 +127,14 @@ def _work(node: Any, seen: Seen, shapes: dict[int, Shape]) -> Work:
         return _nested(layer, [shapes[id(tensor)] for tensor in tensors])
     computing = layer.layer if wrapper_of(layer) and hasattr(layer, "layer") else layer
     if wrapper_of(layer) and computing is layer:
-        return NOTHING  # what tfmot puts before a first layer only rounds
+        return NOTHING  # tfmot's layer before a first layer only rounds
     if computing is layer and not _has_formula(layer):
         return _traced(node, seen)
     return _of_kind(computing, seen)
 
 
 def _of_kind(layer: Any, seen: Seen) -> Work:
-    """The work of a layer that may stand inside another one."""
+    """Return the work of a layer that may be inside another one."""
     if is_nested(layer):
         return _nested(layer, seen.inputs)
     if of_keras(layer) and type(layer).__name__ == "TimeDistributed":
@@ -147,7 +146,7 @@ def _of_kind(layer: Any, seen: Seen) -> Work:
 
 
 def _has_formula(layer: Any) -> bool:
-    """Whether the kind says what the layer takes: all of Keras' own do, but those that run what a user gave them."""
+    """Return whether the kind determines the work: true for all of Keras' own, except those that run user code."""
     model = isinstance(layer, import_keras().Model)
     return of_keras(layer) and type(layer).__name__ not in TRACED and not model
 
@@ -172,7 +171,7 @@ def _told(layer: Any, found: Any) -> Work:
 
 
 def _shapes_in(model: Any, given: Sequence[Shape]) -> tuple[dict[int, Shape], set[int]]:
-    """The shape of each tensor of the model, by identity, and the tensors of which it is not known."""
+    """Return the shape of each tensor of the model, by identity, and the tensors whose shape is unknown."""
     flatten = import_tensorflow().nest.flatten
     tensors = {id(tensor): tensor for node in nodes_in_order(model) for tensor in flatten(node.outputs)}
     declared = {key: _of_rows(tensor.shape, given[0][0]) for key, tensor in tensors.items()}
@@ -202,7 +201,7 @@ def _is_known(shape: Sequence[int | None]) -> bool:
 
 
 def _moves_the_batch(model: Any) -> bool:
-    """Whether positions may have become part of the batch, whose size Keras does not know, or the reverse."""
+    """Return whether positions may have become part of the batch, whose size Keras does not know, or the reverse."""
     return any(not node.is_input and _may_fold(node) for node in nodes_in_order(model))
 
 
@@ -222,12 +221,12 @@ def _may_fold(node: Any) -> bool:
 
 
 def _elements(tensor: Any) -> int:
-    """Of one row of the batch."""
+    """Return the elements in one row of the batch."""
     return prod(size or 0 for size in tensor.shape[1:]) if tensor.shape.rank else 0
 
 
 def _traced_shapes(model: Any, tensors: Mapping[int, Any], given: Sequence[Shape]) -> dict[int, Any]:
-    """The shapes of the model's tensors where it runs on inputs of these; nothing where it can't."""
+    """Return the shapes of the model's tensors when it runs on inputs of these shapes; nothing if it can't."""
     tf = import_tensorflow()
     specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(given, model.inputs, strict=True)]
     shown = import_keras().Model(model.inputs, list(tensors.values()))

@@ -1,8 +1,9 @@
-"""The normal form in which Keras models are stored: a `.keras` file whose bytes follow from the model alone.
+"""Store Keras models in normal form: a `.keras` file whose bytes follow from the model alone.
 
-Keras' own files do not: they hold the date, zip times, and addresses of objects in memory (`shared_object_id`), and
-the weights' layout changes after one load and save. So a model is rebuilt from its configuration without these, its
-weights are put in, and the archive is written anew with fixed times. Any tf_keras opens the result.
+Keras' own files do not have this property: they hold the date, zip times, and addresses of objects in memory
+(`shared_object_id`), and the weights' layout changes after one load and save. So a model is rebuilt from its
+configuration without these, its weights are copied, and the archive is written again with fixed times. Any tf_keras
+opens the result.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
 
 
 def encode_model(model: Any) -> bytes:
-    """The bytes of `model`'s normal form: equal for equal configurations and weights, in every process."""
+    """Return the bytes of `model`'s normal form: equal for equal configurations and weights, in every process."""
     return encode_copy(copy_model(model))
 
 
 def encode_copy(fresh: Any) -> bytes:
-    """`encode_model` for a model that `copy_model` made: what else was done to a model would change the bytes."""
+    """Encode a model made by `copy_model` directly: other changes to a model would change the bytes."""
     keras = import_keras()
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / MODEL_FILE
@@ -58,9 +59,9 @@ def encode_copy(fresh: Any) -> bytes:
 
 
 def decode_model(path: Path) -> Any:
-    """The `tf_keras.Model` stored at `path` (any name), not compiled."""
+    """Return the `tf_keras.Model` stored at `path` (any name), not compiled."""
     keras = import_keras()
-    # Keras tells formats apart by suffix and opens for writing: give it a copy of its own.
+    # Keras detects formats by suffix and opens for writing: give it a separate copy.
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         copy = Path(folder) / MODEL_FILE
         shutil.copyfile(path, copy)
@@ -69,7 +70,7 @@ def decode_model(path: Path) -> Any:
                 metadata = archive.read("metadata.json")
                 objects = objects_in(archive.read("config.json")) | _custom_objects(metadata)
             with keras.utils.custom_object_scope(objects):
-                # Code in files from elsewhere was refused by `load`, or let in by the user's word.
+                # Code in files from elsewhere was refused by `load`, or accepted by the user.
                 model = keras.models.load_model(copy, compile=False, safe_mode=False)
             put_shapes(model, json.loads(metadata).get("sizes", {}))
             return model
@@ -78,7 +79,7 @@ def decode_model(path: Path) -> Any:
 
 
 def _custom_sources(model: Any) -> dict[str, Any]:
-    """The digests of the sources of layers that are not Keras': what such a model computes follows from them too."""
+    """Return the digests of the sources of non-Keras layers, which the model's outputs also depend on."""
     found = {}
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
         kind = type(layer)
@@ -89,12 +90,12 @@ def _custom_sources(model: Any) -> dict[str, Any]:
 
 
 def _sizes(model: Any) -> dict[str, Any]:
-    """The shapes at which inputs stand that leave sizes open: whoever reads the file runs and counts it there."""
+    """Return the shapes of inputs that leave sizes open: readers of the file run and count it with them."""
     return {"sizes": shapes_of(model)} if settled(model) else {}
 
 
 def _custom_objects(metadata: bytes) -> dict[str, Any]:
-    """The classes that `_custom_sources` wrote down, imported; of what isn't there Keras will say so."""
+    """Import the classes that `_custom_sources` recorded; Keras reports missing ones."""
     found = {}
     for full in json.loads(metadata).get("custom_objects", {}):
         module, _, name = full.partition(":")
@@ -104,7 +105,7 @@ def _custom_objects(metadata: bytes) -> dict[str, Any]:
 
 
 def objects_in(config: bytes | str) -> dict[str, Any]:
-    """The classes by name that a configuration may ask for and Keras itself can't find: applications' and tfmot's."""
+    """Return classes by name that a configuration may need and Keras can't find: applications' and tfmot's."""
     text = config if isinstance(config, str) else config.decode()
     return application_layers() | (_tfmot_objects() if any(name in text for name in TFMOT_CLASSES) else {})
 
@@ -120,10 +121,10 @@ def _tfmot_objects() -> dict[str, Any]:
 
 
 def buildable(config: Any) -> Any:
-    """A configuration without what must not be read when it is built.
+    """Remove from a configuration what must not be read when it is built.
 
-    Optimizers and losses of nested models are nobody's business here, and tfmot's layers would be built twice, with
-    twice the variables.
+    Optimizers and losses of nested models are irrelevant here, and tfmot's layers would be built twice, with twice the
+    variables.
     """
     if isinstance(config, dict):
         ours = str(config.get("module")).startswith("tensorflow_model_optimization")
@@ -135,10 +136,10 @@ def buildable(config: Any) -> Any:
 
 
 def unbuilt(config: Any) -> Any:
-    """A configuration without the shapes for which Keras would build layers at once, before they are called.
+    """Remove the shapes for which Keras would build layers at once, before they are called.
 
-    A stored model has none either, and after a first copy they are wrong: TimeDistributed then tells those that the
-    layer inside takes.
+    A stored model has none either, and after a first copy they are wrong: TimeDistributed then reports those of its
+    inner layer.
     """
     if isinstance(config, dict):
         dropped = ("build_config", "compile_config")
@@ -149,7 +150,7 @@ def unbuilt(config: Any) -> Any:
 
 
 def application_layers() -> dict[str, type]:
-    """The layers of ConvNeXt and InceptionResNetV2, by name: Keras registers them nowhere, so it can't load them."""
+    """Return the layers of ConvNeXt and InceptionResNetV2, by name: Keras can't load them, being unregistered."""
     import_keras()
     from tf_keras.src.applications.convnext import LayerScale, StochasticDepth
     from tf_keras.src.applications.inception_resnet_v2 import CustomScaleLayer
@@ -160,9 +161,9 @@ def application_layers() -> dict[str, type]:
 def random_inputs(
     model: Any, samples: int = 4, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> list[Any]:
-    """Samples for each of the model's inputs: normal numbers, or zeros and ones where it takes integers.
+    """Return samples for each of the model's inputs: normal numbers, or zeros and ones for integers.
 
-    `shapes`, by input name and without the batch, are the sizes where the model leaves them free.
+    `shapes`, by input name and without the batch, are the sizes if the model leaves them free.
     """
     import numpy as np
 
@@ -179,7 +180,7 @@ def _random_input(tensor: Any, shape: Sequence[int], rng: Any) -> Any:
 
 
 def relative_difference(expected: Any, actual: Any) -> float:
-    """Largest absolute difference over the outputs, relative to the largest expected absolute value; NaN stays NaN."""
+    """Return the largest absolute output difference, relative to the largest expected value; NaN stays NaN."""
     import numpy as np
 
     pairs = zip(as_list(expected), as_list(actual), strict=True)
@@ -187,7 +188,7 @@ def relative_difference(expected: Any, actual: Any) -> float:
 
 
 def as_list(outputs: Any) -> list[Any]:
-    """A model's outputs as arrays, in a list also where there is one."""
+    """Return a model's outputs as arrays, always in a list."""
     import numpy as np
 
     arrays = [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]
@@ -195,9 +196,9 @@ def as_list(outputs: Any) -> list[Any]:
 
 
 def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> Any:
-    """A new model of the same class, configuration (trainability included) and weights; it shares nothing.
+    """Return a new model of the same class, configuration (trainability included) and weights; it shares nothing.
 
-    `configured` makes what it is built from of `model`'s configuration, where that is not to be the same.
+    `configured` derives the configuration to build from `model`'s, if it is not to be the same.
     """
     classes = objects_in(" ".join(type(layer).__name__ for layer in model.layers))
     classes |= {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
@@ -210,9 +211,9 @@ def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> An
 
 
 def rebuilt(kind: Any, config: Any) -> Any:
-    """`kind.from_config(config)`, for what is in memory already: code in it (Lambda) was let in when it was loaded.
+    """Call `kind.from_config(config)` for a model already in memory: its code (Lambda) was accepted when it was loaded.
 
-    Keras builds what is nested in a configuration as if it came from a stranger's file, and refuses such code.
+    Keras treats everything nested in a configuration as an untrusted file, and refuses such code.
     """
     import_keras()
     from tf_keras.src.saving.serialization_lib import SafeModeScope
@@ -222,20 +223,20 @@ def rebuilt(kind: Any, config: Any) -> Any:
 
 
 def put_weights(target: Any, weights: list[Any]) -> None:
-    """`set_weights` for a model or layer, after which Normalization layers compute with what they were given."""
+    """Call `set_weights` on a model or layer, so that Normalization layers then use the new weights."""
     target.set_weights(weights)
     renew_constants(target)
 
 
 def renew_constants(target: Any) -> None:
-    """Let Normalization layers make the constants they compute with from their weights, as Keras forgets to do."""
+    """Let Normalization layers recompute their constants from their weights, which Keras forgets."""
     for layer in target._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
         if type(layer).__name__ == "Normalization":
             layer.finalize_state()
 
 
 def keras_facts(model: Any) -> KerasFacts:
-    """Parameters, MACs of one sample, signature and sparsity of a Keras model."""
+    """Return parameters, MACs of one sample, signature and sparsity of a Keras model."""
     import numpy as np
 
     from stages.keras.macs import kernels_of, macs_of
@@ -261,7 +262,7 @@ def _specs(tensors: Any, names: Any) -> tuple[TensorSpec, ...]:
 
 
 def tensor_spec(tensor: Any, name: str) -> TensorSpec:
-    """A model's input or output, as facts have it. ModelError where TensorFlow does not know its rank."""
+    """Describe a model's input or output for facts. ModelError if TensorFlow does not know its rank."""
     if tensor.shape.rank is None:
         what = f"how many axes {name!r} has is not known before it runs"
         hint = "name the axes that its layer drops: tf.squeeze without axes also drops the batch where that is 1"

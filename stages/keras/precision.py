@@ -1,7 +1,7 @@
-"""Models that compute in half precision, in float32: mixed precision is a way of training; files compute in float32.
+"""Convert half-precision models to float32: mixed precision is a way of training; files compute in float32.
 
-The weights of such a model are float32 already. What is exported, what files are held against and what metrics are
-taken of is the same model under the policy float32.
+The weights of such a model are float32 already. Export, comparison with files and metrics use the same model under the
+policy float32.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from stages.keras.stored import reference_model, shared_model, untouched_model
 from stages.keras.tensorflow import import_keras
 
 HALF = frozenset({"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
-ROUNDINGS = 32  # how many of them may add up on the way through a network
+ROUNDINGS = 32  # how many of them may accumulate through a network
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # relative, of one number
 
-_twin: dict[tuple[str, str], Any] = {}  # of the model that was asked for last: by whom it is read, and its digest
+_twin: dict[tuple[str, str], Any] = {}  # of the last requested model: its reader, and its digest
 
 
 def half_precision_of(model: Any) -> str | None:
-    """The type that some layers of `model` compute in where that is a half-precision one: float16 or bfloat16."""
+    """Return float16 or bfloat16 if some layers of `model` compute in it."""
     kinds = {layer.dtype_policy.name for layer in model._flatten_layers()} & HALF  # noqa: SLF001 - nested ones too
     if not kinds:
         return None
@@ -40,7 +40,7 @@ def half_precision_of(model: Any) -> str | None:
 
 
 def in_float32(model: Any) -> Any:
-    """`model`, or where it computes in half precision, a copy of it that computes in float32."""
+    """Return `model`, or a copy that computes in float32 if it computes in half precision."""
     if half_precision_of(model) is None:
         return model
     kinds = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001 - registered nowhere
@@ -53,20 +53,20 @@ def in_float32(model: Any) -> Any:
 
 
 def shared_in_float32(context: StageContext[Any], input_name: str) -> Any:
-    """`shared_model`, computing in float32; as little to be changed.
+    """Return `shared_model`, computing in float32; don't change it either.
 
-    ModelError where it does not compute the same, within what half precision rounds.
+    ModelError if it does not compute the same, within half precision's rounding.
     """
     return _computing_in_float32(shared_model, context, input_name)
 
 
 def reference_in_float32(context: StageContext[Any], input_name: str) -> Any:
-    """`reference_model`, computing in float32; errors as above."""
+    """Return `reference_model`, computing in float32; errors as above."""
     return _computing_in_float32(reference_model, context, input_name)
 
 
 def untouched_in_float32(context: StageContext[Any], input_name: str) -> Any:
-    """`untouched_model`, computing in float32; errors as above."""
+    """Return `untouched_model`, computing in float32; errors as above."""
     return _computing_in_float32(untouched_model, context, input_name)
 
 
@@ -92,7 +92,7 @@ def _require_same(model: Any, twin: Any, allowed: float, where: str) -> None:
         [np.asarray(one, np.float32) for one in (outputs if isinstance(outputs, list | tuple) else [outputs])]
         for outputs in (model(inputs, training=False), twin(inputs, training=False))
     )
-    # Beyond float16's range there is nothing to compare with: float32 has the number that was meant.
+    # Beyond float16's range there is nothing to compare: float32 has the intended number.
     pairs = [(left, right) for left, right in zip(wanted, found, strict=True) if np.isfinite(left).all()]
     if not pairs:
         return
@@ -107,7 +107,7 @@ def _require_same(model: Any, twin: Any, allowed: float, where: str) -> None:
 
 
 def _without_half(value: Any) -> Any:
-    """A configuration in which each policy or type of half precision is float32."""
+    """Return a configuration in which each policy or type of half precision is float32."""
     if isinstance(value, dict):
         if value.get("class_name") == "Policy" and value["config"]["name"] in HALF:
             return "float32"

@@ -1,8 +1,8 @@
-"""Where the outputs of a model are rounding noise: they move when nothing but the last bits of its inputs do.
+"""Detect outputs that are rounding noise: they move when only the last bits of the inputs do.
 
-A normalization of a constant divides what rounding left by its epsilon; a sum of large terms that cancel leaves little
-else. Two exact implementations differ there as far as they like, and neither is wrong. So a difference is held against
-what the model itself does when its inputs are moved by their last bits: no more than that says nothing.
+A normalization of a constant divides rounding errors by its epsilon; a sum of large terms that cancel leaves little
+else. Two exact implementations may differ there arbitrarily, and neither is wrong. So a difference is compared with the
+model's own response to changes in the last bits of its inputs: a difference of that size is not significant.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from stages.keras.normal_form import relative_difference
 
 LAST_BITS = 2.0**-22  # of an input's scale: two units in the last place of float32
 DRAWS = 2
-FLOAT32 = 1e-6  # differences up to here are rounding whatever the model does
-ROOM = 10.0  # sums of another order round by several last bits where one nudge is one
+FLOAT32 = 1e-6  # smaller differences are always treated as rounding
+ROOM = 10.0  # sums in another order round by several last bits, a nudge by one
 
 Run = Callable[[list[Any]], Any]  # inputs (N, …) to an output, or several
 
@@ -24,9 +24,9 @@ Run = Callable[[list[Any]], Any]  # inputs (N, …) to an output, or several
 def difference_beyond_rounding(
     run: Run, inputs: Sequence[Any], expected: Any, actual: Any, tolerance: float = FLOAT32
 ) -> float:
-    """`relative_difference` of `expected`, which `run` gives on `inputs`, and `actual`, without mere rounding.
+    """Return `relative_difference` of `expected`, which `run` gives on `inputs`, and `actual`, without mere rounding.
 
-    Differences up to `tolerance` come back as they are, and so does NaN; `run` is asked again only for larger ones.
+    Differences up to `tolerance` are returned unchanged, and so is NaN; `run` is called again only for larger ones.
     """
     import numpy as np
 
@@ -40,10 +40,10 @@ def difference_beyond_rounding(
 
 
 def rounding_noise(run: Run, inputs: Sequence[Any], expected: Any, scales: Sequence[float] | None = None) -> list[Any]:
-    """For each output, how far each sample's numbers move at most (N,) when the inputs move by their last bits.
+    """Return for each output how far each sample's numbers move at most (N,) when the inputs' last bits change.
 
-    `scales` are the largest absolute values that the inputs have in use, where `inputs` themselves don't tell. Whole
-    numbers have no last bits: nothing moves.
+    `scales` are the largest absolute values of the inputs in use, if `inputs` themselves don't tell. Integers have no
+    last bits: nothing moves.
     """
     import numpy as np
 
@@ -67,7 +67,7 @@ def _nudged(values: Any, scale: float, rng: Any) -> Any:
 
 
 def _beside(values: Any, per_sample: Any) -> Any:
-    """A number a sample (N,), in the shape in which it stands beside the samples' values (N, …)."""
+    """Reshape one number per sample (N,) to broadcast with the samples' values (N, …)."""
     return per_sample.reshape(len(values), *(1,) * (values.ndim - 1))
 
 

@@ -1,4 +1,4 @@
-"""How a Keras model is called in a file: one traced function and its inputs' shapes."""
+"""Define how a Keras model is called in a file: one traced function and its inputs' shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Shapes = Mapping[str, Sequence[int]]  # by input name, without the batch
 
 
 def input_specs(tf: Any, model: Any, batch: int | None, shapes: Shapes | None = None) -> list[Any]:
-    """The inputs' TensorSpecs in the model's order: `batch` and `shapes` where the model leaves sizes free."""
+    """Return the inputs' TensorSpecs in the model's order, with `batch` and `shapes` for free sizes."""
     specs = []
     for tensor, name in zip(model.inputs, model.input_names, strict=True):
         sizes = list(tensor.shape[1:])
@@ -23,9 +23,9 @@ def input_specs(tf: Any, model: Any, batch: int | None, shapes: Shapes | None = 
 
 
 def require_fixed(specs: Sequence[Any], standing: Shapes) -> None:
-    """PreconditionError where a size is free: what allocates memory before it sees an input takes none.
+    """Raise PreconditionError for a free size: formats that allocate memory in advance accept none.
 
-    `standing` are the shapes that the model is counted at: those that the error proposes.
+    `standing` are the shapes at which the model is counted: the error proposes them.
     """
     for spec in specs:
         if None in spec.shape.as_list():
@@ -39,17 +39,17 @@ def require_fixed(specs: Sequence[Any], standing: Shapes) -> None:
 
 
 def weight_bytes(model: Any) -> int:
-    """What the weights of a Keras model take."""
+    """Return the size of a Keras model's weights in bytes."""
     return int(sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights))
 
 
 def is_too_large(size: int) -> bool:
-    """Whether one file does not hold so many bytes."""
+    """Return whether `size` bytes exceed one file."""
     return size > MOST_BYTES
 
 
 def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
-    """ModelError where the weights are more than a `file` holds."""
+    """Raise ModelError if the weights exceed what a `file` holds."""
     size = weight_bytes(model)
     if is_too_large(size):
         raise ModelError(
@@ -60,7 +60,7 @@ def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
 
 
 def serving_function(tf: Any, model: Any, specs: Sequence[Any]) -> Any:
-    """The tf.function of inference: inputs in the model's order, outputs by name."""
+    """Return the tf.function of inference: inputs in the model's order, outputs by name."""
 
     @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]
     def serve(*inputs: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Unstructured sparsity: which single weights are zero, now and at each step of a training.
+"""Plan unstructured sparsity: which individual weights are zero, now and at each step of training.
 
-A model with sparsity to keep carries a *plan* beside it (`sparsity.json` in its artifact): its kernels, how many of
-their weights are to be zero and by what. Its masks are its zeros, so a plan and a model are all that training needs.
-`docs/design/sparsity.md` says why the masks themselves are not stored.
+A model with sparsity to keep has a *plan* next to it (`sparsity.json` in its artifact): its kernels, how many of their
+weights are to be zero and by which criterion. Its masks are its zeros, so a plan and a model are all that training
+needs. `docs/design/sparsity.md` says why the masks themselves are not stored.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ INPUTS_OF_FOUR, KEPT_OF_FOUR = 4, 2
 
 
 class PlannedKernel(Value):
-    """A weight, by its layer and its place among the layer's weights, and the share of it to be zero in the end."""
+    """Identify a weight, by its layer and its place among the layer's weights, and its final share of zeros."""
 
     layer: str
     weight: int
@@ -40,12 +40,12 @@ class PlannedKernel(Value):
 
 
 class SparsityPlan(Value):
-    """What is to be zero in the end.
+    """Plan which weights are finally zero.
 
     `scope` `global` ranks all weights together, so that kernels' shares hold on average only. `pattern`: `free` any
     weight; `2:4` two of four consecutive input channels; `block` tiles of `block` (rows, columns) of the kernel as a
-    matrix with one column an output channel. `reached_at` is the share of the training after which it is all
-    reached, by a cubic schedule; 0 where it is from the start.
+    matrix with one column an output channel. `reached_at` is the share of the training after which it is complete, by a
+    cubic schedule; 0 means from the start.
     """
 
     schema_version: Literal[1] = 1
@@ -58,11 +58,11 @@ class SparsityPlan(Value):
     kernels: tuple[PlannedKernel, ...]
 
     def variables(self, model: Any) -> list[Any]:
-        """The kernels as variables of a model."""
+        """Return the kernels as variables of a model."""
         return [model.get_layer(kernel.layer).weights[kernel.weight] for kernel in self.kernels]
 
     def masks(self, values: Sequence[Values], progress: float = 1.0) -> list[Mask]:
-        """For each kernel where its weights stay, when `progress` of the final zeros are taken. Zeros stay zeros."""
+        """Return for each kernel where its weights stay, at `progress` of the final zeros. Zeros stay zeros."""
         import numpy as np
 
         scores = [self._scores(value, index) for index, value in enumerate(values)]
@@ -80,7 +80,7 @@ class SparsityPlan(Value):
         return [_largest(score, share) for score, share in zip(scores, shares, strict=True)]
 
     def progress(self, trained: float) -> float:
-        """The share of the final zeros to be there after the share `trained` of the training.
+        """Return the share of the final zeros due after the share `trained` of the training.
 
         Cubic: most at first, while the network can still recover (Zhu and Gupta, "To prune, or not to prune", 2017).
         """
@@ -94,11 +94,11 @@ class SparsityPlan(Value):
         if self.criterion == "magnitude":
             return np.asarray(np.abs(value))
         drawn = np.random.default_rng((self.seed, index)).random(value.shape)
-        return np.asarray(np.where(value == 0, -1.0, drawn))  # what went stays away
+        return np.asarray(np.where(value == 0, -1.0, drawn))  # removed weights stay removed
 
 
 def _largest(scores: Values, share: float) -> Mask:
-    """Where the scores are that stay when a share of them goes; at least one stays."""
+    """Return which scores stay when a share of them is removed; at least one stays."""
     import numpy as np
 
     gone = scores.size - max(round(scores.size * (1 - share)), 1)
@@ -109,7 +109,7 @@ def _largest(scores: Values, share: float) -> Mask:
 
 
 def _two_of_four(scores: Values) -> Mask:
-    """The two largest of each four consecutive inputs (the axis before the last); inputs that are missing go first."""
+    """Return the two largest of each four consecutive inputs (the axis before the last); missing inputs go first."""
     import numpy as np
 
     inputs = scores.shape[-2]
@@ -123,7 +123,7 @@ def _two_of_four(scores: Values) -> Mask:
 
 
 def _blocks(scores: Values, share: float, block: tuple[int, int]) -> Mask:
-    """The blocks with the largest mean stay; those at the edge may be smaller."""
+    """Keep the blocks with the largest mean; those at the edge may be smaller."""
     import numpy as np
 
     matrix = scores.reshape(-1, scores.shape[-1])
@@ -135,7 +135,7 @@ def _blocks(scores: Values, share: float, block: tuple[int, int]) -> Mask:
 
 
 def apply_masks(model: Any, plan: SparsityPlan) -> None:
-    """Set the weights that the plan takes away in the end to zero, in place."""
+    """Set the weights that the plan finally removes to zero, in place."""
     variables = plan.variables(model)
     values = [variable.numpy() for variable in variables]
     for variable, value, mask in zip(variables, values, plan.masks(values), strict=True):
@@ -143,20 +143,20 @@ def apply_masks(model: Any, plan: SparsityPlan) -> None:
 
 
 def plan_of(context: StageContext[Any], input_name: str = "model") -> SparsityPlan | None:
-    """The plan that an input model carries."""
+    """Return the plan of an input model."""
     if not any(file.name == PLAN_FILE for file in context.inputs[input_name].files):
         return None
     return SparsityPlan.model_validate_json(context.read(input_name, PLAN_FILE).read_bytes())
 
 
 def plan_files(context: StageContext[Any], plan: SparsityPlan | None) -> Iterator[Any]:
-    """The plan as a file of the model that is passed on; nothing where there is none."""
+    """Yield the plan as a file of the model that is passed on; nothing if there is none."""
     if plan is not None:
         yield context.write(PLAN_FILE, rfc8785.dumps(plan.model_dump(mode="json")), "application/json")
 
 
 def sparsity_report(model: Any, plan: SparsityPlan) -> Artifact:
-    """How sparse each planned layer is, and what compression makes of it."""
+    """Report how sparse each planned layer is, and how well it compresses."""
     import numpy as np
 
     layers: dict[str, list[int]] = {}
@@ -177,6 +177,6 @@ def sparsity_report(model: Any, plan: SparsityPlan) -> Artifact:
 
 
 def _gzip_size(arrays: Sequence[Values]) -> int:
-    """The bytes of all arrays, one after the other, as gzip -6 would have them."""
+    """Return the size in bytes of all arrays, concatenated, under gzip -6."""
     packer = zlib.compressobj(6, wbits=31)
     return sum(len(packer.compress(array.data)) for array in arrays if array.size) + len(packer.flush())

@@ -1,4 +1,4 @@
-"""Facts of a Keras model's zeros."""
+"""Define the facts of a Keras model's zeros."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.records.artifacts import Facts
 
 
 class SparsityFacts(Facts):
-    """Single weights that are zero: `layers` has the share of zeros of each layer's kernels.
+    """Count individual zero weights: `layers` has the share of zeros of each layer's kernels.
 
-    `gzip_bytes` is what gzip makes of all weights, `weight_bytes` what they take as they are.
+    `gzip_bytes` is the size of all weights under gzip, `weight_bytes` uncompressed.
     """
 
     kind: Literal["sparsity-report"] = "sparsity-report"

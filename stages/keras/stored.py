@@ -1,13 +1,14 @@
-"""Keras models on their way from stage to stage: each stored in its normal form, and kept in memory for the next one.
+"""Pass Keras models from stage to stage: each stored in its normal form, and kept in memory for the next one.
 
-Reading a stored model costs as much as a small stage does, and a chain reads each of its models several times. So what
-was written or read last is kept, as long as all that is kept stays small, and found again by its content's digest: an
-equal digest is an equal model. What is kept is a copy made for the store, which nobody trains or changes.
+Reading a stored model costs as much as a small stage does, and a chain reads each of its models several times. So the
+models written or read last are kept, as long as their total stays small, and found again by the digest of their
+content: an equal digest means an equal model. What is kept is a copy made for the store, which nobody trains or
+changes.
 
-With each model its fingerprint is put down, and held against what is read. Outputs over data are measured on
-`untouched_model`: the kept one where it is proved to be as it was stored. Made-up inputs, and whatever explains a
-difference, go through `reference_model`: made of the stored bytes, for measuring alone, so that no fault of another
-stage can be in both.
+Each model's fingerprint is recorded, and compared with what is read. Outputs over data are measured on
+`untouched_model`: the kept one if it is proved to be as it was stored. Synthetic inputs, and whatever explains a
+difference, use `reference_model`: made from the stored bytes, for measuring alone, so that no bug of another stage can
+affect both.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its si
 
 _kept: OrderedDict[str, Any] = OrderedDict()
 _references: OrderedDict[str, Any] = OrderedDict()
-_states: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # `state_of` each that is kept, when it was put there
+_states: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # `state_of` each kept model, when it was put there
 
 
 def write_model(context: StageContext[Any], model: Any) -> FileRef:
     """Store `model`, as it is now, in its normal form."""
-    if not settled(model):  # a stage's output stands at the sizes of its input
+    if not settled(model):  # a stage's output has the sizes of its input
         for artifact in context.inputs.values():
             if isinstance(artifact.facts, KerasFacts):
                 put_shapes(model, artifact.facts.macs_size or {})
@@ -53,7 +54,7 @@ def write_model(context: StageContext[Any], model: Any) -> FileRef:
 
 
 def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, float]:
-    """`write_model`, and how far what was stored is from `model`: relative output difference on random samples."""
+    """Call `write_model`; also return how far the stored model is from `model`, relative, on random samples."""
     data = encode_copy(copy_model(model))
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / MODEL_FILE
@@ -65,7 +66,7 @@ def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, floa
 
 
 def shared_model(context: StageContext[Any], input_name: str) -> Any:
-    """The model of an input, for stages that only read it. Don't train or change it: others get the same one."""
+    """Return the model of an input, for stages that only read it. Don't train or change it: others get the same one."""
     model = _read(context, input_name, _kept)
     if model not in _states:
         _states[model] = state_of(model)
@@ -73,32 +74,33 @@ def shared_model(context: StageContext[Any], input_name: str) -> Any:
 
 
 def reference_model(context: StageContext[Any], input_name: str) -> Any:
-    """The model of an input as its stored bytes have it, to hold files against: no other stage gets this one."""
+    """Return the model of an input from its stored bytes, to compare files with: no other stage gets this one."""
     return _read(context, input_name, _references)
 
 
 def untouched_model(context: StageContext[Any], input_name: str) -> Any:
-    """The model of an input, to be measured: the kept one if it is as it was stored, else `reference_model`.
+    """Return the model of an input for measuring: the kept one if it is as it was stored, else `reference_model`.
 
-    That is proved by its configuration, weights and what stands on its layers, and by the fingerprint of its outputs,
-    which costs a fifth of reading the model anew. Where the fingerprint can't be had bit for bit, it is read.
+    That is proved by its configuration, weights and instance attributes of its layers, and by the fingerprint of its
+    outputs, which costs a fifth of reading the model again. If the fingerprint can't be reproduced bit for bit, the
+    model is read.
     """
     file = context.inputs[input_name].file(MODEL_FILE)
     kept, wanted = _kept.get(file.digest), context.fingerprint(file)
     if kept is not None and wanted is not None and _states[kept] == state_of(kept):
-        context.read(input_name, MODEL_FILE)  # verified, as ever
+        context.read(input_name, MODEL_FILE)  # verified, as always
         if same_bits(kept, wanted, context.threads):
             return kept
     return reference_model(context, input_name)
 
 
 def own_model(context: StageContext[Any], input_name: str) -> Any:
-    """The model of an input, for the caller alone."""
+    """Return the model of an input, for the caller alone."""
     return copy_model(shared_model(context, input_name))
 
 
 def _stored(context: StageContext[Any], data: bytes, model: Any) -> FileRef:
-    """Write `data`, which `model` was made of or made, and keep the model."""
+    """Write `data`, which `model` was made from or encodes, and keep the model."""
     file = context.write(MODEL_FILE, data, MEDIA_TYPE)
     fingerprint = fingerprint_of(model, context.threads)
     if fingerprint is not None:
@@ -110,7 +112,7 @@ def _stored(context: StageContext[Any], data: bytes, model: Any) -> FileRef:
 
 def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, Any]) -> Any:
     file = context.inputs[input_name].file(MODEL_FILE)
-    path = context.read(input_name, MODEL_FILE)  # verified, even where the model is here already
+    path = context.read(input_name, MODEL_FILE)  # verified, even if the model is in memory already
     if file.digest not in kept:
         model, wanted = decode_model(path), context.fingerprint(file)
         if wanted is not None:
@@ -128,7 +130,7 @@ def _keep(digest: str, model: Any, kept: OrderedDict[str, Any]) -> None:
 
 
 def state_of(model: Any) -> str:
-    """A digest of what a model's outputs follow from: configuration, weights, what its layers were given to call."""
+    """Digest what a model's outputs depend on: configuration, weights, instance attributes that its layers call."""
     layers = [layer.__dict__ for layer in model._flatten_layers()]  # noqa: SLF001 - itself and all inside
     called = [sorted((name, id(value)) for name, value in one.items() if callable(value)) for one in layers]
     digest = hashlib.sha256(json.dumps([model.get_config(), called], sort_keys=True, default=repr).encode())

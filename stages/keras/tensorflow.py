@@ -1,7 +1,7 @@
-"""TensorFlow, brought in once and quietly, with the Keras that kerassurgeon and tfmot need.
+"""Import TensorFlow once and quietly, with the Keras that kerassurgeon and tfmot need.
 
-`TF_USE_LEGACY_KERAS` has to stand before the first import of TensorFlow, thread counts before its first operation:
-so every stage gets TensorFlow from here, inside its functions.
+`TF_USE_LEGACY_KERAS` must be set before the first import of TensorFlow, thread counts before its first operation: so
+every stage gets TensorFlow from here, inside its functions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime >= 1.29 looks up hosts, writes under the home directory
     "GRPC_VERBOSITY": "NONE",
-    # oneDNN's kernels draw on a pool of their own that never shrinks: a training of Xception left 750 MB in it.
+    # oneDNN's kernels use their own pool that never shrinks: a training of Xception left 750 MB in it.
     "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
 }
 
@@ -32,21 +32,21 @@ _after_import: list[Callable[[], None]] = []
 
 
 def after_import(call: Callable[[], None]) -> None:
-    """Have `call` called once, when `import_keras` has imported TensorFlow and nothing has run in it yet."""
+    """Call `call` once, when `import_keras` has imported TensorFlow and no operation has run yet."""
     if call not in _after_import:
         _after_import.append(call)
 
 
 @cache
 def import_keras() -> Any:
-    """The `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
+    """Return the `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     keep_pages_ready()
     with quiet():  # deprecations, and what is logged before any level can be set: oneDNN's greeting on newer CPUs
         import tensorflow as tf
         import tf_keras
-    # Half a million objects that live as long as the process: no later collection has to look through them.
+    # Half a million objects that live as long as the process: keep later collections from searching them.
     gc.collect()
     gc.freeze()
     while _after_import:
@@ -61,7 +61,7 @@ def import_keras() -> Any:
 
 
 def import_tensorflow() -> Any:
-    """The `tensorflow` module, quiet (see `import_keras`)."""
+    """Return the `tensorflow` module, quiet (see `import_keras`)."""
     import_keras()
     import tensorflow as tf
 
@@ -69,7 +69,7 @@ def import_tensorflow() -> Any:
 
 
 def prepared_tensorflow(threads: int) -> Any:
-    """The `tensorflow` module with thread counts set (0 leaves them), for work that no action may have begun before."""
+    """Return the `tensorflow` module with thread counts set (0 leaves them), for work before any action."""
     tf = import_tensorflow()
     if threads:
         _set_threads(tf, threads)
@@ -77,7 +77,7 @@ def prepared_tensorflow(threads: int) -> Any:
 
 
 def import_tfmot() -> Any:
-    """The `tensorflow_model_optimization` module, quiet."""
+    """Return the `tensorflow_model_optimization` module, quiet."""
     import_keras()
     with quiet():  # deprecations inside tfmot's own modules
         import tensorflow_model_optimization as tfmot
@@ -86,16 +86,16 @@ def import_tfmot() -> Any:
 
 @contextmanager
 def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
-    """The `tf_keras` module in the state that every action starts from; afterwards its memory is given back.
+    """Yield the `tf_keras` module in the state that every action starts from; afterwards its memory is freed.
 
-    That state: names counted from zero, thread counts, op determinism, seeded generators. Thread counts can only be
-    set before TensorFlow's first operation: a process that changes them later gets a PreconditionError.
+    That state: names counted from zero, thread counts, op determinism, seeded generators. Thread counts can only be set
+    before TensorFlow's first operation: a process that changes them later gets a PreconditionError.
     """
     keras, tf = import_keras(), import_tensorflow()
     keras.backend.clear_session()
     _set_threads(tf, threads)
     tf.config.experimental.enable_op_determinism()
-    # Dropout and augmentation then draw from generators that can be seeded anew at each epoch.
+    # Dropout and augmentation then draw from generators that can be reseeded at each epoch.
     keras.backend.experimental.enable_tf_random_generator()
     keras.utils.set_random_seed(seed)
     known_gradients = frozenset(_gradients())
@@ -108,7 +108,7 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
 
 def _set_threads(tf: Any, threads: int) -> None:
     config = tf.config.threading
-    # 0 stands for TensorFlow's default: what the environment says, or one thread a processor.
+    # 0 means TensorFlow's default: the environment's value, or one thread per processor.
     default = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
     if (config.get_intra_op_parallelism_threads() or default) == threads:
         return
@@ -121,7 +121,7 @@ def _set_threads(tf: Any, threads: int) -> None:
 
 
 def _gradients() -> dict[str, Any]:
-    """TensorFlow's global table of gradient functions; empty if it is kept elsewhere in another release."""
+    """Return TensorFlow's global table of gradient functions; empty if another release keeps it elsewhere."""
     from tensorflow.python.framework import ops
 
     table = getattr(ops.gradient_registry, "_registry", {})
@@ -129,7 +129,7 @@ def _gradients() -> dict[str, Any]:
 
 
 def _forget_gradients(known: frozenset[str]) -> None:
-    """Remove what an action added: each training registers a `CustomGradient-N` that holds its whole graph for ever."""
+    """Remove what an action added: each training registers a `CustomGradient-N` that holds its whole graph forever."""
     table = _gradients()
     for name in [name for name in table if name.startswith("CustomGradient-") and name not in known]:
         del table[name]

@@ -1,6 +1,6 @@
-"""Shapes of outputs whose rank TensorFlow leaves open, which ONNX requires to be declared.
+"""Declare shapes of outputs whose rank TensorFlow leaves open, since ONNX requires them.
 
-`tf.squeeze` without axes is such a case: with a free batch it drops the batch axis too where the batch is 1. The graph
+`tf.squeeze` without axes is such a case: with a free batch it drops the batch axis too if the batch is 1. The graph
 keeps that operator, so that it computes what Keras does for every batch; its output is declared as Keras gives it for
 batches of more than one sample.
 """
@@ -18,7 +18,7 @@ BATCHES = (2, 3)  # sizes that differ between the two are free
 
 
 def declare_ranks(model: Any, outputs: Sequence[Any], shapes: Shapes | None) -> None:
-    """Write a shape into each ValueInfoProto of `outputs` that has none. ModelError where its rank can't be told."""
+    """Write a shape into each ValueInfoProto of `outputs` that has none. ModelError if its rank can't be told."""
     open_ones = [value for value in outputs if not value.type.tensor_type.HasField("shape")]
     if not open_ones:
         return

@@ -1,4 +1,4 @@
-"""tfmot's wrappers around a model's layers: which it carries, by what they are for."""
+"""Find tfmot's wrappers around a model's layers, by their purpose."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ WHAT_TO_DO = {
 
 
 def wrapper_of(layer: Any) -> str | None:
-    """What tfmot's wrapper around a layer is for, or None where there is none."""
+    """Return the purpose of tfmot's wrapper around a layer, or None if there is none."""
     ours = type(layer).__module__.startswith("tensorflow_model_optimization.")
     return KINDS.get(type(layer).__name__) if ours else None
 
 
 def wrappers_in(model: Any) -> dict[str, str]:
-    """What each wrapper is for, by the wrapping layer's name, in nested models too."""
+    """Return the purpose of each wrapper, by the wrapping layer's name, in nested models too."""
     layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - Keras has no public way
     return {layer.name: kind for layer in layers if (kind := wrapper_of(layer))}
 
 
 def require_unwrapped(model: Any, stage: str) -> None:
-    """PreconditionError, saying what to do, where a stage can't work on a model because of its wrappers."""
+    """Raise PreconditionError, with what to do, if a stage can't work on a model because of its wrappers."""
     found = wrappers_in(model)
     if not found:
         return
