@@ -1,6 +1,6 @@
-"""load: what the user has, as a functional `tf_keras` model in its normal form.
+"""Load the user's model as a functional `tf_keras` model in its normal form.
 
-Names load when they are first used: plans and cached runs ask this package for settings only.
+Names are imported on first use: plans and cached runs need only the settings from this package.
 """
 
 from __future__ import annotations

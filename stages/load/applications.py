@@ -1,4 +1,4 @@
-"""Models of `tf_keras.applications`, by name, with trained, random or the user's own weights."""
+"""Build models of `tf_keras.applications`, by name, with trained, random or the user's own weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from stages.load.stored import put_stored_weights
 
 
 def build_application(spec: Application, weights: Path | None = None) -> Carried:
-    """The model, and the output difference from Keras 3's where its weights had to come by way of that.
+    """Return the model, and the output difference from Keras 3's if its weights had to be converted by that.
 
     Raises:
         RecipeError: no application has that name.
-        ModelError: it can't be built so, or the weights don't fit.
+        ModelError: it can't be built this way, or the weights don't fit.
     """
     keras = import_keras()
     model = _built(keras, spec, None if weights else spec.weights)
@@ -42,7 +42,7 @@ def build_application(spec: Application, weights: Path | None = None) -> Carried
 
 
 def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
-    """The application of either Keras."""
+    """Build the application in either Keras."""
     known = [n for n in dir(keras.applications) if n[0].isupper() and callable(getattr(keras.applications, n))]
     if spec.application not in known:
         hint = nearest(spec.application, known)
@@ -58,11 +58,11 @@ def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
 
 
 def _by_way_of_keras3(spec: Application, weights: Path, refusal: ModelError) -> Carried:
-    """Weights that Keras 3 wrote fit its own application; if not even that, what tf_keras said stands."""
+    """Load weights that Keras 3 wrote through its own application; if even that fails, raise tf_keras' error."""
     keras3 = import_keras3()
     if not hasattr(keras3.applications, spec.application):
         raise refusal
-    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+    with quiet():  # Keras 3 warns by itself with newer releases of numpy
         original = _built(keras3, spec, None)
         try:
             put_stored_weights(original, weights)

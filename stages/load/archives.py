@@ -1,8 +1,8 @@
-"""Whether an archive from elsewhere may be opened: no way out of its folder, no sizes beyond bounds, no other files.
+"""Check that an archive from elsewhere is safe to open: no escape from its folder, no excessive sizes, no other files.
 
-Zip members could be named `../…` or be links; HDF5 links, virtual and external datasets could show other files of
-this machine as weights; both could unpack to any size. All is checked on what the archive says of itself before any
-of it is read; a zip member that turns out longer than it says is cut there, and fails by its checksum.
+Zip members could be named `../…` or be links; HDF5 links, virtual and external datasets could expose other files of
+this machine as weights; both could unpack to any size. All of this is checked on the archive's own declarations before
+any of it is read; a zip member that turns out longer than declared is cut there, and fails by its checksum.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ TOO_LARGE = "sizes are bounded, so that no file fills memory or disk; is this fi
 
 
 def refuse_large_text(size: int, path: Path) -> None:
-    """ModelError if a configuration has more bytes than any model needs."""
+    """Raise ModelError if a configuration has more bytes than any model needs."""
     if size > TEXT_BYTES:
         raise ModelError(f"its configuration has {size:,} bytes", where=str(path), hint=TOO_LARGE)
 
 
 def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
-    """ModelError if a member would leave the folder, is no plain file, or if all of them are too much."""
+    """Raise ModelError if a member would leave the folder, is not a plain file, or if all of them are too much."""
     members = archive.infolist()
     _check_sizes(sum(member.file_size for member in members), len(members), path)
     names = set[str]()
@@ -47,7 +47,7 @@ def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
 
 
 def check_hdf5(file: Any, path: Path) -> None:
-    """ModelError if an open HDF5 file shows other files, holds links, or would unpack to too much."""
+    """Raise ModelError if an open HDF5 file exposes other files, holds links, or would unpack to too much."""
     import h5py
 
     groups, seen, size = [file], set[Any](), 0
@@ -84,6 +84,6 @@ def _malicious(what: str, path: Path) -> ModelError:
 
 
 def check_files(folder: Path) -> None:
-    """ModelError if a folder holds links or special files."""
+    """Raise ModelError if a folder holds links or special files."""
     for _ in files_in(folder):
         pass

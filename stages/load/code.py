@@ -1,8 +1,8 @@
-"""What in a model's configuration would run code, or reach files, when the model is built or called.
+"""Find what in a model's configuration would run code, or access files, when the model is built or called.
 
 A configuration names classes and functions. Keras imports whatever module it names, TFOpLambda calls whatever
-TensorFlow function, Lambda layers carry Python code itself. So all names are held against what is known to compute
-only; anything else needs the user's word (`trust: true`, or a class named under `custom_objects`).
+TensorFlow function, Lambda layers carry Python code itself. So all names are compared with those known to only compute;
+anything else needs the user's consent (`trust: true`, or a class named under `custom_objects`).
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ PLAIN = re.compile(
 
 @dataclass(frozen=True)
 class Named:
-    """A dictionary of the configuration that names a class or function, and the layer that it is in."""
+    """Hold a dictionary of the configuration that names a class or function, and its layer."""
 
     settings: Mapping[str, Any]
     layer: str
 
 
 def refuse_code(config: Any, where: str, custom: frozenset[str] = frozenset()) -> None:
-    """ModelError for the first thing in a configuration that could do more than compute.
+    """Raise ModelError for the first thing in a configuration that could do more than compute.
 
     `custom` are names of classes and functions that the user has vouched for.
     """
@@ -68,7 +68,7 @@ def refuse_code(config: Any, where: str, custom: frozenset[str] = frozenset()) -
 
 
 def by_name_alone(config: Any, custom: frozenset[str]) -> Any:
-    """The configuration with the user's own classes named as in `custom` only: no module in the file is imported."""
+    """Name the user's own classes in the configuration only as in `custom`: no module in the file is imported."""
     if isinstance(config, Mapping):
         found = {key: by_name_alone(value, custom) for key, value in config.items()}
         if found.get("class_name") in custom and "registered_name" in found:
@@ -111,7 +111,7 @@ def _reason(named: Mapping[str, Any], custom: frozenset[str]) -> str | None:
 
 
 def _is_kerass(function: str) -> bool:
-    """Whether a function without a module is one of Keras' activations, losses and the like."""
+    """Return whether a function without a module is one of Keras' activations, losses and the like."""
     from stages.keras.tensorflow import import_keras
 
     keras = import_keras()

@@ -1,6 +1,6 @@
-"""Graph nodes of TensorFlow that no public function makes as tf_keras stores it, composed of those that do.
+"""Compose TensorFlow graph nodes that no public function creates in tf_keras' storable form from those that can.
 
-An einsum takes any number of tensors, of which a tf_keras file keeps the first alone; an update of a slice is an
+An einsum takes any number of tensors, of which a tf_keras file keeps only the first; an update of a slice is an
 operation of another compiler.
 """
 
@@ -15,11 +15,11 @@ from stages.keras.tensorflow import import_tensorflow
 
 
 class UntraceableError(Exception):
-    """Why a graph can't be taken over."""
+    """Raised with the reason why a graph can't be translated."""
 
 
 def einsum(node: Any, inputs: Sequence[Any]) -> Any:
-    """As transposed matrices, and a product of these; the axes that one tensor alone has are summed up first."""
+    """Compute an einsum as transposed matrices and their product; axes of one tensor alone are summed first."""
     equation = node.get_attr("equation").decode()
     terms, _, out = equation.partition("->")
     labels = terms.split(",")
@@ -50,7 +50,7 @@ def _product(left: tuple[Any, str], right: tuple[Any, str], out: str) -> Any:
 
 
 def _matrices(tensor: Any, term: str, parts: tuple[str, str, str]) -> Any:
-    """With the axes of each part side by side, and the last two parts one axis each."""
+    """Group the axes of each part together, and merge each of the last two parts into one axis."""
     tf = import_tensorflow()
     batch, first, second = parts
     ordered = _ordered(tensor, term, batch + first + second)
@@ -63,7 +63,7 @@ def _matrices(tensor: Any, term: str, parts: tuple[str, str, str]) -> Any:
 
 
 def _shape(tensor: Any, sizes: list[int | None], batch: int) -> Any:
-    """A shape to be taken: one size may be left to TensorFlow, those of the batch are looked up."""
+    """Return a usable shape: one size may be left to TensorFlow, those of the batch are looked up."""
     tf = import_tensorflow()
     free = [place for place, size in enumerate(sizes) if size is None]
     if len(free) <= 1:
@@ -89,7 +89,7 @@ def _sizes(tensor: Any) -> list[int | None]:
 
 
 def _summed(tensor: Any, term: str, kept: str) -> tuple[Any, str]:
-    """Without the axes that nothing else has."""
+    """Sum over the axes that nothing else has."""
     alone = [place for place, label in enumerate(term) if label not in kept]
     if not alone:
         return _array(tensor), term
@@ -111,7 +111,7 @@ def _ordered(tensor: Any, term: str, wanted: str) -> Any:
 
 
 def updated_slice(node: Any, input: Any, update: Any, indices: Any) -> Any:  # noqa: A002 - the node's own names
-    """`input` with `update` from `indices` on: the update padded to its size, where it is."""
+    """Return `input` with `update` from `indices` on: the update padded to its size, at its place."""
     tf = import_tensorflow()
     if hasattr(indices, "_keras_history") or hasattr(update, "_keras_history"):
         raise UntraceableError("it updates a slice by what is not known")
@@ -132,7 +132,7 @@ def _padded(value: Any, padding: Any) -> Any:
 
 
 def bucketized(node: Any, input: Any) -> Any:  # noqa: A002 - the node's own name
-    """Between which boundaries each number lies."""
+    """Return between which boundaries each number lies."""
     tf = import_tensorflow()
     found = tf.searchsorted(node.get_attr("boundaries"), tf.reshape(tf.cast(input, "float32"), [-1]), side="right")
     return tf.reshape(found, tf.shape(input))

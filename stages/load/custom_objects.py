@@ -1,4 +1,4 @@
-"""Layers and functions of the user's own, by `module:Name`, for whichever Keras they are made of."""
+"""Import layers and functions of the user's own, by `module:Name`, for either Keras."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.errors import ModelError
 from pipeline.recipe.user_code import told
 from pipeline.records.keys import digest_of_bytes, digest_of_file
 
-_sources: dict[str, str] = {}  # module: the digest of its source when it was first asked for here
+_sources: dict[str, str] = {}  # module: the digest of its source at the first request here
 
 HINT = "custom_objects are `module:Name`; modules are looked for where Python does, then in the recipe's folder"
 
 
 def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
-    """What each name stands for, by the part after the colon; twice if it is given for both Keras.
+    """Return the object of each name, by the part after the colon; twice if it is given for both Keras.
 
     Raises:
         ModelError: a module can't be imported, or has no such name.
@@ -31,14 +31,14 @@ def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
         module, _, name = full.partition(":")
         try:
             found.setdefault(name, []).append(getattr(_imported(module), name))
-        except (Exception, SystemExit) as error:  # a module of the user's raises whatever it likes
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
             what = f"the custom object can't be imported: {told(error)}"
             raise ModelError(what, where=full, hint=HINT) from error
     return found
 
 
 def _imported(name: str) -> ModuleType:
-    """The module, run from its source: bytecode that Python keeps is taken for that of an edit in the same second."""
+    """Import the module from its source: Python's bytecode cache misses an edit in the same second."""
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         module = import_module(name)
@@ -57,7 +57,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def of_keras(objects: dict[str, list[Any]], keras: Any) -> dict[str, Any]:
-    """Those that can be used with one Keras: its own layers, and all that are no layers at all."""
+    """Return those usable with one Keras: its own layers, and all that are not layers at all."""
     return {
         name: kind
         for name, kinds in objects.items()
@@ -71,7 +71,7 @@ def _is_layer(kind: type) -> bool:
 
 
 def check_source(module: str, verified: Path) -> None:
-    """ModelError unless the module was imported from the source that the key was made with."""
+    """Raise ModelError unless the module was imported from the source that the key was made with."""
     if _sources.get(module) != digest_of_file(verified):
         what = f"the source of {module} changed after it was imported"
         raise ModelError(what, where=module, hint="run again, in a new process")

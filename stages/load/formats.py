@@ -1,7 +1,7 @@
-"""Any Keras model, as one of `tf_keras`: files by content, never by suffix, running nothing in them.
+"""Load any Keras model as one of `tf_keras`: files are identified by content, never by suffix, without running code.
 
 `recognise` says what a file is, `archives` whether it may be opened, `code` whether its configuration may be built;
-then Keras builds it. What Keras 3 wrote is translated (`keras3`), and compared with what Keras 3 makes of it.
+then Keras builds it. What Keras 3 wrote is translated (`keras3`), and compared with Keras 3's own result.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ HALF = {"float16": 5e-3, "bfloat16": 4e-2}  # five steps of the types' own round
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A functional or Sequential `tf_keras` model, where it is from, and what was noticed on the way.
+    """Hold a functional or Sequential `tf_keras` model, its origin, and notes.
 
-    `translation_difference` is how far its outputs are from the original's where another Keras or runtime had to give
-    those; `preprocessing` are the layers that were split off its front; `sparsity` is the plan of the zeros that
+    `translation_difference` is how far its outputs are from the original's if another Keras or runtime had to compute
+    those; `preprocessing` lists the layers that were split off its front; `sparsity` is the plan of the zeros that
     tfmot's pruning wrappers had set.
     """
 
@@ -68,15 +68,14 @@ def load_model(
 ) -> LoadedModel:
     """Load a model from a file or folder of either Keras, or build an application from its description.
 
-    `weights` is the file (or SavedModel folder) of weights that belongs to an architecture in JSON or to an
-    application. `custom_objects` are `module:Name`, `preprocess` is `keep` or `extract`, `trust` lets code in the file
-    run. A mapping or spec says all this itself, as a recipe's `model:` does. `wanted` is what is known of sizes that
-    the model leaves open.
+    `weights` is the file (or SavedModel folder) of weights for an architecture in JSON or an application.
+    `custom_objects` are `module:Name`, `preprocess` is `keep` or `extract`, `trust` lets code in the file run. A
+    mapping or spec contains all of this, like a recipe's `model:`. `wanted` gives sizes that the model leaves open.
 
     Raises:
-        RecipeError: the file is not there, or no application has that name.
+        RecipeError: the file does not exist, or no application has that name.
         ModelError: the file is damaged, foreign or not safe, holds code, or something that can't be represented.
-        PostconditionError: what was translated does not compute what the original does.
+        PostconditionError: the translated model does not compute what the original does.
     """
     if isinstance(source, Mapping):
         kind = Application if "application" in source else ModelFiles
@@ -109,14 +108,14 @@ def load_model(
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
     whole, found = model, unwrapped(without_ellipses(model))
     model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
-    if not is_settled(like(model, whole)):  # other inputs, where layers were split off the front
+    if not is_settled(like(model, whole)):  # the inputs differ if layers were split off the front
         settle(model, wanted if leaves_sizes_open(model) else NOTHING)
     notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
     return LoadedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
 
 
 def tolerance(model: Any) -> float:
-    """How far a translated model may be from its original: what the types that it computes in can tell apart."""
+    """Return how far a translated model may be from its original: the resolution of the types it computes in."""
     types = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}  # noqa: SLF001
     return max((bound for name, bound in HALF.items() if name in types), default=TOLERANCE)
 
@@ -124,7 +123,7 @@ def tolerance(model: Any) -> float:
 def _from_files(
     path: Path, weights: Path | None, custom_objects: Sequence[str], wanted: Wanted, *, trust: bool
 ) -> Carried:
-    """The model, and its output difference from the original where there is one to compare with."""
+    """Return the model, and its output difference from the original if there is one to compare with."""
     kind, name = file_kind(path), str(path)
     stored = open_saved_model(path) if kind == "saved_model" else open_stored(path, kind)
     if (kind == "json") != (weights is not None):
@@ -155,7 +154,7 @@ def _from_files(
 
 
 def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, wanted: Wanted, *, trust: bool) -> Carried:
-    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+    with quiet():  # Keras 3 warns by itself with newer releases of numpy
         original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
         if not original.built:
             what = "the model was saved without its input shape"
@@ -183,7 +182,7 @@ def _put_weights(model: Any, weights: Path) -> None:
 
 
 def _graph(model: Any, source: str) -> Any:
-    """The model, if it is a graph of layers; a Sequential one that was never built has no shapes yet."""
+    """Return the model if it is a graph of layers; a Sequential one that was never built has no shapes yet."""
     keras = import_keras()
     functional = isinstance(model, keras.Sequential) or getattr(model, "_is_graph_network", False)
     if not functional:
@@ -195,7 +194,7 @@ def _graph(model: Any, source: str) -> Any:
 
 
 def _outputs_in_a_list(model: Any) -> Any:
-    """The model, its outputs as all stages read them: one, or a list in Keras' own order (a dict's is by its keys)."""
+    """Return the model with the outputs that stages expect: one, or a list in Keras' own order (a dict's: by keys)."""
     keras = import_keras()
     if isinstance(model, keras.Sequential):
         return model

@@ -1,6 +1,7 @@
-"""Models of Keras 3: read by Keras 3 itself, built anew in tf_keras, weights carried over layer by layer, and compared.
+"""Translate Keras 3 models: Keras 3 reads them, tf_keras rebuilds them, weights are copied layer by layer.
 
-Both Keras live in one process. Keras 3 is the judge: its outputs on random inputs are what the model here has to give.
+Both Keras versions live in one process. Keras 3 is the reference: the translated model must reproduce its outputs on
+random inputs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}
 
 @cache
 def import_keras3() -> Any:
-    """The `keras` module (Keras 3) on TensorFlow, beside tf_keras."""
+    """Return the `keras` module (Keras 3) on TensorFlow, next to tf_keras."""
     import_keras()  # first: it decides which Keras TensorFlow itself shows
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with quiet():
@@ -42,7 +43,7 @@ def import_keras3() -> Any:
 
 @dataclass(frozen=True)
 class Carried:
-    """A model in tf_keras, its largest relative output difference from its original on random inputs, and notes.
+    """Hold a model in tf_keras, its largest relative output difference from its original on random inputs, and notes.
 
     `outside` describes what was kept outside of it.
     """
@@ -54,11 +55,7 @@ class Carried:
 
 
 def carry_over(original: Any, objects: Objects, wanted: Wanted = NOTHING) -> Carried:
-    """A Keras 3 model in tf_keras, held against it at the `wanted` sizes where it leaves any open.
-
-    Raises:
-        ModelError: something in it has no counterpart in tf_keras; the layer is named.
-    """
+    """Translate a Keras 3 model to tf_keras and compare both, at the `wanted` sizes if it leaves any open."""
     translation = Translation(objects)
     model = build_graph(json.loads(original.to_json()), original, translation)
     _carry_weights(original, model, translation.traced)
@@ -68,7 +65,7 @@ def carry_over(original: Any, objects: Objects, wanted: Wanted = NOTHING) -> Car
 
 
 def _carry_weights(source: Any, target: Any, done: Container[int]) -> None:
-    """All weights, layer by layer; those of the layers in `done`, by identity, are in the graph already."""
+    """Copy all weights, layer by layer; those of the layers in `done`, by identity, are in the graph already."""
     if not hasattr(source, "layers"):
         values = _values(source)
         places = [(str(w.name).split(":")[0].rpartition("/")[2], w) for w in target.weights]
@@ -82,7 +79,7 @@ def _carry_weights(source: Any, target: Any, done: Container[int]) -> None:
 
 
 def _values(layer: Any) -> list[tuple[str, Any]]:
-    """A layer's weights by name; what LoRA adds to a kernel is in the kernel."""
+    """Return a layer's weights by name; LoRA's additions to a kernel are merged into it."""
     parts = [part for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)]  # noqa: SLF001
     merged = {id(part._kernel): part.kernel for part in parts}  # noqa: SLF001 - its own name is that of the sum
     values = [(str(w.name), merged.get(id(w), w)) for w in layer.weights if not str(w.name).startswith("lora_")]
@@ -90,7 +87,7 @@ def _values(layer: Any) -> list[tuple[str, Any]]:
 
 
 def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer: Any) -> Iterator[tuple[Any, Any]]:
-    """Variables and their values: by name and shape, in order among equals; else by shapes in order."""
+    """Match variables with their values: by name and shape, in order among equals; else by shapes in order."""
     by_place: dict[Any, list[Any]] = defaultdict(list)
     for name, value in values:
         by_place[RENAMED_WEIGHTS.get(name, name), tuple(value.shape)].append(value)
@@ -104,7 +101,7 @@ def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer
 
 
 def masked(inputs: list[Any], model: Any) -> list[Any]:
-    """Inputs whose last steps are masked in every other sample, where the model masks: else no mask would be tried."""
+    """Mask the last steps of every other sample if the model masks, so that masks are tested."""
     values = {layer.mask_value for layer in model._flatten_layers() if type(layer).__name__ == "Masking"}  # noqa: SLF001
     for array in inputs if values else ():
         if array.ndim > 2 and array.shape[1] > 1 and array.dtype.kind == "f":

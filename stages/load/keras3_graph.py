@@ -1,7 +1,7 @@
-"""A Keras 3 model's configuration, built anew in tf_keras: its calls are made again, one by one, on tf_keras' tensors.
+"""Rebuild a Keras 3 model's configuration in tf_keras: its calls are repeated one by one on tf_keras' tensors.
 
-So tf_keras records the graph in its own form, whatever the form of the file: only what each node calls, and with
-which arguments, is read from the configuration.
+So tf_keras records the graph in its own form, whatever the form of the file: only what each node calls, and with which
+arguments, is read from the configuration.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Tensors = dict[tuple[str, int, int], Any]  # by layer, call and output
 
 
 def build_graph(entry: Entry, original: Any, translation: Translation) -> Any:
-    """The tf_keras model for `original`'s configuration, its weights still as their initializers made them.
+    """Return the tf_keras model for `original`'s configuration, its weights still as initialized.
 
     Raises:
         ModelError: a layer, a setting or an operation has no counterpart; the layer is named.
@@ -37,7 +37,7 @@ def build_graph(entry: Entry, original: Any, translation: Translation) -> Any:
 
 
 def _sequential(config: Entry, original: Any, translation: Translation) -> Any:
-    """One layer after another; as a graph where tf_keras needs more than one layer for one of them."""
+    """Build one layer after another; as a graph if tf_keras needs more than one layer for one of them."""
     keras = import_keras()
     layers = {layer.name: layer for layer in original.layers}
     model = keras.Sequential(name=config["name"])
@@ -55,7 +55,7 @@ def _sequential(config: Entry, original: Any, translation: Translation) -> Any:
 
 
 def _chain(config: Entry, original: Any, translation: Translation) -> Any:
-    """A Sequential model as a graph."""
+    """Build a Sequential model as a graph."""
     layers = {layer.name: layer for layer in original.layers}
     (given,) = original.inputs
     start = tensor = import_keras().Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
@@ -66,14 +66,14 @@ def _chain(config: Entry, original: Any, translation: Translation) -> Any:
 
 
 def _frozen_as(config: Entry, model: Any) -> Any:
-    """A frozen model freezes its layers; one that is not leaves them as they are."""
+    """Freeze the layers of a frozen model; one that is not frozen leaves them unchanged."""
     if not config.get("trainable", True):
         model.trainable = False
     return model
 
 
 class _Functional:
-    """A graph of layers on its way: what was made of it already."""
+    """Build a graph of layers; holds what was made so far."""
 
     def __init__(self, config: Entry, original: Any, translation: Translation) -> None:
         self._config, self._translation = config, translation
@@ -102,7 +102,7 @@ class _Functional:
         return _frozen_as(config, model)
 
     def _outputs(self, entry: Entry, place: int, node: Any) -> list[Any]:
-        """The tensors that one call of a layer or operation gives."""
+        """Return the tensors that one call of a layer or operation gives."""
         if node is None:
             layer, _ = _layer(entry, None, self._translation)
             return [layer.output]
@@ -112,12 +112,12 @@ class _Functional:
 
 
 def _nodes(entry: Entry) -> Sequence[Any]:
-    """The calls of a layer; of an InputLayer one without arguments."""
+    """Return the calls of a layer; of an InputLayer one without arguments."""
     return entry["inbound_nodes"] or ([None] if entry["class_name"] == "InputLayer" else [])
 
 
 def _layer(entry: Entry, original: Any, translation: Translation) -> tuple[Any, Any]:
-    """A layer or nested model, and what is to be computed after each of its calls."""
+    """Return a layer or nested model, and what to compute after each of its calls."""
     if entry["class_name"] in GRAPHS:
         return build_graph(entry, original, translation), None
     if entry["class_name"] == "TimeDistributed" and entry["config"]["layer"]["class_name"] in GRAPHS:
@@ -134,7 +134,7 @@ def _layer(entry: Entry, original: Any, translation: Translation) -> tuple[Any, 
 
 @dataclass(frozen=True)
 class _Call:
-    """One call of a layer or operation of Keras 3, on tensors of tf_keras."""
+    """Translate one call of a layer or operation of Keras 3, on tensors of tf_keras."""
 
     entry: Entry
     original: Any
@@ -142,7 +142,7 @@ class _Call:
     kwargs: dict[str, Any]
 
     def outputs(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[Any]:
-        """The tensors that it gives; `made` keeps layers, which may be called again.
+        """Return the tensors that it gives; `made` keeps layers, which may be called again.
 
         Raises:
             ModelError: neither tf_keras nor TensorFlow's own operations can compute it.
@@ -159,7 +159,7 @@ class _Call:
         if name not in made:
             made[name] = _layer(self.entry, self.original, translation)
         layer, then = made[name]
-        # whoever calls the model of Keras 3 decides on `training`, whatever is noted for the call
+        # the caller of the Keras 3 model decides on `training`, whatever the file records for the call
         given = {key: value for key, value in self.kwargs.items() if value is not None and key != "training"}
         try:
             args, given = settle_masks(layer, self.args, given)
@@ -197,7 +197,7 @@ def _arguments(node: Any, tensors: Tensors) -> tuple[tuple[Any, ...], dict[str, 
 
 
 def _argument(value: Any, tensors: Tensors) -> Any:
-    """An argument of a call, with tensors in place of what names them."""
+    """Return an argument of a call, with tensors in place of their references."""
     if isinstance(value, list):
         return [_argument(item, tensors) for item in value]
     if not isinstance(value, dict):
@@ -218,7 +218,7 @@ def _argument(value: Any, tensors: Tensors) -> Any:
 
 
 def _ready(node: Any, tensors: Tensors) -> bool:
-    """Whether all tensors that a call takes are made."""
+    """Return whether all tensors that a call takes are made."""
     if isinstance(node, list):
         return all(_ready(item, tensors) for item in node)
     if not isinstance(node, dict):
@@ -234,9 +234,9 @@ def _address(history: Sequence[Any]) -> tuple[str, int, int]:
 
 
 def _leaves(structure: Any, tensors: Tensors, inner: Collection[str]) -> list[Any]:
-    """The tensors of a model's inputs or outputs, in Keras' order: dictionaries by sorted keys.
+    """Return the tensors of a model's inputs or outputs, in Keras' order: dictionaries by sorted keys.
 
-    Here, and not where layers are called, Keras 3 counts the calls of the `inner` functional models from one.
+    Here, but not where layers are called, Keras 3 counts the calls of the `inner` functional models from one.
     """
     if isinstance(structure, dict):
         return [tensor for key in sorted(structure) for tensor in _leaves(structure[key], tensors, inner)]

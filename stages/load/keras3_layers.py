@@ -1,8 +1,7 @@
-"""The settings of one Keras 3 layer, as tf_keras has them: argument names, dtype policies, activations, initializers.
+"""Translate the settings of one Keras 3 layer: argument names, dtype policies, activations, initializers.
 
-A setting that tf_keras does not know is dropped only where its value changes nothing; else the layer is refused by
-name. What an activation computes may differ under one name (`hard_sigmoid`): such ones become operations after the
-layer.
+A setting that tf_keras does not know is dropped only if its value changes nothing; else the layer is refused by name.
+Activations of the same name may differ (`hard_sigmoid`): such ones become operations after the layer.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ OTHERWISE = frozenset({"RandomCrop", "Discretization"})  # computes something el
 ANYTHING = object()
 NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "quantization_config": (None,),
-    "lora_rank": ANYTHING,  # what it adds is merged into the kernel
+    "lora_rank": ANYTHING,  # its addition is merged into the kernel
     "lora_alpha": ANYTHING,
     "renorm": (False,),
     "renorm_clipping": (None,),
-    "renorm_momentum": ANYTHING,  # only read where renorm is
+    "renorm_momentum": ANYTHING,  # only read if renorm is set
     "rms_scaling": (False,),
     "sliding_window": (None,),
     "use_gate": (False,),
@@ -45,7 +44,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...] | object] = {
     "pad_to_aspect_ratio": (False,),
     "fill_mode": ("constant",),  # of Resizing, only read with pad_to_aspect_ratio
     "fill_value": (0.0,),
-    "seed": ANYTHING,  # and what follows matters in training only, or to speed
+    "seed": ANYTHING,  # this and the following matter only for training or speed
     "value_range": ANYTHING,
     "use_cudnn": ANYTHING,
     "synchronized": ANYTHING,
@@ -56,7 +55,7 @@ BASE_ARGUMENTS = frozenset({"name", "trainable", "dtype", "activity_regularizer"
 
 @dataclass(frozen=True)
 class Objects:
-    """Classes that stand for names in the file beside Keras' own: the user's, and those of applications."""
+    """Hold classes by their names in the file, in addition to Keras' own: the user's, and those of applications."""
 
     keras2: Mapping[str, Any]
     keras3: Mapping[str, Any]
@@ -64,20 +63,20 @@ class Objects:
 
 @dataclass(frozen=True)
 class TranslatedLayer:
-    """A class of tf_keras, the settings for its `from_config`, and the activation to be applied to what comes out."""
+    """Hold a class of tf_keras, the settings for its `from_config`, and the activation to apply to its output."""
 
     kind: Any
     config: dict[str, Any]
     then: Callable[[Any], Any] | None = None
 
     def build(self) -> Any:
-        attention = self.kind.__name__ == "MultiHeadAttention"  # it asks for shapes that only its calls tell
+        attention = self.kind.__name__ == "MultiHeadAttention"  # it needs shapes that only its calls tell
         shapes = dict.fromkeys(("query_shape", "key_shape", "value_shape")) if attention else {}
         return self.kind.from_config(self.config | shapes)
 
 
 def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLayer:
-    """One layer of a Keras 3 configuration (`class_name`, `config`).
+    """Translate one layer of a Keras 3 configuration (`class_name`, `config`).
 
     Raises:
         ModelError: tf_keras has no such layer, or a setting that changes what it computes has no counterpart.
@@ -93,9 +92,9 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
     for key, value in settings.items():
         target = str(RENAMED.get((class_name, key), key))
         if key == "zero_output_for_mask" and value is False:
-            continue  # tf_keras writes it only where it is set
+            continue  # tf_keras writes it only if it is set
         if key == "dtype" and class_name in LOOKUPS:
-            continue  # Keras 3 notes that of other layers
+            continue  # Keras 3 records it for other layers
         if target not in accepted and accepted is not EVERYTHING:
             _check_neutral(name, class_name, key, value)
         elif key == "activation":
@@ -110,7 +109,7 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
 
 
 def _with_twin(config: dict[str, Any]) -> dict[str, Any]:
-    """A Bidirectional's settings: Keras 3 always writes both directions, tf_keras only those that were given apart."""
+    """Return a Bidirectional's settings: Keras 3 always writes both directions, tf_keras only separately given ones."""
     forward, backward = (dict(config[key]["config"]) for key in ("layer", "backward_layer"))
     names = [str(one.pop("name")).removeprefix(word) for one, word in ((forward, "forward_"), (backward, "backward_"))]
     twins = names[0] == names[1] and {**forward, "go_backwards": not forward["go_backwards"]} == backward
@@ -121,7 +120,7 @@ def _with_twin(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _with_function(config: dict[str, Any]) -> dict[str, Any]:
-    """A Lambda's settings: tf_keras wants to be told apart what Keras 3 tells by form."""
+    """Return a Lambda's settings: tf_keras needs explicitly what Keras 3 tells by form."""
     function = config["function"]
     code = function["config"]["value"] if function["class_name"] == "__lambda__" else None
     kinds = {"function_type": "lambda" if code else "function", "output_shape_type": "raw"}
@@ -129,11 +128,11 @@ def _with_function(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class UntranslatableError(ModelError):
-    """A layer, a setting or an operation has no counterpart in tf_keras."""
+    """Raised if a layer, a setting or an operation has no counterpart in tf_keras."""
 
 
 def refused(name: str, class_name: str, why: str) -> UntranslatableError:
-    """The error for a layer that has no counterpart in tf_keras."""
+    """Return the error for a layer that has no counterpart in tf_keras."""
     hint = "save the model with tf_keras, or replace the layer and save again"
     return UntranslatableError(
         f"the layer {name!r} ({class_name}) of Keras 3 can't be carried over: {why}", where=name, hint=hint
@@ -141,19 +140,19 @@ def refused(name: str, class_name: str, why: str) -> UntranslatableError:
 
 
 class _Everything(frozenset[str]):
-    """What a class accepts that takes keywords of any name."""
+    """Represent what a class accepts that takes keywords of any name."""
 
 
 EVERYTHING = _Everything()
 
 
 def _arguments(kind: Any) -> frozenset[str]:
-    """The names that a layer's constructor takes, its parents' included."""
+    """Return the names that a layer's constructor takes, including its parents'."""
     if not kind.__module__.startswith(("tf_keras", "keras")):
         return EVERYTHING
     names = set(BASE_ARGUMENTS)
     if issubclass(kind, import_keras().layers.RNN):
-        names.add("zero_output_for_mask")  # taken out of its keywords
+        names.add("zero_output_for_mask")  # it pops this from its keywords
     for parent in kind.__mro__:
         parameters = inspect.signature(parent.__init__).parameters.values()
         names |= {parameter.name for parameter in parameters}
@@ -170,7 +169,7 @@ def _check_neutral(name: str, class_name: str, key: str, value: Any) -> None:
 
 
 def _activation(value: Any, name: str, class_name: str, objects: Objects) -> tuple[Any, Callable[[Any], Any] | None]:
-    """The activation in tf_keras, and what has to be computed after the layer instead, if it has no name there."""
+    """Return the activation in tf_keras, and what to compute after the layer instead, if it has no name there."""
     if isinstance(value, dict) and value.get("class_name") != "function":
         return _value("activation", value, name, class_name, objects), None
     known = str(value["config"] if isinstance(value, dict) else value or "linear")
@@ -185,7 +184,7 @@ def _activation(value: Any, name: str, class_name: str, objects: Objects) -> tup
 
 
 def _value(key: str, value: Any, name: str, class_name: str, objects: Objects) -> Any:
-    """A setting's value; layers inside it are translated too."""
+    """Return a setting's value; layers inside it are translated too."""
     if isinstance(value, list):
         return [_value(key, item, name, class_name, objects) for item in value]
     if key == "recurrent_activation":
@@ -209,7 +208,7 @@ def _value(key: str, value: Any, name: str, class_name: str, objects: Objects) -
 
 
 def _plain_value(kind: str, settings: Any) -> Any:
-    """What Keras 3 writes for values that JSON has no form for."""
+    """Convert Keras 3's notation for values that JSON has no form for."""
     if kind == "__lambda__":
         code = [settings[key] for key in ("code", "defaults", "closure")]
         return {"class_name": kind, "config": {"value": code}}
@@ -231,7 +230,7 @@ def _dtype(value: Mapping[str, Any], name: str, class_name: str) -> str:
 
 
 def _initializer(value: Mapping[str, Any], objects: Objects) -> Any:
-    """An initializer with what tf_keras' one takes. It never runs to effect: all weights are put in afterwards."""
+    """Return an initializer with tf_keras' arguments. Its result is never used: all weights are set afterwards."""
     kind = getattr(import_keras().initializers, value["class_name"], None)
     if kind is None:
         return value if value["class_name"] in objects.keras2 else "zeros"

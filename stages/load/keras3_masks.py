@@ -1,7 +1,7 @@
-"""Masks of sequences: Keras 3 writes into the file which mask each call gets, tf_keras finds them by itself.
+"""Settle masks of sequences: Keras 3 writes each call's mask into the file, tf_keras finds them by itself.
 
 A mask that tf_keras finds too is left to it, so that the network is the one that tf_keras itself would have written;
-any other is passed on as it stands in the file.
+any other is passed on as given in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from stages.keras.tensorflow import import_tensorflow
 
 
 def settle_masks(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call of a tf_keras layer, with a mask only where it would not find the right one itself."""
+    """Return the arguments of a tf_keras layer's call, with a mask only if it would not find the right one itself."""
     if not args or not hasattr(args[0], "_keras_history"):
         return args, kwargs
     own = getattr(args[0], "_keras_mask", None)
@@ -25,7 +25,7 @@ def settle_masks(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
 
 
 def note_mask(layer: Any, args: tuple[Any, ...], outputs: list[Any]) -> None:
-    """Give what a layer made a mask of which it can be told where it is from; tf_keras forgets that."""
+    """Attach to a layer's outputs a mask that records its origin, which tf_keras forgets."""
     if not any(getattr(tensor, "_keras_mask", None) is not None for tensor in outputs):
         return
     tf = import_tensorflow()
@@ -38,7 +38,7 @@ def note_mask(layer: Any, args: tuple[Any, ...], outputs: list[Any]) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two tensors or arguments are made by the same operations of the same tensors."""
+    """Return whether two tensors or arguments are made by the same operations from the same tensors."""
     if one is other:
         return True
     if hasattr(one, "_keras_history") and hasattr(other, "_keras_history"):
@@ -53,7 +53,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _is_single(value: Any) -> bool:
-    """`axis=[1]` says what `axis=1` says."""
+    """Treat `axis=[1]` like `axis=1`."""
     return isinstance(value, list | tuple) and len(value) == 1
 
 
@@ -72,7 +72,7 @@ def _same_operation(one: Any, other: Any) -> bool:
 
 
 def _call(tensor: Any) -> dict[str, Any]:
-    """The arguments of the operation that made a tensor, by name, without those that say nothing."""
+    """Return the arguments of the operation that made a tensor, by name, without defaults."""
     import inspect
 
     layer, place, _ = tensor._keras_history  # noqa: SLF001

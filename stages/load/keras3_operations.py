@@ -1,4 +1,4 @@
-"""Keras 3 operations between layers (`x + 3`, `keras.ops.mean`), as the TensorFlow calls that tf_keras records."""
+"""Map Keras 3 operations between layers (`x + 3`, `keras.ops.mean`) to the TensorFlow calls that tf_keras records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], Any]  # of the operat
 
 
 def _nn(name: str) -> Callable[[Any], Any]:
-    def call(x: Any) -> Any:  # TensorFlow is brought in by the first call
+    def call(x: Any) -> Any:  # TensorFlow is imported by the first call
         return getattr(import_tensorflow().nn, name)(x)
 
     return call
@@ -40,7 +40,7 @@ def _plain(function: Callable[..., Any]) -> Operation:
 
 
 def _tf(path: str, **renamed: str) -> Operation:
-    """A TensorFlow function, called with the operation's settings under TensorFlow's names."""
+    """Return a TensorFlow function, called with the operation's settings under TensorFlow's names."""
 
     def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
         function = operator.attrgetter(path)(import_tensorflow())
@@ -68,7 +68,7 @@ def _split(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
 
 
 def _extreme(path: str) -> Operation:
-    """Of -0.0 and 0.0 the first one counts, as everywhere but in Keras 3."""
+    """Treat the first of -0.0 and 0.0 as the extreme, as everywhere but in Keras 3."""
 
     def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
         tf = import_tensorflow()
@@ -89,7 +89,7 @@ def _any(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
 
 
 def _normalize(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
-    """Of order 2 only. Keras 3 cuts off what 1/√0 gives, where XNNPACK has no number: the sum is kept off 0 instead."""
+    """Normalize, of order 2 only. Keras 3 clips 1/√0, for which XNNPACK has no number: the sum is kept off 0."""
     if settings.get("order", 2) != 2:
         raise ValueError("another order than 2")
     epsilon = settings.get("epsilon") or 1e-7

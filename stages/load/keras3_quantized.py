@@ -1,7 +1,7 @@
-"""Models that Keras 3 has quantized (`model.quantize("int8")`): taken as the float32 models that their weights make.
+"""Convert models that Keras 3 has quantized (`model.quantize("int8")`) to float32 models with the same weights.
 
-Keras stores kernels as integers with a scale, and rounds what goes into a layer at each call. Here a model is float32
-until `quantize` says otherwise, so kernels are multiplied out; what Keras rounds on the way is not rounded any more.
+Keras stores kernels as integers with a scale, and rounds a layer's inputs at each call. Here a model is float32 until
+`quantize` says otherwise, so kernels are multiplied out; intermediate rounding is dropped.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ HINT = "save the model from before `model.quantize(…)`: a recipe's `quantize` 
 def without_quantization(
     original: Any, custom_objects: Mapping[str, Any], wanted: Wanted = NOTHING
 ) -> tuple[Any, tuple[str, ...]]:
-    """A Keras 3 model without quantized weights, and a note where it had some; `original` itself where it had none.
+    """Return a Keras 3 model without quantized weights, and a note if it had some; `original` itself if it had none.
 
-    `custom_objects` are Keras 3's by name; `wanted` is what stands for sizes that it leaves open. ModelError, with
-    the layer, for quantization that is not undone here.
+    `custom_objects` are Keras 3's by name; `wanted` gives sizes that it leaves open. ModelError, with the layer, for
+    quantization that is not undone here.
     """
     quantized = [layer for layer in original._flatten_layers() if _mode(layer)]  # noqa: SLF001 - nested ones too
     if not quantized:
@@ -51,13 +51,13 @@ def without_quantization(
 
 
 def _mode(layer: Any) -> str | None:
-    """`int8` or another, of a layer with weights of its own that are quantized."""
+    """Return `int8` or another mode, for a layer whose own weights are quantized."""
     has_own = any(hasattr(layer, name) for name in ("_kernel", "_embeddings"))
     return getattr(layer, "quantization_mode", None) if has_own else None
 
 
 def _in_float(original: Any, custom_objects: Mapping[str, Any]) -> Any:
-    """A model of the same configuration whose layers have the types that they had before."""
+    """Return a model of the same configuration whose layers have their previous types."""
     import keras
 
     def plain(value: Any) -> Any:
@@ -73,7 +73,7 @@ def _in_float(original: Any, custom_objects: Mapping[str, Any]) -> Any:
 
 
 def _put(old: Any, new: Any) -> None:
-    """What a layer of `old` itself holds, without the layers inside it, into the same one of `new`."""
+    """Copy what a layer of `old` itself holds, without its inner layers, to its counterpart in `new`."""
     import numpy as np
 
     values = {variable.name: np.asarray(variable) for variable in _own(old)}
@@ -89,15 +89,15 @@ def _put(old: Any, new: Any) -> None:
 
 
 def _own(layer: Any) -> list[Any]:
-    """The variables that a layer holds itself."""
+    """Return the variables that a layer holds itself."""
     inside = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.variables}  # noqa: SLF001
     return [variable for variable in layer.variables if id(variable) not in inside]
 
 
 def _run(model: Any, wanted: Wanted) -> tuple[list[Any], list[Any]]:
-    """Random samples at the first shapes at which the model runs, and what it gives.
+    """Return random samples at the first shapes at which the model runs, and its outputs.
 
-    ModelError where a size that is wanted is none of these.
+    ModelError if a wanted size is none of these.
     """
     said, inputs = "", list[Any]()
     for shapes in candidates(model, wanted):
@@ -114,7 +114,7 @@ def _run(model: Any, wanted: Wanted) -> tuple[list[Any], list[Any]]:
 
 
 def _inputs(model: Any, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
-    """Samples for each of the model's inputs, as `random_inputs` draws them for tf_keras."""
+    """Return samples for each of the model's inputs, drawn as `random_inputs` does for tf_keras."""
     import numpy as np
 
     rng, found = np.random.default_rng(0), []

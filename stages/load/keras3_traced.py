@@ -1,4 +1,4 @@
-"""Calls of Keras 3 that tf_keras has no layer for: what they compute at inference, as operations of TensorFlow."""
+"""Trace Keras 3 calls without a tf_keras layer: what they compute at inference, as TensorFlow operations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trace_call(
     made: dict[str, Any],
     translation: Translation,
 ) -> list[Any]:
-    """The tensors that one call gives; `error` says why there is no layer for it.
+    """Return the tensors that one call gives; `error` says why there is no layer for it.
 
     Raises:
         UntranslatableError: the operations that Keras 3 makes of it can't be stored in a model.
@@ -33,7 +33,7 @@ def trace_call(
     call = _at_inference(original) if is_layer else original
     try:
         outputs = traced(call, (args, given), _holder(original, made) if is_layer else _nothing_held)
-    except Exception as why:  # Keras and TensorFlow raise whatever they raise
+    except Exception as why:  # Keras and TensorFlow may raise anything
         what = str(why) if isinstance(why, UntraceableError) else reason_of(why)
         raise UntranslatableError(f"{error.what}, and {what}", where=error.where, hint=error.hint) from why
     if is_layer:
@@ -57,7 +57,7 @@ def _nothing_held(_: Any, __: Any) -> Any:
 
 
 def _holder(original: Any, made: dict[str, Any]) -> Callable[[Any, Any], Any]:
-    """What makes a tensor of a variable: an Embedding of one row holds its values, so that they can be trained."""
+    """Return a function from a variable to a tensor: an Embedding of one row holds its values, trainable."""
     known = {id(weight._value.handle): weight for weight in original.weights}  # noqa: SLF001
     layers = made.setdefault(f"{original.name} held", {})
 

@@ -1,4 +1,4 @@
-"""What building a Keras 3 model again in tf_keras goes by, and what it finds on the way."""
+"""Hold what rebuilding a Keras 3 model in tf_keras needs, and what it finds."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from stages.load.keras3_layers import Objects
 
 @dataclass
 class Translation:
-    """What a model is built anew with, and what is found on the way.
+    """Hold the inputs and findings of a rebuild.
 
-    `traced` are the layers of Keras 3, by identity, that tf_keras has not: their weights are in the graph already.
+    `traced` are the layers of Keras 3, by identity, that tf_keras lacks: their weights are in the graph already.
     `left_out` are those of them that do nothing at inference.
     """
 
@@ -21,7 +21,7 @@ class Translation:
     left_out: set[int] = field(default_factory=set)
 
     def notes(self) -> tuple[str, ...]:
-        """What a user should know of how the model was taken over, a sentence each."""
+        """Return what a user should know about the translation, one sentence each."""
         named = [
             [f"{one.name} ({type(one).__name__})" for key, one in self.traced.items() if (key in self.left_out) is out]
             for out in (False, True)

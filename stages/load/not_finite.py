@@ -1,4 +1,4 @@
-"""Models that compute NaN or infinity: then nothing could be compared, and whose fault it is can be told."""
+"""Find the cause of NaN or infinity in a model's outputs, with which nothing could be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.errors import ModelError
 
 
 def broken_weight(model: Any) -> str | None:
-    """A sentence on the first weight that holds NaN or infinity; None where none does."""
+    """Return a sentence on the first weight that holds NaN or infinity; None if none does."""
     import numpy as np
 
     for layer in model.layers:
@@ -20,7 +20,7 @@ def broken_weight(model: Any) -> str | None:
 
 
 def blame(model: Any, difference: float, where: str) -> None:
-    """ModelError where `difference`, of the model's outputs, is not finite: by a weight, else by the first layer."""
+    """Raise ModelError if `difference`, of the model's outputs, is not finite: names a weight, else the first layer."""
     from stages.keras.layer_calls import first_not_finite
     from stages.keras.normal_form import random_inputs
 

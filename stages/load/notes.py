@@ -1,4 +1,4 @@
-"""What a user should know of a model that was just loaded: what is frozen in it, and where wrapped ones go on."""
+"""Note what a user should know about a newly loaded model: frozen layers, and how wrapped ones train on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WRAPPERS = {
 
 
 def notes_on(model: Any, split_off: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """A sentence each."""
+    """Return one sentence each."""
     frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
     notes = [f"{len(frozen)} layers are not trainable: {', '.join(frozen[:3])} …"] if frozen else []
     kinds = Counter(wrappers_in(model).values())

@@ -1,8 +1,8 @@
-"""Whether a model may leave sizes of its inputs open, told from its files without building it.
+"""Tell from a model's files whether it may leave sizes of its inputs open, without building it.
 
-All formats of Keras describe inputs in JSON, as a shape in which a size beside the batch is null. An inner model that
-leaves sizes open looks the same, so that the answer may be yes where it is no: then the key of `load` also holds what
-the data's samples are, and nothing else comes of it.
+All formats of Keras describe inputs in JSON, as a shape in which a size besides the batch is null. An inner model that
+leaves sizes open looks the same, so the answer may be a false yes: then the key of `load` also holds the shapes of the
+data's samples, with no other effect.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ OPEN = re.compile(NAMES + rb"\s*:\s*(?:\{[^\[\]{}]*)?\[\s*" + SIZE + rb"(?:\d+\s
 
 
 def may_leave_sizes_open(application: Application | None, files: Mapping[str, Path], digests: FileDigests) -> bool:
-    """Whether a model, which is an application or in files, may leave sizes open; remembered for unchanged files.
+    """Return whether a model, an application or in files, may leave sizes open; remembered for unchanged files.
 
-    No for what is no model or is damaged: loading it will say so.
+    No for files that are not a model or are damaged: loading reports that.
     """
     if application is not None:
         return not application.include_top and application.input_shape is None

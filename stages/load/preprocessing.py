@@ -1,4 +1,4 @@
-"""Preprocessing layers at a model's front: split off, so that the data's preprocessing can do their work.
+"""Split off preprocessing layers at a model's front, so that the data's preprocessing can do their work.
 
 A front is a chain of such layers from the only input on, each read by the next alone.
 """
@@ -18,10 +18,10 @@ TOLERANCE = 1e-6
 
 
 def split_front(model: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
-    """The model without the preprocessing layers at its front, and those: class, settings, statistics, in their order.
+    """Return the model without the preprocessing layers at its front, and those in order: class, settings, statistics.
 
     Raises:
-        PostconditionError: the rest does not give the same on what the front gives.
+        PostconditionError: the rest does not give the same on the front's output.
     """
     front = _front(model)
     if not front:
@@ -37,7 +37,7 @@ def split_front(model: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
 
 
 def _front(model: Any) -> list[Any]:
-    """The preprocessing layers that the only input goes through, as long as each feeds the next alone."""
+    """Return the preprocessing layers that the only input passes through, as long as each feeds only the next."""
     front: list[Any] = []
     tensor = model.inputs[0] if len(model.inputs) == 1 else None
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
@@ -51,13 +51,13 @@ def _front(model: Any) -> list[Any]:
 
 
 def _readers(model: Any, tensor: Any) -> int:
-    """How many calls in the model read a tensor."""
+    """Return how many calls in the model read a tensor."""
     nodes = [node for depth in model._nodes_by_depth.values() for node in depth]  # noqa: SLF001
     return sum(tensor is read for node in nodes for read in node.keras_inputs)
 
 
 def _described(layer: Any) -> dict[str, Any]:
-    """A layer as plain data; a Normalization's statistics in place of its weights."""
+    """Describe a layer as plain data; a Normalization's statistics replace its weights."""
     common = ("name", "trainable", "dtype", "batch_input_shape")
     settings = {key: value for key, value in layer.get_config().items() if key not in common}
     if type(layer).__name__ == "Normalization":

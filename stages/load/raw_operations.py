@@ -1,4 +1,4 @@
-"""TensorFlow's kinds of graph nodes, and the public functions that make them: what tf_keras can record and store."""
+"""Map TensorFlow's kinds of graph nodes to the public functions that make them: what tf_keras can record and store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNTYPED = frozenset(
 )
 DEFAULT_TYPES = frozenset({"float32", "int32", "bool", "string"})
 
-# By kind of node: the function's path, then its arguments: `name`, `name=what the node calls it`, or `name:value`.
+# By kind of node: the function's path, then its arguments: `name`, `name=the node's name for it`, or `name:value`.
 NODES: Mapping[str, str] = {
     "AddV2": "math.add x y",
     "Sub": "math.subtract x y",
@@ -181,27 +181,27 @@ CONTROL = frozenset({"While", "StatelessWhile", "If", "StatelessIf", "Case", "St
 
 
 def evaluated(node: Any, constants: Sequence[Any]) -> list[Any]:
-    """A node's outputs, computed now, as arrays."""
+    """Compute a node's outputs now, as arrays."""
     tf = import_tensorflow()
     raw = getattr(tf.raw_ops, node.type)
     sources = _inputs(node, [tf.constant(c, t.dtype) for c, t in zip(constants, node.inputs, strict=True)])
     names = _names(raw, node)
     given = {name: sources[s] if s in sources else _attribute(node, s) for name, s in names}
-    with tf.init_scope():  # out of any graph that is being built
+    with tf.init_scope():  # outside of any graph that is being built
         return [one.numpy() for one in tf.nest.flatten(raw(**given))]
 
 
 def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -> Any:
-    """The public function that computes what `node` does, called; `values` are tensors of tf_keras or arrays.
+    """Call the public function that computes what `node` does; `values` are tensors of tf_keras or arrays.
 
-    `typed` makes a tensor of an array: for types that a list of numbers has not by itself.
+    `typed` turns an array into a tensor: for types that a list of numbers does not imply.
 
     Raises:
         UntraceableError: TensorFlow has no public function for such a node.
     """
     sources = _inputs(node, [_given(node, place, values, typed) for place in range(len(values))])
     if node.type == "AddV2" and not hasattr(sources["x"], "_keras_history"):
-        sources = {"x": sources["y"], "y": sources["x"]}  # it takes the type of what comes first
+        sources = {"x": sources["y"], "y": sources["x"]}  # it takes the type of its first argument
     if node.type in COMPOSED:
         return COMPOSED[node.type](node, **sources)
     function, names = _public(node)
@@ -218,14 +218,14 @@ def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -
 
 
 def recorded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A public TensorFlow function on tensors of tf_keras, whether or not it knows of them itself."""
+    """Call a public TensorFlow function on tensors of tf_keras, whether or not it supports them itself."""
     from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
     return TFOpLambda(function)(*args, **kwargs)
 
 
 def _public(node: Any) -> tuple[Callable[..., Any], list[tuple[str, str]]]:
-    """The function, and pairs of an argument's name and what the node calls it."""
+    """Return the function, and pairs of an argument's name and the node's name for it."""
     tf, kind = import_tensorflow(), node.type
     if kind in NODES:
         path, *names = NODES[kind].split()
@@ -240,7 +240,7 @@ def _public(node: Any) -> tuple[Callable[..., Any], list[tuple[str, str]]]:
 
 
 def _names(function: Callable[..., Any], node: Any) -> list[tuple[str, str]]:
-    """A generated function's arguments, and what the node calls them: inputs may be renamed, but not reordered."""
+    """Map a generated function's arguments to the node's names: inputs may be renamed, but not reordered."""
     inputs = [argument.name for argument in node.op_def.input_arg]
     found = []
     for place, name in enumerate(inspect.signature(function).parameters):
@@ -260,7 +260,7 @@ def _pair(word: str) -> tuple[str, str]:
 
 
 def _inputs(node: Any, values: Sequence[Any]) -> dict[str, Any]:
-    """The values by the names of the node's inputs; where it takes many by one name, a list."""
+    """Return the values by the names of the node's inputs; a list if one name takes many."""
     found: dict[str, Any] = {}
     rest = list(values)
     for argument in node.op_def.input_arg:
@@ -274,7 +274,7 @@ def _inputs(node: Any, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _given(node: Any, place: int, values: Sequence[Any], typed: Callable[[Any], Any]) -> Any:
-    """A value as the function takes it: a tensor, or numbers that will get the right type."""
+    """Return a value as the function takes it: a tensor, or numbers that will get the right type."""
     import numpy as np
 
     value = values[place]
@@ -290,7 +290,7 @@ def _given(node: Any, place: int, values: Sequence[Any], typed: Callable[[Any], 
 
 
 def _types(node: Any) -> list[tuple[str, str]]:
-    """The type attribute of each input, and the input's name."""
+    """Return the type attribute of each input, and the input's name."""
     found = []
     for argument in node.op_def.input_arg:
         count = 1
@@ -303,7 +303,7 @@ def _types(node: Any) -> list[tuple[str, str]]:
 
 
 def _attribute(node: Any, name: str) -> Any:
-    """A setting of a node as plain data."""
+    """Return a setting of a node as plain data."""
     if name not in node.node_def.attr:
         raise UntraceableError(f"its operation {node.type} has no {name}")
     value = node.get_attr(name)

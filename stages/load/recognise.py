@@ -1,4 +1,4 @@
-"""What a model file is, by its first bytes and never by its name; of a file that is none, what it seems to be."""
+"""Identify a model file by its first bytes, never by its name; for any other file, guess what it is."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ HINT = "a model of Keras is needed: .keras, .h5, a SavedModel folder, or its arc
 
 
 def file_kind(path: Path) -> FileKind:
-    """The kind of model that a file or folder holds.
+    """Return the kind of model that a file or folder holds.
 
     Raises:
-        RecipeError: it is not there.
-        ModelError: it is of another kind; the error says of which, where that can be told.
+        RecipeError: it does not exist.
+        ModelError: it is of another kind; the error says which, if that can be told.
     """
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
@@ -56,7 +56,7 @@ def _zip_kind(path: Path) -> FileKind:
 
 
 def _foreign(head: bytes) -> str | None:
-    """A guess at what another file is."""
+    """Guess what another file is."""
     if head[4:8] == b"TFL3":
         return "one of TFLite, which can't be taken apart again"
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":

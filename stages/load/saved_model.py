@@ -1,9 +1,9 @@
-"""SavedModel folders: the layers from Keras' own description of them, the weights from the checkpoint beside it.
+"""Rebuild models from SavedModel folders: layers from Keras' own description, weights from the checkpoint.
 
 The graph of operations in a SavedModel is not needed to rebuild the model, only to compare with: it runs once, on
-random inputs, after all operations that it can reach were found to do nothing but compute. A SavedModel without
-Keras' description (`model.export`, `tf.saved_model.save`) is a graph of operations, in which no layers can be told
-apart any more; its weights can still be had for an architecture that the user names.
+random inputs, after all operations that it can reach were found to only compute. A SavedModel without Keras'
+description (`model.export`, `tf.saved_model.save`) is a graph of operations, in which layers can no longer be told
+apart; its weights can still be used for an architecture that the user names.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ LAYERLESS = (
 
 
 def open_saved_model(folder: Path) -> StoredModel:
-    """Keras' description of the model in a SavedModel folder.
+    """Return Keras' description of the model in a SavedModel folder.
 
     Raises:
         ModelError: it is damaged, or holds no layers.
@@ -68,7 +68,7 @@ def open_saved_model(folder: Path) -> StoredModel:
         described = SavedMetadata()
         try:
             described.ParseFromString(file.read_bytes())
-        except Exception as error:  # protobuf's DecodeError is no ValueError everywhere
+        except Exception as error:  # protobuf's DecodeError is not a ValueError everywhere
             raise ModelError(f"{METADATA} in it is damaged: {error}", hint="get the folder again") from error
         root = next((node for node in described.nodes if node.node_path == "root"), None)
         metadata = _plain(json.loads(root.metadata)) if root is not None else {}
@@ -83,7 +83,7 @@ def open_saved_model(folder: Path) -> StoredModel:
 
 
 def _plain(value: Any) -> Any:
-    """JSON in which Keras marks what is a tuple, without the marks."""
+    """Remove Keras' tuple marks from JSON."""
     if isinstance(value, dict):
         if value.get("class_name") == "__tuple__":
             return [_plain(item) for item in value["items"]]
@@ -92,7 +92,7 @@ def _plain(value: Any) -> Any:
 
 
 def put_checkpoint(model: Any, folder: Path) -> None:
-    """The weights of a SavedModel folder, into a model with the layers that it was saved from.
+    """Copy the weights of a SavedModel folder into a model with the layers that it was saved from.
 
     Raises:
         ModelError: the checkpoint lacks a weight of the model, or one has another shape.
@@ -110,7 +110,7 @@ def put_checkpoint(model: Any, folder: Path) -> None:
 
 
 def difference_from_graph(model: Any, folder: Path) -> float:
-    """Largest relative output difference between the rebuilt model and the graph in the folder, on random inputs.
+    """Return the largest relative output difference between the rebuilt model and the folder's graph, on random inputs.
 
     Raises:
         ModelError: the graph could do more than compute, or has no signature to run.
@@ -131,14 +131,14 @@ def difference_from_graph(model: Any, folder: Path) -> float:
 
 
 def _signed(signature: Any, model: Any, inputs: list[Any]) -> list[Any]:
-    """What a SavedModel's signature gives, in the order of the model's outputs."""
+    """Return what a SavedModel's signature gives, in the order of the model's outputs."""
     named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
     found = signature(**named)
     return [found[key] for key in (model.output_names if len(found) > 1 else found)]
 
 
 def _check_operations(folder: Path) -> None:
-    """ModelError if what would run when the graph is loaded and called reaches files or Python."""
+    """Raise ModelError if what would run when the graph is loaded and called accesses files or Python."""
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
     from tensorflow.python.framework import op_def_registry
 
@@ -160,7 +160,7 @@ def _check_operations(folder: Path) -> None:
 
 
 def _reachable(graph: Any) -> Iterator[str]:
-    """The operations that can run: of the signatures, and of what TensorFlow calls when it restores objects."""
+    """Yield the operations that can run: of the signatures, and of what TensorFlow calls when it restores objects."""
     library = {function.signature.name: function for function in graph.graph_def.library.function}
     wanted, seen = list(_called(graph.object_graph_def.nodes)), set[str]()
     while wanted:
@@ -178,7 +178,7 @@ def _reachable(graph: Any) -> Iterator[str]:
 
 
 def _called(nodes: Any) -> Iterator[str]:
-    """The names of the functions that loading or the signatures call; training functions are never called here."""
+    """Yield the functions that loading or the signatures call; training functions are never called here."""
     signatures = {child.node_id for child in nodes[0].children if child.local_name == "signatures"}
     places = {child.node_id for signature in signatures for child in nodes[signature].children}
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Slices with an ellipsis, `x[..., :6]`, spelled out: tf_keras computes them, and can't write them into its files."""
+"""Expand slices with an ellipsis, `x[..., :6]`: tf_keras computes them, but can't write them into its files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from stages.keras.normal_form import copy_model
 
-ALL = {"start": None, "stop": None, "step": None}  # how tf_keras writes `:`
+ALL = {"start": None, "stop": None, "step": None}  # tf_keras' notation of `:`
 
 
 def spelled_out(key: Any, rank: int, everything: Any) -> Any:
-    """A key of `x[key]` with `everything` as often as an ellipsis in it stands for; `x` has `rank` axes."""
+    """Expand the ellipsis in a key of `x[key]` to as many `everything` as needed; `x` has `rank` axes."""
     parts = list(key) if isinstance(key, list | tuple) else [key]
     if not _has_ellipsis(key):
         return key
@@ -20,7 +20,7 @@ def spelled_out(key: Any, rank: int, everything: Any) -> Any:
 
 
 def without_ellipses(model: Any) -> Any:
-    """`model` itself, or an equal one in which no slice has an ellipsis; then `model` can only be thrown away."""
+    """Return `model`, or an equal one in which no slice has an ellipsis; then `model` must be thrown away."""
     layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - those of models inside too
     calls = [n for layer in layers if type(layer).__name__ == "SlicingOpLambda" for n in layer.inbound_nodes]
     found = [call for call in calls if _has_ellipsis(call.call_kwargs.get("slice_spec"))]

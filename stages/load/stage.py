@@ -1,4 +1,4 @@
-"""The load stage: the recipe's model, in the normal form that all later stages read."""
+"""Load the recipe's model in the normal form that all later stages read."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ PREPROCESSING_FILE = "preprocessing.json"
 
 
 class LoadConfig(StageConfig):
-    """Filled in from the recipe's `model`; nothing is set under `load` itself.
+    """Hold settings filled in from the recipe's `model`; nothing is set under `load` itself.
 
-    `samples` is what the recipe's data is made of, where the model may leave sizes open; neither it nor `sizes` is in
-    the key where there is nothing to say.
+    `samples` holds the shapes of the recipe's data, if the model may leave sizes open; neither it nor `sizes` is in the
+    key if it is empty.
     """
 
     application: Application | None = None
@@ -39,7 +39,7 @@ class LoadConfig(StageConfig):
 
 
 class LoadStage:
-    """The model file or application → keras-model."""
+    """Load the model file or application → keras-model."""
 
     name: ClassVar[str] = "load"
     version: ClassVar[int] = 4
@@ -58,13 +58,13 @@ class LoadStage:
         return None
 
     def asks_for_samples(self, config: LoadConfig, files: Mapping[str, Path], digests: FileDigests) -> bool:
-        """Whether the model may leave sizes open, for which the data's stand then; takes no TensorFlow."""
+        """Return whether the model may leave sizes open, which the data's then fill; needs no TensorFlow."""
         from stages.load.open_sizes import may_leave_sizes_open
 
         return may_leave_sizes_open(config.application, files, digests)
 
     def requires(self, config: LoadConfig, inputs: Mapping[str, Artifact]) -> None:
-        """Nothing: what can be wrong with a model is found by reading it."""
+        """Check nothing: errors in a model are found by reading it."""
 
     def run(self, context: StageContext[LoadConfig]) -> StageResult:
         from stages.keras.normal_form import keras_facts
@@ -85,7 +85,7 @@ class LoadStage:
         return StageResult((artifact,), metrics)
 
     def ensures(self, context: StageContext[LoadConfig], result: StageResult) -> None:
-        """The stored model computes what the loaded one does; `load_model` holds that against its original."""
+        """Check that the stored model computes what the loaded one does; `load_model` compares it with its original."""
         stored = result.metrics["stored_difference"]
         if not stored <= STORED_TOLERANCE:
             what = f"stored_difference is {stored:.1e} (relative), at most {STORED_TOLERANCE:.0e} is right"
@@ -94,12 +94,12 @@ class LoadStage:
 
 
 def _named(context: StageContext[LoadConfig]) -> str:
-    """What the user calls the model."""
+    """Return the user's name for the model."""
     return context.config.application.application if context.config.application else context.source_name()
 
 
 def _load(context: StageContext[LoadConfig]) -> LoadedModel:
-    """The recipe's model; errors call its files what the user does, not what their verified copies are called."""
+    """Load the recipe's model; errors use the user's names of its files, not those of their verified copies."""
     from stages.keras.free_sizes import Wanted
     from stages.load.custom_objects import check_source
     from stages.load.formats import load_model
@@ -127,7 +127,7 @@ def _load(context: StageContext[LoadConfig]) -> LoadedModel:
 
 
 def _preprocessing_file(context: StageContext[LoadConfig], loaded: LoadedModel) -> tuple[FileRef, ...]:
-    """The layers that were split off, as a file beside the model."""
+    """Return the layers that were split off, as a file next to the model."""
     if not loaded.preprocessing:
         return ()
     data = json.dumps({"schema_version": 1, "layers": loaded.preprocessing}, sort_keys=True, default=list).encode()

@@ -1,7 +1,7 @@
-"""Recurrent layers that were built to keep their state from one call to the next (`stateful=True`).
+"""Reset recurrent layers that were built to keep their state from one call to the next (`stateful=True`).
 
-A state that stays belongs to whoever feeds a network, sample after sample: everything here runs a model more than once
-(fingerprints, checks, measurements), and a converter freezes into its file whatever state it finds.
+Persistent state belongs to the caller who feeds a network sample after sample: everything here runs a model more than
+once (fingerprints, checks, measurements), and a converter freezes whatever state it finds into its file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def without_state(model: Any) -> list[str]:
-    """Let each layer of a model (of either Keras) begin every call with zeros; the names of those that did not."""
+    """Let each layer of a model (of either Keras) begin calls with zeros; returns the names of those that did not."""
     kept = []
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
         if _is_recurrent(layer) and layer.stateful:
@@ -22,7 +22,7 @@ def without_state(model: Any) -> list[str]:
 
 
 def note_on_states(names: list[str]) -> tuple[str, ...]:
-    """A sentence on layers that `without_state` changed."""
+    """Return a sentence on layers that `without_state` changed."""
     if not names:
         return ()
     told = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
@@ -35,5 +35,5 @@ def note_on_states(names: list[str]) -> tuple[str, ...]:
 
 
 def _is_recurrent(layer: Any) -> bool:
-    """Whether a state is what the flag is about: models and metrics have a property of that name as well."""
+    """Return whether the flag is about a recurrent state: models and metrics have a property of that name too."""
     return hasattr(layer, "cell") or hasattr(layer, "forward_layer")

@@ -1,7 +1,7 @@
-"""Model files opened with care: bounds and links checked first, then the configuration as plain data, then Keras.
+"""Open model files with care: bounds and links checked first, then the configuration as plain data, then Keras.
 
-Keras gets a copy under the suffix that it goes by, in a folder of its own: it tells formats apart by suffix, and opens
-some files for writing.
+Keras gets a copy under the suffix that it needs, in a separate folder: it detects formats by suffix, and opens some
+files for writing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model file that is safe to open: its kind, its configuration as plain data, and who wrote it."""
+    """Hold a model file that is safe to open: its kind, its configuration as plain data, and who wrote it."""
 
     path: Path
     kind: FileKind
@@ -37,7 +37,7 @@ class StoredModel:
 
 
 def open_stored(path: Path, kind: FileKind) -> StoredModel:
-    """The configuration of a `.keras`, HDF5 or JSON file.
+    """Read the configuration of a `.keras`, HDF5 or JSON file.
 
     Raises:
         ModelError: the file is damaged, not safe to open, or holds no model.
@@ -53,7 +53,7 @@ def open_stored(path: Path, kind: FileKind) -> StoredModel:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Errors of reading, in the user's words: the file is damaged, or a part of it is missing."""
+    """Translate errors of reading for the user: the file is damaged, or a part of it is missing."""
     try:
         yield
     except KeyError as error:
@@ -109,7 +109,7 @@ def _text(value: Any) -> str:
 
 
 def _of_keras3(config: Any, version: str) -> bool:
-    """Whether Keras 3 wrote it; JSON tells no version, but inputs and tensors are written otherwise."""
+    """Return whether Keras 3 wrote it; JSON has no version, but inputs and tensors are written differently."""
     if version:
         return version.startswith("3.")
     text = json.dumps(config)
@@ -117,7 +117,7 @@ def _of_keras3(config: Any, version: str) -> bool:
 
 
 def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, trust: bool) -> Any:
-    """The model, built by the Keras that wrote it (`keras`); of JSON, without weights."""
+    """Return the model, built by the Keras that wrote it (`keras`); from JSON, without weights."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         copy = Path(folder) / f"model.{stored.kind}"
         try:
@@ -127,7 +127,7 @@ def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, t
                         return keras.saving.deserialize_keras_object(stored.config, safe_mode=not trust)
                     return keras.models.model_from_json(json.dumps(stored.config))
                 (_copy_archive if stored.kind == "keras" else _copy_hdf5)(stored, copy)
-                # tf_keras has no safe mode for HDF5: what it would run was refused before
+                # tf_keras has no safe mode for HDF5: code was refused before
                 safe = {"safe_mode": not trust} if stored.keras3 or stored.kind == "keras" else {}
                 return keras.models.load_model(copy, compile=False, **safe)
         except Exception as error:  # Keras raises whatever its layers raise
@@ -140,7 +140,7 @@ def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, t
 
 
 def _copy_archive(stored: StoredModel, copy: Path) -> None:
-    """The archive with the configuration that was checked in place of the one in the file."""
+    """Write the archive with the configuration that was checked in place of the one in the file."""
     with zipfile.ZipFile(stored.path) as source, zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as target:
         for member in source.infolist():
             if member.filename == CONFIG:
@@ -162,7 +162,7 @@ def put_stored_weights(model: Any, path: Path) -> None:
     """Load weights from a file into a model of either Keras; the file may hold a whole model.
 
     Raises:
-        ModelError: the file is no file of weights, not safe to open, or its weights do not fit.
+        ModelError: the file is not a file of weights, not safe to open, or its weights do not fit.
     """
     import h5py
 

@@ -1,6 +1,7 @@
-"""Layers that read text at a model's inputs: kept outside of it, since no runtime on a device takes strings.
+"""Separate layers that read text at a model's inputs, since no runtime on a device takes strings.
 
-What is left begins with the numbers that they make; the layers are described, with their vocabularies, beside it.
+The remaining model begins with the numbers that they make; the layers are described, with their vocabularies, in a
+separate file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ SETTINGS = (
 
 
 def without_text(model: Any, keras: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
-    """A model of either Keras without the layers of TEXT that read its inputs, and these; itself where there are none.
+    """Remove the layers of TEXT at the inputs of a model of either Keras, and return both; unchanged if there are none.
 
     Its weights are those of `model`.
     """
@@ -44,7 +45,7 @@ def _rest_of_chain(model: Any, keras: Any, layers: list[Any]) -> tuple[Any, tupl
 
 
 def note_on(described: tuple[dict[str, Any], ...]) -> tuple[str, ...]:
-    """What a user has to know of them; nothing where there are none."""
+    """Return what a user has to know about them; nothing if there are none."""
     if not described:
         return ()
     names = ", ".join(f"{one['layer']} ({one['class']})" for one in described)

@@ -1,8 +1,8 @@
-"""What a Keras 3 layer or operation computes, taken over from the TensorFlow graph that Keras 3 itself makes of it.
+"""Translate a Keras 3 layer or operation through the TensorFlow graph that Keras 3 itself makes of it.
 
-Where tf_keras has no such layer, the call is traced at inference, and each node of the graph is made again on tf_keras'
+If tf_keras has no such layer, the call is traced at inference, and each node of the graph is made again on tf_keras'
 tensors by the public TensorFlow function that computes the same (`raw_operations`): so the result is plain tf_keras
-operations, which can be stored and exported. Parts that follow from constants and known sizes alone are computed here.
+operations, which can be stored and exported. Parts that depend on constants and known sizes alone are computed here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from stages.keras.tensorflow import import_tensorflow
 from stages.load.compositions import UntraceableError
 from stages.load.raw_operations import CONTROL, PASSING, RANDOM, call_public, evaluated
 
-FREE = (3, 7)  # what a free size is taken for: what only moves sizes about, and comes out alike for both, is known
+FREE = (3, 7)  # values tried for a free size: results of size arithmetic that agree for both are known
 JOINING = frozenset({"Pack", "ConcatV2"})
 MOVING = JOINING | {"Cast", "ExpandDims", "GatherV2", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice", "Unpack"}
 
@@ -25,9 +25,9 @@ Holder = Callable[[Any, Any], Any]  # a variable's handle, a tensor of tf_keras 
 
 @dataclass
 class _Value:
-    """A tensor of the traced graph: a constant, or one of tf_keras that is made when it is first asked for.
+    """Hold a tensor of the traced graph: a constant, or one of tf_keras that is made on first use.
 
-    `samples` are its values for each of FREE, where it follows from sizes alone.
+    `samples` are its values for each of FREE, if it depends on sizes alone.
     """
 
     constant: Any = None
@@ -36,7 +36,7 @@ class _Value:
     made: Any = field(default=None, repr=False)
 
     def tensor(self) -> Any:
-        """The tensor of tf_keras, or the constant as an array."""
+        """Return the tensor of tf_keras, or the constant as an array."""
         if self.make is None:
             return self.constant
         if self.made is None:
@@ -45,7 +45,7 @@ class _Value:
 
 
 def traced(call: Callable[..., Any], arguments: Any, hold: Holder) -> list[Any]:
-    """The outputs of `call(*args, **kwargs)` for `arguments` = (args, kwargs) that hold tensors of tf_keras.
+    """Return the outputs of `call(*args, **kwargs)` for `arguments` = (args, kwargs) that hold tensors of tf_keras.
 
     Raises:
         UntraceableError: the graph draws random numbers, has control flow, or an operation without a public name.
@@ -74,28 +74,28 @@ def traced(call: Callable[..., Any], arguments: Any, hold: Holder) -> list[Any]:
 
 
 def _moved(kind: str, inputs: Sequence[_Value]) -> bool:
-    """Whether sizes and constants alone are moved about, to places that are known."""
+    """Return whether only sizes and constants are moved, to known places."""
     data = 1 if kind == "Split" else 0
     free = [place for place, value in enumerate(inputs) if value.make is not None]
     return all(inputs[place].samples and (place == data or kind in JOINING) for place in free)
 
 
 class _Replay:
-    """One traced graph, made again; values are kept by the name of their tensor in it."""
+    """Repeat a traced graph; values are kept by the name of their tensor in it."""
 
     def __init__(self, given: dict[str, Any], captured: dict[str, Any], hold: Holder, anchor: Any) -> None:
         self._given, self._captured, self._hold, self._anchor = given, captured, hold, anchor
         self._values: dict[str, _Value] = {}
 
     def output(self, tensor: Any) -> Any:
-        """The tensor of tf_keras for a tensor of the graph; of a constant one, one that has its value."""
+        """Return the tensor of tf_keras for a tensor of the graph; a constant becomes a tensor with its value."""
         value = self._value(tensor)
         if value.make is None:
             return self._typed(value.constant)
         return value.tensor()
 
     def _value(self, tensor: Any) -> _Value:
-        """Without recursion: a graph may be deeper than Python's stack."""
+        """Work without recursion: a graph may be deeper than Python's stack."""
         waiting = [tensor.op]
         while waiting:
             operation = waiting[-1]
@@ -139,7 +139,7 @@ class _Replay:
         return _Value(constant=outside.numpy())
 
     def _sizes(self, operation: Any) -> list[_Value]:
-        """Shapes: constants where all sizes are known, else their values for each of FREE."""
+        """Return shapes: constants if all sizes are known, else their values for each of FREE."""
         if any(tensor.shape.rank is None for tensor in operation.inputs):
             return []
         runs = (self._sampled(operation, free) for free in FREE)
@@ -155,12 +155,12 @@ class _Replay:
         return [np.asarray(kind(np.asarray(shape, dtype)), dtype) for shape in shapes]
 
     def _from_sizes(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
-        """Sizes and constants that are moved about: for each of FREE, and a constant if all agree."""
+        """Evaluate size arithmetic for each of FREE, as a constant if all agree."""
         runs = []
         for place in range(len(FREE)):
             try:
                 runs.append(evaluated(operation, [v.samples[place] if v.samples else v.constant for v in inputs]))
-            except import_tensorflow().errors.OpError:  # such a size would not do: the graph says so when it runs
+            except import_tensorflow().errors.OpError:  # invalid for such a size: the graph reports that when it runs
                 return self._emitted(operation, inputs)
         found = [_Value(samples=samples) for samples in zip(*runs, strict=True)]
         return self._settled(operation, found, inputs)
@@ -180,7 +180,7 @@ class _Replay:
         return settled
 
     def _emitted(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
-        """The operation on tf_keras' tensors, made when one of its outputs is first asked for."""
+        """Return the operation on tf_keras' tensors, made when one of its outputs is first needed."""
         tf = import_tensorflow()
         done: list[Any] = []
 
@@ -195,7 +195,7 @@ class _Replay:
         return [_Value(make=partial(output, place)) for place in range(len(operation.outputs))]
 
     def _argument(self, operation: Any, place: int, value: _Value) -> Any:
-        """A value that an operation takes; the free size of a shape to be taken is left to TensorFlow."""
+        """Return a value that an operation takes; the free size of a requested shape is left to TensorFlow."""
         import numpy as np
 
         if operation.type == "Reshape" and place == 1 and value.samples and len({s.shape for s in value.samples}) == 1:
@@ -211,7 +211,7 @@ class _Replay:
                 raise UntraceableError(f"its operation {operation.type} gives {was}")
 
     def _typed(self, constant: Any) -> Any:
-        """A constant as a tensor of tf_keras, of its own type: a graph in tf_keras begins at its inputs."""
+        """Return a constant as a tensor of tf_keras, of its own type: a graph in tf_keras begins at its inputs."""
         import numpy as np
 
         tf = import_tensorflow()

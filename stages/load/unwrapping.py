@@ -1,8 +1,7 @@
-"""Somebody's half-finished pruning: tfmot's wrappers are taken off as a model comes in, and what they know is kept.
+"""Take off tfmot's wrappers when a model with unfinished pruning is loaded, and keep what they know.
 
 A wrapper's mask becomes zeros in the weights and a plan to keep them (`stages.keras.sparsity`): so all stages work on
-plain layers, `finetune` keeps the zeros with wrappers of its own, and nothing is pruned on by a schedule of another
-training.
+plain layers, `finetune` keeps the zeros with its own wrappers, and no schedule of another training continues to prune.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ TAKEN_OFF = (PRUNING, ANNOTATION)
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A model without wrappers of pruning and annotations, the plan of its zeros (None where there are none), notes."""
+    """Hold a model without pruning and annotation wrappers, the plan of its zeros (None if there are none), notes."""
 
     model: Any
     plan: SparsityPlan | None = None
@@ -30,7 +29,7 @@ class Unwrapped:
 
 
 def unwrapped(model: Any) -> Unwrapped:
-    """`model` itself where there is nothing to take off; its weights are set to zero where masks say so."""
+    """Return `model` if there is nothing to take off; sets its weights to zero where masks say so."""
     layers = list(model._flatten_layers(include_self=False))  # noqa: SLF001 - Keras has no public way
     pruned = [layer for layer in layers if wrapper_of(layer) == PRUNING]
     if not any(wrapper_of(layer) in TAKEN_OFF for layer in layers):
@@ -51,7 +50,7 @@ def unwrapped(model: Any) -> Unwrapped:
 
 
 def _without_wrapper(layer: Any) -> Any:
-    """The layer itself, or what it wraps; in nested models too."""
+    """Return the layer itself, or what it wraps; in nested models too."""
     if isinstance(layer, import_keras().Model):
         return import_keras().models.clone_model(layer, clone_function=_without_wrapper)
     if wrapper_of(layer) not in TAKEN_OFF:
@@ -62,7 +61,7 @@ def _without_wrapper(layer: Any) -> Any:
 
 
 def _kernels(layer: Any) -> Iterator[PlannedKernel]:
-    """The weights of a wrapped layer that have zeros, with their share."""
+    """Yield the weights of a wrapped layer that have zeros, with their share."""
     import numpy as np
 
     places = {id(weight): place for place, weight in enumerate(layer.layer.weights)}
@@ -96,6 +95,6 @@ def _notes(pruned: list[Any], kernels: tuple[PlannedKernel, ...], inside: int) -
 
 
 def _aim(layer: Any) -> float | None:
-    """The share of zeros that the wrapper's schedule was to reach."""
+    """Return the share of zeros that the wrapper's schedule was to reach."""
     settings = layer.pruning_schedule.get_config().get("config", {})
     return next((float(settings[n]) for n in ("final_sparsity", "target_sparsity") if n in settings), None)
