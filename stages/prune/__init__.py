@@ -1,4 +1,4 @@
-"""Structured pruning: `prune_model(model, PruneConfig(ratio=0.5))`. TensorFlow is imported on first use."""
+"""Prune structurally: `prune_model(model, PruneConfig(ratio=0.5))`. TensorFlow is imported on first use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HOMES = dict.fromkeys(("ChannelGraph", "ChannelGroup", "channel_groups"), "anal
 
 
 def __getattr__(name: str) -> Any:
-    """The public names whose modules need numpy, when they are asked for."""
+    """Import the public names whose modules need numpy on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What the user may say about pruning."""
+"""Define the settings of pruning."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Scope = Literal["layer", "global", "sensitivity"]
 Split = Literal["train", "validation", "calibration"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 
-LOSSES = frozenset({"taylor", "hessian"})  # what the network loses without a channel: scores add up, and compare
-LABELLED = frozenset({"taylor"})  # look at labels too
-COMPARABLE = LOSSES | {"lamp", "random"}  # scores mean the same in each layer as they are
+LOSSES = frozenset({"taylor", "hessian"})  # the loss increase without a channel: scores add up, and are comparable
+LABELLED = frozenset({"taylor"})  # use labels too
+COMPARABLE = LOSSES | {"lamp", "random"}  # raw scores are comparable between layers
 SPLITS: dict[Criterion, Split] = {"apoz": "calibration", "taylor": "train", "hessian": "calibration"}
-RATIOS = {"latency": "latency_ratio", "instructions": "instruction_ratio"}  # what is measured, and benchmark's metric
+RATIOS = {"latency": "latency_ratio", "instructions": "instruction_ratio"}  # the measure, and benchmark's metric for it
 MEASURED = tuple(RATIOS)
 TARGETS = ("macs", "params", "bytes", *MEASURED)
 
 
 class RankingConfig(StageConfig):
-    """How channels are ranked.
+    """Set how channels are ranked.
 
-    `l2` needs no data; `taylor` chooses best where there are labelled samples; `hessian` needs samples without
-    labels; `lamp` shares a target on parameters out well; `random` is the yardstick that any other has to beat. Each
+    `l2` needs no data; `taylor` chooses best if there are labelled samples; `hessian` needs samples without labels;
+    `lamp` distributes a target on parameters well; `random` is the yardstick that any other has to beat. Each
     criterion's docstring says when to choose it and where it is from.
     """
 
@@ -55,18 +55,18 @@ class RankingConfig(StageConfig):
 
     @property
     def normalisation_of_criterion(self) -> Normalisation:
-        """The normalisation asked for, or the one that suits the criterion."""
+        """Return the requested normalization, or the one that suits the criterion."""
         return self.normalisation or ("none" if self.criterion in COMPARABLE else "mean")
 
     @property
     def split_of_criterion(self) -> Split | None:
-        """The split whose samples the criterion looks at; None where it looks at weights alone."""
+        """Return the split whose samples the criterion uses; None if it uses weights alone."""
         found = SPLITS.get(self.criterion)
         return found and (self.data_split or found)
 
 
 class ScanConfig(RankingConfig):
-    """A scan of accuracy against ratio: each group alone, without the rest being touched."""
+    """Scan accuracy over the ratio: each group alone, without changing the others."""
 
     ratios: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((0.25, 0.5, 0.75, 0.9), min_length=1)
     scan_split: Split = Field("validation", description="the split on which accuracy is measured")
@@ -75,7 +75,7 @@ class ScanConfig(RankingConfig):
 
 
 class SparsityConfig(Value):
-    """Which single weights become zero, and when."""
+    """Set which individual weights become zero, and when."""
 
     count: int | None = Field(None, ge=1, description="weights taken from each layer, in place of a ratio")
     pattern: Literal["free", "2:4", "block"] = Field(
@@ -91,7 +91,7 @@ class SparsityConfig(Value):
 
 
 class MeasureOn(Value):
-    """The device, the format and the scheme in which layers and the pruned network are measured."""
+    """Set the device, the format and the scheme in which layers and the pruned network are measured."""
 
     target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="see secateur target list")]
     format: ProbeFormat = "tflite"
@@ -99,22 +99,22 @@ class MeasureOn(Value):
 
 
 class PruneConfig(RankingConfig):
-    """How channels are ranked, how many go, and from where.
+    """Set how channels are ranked, how many go, and from where.
 
-    Scopes: `layer` takes the same share in each group: choose it for a high ratio, or where no layer may become a
-    bottleneck. `global` takes the least important channels of the whole network, wherever they are. `sensitivity`
-    measures each group's accuracy at some ratios first and takes most where it costs least.
+    Scopes: `layer` removes the same share of each group: choose it for a high ratio, or if no layer may become a
+    bottleneck. `global` removes the least important channels of the whole network, wherever they are. `sensitivity`
+    measures each group's accuracy at some ratios first and removes most where it costs least.
 
-    How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number),
-    or a target `latency` (above 1: milliseconds) or `instructions` that the exported network meets within 3 % on the
-    device that `measure_on` names, against the source in the same format and scheme; or with `layers` a ratio for each
-    pattern, or with `thresholds` a least score (before normalisation) for each. With `layers` and `thresholds`, nothing
-    else is pruned.
+    How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number), or
+    a target `latency` (above 1: milliseconds) or `instructions` that the exported network meets within 3 % on the
+    device that `measure_on` names, compared with the source in the same format and scheme; or with `layers` a ratio for
+    each pattern, or with `thresholds` a minimum score (before normalization) for each. With `layers` and `thresholds`,
+    nothing else is pruned.
 
     `round_to: auto` asks the device of `measure_on` which numbers of channels are steps: runtimes compute channels in
     tiles, so that 25 can cost as much as 32.
 
-    `unstructured` makes single weights zero, by `magnitude` or at `random`, a share in each layer or over all
+    `unstructured` sets individual weights to zero, by `magnitude` or at `random`, a share in each layer or over all
     (`scope`), as `sparsity` says.
     """
 
@@ -194,39 +194,39 @@ class PruneConfig(RankingConfig):
 
     @property
     def sparse_scope(self) -> Literal["layer", "global"]:
-        """For single weights: over all of them only where that was asked for and can be."""
+        """Return the scope for individual weights: global only if that was requested and is possible."""
         per_layer = self.layers or self.sparsity.count is not None or self.sparsity.pattern != "free"
         return "layer" if per_layer or self.scope != "global" else "global"
 
     @property
     def target(self) -> tuple[str, float] | None:
-        """The measure and what is to be left of it: a fraction up to 1, else a number."""
+        """Return the measure and what is to be left of it: a fraction up to 1, else a number."""
         return next(((name, float(getattr(self, name))) for name in TARGETS if getattr(self, name) is not None), None)
 
     @property
     def measured_target(self) -> bool:
-        """Whether what is to be left is met by measuring the exported network."""
+        """Return whether the target is met by measuring the exported network."""
         return self.target is not None and self.target[0] in MEASURED
 
     @property
     def share(self) -> float:
-        """The share of channels to take away, where no target or pattern says otherwise."""
+        """Return the share of channels to remove, if no target or pattern says otherwise."""
         return 0.5 if self.ratio is None else self.ratio
 
     @property
     def nothing_goes(self) -> bool:
-        """Whether that is what was asked for."""
+        """Return whether nothing is to be removed."""
         return self.ratio == 0 or (bool(self.layers) and not any(self.layers.values()))
 
     @property
     def scan_or_default(self) -> ScanConfig:
-        """The scan for scope `sensitivity`: it ranks channels and leaves out layers as pruning does."""
+        """Return the scan for scope `sensitivity`: it ranks channels and leaves out layers as pruning does."""
         asked = self.scan.model_dump(exclude_unset=True) if self.scan else {}
         ranking = {name: getattr(self, name) for name in RankingConfig.model_fields if name in self.model_fields_set}
         return ScanConfig.model_validate({**ranking, "exclude": self.exclude, **asked})
 
     def at_step(self, progress: Callable[[float], float]) -> Self:
-        """These settings on the way: `progress` gives the share to take so far, of the share to take in the end."""
+        """Return the settings for one step: `progress` maps the final share to remove to the share so far."""
         if self.thresholds:
             raise ValueError("thresholds can't be reached in steps: give ratio, layers or a target")
         if self.layers:

@@ -1,4 +1,4 @@
-"""Facts of pruning: what went, and what a sensitivity scan looked at."""
+"""Define the facts of pruning: what was removed, and what a sensitivity scan covered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.records.artifacts import Facts
 
 
 class PruneFacts(Facts):
-    """What pruning took away. `equivalence_error` is the largest relative difference from the masked original."""
+    """Describe what was pruned. `equivalence_error` is the largest relative difference from the masked original."""
 
     kind: Literal["prune-report"] = "prune-report"
     groups: int
@@ -19,7 +19,7 @@ class PruneFacts(Facts):
 
 
 class SensitivityFacts(Facts):
-    """A scan of accuracy against ratio, group by group, on some samples."""
+    """Describe a scan of accuracy over the ratio, group by group, on some samples."""
 
     kind: Literal["sensitivity-report"] = "sensitivity-report"
     groups: int

@@ -1,4 +1,4 @@
-"""What a network is made of, and what of it can go: layers, channel groups, and the share of MACs within reach."""
+"""Inspect a network: layers, channel groups, and the share of MACs that can be pruned."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from stages.prune.choosing.cost import Counted, cost_of
 
 
 class LayerLine(Value):
-    """A layer of the network without nested models. `output` is the shape of one sample; null where it is free.
+    """Describe a layer of the network without nested models. `output` is the shape of one sample; null if it is free.
 
-    `macs` is a lower bound where `macs_exact` is false.
+    `macs` is a lower bound if `macs_exact` is false.
     """
 
     name: str
@@ -32,7 +32,7 @@ class LayerLine(Value):
 
 
 class GroupLine(Value):
-    """A channel group: who makes, scales and reads its channels, and why they all stay, where they do."""
+    """Describe a channel group: who makes, scales and reads its channels, and why they all stay, if they do."""
 
     name: str
     channels: int
@@ -43,10 +43,10 @@ class GroupLine(Value):
 
 
 class Inspection(Value):
-    """A network; the shares are of what goes when each group that is not frozen keeps one channel.
+    """Describe a network; the shares are of what goes when each group that is not frozen keeps one channel.
 
-    `macs` is a lower bound where `macs_unknown` names layers of which more may come, and then so is its share an upper
-    one. `macs_size` are the shapes at which inputs stand that leave sizes open.
+    `macs` is a lower bound if `macs_unknown` names layers that may have more, and then its share is an upper one.
+    `macs_size` are the shapes assumed for inputs with open sizes.
     """
 
     schema_version: Literal[1] = 1
@@ -64,7 +64,7 @@ class Inspection(Value):
 
 
 def inspect_model(model: Any, source: str) -> Inspection:
-    """What `model` is made of. Raises ModelError where it has no graph of layers."""
+    """Inspect what `model` consists of. Raises ModelError if it has no graph of layers."""
     model = flattened(model)
     graph = channel_groups(model)
     makes = {layer.name: tuple(g.name for g in graph.groups if layer.name in g.makers) for layer in model.layers}
@@ -94,7 +94,7 @@ def _prunable_share(model: Any, graph: ChannelGraph, measure: Counted) -> float:
 
 def _layer_line(layer: Any, work: Work, groups: tuple[str, ...]) -> LayerLine:
     shapes = [layer.get_output_shape_at(call) for call in range(len(layer.inbound_nodes))]
-    # One shape of a layer with one output that is called in one way; else there is no one answer.
+    # One shape for a layer with one output that is called in one way; else there is no single answer.
     single = len(shapes) > 0 and all(shape == shapes[0] for shape in shapes) and isinstance(shapes[0], tuple)
     shape = shapes[0] if single and all(size is None or isinstance(size, int) for size in shapes[0]) else None
     return LayerLine(

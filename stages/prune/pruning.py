@@ -1,4 +1,4 @@
-"""Pruning as a function of a model: analysis, choice, surgery, proof, report."""
+"""Prune a model: analysis, choice, surgery, proof, report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from stages.prune.surgery.twins import randomise_weights
 
 @dataclass(frozen=True, slots=True)
 class PruneResult:
-    """The pruned `tf_keras.Model`, and what was done."""
+    """Hold the pruned `tf_keras.Model`, and what was done."""
 
     model: Any
     report: PruneReport
@@ -41,13 +41,13 @@ class PruneResult:
 def prune_model(
     model: Any, config: PruneConfig, data: Any = None, seed: int = 0, *, given: Given | None = None
 ) -> PruneResult:
-    """A new model with the channels taken away that `config` asks for, nested models flattened; `model` stays as it is.
+    """Return a new model without the channels that `config` removes, nested models flattened; `model` is unchanged.
 
-    `data` is what criteria that look at data rank by: an array, or one for each model input, or (inputs, labels), or
-    a `Split`. The result was checked against the masked original: on the first few samples of it, or on random inputs.
-    `given` is for what a caller knows besides: an earlier source, a scan, scores, a device, who hears of progress.
+    `data` is for criteria that use data: an array, or one for each model input, or (inputs, labels), or a `Split`. The
+    result was checked against the masked original: on the first few samples of it, or on random inputs. `given` adds
+    what a caller knows: an earlier source, a scan, scores, a device, a progress listener.
 
-    Raises ModelError for models without a graph or with weights that are not finite, PreconditionError where the
+    Raises ModelError for models without a graph or with weights that are not finite, PreconditionError if the
     configuration finds nothing to do, PostconditionError if the check fails.
     """
     nested, model = model, flattened(model)
@@ -78,10 +78,10 @@ def _check_finite(model: Any) -> None:
 
 
 def _proof(model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, probes: Sequence[Any] | None) -> Equivalence:
-    """Masked equivalence, checked.
+    """Check masked equivalence.
 
-    Where the channels that went hardly mattered, or those that stayed are dead, a wrong cut would hardly matter
-    either: then the same surgery on random weights, with which every channel matters, has to be exact as well.
+    If the removed channels hardly mattered, or the remaining ones are dead, a wrong cut would hardly matter either:
+    then the same surgery on random weights, with which every channel matters, has to be exact as well.
     """
     removed = int((~keep).sum())
     found = masked_equivalence(model, pruned, graph, keep, probes)

@@ -1,4 +1,4 @@
-"""What pruning did, group by group, as a value that is written down."""
+"""Report what pruning did, group by group, as a value that is recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.prune.config import Criterion, Scope
 
 
 class GroupReport(Value):
-    """A group: the layers that make, scale and read its channels; `removed` counts from 0 within the group."""
+    """Describe a group: the layers that make, scale and read its channels; `removed` counts from 0 within the group."""
 
     name: str
     producers: tuple[str, ...]
@@ -25,15 +25,15 @@ class GroupReport(Value):
 
 
 class PruneReport(Value):
-    """What was asked for, what came out, and the proof. Channels are counted over the groups that are not frozen.
+    """Report the request, the result, and the proof. Channels are counted over the groups that are not frozen.
 
-    `wanted` and `reached` are what is left of `measure`, as shares of the source; no share is wanted where patterns
-    say what goes.
+    `wanted` and `reached` are what is left of `measure`, as shares of the source; no share is wanted if patterns say
+    what goes.
 
-    The MACs are lower bounds where `macs_unknown` names layers of which they are not known.
+    The MACs are lower bounds if `macs_unknown` names layers whose MACs are not known.
 
-    `equivalence_error` is the largest relative difference from the masked original, `masking_effect` the one that
-    masking made to the original.
+    `equivalence_error` is the largest relative difference from the masked original, `masking_effect` the difference
+    that masking made to the original.
     """
 
     schema_version: Literal[2] = 2
@@ -55,5 +55,5 @@ class PruneReport(Value):
     groups: tuple[GroupReport, ...]
 
     def to_json(self) -> bytes:
-        """Canonical JSON: equal reports are equal bytes."""
+        """Return canonical JSON: equal reports are equal bytes."""
         return rfc8785.dumps(self.model_dump(mode="json"))

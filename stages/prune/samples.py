@@ -1,4 +1,4 @@
-"""Samples for criteria that look at data: model inputs, labels where there are any, batch by batch."""
+"""Provide samples for criteria that use data: model inputs, labels if there are any, batch by batch."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from stages.samples.batches import misfit
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """`count` samples; `read(start, stop)` gives one float array a model input, and labels or None.
+    """Provide `count` samples; `read(start, stop)` returns one float array per model input, and labels or None.
 
-    `tasks` tells what labels are, by the place of the model's output that they are for; asked for labels that are no
-    task's, it raises DataError.
+    `tasks` describes the labels, by the place of the model's output that they are for; asked for labels without a task,
+    it raises DataError.
     """
 
     count: int
@@ -32,19 +32,19 @@ class Samples:
         return self.count
 
     def batches(self, size: int) -> Iterator[tuple[list[Any], Any]]:
-        """In order, `size` at a time (the last may be smaller): only one batch is in memory at a time."""
+        """Yield samples in order, `size` at a time (the last may be smaller): only one batch is in memory at a time."""
         for start in range(0, self.count, size):
             yield self.read(start, min(start + size, self.count))
 
     def first(self, count: int) -> Samples:
-        """The first `count` of them."""
+        """Return the first `count` of them."""
         return replace(self, count=min(count, self.count))
 
 
 def samples_of(model: Any, data: Any) -> Samples:
-    """Samples from a `Split`, from arrays (one, or a list with one an input), or from (inputs, labels).
+    """Make samples from a `Split`, from arrays (one, or a list with one per input), or from (inputs, labels).
 
-    Raises DataError where they don't fit the model.
+    Raises DataError if they don't fit the model.
     """
     if isinstance(data, Samples):
         return data

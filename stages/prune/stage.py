@@ -1,4 +1,4 @@
-"""The prune stage: a Keras model in, a smaller one and a report out."""
+"""Implement the prune stage: a Keras model in, a smaller one and a report out."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from stages.prune.report import PruneReport
 
 REPORT_FILE = "prune-report.json"
-MISS_WORTH_A_WARNING = 0.01  # between the share asked for and the share reached
+MISS_WORTH_A_WARNING = 0.01  # between the requested and the reached share
 
 
 class PruneStage:
-    """Takes whole channels away and proves that nothing else changed."""
+    """Remove whole channels and prove that nothing else changed."""
 
     name: ClassVar[str] = "prune"
     version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = PruneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
-        "source": Input(("keras-model",), required=False),  # what shares are relative to, where `model` isn't it
+        "source": Input(("keras-model",), required=False),  # what shares are relative to, if `model` isn't it
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report", "sparsity-report")
     axis: ClassVar[str | None] = None
@@ -63,7 +63,7 @@ class PruneStage:
         return None
 
     def device(self, config: PruneConfig, folder: Path) -> Mapping[str, str] | None:
-        """The fingerprint of `measure_on`'s device, for the key; DeviceError where it can't tell what is asked."""
+        """Return the fingerprint of `measure_on`'s device, for the key; DeviceError if it is not suitable."""
         if config.measure_on is None:
             return None
         benchmark, on = stages()["benchmark"], config.measure_on
@@ -77,11 +77,11 @@ class PruneStage:
         return benchmark.device(settings, folder)  # type: ignore[attr-defined, no-any-return]  # as above
 
     def targets_of(self, config: PruneConfig) -> tuple[str, ...]:
-        """The target that is measured on, if any."""
+        """Return the target that is measured on, if any."""
         return (config.measure_on.target,) if config.measure_on else ()
 
     def labels_for(self, config: PruneConfig) -> tuple[str, str] | None:
-        """What needs labels, and what to do without, if anything."""
+        """Return what needs labels, and what to do without, if anything."""
         if config.scope == "sensitivity":
             return "prune.scope sensitivity", "rank without labels: scope global, criterion l2 or hessian"
         if config.method == "structured" and config.criterion in LABELLED:
@@ -96,7 +96,7 @@ class PruneStage:
         return _structured(context) if context.config.method == "structured" else _unstructured(context)
 
     def ensures(self, context: StageContext[PruneConfig], result: StageResult) -> None:
-        """The proof of surgery is part of `run`, before anything is written: here its number must be there and hold."""
+        """Check that the proof of surgery, made in `run` before anything is written, is there and holds."""
         if context.config.method == "structured":
             _ensure_exact(context, result)
         elif context.config.sparsity.schedule == "constant" and not context.config.nothing_goes:
@@ -166,7 +166,7 @@ def _unstructured(context: StageContext[PruneConfig]) -> StageResult:
     from stages.prune.unstructured import plan_for
 
     with tensorflow_action(context.seed, context.threads):
-        model = flattened(own_model(context, "model"))  # of its own: weights are changed in place
+        model = flattened(own_model(context, "model"))  # a separate copy: weights are changed in place
         plan = plan_for(model, context.config, context.seed)
         if plan.reached_at == 0:
             apply_masks(model, plan)
@@ -193,7 +193,7 @@ def _ensure_exact(context: StageContext[PruneConfig], result: StageResult) -> No
 
 
 def _drops(context: StageContext[PruneConfig]) -> Drops | None:
-    """What the scan found, for scope `sensitivity`: a sub-step of its own, cached apart from what is made of it."""
+    """Return what the scan found, for scope `sensitivity`: a separate sub-step, cached independently."""
     if context.config.scope != "sensitivity":
         return None
     from stages.prune.sensitivity.scan import SensitivityReport

@@ -1,8 +1,8 @@
-"""Unstructured pruning: single weights become zero, and training keeps them so.
+"""Prune unstructured: individual weights become zero, and training keeps them zero.
 
-Any runtime computes as much as before; what gets smaller is the file, once it is compressed, and what a runtime with
-sparse kernels makes of it. The layers' weights are ranked by size (Han et al., "Learning both Weights and
-Connections", 2015) or drawn at random.
+Any runtime computes as much as before; only the compressed file gets smaller, and what a runtime with sparse kernels
+makes of it. The layers' weights are ranked by size (Han et al., "Learning both Weights and Connections", 2015) or drawn
+at random.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Kernels = list[tuple[str, int, int]]  # layer, place among its weights, size
 
 
 def plan_for(model: Any, config: PruneConfig, seed: int) -> SparsityPlan:
-    """Which kernels of `model` (not nested) lose how much. PreconditionError where the settings don't fit it."""
+    """Plan which kernels of `model` (not nested) lose how much. PreconditionError if the settings don't fit it."""
     require_unwrapped(model, "prune")
     kernels = _kernels(model, config)
     if not kernels:
@@ -45,7 +45,7 @@ def plan_for(model: Any, config: PruneConfig, seed: int) -> SparsityPlan:
 
 
 def _kernels(model: Any, config: PruneConfig) -> Kernels:
-    """Every weight of two or more axes; for 2:4 those that are matrices of inputs and outputs."""
+    """Return every weight of two or more axes; for 2:4 those that are matrices of inputs and outputs."""
     names = [layer.name for layer in model.layers]
     excluded = {name for pattern in config.exclude for name in matching(pattern, names, "prune.exclude")}
     found = []
@@ -65,7 +65,7 @@ def _leaf(variable: Any) -> str:
 
 
 def _shares(kernels: Kernels, model: Any, config: PruneConfig) -> dict[str, float]:
-    """The share of zeros of each layer in the end; layers that are not in it are left alone."""
+    """Return each layer's final share of zeros; layers that are not in it are left alone."""
     sizes: dict[str, int] = {}
     for layer, _, size in kernels:
         sizes[layer] = sizes.get(layer, 0) + size

@@ -1,1 +1,1 @@
-"""Which channels belong together: labels, rules for layers, groups."""
+"""Find which channels belong together: labels, rules for layers, groups."""

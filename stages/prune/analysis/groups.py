@@ -1,9 +1,9 @@
-"""From a functional graph to channel groups: which channels must go together, who makes, scales and reads them.
+"""Derive channel groups from a functional graph: which channels must go together, who makes, scales and reads them.
 
-A *channel* is a set of indices, over all tensors and weights of the network, that stay or go together. A *group* is
-all channels that the same layers make: they compete with each other for their places, and because no two groups share
-a channel, a group that keeps one channel leaves none of its layers empty. Whatever no rule can follow is frozen, with
-the reason.
+A *channel* is a set of indices, over all tensors and weights of the network, that stay or go together. A *group*
+consists of all channels that the same layers make: they compete with each other for their places, and because no two
+groups share a channel, a group that keeps one channel leaves none of its layers empty. Whatever no rule can follow is
+frozen, with the reason.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slot:
-    """The channels along one axis of a layer's weight (`weight` is its attribute, dotted if nested): one an index."""
+    """Hold the channels along an axis of a layer's weight (`weight`: its attribute, dotted if nested)."""
 
     layer: str
     weight: str
@@ -54,13 +54,13 @@ class Slot:
     channels: Ids
 
     def variable(self, layer: Any) -> Any:
-        """The weight itself, of a layer like the one that the slot is about."""
+        """Return the weight itself, of a layer like the slot's."""
         return attrgetter(self.weight)(layer)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelGroup:
-    """Channels that the same layers make. Its slots may hold other groups' channels as well.
+    """Group channels that the same layers make. Its slots may hold other groups' channels as well.
 
     `makers` made the channels: layers whose `producers` can be sliced, or, in frozen groups only, others.
     """
@@ -74,14 +74,14 @@ class ChannelGroup:
     frozen: tuple[Freeze, ...]
 
     def layers(self, role: Role) -> tuple[str, ...]:
-        """The layers that hold the group in this role, each once, in the network's order."""
+        """Return the layers that hold the group in this role, each once, in the network's order."""
         slots = {Role.PRODUCER: self.producers, Role.PASS_THROUGH: self.pass_through, Role.CONSUMER: self.consumers}
         return tuple(dict.fromkeys(slot.layer for slot in slots[role]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelGraph:
-    """The coupled channels of a network: channels are numbered from 0 to `count` - 1.
+    """Hold the coupled channels of a network, numbered from 0 to `count` - 1.
 
     `sizes` names per layer the entries of its configuration or call arguments that count channels, and the channels
     they count; `constants` those that hold a value for each channel.
@@ -95,12 +95,12 @@ class ChannelGraph:
 
     @property
     def prunable(self) -> tuple[ChannelGroup, ...]:
-        """The groups that are not frozen."""
+        """Return the groups that are not frozen."""
         return tuple(group for group in self.groups if not group.frozen)
 
 
 def channel_groups(model: Any) -> ChannelGraph:
-    """The channel groups of a functional or sequential model; ModelError if the model has no graph.
+    """Return the channel groups of a functional or sequential model; ModelError if the model has no graph.
 
     Nested models are flattened first: layers have the names that `flattened` gives them.
     """
@@ -121,12 +121,12 @@ def _followed(model: Any) -> ChannelGraph:
 
 @dataclass(slots=True)
 class _Walk:
-    """The state of one pass over a network: what each tensor carries, and what each layer was found to hold."""
+    """Hold the state of one pass over a network: what each tensor carries, and what each layer was found to hold."""
 
     ledger: Ledger
     carried: dict[int, Carried]
     flows: dict[str, Flow]
-    lost: defaultdict[str, list[Freeze]]  # layers of which a call could not be followed
+    lost: defaultdict[str, list[Freeze]]  # layers with a call that could not be followed
 
     def visit(self, node: Any) -> None:
         flatten = import_tensorflow().nest.flatten
@@ -149,7 +149,7 @@ class _Walk:
         self.carried.update({id(tensor): carried for tensor, carried in zip(outputs, flow.outputs, strict=True)})
 
     def _lose(self, call: Call, reason: str, made_before: int) -> Flow:
-        """Freeze all that enters the call or was made in it; nothing can be taken from what comes out."""
+        """Freeze all that enters the call or was made in it; nothing can be removed from its outputs."""
         why = Freeze(call.layer.name, reason)
         self.lost[why.layer].append(why)
         self.ledger.freeze(np.arange(made_before, self.ledger.count), why)
@@ -159,7 +159,7 @@ class _Walk:
         return Flow(outputs=tuple(Fixed(why.layer, reason) for _ in call.output_shapes))
 
     def _join_calls(self, name: str, flow: Flow) -> None:
-        """A layer that is called again has the same weights: what they hold in each call is one."""
+        """Couple the calls of a layer that is called again: they share its weights."""
         earlier = self.flows.setdefault(name, flow)
         if earlier is flow:
             return
@@ -175,7 +175,7 @@ def _follow(call: Call) -> Flow:
         raise CannotFollowError(f"unknown layer kind {type(call.layer).__name__}")
     flow = function(call)
     present = {name: axes for name, axes in flow.weights.items() if _has_weight(call.layer, name)}
-    return replace(flow, weights=present)  # rules name biases and scales that a layer may do without
+    return replace(flow, weights=present)  # rules name biases and scales that a layer may lack
 
 
 def _has_weight(layer: Any, path: str) -> bool:
@@ -195,7 +195,7 @@ def _held(flow: Flow) -> list[Ids]:
 
 
 def _graph_of(walk: _Walk) -> ChannelGraph:
-    """Ids become channels, channels become groups."""
+    """Turn ids into channels, and channels into groups."""
     ledger = walk.ledger
     for name, reasons in walk.lost.items():  # a call that can't be followed fixes the weights of all calls
         for ids in _held(walk.flows[name]) if name in walk.flows else ():
@@ -225,7 +225,7 @@ def _slots(flows: Mapping[str, Flow], channels_of: OncePerArray[Ids]) -> Iterato
 
 
 def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) -> tuple[ChannelGroup, ...]:
-    """Channels with the same makers and in the same parts, frozen ones apart, in the order in which they are made."""
+    """Group channels with the same makers and in the same parts, frozen ones separately, in the order of creation."""
     names = list(dict.fromkeys(name for name, _ in ledger.makers))
     frozen = _mask(count, [channel_of[ids] for ids, _ in ledger.frozen])
     parts = [_mask(count, [channel_of[ids]]) for ids in ledger.parts]
@@ -267,7 +267,7 @@ def _mask(count: int, channels: Iterable[Ids]) -> NDArray[np.bool_]:
 def _runs(
     ledger: Ledger, names: Sequence[str], channel_of: Ids, masks: Sequence[NDArray[np.bool_]]
 ) -> Iterator[tuple[Ids, tuple[int, ...]]]:
-    """Channels in a row that the same layers make and no mask divides, with these layers as indices into `names`.
+    """Yield consecutive channels with the same makers that no mask divides, with the makers as indices into `names`.
 
     In whole arrays: wide networks have a hundred thousand channels, and some hundred runs.
     """
@@ -275,7 +275,7 @@ def _runs(
         return
     number = {name: index for index, name in enumerate(names)}
     maker_of = np.repeat([number[name] for name, _ in ledger.makers], [size for _, size in ledger.makers])
-    # `unique` hashes, at a tenth of the speed. Layers make channels in runs, which timsort takes as they are.
+    # `unique` hashes, at a tenth of the speed. Layers make channels in runs, which timsort exploits.
     pairs = np.sort(channel_of * len(names) + maker_of, kind="stable")
     channels, makers = np.divmod(pairs[np.diff(pairs, prepend=-1) != 0], len(names))
     starts = np.flatnonzero(np.diff(channels, prepend=-1))
@@ -291,12 +291,12 @@ def _runs(
 
 
 def _distinct(numbers: Ids) -> list[int]:
-    alone = numbers.size and (numbers == numbers[0]).all()  # as nearly always
+    alone = numbers.size and (numbers == numbers[0]).all()  # nearly always the case
     return [int(number) for number in (numbers[:1] if alone else np.unique(numbers))]
 
 
 def _by_group(items: Iterable[tuple[Sequence[int], Item]]) -> defaultdict[int, list[Item]]:
-    """Each item in the list of every group that is named with it."""
+    """Collect each item in the list of every group that is named with it."""
     found: defaultdict[int, list[Item]] = defaultdict(list)
     for numbers, item in items:
         for number in numbers:
@@ -305,7 +305,7 @@ def _by_group(items: Iterable[tuple[Sequence[int], Item]]) -> defaultdict[int, l
 
 
 def _titles(names: Sequence[str]) -> list[str]:
-    """Names made unique: a, a#2, a#3."""
+    """Make names unique: a, a#2, a#3."""
     seen: Counter[str] = Counter()
     titles = []
     for name in names:

@@ -1,8 +1,8 @@
-"""The language in which layer rules speak: which channels a tensor carries, and what a layer does with them.
+"""Define the terms of layer rules: which channels a tensor carries, and what a layer does with them.
 
-Every channel that a layer makes gets an id of its own. A tensor's channel axis is an array of ids, one an index;
-layers hand ids on, repeat, tile and join them. Where two ids meet in one index they are coupled: they stay or go
-together. So the coupling of a network is found index by index, and no rule knows more than its own layer.
+Every channel that a layer makes gets a new id. A tensor's channel axis is an array of ids, one per index; layers pass
+ids on, repeat, tile and join them. Two ids that meet in one index are coupled: they stay or go together. So the
+coupling of a network is found index by index, and a rule needs to know only its own layer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Path = tuple[str | int, ...]
 
 
 class Role(StrEnum):
-    """What a weight does with the channels along one of its axes."""
+    """Say what a weight does with the channels along one of its axes."""
 
     PRODUCER = "producer"  # makes them
     CONSUMER = "consumer"  # sums over them: zeros here are what "removed" means
@@ -33,7 +33,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """The channels of a tensor: index i along `axis` (the batch is axis 0) holds channel `ids[i]`."""
+    """Hold the channels of a tensor: index i along `axis` (the batch is axis 0) holds channel `ids[i]`."""
 
     axis: int
     ids: Ids
@@ -41,7 +41,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fixed:
-    """A tensor from which nothing can be taken: `layer` is why, for `reason`."""
+    """Mark a tensor from which nothing can be removed: because of `layer`, for `reason`."""
 
     layer: str
     reason: str
@@ -52,7 +52,7 @@ Carried = Labels | Fixed
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """The channels along one axis of a weight."""
+    """Hold the channels along one axis of a weight."""
 
     ids: Ids
     role: Role
@@ -60,7 +60,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Constant:
-    """An array, or a list of numbers, that holds a value for each of these channels along one axis."""
+    """Hold an array, or a list of numbers, with a value for each of these channels along one axis."""
 
     ids: Ids
     axis: int = 0
@@ -68,11 +68,11 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What a layer does with channels in one call.
+    """Describe what a layer does with channels in one call.
 
-    `weights` names each weight that carries channels by its attribute (`kernel`, or `cell.kernel` inside a layer of
-    this one), then axis by axis what they are. `sizes` names the entries of the layer's configuration or arguments
-    that count channels, `constants` those that hold a value for each one, and which they are.
+    `weights` maps each weight that carries channels, by its attribute (`kernel`, or `cell.kernel` inside a layer of
+    this one), to its channels by axis. `sizes` names the entries of the layer's configuration or arguments that count
+    channels, `constants` those that hold a value for each one, and which they are.
     """
 
     outputs: tuple[Carried, ...]
@@ -82,12 +82,12 @@ class Flow:
 
 
 class CannotFollowError(Exception):
-    """A rule can't say where channels go in this call; whatever enters the layer is frozen for this reason."""
+    """Raised if a rule can't say where channels go in this call; the layer's inputs are frozen for this reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Why channels can't go: the layer that holds them, and what it does."""
+    """Say why channels can't go: the layer that holds them, and what it does."""
 
     layer: str
     reason: str
@@ -98,24 +98,24 @@ class Freeze:
 
 @dataclass(slots=True)
 class Ledger:
-    """What is known while a network is walked: who made each id, which ids are coupled, which are frozen."""
+    """Record what is known during a walk over a network: who made each id, which ids are coupled, which are frozen."""
 
     count: int = 0
     makers: list[tuple[str, int]] = field(default_factory=list)
     couplings: list[tuple[Ids, Ids]] = field(default_factory=list)
     frozen: list[tuple[Ids, Freeze]] = field(default_factory=list)
     fixed_ids: dict[tuple[Fixed, int], Ids] = field(default_factory=dict)
-    parts: list[Ids] = field(default_factory=list)  # what was cut out of a tensor: not all of one may go
+    parts: list[Ids] = field(default_factory=list)  # parts cut out of a tensor: not all channels of one may go
 
     def make(self, layer: str, count: int) -> Ids:
-        """`count` new ids, made by `layer`."""
+        """Return `count` new ids, made by `layer`."""
         ids = np.arange(self.count, self.count + count, dtype=np.int64)
         self.count += count
         self.makers.append((layer, count))
         return ids
 
     def couple(self, left: Ids, right: Ids) -> None:
-        """From now on `left[i]` and `right[i]` stay or go together."""
+        """Couple `left[i]` and `right[i]`: they stay or go together from now on."""
         if left.shape != right.shape:
             raise CannotFollowError(f"couples {left.size} channels with {right.size}")
         self.couplings.append((left, right))
@@ -124,7 +124,7 @@ class Ledger:
         self.frozen.append((ids, why))
 
     def ids_of_fixed(self, fixed: Fixed, axis: int, size: int) -> Ids:
-        """Frozen ids for a tensor that has none, the same ones each time they are asked for."""
+        """Return frozen ids for a tensor that has none, the same ones at each request."""
         if (fixed, axis) not in self.fixed_ids:
             ids = self.make(fixed.layer, size)
             self.freeze(ids, Freeze(fixed.layer, fixed.reason))
@@ -134,9 +134,9 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a layer: what goes in, the shapes (batch first), `arguments` (args, kwargs) as they were given.
+    """Describe one call of a layer: inputs, shapes (batch first), `arguments` (args, kwargs) as they were given.
 
-    `name` is the layer's in the network, also where `layer` is the one inside a wrapper.
+    `name` is the layer's in the network, even if `layer` is the one inside a wrapper.
     """
 
     name: str
@@ -149,23 +149,23 @@ class Call:
 
     @property
     def data_axis(self) -> int:
-        """Where this layer takes channels to be: axis 1 if it says so, else the last one."""
+        """Return this layer's channel axis: axis 1 if it says so, else the last one."""
         first = getattr(self.layer, "data_format", None) == "channels_first"
         return 1 if first else len(self.input_shapes[0]) - 1
 
     def argument(self, place: int, name: str, default: Any = None) -> tuple[Path, Any]:
-        """An argument of the call, by its place or its name, and the path to it."""
+        """Return an argument of the call, by its place or its name, and the path to it."""
         args, kwargs = self.arguments
         return ((0, place), args[place]) if place < len(args) else ((1, name), kwargs.get(name, default))
 
     def only(self) -> Carried:
-        """What the single input carries."""
+        """Return what the single input carries."""
         if len(self.inputs) != 1:
             raise CannotFollowError(f"is called on {len(self.inputs)} tensors")
         return self.inputs[0]
 
     def read(self, axis: int, index: int = 0) -> Ids:
-        """The ids that an input carries along `axis`."""
+        """Return the ids that an input carries along `axis`."""
         carried, shape = self.inputs[index], self.input_shapes[index]
         if isinstance(carried, Labels):
             if carried.axis != axis:
@@ -177,15 +177,15 @@ class Call:
         return self.ledger.ids_of_fixed(carried, axis, size)
 
     def make(self, count: int) -> Ids:
-        """New channels, this layer's own."""
+        """Make new channels, this layer's own."""
         return self.ledger.make(self.name, count)
 
     def freeze(self, ids: Ids, reason: str) -> None:
-        """These channels must stay, because of what this layer does."""
+        """Freeze these channels, because of what this layer does."""
         self.ledger.freeze(ids, Freeze(self.name, reason))
 
     def couple_blocks(self, ids: Ids, blocks: int) -> None:
-        """Cut `ids` into `blocks` of equal size; what stands at the same place in each goes together."""
+        """Cut `ids` into `blocks` of equal size, and couple the ids at the same place in each."""
         rows = ids.reshape(blocks, -1)
         for row in rows[1:]:
             self.ledger.couple(rows[0], row)

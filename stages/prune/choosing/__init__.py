@@ -1,1 +1,1 @@
-"""How many channels each group keeps, and which."""
+"""Choose how many channels each group keeps, and which."""

@@ -1,8 +1,8 @@
-"""How many channels each group keeps.
+"""Decide how many channels each group keeps.
 
-A scope says in which proportion groups give (`families.py`): a curve from nothing taken to all taken. A goal says how
-far along it to go: a share of the channels, or what is left of MACs, parameters or bytes. Then the counts are rounded
-to those that are allowed, and moved step by step towards the goal again.
+A scope says in which proportion groups contribute (`families.py`): a curve from nothing removed to all removed. A goal
+says how far along it to go: a share of the channels, or what is left of MACs, parameters or bytes. Then the counts are
+rounded to allowed ones, and moved step by step towards the goal again.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from stages.prune.choosing.counts import Counts, nearest
 from stages.prune.config import PruneConfig
 from stages.prune.ranking.criteria.reduction import Scores
 
-TOLERANCE = 0.02  # how far from a target is near enough, where counts can't come nearer
+TOLERANCE = 0.02  # accepted distance from a target if counts can't come nearer
 HALVINGS = 50
 
 
 class Priced(Protocol):
-    """What a network costs by how many channels each group keeps: counted (`Cost`) or measured (`ProfiledCost`)."""
+    """Price a network by how many channels each group keeps: counted (`Cost`) or measured (`ProfiledCost`)."""
 
     def __call__(self, counts: Sequence[float] | NDArray[np.float64], /) -> float:
-        """All of it."""
+        """Return the total."""
 
     def by_layer(self, counts: Sequence[float] | NDArray[np.float64], /) -> Mapping[str, float]:
-        """Layer by layer."""
+        """Return the cost layer by layer."""
 
 
 Curve = Callable[[float], NDArray[np.float64]]  # from 0 (nothing goes) to 1 (all goes) to channels kept, group by group
@@ -41,7 +41,7 @@ Curve = Callable[[float], NDArray[np.float64]]  # from 0 (nothing goes) to 1 (al
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the network is to cost: `limit` in the unit of `measure`; `whole` is what 1.0 of it is, for messages."""
+    """Set what the network may cost: `limit` in the unit of `measure`; `whole` is the value of 1.0, for messages."""
 
     measure: Measure
     limit: float
@@ -50,14 +50,14 @@ class Goal:
 
 
 def orders_of(scores: Sequence[Scores]) -> list[NDArray[np.int64]]:
-    """For each group the places of its channels, most important first."""
+    """Return for each group the places of its channels, most important first."""
     return [np.argsort(-ranking, kind="stable") for ranking in scores]
 
 
 def kept_channels(
     graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[NDArray[np.int64]], counts: Sequence[int]
 ) -> Keep:
-    """For each channel of `graph` whether it stays; only channels of `groups` go."""
+    """Return for each channel of `graph` whether it stays; only channels of `groups` go."""
     keep = np.ones(graph.count, dtype=bool)
     for group, order, count in zip(groups, orders, counts, strict=True):
         keep[group.channels[order[count:]]] = False
@@ -65,9 +65,9 @@ def kept_channels(
 
 
 def counts_for(goal: Goal, curve: Curve, allowed: Sequence[Counts]) -> list[int]:
-    """How many channels each group keeps: allowed counts along the curve, as near to the goal as they can come.
+    """Return how many channels each group keeps: allowed counts along the curve, as near to the goal as possible.
 
-    Raises PreconditionError where even the least counts cost more than the goal by more than 2 %.
+    Raises PreconditionError if even the smallest counts exceed the goal by more than 2 %.
     """
     _check_reachable(goal, allowed)
     low, high = 0.0, 1.0
@@ -79,7 +79,7 @@ def counts_for(goal: Goal, curve: Curve, allowed: Sequence[Counts]) -> list[int]
 
 def _check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
     if goal.measure == "channels":
-        return  # rounding may forbid a share of the channels: what was taken is told
+        return  # rounding may forbid a share of the channels: the actual share is reported
     least = [float(counts[0]) for counts in allowed]
     reached = goal.cost(least)
     if reached <= goal.limit * (1 + TOLERANCE):
@@ -96,9 +96,9 @@ def _check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
 
 
 def _settled(wanted: NDArray[np.float64], allowed: Sequence[Counts], goal: Goal) -> list[int]:
-    """Allowed counts near the wanted ones, then moved step by step while that brings the cost nearer to the goal.
+    """Return allowed counts near the wanted ones, moved step by step while that brings the cost nearer to the goal.
 
-    Each time the group moves that stays relatively nearest to what it wanted.
+    Each step moves the group that stays relatively nearest to its wanted count.
     """
     places = [nearest(counts, want) for counts, want in zip(allowed, wanted, strict=True)]
     now = np.array([counts[place] for counts, place in zip(allowed, places, strict=True)], np.float64)
@@ -125,7 +125,7 @@ def _improves(now: NDArray[np.float64], group: int, count: float, excess: float,
 
 
 def check_something_goes(config: PruneConfig, removed: int) -> None:
-    """PreconditionError where something was to go and nothing did."""
+    """Raise PreconditionError if something was to go and nothing did."""
     if removed or config.nothing_goes:
         return
     raise PreconditionError(

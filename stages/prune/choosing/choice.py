@@ -1,4 +1,4 @@
-"""Which channels go: ranking, then how many of each group, as the settings say."""
+"""Choose which channels go: ranking, then how many of each group, as the settings say."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ from stages.prune.samples import Samples
 from stages.samples.batches import Progress, unheard
 
 Drops = Mapping[str, Sequence[tuple[float, float]]]  # by group: (ratio, accuracy lost), ascending
-# Of a model: a score for each channel of each group, as `group_scores` gives them.
+# For a model: a score for each channel of each group, as `group_scores` gives them.
 Score = Callable[[Any, Sequence[ChannelGroup], RankingConfig, int, Samples | None, Progress], list[Scores | None]]
 
 
 class Device(Protocol):
-    """A device that can be asked: what layers cost alone, and what whole networks cost."""
+    """Measure on a device: what layers cost alone, and what whole networks cost."""
 
     def costs(self, probes: Sequence[Probe]) -> tuple[Mapping[Probe, float], float]:
-        """The cost of each probe, and the relative difference of two costs that means nothing."""
+        """Return the cost of each probe, and the relative difference between two costs that is not significant."""
 
     def share(self, model: Any) -> float:
-        """What a network costs, exported, as a share of the source."""
+        """Return what a network costs, exported, as a share of the source."""
 
     def source_cost(self) -> float:
-        """What the source costs: milliseconds, or instructions."""
+        """Return what the source costs: milliseconds, or instructions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What choosing goes by besides the model and the settings.
+    """Hold what choosing needs besides the model and the settings.
 
-    `source` is the model that ratios and targets are relative to, where an earlier step has pruned it already;
-    `drops` is what a scan found, for scope `sensitivity`; `device` answers what only measuring tells. `score` ranks in
-    the criterion's place: with scores that were computed before, or by a measure of one's own.
+    `source` is the model that ratios and targets are relative to, if an earlier step has pruned it already; `drops`
+    holds a scan's result, for scope `sensitivity`; `device` answers what only measuring tells. `score` replaces the
+    criterion: with scores that were computed before, or by a custom measure.
     """
 
     seed: int = 0
@@ -63,9 +63,9 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The graph, with groups frozen that can't be ranked, and for each of its channels whether it stays.
+    """Hold the graph, with groups frozen that can't be ranked, and for each of its channels whether it stays.
 
-    `measure`, `wanted` and `reached` are shares: of channels taken away, or of what is left of a target.
+    `measure`, `wanted` and `reached` are shares: of channels removed, or of what is left of a target.
     """
 
     graph: ChannelGraph
@@ -77,9 +77,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A network whose channels are ranked, and all that is known before it is settled how many go.
+    """Hold a network whose channels are ranked, before it is decided how many go.
 
-    `fixed` are the counts that patterns give; without them it takes a goal and a curve.
+    `fixed` are the counts that patterns give; otherwise a goal and a curve decide.
     """
 
     graph: ChannelGraph
@@ -91,9 +91,9 @@ class Prepared:
     config: PruneConfig
 
     def choice(self, limit: float | None = None) -> Choice:
-        """What goes; `limit` stands for the goal's own, in its unit.
+        """Choose what goes; `limit` replaces the goal's own, in its unit.
 
-        Raises PreconditionError where the settings ask for what the network can't give.
+        Raises PreconditionError if the settings ask for what the network can't give.
         """
         goal = self.goal if limit is None else replace(self.goal, limit=limit)
         if self.fixed is not None or self.curve is None:
@@ -106,15 +106,15 @@ class Prepared:
 
 
 def choose(model: Any, config: PruneConfig, given: Given) -> Choice:
-    """What `config` takes away from `model`, which holds no nested models.
+    """Choose what `config` removes from `model`, which holds no nested models.
 
-    Raises PreconditionError where settings don't fit the model, or ask for what it can't give.
+    Raises PreconditionError if settings don't fit the model, or ask for what it can't give.
     """
     return prepare(model, config, given).choice()
 
 
 def prepare(model: Any, config: PruneConfig, given: Given) -> Prepared:
-    """Channels ranked, and what a device says of them where one is asked. Raises PreconditionError as `choose` does."""
+    """Rank channels, and measure them on a device if one is asked. Raises PreconditionError as `choose` does."""
     graph = prunable_graph(model, config.exclude)
     graph, scores = _ranked(model, graph, config, given)
     groups = graph.prunable
@@ -137,7 +137,7 @@ def prepare(model: Any, config: PruneConfig, given: Given) -> Prepared:
 
 
 def _profiles(model: Any, graph: ChannelGraph, config: PruneConfig, given: Given) -> list[Profile | None]:
-    """What the device says of each prunable group; None of each where nobody asks."""
+    """Return the device's profile of each prunable group; None for each if nothing asks for it."""
     if config.measure_on is None:
         return [None] * len(graph.prunable)
     if given.device is None:
@@ -157,7 +157,7 @@ def _profiles(model: Any, graph: ChannelGraph, config: PruneConfig, given: Given
 
 
 def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
-    """The channel graph with excluded layers frozen; PreconditionError where nothing is left to prune."""
+    """Return the channel graph with excluded layers frozen; PreconditionError if nothing is left to prune."""
     require_unwrapped(model, "prune")
     graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
     check_prunable(model, graph)
@@ -165,7 +165,7 @@ def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
 
 
 def check_prunable(model: Any, graph: ChannelGraph) -> None:
-    """PreconditionError, with the reasons, where every group is frozen."""
+    """Raise PreconditionError, with the reasons, if every group is frozen."""
     if graph.prunable:
         return
     reasons = dict.fromkeys(str(why) for group in graph.groups for why in group.frozen)
@@ -178,7 +178,7 @@ def check_prunable(model: Any, graph: ChannelGraph) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The model that shares are relative to, and the sizes of its groups, in the order of the pruned model's."""
+    """Hold the model that shares are relative to, and the sizes of its groups, in the order of the pruned model's."""
 
     model: Any
     graph: ChannelGraph
@@ -186,7 +186,7 @@ class Source:
 
     @classmethod
     def of(cls, model: Any, groups: Sequence[ChannelGroup], exclude: Sequence[str]) -> Source:
-        """The groups of the source that have the names of `groups`."""
+        """Return the groups of the source that have the names of `groups`."""
         graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
         sizes = {group.name: group.channels.size for group in graph.groups}
         missing = [group.name for group in groups if group.name not in sizes]
@@ -199,7 +199,7 @@ class Source:
         return cls(model, graph, tuple(sizes[group.name] for group in groups))
 
     def cost(self, measure: Counted) -> float:
-        """What the whole source costs; of `channels`, those that can go."""
+        """Return what the whole source costs; for `channels`, those that can go."""
         if measure == "channels":
             return float(sum(self.sizes))
         return cost_of(self.model, self.graph, (), (), measure)(())
@@ -226,7 +226,7 @@ def _require_known_macs(model: Any) -> None:
 
 
 def _ranked(model: Any, graph: ChannelGraph, config: RankingConfig, given: Given) -> tuple[ChannelGraph, list[Scores]]:
-    """Scores for the prunable groups of the graph that comes back; groups the criterion can't rank are frozen in it."""
+    """Return the graph and scores of its prunable groups; groups that the criterion can't rank become frozen."""
     groups = graph.prunable
     found = given.score(model, groups, config, given.seed, given.samples, given.heard)
     scored = dict(zip(groups, found, strict=True))
@@ -280,7 +280,7 @@ def _curve(
             )
         return by_sensitivity(sizes, source.sizes, [given.drops.get(group.name, ()) for group in groups])
     if config.target and config.criterion in LOSSES:
-        # What each channel costs the loss for what it saves: the greedy answer to a knapsack problem.
+        # What each channel costs the loss relative to what it saves: the greedy answer to a knapsack problem.
         measure = "macs" if config.measured_target else config.target[0]
         prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures
         scores = [score / np.maximum(price, 1e-12) for score, price in zip(scores, prices, strict=True)]

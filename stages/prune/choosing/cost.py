@@ -1,7 +1,7 @@
-"""What a network costs by how many channels each group keeps, without building it.
+"""Compute what a network costs by how many channels each group keeps, without building it.
 
 Every weight costs a constant times the product of the lengths of its axes; an axis that holds channels gets shorter
-with them. What a layer multiplies without a weight (attention's queries with keys) costs what it costs: no rule takes
+with them. What a layer multiplies without a weight (attention's queries with keys) has a fixed cost: no rule removes
 channels there. So MACs, parameters and bytes of any allocation follow from a few arrays, in well under a millisecond.
 """
 
@@ -26,10 +26,10 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One measure of one network whose channels go in a given order.
+    """Hold one measure of one network whose channels go in a given order.
 
-    A term is a weight: `scale` times the lengths of the axes in its row of `axes` (axis 0 has length 1). The length
-    of an axis is the sum over its groups of `kept[start + n]`, where n is how many channels the group keeps.
+    A term is a weight: `scale` times the lengths of the axes in its row of `axes` (axis 0 has length 1). The length of
+    an axis is the sum over its groups of `kept[start + n]`, where n is how many channels the group keeps.
     """
 
     scale: Floats
@@ -42,18 +42,18 @@ class Cost:
     layers: tuple[str, ...]  # for each term
 
     def __call__(self, counts: Sequence[float] | Floats) -> float:
-        """The cost where group g keeps its first `counts[g]` channels; between whole numbers, linear."""
+        """Return the cost if group g keeps its first `counts[g]` channels; between whole numbers, linear."""
         return float(self._terms(self._lengths(np.asarray(counts, np.float64))).sum())
 
     def by_layer(self, counts: Sequence[float] | Floats) -> Mapping[str, float]:
-        """The cost of each layer."""
+        """Return the cost of each layer."""
         found: dict[str, float] = {}
         for name, value in zip(self.layers, self._terms(self._lengths(np.asarray(counts))).tolist(), strict=True):
             found[name] = found.get(name, 0.0) + value
         return found
 
     def slopes(self, counts: Floats) -> Floats:
-        """What one more unit of length of each axis costs."""
+        """Return what one more unit of length of each axis costs."""
         lengths = self._lengths(counts)
         found = np.zeros(lengths.size)
         for column in range(self.axes.shape[1]):
@@ -76,7 +76,7 @@ class Cost:
 def cost_of(
     model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[Ids], measure: Counted
 ) -> Cost:
-    """The cost of `model` in one measure; `orders[g]` is the order in which group g's places are kept, best first.
+    """Return the cost of `model` in one measure; group g keeps its places in the order `orders[g]`.
 
     `channels` counts the channels of `groups`, each once.
     """
@@ -106,7 +106,7 @@ def cost_of(
 
 
 def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], measure: Counted) -> list[Floats]:
-    """For each channel of each group what the network costs less when it alone goes."""
+    """Return for each channel of each group how much the network's cost drops if it alone goes."""
     orders = [np.arange(group.channels.size) for group in groups]
     cost = cost_of(model, graph, groups, orders, measure)
     counts = np.array([group.channels.size for group in groups], np.float64)
@@ -119,7 +119,7 @@ def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], meas
 
 
 def _per_element(work: Work | None, measure: Counted) -> Any:
-    """A function from a variable of a layer, which does this work, to what one of its elements costs."""
+    """Return a function from a variable of a layer, which does this work, to the cost of one of its elements."""
     if measure == "params":
         return lambda _: 1.0
     if work is None:

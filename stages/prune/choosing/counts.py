@@ -1,4 +1,4 @@
-"""Which numbers of channels a group may keep: multiples for the runtime, floors, whole blocks."""
+"""List which numbers of channels a group may keep: multiples for the runtime, minimums, whole blocks."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Counts = NDArray[np.int64]
 
 
 def allowed_counts(group: ChannelGroup, config: PruneConfig, steps: Counts | None = None) -> Counts:
-    """The numbers of channels that this group may keep, ascending: multiples where it is big enough, or all.
+    """Return the numbers of channels that this group may keep, ascending: multiples if it is big enough, or all.
 
-    `steps` are what was measured for `round_to: auto`; without them there, all numbers are allowed.
+    `steps` are the measured ones for `round_to: auto`; without them there, all numbers are allowed.
     """
     repeats = _repeats(group)
     size = group.channels.size
@@ -32,12 +32,12 @@ def allowed_counts(group: ChannelGroup, config: PruneConfig, steps: Counts | Non
 
 
 def nearest(counts: Counts, wanted: float) -> int:
-    """The place in `counts` of what is nearest to `wanted`."""
+    """Return the place in `counts` of what is nearest to `wanted`."""
     return int(np.argmin(np.abs(counts - wanted)))
 
 
 def _repeats(group: ChannelGroup) -> set[int]:
-    """How many indices of a producer make one channel: more than one in grouped convolutions."""
+    """Return how many indices of a producer make one channel: more than one in grouped convolutions."""
     found = {1} if not group.producers else set()
     for slot in group.producers:
         counts = np.bincount(slot.channels)[group.channels]

@@ -1,4 +1,4 @@
-"""Layers named by pattern, with a number for each: which groups are meant, and how many channels they keep."""
+"""Resolve patterns of layer names with a number each: which groups they match, and how many channels they keep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.prune.ranking.criteria.reduction import Scores
 
 
 def frozen_layers(graph: ChannelGraph, patterns: Sequence[str], layer_names: Sequence[str]) -> ChannelGraph:
-    """`graph` with each group frozen that a layer matching one of `patterns` makes or holds in weights of its own.
+    """Freeze each group in `graph` that a layer matching one of `patterns` makes or holds in its own weights.
 
     A pattern that matches none of `layer_names` raises PreconditionError with the nearest names.
     """
@@ -27,10 +27,10 @@ def frozen_layers(graph: ChannelGraph, patterns: Sequence[str], layer_names: Seq
 def numbers_of_groups(
     groups: Sequence[ChannelGroup], patterns: Mapping[str, float], layer_names: Sequence[str], where: str
 ) -> dict[int, float]:
-    """The number that a pattern gives each of `groups` that a layer matching it makes, by the group's index.
+    """Return the number that a pattern gives each of `groups` made by a matching layer, by the group's index.
 
-    PreconditionError where a pattern matches no layer, or none that makes channels, or layers whose channels are all
-    frozen, or where two patterns say different things about one group.
+    PreconditionError if a pattern matches no layer, or none that makes channels, or layers whose channels are all
+    frozen, or if two patterns say different things about one group.
     """
     found: dict[int, float] = {}
     said_by: dict[int, str] = {}
@@ -58,7 +58,7 @@ def numbers_of_groups(
 def counts_by_ratio(
     groups: Sequence[ChannelGroup], ratios: Mapping[int, float], allowed: Sequence[Counts], source_sizes: Sequence[int]
 ) -> list[int]:
-    """How many channels each group keeps where some lose a share of what they had in the source."""
+    """Return how many channels each group keeps if some lose a share of what they had in the source."""
     counts = [group.channels.size for group in groups]
     for index, ratio in ratios.items():
         wanted = min(counts[index], source_sizes[index] * (1 - ratio))
@@ -69,9 +69,9 @@ def counts_by_ratio(
 def counts_by_threshold(
     groups: Sequence[ChannelGroup], thresholds: Mapping[int, float], allowed: Sequence[Counts], scores: Sequence[Scores]
 ) -> list[int]:
-    """How many channels each group keeps where in some only those stay that score at least a threshold.
+    """Return how many channels each group keeps if in some only those stay that score at least a threshold.
 
-    PreconditionError where none of a group's does, or all of all groups' do.
+    PreconditionError if none of a group's does, or all of all groups' do.
     """
     counts = [group.channels.size for group in groups]
     for index, threshold in thresholds.items():

@@ -1,1 +1,1 @@
-"""Costs measured on a device, that widths are chosen by."""
+"""Measure costs on a device, by which widths are chosen."""

@@ -1,6 +1,6 @@
-"""The device of `measure_on`, asked through sub-steps: `probe` for layers alone, `export` and `benchmark` for networks.
+"""Use the device of `measure_on` through sub-steps: `probe` for single layers, `export` and `benchmark` for networks.
 
-All of them are cached: what a layer costs by device, runtime and scheme, whatever network it came from.
+All of them are cached: a layer's cost by device, runtime and scheme, whatever network it came from.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from stages.keras.stored import write_model
 from stages.prune.config import RATIOS, MeasureOn, PruneConfig
 from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
 
-CALIBRATION_SAMPLES = 8  # ranges change what is computed, not how long it takes
+CALIBRATION_SAMPLES = 8  # ranges change the values, not the time
 SOURCE_COSTS = {"latency": "baseline_p50_ms", "instructions": "baseline_instructions"}
 
 
 class MeasuringDevice:
-    """What `stages.prune.choosing.choice.Device` says. `source` is the network that shares are of."""
+    """Implement `stages.prune.choosing.choice.Device`. `source` is the network that shares are relative to."""
 
     def __init__(self, context: StageContext[PruneConfig], on: MeasureOn, source: Any) -> None:
         self._context, self._on, self._source = context, on, source
@@ -61,7 +61,7 @@ class MeasuringDevice:
         return self._source_file
 
     def _exported(self, model: Any) -> Artifact:
-        """The file of a network, quantized on random inputs: no data is needed to tell how much work it is."""
+        """Return the file of a network, quantized on random inputs: its cost does not depend on data."""
         quantized, shapes = self._quantized(model), shapes_of(model)
         sizes = {"shapes": shapes} if shapes else {}
         made = self._context.call("export", {"formats": (self._on.format,), **sizes}, {"model": quantized})

@@ -1,6 +1,7 @@
-"""Targets that only a device can tell: the pruned network is exported and measured, and the goal moved until it fits.
+"""Meet targets that only a device can tell: export and measure the pruned network, and move the goal until it fits.
 
-What layers cost alone says which way and about how far; the exported network has operators that no probe stands for.
+The cost of single layers gives the direction and the rough distance; the exported network has operators that no probe
+represents.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from stages.prune.choosing.choice import Choice, Given, Prepared
 from stages.prune.measured.probing import ProfiledCost
 from stages.prune.surgery.surgeon import remove_channels
 
-TOLERANCE = 0.03  # of the share that was asked for
+TOLERANCE = 0.03  # of the requested share
 TRIES = 10
 SAME_GOAL = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A goal, the share that was expected to be left, and the one that was measured."""
+    """Hold a goal, the share that was expected to be left, and the measured one."""
 
     limit: float
     expected: float
@@ -29,9 +30,9 @@ class Attempt:
 
 
 def met_by_measuring(prepared: Prepared, model: Any, given: Given) -> tuple[Choice, Any]:
-    """What goes and the network without it, whose exported file's measured share is within 3 % of the one wanted.
+    """Return the choice and the pruned network whose exported file's measured share is within 3 % of the wanted one.
 
-    Raises PreconditionError, with the nearest share that was measured, where the counts allowed come no nearer.
+    Raises PreconditionError, with the nearest measured share, if the allowed counts come no nearer.
     """
     device, cost = given.device, prepared.goal.cost
     if device is None or not isinstance(cost, ProfiledCost):
@@ -54,10 +55,10 @@ def met_by_measuring(prepared: Prepared, model: Any, given: Given) -> tuple[Choi
 
 
 def next_limit(attempts: Sequence[Attempt], wanted: float) -> float | None:
-    """The goal to try next, on the line through two attempts, or in proportion; None where it was tried before.
+    """Return the goal to try next, on the line through two attempts, or in proportion; None if it was tried before.
 
-    The two are the nearest on both sides of what is wanted, or on the one side on which all are. Where a goal led to a
-    network that was measured before, the next one lies twice, thrice as far.
+    The two are the nearest on both sides of the wanted share, or on one side if all are there. If a goal led to a
+    network that was measured before, the next step is two or three times as long.
     """
     nearest, *others = sorted(attempts, key=lambda a: abs(a.measured - wanted))
     others = [a for a in others if a.measured != nearest.measured]

@@ -1,8 +1,8 @@
-"""What pruning asks of a device: what layers cost at other numbers of channels, and how many channels are a step.
+"""Probe a device for pruning: what layers cost at other numbers of channels, and which numbers are steps.
 
 Runtimes compute channels in tiles: 25 channels can cost as much as 32. So for each group every layer that holds its
 channels is measured alone, at its own shape, with every number of channels that the group might keep. A number is a
-*step* where more channels cost notably more; numbers from which more channels come nearly free are none.
+*step* where more channels cost notably more; numbers from which more channels come nearly free are not.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from stages.prune.analysis.labels import Ids
 from stages.prune.choosing.counts import Counts
 
 MOST_COUNTS = 32  # candidates of a group: all numbers up to 32 channels, multiples of 2 up to 64 and so on
-MOST_MACS = 1_000_000  # of a probe: rows are left out of a layer that has more
-MOST_OTHER = 128  # channels of the axis that is not asked about
-BARGAIN = 0.25  # more channels at less than this share of the average price come nearly free
+MOST_MACS = 1_000_000  # of a probe: layers above it are probed with fewer rows
+MOST_OTHER = 128  # channels of the other axis
+BARGAIN = 0.25  # more channels at less than this share of the average price are nearly free
 
 Floats = NDArray[np.float64]
 Ask = Callable[[Sequence[Probe]], tuple[Mapping[Probe, float], float]]  # costs by probe, and their relative spread
@@ -31,9 +31,9 @@ Ask = Callable[[Sequence[Probe]], tuple[Mapping[Probe, float], float]]  # costs 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operator:
-    """One of a layer's operators that a probe can stand for; `inputs` and `outputs` are its channels, index by index.
+    """Describe an operator that a probe can represent; `inputs` and `outputs` are its channels, index by index.
 
-    None stands for an axis along which no channels are followed.
+    None means an axis along which no channels are followed.
     """
 
     layer: str
@@ -42,11 +42,11 @@ class Operator:
     outputs: Ids | None
 
     def share(self, group: ChannelGroup) -> tuple[int, int]:
-        """How many indices of the input and of the output axis are the group's."""
+        """Return how many indices of the input and of the output axis are the group's."""
         return _held(self.inputs, group), _held(self.outputs, group)
 
     def probe(self, group: ChannelGroup, kept: int) -> tuple[Probe, float]:
-        """The probe with so many of the group's channels kept, and how often its cost is in the layer's."""
+        """Return the probe with `kept` of the group's channels, and how often its cost is in the layer's."""
         held_in, held_out = self.share(group)
         gone = 1 - kept / group.channels.size
         inputs = max(1, self.whole.inputs - round(held_in * gone))
@@ -64,7 +64,7 @@ class Operator:
         return made, cut * self.whole.positions / made.positions
 
     def _size(self, asks_inputs: bool, asks_outputs: bool) -> tuple[int, int]:
-        """Height and width, so that the probe with all channels has no more MACs than are allowed."""
+        """Return height and width at which the probe with all channels stays within the allowed MACs."""
         whole = self.whole
         inputs = whole.inputs if asks_inputs or whole.kind == "depthwise" else min(whole.inputs, MOST_OTHER)
         outputs = whole.outputs if asks_outputs or whole.kind == "depthwise" else min(whole.outputs, MOST_OTHER)
@@ -77,7 +77,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a group's channels cost: `costs` at each of `counts`, over all operators, and of each alone."""
+    """Hold the cost of a group's channels: `costs` at each of `counts`, over all operators, and of each alone."""
 
     counts: Counts
     costs: Floats
@@ -86,17 +86,17 @@ class Profile:
 
     @property
     def steps(self) -> Counts:
-        """The counts that are steps; the greatest always is one."""
+        """Return the counts that are steps; the largest always is one."""
         return steps_of(self.counts, self.costs, self.spread)
 
 
 def steps_of(counts: Counts, costs: Floats, spread: float) -> Counts:
-    """Those of `counts` (ascending) that are worth their cost; the greatest always is.
+    """Return those of `counts` (ascending) that are worth their cost; the largest always is.
 
-    A count is none where a greater one is a bargain: each channel more at less than a quarter of the average price, or
-    at no more than what two measurements of one probe differ by. And it is none where it lies above the line from a
-    smaller count to a greater one by more than the average price of a channel: 17 where tiles are of 16 pays for a
-    whole tile, and two groups with 16 and 32 channels do better than two with 17 and 31.
+    A count is not a step if a larger one is a bargain: each additional channel costs less than a quarter of the average
+    price, or no more than what two measurements of one probe differ by. Nor is it a step if it lies above the line from
+    a smaller count to a larger one by more than the average price of a channel: 17 with tiles of 16 pays for a whole
+    tile, and two groups with 16 and 32 channels do better than two with 17 and 31.
     """
     price = costs[-1] / counts[-1]
     noise = min(spread * costs[-1], BARGAIN * price * counts[0])
@@ -110,7 +110,7 @@ def steps_of(counts: Counts, costs: Floats, spread: float) -> Counts:
 
 
 def _above_lines(counts: Counts, costs: Floats, place: int) -> float:
-    """How far the cost at `place` is above the lowest of all lines from a smaller count to a greater one."""
+    """Return how far the cost at `place` is above the lowest of all lines from a smaller count to a larger one."""
     if place in (0, counts.size - 1):
         return 0.0
     left, right = costs[:place, None], costs[None, place + 1 :]
@@ -119,7 +119,7 @@ def _above_lines(counts: Counts, costs: Floats, place: int) -> float:
 
 
 def candidates(size: int) -> Counts:
-    """The numbers of channels that are asked about, the greatest being `size`."""
+    """Return the numbers of channels to probe, the largest being `size`."""
     every = 1
     while size > every * MOST_COUNTS:
         every *= 2
@@ -128,9 +128,9 @@ def candidates(size: int) -> Counts:
 
 
 def profiles(model: Any, graph: ChannelGraph, ask: Ask) -> list[Profile | None]:
-    """For each prunable group what its channels cost; None where no probe can stand for any of its layers.
+    """Return for each prunable group what its channels cost; None if no probe can represent any of its layers.
 
-    All is asked at once: a device takes longer to start than to measure a layer.
+    All probes are asked at once: a device takes longer to start than to measure a layer.
     """
     operators = list(operators_of(model, graph))
     held = [[one for one in operators if any(one.share(group))] for group in graph.prunable]
@@ -156,7 +156,7 @@ def _profile(counts: Counts, operators: Sequence[Operator], rows: Sequence[Float
 
 
 def operators_of(model: Any, graph: ChannelGraph) -> Iterator[Operator]:
-    """The operators of all layers that a probe can stand for."""
+    """Yield the operators of all layers that a probe can represent."""
     slots: dict[str, list[Slot]] = {}
     for slot in graph.slots:
         slots.setdefault(slot.layer, []).append(slot)
@@ -176,7 +176,7 @@ KERNELS = {  # by the layer's kind: what its weights are, in the order in which 
 
 
 def _operators(layer: Any, slots: Sequence[Slot], places: Sequence[int]) -> Iterator[Operator]:
-    """The operators of a layer whose first call is given so many rows and columns."""
+    """Yield the operators of a layer whose first call has this many rows and columns."""
     axes = {(slot.weight, slot.axis): slot.channels for slot in slots}
     kind = type(layer).__name__
     if kind == "Dense":
@@ -191,7 +191,7 @@ def _operators(layer: Any, slots: Sequence[Slot], places: Sequence[int]) -> Iter
             held = axes.get((weight, len(kernel))), axes.get((weight, len(kernel) + 1))
             if name == "depthwise":
                 if outputs > 1:
-                    return  # several filters a channel: no probe is like that
+                    return  # several filters per channel: no probe is like that
                 outputs, held = inputs, (held[0], held[0])
             whole = Probe(
                 kind="depthwise" if name == "depthwise" else "conv",
@@ -207,7 +207,7 @@ def _operators(layer: Any, slots: Sequence[Slot], places: Sequence[int]) -> Iter
 
 
 def _pair(sizes: Sequence[int]) -> tuple[int, int]:
-    """Two sizes of one or two; a layer over one dimension is one over rows of height 1."""
+    """Return two sizes from one or two; a one-dimensional layer is one over rows of height 1."""
     *first, last = (int(size) for size in sizes)
     return (first[0] if first else 1), last
 
@@ -218,21 +218,21 @@ def _held(ids: Ids | None, group: ChannelGroup) -> int:
 
 @dataclass(frozen=True, slots=True)
 class ProfiledCost:
-    """What a network costs by how many channels each group keeps, from what its layers cost alone.
+    """Estimate a network's cost by how many channels each group keeps, from what its layers cost alone.
 
-    A layer of which two groups hold an axis each costs its whole times the share that each of them leaves of it. What
-    no probe stands for costs in proportion. `whole` is the cost with all channels.
+    A layer with axes of two groups costs its total times the share that each of them leaves. Layers without a probe
+    cost in proportion. `whole` is the cost with all channels.
     """
 
     profiles: tuple[Profile | None, ...]
     whole: float
 
     def __call__(self, counts: Sequence[float] | Floats) -> float:
-        """The cost where group g keeps `counts[g]` channels."""
+        """Return the cost if group g keeps `counts[g]` channels."""
         return sum(self.by_layer(counts).values())
 
     def by_layer(self, counts: Sequence[float] | Floats) -> Mapping[str, float]:
-        """The cost of each layer that was probed, what none stands for shared out over them."""
+        """Return the cost of each probed layer, with the cost of the others distributed over them."""
         full: dict[Operator, float] = {}
         left: dict[Operator, float] = {}
         for profile, count in zip(self.profiles, counts, strict=True):

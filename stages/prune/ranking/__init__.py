@@ -1,1 +1,1 @@
-"""Which channels matter: criteria, and families of layers that are compared."""
+"""Rank channels: criteria, and families of layers that are compared."""

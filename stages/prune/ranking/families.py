@@ -1,4 +1,4 @@
-"""In which proportion groups give channels: one curve a scope, from 0 (nothing goes) to 1 (all goes)."""
+"""Distribute pruning over groups: one curve per scope, from 0 (nothing goes) to 1 (all goes)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ Floats = NDArray[np.float64]
 
 
 def uniform(sizes: Sequence[int], source_sizes: Sequence[int]) -> Curve:
-    """The same share of each group of the source."""
+    """Remove the same share of each group of the source."""
     now, full = np.array(sizes, np.float64), np.array(source_sizes, np.float64)
     return lambda level: np.minimum(now, full * (1 - level))
 
 
 def one_ranking(scores: Sequence[Scores], floors: Sequence[int]) -> Curve:
-    """The least important channels of the whole network first.
+    """Remove the least important channels of the whole network first.
 
-    Each group's best `floor` channels are out of the race, so no group takes a share that it can't give.
+    Each group's best `floor` channels are excluded, so no group loses more than it can.
     """
     sizes = np.array([score.size for score in scores], np.float64)
     exposed = [np.sort(score)[: score.size - floor] for score, floor in zip(scores, floors, strict=True)]
@@ -39,11 +39,11 @@ def one_ranking(scores: Sequence[Scores], floors: Sequence[int]) -> Curve:
 def by_sensitivity(
     sizes: Sequence[int], source_sizes: Sequence[int], drops: Sequence[Sequence[tuple[float, float]]]
 ) -> Curve:
-    """All groups give as much as costs each of them, alone, the same accuracy.
+    """Remove from each group as many channels as cost it, alone, the same accuracy.
 
-    `drops` has for each group pairs (ratio, accuracy lost at it), ascending; between them it is linear, and made to
-    grow, since losing more channels helps by luck only. After the last ratio it goes up steeply, so that level 1
-    takes everything.
+    `drops` has for each group pairs (ratio, accuracy lost at it), ascending; in between it is linear, and made
+    monotonic, since losing more channels helps only by luck. After the last ratio it rises steeply, so that level 1
+    removes everything.
     """
     now, full = np.array(sizes, np.float64), np.array(source_sizes, np.float64)
     curves = [_growing(pairs) for pairs in drops]
@@ -58,7 +58,7 @@ def by_sensitivity(
 
 
 def _growing(pairs: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
-    """Ratios from 0 to 1, and the accuracy lost at each, never falling; a tiny slope keeps it invertible."""
+    """Return ratios from 0 to 1, and the accuracy lost at each, never falling; a tiny slope keeps it invertible."""
     ratios = np.array([0.0, *(ratio for ratio, _ in pairs), 1.0])
     lost = np.maximum.accumulate(np.array([0.0, *(max(0.0, loss) for _, loss in pairs), 0.0]))
     return ratios, lost + 1e-9 * np.arange(ratios.size)

@@ -1,1 +1,1 @@
-"""What each group alone costs in accuracy."""
+"""Measure what each group alone costs in accuracy."""

@@ -1,4 +1,4 @@
-"""A sensitivity scan as one HTML page without scripts: a chart of all groups, and a table with every number."""
+"""Render a sensitivity scan as one HTML page without scripts: a chart of all groups, and a table with every number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from math import floor
 from stages.prune.sensitivity.scan import GroupScan, SensitivityReport
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 420, 56, 190, 16, 44  # pixels of the chart and its margins
-LABELLED = 8  # as many lines have their name beside them
+LABELLED = 8  # lines with their name next to them
 LABEL_HEIGHT = 15
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1b1f24 }
@@ -21,7 +21,7 @@ svg text { font: 12px system-ui, sans-serif; fill: #59636e } svg path:hover { st
 
 
 def page_of(report: SensitivityReport, name: str) -> str:
-    """The page: most sensitive groups first."""
+    """Return the page: most sensitive groups first."""
     groups = sorted(report.groups, key=lambda group: sum(point.accuracy for point in group.points))
     told = (
         f"Accuracy on {report.samples} samples of {report.split} with the least important channels (by "
@@ -78,7 +78,7 @@ def _chart(report: SensitivityReport, groups: Sequence[GroupScan]) -> str:
 
 
 def _tenth(share: float) -> float:
-    """The whole tenth at or below."""
+    """Round down to a whole tenth."""
     return floor(share * 10 + 1e-9) / 10
 
 
@@ -87,7 +87,7 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
 
 
 def _colour(place: int, count: int) -> str:
-    """From red for the most sensitive to blue, at equal lightness."""
+    """Return a color from red for the most sensitive to blue, at equal lightness."""
     return f"hsl({int(10 + 210 * place / max(1, count - 1))}, 65%, 42%)"
 
 

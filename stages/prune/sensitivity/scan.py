@@ -1,6 +1,6 @@
-"""A scan of accuracy against ratio: each group alone loses its least important channels, by masking, not surgery.
+"""Scan accuracy over the ratio: each group alone loses its least important channels, by masking, not surgery.
 
-Each point is written to the work directory when it is measured, so that a killed scan goes on (as in Li et al.,
+Each point is written to the work directory when it is measured, so that a killed scan resumes (as in Li et al.,
 "Pruning Filters for Efficient ConvNets", 2017, section 3.2).
 """
 
@@ -33,7 +33,7 @@ BATCH = 64
 
 
 class Point(Value):
-    """With this share of the group's channels masked, this accuracy."""
+    """Hold the accuracy with this share of the group's channels masked."""
 
     ratio: float
     channels: int
@@ -41,7 +41,7 @@ class Point(Value):
 
 
 class GroupScan(Value):
-    """The points of one group, by ascending ratio."""
+    """Hold the points of one group, by ascending ratio."""
 
     name: str
     producers: tuple[str, ...]
@@ -50,7 +50,7 @@ class GroupScan(Value):
 
 
 class SensitivityReport(Value):
-    """The accuracy of the model as it is, and with each group alone masked step by step, on the same samples."""
+    """Hold the accuracy of the unchanged model, and with each group alone masked step by step, on the same samples."""
 
     schema_version: Literal[1] = 1
     criterion: Criterion
@@ -60,18 +60,18 @@ class SensitivityReport(Value):
     groups: tuple[GroupScan, ...]
 
     def to_json(self) -> bytes:
-        """Canonical JSON: equal reports are equal bytes."""
+        """Return canonical JSON: equal reports are equal bytes."""
         return rfc8785.dumps(self.model_dump(mode="json"))
 
     def drops(self) -> dict[str, tuple[tuple[float, float], ...]]:
-        """For each group its points as (ratio, accuracy lost)."""
+        """Return for each group its points as (ratio, accuracy lost)."""
         base = self.baseline_accuracy
         return {g.name: tuple((point.ratio, base - point.accuracy) for point in g.points) for g in self.groups}
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The report, and whether points that a killed scan had measured were used."""
+    """Hold the report, and whether points that a killed scan had measured were used."""
 
     report: SensitivityReport
     resumed: bool
@@ -86,7 +86,7 @@ def scan(
     work_dir: Path,
     heard: Progress = lambda *_: None,
 ) -> Scan:
-    """Measure every group at every ratio. `model` is as it was when this returns; its weights change meanwhile."""
+    """Measure every group at every ratio. `model` is unchanged when this returns; its weights change meanwhile."""
     model = flattened(model)
     graph = prunable_graph(model, config.exclude)
     samples = None if ranked_by is None else samples_of(model, ranked_by)
@@ -123,7 +123,7 @@ def scan(
 
 
 class _Meter:
-    """Accuracy of one model, compiled once, with channels masked."""
+    """Measure the accuracy of one model, compiled once, with channels masked."""
 
     def __init__(self, model: Any, graph: ChannelGraph, split: Split, samples: int) -> None:
         self._model, self._graph, self._split = model, graph, split
@@ -132,7 +132,7 @@ class _Meter:
         self._count = correct_counter(model)
 
     def accuracy(self, groups: tuple[ChannelGroup, ...], places: Any) -> float:
-        """The accuracy with the channels at `places` of the one group masked; no group, nothing masked."""
+        """Return the accuracy with the channels at `places` of the one group masked, or nothing without a group."""
         keep = np.ones(self._graph.count, dtype=bool)
         for group in groups:
             keep[group.channels[places]] = False
@@ -146,13 +146,13 @@ class _Meter:
 
 
 class Points:
-    """Measured points in a file, one JSON line each; a line that was cut short is measured again."""
+    """Store measured points in a file, one JSON line each; a truncated line is measured again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.known: dict[tuple[str, int], float] = {}
         written = path.read_text() if path.exists() else ""
-        if written and not written.endswith("\n"):  # a kill cut the last line short
+        if written and not written.endswith("\n"):  # a kill truncated the last line
             path.write_text(f"{written}\n")
         for line in written.splitlines():
             try:
@@ -162,7 +162,7 @@ class Points:
                 continue
 
     def measured(self, group: str, channels: int, measure: Callable[[], float]) -> float:
-        """The accuracy of a point: known, or measured now and written down."""
+        """Return the accuracy of a point: known, or measured now and recorded."""
         if (group, channels) not in self.known:
             self.known[group, channels] = measure()
             entry = {"group": group, "channels": channels, "accuracy": self.known[group, channels]}

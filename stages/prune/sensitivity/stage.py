@@ -1,4 +1,4 @@
-"""The sensitivity stage: what each group alone costs in accuracy. Scope `sensitivity` of prune calls it."""
+"""Implement the sensitivity stage: what each group alone costs in accuracy. Scope `sensitivity` of prune calls it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPORT_FILE = "sensitivity-report.json"
 
 
 class SensitivityStage:
-    """Measures; changes nothing."""
+    """Measure without changing anything."""
 
     name: ClassVar[str] = "sensitivity"
     version: ClassVar[int] = 2
@@ -44,7 +44,7 @@ class SensitivityStage:
         return None
 
     def labels_for(self, config: ScanConfig) -> tuple[str, str] | None:
-        """A scan of accuracy needs labels always."""
+        """Return that labels are needed: a scan of accuracy always does."""
         return "sensitivity", "leave it out: it measures accuracy"
 
     def requires(self, config: ScanConfig, inputs: Mapping[str, Artifact]) -> None:
@@ -67,7 +67,7 @@ class SensitivityStage:
         for split in splits.values():
             require_class_labels(split, "a scan of accuracy")
         with tensorflow_action(context.seed, context.threads):
-            model = own_model(context, "model")  # of its own: its weights are masked and put back
+            model = own_model(context, "model")  # a separate copy: its weights are masked and restored
             ranked_by = splits.get(config.split_of_criterion or "")
             found = scan(
                 model,
@@ -85,6 +85,6 @@ class SensitivityStage:
         return StageResult((Artifact(files=(file,), facts=found_facts),), metrics, resumed=found.resumed)
 
     def ensures(self, context: StageContext[ScanConfig], result: StageResult) -> None:
-        """The weights were put back after each point, or the last baseline would differ: `scan` measured it again."""
+        """Rely on `scan`: it measured the baseline again, which would differ if weights had not been restored."""
         if not 0 <= result.metrics["baseline_accuracy"] <= 1:
             raise PostconditionError("the accuracy is no share of the samples", where="sensitivity")

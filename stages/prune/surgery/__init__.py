@@ -1,1 +1,1 @@
-"""Removing channels from a model, and proving that what is left computes the same."""
+"""Remove channels from a model, and prove that the rest computes the same."""

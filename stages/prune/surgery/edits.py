@@ -1,4 +1,4 @@
-"""What surgery writes into configurations and call arguments: how many channels are left, and the values of those."""
+"""Compute what surgery writes into configurations and call arguments: channel counts, and remaining values."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from stages.prune.analysis.labels import Constant, Keep, Path
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What to do with the entry at `path`."""
+    """Say what to do with the entry at `path`."""
 
     path: Path
     change: Callable[[Any], Any]
 
 
 def configuration_edits(graph: ChannelGraph, layer: str, keep: Keep) -> list[Edit]:
-    """What changes in the layer's configuration."""
+    """Return what changes in the layer's configuration."""
     return [edit for edit in _edits(graph, layer, keep) if isinstance(edit.path[0], str)]
 
 
 def argument_edits(graph: ChannelGraph, layer: str, keep: Keep) -> list[Edit]:
-    """What changes in the arguments, (args, kwargs), of the layer's calls."""
+    """Return what changes in the arguments, (args, kwargs), of the layer's calls."""
     return [edit for edit in _edits(graph, layer, keep) if isinstance(edit.path[0], int)]
 
 
 def edited(value: Any, edits: Iterable[Edit]) -> Any:
-    """A copy of nested dictionaries, lists and tuples with the edits done."""
+    """Return a copy of nested dictionaries, lists and tuples with the edits done."""
     for edit in edits:
         value = _edited(value, edit.path, edit.change)
     return value

@@ -1,9 +1,9 @@
-"""Masked equivalence: what proves that surgery took away the chosen channels and nothing else.
+"""Prove by masked equivalence that surgery removed the chosen channels and nothing else.
 
 In the original, every weight by which a consumer reads a removed channel is set to zero. The channel is then still
-computed but nobody hears it, so the outputs must equal those of the pruned model, within the rounding of another
-order of summation. They must differ from the unmasked original's too: a check that nothing could fail is none.
-Outputs are compared before a closing softmax or sigmoid, which would hide differences.
+computed but never read, so the outputs must equal those of the pruned model, within the rounding of another order of
+summation. They must also differ from the unmasked original's: a check that cannot fail proves nothing. Outputs are
+compared before a closing softmax or sigmoid, which would hide differences.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stages.prune.analysis.labels import Keep, Role
 
 TOLERANCE = 1e-4
 WEAK_EFFECT = 1e-2  # below, a wrong cut could pass for rounding
-DEAD = 1e-6  # no more than this: every sample gives the same outputs
+DEAD = 1e-6  # at most this: every sample gives the same outputs
 SAMPLES = 4
 
 Arrays = list[NDArray[np.float64]]
@@ -36,10 +36,10 @@ Arrays = list[NDArray[np.float64]]
 
 @dataclass(frozen=True, slots=True)
 class Equivalence:
-    """Largest differences over all outputs, relative to the largest value of each.
+    """Hold the largest differences over all outputs, relative to the largest value of each.
 
     `error` is between the pruned and the masked model, `effect` between the masked and the original. `spread` is how
-    far the masked model's outputs differ from one sample to another: nothing, where what is left of it is dead.
+    far the masked model's outputs differ from one sample to another: nothing, if the rest of it is dead.
     """
 
     error: float
@@ -48,16 +48,16 @@ class Equivalence:
 
     @property
     def strong(self) -> bool:
-        """Whether a wrong cut would show: what went mattered, and what stayed says something about the inputs."""
+        """Return whether a wrong cut would show: what went mattered, and what stayed depends on the inputs."""
         return self.effect >= WEAK_EFFECT and self.spread > DEAD
 
 
 def masked_equivalence(
     model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, inputs: Sequence[Any] | None = None
 ) -> Equivalence:
-    """How far `pruned` is from `model` without the channels that `keep` does not mark, on `inputs` or random ones.
+    """Compare `pruned` with `model` without the channels that `keep` does not mark, on `inputs` or random ones.
 
-    Both models are as they were when this returns or raises. What computes in half precision is compared in float32.
+    Both models are unchanged when this returns or raises. Half-precision models are compared in float32.
     """
     model, pruned = in_float32(model), in_float32(pruned)
     probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
@@ -112,7 +112,7 @@ def check_equivalence(found: Equivalence, removed: int) -> None:
 
 @contextmanager
 def masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
-    """Meanwhile every weight of `model` by which a consumer reads a channel that goes is zero."""
+    """Zero temporarily every weight of `model` by which a consumer reads a channel that goes."""
     restore: list[tuple[Any, NDArray[Any]]] = []
     try:
         for slot in graph.slots:
@@ -143,11 +143,11 @@ def _outputs(model: Any, inputs: list[Any]) -> Arrays:
 
 
 def _shifted(outputs: Arrays) -> Arrays:
-    """The outputs of the sample before, in the place of each sample's."""
+    """Return the outputs shifted by one sample."""
     return [np.roll(output, 1, axis=0) for output in outputs]
 
 
 def _difference(left: Arrays, right: Arrays) -> float:
-    """The largest relative difference; NaN if an output is not finite."""
+    """Return the largest relative difference; NaN if an output is not finite."""
     with np.errstate(invalid="ignore"):
         return float(np.max([relative_difference(a, b) for a, b in zip(left, right, strict=True)]))

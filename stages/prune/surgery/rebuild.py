@@ -1,8 +1,8 @@
-"""Calling new layers without tracing them.
+"""Call new layers without tracing them.
 
 When Keras builds a functional model it runs each layer's `call` once in a scratch graph, to learn the shape of its
-output, and draws random weights that surgery then replaces: four fifths of the time that surgery takes. For layers of
-Keras' own whose output shape their `compute_output_shape` says, both can be left out.
+output, and draws random weights that surgery then replaces: four fifths of the time that surgery takes. For Keras' own
+layers whose `compute_output_shape` gives the output shape, both can be left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KNOWN = frozenset(
 
 
 def spare_tracing(layer: Any, weights: Sequence[Any]) -> bool:
-    """Prepare a new layer, not built yet, to be called by shape alone and built with `weights`; whether it can be."""
+    """Prepare an unbuilt layer to be called by shape alone and built with `weights`; returns whether it can be."""
     kind = type(layer)
     plain = kind.__name__ in KNOWN and kind.__module__.startswith("tf_keras.")
     if not plain or layer.dtype_policy.name != "float32" or getattr(layer, "activity_regularizer", None) is not None:
@@ -47,12 +47,12 @@ def spare_tracing(layer: Any, weights: Sequence[Any]) -> bool:
 
 
 def trace_again(layer: Any) -> None:
-    """Leave a built layer as Keras made it."""
+    """Restore a built layer to Keras' own behavior."""
     del layer._infer_output_signature, layer.add_weight  # noqa: SLF001 - what `spare_tracing` put there
 
 
 def _with_values(layer: Any, weights: Sequence[Any]) -> Any:
-    """`add_weight` that takes its values from `weights` (tensors), one after the other."""
+    """Return an `add_weight` that takes its values from `weights` (tensors), one after the other."""
     values, add_weight = iter(weights), layer.add_weight
 
     def given(name: str | None = None, shape: Any = None, **settings: Any) -> Any:
@@ -70,7 +70,7 @@ def _with_values(layer: Any, weights: Sequence[Any]) -> Any:
 
 
 class _Values:
-    """An initializer that gives a value."""
+    """Initialize with a given value."""
 
     def __init__(self, value: Any) -> None:
         self._value = value

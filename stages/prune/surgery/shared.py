@@ -1,4 +1,4 @@
-"""What follows from arrays that many weights share is made once for each of them."""
+"""Cache results that depend on arrays that many weights share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Made = TypeVar("Made")
 
 
 class OncePerArray(Generic[Made]):
-    """A function of arrays, called once for each array object: equal arrays are not looked for, that takes as long."""
+    """Call a function of arrays once per array object: comparing arrays for equality would take as long."""
 
     def __init__(self, function: Callable[[Ids], Made]) -> None:
         self._function = function

@@ -1,4 +1,4 @@
-"""Weights with only some of their channels, as tensors in memory that is written once."""
+"""Slice weights to some of their channels, as tensors in memory that is written once."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from numpy.typing import NDArray
 from stages.keras.tensorflow import import_tensorflow
 from stages.prune.analysis.labels import Ids
 
-ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES): computing with others ends the process
-BLOCK_BYTES = 8 * 2**20  # NumPy asks for huge pages from 4 MB on
+ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES): computing with others crashes the process
+BLOCK_BYTES = 8 * 2**20  # NumPy requests huge pages from 4 MB on
 LARGE_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """What is left of `source`, given the indices that stay by axis, is to be written to `target`."""
+    """Write what is left of `source`, given the indices that stay by axis, to `target`."""
 
     source: NDArray[Any]
     kept: Mapping[int, Ids]
     target: NDArray[Any]
 
     def write(self) -> None:
-        """NumPy's `take`, axis by axis: with TensorFlow's `gather` EfficientNet-B7 took 1.7 times as long."""
+        """Use NumPy's `take`, axis by axis: with TensorFlow's `gather` EfficientNet-B7 took 1.7 times as long."""
         array = self.source
-        *before, last = sorted(self.kept)  # what is left for the last, slowest axis is less
+        *before, last = sorted(self.kept)  # less is left for the last, slowest axis
         for axis in before:
             array = array.take(self.kept[axis], axis)
         array.take(self.kept[last], last, out=self.target, mode="wrap")
 
 
 class Slices:
-    """Tensors that are promised one by one, without values, until `write` gives all of them theirs.
+    """Promise tensors one by one, without values, until `write` fills them all.
 
     They lie in few blocks of memory, so large that NumPy has the system back them by huge pages.
     """
@@ -47,7 +47,7 @@ class Slices:
         self._free = np.empty(0, dtype=np.uint8)
 
     def promise(self, tensor: Any, kept: Mapping[int, Ids]) -> Any:
-        """`tensor` with only the indices `kept`, by axis, of which there is at least one."""
+        """Return `tensor` with only the indices `kept`, by axis, of which there is at least one."""
         array = np.asarray(tensor)  # a view
         shape = tuple(kept[axis].size if axis in kept else size for axis, size in enumerate(array.shape))
         numbers = array.view(np.uint16) if array.dtype.kind == "V" else array  # bfloat16, which NumPy can't hand over
@@ -58,7 +58,7 @@ class Slices:
         return promised if numbers is array else tf.bitcast(promised, tensor.dtype)
 
     def write(self) -> None:
-        """Large slices by two threads: NumPy lets go of the interpreter while it copies, and new pages are zeroed."""
+        """Copy large slices with two threads: NumPy releases the GIL while it copies, and new pages are zeroed."""
         large = iter([one for one in self._promised if one.source.nbytes >= LARGE_BYTES])
         with ThreadPoolExecutor(1) as pool:
             helper = pool.submit(_write, large)

@@ -1,10 +1,10 @@
-"""Surgery, through kerassurgeon's Surgeon. The only module that imports kerassurgeon.
+"""Perform surgery through kerassurgeon's Surgeon. This is the only module that imports kerassurgeon.
 
-The channel graph says for every layer what its successor is: its configuration with fewer channels, its weights
-sliced along each axis that holds channels. The Surgeon gets the successors as `replace_layer` jobs; its own masks,
-which are wrong or missing for many layers, are never used. What stands in the way is mended in a subclass: it walks
-the graph in the order in which Keras runs it instead of by recursion, gives each layer the call arguments that the
-original got, and builds on fresh inputs, so that the model it was given is left as it was.
+The channel graph gives for every layer its successor: its configuration with fewer channels, its weights sliced along
+each axis that holds channels. The Surgeon gets the successors as `replace_layer` jobs; its own masks, which are wrong
+or missing for many layers, are never used. A subclass fixes its limitations: it walks the graph in the order in which
+Keras runs it instead of by recursion, gives each layer the call arguments that the original got, and builds on fresh
+inputs, so that the given model is unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from stages.prune.surgery.slicing import Slices
 
 
 def _import_surgeon() -> Any:
-    """The Surgeon of kerassurgeon, without what its import does to the root logger (`logging.basicConfig(INFO)`)."""
+    """Import kerassurgeon's Surgeon, without its import's effect on the root logger (`logging.basicConfig(INFO)`)."""
     import_keras()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -50,7 +50,7 @@ def _import_surgeon() -> Any:
 
 
 class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has no types
-    """kerassurgeon's Surgeon for graphs of any depth and layers with any call arguments.
+    """Extend kerassurgeon's Surgeon to graphs of any depth and layers with any call arguments.
 
     `argument_edits` says by the layer's name what changes in the arguments of its calls.
     """
@@ -58,7 +58,7 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
     argument_edits: Mapping[str, list[Edit]] = MappingProxyType({})
 
     def operate(self) -> Any:
-        """A new functional model with every `replace_layer` job done; each layer needs one."""
+        """Return a new functional model with every `replace_layer` job done; each layer needs one."""
         model, nest = self.model, import_tensorflow().nest
         for node in nodes_in_order(model):
             if node.is_input:
@@ -71,7 +71,7 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
         return import_keras().Model(inputs, outputs, name=model.name)
 
     def add_successor(self, layer: Any, new_layer: Any, nodes: Sequence[Any]) -> None:
-        """A `replace_layer` job for all calls of a layer: `add_job` looks through the whole model for each layer."""
+        """Add a `replace_layer` job for all calls of a layer: `add_job` searches the whole model for each layer."""
         for node in nodes:
             self.nodes.append(node)
             self._mod_func_map[node], self._kwargs_map[node] = self._replace_layer, {"new_layer": new_layer}
@@ -93,9 +93,9 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
 
 
 def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
-    """A new model with only the channels of `graph` that `keep` marks: same class, names, settings, and else weights.
+    """Return a new model with only the channels of `graph` that `keep` marks: same class, names and settings.
 
-    `model` is left as it was. Raises PostconditionError where a layer's weights don't fit its successor.
+    `model` is unchanged. Raises PostconditionError if a layer's weights don't fit its successor.
     """
     with collection_paused():
         return _without_channels(model, graph, keep)
@@ -106,7 +106,7 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
     surgeon, pairs, spared = GraphSurgeon(model), [], []
     surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
-    # All at once: between layers that are made, which empties the caches, slicing takes half as long again.
+    # All at once: interleaved with making layers, which empties the caches, slicing takes half as long again.
     left, slices = OncePerArray(lambda channels: _left(keep[channels])), Slices()
     sliced = [_sliced_weights(layer, by_layer[layer.name], left, slices) for layer in layers]
     slices.write()
@@ -130,14 +130,14 @@ def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
 
 
 def _left(marks: Keep) -> Ids | None:
-    """The indices that are marked; None if all are."""
+    """Return the indices that are marked; None if all are."""
     return None if marks.all() else np.flatnonzero(marks)
 
 
 def _sliced_weights(layer: Any, slots: list[Slot], left: OncePerArray[Ids | None], slices: Slices) -> list[Any]:
-    """A layer's weights as tensors, in the order of `get_weights`, with only the indices `left` of their channels.
+    """Return a layer's weights as tensors, ordered like `get_weights`, with only the indices `left` of their channels.
 
-    A slice has no values before `slices` are written. A weight of which all stays is the layer's own buffer:
+    A slice has no values before `slices` are written. A weight that is kept entirely is the layer's own buffer:
     TensorFlow copies one that has two owners when either is written to.
     """
     variables = layer.weights
@@ -168,7 +168,7 @@ def _slots_by_layer(graph: ChannelGraph) -> defaultdict[str, list[Slot]]:
 
 
 def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
-    """A new layer, not built yet, of the same kind and configuration but for the channels it counts."""
+    """Return an unbuilt layer of the same kind and configuration except for the channels it counts."""
     try:
         config = edited(layer.get_config(), configuration_edits(graph, layer.name, keep))
         return rebuilt(type(layer), unbuilt(config))
@@ -181,7 +181,7 @@ def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
 
 
 def _as_sequential(pruned: Any, model: Any) -> Any:
-    """The same network as a model of the original's sequential class."""
+    """Return the same network as a model of the original's sequential class."""
     layers = [rebuilt(type(layer), layer.get_config()) for layer in pruned.layers]
     return import_keras().Sequential(layers, name=model.name)
 

@@ -1,4 +1,4 @@
-"""Models on which a check sees more than on the one that is pruned."""
+"""Make models on which a check sees more than on the one that is pruned."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stages.keras.normal_form import renew_constants
 
 
 def randomise_weights(model: Any, seed: int = 0) -> Any:
-    """`model` itself, with weights by which every channel counts.
+    """Set weights of `model` with which every channel counts, and return it.
 
-    Kernels are normal and keep the size of signals, everything else (scales, shifts, variances) is around 1.
+    Kernels are normal and keep the scale of signals, everything else (scales, shifts, variances) is around 1.
     """
     rng = np.random.default_rng(seed)
     for variable in model.weights:

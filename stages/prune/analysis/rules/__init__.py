@@ -1,4 +1,4 @@
-"""One rule a kind of layer, in one table; importing the package fills the table."""
+"""Define one rule per kind of layer, in one table; importing the package fills the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which activation functions treat each channel alone."""
+"""Know which activation functions treat each channel alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_elementwise(function: Any, labels: Labels, rank: int) -> None:
 
 
 def activated(call: Call, labels: Labels) -> Labels:
-    """A layer's output after its own `activation`; its channels are frozen if that is not elementwise."""
+    """Return a layer's output after its own `activation`; its channels are frozen if that is not elementwise."""
     try:
         check_elementwise(call.layer.activation, labels, len(call.output_shapes[0]))
     except CannotFollowError as error:
@@ -40,6 +40,6 @@ def activated(call: Call, labels: Labels) -> Labels:
 
 
 def _is_known(name: str, function: Any) -> bool:
-    """Whether it is Keras' or TensorFlow's function of that name, not a user's that is called the same."""
+    """Return whether it is Keras' or TensorFlow's function of that name, not a user's of the same name."""
     homes = (import_keras().activations, import_tensorflow().nn)
     return any(getattr(home, name, None) is function for home in homes)

@@ -1,6 +1,6 @@
-"""Layers that treat each channel alone and have no weights, and those known to mix channels.
+"""Handle layers that treat each channel alone and have no weights, and those known to mix channels.
 
-What augments images keeps channels apart, and does nothing at all outside training.
+Augmentation layers for images keep channels apart, and do nothing outside training.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def attention(_: Call) -> Flow:
 
 @rule("Dot")
 def dot(_: Call) -> Flow:
-    """No weight stands between its inputs' channels and the sum over them: nothing could be set to zero."""
+    """Freeze: there is no weight between its inputs' channels and the sum over them that could be set to zero."""
     raise CannotFollowError("multiplies and sums its inputs")
 
 

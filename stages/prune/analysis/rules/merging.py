@@ -1,4 +1,4 @@
-"""Layers that join tensors."""
+"""Handle layers that join tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.prune.analysis.rules.table import rule
 @rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")
 @rule("CustomScaleLayer")  # of InceptionResNetV2: a + scale · b
 def merge(call: Call) -> Flow:
-    """Index by index, the same channel of each input. Inputs broadcast, aligned at the last axis as Keras does it."""
+    """Couple the inputs' channels index by index. Inputs broadcast, aligned at the last axis as in Keras."""
     labelled = [
         (carried, len(shape))
         for carried, shape in zip(call.inputs, call.input_shapes, strict=True)
@@ -28,7 +28,7 @@ def merge(call: Call) -> Flow:
 
 
 def _coupled(call: Call, place: int, size: int | None) -> Ids:
-    """The ids of the inputs `size` wide at `place` from the end, coupled; those one wide are broadcast and stay."""
+    """Couple the ids of inputs `size` wide at `place` from the end; those one wide are broadcast and stay."""
     wide: Ids | None = None
     for index, shape in enumerate(call.input_shapes):
         if len(shape) <= place:  # fewer axes: broadcast over channels
@@ -51,7 +51,7 @@ def concatenate(call: Call) -> Flow:
 
 
 def joined(call: Call, along: int) -> Flow:
-    """Along the channel axis ids follow each other; along any other axis the inputs' channels are coupled."""
+    """Concatenate ids along the channel axis; along any other axis couple the inputs' channels."""
     axes = {carried.axis for carried in call.inputs if isinstance(carried, Labels)}
     if not axes:
         return Flow((call.inputs[0],))

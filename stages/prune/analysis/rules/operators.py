@@ -1,6 +1,6 @@
-"""TensorFlow operations called on symbolic tensors (Keras wraps each in a TFOpLambda or SlicingOpLambda).
+"""Handle TensorFlow operations called on symbolic tensors (wrapped by Keras in a TFOpLambda or SlicingOpLambda).
 
-Each has a rule by its symbol. Lists and arrays among the arguments that hold a value a channel are cut with them.
+Each has a rule by its symbol. Lists and arrays among the arguments with a value per channel are cut with them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Operation = Callable[[Call], Flow]
 
 @rule("TFOpLambda", "SlicingOpLambda")
 def operation(call: Call) -> Flow:
-    """The rule of the symbol; from tensors without channels come tensors without channels."""
+    """Apply the rule of the symbol; tensors without channels give tensors without channels."""
     module, _, name = call.layer.symbol.rpartition(".")
     function = _operation(module, name)
     if function is None:
@@ -60,7 +60,7 @@ def _operation(module: str, name: str) -> Operation | None:
 
 
 def elementwise(call: Call) -> Flow:
-    """Arithmetic of tensors with each other or with constants, and functions of one tensor."""
+    """Handle arithmetic of tensors with each other or with constants, and functions of one tensor."""
     flow = merge(call) if len(call.inputs) > 1 else Flow((call.only(),))
     labels = flow.outputs[0]
     if not isinstance(labels, Labels):
@@ -70,7 +70,7 @@ def elementwise(call: Call) -> Flow:
 
 
 def _arrays(call: Call) -> list[tuple[Path, Any]]:
-    """The arguments that are arrays or lists of numbers, and the paths to them."""
+    """Return the arguments that are arrays or lists of numbers, and the paths to them."""
     args, kwargs = call.arguments
     places: list[tuple[Path, Any]] = [((0, place), value) for place, value in enumerate(args)]
     places += [((1, name), value) for name, value in kwargs.items()]
@@ -85,7 +85,7 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def reduction(call: Call) -> Flow:
-    """A mean, sum or extreme over other axes than the channels'."""
+    """Handle a mean, sum or extreme over axes other than the channels'."""
     labels, rank = _labels(call), len(call.input_shapes[0])
     _, axis = call.argument(1, "axis")
     _, keepdims = call.argument(2, "keepdims", default=False)
@@ -107,7 +107,7 @@ def concat(call: Call) -> Flow:
 
 
 def split(call: Call) -> Flow:
-    """In equal parts: what stands at one place of each goes together, if it cuts through channels."""
+    """Split into equal parts, whose channels at the same place are coupled if the split cuts through channels."""
     labels, rank = _labels(call), len(call.input_shapes[0])
     _, parts = call.argument(1, "num_or_size_splits")
     _, axis = call.argument(2, "axis", default=0)
@@ -151,13 +151,13 @@ def reshape(call: Call) -> Flow:
 
 
 def resize(call: Call) -> Flow:
-    """`tf.image.resize`: channels are last."""
+    """Handle `tf.image.resize`: channels are last."""
     call.read(len(call.input_shapes[0]) - 1)
     return Flow((_labels(call),))
 
 
 def slicing(call: Call) -> Flow:
-    """`x[…]` with slices and indices: along the channel axis some of the channels, in their order."""
+    """Handle `x[…]` with slices and indices: along the channel axis some of the channels, in their order."""
     labels, rank = _labels(call), len(call.input_shapes[0])
     path, given = call.argument(1, "slice_spec")
     single = isinstance(given, dict) or not isinstance(given, list | tuple)
@@ -178,7 +178,7 @@ def slicing(call: Call) -> Flow:
 
 
 def _where(axis: int, place: int, missing: int) -> int:
-    """The index among the given steps of the one for `axis`, where an ellipsis at `place` stands for `missing`."""
+    """Return the index of the step for `axis` among those given, if an ellipsis at `place` stands for `missing`."""
     return axis if axis < place else axis - missing + 1
 
 

@@ -1,6 +1,6 @@
-"""Recurrent layers: their units are channels that the layer makes, and reads again at the next step.
+"""Handle recurrent layers: their units are channels that the layer makes, and reads again at the next step.
 
-The kernels of LSTM and GRU hold one block of columns a gate, so a unit stands in each block at the same place.
+The kernels of LSTM and GRU hold one block of columns per gate, so a unit is at the same place in each block.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 
 @rule("SimpleRNN", "GRU", "LSTM")
 def recurrent(call: Call) -> Flow:
-    """Units made, as sequence, last output and states alike; an initial state given by tensors is coupled to them."""
+    """Make units, as sequence, last output and states alike; an initial state given by tensors is coupled to them."""
     layer = call.layer
     if layer.stateful or layer.time_major or getattr(layer, "_num_constants", 0):
         raise CannotFollowError("keeps states between batches, has time first, or takes constants")
@@ -33,9 +33,9 @@ def recurrent(call: Call) -> Flow:
 
 @rule("Bidirectional")
 def bidirectional(call: Call) -> Flow:
-    """Two of them, joined as `merge_mode` says. One setting counts the units of both, so unit i goes in both or none.
+    """Join two of them by `merge_mode`. One setting counts the units of both, so unit i goes in both or none.
 
-    Where the directions were configured apart they keep all units.
+    If the directions were configured separately they keep all units.
     """
     wrapper, forward, backward = call.layer, call.layer.forward_layer, call.layer.backward_layer
     kinds = {kind_of_class(type(layer)) for layer in (forward, backward)}

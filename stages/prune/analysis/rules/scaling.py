@@ -1,4 +1,4 @@
-"""Layers that scale or shift each channel alone by weights or constants of its own, and those that normalise."""
+"""Handle layers that scale or shift each channel by its own weights or constants, and those that normalize."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def batch_normalisation(call: Call, labels: Labels) -> Flow:
 @rule("LayerNormalization", "GroupNormalization", "UnitNormalization")
 @transparent
 def normalisation_within_a_sample(call: Call, labels: Labels) -> Flow:
-    """What is left after a cut would be scaled by other numbers, unless the channel axis is not normalised over."""
+    """Freeze, unless the channel axis is not normalized over: the rest would be scaled by other numbers after a cut."""
     rank = len(call.input_shapes[0])
     axes = {int(axis) % rank for axis in np.atleast_1d(call.layer.axis)}
     if labels.axis in axes or type(call.layer).__name__ == "GroupNormalization":
@@ -36,7 +36,7 @@ def normalisation_within_a_sample(call: Call, labels: Labels) -> Flow:
 @rule("PReLU")
 @transparent
 def prelu(call: Call, labels: Labels) -> Flow:
-    """`alpha` has the input's shape without the batch, 1 along shared axes."""
+    """Handle `alpha`, which has the input's shape without the batch, 1 along shared axes."""
     if labels.axis in (call.layer.shared_axes or ()):
         return Flow((labels,))
     return Flow((labels,), weights={"alpha": {labels.axis - 1: Held(labels.ids, Role.PASS_THROUGH)}})
@@ -45,7 +45,7 @@ def prelu(call: Call, labels: Labels) -> Flow:
 @rule("LayerScale")
 @transparent
 def layer_scale(call: Call, labels: Labels) -> Flow:
-    """ConvNeXt's factor for each channel of the last axis."""
+    """Handle ConvNeXt's factor for each channel of the last axis."""
     ids = call.read(len(call.input_shapes[0]) - 1)
     return Flow((labels,), weights={"gamma": {0: Held(ids, Role.PASS_THROUGH)}}, sizes={("projection_dim",): ids})
 
@@ -61,7 +61,7 @@ def rescaling(call: Call, labels: Labels) -> Flow:
 @rule("Normalization")
 @transparent
 def normalisation_by_constants(call: Call, labels: Labels) -> Flow:
-    """Mean and variance for each index of some axes: weights where they were adapted, else in the configuration."""
+    """Handle mean and variance for each index of some axes: weights if they were adapted, else in the configuration."""
     kept = list(call.layer._keep_axis)  # noqa: SLF001 - the axes that they have, ascending
     if labels.axis not in kept:
         return Flow((labels,))
@@ -77,7 +77,7 @@ def normalisation_by_constants(call: Call, labels: Labels) -> Flow:
 
 
 def per_channel(call: Call, labels: Labels, value: Any) -> Constant | None:
-    """What a constant that broadcasts with the call's first input holds for the input's channels, if anything."""
+    """Return what a constant that broadcasts with the call's first input holds for its channels, if anything."""
     rank = len(call.input_shapes[0])
     if np.ndim(value) > rank or len(call.output_shapes[0]) != rank:
         raise CannotFollowError("a constant with more axes than the tensor")
@@ -85,7 +85,7 @@ def per_channel(call: Call, labels: Labels, value: Any) -> Constant | None:
 
 
 def _along(value: Any, place: int, labels: Labels) -> Constant | None:
-    """The constant along the axis at `place` from the end, or None if it is one for all channels there."""
+    """Return the constant along the axis at `place` from the end, or None if one value applies to all channels."""
     shape = np.shape(value)
     if len(shape) < place or shape[-place] == 1:
         return None

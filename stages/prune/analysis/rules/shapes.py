@@ -1,4 +1,4 @@
-"""Layers that change a tensor's shape but no value of it, and pooling, which treats each channel alone."""
+"""Handle layers that change a tensor's shape but not its values, and pooling, which treats each channel alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def spatial(call: Call, labels: Labels) -> Flow:
 @rule("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalMaxPooling3D")
 @transparent
 def global_pooling(call: Call, labels: Labels) -> Flow:
-    """With `keepdims` spatial axes become 1, without they go; channels first stay at axis 1 either way."""
+    """Handle `keepdims`: with it spatial axes become 1, without they go; channels first stay at axis 1 either way."""
     ids = call.read(call.data_axis)
     return Flow((Labels(min(labels.axis, len(call.output_shapes[0]) - 1), ids),))
 
@@ -32,7 +32,7 @@ def global_pooling(call: Call, labels: Labels) -> Flow:
 @rule("Flatten")
 @transparent
 def flatten(call: Call, labels: Labels) -> Flow:
-    """The channel ids once for each position, in the order of memory (Keras moves channels last before)."""
+    """Repeat the channel ids for each position, in memory order (Keras moves channels last before)."""
     grid = _grid(labels, call.input_shapes[0])
     if call.layer.data_format == "channels_first" and grid.ndim > 1:
         grid = np.moveaxis(grid, 0, -1)
@@ -46,7 +46,7 @@ def reshape(call: Call, labels: Labels) -> Flow:
 
 
 def reshaped(call: Call, labels: Labels, path: Path, sizes: Sequence[int], first: int) -> Flow:
-    """Followed wherever one axis of the result holds the channels and no other axis cuts through them.
+    """Follow channels if one axis of the result holds them and no other axis cuts through them.
 
     `path` leads to where the result's `sizes` are given, from axis `first` on.
     """
@@ -77,7 +77,7 @@ def repeat_vector(_: Call, labels: Labels) -> Flow:
 
 
 def _grid(labels: Labels, shape: Shape) -> Ids:
-    """The id of each element of a sample: an array of the tensor's shape without the batch."""
+    """Return the id of each element of a sample: an array of the tensor's shape without the batch."""
     if None in shape[1:]:
         raise CannotFollowError("flattens a tensor of unknown size")
     sizes = [size or 1 for size in shape[1:]]
@@ -87,7 +87,7 @@ def _grid(labels: Labels, shape: Shape) -> Ids:
 
 
 def _channel_axis(grid: Ids) -> Labels:
-    """The one axis along which the ids of `grid` change."""
+    """Return the only axis along which the ids of `grid` change."""
     changing = [axis for axis, size in enumerate(grid.shape) if size > 1 and (grid != grid.take([0], axis)).any()]
     if len(changing) != 1:
         raise CannotFollowError("reshapes the channel axis")

@@ -1,4 +1,4 @@
-"""Layers with weights: convolutions of every kind, dense layers, embeddings.
+"""Handle layers with weights: convolutions of every kind, dense layers, embeddings.
 
 Kernels end in (input channels, output channels); a transposed convolution's in (output, input), a depthwise one's in
 (channels, multiplier), where output channel c·multiplier + j comes from input channel c.
@@ -15,10 +15,10 @@ from stages.prune.analysis.rules.table import rule, transparent
 
 @rule("Conv1D", "Conv2D", "Conv3D")
 def convolution(call: Call) -> Flow:
-    """A convolution; with `groups`, each block of the input makes one block of the output.
+    """Handle a convolution; with `groups`, each block of the input makes one block of the output.
 
-    A block must not become smaller than the others, so what stands at one place of each block goes together. Where
-    each input channel is a block, it is a depthwise convolution by another name.
+    A block must not become smaller than the others, so channels at the same place of each block go together. If each
+    input channel is a block, it is a depthwise convolution by another name.
     """
     layer, axis, last = call.layer, call.data_axis, len(call.layer.kernel.shape) - 1
     call.only()
@@ -68,7 +68,7 @@ def transposed_convolution(call: Call) -> Flow:
 @rule("DepthwiseConv1D", "DepthwiseConv2D")
 @transparent
 def depthwise_convolution(call: Call, labels: Labels) -> Flow:
-    """Each channel is filtered alone, `depth_multiplier` times."""
+    """Filter each channel alone, `depth_multiplier` times."""
     read = call.read(call.data_axis)
     made = np.repeat(read, call.layer.depth_multiplier)
     channel_axis = len(call.layer.depthwise_kernel.shape) - 2
@@ -83,7 +83,7 @@ def depthwise_convolution(call: Call, labels: Labels) -> Flow:
 
 @rule("SeparableConv1D", "SeparableConv2D")
 def separable_convolution(call: Call) -> Flow:
-    """A depthwise convolution and, inside the same layer, the pointwise one that sums over its channels."""
+    """Handle a depthwise convolution and, inside the same layer, the pointwise one that sums over its channels."""
     layer, axis, last = call.layer, call.data_axis, len(call.layer.depthwise_kernel.shape) - 1
     call.only()
     read, made = call.read(axis), call.make(layer.filters)
@@ -101,7 +101,7 @@ def separable_convolution(call: Call) -> Flow:
 
 @rule("Dense")
 def dense(call: Call) -> Flow:
-    """A matrix on the last axis, at each position of the others."""
+    """Handle a matrix on the last axis, at each position of the others."""
     call.only()
     axis = len(call.input_shapes[0]) - 1
     read, made = call.read(axis), call.make(call.layer.units)
@@ -117,7 +117,7 @@ def dense(call: Call) -> Flow:
 
 @rule("Embedding")
 def embedding(call: Call) -> Flow:
-    """A row for each integer; the table's columns are the channels."""
+    """Handle a row for each integer; the table's columns are the channels."""
     if isinstance(call.only(), Labels):
         raise CannotFollowError("looks up what channels hold")
     made = call.make(call.layer.output_dim)

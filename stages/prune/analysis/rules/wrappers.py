@@ -1,4 +1,4 @@
-"""Layers around another layer."""
+"""Handle layers around another layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages.prune.analysis.rules.table import rule, rule_for
 
 @rule("TimeDistributed")
 def time_distributed(call: Call) -> Flow:
-    """The layer inside at each step: its rule, on tensors without the axis of time."""
+    """Apply the inner layer at each step: its rule, on tensors without the time axis."""
     inside = rule_for(call.layer.layer)
     if inside is None or hasattr(call.layer.layer, "layers"):
         raise CannotFollowError(f"unknown layer kind {type(call.layer.layer).__name__} at each step")

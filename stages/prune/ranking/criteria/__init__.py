@@ -1,8 +1,8 @@
-"""How important each channel of a group is: higher scores stay.
+"""Score how important each channel of a group is: higher scores stay.
 
-A criterion that judges a layer's own weights or activations gives *members*, one a producing layer; what a channel
-has from several members is reduced to one score (`reduction.py`). Criteria that judge what the loss loses without a
-channel (`LOSSES`) see the whole group at once, through those that read it.
+A criterion that judges a layer's own weights or activations gives *members*, one per producing layer; a channel's
+values from several members are reduced to one score (`reduction.py`). Criteria that judge the loss without a channel
+(`LOSSES`) see the whole group at once, through its readers.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def group_scores(
     samples: Samples | None = None,
     heard: Progress = unheard,
 ) -> list[Scores | None]:
-    """A score for each channel of each group, in the group's order; None where the criterion has nothing to go by.
+    """Return a score for each channel of each group, in the group's order; None if the criterion can't rank it.
 
-    In the criterion's own unit: what thresholds are compared with. `normalised` makes groups comparable. Raises
-    PreconditionError where the criterion needs `samples` and has none, ModelError where a score is not finite.
+    Scores are in the criterion's own unit: thresholds are compared with these. `normalised` makes groups comparable.
+    Raises PreconditionError if the criterion needs `samples` and has none, ModelError if a score is not finite.
     """
     name = config.criterion
     if name == "random":

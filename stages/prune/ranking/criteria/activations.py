@@ -1,7 +1,7 @@
-"""The criterion that looks at activations: how often a channel says nothing.
+"""Rank by activations: how often a channel is zero.
 
-Zeros of every layer are counted in one pass, batch by batch, inside the graph: the activations themselves never
-leave it, so memory does not grow with the number of samples.
+Zeros of every layer are counted in one pass, batch by batch, inside the graph: the activations themselves never leave
+it, so memory does not grow with the number of samples.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ BATCH = 16  # activations of all layers of a deep network at 299×299 are 0.1 GB
 def apoz(
     model: Any, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
 ) -> list[list[Member]]:
-    """1 - APoZ: the share of positions and samples at which the activation of a channel is not zero.
+    """Compute 1 - APoZ: the share of positions and samples at which the activation of a channel is not zero.
 
     Choose it for networks with plain ReLUs and data like what the network will see (Hu et al., "Network Trimming: A
-    Data-Driven Neuron Pruning Approach", 2016). Where no ReLU follows nothing is ever zero and all channels score 1.
+    Data-Driven Neuron Pruning Approach", 2016). Without a following ReLU nothing is ever zero and all channels score 1.
     """
     layers = dict.fromkeys(slot.layer for group in groups for slot in kernels(group))
     shares = zero_shares(model, tuple(layers), samples, heard)
@@ -44,7 +44,7 @@ def apoz(
 def zero_shares(
     model: Any, layers: Sequence[str], samples: Samples, heard: Progress = unheard, batch: int = BATCH
 ) -> Mapping[str, Scores]:
-    """For each layer the average percentage of zeros (0…1) of each of its channels, after the activation it feeds.
+    """Return for each layer the average percentage of zeros (0…1) of each of its channels, after its activation.
 
     Over all its calls, positions and samples. One pass over the samples, whatever the number of layers.
     """
@@ -71,7 +71,7 @@ def zero_shares(
 
 
 def _zeros(output: Any, axis: int) -> tuple[Any, Any]:
-    """How many entries of each channel are zero, and how many there are.
+    """Return how many entries of each channel are zero, and how many there are.
 
     Summed as float32, exact up to 2^24 positions of one sample: 64-bit counters took as long as the whole network.
     """
@@ -83,7 +83,7 @@ def _zeros(output: Any, axis: int) -> tuple[Any, Any]:
 
 
 def activations_after(model: Any, layer: Any) -> list[tuple[Any, int]]:
-    """For each call of the layer in the model, the tensor after the activation that follows, and its channel axis."""
+    """Return for each call of the layer the tensor after the following activation, and its channel axis."""
     inside = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}  # noqa: SLF001 - Keras' own graph
     axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
     found = []
@@ -95,7 +95,7 @@ def activations_after(model: Any, layer: Any) -> list[tuple[Any, int]]:
 
 
 def _activated(node: Any, inside: set[int]) -> Any:
-    """The node from here on at which an activation is applied; `node` itself where none is before other weights."""
+    """Return the node from here on that applies an activation; `node` if there is none before other weights."""
     current = node
     while not _is_activation(current.layer):
         following = [later for later in current.layer.outbound_nodes if id(later) in inside and _reads(later, current)]

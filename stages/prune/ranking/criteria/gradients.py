@@ -1,8 +1,8 @@
-"""Criteria that ask what the network loses without a channel, by derivatives.
+"""Rank by derivatives: how much the loss increases without a channel.
 
-Think of a gate of value 1 on each channel, before everything that reads it. The derivative with respect to the gate
-is the sum, over every weight by which the channel is read, of weight times its gradient: so no gate is built, any
-coupling is covered, and what is judged is just what surgery takes away (compare masked equivalence).
+Think of a gate of value 1 on each channel, before everything that reads it. The derivative with respect to the gate is
+the sum, over every weight by which the channel is read, of weight times its gradient: so no gate is built, any coupling
+is covered, and what is judged is exactly what surgery removes (compare masked equivalence).
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from stages.prune.ranking.criteria.reduction import Member, Scores
 from stages.prune.samples import Samples
 from stages.samples.batches import Progress
 
-PROBES = 4  # random directions a sample, for the second-order criterion
+PROBES = 4  # random directions per sample, for the second-order criterion
 
 Objective = Callable[[list[Any], list[Any]], Any]  # inputs and labels (or signs) of one sample to a scalar
-Derivatives = dict[tuple[str, str, int], Scores]  # by layer, weight and axis: one an index
+Derivatives = dict[tuple[str, str, int], Scores]  # by layer, weight and axis: one per index
 
 
 def taylor(
     model: Any, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
 ) -> list[list[Member]]:
-    """The squared change of the loss, to first order, when the channel goes; the mean over samples.
+    """Compute the squared first-order change of the loss when the channel goes; the mean over samples.
 
-    The loss is that of the task: cross-entropy for classes, binary for several labels, the mean square for numbers;
-    of several outputs the sum over those that have labels.
-    Choose it where there are labelled samples and the accuracy right after pruning counts (Molchanov et al.,
-    "Importance Estimation for Neural Network Pruning", 2019, with gates).
+    The loss is that of the task: cross-entropy for classes, binary for several labels, the mean square for numbers; of
+    several outputs the sum over those that have labels. Choose it if there are labelled samples and the accuracy right
+    after pruning counts (Molchanov et al., "Importance Estimation for Neural Network Pruning", 2019, with gates).
     """
     tasks = samples.tasks()
     if not tasks:
@@ -60,11 +59,11 @@ def taylor(
 def hessian(
     model: Any, groups: Sequence[ChannelGroup], samples: Samples, seed: int, heard: Progress
 ) -> list[list[Member]]:
-    """The squared change of the outputs, before a closing softmax, to second order (Gauss-Newton), without labels.
+    """Compute the squared change of the outputs, before a closing softmax, to second order (Gauss-Newton).
 
-    The trace over outputs is estimated with random signs (Hutchinson, 1989). Choose it where there are no labels, or
-    where the pruned network has to keep the outputs rather than the top class. In the manner of the label-free
-    Hessian of Sony's Model Compression Toolkit ("EPTQ", Gordon et al., 2023), over whole channels.
+    It needs no labels. The trace over outputs is estimated with random signs (Hutchinson, 1989). Choose it if there are
+    no labels, or if the pruned network has to keep the outputs rather than the top class. In the manner of the
+    label-free Hessian of Sony's Model Compression Toolkit ("EPTQ", Gordon et al., 2023), over whole channels.
     """
     rng = np.random.default_rng(seed)
     tf = import_tensorflow()
@@ -86,7 +85,7 @@ def hessian(
 def _mean_squares(
     model: Any, groups: Sequence[ChannelGroup], samples: Samples, objective: Objective, repeats: int, heard: Progress
 ) -> list[list[Member]]:
-    """For each channel the mean, over samples, of the squared derivative of `objective` with respect to its gate."""
+    """Return for each channel the mean, over samples, of `objective`'s squared derivative by its gate."""
     readers = [{id(slot): slot for slot in group.consumers} for group in groups]
     slots = {(s.layer, s.weight, s.axis): s for found in readers for s in found.values()}
     sums = [np.zeros(group.channels.size) for group in groups]
@@ -103,7 +102,7 @@ def _mean_squares(
 
 
 def _of_group(group: ChannelGroup, found: Derivatives) -> Scores:
-    """The derivative with respect to the gate of each channel: over all that read it."""
+    """Return the derivative with respect to the gate of each channel: over all that read it."""
     total = np.zeros(group.channels.size)
     for slot in group.consumers:
         places = np.searchsorted(group.channels, slot.channels).clip(max=group.channels.size - 1)
@@ -116,7 +115,7 @@ def _of_group(group: ChannelGroup, found: Derivatives) -> Scores:
 def _derivatives(
     model: Any, slots: Sequence[Slot], samples: Samples, objective: Objective, repeats: int
 ) -> Iterator[Derivatives]:
-    """For one sample after the other, `repeats` times each: the derivative along the axis of each slot."""
+    """Yield the derivative along the axis of each slot, for one sample after the other, `repeats` times each."""
     tf = import_tensorflow()
     variables = [slot.variable(model.get_layer(slot.layer)) for slot in slots]
 

@@ -1,4 +1,4 @@
-"""From what several layers say about a channel to one score, and from scores of a group to scores that compare."""
+"""Reduce several layers' values for a channel to one score, and make scores of groups comparable."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """What one layer says: `values[i]` is about channel `channels[i]`, which may be another group's."""
+    """Hold one layer's values: `values[i]` is about channel `channels[i]`, which may be another group's."""
 
     channels: Ids
     values: Scores
 
 
 def reduced(group: ChannelGroup, members: Sequence[Member], how: Reduction) -> Scores | None:
-    """One score a channel of the group, in its order; None if a channel is in no member.
+    """Return one score per channel of the group, in its order; None if a channel is in no member.
 
-    `mean`, `max` and `sum` go over every index, in any member, that holds the channel (a repeated channel has
-    several); `first` takes the first member that holds it, for groups in which one layer speaks for all.
+    `mean`, `max` and `sum` cover every index, in any member, that holds the channel (a repeated channel has several);
+    `first` takes the first member that holds it, for groups in which one layer represents all.
     """
     size = group.channels.size
     places, values = _placed(group, members)
@@ -48,7 +48,7 @@ def reduced(group: ChannelGroup, members: Sequence[Member], how: Reduction) -> S
 
 
 def normalised(scores: Scores, how: Normalisation) -> Scores:
-    """The scores of a group relative to their own: over their mean or maximum, as standard scores, or as they are."""
+    """Scale a group's scores by their mean or maximum, to standard scores, or not at all."""
     match how:
         case "none":
             return scores
@@ -61,7 +61,7 @@ def normalised(scores: Scores, how: Normalisation) -> Scores:
 
 
 def _placed(group: ChannelGroup, members: Sequence[Member]) -> tuple[Ids, Scores]:
-    """Places within the group, and the values there, of all that the members say about it."""
+    """Return places within the group, and the values there, of all that the members say about it."""
     channels = np.concatenate([member.channels for member in members]) if members else group.channels[:0]
     values = np.concatenate([member.values for member in members]) if members else np.zeros(0)
     places = np.searchsorted(group.channels, channels).clip(max=group.channels.size - 1)

@@ -1,7 +1,7 @@
-"""Criteria that look at weights alone: no data, a second for any network.
+"""Rank by weights alone: no data, a second for any network.
 
-A filter is all weights of a producing layer that make one channel. That of a separable convolution is its pointwise
-weights, each times the size of the depthwise filter it reads.
+A filter consists of all weights of a producing layer that make one channel. That of a separable convolution is its
+pointwise weights, each times the size of the depthwise filter it reads.
 """
 
 from __future__ import annotations
@@ -17,50 +17,50 @@ from stages.prune.ranking.criteria.reduction import Member, Scores
 
 
 def l1(model: Any, group: ChannelGroup) -> list[Member]:
-    """The mean absolute weight of each filter, so that layers with filters of other sizes compare.
+    """Compute the mean absolute weight of each filter, so that layers with filters of other sizes are comparable.
 
-    Choose it as a baseline: it is what most published results are held against (Li et al., "Pruning Filters for
-    Efficient ConvNets", 2017).
+    Choose it as a baseline: most published results are compared with it (Li et al., "Pruning Filters for Efficient
+    ConvNets", 2017).
     """
     return _filter_sizes(model, group, lambda filters: np.mean(np.abs(filters), axis=1))
 
 
 def l2(model: Any, group: ChannelGroup) -> list[Member]:
-    """The root mean square of each filter. Choose it where there is no data and no time to try (Li et al., 2017)."""
+    """Compute the root mean square of each filter. Choose it without data and time to try others (Li et al., 2017)."""
     return _filter_sizes(model, group, _root_mean_square)
 
 
 def fpgm(model: Any, group: ChannelGroup) -> list[Member]:
-    """The mean distance from each filter to all others of its layer, in root mean square.
+    """Compute the mean distance from each filter to all others of its layer, in root mean square.
 
-    What is near the geometric median can be replaced by the others. Choose it where filters are much alike in size:
-    wide layers, strong weight decay (He et al., "Filter Pruning via Geometric Median", 2019).
+    Filters near the geometric median can be replaced by the others. Choose it if filters are similar in size: wide
+    layers, strong weight decay (He et al., "Filter Pruning via Geometric Median", 2019).
     """
     return _filter_sizes(model, group, _mean_distances)
 
 
 def lamp(model: Any, group: ChannelGroup) -> list[Member]:
-    """The filter's squared size over the sum of those at least as big in its layer: 1 for the biggest of each layer.
+    """Divide the filter's squared size by the sum of those at least as big in its layer: 1 for each layer's biggest.
 
-    Choose it for `scope: global` with a target on parameters: it shares the loss out over layers by itself and needs
-    no normalisation (Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021; there over single
+    Choose it for `scope: global` with a target on parameters: it balances the loss over layers by itself and needs no
+    normalization (Lee et al., "Layer-adaptive Sparsity for the Magnitude-based Pruning", 2021; there over individual
     weights, here over filters).
     """
     return _filter_sizes(model, group, _layer_adaptive)
 
 
 def bn_scale(model: Any, group: ChannelGroup) -> list[Member]:
-    """|gamma| of the batch normalisations on the channel; nothing for a group that has none.
+    """Return |gamma| of the batch normalizations on the channel; nothing for a group that has none.
 
-    Choose it where the network was trained with a penalty on these scales (Liu et al., "Learning Efficient
-    Convolutional Networks through Network Slimming", 2017).
+    Choose it if the network was trained with a penalty on these scales (Liu et al., "Learning Efficient Convolutional
+    Networks through Network Slimming", 2017).
     """
     scales = [slot for slot in group.pass_through if slot.weight.rpartition(".")[2] == "gamma"]
     return [Member(slot.channels, np.abs(_values(model, slot))) for slot in scales]
 
 
 def kernels(group: ChannelGroup) -> list[Slot]:
-    """The weights that make the group's channels, biases apart."""
+    """Return the weights that make the group's channels, except biases."""
     return [slot for slot in group.producers if slot.weight.rpartition(".")[2] != "bias"]
 
 
@@ -69,7 +69,7 @@ def _filter_sizes(model: Any, group: ChannelGroup, size: Callable[[NDArray[Any]]
 
 
 def _filters(model: Any, slot: Slot) -> NDArray[np.float64]:
-    """The filters along the slot's axis, a row each."""
+    """Return the filters along the slot's axis, a row each."""
     kernel = _values(model, slot)
     depthwise = getattr(model.get_layer(slot.layer), "depthwise_kernel", None)
     if depthwise is not None and slot.weight == "pointwise_kernel":
