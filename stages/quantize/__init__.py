@@ -1,1 +1,1 @@
-"""quantize: which scheme a model is exported in, and the calibration data that goes with it."""
+"""Choose which scheme a model is exported in, and the calibration data that goes with it."""

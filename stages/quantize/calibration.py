@@ -1,4 +1,4 @@
-"""Doubts about calibration samples: what is measured on them is what every later input is clipped to."""
+"""Doubt calibration samples: every later input is clipped to the ranges measured on them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES_SHOWN = 3
 
 
 def doubts_about(samples: Any) -> tuple[str, ...]:
-    """Why ranges measured on samples (N, …) may not hold for others; empty if there is no reason for doubt."""
+    """Return why ranges measured on samples (N, …) may not hold for others; empty if there is no reason for doubt."""
     import numpy as np
 
     count = len(samples)
@@ -26,7 +26,7 @@ def doubts_about(samples: Any) -> tuple[str, ...]:
 
 
 def asleep_in_words(layers: Sequence[str]) -> str:
-    """What it means that these layers give nothing but zeros on all calibration samples."""
+    """Explain what it means that these layers give only zeros on all calibration samples."""
     names = ", ".join(repr(name) for name in layers[:NAMES_SHOWN]) + (" …" if len(layers) > NAMES_SHOWN else "")
     many = f"{len(layers)} layers give" if len(layers) > 1 else "a layer gives"
     advice = "later inputs that wake them are clipped; with other samples not, and a branch that is dead can be removed"

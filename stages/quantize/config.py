@@ -1,4 +1,4 @@
-"""The settings of the quantize stage."""
+"""Define the settings of the quantize stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_le
 
 
 def _spelt_out(entry: Any) -> Any:
-    """An entry as a map from its name to all its settings: a name alone is that of its scheme."""
+    """Expand an entry to a map from its name to all its settings: a bare name is that of its scheme."""
     if isinstance(entry, str):
         return {entry: {"scheme": entry}}
     if not isinstance(entry, Mapping) or len(entry) != 1:
@@ -33,22 +33,22 @@ Entry = Annotated[
 
 
 class QuantizeConfig(StageConfig):
-    """In which number formats the model is to be exported, one action each.
+    """Set in which number formats to export the model, one action each.
 
     An entry of `schemes` is a scheme's name, or a name of your own with settings: `{int8-mse: {scheme: int8,
-    calibration: mse}}`. The name is what metrics and folders are called by: `onnx/int8-mse`.
+    calibration: mse}}`. Metrics and folders use the name: `onnx/int8-mse`.
 
     `float32` is the model as it is. `float16` halves the file at no cost in speed: weights are stored in half and
     computed in full precision. `weight_only` stores weights in 8 bits and computes in float32: a quarter of the file,
     nearly no loss, no speed. `dynamic` stores weights in 8 bits and quantizes activations while running: no data
-    needed. `int8` quantizes both beforehand, by ranges that calibration samples show: the smallest and, where the
-    device has integer units, the fastest. `int16x8` keeps activations in 16 bits: nearly float's accuracy where int8
-    loses too much, at less speed. `io` is the type of TFLite files' inputs and outputs: with `int8` those of int8 files
-    are int8 and those of int16x8 files int16, as microcontrollers want them. ONNX files keep float32 ones.
+    needed. `int8` quantizes both beforehand, by ranges measured on calibration samples: the smallest and, if the device
+    has integer units, the fastest. `int16x8` keeps activations in 16 bits: nearly float's accuracy if int8 loses too
+    much, at less speed. `io` is the type of TFLite files' inputs and outputs: with `int8` those of int8 files are int8
+    and those of int16x8 files int16, as microcontrollers need them. ONNX files keep float32 ones.
 
     A `ladder` finds the fastest scheme that loses at most `max_accuracy_drop` of the model's accuracy on the test
     split: its rungs are measured in `ladder_format` on `ladder_target`, and tried from the fastest on. `selective` is
-    int8 with the layers that it harms most left in float, few if they will do. The result is called `ladder`.
+    int8 with the layers that it harms most left in float, as few as suffice. The result is called `ladder`.
     """
 
     schemes: tuple[Entry, ...] | None = Field(None, min_length=1)
@@ -83,23 +83,23 @@ class QuantizeConfig(StageConfig):
 
     @property
     def variants(self) -> dict[str, Quantization]:
-        """The schemes by name."""
+        """Return the schemes by name."""
         return {name: settings for entry in self.schemes or () for name, settings in entry.items()}
 
     def by_element(self) -> Mapping[str, Self]:
-        """One configuration for each scheme, by its name, and one for the ladder."""
+        """Return one configuration for each scheme, by its name, and one for the ladder."""
         alone = type(self).model_validate({"schemes": ("float32",), "io": self.io})
         found = {name: alone.model_copy(update={"schemes": ({name: q},)}) for name, q in self.variants.items()}
         return found | ({LADDER: self.model_copy(update={"schemes": None})} if self.ladder else {})
 
     @property
     def quantization(self) -> Quantization:
-        """The one scheme of an action that climbs no ladder."""
+        """Return the one scheme of an action without a ladder."""
         (found,) = self.variants.values()
         return found
 
     @property
     def possible(self) -> tuple[Quantization, ...]:
-        """All that an action may end in."""
+        """Return all possible results of an action."""
         rungs = tuple(Quantization(scheme="int8" if rung == "selective" else rung) for rung in self.ladder or ())
         return rungs or tuple(self.variants.values())

@@ -1,7 +1,7 @@
-"""The ladder: the fastest scheme that is accurate enough, found by making and measuring them.
+"""Climb the ladder: the fastest scheme that is accurate enough, found by making and measuring them.
 
-Every try is a chain of actions of its own (quantize, export, benchmark, verify), planned and cached as any other, so a
-ladder that was killed or whose bound changed climbs over what is measured already.
+Every try is a separate chain of actions (quantize, export, benchmark, verify), planned and cached as any other, so a
+ladder that was killed or whose bound changed reuses what is measured already.
 """
 
 from __future__ import annotations
@@ -26,15 +26,13 @@ from stages.quantize.layer_errors import LayerError, layer_errors
 from stages.samples.calibration import calibration_files, decode_samples
 
 ERRORS_FILE = "layer-errors.json"
-RATIOS = ("latency_ratio", "instruction_ratio")  # what targets measure of every scheme, the first that is there
-ERROR_SAMPLES = 8  # calibration samples on which layers' errors are told
-# The figures are wanted, whatever they are: what is accurate enough is the ladder's to say.
+RATIOS = ("latency_ratio", "instruction_ratio")  # what targets measure for every scheme; the first found is taken
 UNBOUNDED = {"max_diff": None, "min_cosine": None}
 
 
 @dataclass(frozen=True)
 class Climbed:
-    """The quantized model that the ladder ended on, its calibration set if it has one, and the report."""
+    """Hold the quantized model that the ladder ended on, its calibration set if it has one, and the report."""
 
     quantized: Artifact
     calibration: Artifact | None
@@ -43,7 +41,7 @@ class Climbed:
 
 @dataclass(frozen=True)
 class _Made:
-    """A scheme, quantized and exported."""
+    """Hold a scheme, quantized and exported."""
 
     name: str
     how: Quantization
@@ -60,7 +58,7 @@ class _Made:
 
 
 class Ladder:
-    """One climb, from the fastest rung on."""
+    """Climb once, from the fastest rung on."""
 
     def __init__(self, context: StageContext[QuantizeConfig]) -> None:
         self._context, self._config = context, context.config
@@ -69,9 +67,9 @@ class Ladder:
         self._float = self._make("float32", Quantization(scheme="float32"))
 
     def climb(self) -> Climbed:
-        """The scheme to take; PostconditionError, with what was tried, where none is accurate enough."""
+        """Return the scheme to take; PostconditionError, with what was tried, if none is accurate enough."""
         rungs = self._by_latency([rung for rung in self._rungs if rung != SELECTIVE])
-        reserve: tuple[_Made, float] | None = None  # what is accurate enough unless a faster rung is, too
+        reserve: tuple[_Made, float] | None = None  # accurate enough, unless a faster rung is, too
         for place, (made, ratio) in enumerate(rungs):
             if reserve is not None and ratio >= reserve[1]:
                 break
@@ -100,7 +98,7 @@ class Ladder:
         return self._config.max_accuracy_drop
 
     def _selective_comes_after(self, place: int, rungs: Sequence[tuple[_Made, float]]) -> bool:
-        """It is slower than int8: it follows it, or comes first where int8 is no rung."""
+        """Return whether selective is next: it is slower than int8, so it follows it, or comes first without int8."""
         if SELECTIVE not in self._rungs:
             return False
         names = [made.name for made, _ in rungs]
@@ -116,9 +114,9 @@ class Ladder:
         return sorted(found, key=lambda one: one[1])
 
     def _selected(self) -> tuple[_Made, float] | None:
-        """int8 with the worst layers in float, 1, 2, 4 … of them until the bound holds; None where it never does.
+        """Return int8 with the worst layers in float, 1, 2, 4 … of them until the bound holds; None if it never does.
 
-        With each go those that read it: they would quantize what it gives them.
+        Their readers stay in float too: they would quantize these layers' outputs.
         """
         base = self._tried("int8", Quantization(scheme="int8"))
         if base is None:
@@ -135,7 +133,7 @@ class Ladder:
         return None
 
     def _tried(self, name: str, how: Quantization) -> _Made | None:
-        """A rung; None, with a warning, where the model can't be made into it or that ends outside software."""
+        """Return a rung; None, with a warning, if the model can't be converted or the conversion crashes."""
         try:
             return self._make(name, how)
         except (UnsupportedError, NativeEndError) as error:
@@ -152,7 +150,7 @@ class Ladder:
         return _Made(name, how, record.outputs, export)
 
     def _latency(self, made: _Made) -> float:
-        """In parts of float32's."""
+        """Return the latency relative to float32's."""
         settings = {"targets": (self._config.ladder_target,), "rounds": self._config.ladder_rounds}
         inputs = {"export": made.export, "baseline": self._float.export}
         metrics = self._context.call("benchmark", settings, inputs).metrics
@@ -163,7 +161,7 @@ class Ladder:
         return float(ratio)
 
     def _accurate(self, made: _Made, ratio: float | None) -> bool:
-        """Whether the bound holds; the try is written down."""
+        """Return whether the bound holds; records the try."""
         self._context.events.advanced(len(self._tries), len(self._rungs), "rungs", f"accuracy of {made.name}")
         settings = {"tolerances": {made.how.scheme: UNBOUNDED}}
         inputs = {"export": made.export, "reference": self._context.inputs["model"]}
@@ -196,12 +194,12 @@ class Ladder:
             return layer_errors(model, made.export.kind, self._file(made.export), arrays, tensors)
 
     def _file(self, export: Artifact) -> Path:
-        """The model's file, with those that belong to it beside it."""
+        """Return the model's file, with those that belong to it next to it."""
         read = partial(self._context.read_made, export)
         return whole_model(export.kind, export.names, read, self._context.work_dir / "tmp-model")
 
     def _samples(self, made: _Made, names: Sequence[str], tensors: Sequence[Any]) -> Mapping[str, Any]:
-        """Some of the calibration samples, by input name."""
+        """Return some of the calibration samples, by input name."""
         assert made.calibration is not None
         files = calibration_files(len(names))
         arrays = [decode_samples(self._context.read_made(made.calibration, file))[:ERROR_SAMPLES] for file in files]

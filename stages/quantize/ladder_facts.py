@@ -1,4 +1,4 @@
-"""Facts of a ladder's report."""
+"""Define the facts of a ladder's report."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pipeline.records.values import Value
 
 
 class LadderTry(Value):
-    """A scheme that was tried: its time in parts of float32's on the target, and the accuracy that it lost.
+    """Record a scheme that was tried: its time on the target relative to float32's, and the accuracy that it lost.
 
-    The time is None where the scheme was too inaccurate to be measured. `kept_float` are layers.
+    The time is None if the scheme was too inaccurate to be measured. `kept_float` are layers.
     """
 
     name: str
@@ -22,7 +22,7 @@ class LadderTry(Value):
 
 
 class LadderFacts(Facts):
-    """Which scheme a ladder ended on, all that it tried, in that order, and why it stopped."""
+    """Record which scheme a ladder ended on, all that it tried, in that order, and why it stopped."""
 
     kind: Literal["ladder-report"] = "ladder-report"
     target: str

@@ -1,4 +1,4 @@
-"""What each layer loses to quantization: a file's tensors beside the Keras layers that they are nearest to."""
+"""Measure what each layer loses to quantization: a file's tensors compared with the nearest Keras layers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stages.keras.layer_calls import LayerCall, record_layers
 
 
 class LayerError(Value):
-    """Means over samples of what a layer gives out.
+    """Hold means over samples of a layer's outputs.
 
     `sqnr_db` and `cosine` are over all its numbers. `noise` is the share of noise in the signal of each channel, at
-    most 1, over channels that have any: what a tensor with one scale does to its small channels is not drowned in its
-    large ones. `added_noise` is how much of it was not there in what the layer reads. `readers` are the layers that
-    read it.
+    most 1, over nonzero channels: the effect of a tensor's single scale on its small channels is not drowned in its
+    large ones. `added_noise` is the part that was not there in the layer's inputs. `readers` are the layers that read
+    it.
     """
 
     layer: str
@@ -35,10 +35,10 @@ class LayerError(Value):
 def layer_errors(
     model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
 ) -> list[LayerError]:
-    """All layers that can be told in the file, the one that adds most noise first.
+    """Return all layers that can be matched in the file, the one that adds most noise first.
 
-    `arrays` are samples (N, …) by input name, as many as are worth a run of every tensor. Layers that only rearrange
-    what they read are left out. `tensors` gives what the file computes.
+    `arrays` are samples (N, …) by input name; every tensor is computed for each. Layers that only rearrange their
+    inputs are left out. `tensors` returns what the file computes.
     """
     import numpy as np
 
@@ -72,12 +72,12 @@ def _errors(calls: Sequence[LayerCall], found: Mapping[int, Agreement]) -> Itera
 
 
 def _output(call: LayerCall, agreement: Agreement) -> Any:
-    """The output of the call that the tensor has the size of."""
+    """Return the output of the call that has the tensor's size."""
     return next(values for values in call.outputs if values.size == agreement.flat.size)
 
 
 def _noise(reference: Any, flat: Any) -> float:
-    """Noise in parts of the signal, a channel (the last axis) at a time; see `LayerError`."""
+    """Return noise relative to the signal, one channel (the last axis) at a time; see `LayerError`."""
     import numpy as np
 
     channels = reference.shape[-1] if reference.ndim > 1 else 1
@@ -90,7 +90,7 @@ def _noise(reference: Any, flat: Any) -> float:
 
 
 def _noise_before(calls: Sequence[LayerCall], place: int, noise: Mapping[int, float]) -> float:
-    """The most noise among the nearest layers before this one that were found."""
+    """Return the most noise among the nearest layers before this one that were found."""
     most, pending, seen = 0.0, list(calls[place].reads), set(calls[place].reads)
     while pending:
         one = pending.pop()
@@ -104,7 +104,7 @@ def _noise_before(calls: Sequence[LayerCall], place: int, noise: Mapping[int, fl
 
 
 def _readers(calls: Sequence[LayerCall], place: int) -> Iterator[int]:
-    """The calls that read this one, through those that only rearrange."""
+    """Yield the calls that read this one, through those that only rearrange."""
     for other, call in enumerate(calls):
         if place in call.reads:
             if _only_rearranges(calls, other):

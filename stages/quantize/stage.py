@@ -1,7 +1,7 @@
-"""The quantize stage: which scheme a model is to be exported in, and the data that its ranges are measured on.
+"""Choose which scheme to export a model in, and the data on which its ranges are measured.
 
-Post-training quantization itself is the converters' work, so it happens in export: the numbers that come out differ
-by format. What is decided here is everything they share.
+Post-training quantization itself is the converters' work, so it happens in export: the resulting numbers differ by
+format. This stage decides everything they share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHECKED_BATCH = 32  # samples that run through the model at once when its activa
 
 
 class QuantizeStage:
-    """A Keras model with its scheme; where ranges are to be measured also the calibration samples, preprocessed."""
+    """Attach a scheme to a Keras model; if ranges are to be measured also the preprocessed calibration samples."""
 
     name: ClassVar[str] = "quantize"
     version: ClassVar[int] = 3
@@ -53,9 +53,9 @@ class QuantizeStage:
         return None
 
     def device(self, config: QuantizeConfig, folder: Path) -> Mapping[str, str]:
-        """The fingerprint of the target that a ladder measures on: what it ends on follows from it; else nothing.
+        """Return the fingerprint of the target that a ladder measures on, which its result depends on; else nothing.
 
-        DeviceError where the target is not set up, RecipeError where there is none of that name.
+        DeviceError if the target is not set up, RecipeError if there is none of that name.
         """
         if not config.ladder:
             return {}
@@ -65,11 +65,11 @@ class QuantizeStage:
         return found
 
     def targets_of(self, config: QuantizeConfig) -> tuple[str, ...]:
-        """The target that a ladder measures on."""
+        """Return the target that a ladder measures on."""
         return (config.ladder_target,) if config.ladder else ()
 
     def labels_for(self, config: QuantizeConfig) -> tuple[str, str] | None:
-        """What needs labels, and what to do without, if anything."""
+        """Return what needs labels, and what to do without, if anything."""
         if config.ladder:
             return "quantize.ladder", "name the schemes: a ladder goes by accuracy"
         if any(how.qat for how in config.possible):
@@ -107,7 +107,7 @@ class QuantizeStage:
         return StageResult(outputs=(quantized, calibration) if calibration else (quantized,))
 
     def ensures(self, context: StageContext[QuantizeConfig], result: StageResult) -> None:
-        """Nothing was computed: `requires` and `run` have checked all that went in."""
+        """Check nothing, since nothing was computed: `requires` and `run` have checked all inputs."""
 
 
 def _climbed(context: StageContext[QuantizeConfig]) -> StageResult:
@@ -118,7 +118,7 @@ def _climbed(context: StageContext[QuantizeConfig]) -> StageResult:
 
 
 def _trained(context: StageContext[QuantizeConfig], how: Quantization) -> Artifact:
-    """The model after quantization-aware training: a sub-step of its own, cached apart from what is made of it."""
+    """Return the model after quantization-aware training: a separate sub-step, cached independently."""
     assert how.qat is not None
     settings = how.qat.model_dump(exclude={"preserve"})
     aware = {"exclude": how.keep_float, "preserve": how.qat.preserve}
@@ -134,7 +134,7 @@ def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:
 
 
 def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
-    """The layers that stay in float, by name, in the model's order; PreconditionError where a pattern names none."""
+    """Return the names of layers that stay in float, in model order; PreconditionError if a pattern matches none."""
     from stages.keras.layer_calls import layer_names
     from stages.keras.layer_patterns import matching
     from stages.keras.stored import shared_model
@@ -151,10 +151,10 @@ def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
 
 
 def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:
-    """PreconditionError, with the layer, where calibration samples make NaN or infinity on the way through the model.
+    """Raise PreconditionError, with the layer, if calibration samples produce NaN or infinity inside the model.
 
-    A range that ends at infinity leaves one step for everything finite. Layers that no sample wakes have no range at
-    all: they are told.
+    A range that ends at infinity leaves one step for everything finite. Layers that no sample activates have no range
+    at all: they are reported.
     """
     from stages.keras.layer_calls import first_not_finite, layer_names
     from stages.keras.precision import shared_in_float32
@@ -183,7 +183,7 @@ def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[A
 
 
 def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
-    """The calibration split as an artifact; PreconditionError where there is none, or it can't enter the model."""
+    """Return the calibration split as an artifact; PreconditionError if there is none, or it does not fit the model."""
     split = context.data("calibration")
     if len(split) == 0:
         raise PreconditionError(
