@@ -1,1 +1,1 @@
-"""Batch-normalisation statistics measured anew on unlabelled data, after a change of the layers before them."""
+"""Measure batch-normalization statistics again on unlabelled data, after a change of the layers before them."""

@@ -1,4 +1,4 @@
-"""The recalibrate stage: a cheap step after pruning, on its own or before fine-tuning."""
+"""Implement the recalibrate stage: a cheap step after pruning, alone or before fine-tuning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RecalibrateConfig(StageConfig):
-    """On what batch-normalisation statistics are measured anew; labels are not looked at."""
+    """Set on what data batch-normalization statistics are measured again; labels are not used."""
 
     samples: int = Field(1024, ge=2, description="how many samples; all, where the split has fewer")
     batch: int = Field(128, ge=2, description="samples a batch: the bigger, the nearer to the statistics of all")
@@ -27,7 +27,7 @@ class RecalibrateConfig(StageConfig):
 
 
 class RecalibrateStage:
-    """keras-model → keras-model with other moving means and variances, and nothing else changed."""
+    """Convert keras-model → keras-model with other moving means and variances, and nothing else changed."""
 
     name: ClassVar[str] = "recalibrate"
     version: ClassVar[int] = 2
@@ -46,7 +46,7 @@ class RecalibrateStage:
         return None
 
     def requires(self, config: RecalibrateConfig, inputs: Mapping[str, Artifact]) -> None:
-        """Nothing that can be known before the model is read."""
+        """Check nothing: nothing can be known before the model is read."""
 
     def run(self, context: StageContext[RecalibrateConfig]) -> StageResult:
         from stages.keras.normal_form import keras_facts
@@ -71,7 +71,7 @@ class RecalibrateStage:
         return StageResult((artifact,), {"batch_normalisations": float(len(norms)), "mean_shift": shift})
 
     def ensures(self, context: StageContext[RecalibrateConfig], result: StageResult) -> None:
-        """The statistics are numbers."""
+        """Check that the statistics are finite."""
         if not math.isfinite(result.metrics["mean_shift"]):
             raise PostconditionError(
                 "the statistics are no numbers", where="recalibrate", hint="look at the data and at the model's weights"
@@ -79,7 +79,7 @@ class RecalibrateStage:
 
 
 def _batches(context: StageContext[RecalibrateConfig], data: Split) -> Iterator[Any]:
-    """Samples drawn over the whole split: in a file sorted by class, a batch in order would be of one class."""
+    """Draw samples over the whole split: in a file sorted by class, a batch in order would be of one class."""
     import numpy as np
 
     count = min(context.config.samples, len(data))

@@ -1,7 +1,7 @@
-"""Batch-normalisation statistics, measured anew.
+"""Measure batch-normalization statistics again.
 
-Pruning changes what reaches a batch normalisation, and its moving mean and variance no longer describe that. Measuring
-them anew needs no labels and no gradient, and recovers much of the accuracy (Li et al., "EagleEye", 2020; as PreciseBN
+Pruning changes the inputs of a batch normalization, and its moving mean and variance no longer describe them. Measuring
+them again needs no labels and no gradient, and recovers much of the accuracy (Li et al., "EagleEye", 2020; as PreciseBN
 in Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
 """
 
@@ -17,16 +17,16 @@ from stages.keras.tensorflow import import_keras
 
 
 def batch_normalisations(model: Any) -> list[Any]:
-    """The model's batch normalisations, those of nested models and wrappers too."""
+    """Return the model's batch normalizations, including those of nested models and wrappers."""
     return [part for part in model.submodules if isinstance(part, import_keras().layers.BatchNormalization)]
 
 
 def recalibrate(model: Any, batches: Iterable[Any]) -> float:
-    """Make the mean statistics over `batches` the moving ones, in place.
+    """Set the moving statistics to the mean statistics over `batches`, in place.
 
-    Batches are arrays (N, …), or lists with one an input, and count by N. Only batch normalisations run as in
-    training: dropout and noise stay out, weights stay as they are. Returns the mean shift of the moving means, in
-    moving standard deviations as they were.
+    Batches are arrays (N, …), or lists with one per input, and are weighted by N. Only batch normalizations run as in
+    training: dropout and noise are inactive, weights are unchanged. Returns the mean shift of the moving means, in
+    previous moving standard deviations.
     """
     norms = batch_normalisations(model)
     before = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
@@ -47,7 +47,7 @@ def recalibrate(model: Any, batches: Iterable[Any]) -> float:
 
 @contextmanager
 def _counting_batches(norms: list[Any]) -> Iterator[None]:
-    """Meanwhile `norms` run as in training, whatever the rest of the model does and whether they are trainable."""
+    """Run `norms` as in training meanwhile, whatever the rest of the model does and whether they are trainable."""
     kept = [(norm, norm.momentum, norm.trainable, norm.__dict__.get("call")) for norm in norms]
     try:
         for norm in norms:
