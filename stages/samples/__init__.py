@@ -1,1 +1,1 @@
-"""Data on its way to a model: calibration sets, batches, checks, decoding."""
+"""Prepare data for a model: calibration sets, batches, checks, decoding."""

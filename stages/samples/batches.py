@@ -1,4 +1,4 @@
-"""Samples in batches: whether they fit a model, and who hears how many are done."""
+"""Batch samples: check whether they fit a model, and report progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Progress = Callable[[int, int], None]  # done, total
 
 
 def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
-    """Why inputs of `batch_shape` (N, …) don't fit the model's input, or None; free sizes of the model fit any."""
+    """Return why inputs of `batch_shape` (N, …) don't fit the model's input, or None; free sizes fit any."""
     sample, wanted = tuple(batch_shape[1:]), spec.shape[1:]
     fits = len(sample) == len(wanted) and all(size in (None, n) for size, n in zip(wanted, sample, strict=True))
     if fits:
@@ -19,13 +19,13 @@ def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
 
 
 def batches_of(count: int, size: int) -> Iterator[list[int]]:
-    """The indices of `count` samples in batches of exactly `size`; the last sample is repeated to fill the last one."""
+    """Yield the indices of `count` samples in batches of exactly `size`; the last sample fills up the last one."""
     for start in range(0, count, size):
         yield [min(index, count - 1) for index in range(start, start + size)]
 
 
 def unheard(_done: int, _total: int) -> None:
-    """The progress that nobody listens to."""
+    """Ignore progress."""
 
 
 def _text(shape: Sequence[int | None]) -> str:

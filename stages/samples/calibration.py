@@ -1,4 +1,4 @@
-"""Calibration sets as files: one array of float32 samples for each input of a model."""
+"""Store calibration sets as files: one array of float32 samples for each input of a model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CALIBRATION_MEDIA_TYPE = "application/x-npy"
 
 
 def calibration_files(inputs: int) -> tuple[str, ...]:
-    """The names of the files of a calibration set, one for each of so many model inputs, in the model's order."""
+    """Return the file names of a calibration set, one for each model input, in the model's order."""
     return (CALIBRATION_FILE,) if inputs == 1 else tuple(f"calibration-{place}.npy" for place in range(inputs))
 
 
 def encode_samples(samples: Any) -> bytes:
-    """The `.npy` bytes of samples (N, …): C order, little-endian float32."""
+    """Return the `.npy` bytes of samples (N, …): C order, little-endian float32."""
     import numpy as np
 
     buffer = io.BytesIO()
@@ -25,7 +25,7 @@ def encode_samples(samples: Any) -> bytes:
 
 
 def decode_samples(path: Path) -> Any:
-    """The samples stored at `path` (any name), float32 (N, …)."""
+    """Return the samples stored at `path` (any name), float32 (N, …)."""
     import numpy as np
 
     return np.load(path, allow_pickle=False)

@@ -1,4 +1,4 @@
-"""Whether data fits a model, checked before either is used on the other, without reading a sample.
+"""Check whether data fits a model before either is used, without reading a sample.
 
 A model with several outputs has its targets by output name; outputs without targets are neither trained nor measured.
 """
@@ -14,23 +14,23 @@ from stages.samples.batches import misfit
 
 
 def keras_facts_of(artifact: Artifact) -> KerasFacts:
-    """The facts of a Keras model; PreconditionError for any other kind."""
+    """Return the facts of a Keras model; PreconditionError for any other kind."""
     if not isinstance(artifact.facts, KerasFacts):
         raise PreconditionError(f"a keras-model is wanted, this is a {artifact.kind}")
     return artifact.facts
 
 
 def require_classifier(facts: KerasFacts) -> None:
-    """PreconditionError unless the model has one output of shape (batch, classes)."""
+    """Raise PreconditionError unless the model has one output of shape (batch, classes)."""
     if len(facts.outputs) != 1:
         raise PreconditionError(f"this needs a model with one output, this one has {len(facts.outputs)}")
     _require_class_output(facts.outputs[0])
 
 
 def labelled_outputs(split: Split, facts: KerasFacts) -> dict[str, Split]:
-    """The split as each output of the model sees it that has targets, in the model's order; empty without labels.
+    """Return the split for each output of the model that has targets, in the model's order; empty without labels.
 
-    DataError where labels name no output, or an unknown one.
+    DataError if labels name no output, or an unknown one.
     """
     names, where = [spec.name for spec in facts.outputs], f"data.{split.name}"
     if split.output_names is None:
@@ -55,9 +55,9 @@ def _require_class_output(output: TensorSpec) -> None:
 
 
 def require_fit(split: Split, facts: KerasFacts, *, labels: bool = True) -> None:
-    """DataError unless the split's inputs fit the model's and, where `labels` are needed, its targets the outputs.
+    """Raise DataError unless the split's inputs fit the model's and, if `labels` are needed, its targets the outputs.
 
-    Where a model has several outputs, labels for one of them are enough.
+    With several outputs, labels for one of them suffice.
     """
     where = f"data.{split.name}"
     if len(split) == 0:
@@ -80,7 +80,7 @@ def require_fit(split: Split, facts: KerasFacts, *, labels: bool = True) -> None
 
 
 def require_inputs(split: Split, facts: KerasFacts) -> None:
-    """DataError unless the split has the model's inputs, by name where there are several, in their shapes."""
+    """Raise DataError unless the split has the model's inputs, by name if there are several, in their shapes."""
     where, names = f"data.{split.name}", split.input_names
     wanted = {spec.name: spec for spec in facts.inputs}
     hint = "reshape or resize the data, or load a model that takes this shape"
@@ -102,7 +102,7 @@ def require_inputs(split: Split, facts: KerasFacts) -> None:
 
 
 def require_finite_inputs(split: Split) -> None:
-    """DataError, with its place, where a sample's inputs hold NaN or infinity: what runs on it would be blamed."""
+    """Raise DataError, with its place, if a sample's inputs hold NaN or infinity: else later code would be blamed."""
     found = split.first_not_finite()
     if found is None:
         return
@@ -114,14 +114,14 @@ def require_finite_inputs(split: Split) -> None:
 
 
 def require_class_labels(split: Split, why: str) -> None:
-    """PreconditionError unless the split's targets are class labels; `why` says what needs them."""
+    """Raise PreconditionError unless the split's targets are class labels; `why` says what needs them."""
     if split.task != "classes":
         raise PreconditionError(f"{why} needs class labels, the {split.name} split is for {split.task}")
 
 
 def _require_classes(split: Split, output: TensorSpec, where: str) -> None:
     _require_class_output(output)
-    classes = max(output.shape[1] or 0, 2)  # one output tells two classes apart
+    classes = max(output.shape[1] or 0, 2)  # one output distinguishes two classes
     low, high = int(split.y.min()), int(split.y.max())
     if low < 0 or high >= classes:
         raise DataError(

@@ -1,4 +1,4 @@
-"""Encoded samples to arrays, by TensorFlow: what the engine asks for through the entry points `secateur.decoders`."""
+"""Decode samples to arrays with TensorFlow, for the engine's entry points `secateur.decoders`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ GRAPH_TALK = ("Graph execution error", "Detected at node", "<stack traces", "[[{
 def decode_images(
     encoded: Sequence[bytes], form: ImageForm, threads: int, *, silent: bool = False
 ) -> tuple[Any, dict[int, str]]:
-    """Images as float32 (n, height, width, channels), and by place those that can't be decoded, with the reason.
+    """Decode images to float32 (n, height, width, channels); also return failures by place, with the reason.
 
-    `silent` keeps what the codecs print of broken ones from the terminal, for callers in the main thread.
+    `silent` suppresses the codecs' messages about broken ones, for callers in the main thread.
 
-    JPEG, PNG, BMP, and the first picture of a GIF, with the channels asked for. The methods are those of
-    `tf.image.resize` without antialiasing, as `tf_keras.utils.image_dataset_from_directory` has them; `crop` takes the
-    largest middle part of the right proportions first, `pad` adds black around; both are bilinear.
+    Supports JPEG, PNG, BMP, and the first picture of a GIF, with the requested channels. The methods are those of
+    `tf.image.resize` without antialiasing, as in `tf_keras.utils.image_dataset_from_directory`; `crop` first takes the
+    largest center part of the right proportions, `pad` adds black around; both are bilinear.
     """
     import numpy as np
 
@@ -82,7 +82,7 @@ def _resized(tf: Any, image: Any, form: ImageForm) -> Any:
 
 
 def read_records(path: Path, threads: int) -> Iterator[bytes]:
-    """The records of a TFRecord file, their checksums verified; DataError where one does not hold."""
+    """Yield the records of a TFRecord file, their checksums verified; DataError if one does not match."""
     from stages.keras.tensorflow import prepared_tensorflow
 
     tf = prepared_tensorflow(threads)
@@ -94,9 +94,9 @@ def read_records(path: Path, threads: int) -> Iterator[bytes]:
 
 
 def parse_examples(records: Sequence[bytes], features: Mapping[str, Feature], threads: int) -> dict[str, Any]:
-    """Features of serialized `tf.train.Example`s by name: (n, *shape), bytes as objects (n,).
+    """Parse features of serialized `tf.train.Example`s by name: (n, *shape), bytes as objects (n,).
 
-    ValueError, in TensorFlow's words, where a record is no example or lacks a feature of that type and size.
+    ValueError, in TensorFlow's words, if a record is not an example or lacks a feature of that type and size.
     """
     from stages.keras.tensorflow import prepared_tensorflow
 
@@ -116,7 +116,7 @@ def parse_examples(records: Sequence[bytes], features: Mapping[str, Feature], th
 
 
 def _said(error: Exception) -> str:
-    """What TensorFlow found, without where in its graph it found it."""
+    """Return what TensorFlow found, without the location in its graph."""
     lines = str(getattr(error, "message", error)).splitlines()
     said = [line.strip() for line in lines if line.strip() and not line.strip().startswith(GRAPH_TALK)]
     text = said[-1] if said else type(error).__name__

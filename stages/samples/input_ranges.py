@@ -1,8 +1,8 @@
-"""The range of an int8 input, kept off the values that lie half-way between two of its steps.
+"""Choose the range of an int8 input so that no value lies halfway between two of its steps.
 
-All 8-bit pixels that are scaled to -1…1 do so: 256 values on 255 steps, with zero being one of the steps. Which way
-they are rounded follows from the last bit of how they were computed, so that `x / 127.5 - 1` and `x * (1 / 127.5) - 1`
-become other codes. A range that is wider by one step has none of them half-way.
+All 8-bit pixels that are scaled to -1…1 do so: 256 values on 255 steps, with zero being one of the steps. The direction
+of rounding then depends on the last bit of their computation, so that `x / 127.5 - 1` and `x * (1 / 127.5) - 1` become
+different codes. A range that is wider by one step has none of them halfway.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 MOVING = frozenset({"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"})  # ONNX operators that keep all values
-STEPS = 255  # between the least and the greatest of 8 bits
+STEPS = 255  # between the smallest and the largest of 8 bits
 NEAR = 1e-3  # of a step: rounding in float32 moves a value by a hundredth of that
-MANY = 0.05  # share of values half-way, from which on that is no chance
+MANY = 0.05  # share of values halfway above which it is not by chance
 TRIED_STEPS = 8
 MOST_VALUES = 2**16
 
 
 def off_the_ties(samples: Any, low: float, high: float) -> tuple[float, float]:
-    """`low` and `high`, or both further out by the least number of half steps that leave no values half-way.
+    """Return `low` and `high`, or both moved out by the smallest number of half steps that leaves no values halfway.
 
-    As they are where few of the `samples` lie half-way, or where no wider range helps.
+    Unchanged if few of the `samples` lie halfway, or if no wider range helps.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     values = _some(samples)
@@ -39,9 +39,9 @@ def off_the_ties(samples: Any, low: float, high: float) -> tuple[float, float]:
 def inputs_off_the_ties(
     graph: Any, ranges: Mapping[str, tuple[float, float]], samples: Mapping[str, Any]
 ) -> dict[str, tuple[float, float]]:
-    """The ranges of tensors of an ONNX graph by name, with those of its inputs kept off the values of `samples`.
+    """Return the ranges of tensors of an ONNX graph by name, with those of its inputs kept off the values of `samples`.
 
-    So are the ranges of what only moves an input's values: it has the input's scale.
+    Ranges of tensors that only move an input's values follow: they have the input's scale.
     """
     changed = {name: off_the_ties(samples[name], *ranges[name]) for name in samples if name in ranges}
     for node in graph.node:
@@ -51,7 +51,7 @@ def inputs_off_the_ties(
 
 
 def half_way(values: Any, low: float, high: float) -> float:
-    """The share of values that lie half-way between two steps of the range `low` (≤ 0) to `high` (≥ 0)."""
+    """Return the share of values that lie halfway between two steps of the range `low` (≤ 0) to `high` (≥ 0)."""
     import numpy as np
 
     if not high > low or not np.size(values):
@@ -61,7 +61,7 @@ def half_way(values: Any, low: float, high: float) -> float:
 
 
 def _some(samples: Any) -> Any:
-    """At most so many of the numbers of an array, evenly from all of it."""
+    """Return a bounded number of an array's values, evenly spaced."""
     import numpy as np
 
     flat = np.reshape(samples, -1)

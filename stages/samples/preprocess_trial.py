@@ -1,7 +1,7 @@
-"""What a classifier makes of its data under each preprocessing that is usual: the right one tells itself.
+"""Evaluate a classifier under each usual preprocessing, to find the right one.
 
-A network that was trained on 0…255 and is given 0…1 names one class for all. Nothing in a model's file says what it was
-trained on, but a few hundred labelled samples do.
+A network that was trained on 0…255 and is given 0…1 predicts one class for all. Nothing in a model's file says what it
+was trained on, but a few hundred labelled samples do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ AS_NOW = "as now"
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A preprocessing, what it makes of stored numbers, and how many of the samples come out right with it."""
+    """Hold a preprocessing, the range it gives, and how many of the samples are classified correctly with it."""
 
     name: str
     preprocess: Preprocess
@@ -35,17 +35,17 @@ class Tried:
 
 
 def can_be_tried(model: Any, split: Split) -> bool:
-    """Whether there is a choice: a classifier of one output, on one input of real numbers in a grid, such as images."""
+    """Return whether there is a choice: a classifier with one output and one input of image-like real numbers."""
     one = len(model.inputs) == len(model.outputs) == 1 and not isinstance(split.x, Mapping)
     labelled = not isinstance(split.task, Mapping) and split.kind == "classes" and split.labelled
     grid = one and len(split.input_shapes()[0]) > 1 and model.inputs[0].dtype == "float32"
-    return bool(grid and labelled and len(model.outputs[0].shape) == 2)  # a row a sample
+    return bool(grid and labelled and len(model.outputs[0].shape) == 2)  # a row per sample
 
 
 def try_preprocessing(model: Any, split: Split, batch: int = 64) -> list[Tried]:
-    """The accuracy of `model` on at most 400 samples, evenly spread, as they are now and with what else is usual.
+    """Return the accuracy of `model` on at most 400 samples, evenly spaced, with the current and other preprocessing.
 
-    The first is the split's own preprocessing. There is no other where stored numbers lie in no usual range.
+    The first is the split's own preprocessing. There is no other if stored numbers lie in no usual range.
     """
     import numpy as np
 
@@ -64,7 +64,7 @@ def try_preprocessing(model: Any, split: Split, batch: int = 64) -> list[Tried]:
 
 
 def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
-    """What is usual for numbers in the range of `stored` (n, …), without what is done now."""
+    """Return what is usual for numbers in the range of `stored` (n, …), without the current one."""
     import numpy as np
 
     low, high = float(stored.min()), float(stored.max())
@@ -88,6 +88,6 @@ def _between(held: tuple[float, float], wanted: tuple[float, float]) -> Preproce
 
 
 def setting_of(way: Preprocess) -> str:
-    """The recipe's line: `preprocess: {mode: tf}`."""
+    """Return the recipe's line: `preprocess: {mode: tf}`."""
     said = way.model_dump(mode="json", exclude_defaults=True)
     return f"preprocess: {{{', '.join(f'{key}: {value}' for key, value in said.items())}}}"
