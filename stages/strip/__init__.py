@@ -1,1 +1,1 @@
-"""strip: what only training needs is taken out of a model."""
+"""Remove from a model what only training needs."""

@@ -1,4 +1,4 @@
-"""Facts of a stripped model."""
+"""Define the facts of a stripped model."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pipeline.records.artifacts import Facts
 
 
 class StripFacts(Facts):
-    """What a model was stripped of, a note each.
+    """List what was stripped from a model, a note each.
 
-    `folded` are batch normalisations that went into the layer before them, `kept` those that could not, and why.
+    `folded` are batch normalizations that were merged into the layer before them, `kept` those that could not, and why.
     """
 
     kind: Literal["strip-report"] = "strip-report"

@@ -1,8 +1,8 @@
-"""Batch normalisation, folded into the layer before it: in inference it is a factor and an offset for each channel.
+"""Fold batch normalization into the layer before it: in inference it is a factor and an offset for each channel.
 
-With `s = gamma / sqrt(variance + epsilon)`, what it makes of a convolution's outputs is what a convolution with kernels
-`s * kernel` and bias `s * bias + beta - s * mean` gives (Jacob et al., "Quantization and training of neural networks
-for efficient integer-arithmetic-only inference", 2018, section 3.2). Padding is of inputs, so it is not concerned.
+With `s = gamma / sqrt(variance + epsilon)`, its result on a convolution's outputs is that of a convolution with kernels
+`s * kernel` and bias `s * bias + beta - s * mean` (Jacob et al., "Quantization and training of neural networks for
+efficient integer-arithmetic-only inference", 2018, section 3.2). Padding applies to inputs, so it is not affected.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NORMALISATIONS = frozenset({"BatchNormalization", "SyncBatchNormalization"})
 
 @dataclass(frozen=True)
 class Fold:
-    """A batch normalisation and the layer that takes it over."""
+    """Pair a batch normalization with the layer that absorbs it."""
 
     producer: Any
     norm: Any
@@ -35,7 +35,7 @@ class Fold:
         return f"{self.norm.name} into {self.producer.name}"
 
     def weights(self) -> list[Any]:
-        """The producer's weights with the normalisation in them; a bias is among them in any case."""
+        """Return the producer's weights with the normalization in them, always including a bias."""
         scale, offset = _scale_and_offset(self.norm)
         *others, bias = self.producer.get_weights() if self.producer.use_bias else (*self.producer.get_weights(), 0.0)
         *others, kernel = others
@@ -48,7 +48,7 @@ class Fold:
 
 
 def _scale_and_offset(norm: Any) -> tuple[Any, Any]:
-    """What the normalisation multiplies each channel by, and then adds, in float64."""
+    """Return what the normalization multiplies each channel by, and then adds, in float64."""
     import numpy as np
 
     mean, variance = (np.float64(weight.numpy()) for weight in (norm.moving_mean, norm.moving_variance))
@@ -59,7 +59,7 @@ def _scale_and_offset(norm: Any) -> tuple[Any, Any]:
 
 
 def find_folds(usage: Usage) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
-    """What can be folded, nested models included, and for each other batch normalisation why it can't."""
+    """Return what can be folded, including nested models, and for each other batch normalization why it can't."""
     folds, kept = [], []
     for level in usage.levels:
         readers = Counter(id(tensor) for node in nodes_of(level) for tensor in node.keras_inputs)
@@ -82,7 +82,7 @@ def _producer(node: Any) -> Any:
 
 
 def _obstacle(node: Any, usage: Usage, readers: Counter[int]) -> str | None:
-    """Why the batch normalisation called at `node` stays, or None."""
+    """Return why the batch normalization called at `node` stays, or None."""
     norm, producer, tensor = node.layer, _producer(node), node.keras_inputs[0]
     kind = type(producer).__name__
     if id(norm) in usage.in_training:

@@ -1,9 +1,9 @@
-"""Taking out of a model what only training needs, in nested models too.
+"""Remove from a model what only training needs, in nested models too.
 
-Wrappers of tfmot, dropout and noise, augmentation, regularisers, added losses go; on demand batch normalisation goes
-into the layer before it. The model is built anew from its configuration, in which a layer that goes is an identity
-under the same name: so names, outputs and nesting stay as they were, and every converter drops an identity. Losses,
-metrics and optimizers that a model was compiled with need no stripping, for its stored form has none.
+tfmot's wrappers, dropout and noise, augmentation, regularizers and added losses are removed; on request batch
+normalization is folded into the layer before it. The model is rebuilt from its configuration, in which a removed layer
+is an identity under the same name: so names, outputs and nesting are unchanged, and every converter drops an identity.
+Losses, metrics and optimizers that a model was compiled with need no stripping, since its stored form has none.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ DROPOUT_SETTINGS = ("dropout", "recurrent_dropout")  # of recurrent layers and a
 
 @dataclass(frozen=True)
 class StrippedModel:
-    """A model that computes the same in inference, and what was taken out of it, in words.
+    """Hold a model that computes the same in inference, and descriptions of what was removed from it.
 
-    `folded` says which batch normalisation went where, `kept` which one could not and why.
+    `folded` says which batch normalization went where, `kept` which one could not and why.
     """
 
     model: Any
@@ -44,7 +44,7 @@ class StrippedModel:
 
 
 def strip_model(model: Any, *, fold_batch_norm: bool = False) -> StrippedModel:
-    """A copy of `model` without training-only parts; `model` itself if it has none."""
+    """Return a copy of `model` without training-only parts; `model` itself if it has none."""
     model, removed = _without_wrappers(model)
     usage = usage_of(model)
     folds, kept = find_folds(usage) if fold_batch_norm else ((), ())
@@ -57,7 +57,7 @@ def strip_model(model: Any, *, fold_batch_norm: bool = False) -> StrippedModel:
 
 
 def _without_wrappers(model: Any) -> tuple[Any, list[str]]:
-    """The model without tfmot's wrappers of pruning and clustering, by tfmot's own functions, and a note for each."""
+    """Return the model without tfmot's pruning and clustering wrappers, by tfmot's own functions, and notes."""
     kinds = [(layer.name, type(layer).__name__) for layer in model._flatten_layers()]  # noqa: SLF001 - nested ones too
     notes = [f"{name}: {WRAPPERS[kind]}" for name, kind in kinds if kind in WRAPPERS]
     if any(kind == "PruneLowMagnitude" for _, kind in kinds):
@@ -69,7 +69,7 @@ def _without_wrappers(model: Any) -> tuple[Any, list[str]]:
 
 @dataclass
 class _Plan:
-    """What becomes of each layer, by `id`; `removed` fills with notes as configurations are gone through."""
+    """Plan what becomes of each layer, by `id`; `removed` collects notes as configurations are processed."""
 
     usage: Usage
     folded: set[int]
@@ -77,7 +77,7 @@ class _Plan:
     removed: list[str] = field(default_factory=list)
 
     def stripped(self, model: Any, config: dict[str, Any]) -> dict[str, Any]:
-        """The configuration of `model`, or of a model nested in it, with the layers' replacements."""
+        """Return the configuration of `model`, or of a model nested in it, with the layers' replacements."""
         layers = {layer.name: layer for layer in model.layers}  # a sequential model does not count its InputLayer
         gone = {layer.name: layer for layer in only_for_losses(model)}
         self.removed += [f"{name}: {type(layer).__name__}, only for a loss or metric" for name, layer in gone.items()]
@@ -102,7 +102,7 @@ class _Plan:
         return {**entry, "config": {**config, "use_bias": True} if id(layer) in self.takers else config}
 
     def rebuilt(self, model: Any, config: dict[str, Any]) -> Any:
-        """A model of that configuration, with the weights of `model`, or what folding makes of them."""
+        """Return a model of that configuration, with the weights of `model`, or their folded versions."""
         classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001
         with import_keras().utils.custom_object_scope(classes):
             fresh = rebuilt(type(model), unbuilt(config))
@@ -112,7 +112,7 @@ class _Plan:
         return like(fresh, model)
 
     def _pairs(self, old: Any, new: Any) -> Iterator[tuple[Any, Any]]:
-        """The layers that hold weights in both models."""
+        """Yield the layers that hold weights in both models."""
         successors = {layer.name: layer for layer in new.layers}
         for layer in old.layers:
             successor = successors.get(layer.name)
@@ -129,7 +129,7 @@ def _identity(layer: Any) -> Any:
 
 
 def _in_inference(layer: Any) -> Any:
-    """The layer that a training-only one amounts to: almost always an identity."""
+    """Return the inference equivalent of a training-only layer: almost always an identity."""
     layers, before, after = import_keras().layers, layer.get_input_at(0), layer.get_output_at(0)
     if type(layer).__name__ == "RandomCrop" and before.shape.as_list() != after.shape.as_list():
         size = (layer.height, layer.width)  # outside of training it resizes the largest part of that shape
@@ -140,13 +140,13 @@ def _in_inference(layer: Any) -> Any:
 
 
 def _as(entry: dict[str, Any], layer: Any) -> dict[str, Any]:
-    """The entry of a layer in its model's configuration, with another layer in its place."""
+    """Return the entry of a layer in its model's configuration, with another layer in its place."""
     kind = {"module": "keras.layers", "class_name": type(layer).__name__, "registered_name": None}
     return {**entry, **kind, "config": layer.get_config()}
 
 
 def _without_settings(value: Any, notes: list[str], *, dropout: bool) -> Any:
-    """A layer's configuration without regularisers and dropout, also of layers that it wraps."""
+    """Return a layer's configuration without regularizers and dropout, including layers that it wraps."""
     if type(value) in (list, tuple):
         return type(value)(_without_settings(item, notes, dropout=dropout) for item in value)
     if not isinstance(value, dict):

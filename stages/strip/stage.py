@@ -1,4 +1,4 @@
-"""The strip stage: a model as it will be deployed, with the same outputs."""
+"""Implement the strip stage: a model as it will be deployed, with the same outputs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.records.artifacts import Artifact, Kind
 from stages.strip.facts import StripFacts
 
 TOLERANCE = 1e-6  # nothing is computed in another way
-ROUNDING_TOLERANCE = 1e-5  # the same function, whose factors stand elsewhere or whose sums go in another order
+ROUNDING_TOLERANCE = 1e-5  # the same function, with factors in other places or sums in another order
 
 
 class StripConfig(StageConfig):
-    """What is taken out besides all that only training needs.
+    """Set what is removed besides all that only training needs.
 
     Folding is for runtimes that do not fold themselves, and for training for int8; TFLite's and ONNX Runtime's
-    converters fold what they can anyway. Fine-tuning comes before it: a folded model has no statistics to train with.
+    converters fold what they can anyway. Fine-tune first: a folded model has no statistics to train with.
     """
 
     fold_batch_norm: bool = Field(
@@ -30,7 +30,7 @@ class StripConfig(StageConfig):
 
 
 class StripStage:
-    """keras-model → keras-model, without wrappers, training-only layers, regularisers, and any plan of sparsity."""
+    """Convert keras-model → keras-model, without wrappers, training-only layers, regularizers, and sparsity plan."""
 
     name: ClassVar[str] = "strip"
     version: ClassVar[int] = 3
@@ -49,7 +49,7 @@ class StripStage:
         return None
 
     def requires(self, config: StripConfig, inputs: Mapping[str, Artifact]) -> None:
-        """Nothing: any model can be stripped."""
+        """Check nothing: any model can be stripped."""
 
     def run(self, context: StageContext[StripConfig]) -> StageResult:
         from stages.keras.normal_form import MODEL_FILE, keras_facts
@@ -73,7 +73,7 @@ class StripStage:
         return StageResult((artifact, Artifact(files=(), facts=report)), {k: float(v) for k, v in metrics.items()})
 
     def ensures(self, context: StageContext[StripConfig], result: StageResult) -> None:
-        """Stripping changed no output, and folding none by more than rounding."""
+        """Check that stripping changed no output, and folding none by more than rounding."""
         difference = result.metrics["output_difference"]
         tolerance = ROUNDING_TOLERANCE if _rounds_otherwise(result) else TOLERANCE
         if not difference <= tolerance:
@@ -83,14 +83,14 @@ class StripStage:
 
 
 def _rounds_otherwise(result: StageResult) -> bool:
-    """Whether kernels changed by folding, or recurrent layers run in one piece now that no dropout is between steps."""
+    """Return whether rounding differs: folding changed kernels, or recurrent layers run fused without dropout."""
     facts = result.outputs[1].facts
     assert isinstance(facts, StripFacts)
     return bool(facts.folded) or any(note.endswith(": recurrent_dropout") for note in facts.removed)
 
 
 def output_difference(model: object, stripped: object) -> float:
-    """How far the outputs are apart on random inputs, relative, before a closing softmax or sigmoid."""
+    """Return the relative output difference on random inputs, before a closing softmax or sigmoid."""
     from stages.keras.closing import before_squashing
     from stages.keras.normal_form import random_inputs
     from stages.keras.rounding import difference_beyond_rounding

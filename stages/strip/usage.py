@@ -1,4 +1,4 @@
-"""How the layers of a model are called, those of nested models included."""
+"""Find how the layers of a model are called, including those of nested models."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ ADDED = frozenset({"AddLoss", "AddMetric"})  # what `model.add_loss` and `add_me
 
 @dataclass(frozen=True)
 class Usage:
-    """Layers by `id`: how often each is called, and which are called with `training=True`.
+    """Hold layers by `id`: how often each is called, and which are called with `training=True`.
 
-    `levels` are the model and the models nested in it, each once. What is called with `training=True` computes in
-    inference as in training: it is left as it is, and a nested model of that kind is not looked into.
+    `levels` are the model and the models nested in it, each once. Layers called with `training=True` compute in
+    inference as in training: they are left unchanged, and such a nested model is not looked into.
     """
 
     calls: Counter[int]
@@ -26,12 +26,12 @@ class Usage:
     levels: tuple[Any, ...]
 
     def opens(self, layer: Any) -> bool:
-        """Whether `layer` is a nested model that is looked into."""
+        """Return whether `layer` is a nested model that is looked into."""
         return _lists_its_layers(layer) and id(layer) not in self.in_training
 
 
 def usage_of(model: Any) -> Usage:
-    """The usage of all layers of a functional or built sequential model."""
+    """Return the usage of all layers of a functional or built sequential model."""
     calls: Counter[int] = Counter()
     in_training: set[int] = set()
     levels = [model]
@@ -46,16 +46,16 @@ def usage_of(model: Any) -> Usage:
 
 
 def nodes_of(model: Any) -> Iterator[Any]:
-    """The calls of layers that make up the model's own graph, from its inputs to its outputs."""
+    """Yield the calls of layers that make up the model's own graph, from its inputs to its outputs."""
     by_depth = model._nodes_by_depth  # noqa: SLF001 - a layer's inbound nodes would tell of other models' calls too
     for depth in sorted(by_depth, reverse=True):
         yield from (node for node in by_depth[depth] if not node.is_input)
 
 
 def only_for_losses(model: Any) -> list[Any]:
-    """The layers of added losses and metrics, and those that nobody else reads; none of the models nested in it.
+    """Return the layers of added losses and metrics, and those that only they read; none of the nested models'.
 
-    Where a layer is called both for the outputs and for a loss, they can't be told apart by layers: then it is none.
+    A layer that is called both for the outputs and for a loss can't be separated by layers: then it is not included.
     """
     if not any(type(layer).__name__ in ADDED for layer in model.layers):
         return []
@@ -70,10 +70,10 @@ def only_for_losses(model: Any) -> list[Any]:
 
 
 def _lists_its_layers(layer: Any) -> bool:
-    """Whether `layer` is a nested model whose configuration is Keras' own, not that of a class of the user's."""
+    """Return whether `layer` is a nested model whose configuration is Keras' own, not that of a user's class."""
     return is_nested(layer) and is_of_keras(layer)
 
 
 def is_of_keras(layer: Any) -> bool:
-    """Whether the class of `layer` is one of Keras'."""
+    """Return whether the class of `layer` is one of Keras'."""
     return bool(type(layer).__module__.startswith("tf_keras."))
