@@ -1,1 +1,1 @@
-"""verify and evaluate: exported files held against their Keras reference, and metrics on the test split."""
+"""Compare exported files with their Keras reference, and compute metrics on the test split."""

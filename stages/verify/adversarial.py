@@ -1,7 +1,7 @@
-"""Inputs that no data set holds: where a conversion that is right on photographs can still be wrong.
+"""Make inputs that no data set holds: a conversion that is right on photographs can still be wrong there.
 
-Zeros reach what divides by a deviation; constant images at both ends of the data's range and images of nothing but
-its ends drive activations further than any calibration saw; noise has no structure that errors could hide in.
+Zeros reach what divides by a deviation; constant images at both ends of the data's range and images of only its ends
+drive activations further than any calibration; noise has no structure that errors could hide in.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Any
 
 from pipeline.records.artifacts import TensorSpec
 
-REPEATS = 4  # samples of each set that is drawn
+REPEATS = 4  # samples of each random set
 SETS = ("zeros", "lowest", "highest", "extremes", "noise")
 
 
 def adversarial_inputs(specs: Sequence[TensorSpec], real: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """By set, arrays by input name: `zeros`, `lowest` and `highest` of 1 sample, `extremes` and `noise` of 4.
+    """Return by set arrays by input name: `zeros`, `lowest` and `highest` of 1 sample, `extremes` and `noise` of 4.
 
-    `real` are preprocessed samples (N, …) by input name; their least and greatest values are the range that all sets
-    keep to, so that whole numbers stay ones that the model knows. The same arrays for equal ranges and shapes.
+    `real` are preprocessed samples (N, …) by input name; their minimum and maximum are the range of all sets, so that
+    integers stay in the range that the model knows. Equal ranges and shapes give the same arrays.
     """
     import numpy as np
 

@@ -1,8 +1,8 @@
-"""Why a quantized file is off, as far as its own ranges tell: hints follow from what was found.
+"""Explain why a quantized file is off, as far as its own ranges tell: hints follow from what was found.
 
-A layer's numbers on test samples are held against the range that quantization gave the tensor that holds them: they
-may lie outside of it (what calibration did not see), use next to nothing of it (an outlier made it wide), or there is
-no range at all (nothing came out of the layer on calibration samples). Constants may have too few steps to be told.
+A layer's numbers on test samples are compared with the range that quantization gave their tensor: they may lie outside
+of it (calibration did not see them), use next to nothing of it (an outlier made it wide), or there is no range at all
+(the layer gave only zeros on calibration samples). Constants may have too few distinct steps.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stages.keras.layer_calls import LayerCall
 
 OUTSIDE = 0.01  # of a layer's numbers: fewer are the tails that clipping is for
 NARROW = 1 / 16  # of the range in use: four of eight bits
-SILENT = 1e-7  # a range of less is none
+SILENT = 1e-7  # a smaller range is none
 EXPLAINED_DB = 10.0  # how near a tensor is to a layer's numbers once these are clipped to its range
 FEW_STEPS = 8  # of 127 that a channel of a constant has
 
@@ -26,7 +26,7 @@ Observed = tuple[Sequence[LayerCall], Sequence[FileTensor]]  # of one sample, in
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What was found, in words, and what helps."""
+    """Say what was found, and what helps."""
 
     said: str
     advice: str
@@ -34,7 +34,7 @@ class Cause:
 
 @dataclass(slots=True)
 class _Use:
-    """What a layer's numbers do with a tensor's range, over samples."""
+    """Hold how a layer's numbers use a tensor's range, over samples."""
 
     layer: str
     ends: tuple[float, float]
@@ -45,7 +45,7 @@ class _Use:
 
 
 def cause_in_inputs(inputs: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> Cause | None:
-    """The first input whose numbers (N, …) lie outside the range that the file stores it in, or None."""
+    """Return the first input whose numbers (N, …) lie outside the range that the file stores it in, or None."""
     for name, (low, high) in ends.items():
         step = (high - low) / 255
         share = float(((inputs[name] < low - step) | (inputs[name] > high + step)).mean())
@@ -57,14 +57,14 @@ def cause_in_inputs(inputs: Mapping[str, Any], ends: Mapping[str, tuple[float, f
 
 
 def input_calls(sample: Mapping[str, Any]) -> list[LayerCall]:
-    """A sample's inputs as layers that read nothing: a file quantizes them like any other tensor."""
+    """Return a sample's inputs as layers that read nothing: a file quantizes them like any other tensor."""
     return [LayerCall(name, (values,), frozenset()) for name, values in sample.items()]
 
 
 def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | None:
-    """The first layer whose range does not fit its numbers, or None; numbers outside come before ranges too wide.
+    """Return the first layer whose range does not fit its numbers, or None; exceeded ranges come before too wide ones.
 
-    `can_clip` is whether the format takes ranges that leave outliers out.
+    `can_clip` is whether the format supports ranges that exclude outliers.
     """
     uses = list(_uses(samples).values())
     for use in uses:
@@ -87,7 +87,7 @@ def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | N
 
 
 def cause_in_constants(constants: Mapping[str, Any]) -> Cause | None:
-    """The first constant, as it is stored (channels first), that has channels of a few steps only, or None."""
+    """Return the first constant, as it is stored (channels first), with channels of only a few steps, or None."""
     import numpy as np
 
     for name, stored in constants.items():
@@ -106,10 +106,10 @@ def _range(ends: tuple[float, float]) -> str:
 
 
 def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
-    """By place of a call, in order: a tensor's range is that of the layer that explains it best in any of the samples.
+    """Return by place of a call, in order, the range of the tensor that explains the layer best in any of the samples.
 
-    Numbers are counted over all samples: where a tensor explains a layer in the worst sample only, its outliers are
-    no share of what the layer gives.
+    Numbers are counted over all samples: if a tensor explains a layer in the worst sample only, its outliers are no
+    share of the layer's output.
     """
     import numpy as np
 
@@ -129,7 +129,7 @@ def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
 
 
 def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, tuple[float, float]]:
-    """By place of a call, the range of the tensor that holds its numbers, clipped to that range."""
+    """Return by place of a call the range of the tensor that holds its numbers, clipped to that range."""
     import numpy as np
 
     best: dict[int, tuple[float, tuple[float, float]]] = {}
@@ -143,7 +143,7 @@ def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
             for values in call.outputs[:1]
             if flats and values.dtype.kind == "f" and values.size == tensor.values.size
         ]
-        # The last of equals: what is before an activation that was fused is clipped to the same.
+        # The last of equals: the tensor before a fused activation is clipped to the same.
         score, place = max(scored, default=(-np.inf, -1))
         if score >= EXPLAINED_DB and score > best.get(place, (-np.inf,))[0]:
             best[place] = (score, tensor.ends)

@@ -1,7 +1,7 @@
-"""A source that is no better than chance: nearly always it is given other numbers than it was trained on.
+"""Detect a source that is no better than chance: nearly always its inputs differ from those it was trained on.
 
-The run stops where another preprocessing proves it. Where none does, the model may be meant to be untrained, and a
-warning is all: hours of pruning and fine-tuning need a source that works, tests and benchmarks do not.
+The run stops if another preprocessing proves it. If none does, the model may be untrained on purpose, and there is only
+a warning: hours of pruning and fine-tuning need a source that works, tests and benchmarks do not.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pipeline.errors import SourceError
 from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of
 from stages.verify.metrics import evaluate, wilson_interval
 
-LEAST_SAMPLES = 50  # fewer can't tell a classifier from a guess
+LEAST_SAMPLES = 50  # fewer can't distinguish a classifier from guessing
 SURE = 3.0  # standard deviations, since several are tried
-BETTER = 0.25  # of the way from chance to no error, which an untrained network does not go by luck
+BETTER = 0.25  # of the way from chance to no error, which an untrained network does not reach by luck
 
 
 def chance_of(labels: Any, classes: int) -> float:
-    """The accuracy of naming one class always, the most frequent one, or any at random, whichever is larger."""
+    """Return the accuracy of always predicting the most frequent class, or a random one, whichever is larger."""
     import numpy as np
 
     counts = np.unique(np.asarray(labels).reshape(-1), return_counts=True)[1]
@@ -29,12 +29,12 @@ def chance_of(labels: Any, classes: int) -> float:
 
 
 def is_at_chance(accuracy: float, samples: int, chance: float) -> bool:
-    """Whether the 95 % interval of an accuracy holds `chance`, or lies below it; False where samples are too few."""
+    """Return whether the 95 % interval of an accuracy contains `chance`, or is below it; False with too few samples."""
     return samples >= LEAST_SAMPLES and wilson_interval(accuracy * samples, samples)[0] <= chance
 
 
 def proved(tried: Sequence[Tried], chance: float) -> Tried | None:
-    """The best of the others, where it is surely better than what is done now and far from chance; else None."""
+    """Return the best of the others, if it is surely better than the current one and far from chance; else None."""
     if len(tried) < 2:
         return None
     now, best = tried[0], max(tried[1:], key=lambda one: one.correct)
@@ -44,7 +44,7 @@ def proved(tried: Sequence[Tried], chance: float) -> Tried | None:
 
 
 def words_on(tried: Sequence[Tried]) -> str:
-    """`71.8 % at 0…255 (preprocess: {}), 10.3 % as now`, the best first."""
+    """Format `71.8 % at 0…255 (preprocess: {}), 10.3 % as now`, the best first."""
     ordered = sorted(tried, key=lambda one: -one.correct)
     named = (
         f"{one.name}" if one.name == AS_NOW else f"at {one.name} ({setting_of(one.preprocess)})" for one in ordered
@@ -55,7 +55,7 @@ def words_on(tried: Sequence[Tried]) -> str:
 def check_source(
     context: StageContext[Any], split: Split, outputs: Mapping[str, Any], targets: Mapping[str, Split]
 ) -> None:
-    """Hold each classifying output (N, classes) of the source, by name, against chance: a warning, or SourceError."""
+    """Compare each classifying output (N, classes) of the source, by name, with chance: a warning, or SourceError."""
     for name, seen in targets.items():
         if seen.kind != "classes":
             continue
@@ -80,7 +80,7 @@ def _tried(context: StageContext[Any], split: Split) -> Sequence[Tried]:
 
 
 def told_or_stopped(what: str, chance: float, tried: Sequence[Tried]) -> str:
-    """SourceError where another preprocessing is proved to be the right one; else what there is to say."""
+    """Raise SourceError if another preprocessing is proved to be the right one; else return the warning."""
     best = proved(tried, chance)
     told = f"of {tried[0].samples} samples right: {words_on(tried)}" if len(tried) > 1 else ""
     if best is None:

@@ -1,4 +1,4 @@
-"""One exported file and its Keras reference, run on the same inputs: real ones and made-up ones."""
+"""Run one exported file and its Keras reference on the same inputs: real and synthetic ones."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 BATCH = 256
 CLIPPED = Quantization(scheme="int8", calibration="percentile")
 SIMULATED_SAMPLES = 8
-LOOKED_AT = 4  # samples, beside the worst, on which ranges are looked at
+LOOKED_AT = 4  # samples, besides the worst, on which ranges are examined
 
 
 class Comparison:
-    """Reads the file's bytes, never what export says about them."""
+    """Compare by the file's bytes, never by what export says about them."""
 
     def __init__(self, context: StageContext[VerifyConfig], split: Split, facts: KerasFacts) -> None:
         self._context, self._split, self._facts = context, split, facts
@@ -47,7 +47,7 @@ class Comparison:
             self._kind, self._file = export.kind, whole_model(export.kind, export.names, read, folder)
 
     def on_the_split(self) -> dict[str, Any]:
-        """The file's outputs (N, …) by name over the whole test split."""
+        """Return the file's outputs (N, …) by name over the whole test split."""
         import numpy as np
 
         parts, done = [], 0
@@ -58,7 +58,7 @@ class Comparison:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def rows(self, reference: Mapping[str, Any], actual: Mapping[str, Any]) -> list[ParityRow]:
-        """Figures for real inputs, evenly spread over the split (often sorted by class), then for made-up ones.
+        """Return figures for real inputs, evenly spaced over the split (often sorted by class), and synthetic ones.
 
         A set on which Keras itself gives no finite numbers is left out, with a warning that names the layer.
         """
@@ -88,7 +88,7 @@ class Comparison:
         return rows
 
     def _simulated_rows(self, simulated: Simulated, reference: Mapping[str, Any]) -> list[ParityRow]:
-        """Figures for the first of the real inputs, run as the device does; its kernels are slow ones here."""
+        """Return figures for the first of the real inputs, run as the device does; its kernels are slow here."""
         picked = self._picked[:SIMULATED_SAMPLES]
         arrays = self._arrays(self._split.take(picked)[0])
         found = simulated.simulate(content_of(self._file), arrays, f"{self._context.axis} model")
@@ -101,15 +101,15 @@ class Comparison:
         return [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
 
     def divergence(self, row: ParityRow, limit_db: float) -> str:
-        """Where the file leaves the model on the row's worst sample, in words."""
+        """Describe where the file diverges from the model on the row's worst sample."""
         if is_real(row.inputs):
             return self._where_they_part(self._real_sample(row.worst_sample), limit_db)
         return self._where_they_part(_one(self._made_up[row.inputs], row.worst_sample), limit_db)
 
     def is_rounding(self, row: ParityRow, allowed: float) -> bool:
-        """Whether Keras itself moves as far as the file is away, for inputs that differ in their last bits alone.
+        """Return whether Keras itself moves as far as the file's difference, if only last bits of the inputs change.
 
-        Asked of each sample that is farther off than `allowed`.
+        Checked for each sample whose difference exceeds `allowed`.
         """
         import numpy as np
 
@@ -131,13 +131,13 @@ class Comparison:
         return bool((off <= np.maximum(allowed, ROOM * noise)).all())
 
     def cause(self, row: ParityRow) -> Cause | None:
-        """Why a quantized file is off, as far as its ranges and constants tell; None where they don't."""
+        """Return why a quantized file is off, as far as its ranges and constants tell; None if they don't."""
         import numpy as np
 
         from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges
 
         if not is_real(row.inputs):
-            return None  # made-up inputs are to be outside of what calibration saw
+            return None  # synthetic inputs are meant to exceed the calibrated ranges
         places = [row.worst_sample, *self._picked[:: max(1, len(self._picked) // LOOKED_AT)]]
         inputs = self._arrays(self._split.take(np.array(places))[0])
         data = content_of(self._file)
@@ -152,14 +152,14 @@ class Comparison:
         return found or cause_in_constants(shown.small_constants(data))
 
     def _with_inputs(self, sample: Mapping[str, Any]) -> Observed:
-        """`_observed`, the inputs among the layers."""
+        """Return `_observed`, with the inputs among the layers."""
         from stages.verify.causes import input_calls
 
         calls, tensors = self._observed(sample)
         return [*input_calls(sample), *calls], tensors
 
     def _observed(self, sample: Mapping[str, Any]) -> Observed:
-        """What layers give of one sample, and what the file's operators do."""
+        """Return what layers output for one sample, and what the file's operators do."""
         import numpy as np
 
         from stages.formats.apart.runtimes import tensors_apart
@@ -179,7 +179,7 @@ class Comparison:
             return f"which layer differs is not known ({error.what})"
 
     def _recomputed(self, name: str, given: Any) -> Any:
-        """What the reference's layer of this name makes of other inputs; None where there is none, or several calls."""
+        """Return what the reference's layer of this name makes of other inputs; None unless it has one call."""
         import numpy as np
         from tensorflow import errors
 
@@ -202,7 +202,7 @@ class Comparison:
                     continue
                 place = int(finite.argmin())
                 sample = sample_at(place)
-                if sample_at == self._real_sample:  # made-up inputs are finite
+                if sample_at == self._real_sample:  # synthetic inputs are finite
                     require_finite_inputs(self._split)
                 if whose == "the reference":
                     where = f"the first layer with NaN or infinity is {first_not_finite(self._model, sample)!r}"
@@ -219,7 +219,7 @@ class Comparison:
         return {spec.name: found[spec.name] for spec in self._facts.outputs}
 
     def _arrays(self, inputs: Any) -> dict[str, Any]:
-        """Inputs as a split gives them, by name, in the model's types."""
+        """Return a split's inputs by name, in the model's types."""
         specs = self._facts.inputs
         arrays = zip(specs, by_input(inputs, [spec.name for spec in specs]), strict=True)
         return {spec.name: array.astype(spec.dtype, copy=False) for spec, array in arrays}
@@ -267,12 +267,12 @@ class Comparison:
         return np.arange(count) if count <= samples else np.linspace(0, count - 1, samples).astype(np.int64)
 
     def _classes(self, output: str) -> bool:
-        """Whether the output ranks classes, as far as its targets tell."""
+        """Return whether the output ranks classes, as far as its targets tell."""
         return self._tasks[output] == "classes"
 
 
 def advance(context: StageContext[VerifyConfig], done: int, total: int, runtime: str) -> None:
-    """Progress in samples, for a runtime."""
+    """Report progress in samples, for a runtime."""
     context.events.advanced(done, total, "verification samples", f"{runtime} {done}/{total}")
 
 

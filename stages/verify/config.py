@@ -1,4 +1,4 @@
-"""The settings of verify and evaluate."""
+"""Define the settings of verify and evaluate."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.records.values import Value
 
 
 class Bounds(Value):
-    """What the figures of one scheme have to hold; null switches a bound off.
+    """Bound the figures of one scheme; null switches a bound off.
 
-    `max_diff` is the largest output difference in parts of the largest absolute reference output, and holds for every
-    set of inputs. The others are for real inputs: the mean cosine, the ratio of signal to noise (dB), the share of
-    samples of which both name the same class, and the same share of those samples which the reference decides clearly
-    (by a tenth of its largest output). Shares have an interval (95 %), and fail where all of it is below the bound.
-    `adversarial_min_cosine` is the mean cosine on made-up inputs.
+    `max_diff` is the largest output difference relative to the largest absolute reference output, for every set of
+    inputs. The others are for real inputs: the mean cosine, the ratio of signal to noise (dB), the share of samples for
+    which both predict the same class, and the same share of those samples that the reference decides clearly (by a
+    tenth of its largest output). Shares have an interval (95 %), and fail if all of it is below the bound.
+    `adversarial_min_cosine` is the mean cosine on synthetic inputs.
     """
 
     max_diff: float | None = Field(None, gt=0)
@@ -44,17 +44,17 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
 
 
 class Tolerances(Value):
-    """How far an export may be from its Keras reference, for each scheme; what is not said keeps its default.
+    """Set how far an export may be from its Keras reference, for each scheme; omitted bounds keep their default.
 
-    float32 and float16 compute the same function with other rounding: bounded is the largest difference. Two float32
-    runtimes add in different orders and fuse normalisations into kernels: about 1e-6 a network; 1e-4 leaves room for
-    deep ones and none for a wrong operator. Half-precision weights round at 5e-4 each: 1e-2 after many layers. In
-    8 bits single outputs may be off by whole steps, and sharp softmax outputs flip, so the error as a whole is bounded
-    instead: by its power beside the outputs', and by the classes that the reference decides clearly. What sound and
-    broken exports measured stands in docs/design/parity.md; what costs less is for `max_accuracy_drop`. Whoever
-    names `min_cosine` judges the error by it: the other two then hold only where they are named too. Made-up inputs
-    lie outside the ranges that were calibrated, where 8 bits saturate by design: there the figures are told, and not
-    bounded unless you do.
+    float32 and float16 compute the same function with other rounding: the largest difference is bounded. Two float32
+    runtimes add in different orders and fuse normalizations into kernels: about 1e-6 per network; 1e-4 leaves room for
+    deep ones and none for a wrong operator. Half-precision weights round at 5e-4 each: 1e-2 after many layers. In 8
+    bits individual outputs may be off by whole steps, and sharp softmax outputs flip, so the error as a whole is
+    bounded instead: by its power relative to the outputs', and by the classes that the reference decides clearly.
+    docs/design/parity.md has the measurements of sound and broken exports; `max_accuracy_drop` covers smaller losses.
+    Setting `min_cosine` makes it the criterion: the other two then apply only if they are set too. Synthetic inputs lie
+    outside the calibrated ranges, where 8 bits saturate by design: there the figures are reported, and not bounded
+    unless you do.
     """
 
     float32: Bounds = Bounds(**DEFAULTS["float32"])
@@ -75,25 +75,25 @@ class Tolerances(Value):
         }
 
     def of(self, scheme: Scheme) -> Bounds:
-        """The bounds of a scheme."""
+        """Return the bounds of a scheme."""
         found = getattr(self, scheme)
         assert isinstance(found, Bounds)
         return found
 
 
 def _kept(scheme: str, named: Mapping[str, Any]) -> dict[str, float]:
-    """The defaults that stay beside the bounds that are named."""
+    """Return the defaults that remain next to the bounds that are set."""
     dropped = {"min_sqnr_db", "min_decided_agreement"} if "min_cosine" in named else set()
     return {name: bound for name, bound in DEFAULTS.get(scheme, {}).items() if name not in dropped}
 
 
 class VerifyConfig(StageConfig):
-    """What an export has to hold against the Keras model it was made of.
+    """Set what an export must meet compared with its Keras model.
 
     `max_accuracy_drop` bounds the reference's accuracy minus the export's on the whole test split (0.01 is one point);
-    `max_mse_ratio` is for regression: the export's mean squared error in parts of the reference's (1.05 is 5 % more).
-    Without them both are reported. `samples` is how many test samples outputs are compared on, evenly spread.
-    `metrics` are the recipe's `data.metrics` where nothing is said here.
+    `max_mse_ratio` is for regression: the export's mean squared error relative to the reference's (1.05 is 5 % more).
+    Without them both are reported. `samples` is how many test samples outputs are compared on, evenly spaced. `metrics`
+    are by default the recipe's `data.metrics`.
     """
 
     max_accuracy_drop: float | None = Field(None, ge=0, le=1)
@@ -104,10 +104,10 @@ class VerifyConfig(StageConfig):
 
 
 class EvaluateConfig(StageConfig):
-    """Which metrics to compute over the test split (the task's own if none), and how many samples at a time.
+    """Set which metrics to compute over the test split (the task's own if none), and how many samples at a time.
 
-    Of several outputs, `metrics` by output, or a list of which each output takes what its task knows.
-    `check_preprocess` looks further where a classifier is no better than chance; the planner sets it for the source.
+    With several outputs, `metrics` are by output, or a list of which each output takes those of its task.
+    `check_preprocess` investigates a classifier that is no better than chance; the planner sets it for the source.
     """
 
     metrics: Metrics | None = None

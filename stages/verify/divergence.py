@@ -1,13 +1,13 @@
-"""The first layer at which an exported file leaves its Keras model, found by comparing tensors, not names.
+"""Find the first layer at which an exported file diverges from its Keras model, by comparing tensors, not names.
 
-Names are lost on the way to a file (ours in ONNX are structural), layers are fused, and layouts change. So every
-layer's output is compared with every tensor of as many numbers, in both layouts; a tensor speaks for the layer that it
-is nearest to. A layer is right when a tensor reproduces it, or when a layer that depends on it is right: what was fused
-into another leaves no tensor of its own. The first layer that is not right is where the two part.
+Conversion loses names (ours in ONNX are structural), fuses layers, and changes layouts. So every layer's output is
+compared with every tensor of equal size, in both layouts; a tensor represents the layer that it is nearest to. A layer
+is right when a tensor reproduces it, or when a layer that depends on it is right: a fused layer leaves no separate
+tensor. The first layer that is not right is where the two diverge.
 
-An error may also sit in one channel of a layer that agrees as a whole (a bias that was lost), and be told only where a
-later layer weighs that channel most. So channels are looked at on their own, and a layer is blamed only if it does not
-compute, of what the file gives it, what the file says: else the difference came to it.
+An error may also be in one channel of a layer that agrees as a whole (a bias that was lost), and show only when a later
+layer weights that channel most. So channels are examined individually, and a layer is blamed only if it does not
+compute, from the file's inputs to it, the file's output: else the difference came from before.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from stages.formats.layers.agreement import Agreement, agreements, scores
 from stages.formats.layers.parity import decibels
 from stages.keras.layer_calls import LayerCall
 
-MAPS = 3  # axes of what has several positions a channel
-SAME_DB = 80.0  # from here on two tensors are one but for rounding
+MAPS = 3  # axes of a tensor with several positions per channel
+SAME_DB = 80.0  # from here on two tensors are equal except for rounding
 OUTLIER = 6.0  # times the usual error of a layer's channels
 
-Recompute = Callable[[str, Any], Any]  # a layer's name and what it reads to its output; None where it can't be had
+Recompute = Callable[[str, Any], Any]  # a layer's name and inputs to its output; None if it is not available
 
 
 def describe_divergence(
     calls: Sequence[LayerCall], tensors: Sequence[FileTensor], limit_db: float, recompute: Recompute | None = None
 ) -> str:
-    """One sentence on where the file leaves the model: a layer agrees from `limit_db` of signal to noise on.
+    """Return one sentence on where the file diverges: a layer agrees from `limit_db` of signal to noise on.
 
     `recompute` runs one of the model's layers on other inputs.
     """
@@ -55,7 +55,7 @@ def describe_divergence(
         return text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({found[before].tensor})"
     if not found:
         return "no layer could be compared"
-    # What was fused into a later layer has no tensor: what is nearest to it says nothing of it.
+    # A layer that was fused into a later one has no tensor: the nearest one says nothing about it.
     worst = min(agreeing, key=lambda place: found[place].sqnr_db)
     if found[worst].sqnr_db >= max(limit_db, SAME_DB):
         return "each layer's output is found among the file's tensors: what differs comes after them, or in a delegate"
@@ -79,9 +79,9 @@ def _in_channels(
 
 
 def _wrong_channels(call: LayerCall, agreement: Agreement, limit_db: float) -> list[int]:
-    """The channels (last axis) of a layer's output that are off by far more than the others, and beyond the limit.
+    """Return the channels (last axis) of a layer's output that are off far more than others, and beyond the limit.
 
-    Several positions a channel are needed to tell, and an error that most channels do not have.
+    This requires several positions per channel, and an error that most channels do not have.
     """
     import numpy as np
 
@@ -102,7 +102,7 @@ def _wrong_channels(call: LayerCall, agreement: Agreement, limit_db: float) -> l
 def _came_to_it(
     calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float, recompute: Recompute
 ) -> bool:
-    """Whether a layer computes, of what the file gives it, what the file says that it is."""
+    """Return whether a layer computes, from the file's inputs to it, the file's output."""
     call = calls[place]
     if len(call.reads) != 1 or place not in found or len(call.outputs) != 1:
         return False
@@ -117,7 +117,7 @@ def _came_to_it(
 
 
 def _right(calls: Sequence[LayerCall], agreeing: set[int]) -> set[int]:
-    """The calls that agree, and all that they depend on."""
+    """Return the calls that agree, and all that they depend on."""
     right, pending = set(agreeing), list(agreeing)
     while pending:
         new = calls[pending.pop()].reads - right

@@ -1,4 +1,4 @@
-"""The evaluate stage: a Keras model's metrics on the test split. The planner adds one after every Keras model."""
+"""Evaluate a Keras model's metrics on the test split. The planner adds this stage after every Keras model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from stages.samples.checks import keras_facts_of, labelled_outputs, require_fini
 from stages.verify.config import EvaluateConfig
 from stages.verify.metrics import Evaluation, OwnMetric, evaluate, flat, metrics_by_output
 
-MEASURES = ("accuracy", "macro_f1", "auc", "mse", "mae")  # top_K and the user's own come by the configuration
+MEASURES = ("accuracy", "macro_f1", "auc", "mse", "mae")  # the configuration adds top_K and the user's own
 CONFUSION_FILE = "confusion-matrix.json"
 
 
 class EvaluateStage:
-    """Measures; changes nothing."""
+    """Measure without changing anything."""
 
     name: ClassVar[str] = "evaluate"
     version: ClassVar[int] = 3
@@ -76,18 +76,18 @@ class EvaluateStage:
         )
 
     def ensures(self, context: StageContext[EvaluateConfig], result: StageResult) -> None:
-        """Nothing was transformed; `run` refuses outputs that are not finite."""
+        """Check nothing, since nothing was transformed; `run` refuses outputs that are not finite."""
 
 
 def own_metrics(context: StageContext[Any], names: Iterable[str]) -> dict[str, OwnMetric]:
-    """The user's functions among the metrics."""
+    """Return the user's functions among the metrics."""
     return {name: context.function(name) for name in names if ":" in name}
 
 
 def evaluation_artifact(
     context: StageContext[Any], measured: Evaluation, found: Mapping[str, Evaluation], targets: Mapping[str, Split]
 ) -> Artifact:
-    """The metrics as facts, and the confusion matrix of each output that has one as a file."""
+    """Return the metrics as facts, and the confusion matrix of each output that has one as a file."""
     samples = len(next(iter(targets.values()), ()))
     matrices = {output: one.confusion for output, one in found.items() if one.confusion is not None}
     files = []
@@ -103,7 +103,7 @@ def evaluation_artifact(
 
 
 def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
-    """PostconditionError, naming the first sample and layer, where a model's outputs (N, …) hold NaN or infinity."""
+    """Raise PostconditionError, naming the first sample and layer, if a model's outputs (N, …) hold NaN or infinity."""
     import numpy as np
 
     finite = np.isfinite(np.reshape(outputs, (len(outputs), -1))).all(axis=1)
@@ -117,7 +117,7 @@ def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
 
 
 def _first_not_finite(context: StageContext[Any], split: Split, sample: int) -> str | None:
-    """The layer that makes NaN or infinity of a sample; DataError where samples hold them already."""
+    """Return the layer that turns a sample into NaN or infinity; DataError if samples hold them already."""
     from stages.keras.layer_calls import first_not_finite
     from stages.keras.precision import reference_in_float32
 

@@ -1,4 +1,4 @@
-"""The tolerances of a scheme held against one row of figures."""
+"""Compare one row of figures with the tolerances of a scheme."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from stages.verify.causes import Cause
 
 REAL = "test"  # the set of inputs that come from the test split
-FEW = 16  # samples of which nobody says how an output varies
+FEW = 16  # too few samples to tell how an output varies
 SIMULATED = f"{REAL} in "  # some of them, through a simulator of the device: `test in TFLM`
 
 
 def is_real(inputs: str) -> bool:
-    """Whether a set of inputs is of the test split, or made up."""
+    """Return whether a set of inputs is from the test split, or synthetic."""
     return inputs == REAL or inputs.startswith(SIMULATED)
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What is beyond its bound, which setting says so, and from how many dB on a layer counts as agreeing."""
+    """Say what is beyond its bound, which setting bounds it, and from how many dB on a layer counts as agreeing."""
 
     said: str
     setting: str
@@ -34,10 +34,10 @@ class Violation:
 
 
 def violation(row: ParityRow, bounds: Bounds, scale: float = 0.0) -> Violation | None:
-    """The first bound that a row breaks, or None.
+    """Return the first bound that a row breaks, or None.
 
-    `scale` is the largest absolute reference output on real inputs: where made-up ones give next to nothing (a
-    normalization of a constant), differences are held against what the output is in use.
+    `scale` is the largest absolute reference output on real inputs: if synthetic ones give next to nothing (a
+    normalization of a constant), differences are compared with the output's usual scale.
     """
     relative = row.max_abs_diff / max(row.reference_max_abs, scale, 1e-30)
     if bounds.max_diff is not None and relative > bounds.max_diff:
@@ -58,7 +58,7 @@ def violation(row: ParityRow, bounds: Bounds, scale: float = 0.0) -> Violation |
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share of samples that is bounded, with its 95 % interval: below the bound only where all of that is."""
+    """Hold a bounded share of samples, with its 95 % interval: it fails only if all of that is below the bound."""
 
     said: str
     setting: str
@@ -68,12 +68,12 @@ class Share:
 
     @property
     def undecided(self) -> bool:
-        """Whether it is below the bound, and may be so by chance."""
+        """Return whether it is below the bound, and may be so by chance."""
         return self.point < self.bound <= self.interval[1]
 
 
 def shares(row: ParityRow, bounds: Bounds) -> list[Share]:
-    """The shares of a row that are bounded and known."""
+    """Return the shares of a row that are bounded and known."""
     agreed = None if row.top1_agreement is None else round(row.top1_agreement * row.samples)
     counted = (
         ("top-1 agreement", agreed, row.samples, "min_top1_agreement"),
@@ -90,7 +90,7 @@ def shares(row: ParityRow, bounds: Bounds) -> list[Share]:
 
 
 def doubts(row: ParityRow, bounds: Bounds) -> list[str]:
-    """What a row leaves open: shares below their bounds, perhaps by chance, and errors that rival what varies."""
+    """Return what a row leaves open: shares below their bounds, perhaps by chance, and errors like the variation."""
     if row.inputs != REAL:
         return []
     found = [f"output {row.output!r}: {one.said}: too few to tell" for one in shares(row, bounds) if one.undecided]
@@ -105,7 +105,7 @@ def doubts(row: ParityRow, bounds: Bounds) -> list[str]:
 
 
 def hint_of(scheme: str, setting: str, cause: Cause | None) -> str:
-    """What can be done about it: what follows from what was found, and the `setting` that bounds it."""
+    """Return what can be done about it: what follows from the cause, and the `setting` that bounds it."""
     if scheme in ("float32", "float16"):
         return f"the file computes another function, or {setting} is too strict"
     if cause is not None:
@@ -115,7 +115,7 @@ def hint_of(scheme: str, setting: str, cause: Cause | None) -> str:
 
 
 def _decibels_of(bounds: Bounds) -> float:
-    """A cosine c leaves the share 1 - c² of the power to noise; without one, noise of a tenth of the power."""
+    """Convert a cosine bound to dB: c leaves 1 - c² of the power to noise; without one, a tenth of the power."""
     if bounds.min_sqnr_db is not None:
         return bounds.min_sqnr_db
     cosine = max(bounds.min_cosine if bounds.min_cosine is not None else 0.95, 0.5)

@@ -1,7 +1,7 @@
-"""How good outputs are, with intervals for proportions: one piece of code for Keras models and for every exported file.
+"""Measure how good outputs are, with intervals for proportions: the same code for Keras models and exported files.
 
-Outputs are (N, …) arrays of one model output; targets are as a `Split` has them. Scores are probabilities: outputs
-that are logits go through a softmax, or a sigmoid where classes don't exclude each other.
+Outputs are (N, …) arrays of one model output; targets are those of a `Split`. Scores are probabilities: logits go
+through a softmax, or a sigmoid if classes don't exclude each other.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OwnMetric = Callable[[Any, Any], Any]  # targets and outputs to a number
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Metrics by flat name, an interval for those that are proportions, and the confusion matrix where it is wanted.
+    """Hold metrics by flat name, intervals of those that are proportions, and the confusion matrix if requested.
 
     Row i, column j of the matrix counts the samples of class i that were taken for class j.
     """
@@ -46,7 +46,7 @@ class Evaluation:
 
 
 def metrics_for(task: Task, wanted: Sequence[str] | None) -> tuple[str, ...]:
-    """The metrics to compute: what is wanted, or the task's own; PreconditionError where the task has no such."""
+    """Return the metrics to compute: those wanted, or the task's own; PreconditionError if the task lacks one."""
     names = DEFAULTS[task] if wanted is None else tuple(wanted)
     for name in names:
         if not _known(name, task):
@@ -56,10 +56,10 @@ def metrics_for(task: Task, wanted: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def metrics_by_output(tasks: Mapping[str, Task], wanted: Metrics | None) -> dict[str, tuple[str, ...]]:
-    """The metrics of each output that has targets: what is wanted of it, or its task's own.
+    """Return the metrics of each output that has targets: those wanted, or its task's own.
 
-    Of a list for all outputs each takes what its task knows. PreconditionError for metrics that are no output's, and
-    for outputs that have no targets.
+    From a list for all outputs each takes those of its task. PreconditionError for metrics of no output, and for
+    outputs without targets.
     """
     if len(tasks) == 1 and not isinstance(wanted, Mapping):
         return {name: metrics_for(task, wanted) for name, task in tasks.items()}
@@ -84,9 +84,9 @@ def _known(name: str, task: Task) -> bool:
 
 
 def flat(found: Mapping[str, Evaluation], *, several: bool) -> Evaluation:
-    """The metrics of all outputs under one name each: `accuracy[age]` where the model has several, else `accuracy`.
+    """Return the metrics of all outputs under one name each: `accuracy[age]` with several outputs, else `accuracy`.
 
-    Without a confusion matrix, which is of one output.
+    Without a confusion matrix, which belongs to one output.
     """
     named = {output: output if several else None for output in found}
     metrics = {of_output(k, named[o]): v for o, one in found.items() for k, v in one.metrics.items()}
@@ -103,9 +103,9 @@ def evaluate(
     *,
     logits: bool | None = None,
 ) -> Evaluation:
-    """The metrics `names` of outputs (N, …) against targets; `own` has the user's functions by `module:function`.
+    """Compute the metrics `names` of outputs (N, …) and targets; `own` has the user's functions by `module:function`.
 
-    `logits` says what outputs of a classifier are; without it they tell themselves.
+    `logits` says what outputs of a classifier are; without it their values decide.
     """
     import numpy as np
 
@@ -131,7 +131,7 @@ def evaluate(
 
 
 def are_logits(outputs: Any, task: Task) -> bool:
-    """Whether a classifier's outputs are logits: no probabilities, which lie in 0…1 and add up to 1 over classes."""
+    """Return whether outputs are logits: not probabilities, which lie in 0…1 and add up to 1 over classes."""
     import numpy as np
 
     outputs = np.asarray(outputs, np.float64)
@@ -141,7 +141,7 @@ def are_logits(outputs: Any, task: Task) -> bool:
 
 
 def probabilities(outputs: Any, task: Task, logits: bool) -> Any:
-    """Scores (N, classes), two columns for a single output that tells two classes apart; (N, k) for multilabel."""
+    """Return scores (N, classes), two columns for a single output with two classes; (N, k) for multilabel."""
     import numpy as np
 
     values = np.asarray(outputs, np.float64)
@@ -149,12 +149,12 @@ def probabilities(outputs: Any, task: Task, logits: bool) -> Any:
         powers = np.exp(values - values.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
     if logits:
-        values = 0.5 * (1 + np.tanh(values / 2))  # the sigmoid, which overflows nowhere so
+        values = 0.5 * (1 + np.tanh(values / 2))  # the sigmoid in a form that never overflows
     return np.concatenate([1 - values, values], axis=1) if task == "classes" and values.shape[1] == 1 else values
 
 
 def confusion_matrix(scores: Any, labels: Any) -> Any:
-    """Counts (classes, classes): the label's row, the largest score's column."""
+    """Return counts (classes, classes): the label's row, the largest score's column."""
     import numpy as np
 
     classes = scores.shape[1]
@@ -163,23 +163,23 @@ def confusion_matrix(scores: Any, labels: Any) -> Any:
 
 
 def wilson_interval(correct: float, samples: int, z: float = Z_95) -> tuple[float, float]:
-    """The 95 % interval of a share (E. B. Wilson, 1927): within 0 and 1, and right near both ends."""
+    """Return the 95 % interval of a share (E. B. Wilson, 1927): within 0 and 1, and right near both ends."""
     if samples <= 0:
         raise ValueError("an interval needs at least one sample")
     share, square = correct / samples, z * z
     center = (share + square / (2 * samples)) / (1 + square / samples)
     half = z / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples * samples))
-    # At the ends the exact bounds are 0 and 1, which the sums miss by a rounding.
+    # At the ends the exact bounds are 0 and 1, which the sums miss by a rounding error.
     low = 0.0 if correct == 0 else max(0.0, center - half)
     high = 1.0 if correct == samples else min(1.0, center + half)
     return low, high
 
 
 def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
-    """How many samples have their class among the `k` best (the first of equals is the best).
+    """Return how many samples have their class among the `k` best (the first of equals is the best).
 
-    Of several labels a sample counts by the share of them that is right, as Keras' accuracy has it; the interval is
-    then as wide as if they were right or wrong together, so never too narrow.
+    With several labels a sample counts by the share of them that is right, like Keras' accuracy; the interval is then
+    as wide as if they were right or wrong together, so never too narrow.
     """
     import numpy as np
 
@@ -195,7 +195,7 @@ def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
 
 
 def _macro_f1(scores: Any, labels: Any, task: Task) -> float:
-    """The mean over classes of the harmonic mean of precision and recall: classes that occur or were predicted."""
+    """Return the mean F1 (harmonic mean of precision and recall) over classes that occur or were predicted."""
     import numpy as np
 
     if task == "classes":
@@ -209,7 +209,7 @@ def _macro_f1(scores: Any, labels: Any, task: Task) -> float:
 
 
 def _auc(scores: Any, labels: Any, task: Task) -> float:
-    """The area under the ROC curve; the mean over classes against the rest, or over labels, where both occur."""
+    """Return the area under the ROC curve; the mean over classes one-vs-rest, or over labels, if both occur."""
     import numpy as np
 
     if task == "classes":
@@ -224,11 +224,11 @@ def _auc(scores: Any, labels: Any, task: Task) -> float:
 
 
 def _area(scores: Any, positive: Any) -> float:
-    """The chance that a positive sample has the higher score than a negative one; equal scores count half."""
+    """Return the chance that a positive sample has the higher score than a negative one; equal scores count half."""
     import numpy as np
 
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1, the mean one among equals
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1, the mean rank among equals
     hits = int(positive.sum())
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(scores) - hits)))
 
@@ -256,10 +256,10 @@ _MEASURES: Mapping[str, Callable[[Any, Any, Task], float]] = {
 
 
 def _own_metric(name: str, function: OwnMetric, targets: Any, outputs: Any) -> float:
-    """What the user's function says; PostconditionError where it fails or says no finite number."""
+    """Return the user's function's value; PostconditionError if it fails or the value is not finite."""
     try:
         value = float(function(targets, outputs))
-    except (Exception, SystemExit) as error:  # it is the user's code
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         what = f"the metric {name} failed: {told(error)}"
         raise PostconditionError(
             what, where="data.metrics", hint="it is given targets and outputs as arrays"

@@ -1,7 +1,7 @@
-"""A Keras model's outputs over a whole split, and on made-up inputs.
+"""Compute a Keras model's outputs over a whole split, and on synthetic inputs.
 
-All exports of a model are held against the same outputs: the last ones are kept, by the digests of model and split.
-What computes in half precision computes in float32 here, as its files do.
+All exports of a model are compared with the same outputs: the last ones are kept, by the digests of model and split.
+Half-precision models compute in float32 here, like their files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _last_made_up: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
 
 
 def shared_outputs(context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress) -> Any:
-    """The outputs (N, …) of an input's model over `split`, of a model with one output; a list of them for several.
+    """Return the outputs (N, …) of an input's model over `split`, for one output; a list of them for several.
 
     Don't change them, others get the same ones.
     """
@@ -38,7 +38,7 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
 
 
 def predict(model: Any, split: Split, batch: int, progress: Progress) -> Any:
-    """The model's outputs (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
+    """Return the model's outputs (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
     import numpy as np
 
     parts: list[list[Any]] = []
@@ -53,7 +53,7 @@ def predict(model: Any, split: Split, batch: int, progress: Progress) -> Any:
 
 
 def run_keras(model: Any, arrays: list[Any]) -> list[Any]:
-    """The outputs of one batch, one array (n, …) an output, at inference."""
+    """Return the outputs of one batch at inference, one array (n, …) per output."""
     import numpy as np
 
     results = model(arrays if len(arrays) > 1 else arrays[0], training=False)
@@ -63,7 +63,7 @@ def run_keras(model: Any, arrays: list[Any]) -> list[Any]:
 def shared_made_up(
     context: StageContext[Any], input_name: str, split: Split, samples: int, sets: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """The outputs by set and name on the made-up `sets` that follow from so many samples of `split`."""
+    """Return the outputs by set and name on the synthetic `sets` that follow from `samples` samples of `split`."""
     from stages.keras.precision import reference_in_float32
     from stages.keras.tensorflow import tensorflow_action
 

@@ -1,7 +1,7 @@
-"""The verify stage: an exported file beside the Keras model that it was made of, on real data.
+"""Verify an exported file: compare it with the Keras model that it was made from, on real data.
 
-It knows files only: what export writes, a runtime reads. All of the test split goes through both, for the metrics; how
-near the outputs are is told on some of it and on made-up inputs. Files run sample by sample, as on a device.
+The stage knows files only: what export writes, a runtime reads. All of the test split goes through both, for the
+metrics; outputs are compared on some of it and on synthetic inputs. Files run sample by sample, as on a device.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FLOATS: tuple[Scheme, ...] = ("float32", "float16")
 
 
 class VerifyStage:
-    """Compares; changes nothing."""
+    """Compare without changing anything."""
 
     name: ClassVar[str] = "verify"
     version: ClassVar[int] = 4
@@ -72,7 +72,7 @@ class VerifyStage:
         return None if found.kind in running_kinds() else f"nothing on this machine runs {found.name} files"
 
     def labels_for(self, config: VerifyConfig) -> tuple[str, str] | None:
-        """What needs labels, and what to do without; None where comparing outputs is all."""
+        """Return what needs labels, and what to do without; None if outputs are only compared."""
         asked = [
             name for name in ("max_accuracy_drop", "max_mse_ratio", "metrics") if getattr(config, name) is not None
         ]
@@ -90,7 +90,7 @@ class VerifyStage:
 
         split, facts = context.data("test"), keras_facts_of(context.inputs["reference"])
         several = len(facts.outputs) > 1
-        # Labels without an output's name say nothing of several outputs, and outputs can be compared without any.
+        # Labels without an output's name say nothing about several outputs, and outputs can be compared without labels.
         measurable = not split.said_unlabelled and (not several or split.output_names is not None)
         if measurable:
             require_fit(split, facts)
@@ -111,7 +111,7 @@ class VerifyStage:
         return StageResult((parity, evaluation), {**measured.metrics, **metrics}, measured.intervals)
 
     def ensures(self, context: StageContext[VerifyConfig], result: StageResult) -> None:
-        """The file computes what its reference computes, within the scheme's tolerance, and no less accurately."""
+        """Check that the file computes what its reference does, within tolerance, and no less accurately."""
         parity, scheme = result.outputs[0].facts, _scheme(context.inputs["export"])
         assert isinstance(parity, ParityFacts)
         bounds = context.config.tolerances.of(scheme)
@@ -149,13 +149,13 @@ def _comparison(context: StageContext[VerifyConfig]) -> Comparison:
 
 
 def _hint(context: StageContext[VerifyConfig], comparison: Comparison, row: ParityRow, setting: str) -> str:
-    """What can be done, by what the file's ranges and constants tell; asked after a failure only."""
+    """Return what can be done, by what the file's ranges and constants tell; only called after a failure."""
     scheme = _scheme(context.inputs["export"])
     return hint_of(scheme, setting, None if scheme in FLOATS else comparison.cause(row))
 
 
 def _is_rounding(context: StageContext[VerifyConfig], comparison: Comparison, row: ParityRow, scale: float) -> bool:
-    """Whether what is beyond `max_diff` is noise in the reference, which is then told and not judged."""
+    """Return whether an excess over `max_diff` is noise in the reference, which is then reported and not judged."""
     allowed = context.config.tolerances.of(_scheme(context.inputs["export"])).max_diff or 0.0
     if not comparison.is_rounding(row, allowed * max(row.reference_max_abs, scale)):
         return False
@@ -167,14 +167,14 @@ def _is_rounding(context: StageContext[VerifyConfig], comparison: Comparison, ro
 
 
 def _keep_figures(context: StageContext[VerifyConfig], parity: ParityFacts) -> Path:
-    """The whole matrix as JSON in the scratch folder: a failed verification publishes nothing."""
+    """Write the whole matrix as JSON to the scratch folder: a failed verification publishes nothing."""
     path = context.work_dir / "parity.json"
     path.write_text(parity.model_dump_json(indent=1))
     return path
 
 
 def worse(found: Mapping[str, float], settings: VerifyConfig, where: str | None) -> str | None:
-    """What is worse than the settings allow, or None; PostconditionError where a bound has nothing to bound."""
+    """Return what is worse than the settings allow, or None; PostconditionError if a bound has no metric."""
     limits = (
         ("accuracy_drop_reference", settings.max_accuracy_drop, "accuracy{} is {:.4f} below the reference's, {:.4f}",
          "there is no accuracy here", "max_accuracy_drop is for outputs of classes; regression has max_mse_ratio"),
@@ -200,7 +200,7 @@ def _evaluated(
     reference: Mapping[str, Any],
     actual: Mapping[str, Any],
 ) -> tuple[Artifact, Evaluation]:
-    """The evaluation of the file by output, and its metrics with what changed from the reference among them."""
+    """Return the evaluation of the file by output, and its metrics including changes from the reference."""
     names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)
     found, changed = {}, {}
     for output, seen in targets.items():
@@ -218,7 +218,7 @@ def _evaluated(
 
 
 def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
-    """How the metric that is bounded changed from the reference to the export: positive, or above 1, is worse."""
+    """Return the change of the bounded metric from the reference to the export: positive, or above 1, is worse."""
     if metric == "accuracy":
         return {"accuracy_drop_reference": reference - actual}
     return {"mse_ratio_reference": actual / reference if reference else 1.0 if not actual else 1e30}
