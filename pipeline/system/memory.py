@@ -25,7 +25,6 @@ def keep_pages_ready() -> None:
 
     Training requests the same large blocks at every step; with glibc's defaults each goes back to the system at once
     and is zeroed again, which takes a third of the training's time. Without glibc nothing happens.
-
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
