@@ -1,13 +1,13 @@
-"""Every network of tf_keras.applications, pruned and proved: is surgery exact, and how much can go?
+"""Prune every network of tf_keras.applications and prove the result: is surgery exact, and how much can go?
 
-Each model gets random weights, with all scales, shifts and statistics (batch normalisation's, LayerScale's) shaken so
-that every channel counts, and the smallest input it takes. It is pruned at 50 % by l2, over the whole network,
-rounded to 8; the first model of each family also at 30 %, rounded to 1. Each is a fresh process; a line is printed
-as it ends, and written to a state file, so that a killed run goes on (results of other code are not taken up).
+Each model gets random weights, with all scales, shifts and statistics (batch normalization's, LayerScale's) randomized
+so that every channel counts, and the smallest input it takes. It is pruned at 50 % by l2, over the whole network,
+rounded to 8; the first model of each family also at 30 %, rounded to 1. Each is a fresh process; a line is printed when
+it ends, and written to a state file, so that a killed run resumes (results of other code are ignored).
 
 For each: groups, frozen ones and why, parameters and MACs before and after, the largest output difference from the
-masked original relative to the largest output (before a closing softmax), what masking changes in the original,
-seconds of prune_model, peak memory of the process, and whether the result was saved, loaded and trained for a step.
+masked original relative to the largest output (before a closing softmax), what masking changes in the original, seconds
+of prune_model, peak memory of the process, and whether the result was saved, loaded and trained for a step.
 
 Exit status 1 unless all are exact (at most 1e-4, with masking changing more than 1e-3), all are saved, loaded and
 trained, and at least 60 of the 71 lose at least 40 % of their MACs at 50 %.
@@ -33,13 +33,13 @@ from resumable import DEFAULT_WORK, Results
 
 EXACT, EFFECT = 1e-4, 1e-3
 LESS_MACS, MODELS_WITH_LESS = 0.4, 60
-SIZES = (32, 71, 75, 224)  # the smallest that works is taken
+SIZES = (32, 71, 75, 224)  # the smallest that works is used
 CLASSES = 10
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model, pruned in one way."""
+    """Describe one model, pruned in one way."""
 
     model: str
     ratio: float
@@ -48,7 +48,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a case. `frozen_macs` is the share of MACs in layers of which no channel can go."""
+    """Hold the result of a case. `frozen_macs` is the share of MACs in layers of which no channel can go."""
 
     input_size: int
     layers: int
@@ -78,7 +78,7 @@ class Result:
 
 
 def builders() -> dict[str, str]:
-    """The public function of each model, and the family (module) it is from, in the order of definition."""
+    """Return the public function of each model, and its family (module), in the order of definition."""
     import importlib
     import inspect
     import pkgutil
@@ -106,7 +106,7 @@ def cases(families: dict[str, str]) -> Iterator[Case]:
 
 
 def measure(case: Case) -> Result:
-    """One case, in this process."""
+    """Measure one case in this process."""
     import resource
 
     from stages.keras.tensorflow import import_keras
@@ -145,7 +145,7 @@ def measure(case: Case) -> Result:
 
 
 def smallest(name: str) -> tuple[Any, int]:
-    """The model at the smallest input it takes, and that input's height and width."""
+    """Return the model at the smallest input it takes, and that input's height and width."""
     from stages.keras.tensorflow import import_keras
 
     build = getattr(import_keras().applications, name)
@@ -158,7 +158,9 @@ def smallest(name: str) -> tuple[Any, int]:
 
 
 def shake(model: Any) -> None:
-    """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
+    """Randomize scales and variances around 1, shifts and means around 0, for every weight with one number
+    per channel.
+    """
     import numpy as np
 
     from stages.keras.normal_form import renew_constants
@@ -173,7 +175,7 @@ def shake(model: Any) -> None:
 
 
 def frozen_share(model: Any, graph: Any) -> float:
-    """The share of MACs in layers whose weights hold no channel that can go."""
+    """Return the share of MACs in layers whose weights hold no channel that can go."""
     from stages.keras.flatten import flattened
     from stages.keras.macs import work_of
 
@@ -185,7 +187,9 @@ def frozen_share(model: Any, graph: Any) -> float:
 
 
 def used(model: Any) -> tuple[float, float, bool]:
-    """Saved, loaded and trained for a step: output difference after loading, the loss, whether any weights moved."""
+    """Save, load and train for a step: return the output difference after loading, the loss, whether any
+    weights moved.
+    """
     import numpy as np
 
     from stages.keras.losses import classification_loss
@@ -209,7 +213,7 @@ def used(model: Any) -> tuple[float, float, bool]:
 
 
 def measured(results: Results, wanted: Sequence[Case]) -> dict[Case, Result | str]:
-    """A result, or what went wrong, for each case: what is known already, or measured now."""
+    """Return a result, or what went wrong, for each case: known already, or measured now."""
     found = dict[Case, Result | str]()
     print(HEADER, flush=True)
     parts = [(asdict(case), (case.model, str(case.ratio), str(case.round_to))) for case in wanted]
@@ -239,7 +243,7 @@ def row(case: Case, result: Result | str) -> str:
 
 
 def summary(found: dict[Case, Result | str], models: int) -> bool:
-    """Print what was reached and what was not; whether all was."""
+    """Print what was reached and what was not; return whether all was."""
     good = {case: result for case, result in found.items() if isinstance(result, Result)}
     exact = {case for case, result in good.items() if result.exact}
     half = {case: result for case, result in good.items() if case.ratio == 0.5}

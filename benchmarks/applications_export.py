@@ -1,15 +1,15 @@
-"""Every network of tf_keras.applications as TFLite and ONNX: do both compute what Keras does, and does int8 convert?
+"""Export every network of tf_keras.applications to TFLite and ONNX: do both match Keras, and does int8 convert?
 
-Random weights, statistics shaken, at the smallest input that each takes; up to what enters the closing softmax. Each
-network is a process of its own. `tflite`, `onnx` and `between` are the largest differences, relative to the largest
+Random weights, randomized statistics, at the smallest input that each takes; up to the closing softmax's input. Each
+network runs in a separate process. `tflite`, `onnx` and `between` are the largest differences, relative to the largest
 output, of the float32 files from Keras and from each other; then nodes and Transposes of the ONNX graph, seconds of
-both conversions, and whether int8 converts and runs in both formats. Results are kept: a killed run goes on.
+both conversions, and whether int8 converts and runs in both formats. Results are kept: a killed run resumes.
 
-Random weights make some networks so sensitive that float32 itself says little: where a file is beyond 1e-4, Keras is
-held against its own float64, and files may be off by twice that. Where that is above 1 %, it tells nothing, and the
-same network is measured with less of the scales of its batch normalisations, so that signals do not grow from block to
+Random weights make some networks so sensitive that float32 itself says little: if a file is beyond 1e-4, Keras is
+compared with its own float64, and files may be off by twice that. If that is above 1 %, it tells nothing, and the same
+network is measured with less of the scales of its batch normalizations, so that signals do not grow from block to
 block, by steps of 2.5 % until Keras itself is exact enough. How far its outputs move from one input to another is
-printed beside: it must be ten times what the files are off by.
+printed too: it must be ten times the files' error.
 
 Exit status 1 unless all float32 files agree so, and all int8 files are made, or have a reason in the table.
 
@@ -32,14 +32,14 @@ from resumable import DEFAULT_WORK, Results
 from pipeline.records.schemes import Scheme
 
 NEAR, CALIBRATION = 1e-4, 4
-TELLING = 1e-2  # a rounding of Keras' own above which outputs can't be compared
+TELLING = 1e-2  # Keras' own rounding above which outputs can't be compared
 CALMER = 0.975  # of each scale, step by step
 FORMATS = ("tflite", "onnx")
 FLOAT = ("tflite/float32", "onnx/float32", "between")
 
 
 def measure(name: str) -> dict[str, Any]:
-    """One network, in this process; what failed is in `reasons`, by format and scheme."""
+    """Measure one network in this process; failures are in `reasons`, by format and scheme."""
     from stages.keras.normal_form import random_inputs
     from stages.keras.tensorflow import import_keras
 
@@ -54,7 +54,7 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def calmed(model: Any, samples: list[Any]) -> dict[str, Any]:
-    """What `files_of` finds in float32 when signals no longer grow; the scales change in place."""
+    """Return what `files_of` finds in float32 when signals no longer grow; the scales change in place."""
     from stages.recalibrate.statistics import batch_normalisations
 
     scale = 1.0
@@ -67,7 +67,7 @@ def calmed(model: Any, samples: list[Any]) -> dict[str, Any]:
 
 
 def moves(model: Any, samples: list[Any]) -> float:
-    """How far the outputs of other inputs are from those of `samples`."""
+    """Return how far the outputs of other inputs are from those of `samples`."""
     import numpy as np
 
     from stages.keras.closing import before_squashing
@@ -79,7 +79,9 @@ def moves(model: Any, samples: list[Any]) -> float:
 
 
 def files_of(model: Any, samples: list[Any], schemes: tuple[Scheme, ...]) -> dict[str, Any]:
-    """What the files of one network compute, up to its closing softmax, beside Keras; what failed is in `reasons`."""
+    """Compare what the files of one network compute, up to its closing softmax, with Keras; failures are in
+    `reasons`.
+    """
     import numpy as np
 
     from pipeline.errors import SecateurError
@@ -118,7 +120,7 @@ def files_of(model: Any, samples: list[Any], schemes: tuple[Scheme, ...]) -> dic
 
 
 def own_rounding(model: Any, samples: list[Any]) -> float:
-    """How far Keras itself is in float32 from the same network in float64."""
+    """Return how far Keras itself is in float32 from the same network in float64."""
     import numpy as np
 
     from stages.keras.closing import before_squashing
@@ -168,9 +170,9 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 
 def sound(found: dict[str, Any]) -> bool:
-    """Whether both files compute what Keras does: to 1e-4, or as well as Keras' own float32 computes this network.
+    """Return whether both files match Keras: to 1e-4, or as well as Keras' own float32 computes this network.
 
-    Where that tells nothing, of the network with less of each scale.
+    If that tells nothing, the network with smaller scales decides.
     """
     if "failed" in found:
         return False

@@ -1,9 +1,9 @@
-"""What the cold demo costs beside another commit: wall time and peak memory of the whole process tree.
+"""Compare the cold demo with another commit: wall time and peak memory of the whole process tree.
 
 Two checkouts take turns (A B B A), each run a fresh process with an empty store: this checkout and the one given as
-`--base`, each with its own `.venv` where it has one. Memory is the sum over all processes of a run of what each has in
-memory, pages that several share counted once (PSS, Linux), looked at five times a second. Exports whose bytes differ
-are counted, too. Exit status 1 if a bound is missed.
+`--base`, each with its own `.venv` if it has one. Memory is the sum of the resident memory of all processes of a run,
+shared pages counted once (PSS, Linux), sampled five times a second. Exports whose bytes differ are counted, too. Exit
+status 1 if a bound is missed.
 
     python benchmarks/cold_demo.py --base ../base [CHECKOUT] [--pairs 2] [--recipe configs/demo.yaml] [--set K=V]…
 """
@@ -25,18 +25,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 WALL_BOUND, MEMORY_BOUND = 1.05, 1.5
 LOOK_S = 0.2
-RAN = (0, 1, 5)  # the run ended; what its gates found is no matter here
+RAN = (0, 1, 5)  # the run ended; the result of its gates does not matter here
 HEAVY = "tensorflow, tf_keras, tf2onnx, onnx, onnxruntime, ai_edge_litert"
 EXPORTS = ("tflite-model", "onnx-model")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one cold run took, and its exports: digests by action."""
+    """Hold what one cold run took, and its exports: digests by action."""
 
     wall_s: float
     peak_mb: float  # of all processes together
-    at_peak: str  # what each process had then, and what the run had said last
+    at_peak: str  # the memory of each process then, and the run's last message
     exports: dict[str, str]
 
 
@@ -46,7 +46,7 @@ def python_of(checkout: Path) -> str:
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process and all below it that are there now."""
+    """Yield a process and all its current descendants."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -55,7 +55,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def proportional_mb(pid: int) -> float:
-    """What a process has in memory, shared pages by its share of them; 0 where it has gone."""
+    """Return a process' memory, shared pages divided by the number of sharers; 0 if it has ended."""
     with suppress(OSError, ValueError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
@@ -64,7 +64,7 @@ def proportional_mb(pid: int) -> float:
 
 
 def cold_run(checkout: Path, recipe: str, settings: Sequence[str]) -> Cost:
-    """One run with an empty store; SystemExit where it does not end."""
+    """Run once with an empty store; SystemExit if it does not end."""
     with tempfile.TemporaryDirectory(prefix="secateur-cold-") as folder:
         out, log = Path(folder) / "manifest.json", Path(folder) / "log"
         command = [python_of(checkout), "-m", "pipeline", "run", recipe, "--store", f"{folder}/store", "--json"]
@@ -92,7 +92,7 @@ def cold_run(checkout: Path, recipe: str, settings: Sequence[str]) -> Cost:
 
 
 def report(pairs: Sequence[tuple[Cost, Cost]]) -> int:
-    """The table and the verdict; the exit status."""
+    """Print the table and the verdict; return the exit status."""
     print(f"{'pair':6}{'side':8}{'wall s':>10}{'peak MB':>10}   at the peak")
     for index, pair in enumerate(pairs):
         for name, cost in zip(("this", "base"), pair, strict=True):
@@ -124,7 +124,7 @@ def main() -> int:
     options = parser.parse_args()
     settings = [word for value in options.set for word in ("--set", value)]
     sides = {"this": options.checkout.resolve(), "base": options.base.resolve()}
-    for checkout in sides.values():  # read the libraries once, or whoever starts first would wait for the disk
+    for checkout in sides.values():  # read the libraries once, or the first to start would wait for the disk
         subprocess.run([python_of(checkout), "-c", f"import {HEAVY}"], cwd=checkout, capture_output=True, check=False)
     pairs = []
     for index in range(options.pairs):

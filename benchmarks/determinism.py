@@ -1,8 +1,9 @@
 """Are the bytes of every export equal, in whatever process, in whatever order, after whatever came before?
 
 Two models (the demo's, and MobileNetV2 96×96 with random weights), every format in every scheme that it has, by the
-engine with an empty store: in five processes with other hash seeds each, formats and schemes in the recipe's order and
-in reverse, and in all but the first process after the exports of the other model. Exit status 1 unless all are equal.
+engine with an empty store: in five processes, each with another hash seed, formats and schemes in the recipe's order
+and in reverse, and in all but the first process after the exports of the other model. Exit status 1 unless all are
+equal.
 
     python benchmarks/determinism.py [--processes 5]       # needs tflite-micro, ethos-u-vela and openvino
 """
@@ -31,7 +32,7 @@ SCHEMES: tuple[str, ...] = get_args(Scheme)
 
 
 def digests(model: str, folder: Path, *, backwards: bool) -> dict[str, list[str]]:
-    """The digests of all files that a recipe exports, by `format/scheme`."""
+    """Return the digests of all files that a recipe exports, by `format/scheme`."""
     from pipeline.recipe.recipe import Recipe
     from pipeline.running.run import run
 
@@ -46,7 +47,7 @@ def digests(model: str, folder: Path, *, backwards: bool) -> dict[str, list[str]
 
 
 def one_process(number: int) -> dict[str, dict[str, list[str]]]:
-    """All digests by model; in odd processes the models, formats and schemes come the other way round."""
+    """Return all digests by model; odd processes reverse the order of models, formats and schemes."""
     found: dict[str, Any] = {}
     for model in MODELS[:: -1 if number % 2 else 1]:
         with tempfile.TemporaryDirectory(prefix="secateur-") as folder:

@@ -1,15 +1,16 @@
 """Is ONNX export faster and smaller than tf2onnx's own, and does TFLite export share between schemes?
 
-First `convert_onnx` against `tf2onnx.convert.from_keras` on four networks of tf_keras.applications (random weights, one
-seed, statistics shaken): each conversion in a fresh process, the two taking turns. `s` is the conversion alone, the
-least of the rounds; `MB` the most that a process had resident (VmHWM), TensorFlow and the model included. Then both
-files run in ONNX Runtime on the same inputs; `differ` is the largest difference relative to the largest output.
+First `convert_onnx` is compared with `tf2onnx.convert.from_keras` on four networks of tf_keras.applications (random
+weights, one seed, randomized statistics): each conversion in a fresh process, the two taking turns. `s` is the
+conversion alone, the minimum of the rounds; `MB` the peak resident memory of a process (VmHWM), including TensorFlow
+and the model. Then both files run in ONNX Runtime on the same inputs; `differ` is the largest difference relative to
+the largest output.
 
-Then the export actions of a recipe, in a process of its own each time: float32, float16, dynamic and int8 TFLite
-together against int8 alone.
+Then the export actions of a recipe, each time in a separate process: float32, float16, dynamic and int8 TFLite together
+compared with int8 alone.
 
-Exit status 1 unless Xception is at least 3 times faster, no graph has more nodes, outputs agree within 1e-5, no peak
-is above 0.7 of tf2onnx's, and the four TFLite schemes cost at most 2.5 times int8 alone.
+Exit status 1 unless Xception is at least 3 times faster, no graph has more nodes, outputs agree within 1e-5, no peak is
+above 0.7 of tf2onnx's, and the four TFLite schemes cost at most 2.5 times int8 alone.
 
     python benchmarks/export_speed.py [--rounds 3] [--models Xception …] [--skip-onnx]
 """
@@ -47,7 +48,7 @@ def build(name: str, side: int | None = None) -> Any:
 
 
 def convert(name: str, way: str, path: Path) -> dict[str, float]:
-    """One conversion, in this process: seconds, and the peak of the process in megabytes."""
+    """Convert once in this process: return seconds, and the peak of the process in megabytes."""
     from footprint import resident_mb
 
     model = build(name)
@@ -67,7 +68,7 @@ def convert(name: str, way: str, path: Path) -> dict[str, float]:
 
 
 def compare(paths: dict[str, Path]) -> dict[str, Any]:
-    """Nodes and Transposes of both files, and how far apart their outputs are."""
+    """Return nodes and Transposes of both files, and how much their outputs differ."""
     import numpy as np
     import onnx
 
@@ -116,7 +117,7 @@ def onnx_against_tf2onnx(models: list[str], rounds: int) -> bool:
 
 
 def recipe(folder: Path, model: str, schemes: tuple[str, ...]) -> Path:
-    """A recipe that quantizes and exports, and nothing else."""
+    """Write a recipe that only quantizes and exports."""
     import numpy as np
 
     data: dict[str, Any] = {"source": "npz", "preprocess": {"mode": "tf"}, "calibration": {"from": "train", "take": 64}}
@@ -137,7 +138,7 @@ def recipe(folder: Path, model: str, schemes: tuple[str, ...]) -> Path:
 
 
 def export_seconds(model: str, schemes: str) -> float:
-    """What the export actions of such a recipe take together, in this process."""
+    """Return the total time of such a recipe's export actions in this process."""
     from pipeline.recipe.recipe import Recipe
     from pipeline.running.run import run
 

@@ -1,9 +1,9 @@
-"""A trained model with a known amount of real work added: what a gate on latency has to find.
+"""Add a known amount of real work to a trained model: what a gate on latency has to find.
 
-A dense layer of some width reads the model's output and is a second output itself: one operator more in the vendor's
-own int8 file, computed by the same runtime as all the rest, whose cost grows with the width. Which width costs 3 % of
-a model is measured, in many rounds that are not those of the test. Where one operator alone costs more there is no such
-model, and none is tested.
+A dense layer of some width reads the model's output and is a second output itself: one more operator in the vendor's
+own int8 file, computed by the same runtime as the rest, whose cost grows with the width. Which width costs 3 % of a
+model is measured, in many rounds separate from the test's. If one operator alone costs more there is no such model, and
+none is tested.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from public_models import TinyModel, tiny_model_file
 
 CALIBRATION_ROUNDS, TRIES = 30, 8
 FIRST_WIDTHS = (2048, 16384)
-NEAR = (-0.001, 0.002)  # how far a slow-down should lie from the size that is asked for
-FURTHEST = 0.1  # and how far it may, as a share of that size: 2.7 to 3.3 % are called 3 %
+NEAR = (-0.001, 0.002)  # how far a slowdown should be from the requested size
+FURTHEST = 0.1  # and how far it may be, as a share of that size: 2.7 to 3.3 % count as 3 %
 INT8_VERSION = 4  # of the operator, the first that takes int8 weights and activations
 
 Measured = tuple[float, float, float]  # point, low, high of candidate / baseline
@@ -25,7 +25,7 @@ MeasureRatio = Callable[[Path, Path, int], Measured]
 
 
 def slowed_file(data: Path, folder: Path, name: TinyModel, width: int) -> Path:
-    """The vendor's int8 file with extra work of `width` (0: as it is), made once in `folder`."""
+    """Return the vendor's int8 file with extra work of `width` (0: unchanged), made once in `folder`."""
     path = folder / f"{name}-{width}.tflite"
     if not path.exists():
         given = tiny_model_file(data, name, "tflite")
@@ -36,7 +36,7 @@ def slowed_file(data: Path, folder: Path, name: TinyModel, width: int) -> Path:
 
 
 def with_work(given: bytes, width: int) -> bytes:
-    """A TFLite file whose first output is int8, or was before it became float32, with a dense layer behind it."""
+    """Add a dense layer behind the first output of a TFLite file, which is int8, or was before it became float32."""
     import flatbuffers
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
@@ -48,7 +48,7 @@ def with_work(given: bytes, width: int) -> bytes:
     generator = np.random.default_rng(0)
 
     def tensor(label: str, shape: tuple[int, ...], kind: int, step: float, values: Any = None) -> int:
-        """A tensor of the graph, with its values where it is constant; its number."""
+        """Add a tensor to the graph, with its values if it is constant; return its number."""
         made = schema.TensorT()
         made.name, made.shape, made.type = label.encode(), np.asarray(shape, np.int32), kind
         made.buffer = 0
@@ -80,14 +80,14 @@ def with_work(given: bytes, width: int) -> bytes:
     dense.opcodeIndex = _operator(model, schema)
     graph.operators.append(dense)
     graph.outputs = np.append(graph.outputs, np.int32(result))
-    model.signatureDefs = None  # they name the outputs, and would have to name this one as well
+    model.signatureDefs = None  # they name the outputs, and would have to name this one too
     builder = flatbuffers.Builder(len(given) + 2 * weights.size)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
 
 
 def _quantized(graph: Any) -> int:
-    """The first output, as it is before it is made float32."""
+    """Return the first output before its conversion to float32."""
     output = graph.outputs[0]
     if graph.tensors[output].quantization is not None and graph.tensors[output].quantization.scale is not None:
         return int(output)
@@ -95,7 +95,7 @@ def _quantized(graph: Any) -> int:
 
 
 def _operator(model: Any, schema: Any) -> int:
-    """The place of the dense layer's operator among the file's."""
+    """Return the index of the dense layer's operator among the file's."""
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.FULLY_CONNECTED
     code.version = INT8_VERSION
@@ -104,7 +104,7 @@ def _operator(model: Any, schema: Any) -> int:
 
 
 def width_of(size: float, file_of: Callable[[int], Path], ratio: MeasureRatio) -> tuple[int, Measured] | None:
-    """The width whose work makes a model slower by `size`, and the ratio that was measured of it; None if none does."""
+    """Return the width whose work slows a model down by `size`, and its measured ratio; None if none does."""
     known = {width: ratio(file_of(width), file_of(0), CALIBRATION_ROUNDS) for width in FIRST_WIDTHS}
     for _ in range(TRIES):
         width = _between(known, 1 + size)
@@ -117,7 +117,7 @@ def width_of(size: float, file_of: Callable[[int], Path], ratio: MeasureRatio) -
 
 
 def _between(known: dict[int, Measured], wanted: float) -> int:
-    """The width that a line through the two nearest measured ones gives."""
+    """Interpolate the width between the two nearest measured ones."""
     first, second = sorted(known, key=lambda width: abs(known[width][0] - wanted))[:2]
     slope = (known[second][0] - known[first][0]) / (second - first)
     if slope <= 0:

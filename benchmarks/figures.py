@@ -53,7 +53,7 @@ TABLE = ("| benchmark | question | command | measured |", "|---|---|---|---|")
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a benchmark's docstring says: the question it answers, its command and its bound."""
+    """Hold what a benchmark's docstring says: the question it answers, its command and its bound."""
 
     module: str
     question: str
@@ -63,7 +63,7 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Record:
-    """What one run of a benchmark printed, and where."""
+    """Record what one run of a benchmark printed, and where."""
 
     name: str
     command: str
@@ -79,7 +79,7 @@ class Record:
 
 
 def benchmarks(folder: Path = BENCHMARKS) -> dict[str, Benchmark]:
-    """All benchmarks by module: programs whose docstring shows their command."""
+    """Return all benchmarks by module: programs whose docstring shows their command."""
     found = {}
     for file in sorted(folder.glob("*.py")):
         text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
@@ -90,7 +90,7 @@ def benchmarks(folder: Path = BENCHMARKS) -> dict[str, Benchmark]:
 
 
 def _required(usage: str) -> str:
-    """A usage line without its comment and optional parts, which may hold others."""
+    """Return a usage line without its comment and (nested) optional parts."""
     text, found = re.split(r" {3,}| +# ", usage)[0], 1
     while found:
         text, found = re.subn(r" ?\[[^][]*\]…?", "", text)
@@ -98,7 +98,7 @@ def _required(usage: str) -> str:
 
 
 def _bound(docstring: str) -> str:
-    """The sentences that say when the program ends with exit status 1."""
+    """Return the sentences that say when the program ends with exit status 1."""
     sentences = [
         " ".join(s.split()) for part in docstring.split("\n\n") for s in re.split(r"(?<=\.)\s+(?=[A-Z])", part)
     ]
@@ -106,7 +106,7 @@ def _bound(docstring: str) -> str:
 
 
 def machine() -> str:
-    """The processor's name and the number of processors; no host name."""
+    """Return the processor's name and the number of processors; no host name."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
     named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
@@ -114,7 +114,7 @@ def machine() -> str:
 
 
 def last_lines(output: str) -> tuple[str, ...]:
-    """The last lines that say something, at most MOST_LINES."""
+    """Return the last nonempty lines, at most MOST_LINES."""
     return tuple(without_paths(line.rstrip()) for line in output.splitlines() if line.strip())[-MOST_LINES:]
 
 
@@ -123,7 +123,7 @@ def without_paths(text: str) -> str:
 
 
 def keep(record: Record, folder: Path = PRINTED) -> Path:
-    """Write a record, in place of an earlier one of its name."""
+    """Write a record, replacing an earlier one of its name."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{record.name}.json"
     file.write_text(json.dumps(asdict(record), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -131,13 +131,13 @@ def keep(record: Record, folder: Path = PRINTED) -> Path:
 
 
 def kept(folder: Path = PRINTED) -> list[Record]:
-    """All records by name."""
+    """Return all records by name."""
     found = (json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json")))
     return [Record(**(fields | {"lines": tuple(fields["lines"])})) for fields in found]
 
 
 def rendered(known: Mapping[str, Benchmark], records: Sequence[Record]) -> str:
-    """The text of `benchmarks/README.md`; ValueError where a record's benchmark is gone."""
+    """Return the text of `benchmarks/README.md`; ValueError if a record's benchmark no longer exists."""
     if orphans := [record.name for record in records if record.module not in known]:
         raise ValueError(f"no benchmark has these records, delete them: {', '.join(orphans)}")
     rows = [_row(one, [record for record in records if record.module == one.module]) for one in known.values()]
@@ -158,7 +158,7 @@ def _section(one: Benchmark, record: Record) -> str:
 
 
 def record_of(options: argparse.Namespace, output: str) -> Record:
-    """The record that the command line asks for; ValueError where there is nothing to keep or no such benchmark."""
+    """Build the record from the command line; ValueError if there is nothing to keep or no such benchmark."""
     known, module = benchmarks(), options.name.partition("-")[0]
     if module not in known or not NAME.fullmatch(options.name):
         raise ValueError(f"no benchmark is named {options.name!r}; there are {', '.join(known)}")

@@ -1,19 +1,19 @@
-"""Recovery: what fine-tuning gives back to MLPerf Tiny's ResNet-8 on CIFAR-10 after half of its filters went.
+"""Measure recovery: what fine-tuning regains for MLPerf Tiny's ResNet-8 on CIFAR-10 without half of its filters.
 
-The filters go by their l1 norm. By default half of those that can go alone: of the first convolution in each of the
-three blocks, which no addition ties to others (52.8 % of the parameters stay). With `--cut all` half of every layer's
-(25.8 % stay). Then four epochs on 10,000 training images (Adam 1e-3, cosine, batches of 64, flips) by
-`stages.finetune`, as it comes (plain), after batch normalisation was recalibrated on 2,000 of these images, with the
-unpruned source as a teacher of outputs alone and of what its blocks give as well (distilled), and with the latter
-after recalibration (both); beside the unpruned control, tuned plainly. 1,000 other training images say which epoch's
-weights are kept. Accuracy is on all 10,000 test images, with three seeds.
+Filters are removed by l1 norm: by default half of those that can go alone, of the first convolution in each of the
+three blocks, which no addition couples to others (52.8 % of the parameters stay). With `--cut all` half of every
+layer's (25.8 % stay). Then four epochs on 10,000 training images (Adam 1e-3, cosine, batches of 64, flips) by
+`stages.finetune`, as it comes (plain), after batch normalization was recalibrated on 2,000 of these images, with the
+unpruned source as a teacher of outputs alone and of its blocks' outputs as well (distilled), and with the latter after
+recalibration (both); compared with the unpruned control, tuned plainly. 1,000 other training images select the epoch
+whose weights are kept. Accuracy is on all 10,000 test images, with three seeds.
 
 Exit status 1 unless distillation is at least as good as plain, on average, and (by default) the best beats 79.87 %,
-what l1 and plain fine-tuning gave before. Results are kept as they come: a killed run goes on.
+what l1 and plain fine-tuning gave before. Results are kept as they come: a killed run resumes.
 
     python benchmarks/finetune_recovery.py --data DIR [--cut all] [--seeds 3] [--work DIR]
 
-What DIR holds: public_models.py.
+For the contents of DIR, see public_models.py.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Way:
-    """A way of recovering; `pruned` False is the control."""
+    """Describe a way of recovering; `pruned` False is the control."""
 
     name: str
     pruned: bool = True
     recalibrated: bool = False
-    distill: str | None = None  # of LESSONS
+    distill: str | None = None  # one of LESSONS
 
 
 LESSONS: dict[str, dict[str, Any]] = {
-    # The teacher is hardly better than what it teaches: labels count for more than its outputs.
+    # The teacher is hardly better than the student: labels count for more than its outputs.
     "outputs": {"weight": 0.2},
-    # What its blocks give says more, and the cut leaves as many channels there as it has.
+    # Its blocks' outputs say more, and the cut leaves as many channels there as it has.
     "features": {
         "weight": 0.2,
         "features": {"layers": ("activation_2", "activation_4", "activation_6"), "weight": 10.0},
@@ -74,7 +74,7 @@ WAYS = (
 
 @cache
 def split(data: Path, name: str) -> Any:
-    """A split of CIFAR-10 as the model takes it."""
+    """Return a split of CIFAR-10 as the model takes it."""
     from pipeline.data import Preprocess, Split
 
     x, y = cifar10(data, "test" if name == "test" else "train")
@@ -95,14 +95,14 @@ def source(data: Path) -> Any:
 
 
 def accuracy(model: Any, data: Path) -> float:
-    """On all test images."""
+    """Return the accuracy on all test images."""
     test = split(data, "test")
     outputs = model.predict(test.inputs(), batch_size=500, verbose=0)
     return float((outputs.argmax(axis=1) == test.y).mean())
 
 
 def start_of(way: Way, cut: str, data: Path) -> Any:
-    """The model that is fine-tuned."""
+    """Return the model to fine-tune."""
     from stages.keras.normal_form import copy_model
     from stages.prune import PruneConfig, prune_model
     from stages.recalibrate.statistics import recalibrate
@@ -117,7 +117,7 @@ def start_of(way: Way, cut: str, data: Path) -> Any:
 
 
 def recovered(way: Way, cut: str, seed: int, data: Path) -> dict[str, float]:
-    """Accuracies before and after, the share of parameters left, and the seconds of the fine-tuning."""
+    """Return accuracies before and after, the share of parameters left, and the seconds of the fine-tuning."""
     from stages.finetune.config import FinetuneConfig
     from stages.finetune.training import fine_tune
     from stages.keras.tensorflow import tensorflow_action
@@ -134,7 +134,7 @@ def recovered(way: Way, cut: str, seed: int, data: Path) -> dict[str, float]:
 
 
 def all_results(results: Results, cut: str, seeds: Sequence[int], data: Path) -> dict[Way, list[dict[str, float]]]:
-    """Each way with each seed, from the file or made now."""
+    """Return the results of each way with each seed, from the file or made now."""
     found: dict[Way, list[dict[str, float]]] = {way: [] for way in WAYS}
     for seed in seeds:
         for way in WAYS:
@@ -150,7 +150,7 @@ def all_results(results: Results, cut: str, seeds: Sequence[int], data: Path) ->
 
 
 def report(found: dict[Way, list[dict[str, float]]], to_beat: float | None) -> int:
-    """The table and the verdict; the exit status."""
+    """Print the table and the verdict; return the exit status."""
     print(f"{'':14}{'parameters':>11}{'before':>9}   after: mean [least, largest]{'seconds':>10}")
     means = {}
     for way, answers in found.items():

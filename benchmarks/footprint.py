@@ -1,10 +1,10 @@
-"""Peak memory and disk of the whole pipeline, action by action, and whether memory goes back after each.
+"""Measure peak memory and disk of the whole pipeline, action by action: is memory returned after each?
 
-Two recipes, each run cold by the engine in a process of its own: the demo, and Xception at 299×299 with random weights
-and one training step. `before`, `peak` and `after` are this process's resident memory; `growth` is `after` less what
-was resident after the first action (TensorFlow is in by then). `+store` is what an action left in the store, `disk`
-the most that store and temporary files together took while it ran. Latency rounds are small processes of their own
-and not counted. Linux only: the figures come from /proc/self.
+Two recipes, each run cold by the engine in a separate process: the demo, and Xception at 299×299 with random weights
+and one training step. `before`, `peak` and `after` are this process's resident memory; `growth` is `after` minus what
+was resident after the first action (TensorFlow is loaded by then). `+store` is what an action left in the store, `disk`
+the peak of store and temporary files together while it ran. Latency rounds are small separate processes and not
+counted. Linux only: the figures come from /proc/self.
 
     python benchmarks/footprint.py [--only demo|xception]
 """
@@ -36,7 +36,7 @@ SIDE, CLASSES, TRAIN, HELD_OUT = 299, 10, 8, 4
 
 
 def resident_mb(field: str) -> float:
-    """`VmRSS` (now) or `VmHWM` (the peak) of this process."""
+    """Return `VmRSS` (now) or `VmHWM` (the peak) of this process."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
@@ -44,7 +44,7 @@ def resident_mb(field: str) -> float:
 
 
 def reset_peak() -> bool:
-    """Begin the kernel's count of the peak anew; False where it does not permit that."""
+    """Restart the kernel's count of the peak; False if it does not permit that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -53,9 +53,9 @@ def reset_peak() -> bool:
 
 
 def disk_mb(folder: Path) -> float:
-    """What the files under a folder take; files and folders that vanish meanwhile count as gone."""
+    """Return the size of the files under a folder; files and folders that vanish meanwhile are ignored."""
     total = 0
-    for place, _, names in os.walk(folder):  # Path.rglob raises where a folder vanishes
+    for place, _, names in os.walk(folder):  # Path.rglob raises if a folder vanishes
         for name in names:
             with suppress(FileNotFoundError):
                 total += (Path(place) / name).lstat().st_blocks * BLOCK_BYTES
@@ -63,7 +63,7 @@ def disk_mb(folder: Path) -> float:
 
 
 class Sampler(threading.Thread):
-    """The most memory and disk seen since `restart`, looked at fifty times a second."""
+    """Sample the peak of memory and disk since `restart`, fifty times a second."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(daemon=True)
@@ -90,7 +90,7 @@ class Sampler(threading.Thread):
 
 @dataclass(frozen=True)
 class Row:
-    """One action, in megabytes and seconds."""
+    """Hold one action's figures, in megabytes and seconds."""
 
     action: str
     before: float
@@ -102,7 +102,7 @@ class Row:
 
 
 class Meter:
-    """A listener that measures every action that runs."""
+    """Listen and measure every action that runs."""
 
     def __init__(self, folder: Path, store: Path) -> None:
         self._store = store
@@ -143,7 +143,7 @@ class Meter:
         )
 
     def end(self) -> None:
-        """Stop sampling and print what holds for the whole run."""
+        """Stop sampling and print the figures of the whole run."""
         self._sampler.end()
         peak, disk = max(row.peak for row in self.rows), max(row.disk for row in self.rows)
         print(f"whole run: peak memory {peak:.0f} MB, peak disk {disk:.1f} MB, store {disk_mb(self._store):.1f} MB")
@@ -152,7 +152,7 @@ class Meter:
 
 
 def xception_recipe(folder: Path) -> Path:
-    """A recipe for Xception at 299×299, random weights, with random images, enough for one training step."""
+    """Write a recipe for Xception at 299×299, random weights, with random images, enough for one training step."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def xception_recipe(folder: Path) -> Path:
         "strip",
         {"quantize": {"schemes": ["float32", "int8"]}},
         {"export": {"formats": ["tflite", "onnx"]}},
-        # Nothing was learnt, so outputs lie close together: parity in 8 bits says nothing about such a network.
+        # Nothing was learned, so outputs lie close together: parity in 8 bits says nothing about such a network.
         {"verify": {"tolerances": {"int8": {"min_cosine": -1.0}}}},
         {"benchmark": {"targets": ["cpu"], "rounds": 1, "seconds": 0.05}},
     ]
@@ -183,7 +183,7 @@ def xception_recipe(folder: Path) -> Path:
 
 
 def measure(name: str, folder: Path) -> None:
-    """One cold run in this process."""
+    """Run once, cold, in this process."""
     recipe = ROOT / "configs" / "demo.yaml" if name == "demo" else xception_recipe(folder)
     scratch = folder / "measured"
     (scratch / "tmp").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Parts of a measurement in processes of their own: none inherits another's memory, caches or threads."""
+"""Run parts of a measurement in separate processes: none inherits another's memory, caches or threads."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class PartFailed(Exception):
-    """A part ended with an error; its last words."""
+    """Raised if a part ended with an error; holds its last words."""
 
 
 def in_fresh_process(program: str, *arguments: str) -> Any:
-    """What `program` prints last with these arguments, read as JSON. Raises PartFailed."""
+    """Return what `program` prints last with these arguments, read as JSON. Raises PartFailed."""
     command = [sys.executable, program, *arguments]
     environment = with_modules_of(ROOT)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
@@ -27,5 +27,5 @@ def in_fresh_process(program: str, *arguments: str) -> Any:
 
 
 def with_modules_of(folder: Path) -> dict[str, str]:
-    """The environment for a Python that looks for modules in `folder` first."""
+    """Return the environment for a Python that looks for modules in `folder` first."""
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}

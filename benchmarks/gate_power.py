@@ -1,13 +1,13 @@
-"""How often a gate on latency cries wolf, and what it finds: models compared with themselves and with slower ones.
+"""Measure false alarms and power of a latency gate: models compared with themselves and with slower ones.
 
-A/A: MLPerf Tiny's vendor files and the demo's exports, each against itself, with the machine at rest and with one core
-loaded. Power: three of the vendor's files with real work added that was measured to cost 3, 5 and 10 % of them, at
-rest. Every comparison is what `secateur compare --metric latency --tolerance 2%` does, its one extension included. From
-the same samples: a Mann-Whitney test of all iterations, and plain thresholds. A repeat is one comparison of each case,
-so that the table means something at any time: Ctrl-C prints it as it stands, and the same command goes on.
+A/A: MLPerf Tiny's vendor files and the demo's exports, each compared with itself, on an idle machine and with one core
+loaded. Power: three of the vendor's files with real work added that was measured to cost 3, 5 and 10 % of them, on an
+idle machine. Every comparison is what `secateur compare --metric latency --tolerance 2%` does, its one extension
+included. From the same samples: a Mann-Whitney test of all iterations, and plain thresholds. A repeat is one comparison
+of each case, so that the table is meaningful at any time: Ctrl-C prints the current one, and the same command resumes.
 
-Exit status 1 unless there are 400 A/A comparisons with less than 1 % false regressions, 95 % of the slow-downs by 5 and
-10 % are found and 90 % of those by 3 %, and no comparison at rest took more than 10 s.
+Exit status 1 unless there are 400 A/A comparisons with less than 1 % false regressions, 95 % of the slowdowns by 5 and
+10 % are found and 90 % of those by 3 %, and no comparison on the idle machine took more than 10 s.
 
     python benchmarks/gate_power.py --data DIR [--repeats 25] [--work DIR]      25 repeats: about an hour
 """
@@ -46,7 +46,7 @@ METHODS = {
 
 
 def compared(baseline: Path, candidate: Path) -> dict[str, Any]:
-    """One comparison by the engine, and what other methods make of the same samples."""
+    """Compare once with the engine, and apply other methods to the same samples."""
     import numpy as np
     from scipy.stats import mannwhitneyu
 
@@ -75,7 +75,7 @@ def compared(baseline: Path, candidate: Path) -> dict[str, Any]:
 
 
 def measuring(baseline: Path, candidate: Path, rounds: int) -> Any:
-    """The engine's rounds of two files on this machine."""
+    """Return the engine's rounds of two files on this machine."""
     from pipeline.contracts.events import ActionEvents, silent
     from pipeline.records.keys import digest_of_file
     from stages.commands.comparing.measured import Measuring, Plan
@@ -93,7 +93,7 @@ def measuring(baseline: Path, candidate: Path, rounds: int) -> Any:
 
 
 def long_ratio(candidate: Path, baseline: Path, rounds: int) -> tuple[float, float, float]:
-    """The ratio in many rounds, for calibration."""
+    """Return the ratio over many rounds, for calibration."""
     with measuring(baseline, candidate, rounds) as one:
         one.measure(rounds)
         (found,) = one.results()
@@ -102,7 +102,7 @@ def long_ratio(candidate: Path, baseline: Path, rounds: int) -> tuple[float, flo
 
 @contextmanager
 def one_core(loaded: bool) -> Iterator[None]:
-    """Inside, one core is busy with a loop of another process, if asked for."""
+    """Keep one core busy with a loop in another process meanwhile, if requested."""
     if not loaded:
         yield
         return
@@ -116,7 +116,7 @@ def one_core(loaded: bool) -> Iterator[None]:
 
 
 def vendor_files(data: Path, folder: Path, names: Sequence[TinyModel]) -> dict[str, Path]:
-    """MLPerf Tiny's own int8 files."""
+    """Return MLPerf Tiny's own int8 files."""
     found: dict[str, Path] = {}
     for name in names:
         found[name] = folder / f"{name}.tflite"
@@ -125,7 +125,7 @@ def vendor_files(data: Path, folder: Path, names: Sequence[TinyModel]) -> dict[s
 
 
 def demo_files(work: Path) -> dict[str, Path]:
-    """What the demo exports, from a run of its own kept in `work` (a minute, once)."""
+    """Return the demo's exports, from a separate run kept in `work` (a minute, once)."""
     command = [sys.executable, "-m", "pipeline", "run", str(ROOT / "configs" / "demo.yaml"), "--until", "export"]
     store, out = work / "demo-store", work / "demo-files"
     subprocess.run([*command, "--store", str(store)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
@@ -135,7 +135,7 @@ def demo_files(work: Path) -> dict[str, Path]:
 
 
 class Program:
-    """The cases, and what was found of each so far."""
+    """Hold the cases, and the results of each so far."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -164,7 +164,7 @@ class Program:
                     self._tell(repeat, f"{name} +{size:.0%}", self.slowed[size][-1])
 
     def _widths(self, name: TinyModel) -> dict[float, int]:
-        """The extra work of each size, calibrated once."""
+        """Return the extra work of each size, calibrated once."""
         found, ratio = {}, cache(long_ratio)
         for size in SIZES:
             case = {"calibration": name, "size": size}
@@ -194,7 +194,7 @@ class Program:
         print(f"{said} ({found['rounds']} rounds, {found['seconds']:.1f} s)", file=sys.stderr)
 
     def table(self) -> str:
-        """How many of each kind of comparison every method calls a regression, and what else was found."""
+        """Return how many of each kind of comparison every method calls a regression, and other findings."""
         rows = [("A/A at rest", self.aa["rest"]), ("A/A, one core loaded", self.aa["loaded"])]
         rows += [(f"slower by {size:.0%}, at rest", found) for size, found in self.slowed.items()]
         lines = [f"{'':<24}{'number':>7}" + "".join(f"{name:>16}" for name in METHODS) + f"{'inconclusive':>14}"]
@@ -224,7 +224,7 @@ class Program:
             yield f"{name:<40} measured beforehand: {said}"
 
     def faults(self) -> list[str]:
-        """What is not as it must be."""
+        """Return which requirements are not met."""
         aa = self.aa["rest"] + self.aa["loaded"]
         false = sum(map(METHODS["secateur"], aa))
         found = []

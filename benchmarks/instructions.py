@@ -1,10 +1,10 @@
-"""Instruction counts on emulated Cortex cores: how well they repeat, and whether outputs are this machine's.
+"""Count instructions on emulated Cortex cores: do counts repeat, and do outputs match this machine's?
 
 The four trained models of MLPerf Tiny, in float32 and int8, in LiteRT (int8: the vendor's own file) and ONNX Runtime,
 on three cores, each counted in `--repeats` fresh processes. A loaded machine does not matter, since nothing is timed.
 Exit status 1 unless counts spread by at most 1e-6 in LiteRT (above 10 M instructions) and 1e-4 in ONNX Runtime, int8
 outputs equal this machine's bit for bit in LiteRT and within one step in ONNX Runtime, and float32's lie within 1e-6 of
-the largest output. Results are kept as they come: a killed run goes on.
+the largest output. Results are kept as they come: a killed run resumes.
 
     secateur target setup cortex-a53; secateur target setup cortex-a72; secateur target setup cortex-a76
     python benchmarks/instructions.py --data DIR [--models image_classification …] [--repeats 10] [--work DIR]
@@ -32,14 +32,14 @@ FILES: tuple[tuple[str, Scheme], ...] = (
     ("onnxruntime", "float32"),
     ("onnxruntime", "int8"),
 )
-LARGE = 10_000_000  # instructions from which on a share means something
+LARGE = 10_000_000  # instructions from which on a share is meaningful
 SPREAD_LIMIT = {"litert": 1e-6, "onnxruntime": 1e-4}
 FLOAT_LIMIT, CALIBRATION_SAMPLES, STEPS = 1e-6, 32, 255
 
 
 @cache
 def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: Scheme) -> Path:
-    """The file of a trained model for a runtime in a scheme; random inputs stand for calibration data."""
+    """Return the file of a trained model for a runtime in a scheme; random inputs replace calibration data."""
     path = folder / f"{name}-{runtime}-{scheme}"
     if (runtime, scheme) == ("litert", "int8"):
         path.write_bytes(tiny_model_file(data, name, "tflite"))
@@ -59,7 +59,7 @@ def model_file(data: Path, folder: Path, name: TinyModel, runtime: str, scheme: 
 
 
 def require_cores() -> None:
-    """SystemExit with what to do where a core is not set up."""
+    """Raise SystemExit with what to do if a core is not set up."""
     from pipeline.errors import DeviceError
     from stages.devices.target import device_fingerprint
 
@@ -71,7 +71,9 @@ def require_cores() -> None:
 
 
 def counted(core: str, path: Path) -> dict[str, Any]:
-    """One process on an emulated core: instructions and the first output, as hexadecimal bytes of its dtype."""
+    """Run one process on an emulated core: return instructions and the first output, as hexadecimal bytes of
+    its dtype.
+    """
     from stages.devices.kinds.qemu.check import NOTHING_KNOWN
     from stages.devices.kinds.qemu.emulation import count_once
     from stages.devices.target import find_target
@@ -81,7 +83,7 @@ def counted(core: str, path: Path) -> dict[str, Any]:
 
 
 def on_this_machine(path: Path) -> list[Any]:
-    """The outputs of the same seeded inputs here."""
+    """Return this machine's outputs on the same seeded inputs."""
     from stages.devices.runner_file import runner_file
     from stages.devices.target import run_command
 
@@ -99,7 +101,9 @@ def array_of(output: dict[str, Any]) -> Any:
 
 
 def difference(here: list[Any], there: list[Any], scheme: str) -> tuple[float, bool]:
-    """The largest difference, as a share of the largest output (float32) or in steps (int8); whether all bits agree."""
+    """Return the largest difference, relative to the largest output (float32) or in steps (int8); whether all bits
+    agree.
+    """
     import numpy as np
 
     equal = all(np.array_equal(a, b) for a, b in zip(here, there, strict=True))
@@ -112,7 +116,7 @@ def difference(here: list[Any], there: list[Any], scheme: str) -> tuple[float, b
 
 
 def verdict(runtime: str, scheme: str, least: float, spread: float, worst: float, equal: bool) -> str:
-    """Empty where all is as promised, else what is not."""
+    """Return an empty string if all requirements are met, else what is not."""
     faults = []
     if spread > SPREAD_LIMIT[runtime] and (runtime != "litert" or least > LARGE):
         faults.append(f"spread above {SPREAD_LIMIT[runtime]:g}")

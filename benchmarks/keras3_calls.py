@@ -1,4 +1,4 @@
-"""A small network for each operation of Keras 3 that takes more, or other things, than one tensor of normal numbers."""
+"""Build a small network for each operation of Keras 3 whose inputs are not a single tensor of normal numbers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def _of(kind: str, *names: str) -> dict[str, tuple[str, Make]]:
 
 
 def _within(*names: str) -> dict[str, tuple[str, Make]]:
-    """Of numbers between 0 and 1."""
+    """Use numbers between 0 and 1."""
     return {name: ("float", lambda ops, x, name=name: getattr(ops, name)(ops.sigmoid(x))) for name in names}
 
 
 def _definite(*names: str) -> dict[str, tuple[str, Make]]:
-    """Of matrices that are positive definite."""
+    """Use positive definite matrices."""
 
     def call(ops: Any, x: Any, name: str) -> Any:
         return getattr(ops, name)(ops.matmul(x, ops.transpose(x, (0, 2, 1))) + 4 * np.eye(4, dtype="float32"))

@@ -1,10 +1,10 @@
-"""Keras 3's whole public list of layers and operations: what of a file that Keras 3 saves does `load` take over?
+"""Test all public layers and operations of Keras 3: which of them does `load` translate from a saved file?
 
-`keras.layers` and `keras.ops` are listed as they are in the Keras at hand; for each name a small network that uses it
-is built, given weights unlike its initial ones, and saved by Keras 3. Then there are four ends:
+`keras.layers` and `keras.ops` are listed from the installed Keras; for each name a small network that uses it is built,
+given weights unlike its initial ones, and saved by Keras 3. There are four outcomes:
 
 - *equal*: `load_model` takes the file, and its normal form, read back, computes what Keras 3 computes (5e-5 of the
-  output's scale; whatever is no number must be none on both sides);
+  output's scale; NaN and infinity must be so on both sides);
 - *refused*, with the reason; *wrong*: loaded, and the numbers differ (or a failure without a reason of ours);
 - *no graph*: it makes no sense in a stored graph of layers: Keras 3 itself can't build, save or read it back (its words
   are shown), or what it is says so (`NO_GRAPH`).
@@ -34,14 +34,14 @@ WANTED = {"layers": 0.95, "ops": 0.85}
 
 
 class Result(NamedTuple):
-    """What came of one name."""
+    """Hold the result for one name."""
 
     end: str
     why: str
 
 
 def names(keras: Any) -> Iterator[tuple[str, str]]:
-    """The public layers and operations: (`layers` or `ops`, name)."""
+    """Yield the public layers and operations: (`layers` or `ops`, name)."""
     for name in sorted(dir(keras.layers)):
         if isinstance(getattr(keras.layers, name), type):
             yield "layers", name
@@ -51,7 +51,7 @@ def names(keras: Any) -> Iterator[tuple[str, str]]:
 
 
 def network(keras: Any, room: str, name: str) -> tuple[Any, list[Any]]:
-    """A small model that uses the layer or operation, and inputs for it."""
+    """Return a small model that uses the layer or operation, and inputs for it."""
     if room == "layers":
         kind, make = LAYERS.get(name, ("image", lambda layers, x: getattr(layers, name)()(x)))
     elif name in CREATED:
@@ -68,7 +68,7 @@ def network(keras: Any, room: str, name: str) -> tuple[Any, list[Any]]:
 
 
 def shake(model: Any) -> None:
-    """Weights that are not what initializers make."""
+    """Set weights that differ from what initializers make."""
     import numpy as np
 
     rng = np.random.default_rng(3)
@@ -89,7 +89,7 @@ def outputs(model: Any, arrays: Sequence[Any]) -> list[Any]:
 
 
 def difference(wanted: Sequence[Any], got: Sequence[Any]) -> float:
-    """The largest difference by the output's scale; infinite where shapes or what is no number differ."""
+    """Return the largest difference relative to the output's scale; infinite if shapes or nonfinite values differ."""
     import numpy as np
 
     worst = 0.0
@@ -106,7 +106,7 @@ def difference(wanted: Sequence[Any], got: Sequence[Any]) -> float:
 
 
 def tried(keras: Any, room: str, name: str) -> Result:
-    """Build, save and load; see the module's text."""
+    """Build, save and load; see the module's docstring."""
     if f"{room}.{name}" in NO_GRAPH:
         return Result("no graph", NO_GRAPH[f"{room}.{name}"])
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
@@ -131,7 +131,7 @@ def loaded(path: Path, wanted: Sequence[Any], model: Any, arrays: Sequence[Any])
 
     try:
         found = load_model(path)
-        for kept in found.preprocessing:  # text is made numbers outside of what is loaded
+        for kept in found.preprocessing:  # text becomes numbers outside of what is loaded
             arrays = outputs(model.get_layer(kept["layer"]), arrays)
         path.write_bytes(encode_model(found.model))
         off = difference(wanted, outputs(decode_model(path), arrays))
@@ -144,7 +144,7 @@ def loaded(path: Path, wanted: Sequence[Any], model: Any, arrays: Sequence[Any])
 
 
 def table(found: dict[tuple[str, str], Result], every: bool) -> bool:
-    """Whatever is not equal, line by line, then the sums; whether these suffice."""
+    """Print whatever is not equal, line by line, then the sums; return whether these suffice."""
     for (room, name), result in found.items():
         if every or result.end != "equal":
             print(f"{room + '.' + name:<46}{result.end:<9} {result.why}")

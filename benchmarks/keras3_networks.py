@@ -1,4 +1,4 @@
-"""A small network for each layer and operation of Keras 3: what goes in, and the call. See `keras3_coverage.py`."""
+"""Build a small network for each layer and operation of Keras 3: its inputs, and the call. See `keras3_coverage.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 WORDS = ["red", "green", "blue"]
-BATCH = 4  # as many as `load` tries a network with: an operation may work across samples
+BATCH = 4  # the batch size with which `load` tries a network: an operation may work across samples
 Make = Callable[..., Any]
 RNG = np.random.default_rng(5)
 
@@ -61,7 +61,7 @@ def _simple(*names: str, kind: str, **settings: Any) -> dict[str, tuple[str, Mak
 
 
 def _sized(pattern: str, kinds: tuple[str, str, str], *args: Any, **settings: Any) -> dict[str, tuple[str, Make]]:
-    """A layer in one, two and three dimensions."""
+    """Return a layer in one, two and three dimensions."""
     return {
         pattern.replace("#", str(n)): (
             kind,

@@ -1,15 +1,15 @@
-"""Every kind of model file, of seven networks, saved by Keras 2 and by Keras 3: do all load, with equal outputs?
+"""Load every kind of model file, of seven networks, saved by Keras 2 and 3: do all load, with equal outputs?
 
-Each network gets random weights, with all scales, shifts and statistics shaken, and the smallest input it takes. It is
-saved in every way that its Keras has; `load_model` reads each file, and its outputs on random inputs are held against
-those of the model that was saved. A network of one Keras is a fresh process; results are kept in a state file, so that
-a killed run goes on (results of other code are not taken up).
+Each network gets random weights, with all scales, shifts and statistics randomized, and the smallest input it takes. It
+is saved in every way that its Keras has; `load_model` reads each file, and its outputs on random inputs are compared
+with those of the model that was saved. A network of one Keras is a fresh process; results are kept in a state file, so
+that a killed run resumes (results of other code are ignored).
 
 Exit status 1 unless all load, with a largest output difference of at most 1e-5 relative.
 
 With `--base`, a checkout of another commit (its packages are taken from there, its libraries from here), each file is
-loaded by both, in turns, in fresh processes: one that loads it once to be warm, and then `--rounds` times. What is
-compared is the sum over all files of the least processor time each. Exit status 1 also where it is more than 1.05.
+loaded by both, in turns, in fresh processes: one that loads it once to be warm, and then `--rounds` times. The ratio
+compares the sums over all files of each file's minimum processor time. Exit status 1 also if it is more than 1.05.
 
     python benchmarks/loaders.py [--work DIR] [--only PATTERN] [--base DIR [--rounds 3]]
 """
@@ -31,8 +31,8 @@ from fresh import ROOT, with_modules_of
 from resumable import DEFAULT_WORK, Results
 
 TOLERANCE = 1e-5
-SLOWER = 1.05  # the most that loading may take, in parts of what it took at the other commit
-CLASSES = 1000  # an application of the same name is built by default with as many
+SLOWER = 1.05  # maximum ratio of loading time to the other commit's
+CLASSES = 1000  # the default size of an application of the same name
 SIZES = {"Sequential": 32, "MobileNet": 32, "MobileNetV2": 32, "EfficientNetB0": 32, "ResNet50": 32, "Xception": 71}
 SIZES |= {"DenseNet121": 32}
 KINDS = {
@@ -47,7 +47,7 @@ def kinds(model: str, version: int) -> tuple[str, ...]:
 
 
 def built(keras: Any, name: str) -> Any:
-    """The network in one Keras, without trained weights."""
+    """Build the network in one Keras, without trained weights."""
     shape = (SIZES[name], SIZES[name], 3)
     if name != "Sequential":
         return getattr(keras.applications, name)(weights=None, input_shape=shape)
@@ -69,7 +69,9 @@ def built(keras: Any, name: str) -> Any:
 
 
 def shake(model: Any) -> None:
-    """Scales and variances around 1, shifts and means around 0, for every weight with one number a channel."""
+    """Randomize scales and variances around 1, shifts and means around 0, for every weight with one number
+    per channel.
+    """
     import numpy as np
 
     from stages.keras.normal_form import renew_constants
@@ -85,7 +87,7 @@ def shake(model: Any) -> None:
 
 
 def saved(model: Any, name: str, version: int, kind: str, folder: Path) -> dict[str, Any]:
-    """The network saved in one way, as the arguments of `load_model`."""
+    """Save the network in one way, and return the arguments of `load_model`."""
     match kind:
         case "keras" | "h5":
             model.save(folder / f"m.{kind}")
@@ -104,7 +106,7 @@ def saved(model: Any, name: str, version: int, kind: str, folder: Path) -> dict[
         import tensorflow as tf
 
         tf.saved_model.save(model, str(weights))
-    elif suffix == ".h5" and version == 3:  # Keras 3 writes weights alone in its newer layout only
+    elif suffix == ".h5" and version == 3:  # Keras 3 writes weights alone only in its newer layout
         model.save(weights)
     else:
         model.save_weights(weights)
@@ -115,7 +117,7 @@ def saved(model: Any, name: str, version: int, kind: str, folder: Path) -> dict[
 
 
 def measured(name: str, version: int) -> dict[str, Any]:
-    """For each kind of file the largest relative difference, or what went wrong; in this process."""
+    """Return for each kind of file the largest relative difference, or what went wrong; in this process."""
     import numpy as np
 
     from stages.keras.tensorflow import import_keras
@@ -145,7 +147,7 @@ def in_fresh_process(name: str, version: int) -> Any:
 
 
 def _json_of(code: Path, *words: str) -> Any:
-    """What this program prints last, run with the packages of the checkout `code`."""
+    """Return what this program prints last, run with the packages of the checkout `code`."""
     environment = with_modules_of(code)
     command = [sys.executable, __file__, *words]
     done = subprocess.run(command, cwd=code, capture_output=True, text=True, check=False, env=environment)
@@ -155,7 +157,7 @@ def _json_of(code: Path, *words: str) -> Any:
 
 
 def write_all(name: str, version: int, folder: Path) -> dict[str, dict[str, Any]]:
-    """The network saved in every way, each in a folder of its own: the arguments of `load_model` for each."""
+    """Save the network in every way, each in a separate folder; return the arguments of `load_model` for each."""
     from stages.keras.tensorflow import import_keras
     from stages.load.keras3 import import_keras3
 
@@ -171,7 +173,7 @@ def write_all(name: str, version: int, folder: Path) -> dict[str, dict[str, Any]
 
 
 def seconds(files: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds of processor time that loading each file takes, in a process that has loaded the first before."""
+    """Return the processor seconds of loading each file, in a process that has loaded the first before."""
     from stages.load import load_model
 
     load_model(**next(iter(files.values())))
@@ -184,7 +186,7 @@ def seconds(files: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def ratio(name: str, version: int, base: Path, rounds: int) -> tuple[float, float]:
-    """Seconds for all files of one network: at the other commit, and here."""
+    """Return the seconds for all files of one network: at the other commit, and here."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         listed = Path(folder) / "files.json"
         listed.write_text(json.dumps(_json_of(ROOT, "--write", name, str(version), folder)))
@@ -197,7 +199,7 @@ def ratio(name: str, version: int, base: Path, rounds: int) -> tuple[float, floa
 
 
 def table(found: Mapping[tuple[str, int], Mapping[str, Any]], show: Callable[[str], None]) -> bool:
-    """A line for each way of saving with each Keras, a column for each network; whether all are right."""
+    """Print a line for each way of saving with each Keras, a column for each network; return whether all are right."""
     names = list(dict.fromkeys(name for name, _ in found))
     show(f"{'saved by':<9}{'as':<27}" + "".join(f"{name:>15}" for name in names))
     right = True
@@ -218,7 +220,7 @@ def table(found: Mapping[tuple[str, int], Mapping[str, Any]], show: Callable[[st
 
 
 def compared(options: argparse.Namespace, networks: list[tuple[str, int]], results: Results) -> bool:
-    """A line for each network, and the sum; whether loading is no slower than it may be."""
+    """Print a line for each network, and the sum; return whether loading is within the bound."""
     sums = [0.0, 0.0]
     for name, version in networks:
         case = {"network": name, "keras": version, "base": str(options.base), "rounds": options.rounds}

@@ -1,4 +1,4 @@
-"""Everything in this project that only looks at a Keras model, and what of a model must be the same afterwards."""
+"""List everything in this project that only reads a Keras model, and what must be unchanged afterwards."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCANNED_LAYERS = 3  # whose groups are scanned: each costs as many runs of the n
 
 
 def state_of(model: Any, arrays: Arrays) -> dict[str, str]:
-    """Digests of configuration, weights, outputs on `arrays`, and of what stands on the layers' instances."""
+    """Return digests of configuration, weights, outputs on `arrays`, and attributes of the layers' instances."""
     import numpy as np
 
     given = [arrays[name] for name in model.input_names]
@@ -37,7 +37,9 @@ def _layers(model: Any) -> list[Any]:
 
 
 def lookers() -> dict[str, Looker]:
-    """Each by name; one that this network gives no chance (no labels, nothing to prune) raises a SecateurError."""
+    """Return each by name; one that does not apply to this network (no labels, nothing to prune) raises a
+    SecateurError.
+    """
     from stages.prune.ranking.criteria import DATA, WEIGHTS
 
     found: dict[str, Looker] = {
@@ -161,11 +163,11 @@ def _ranking(criterion: str) -> Looker:
     return rank
 
 
-_files: dict[tuple[int, str, str], bytes] = {}  # of the model that was looked at last
+_files: dict[tuple[int, str, str], bytes] = {}  # of the last model
 
 
 def _file(model: Any, arrays: Arrays, target: str, scheme: Any) -> bytes:
-    """The model's file, converted when it is first asked for."""
+    """Return the model's file, converted on first use."""
     from stages.formats.onnx.convert import convert_onnx
     from stages.formats.tflite.convert import convert_tflite
 

@@ -1,14 +1,14 @@
 """Does looking at a model change it, and does one input digest give one file?
 
 1. Everything in this project that only looks at a Keras model (`lookers.py`) looks at each network of
-   tf_keras.applications (shaken weights, the smallest input that it takes) and at small networks of every form:
-   configuration, weights, outputs and what stands on the layers' instances must be bit-equal before and after each
-   look. A network whose outputs are the same for other inputs proves nothing and is refused. Conversion to int8 is
+   tf_keras.applications (random weights, the smallest input that it takes) and at small networks of every form:
+   configuration, weights, outputs and attributes of the layers' instances must be bit-equal before and after each
+   look. A network whose outputs do not depend on its inputs proves nothing and is refused. Conversion to int8 is
    among the looks for the first network of each family.
-2. Recipes run in one go, in two goes, and each stage in a process of its own: the digests of all artifacts but times
+2. Recipes run in one go, in two goes, and each stage in a separate process: the digests of all artifacts except times
    must be equal.
 
-Each network is a process of its own; a killed run goes on. Exit status 1 unless there are 0 differences.
+Each network runs in a separate process; a killed run resumes. Exit status 1 unless there are 0 differences.
 
     python benchmarks/looking.py [--work DIR] [--only PATTERN]
 """
@@ -56,7 +56,7 @@ stages:
 
 
 def looked_at(name: str, *, first: bool) -> dict[str, Any]:
-    """Which looks changed a network, in this process, and which had no chance with it."""
+    """Return which looks changed a network, in this process, and which did not apply to it."""
     from pipeline.errors import SecateurError
     from stages.keras.normal_form import random_inputs
     from stages.keras.tensorflow import import_keras
@@ -86,10 +86,10 @@ def looked_at(name: str, *, first: bool) -> dict[str, Any]:
 
 
 def followed(name: str, model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """The state of a model whose outputs differ between inputs; SystemExit where they do not.
+    """Return the state of a model whose outputs differ between inputs; SystemExit if they do not.
 
-    Random weights make some logits so large that a closing softmax gives 0 and 1 whatever comes in: the last layer's
-    weights are made smaller until it does not.
+    Random weights make some logits so large that a closing softmax gives 0 and 1 for any input: the last layer's
+    weights are reduced until it does not.
     """
     turned = {key: values[::-1] for key, values in arrays.items()}
     for _ in range(CALMED):
@@ -102,7 +102,7 @@ def followed(name: str, model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]
 
 
 def in_pieces(recipe: Path, *settings: str) -> dict[str, Any]:
-    """How many artifacts of a recipe have other digests in two goes or in a process a stage than in one go."""
+    """Count artifacts of a recipe whose digests differ in two goes or in one process per stage from those in one go."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
         stores = {way: Path(name) / way for way in ("one", "two", "many")}
         whole = _digests(recipe, stores["one"], STAGES[-1], settings)
@@ -139,7 +139,7 @@ def _digests(recipe: Path, store: Path, until: str, settings: tuple[str, ...]) -
 
 
 def operators_recipe(folder: Path) -> Path:
-    """A recipe for the network of operators, with data that it labels itself."""
+    """Write a recipe for the network of operators, with data that it labels itself."""
     import numpy as np
 
     model = NETWORKS["operators"]()
@@ -152,7 +152,7 @@ def operators_recipe(folder: Path) -> Path:
 
 
 def one(name: str) -> dict[str, Any]:
-    """The part of this program that is called `name`, in this process."""
+    """Run the part of this program with this name, in this process."""
     if name == "recipe demo":
         return in_pieces(DEMO, "stages.finetune.epochs=1")
     if name == "recipe operators":
@@ -163,7 +163,7 @@ def one(name: str) -> dict[str, Any]:
 
 
 def parts() -> Iterator[str]:
-    """Names of all parts: the first network of each family is called so."""
+    """Yield names of all parts, such as the first network of each family."""
     yield from ("recipe demo", "recipe operators")
     yield from (f"first {name}" for name in NETWORKS)
     seen = set()

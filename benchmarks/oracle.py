@@ -1,17 +1,17 @@
-"""An oracle outside our process: is each delivered float32 file what plain Keras makes of the user's original?
+"""Ask an oracle outside our process: does each delivered float32 file match the user's original in plain Keras?
 
-`verify` holds files against a reference out of our own store; what loading or translation got wrong it can't see. Here
-the user's original file is opened by plain Keras (2 or 3, whichever wrote it) in a fresh process that imports nothing
-of this project (`oracle_plain.py`), and each TFLite and ONNX file of an unpruned run through the command line (load,
-strip, quantize float32, export) is held against it there, run plainly in LiteRT and ONNX Runtime. Over
+`verify` compares files with a reference from our own store; it can't see errors in loading or translation. Here the
+user's original file is opened by plain Keras (2 or 3, whichever wrote it) in a fresh process that imports nothing of
+this project (`oracle_plain.py`), and each TFLite and ONNX file of an unpruned run through the command line (load,
+strip, quantize float32, export) is compared with it there, run plainly in LiteRT and ONNX Runtime. It covers
 
-* every network that the tests build, by both Kerases where its code runs in both (`oracle_networks.py`),
+* every network that the tests build, by both Keras versions if its code runs in both (`oracle_networks.py`),
 * the 108 files of `loaders.py`,
 * the 71 networks of tf_keras.applications, with random weights and measured statistics.
 
-One line each: `right`; `refused`, with our reason; `untold`, where plain Keras can't run it, or its outputs do not
-follow its input by ten times what is allowed (then nothing is held against anything); `wrong`. Networks of a unit go
-through the command line one after the other in one process. Results are kept: a killed run goes on.
+One line each: `right`; `refused`, with our reason; `untold`, if plain Keras can't run it, or its outputs do not vary
+with its input by ten times the tolerance (then nothing is compared); `wrong`. Networks of a unit go through the command
+line one after the other in one process. Results are kept: a killed run resumes.
 
 Exit status 1 if anything is wrong.
 
@@ -46,7 +46,7 @@ VERDICTS = ("right", "refused", "untold", "wrong")
 
 
 def units() -> Iterator[str]:
-    """What is built at once: the tests' networks by each Keras, each network of `loaders`, each application."""
+    """Yield what is built at once: the tests' networks by each Keras, each network of `loaders`, each application."""
     yield from (f"tests:{version}" for version in KINDS)
     yield from (f"loaders:{name}:{version}" for name in SIZES for version in KINDS)
     for name in sorted(in_fresh_process(str(HERE / "applications.py"), "--list")):
@@ -54,7 +54,7 @@ def units() -> Iterator[str]:
 
 
 def run(arguments: Sequence[str], *, alone: bool = False) -> subprocess.CompletedProcess[str] | None:
-    """A program of Python's in a fresh process; `alone` keeps this repository out of its path. None: too long."""
+    """Run a Python program in a fresh process; `alone` keeps this repository out of its path. None on timeout."""
     own = [] if alone else [str(ROOT)]
     path = os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str], *, alone: bool = False) -> subprocess.Complete
 
 
 def lines_of(program: Sequence[str], written: Path, *, alone: bool) -> tuple[dict[str, Any], str | None, str]:
-    """What a child found by id, the id at which it ended early, and its last words."""
+    """Return a child's results by id, the id at which it ended early, and its last words."""
     done = run(program, alone=alone)
     lines = [json.loads(line) for line in written.read_text().splitlines()] if written.exists() else []
     found = {line["id"]: line["found"] for line in lines if "found" in line}
@@ -78,7 +78,7 @@ def lines_of(program: Sequence[str], written: Path, *, alone: bool) -> tuple[dic
 
 
 def all_of(jobs: list[dict[str, Any]], program: Sequence[str], folder: Path, *, alone: bool) -> dict[str, Any]:
-    """What a program finds for each job; `ended` where its process did."""
+    """Return a program's result for each job; `ended` if its process did."""
     found, waiting = dict[str, Any](), jobs
     while waiting:
         wanted, written = folder / "jobs.json", folder / "found.jsonl"
@@ -95,7 +95,7 @@ def all_of(jobs: list[dict[str, Any]], program: Sequence[str], folder: Path, *, 
 
 
 def delivered(jobs: list[dict[str, Any]], results: Path, folder: Path) -> None:
-    """The child that is the product: each job through the command line, its files by format, in this process."""
+    """Act as the child that is the product: each job through the command line, its files by format, in this process."""
     for number, job in enumerate(jobs):
         with results.open("a") as file:
             file.write(json.dumps({"id": job["id"]}) + "\n")
@@ -105,7 +105,7 @@ def delivered(jobs: list[dict[str, Any]], results: Path, folder: Path) -> None:
 
 
 def through_command_line(job: dict[str, Any], folder: Path, store: Path) -> dict[str, Any]:
-    """`files` by format of one run, and `reasons` for those that were not made."""
+    """Return `files` by format of one run, and `reasons` for those that were not made."""
     folder.mkdir()
     recipe, said = folder / "recipe.yaml", (io.StringIO(), io.StringIO())
     export = {"formats": list(FORMATS)} | ({"shapes": job["shapes"]} if job["shapes"] else {})
@@ -132,7 +132,7 @@ def through_command_line(job: dict[str, Any], folder: Path, store: Path) -> dict
 
 
 def command(*words: str) -> int:
-    """The command line, as `secateur WORDS` runs it; its exit code."""
+    """Run the command line like `secateur WORDS`; return its exit code."""
     from pipeline.start import main
 
     kept, sys.argv = sys.argv, ["secateur", *words]
@@ -146,7 +146,7 @@ def command(*words: str) -> int:
 
 
 def reason(said: str, kind: str, code: int) -> str:
-    """The line of what the product said that tells why a format was not made."""
+    """Return the line of the product's output that tells why a format was not made."""
     lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
     told = [line for line in lines if "error" in line.lower() or "✘" in line] or lines[-2:]
     own = [line for line in told if kind in line.lower()] or told
@@ -154,7 +154,7 @@ def reason(said: str, kind: str, code: int) -> str:
 
 
 def verdict(made: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
-    """One verdict on a network: the worst of its files'; `why` says what stands behind it."""
+    """Return one verdict on a network: the worst of its files'; `why` is the evidence."""
     if "ended" in made:
         return {"verdict": "wrong", "why": f"the command line's process ended with {made['ended']}"}
     if "ended" in truth:
@@ -175,7 +175,7 @@ def verdict(made: dict[str, Any], truth: dict[str, Any]) -> dict[str, Any]:
 
 
 def unit_run(unit: str, results: Results, only: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The verdict on each network of a unit; what is known is not made again."""
+    """Yield the verdict on each network of a unit; known ones are reused."""
     known = results.get({"unit": unit})
     if known is not None and all(results.get({"network": name}) for name in known if fnmatchcase(name, only)):
         yield from ((name, results.get({"network": name})) for name in known if fnmatchcase(name, only))
@@ -202,7 +202,7 @@ def unit_run(unit: str, results: Results, only: str) -> Iterator[tuple[str, dict
 
 
 def chunk_run(jobs: list[dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
-    """Some networks of one unit: through the command line, then before the oracle."""
+    """Run some networks of one unit through the command line, then through the oracle."""
     with tempfile.TemporaryDirectory(prefix="secateur-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         made = all_of(jobs, [__file__, "--deliver", str(folder)], folder, alone=False)
@@ -249,7 +249,7 @@ def main() -> int:
 
 
 def may_hold(unit: str, pattern: str) -> bool:
-    """Whether a network of the unit can match: ids begin with their unit."""
+    """Return whether a network of the unit can match: ids begin with their unit."""
     fixed = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
     return unit.startswith(fixed) or fixed.startswith(unit)
 

@@ -1,17 +1,16 @@
-"""One process of `oracle.py`: makes the networks of a unit, saved as a user would save them.
+"""Make the networks of a unit, saved as a user would save them: one process of `oracle.py`.
 
 A unit is one of
 * `tests:2`, `tests:3`: every network that the tests under `tests/stages` build, by the Keras of that version. Tests run
-  under pytest up to where they first call the product; the models that their code made by then are saved. With Keras 3
-  tests get that in the place of tf_keras, and those that need tf_keras' own ways make nothing.
+  under pytest until they first call the product; the models that their code made by then are saved. With Keras 3, tests
+  get that instead of tf_keras, and those that depend on tf_keras make nothing.
 * `loaders:NETWORK:VERSION`: the files of `loaders.py`.
 * `application:NAME`: one of `tf_keras.applications`, at the smallest input it takes, open-ended.
 
-Random weights make networks constant or chaotic. Here statistics are measured on the inputs that will be asked for, as
-training would leave them, so that signals neither grow nor die.
+Random weights make networks constant or chaotic. Here statistics are measured on the inputs used later, as training
+would leave them, so that signals neither grow nor vanish.
 
-`index.json` in the folder lists them: id, Keras' version, what `model:` in a recipe says, sizes that are free, and the
-range of the inputs.
+`index.json` in the folder lists them: id, Keras' version, a recipe's `model:`, free sizes, and the range of the inputs.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ ENOUGH_TESTS = (
     "stages.prune.surgery.twins",
 )
 FREE_SIZES = (8, 24, 96)  # tried in this order
-PATIENCE_S = 3.0  # of processor time, for a test that comes to the product by a way that is not known here
+PATIENCE_S = 3.0  # of processor time, for a test that reaches the product in an unknown way
 FOLDERS = (
     "formats",
     "keras",
@@ -56,11 +55,11 @@ MOST_PARAMS = 5_000_000  # of a test's network
 
 
 class EnoughError(BaseException):
-    """A test has come to the product: its networks are made."""
+    """Raised when a test reaches the product: its networks are made."""
 
 
 class Harvest:
-    """A plugin of pytest's: ends each test at the product, and saves the models that the test's own code has made."""
+    """Stop each test at the product (a pytest plugin), and save the models that the test's own code has made."""
 
     def __init__(self, version: int, folder: Path) -> None:
         self.version, self.folder = version, folder
@@ -70,7 +69,7 @@ class Harvest:
         self._listen()
 
     def _listen(self) -> None:
-        """Hear of each functional or sequential model that code under tests/ makes."""
+        """Record each functional or sequential model that code under tests/ makes."""
         root = "tf_keras.src.engine" if self.version == 2 else "keras.src.models"
         for module, name in (("functional", "Functional"), ("sequential", "Sequential")):
             kind = getattr(sys.modules[f"{root}.{module}"], name)
@@ -129,7 +128,7 @@ class Harvest:
 
 
 def stopper(*, random: bool) -> Any:
-    """What stands in the place of the product's functions; a random test goes on to its next example."""
+    """Return the replacement of the product's functions; a random test continues with its next example."""
 
     def stop(*args: Any, **kwargs: Any) -> Any:
         del args, kwargs
@@ -143,7 +142,7 @@ def stopper(*, random: bool) -> Any:
 
 
 def calling_file() -> str:
-    """The file of the nearest caller that is no part of Keras, TensorFlow or this one."""
+    """Return the file of the nearest caller that is not part of Keras, TensorFlow or this one."""
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
@@ -154,14 +153,14 @@ def calling_file() -> str:
 
 
 def plain_config(value: Any) -> Any:
-    """A configuration without names and identities."""
+    """Return a configuration without names and identities."""
     if isinstance(value, dict):
         return {key: plain_config(v) for key, v in value.items() if key not in ("name", "shared_object_id", "seed")}
     return [plain_config(each) for each in value] if isinstance(value, list) else value
 
 
 def free_sizes(model: Any) -> dict[str, list[int]]:
-    """By input name the sizes to take where an input leaves some free: the smallest tried at which the model runs."""
+    """Return by input name the sizes for free ones: the smallest tried at which the model runs."""
     import numpy as np
 
     names = [getattr(tensor, "name", "").split(":")[0] for tensor in model.inputs]
@@ -188,7 +187,7 @@ def keras_of(version: int) -> Any:
 
 
 def of_tests(version: int, folder: Path) -> list[dict[str, Any]]:
-    """The networks of the tests."""
+    """Return the networks of the tests."""
     import pytest
 
     harvest = Harvest(version, folder)
@@ -206,7 +205,7 @@ def builds(file: Path) -> bool:
 
 
 def of_loaders(name: str, version: int, folder: Path) -> list[dict[str, Any]]:
-    """One network in every kind of file, its statistics measured."""
+    """Save one network in every kind of file, its statistics measured."""
     import loaders
 
     keras = keras_of(version)
@@ -234,7 +233,7 @@ def of_loaders(name: str, version: int, folder: Path) -> list[dict[str, Any]]:
 
 
 def of_application(name: str, folder: Path) -> list[dict[str, Any]]:
-    """One of tf_keras.applications, up to what enters its softmax."""
+    """Save one of tf_keras.applications, up to its softmax's input."""
     from applications import SIZES, shake
 
     keras = keras_of(2)
@@ -249,7 +248,7 @@ def of_application(name: str, folder: Path) -> list[dict[str, Any]]:
 
 
 def applications(build: Any, sizes: tuple[int, ...]) -> Iterator[Any]:
-    """The network at each size that it takes, without its closing activation."""
+    """Yield the network at each size that it takes, without its closing activation."""
     refused: Exception | None = None
     for size in sizes:
         try:
@@ -260,9 +259,9 @@ def applications(build: Any, sizes: tuple[int, ...]) -> Iterator[Any]:
 
 
 def settle(model: Any, keras: Any, size: Any) -> None:
-    """Make the statistics of batch normalisations those of random images, in one pass after the other layers.
+    """Set the statistics of batch normalizations to those of random images, in one pass, layer after layer.
 
-    A normalisation changes what those after it see: each is measured with those before it as they have become.
+    A normalization changes the inputs of later ones: each is measured after those before it are set.
     """
     import numpy as np
 

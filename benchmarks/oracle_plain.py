@@ -1,15 +1,15 @@
-"""The oracle's own process: the user's file in plain Keras, and delivered files in their plain runtimes. No project.
+"""Run the user's file in plain Keras, and delivered files in their plain runtimes, without this project.
 
     python oracle_plain.py JOBS.json RESULTS.jsonl
 
-Each job names an original (as a recipe's `model:` does), the Keras that wrote it, and the files made of it. Keras 2 or
-3 opens the original as its manual says; LiteRT runs the TFLite file sample by sample, with nothing reset between
+Each job names an original (as a recipe's `model:` does), the Keras that wrote it, and the files made from it. Keras 2
+or 3 opens the original as its manual says; LiteRT runs the TFLite file sample by sample, with nothing reset between
 them, and ONNX Runtime the ONNX file in one batch. Nothing of the project is imported, which is asserted at the end.
 
-A difference counts in parts of the largest value of its output. What an output may be off by is `NEAR`, or a few times
-what it moves by when every weight and input is rounded up or down by half a float32 step: no file can be nearer than
-that. A network whose outputs do not move by ten times as much from one input to another tells nothing, and is not
-counted. Networks of mixed precision are computed in float32, as their files are.
+Differences are relative to the largest value of an output. The tolerance is `NEAR`, or a few times the output's
+movement when every weight and input is rounded up or down by half a float32 step: no file can be nearer than that. A
+network whose outputs do not move by ten times as much between inputs tells nothing, and is not counted. Networks of
+mixed precision are computed in float32, as their files are.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Any
 
 NEAR, SAMPLES, STEPS = 1e-4, 4, 8.0
-TELLING = 10.0  # times what is allowed that outputs have to move by
+TELLING = 10.0  # times the tolerance that outputs have to move by
 MOST_ALLOWED = 1e-2
 MIXED = ("mixed_float16", "mixed_bfloat16")
 OURS = ("pipeline", "stages")
 
 
 def keras_of(version: int) -> Any:
-    """Plain Keras: tf_keras, or Keras 3 on TensorFlow."""
+    """Return plain Keras: tf_keras, or Keras 3 on TensorFlow."""
     os.environ["TF_USE_LEGACY_KERAS"] = "1" if version == 2 else "0"
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if version == 2:
@@ -45,7 +45,7 @@ def keras_of(version: int) -> Any:
 
 
 def original(keras: Any, version: int, spec: dict[str, Any]) -> Any:
-    """The user's model by its own Keras, as its manual says."""
+    """Open the user's model with its own Keras, as its manual says."""
     if "application" in spec:
         model = getattr(keras.applications, spec["application"])(weights=None, input_shape=tuple(spec["input_shape"]))
         return weighted(keras, version, model, Path(spec["weights"]))
@@ -56,7 +56,7 @@ def original(keras: Any, version: int, spec: dict[str, Any]) -> Any:
     if path.suffix or path.is_dir():
         with wrappers() if version == 2 else nullcontext():
             return keras.models.load_model(path, compile=False, **settings)
-    with tempfile.TemporaryDirectory() as folder:  # Keras knows HDF5 by its suffix
+    with tempfile.TemporaryDirectory() as folder:  # Keras recognizes HDF5 by its suffix
         copy = Path(folder) / "model.h5"
         shutil.copyfile(path, copy)
         return keras.models.load_model(copy, compile=False, **settings)
@@ -64,7 +64,7 @@ def original(keras: Any, version: int, spec: dict[str, Any]) -> Any:
 
 @contextmanager
 def wrappers() -> Iterator[None]:
-    """The scope in which Keras 2 knows tfmot's wrappers, as tfmot's manual has it."""
+    """Provide the scope in which Keras 2 knows tfmot's wrappers, as in tfmot's manual."""
     import tensorflow_model_optimization as tfmot
 
     with tfmot.sparsity.keras.prune_scope(), tfmot.quantization.keras.quantize_scope():
@@ -72,7 +72,7 @@ def wrappers() -> Iterator[None]:
 
 
 def weighted(keras: Any, version: int, model: Any, weights: Path) -> Any:
-    """The model with its weights: in a file of weights, a file of a whole model, or a SavedModel."""
+    """Load the model's weights: from a file of weights, a file of a whole model, or a SavedModel."""
     if weights.is_dir():
         import tensorflow as tf
 
@@ -97,7 +97,9 @@ def settled(model: Any) -> Any:
 
 
 def in_float32(model: Any) -> Any:
-    """A model of mixed precision as the same network with the same weights in float32, which its files compute."""
+    """Convert a model of mixed precision to the same network with the same weights in float32, which its
+    files compute.
+    """
     text = json.dumps(model.get_config())
     if not any(policy in text for policy in MIXED):
         return model
@@ -109,13 +111,13 @@ def in_float32(model: Any) -> Any:
 
 
 def named(model: Any, which: str) -> list[str]:
-    """The names of a model's inputs or outputs, in Keras' order."""
+    """Return the names of a model's inputs or outputs, in Keras' order."""
     names = getattr(model, f"{which}_names", None)
     return list(names) if names else [tensor.name.split(":")[0] for tensor in getattr(model, f"{which}s")]
 
 
 def given_to(model: Any, job: dict[str, Any]) -> list[Any]:
-    """Samples for each input, by seed: normal numbers, the job's range, or indices where an Embedding reads them."""
+    """Return samples for each input, by seed: normal numbers, the job's range, or indices for an Embedding."""
     import numpy as np
 
     rng: Any = np.random.default_rng(11)
@@ -134,13 +136,13 @@ def given_to(model: Any, job: dict[str, Any]) -> list[Any]:
 
 
 def rows_read(model: Any, tensor: Any) -> int:
-    """How many rows the least table has that an input indexes, 0 where none does."""
+    """Return the number of rows of the smallest table that an input indexes, 0 if none."""
     tables = [layer for layer in getattr(model, "layers", ()) if type(layer).__name__ == "Embedding"]
     return min((table.input_dim for table in tables if any(each is tensor for each in read_by(table))), default=0)
 
 
 def read_by(layer: Any) -> list[Any]:
-    """The symbolic tensors that a layer is called on."""
+    """Return the symbolic tensors that a layer is called on."""
     nodes = getattr(layer, "_inbound_nodes", ())
     if hasattr(layer, "compute_output_spec"):  # Keras 3
         return [tensor for node in nodes for tensor in node.arguments.keras_tensors]
@@ -148,7 +150,7 @@ def read_by(layer: Any) -> list[Any]:
 
 
 def outputs_of(model: Any, inputs: list[Any]) -> list[Any]:
-    """The model's outputs as float64 arrays, in Keras' order; one sample after the other where it takes no more."""
+    """Return the model's outputs as float64 arrays, in Keras' order; sample by sample if it takes no more."""
     import numpy as np
 
     if model.inputs[0].shape[0] != 1 or len(inputs[0]) == 1:
@@ -160,7 +162,7 @@ def outputs_of(model: Any, inputs: list[Any]) -> list[Any]:
 
 
 def outputs_of_batch(model: Any, inputs: list[Any]) -> list[Any]:
-    """`outputs_of` in one call, before which no layer has a state."""
+    """Call `outputs_of` once, with no state in any layer."""
     import numpy as np
     import tensorflow as tf
 
@@ -176,7 +178,7 @@ def outputs_of_batch(model: Any, inputs: list[Any]) -> list[Any]:
 
 
 def rounded(values: Any, rng: Any) -> Any:
-    """Each float moved by half a step of float32, up or down."""
+    """Move each float by half a step of float32, up or down."""
     import numpy as np
 
     if values.dtype.kind != "f":
@@ -185,7 +187,7 @@ def rounded(values: Any, rng: Any) -> Any:
 
 
 def sensitivity(model: Any, inputs: list[Any], expected: list[Any]) -> list[float]:
-    """What each output moves by when all weights and inputs are rounded otherwise."""
+    """Return how far each output moves when all weights and inputs are rounded differently."""
     import numpy as np
 
     rng, kept = np.random.default_rng(3), model.get_weights()
@@ -196,7 +198,9 @@ def sensitivity(model: Any, inputs: list[Any], expected: list[Any]) -> list[floa
 
 
 def off(expected: Any, actual: Any) -> float:
-    """The largest difference in parts of the largest expected value; infinite where shapes differ or values are not."""
+    """Return the largest difference relative to the largest expected value; infinite if shapes or nonfinite values
+    differ.
+    """
     import numpy as np
 
     if expected.shape != actual.shape or not np.isfinite(actual).all():
@@ -205,12 +209,12 @@ def off(expected: Any, actual: Any) -> float:
 
 
 def as_named(wanted: list[str], held: list[str]) -> list[str]:
-    """A file's names in the order of Keras'; its own order where Keras gives two the same name, or there is one."""
+    """Return a file's names in Keras' order; its own order if Keras repeats a name, or there is one."""
     return wanted if len(set(wanted)) == len(wanted) > 1 else held
 
 
 def in_litert(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:
-    """The TFLite file's outputs, sample by sample, or in the batch that it was made for."""
+    """Return the TFLite file's outputs, sample by sample, or in the batch that it was made for."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
@@ -229,7 +233,7 @@ def in_litert(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any
 
 
 def in_onnx_runtime(path: str, inputs: dict[str, Any], outputs: list[str]) -> list[Any]:
-    """The ONNX file's outputs, all samples in one batch where it takes that."""
+    """Return the ONNX file's outputs, all samples in one batch if it takes that."""
     import numpy as np
     import onnxruntime
 
@@ -252,7 +256,7 @@ RUNTIMES = {"tflite": in_litert, "onnx": in_onnx_runtime}
 
 
 def judged(job: dict[str, Any]) -> dict[str, Any]:
-    """`allowed` and `moves` of the original, and what each file is off by; or `untold`, why nothing can be said."""
+    """Return `allowed` and `moves` of the original, and each file's error; or `untold`, why nothing can be said."""
     import numpy as np
 
     keras = keras_of(job["keras"])
@@ -285,7 +289,7 @@ def judged(job: dict[str, Any]) -> dict[str, Any]:
     given, outputs = dict(zip(named(model, "input"), inputs, strict=True)), named(model, "output")
     for kind, path in job["files"].items():
         try:
-            # Where Keras calls two outputs the same, the file has names of its own: the product says in which order.
+            # If Keras gives two outputs the same name, the file has its own names: the product says in which order.
             own = len(set(outputs)) == len(outputs)
             actual = RUNTIMES[kind](path, given, outputs if own else job["names"][kind])
             each = [off(a, np.asarray(b)) for a, b in zip(expected, actual, strict=True)]

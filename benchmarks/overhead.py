@@ -1,13 +1,13 @@
-"""What the engine costs: the cold demo against a plain script that makes the same library calls.
+"""Measure the engine's cost: the cold demo compared with a plain script that makes the same library calls.
 
-Each side is a fresh process: `secateur run` with an empty store, and `plain_demo.py`, which knows no store, no keys,
-no manifest and no checkpoints. They take turns (A B B A) in one run of this program. It asserts that both end with
-equal files, byte for byte, and prints seconds, memory, and their ratios: of each pair, then the median.
+Each side is a fresh process: `secateur run` with an empty store, and `plain_demo.py`, which has no store, no keys, no
+manifest and no checkpoints. They take turns (A B B A) in one run of this program. It asserts that both produce equal
+files, byte for byte, and prints seconds, memory, and their ratios: of each pair, then the median.
 
 Wall time is from the start of the process to its end. Memory is the largest resident set of the process or of one of
-its children, as the kernel reports it when the process ends; the children (latency rounds) are small. Copying the
-files out of the store (`secateur export`) is done after the run and not measured. Exit status 1 if a bound is missed
-or a file differs.
+its children, as the kernel reports it when the process ends; the children (latency rounds) are small. Copying the files
+out of the store (`secateur export`) is done after the run and not measured. Exit status 1 if a bound is missed or a
+file differs.
 
     python benchmarks/overhead.py [--pairs 2] [--recipe configs/demo.yaml] [--set K=V]…
 """
@@ -30,22 +30,22 @@ ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "configs" / "demo.yaml"
 PLAIN = Path(__file__).resolve().with_name("plain_demo.py")
 WALL_BOUND, MEMORY_BOUND = 1.05, 1.1
-RAN = (0, 1, 5)  # the run ended; what its gates found is no matter here
+RAN = (0, 1, 5)  # the run ended; the result of its gates does not matter here
 HEAVY = ("tensorflow", "tf_keras", "kerassurgeon", "tf2onnx", "onnx", "onnxruntime", "ai_edge_litert")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one process took."""
+    """Hold what one process took."""
 
     wall_s: float
-    cpu_s: float  # its children's included
+    cpu_s: float  # including its children
     peak_mb: float
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One cold process of each side, and the files that both ended with."""
+    """Hold one cold process of each side, and the files that both produced."""
 
     engine: Cost
     plain: Cost
@@ -55,7 +55,7 @@ class Pair:
 def cost_of(command: Sequence[str], log: Path, statuses: Sequence[int] = (0,)) -> Cost:
     """Run a process to its end; its output goes to `log`.
 
-    A process starts with its parent's peak on its account: so nothing heavy is ever imported here.
+    A process inherits its parent's peak memory: so nothing heavy is ever imported here.
     """
     with log.open("wb") as out:
         began = time.perf_counter()
@@ -71,7 +71,7 @@ def cost_of(command: Sequence[str], log: Path, statuses: Sequence[int] = (0,)) -
 
 
 def engine(recipe: Path, settings: Sequence[str], folder: Path) -> Cost:
-    """A run with an empty store; then its files, copied to `folder/engine`."""
+    """Run with an empty store; then copy its files to `folder/engine`."""
     secateur = [sys.executable, "-m", "pipeline"]
     store = folder / "store"
     cost = cost_of([*secateur, "run", str(recipe), "--store", str(store), *settings], folder / "engine.log", RAN)
@@ -81,19 +81,19 @@ def engine(recipe: Path, settings: Sequence[str], folder: Path) -> Cost:
 
 
 def plain(recipe: Path, settings: Sequence[str], folder: Path) -> Cost:
-    """The plain script, which writes its files to `folder/plain`."""
+    """Run the plain script, which writes its files to `folder/plain`."""
     command = [sys.executable, str(PLAIN), str(folder / "plain"), "--recipe", str(recipe), *settings]
     return cost_of(command, folder / "plain.log")
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """sha256 of every file under a folder, by its name there."""
+    """Return sha256 of every file under a folder, by its relative name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 def measured_pair(index: int, recipe: Path, settings: Sequence[str]) -> Pair:
-    """Both sides, the engine first in even pairs; SystemExit where their files differ."""
+    """Measure both sides, the engine first in even pairs; SystemExit if their files differ."""
     costs = {}
     sides = {"engine": engine, "plain": plain}
     with tempfile.TemporaryDirectory(prefix="secateur-overhead-") as temporary:
@@ -110,12 +110,12 @@ def measured_pair(index: int, recipe: Path, settings: Sequence[str]) -> Pair:
 
 
 def warm_disk_cache() -> None:
-    """Read the libraries once, or whoever starts first would wait for the disk."""
+    """Read the libraries once, or the first to start would wait for the disk."""
     subprocess.run([sys.executable, "-c", f"import {', '.join(HEAVY)}"], cwd=ROOT, capture_output=True, check=False)
 
 
 def report(pairs: Sequence[Pair]) -> int:
-    """The table and the verdict; the exit status."""
+    """Print the table and the verdict; return the exit status."""
     print("both sides ended with equal files:")
     for name, digest in pairs[0].digests.items():
         print(f"  {digest}  {name}")

@@ -1,9 +1,9 @@
-"""Where verify's bounds for 8 bits come from: what sound exports of trained networks measure, and what broken ones do.
+"""Justify verify's bounds for 8 bits: the figures of sound exports of trained networks, and those of broken ones.
 
 Seven small networks, trained here on the demo's images for a few seconds each, exported in all 8-bit schemes of both
-formats (sound), calibrated on inputs of another size, and with a fault put into the model (broken: an activation left
-out, a kernel scaled, a channel lost). Figures are of 256 test images beside the network in Keras. Results are kept: a
-killed run goes on. About 10 minutes on two cores; docs/design/parity.md has the table.
+formats (sound), calibrated on inputs of another size, and with a fault in the model (broken: an activation left out, a
+kernel scaled, a channel lost). Figures compare 256 test images with the network in Keras. Results are kept: a killed
+run resumes. About 10 minutes on two cores; docs/design/parity.md has the table.
 
 Exit status 1 unless all sound exports hold verify's default bounds.
 
@@ -36,7 +36,7 @@ SOUND: tuple[tuple[str, Scheme], ...] = (
     ("onnx", "dynamic"),
     ("onnx", "weight_only"),
 )
-WRONG_RANGES = (0.25, 0.5, 4.0, 16.0)  # how large the calibration inputs are beside the test inputs
+WRONG_RANGES = (0.25, 0.5, 4.0, 16.0)  # scale of the calibration inputs relative to the test inputs
 SCALES = (0.5, 0.8, 1.25, 2.0)
 NETWORKS = ("demo", "demo_pruned", "ds_cnn", "resnet", "hard_swish", "autoencoder", "regression")
 
@@ -52,7 +52,7 @@ def images() -> Images:
 
 
 def network(name: str, data: Images) -> Any:
-    """A trained network."""
+    """Return a trained network."""
     from stages.keras.tensorflow import import_keras
 
     keras, (train, classes, _) = import_keras(), data
@@ -146,7 +146,7 @@ BUILDERS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def broken(model: Any) -> Iterator[tuple[str, Any]]:
-    """The network with one fault each, in Keras: beside faults of this size, quantization is nothing."""
+    """Yield the network with one fault each, in Keras: faults of this size dwarf quantization."""
     from stages.keras.normal_form import copy_model
 
     relus = [layer.name for layer in model.layers if is_relu(layer)]
@@ -193,7 +193,7 @@ def without_relu(model: Any, name: str) -> Any:
 
 
 def exported(model: Any, target_format: str, scheme: Scheme, data: Images, scale: float = 1.0) -> Any:
-    """What a file gives for the test images, calibrated on training images times `scale`."""
+    """Return a file's outputs on the test images, calibrated on training images times `scale`."""
     import numpy as np
 
     from stages.formats.onnx.convert import convert_onnx
@@ -208,7 +208,7 @@ def exported(model: Any, target_format: str, scheme: Scheme, data: Images, scale
 
 
 def measured(name: str) -> list[dict[str, Any]]:
-    """All figures of one network, as rows of parity with what they are of."""
+    """Return all figures of one network, as labelled rows of parity."""
     from pipeline.errors import SecateurError
     from stages.verify.compare import parity_row
 

@@ -1,6 +1,6 @@
-"""One process of `peer_suites.py`: a peer's tests under pytest, with our functions in the place of the peer's.
+"""Run a peer's tests under pytest with our functions instead of the peer's: one process of `peer_suites.py`.
 
-Written results are JSON lines: `{"test": …}` when a test begins, and with its `verdict` and `reason` when it has ended.
+Results are JSON lines: `{"test": …}` when a test begins, and with its `verdict` and `reason` when it has ended.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from pipeline.errors import reason_of
 
 OPSETS = (13, 18)  # of `export.opset`
 FORMATS = ("model.keras", "model.h5", "model")  # the last is a SavedModel
-SAME = 1e-5  # of what Keras reads back from its own file, relative to the largest output
+SAME = 1e-5  # relative to the largest output, for what Keras reads back from its own file
 
 
 class Refused(Exception):
-    """Our product said that it does not do this, and why."""
+    """Raised if our product said that it does not do this, and why."""
 
 
 class Unasked(Exception):
-    """The test asks for what this product does not offer."""
+    """Raised if the test asks for what this product does not offer."""
 
 
 def convert_keras(model: Any, name: str | None = None, target_opset: int | None = None, **options: Any) -> Any:
-    """As tf2onnx's function of this name: the ONNX ModelProto of a Keras model, by way of a file, `load` and export."""
+    """Implement tf2onnx's function of this name: the ONNX ModelProto of a Keras model, by way of a file, `load` and
+    export.
+    """
     import onnx
 
     from pipeline.errors import SecateurError
@@ -58,9 +60,9 @@ def convert_keras(model: Any, name: str | None = None, target_opset: int | None 
 
 
 def saved(model: Any, folder: Path) -> tuple[Path, str | None]:
-    """The network in a file of its own Keras, and what that Keras loses of it.
+    """Save the network in a file of its own Keras, and return what that Keras loses of it.
 
-    The newest format from which Keras itself gets the same network back, nothing lost; else the newest of all.
+    Uses the newest format from which Keras itself gets the same network back; else the newest of all.
     """
     written, lost = list[Path](), list[str]()
     for name in FORMATS:
@@ -80,9 +82,9 @@ def saved(model: Any, folder: Path) -> tuple[Path, str | None]:
 
 
 def lost_in(model: Any, file: Path) -> float:
-    """How far the outputs of what plain Keras reads from a file are from the network's, relative to the largest.
+    """Return how far the outputs of what plain Keras reads from a file are from the network's, relative to the largest.
 
-    On normal numbers, or where the network can't run on those (indices of a table), on zeros and ones.
+    On normal numbers, or if the network can't run on those (indices of a table), on zeros and ones.
     """
     import numpy as np
 
@@ -97,7 +99,7 @@ def lost_in(model: Any, file: Path) -> float:
         given = inputs if len(inputs) > 1 else inputs[0]
         try:
             before = [np.asarray(each) for each in as_arrays(model(given, training=False))]
-            model.reset_states()  # what is stateful begins the test as it began
+            model.reset_states()  # stateful layers start the test with their initial state
         except Exception:  # noqa: BLE001 - whatever its layers raise
             continue
         after = [np.asarray(each) for each in as_arrays(again(given, training=False))]
@@ -106,11 +108,11 @@ def lost_in(model: Any, file: Path) -> float:
         if not all(each.size for each in before):
             continue
         return relative_difference(*([np.nan_to_num(each) for each in some] for some in (before, after)))
-    return 0.0  # nothing to hold it against: the test itself will
+    return 0.0  # nothing to compare with: the test itself will
 
 
 def layout_of(model: Any, channel_first: Sequence[str] | None) -> Any:
-    """Our layout for the inputs that are to have their channels first: all of rank 4, or none."""
+    """Return our layout for the inputs that are to have their channels first: all of rank 4, or none."""
     if not channel_first:
         return "nhwc"
     images = [name for name, tensor in zip(model.input_names, model.inputs, strict=True) if len(tensor.shape) == 4]
@@ -120,7 +122,7 @@ def layout_of(model: Any, channel_first: Sequence[str] | None) -> Any:
 
 
 class Surgeon:
-    """As kerassurgeon's class of this name: deletes channels, by our channel groups and surgery."""
+    """Implement kerassurgeon's class of this name: deletes channels, by our channel groups and surgery."""
 
     def __init__(self, model: Any, copy: bool | None = None) -> None:
         del copy  # ours always makes a new model
@@ -130,13 +132,13 @@ class Surgeon:
         raise Unasked(f"the Surgeon's own {name}")
 
     def add_job(self, job: str, layer: Any, *, channels: Any = None, **others: Any) -> None:
-        """A layer's channels are to go; other jobs are none of ours."""
+        """Request removal of a layer's channels; other jobs are not supported."""
         if job != "delete_channels" or others.get("node_indices"):
             raise Unasked(f"the job {job}")
         self.gone.append((layer.name, channels))
 
     def operate(self) -> Any:
-        """The model without them; where a layer's channels can't go, Refused with the reason."""
+        """Return the model without them; Refused with the reason if a layer's channels can't go."""
         import numpy as np
 
         from pipeline.errors import SecateurError
@@ -158,19 +160,19 @@ class Surgeon:
 
 
 def runs(model: Any) -> bool:
-    """Whether TensorFlow has kernels for the model here: a processor has none for most layers with channels first."""
+    """Return whether TensorFlow has kernels for the model here: the CPU lacks most for channels first."""
     return all(getattr(layer, "data_format", "channels_last") == "channels_last" for layer in model.layers)
 
 
 def channels_of(graph: Any, layer: Any) -> Any:
-    """A layer's channels in the order of its outputs; Refused where they can't be removed."""
+    """Return a layer's channels in the order of its outputs; Refused if they can't be removed."""
     from stages.prune.analysis.labels import Role
 
     slots = [slot for slot in graph.slots if slot.layer == layer.name and slot.role is Role.PRODUCER]
     count = next(getattr(layer, name) for name in ("units", "filters") if hasattr(layer, name))
     if not slots:
         raise Refused(f"no channels of a {type(layer).__name__} can be removed")
-    channels = slots[0].channels[:count]  # of recurrent layers each gate has as many
+    channels = slots[0].channels[:count]  # each gate of a recurrent layer has as many
     for group in graph.groups:
         if group.frozen and set(group.channels.tolist()) & set(channels.tolist()):
             reasons = ", ".join(why.reason for why in group.frozen)
@@ -179,7 +181,7 @@ def channels_of(graph: Any, layer: Any) -> Any:
 
 
 def put_in_place(suite: str) -> None:
-    """Our functions where the suite looks for the peer's."""
+    """Install our functions where the suite looks for the peer's."""
     from stages.keras.tensorflow import import_keras
 
     import_keras()
@@ -201,7 +203,7 @@ def put_in_place(suite: str) -> None:
 
 
 class Recorder:
-    """A plugin of pytest's: writes what became of each test, in the order in which they run."""
+    """Record what became of each test (a pytest plugin), in the order in which they run."""
 
     def __init__(self, written: Path | None) -> None:
         self.names: list[str] = []
@@ -230,7 +232,7 @@ class Recorder:
 
 
 def judged(excinfo: Any) -> tuple[str, str]:
-    """The verdict on a test that did not pass, and one line of why."""
+    """Return the verdict on a test that did not pass, and one line of why."""
     import pytest
 
     error = excinfo.value

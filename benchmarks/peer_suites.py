@@ -1,17 +1,17 @@
-"""The test suites of peers, run through this product: what their authors test, we load and export, or prune.
+"""Run peers' test suites through this product: what their authors test, we load and export, or prune.
 
 * tf2onnx 1.17.0: the Keras tests in its wheel (`tests/keras2onnx_unit_tests/test_layers.py`), written for keras2onnx.
   Each builds a network and asks a converter for its ONNX file; here the network is saved as a user would save it, our
   `load` reads it (code in it is trusted) and our export converts it. The test itself then runs the file in ONNX Runtime
-  and holds it against `predict` of the network that it built, by its own tolerance.
-* kerassurgeon 0.2.0: the tests of surgery in its source distribution. An adapter takes the place of its `Surgeon`:
-  channels that a test deletes are removed by our channel groups and our surgery; the test checks the weights.
+  and compares it with `predict` of the network that it built, by its own tolerance.
+* kerassurgeon 0.2.0: the tests of surgery in its source distribution. An adapter replaces its `Surgeon`: channels that
+  a test deletes are removed by our channel groups and our surgery; the test checks the weights.
 * ai-edge-quantizer and LiteRT: their tests read TFLite files; how many of them build a Keras network is counted.
 
 Suites are downloaded by pip from the index that it is configured for, in pinned versions with pinned hashes. Tests run
-in child processes, some dozens in each, so that one that dies natively or hangs costs only itself. Results are kept:
-a killed run goes on. Each test is `passed`, `refused` (a reason in our words), `unasked` (it asks for something that we
-do not offer, such as private functions), `skipped` by its authors, or `wrong`: other numbers, or an end without words.
+in child processes, some dozens in each, so that one that crashes or hangs costs only itself. Results are kept: a killed
+run resumes. Each test is `passed`, `refused` (a reason in our words), `unasked` (it asks for something that we do not
+offer, such as private functions), `skipped` by its authors, or `wrong`: other numbers, or an end without a message.
 
 Exit status 1 if anything is wrong, or fewer pass than `WANTED`.
 
@@ -40,11 +40,11 @@ from typing import Any
 from fresh import ROOT, with_modules_of
 from resumable import DEFAULT_WORK, Results
 
-CHUNK, PATIENCE_S = 40, 3600  # tests of a child process, and what it may take
+CHUNK, PATIENCE_S = 40, 3600  # tests of a child process, and its time limit
 NO_KERAS = ("ai-edge-quantizer", "ai-edge-litert")
 VERDICTS = ("passed", "refused", "unasked", "skipped", "wrong")
 CHILD = Path(__file__).with_name("peer_adapters.py")
-# What kerassurgeon's build asks for is a release of poetry that no longer installs; its name and version are known.
+# kerassurgeon's build requires a release of poetry that no longer installs; its name and version are known.
 STAND_IN_FOR_POETRY = """
 from pathlib import Path
 def get_requires_for_build_wheel(config_settings=None):
@@ -60,7 +60,7 @@ def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
 
 @dataclass(frozen=True)
 class Suite:
-    """A peer's tests: the distribution that holds them, and how many of them at least should pass."""
+    """Describe a peer's tests: the distribution that holds them, and how many of them must pass."""
 
     package: str
     version: str
@@ -91,7 +91,7 @@ SUITES = {
 
 
 def fetched(suite: Suite, folder: Path) -> Path:
-    """The suite's test file, its distribution downloaded, checked and unpacked into `folder`."""
+    """Return the suite's test file, its distribution downloaded, checked and unpacked into `folder`."""
     unpacked = folder / f"{suite.package}-{suite.version}-unpacked"
     archive = folder / suite.file
     if not archive.exists():
@@ -109,7 +109,7 @@ def fetched(suite: Suite, folder: Path) -> Path:
 
 
 def download(suite: Suite, folder: Path) -> None:
-    """One file from the configured index, by name, version and hash."""
+    """Download one file from the configured index, by name, version and hash."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
         wanted, poetry = Path(name) / "wanted.txt", Path(name) / "poetry" / "masonry"
@@ -126,7 +126,7 @@ def download(suite: Suite, folder: Path) -> None:
 
 
 def pip() -> list[str]:
-    """This interpreter's pip, or the one on the PATH."""
+    """Return this interpreter's pip, or the one on the PATH."""
     own = [sys.executable, "-m", "pip"]
     if subprocess.run([*own, "--version"], capture_output=True, check=False).returncode == 0:
         return own
@@ -137,7 +137,7 @@ def pip() -> list[str]:
 
 
 def child(*arguments: str, patience: float = PATIENCE_S) -> subprocess.CompletedProcess[str] | None:
-    """The adapter's program in a process of its own; None where it took too long."""
+    """Run the adapter's program in a separate process; None on timeout."""
     environment = with_modules_of(ROOT) | {"CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, str(CHILD), *arguments]
     try:
@@ -149,7 +149,7 @@ def child(*arguments: str, patience: float = PATIENCE_S) -> subprocess.Completed
 
 
 def tests_of(name: str, file: Path) -> list[str]:
-    """The tests' names, as pytest collects them."""
+    """Return the tests' names, as pytest collects them."""
     done = child(name, str(file), "--list")
     if done is None or done.returncode:
         raise SystemExit(f"pytest can't collect {file}: {'' if done is None else (done.stdout + done.stderr)[-1500:]}")
@@ -157,7 +157,7 @@ def tests_of(name: str, file: Path) -> list[str]:
 
 
 def some_run(name: str, file: Path, tests: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Verdicts on the first of `tests`, at least one: all, or up to the one in which the process ended."""
+    """Return verdicts on the first of `tests`, at least one: all, or up to the one in which the process ended."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         wanted, written = Path(folder) / "tests.json", Path(folder) / "results.jsonl"
         wanted.write_text(json.dumps(list(tests)))
@@ -176,7 +176,7 @@ def some_run(name: str, file: Path, tests: Sequence[str]) -> dict[str, dict[str,
 
 
 def suite_run(name: str, file: Path, results: Results, only: str) -> dict[str, dict[str, Any]]:
-    """The verdict and its reason for each test of a suite; those that are known are not run again."""
+    """Return the verdict and its reason for each test of a suite; known ones are not run again."""
     tests = [test for test in tests_of(name, file) if fnmatchcase(test, only)]
     found = {test: results.get({"suite": name, "test": test}) for test in tests}
     waiting = [test for test in tests if found[test] is None]
@@ -190,7 +190,7 @@ def suite_run(name: str, file: Path, results: Results, only: str) -> dict[str, d
 
 
 def show(name: str, found: Mapping[str, Mapping[str, Any]], *, reasons: bool) -> Counter[str]:
-    """Print how often each verdict came, which it returns; what is wrong; and why what was refused was."""
+    """Print the count of each verdict, which it returns; what is wrong; and why tests were refused."""
     counts = Counter(result["verdict"] for result in found.values())
     suite = SUITES[name]
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS)
@@ -206,7 +206,7 @@ def show(name: str, found: Mapping[str, Mapping[str, Any]], *, reasons: bool) ->
 
 
 def without_keras(package: str) -> str:
-    """How many of a package's test files name Keras at all."""
+    """Say how many of a package's test files mention Keras at all."""
     files = [file for file in metadata.files(package) or () if file.name.endswith("_test.py")]
     texts = [Path(str(file.locate())).read_text() for file in files]
     naming = sum("keras" in text for text in texts)

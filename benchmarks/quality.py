@@ -1,16 +1,16 @@
-"""Quality: what each scheme costs in accuracy, and gives in size and latency, in both runtimes.
+"""Measure quality: each scheme's cost in accuracy, and its gain in size and latency, in both runtimes.
 
 MLPerf Tiny's ResNet-8 on the first 2,000 test images of CIFAR-10 and the demo's network, unpruned, each through one
-recipe (kept in `--work`: a killed run goes on). Beside ResNet-8 stands the vendor's own int8 file. Then keyword
-spotting and visual wake words: how often our int8 file and the vendor's name the class that Keras names. No data of
-theirs is in a registry: visual wake words sees CIFAR-10's images enlarged to 96×96, keyword spotting noise, both in the
-range that the vendor calibrated. Some calibrate ours as they come; the others are moved towards all classes, and are
-what both files are asked. So these two are agreements, no accuracies.
+recipe (kept in `--work`: a killed run resumes). ResNet-8 is compared with the vendor's own int8 file. Then keyword
+spotting and visual wake words: how often our int8 file and the vendor's predict the same class as Keras. Their data is
+in no registry: visual wake words sees CIFAR-10's images enlarged to 96×96, keyword spotting noise, both in the range
+that the vendor calibrated. Some calibrate ours unchanged; the others are moved towards all classes, and are the inputs
+of both files. So these two figures are agreements, not accuracies.
 
 Exit status 1 unless int8 in TFLite loses no more of ResNet-8's accuracy than the vendor's file, and agrees with Keras
 at least as often as the vendor's on the other two (as far as the 95 % interval of the difference can tell).
 
-    python benchmarks/quality.py --data DIR [--work DIR] [--rounds 5]      # what DIR holds: public_models.py
+    python benchmarks/quality.py --data DIR [--work DIR] [--rounds 5]      # contents of DIR: see public_models.py
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ stages:
 
 @dataclass(frozen=True)
 class Network:
-    """What a recipe says of a network."""
+    """Describe a network for its recipe."""
 
     name: str
     model: Path
@@ -92,7 +92,7 @@ def demo() -> Network:
 
 
 def through_the_pipeline(network: Network, work: Path, rounds: int) -> Any:
-    """The manifest of the network's recipe, its table printed."""
+    """Run the network's recipe, print its table and return the manifest."""
     from pipeline import Recipe, run
     from pipeline.reports.table import table
 
@@ -105,7 +105,7 @@ def through_the_pipeline(network: Network, work: Path, rounds: int) -> Any:
 
 
 def vendor_accuracy(data: Path, samples: Path) -> float:
-    """Of the vendor's int8 ResNet-8, on the same test images."""
+    """Return the accuracy of the vendor's int8 ResNet-8, on the same test images."""
     import numpy as np
 
     from stages.formats.tflite.session import load_tflite
@@ -116,7 +116,7 @@ def vendor_accuracy(data: Path, samples: Path) -> float:
 
 
 def vendor_latency(manifest: Any, data: Path, work: Path, rounds: int) -> str:
-    """Of the same file, in turns with our float32 and in turns with our int8."""
+    """Measure the latency of the same file, in turns with our float32 and in turns with our int8."""
     from pipeline.contracts.events import ActionEvents, silent
     from pipeline.store import Store
     from stages.benchmark.summary import ratio_of
@@ -144,13 +144,13 @@ def vendor_latency(manifest: Any, data: Path, work: Path, rounds: int) -> str:
 
 
 def _outputs(loaded: Any, x: Any) -> Any:
-    """The class that a file names for each sample; the vendor's have one input and one output."""
+    """Return the class that a file predicts for each sample; the vendor's have one input and one output."""
     (output,) = loaded.run({loaded.inputs[0].name: x}).values()
     return output.argmax(1)
 
 
 def photographs(data: Path, low: float, high: float, count: int) -> Any:
-    """CIFAR-10's test images enlarged to 96×96, black at `low` and white at `high`."""
+    """Return CIFAR-10's test images enlarged to 96×96, black at `low` and white at `high`."""
     import numpy as np
 
     x, _ = cifar10(data, "test")
@@ -159,7 +159,7 @@ def photographs(data: Path, low: float, high: float, count: int) -> Any:
 
 
 def noise(shape: tuple[int, ...], low: float, high: float, count: int) -> Any:
-    """Smooth along the first axis, most of it between `low` and `high`."""
+    """Return noise that is smooth along the first axis, most of it between `low` and `high`."""
     import numpy as np
 
     rough = np.random.default_rng(1).normal((low + high) / 2, (high - low) / 6, (count, *shape)).astype(np.float32)
@@ -167,9 +167,9 @@ def noise(shape: tuple[int, ...], low: float, high: float, count: int) -> Any:
 
 
 def towards_all_classes(model: Any, x: Any, low: float, high: float) -> Any:
-    """Samples moved up the gradient of a class drawn for each, some far and some hardly.
+    """Move samples up the gradient of a class drawn for each, some far and some hardly.
 
-    As they come these are one class to the network, and agreement on them would say nothing.
+    Unchanged, these are one class to the network, and agreement on them would say nothing.
     """
     import numpy as np
     import tensorflow as tf
@@ -196,7 +196,7 @@ def towards_all_classes(model: Any, x: Any, low: float, high: float) -> Any:
 
 
 def calibrated_range(file: bytes) -> tuple[float, float]:
-    """The least and the greatest input that an int8 file can tell apart: its own first tensor in 8 bits says so."""
+    """Return the smallest and the largest input that an int8 file distinguishes, from its own first 8-bit tensor."""
     import numpy as np
     from ai_edge_litert.interpreter import Interpreter
 
@@ -209,7 +209,7 @@ def calibrated_range(file: bytes) -> tuple[float, float]:
 
 
 def agreement(name: TinyModel, data: Path, work: Path) -> bool:
-    """Our int8 file and the vendor's beside Keras; whether ours agrees at least as often."""
+    """Compare our int8 file and the vendor's with Keras; return whether ours agrees at least as often."""
     import numpy as np
 
     from stages.formats.tflite.convert import convert_tflite

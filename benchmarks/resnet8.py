@@ -1,15 +1,15 @@
-"""Choice: which channels of MLPerf Tiny's ResNet-8 to take, measured on CIFAR-10.
+"""Measure choice: which channels of MLPerf Tiny's ResNet-8 to remove, on CIFAR-10.
 
 For each criterion, at 75, 64.7, 50 and 35 % of the parameters and of the MACs: accuracy on all 10,000 test images right
-after pruning, and after batch normalisation is recalibrated on 2,000 unlabelled training images. Criteria that draw
-at random are run with three seeds. Then the three best criteria and random are fine-tuned as the
-peer was (4 epochs on 10,000 training images, Adam 1e-3, cosine, flips), and so is the unpruned control, with three
-seeds each: mean and range. 64.7 % are the parameters that Sony MCT 2.6.1 left when asked for 75 %: 52.28 % right after
-pruning, 84.64 % after fine-tuning, 108 s of scoring.
+after pruning, and after batch normalization is recalibrated on 2,000 unlabelled training images. Criteria that draw at
+random are run with three seeds. Then the three best criteria and random are fine-tuned as the peer was (4 epochs on
+10,000 training images, Adam 1e-3, cosine, flips), and so is the unpruned control, with three seeds each: mean and
+range. 64.7 % is the share of parameters that Sony MCT 2.6.1 left when asked for 75 %: 52.28 % right after pruning,
+84.64 % after fine-tuning, 108 s of scoring.
 
-Exit status 1 unless the best criterion beats all three figures. Results are kept as they come: a killed run goes on.
+Exit status 1 unless the best criterion beats all three figures. Results are kept as they come: a killed run resumes.
 
-    python benchmarks/resnet8.py --data DIR [--work DIR]      # what DIR holds: public_models.py
+    python benchmarks/resnet8.py --data DIR [--work DIR]      # contents of DIR: see public_models.py
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from public_models import cifar10, tiny_model_file
 from resumable import DEFAULT_WORK, Results
 
 CRITERIA = ("l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random")
-DRAWN = frozenset({"hessian", "random"})  # what depends on the seed
+DRAWN = frozenset({"hessian", "random"})  # depends on the seed
 LOOK_AT_DATA = frozenset({"apoz", "taylor", "hessian"})
 MEASURES, SHARES, SEEDS = ("params", "macs"), (0.75, 0.647, 0.5, 0.35), (0, 1, 2)
 TRAINING_IMAGES, RECALIBRATION_IMAGES, SCORING_IMAGES = 10_000, 2_000, 1_024
@@ -40,7 +40,7 @@ PEER_SHARE, PEER_PRUNED, PEER_TUNED, PEER_SCORING_S = 0.647, 0.5228, 0.8464, 108
 
 @dataclass(frozen=True)
 class Cut:
-    """A way of pruning; `criterion` None is the unpruned control."""
+    """Describe a way of pruning; `criterion` None is the unpruned control."""
 
     criterion: str | None
     measure: str
@@ -50,8 +50,9 @@ class Cut:
 
 @dataclass(frozen=True)
 class Pruned:
-    """What came of a cut: shares of the source, accuracies, and the seconds of scoring (where it is the first), choice,
-    surgery and proof."""
+    """Hold the result of a cut: shares of the source, accuracies, and the seconds of scoring (if it is the first),
+    choice, surgery and proof.
+    """
 
     params: float
     macs: float
@@ -62,7 +63,7 @@ class Pruned:
 
 @cache
 def images(split: str) -> tuple[Any, Any]:
-    """Inputs (N, 32, 32, 3), float32, as the model takes them, and labels."""
+    """Return inputs (N, 32, 32, 3), float32, as the model takes them, and labels."""
     x, y = cifar10(DATA[0], split)  # type: ignore[arg-type]  # a literal
     if split == "train":
         x, y = x[:TRAINING_IMAGES], y[:TRAINING_IMAGES]
@@ -83,7 +84,7 @@ def source() -> Any:
 
 
 def accuracy(model: Any) -> float:
-    """On all test images."""
+    """Return the accuracy on all test images."""
     import numpy as np
 
     x, y = images("test")
@@ -91,7 +92,7 @@ def accuracy(model: Any) -> float:
 
 
 def kept_scores(wanted: Cut) -> Any:
-    """Scores that are computed once for each criterion and seed: they are the same for all eight targets."""
+    """Return scores, computed once for each criterion and seed: they are the same for all eight targets."""
     from stages.prune.ranking.criteria import group_scores
 
     def scores(*arguments: Any) -> Any:
@@ -108,7 +109,7 @@ SCORES: dict[tuple[str | None, int], Any] = {}
 
 
 def cut(wanted: Cut) -> tuple[Any, Pruned]:
-    """The pruned and recalibrated model, and what is to be told of it."""
+    """Return the pruned and recalibrated model, and its figures."""
     from stages.keras.macs import count_macs
     from stages.prune import PruneConfig, prune_model
     from stages.prune.choosing.choice import Given
@@ -132,7 +133,7 @@ def samples(wanted: Cut) -> dict[str, int]:
 
 
 def tuned(wanted: Cut) -> float:
-    """The accuracy after fine-tuning the recalibrated model, or the source."""
+    """Return the accuracy after fine-tuning the recalibrated model, or the source."""
     from stages.keras.normal_form import copy_model
     from stages.keras.tensorflow import import_keras, import_tensorflow
 
@@ -157,7 +158,7 @@ def cuts(criterion: str) -> Iterator[Cut]:
 
 
 def pruned_results(results: Results) -> dict[Cut, Pruned]:
-    """Every criterion at every target, from the file or made now."""
+    """Return every criterion at every target, from the file or made now."""
     found = {}
     for wanted in (one for criterion in CRITERIA for one in cuts(criterion)):
         case = {"kind": "pruned", **asdict(wanted)}
@@ -172,7 +173,7 @@ def pruned_results(results: Results) -> dict[Cut, Pruned]:
 
 
 def tuned_results(results: Results, criteria: Sequence[str]) -> dict[Cut, float]:
-    """The control, then these criteria at every target, with every seed."""
+    """Return the control, then these criteria at every target, with every seed."""
     wanted = [Cut(None, "params", 1.0, seed) for seed in SEEDS]
     every = [Cut(c, m, s, seed) for seed in SEEDS for m in MEASURES for s in SHARES for c in criteria]
     wanted += sorted(every, key=lambda one: (one.measure, one.share) != ("params", PEER_SHARE))  # the peer's first
@@ -191,14 +192,14 @@ def tuned_results(results: Results, criteria: Sequence[str]) -> dict[Cut, float]
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and range, in percent; one value alone."""
+    """Format mean and range, in percent; a single value alone."""
     if len(values) == 1:
         return f"{values[0]:.2%}"
     return f"{statistics.mean(values):.2%} [{min(values):.2%}, {max(values):.2%}]"
 
 
 def best_criteria(found: dict[Cut, Pruned]) -> list[str]:
-    """Those with the highest accuracy after recalibration, averaged over all targets; random is none of them."""
+    """Return those with the highest accuracy after recalibration, averaged over all targets, except random."""
 
     def mean(criterion: str) -> float:
         return statistics.mean(one.recalibrated for cut, one in found.items() if cut.criterion == criterion)
@@ -228,12 +229,12 @@ def tuned_table(found: dict[Cut, float]) -> None:
 
 
 def at(found: dict[Cut, Any], criterion: str, measure: str, share: float) -> list[Any]:
-    """What was found for all seeds of one cut."""
+    """Return the results for all seeds of one cut."""
     return [one for cut, one in found.items() if (cut.criterion, cut.measure, cut.share) == (criterion, measure, share)]
 
 
 def verdict(pruned: dict[Cut, Pruned], finished: dict[Cut, float], criteria: Sequence[str]) -> bool:
-    """What the best criteria give at the peer's share of parameters, beside the peer's figures."""
+    """Compare the best criteria at the peer's share of parameters with the peer's figures."""
     well = False
     print("\nbeside the peer")
     for criterion in criteria:

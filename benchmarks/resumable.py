@@ -1,6 +1,6 @@
-"""Results of long programs, kept in a file as they come, so that a killed one goes on where it was.
+"""Keep results of long programs in a file as they come, so that a killed one resumes where it stopped.
 
-A result counts only for the code it came from: the digest of all of `stages/` and of the program is kept beside it.
+A result counts only for the code it came from: the digest of all of `stages/` and of the program is kept with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ DEFAULT_WORK = platformdirs.user_cache_path("secateur") / "benchmarks"
 
 
 class Results:
-    """What was found for each case (plain data), in `work/<program's name>.jsonl`; `parts` are files of the program."""
+    """Hold the results for each case (plain data), in `work/<program's name>.jsonl`; `parts` are files of the
+    program.
+    """
 
     def __init__(self, work: Path, program: Path, *parts: Path) -> None:
         work.mkdir(parents=True, exist_ok=True)
@@ -29,7 +31,7 @@ class Results:
         self._found = {_key(entry["case"]): entry["result"] for entry in entries if entry["code"] == self._code}
 
     def get(self, case: Mapping[str, Any]) -> Any:
-        """The result for a case; None where there is none yet."""
+        """Return the result for a case; None if there is none yet."""
         return self._found.get(_key(case))
 
     def add(self, case: Mapping[str, Any], result: Any) -> None:
@@ -38,10 +40,10 @@ class Results:
             file.write(json.dumps({"code": self._code, "case": dict(case), "result": result}) + "\n")
 
     def each_apart(self, program: str, parts: Iterable[tuple[Mapping[str, Any], Sequence[str]]]) -> Iterator[Any]:
-        """The result of each part in turn, a part being its case and what follows `--one`: kept, or made now.
+        """Yield the result of each part in turn, a part being its case and the arguments of `--one`: kept, or made now.
 
-        `program` makes it, in a process of its own. Where that fails, its last words stand in the place of a result,
-        and nothing is kept.
+        `program` makes it, in a separate process. If that fails, its last words replace the result, and nothing is
+        kept.
         """
         for case, arguments in parts:
             found = self.get(case)
@@ -55,7 +57,7 @@ class Results:
 
 
 def code_digest(*programs: Path) -> str:
-    """Of all that the figures follow from."""
+    """Digest everything that the figures depend on."""
     files = sorted([*(ROOT / "stages").rglob("*.py"), *(program.resolve() for program in programs)])
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:16]
 

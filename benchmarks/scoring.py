@@ -1,11 +1,11 @@
-"""Scoring: APoZ of every convolution of Xception on 256 images, in one pass, beside kerassurgeon's layer by layer.
+"""Measure scoring: APoZ of every convolution of Xception on 256 images, in one pass and by kerassurgeon per layer.
 
 Each side is a fresh process with the same model (299×299, random weights) and images; only scoring is timed.
-kerassurgeon runs the whole data through the network once a layer, which takes an hour: it is timed on `--layers`
-layers spread evenly over the depth, with all images, and the time for all is that of each, times all (printed as
-such). Values must be equal, but for activations that are zero in one graph and within rounding of zero in the other
-(TensorFlow fuses layers by what is asked for): where values differ, those are looked at one by one. Then the peak
-memory of one pass over 64, 256 and 1024 images, in fresh processes.
+kerassurgeon runs all data through the network once per layer, which takes an hour: it is timed on `--layers` layers
+spaced evenly over the depth, with all images, and the total is extrapolated (printed as such). Values must be equal,
+except for activations that are zero in one graph and within rounding of zero in the other (TensorFlow fuses layers
+depending on the requested outputs): where values differ, those are checked one by one. Then the peak memory of one pass
+over 64, 256 and 1024 images, in fresh processes.
 
     python benchmarks/scoring.py [--layers 6] [--images 256]
 """
@@ -22,14 +22,14 @@ from typing import Any
 from fresh import in_fresh_process
 
 BOUND, MEMORY_BOUND, TOLERANCE = 20.0, 1.1, 1e-6
-ROUNDING = 1e-6  # of a layer's largest activation: what float32 can't tell from zero after this many layers
+ROUNDING = 1e-6  # of a layer's largest activation: float32 can't distinguish it from zero after this many layers
 SIZE = 299
-BATCH = 32  # as in kerassurgeon: convolutions round by the batch, and what is nearly zero is zero or not by that
+BATCH = 32  # as in kerassurgeon: rounding in convolutions depends on the batch, and decides whether a value is zero
 MEMORY_IMAGES = (64, 256, 1024)
 
 
 def xception() -> tuple[Any, list[str]]:
-    """The model with weights that follow from a seed, and its convolutions by name."""
+    """Return the model with seeded weights, and its convolutions by name."""
     from stages.keras.tensorflow import import_keras
     from stages.prune.surgery.twins import randomise_weights
 
@@ -40,7 +40,7 @@ def xception() -> tuple[Any, list[str]]:
 
 
 def images(count: int) -> Any:
-    """`count` images (N, 299, 299, 3), float32; a view of few, so that the data itself takes no memory."""
+    """Return `count` images (N, 299, 299, 3), float32; a view of few, so that the data itself takes no memory."""
     import numpy as np
 
     few = np.random.default_rng(0).standard_normal((8, SIZE, SIZE, 3), dtype=np.float32)
@@ -48,7 +48,7 @@ def images(count: int) -> Any:
 
 
 class Repeated:
-    """An array of `count` images that holds `few`, over and over; slices are real arrays."""
+    """Act as an array of `count` images that repeats `few`; slices are real arrays."""
 
     def __init__(self, few: Any, count: int) -> None:
         self._few, self.shape = few, (count, *few.shape[1:])
@@ -63,7 +63,7 @@ class Repeated:
 
 
 def ours(count: int) -> dict[str, Any]:
-    """All convolutions in one pass."""
+    """Score all convolutions in one pass."""
     from stages.prune.ranking.criteria.activations import zero_shares
     from stages.prune.samples import samples_of
 
@@ -77,7 +77,7 @@ def ours(count: int) -> dict[str, Any]:
 
 
 def plain(count: int, layers: int) -> dict[str, Any]:
-    """kerassurgeon's get_apoz on some layers, spread over the depth, each over all images."""
+    """Run kerassurgeon's get_apoz on some layers, spaced over the depth, each over all images."""
     import numpy as np
 
     from stages.keras.tensorflow import import_keras
@@ -99,8 +99,9 @@ def plain(count: int, layers: int) -> dict[str, Any]:
 
 
 def flips(layers: Sequence[str]) -> list[dict[str, Any]]:
-    """For each layer, over the distinct images: activations that are zero in one of the two graphs alone, the largest
-    of them in the other graph, and the layer's largest activation."""
+    """Return for each layer, over the distinct images: activations that are zero in only one of the two graphs, the
+    largest of them in the other graph, and the layer's largest activation.
+    """
     import numpy as np
 
     from stages.keras.tensorflow import import_keras
@@ -124,7 +125,7 @@ def flips(layers: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def equal_but_for_rounding(theirs: dict[str, Any], first: dict[str, Any]) -> bool:
-    """Whether all values are equal, or differ by activations that rounding decides; prints which."""
+    """Return whether all values are equal, or differ by activations that rounding decides; prints which."""
     differences = {
         name: max(abs(a - b) for a, b in zip(values, first["apoz"][name], strict=True))
         for name, values in theirs["apoz"].items()

@@ -1,4 +1,4 @@
-"""Small networks of every form, whose outputs follow their inputs: what tests and benchmarks look at."""
+"""Build small networks of every form, whose outputs depend on their inputs, for tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stages.prune.surgery.twins import randomise_weights
 
 
 def operators() -> Any:
-    """Arithmetic, comparisons, slices and hard swish from its parts, all of them layers with a call of their own."""
+    """Build arithmetic, comparisons, slices and hard swish from its parts, all of them layers with their own call."""
     keras, tf = import_keras(), import_tensorflow()
     image = keras.Input((8, 8, 3), name="image")
     x = keras.layers.Conv2D(6, 1, activation="relu", name="first")(image / 127.5 - 1)
@@ -22,7 +22,7 @@ def operators() -> Any:
 
 
 def nested() -> Any:
-    """A model in a model, called twice, with dropout that is on at inference, and a layer that is shared."""
+    """Build a model in a model, called twice, with dropout that is on at inference, and a layer that is shared."""
     keras = import_keras()
     layers = keras.layers
     a, b = keras.Input((8, 8, 2), name="a"), keras.Input((8, 8, 2), name="b")
@@ -43,7 +43,7 @@ def sequences() -> Any:
 
 
 def wrapped() -> Any:
-    """In tfmot's wrappers, whose layers hold another one."""
+    """Build a network in tfmot's wrappers, whose layers hold another one."""
     keras = import_keras()
     chain = keras.Sequential(
         [keras.Input((8, 8, 2)), keras.layers.Conv2D(6, 3), keras.layers.ReLU(), keras.layers.Flatten()]

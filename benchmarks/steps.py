@@ -1,7 +1,7 @@
-"""Cost falls in steps of channels: where they are on three Cortex cores, and what rounding to them is worth.
+"""Find the steps in cost over channels on three Cortex cores, and what rounding to them is worth.
 
 First the executed instructions of a convolution, a depthwise-separable block and a dense layer by width, 8 to 64
-channels, int8 and float32, with the numbers that `round_to: auto` takes for steps, and a picture. Then the demo's
+channels, int8 and float32, with the numbers that `round_to: auto` considers steps, and a picture. Then the demo's
 network, pruned to half of its MACs with `round_to: 1`, `8` and `auto`: instructions on each core and latency on this
 machine, as shares of the source's. Exit status 1 if `auto` needs more than either of the others for its MACs: more
 instructions at all, or a latency whose interval lies above theirs. Results are kept as they come.
@@ -46,7 +46,7 @@ COLOURS = {"int8": "#1b6ca8", "float32": "#c2571a"}
 
 
 def layer_probes(width: int) -> dict[str, list[Any]]:
-    """The operators of each layer at a width."""
+    """Return the operators of each layer at a width."""
     from stages.formats.probe import Probe
 
     place: dict[str, Any] = {"height": 14, "width": 14}
@@ -61,7 +61,7 @@ def layer_probes(width: int) -> dict[str, list[Any]]:
 
 
 def curves(core: str, scheme: str) -> dict[str, list[float]]:
-    """Instructions of each layer at each width, counted in one emulated process."""
+    """Return instructions of each layer at each width, counted in one emulated process."""
     from stages.devices.target import probe
     from stages.formats.probe_models import probe_archive
 
@@ -79,7 +79,7 @@ def curves(core: str, scheme: str) -> dict[str, list[float]]:
 
 
 def steps(costs: list[float]) -> list[int]:
-    """The widths that pruning would take for steps."""
+    """Return the widths that pruning would consider steps."""
     import numpy as np
 
     from stages.prune.measured.probing import steps_of
@@ -113,7 +113,7 @@ def show_layers(results: Results, picture: Path) -> None:
 
 
 def drawn(found: dict[tuple[str, str], dict[str, list[float]]]) -> str:
-    """An SVG: a row a layer, a column a core, a line a scheme; dots are the steps."""
+    """Return an SVG: a row per layer, a column per core, a line per scheme; dots are the steps."""
     parts = []
     for row, name in enumerate(LAYERS):
         top = max(max(layers[name]) for layers in found.values())
@@ -157,7 +157,9 @@ def _up(cost: float, top: float) -> float:
 
 
 def pruned(rounding: str, target: str, work: Path) -> dict[str, Any]:
-    """The demo's network at half of its MACs on a target: what is left of MACs, and its main number's ratio."""
+    """Prune the demo's network to half of its MACs on a target: return the share of MACs, and its main
+    number's ratio.
+    """
     from pipeline import Recipe, run
     from pipeline.records.facts import KerasFacts, LatencyFacts
 
@@ -167,7 +169,7 @@ def pruned(rounding: str, target: str, work: Path) -> dict[str, Any]:
         text = RECIPE.format(assets=ROOT / "configs/assets", rounding=rounding, measure_on=measure_on, target=target)
         file.write_text(text, encoding="utf-8")
         manifest = run(Recipe.load(file), work / "store")
-    # The ratio of benchmark is against the source in float32: what is compared here are candidates among themselves.
+    # benchmark's ratio is relative to the source in float32: here candidates are compared with each other.
     made = {entry.stage: entry for entry in manifest.stages}
     source, after = (made[stage].outputs[0].facts for stage in ("load", "prune"))
     assert isinstance(source, KerasFacts)
@@ -180,7 +182,7 @@ def pruned(rounding: str, target: str, work: Path) -> dict[str, Any]:
 
 
 def show_demo(results: Results, work: Path) -> int:
-    """Prune, measure, print; how often `auto` is worse."""
+    """Prune, measure, print; return how often `auto` is worse."""
     worse = 0
     for target in (*CORES, "cpu"):
         found = {}
@@ -196,7 +198,7 @@ def show_demo(results: Results, work: Path) -> int:
 
 
 def judged(target: str, found: dict[str, dict[str, float]]) -> int:
-    """A line for each rounding; 1 where `auto` is worse than another."""
+    """Print a line for each rounding; return 1 if `auto` is worse than another."""
     counts = "instructions" in found["auto"]
     print(f"\n{target}: the demo at half of its MACs, int8" + ("" if counts else ", against the source in float32"))
     for rounding, one in found.items():
@@ -215,7 +217,7 @@ def judged(target: str, found: dict[str, dict[str, float]]) -> int:
 
 
 def per_mac(one: dict[str, float]) -> float:
-    """Instructions by multiply-accumulate: shares reached differ a little."""
+    """Return instructions per multiply-accumulate: the shares reached differ a little."""
     return one["instructions"] / one["macs"]
 
 

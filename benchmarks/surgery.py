@@ -1,13 +1,13 @@
-"""Surgery: how long it takes beside plain kerassurgeon, and how it grows with the network.
+"""Time surgery compared with plain kerassurgeon, and its growth with the network.
 
 First the 32 inner convolutions of ResNet-50 (1×1 and 3×3 of each block) at 224×224, half of each one's channels: by
-kerassurgeon as it is, with only its two length checks mended so that it runs at all, and by ours, from the model to
-the pruned model, without and with the proof of masked equivalence. Each side is a fresh process that builds the same
-model, and only the surgery is timed; they take turns (A B B A). Both results must compute the same.
+kerassurgeon, with only its two length checks fixed so that it runs at all, and by ours, from the model to the pruned
+model, without and with the proof of masked equivalence. Each side is a fresh process that builds the same model, and
+only the surgery is timed; they take turns (A B B A). Both results must compute the same.
 
-Then half of all channels of ResNet-50/101/152 and EfficientNet-B0…B7, the networks of a family in turns in one
-process, and the exponent of time over the number of layers (least squares on logarithms). Exit status 1 where the
-ratio is above 0.5 or an exponent above 1.
+Then half of all channels of ResNet-50/101/152 and EfficientNet-B0…B7, the networks of a family in turns in one process,
+and the exponent of time over the number of layers (least squares on logarithms). Exit status 1 where the ratio is
+above 0.5 or an exponent above 1.
 
     python benchmarks/surgery.py [--pairs 3]
 """
@@ -29,11 +29,11 @@ FAMILIES = {
     "ResNet": ("ResNet50", "ResNet101", "ResNet152"),
     "EfficientNet": tuple(f"EfficientNetB{index}" for index in range(8)),
 }
-ROUNDS, REPEATS = 3, 8  # fresh processes of each family, and times of each network in one: the least time counts
+ROUNDS, REPEATS = 3, 8  # fresh processes of each family, and times of each network in one: the minimum counts
 
 
 def resnet50() -> tuple[Any, dict[str, list[int]]]:
-    """The model with weights that follow from a seed, and the channels to take from each inner convolution."""
+    """Return the model with seeded weights, and the channels to remove from each inner convolution."""
     import numpy as np
 
     from stages.keras.tensorflow import import_keras
@@ -47,7 +47,7 @@ def resnet50() -> tuple[Any, dict[str, list[int]]]:
 
 
 def plain() -> dict[str, Any]:
-    """kerassurgeon, with its two length checks taught what a symbolic tensor is."""
+    """Run kerassurgeon, with its two length checks adapted to symbolic tensors."""
     from stages.keras.tensorflow import import_keras
 
     import_keras()
@@ -65,7 +65,7 @@ def plain() -> dict[str, Any]:
 
 
 def ours() -> dict[str, Any]:
-    """Channel groups and surgery, then the proof."""
+    """Run channel groups and surgery, then the proof."""
     import numpy as np
 
     from stages.prune.analysis.groups import channel_groups
@@ -87,7 +87,7 @@ def ours() -> dict[str, Any]:
 
 
 def described(model: Any, jobs: int) -> dict[str, Any]:
-    """What both sides must agree in: the number of jobs, of parameters, and the outputs."""
+    """Describe what both sides must agree in: the number of jobs, of parameters, and the outputs."""
     from stages.keras.normal_form import random_inputs
 
     outputs = model(random_inputs(model, 2)[0], training=False).numpy()
@@ -95,10 +95,10 @@ def described(model: Any, jobs: int) -> dict[str, Any]:
 
 
 def scaling(family: str) -> dict[str, Any]:
-    """Of each network of a family its layers, and the least seconds that halving it took.
+    """Return for each network of a family its layers, and the minimum seconds that halving it took.
 
-    They take turns in one process: a network that is halved again at once is found in the caches if it is small, and
-    two processes differ by up to 8 % in all that they do.
+    They take turns in one process: an immediately repeated small network would be found in the caches, and two
+    processes differ by up to 8 % in all that they do.
     """
     import numpy as np
 
@@ -110,7 +110,7 @@ def scaling(family: str) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in models}
     for repeat in range(REPEATS):
         for name in list(models)[:: 1 if repeat % 2 == 0 else -1]:
-            gc.collect()  # what the one before left
+            gc.collect()  # garbage of the previous one
             began = time.perf_counter()
             graph = channel_groups(models[name])
             keep = np.ones(graph.count, dtype=bool)
@@ -122,7 +122,7 @@ def scaling(family: str) -> dict[str, Any]:
 
 
 def compare(pairs: int) -> bool:
-    """Both surgeons, in turns; whether ours takes at most the bound."""
+    """Time both surgeons, in turns; return whether ours is within the bound."""
     found: dict[str, list[dict[str, Any]]] = {"--plain": [], "--ours": []}
     for pair in range(pairs):
         for side in ("--plain", "--ours") if pair % 2 == 0 else ("--ours", "--plain"):
@@ -147,7 +147,7 @@ def compare(pairs: int) -> bool:
 
 
 def grow() -> bool:
-    """Time over layers in each family; whether no exponent is above the bound."""
+    """Print time over layers in each family; return whether no exponent is above the bound."""
     well = True
     for family in FAMILIES:
         rounds = [in_fresh_process(__file__, "--scaling", family) for _ in range(ROUNDS)]
@@ -168,7 +168,7 @@ def grow() -> bool:
 
 
 def growth(layers: dict[str, int], seconds: dict[str, float]) -> float:
-    """The exponent of time over layers: the slope of the line of least squares on logarithms."""
+    """Return the exponent of time over layers: the least-squares slope on logarithms."""
     points = [(math.log(layers[name]), math.log(seconds[name])) for name in layers]
     return statistics.linear_regression([x for x, _ in points], [y for _, y in points]).slope
 

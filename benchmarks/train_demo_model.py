@@ -1,7 +1,7 @@
 """Train the demo's network and write what the demo needs under configs/assets/ (once; about half an hour on two cores).
 
 The network is a small Xception: a stem of two convolutions, four blocks of separable convolutions with residual
-additions, batch normalisation, global pooling, a dense head. It learns from 56,000 of Fashion-MNIST's 60,000 training
+additions, batch normalization, global pooling, a dense head. It learns from 56,000 of Fashion-MNIST's 60,000 training
 images; the other 4,000 become the demo's training split, so that the demo's validation images are ones that the source
 model has not seen. The demo's test split is a stratified fifth of the 10,000 test images.
 
@@ -35,7 +35,7 @@ PACKAGE_LICENCE = Path("/usr/share/doc/dataset-fashion-mnist/copyright")
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array from a gzipped IDX file (the MNIST format: magic, dimensions, bytes)."""
+    """Read an array from a gzipped IDX file (the MNIST format: magic, dimensions, bytes)."""
     with gzip.open(path, "rb") as file:
         _, _, _, rank = struct.unpack(">4B", file.read(4))
         shape = struct.unpack(f">{rank}I", file.read(4 * rank))
@@ -43,7 +43,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Indices of `count` samples, equally many of each class, in ascending order."""
+    """Return indices of `count` samples, equally many of each class, in ascending order."""
     rng = np.random.default_rng(seed)
     classes = np.unique(labels)
     per_class = count // len(classes)
@@ -63,7 +63,7 @@ def separable(x: Any, filters: int, name: str) -> Any:
 
 
 def block(x: Any, filters: int, name: str, downsample: bool) -> Any:
-    """Two separable convolutions beside a shortcut: strided and projected where it downsamples, else the identity."""
+    """Build two separable convolutions with a shortcut: strided and projected if it downsamples, else the identity."""
     shortcut = x
     x = layers.ReLU(name=f"{name}_relu1")(x)
     x = separable(x, filters, f"{name}_sepconv1")
@@ -93,7 +93,7 @@ def mini_xception() -> keras.Model:
 
 
 def augment(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Flip left and right, shift by up to two pixels: what leaves a garment the same garment."""
+    """Flip left and right, shift by up to two pixels: a garment stays the same garment."""
     image = tf.image.random_flip_left_right(image)
     image = tf.pad(image, [[2, 2], [2, 2], [0, 0]], constant_values=OFFSET)
     return tf.image.random_crop(image, (28, 28, 1)), label
@@ -136,7 +136,7 @@ def main() -> None:
     )
 
     options.out.mkdir(parents=True, exist_ok=True)
-    model.compile()  # what the demo ships is the network, not the optimizer's state
+    model.compile()  # the demo ships the network, not the optimizer's state
     model.save(options.out / "mini_xception.keras")
     np.savez_compressed(
         options.out / "fashion_mnist.npz",

@@ -1,9 +1,10 @@
-"""Kills: a fine-tuning that dies at random moments ends in the digest of one that was left alone.
+"""Kill a fine-tuning at random moments: does it produce the same digest as an uninterrupted one?
 
-A small network with dropout and batch normalisation learns noisy images with flips, crops, shifts and mixup, in a
-process of its own that keeps checkpoints. Once it is left alone. Then, for each run, it is killed (SIGKILL) at random
-moments between the first step and the last, so also while graphs are made or checkpoints written, and started again
-until it ends. The digest is that of the stored model and of the training's history. Exit status 1 if one differs.
+A small network with dropout and batch normalization learns noisy images with flips, crops, shifts and mixup, in a
+separate process that keeps checkpoints. Once it runs uninterrupted. Then, for each run, it is killed (SIGKILL) at
+random moments between the first step and the last, including while graphs are made or checkpoints written, and
+restarted until it ends. The digest is that of the stored model and of the training's history. Exit status 1 if one
+differs.
 
     python benchmarks/training_kills.py [--runs 20] [--kills 1] [--seed 0] [--images 9600]
 """
@@ -35,19 +36,19 @@ SETTINGS = {
     "mixup": 0.2,
 }
 BEGUN = "begun"
-LATEST = 0.9  # of the time that a training takes: a kill after its end would be none
+LATEST = 0.9  # of the duration of a training: a kill after its end would be ineffective
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: what it said last (None where it was killed), and how long its training went on."""
+    """Hold how a process ended: its last message (None if it was killed), and how long its training ran."""
 
     answer: dict[str, Any] | None
     seconds: float
 
 
 def splits(count: int) -> tuple[Any, Any]:
-    """So many images of stripes in three directions, noisy; an eighth of them is held out."""
+    """Return `count` images of stripes in three directions, noisy; an eighth of them is held out."""
     import numpy as np
 
     from pipeline.data import Preprocess, Split
@@ -75,7 +76,7 @@ def network() -> Any:
 
 
 def train(folder: Path, images: int) -> dict[str, Any]:
-    """Train, or go on with what is in the folder; the digest, and how many epochs were there already."""
+    """Train, or resume from what is in the folder; return the digest, and how many epochs existed already."""
     from stages.finetune.checkpoints import Checkpoints
     from stages.finetune.config import FinetuneConfig
     from stages.finetune.training import fine_tune
@@ -92,7 +93,7 @@ def train(folder: Path, images: int) -> dict[str, Any]:
 
 
 def process(folder: Path, images: int, kill_after_s: float | None = None) -> Ended:
-    """A training in a process of its own, killed so long after it has begun."""
+    """Train in a separate process, killed this long after it has begun."""
     command = [sys.executable, str(Path(__file__).resolve()), "--images", str(images), "--train", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         if child.stdout is None or child.stderr is None:
@@ -117,12 +118,12 @@ def process(folder: Path, images: int, kill_after_s: float | None = None) -> End
 
 
 def killed_run(images: int, kills: int, duration_s: float, rng: random.Random) -> tuple[str, int]:
-    """The digest after so many kills, and after how many epochs the last process went on."""
+    """Return the digest after all kills, and the epoch from which the last process resumed."""
     with tempfile.TemporaryDirectory(prefix="secateur-kills-") as folder:
         done = 0
         while done < kills:
             ended = process(Path(folder), images, rng.uniform(0, LATEST * duration_s / kills))
-            if ended.answer is not None:  # it was faster than the first: that was no kill
+            if ended.answer is not None:  # it was faster than the first: that was not a kill
                 return killed_run(images, kills, LATEST * duration_s, rng)
             done += 1
         last = process(Path(folder), images).answer
@@ -132,7 +133,7 @@ def killed_run(images: int, kills: int, duration_s: float, rng: random.Random) -
 
 
 def report(expected: dict[str, Any], found: Sequence[tuple[str, int]]) -> int:
-    """What came of all runs; the exit status."""
+    """Print the result of all runs; return the exit status."""
     wrong = sum(digest != expected["digest"] for digest, _ in found)
     resumed = sorted(epochs for _, epochs in found)
     print(f"left alone: {expected['epochs']} epochs, sha256:{expected['digest'][:16]}…")

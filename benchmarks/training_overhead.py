@@ -1,10 +1,10 @@
-"""What `finetune` costs beside Keras: an epoch of it against one of a bare `model.fit` on the same `tf.data`.
+"""Measure `finetune`'s cost: its epoch compared with one of a bare `model.fit` on the same `tf.data`.
 
 A small residual network on images of 32×32, with dropout, flips and crops; both sides train the same number of epochs
 with the same validation data, in one process, taking turns (A B C C B A): bare, finetune without checkpoints, finetune
 with them. What is compared is the time from the end of one epoch to the end of the next, the first left out, when
 graphs are made: for each pair of sides in a round the ratio of medians, then the median over rounds. Processor time is
-told beside it, as others on the machine don't disturb that. Exit status 1 if a bound on wall time is missed.
+reported too, since other load on the machine does not disturb it. Exit status 1 if a bound on wall time is missed.
 
     python benchmarks/training_overhead.py [--rounds 5] [--epochs 6] [--samples 4096]
 """
@@ -39,7 +39,7 @@ def images(name: str, samples: int) -> Any:
 
 
 def network() -> Any:
-    """As large as MLPerf Tiny's ResNet-8."""
+    """Build a network as large as MLPerf Tiny's ResNet-8."""
     from stages.keras.tensorflow import import_keras
 
     layers = import_keras().layers
@@ -65,7 +65,7 @@ def now() -> Moment:
 
 
 def bare(train: Any, validation: Any, epochs: int) -> list[Moment]:
-    """When each epoch of a `model.fit` ended."""
+    """Return when each epoch of a `model.fit` ended."""
     from stages.finetune.augment import training_transform
     from stages.finetune.batches import steps_per_epoch, training_batches, validation_batches
     from stages.finetune.training import VALIDATION_BATCH
@@ -91,7 +91,7 @@ def bare(train: Any, validation: Any, epochs: int) -> list[Moment]:
 
 
 def tuned(train: Any, validation: Any, epochs: int, folder: Path | None) -> list[Moment]:
-    """When each epoch of a fine-tuning ended its steps; its checkpoint falls into the time of the next."""
+    """Return when each epoch of a fine-tuning ended its steps; its checkpoint counts towards the next."""
     from stages.finetune.checkpoints import Checkpoints
     from stages.finetune.training import fine_tune
 
@@ -107,7 +107,7 @@ def tuned(train: Any, validation: Any, epochs: int, folder: Path | None) -> list
 
 
 def epoch_cost(side: Callable[[], list[Moment]]) -> Moment:
-    """Wall and processor seconds of an epoch after the first: medians."""
+    """Return median wall and processor seconds of an epoch after the first."""
     from stages.keras.tensorflow import tensorflow_action
 
     with tensorflow_action(SEED, THREADS):
@@ -117,7 +117,7 @@ def epoch_cost(side: Callable[[], list[Moment]]) -> Moment:
 
 
 def measured(rounds: int, epochs: int, samples: int) -> dict[str, list[Moment]]:
-    """The cost of an epoch of each side, one number a round; sides take turns, every other round backwards."""
+    """Return the cost of an epoch of each side, one number per round; sides take turns, every other round backwards."""
     train, validation = images("train", samples), images("validation", samples // 8)
     costs: dict[str, list[Moment]] = {"bare": [], **{name: [] for name in BOUNDS}}
     for index in range(rounds):

@@ -1,13 +1,13 @@
-"""How long a run takes in which everything is cached: the whole process, as a user starts it.
+"""Time a run in which everything is cached: the whole process, as a user starts it.
 
-Prints the median of the wall times of `secateur run configs/demo.yaml` with the least and the largest, and that of a
-process that imports the libraries of such a run and no more, in turns: their ratio is the bound. Then what DVC and
-Snakemake take to find that eight stages need nothing, where they are installed. Checks that every action was a hit and
-that the process imported no heavy package. Python may keep its bytecode, as it does where nobody forbids it. Exit
-status 1 if that or the bound does not hold.
+Prints the median of the wall times of `secateur run configs/demo.yaml` with minimum and maximum, and that of a process
+that only imports the libraries of such a run, in turns: their ratio is bounded. Then how long DVC and Snakemake take to
+find that eight stages need nothing, if they are installed. Checks that every action was a hit and that the process
+imported no heavy package. Python may keep its bytecode, as it does by default. Exit status 1 if that or the bound does
+not hold.
 
     python benchmarks/warm_run.py [--store DIR] [--runs 10]     # without a store: a temporary one, filled first
-    python benchmarks/warm_run.py --base DIR [--runs 25]        # beside another commit, in turns, instead
+    python benchmarks/warm_run.py --base DIR [--runs 25]        # instead compare with another commit, in turns
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from cold_demo import python_of
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "configs" / "demo.yaml"
-LIBRARIES = "import typer, pydantic, ruamel.yaml, platformdirs, filelock, rich.live"  # that every run imports
-BOUND = 2.2  # times what a process takes that imports these and no more
-BOUND_BESIDE = 1.03  # times what another commit takes, in turns
+LIBRARIES = "import typer, pydantic, ruamel.yaml, platformdirs, filelock, rich.live"  # imported by every run
+BOUND = 2.2  # times the duration of a process that only imports these
+BOUND_BESIDE = 1.03  # times another commit's duration, in turns
 HEAVY = {"tensorflow", "tf_keras", "keras", "numpy", "onnx", "onnxruntime", "ai_edge_litert"}
-VERDICTS = (0, 1, 5)  # the run ended; what its gates found is no matter here
+VERDICTS = (0, 1, 5)  # the run ended; the result of its gates does not matter here
 PEER_STAGES = 8
 KEEPING_BYTECODE = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def secateur(store: Path, *options: str) -> list[str]:
-    """The command line of one run of the demo."""
+    """Return the command line of one run of the demo."""
     script = Path(sys.executable).with_name("secateur")
     program = [str(script)] if script.exists() else [sys.executable, "-m", "pipeline"]
     return [*program, "run", str(RECIPE), "--store", str(store), *options]
 
 
 def wall_times(command: Sequence[str], runs: int, folder: Path, statuses: Sequence[int] = (0,)) -> list[float]:
-    """Seconds from start to end of each of `runs` processes, one after the other."""
+    """Return seconds from start to end of each of `runs` processes, one after the other."""
     times = []
     for _ in range(runs):
         began = time.perf_counter()
@@ -57,7 +57,7 @@ def wall_times(command: Sequence[str], runs: int, folder: Path, statuses: Sequen
 
 
 def fill(store: Path) -> None:
-    """The first, cold run; its progress goes to stderr."""
+    """Make the first, cold run; its progress goes to stderr."""
     print("filling the store with a first run", file=sys.stderr)
     status = subprocess.run(secateur(store), cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode
     if status not in VERDICTS:
@@ -65,7 +65,7 @@ def fill(store: Path) -> None:
 
 
 def check_cached(store: Path) -> tuple[int, list[str]]:
-    """How many actions the warm run has, and what is wrong with it: actions that ran, heavy imports."""
+    """Return how many actions the warm run has, and what is wrong with it: actions that ran, heavy imports."""
     environment = KEEPING_BYTECODE | {"PYTHONPROFILEIMPORTTIME": "1"}
     done = subprocess.run(
         secateur(store, "--json"), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
@@ -78,7 +78,7 @@ def check_cached(store: Path) -> tuple[int, list[str]]:
         for line in done.stderr.splitlines()
         if line.startswith("import time:")
     }
-    if "pipeline" not in names:  # else the check below could not fail
+    if "pipeline" not in names:  # otherwise the check below could not fail
         raise SystemExit("the import log does not show the import of pipeline")
     faults = [
         f"{one['id']} was no hit but {one['status']}: {one['reason']}" for one in stages if one["status"] != "hit"
@@ -91,7 +91,7 @@ def described(times: Sequence[float]) -> str:
 
 
 def dvc_project(program: str, folder: Path) -> list[str]:
-    """A DVC project of eight stages in a row, all done; returns the command that finds so."""
+    """Make a DVC project of eight stages in a row, all done; return the command that finds this out."""
     stages = {
         f"s{k}": {"cmd": f"cp f{k - 1} f{k}", "deps": [f"f{k - 1}"], "outs": [f"f{k}"]}
         for k in range(1, PEER_STAGES + 1)
@@ -103,7 +103,7 @@ def dvc_project(program: str, folder: Path) -> list[str]:
 
 
 def snakemake_project(program: str, folder: Path) -> list[str]:
-    """The same for Snakemake."""
+    """Make the same for Snakemake."""
     rules = [f"rule all:\n    input: 'f{PEER_STAGES}'\n"] + [
         f"rule s{k}:\n    input: 'f{k - 1}'\n    output: 'f{k}'\n    shell: 'cp {{input}} {{output}}'\n"
         for k in range(1, PEER_STAGES + 1)
@@ -118,7 +118,7 @@ PEERS = {"dvc": (dvc_project, "up to date"), "snakemake": (snakemake_project, "N
 
 
 def peer_line(name: str, runs: int) -> str:
-    """What a peer takes for a run with nothing to do, or that it isn't installed."""
+    """Return a peer's time for a run with nothing to do, or that it isn't installed."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     program = shutil.which(name, path=places)
     if program is None:
@@ -136,7 +136,9 @@ def peer_line(name: str, runs: int) -> str:
 
 
 def beside(base: Path, store: Path, base_store: Path, runs: int) -> tuple[str, float]:
-    """A line on this checkout and another in turns (A B B A), each with a store that it has filled, and their ratio."""
+    """Compare this checkout with another in turns (A B B A), each with its own filled store: return a line and the
+    ratio.
+    """
     stores, times = {ROOT: store, base: base_store}, dict[Path, list[float]]()
     for turn in range(runs):
         for checkout in (ROOT, base) if turn % 2 else (base, ROOT):
@@ -154,7 +156,7 @@ def beside(base: Path, store: Path, base_store: Path, runs: int) -> tuple[str, f
 
 
 def measure(store: Path, runs: int) -> int:
-    """Print the figures for a store that is filled; the exit status."""
+    """Print the figures for a filled store; return the exit status."""
     count, faults = check_cached(store)
     imports, times = list[float](), list[float]()
     for _ in range(runs):  # in turns: the machine is the same for both

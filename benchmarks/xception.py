@@ -1,8 +1,8 @@
-"""The five ways of pruning Xception, `configs/xception-*.yaml`, at 299×299: seconds and memory of each action.
+"""Measure the five ways of pruning Xception, `configs/xception-*.yaml`, at 299×299: time and memory of each action.
 
 Random weights and synthetic images (`xception_recipes.py`), one epoch of a few steps, every stage to TFLite and ONNX in
-float32 and int8. Each recipe is a process of its own; they share a store, so what is the same (load, baselines) is
-done by the first and a hit for the others. Columns are those of `footprint.py`. Linux only.
+float32 and int8. Each recipe runs in a separate process; they share a store, so common actions (load, baselines) are
+done by the first and hits for the others. Columns are those of `footprint.py`. Linux only.
 
     python benchmarks/xception.py [--only global]
 """
@@ -25,13 +25,13 @@ from pipeline.running.run import run
 SIDE, TRAIN, TEST = 299, 40, 20
 SHORT = (
     *("stages.finetune.epochs=1", "stages.benchmark.rounds=2", "stages.benchmark.seconds=0.05"),
-    # Little was learnt, so outputs lie close together: parity in 8 bits says nothing about such a network.
+    # Little was learned, so outputs lie close together: parity in 8 bits says nothing about such a network.
     "stages.verify.tolerances.int8.min_cosine=-1.0",
 )
 
 
 def measure(name: str, folder: Path) -> None:
-    """One recipe, in this process."""
+    """Measure one recipe in this process."""
     recipe = recipe_with_images(folder, name, SIDE, TRAIN, TEST)
     meter = Meter(folder / "store", folder / "store")
     manifest = run(Recipe.load(recipe, (*settings(name, SIDE), *SHORT)), folder / "store", listener=meter)
@@ -41,7 +41,7 @@ def measure(name: str, folder: Path) -> None:
 
 
 def described(metrics: Mapping[str, float]) -> Iterator[str]:
-    """The sizes of the models and files, and the latencies."""
+    """Yield the sizes of the models and files, and the latencies."""
     for model in ("source", "prune", "finetune", "strip"):
         params, macs = metrics[f"{model}.params"] / 1e6, metrics[f"{model}.macs"] / 1e9
         sparsity = metrics.get(f"{model}.sparsity")

@@ -1,4 +1,4 @@
-"""The recipes `configs/xception-*.yaml` with random weights and synthetic images, where neither can be downloaded."""
+"""Set random weights and synthetic images in the recipes `configs/xception-*.yaml`, as neither can be downloaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ THRESHOLDS = {"block1_conv1": 0.07, "block2_sepconv1": 0.0048, "block3_sepconv1"
 
 
 def settings(name: str, size: int) -> list[str]:
-    """What to `--set` for random weights and images of `size`×`size`."""
+    """Return what to `--set` for random weights and images of `size`×`size`."""
     found = ["model.weights=null", f"model.input_shape=[{size}, {size}, 3]"]
     if name == "thresholds":
         found += [f"stages.prune.thresholds.{layer}={value}" for layer, value in THRESHOLDS.items()]
@@ -21,7 +21,7 @@ def settings(name: str, size: int) -> list[str]:
 
 
 def recipe_with_images(folder: Path, name: str, size: int, train: int, test: int) -> Path:
-    """The recipe's copy in `folder`, with labelled images beside it: gratings, which differ in direction and width."""
+    """Copy the recipe to `folder`, with labelled images next to it: gratings, which differ in direction and width."""
     import numpy as np
 
     recipe = Path(shutil.copy(CONFIGS / f"xception-{name}.yaml", folder))

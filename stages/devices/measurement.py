@@ -44,7 +44,7 @@ class Measurement(Value):
     """
 
     schema_version: Literal[1]
-    runtime: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*\Z")]  # as its opener calls it
+    runtime: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.-]*$")]  # as its opener calls it
     runtime_version: str
     import_ms: Milliseconds
     load_ms: Milliseconds

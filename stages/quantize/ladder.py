@@ -27,6 +27,8 @@ from stages.samples.calibration import calibration_files, decode_samples
 
 ERRORS_FILE = "layer-errors.json"
 RATIOS = ("latency_ratio", "instruction_ratio")  # what targets measure for every scheme; the first found is taken
+ERROR_SAMPLES = 8  # calibration samples on which layers' errors are measured
+# Only report the figures: the ladder decides what is accurate enough.
 UNBOUNDED = {"max_diff": None, "min_cosine": None}
 
 
