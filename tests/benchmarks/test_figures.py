@@ -1,4 +1,4 @@
-"""Figures come from what benchmarks printed: `benchmarks/README.md` is what the program writes from the records."""
+"""Check that figures come from what benchmarks printed: `benchmarks/README.md` is generated from the records."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ PRINTED = "filling the store\n\nall cached: 0.3 s, bound 0.35 s\nok: every actio
 
 @pytest.fixture
 def record(tmp_path, monkeypatch, capsys):
-    """Run `figures.py record` with these arguments on this output, into a temporary folder; its exit status."""
+    """Run `figures.py record` with these arguments on this output, into a temporary folder; returns its exit status."""
     monkeypatch.setattr(figures, "keep", lambda one: keep_in(tmp_path, one))
 
     def run(*arguments, output=PRINTED):
