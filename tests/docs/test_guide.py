@@ -1,4 +1,4 @@
-"""README and guide are true: snippets are valid, links resolve, commands and options exist. Runs without TensorFlow."""
+"""Check README and guide: snippets are valid, links resolve, commands and options exist. Runs without TensorFlow."""
 
 import ast
 import re
@@ -32,7 +32,7 @@ INLINE = re.compile(r"`([^`\n]+)`")
 SETTING = re.compile(r"^(\w+): [\[{].*[\]}]$")
 COMMAND = re.compile(r"(?<![\w./-])(?:\.venv/bin/)?secateur ([a-z].*)")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-REQUIRED = {  # settings that an inline example leaves out, and a recipe can't
+REQUIRED = {  # settings that an inline example may omit, and a recipe can't
     "export": {"formats": ["tflite"]},
     "quantize": {"schemes": ["int8"]},
     "data": {"source": "npz", "path": "data.npz"},
@@ -49,7 +49,7 @@ def inline(page):
 
 
 def check_snippet(text, folder):
-    """RecipeError where a snippet (a recipe, a part of one, stages, or a target) is not valid."""
+    """Raise RecipeError if a snippet (a recipe, a part of one, stages, or a target) is not valid."""
     data = YAML(typ="safe").load(text)
     if isinstance(data, dict) and "jobs" in data:
         return "workflow"
@@ -64,7 +64,7 @@ def check_snippet(text, folder):
 
 
 def part_of(data):
-    """The smallest recipe around stages or settings."""
+    """Return the smallest recipe around stages or settings."""
     whole = {"name": "part", "model": "model.keras", "stages": ["load"]}
     if isinstance(data, list):
         return whole | {"stages": data}
@@ -137,7 +137,7 @@ def test_a_wrong_setting_in_the_guide_is_seen(tmp_path):
 
 
 def commands_in(page):
-    """Every `secateur …` in a page's code: in its blocks, its workflows, and its sentences."""
+    """Return every `secateur …` in a page's code: in its blocks, its workflows, and its sentences."""
     for language, body in FENCE.findall(page.read_text(encoding="utf-8")):
         if language == "yaml" and "jobs:" in body:
             jobs = YAML(typ="safe").load(body)["jobs"].values()
@@ -154,7 +154,7 @@ def app():
 
 
 def wrong_with(line):
-    """What is wrong with the words after `secateur`: an unknown command or option; None where nothing is."""
+    """Return what is wrong with the words after `secateur`: an unknown command or option; None if nothing is."""
     words = shlex.split(line.partition(" # ")[0].partition(" > ")[0])
     found = app()
     while hasattr(found, "commands"):
