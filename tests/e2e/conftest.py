@@ -1,4 +1,4 @@
-"""A small network with separable convolutions and a residual Add, its data, and a recipe through all stages."""
+"""Provide a small network with separable convolutions and a residual Add, its data, and a recipe through all stages."""
 
 import io
 import json
@@ -50,13 +50,13 @@ def tiny_model():
     x = layers.ReLU(name="stem_relu")(x)
     y = layers.SeparableConv2D(8, 3, padding="same", use_bias=False, name="sep")(x)
     y = layers.BatchNormalization(momentum=0.9, name="sep_bn")(y)
-    x = layers.Add(name="add")([x, y * 0.5 + 0.1])  # operations between layers, which live on no class
+    x = layers.Add(name="add")([x, y * 0.5 + 0.1])  # operations between layers, whose calls are on the instance
     x = layers.Dropout(0.1, name="dropout")(layers.GlobalAveragePooling2D(name="pool")(x))
     return keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="head")(x), name="tiny")
 
 
 def stripes(samples, seed):
-    """Images that three directions of stripes tell apart."""
+    """Make images with stripes in three directions."""
     rng = np.random.default_rng(seed)
     y = np.arange(samples) % CLASSES
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
@@ -77,7 +77,7 @@ def assets(tmp_path_factory):
 
 @pytest.fixture
 def recipe(assets, tmp_path):
-    """A function that writes the recipe (with its files linked beside it) and returns its path."""
+    """Return a function that writes the recipe (with its files linked next to it) and returns its path."""
     for path in assets.iterdir():
         (tmp_path / path.name).symlink_to(path)
 
@@ -94,13 +94,13 @@ def recipe(assets, tmp_path):
 
 @pytest.fixture(scope="session")
 def command():
-    """The command line, as a list to start a process with."""
+    """Return the command line, as a list to start a process with."""
     return lambda *arguments: [sys.executable, "-m", "pipeline", *map(str, arguments)]
 
 
 @pytest.fixture(scope="session")
 def secateur(command):
-    """Run the command line in a process of its own: (exit code, the JSON on stdout or its text, stderr)."""
+    """Run the command line in a separate process: (exit code, the JSON on stdout or its text, stderr)."""
 
     def run(*arguments, **options):
         environment = {**os.environ, "CI": "1", **options.pop("env", {})}
@@ -115,7 +115,7 @@ def secateur(command):
 
 @contextmanager
 def _descriptor_2():
-    """The path of a file that holds what is written to descriptor 2 meanwhile: progress goes past `sys.stderr`."""
+    """Return the path of a file with what is written to descriptor 2 meanwhile: progress bypasses `sys.stderr`."""
     kept = os.dup(2)
     with tempfile.NamedTemporaryFile() as file:
         os.dup2(file.fileno(), 2)
@@ -128,7 +128,9 @@ def _descriptor_2():
 
 @pytest.fixture(scope="session")
 def secateur_here():
-    """As `secateur`, in this process: for recipes whose subject is not the process, which import TensorFlow once."""
+    """Do what `secateur` does, in this process: for recipes that don't test the process; TensorFlow is
+    imported once.
+    """
     from pipeline.cli import main
 
     def run(*arguments):
@@ -147,7 +149,7 @@ def secateur_here():
 
 @pytest.fixture(scope="session")
 def finished(assets, secateur, tmp_path_factory):
-    """The recipe run once to its end: its path, its store, its manifest."""
+    """Run the recipe once to its end: return its path, its store, its manifest."""
     folder = tmp_path_factory.mktemp("finished")
     for path in assets.iterdir():
         (folder / path.name).symlink_to(path)

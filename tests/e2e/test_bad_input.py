@@ -1,4 +1,4 @@
-"""What users get wrong: each a clear error, DESIGN's exit code, no traceback, nothing half-written."""
+"""Test user errors: each gives a clear message, DESIGN's exit code, no traceback, nothing half-written."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ def refused(secateur, expected, *arguments, **options):
 
 
 def replaced(path, data):
-    """Put other bytes where a link to a shared file was."""
+    """Replace a link to a shared file by other bytes."""
     path.unlink()
     path.write_bytes(data)
 

@@ -1,4 +1,4 @@
-"""Runs and artifacts of a real store, compared through the command line."""
+"""Compare runs and artifacts of a real store through the command line."""
 
 import json
 import subprocess
@@ -62,7 +62,7 @@ def test_latency_of_several_models_at_once(finished, secateur):
     _, store, _ = finished
     options = ("--rounds", "2", "--seconds", "0.005", "--metric", "latency", "--store", store)
     code, report, err = secateur("compare", "latest", "latest", *options, "--tolerance", "99%", "--json")
-    assert code in (0, 5), err  # a model is no slower than itself, whatever the machine does meanwhile
+    assert code in (0, 5), err  # a model is not slower than itself, whatever else runs on the machine
     assert len(report["pairs"]) == 4
     assert all(pair["metrics"][0]["evidence"]["p_value"] >= 0.125 for pair in report["pairs"])
 

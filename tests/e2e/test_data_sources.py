@@ -1,4 +1,6 @@
-"""Recipes on data that is no npz, from load to verify by the command line: images in folders, a table of numbers."""
+"""Run recipes on data other than npz, from load to verify by the command line: images in folders, a table of
+numbers.
+"""
 
 import json
 
@@ -66,7 +68,7 @@ def stripes_model():
 
 @pytest.fixture
 def images(tmp_path):
-    """Three classes of striped pictures in folders, one picture broken; a recipe and its metric beside them."""
+    """Make three classes of striped pictures in folders, one picture broken; a recipe and its metric next to them."""
     rng, tf = np.random.default_rng(0), import_tensorflow()
     rows, columns = np.mgrid[0:16, 0:16]
     for name, phase in zip(CLASSES, (columns, rows + columns, rows), strict=True):

@@ -1,4 +1,4 @@
-"""A model above the limit of one ONNX file, through all stages and out again; the limit is lowered for it."""
+"""Run a model above the limit of one ONNX file through all stages and export it; the limit is lowered for it."""
 
 import json
 import shutil
@@ -33,7 +33,7 @@ def command(*arguments):
 
 
 def wide_model():
-    """For the same data as the tiny one, with kernels that are worth a second file."""
+    """Build a network for the tiny one's data, with kernels large enough for a second file."""
     keras = import_keras()
     layers = keras.layers
     keras.utils.set_random_seed(1)
@@ -46,7 +46,7 @@ def wide_model():
 
 @pytest.fixture
 def large(recipe, tmp_path, small_files):
-    """The manifest of a run in which a file holds 1,000 bytes, and its store."""
+    """Return the manifest of a run in which a file holds 1,000 bytes, and its store."""
     path = recipe(epochs=1, replace=SIMPLE)
     (tmp_path / "tiny.keras").unlink()
     wide_model().save(tmp_path / "tiny.keras")

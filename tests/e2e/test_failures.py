@@ -1,4 +1,4 @@
-"""One failing action stops what needs its outputs, and nothing else: tried on copies of a finished run's store."""
+"""Check that one failing action stops only what needs its outputs, on copies of a finished run's store."""
 
 import shutil
 
@@ -20,14 +20,14 @@ STRIPPED = {"strip", "evaluate:strip", "quantize:float32", "quantize:int8"} | {
 
 @pytest.fixture
 def store(finished, tmp_path):
-    """A copy of the store in which the recipe ran to its end."""
+    """Copy the store in which the recipe ran to its end."""
     shutil.copytree(finished[1], tmp_path / "store")
     return tmp_path / "store"
 
 
 @pytest.fixture(scope="module")
 def failed(assets, finished, secateur, tmp_path_factory):
-    """A run in which the int8 files fail their verification: recipe, store, what it printed, its manifest."""
+    """Return a run in which the int8 files fail their verification: recipe, store, output, manifest."""
     folder = tmp_path_factory.mktemp("failed")
     for path in assets.iterdir():
         (folder / path.name).symlink_to(path)
@@ -47,7 +47,7 @@ def status_of(manifest):
 
 
 def stopping(at, error):
-    """A listener that lets an action fail before it begins."""
+    """Return a listener that makes an action fail before it begins."""
 
     def listen(event):
         if isinstance(event, Started) and event.action == at:
@@ -181,7 +181,7 @@ def test_what_a_model_can_t_be_made_into_is_left_out_where_the_recipe_says_so(fi
 
 
 def test_an_end_of_the_child_is_exit_4_that_names_the_action_and_the_rest_is_done(finished, store, secateur):
-    """Too little memory for anything ends it, as a crash would."""
+    """Too little memory ends the child like a crash would."""
     options = ("--store", store, "--force-from", "export", "--json")
     code, manifest, err = secateur("run", finished[0], *options, env={"SECATEUR_CHILD_MEMORY": "1"})
     assert code == 4, err

@@ -1,4 +1,4 @@
-"""Networks that leave sizes open, of both Keras, stand at the size of the recipe's data from `load` to the files."""
+"""Check that networks with open sizes, of both Keras versions, use the data's size from `load` to the files."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ stages:
 
 
 def u_net(keras):
-    """Halves twice and doubles twice: it runs at multiples of 4 alone."""
+    """Build a network that halves twice and doubles twice: it runs only at multiples of 4."""
     layers = keras.layers
     x = image = keras.Input((None, None, 3), name="image")
     x = first = layers.Conv2D(6, 3, padding="same", activation="relu", name="first")(x)
@@ -40,7 +40,7 @@ def u_net_macs(height, width):
 
 
 def unpadded(keras):
-    """A classifier of convolutions without padding: 97 pixels at least."""
+    """Build a classifier of convolutions without padding: it needs at least 97 pixels."""
     layers = keras.layers
     x = image = keras.Input((None, None, 1), name="image")
     x = layers.Conv2D(6, 9, strides=8, activation="relu", name="first")(x)
@@ -74,7 +74,7 @@ NETWORKS = {
 
 @pytest.fixture
 def prepared(tmp_path):
-    """Writes model, data and recipe of a network; returns the recipe's path."""
+    """Write model, data and recipe of a network; return the recipe's path."""
 
     def write(name, keras, model="model.keras", shape=None):
         make, _, own = NETWORKS[name]

@@ -1,4 +1,4 @@
-"""One input digest gives one file: however a recipe is cut into processes, every artifact has the same digest."""
+"""Check that equal inputs give equal files: however a recipe is split into processes, all digests are the same."""
 
 import pytest
 
@@ -6,7 +6,7 @@ STAGES = ("load", "prune", "finetune", "quantize", "export", "verify")
 
 
 def digests(manifest):
-    """The digests of all outputs by action, but for times and what only they are compared with."""
+    """Return the digests of all outputs by action, except times and what only they are compared with."""
     return {
         entry["id"]: [output["digest"] for output in entry["outputs"]]
         for entry in manifest["stages"]

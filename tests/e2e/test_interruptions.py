@@ -1,4 +1,4 @@
-"""Killed, interrupted, and two at once: nothing is lost, nothing is done twice, and the digests are the same."""
+"""Kill, interrupt, and run two at once: nothing is lost, nothing is done twice, and the digests are the same."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The whole pipeline on real files and runtimes, through the command line."""
+"""Run the whole pipeline on real files and runtimes, through the command line."""
 
 import json
 import shlex
@@ -21,7 +21,7 @@ NOTHING_HEAVY = (
 
 
 def outputs(manifest, kind):
-    """Digests by action id of the outputs of one kind."""
+    """Return digests by action id of the outputs of one kind."""
     return {e["id"]: o["digest"] for e in manifest["stages"] for o in e["outputs"] if o["kind"] == kind}
 
 

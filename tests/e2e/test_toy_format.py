@@ -1,4 +1,4 @@
-"""A format and a stage of somebody else's: from export to compare, without a line outside their folder."""
+"""Run a third-party format and stage: from export to compare, without a line outside their folder."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ gates:
 
 @pytest.fixture(scope="module")
 def toy(tmp_path_factory, secateur):
-    """Runs the command line where the toy is installed, beside a dense network and its recipe."""
+    """Run the command line where the toy is installed, with a dense network and its recipe."""
     folder, keras, rng = tmp_path_factory.mktemp("toy"), import_keras(), np.random.default_rng(0)
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6,), name="x")

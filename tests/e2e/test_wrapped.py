@@ -1,4 +1,4 @@
-"""Half-finished work with tfmot goes on here: its models from load to verify, by the command line."""
+"""Continue half-finished work of tfmot: its models from load to verify, by the command line."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def samples(count, seed):
 
 @pytest.fixture
 def begun(tmp_path):
-    """A network that tfmot has wrapped and trained a little, with its data and a recipe beside it."""
+    """Make a network that tfmot has wrapped and trained a little, with its data and a recipe."""
     keras, tfmot = import_keras(), import_tfmot()
     linear = tfmot.clustering.keras.CentroidInitialization.LINEAR
     steady = tfmot.sparsity.keras.ConstantSparsity(0.6, begin_step=0, frequency=1)
@@ -62,7 +62,7 @@ def begun(tmp_path):
 
 @pytest.fixture
 def result(tmp_path, secateur_here):
-    """Runs the recipe; gives its manifest, what was said, and the weights of the model that a stage made."""
+    """Run the recipe; return its manifest, its messages, and the weights of the model that a stage made."""
 
     def run():
         code, manifest, err = secateur_here("run", tmp_path / "r.yaml", "--store", tmp_path / "store", "--json")

@@ -1,8 +1,9 @@
-"""The ways of pruning Xception that users ask for: their recipes, from load to both runtimes, on a small Xception.
+"""Test the ways of pruning Xception that users ask for: their recipes, from load to both runtimes, on a small Xception.
 
-It has an eighth of the filters and one block of the middle flow instead of eight; `benchmarks/xception.py` takes the
-whole. One way goes through every format and scheme to the benchmark; the others each through one format to `verify`,
-which fails where its file computes anything else. Both formats hold a network with fewer channels, and one with zeros.
+It has an eighth of the filters and one block of the middle flow instead of eight; `benchmarks/xception.py` uses the
+whole network. One way goes through every format and scheme to the benchmark; the others each through one format to
+`verify`, which fails if its file computes anything else. Both formats hold a network with fewer channels, and one with
+zeros.
 """
 
 import pytest
@@ -16,7 +17,9 @@ SHORT = ("stages.finetune.epochs=1", "stages.benchmark.rounds=2", "stages.benchm
 
 
 def small_xception():
-    """Xception with ten classes, without blocks 6 to 12 and with an eighth of the filters; names are Xception's."""
+    """Build Xception with ten classes, without blocks 6 to 12 and with an eighth of the filters; names are
+    Xception's.
+    """
     keras = import_keras()
     config = keras.applications.Xception(weights=None, input_shape=(SIZE, SIZE, 3), classes=10).get_config()
     kept, instead = [], {}
@@ -38,13 +41,13 @@ def small_xception():
 
 
 def verified(target_format):
-    """Settings for one file, in float32."""
+    """Return settings for one file, in float32."""
     return "stages.quantize.schemes=[float32]", f"stages.export.formats=[{target_format}]"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, secateur_here):
-    """Runs a recipe with more settings, all in one store; what it printed as JSON."""
+    """Run a recipe with more settings, all in one store; return what it printed as JSON."""
     folder = tmp_path_factory.mktemp("xception")
     small_xception().save(folder / "xception.keras")
 
