@@ -28,7 +28,7 @@ gates:
 
 @pytest.fixture
 def recipe_file(tmp_path):
-    """A recipe with its files beside it (the model is only bytes: nothing here loads it); returns a writer."""
+    """Return a writer of a recipe with its files (the model is only bytes: nothing here loads it)."""
     (tmp_path / "model.keras").write_bytes(b"not a model, but bytes that have a digest")
     rng = np.random.default_rng(0)
     members = {f"x_{name}": rng.integers(0, 256, (20, 4, 4, 1), dtype=np.uint8) for name in ("train", "test")}

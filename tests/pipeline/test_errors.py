@@ -1,4 +1,4 @@
-"""What is passed on of a library's exception."""
+"""Check what is passed on of a library's exception."""
 
 from pathlib import Path
 

@@ -11,7 +11,7 @@ OLD_NS = 10_000_000_000
 
 
 class Reader:
-    """What computes a digest, and how often it did."""
+    """Compute a digest and count how often."""
 
     def __init__(self, path):
         self.path, self.count = path, 0
@@ -35,7 +35,7 @@ def memory(tmp_path):
 
 @pytest.fixture
 def later(monkeypatch):
-    """It is ten seconds later than the files say: a change time can't be set back by hand."""
+    """Set the time ten seconds after the files': a change time can't be set back by hand."""
     now = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: now() + OLD_NS)
 

@@ -19,7 +19,7 @@ BLOCK = """- repeat:
 
 @pytest.fixture
 def repeated(recipe_file):
-    """The recipe with a repeat in place of its prune and finetune."""
+    """Return the recipe with a repeat in place of its prune and finetune."""
 
     def load(*overrides, old="", new=""):
         text = BLOCK.replace(old, new) if old else BLOCK

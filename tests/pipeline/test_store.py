@@ -107,7 +107,7 @@ def test_an_edited_record_is_not_believed(store):
 
 
 def test_a_good_blob_that_was_put_back_meanwhile_stays(store):
-    """Another process mends the blob between our reading it and our moving it away."""
+    """Another process repairs the blob between our reading it and our moving it away."""
     made = record(store)
     digest = made.outputs[0].files[0].digest
     assert store.blobs._was_mended(digest, store.blobs.path(digest))
@@ -161,7 +161,7 @@ def test_a_store_below_a_file_is_an_error_with_a_hint(tmp_path):
 
 
 def test_a_write_that_does_not_fit_leaves_nothing_behind(store):
-    """A limit on file size fails a write half-way, as a full disk does, on a real file system."""
+    """A limit on file size fails a write halfway, like a full disk, on a real file system."""
     code = (
         "import resource, sys; from pathlib import Path; from pipeline.store import Store;"
         "from pipeline.errors import StoreError\n"

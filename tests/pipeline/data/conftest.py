@@ -1,4 +1,4 @@
-"""Folders of small pictures, and data sources made from a line of JSON."""
+"""Provide folders of small pictures, and data sources made from a line of JSON."""
 
 import json
 
@@ -22,13 +22,13 @@ def grey(value, size=(6, 8), channels=3):
 
 @pytest.fixture(scope="session")
 def image():
-    """The PNG bytes of a picture of one grey value; `kind="jpg"` for a JPEG."""
+    """Return the PNG bytes of a picture of one gray value; `kind="jpg"` for a JPEG."""
     return lambda value, size=(6, 8), kind="png": encoded(grey(value, size), kind)
 
 
 @pytest.fixture
 def make_images(tmp_path, image):
-    """Writes pictures by relative name, each of its own grey value, and returns their folder."""
+    """Write pictures by relative name, each with its own gray value, and return their folder."""
 
     def make(values, root="images"):
         for name, value in values.items():
@@ -42,7 +42,7 @@ def make_images(tmp_path, image):
 
 @pytest.fixture
 def source():
-    """Makes a source of settings at a path."""
+    """Make a source of settings at a path."""
 
     def make(path, seed=7, /, memory=None, **settings):
         spec = DataSpec.model_validate_json(json.dumps(settings))

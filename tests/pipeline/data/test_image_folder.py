@@ -18,7 +18,7 @@ FORM = {"source": "image_folder", "path": ".", "size": [3, 4]}
 
 @pytest.fixture
 def hashed(monkeypatch):
-    """The names of the files that are hashed."""
+    """Return the names of the files that are hashed."""
     names = []
     digest_of_file = file_digests.digest_of_file
     monkeypatch.setattr(file_digests, "digest_of_file", lambda path: (names.append(path.name), digest_of_file(path))[1])

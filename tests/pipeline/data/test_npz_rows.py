@@ -1,4 +1,4 @@
-"""Large arrays that are not compressed stay in their file."""
+"""Check that large uncompressed arrays stay in their file."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from pipeline.errors import DataError
 
 VALUES = np.arange(7 * 3 * 2, dtype=np.int16).reshape(7, 3, 2)
 SETTINGS = {"source": "npz", "path": "d.npz", "validation": "none"}
-# The peak of memory while all batches of a split are read, in MiB above what it was before.
+# Peak memory while all batches of a split are read, in MiB above its previous value.
 MEASURED = """
 import resource, sys
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_a_member_that_is_cut_is_damaged(stored, small_ones_too, source):
     path = stored(x_train=VALUES)
     whole = path.read_bytes()
     place = whole.index(VALUES.tobytes())
-    path.write_bytes(whole[:place] + bytes(10) + whole[place + 10 :])  # the sum no longer fits
+    path.write_bytes(whole[:place] + bytes(10) + whole[place + 10 :])  # the checksum no longer matches
     with pytest.raises(DataError, match="damaged"):
         source(path, **SETTINGS).split("train")
 

@@ -1,4 +1,4 @@
-"""What samples are, told from headers and settings alone."""
+"""Check shapes of samples, told from headers and settings alone."""
 
 import json
 import zipfile

@@ -202,7 +202,7 @@ def test_every_class_keeps_one_sample_however_small_the_fraction():
 
 
 def heads(seed=0):
-    """Targets for two outputs: classes, and numbers."""
+    """Return targets for two outputs: classes, and numbers."""
     found = {name: array for name, array in arrays(seed).items() if name[0] == "x"}
     for split, size in SIZES.items():
         found[f"y_{split}__kind"] = np.arange(size) % 4
@@ -215,7 +215,7 @@ def test_targets_by_output_keep_to_their_samples_and_are_drawn_evenly_by_the_fir
     train, validation = data.split("train"), data.split("validation")
     assert (train.output_names, train.task) == (("kind", "level"), {"kind": "classes", "level": "regression"})
     assert np.bincount(validation.y["kind"]).tolist() == [2, 2, 2, 2]
-    places = np.round(train.y["level"][:, 0] * 99).astype(int)  # of each sample among all that are stored
+    places = np.round(train.y["level"][:, 0] * 99).astype(int)  # of each sample among all stored ones
     assert np.array_equal(train.x, heads()["x_train"][places])
     assert np.array_equal(train.y["kind"], places % 4)
     _, labels = train.take(np.array([5, 2]))

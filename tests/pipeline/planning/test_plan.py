@@ -1,4 +1,4 @@
-"""Plans against a store whose records are written by hand: no stage runs here (tests/e2e has those)."""
+"""Make plans for a store whose records are written by hand: no stage runs here (tests/e2e has those)."""
 
 import json
 
@@ -26,7 +26,7 @@ def store(tmp_path):
 
 
 def record_first(recipe, store, names):
-    """Record these nodes as done, each with an output of its own."""
+    """Record these nodes as done, each with a separate output."""
     resolution = resolve(recipe, store)
     for node in resolution.chain.nodes:
         if node.id not in names:
@@ -50,7 +50,7 @@ def record_first(recipe, store, names):
 
 
 def record_run(recipe, store, entries=(), run_id="0"):
-    """A run of the recipe in which all that is recorded was done, and of which `entries` tell more."""
+    """Return a run of the recipe in which all that is recorded was done, with details in `entries`."""
     stages = [
         {"id": "a", "stage": "a", "axis": None, "key": key, "status": "ran", "reason": "", "wall_s": 0.0}
         for key in store.records.keys()  # noqa: SIM118 - no dict

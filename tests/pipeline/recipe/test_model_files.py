@@ -1,4 +1,4 @@
-"""What of a recipe's model enters the key of `load`: contents and settings, never names and places."""
+"""Check what of a recipe's model enters the key of `load`: contents and settings, never names and places."""
 
 import pytest
 
@@ -13,7 +13,7 @@ FILES = "{path: m.json, weights: w.h5, custom_objects: ['mine.layers:Scale'], pr
 
 @pytest.fixture
 def key(recipe_file, tmp_path):
-    """The key of `load` for a `model:` in the recipe, with files beside it."""
+    """Return the key of `load` for a `model:` in the recipe, with files next to it."""
     (tmp_path / "m.json").write_text("{}")
     (tmp_path / "w.h5").write_bytes(b"weights")
     (tmp_path / "mine").mkdir()

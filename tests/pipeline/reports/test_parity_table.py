@@ -1,4 +1,4 @@
-"""The matrix of a run, for people and for programs."""
+"""Check the matrix of a run, for people and for programs."""
 
 from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import EvaluationFacts, ParityFacts, ParityRow

@@ -157,7 +157,7 @@ def test_failures_stand_in_the_rows_of_their_models_beside_what_is_known():
     assert lines[6].strip() == "benchmark on pi: no answer"
     assert lines[7].startswith("onnx/int8              failed  export: the converter ended by signal 11")
     assert max(map(len, lines)) == 100
-    assert len(lines) == 8  # what was skipped has no row of its own
+    assert len(lines) == 8  # what was skipped has no separate row
 
 
 def test_a_model_whose_accuracy_is_known_keeps_it_where_a_benchmark_failed():

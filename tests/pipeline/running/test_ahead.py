@@ -1,4 +1,4 @@
-"""What starts ahead: the child that exports, where an export follows from what is about to run."""
+"""Check what starts ahead: the child that exports, if an export follows from what is about to run."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from stages.formats.apart import process as child_process
 
 @pytest.fixture
 def nodes(recipe_file, tmp_path):
-    """The nodes of a recipe by id; no child is left before or after."""
+    """Return the nodes of a recipe by id; no child is left before or after."""
     child_process.end_child()
     yield {node.id: node for node in resolve(Recipe.load(recipe_file()), Store(tmp_path / "store")).chain.nodes}
     child_process.end_child()
@@ -26,6 +26,6 @@ def nodes(recipe_file, tmp_path):
 )
 def test_the_child_starts_where_an_export_follows(nodes, running, starts):
     prepare_followers(nodes[running], list(nodes.values()), threads=2)
-    # Where TensorFlow is still to come, the child comes right after it.
+    # If TensorFlow is still to be imported, the child comes right after it.
     threads = [child.threads for child in child_process._children] + [one for one, _ in child_process._wanted]
     assert threads == ([2] if starts else [])

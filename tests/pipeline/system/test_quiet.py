@@ -1,4 +1,4 @@
-"""Silence that keeps what was said."""
+"""Check silence that keeps the messages."""
 
 from __future__ import annotations
 
