@@ -1,4 +1,4 @@
-"""What tests of several rooms share: the least that a stage context is, tiny models and files."""
+"""Share what tests of several packages need: a minimal stage context, tiny models and files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TWO = 2.0
 
 @dataclass
 class FakeContext:
-    """A StageContext whose blobs are files named by digest, shared by all contexts of one test."""
+    """Provide a StageContext whose blobs are files named by digest, shared by all contexts of one test."""
 
     folder: Path
     config: Any
@@ -45,7 +45,7 @@ class FakeContext:
 
     @property
     def threads(self) -> int:
-        """Those that TensorFlow runs with already: tests of all stages share one process."""
+        """Return the number that TensorFlow runs with already: tests of all stages share one process."""
         default = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)
         return int(import_tensorflow().config.threading.get_intra_op_parallelism_threads()) or default
 
@@ -91,13 +91,13 @@ class FakeContext:
         return self.fingerprints.get(file.digest)
 
     def write_model(self, model: Any) -> Artifact:
-        """A Keras model as the artifact that earlier stages would have made."""
+        """Write a Keras model as the artifact that earlier stages would have made."""
         return Artifact(files=(self.write(MODEL_FILE, encode_model(model), MEDIA_TYPE),), facts=keras_facts(model))
 
 
 @pytest.fixture
 def make_context(tmp_path: Path) -> Callable[..., FakeContext]:
-    """Makes a context from a config, and optionally inputs, splits and an axis element."""
+    """Make a context from a config, and optionally inputs, splits and an axis element."""
 
     def make(config: Any, **more: Any) -> FakeContext:
         return FakeContext(tmp_path, config, **more)
@@ -107,11 +107,11 @@ def make_context(tmp_path: Path) -> Callable[..., FakeContext]:
 
 @pytest.fixture
 def make_split() -> Callable[..., Split]:
-    """Makes a split from inputs and targets that need no preprocessing, unless one is given; classes by default."""
+    """Make a split from inputs and targets that need no preprocessing, unless one is given; classes by default."""
 
     def make(name: str, x: Any, y: Any, preprocess: Preprocess | None = None, task: Any = "classes") -> Split:
         given = preprocess or Preprocess()
-        digest = digest_of_bytes(pickle.dumps((x, y, given.model_dump())))  # of the content, as real ones are
+        digest = digest_of_bytes(pickle.dumps((x, y, given.model_dump())))  # of the content, like real ones
         return Split(name=name, digest=digest, x=x, y=y, preprocess=given, task=task)
 
     return make
@@ -119,7 +119,7 @@ def make_split() -> Callable[..., Split]:
 
 @pytest.fixture(scope="session")
 def tiny_xception(tiny_images: Any) -> Any:
-    """Convolution, separable convolution, a residual addition, batch norms in use, softmax: 12×12×2 → 4 classes.
+    """Build convolution, separable convolution, residual addition, trained batch norms, softmax: 12×12×2 → 4 classes.
 
     Just wide enough that TFLite's dynamic scheme, which leaves kernels below 1,024 weights alone, has one to quantize.
     """
@@ -146,7 +146,7 @@ def tiny_xception(tiny_images: Any) -> Any:
 
 
 def _plausible(name: str, shape: Any, rng: Any) -> Any:
-    """Weights as training leaves them: none zero, variances positive."""
+    """Return weights as training leaves them: none zero, variances positive."""
     import numpy as np
 
     if "variance" in name or "gamma" in name:
@@ -156,7 +156,7 @@ def _plausible(name: str, shape: Any, rng: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def tiny_images() -> Any:
-    """64 smooth images between -1 and 1 for `tiny_xception`."""
+    """Return 64 smooth images between -1 and 1 for `tiny_xception`."""
     import numpy as np
 
     coarse = np.random.default_rng(3).uniform(-1, 1, (64, 3, 3, 2)).astype(np.float32)
@@ -165,7 +165,7 @@ def tiny_images() -> Any:
 
 @pytest.fixture
 def make_external(tmp_path: Path) -> Callable[..., Path]:
-    """Makes `model.onnx`, y = x · w over (1, 64), whose w stands in `model.onnx.data` from byte 4096 on."""
+    """Make `model.onnx`, y = x · w over (1, 64), whose w is in `model.onnx.data` from byte 4096 on."""
     import numpy as np
     from onnx import TensorProto, helper
 
@@ -199,7 +199,7 @@ def randomise() -> Any:
 
 @pytest.fixture(scope="session")
 def tflite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A convolution, pooling and a dense layer, converted; without a suffix, as the store keeps files."""
+    """Convert a convolution, pooling and a dense layer; without a suffix, as the store keeps files."""
     keras, tf = import_keras(), import_tensorflow()
     keras.utils.set_random_seed(0)
     image = keras.Input((32, 32, 3), name="image")
@@ -213,7 +213,7 @@ def tflite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """y = 2 x over (N, 3, 64, 64), the batch free."""
+    """Make y = 2 x over (N, 3, 64, 64), the batch free."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -234,12 +234,12 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session", params=["tflite", "onnx"])
 def model_file(request: pytest.FixtureRequest) -> Path:
-    """Each of the two models in turn; its name is its format."""
+    """Return each of the two models in turn; its name is its format."""
     return request.getfixturevalue(f"{request.param}_file")
 
 
 def measurement(samples_ns: tuple[int, ...], digest: str = "0" * 64, **changes: Any) -> Measurement:
-    """A measurement with these samples, all else made up."""
+    """Return a measurement with these samples, all else made up."""
     values: dict[str, Any] = {
         "schema_version": 1,
         "runtime": "litert",
@@ -270,7 +270,7 @@ def make_measurement() -> Callable[..., Measurement]:
 
 @dataclass
 class BenchmarkContext:
-    """The context of a benchmark over files on disk."""
+    """Provide the context of a benchmark over files on disk."""
 
     config: BenchmarkConfig
     inputs: Mapping[str, Artifact]
@@ -304,7 +304,7 @@ def file_ref(name: str, data: bytes, media_type: str) -> FileRef:
 
 
 def model_artifact(path: Path) -> Artifact:
-    """The artifact of a model file, its kind by its format."""
+    """Return the artifact of a model file, its kind by its format."""
     data = path.read_bytes()
     tensor = (TensorSpec(name="x", shape=(None, 1), dtype="float32"),)
     common: dict[str, Any] = {"scheme": "float32", "inputs": tensor, "outputs": tensor, "operators": {"CONV": 1}}
@@ -316,7 +316,7 @@ def model_artifact(path: Path) -> Artifact:
 
 @pytest.fixture
 def make_benchmark(tmp_path: Path) -> Callable[..., BenchmarkContext]:
-    """A context with `candidate` and `baseline` files and config settings."""
+    """Make a context with `candidate` and `baseline` files and config settings."""
 
     def make(candidate: Path, baseline: Path, **settings: Any) -> BenchmarkContext:
         paths = {"export": candidate, "baseline": baseline}

@@ -1,7 +1,7 @@
-"""Digests of what each stage's outputs follow from: its syntax trees without docstrings, beside its version.
+"""Digest what each stage's outputs depend on: its syntax trees without docstrings, with its version.
 
-`python tests/stages/golden_sources.py` writes them anew: do that after raising a stage's version, or to state that a
-change leaves outputs as they were.
+`python tests/stages/golden_sources.py` writes them again: run it after raising a stage's version, or to state that a
+change leaves outputs unchanged.
 """
 
 import ast
@@ -17,7 +17,7 @@ SHARED = ("keras", "samples", "formats", "devices")
 
 
 def source_digest(paths):
-    """One digest over modules by name, blind to comments, docstrings and layout."""
+    """Return one digest over modules by name, blind to comments, docstrings and layout."""
     return digest_of("source", {path.relative_to(ROOT).as_posix(): _tree(path) for path in sorted(paths)})
 
 
@@ -34,7 +34,7 @@ def _is_text(node):
 
 
 def current():
-    """Each stage's version and source digest; `shared` is what all stages build on."""
+    """Return each stage's version and source digest; `shared` is what all stages build on."""
     shared = (path for room in SHARED for path in (ROOT / "stages" / room).rglob("*.py"))
     found = {"shared": {"sources": source_digest(shared)}}
     for name, stage in sorted(stages().items()):

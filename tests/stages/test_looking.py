@@ -1,4 +1,4 @@
-"""What only looks at a model leaves it bit for bit as it was: over networks of every form, and all that looks."""
+"""Check that what only reads a model leaves it unchanged bit for bit: over networks of every form, and all readers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Rounds made of measurements."""
+"""Make rounds from measurements."""
 
 from __future__ import annotations
 

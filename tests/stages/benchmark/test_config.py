@@ -1,4 +1,4 @@
-"""The settings' defaults are the design's, and impossible ones are refused."""
+"""Check that the settings' defaults are the design's, and that impossible ones are refused."""
 
 from __future__ import annotations
 

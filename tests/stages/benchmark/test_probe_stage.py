@@ -1,4 +1,4 @@
-"""The probe stage on this machine, and what it keeps of a killed run."""
+"""Run the probe stage on this machine, and check what it keeps of a killed run."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_a_killed_run_goes_on_after_its_last_part(asked, monkeypatch):
     assert len(kept) == 2 * probe_stage.PROCESSES["nanoseconds"]
     for path in kept:
         path.write_text(json.dumps({"runtime": "litert x", "costs": [7.0]}))
-    kept[0].write_text("{")  # cut short: measured again
+    kept[0].write_text("{")  # truncated: measured again
     again = stage.run(context)
     assert again.resumed
     assert again.metrics["spread"] == 0.0  # of the marked parts

@@ -1,4 +1,4 @@
-"""The stage end to end on real runtimes, and what it refuses."""
+"""Run the stage end to end on real runtimes, and check what it refuses."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
     assert [done["first"] for done in document["rounds"]] == ["baseline", "candidate"]
     counts = [len(done["candidate"]["samples_ns"]) for done in document["rounds"]]
     assert sum(counts) >= artifact.facts.samples_per_side >= 40
-    # By the device's clock a process may take just as long as its neighbour of the same side: no noise was seen then.
+    # By the device's clock a process may take just as long as its neighbor of the same side: then no noise was seen.
     first, second = (np.median(done["candidate"]["samples_ns"]) for done in document["rounds"])
     assert (result.metrics["noise_floor"] > 0) == (first != second)
     assert result.metrics["noise_floor"] >= 0
@@ -61,7 +61,7 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
 
 
 def test_a_larger_model_is_found_to_be_slower(onnx_file: Path, tmp_path: Path, make_benchmark) -> None:
-    """A hundred operators against one."""
+    """Compare a hundred operators with one."""
     import onnx
     from onnx import helper
 
@@ -129,7 +129,7 @@ def test_results_that_change_between_processes_fail(side, tflite_file, make_benc
     save(context, make_round(0, same, same), make_round(1, **later))
     with pytest.raises(PostconditionError, match=f"the {side} gave 2 different results"):
         stage.ensures(context, None)
-    assert not list(context.work_dir.iterdir())  # and the next run starts anew
+    assert not list(context.work_dir.iterdir())  # and the next run starts from scratch
 
 
 def test_one_model_with_two_results_fails(tflite_file, make_benchmark, make_measurement, make_round) -> None:

@@ -1,4 +1,4 @@
-"""What is reported of rounds whose samples are known."""
+"""Check the report of rounds whose samples are known."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.benchmark.summary import facts_of, metrics_of, ratio_of, samples_doc
 
 @pytest.fixture
 def rounds(make_measurement, make_round):
-    """Three rounds: the candidate takes 1, 2 and 4 ms, the baseline always twice as long."""
+    """Make three rounds: the candidate takes 1, 2 and 4 ms, the baseline always twice as long."""
     return tuple(
         make_round(
             index,
@@ -28,7 +28,7 @@ def test_metrics_are_those_of_the_samples(rounds) -> None:
         "latency_p90_ms": 4.0,
         "baseline_p50_ms": 4.0,
         "latency_ratio": 0.5,
-        "noise_floor": pytest.approx(1.0),  # each process takes twice or half as long as its neighbour of the same side
+        "noise_floor": pytest.approx(1.0),  # each process takes twice or half as long as its neighbor of the same side
         "load_ms": 3.0,
         "first_inference_ms": 1.5,
         "peak_memory_bytes": 300.0,

@@ -1,4 +1,4 @@
-"""The commands as a user has them: exit codes, forms, and what is refused."""
+"""Test the commands as a user runs them: exit codes, forms, and what is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BRIEF = ("--rounds", "2", "--seconds", "0.005")
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Two ONNX files, the second with fifty times the work of the first."""
+    """Make two ONNX files, the second with fifty times the work of the first."""
     import onnx
     from onnx import TensorProto, helper
 

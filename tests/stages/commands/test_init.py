@@ -24,7 +24,7 @@ def invoke(*arguments):
 
 
 def saved(path, outputs=3, activation="softmax", front=(), shape=(12, 12, 1), name="small"):
-    """A small convolutional network with one output tensor, as a file."""
+    """Save a small convolutional network with one output tensor as a file."""
     keras = import_keras()
     layers = keras.layers
     keras.utils.set_random_seed(1)
@@ -199,7 +199,7 @@ def test_a_model_that_can_not_be_trained_here_gets_a_recipe_that_needs_no_data(t
     assert document["guess"]["unsuited"].endswith("has the shape (None, 6, 6, 8), not one row a sample")
     recipe = Recipe.load(tmp_path / "r.yaml")
     assert recipe.data is None
-    assert document["guess"]["prunable_groups"] == 0  # what is added up comes out
+    assert document["guess"]["prunable_groups"] == 0  # sums of outputs can't be pruned
     assert [step.stage for step in recipe.steps] == ["load", "strip", "quantize", "export", "benchmark"]
     assert make_plan(recipe, Store(tmp_path / "store")).actions
 
@@ -209,7 +209,7 @@ def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_p
     image, tabular = keras.Input((12, 12, 1), name="image"), keras.Input((4,), name="facts")
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu", name="conv")(image))
     x = keras.layers.Concatenate()([x, tabular])  # 8 channels: only steps of one come near 60 %
-    map_ = keras.layers.Conv2D(2, 1, name="map")(image)  # no row a sample: it is left without labels
+    map_ = keras.layers.Conv2D(2, 1, name="map")(image)  # not a row per sample: it is left without labels
     kind = keras.layers.Dense(3, activation="softmax", name="kind")(x)
     keras.Model([image, tabular], [kind, keras.layers.Dense(1, name="level")(x), map_]).save(tmp_path / "m.keras")
     told = invoke(tmp_path / "m.keras", "-o", tmp_path / "r.yaml")

@@ -19,7 +19,7 @@ def invoke(*arguments):
 
 @pytest.fixture
 def model_file(tmp_path):
-    """A model with a model nested in it, and a layer called twice."""
+    """Make a model with a nested model, and a layer called twice."""
     keras = import_keras()
     layers = keras.layers
     inner = keras.Sequential([keras.Input((8, 8, 4)), layers.Conv2D(6, 3, name="inside")], name="nested")

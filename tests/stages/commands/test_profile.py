@@ -1,4 +1,4 @@
-"""`secateur profile` as a user calls it."""
+"""Test `secateur profile` as a user calls it."""
 
 import json
 
@@ -88,7 +88,7 @@ def test_what_can_not_be_meant_is_told(tmp_path):
 
 def test_an_onnx_file_damaged_inside_is_told(tmp_path):
     damaged = tmp_path / "damaged.onnx"
-    damaged.write_bytes(b"\x3a\x04\xff\xff\xff\xff")  # a graph of four bytes that are none
+    damaged.write_bytes(b"\x3a\x04\xff\xff\xff\xff")  # a graph of four invalid bytes
     with pytest.raises(ModelError, match="the ONNX file is damaged") as told:
         command(str(damaged), store=tmp_path / "store")
     assert told.value.where == str(damaged)

@@ -17,7 +17,7 @@ DEMO = Path(__file__).parents[3] / "configs" / "demo.yaml"
 
 
 def recipe(tmp_path, *, changes=()):
-    """The demo's recipe, with paths that hold from anywhere."""
+    """Return the demo's recipe, with paths that are valid from anywhere."""
     text = DEMO.read_text().replace("assets/", f"{DEMO.parent}/assets/")
     for old, new in changes:
         assert old in text
@@ -57,7 +57,7 @@ def test_the_command_writes_a_page_and_the_scan_is_what_pruning_takes(tmp_path):
     prune = next(entry for entry in json.loads(ran.stdout)["stages"] if entry["id"] == "prune")
     (child,) = (Store(store).records.get(key) for key in prune["children"])
     assert child.action.stage == "sensitivity"
-    assert child.provenance.run_id != json.loads(ran.stdout)["run_id"]  # the command's own scan was taken
+    assert child.provenance.run_id != json.loads(ran.stdout)["run_id"]  # the command's own scan was used
     with pytest.raises(RecipeError, match="can't be written there"):
         CliRunner().invoke(
             build_app(["sensitivity", "version"]),

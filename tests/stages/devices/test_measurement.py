@@ -1,4 +1,4 @@
-"""What a runner reports is validated as strictly as what users write."""
+"""Check that a runner's report is validated as strictly as users' files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime's kernels, and the layers of the Keras model in them."""
+"""Test ONNX Runtime's kernels, and the layers of the Keras model in them."""
 
 import pytest
 
@@ -47,8 +47,8 @@ def test_a_kernel_holds_the_nodes_that_were_fused_into_it():
         node("Add", "Add_0", ["c", "b"], "d"),
     ]
     kernels = [
-        Kernel("Conv", "b_nchwc", 1.0),  # after the tensor that comes out of the last node
-        Kernel("QLinearConv", "Conv_1_token_12", 1.0),  # the addition went into the convolution before it
+        Kernel("Conv", "b_nchwc", 1.0),  # named after the last node's output tensor
+        Kernel("QLinearConv", "Conv_1_token_12", 1.0),  # the addition was fused into the convolution before it
         Kernel("ReorderOutput", "ReorderOutput", 1.0),
     ]
     assert nodes_of(kernels, nodes) == {"b_nchwc": [0, 1], "Conv_1_token_12": [3, 4], "ReorderOutput": []}

@@ -1,4 +1,4 @@
-"""Rounds take turns, run real processes, and are not measured twice."""
+"""Check that rounds take turns, run real processes, and are not measured twice."""
 
 from __future__ import annotations
 

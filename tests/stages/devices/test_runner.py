@@ -1,4 +1,4 @@
-"""The device runner as a process, which is how it is used; and its few pure functions."""
+"""Test the device runner as a process, which is how it is used; and its few pure functions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALLOWED_IMPORTS = {"numpy"}
 
 
 def run(*arguments: object, env: dict[str, str] | None = None) -> tuple[dict[str, Any], int, str]:
-    """The document, the exit status and stderr of one run."""
+    """Return the document, the exit status and stderr of one run."""
     command = [sys.executable, str(RUNNER), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=env, check=False, timeout=60)
     return json.loads(done.stdout), done.returncode, done.stderr

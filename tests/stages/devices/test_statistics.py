@@ -1,4 +1,4 @@
-"""The laws that a ratio of latencies obeys whatever the samples are, and the numbers of small cases."""
+"""Check the laws that a ratio of latencies obeys for any samples, and the numbers of small cases."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_one_wild_round_in_ten_moves_the_point_little() -> None:
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    """Two hundred made-up comparisons with a known ratio; exact coverage at 10 rounds lies a little under 95 %."""
+    """Two hundred synthetic comparisons with a known ratio; exact coverage at 10 rounds is a little under 95 %."""
     generator = np.random.default_rng(0)
     truth, covered = 1.1, 0
     for _ in range(200):
@@ -142,7 +142,7 @@ def test_verdicts(low: float, point: float, high: float, expected: str) -> None:
 
 
 def noisy(generator, spread: float, rounds: int = 10) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """A model against itself: candidate and baseline."""
+    """Return times of a model compared with itself: candidate and baseline."""
     times = 1e6 * np.exp(generator.normal(0, spread, (2, rounds)))
     return tuple(times[0]), tuple(times[1])
 
@@ -159,7 +159,7 @@ def test_the_interval_is_scipys_percentile_bootstrap() -> None:
 
 
 def test_the_noise_floor_is_what_a_model_against_itself_stays_within() -> None:
-    """Two hundred comparisons of one model with itself: about one in twenty comes further than its own floor."""
+    """Two hundred comparisons of one model with itself: about one in twenty exceeds its own floor."""
     generator, beyond, floors = np.random.default_rng(0), 0, []
     for _ in range(200):
         candidate, baseline = noisy(generator, 0.01)
@@ -174,7 +174,7 @@ def test_the_noise_floor_sees_neighbours_and_neither_the_difference_of_the_sides
     quiet, twice = [100.0] * 10, [200.0] * 10
     assert noise_floor(twice, quiet) == 0
     assert noise_floor([100.0], [100.0]) is None
-    # A B B A: the sides change places, so that rounds 0 and 1 lie next to each other in the candidate's times.
+    # A B B A: the sides change places, so that rounds 0 and 1 are adjacent in the candidate's times.
     candidate, baseline = [100.0, 100.0, 300.0, 300.0], [100.0, 200.0, 200.0, 400.0]
     assert noise_floor(candidate, baseline) == 0
 
@@ -214,8 +214,8 @@ def test_holm_keeps_false_alarms_of_many_models_rare() -> None:
         ((1.00, 0.99, 1.01), 0.02, 0.01, True, "ok"),
         ((1.00, 0.99, 1.01), 0.02, 0.03, True, "inconclusive"),  # the tolerance lies below the floor
         ((1.03, 1.02, 1.04), 0.02, 0.03, True, "inconclusive"),
-        ((1.06, 1.04, 1.08), 0.02, 0.03, True, "regression"),  # what lies wholly above the floor is one all the same
-        ((1.06, 1.04, 1.08), 0.02, 0.01, False, "inconclusive"),  # by chance, among so many models
+        ((1.06, 1.04, 1.08), 0.02, 0.03, True, "regression"),  # what lies wholly above the floor is still one
+        ((1.06, 1.04, 1.08), 0.02, 0.01, False, "inconclusive"),  # by chance, among this many models
         ((1.06, 1.04, 1.08), 0.02, 0.03, False, "inconclusive"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Whatever a process does, it ends as a measurement or as one error that says which model and why."""
+"""Check that whatever a process does, it ends as a measurement or as one error that says which model and why."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Targets are looked up in the recipe's folder, then the user's, then among the built-in ones."""
+"""Check that targets are looked up in the recipe's folder, then the user's, then among the built-in ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a recipe may say under export."""
+"""Check what a recipe may say under export."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_setting_reaches_the_formats_that_it_concerns_alone() -> None:
     }
     vela = {"accelerator": "ethos-u55-256"}
     given = {"formats": ["tflite", "onnx", "c", "vela"], "labels": ["a"], "vela": vela, **settings}
-    given["unsupported"] = "skip"  # it concerns the run, and no file
+    given["unsupported"] = "skip"  # it affects the run, and no file
     by_format = ExportConfig.model_validate_json(json.dumps(given)).by_element()
     changed = {name: config.model_dump(mode="json", exclude_defaults=True) for name, config in by_format.items()}
     for_all = {"labels": ["a"]}

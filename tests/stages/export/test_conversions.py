@@ -1,4 +1,4 @@
-"""Every format in every scheme: near Keras, in the real runtime, of the same bytes wherever it is made."""
+"""Test every format in every scheme: near Keras, in the real runtime, with the same bytes wherever it is made."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from stages.samples.calibration import encode_samples
 
 SCHEMES = ("float32", "float16", "dynamic", "weight_only", "int8")
 PAIRS = [*((f, scheme) for f in ("tflite", "onnx") for scheme in SCHEMES), ("tflite", "int16x8")]
-# The largest difference of a probability that rounding explains, and the least that says something was quantized.
+# The largest difference of a probability that rounding explains, and the smallest that shows quantization.
 NEAR = {"float32": (0, 5e-6), "float16": (5e-5, 2e-3), "dynamic": (1e-3, 0.05), "int8": (1e-3, 0.08)}
 NEAR |= {"weight_only": (1e-4, 0.04), "int16x8": (1e-4, 0.02)}
 
@@ -53,7 +53,7 @@ def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
 def test_the_converter_loads_no_saved_model(
     scheme: str, files: Any, tiny_xception: Any, tiny_images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It would do so twice, for the names in it: half of its time. The bytes are those that it gives on its own."""
+    """It would do so twice, for the names in it: half of its time. The bytes equal its own."""
     from stages.formats.tflite import convert as tflite
 
     with monkeypatch.context() as own:
@@ -152,7 +152,7 @@ def test_bytes_are_equal_in_another_process_and_after_other_exports(
 
 
 def print_digests(folder: Path) -> None:
-    """In a process of its own: another model first, then all pairs the other way round."""
+    """Print digests from a separate process: another model first, then all pairs in reverse order."""
     keras = import_keras()
     other = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3), keras.layers.ReLU()])
     samples = np.load(folder / "samples")
@@ -201,7 +201,7 @@ def test_metadata_goes_into_the_file_and_changes_nothing_else(tiny_xception: Any
 
 
 def embedded(data: bytes) -> Any:
-    """The document in a TFLite file's metadata buffer `secateur.json`."""
+    """Return the document in a TFLite file's metadata buffer `secateur.json`."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
@@ -211,7 +211,7 @@ def embedded(data: bytes) -> Any:
 
 @pytest.fixture(scope="module")
 def two_by_two() -> Any:
-    """Two inputs and two outputs whose alphabetical order is not the model's."""
+    """Build two inputs and two outputs whose alphabetical order is not the model's."""
     keras = import_keras()
     keras.utils.set_random_seed(1)
     left, right = keras.Input((6,), name="z_left"), keras.Input((6,), name="a_right")

@@ -1,4 +1,4 @@
-"""Masks: sequences of different lengths through recurrent layers, in both formats as in Keras."""
+"""Test masks: sequences of different lengths through recurrent layers, in both formats as in Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of schemes: what stays in float, how many scales a kernel has, and what ranges and types come out."""
+"""Test settings of schemes: what stays in float, how many scales a kernel has, and the resulting ranges and types."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def outputs(target_format: str, data: bytes, samples: Any) -> Any:
 
 
 def tflite_kernels(data: bytes) -> list[tuple[str, str, int]]:
-    """For each operator with a kernel its kind, its kernel's type and how many scales that has."""
+    """Return for each operator with a kernel its kind, its kernel's type and how many scales that has."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
@@ -52,7 +52,7 @@ def tflite_kernels(data: bytes) -> list[tuple[str, str, int]]:
 
 
 def onnx_kernels(data: bytes) -> list[tuple[str, int]]:
-    """For each node with a kernel its kind and its kernel's type: FLOAT also where a float kernel is cast up."""
+    """Return for each node with a kernel its kind and its kernel's type: FLOAT also if a float kernel is cast up."""
     graph = onnx.load_from_string(data).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {
@@ -143,7 +143,7 @@ def test_weights_in_8_bits_are_off_by_half_a_step_at_most(tiny_xception: Any) ->
 
 
 def test_calibration_methods_give_ranges_of_their_own(tiny_xception: Any, tiny_images: Any) -> None:
-    """One outlier in 64 images: least and greatest value follow it, the others do not."""
+    """One outlier in 64 images: minimum and maximum follow it, the others do not."""
     samples = tiny_images.copy()
     samples[0, 0, 0, 0] = 50.0
     scales: dict[str, float] = {}
@@ -158,7 +158,7 @@ def test_calibration_methods_give_ranges_of_their_own(tiny_xception: Any, tiny_i
     assert scales["min_max"] == pytest.approx(51.0 / 255, rel=0.02)
     assert scales["percentile"] == pytest.approx(2.0 / 255, rel=0.2)
     assert scales["entropy"] < scales["min_max"] / 2
-    assert 0.9 < scales["mse"] / scales["min_max"] < 0.99  # to cut much costs more than fine steps save
+    assert 0.9 < scales["mse"] / scales["min_max"] < 0.99  # heavy clipping costs more than fine steps save
 
 
 @pytest.mark.parametrize(("activations", "zero_points"), [(None, "uint8"), ("unsigned", "uint8"), ("signed", "int8")])
@@ -178,7 +178,7 @@ def test_onnx_activations_are_unsigned_or_signed(
 def test_onnx_runtime_computes_all_of_an_int8_file_in_8_bits(
     tiny_xception: Any, tiny_images: Any, tmp_path: Path
 ) -> None:
-    """Additions and what stands beside a ReLU that two layers read: with signed activations these stay in float."""
+    """Additions and layers next to a ReLU that two layers read: with signed activations these stay in float."""
     optimized = str(tmp_path / "optimized.onnx")
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath, options.log_severity_level = optimized, 4

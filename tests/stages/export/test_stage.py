@@ -1,4 +1,4 @@
-"""The export stage: a file that its runtime ran, its facts, and what it refuses."""
+"""Test the export stage: a file that its runtime ran, its facts, and what it refuses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STAGE = ExportStage()
 
 @pytest.fixture
 def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[..., Any]:
-    """A context in which a model is to be exported, the tiny network unless another is given."""
+    """Make a context in which a model is to be exported, the tiny network unless another is given."""
 
     def make(target_format: Any, scheme: Any, model: Any = None, samples: Any = tiny_images, **settings: Any) -> Any:
         io = settings.pop("io", "float32")
@@ -144,7 +144,7 @@ def test_transposes_are_counted_and_held_at_a_bound(exporting: Callable[..., Any
 def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
     exporting: Callable[..., Any], tiny_xception: Any, tiny_images: Any
 ) -> None:
-    """Told that ONNX Runtime computes twice as much, it warns; of what is large or no float32 it says nothing."""
+    """Given that ONNX Runtime computes twice as much, it warns; it ignores large models and other schemes."""
     data = convert_onnx(tiny_xception, "float32")
     right = load_exported("onnx-model", data)
     wrong = LoadedModel(right.inputs, right.outputs, lambda given: {k: v * 2 for k, v in right.run(given).items()})
@@ -163,7 +163,7 @@ def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
 def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
     exporting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of weights with three dimensions that is known beforehand; here it is found when the file runs."""
+    """For weights with three dimensions this is known beforehand; here it is found when the file runs."""
     monkeypatch.setattr("stages.formats.onnx.overrides._products", lambda *_: iter(()))
     keras = import_keras()
     keras.utils.set_random_seed(1)

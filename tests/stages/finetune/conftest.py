@@ -1,4 +1,4 @@
-"""Small splits of every task, and a small network with all that has state of its own: dropout, normalisation."""
+"""Provide small splits of every task, and a small network with stateful layers: dropout, normalization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def split(name: str, x: Any, y: Any, task: Any = "classes") -> Split:
 
 
 def images(name: str, samples: int, seed: int, task: str = "classes") -> Split:
-    """Two classes that the mean brightness tells apart, with noise; other tasks tell the same in their own way."""
+    """Make two classes that differ in mean brightness, with noise; other tasks express the same in their own way."""
     rng = np.random.default_rng(seed)
     y = np.arange(samples) % 2
     x = (rng.integers(0, 200, (samples, 6, 6, 1)) + y[:, None, None, None] * 50).astype(np.float32) / 255
@@ -31,19 +31,19 @@ def images(name: str, samples: int, seed: int, task: str = "classes") -> Split:
 
 @pytest.fixture
 def samples() -> Any:
-    """Makes a split of inputs and targets."""
+    """Make a split of inputs and targets."""
     return split
 
 
 @pytest.fixture
 def pair() -> Any:
-    """Training and validation splits of a task."""
+    """Return training and validation splits of a task."""
     return lambda task="classes": (images("train", 70, 0, task), images("validation", 40, 1, task))
 
 
 @pytest.fixture
 def network() -> Any:
-    """Makes a network of so many outputs."""
+    """Build a network with this many outputs."""
 
     def make(outputs: int = 2, activation: str | None = "softmax", filters: int = 4) -> Any:
         layers = import_keras().layers

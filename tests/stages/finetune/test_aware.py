@@ -1,4 +1,4 @@
-"""Quantization-aware training: which layers take part, that names stay, and what is preserved."""
+"""Test quantization-aware training: which layers take part, that names stay, and what is preserved."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.keras.wrappers import QUANTIZATION, wrappers_in
 
 @pytest.fixture
 def network() -> Any:
-    """Convolution, normalisation, a separable convolution, and a layer that tfmot does not know."""
+    """Build convolution, normalization, a separable convolution, and a layer that tfmot does not know."""
     keras = import_keras()
     keras.utils.set_random_seed(11)
     layers, image = keras.layers, keras.Input((6, 6, 2), name="image")

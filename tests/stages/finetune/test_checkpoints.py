@@ -40,7 +40,7 @@ def test_the_last_two_and_their_best_are_kept(tmp_path, bests, epochs):
 
 
 def damages(data):
-    """Cut anywhere, with a bit flipped anywhere, empty, longer than it was."""
+    """Yield data cut anywhere, with a bit flipped anywhere, empty, longer than it was."""
     middle = len(data) // 2
     yield from (data[:0], data[:40], data[:middle], data[:-1], data + b"x")
     for place in (0, 80, middle, len(data) - 1):

@@ -31,7 +31,7 @@ def test_balanced_weights_make_the_sum_of_each_class_the_same(samples):
     np.testing.assert_allclose([weights[label] * (y == label).sum() for label in (0, 1, 3)], 10 / 3, rtol=1e-6)
     assert class_weights(FinetuneConfig(), samples("train", y, y), 4) is None
     given = class_weights(FinetuneConfig(class_weights={1: 2.0}), samples("train", y, y), 1)
-    assert given.tolist() == [1, 2]  # one output tells two classes apart
+    assert given.tolist() == [1, 2]  # one output distinguishes two classes
 
 
 def test_whole_numbers_are_not_blended():

@@ -60,7 +60,7 @@ def test_probabilities_of_zero_and_one_give_finite_losses():
 
 
 def distilled(network, splits, distill, epochs=8, rate=0.02, filters=4):
-    """A student of other widths than its teacher, the result, and the teacher's weights before and after."""
+    """Return a student of other widths than its teacher, the result, and the teacher's weights before and after."""
     with tensorflow_action(3, 2):
         teacher, student = network(filters=6), network(filters=filters)
         before, layers = teacher.get_weights(), [layer.name for layer in student.layers]

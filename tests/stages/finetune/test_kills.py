@@ -1,4 +1,4 @@
-"""The program that kills trainings, here with three kills of one."""
+"""Run the program that kills trainings, here with three kills of one."""
 
 import subprocess
 import sys

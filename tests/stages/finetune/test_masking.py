@@ -18,7 +18,9 @@ def split(name, count=96):
 
 
 def network():
-    """Every kind of kernel: of a convolution, depthwise, separable, dense, and of a layer that is called twice."""
+    """Build every kind of kernel: of a convolution, depthwise, separable, dense, and of a layer that is
+    called twice.
+    """
     layers = import_keras().layers
     image = import_keras().Input((8, 8, 2))
     x = layers.Conv2D(6, 3, activation="relu", name="conv")(image)

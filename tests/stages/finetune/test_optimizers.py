@@ -5,7 +5,7 @@ from stages.finetune.config import Clip, Exponential, FinetuneConfig, Steps
 from stages.finetune.optimizers import learning_rate, make_optimizer
 from stages.keras.tensorflow import import_keras, import_tensorflow
 
-STEPS = 10  # an epoch
+STEPS = 10  # per epoch
 
 
 def rates(steps, **settings):
@@ -44,7 +44,7 @@ def dense():
 
 
 def stepped(gradient=0.0, **settings):
-    """Kernel and bias after one step of equal gradients."""
+    """Return kernel and bias after one step of equal gradients."""
     model = dense()
     optimizer = make_optimizer(FinetuneConfig(learning_rate=0.5, schedule="constant", **settings), STEPS, model)
     tf = import_tensorflow()

@@ -1,4 +1,4 @@
-"""Models with several outputs: each learns from its own labels, and one without labels is left alone."""
+"""Test models with several outputs: each learns from its own labels, and one without labels is left alone."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ TASKS = {"kind": "classes", "level": "regression", "marks": "multilabel"}
 
 
 def network(filters=6):
-    """Three heads on one body; `kind` gives probabilities, the others logits and numbers."""
+    """Build three heads on one body; `kind` gives probabilities, the others logits and numbers."""
     layers = import_keras().layers
     inputs = layers.Input((5,), name="x")
     body = layers.Dense(filters, activation="relu", name="body")(inputs)

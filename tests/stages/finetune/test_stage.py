@@ -11,7 +11,7 @@ from stages.keras.tensorflow import tensorflow_action
 
 @pytest.fixture
 def context(make_context, network, pair):
-    """A context of the stage: a model, a wider teacher where one is asked for, and data of a task."""
+    """Return a context of the stage: a model, a wider teacher if requested, and data of a task."""
 
     def make(task="classes", outputs=2, activation="softmax", teacher_outputs=2, **settings):
         made = make_context(FinetuneConfig(**settings))

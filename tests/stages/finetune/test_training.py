@@ -13,7 +13,7 @@ from stages.finetune.training import fine_tune
 from stages.keras.tensorflow import tensorflow_action
 
 AUGMENT = Augment(flip="both", crop=1, shift=0.2)
-# With dropout everywhere: the network has a layer of it.
+# All with dropout: the network has a layer of it.
 CONFIGS = {
     "plateau": FinetuneConfig(epochs=5, batch=16, learning_rate=0.01),
     "cosine": FinetuneConfig(epochs=5, batch=16, schedule="cosine", optimizer="sgd", learning_rate=0.05, warmup=1),
@@ -39,7 +39,7 @@ class KilledError(Exception):
 
 @pytest.fixture
 def train(network, pair, tmp_path):
-    """A training with its checkpoints in a folder of that name; `kill_after`: it dies late in that epoch (from 1)."""
+    """Train with checkpoints in a folder of that name; with `kill_after` it dies late in that epoch (from 1)."""
 
     def run(name, config, kill_after=None, splits=None, before=lambda model: None, heard=None):
         folder = tmp_path / name
@@ -69,7 +69,7 @@ def train(network, pair, tmp_path):
 
 
 def equal(one, other):
-    """Whether two trainings ended in the same bits."""
+    """Return whether two trainings ended in the same bits."""
     assert one.history == other.history
     weights = zip(one.model.get_weights(), other.model.get_weights(), strict=True)
     return all(np.array_equal(a, b) for a, b in weights)
@@ -187,7 +187,7 @@ def test_a_class_that_does_not_exist_can_have_no_weight(train):
 def test_a_loss_that_is_no_number_stops_with_epoch_and_step(train):
     def spoil(model):
         weights = model.get_weights()
-        weights[-1][:] = np.nan  # where no ReLU follows: on some CPUs that makes zero of NaN
+        weights[-1][:] = np.nan  # where no ReLU follows: on some CPUs that turns NaN into zero
         model.set_weights(weights)
 
     with pytest.raises(PostconditionError, match="epoch 1, step 1 of 5"):
@@ -195,7 +195,7 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_step(train):
 
 
 def of_kind(kind, split):
-    """The same split, read in another way."""
+    """Return the same split, read in another way."""
     return kind(*(getattr(split, field.name) for field in fields(split)))
 
 
@@ -209,7 +209,7 @@ def of_kind(kind, split):
 def test_what_becomes_no_number_leaves_the_last_good_checkpoint(network, pair, tmp_path, spoilt, words):
     """One batch of the second epoch is NaN; progress is so rare that nobody looks for a while.
 
-    NaN as inputs can leave the loss finite: on some CPUs ReLU makes zero of it.
+    NaN as inputs can leave the loss finite: on some CPUs ReLU turns it into zero.
     """
     training, validation = pair("regression")
     read = []
@@ -257,7 +257,7 @@ def test_what_inputs_can_not_be_changed_by_is_refused(train, samples, settings, 
 
 @pytest.fixture
 def handlers(monkeypatch):
-    """The command line's signal handlers, and nothing requested yet."""
+    """Install the command line's signal handlers, with nothing requested yet."""
     before = {number: signal.signal(number, interruption.request) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     interruption._requested.clear()

@@ -1,4 +1,4 @@
-"""The check after a conversion: what a file declares, gives and leaves out, beside its Keras model."""
+"""Test the check after a conversion: a file's declarations, outputs and omissions compared with its Keras model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.keras.tensorflow import import_keras
 
 
 def check(shape: tuple[int | None, ...], outputs: Any, name: str = "y") -> float:
-    """A network that passes on what it is given, 2×3 ones, beside a file that declares `shape` and gives `outputs`."""
+    """Check a network that returns its input, 2×3 ones, against a file that declares `shape` and gives `outputs`."""
     keras = import_keras()
     inputs = keras.Input((2, 3), name="x")
     model = keras.Model(inputs, keras.layers.Activation("linear", name="y")(inputs))

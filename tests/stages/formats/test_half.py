@@ -1,4 +1,4 @@
-"""What float16 can't hold: refused with the layer, or told."""
+"""Test what float16 can't hold: refused with the layer, or reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.keras.tensorflow import import_keras
 
 
 def wide_and_small() -> Any:
-    """A kernel of up to 600,000, and one of a millionth."""
+    """Build a kernel of up to 600,000, and one of a millionth."""
     keras = import_keras()
     start = keras.Input((6,), name="v")
     model = keras.Model(start, keras.layers.Dense(3, name="small")(keras.layers.Dense(4, name="wide")(start)))

@@ -1,4 +1,4 @@
-"""Which schemes a format has, and the reason where it has not."""
+"""Check which schemes a format has, and the reason for each missing one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of one layer: what they compute, in both formats and schemes, against numpy or each other."""
+"""Test files of one layer: what they compute, in both formats and schemes, compared with numpy or each other."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Exported files in their runtimes: by name, in float32, any number of samples."""
+"""Test exported files in their runtimes: by name, in float32, any number of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.formats.tflite.session import load_tflite
 
 
 def onnx_sum(batch: str | int) -> bytes:
-    """y = a + 2 b over (batch, 3)."""
+    """Build y = a + 2 b over (batch, 3)."""
     shape = [batch, 3]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("a", "b", "y")]
     nodes = [helper.make_node("Add", ["b", "b"], ["twice"]), helper.make_node("Add", ["a", "twice"], ["y"])]
@@ -82,7 +82,7 @@ def test_a_wrong_input_shape_is_an_error_of_the_runtime() -> None:
 
 
 def without_signature(data: bytes) -> bytes:
-    """The file as older converters write it."""
+    """Return the file as older converters write it."""
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 

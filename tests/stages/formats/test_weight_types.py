@@ -1,4 +1,4 @@
-"""What weights are stored in, counted in the file: and that a scheme which left them alone does not go unseen."""
+"""Count the types of weights in a file: a scheme that left them unchanged is noticed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from stages.formats.tflite.session import load_tflite
 from stages.formats.weight_types import onnx_weights
 from stages.keras.tensorflow import import_keras
 
-KERNELS = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 12 + 12 * 10  # each below the 1,024 that the converter begins with
+KERNELS = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 12 + 12 * 10  # each below the converter's minimum of 1,024
 
 
 @pytest.fixture(scope="module")
 def narrow() -> Any:
-    """What pruning leaves: a network whose kernels are all small."""
+    """Build a network as pruning leaves it, whose kernels are all small."""
     keras = import_keras()
     keras.utils.set_random_seed(1)
     layers = keras.layers

@@ -14,7 +14,7 @@ from stages.prune.surgery.twins import randomise_weights
 
 
 def gated(first=None):
-    """Two outputs; what is between its layers are operations that live on no class."""
+    """Build two outputs; between its layers are operations whose calls are on the instance."""
     keras = import_keras()
     x = keras.Input((6,), name="x")
     h = keras.layers.Dense(5, activation="relu", name="hidden")(x if first is None else first(x))
@@ -24,7 +24,7 @@ def gated(first=None):
 
 
 def elsewhere(fingerprint):
-    """As put down on another machine: the bits are other ones."""
+    """Return the fingerprint as recorded on another machine: with other bits."""
     return fingerprint.model_copy(update={"environment": "another processor", "bits": "sha256:" + "1" * 64})
 
 
@@ -47,7 +47,7 @@ def test_a_model_has_its_own_fingerprint_and_another_ones_not():
 def test_bits_count_in_the_same_environment_and_five_digits_in_another(change, same, other):
     model = gated()
     found = fingerprint_of(model, threads=2)
-    assert found.tolerance == pytest.approx(1e-5, rel=2)  # a network that amplifies nothing
+    assert found.tolerance == pytest.approx(1e-5, rel=2)  # for a network that amplifies nothing
     head = model.get_layer("scores")
     head.set_weights([head.kernel.numpy() * np.float32(1 + change), head.bias.numpy() * np.float32(1 + change)])
     for wanted, passes in ((found, same), (elsewhere(found), other)):
@@ -78,7 +78,7 @@ def test_what_draws_random_numbers_at_inference_passes_and_what_gives_nan_has_no
 
 @pytest.fixture
 def stored(make_context, monkeypatch):
-    """A context whose input `model` was written by a stage, and what that stage put down."""
+    """Return a context whose input `model` was written by a stage, and what that stage recorded."""
     for kept in ("_kept", "_references"):
         monkeypatch.setattr(stored_models, kept, type(stored_models._kept)())
     writer = make_context(StageConfig())

@@ -1,4 +1,4 @@
-"""The size that stands for open ones is one at which the network runs, and every stage finds the same."""
+"""Check that the size chosen for open ones is one at which the network runs, the same in every stage."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from stages.strip.layers import strip_model as stripped
 
 
 def halving(times):
-    """Halvings and doublings, joined with the input: it runs at multiples of 2 ** times alone."""
+    """Build halvings and doublings, joined with the input: it runs only at multiples of 2 ** times."""
     layers = import_keras().layers
     x = inputs = import_keras().Input((None, None, 1))
     for _ in range(times):
@@ -54,7 +54,7 @@ NAMED = "image"
 
 @pytest.fixture
 def open_image():
-    """Convolutions that halve twice and double twice: it runs at multiples of 4 alone."""
+    """Build convolutions that halve twice and double twice: it runs only at multiples of 4."""
     keras = import_keras()
     x = image = keras.Input((None, None, 3), name=NAMED)
     x = keras.layers.Conv2D(4, 3, 2, padding="same")(keras.layers.Conv2D(4, 3, 2, padding="same")(x))
@@ -72,7 +72,7 @@ def open_image():
         (Wanted(samples=({"": (20, 12, 3)}, {"": (40, 40, 3)})), (20, 12, 3)),
         (Wanted(samples=({NAMED: (20, 12, 3)},)), (20, 12, 3)),
         (Wanted(sizes=40, samples=({"": (20, 12, 3)}, {"": (40, 40, 3)})), (40, 40, 3)),
-        (Wanted(samples=({"": (20, 12, 4)},)), (96, 96, 3)),  # the model takes no such samples: said elsewhere
+        (Wanted(samples=({"": (20, 12, 4)},)), (96, 96, 3)),  # the model takes no such samples: reported elsewhere
         (Wanted(samples=({"": (12,)},)), (96, 96, 3)),
         (Wanted(samples=({"other": (20, 12, 3)},)), (96, 96, 3)),
         (Wanted(), (96, 96, 3)),

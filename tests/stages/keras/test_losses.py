@@ -20,7 +20,7 @@ def test_labels_that_do_not_exclude_each_other_need_not_add_up_to_one(closing, l
     layers = import_keras().layers
     model = import_keras().Sequential([layers.Input((5,)), layers.Dense(3, closing)])
     assert gives_logits(model, exclusive=False) == logits
-    assert gives_logits(model)  # for a classifier these are no probabilities
+    assert gives_logits(model)  # for a classifier these are not probabilities
     expected = 0.6931 if logits else 0.9163
     assert float(multilabel_loss(model)([[1.0, 0.0]], [[0.0, 0.0] if logits else [0.4, 0.6]])) == pytest.approx(
         expected, abs=1e-3

@@ -1,4 +1,4 @@
-"""Counts by hand, by TensorFlow's graph, and by the shapes of operators in exported files: all of them the same."""
+"""Compare counts by hand, by TensorFlow's graph, and by the shapes of operators in exported files: all are equal."""
 
 from math import prod
 
@@ -160,7 +160,7 @@ def test_a_fixed_batch_is_divided_out():
 
 
 def windows(layers, x):
-    """Attention within windows of 2×2, as positions of the batch."""
+    """Compute attention within windows of 2×2, as positions of the batch."""
     tf = import_tensorflow()
     x = tf.transpose(tf.reshape(x, (-1, 2, 2, 2, 2, 8)), (0, 1, 3, 2, 4, 5))
     x = tf.reshape(x, (-1, 4, 8))
@@ -290,7 +290,7 @@ MULTIPLY = {
 
 
 def mixed(keras):
-    """Everything that a file shows in one network of two inputs."""
+    """Build everything that a file shows in one network of two inputs."""
     layers = keras.layers
     image, tokens = keras.Input((8, 8, 4), name="image"), keras.Input((6, 8), name="tokens")
     x = layers.SeparableConv2D(6, 3, padding="same")(layers.Conv2D(8, 3, groups=2, padding="same")(image))

@@ -1,4 +1,4 @@
-"""Models of mixed precision in float32: the same weights, the same function but for half precision's rounding."""
+"""Test models of mixed precision in float32: same weights and function except for half precision's rounding."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.verify.config import EvaluateConfig
 
 
 def small(policy: str, last: str | None = "float32") -> Any:
-    """A network under a policy, with another one inside it."""
+    """Build a network under a policy, with another one inside it."""
     keras = import_keras()
     keras.mixed_precision.set_global_policy(policy)
     keras.utils.set_random_seed(2)

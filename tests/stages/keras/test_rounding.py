@@ -1,4 +1,4 @@
-"""Rounding noise in a reference is told from a difference: by what its own last bits do to it."""
+"""Check that rounding noise in a reference is recognized: by the effect of its inputs' last bits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VARIED = np.random.default_rng(0).standard_normal((2, 12, 8)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def normalized() -> Any:
-    """Of a constant it leaves nothing but rounding noise: zero over epsilon."""
+    """Build a normalization of a constant, which leaves nothing but rounding noise: zero over epsilon."""
     keras = import_keras()
     keras.utils.set_random_seed(1)
     x = keras.Input((12, 8))
@@ -29,7 +29,7 @@ def normalized() -> Any:
 
 
 def exactly(x: Any, scale: float = 1.0) -> Any:
-    """The same normalization in float64, each channel a group; then as wide as `scale` says."""
+    """Compute the same normalization in float64, each channel a group; then multiply by `scale`."""
     x = x.astype(np.float64)
     return scale * (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-6)
 

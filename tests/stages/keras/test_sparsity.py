@@ -18,7 +18,7 @@ def kernels(*shapes):
 
 
 def masked_by_tfmot(kernel, **settings):
-    """What tfmot's own pruning makes of a dense or convolution kernel."""
+    """Return what tfmot's own pruning makes of a dense or convolution kernel."""
     keras, sparsity = import_keras(), import_tfmot().sparsity.keras
     *window, inputs, outputs = kernel.shape
     layer = keras.layers.Conv2D(outputs, window) if window else keras.layers.Dense(outputs)

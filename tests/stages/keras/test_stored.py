@@ -11,7 +11,7 @@ from stages.keras.tensorflow import import_keras
 
 
 def small(seed=0, units=3):
-    """With what saving could lose: a normalisation's constants, dropout, a shared layer, a frozen one."""
+    """Build what saving could lose: a normalization's constants, dropout, a shared layer, a frozen one."""
     keras = import_keras()
     keras.utils.set_random_seed(seed)
     layers = keras.layers
@@ -28,7 +28,7 @@ def small(seed=0, units=3):
 
 @pytest.fixture
 def stored(make_context, monkeypatch):
-    """A context whose input `model` is what `write` stored; nothing is kept from other tests."""
+    """Return a context whose input `model` is what `write` stored; nothing is kept from other tests."""
     monkeypatch.setattr(stored_models, "_kept", type(stored_models._kept)())
 
     def store(model, write=write_model):

@@ -1,4 +1,4 @@
-"""Outputs whose rank TensorFlow leaves open."""
+"""Test outputs whose rank TensorFlow leaves open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small models of both Keras, each with every weight in use."""
+"""Provide small models of both Keras versions, each with every weight in use."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from stages.load.keras3 import import_keras3
 
 
 def shaken(model):
-    """The model with weights as training leaves them: batch statistics included."""
+    """Return the model with weights as training leaves them, including batch statistics."""
     rng = np.random.default_rng(5)
     for variable in model.weights:
         if "float" in str(variable.dtype):
@@ -35,7 +35,7 @@ def keras3():
 
 @pytest.fixture
 def residual():
-    """Makes a small residual network with a nested model in either Keras: 8×8×3 → 4 classes."""
+    """Build a small residual network with a nested model in either Keras: 8×8×3 → 4 classes."""
 
     def make(keras):
         layers = keras.layers
@@ -62,6 +62,6 @@ def residual():
 
 @pytest.fixture
 def outputs():
-    """Outputs of a model of either Keras on the same images, of the range 0 to 255."""
+    """Return outputs of a model of either Keras on the same images, in the range 0 to 255."""
     images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
     return lambda model: np.asarray(model(images, training=False))

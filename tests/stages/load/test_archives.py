@@ -1,4 +1,4 @@
-"""Files made to do harm: each is refused before anything of it is read, and leaves nothing behind."""
+"""Test malicious files: each is refused before any of it is read, and leaves nothing behind."""
 
 import stat
 import zipfile

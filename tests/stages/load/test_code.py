@@ -1,4 +1,4 @@
-"""Configurations that would run code or reach files: refused before anything is built, and nothing has run."""
+"""Test configurations that would run code or access files: refused before anything is built, and nothing has run."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_code_in_a_file_runs_only_with_trust(either_keras, tmp_path, monkeypatch
 
 
 def layer(class_name="Dense", **more):
-    """A configuration of one layer called `odd`."""
+    """Return a configuration of one layer called `odd`."""
     settings = more.pop("settings", {})
     return {"class_name": class_name, "config": {"name": "odd", **settings}, **more}
 

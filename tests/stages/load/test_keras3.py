@@ -1,4 +1,4 @@
-"""Layers and operations of Keras 3, each translated and held against what Keras 3 computes; and those that can't be."""
+"""Translate layers and operations of Keras 3 and compare them with Keras 3's results; and test those that can't be."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ CLOSE = 1e-5
 
 @pytest.fixture
 def carried(keras3, tmp_path):
-    """Saves a model of Keras 3 with weights unlike their initial ones, loads it, and checks outputs; returns it."""
+    """Save a model of Keras 3 with weights unlike its initial ones, load it, and check outputs; return it."""
 
     def carry(inputs, result, integers=False):
         model = keras3.Model(inputs, result, name="net")
@@ -163,7 +163,7 @@ def test_traced_layers_keep_weights_that_can_be_trained(keras3, carried):
     scaled.trainable = False
     model = carried(tokens, tied(scaled(layers.Dense(8)(tied(tokens))), reverse=True), integers=True)
     trainable = [tuple(weight.shape) for weight in model.trainable_weights]
-    assert sorted(trainable) == [(1, 56), (8,), (8, 8)]  # the embedding once, though it is used twice
+    assert sorted(trainable) == [(1, 56), (8,), (8, 8)]  # the embedding once, although it is used twice
     assert [tuple(weight.shape) for weight in model.non_trainable_weights] == [(1, 8)]
 
 

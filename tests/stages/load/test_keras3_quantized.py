@@ -1,4 +1,4 @@
-"""Models that Keras 3 itself has quantized: they become what they compute without rounding."""
+"""Load models that Keras 3 itself has quantized: they become what they compute without rounding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
 
 @pytest.fixture
 def network(keras3: Any) -> Any:
-    """All kinds of layers that Keras 3 quantizes, one of them in a nested model."""
+    """Build all kinds of layers that Keras 3 quantizes, one of them in a nested model."""
     keras3.utils.set_random_seed(1)
     layers = keras3.layers
     start = keras3.Input((6,), dtype="int32", name="words")

@@ -1,4 +1,4 @@
-"""Whether sizes may be open is told from a file of any format, without TensorFlow, and remembered."""
+"""Check that open sizes are detected from a file of any format, without TensorFlow, and remembered."""
 
 import subprocess
 import sys

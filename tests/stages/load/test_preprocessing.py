@@ -8,7 +8,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.fixture
 def front(either_keras, tmp_path):
-    """Saves a model with a front of three preprocessing layers, functional or not; returns the file."""
+    """Save a model with a front of three preprocessing layers, functional or not; return the file."""
 
     def save(sequential):
         layers = either_keras.layers

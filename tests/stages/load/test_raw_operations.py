@@ -1,4 +1,4 @@
-"""The table of graph nodes: each names a public function, its arguments, and what the node calls them."""
+"""Check the table of graph nodes: each names a public function, its arguments, and the node's names for them."""
 
 import inspect
 import operator

@@ -42,7 +42,7 @@ def test_onnx_pytorch_numpy_and_tar_are_told(tmp_path):
     path.write_bytes(onnx_bytes())
     with pytest.raises(ModelError, match="one of ONNX"):
         file_kind(path)
-    with zipfile.ZipFile(path, "w") as archive:  # as torch.save writes it
+    with zipfile.ZipFile(path, "w") as archive:  # as torch.save does
         archive.writestr("model/data.pkl", pickle.dumps([]))
     with pytest.raises(ModelError, match="one of PyTorch"):
         file_kind(path)

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't
 
 @pytest.fixture
 def folder(keras2, residual, tmp_path):
-    """A SavedModel folder of tf_keras, and the model in it."""
+    """Make a SavedModel folder of tf_keras, and return it with the model in it."""
     model = residual(keras2)
     model.save(tmp_path / "saved", save_format="tf")
     return tmp_path / "saved", model
@@ -105,7 +105,7 @@ def test_a_lambda_in_the_folder_is_refused(keras2, tmp_path):
 
 
 def test_a_graph_that_writes_files_is_not_run(folder, keras2, tmp_path):
-    """The description is of a harmless model, the graph beside it is another: it must not run to be compared with."""
+    """The description is of a harmless model, but the graph is another: it must not run for the comparison."""
     tf, (path, _), marker = import_tensorflow(), folder, tmp_path / "written"
 
     class Evil(tf.Module):

@@ -1,4 +1,4 @@
-"""The load stage through the engine: real recipes, a real store, everything from the file to the record."""
+"""Run the load stage through the engine: real recipes, a real store, everything from the file to the record."""
 
 import importlib
 import json
@@ -31,7 +31,7 @@ class Scale(tf_keras.layers.Layer):
 
 @pytest.fixture
 def loaded(tmp_path):
-    """Runs a recipe that loads a `model:` and strips it; returns the manifest's entries and the stored files."""
+    """Run a recipe that loads a `model:` and strips it; return the manifest's entries and the stored files."""
 
     def of(model, stages="[load, strip]"):
         path = tmp_path / "recipe.yaml"
@@ -84,7 +84,7 @@ def test_a_savedmodel_folder(keras2, residual, loaded, tmp_path):
 
 @pytest.fixture
 def custom(keras2, tmp_path, monkeypatch):
-    """A module with a layer beside the recipe, and a model with it, saved as a process would that is gone."""
+    """Make a module with a layer next to the recipe, and a model with it, as saved by an earlier process."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "scaling.py").write_text(LAYERS)
     sys.path.append(str(tmp_path))
@@ -108,7 +108,8 @@ def test_custom_layers_go_through_all_stages(custom, loaded, tmp_path, monkeypat
     assert np.allclose(decode_model(files["model.keras"])(x), custom(x))
     first = entries[-1].outputs[0].digest
 
-    # Another source is another model, with equal configuration and weights; this process has the old one, and says so.
+    # Another source is another model, with equal configuration and weights; this process has the old one, and reports
+    # it.
     (tmp_path / "scaling.py").write_text(LAYERS.replace("x * self.factor", "x + self.factor"))
     with pytest.raises(ModelError, match="changed after it was imported"):
         loaded("{path: m.keras, custom_objects: ['scaling:Scale']}")

@@ -1,4 +1,4 @@
-"""Stateful recurrent layers: whatever was run before, and however often, a file begins each call with zeros."""
+"""Test stateful recurrent layers: whatever ran before, and however often, a file begins each call with zeros."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def test_each_call_begins_with_zeros(either_keras, build, tmp_path):
     first = np.asarray(model(X))
     second = np.asarray(model(X))
     assert np.abs(first - second).max() > 1e-3  # in Keras itself
-    with quiet():  # Keras 3 warns of itself with newer releases of numpy
+    with quiet():  # Keras 3 warns by itself with newer releases of numpy
         model.save(tmp_path / "model.keras")
     loaded = load_model(tmp_path / "model.keras")
     for model in (loaded.model, copy_model(loaded.model)):

@@ -1,4 +1,4 @@
-"""Layers that read text stay outside of the model, with their vocabularies; what is left computes what it did."""
+"""Check that text layers stay outside of the model, with their vocabularies, and the rest computes the same."""
 
 import numpy as np
 import pytest

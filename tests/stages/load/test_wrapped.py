@@ -1,6 +1,6 @@
-"""Models that carry tfmot's wrappers come in, survive being stored, and say where they go on.
+"""Load models that carry tfmot's wrappers, store them, and check how they continue.
 
-Those of pruning are taken off, and what they had set to zero is kept.
+Pruning wrappers are taken off, and what they had set to zero is kept.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an 
 
 @pytest.fixture
 def wrapped(keras2):
-    """Makes a small network, wrapped for pruning, clustering or quantization."""
+    """Build a small network, wrapped for pruning, clustering or quantization."""
     tfmot, layers = import_tfmot(), keras2.layers
     linear = tfmot.clustering.keras.CentroidInitialization.LINEAR
     wrap = {
@@ -67,7 +67,7 @@ def test_quantized_models_do_not_survive_tfmots_own_keras_files(wrapped, tmp_pat
 
 
 def half_pruned(model, mask_share=0.5):
-    """As tfmot leaves a model within an epoch: masks are set, and the last step has moved what they mask."""
+    """Return a model as tfmot leaves it within an epoch: masks are set, and the last step has moved what they mask."""
     rng = np.random.default_rng(1)
     masks = {}
     for layer in model.layers:

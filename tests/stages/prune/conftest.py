@@ -1,4 +1,4 @@
-"""Tiny networks, weights that make checks mean something, and the check that every rule has to pass."""
+"""Provide tiny networks, weights that make checks meaningful, and the check that every rule has to pass."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from stages.prune.surgery.surgeon import remove_channels
 from stages.prune.surgery.twins import randomise_weights
 
 ROOT = Path(__file__).parents[3]
-THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)  # what TensorFlow takes by itself
+THREADS = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)  # TensorFlow's default
 
 
 @pytest.fixture(autouse=True)
 def fresh_session() -> Iterator[None]:
-    """Keras keeps every symbolic tensor in one graph, and slows down as it grows."""
+    """Clear the session: Keras keeps every symbolic tensor in one graph, and slows down as it grows."""
     yield
     import_keras().backend.clear_session()
 
 
 def _random_keep(graph: Any, seed: int = 0) -> np.ndarray:
-    """About half of each prunable group goes; one channel always stays, and one goes wherever there are two."""
+    """Remove about half of each prunable group; one channel always stays, and one goes if there are at least two."""
     rng = np.random.default_rng(seed)
     keep = np.ones(graph.count, dtype=bool)
     for group in graph.prunable:
@@ -49,7 +49,7 @@ def _random_keep(graph: Any, seed: int = 0) -> np.ndarray:
 
 
 def _cut(model: Any, seed: int = 0) -> Any:
-    """The network with random channels gone, which must equal the masked original."""
+    """Return the network without random channels, which must equal the masked original."""
     model = flattened(randomise_weights(model, seed))
     graph = channel_groups(model)
     keep = _random_keep(graph, seed)
@@ -73,7 +73,7 @@ def cut() -> Any:
 
 @pytest.fixture(scope="session")
 def groups() -> Any:
-    """A network's groups by name: those that can be pruned by their size, frozen ones by their reasons."""
+    """Return a network's groups by name: prunable ones by their size, frozen ones by their reasons."""
 
     def describe(model: Any) -> dict[str, Any]:
         return {
@@ -86,7 +86,7 @@ def groups() -> Any:
 
 @pytest.fixture
 def mini_xception() -> Any:
-    """The demo's network with random weights."""
+    """Build the demo's network with random weights."""
     spec = importlib.util.spec_from_file_location("train_demo_model", ROOT / "benchmarks" / "train_demo_model.py")
     assert spec is not None
     assert spec.loader is not None
@@ -97,7 +97,7 @@ def mini_xception() -> Any:
 
 @dataclass
 class FolderContext:
-    """The least that a stage context is: files in a folder, events in a list."""
+    """Provide a minimal stage context: files in a folder, events in a list."""
 
     config: PruneConfig
     inputs: Mapping[str, Artifact]
@@ -129,7 +129,7 @@ class FolderContext:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Any:
-    """A stage context that holds a model as its input, for a configuration."""
+    """Return a stage context that holds a model as its input, for a configuration."""
 
     def make(model: Any, config: PruneConfig) -> FolderContext:
         made = FolderContext(config, {}, tmp_path)

@@ -1,6 +1,6 @@
-"""Random small networks out of every kind of layer that has a rule: whatever is taken away, surgery is exact.
+"""Prune random small networks of every kind of layer that has a rule: whatever is removed, surgery is exact.
 
-And what allocation believes the rest to cost is what the pruned network costs.
+And allocation's cost of the rest is what the pruned network costs.
 
 A network starts as an image, a signal, a clip or words, and grows by steps that fit the rank of what is there. Each
 step gets a width and something older of the same rank to join; the frozen kinds are among them.
@@ -33,12 +33,12 @@ def layers():
 
 
 def by_rank(pattern, x):
-    """The layer class for the rank of `x`: Conv*D is Conv1D for a signal."""
+    """Return the layer class for the rank of `x`: Conv*D is Conv1D for a signal."""
     return getattr(layers(), pattern.replace("*", str(len(x.shape) - 2)))
 
 
 def like(older, x):
-    """`older`, by a 1×1 convolution if need be, with as many channels as `x`; `x` itself if its sizes differ."""
+    """Return `older`, by a 1×1 convolution if need be, with as many channels as `x`; `x` itself if its sizes differ."""
     if older.shape[1:-1] != x.shape[1:-1]:
         return x
     return older if older.shape[-1] == x.shape[-1] else layers().Dense(x.shape[-1])(older)
@@ -223,7 +223,7 @@ def start(kind):
 
 
 def grown(source, x, choices):
-    """A network that ends in two dense layers; each choice is a number that picks the step and a width."""
+    """Return a network that ends in two dense layers; each choice is a number that picks the step and a width."""
     seen = [x]
     for choice, width in choices:
         steps = sorted(STEPS[len(x.shape)])
@@ -237,7 +237,7 @@ def grown(source, x, choices):
 
 
 def believed_macs(result):
-    """What the cost model says of the network without the channels that went."""
+    """Return the cost model's value for the network without the channels that went."""
     groups = result.graph.prunable
     orders = [np.argsort(~result.keep[group.channels], kind="stable") for group in groups]
     kept = [int(result.keep[group.channels].sum()) for group in groups]
@@ -257,7 +257,7 @@ def believed_macs(result):
     seed=st.integers(0, 999),
 )
 def test_any_channels_can_go_from_any_network(keras, cut, kind, choices, seed):
-    result = cut(grown(*start(kind), choices), seed)  # holds masked equivalence
+    result = cut(grown(*start(kind), choices), seed)  # checks masked equivalence
     frozen = [group.makers for group in result.graph.groups if group.frozen]
     assert {name for makers in frozen for name in makers} >= {"head"}
     assert not result.keep.all()
@@ -267,7 +267,7 @@ def test_any_channels_can_go_from_any_network(keras, cut, kind, choices, seed):
 
 @pytest.mark.parametrize("rank", STEPS)
 def test_every_step_alone(rank, cut, keras):
-    """Hypothesis draws some of all: here each has its turn, at the widths that choose among its kinds."""
+    """Hypothesis draws some of all: here each has its turn, at the widths that select each of its kinds."""
     shapes = {2: (6,), 3: (6, 4), 4: (4, 4, 4), 5: (3, 4, 4, 4)}
     for name, function in STEPS[rank].items():
         for width in (3, 4):

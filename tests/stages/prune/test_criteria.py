@@ -11,7 +11,7 @@ from stages.prune.samples import samples_of
 
 @pytest.fixture
 def two_layers(keras):
-    """Two convolutions of other filter sizes that are added (one group, named by b), and a separable one."""
+    """Build two convolutions of other filter sizes that are added (one group, named by b), and a separable one."""
     image = keras.Input((6, 6, 2))
     a = keras.layers.Conv2D(3, 3, padding="same", name="a")(image)
     b = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(3, 1, name="b")(image))
@@ -94,7 +94,7 @@ def test_reductions_over_the_layers_that_make_a_channel(two_layers, how, expecte
     for name, values in (("a", [1.0, 2.0, 3.0]), ("b", [3.0, 4.0, 5.0])):
         kernel = two_layers.get_layer(name).kernel
         kernel.assign(np.ones(kernel.shape) * values)
-    # b is the first: as in the model, layers go by their depth.
+    # b is the first: as in the model, layers are ordered by their depth.
     np.testing.assert_allclose(scores(two_layers, "l1", reduction=how)["b"], expected)
 
 
@@ -104,12 +104,12 @@ def test_normalisations_make_groups_comparable():
     np.testing.assert_allclose(normalised(values, "mean"), values / 2)
     np.testing.assert_allclose(normalised(values, "max"), values / 3)
     np.testing.assert_allclose(normalised(values, "standardised"), (values - 2) / values.std())
-    for how in ("mean", "max", "standardised"):  # dead groups divide by nothing
+    for how in ("mean", "max", "standardised"):  # dead groups would divide by zero
         assert np.isfinite(normalised(np.zeros(3), how)).all()
 
 
 def with_relus(keras):
-    """A convolution with its own ReLU, one with it after batch normalisation, one without any."""
+    """Build a convolution with its own ReLU, one with it after batch normalization, one without any."""
     image = keras.Input((6, 6, 2))
     x = keras.layers.Conv2D(3, 3, activation="relu", name="own")(image)
     x = keras.layers.BatchNormalization(name="norm")(keras.layers.Conv2D(4, 1, name="later")(x))
@@ -134,7 +134,7 @@ def test_apoz_counts_zeros_after_the_activation_in_any_number_of_batches(keras, 
 
 
 def without_channel(model, group, index):
-    """The model's weights with every weight by which the channel is read set to zero."""
+    """Return the model's weights with every weight by which the channel is read set to zero."""
     for slot in group.consumers:
         variable = slot.variable(model.get_layer(slot.layer))
         value = variable.numpy()
@@ -161,7 +161,7 @@ def test_taylor_is_the_squared_change_of_the_loss_of_each_sample_by_a_small_gate
 
 
 def with_heads(keras):
-    """Classes, several labels and numbers on one body."""
+    """Build classes, several labels and numbers on one body."""
     image = keras.Input((6, 6, 2))
     x = keras.layers.Conv2D(4, 3, activation="relu", name="body")(image)
     x = keras.layers.GlobalAveragePooling2D()(x)

@@ -1,4 +1,4 @@
-"""Nested models become one graph that computes the same and can be pruned through and through."""
+"""Check that nested models become one graph that computes the same and can be pruned throughout."""
 
 import numpy as np
 import pytest

@@ -109,7 +109,7 @@ def test_surgery_that_went_wrong_gives_no_result(mini_xception, monkeypatch):
 
 
 def faint(keras, randomise):
-    """What the hidden channels say is heard a million times softer than what goes past them."""
+    """Make the hidden channels a million times weaker than the path that bypasses them."""
     vector = keras.Input((4,))
     loud = keras.layers.Dense(2, name="loud")(vector)
     soft = keras.layers.Dense(2, name="soft")(keras.layers.Dense(6, name="hidden")(vector))

@@ -1,4 +1,4 @@
-"""Samples for criteria: a split's inputs in the model's order, labels where there are any."""
+"""Test samples for criteria: a split's inputs in the model's order, labels if there are any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Doubts about calibration samples."""
+"""Test doubts about calibration samples."""
 
 from __future__ import annotations
 

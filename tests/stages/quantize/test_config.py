@@ -1,4 +1,4 @@
-"""What a recipe may say under quantize."""
+"""Check what a recipe may say under quantize."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ladder, on a network whose int8 file is useless: one channel of a layer is a thousand times the others."""
+"""Climb the ladder on a network whose int8 file is useless: one channel of a layer is a thousand times the others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ stages:
 
 @pytest.fixture(scope="module")
 def lopsided() -> Any:
-    """narrow → wide, whose first channel is large and read by nobody → head."""
+    """Build narrow → wide, whose first channel is large and read by nobody → head."""
     keras = import_keras()
     rng = np.random.default_rng(5)
     inputs = keras.Input((12,), name="x")
@@ -58,7 +58,7 @@ def lopsided() -> Any:
 
 @pytest.fixture
 def climbing(tmp_path: Path, lopsided: Any, make_context: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs a ladder on the network, whose own classes are the labels: the entry, the manifest, what was said."""
+    """Run a ladder on the network, whose own classes are the labels: return the entry, the manifest, the messages."""
     x = np.random.default_rng(6).standard_normal((400, 12)).astype(np.float32)
     y = np.asarray(lopsided(x, training=False)).argmax(1)
     np.savez(tmp_path / "data.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
@@ -128,7 +128,7 @@ def test_where_no_rung_is_good_enough_all_that_was_tried_is_told(climbing: Calla
 
 
 def test_noise_counts_where_it_comes_in(lopsided: Any) -> None:
-    """Tensors that are right but for noise from `wide` on: what comes after it adds none of its own."""
+    """Tensors that are right except for noise from `wide` on: later layers add no noise."""
     from stages.keras.layer_calls import record_layers
 
     x = np.random.default_rng(7).standard_normal((2, 12)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A scheme with training before it, through the pipeline, beside the same scheme without."""
+"""Run a scheme with training before it through the pipeline, compared with the same scheme without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quantize stage: the same model file, its scheme, and calibration samples where they are needed."""
+"""Test the quantize stage: the same model file, its scheme, and calibration samples if they are needed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_layers_to_keep_in_float_are_resolved_and_must_exist(quantizing: Callabl
 def test_a_layer_that_gives_infinity_on_calibration_samples_is_named(
     make_context: Callable[..., Any], make_split: Callable[..., Any]
 ) -> None:
-    """Its outputs are finite again behind it: only the range of the layer itself tells."""
+    """Later outputs are finite again: only the range of the layer itself shows it."""
     keras = import_keras()
     inputs = keras.Input((4,), name="x")
     steep = keras.layers.Dense(4, activation="exponential", use_bias=False, name="steep")
@@ -132,7 +132,7 @@ def test_layers_that_no_sample_wakes_are_named(
     STAGE.run(context)
     (said,) = context.warnings
     assert said.startswith("a layer gives nothing but zeros on all calibration samples: 'dead';")
-    x[40] = 100.0  # one sample is enough, and stands in a later batch
+    x[40] = 100.0  # one sample suffices, and is in a later batch
     context.splits = {"calibration": make_split("calibration", x, LABELS)}
     context.heard.clear()
     model.get_layer("dead").set_weights([np.eye(4), np.full(4, -20.0)])

@@ -17,7 +17,7 @@ def split(x, name="train"):
 
 @pytest.fixture
 def model():
-    """Two normalisations, the second not trainable, with dropout and noise about them."""
+    """Build two normalizations, the second not trainable, with dropout and noise around them."""
     layers = import_keras().layers
     vector = import_keras().Input((5,))
     x = layers.Dropout(0.9)(layers.GaussianNoise(10.0)(vector))

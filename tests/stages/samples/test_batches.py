@@ -1,4 +1,4 @@
-"""Shapes that fit, and calibration sets as bytes."""
+"""Check shapes that fit, and calibration sets as bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data that does not fit a model, and models that classify nothing."""
+"""Test data that does not fit a model, and models that are not classifiers."""
 
 from __future__ import annotations
 

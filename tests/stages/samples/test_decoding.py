@@ -1,4 +1,4 @@
-"""Pictures become what the recipe says, and what is no picture is told apart."""
+"""Check that pictures become what the recipe says, and that other files are recognized."""
 
 from __future__ import annotations
 

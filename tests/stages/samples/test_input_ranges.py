@@ -1,4 +1,4 @@
-"""Inputs that lie half-way between steps: none do any more, however they were computed."""
+"""Test inputs that lie halfway between steps: none do any more, however they were computed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_moves_an_input_has_its_range() -> None:
 
 @pytest.fixture(scope="module")
 def pictures() -> Any:
-    """All pixels as a picture, in both formulas."""
+    """Return all pixels as a picture, in both formulas."""
     return [values.reshape(1, 16, 16, 1) for values in (DIVIDED, MULTIPLIED)]
 
 

@@ -11,7 +11,7 @@ STORED = RNG.integers(0, 60, (120, 4, 4, 3)).astype(np.uint8) + (90 * LABELS[:, 
 
 
 def by_brightness(dark, light, shape=(4, 4, 3)):
-    """A network whose class is the mean of an image, with its three levels between `dark` and `light`."""
+    """Build a network whose class is the mean of an image, with its three levels between `dark` and `light`."""
     keras = import_keras()
     image = keras.Input(shape)
     x = keras.layers.Flatten()(image)
@@ -19,7 +19,7 @@ def by_brightness(dark, light, shape=(4, 4, 3)):
     level = np.linspace(0, 1, 256)[[30, 120, 210]] * (light - dark) + dark
     size = int(np.prod(shape))
     model.set_weights([np.tile(2 * level, (size, 1)).astype("f4") / size, -np.square(level).astype("f4")])
-    return model  # argmax of 2·m·l less l² is the level nearest to the mean m
+    return model  # argmax of 2·m·l minus l² is the level nearest to the mean m
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from stages.strip.layers import strip_model
 
 
 def randomised(model, seed=0):
-    """The model with weights as training leaves them: statistics that differ from channel to channel."""
+    """Return the model with weights as training leaves them: statistics that differ from channel to channel."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         value = rng.normal(0, 0.5, weight.shape)
@@ -57,7 +57,7 @@ def test_each_kind_of_layer_takes_it_over(kind, bias):
     assert type(stripped.model.get_layer("bn")).__name__ == "Activation"
     assert stripped.model.get_layer("conv").use_bias
     assert [old.name for old in model.layers] == [new.name for new in stripped.model.layers]
-    assert strip_model(model).model is model  # only on demand
+    assert strip_model(model).model is model  # only on request
 
 
 @pytest.mark.parametrize("settings", [{"groups": 2}, {"strides": 2}, {"dilation_rate": 2}], ids=str)
@@ -83,7 +83,7 @@ def test_a_batch_normalisation_in_a_nested_model_that_is_called_twice_is_folded(
 
 
 def refused(build, shape=(6, 6, 4)):
-    """The reason why the one batch normalisation of the model that `build` makes of an input stays."""
+    """Return the reason why the only batch normalization of the model that `build` makes of an input stays."""
     keras = import_keras()
     entry = keras.Input(shape)
     model = randomised(keras.Model(entry, build(entry, keras.layers)))
@@ -155,7 +155,7 @@ BLOCKS = st.tuples(
     st.sampled_from(["Conv2D", "SeparableConv2D", "DepthwiseConv2D", "Conv2DTranspose"]),
     st.sampled_from(["linear", "relu"]),
     st.booleans(),  # bias
-    st.booleans(),  # batch normalisation after it
+    st.booleans(),  # batch normalization after it
     st.booleans(),  # a shortcut around it
 )
 

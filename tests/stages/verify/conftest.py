@@ -1,4 +1,4 @@
-"""What the tests of the verify stage share: an exported file as an artifact, and the stage run with its checks."""
+"""Share what the tests of the verify stage need: an exported file as an artifact, and the stage run with its checks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stages.verify.stage import VerifyStage
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No outputs of the reference are left from other tests."""
+    """Clear outputs of the reference from other tests."""
     monkeypatch.setattr("stages.verify.predict._last", {})
 
 
 @pytest.fixture(scope="session")
 def export_artifact() -> Callable[..., Artifact]:
-    """The artifact of a file's bytes, stored in a context."""
+    """Return the artifact of a file's bytes, stored in a context."""
 
     def made(context: Any, pair: tuple[str, str], data: bytes) -> Artifact:
         spec = (TensorSpec(name="any", shape=(1,), dtype="float32"),)
@@ -37,7 +37,7 @@ def export_artifact() -> Callable[..., Artifact]:
 
 @pytest.fixture(scope="session")
 def run() -> Callable[..., StageResult]:
-    """The stage with its checks before and after."""
+    """Run the stage with its checks before and after."""
     stage = VerifyStage()
 
     def checked(context: Any) -> StageResult:

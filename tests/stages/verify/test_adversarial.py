@@ -1,4 +1,4 @@
-"""Made-up inputs keep to the range of real ones, and whole numbers stay whole."""
+"""Check that synthetic inputs stay in the range of real ones, and integers stay integers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_sets_of_all_inputs_within_the_range() -> None:
         assert arrays["word"].dtype == np.int32
         assert all(REAL[key].min() <= array.min() <= array.max() <= REAL[key].max() for key, array in arrays.items())
     assert not sets["zeros"]["image"].any()
-    assert (sets["zeros"]["word"] == 3).all()  # the least that the data has: 0 may be no word
+    assert (sets["zeros"]["word"] == 3).all()  # the minimum of the data: 0 may not be a word
     assert set(np.unique(sets["extremes"]["image"])) == {np.float32(-1), np.float32(2)}
     assert len(np.unique(sets["noise"]["image"])) > 40
 

@@ -1,4 +1,4 @@
-"""Why a quantized file is off: ranges that do not fit and coarse constants are found in real files, and only there."""
+"""Find why a quantized file is off: ranges that do not fit and coarse constants, in real files, and only there."""
 
 from __future__ import annotations
 

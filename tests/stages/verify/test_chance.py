@@ -1,4 +1,4 @@
-"""When a run stops before it has begun: only where another preprocessing is proved to be the right one."""
+"""Check when a run stops before it has begun: only if another preprocessing is proved to be the right one."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ SCALED = Preprocess(scale=1 / 255)
 
 
 def by_brightness():
-    """Names the class of an image by its mean, on 0…255."""
+    """Predict the class of an image by its mean, on 0…255."""
     keras = import_keras()
     image = keras.Input((6, 6))
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(image)))

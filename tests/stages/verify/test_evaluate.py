@@ -1,4 +1,4 @@
-"""The evaluate stage: metrics equal to a count by hand, in any batches."""
+"""Test the evaluate stage: metrics equal to a count by hand, in any batches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def evaluating(make_context: Callable[..., Any], make_split: Callable[..., Any])
 
 @pytest.fixture(scope="module")
 def identity() -> Any:
-    """A model that gives back its three inputs: the class is the largest of them."""
+    """Build a model that returns its three inputs: the class is the largest of them."""
     keras = import_keras()
     inputs = keras.Input((3,), name="x")
     model = keras.Model(inputs, keras.layers.Dense(3, use_bias=False, name="y")(inputs), name="identity")
@@ -163,7 +163,7 @@ def test_data_without_labels_is_refused(evaluating: Callable[..., Any], identity
 
 @pytest.fixture(scope="module")
 def heads() -> Any:
-    """Gives its three inputs as classes, and their sum."""
+    """Return its three inputs as classes, and their sum."""
     keras = import_keras()
     inputs = keras.Input((3,), name="x")
     kind = keras.layers.Dense(3, use_bias=False, name="kind")(inputs)
@@ -215,6 +215,6 @@ def test_labels_of_no_output_are_not_measured(evaluating: Callable[..., Any], he
     with pytest.raises(DataError, match="don't say which output they are for: the model has kind, sum"):
         STAGE.run(evaluating(heads, STORED, LABELS))
     named = STAGE.run(evaluating(identity, STORED, {"y": LABELS}, task={"y": "classes"}))
-    assert named.metrics["accuracy"] == 0.8  # the name of the one output is no part of the metric's
+    assert named.metrics["accuracy"] == 0.8  # the name of a single output is not part of the metric's
     with pytest.raises(DataError, match="labels for 'z', no output of the model"):
         STAGE.run(evaluating(identity, STORED, {"z": LABELS}, task={"z": "classes"}))

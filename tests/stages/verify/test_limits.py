@@ -1,4 +1,4 @@
-"""Bounds on parity, by scheme: what breaks one, and what a recipe changes of them."""
+"""Test bounds on parity, by scheme: what breaks one, and what a recipe changes of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics counted by hand, Wilson's interval against published numbers."""
+"""Compare metrics with counts by hand, and Wilson's interval with published numbers."""
 
 from __future__ import annotations
 

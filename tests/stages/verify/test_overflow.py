@@ -1,4 +1,4 @@
-"""Numbers that are not finite, in Keras or in a file alone, on real inputs and on made-up ones."""
+"""Test numbers that are not finite, in Keras or in a file alone, on real inputs and on synthetic ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.verify.config import Bounds, Tolerances, VerifyConfig
 
 
 def summing(activation: str) -> Any:
-    """A network whose output grows with how many of its inputs are large."""
+    """Build a network whose output grows with how many of its inputs are large."""
     keras = import_keras()
     x = keras.Input((12,), name="x")
     total = keras.layers.Dense(1, kernel_initializer="ones", name="total")(x)
@@ -27,7 +27,7 @@ def summing(activation: str) -> Any:
 def verifying_sums(
     make_context: Callable[..., Any], make_split: Callable[..., Any], export_artifact: Any
 ) -> Callable[..., Any]:
-    """A reference and a file on test samples that have one large number each; made-up samples have twelve."""
+    """Return a reference and a file on test samples that have one large number each; synthetic samples have twelve."""
 
     def make(reference: str, exported: str, large: float = 10.0, **settings: Any) -> Any:
         context = make_context(VerifyConfig(**settings), axis="onnx/float32")

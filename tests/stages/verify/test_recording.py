@@ -1,4 +1,4 @@
-"""What layers give out, nested ones too, and who reads whom."""
+"""Check what layers output, including nested ones, and who reads whom."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ X = np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32)
 
 @pytest.fixture(scope="module")
 def nested() -> Any:
-    """stem → block(first → second) → sum of both → head."""
+    """Build stem → block(first → second) → sum of both → head."""
     keras = import_keras()
     layers = keras.layers
     inside = keras.Input((5,))
@@ -80,7 +80,7 @@ def test_the_first_layer_with_nan_is_named(nested: Any) -> None:
 
 
 def dead_filter(bias: float) -> Any:
-    """Its second convolution has a filter of zeros, whose bias alone comes out, and weighs most in the head."""
+    """Its second convolution has a filter of zeros, whose output is its bias alone, weighted most in the head."""
     keras = import_keras()
     keras.utils.set_random_seed(2)
     image = keras.Input((8, 8, 3), name="image")
@@ -118,7 +118,7 @@ def test_a_layer_that_computes_what_it_should_of_what_it_is_given_is_not_blamed(
     x = keras.Input((4,), name="x")
     small = keras.layers.Dense(4, use_bias=False, name="small")(x)
     model = keras.Model(x, keras.layers.Dense(1, use_bias=False, name="last")(small))
-    weights = [np.eye(4, dtype=np.float32), np.array([[1], [-1], [1], [-1]], np.float32)]  # what is alike cancels
+    weights = [np.eye(4, dtype=np.float32), np.array([[1], [-1], [1], [-1]], np.float32)]  # common parts cancel
     model.set_weights(weights)
     given = np.array([[10, 10.1, 10, 10.1]], np.float32)
     calls = record_layers(model, {"x": given})
@@ -143,7 +143,7 @@ def test_a_layer_that_was_fused_is_not_called_the_farthest(nested: Any) -> None:
     noisy = [
         FileTensor(f"t_{name}", value * (1.05 if name == "head" else 1.0))
         for name, value in values.items()
-        if name != "first"  # fused: what is nearest to it is another layer's
+        if name != "first"  # fused: the nearest tensor is another layer's
     ]
     said = describe_divergence(calls, noisy, 12.0)
     assert "most by 'head' (26 dB)" in said

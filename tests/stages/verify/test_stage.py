@@ -1,4 +1,4 @@
-"""The verify stage: good files pass with true figures, files of another function do not."""
+"""Test the verify stage: good files pass with true figures, files of another function do not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAIRS = [("tflite", "float32"), ("onnx", "float32"), ("tflite", "int8"), ("onnx"
 
 @pytest.fixture(scope="module")
 def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
-    """Exports of the tiny network; the int8 TFLite file with int8 inputs and outputs."""
+    """Return exports of the tiny network; the int8 TFLite file with int8 inputs and outputs."""
     return {
         ("tflite", "float32"): convert_tflite(tiny_xception, "float32"),
         ("tflite", "int8"): convert_tflite(tiny_xception, "int8", "int8", tiny_images),
@@ -40,7 +40,7 @@ def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
 
 @pytest.fixture(scope="module")
 def labels(tiny_xception: Any, tiny_images: Any) -> Any:
-    """What the reference says, but for every fourth sample: its accuracy is 48 of 64."""
+    """Return the reference's classes, except for every fourth sample: its accuracy is 48 of 64."""
     said = np.asarray(tiny_xception(tiny_images, training=False)).argmax(axis=1)
     said[::4] = (said[::4] + 1) % 4
     return said
@@ -95,7 +95,7 @@ def test_the_reference_runs_once_for_all_its_exports(verifying: Callable[..., An
 
 
 def with_other_weights(data: bytes) -> bytes:
-    """The same ONNX graph with one kernel's channels in reverse order."""
+    """Return the same ONNX graph with one kernel's channels in reverse order."""
     model = onnx.load_from_string(data)
     kernel = next(tensor for tensor in model.graph.initializer if len(tensor.dims) == 4)
     values = onnx.numpy_helper.to_array(kernel)[::-1].copy()
@@ -146,7 +146,7 @@ def test_a_failure_names_the_layer_that_was_changed(
 
 
 def with_infinity(data: bytes) -> bytes:
-    """The same ONNX graph with a kernel's first number infinite."""
+    """Return the same ONNX graph with a kernel's first number infinite."""
     model = onnx.load_from_string(data)
     kernel = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4][-1]
     values = onnx.numpy_helper.to_array(kernel).copy()
@@ -229,7 +229,7 @@ def test_each_of_several_outputs_is_measured_and_bounded(
     assert found["accuracy_drop_reference[kind]"] == 0.0
     assert found["mse[sum]"] == pytest.approx(4, rel=1e-4)
     assert found["mse_ratio_reference[sum]"] == pytest.approx(1, rel=1e-4)
-    assert verify(biased).metrics["mse_ratio_reference[sum]"] == pytest.approx(4, rel=1e-3)  # 2² against 1²
+    assert verify(biased).metrics["mse_ratio_reference[sum]"] == pytest.approx(4, rel=1e-3)  # 2² compared with 1²
     with pytest.raises(PostconditionError, match=r"the mse of output 'sum' is 4 of the reference's, 2 is allowed"):
         verify(biased, max_mse_ratio=2)
     only = {"kind": targets["kind"]}
@@ -238,7 +238,7 @@ def test_each_of_several_outputs_is_measured_and_bounded(
 
 
 def largest_weight(data: bytearray) -> int:
-    """The position of the largest weight in the largest buffer of a TFLite file."""
+    """Return the position of the largest weight in the largest buffer of a TFLite file."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
@@ -283,7 +283,7 @@ def test_the_worst_sample_is_the_one_that_differs_most(
 
 @pytest.fixture(scope="module")
 def regressor() -> Any:
-    """Two inputs, one of whole numbers, and two outputs in one tensor."""
+    """Build two inputs, one of integers, and two outputs in one tensor."""
     keras = import_keras()
     a, b = keras.Input((3,), name="a"), keras.Input((2,), name="b", dtype="int32")
     words = keras.layers.Flatten(name="flat")(keras.layers.Embedding(5, 1, name="words")(b))

@@ -1,4 +1,4 @@
-"""ONNX files of a known amount of work, and reports of any content."""
+"""Make ONNX files of a known amount of work, and reports of any content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.commands.comparing.result import ComparisonReport, Evidence, MetricR
 
 @pytest.fixture(scope="session")
 def make_onnx(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Makes a file of so many sines in a row, and as often the same one again."""
+    """Make a file of this many sines in a row, and repeats of the last one."""
     from onnx import TensorProto, helper
 
     def make(steps: int, shape: tuple[Any, ...] = (1, 4096), function: str = "Sin") -> Path:
@@ -40,7 +40,7 @@ def onnx_file(make_onnx: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def make_report() -> Callable[..., ComparisonReport]:
-    """Makes a report of one pair from verdicts, one metric each, with every kind of number in it."""
+    """Make a report of one pair from verdicts, one metric each, with every kind of number in it."""
 
     def make(*verdicts: str, name: str = "tflite/int8", target: str | None = "cpu") -> ComparisonReport:
         rounds = Evidence(rounds=10, extended=False, noise_floor=0.006, ratios=(1.08,) * 9 + (1.5,), apart=(10,))

@@ -1,4 +1,4 @@
-"""Whole comparisons with real processes in a real runtime, and what is refused before or after them."""
+"""Run whole comparisons with real processes in a real runtime, and check what is refused before or after them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_fifty_times_the_work_is_a_regression_and_a_fiftieth_is_none(make_onnx):
     assert len(latency.evidence.ratios) == latency.evidence.rounds == 2
     assert not latency.evidence.extended
     assert size.change == pytest.approx(many.models[0].size_bytes / few.models[0].size_bytes - 1)
-    assert compare(many, few, wish(metrics=frozenset({"size"}))).verdict == "ok"  # which takes no process
+    assert compare(many, few, wish(metrics=frozenset({"size"}))).verdict == "ok"  # which needs no process
     assert set(report.devices["cpu"]) == {"cpu_model", "cores", "machine", "system"}
 
 
@@ -89,7 +89,9 @@ def test_usual_metrics_and_those_that_are_only_shown(onnx_file):
 
 
 def test_several_models_are_judged_together(make_onnx):
-    """Each has its p-value; with four rounds none can be below 0.125, so that no regression holds among several."""
+    """Each has its p-value; with four rounds none can be below 0.125, so that no regression is significant among
+    several.
+    """
     first, second = make_onnx(4), make_onnx(200)
     base, candidate = Operand("a", operand(first).models * 2), Operand("b", operand(second).models * 2)
     labels = ("one", "two")

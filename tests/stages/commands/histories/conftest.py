@@ -1,4 +1,4 @@
-"""Entries of a history, all alike but for what is said."""
+"""Make entries of a history, all alike except for the arguments."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def entry() -> Callable[..., Entry]:
 
 @pytest.fixture
 def days() -> Callable[..., list[Entry]]:
-    """Makes an entry a day of these medians, in ms."""
+    """Make an entry per day of these medians, in ms."""
 
     def make(*values: float, **changes) -> list[Entry]:
         dated = enumerate(values, 1)

@@ -21,7 +21,7 @@ def test_a_damaged_line_is_named_with_its_fault_and_the_others_are_read(entry, t
     append(file, [entry(1.0)])
     whole = file.read_text()
     file.write_text(whole + whole.replace('"rounds":10', '"rounds":"many"') + "\n" + whole[:50])
-    append(file, [entry(4.0)])  # behind a line that was cut off
+    append(file, [entry(4.0)])  # after a truncated line
     history = read_history(file)
     assert [one.metrics["latency_p50_ms"] for one in history.entries] == [1.0, 4.0]
     assert [line.partition(": ")[0] for line in history.damaged] == [f"{file}:2", f"{file}:4"]

@@ -1,4 +1,4 @@
-"""`init --data`: the preprocessing that the data proves, instead of a guess."""
+"""Check `init --data`: the preprocessing that the data proves, instead of a guess."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ STORED = (np.random.default_rng(0).integers(0, 60, (300, 4, 4, 1)) + 90 * LABELS
 
 @pytest.fixture
 def written(tmp_path):
-    """The recipe and what init tells, for a network that tells brightness apart between two values."""
+    """Return the recipe and init's output, for a network that separates brightness between two values."""
 
     def write(dark, light, stored=STORED, labels=LABELS):
         keras = import_keras()

@@ -1,4 +1,4 @@
-"""The goal of a first recipe is what the network can give: each is held by pruning to it."""
+"""Check that the goal of a first recipe is feasible, by pruning to it."""
 
 import pytest
 

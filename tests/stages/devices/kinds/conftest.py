@@ -1,4 +1,4 @@
-"""The emulated core, made ready as a user does it, where this machine can."""
+"""Set up the emulated core as a user does, if this machine can."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEEDED = ("apt-get", "dpkg-deb", "cc")
 
 @dataclass(frozen=True)
 class Emulated:
-    """A target that is set up, and where its parts are."""
+    """Hold a target that is set up, and where its parts are."""
 
     target: Target
     system: Path
@@ -29,7 +29,7 @@ class Emulated:
 
 @pytest.fixture(scope="session")
 def cortex_a72() -> Emulated:
-    """Set up once in the user's cache, about 40 s, by one of the processes that test, and found there ever after."""
+    """Set up once in the user's cache, about 40 s, by one of the test processes, and reuse it afterwards."""
     target = find_target("cortex-a72")
     targets_folder().mkdir(parents=True, exist_ok=True)
     with FileLock(targets_folder() / "tests.lock"):

@@ -1,4 +1,4 @@
-"""Pruning to a share of the instructions of an emulated core, in a recipe from end to end."""
+"""Prune to a share of the instructions of an emulated core, in a recipe from end to end."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ stages:
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Writes a recipe on a network whose two convolutions have 24 channels each."""
+    """Write a recipe for a network whose two convolutions have 24 channels each."""
     keras = import_keras()
     keras.utils.set_random_seed(0)
     image = keras.Input((16, 16, 3), name="image")

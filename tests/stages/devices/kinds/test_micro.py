@@ -1,4 +1,4 @@
-"""Microcontroller targets, where their packages are installed."""
+"""Test microcontroller targets, if their packages are installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos
 
 @pytest.fixture(scope="module")
 def fixed_batch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As our export makes them: microcontrollers take no free sizes."""
+    """Make a file as our export does: microcontrollers take no free sizes."""
     from stages.formats.tflite.convert import convert_tflite
     from stages.keras.tensorflow import import_keras
 
@@ -107,7 +107,7 @@ def test_an_int8_model_gets_an_estimate_that_grows_with_its_work(tmp_path: Path)
 
 @pytest.fixture(scope="module")
 def averaging(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    """int8 files of a mean over so many positions: over 4,096 an Ethos-U55 leaves it to the CPU."""
+    """Make int8 files of a mean over this many positions: over 4,096 an Ethos-U55 leaves it to the CPU."""
     from stages.formats.tflite.convert import convert_tflite
     from stages.keras.tensorflow import import_keras
 

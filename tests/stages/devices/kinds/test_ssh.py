@@ -1,4 +1,4 @@
-"""A board by ssh: a real sshd on loopback, keys made for the test, and everything that can go wrong on the way."""
+"""Test a board by ssh: a real sshd on loopback, keys made for the test, and everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ stage = BenchmarkStage()
 
 @dataclass
 class Server:
-    """An sshd of its own, with its keys, and the client's configuration that reaches it."""
+    """Run a separate sshd, with its keys, and the client's configuration that reaches it."""
 
     folder: Path
     port: int
@@ -65,7 +65,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(ssh, "PAUSE_S", 0.0)
     if not Path("/run/sshd").exists():
-        Path("/run/sshd").mkdir(mode=0o755)  # where sshd, as root, gives up its rights
+        Path("/run/sshd").mkdir(mode=0o755)  # where sshd, as root, drops its privileges
     folder = tmp_path / "sshd"
     folder.mkdir()
     for key in ("host", "other", "client"):
@@ -91,7 +91,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def make_target(server: Server, tmp_path: Path) -> Callable[..., Target]:
-    """The target `board`, in a recipe's folder, set up unless told otherwise."""
+    """Make the target `board`, in a recipe's folder, set up unless told otherwise."""
 
     def make(python: str = sys.executable, set_up: bool = True, options: str = "") -> Target:
         folder = tmp_path / "recipe"

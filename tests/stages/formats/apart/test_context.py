@@ -1,4 +1,4 @@
-"""A stage's function in the child sees what it would see here, and makes the same bytes."""
+"""Check that a stage's function in the child sees what it would see here, and makes the same bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def look(context):
 
 @pytest.fixture
 def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[[str, Scheme], Any]:
-    """A context in which the tiny network is to be exported."""
+    """Make a context in which the tiny network is to be exported."""
 
     def make(target_format: Any, scheme: Scheme) -> Any:
         context = make_context(ExportConfig(formats=(target_format,), symbol="toy"), axis=f"{target_format}/{scheme}")

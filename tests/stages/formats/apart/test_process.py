@@ -1,4 +1,4 @@
-"""The child in which outside software runs: its ends, hangs and hunger are errors here. All jobs are our own."""
+"""Test the child for third-party software: its crashes, hangs and memory use are errors here. All jobs are our own."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def swell(speaker, megabytes):
 
 @pytest.fixture
 def toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A module of harmless jobs that a child of this test can import."""
+    """Write a module of harmless jobs that a child of this test can import."""
     (tmp_path / "toys.py").write_text(TOYS)
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -83,7 +83,7 @@ def heard() -> list[Event]:
 
 @pytest.fixture
 def call(toys: None, heard: list[Event]) -> Callable[..., Any]:
-    """Calls a toy job for an action."""
+    """Call a toy job for an action."""
 
     def call(function: str, **arguments: Any) -> Any:
         events = ActionEvents("export:toy/int8", heard.append)
@@ -93,7 +93,7 @@ def call(toys: None, heard: list[Event]) -> Callable[..., Any]:
 
 
 def is_gone(pid: int, within_s: float = 10) -> bool:
-    """Whether a process ends within so many seconds."""
+    """Return whether a process ends within `within_s` seconds."""
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         stat = Path(f"/proc/{pid}/stat")
@@ -269,7 +269,7 @@ def look(speaker):
 
 
 def test_where_this_process_imports_tensorflow_the_child_is_forked_after_it(tmp_path: Path) -> None:
-    """It has TensorFlow at once, none of the parent's files, and little memory of its own; the next one is started."""
+    """It has TensorFlow at once, none of the parent's files, and little private memory; the next one is started."""
     (tmp_path / "toys.py").write_text(TOYS + LOOK)
     file = tmp_path / "held-by-the-parent"
     file.write_text("")
@@ -277,7 +277,7 @@ def test_where_this_process_imports_tensorflow_the_child_is_forked_after_it(tmp_
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     pss, told, said, *rest = done.stdout.strip().split("|")
-    assert int(pss) < 150_000  # kB; with an import of its own 190,000
+    assert int(pss) < 150_000  # kB; 190,000 if it imports TensorFlow itself
     assert told == "[True, [], True, 3.0]"
     assert (
         said

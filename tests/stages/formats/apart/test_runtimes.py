@@ -1,4 +1,4 @@
-"""Files in their runtimes, in the child: what they give is what they give here, to the bit."""
+"""Check that files in their runtimes, in the child, give what they give here, to the bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""C source and Vela's files: made of the TFLite export, checked by compiler and runtime, or refused."""
+"""Test C source and Vela's files: made from the TFLite export, checked by compiler and runtime, or refused."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_vela_compiles_the_int8_file_with_estimates(recipe: Callable[..., Recipe
     assert b'"converter":"ethos-u-vela"' in data
     with pytest.raises(DeviceError, match="nothing on this machine runs a vela-model"):
         load_exported("vela-model", data)
-    assert not [entry for entry in manifest.stages if entry.stage == "verify"]  # left out, and said so
+    assert not [entry for entry in manifest.stages if entry.stage == "verify"]  # left out, and reported
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 @pytest.mark.parametrize("scheme", ["float32", "int8"])
 def test_the_header_says_which_output_is_which_in_the_file(scheme: Any, tmp_path: Path) -> None:
-    """Output z is 1 + the sum of b, output a -2: told by a compiled program and by LiteRT, both by index."""
+    """Output z is 1 + the sum of b, output a -2: checked by a compiled program and by LiteRT, both by index."""
     from stages.formats.c.convert import _ports
     from stages.formats.tflite.convert import convert_tflite
 
@@ -203,7 +203,7 @@ def test_the_header_says_which_output_is_which_in_the_file(scheme: Any, tmp_path
 
 
 def two_by_two() -> Any:
-    """Two inputs and two outputs, whose order by name is not theirs in the model."""
+    """Build two inputs and two outputs, whose order by name differs from the model's."""
     from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
@@ -215,7 +215,7 @@ def two_by_two() -> Any:
 
 @dataclass(frozen=True)
 class Told:
-    """What a header says of an input or output."""
+    """Hold what a header says of an input or output."""
 
     index: int
     scale: float
@@ -238,7 +238,7 @@ int main(void) {
 
 
 def told_by_the_header(source: Any, folder: Path) -> tuple[dict[str, Told], dict[str, Told], dict[str, Any]]:
-    """Inputs and outputs by name, and their elements and bytes, as a C program prints them."""
+    """Return inputs and outputs by name, and their elements and bytes, as a C program prints them."""
     (folder / "net_data.h").write_bytes(source.header)
     (folder / "main.c").write_text(PORTS)
     command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "main.c", "-o", "main"]
@@ -254,7 +254,7 @@ def told_by_the_header(source: Any, folder: Path) -> tuple[dict[str, Told], dict
 
 
 def called_by_index(data: bytes, given: dict[Told, Any], outputs: dict[str, Told]) -> dict[str, Any]:
-    """What LiteRT computes, called as a C program calls it: by index, in the steps that the header tells."""
+    """Return what LiteRT computes, called as a C program calls it: by index, in the header's steps."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=data)
@@ -320,7 +320,7 @@ def test_free_sizes_are_asked_for(make_exporting: Callable[..., Any]) -> None:
 
 @pytest.fixture
 def make_exporting(tmp_path: Path) -> Callable[..., RunManifest]:
-    """Runs the C export of a network that takes images of any size."""
+    """Run the C export of a network that takes images of any size."""
     from stages.keras.tensorflow import import_keras
 
     keras = import_keras()

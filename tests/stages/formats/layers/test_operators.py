@@ -1,4 +1,4 @@
-"""Layers and the operators that compute them, in files whose names and structure are not the model's."""
+"""Test layers and the operators that compute them, in files whose names and structure are not the model's."""
 
 from __future__ import annotations
 

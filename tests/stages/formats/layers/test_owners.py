@@ -1,4 +1,4 @@
-"""Names of operators become names of layers: from models that are here, and from stored ones."""
+"""Map names of operators to names of layers: from loaded models, and from stored ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.keras.tensorflow import import_keras, import_tensorflow
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    """Dense layers, one in a nested model and one in a wrapper, and operations between layers."""
+    """Build dense layers, one in a nested model and one in a wrapper, and operations between layers."""
     keras, tf = import_keras(), import_tensorflow()
     layers = keras.layers
     x = keras.Input((4, 4), name="x")
@@ -33,7 +33,7 @@ def model() -> Any:
         ("net/inner/dense/Tensordot/MatMul", "layer 'inner/dense'"),
         ("net/each/hidden/BiasAdd", "layer 'each'"),
         ("a_function/net/inner/dense/MatMul@scope", "layer 'inner/dense'"),
-        ("net/tf.math.abs/Abs", "operation 'tf.math.abs' after 'each'"),  # by way of another operation
+        ("net/tf.math.abs/Abs", "operation 'tf.math.abs' after 'each'"),  # through another operation
         ("net/tf.__operators__.add/AddV2", "operation 'tf.__operators__.add' after 'each' and 'x'"),
         (
             "net/each/Reshape_1;net/tf.math.multiply/Mul",

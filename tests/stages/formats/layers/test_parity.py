@@ -1,4 +1,4 @@
-"""Figures of parity against numbers worked out by hand, and their laws."""
+"""Compare figures of parity with numbers worked out by hand, and check their laws."""
 
 from __future__ import annotations
 

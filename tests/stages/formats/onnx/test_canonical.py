@@ -1,4 +1,4 @@
-"""The normal form: independent of names and node order, and computing the same."""
+"""Test the normal form: independent of names and node order, and computing the same."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def value(name: str, shape: list[Any], kind: int = TensorProto.FLOAT) -> Any:
 
 
 def branching() -> Any:
-    """Two branches, twin nodes, equal initializers, an If whose branches read from around them, a dead node."""
+    """Build two branches, twin nodes, equal initializers, an If that reads from enclosing graphs, a dead node."""
     then = helper.make_graph(
         [helper.make_node("Mul", ["joined", "two"], ["then_out"])], "then", [], [value("then_out", ["n", 3])]
     )
@@ -60,7 +60,9 @@ def branching() -> Any:
 
 
 def disguised(model: Any, seed: int) -> Any:
-    """The same graph: other names for all but the interface, other orders of nodes, constants and attributes."""
+    """Disguise the same graph: other names except for the interface, other orders of nodes, constants and
+    attributes.
+    """
     rng = random.Random(seed)
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     interface = {v.name: v.name for v in (*copy.graph.input, *copy.graph.output)}

@@ -1,4 +1,4 @@
-"""Cuts of an ONNX graph: each runs as it is and computes what the whole does up to there."""
+"""Test cuts of an ONNX graph: each runs and computes what the whole does up to there."""
 
 import numpy as np
 import onnx
@@ -39,7 +39,7 @@ def test_cuts_of_what_the_runtime_makes_of_a_file_compute_what_the_file_does(
     for cut in found[::3]:
         for name, values in outputs(cut.data, feeds).items():
             np.testing.assert_array_equal(values, made[name])
-    assert len(found[0].data) < len(optimized) / 2  # weights that no node left reads are not in it
+    assert len(found[0].data) < len(optimized) / 2  # it excludes weights that no remaining node reads
 
 
 def optimized_with_all_outputs(data):

@@ -1,4 +1,4 @@
-"""Models of several files: found, checked, brought together, and never led out of their folder."""
+"""Test models of several files: found, checked, brought together, and never led out of their folder."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_files_named_by_digest_get_their_names_back_and_cost_nothing(
     stored = {"model.onnx": tmp_path / "ab12", "model.onnx.data": tmp_path / "cd34"}
     for name, path in stored.items():
         path.write_bytes((model.parent / name).read_bytes())
-    for _ in range(2):  # what a killed run left is there already
+    for _ in range(2):  # files of a killed run exist already
         found = whole_model("onnx-model", list(stored), stored.__getitem__, tmp_path / "whole")
         assert found == tmp_path / "whole" / "model.onnx"
         assert (tmp_path / "whole" / "model.onnx.data").samefile(stored["model.onnx.data"])

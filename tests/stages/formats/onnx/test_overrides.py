@@ -1,4 +1,4 @@
-"""What pruning leaves, in 8 bits: filters of next to nothing keep their bias, branches that sleep stay silent."""
+"""Test pruned networks in 8 bits: filters near zero keep their bias, inactive branches stay silent."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stages.formats.onnx.ranges import usable_ranges
 from stages.formats.onnx.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
-LARGE = (np.random.default_rng(0).random((32, 6, 6, 3)) * 255).astype(np.float32)  # as images that nobody scaled
+LARGE = (np.random.default_rng(0).random((32, 6, 6, 3)) * 255).astype(np.float32)  # like images that nobody scaled
 
 
 def difference(model: Any, x: Any, calibration: Any = None, told: list[str] | None = None, **settings: Any) -> float:
-    """Of the int8 file from Keras, in parts of the largest output."""
+    """Return the int8 file's difference from Keras, relative to the largest output."""
     how, notes = Quantization(scheme="int8", **settings), told if told is not None else []
     data = convert_onnx(model, how, calibration=x if calibration is None else calibration, told=notes.append)
     (actual,) = load_onnx(data).run({"x": x}).values()
@@ -28,7 +28,7 @@ def difference(model: Any, x: Any, calibration: Any = None, told: list[str] | No
 
 
 def pruned(value: float, bias: float, dead: int = 3) -> Any:
-    """Two convolutions; the kernels of so many of the six filters of the first are multiplied by `value`."""
+    """Build two convolutions; `dead` of the six kernels of the first are multiplied by `value`."""
     keras = import_keras()
     keras.utils.set_random_seed(1)
     inputs = keras.Input((6, 6, 3), name="x")
@@ -96,7 +96,7 @@ def test_locally_connected_layers_have_one_scale_and_a_note(build: str) -> None:
     assert len(told) == 1
     assert told[0].startswith("1 of the weights in products of matrices have one scale instead of one a channel")
     assert difference(model, x, told=told, granularity="per_tensor") < 0.03
-    assert len(told) == 1  # nothing was done otherwise than asked for
+    assert len(told) == 1  # nothing differed from the request
 
 
 def gemm(kernel: Any, bias: Any) -> Any:

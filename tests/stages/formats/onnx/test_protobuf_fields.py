@@ -1,4 +1,4 @@
-"""Fields are found where protobuf puts them, and what is no message is none."""
+"""Check that fields are found where protobuf puts them, and that other bytes are refused."""
 
 from __future__ import annotations
 

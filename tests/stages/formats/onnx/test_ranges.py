@@ -1,4 +1,4 @@
-"""The range of least squared error, held against what 8 bits really do to values."""
+"""Compare the range of least squared error with what 8 bits really do to values."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BINS = 2048
 
 
 def histogram(values):
-    """As ONNX Runtime collects it: bins from minus to plus the largest magnitude."""
+    """Return the histogram as ONNX Runtime collects it: bins from minus to plus the largest magnitude."""
     limit = np.abs(values).max()
     counts, edges = np.histogram(values, BINS, range=(-limit, limit))
     return counts, edges, values.min(), values.max()
 
 
 def error_of(values, low, high):
-    """The mean squared error of values in 8 bits that cover `low` to `high`, zero among the steps."""
+    """Return the mean squared error of values in 8 bits that cover `low` to `high`, zero among the steps."""
     step = (high - low) / 255
     zero = np.round(-low / step)
     steps = np.clip(np.round(values / step) + zero, 0, 255)

@@ -1,4 +1,4 @@
-"""Files in onnx's own evaluator: agreement is silent, and so is what it can't tell; anything else is a warning."""
+"""Run files in onnx's own evaluator: agreement is silent, and so is what it can't tell; anything else is a warning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.keras.tensorflow import import_keras
 
 
 def files(build: Callable[[Any, Any], Any], shape: tuple[int, ...], **settings: Any) -> tuple[bytes, Any, Any]:
-    """The float32 file of a network, one sample, and ONNX Runtime's outputs."""
+    """Return the float32 file of a network, one sample, and ONNX Runtime's outputs."""
     keras = import_keras()
     inputs = keras.Input(shape, name="x")
     data = convert_onnx(keras.Model(inputs, build(keras, inputs)), "float32", **settings)

@@ -1,4 +1,4 @@
-"""Resized images: Keras' numbers and sizes in ONNX Runtime and for the evaluator that comes with the standard."""
+"""Test resized images: Keras' numbers and sizes in ONNX Runtime and in the standard's own evaluator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.keras.tensorflow import import_keras
 
 
 def resized(make: Any, shape: tuple[int | None, ...], x: Any, scheme: Any = "float32") -> tuple[Any, Any, Any, Any]:
-    """Keras' outputs, ONNX Runtime's, the reference evaluator's (of the first sample), and the graph."""
+    """Return Keras' outputs, ONNX Runtime's, the reference evaluator's (of the first sample), and the graph."""
     keras = import_keras()
     inputs = keras.Input(shape, name="x")
     model = keras.Model(inputs, make(keras, inputs))

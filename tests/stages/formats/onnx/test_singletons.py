@@ -1,4 +1,4 @@
-"""Layers of one dimension: no axis of size 1 around them, the same numbers, in every scheme."""
+"""Test one-dimensional layers: no axis of size 1 around them, the same numbers, in every scheme."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models above the limit of one file: two files that compute the same, bit for bit; below it nothing changes."""
+"""Test models above the limit of one file: two files that compute the same, bit for bit; below it nothing changes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ OPSET = [helper.make_opsetid("", 17)]
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Sets how many bytes a file holds."""
+    """Set how many bytes a file holds."""
     return lambda size: monkeypatch.setattr(interface, "MOST_BYTES", size)
 
 
 def in_folder(folder: Path, model: Any, how: Any, **settings: Any) -> Path:
-    """The model's file in `folder`, with what stands beside it."""
+    """Write the model's file in `folder`, with its data files."""
     folder.mkdir(exist_ok=True)
     data = convert_onnx(model, how, beside=folder / DATA_FILE, **settings)
     (folder / "model.onnx").write_bytes(data)

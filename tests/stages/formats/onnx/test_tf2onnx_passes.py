@@ -1,4 +1,4 @@
-"""tf2onnx's passes, run in place: the graph that its own way gives, and never a graph left as it was."""
+"""Check that tf2onnx's passes, run in place, give the graph of its own way, and never an unchanged graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights beside the graph: the same graph and outputs as with weights in it, for every way a layer reads them."""
+"""Test weights outside the graph: the same graph and outputs as inside, for every way a layer reads them."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def embedded(keras: Any) -> Any:
 
 
 def shared(keras: Any) -> Any:
-    """One kernel read at two places, by a layer and by the model."""
+    """Read one kernel at two places, by a layer and by the model."""
     inputs = keras.Input((20,), name="x")
     layer = keras.layers.Dense(20, activation="relu", name="twice")
     return keras.Model(inputs, keras.layers.Dense(3, name="y")(layer(layer(inputs))), name="shared")
 
 
 def grouped(keras: Any) -> Any:
-    """As ConvNeXt has them: a convolution in groups, and GELU."""
+    """Build what ConvNeXt has: a convolution in groups, and GELU."""
     inputs = keras.Input((9, 9, 12), name="x")
     y = keras.layers.Conv2D(24, 3, groups=4, padding="same", activation="gelu", name="groups")(inputs)
     return keras.Model(inputs, keras.layers.Conv2D(24, 3, groups=24, strides=2, name="y")(y), name="grouped")
 
 
 def padded(keras: Any) -> Any:
-    """As ResNetV2 begins: zeros around values of either sign, then a maximum, and a mean as well."""
+    """Build ResNetV2's beginning: zeros around values of either sign, then a maximum, and a mean as well."""
     inputs = keras.Input((8, 8, 3), name="x")
     stem = keras.layers.Conv2D(4, 3, name="stem")(keras.layers.Rescaling(1.0, -3.0)(inputs))
     largest = keras.layers.MaxPooling2D(3, 2)(keras.layers.ZeroPadding2D(1)(stem))

@@ -1,4 +1,4 @@
-"""Transposed convolutions whose kernel and stride don't reach all of the output."""
+"""Test transposed convolutions whose kernel and stride don't reach all of the output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SMALL = [(2, 3, "same", None), (1, 2, "valid", None), (3, 2, "valid", 1), (2, 4,
 
 
 def network(axes: int, free: bool = False, kinds: Any = SMALL) -> tuple[Any, Any]:
-    """A network with an output for each kind, all weights normal numbers, and samples."""
+    """Build a network with an output for each kind, all weights normal numbers, and samples."""
     keras = import_keras()
     keras.utils.set_random_seed(0)
     shape = SIZES[axes]

@@ -1,4 +1,4 @@
-"""What Transposes cost, counted by hand."""
+"""Compare the cost of Transposes with counts by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stages.formats.onnx.transposes import moved_share, transposes_in_words, usu
 
 
 def video(batch: Any = "batch", size: Any = 4) -> bytes:
-    """Transpose, Conv, Relu, Transpose: 2, 3, 3 and 3 channels of 4×4×4 numbers, which go in and come out last."""
+    """Build Transpose, Conv, Relu, Transpose: 2, 3, 3 and 3 channels of 4×4×4 numbers, channels last at both ends."""
     kernel = onnx.numpy_helper.from_array(np.ones((3, 2, 3, 3, 3), np.float32), "kernel")
     nodes = [
         helper.make_node("Transpose", ["x"], ["a"], perm=[0, 4, 1, 2, 3]),

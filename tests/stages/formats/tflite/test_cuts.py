@@ -1,4 +1,4 @@
-"""Cuts of a file: each runs, computes what the whole does up to there, and their costs add up."""
+"""Test cuts of a file: each runs, computes what the whole does up to there, and their costs add up."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_each_cut_computes_what_the_whole_does_up_to_there(tflite_file):
         assert cut.name in outputs(cut.data)
     (last,), (expected,) = outputs(found[-1].data).values(), outputs(whole).values()
     np.testing.assert_array_equal(last, expected)
-    assert len(found[0].data) < len(whole)  # the dense layer's weights are not in it
+    assert len(found[0].data) < len(whole)  # it excludes the dense layer's weights
     (features,), (pooled,) = outputs(found[0].data).values(), outputs(found[1].data).values()
     np.testing.assert_allclose(features.mean(axis=(1, 2)).ravel(), pooled.ravel(), rtol=1e-5)
 

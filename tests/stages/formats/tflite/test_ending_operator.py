@@ -1,4 +1,4 @@
-"""The operator at which a runtime ended: which one is asked of a function of ours, and no file here ends anything."""
+"""Find the operator at which a runtime crashed: a function of ours decides, and no file here crashes anything."""
 
 from __future__ import annotations
 

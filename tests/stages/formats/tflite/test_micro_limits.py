@@ -1,4 +1,4 @@
-"""What microcontrollers compute otherwise: which schemes, which files, and how far is too far."""
+"""Check how microcontrollers' results differ: which schemes, which files, and the tolerance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would end outside software natively is refused by its description: no test here hands such a thing to it."""
+"""Check that what would crash third-party software is refused by its description: no test here runs such a case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stages.keras.tensorflow import import_keras
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A stored model with layer normalisation, alone, in a nested model, or in a wrapper; or without any."""
+    """Store a model with layer normalization, alone, in a nested model, or in a wrapper; or without any."""
     keras = import_keras()
     layers = keras.layers
 
@@ -91,7 +91,7 @@ def test_scales_that_end_litert(kind: str, scales: tuple[float, ...], bits: int,
 
 @pytest.mark.parametrize("scheme", ["float32", "dynamic", "int8", "int16x8"])
 def test_files_that_litert_loads_and_runs_are_let_through(tiny_xception: Any, tiny_images: Any, scheme: Scheme) -> None:
-    """In integers their sums are looked at, and the scales of each are within what kernels take."""
+    """In integers their sums are checked, and the scales of each are within what kernels take."""
     data = convert_tflite(tiny_xception, scheme, calibration=tiny_images)
     sums = [(kind, scales, bits) for kind, _, scales, bits in native_ends._quantized_pairs(data)]
     assert [kind for kind, _, _ in sums] == (["ADD"] if scheme in ("int8", "int16x8") else [])

@@ -1,4 +1,4 @@
-"""Networks of which the converter's own ranges make files that LiteRT refuses, or that compute something else."""
+"""Test networks for which the converter's own ranges make LiteRT refuse the file, or compute something else."""
 
 from __future__ import annotations
 

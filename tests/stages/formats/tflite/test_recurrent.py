@@ -1,4 +1,4 @@
-"""Recurrent layers in TFLite files: what plain calls of LiteRT give, call after call, is what Keras gives."""
+"""Test recurrent layers in TFLite files: plain calls of LiteRT give, call after call, what Keras gives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sequences() -> Any:
 
 @pytest.fixture(scope="module")
 def network() -> Network:
-    """A network of one recurrent layer."""
+    """Build a network of one recurrent layer."""
     keras = import_keras()
 
     def make(kind: str, steps: int | None = STEPS, *, both_ways: bool = False, **settings: Any) -> Any:
@@ -36,7 +36,7 @@ def network() -> Network:
         start = keras.Input((steps, FEATURES), name="s")
         outputs = (keras.layers.Bidirectional(layer) if both_ways else layer)(start)
         model = keras.Model(start, keras.layers.Dense(3, name="head")(outputs))
-        rng = np.random.default_rng(1)  # Keras' own draws follow from what other tests have set
+        rng = np.random.default_rng(1)  # Keras' own draws depend on what other tests have set
         model.set_weights([rng.normal(0, 0.5, w.shape) if w.ndim > 1 else w for w in model.get_weights()])
         return model
 
@@ -44,7 +44,7 @@ def network() -> Network:
 
 
 def plain_calls(data: bytes, samples: Any) -> Any:
-    """As a user's own program calls the file: set, invoke, get, and nothing else."""
+    """Call the file as a user's own program does: set, invoke, get, and nothing else."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=data)
@@ -59,7 +59,7 @@ def plain_calls(data: bytes, samples: Any) -> Any:
 
 
 def off(found: Any, model: Any, samples: Any) -> float:
-    """The largest difference from Keras in parts of the largest output."""
+    """Return the largest difference from Keras relative to the largest output."""
     wanted = np.asarray(model(samples, training=False))
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 

@@ -6,7 +6,7 @@ from stages.prune.analysis.coupling import connected_components
 
 
 def by_hand(count, edges):
-    """Merge sets one edge at a time, then number them by their least member."""
+    """Merge sets one edge at a time, then number them by their smallest member."""
     sets = [{index} for index in range(count)]
     for left, right in edges:
         a = next(found for found in sets if left in found)

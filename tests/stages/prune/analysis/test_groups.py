@@ -114,7 +114,7 @@ def test_a_rule_of_ones_own_is_one_function(keras, cut, groups):
             return x * self.scale
 
     class Shuffle(Scale):
-        """A subclass may do anything: it gets no rule by descent."""
+        """A subclass may do anything: it does not inherit a rule."""
 
     def net(layer):
         image = keras.Input((5, 5, 2))

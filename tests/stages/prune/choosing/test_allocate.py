@@ -16,7 +16,7 @@ from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
 
 
 def make_graph(sizes, repeats=None):
-    """Groups of these sizes; a producer holds each channel `repeats` times."""
+    """Make groups of these sizes; a producer holds each channel `repeats` times."""
     starts = np.cumsum([0, *sizes])
     groups = []
     for index, (start, stop) in enumerate(pairwise(starts)):
@@ -31,7 +31,7 @@ def make_scores(sizes, seed=0):
 
 
 def kept_counts(graph, scores, config):
-    """The counts for a share of the channels."""
+    """Return the counts for a share of the channels."""
     groups = graph.prunable
     allowed = [allowed_counts(group, config) for group in groups]
     sizes = [group.channels.size for group in groups]
@@ -107,7 +107,7 @@ def test_counts_are_allowed_and_near_the_ratio(sizes, ratio, scope, round_to, fl
 
 
 def chain_cost(sizes):
-    """The parameters of a chain of dense layers with hidden layers of these sizes, 10 inputs and 10 outputs."""
+    """Return the parameters of a chain of dense layers with hidden layers of these sizes, 10 inputs and 10 outputs."""
     layers = len(sizes) + 1
     lengths = np.concatenate([np.arange(size + 1) for size in sizes]).astype(float)
     starts = np.cumsum([0, *(size + 1 for size in sizes)])[:-1]

@@ -1,4 +1,4 @@
-"""What allocation believes a network costs has to be what the pruned network costs."""
+"""Check that allocation's cost of a network equals the pruned network's."""
 
 import numpy as np
 import pytest

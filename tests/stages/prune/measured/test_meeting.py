@@ -1,4 +1,4 @@
-"""Targets met by measuring: the goal moves until the measured share fits, whatever the table said."""
+"""Test targets met by measuring: the goal moves until the measured share fits, whatever the table said."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from stages.prune.pruning import prune_model
 
 
 class Biased:
-    """A device on which layers alone cost what they should, and whole networks have a fixed part besides."""
+    """Simulate a device on which single layers cost what they should, and whole networks have an additional
+    fixed part.
+    """
 
     def __init__(self, source, fixed):
         self.source, self.fixed, self.asked = count_macs(source), fixed, 0

@@ -1,4 +1,4 @@
-"""Which numbers are steps, which probes stand for a network's layers, and costs put together from them."""
+"""Test which numbers are steps, which probes represent a network's layers, and costs combined from them."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_a_remainder_that_costs_nearly_a_tile_is_no_step():
 
 
 def test_what_pays_for_a_whole_tile_is_no_step_though_more_channels_cost_too():
-    """One layer in tiles of 16, another channel by channel, as int8 outputs and inputs on a Cortex-A53."""
+    """One layer in tiles of 16, another channel by channel, like int8 outputs and inputs on a Cortex-A53."""
     counts = np.arange(1, 65)
     steps = steps_of(counts, tiles(counts, 16) + 6.0 * counts, 0.0).tolist()
     assert {16, 32, 48, 64} <= set(steps)
@@ -67,7 +67,7 @@ def test_probes_have_the_layers_own_shapes(mini_xception):
 
 
 def by_macs(probes):
-    """A device whose costs are MACs: what layers alone add up to must then be the network's."""
+    """Simulate a device whose costs are MACs: the sum over layers must then be the network's."""
     return {probe: float(probe.macs) for probe in probes}, 0.0
 
 

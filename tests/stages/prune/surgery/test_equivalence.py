@@ -22,7 +22,7 @@ def pruned_pair(keras, randomise, model):
 
 
 def test_wrong_surgery_is_caught(keras, randomise):
-    """The right number of channels, but the wrong ones of the reader: what a mask in the wrong order does."""
+    """The right number of channels, but the wrong ones in the reader, as a mask in the wrong order would give."""
     model = dense_net(keras)
     graph, keep, pruned = pruned_pair(keras, randomise, model)
     kernel, bias = model.get_layer("head").get_weights()
@@ -69,7 +69,7 @@ def test_a_check_that_nothing_could_fail_is_none(keras, randomise):
     model = dense_net(keras)
     graph, keep, _ = pruned_pair(keras, randomise, model)
     kernel, bias = model.get_layer("head").get_weights()
-    kernel[[1, 4]] = 0  # nobody listens to the channels that go
+    kernel[[1, 4]] = 0  # nothing reads the channels that go
     model.get_layer("head").set_weights([kernel, bias])
     found = masked_equivalence(model, remove_channels(model, graph, keep), graph, keep)
     assert found.effect == 0
@@ -88,7 +88,7 @@ def test_a_model_that_says_the_same_of_all_inputs_is_weak_proof(keras, randomise
     model = dense_net(keras)
     graph, keep, pruned = pruned_pair(keras, randomise, model)
     assert masked_equivalence(model, pruned, graph, keep).strong
-    model.get_layer("first").bias.assign(-1e3 * np.ones(6))  # behind its ReLU nothing moves any more
+    model.get_layer("first").bias.assign(-1e3 * np.ones(6))  # after its ReLU nothing changes any more
     again = masked_equivalence(model, remove_channels(model, graph, keep), graph, keep)
     assert (again.error, again.spread, again.strong) == (0.0, 0.0, False)
 

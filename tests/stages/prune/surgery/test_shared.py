@@ -17,6 +17,6 @@ def test_each_array_is_asked_about_once_and_equal_ones_each_for_themselves():
 
 def test_an_array_that_nobody_else_holds_is_not_mistaken_for_a_later_one():
     first_of = OncePerArray(lambda array: int(array[0]))
-    for number in range(100):  # each at the address of the one before, if that one were let go
+    for number in range(100):  # each at the address of the one before, if that one were freed
         assert first_of(np.array([number])) == number
         gc.collect(0)

@@ -64,7 +64,7 @@ def test_a_tensor_that_nobody_else_holds_lives_until_it_is_sliced():
     arrays = [np.full((1000, 600), number, np.float32) for number in range(8)]
     promised = [slices.promise(tf.constant(array), {0: np.arange(0, 1000, 2)}) for array in arrays]
     gc.collect()
-    others = [tf.fill((1000, 600), -1.0) for _ in arrays]  # takes what was let go
+    others = [tf.fill((1000, 600), -1.0) for _ in arrays]  # reuses freed memory
     slices.write()
     for number, made in enumerate(promised):
         np.testing.assert_array_equal(made.numpy(), np.full((500, 600), number, np.float32))

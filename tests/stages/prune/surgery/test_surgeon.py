@@ -175,7 +175,7 @@ def test_a_layer_that_cannot_be_rebuilt_is_named(keras, random_keep):
             return x * self.factor
 
         def get_config(self):
-            return {"name": self.name}  # and where is the factor?
+            return {"name": self.name}  # but the factor is missing
 
     vector = keras.Input((4,))
     x = keras.layers.Dense(6)(keras.layers.Dense(5)(Doubled(2.0, name="doubled")(vector)))

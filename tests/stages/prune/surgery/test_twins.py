@@ -9,7 +9,7 @@ from stages.prune.surgery.twins import randomise_weights
 
 @pytest.fixture
 def half(keras):
-    """A network under mixed precision whose last layer is float32, as Keras' guide wants it."""
+    """Build a network under mixed precision whose last layer is float32, as in Keras' guide."""
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
         image = keras.Input((6, 6, 2))

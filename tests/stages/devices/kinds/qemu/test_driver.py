@@ -1,4 +1,4 @@
-"""Instructions on an emulated core: exact, repeatable, and never a time."""
+"""Count instructions on an emulated core: exact, repeatable, and never a time."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_models_of_an_archive_count_as_they_do_alone(cortex_a72, tflite_file: Pa
     alone = count("cortex-a72", tflite_file, "model").metrics["instructions"]
     probed = probe("cortex-a72", archive, "models")
     assert probed.runtime.startswith("litert")
-    # A process's second model finds the allocator warm: 368 instructions less, every time.
+    # A process's second model finds the allocator warm: 368 instructions fewer, every time.
     assert probed.costs == pytest.approx((alone, alone), abs=500)
 
 
@@ -75,7 +75,7 @@ def test_operators_of_an_onnx_file_count_what_the_file_does(
     file.write_bytes(convert_onnx(tiny_xception, scheme, calibration=tiny_images))
     found = profile(cortex_a72.target, file, "model", Origin(tiny_xception, {"image": tiny_images[:1]}))
     assert (found.unit, found.runtime.split()[0]) == ("instructions", "onnxruntime")
-    # The cuts run as the whole does but for the outputs that they give: the last has the file's.
+    # The cuts run like the whole except for their outputs: the last has the file's.
     assert found.total == pytest.approx(count("cortex-a72", file, "model").metrics["instructions"], rel=0.02)
     assert sum(one.cost for one in found.operators) == found.total
     assert all(one.cost >= 0 for one in found.operators)

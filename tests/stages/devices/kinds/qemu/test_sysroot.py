@@ -1,4 +1,4 @@
-"""What the aarch64 system is made with."""
+"""Check what the aarch64 system is made with."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from stages.devices.kinds.qemu.sysroot import _python_with_pip
 
 
 def test_a_python_with_pip_is_found_also_where_distutils_is_loaded(monkeypatch):
-    """Where it is, setuptools warns of whoever looks for the module pip, and warnings are errors here."""
+    """If distutils is loaded, setuptools warns when the module pip is looked for, and warnings are errors here."""
     monkeypatch.setitem(sys.modules, "distutils", types.ModuleType("distutils"))
     done = subprocess.run([_python_with_pip(), "-m", "pip", "--version"], capture_output=True, check=False)
     assert done.stdout.startswith(b"pip ")

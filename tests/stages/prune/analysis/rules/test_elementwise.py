@@ -1,4 +1,4 @@
-"""Layers that treat each channel alone let channels go; those that mix them say so."""
+"""Check that layers which treat each channel alone let channels go, and those that mix them refuse."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Where tensors meet, channels are coupled index by index, or follow each other."""
+"""Check that channels are coupled index by index where tensors meet, or concatenated."""
 
 import pytest
 

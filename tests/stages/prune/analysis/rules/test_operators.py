@@ -1,4 +1,4 @@
-"""TensorFlow operations on symbolic tensors: element-wise ones are followed, call arguments survive."""
+"""Test TensorFlow operations on symbolic tensors: element-wise ones are followed, call arguments survive."""
 
 import numpy as np
 import pytest
@@ -80,7 +80,7 @@ def test_operations_that_move_channels(keras, cut, name):
 
 
 def test_no_slice_is_emptied(keras, cut):
-    """Each part that is cut out of a tensor keeps a channel, for it is a group of its own."""
+    """Each part that is cut out of a tensor keeps a channel, because it is a separate group."""
     model = net(keras, lambda a, b: keras.layers.Concatenate()([a[..., :3] * 2.0, a[..., 3:], b]))
     result = cut(model)
     assert [group.channels.size for group in result.graph.prunable] == [3, 3, 6, 4]

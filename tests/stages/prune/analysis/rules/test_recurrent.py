@@ -1,4 +1,4 @@
-"""Recurrent layers lose units, gate by gate, and the channels they read."""
+"""Check that recurrent layers lose units, gate by gate, and the channels they read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Layers that scale or shift each channel by a number of its own."""
+"""Test layers that scale or shift each channel by its own number."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_values_on_another_axis_freeze(keras, groups):
     x = keras.layers.Permute((2, 3, 1))(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(image, keras.layers.Dense(2)(x))
-    assert groups(model)["before"] == 5  # one value a column: for every channel the same
+    assert groups(model)["before"] == 5  # one value per column: the same for every channel
     x = keras.layers.BatchNormalization(name="norm")(first(keras.layers.Conv2D(5, 1, name="before")(image)))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
     assert groups(model)["before"] == ["norm: batch normalisation along another axis than the channels'"]

@@ -1,4 +1,4 @@
-"""Layers that change a tensor's shape carry its channels along, or say that they can't."""
+"""Check that layers which change a tensor's shape follow its channels, or say that they can't."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Each kind of layer with weights, between two dense or convolutional ones, with random channels gone."""
+"""Test each kind of layer with weights, between two dense or convolutional ones, with random channels removed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from stages.prune.analysis.groups import channel_groups
 
 
 def around(keras, *middle, filters=6, size=(7, 7, 3)):
-    """image → convolution → the layers under test → convolution → pooling → head."""
+    """Build image → convolution → the layers under test → convolution → pooling → head."""
     image = x = keras.Input(size, name="image")
     x = keras.layers.Conv2D(filters, 3, name="before")(x)
     for layer in middle:
@@ -148,7 +148,7 @@ def test_an_activation_of_the_users_own_freezes_even_under_a_known_name(keras, g
 
 
 def test_channels_first_shapes_are_understood(keras):
-    # No CPU kernel runs these convolutions, so there is the analysis only.
+    # No CPU kernel runs these convolutions, so only the analysis is tested.
     image = keras.Input((3, 8, 8))
     x = keras.layers.Conv2D(6, 3, data_format="channels_first", name="first")(image)
     x = keras.layers.BatchNormalization(axis=1, name="norm")(x)

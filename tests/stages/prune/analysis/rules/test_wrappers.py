@@ -1,4 +1,4 @@
-"""A layer at each step of time is the layer, with one axis more."""
+"""Check that a layer at each time step is the layer, with one more axis."""
 
 import pytest
 
