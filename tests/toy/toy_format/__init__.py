@@ -1,4 +1,4 @@
-"""A format that a stranger adds: weights as npz, computed with NumPy. Nothing outside this folder knows of it."""
+"""Define a third-party format: weights as npz, computed with NumPy. Nothing outside this folder knows of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toy_format.facts import ToyFacts
 
 
 class ToySettings(FormatSettings):
-    """The settings of toy files."""
+    """Hold the settings of toy files."""
 
     toy_note: str = ""
 

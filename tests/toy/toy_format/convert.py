@@ -1,4 +1,4 @@
-"""Dense networks as the arrays of an npz file: in the child, as real converters work."""
+"""Convert dense networks to the arrays of an npz file, in the child, like real converters."""
 
 from __future__ import annotations
 

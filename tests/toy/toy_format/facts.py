@@ -1,4 +1,4 @@
-"""Facts of toy files, and of what the toy stage tells of them."""
+"""Define the facts of toy files, and of the toy stage's report on them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pipeline.records.facts import ExportFacts
 
 
 class ToyFacts(ExportFacts):
-    """A toy file."""
+    """Describe a toy file."""
 
     kind: Literal["toy-model"] = "toy-model"
 
 
 class ToyReport(Facts):
-    """How many weights a toy file holds, and how many of them are zero."""
+    """Count the weights in a toy file, and its zeros."""
 
     kind: Literal["toy-report"] = "toy-report"
     weights: int

@@ -16,7 +16,7 @@ def recognises(head: bytes) -> bool:
 
 
 def computed(arrays: Any, x: Any) -> Any:
-    """Dense layers with ReLU between them."""
+    """Compute dense layers with ReLU between them."""
     import numpy as np
 
     count = sum(name.startswith("kernel") for name in arrays)

@@ -1,4 +1,4 @@
-"""A stage that a stranger adds, on the artifact of a stranger's format."""
+"""Implement a third-party stage, on the artifact of a third-party format."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toy_format.facts import ToyReport
 
 
 class CountConfig(StageConfig):
-    """No settings."""
+    """Hold no settings."""
 
 
 class CountStage:
