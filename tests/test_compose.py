@@ -1,4 +1,4 @@
-"""The compose file, as far as it can be judged without an engine."""
+"""Check the compose file, as far as possible without an engine."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The one dependency rule, and what the command line may import."""
+"""Check the one dependency rule, and what the command line may import."""
 
 import ast
 import subprocess
@@ -36,7 +36,7 @@ SHARED = {"layers", "apart"}
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:
-    """All modules of the two packages by name."""
+    """Return all modules of the two packages by name."""
     found = {}
     for base in ("pipeline", "stages"):
         for path in sorted((root / base).rglob("*.py")):
@@ -45,7 +45,9 @@ def modules(root: Path = ROOT) -> dict[str, Path]:
 
 
 def imported(source: str, known: Mapping[str, Path]) -> set[str]:
-    """Names of modules in `known` that a source imports, at its top or inside functions; `import_module` apart."""
+    """Return names of modules in `known` that a source imports, at its top or inside functions, except by
+    `import_module`.
+    """
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -58,7 +60,9 @@ def imported(source: str, known: Mapping[str, Path]) -> set[str]:
 
 
 def room(module: str) -> tuple[str, ...]:
-    """The rooms that a module stands in: `(formats, onnx)`, `(verbs, prune)`, `(pipeline,)`; () for `stages` itself."""
+    """Return the rooms that a module is in: `(formats, onnx)`, `(verbs, prune)`, `(pipeline,)`; () for
+    `stages` itself.
+    """
     first, *rest = module.split(".")
     if first == "pipeline":
         return (first,)
@@ -70,7 +74,7 @@ def room(module: str) -> tuple[str, ...]:
 
 
 def is_allowed(importing: str, target: str) -> bool:
-    """Whether the order lets one module import another."""
+    """Return whether the order lets one module import another."""
     here, there = room(importing), room(target)
     if not here or not there or here[:1] == ("pipeline",) == there[:1]:
         return True
