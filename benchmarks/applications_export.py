@@ -124,7 +124,7 @@ def own_rounding(model: Any, samples: list[Any]) -> float:
     import numpy as np
 
     from stages.keras.closing import before_squashing
-    from stages.keras.normal_form import relative_difference
+    from stages.keras.normal_form import relative_difference, renew_constants
     from stages.keras.tensorflow import import_keras
 
     keras = import_keras()
@@ -132,10 +132,12 @@ def own_rounding(model: Any, samples: list[Any]) -> float:
         config = json.dumps(open_ended.get_config()).replace('"float32"', '"float64"')
         keras.backend.set_floatx("float64")
         try:
-            double = type(open_ended).from_config(json.loads(config))
+            with keras.utils.custom_object_scope({type(layer).__name__: type(layer) for layer in open_ended.layers}):
+                double = type(open_ended).from_config(json.loads(config))
         finally:
             keras.backend.set_floatx("float32")
         double.set_weights(open_ended.get_weights())
+        renew_constants(double)  # a Normalization computes with what it had when it was built
         exact = np.asarray(double([values.astype(np.float64) for values in samples], training=False))
         return relative_difference(exact, np.asarray(open_ended(samples, training=False)))
 

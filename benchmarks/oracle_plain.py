@@ -66,8 +66,11 @@ def original(keras: Any, version: int, spec: dict[str, Any]) -> Any:
 def wrappers() -> Iterator[None]:
     """Provide the scope in which Keras 2 knows tfmot's wrappers, as in tfmot's manual."""
     import tensorflow_model_optimization as tfmot
+    from tf_keras.src.applications.convnext import LayerScale  # which tf_keras 2.21 saves and does not know again
+    from tf_keras.utils import custom_object_scope
 
-    with tfmot.sparsity.keras.prune_scope(), tfmot.quantization.keras.quantize_scope():
+    known = custom_object_scope({"LayerScale": LayerScale})
+    with tfmot.sparsity.keras.prune_scope(), tfmot.quantization.keras.quantize_scope(), known:
         yield
 
 
