@@ -1,4 +1,4 @@
-"""Are the bytes of every export equal, in whatever process, in whatever order, after whatever came before?
+"""Are the bytes of every export equal, in any process, in any order, after any other exports?
 
 Two models (the demo's, and MobileNetV2 96×96 with random weights), every format in every scheme that it has, by the
 engine with an empty store: in five processes, each with another hash seed, formats and schemes in the recipe's order

@@ -216,7 +216,7 @@ class Recorder:
         self._write(nodeid)
 
     def pytest_runtest_makereport(self, item: Any, call: Any) -> None:
-        """Called after each part of a test; setting up says whether it is skipped."""
+        """Judge after each part of a test; setting up says whether it is skipped."""
         if call.excinfo is None:
             verdict, reason = "passed", ""
         else:

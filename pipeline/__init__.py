@@ -1,4 +1,4 @@
-"""secateur's engine: recipes, typed artifacts, the store, plans, runs and the command line.
+"""Provide secateur's engine: recipes, typed artifacts, the store, plans, runs and the command line.
 
 `from pipeline import Recipe, run` is the library's entry point; see `pipeline.running.run.run`. Both are imported on
 first use: importing one module of this package does not import all of it.

@@ -32,7 +32,7 @@ MADE_FROM = {"c": {"tflite"}, "vela": {"tflite"}, "openvino": {"onnx"}}
 """Formats that are made from files of another format: they alone import another's folder."""
 
 SHARED = {"layers", "apart"}
-"""Folders under `formats/` that are no format: what the formats have in common."""
+"""Folders under `formats/` that are not a format: what the formats have in common."""
 
 
 def modules(root: Path = ROOT) -> dict[str, Path]:

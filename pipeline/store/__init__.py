@@ -104,7 +104,7 @@ class Store:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """Hold the exclusive lock on this action; raises `Busy` at once if another process holds it."""
+        """Hold the exclusive lock on this action; raises BusyError at once if another process holds it."""
         from filelock import FileLock, Timeout  # only runs that do work need locks, and it is slow to import
 
         path = self.root / "locks" / f"{key}.lock"

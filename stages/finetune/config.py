@@ -89,7 +89,7 @@ class QuantizationAware(Value):
 
 
 class FinetuneConfig(StageConfig):
-    """How to train. The weights of the epoch with the lowest validation loss are kept."""
+    """Set how to train. The weights of the epoch with the lowest validation loss are kept."""
 
     epochs: int = Field(default=3, ge=1)
     batch: int = Field(default=64, ge=1, description="samples a step; the last step of an epoch takes what is left")

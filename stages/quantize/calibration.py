@@ -1,4 +1,4 @@
-"""Doubt calibration samples: every later input is clipped to the ranges measured on them."""
+"""Report doubts about calibration samples: every later input is clipped to the ranges measured on them."""
 
 from __future__ import annotations
 

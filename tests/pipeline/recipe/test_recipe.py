@@ -93,7 +93,7 @@ def test_an_application_is_a_model(recipe_file):
     ],
 )
 def test_mistakes_are_named_with_their_place(recipe_file, old, new, what, where, hint):
-    if old == "threads":  # a missing key has no place of its own
+    if old == "threads":  # a missing key has no separate place
         old, new, what, where = "model: model.keras\n", "", "model: is missing", "recipe.yaml"
     error = refused(recipe_file, (old, new))
     assert what in error.what

@@ -273,7 +273,9 @@ def gemm(node, shapes):
 
 
 def recurrent_products(node, shapes):
-    """Input (steps, batch, channels), W (directions, gates, channels), R (directions, gates, units)."""
+    """Count products of input (steps, batch, channels), W (directions, gates, channels), R (directions,
+    gates, units).
+    """
     steps, batch, _ = shapes[node.input[0]]
     return steps * batch * (prod(shapes[node.input[1]]) + prod(shapes[node.input[2]]))
 

@@ -51,7 +51,7 @@ def test_all_kinds_have_the_layer_s_sizes_and_numbers(
     sizes = graph.output[0].type.tensor_type.shape.dim
     assert [dim.dim_value for dim in sizes][1:] == [*after, 3]
     for node in graph.node:
-        if node.op_type == "Resize" and after != (14, 12):  # twice as many: scales that are no rounded numbers
+        if node.op_type == "Resize" and after != (14, 12):  # twice as many: exact scales
             assert node.input[3]
             assert not node.input[2]
 
