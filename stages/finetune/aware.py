@@ -18,6 +18,7 @@ from stages.finetune.config import QuantizationAware
 from stages.keras.layer_patterns import matching
 from stages.keras.normal_form import renew_constants
 from stages.keras.tensorflow import import_keras, import_tfmot
+from stages.keras.types import KerasLayer, KerasModel
 from stages.keras.wrappers import require_unwrapped, wrapper_of
 
 SPLIT_FIRST = ("SeparableConv1D", "SeparableConv2D")  # tfmot splits each into two convolutions before it looks
@@ -50,7 +51,7 @@ class AwareModel:
         return self.settled
 
 
-def aware_model(model: Any, settings: QuantizationAware) -> AwareModel:
+def aware_model(model: KerasModel, settings: QuantizationAware) -> AwareModel:
     """Add fake quantization to a copy of `model`. PreconditionError if tfmot can't wrap any of it."""
     import_tfmot()  # quietly, before anything inside it is imported
     require_unwrapped(model, "finetune.quantization_aware")
@@ -71,7 +72,7 @@ def aware_model(model: Any, settings: QuantizationAware) -> AwareModel:
     return AwareModel(training, settled, outside)
 
 
-def _supported(layer: Any) -> bool:
+def _supported(layer: KerasLayer) -> bool:
     from tensorflow_model_optimization.python.core.quantization.keras.default_8bit import (
         default_8bit_quantize_registry,
     )
@@ -82,12 +83,12 @@ def _supported(layer: Any) -> bool:
     return bool(registry.supports(layer)) or kind in SPLIT_FIRST or kind == "BatchNormalization"
 
 
-def _wrapped(model: Any, known: Collection[str], preserve: str | None) -> tuple[Any, set[str]]:
+def _wrapped(model: KerasModel, known: Collection[str], preserve: str | None) -> tuple[Any, set[str]]:
     """Return tfmot's model, and the layers that it took: those that it refuses on a closer look are left out."""
     keras, quantization = import_keras(), import_tfmot().quantization.keras
     left = set(known)
 
-    def annotate(layer: Any) -> Any:
+    def annotate(layer: KerasLayer) -> Any:
         fresh = type(layer).from_config(layer.get_config())
         return quantization.quantize_annotate_layer(fresh) if layer.name in left else fresh
 
@@ -130,6 +131,6 @@ def _scheme(preserve: str | None) -> Any:
     return plain.Default8BitQuantizeScheme()
 
 
-def _plain(weight: Any, layer: Any) -> str:
+def _plain(weight: Any, layer: KerasLayer) -> str:
     """Return a weight's name inside its layer: layers added by tfmot are numbered in creation order."""
     return str(weight.name.rpartition("/")[2].removeprefix(f"{layer.name}_"))

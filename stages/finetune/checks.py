@@ -8,6 +8,7 @@ from pipeline.data import Split
 from pipeline.errors import PreconditionError
 from pipeline.records.facts import KerasFacts
 from stages.finetune.config import Augment, FinetuneConfig
+from stages.keras.types import KerasModel
 
 
 def require_teacher(student: KerasFacts, teacher: KerasFacts) -> None:
@@ -33,7 +34,7 @@ def require_images(split: Split, settings: Augment) -> None:
         raise PreconditionError(what, where="finetune.augment.crop", hint="an eighth of the size is usual")
 
 
-def require_blendable(model: Any, config: FinetuneConfig) -> None:
+def require_blendable(model: KerasModel, config: FinetuneConfig) -> None:
     """Raise PreconditionError if mixup is to blend integer inputs."""
     if config.mixup and not all(tensor.dtype.is_floating for tensor in model.inputs):
         what = "inputs are whole numbers, which can't be blended"

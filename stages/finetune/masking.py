@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.keras.sparsity import SparsityPlan
 from stages.keras.tensorflow import import_keras, import_tfmot
+from stages.keras.types import KerasLayer, KerasModel
 
 UPDATES = 50  # of the masks, while sparsity increases
 NEVER = 2**40  # steps
@@ -18,7 +19,7 @@ NEVER = 2**40  # steps
 class MaskedModel:
     """Wrap every planned kernel of `model`; `model` itself is unchanged until `put_back`."""
 
-    def __init__(self, model: Any, plan: SparsityPlan) -> None:
+    def __init__(self, model: KerasModel, plan: SparsityPlan) -> None:
         self._plain, self._plan = model, plan
         self._places: dict[str, list[int]] = {}
         for kernel in plan.kernels:
@@ -74,7 +75,7 @@ class MaskedModel:
         by_name = {plain_name(layer): layer for layer in self.model.layers}
         return [(by_name[kernel.layer], kernel.weight) for kernel in self._plan.kernels]
 
-    def _wrapped(self, layer: Any) -> Any:
+    def _wrapped(self, layer: KerasLayer) -> Any:
         sparsity = import_tfmot().sparsity.keras
         fresh = type(layer).from_config(layer.get_config())
         places = self._places.get(layer.name)
@@ -85,11 +86,11 @@ class MaskedModel:
         return sparsity.prune_low_magnitude(fresh, sparsity.ConstantSparsity(0.5, begin_step=NEVER, frequency=NEVER))
 
 
-def inner_layer(layer: Any) -> Any:
+def inner_layer(layer: KerasLayer) -> Any:
     """Return the layer inside tfmot's wrapper, or `layer` if there is none."""
     return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer
 
 
-def plain_name(layer: Any) -> str:
+def plain_name(layer: KerasLayer) -> str:
     """Return the name that a layer has in the model without wrappers."""
     return str(inner_layer(layer).name)

@@ -19,6 +19,7 @@ from stages.keras.losses import (
     regression_loss,
 )
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasModel
 
 LOSSES: dict[Task, tuple[str, ...]] = {
     "classes": ("cross_entropy",),
@@ -97,7 +98,7 @@ class Objectives:
         return self.shaped({one.output: one.shares for one in self.labelled})
 
 
-def objectives(model: Any, train: Split, validation: Split, config: FinetuneConfig) -> Objectives:
+def objectives(model: KerasModel, train: Split, validation: Split, config: FinetuneConfig) -> Objectives:
     """Return the objectives for the splits' targets; PreconditionError if settings and splits don't fit together."""
     several = len(model.outputs) > 1
     if train.labelled and train.output_names != validation.output_names:
@@ -120,7 +121,7 @@ def objectives(model: Any, train: Split, validation: Split, config: FinetuneConf
 
 
 def _objective(
-    model: Any, place: int, train: Split, validation: Split, config: FinetuneConfig, loss: str | None
+    model: KerasModel, place: int, train: Split, validation: Split, config: FinetuneConfig, loss: str | None
 ) -> Objective:
     task = validation.kind
     if train.kind not in (task, "unlabelled"):
@@ -150,7 +151,7 @@ def _objective(
     return Objective(name, size, task, None, None, False, logits)
 
 
-def _taught_alone(model: Any, place: int) -> Objective:
+def _taught_alone(model: KerasModel, place: int) -> Objective:
     """Return the objective of an output without labels among several: only a teacher can say what it should give.
 
     Outputs that are not probabilities can be logits or anything: they are compared with the teacher's as plain numbers.
@@ -198,7 +199,7 @@ def _words(task: Task) -> str:
     return words.get(task, task)
 
 
-def _accuracy(model: Any, place: int, logits: bool, dense: bool) -> Any:
+def _accuracy(model: KerasModel, place: int, logits: bool, dense: bool) -> Any:
     metrics = import_keras().metrics
     if not is_binary(model, place):
         kind = metrics.CategoricalAccuracy if dense else metrics.SparseCategoricalAccuracy

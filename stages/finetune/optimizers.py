@@ -7,9 +7,10 @@ from typing import Any
 
 from stages.finetune.config import FinetuneConfig
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasModel
 
 
-def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: Any, *, scaled: bool = False) -> Any:
+def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: KerasModel, *, scaled: bool = False) -> Any:
     """Return an unbuilt Keras optimizer for `model`; with `scaled`, losses are, to keep float16 gradients."""
     optimizers = import_keras().optimizers
     settings: dict[str, Any] = {}

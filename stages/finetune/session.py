@@ -19,6 +19,7 @@ from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.masking import MaskedModel
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 
 Progress = Callable[[float, float, str, str], None]  # done and total epochs, what, detail
 History = dict[str, list[float]]
@@ -33,7 +34,7 @@ class Session:
 
     def __init__(
         self,
-        model: Any,
+        model: KerasModel,
         config: FinetuneConfig,
         steps: int,
         seed: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.contracts.stage import Input, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
@@ -12,6 +12,7 @@ from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.metrics import of_output
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.facts import TrainingFacts
+from stages.keras.types import KerasModel
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class FinetuneStage:
             )
 
 
-def _aware(context: StageContext[FinetuneConfig], model: Any) -> AwareModel:
+def _aware(context: StageContext[FinetuneConfig], model: KerasModel) -> AwareModel:
     """Return the model to train for int8; reports before training what tfmot leaves in float."""
     from stages.finetune.aware import aware_model
 

@@ -14,6 +14,7 @@ from stages.finetune.config import FinetuneConfig
 from stages.keras.layer_patterns import matching
 from stages.keras.normal_form import copy_model, put_weights, rebuilt, unbuilt
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasModel
 
 NESTED = ("layer", "forward_layer", "backward_layer", "cell")  # settings of wrappers that hold layers
 
@@ -30,7 +31,7 @@ def strategy_scope(config: FinetuneConfig) -> AbstractContextManager[Any]:
     return scope
 
 
-def trainee_of(model: Any, config: FinetuneConfig) -> Any:
+def trainee_of(model: KerasModel, config: FinetuneConfig) -> Any:
     """Return `model`, or the copy of it that the settings ask for; call it in the strategy's scope."""
     if config.mixed_precision:
         return in_precision(model, precision_policy())
@@ -48,7 +49,7 @@ def needs_scaled_losses(config: FinetuneConfig) -> bool:
     return config.mixed_precision and precision_policy() == "mixed_float16"
 
 
-def in_precision(model: Any, policy: str) -> Any:
+def in_precision(model: KerasModel, policy: str) -> Any:
     """Copy `model` with layers that compute by a policy, except those that give its outputs.
 
     PreconditionError if a layer can't, with its message.
@@ -84,7 +85,7 @@ def _set_policy(layer: dict[str, Any], policy: str) -> None:
 
 
 @contextmanager
-def frozen(model: Any, patterns: Sequence[str], *, batch_norm: bool) -> Iterator[None]:
+def frozen(model: KerasModel, patterns: Sequence[str], *, batch_norm: bool) -> Iterator[None]:
     """Freeze inside the layers that `patterns` match, and all batch normalization if requested.
 
     PreconditionError if a pattern matches no layer, or nothing is left to learn. Afterwards the flags are restored.

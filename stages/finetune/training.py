@@ -23,6 +23,7 @@ from stages.finetune.session import History, Progress, Session
 from stages.finetune.trainee import frozen, needs_scaled_losses, strategy_scope, trainee_of
 from stages.keras.normal_form import copy_model, put_weights
 from stages.keras.sparsity import SparsityPlan
+from stages.keras.types import KerasModel
 
 VALIDATION_BATCH = 256
 PROGRESS_INTERVAL_S = 0.1
@@ -43,7 +44,7 @@ class TrainingResult:
 
 
 def fine_tune(
-    model: Any,
+    model: KerasModel,
     config: FinetuneConfig,
     train: Split,
     validation: Split,
@@ -91,7 +92,9 @@ def fine_tune(
 
 
 @contextmanager
-def _trainee(model: Any, config: FinetuneConfig, plan: SparsityPlan | None) -> Iterator[tuple[Any, MaskedModel | None]]:
+def _trainee(
+    model: KerasModel, config: FinetuneConfig, plan: SparsityPlan | None
+) -> Iterator[tuple[Any, MaskedModel | None]]:
     """Yield what is trained instead of the model, frozen and wrapped as requested; `model` gets its weights."""
     trainee = trainee_of(model, config)
     with frozen(trainee, config.freeze, batch_norm=config.freeze_batch_norm):

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 
 
-def correct_counter(model: Any) -> Callable[[Iterable[tuple[Any, Any]]], int]:
+def correct_counter(model: KerasModel) -> Callable[[Iterable[tuple[Any, Any]]], int]:
     """Return a function that counts, over batches of (inputs, integer labels), how many `model` classifies correctly.
 
     It compiles the model once and reads the weights again at each call. A single output is a class of two: above 0.5,

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 
 SQUASHING = ("softmax", "log_softmax", "sigmoid")
 
 
 @contextmanager
-def before_squashing(model: Any) -> Iterator[Any]:
+def before_squashing(model: KerasModel) -> Iterator[Any]:
     """Yield the model up to the input of a closing softmax or sigmoid; meanwhile its closing layers are linear.
 
     The model's own layers compute, because copies of deep networks cost more than everything else here.

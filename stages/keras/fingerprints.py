@@ -19,6 +19,7 @@ from pipeline.records.keys import digest_of_bytes
 from pipeline.records.manifest import Fingerprint, OutputPrint
 from stages.keras.normal_form import as_list, random_inputs
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 
 VALUES = 16  # of each output
 TOLERANCE = 1e-5  # of an output's scale, on other processors, threads or releases
@@ -27,7 +28,7 @@ AMPLIFIED = 10  # another order of rounding may differ by this many times that m
 KERNEL_SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")
 
 
-def fingerprint_of(model: Any, threads: int) -> Fingerprint | None:
+def fingerprint_of(model: KerasModel, threads: int) -> Fingerprint | None:
     """Return the fingerprint of a `tf_keras.Model`, run twice at inference; None if it is not meaningful.
 
     That is the case if the model can't run on synthetic inputs, or gives NaN or infinity on them.
@@ -48,7 +49,7 @@ def fingerprint_of(model: Any, threads: int) -> Fingerprint | None:
     )
 
 
-def check_fingerprint(model: Any, wanted: Fingerprint, threads: int, where: str) -> None:
+def check_fingerprint(model: KerasModel, wanted: Fingerprint, threads: int, where: str) -> None:
     """Raise ModelError unless `model` computes what it did when it was stored.
 
     Bit for bit in the same environment, else within the fingerprint's tolerance. A model that draws random numbers at
@@ -69,7 +70,7 @@ def check_fingerprint(model: Any, wanted: Fingerprint, threads: int, where: str)
     )
 
 
-def same_bits(model: Any, wanted: Fingerprint, threads: int) -> bool:
+def same_bits(model: KerasModel, wanted: Fingerprint, threads: int) -> bool:
     """Return whether `model` computes, here and now, exactly what was recorded here."""
     outputs = _outputs(model, random_inputs(model, samples=1))
     return outputs is not None and wanted.environment == environment(threads) and _bits(outputs) == wanted.bits
@@ -94,7 +95,7 @@ def _processor_flags() -> str:
     return hashlib.sha256(" ".join(sorted(line.split())).encode()).hexdigest()[:12]
 
 
-def _outputs(model: Any, inputs: list[Any]) -> list[Any] | None:
+def _outputs(model: KerasModel, inputs: list[Any]) -> list[Any] | None:
     """Return the outputs as arrays, or None if the model can't run on these inputs."""
     tf = import_tensorflow()
     try:

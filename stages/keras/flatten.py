@@ -15,9 +15,10 @@ from stages.keras.free_sizes import like
 from stages.keras.graph import SingleSource, check_has_graph, in_input_order, is_nested, nodes_in_order, user_classes
 from stages.keras.normal_form import put_weights, rebuilt
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 
 
-def flattened(model: Any) -> Any:
+def flattened(model: KerasModel) -> Any:
     """Return `model` if no model is nested in it, else a copy without nesting: same outputs, weights, trainability.
 
     It is sequential if all were. Raises ModelError for models without a graph.
@@ -54,7 +55,7 @@ class _Copies:
     names: dict[int, str] = field(default_factory=dict)
     made: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
-    def name_all(self, model: Any) -> None:
+    def name_all(self, model: KerasModel) -> None:
         """Give every layer a unique name."""
         found = {id(layer): (layer, prefix) for layer, prefix in _leaves(model, "")}
         counts = Counter(layer.name for layer, _ in found.values())
@@ -65,7 +66,7 @@ class _Copies:
             self.names[key] = wanted if unique else _free(wanted, taken)
             taken.add(self.names[key])
 
-    def of(self, layer: Any, trainable: bool) -> Any:
+    def of(self, layer: KerasLayer, trainable: bool) -> Any:
         """Return the new layer for `layer`; in a model that is not trainable none of them is."""
         if id(layer) not in self.made:
             copy = rebuilt(type(layer), {**layer.get_config(), "name": self.names[id(layer)]})
@@ -82,7 +83,7 @@ def _free(name: str, taken: set[str]) -> str:
     return free
 
 
-def _leaves(model: Any, prefix: str) -> Iterator[tuple[Any, str]]:
+def _leaves(model: KerasModel, prefix: str) -> Iterator[tuple[Any, str]]:
     """Yield every layer that is not a nested model, with the name of the nested model it is in."""
     for layer in model.layers:
         if is_nested(layer):
@@ -91,19 +92,19 @@ def _leaves(model: Any, prefix: str) -> Iterator[tuple[Any, str]]:
             yield layer, prefix
 
 
-def _is_chain(model: Any) -> bool:
+def _is_chain(model: KerasModel) -> bool:
     sequential = isinstance(model, import_keras().Sequential)
     return sequential and all(_is_chain(layer) for layer in model.layers if is_nested(layer))
 
 
-def _as_chain(model: Any, copies: _Copies) -> Any:
+def _as_chain(model: KerasModel, copies: _Copies) -> Any:
     keras = import_keras()
     source = keras.Input(batch_shape=model.input_shape, dtype=model.inputs[0].dtype, name=model.input_names[0])
     layers = [copies.of(layer, trainable) for layer, trainable in _chain(model, trainable=True)]
     return keras.Sequential([source, *layers], name=model.name)
 
 
-def _chain(model: Any, trainable: bool) -> Iterator[tuple[Any, bool]]:
+def _chain(model: KerasModel, trainable: bool) -> Iterator[tuple[Any, bool]]:
     for layer in model.layers:
         if is_nested(layer):
             yield from _chain(layer, trainable and layer.trainable)
@@ -111,7 +112,7 @@ def _chain(model: Any, trainable: bool) -> Iterator[tuple[Any, bool]]:
             yield layer, trainable
 
 
-def _as_graph(model: Any, copies: _Copies) -> Any:
+def _as_graph(model: KerasModel, copies: _Copies) -> Any:
     keras, nest = import_keras(), import_tensorflow().nest
     nested_inputs, nested_outputs = model._nested_inputs, model._nested_outputs  # noqa: SLF001 - their user's structure
     names = iter(model.input_names)
@@ -123,7 +124,9 @@ def _as_graph(model: Any, copies: _Copies) -> Any:
     return keras.Model(inputs, nest.pack_sequence_as(nested_outputs, outputs), name=model.name)
 
 
-def _inlined(model: Any, inputs: list[Any], copies: _Copies, settings: dict[str, Any], trainable: bool) -> list[Any]:
+def _inlined(
+    model: KerasModel, inputs: list[Any], copies: _Copies, settings: dict[str, Any], trainable: bool
+) -> list[Any]:
     """Return the model's outputs on `inputs`, by copies of its layers.
 
     `settings` is the `training` argument that the model was called with: its inner layers were called with it too.

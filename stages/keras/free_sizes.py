@@ -18,6 +18,7 @@ from pipeline.errors import ModelError, reason_of
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import FreeSizes
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 
 SIZES = (96, 128, 64, 160, 192, 224, 256, 32, 320, 384, 448, 512, 640, 16, 8, 100, 150, 200, 300, 400, 500, 600)
 IN_LAYER = re.compile(r"Exception encountered when calling layer (?P<layer>'[^']+' \(type \w+\))\.\s*(?P<what>.+)")
@@ -43,12 +44,12 @@ NOTHING = Wanted()
 DATA = "data"
 
 
-def leaves_sizes_open(model: Any) -> bool:
+def leaves_sizes_open(model: KerasModel) -> bool:
     """Return whether any of a model's inputs has a free size besides the batch."""
     return any(size is None for tensor in model.inputs for size in tensor.shape[1:])
 
 
-def shapes_of(model: Any) -> dict[str, Shape]:
+def shapes_of(model: KerasModel) -> dict[str, Shape]:
     """Return the shapes, without the batch, assumed for the inputs of `model` that leave sizes open, by name.
 
     Raises:
@@ -63,18 +64,18 @@ def shapes_of(model: Any) -> dict[str, Shape]:
     return _found[model]
 
 
-def inputs_at(model: Any, batch: int) -> list[Shape]:
+def inputs_at(model: KerasModel, batch: int) -> list[Shape]:
     """Return the shapes of all inputs of `model`, in its order, for a run on synthetic inputs."""
     return _whole(model, shapes_of(model), batch)
 
 
-def _whole(model: Any, shapes: Mapping[str, Shape], batch: int) -> list[Shape]:
+def _whole(model: KerasModel, shapes: Mapping[str, Shape], batch: int) -> list[Shape]:
     """Return the shapes of all inputs, in the model's order, with `shapes` for open ones."""
     named = zip(model.inputs, model.input_names, strict=True)
     return [(tensor.shape[0] or batch, *shapes.get(name, tuple(tensor.shape[1:]))) for tensor, name in named]
 
 
-def settle(model: Any, wanted: Wanted = NOTHING) -> None:
+def settle(model: KerasModel, wanted: Wanted = NOTHING) -> None:
     """Set the sizes of `model` to those that are wanted, if it leaves any open.
 
     Raises:
@@ -90,7 +91,7 @@ def settle(model: Any, wanted: Wanted = NOTHING) -> None:
         _settled[model] = _running(model, shapes, DATA, "bring the data to a size at which it does")
 
 
-def candidates(model: Any, wanted: Wanted) -> list[dict[str, Shape]]:
+def candidates(model: KerasModel, wanted: Wanted) -> list[dict[str, Shape]]:
     """Return shapes of the open inputs of a model of either Keras, to try in turn: the given ones, or the list."""
     shapes, left_open = told(model, wanted), _open(model)
     if shapes is not None or not left_open:
@@ -98,7 +99,7 @@ def candidates(model: Any, wanted: Wanted) -> list[dict[str, Shape]]:
     return [{name: filled(shape, size) for name, shape in left_open.items()} for size in SIZES]
 
 
-def told(model: Any, wanted: Wanted) -> dict[str, Shape] | None:
+def told(model: KerasModel, wanted: Wanted) -> dict[str, Shape] | None:
     """Return the wanted shapes of the open inputs of a model of either Keras; None if none were given.
 
     Raises:
@@ -119,7 +120,7 @@ def told(model: Any, wanted: Wanted) -> dict[str, Shape] | None:
     return said
 
 
-def put_shapes(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+def put_shapes(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> None:
     """Set shapes of `model` that were settled before, as far as it has such inputs."""
     left_open = _open(model)
     fitting = {name: tuple(shapes[name]) for name in left_open if name in shapes}
@@ -127,19 +128,19 @@ def put_shapes(model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
         _settled[model] = fitting
 
 
-def settled(model: Any) -> bool:
+def settled(model: KerasModel) -> bool:
     """Return whether the sizes of `model` are settled."""
     return model in _settled
 
 
-def like(fresh: Any, model: Any) -> Any:
+def like(fresh: Any, model: KerasModel) -> Any:
     """Return `fresh`, which was derived from `model`, with the same sizes."""
     if model in _settled:
         put_shapes(fresh, _settled[model])
     return fresh
 
 
-def _open(model: Any) -> dict[str, tuple[int | None, ...]]:
+def _open(model: KerasModel) -> dict[str, tuple[int | None, ...]]:
     names = getattr(model, "input_names", None) or [tensor.name for tensor in model.inputs]
     shapes = {name: tuple(tensor.shape[1:]) for name, tensor in zip(names, model.inputs, strict=True)}
     return {name: shape for name, shape in shapes.items() if None in shape}
@@ -181,7 +182,7 @@ def _fits(shape: Sequence[int | None], given: Sequence[int]) -> bool:
     return len(shape) == len(given) and all(size in (None, one) for size, one in zip(shape, given, strict=True))
 
 
-def _running(model: Any, shapes: dict[str, Shape], where: str, advice: str) -> dict[str, Shape]:
+def _running(model: KerasModel, shapes: dict[str, Shape], where: str, advice: str) -> dict[str, Shape]:
     """Return `shapes`, if the model runs at them; else ModelError, with a size at which it does."""
     try:
         _outputs(model, shapes)
@@ -209,7 +210,7 @@ def _shown(shapes: Mapping[str, Sequence[int | None]]) -> str:
     return ", ".join(f"{name} {sizes(shape)}".strip() for name, shape in shapes.items())
 
 
-def _first_of_list(model: Any) -> dict[str, Shape]:
+def _first_of_list(model: KerasModel) -> dict[str, Shape]:
     """Return one size for all open ones: the first of SIZES at which the model runs, preferably to finite outputs."""
     left_open = _open(model)
     said, runs = "", None
@@ -235,7 +236,7 @@ def filled(shape: Sequence[int | None], size: int) -> Shape:
     return tuple(size if one is None else int(one) for one in shape)
 
 
-def _outputs(model: Any, shapes: Mapping[str, Shape]) -> list[Any]:
+def _outputs(model: KerasModel, shapes: Mapping[str, Shape]) -> list[Any]:
     """Return what the model gives on one sample of noise.
 
     ModelError if an intermediate tensor is empty: oneDNN's convolution returns numbers nevertheless.
@@ -252,7 +253,7 @@ def _outputs(model: Any, shapes: Mapping[str, Shape]) -> list[Any]:
     return [np.asarray(one) for one in (made if isinstance(made, list | tuple) else [made])]
 
 
-def require_something_left(call: Callable[[list[Any]], Any], model: Any, shapes: Sequence[Shape]) -> None:
+def require_something_left(call: Callable[[list[Any]], Any], model: KerasModel, shapes: Sequence[Shape]) -> None:
     """Raise ModelError if samples of these shapes become empty inside a model of either Keras.
 
     `call` runs it. It is traced, and shapes are checked as far as they follow from those of the inputs.

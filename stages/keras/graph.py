@@ -8,9 +8,10 @@ from typing import Any
 
 from pipeline.errors import ModelError
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 
 
-def check_has_graph(model: Any) -> None:
+def check_has_graph(model: KerasModel) -> None:
     """Raise ModelError unless `model` is functional or a built sequential model."""
     if not getattr(model, "_is_graph_network", False):
         raise ModelError(
@@ -21,7 +22,7 @@ def check_has_graph(model: Any) -> None:
         )
 
 
-def nodes_in_order(model: Any) -> Iterator[Any]:
+def nodes_in_order(model: KerasModel) -> Iterator[Any]:
     """Yield each call of a layer in the model, after the calls that it depends on."""
     by_depth = model._nodes_by_depth  # noqa: SLF001 - the order in which Keras itself runs the graph
     for depth in sorted(by_depth, reverse=True):
@@ -38,19 +39,19 @@ class SingleSource:
         return self.tensor
 
 
-def user_classes(model: Any) -> dict[str, type]:
+def user_classes(model: KerasModel) -> dict[str, type]:
     """Return the classes of all layers by name: the user's own may be registered nowhere."""
     return {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001 - nested ones too
 
 
-def is_nested(layer: Any) -> bool:
+def is_nested(layer: KerasLayer) -> bool:
     """Return whether `layer` is a functional or sequential model with Keras' own call."""
     if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
         return False
     return bool(type(layer).call.__module__.partition(".")[0] == "tf_keras")
 
 
-def in_input_order(model: Any, given: Any) -> list[Any]:
+def in_input_order(model: KerasModel, given: Any) -> list[Any]:
     """Return the tensors that a nested model was called on, in the order of its inputs."""
     if isinstance(given, dict) and not isinstance(model._nested_inputs, dict):  # noqa: SLF001 - as Keras looks it up
         return [given[name] for name in model.input_names]

@@ -12,6 +12,7 @@ from typing import Any
 
 from stages.keras.graph import SingleSource, is_nested, nodes_in_order
 from stages.keras.inputs import by_input
+from stages.keras.types import KerasModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class LayerCall:
     reads: frozenset[int]
 
 
-def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
+def record_layers(model: KerasModel, arrays: Mapping[str, Any]) -> list[LayerCall]:
     """Return all calls of layers while the model runs at inference on `arrays` (N, …) by input name, in order.
 
     The model is never changed, not even temporarily.
@@ -46,7 +47,7 @@ def record_layers(model: Any, arrays: Mapping[str, Any]) -> list[LayerCall]:
     return calls
 
 
-def first_not_finite(model: Any, arrays: Any, silent: set[str] | None = None) -> str | None:
+def first_not_finite(model: KerasModel, arrays: Any, silent: set[str] | None = None) -> str | None:
     """Return the name of the first layer that gives NaN or infinity on `arrays`, one (N, …) or by input name.
 
     Removes from `silent`, names of layers, those that give anything but zeros.
@@ -73,12 +74,12 @@ def _has_numbers(tensor: Any) -> bool:
     return any(bool(tf.reduce_any(tf.not_equal(part, 0))) for part in (tensor[:1], tensor))
 
 
-def layer_names(model: Any) -> list[str]:
+def layer_names(model: KerasModel) -> list[str]:
     """Return the names of all layers that `record_layers` reports, in the model's order, each once."""
     return list(dict.fromkeys(layer.name for layer in _layers(model)))
 
 
-def _run_heard(model: Any, arrays: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
+def _run_heard(model: KerasModel, arrays: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
     """Run at inference; `hear` gets the name of each layer, its inputs, and the tensors that it made.
 
     The graph is walked as Keras itself walks it, and nothing is attached to any layer: TensorFlow operations in a graph
@@ -94,7 +95,7 @@ def _run_heard(model: Any, arrays: Any, hear: Callable[[str, Any, list[Any]], No
         _tell(model.name, given, model(given, training=False), hear)
 
 
-def _walk(model: Any, given: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
+def _walk(model: KerasModel, given: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
     """Return the outputs of a model with a graph, in its structure; layers that take `training` get it from here."""
     import tensorflow as tf
 
@@ -128,7 +129,7 @@ def _tell(name: str, given: Any, result: Any, hear: Callable[[str, Any, list[Any
         hear(name, given, made)
 
 
-def _layers(model: Any) -> Iterator[Any]:
+def _layers(model: KerasModel) -> Iterator[Any]:
     for layer in model.layers:
         if is_nested(layer):
             yield from _layers(layer)

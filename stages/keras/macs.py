@@ -29,6 +29,7 @@ from stages.keras.graph import in_input_order, is_nested, nodes_in_order
 from stages.keras.graph_products import products_of, products_of_node
 from stages.keras.layer_work import NOTHING, Seen, Shape, Work, of_keras, total, work_of_kind
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 from stages.keras.wrappers import wrapper_of
 
 TRACED = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "RandomFourierFeatures"})
@@ -48,19 +49,19 @@ class Macs(NamedTuple):
     size: dict[str, Shape] | None
 
 
-def count_macs(model: Any) -> int:
+def count_macs(model: KerasModel) -> int:
     """Return the MACs of one forward pass of one sample; `macs_of` says what may be missing."""
     return macs_of(model).number
 
 
-def macs_of(model: Any) -> Macs:
+def macs_of(model: KerasModel) -> Macs:
     """Return the MACs of one forward pass of one sample, and whether they are complete."""
     works = work_of(model)
     unknown = tuple(f"{name} ({', '.join(work.unknown)})" for name, work in works.items() if work.unknown)
     return Macs(round(sum(work.macs for work in works.values())), unknown, shapes_of(model) or None)
 
 
-def kernels_of(model: Any) -> list[Any]:
+def kernels_of(model: KerasModel) -> list[Any]:
     """Return the weights that are multiplied or looked up; of layers that are not Keras' own, all with several axes.
 
     Biases and scales may have several axes too (a GRU's, an attention's, PReLU's), and are initially zero.
@@ -72,7 +73,7 @@ def kernels_of(model: Any) -> list[Any]:
     return [weight for weight in model.weights if len(weight.shape) > 1 and id(weight) in kept]
 
 
-def work_of(model: Any) -> dict[str, Work]:
+def work_of(model: KerasModel) -> dict[str, Work]:
     """Return the work of each of a model's layers over all its calls, for one sample; a nested model counts as one."""
     given = inputs_at(model, 1)
     found = {layer.name: NOTHING for layer in model.layers}
@@ -81,7 +82,7 @@ def work_of(model: Any) -> dict[str, Work]:
     return found
 
 
-def input_shapes(model: Any) -> dict[str, Shape]:
+def input_shapes(model: KerasModel) -> dict[str, Shape]:
     """Return the shape, for one sample, of each layer's first input at its first call."""
     shapes, _ = _shapes_in(model, inputs_at(model, 1))
     found: dict[str, Shape] = {}
@@ -91,7 +92,7 @@ def input_shapes(model: Any) -> dict[str, Shape]:
     return found
 
 
-def _works(model: Any, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
+def _works(model: KerasModel, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
     """Yield each call of a layer with its work, for a model called on inputs of these shapes."""
     shapes, unsure = _shapes_in(model, given)
     for node in nodes_in_order(model):
@@ -133,7 +134,7 @@ def _work(node: Any, seen: Seen, shapes: dict[int, Shape]) -> Work:
     return _of_kind(computing, seen)
 
 
-def _of_kind(layer: Any, seen: Seen) -> Work:
+def _of_kind(layer: KerasLayer, seen: Seen) -> Work:
     """Return the work of a layer that may be inside another one."""
     if is_nested(layer):
         return _nested(layer, seen.inputs)
@@ -145,13 +146,13 @@ def _of_kind(layer: Any, seen: Seen) -> Work:
     return _told(layer, products_of(layer, specs))
 
 
-def _has_formula(layer: Any) -> bool:
+def _has_formula(layer: KerasLayer) -> bool:
     """Return whether the kind determines the work: true for all of Keras' own, except those that run user code."""
     model = isinstance(layer, import_keras().Model)
     return of_keras(layer) and type(layer).__name__ not in TRACED and not model
 
 
-def _nested(model: Any, given: Sequence[Shape]) -> Work:
+def _nested(model: KerasModel, given: Sequence[Shape]) -> Work:
     return total([work for _, work in _works(model, given)])
 
 
@@ -165,12 +166,12 @@ def _traced(node: Any, seen: Seen) -> Work:
     return _told(node.layer, found)
 
 
-def _told(layer: Any, found: Any) -> Work:
+def _told(layer: KerasLayer, found: Any) -> Work:
     kind = type(layer).__name__
     return Work(products=float(found.number), unknown=tuple(f"{kind}: {why}" for why in found.untold))
 
 
-def _shapes_in(model: Any, given: Sequence[Shape]) -> tuple[dict[int, Shape], set[int]]:
+def _shapes_in(model: KerasModel, given: Sequence[Shape]) -> tuple[dict[int, Shape], set[int]]:
     """Return the shape of each tensor of the model, by identity, and the tensors whose shape is unknown."""
     flatten = import_tensorflow().nest.flatten
     tensors = {id(tensor): tensor for node in nodes_in_order(model) for tensor in flatten(node.outputs)}
@@ -200,7 +201,7 @@ def _is_known(shape: Sequence[int | None]) -> bool:
     return None not in shape
 
 
-def _moves_the_batch(model: Any) -> bool:
+def _moves_the_batch(model: KerasModel) -> bool:
     """Return whether positions may have become part of the batch, whose size Keras does not know, or the reverse."""
     return any(not node.is_input and _may_fold(node) for node in nodes_in_order(model))
 
@@ -225,7 +226,7 @@ def _elements(tensor: Any) -> int:
     return prod(size or 0 for size in tensor.shape[1:]) if tensor.shape.rank else 0
 
 
-def _traced_shapes(model: Any, tensors: Mapping[int, Any], given: Sequence[Shape]) -> dict[int, Any]:
+def _traced_shapes(model: KerasModel, tensors: Mapping[int, Any], given: Sequence[Shape]) -> dict[int, Any]:
     """Return the shapes of the model's tensors when it runs on inputs of these shapes; nothing if it can't."""
     tf = import_tensorflow()
     specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(given, model.inputs, strict=True)]

@@ -26,6 +26,7 @@ from pipeline.records.facts import KerasFacts
 from pipeline.records.keys import digest_of_file
 from stages.keras.free_sizes import inputs_at, like, put_shapes, settled, shapes_of
 from stages.keras.tensorflow import import_keras, import_tfmot
+from stages.keras.types import KerasModel
 
 MODEL_FILE = "model.keras"
 MEDIA_TYPE = "application/vnd.keras"
@@ -35,7 +36,7 @@ TFMOT_CLASSES = ("PruneLowMagnitude", "ClusterWeights", "Quantize")
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time a zip entry can hold
 
 
-def encode_model(model: Any) -> bytes:
+def encode_model(model: KerasModel) -> bytes:
     """Return the bytes of `model`'s normal form: equal for equal configurations and weights, in every process."""
     return encode_copy(copy_model(model))
 
@@ -78,7 +79,7 @@ def decode_model(path: Path) -> Any:
             raise ModelError(f"the stored model can't be rebuilt: {error}", where=str(path)) from error
 
 
-def _custom_sources(model: Any) -> dict[str, Any]:
+def _custom_sources(model: KerasModel) -> dict[str, Any]:
     """Return the digests of the sources of non-Keras layers, which the model's outputs also depend on."""
     found = {}
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
@@ -89,7 +90,7 @@ def _custom_sources(model: Any) -> dict[str, Any]:
     return {"custom_objects": found} if found else {}
 
 
-def _sizes(model: Any) -> dict[str, Any]:
+def _sizes(model: KerasModel) -> dict[str, Any]:
     """Return the shapes of inputs that leave sizes open: readers of the file run and count it with them."""
     return {"sizes": shapes_of(model)} if settled(model) else {}
 
@@ -159,7 +160,7 @@ def application_layers() -> dict[str, type]:
 
 
 def random_inputs(
-    model: Any, samples: int = 4, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None
+    model: KerasModel, samples: int = 4, seed: int = 0, shapes: Mapping[str, Sequence[int]] | None = None
 ) -> list[Any]:
     """Return samples for each of the model's inputs: normal numbers, or zeros and ones for integers.
 
@@ -195,7 +196,7 @@ def as_list(outputs: Any) -> list[Any]:
     return [array.astype("int8") if array.dtype == bool else array for array in arrays]
 
 
-def copy_model(model: Any, configured: Callable[[Any], Any] | None = None) -> Any:
+def copy_model(model: KerasModel, configured: Callable[[Any], Any] | None = None) -> Any:
     """Return a new model of the same class, configuration (trainability included) and weights; it shares nothing.
 
     `configured` derives the configuration to build from `model`'s, if it is not to be the same.
@@ -235,7 +236,7 @@ def renew_constants(target: Any) -> None:
             layer.finalize_state()
 
 
-def keras_facts(model: Any) -> KerasFacts:
+def keras_facts(model: KerasModel) -> KerasFacts:
     """Return parameters, MACs of one sample, signature and sparsity of a Keras model."""
     import numpy as np
 

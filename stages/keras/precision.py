@@ -23,6 +23,7 @@ from stages.keras.normal_form import (
 )
 from stages.keras.stored import reference_model, shared_model, untouched_model
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 
 HALF = frozenset({"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
 ROUNDINGS = 32  # how many of them may accumulate through a network
@@ -31,7 +32,7 @@ ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # relative, of one number
 _twin: dict[tuple[str, str], Any] = {}  # of the last requested model: its reader, and its digest
 
 
-def half_precision_of(model: Any) -> str | None:
+def half_precision_of(model: KerasModel) -> str | None:
     """Return float16 or bfloat16 if some layers of `model` compute in it."""
     kinds = {layer.dtype_policy.name for layer in model._flatten_layers()} & HALF  # noqa: SLF001 - nested ones too
     if not kinds:
@@ -39,7 +40,7 @@ def half_precision_of(model: Any) -> str | None:
     return "bfloat16" if any("bfloat16" in kind for kind in kinds) else "float16"
 
 
-def in_float32(model: Any) -> Any:
+def in_float32(model: KerasModel) -> Any:
     """Return `model`, or a copy that computes in float32 if it computes in half precision."""
     if half_precision_of(model) is None:
         return model
@@ -84,7 +85,7 @@ def _computing_in_float32(read: Callable[..., Any], context: StageContext[Any], 
     return _twin[key]
 
 
-def _require_same(model: Any, twin: Any, allowed: float, where: str) -> None:
+def _require_same(model: KerasModel, twin: Any, allowed: float, where: str) -> None:
     import numpy as np
 
     inputs = random_inputs(twin)

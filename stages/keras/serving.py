@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import ModelError, PreconditionError
+from stages.keras.types import KerasModel
 
 MOST_BYTES = 2**31 - 1  # of a protobuf message, and of a flatbuffer
 Shapes = Mapping[str, Sequence[int]]  # by input name, without the batch
 
 
-def input_specs(tf: Any, model: Any, batch: int | None, shapes: Shapes | None = None) -> list[Any]:
+def input_specs(tf: Any, model: KerasModel, batch: int | None, shapes: Shapes | None = None) -> list[Any]:
     """Return the inputs' TensorSpecs in the model's order, with `batch` and `shapes` for free sizes."""
     specs = []
     for tensor, name in zip(model.inputs, model.input_names, strict=True):
@@ -38,7 +39,7 @@ def require_fixed(specs: Sequence[Any], standing: Shapes) -> None:
             )
 
 
-def weight_bytes(model: Any) -> int:
+def weight_bytes(model: KerasModel) -> int:
     """Return the size of a Keras model's weights in bytes."""
     return int(sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights))
 
@@ -48,7 +49,7 @@ def is_too_large(size: int) -> bool:
     return size > MOST_BYTES
 
 
-def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
+def require_size(model: KerasModel, file: str, hint: str = "prune it first") -> None:
     """Raise ModelError if the weights exceed what a `file` holds."""
     size = weight_bytes(model)
     if is_too_large(size):
@@ -59,7 +60,7 @@ def require_size(model: Any, file: str, hint: str = "prune it first") -> None:
         )
 
 
-def serving_function(tf: Any, model: Any, specs: Sequence[Any]) -> Any:
+def serving_function(tf: Any, model: KerasModel, specs: Sequence[Any]) -> Any:
     """Return the tf.function of inference: inputs in the model's order, outputs by name."""
 
     @tf.function(input_signature=specs)  # type: ignore[untyped-decorator, unused-ignore]

@@ -17,6 +17,7 @@ from pydantic import Field
 from pipeline.records.artifacts import Artifact
 from pipeline.records.values import Value
 from stages.keras.sparsity_facts import SparsityFacts
+from stages.keras.types import KerasModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +58,7 @@ class SparsityPlan(Value):
     seed: int
     kernels: tuple[PlannedKernel, ...]
 
-    def variables(self, model: Any) -> list[Any]:
+    def variables(self, model: KerasModel) -> list[Any]:
         """Return the kernels as variables of a model."""
         return [model.get_layer(kernel.layer).weights[kernel.weight] for kernel in self.kernels]
 
@@ -134,7 +135,7 @@ def _blocks(scores: Values, share: float, block: tuple[int, int]) -> Mask:
     return np.asarray(kept.repeat(sizes[0], axis=0).repeat(sizes[1], axis=1).reshape(scores.shape))
 
 
-def apply_masks(model: Any, plan: SparsityPlan) -> None:
+def apply_masks(model: KerasModel, plan: SparsityPlan) -> None:
     """Set the weights that the plan finally removes to zero, in place."""
     variables = plan.variables(model)
     values = [variable.numpy() for variable in variables]
@@ -155,7 +156,7 @@ def plan_files(context: StageContext[Any], plan: SparsityPlan | None) -> Iterato
         yield context.write(PLAN_FILE, rfc8785.dumps(plan.model_dump(mode="json")), "application/json")
 
 
-def sparsity_report(model: Any, plan: SparsityPlan) -> Artifact:
+def sparsity_report(model: KerasModel, plan: SparsityPlan) -> Artifact:
     """Report how sparse each planned layer is, and how well it compresses."""
     import numpy as np
 

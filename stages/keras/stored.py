@@ -35,6 +35,7 @@ from stages.keras.normal_form import (
     random_inputs,
     relative_difference,
 )
+from stages.keras.types import KerasModel
 
 KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its size
 
@@ -43,7 +44,7 @@ _references: OrderedDict[str, Any] = OrderedDict()
 _states: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # `state_of` each kept model, when it was put there
 
 
-def write_model(context: StageContext[Any], model: Any) -> FileRef:
+def write_model(context: StageContext[Any], model: KerasModel) -> FileRef:
     """Store `model`, as it is now, in its normal form."""
     if not settled(model):  # a stage's output has the sizes of its input
         for artifact in context.inputs.values():
@@ -53,7 +54,7 @@ def write_model(context: StageContext[Any], model: Any) -> FileRef:
     return _stored(context, encode_copy(copy), copy)
 
 
-def write_checked(context: StageContext[Any], model: Any) -> tuple[FileRef, float]:
+def write_checked(context: StageContext[Any], model: KerasModel) -> tuple[FileRef, float]:
     """Call `write_model`; also return how far the stored model is from `model`, relative, on random samples."""
     data = encode_copy(copy_model(model))
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
@@ -99,7 +100,7 @@ def own_model(context: StageContext[Any], input_name: str) -> Any:
     return copy_model(shared_model(context, input_name))
 
 
-def _stored(context: StageContext[Any], data: bytes, model: Any) -> FileRef:
+def _stored(context: StageContext[Any], data: bytes, model: KerasModel) -> FileRef:
     """Write `data`, which `model` was made from or encodes, and keep the model."""
     file = context.write(MODEL_FILE, data, MEDIA_TYPE)
     fingerprint = fingerprint_of(model, context.threads)
@@ -122,14 +123,14 @@ def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, An
     return kept[file.digest]
 
 
-def _keep(digest: str, model: Any, kept: OrderedDict[str, Any]) -> None:
+def _keep(digest: str, model: KerasModel, kept: OrderedDict[str, Any]) -> None:
     kept[digest] = model
     kept.move_to_end(digest)
     while len(kept) > 1 and sum(map(_bytes_of, kept.values())) > KEPT_BYTES:
         kept.popitem(last=False)
 
 
-def state_of(model: Any) -> str:
+def state_of(model: KerasModel) -> str:
     """Digest what a model's outputs depend on: configuration, weights, instance attributes that its layers call."""
     layers = [layer.__dict__ for layer in model._flatten_layers()]  # noqa: SLF001 - itself and all inside
     called = [sorted((name, id(value)) for name, value in one.items() if callable(value)) for one in layers]
@@ -139,5 +140,5 @@ def state_of(model: Any) -> str:
     return digest.hexdigest()
 
 
-def _bytes_of(model: Any) -> int:
+def _bytes_of(model: KerasModel) -> int:
     return sum(weight.shape.num_elements() * weight.dtype.size for weight in model.weights)

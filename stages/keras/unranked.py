@@ -13,11 +13,12 @@ from typing import Any
 from pipeline.errors import ModelError
 from stages.keras.serving import Shapes, input_specs, serving_function
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 
 BATCHES = (2, 3)  # sizes that differ between the two are free
 
 
-def declare_ranks(model: Any, outputs: Sequence[Any], shapes: Shapes | None) -> None:
+def declare_ranks(model: KerasModel, outputs: Sequence[Any], shapes: Shapes | None) -> None:
     """Write a shape into each ValueInfoProto of `outputs` that has none. ModelError if its rank can't be told."""
     open_ones = [value for value in outputs if not value.type.tensor_type.HasField("shape")]
     if not open_ones:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.errors import PreconditionError
+from stages.keras.types import KerasLayer, KerasModel
 
 PRUNING, CLUSTERING, QUANTIZATION, ANNOTATION = "pruning", "clustering", "quantization", "annotation"
 KINDS = {
@@ -24,19 +23,19 @@ WHAT_TO_DO = {
 }
 
 
-def wrapper_of(layer: Any) -> str | None:
+def wrapper_of(layer: KerasLayer) -> str | None:
     """Return the purpose of tfmot's wrapper around a layer, or None if there is none."""
     ours = type(layer).__module__.startswith("tensorflow_model_optimization.")
     return KINDS.get(type(layer).__name__) if ours else None
 
 
-def wrappers_in(model: Any) -> dict[str, str]:
+def wrappers_in(model: KerasModel) -> dict[str, str]:
     """Return the purpose of each wrapper, by the wrapping layer's name, in nested models too."""
     layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - Keras has no public way
     return {layer.name: kind for layer in layers if (kind := wrapper_of(layer))}
 
 
-def require_unwrapped(model: Any, stage: str) -> None:
+def require_unwrapped(model: KerasModel, stage: str) -> None:
     """Raise PreconditionError, with what to do, if a stage can't work on a model because of its wrappers."""
     found = wrappers_in(model)
     if not found:

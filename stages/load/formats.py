@@ -20,6 +20,7 @@ from stages.keras.free_sizes import settled as is_settled
 from stages.keras.normal_form import objects_in, renew_constants
 from stages.keras.sparsity import SparsityPlan
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
@@ -114,7 +115,7 @@ def load_model(
     return LoadedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
 
 
-def tolerance(model: Any) -> float:
+def tolerance(model: KerasModel) -> float:
     """Return how far a translated model may be from its original: the resolution of the types it computes in."""
     types = {getattr(layer, "compute_dtype", None) for layer in model._flatten_layers()}  # noqa: SLF001
     return max((bound for name, bound in HALF.items() if name in types), default=TOLERANCE)
@@ -174,14 +175,14 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, want
             raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error
 
 
-def _put_weights(model: Any, weights: Path) -> None:
+def _put_weights(model: KerasModel, weights: Path) -> None:
     if weights.is_dir():
         put_checkpoint(model, weights)
     else:
         put_stored_weights(model, weights)
 
 
-def _graph(model: Any, source: str) -> Any:
+def _graph(model: KerasModel, source: str) -> Any:
     """Return the model if it is a graph of layers; a Sequential one that was never built has no shapes yet."""
     keras = import_keras()
     functional = isinstance(model, keras.Sequential) or getattr(model, "_is_graph_network", False)
@@ -193,7 +194,7 @@ def _graph(model: Any, source: str) -> Any:
     return _outputs_in_a_list(model)
 
 
-def _outputs_in_a_list(model: Any) -> Any:
+def _outputs_in_a_list(model: KerasModel) -> Any:
     """Return the model with the outputs that stages expect: one, or a list in Keras' own order (a dict's: by keys)."""
     keras = import_keras()
     if isinstance(model, keras.Sequential):

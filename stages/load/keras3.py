@@ -20,6 +20,7 @@ from stages.keras.free_sizes import NOTHING, Wanted, settle
 from stages.keras.normal_form import random_inputs, renew_constants
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasLayer, KerasModel
 from stages.load.keras3_graph import build_graph
 from stages.load.keras3_layers import Objects, refused
 from stages.load.keras3_translation import Translation
@@ -78,7 +79,7 @@ def _carry_weights(source: Any, target: Any, done: Container[int]) -> None:
             _carry_weights(layer, by_name[layer.name], done)
 
 
-def _values(layer: Any) -> list[tuple[str, Any]]:
+def _values(layer: KerasLayer) -> list[tuple[str, Any]]:
     """Return a layer's weights by name; LoRA's additions to a kernel are merged into it."""
     parts = [part for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)]  # noqa: SLF001
     merged = {id(part._kernel): part.kernel for part in parts}  # noqa: SLF001 - its own name is that of the sum
@@ -86,7 +87,9 @@ def _values(layer: Any) -> list[tuple[str, Any]]:
     return [(name, value.numpy()) for name, value in values]
 
 
-def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer: Any) -> Iterator[tuple[Any, Any]]:
+def _matched(
+    values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer: KerasLayer
+) -> Iterator[tuple[Any, Any]]:
     """Match variables with their values: by name and shape, in order among equals; else by shapes in order."""
     by_place: dict[Any, list[Any]] = defaultdict(list)
     for name, value in values:
@@ -100,7 +103,7 @@ def _matched(values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer
     raise refused(layer.name, type(layer).__name__, f"its weights are {', '.join(theirs)}, here {', '.join(ours)}")
 
 
-def masked(inputs: list[Any], model: Any) -> list[Any]:
+def masked(inputs: list[Any], model: KerasModel) -> list[Any]:
     """Mask the last steps of every other sample if the model masks, so that masks are tested."""
     values = {layer.mask_value for layer in model._flatten_layers() if type(layer).__name__ == "Masking"}  # noqa: SLF001
     for array in inputs if values else ():
@@ -109,7 +112,7 @@ def masked(inputs: list[Any], model: Any) -> list[Any]:
     return inputs
 
 
-def _difference(original: Any, model: Any) -> float:
+def _difference(original: Any, model: KerasModel) -> float:
     keras, inputs = import_keras3(), masked(random_inputs(model), model)
     structure = getattr(original, "_inputs_struct", original.inputs)
 

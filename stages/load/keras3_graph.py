@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import ModelError, reason_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasModel
 from stages.load.keras3_layers import UntranslatableError, refused, translate_layer
 from stages.load.keras3_masks import note_mask, settle_masks
 from stages.load.keras3_operations import OPERATIONS
@@ -65,7 +66,7 @@ def _chain(config: Entry, original: Any, translation: Translation) -> Any:
     return _frozen_as(config, import_keras().Model(start, tensor, name=config["name"]))
 
 
-def _frozen_as(config: Entry, model: Any) -> Any:
+def _frozen_as(config: Entry, model: KerasModel) -> Any:
     """Freeze the layers of a frozen model; one that is not frozen leaves them unchanged."""
     if not config.get("trainable", True):
         model.trainable = False

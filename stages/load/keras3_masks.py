@@ -9,9 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasLayer
 
 
-def settle_masks(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def settle_masks(
+    layer: KerasLayer, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a tf_keras layer's call, with a mask only if it would not find the right one itself."""
     if not args or not hasattr(args[0], "_keras_history"):
         return args, kwargs
@@ -24,7 +27,7 @@ def settle_masks(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
     return args, kwargs
 
 
-def note_mask(layer: Any, args: tuple[Any, ...], outputs: list[Any]) -> None:
+def note_mask(layer: KerasLayer, args: tuple[Any, ...], outputs: list[Any]) -> None:
     """Attach to a layer's outputs a mask that records its origin, which tf_keras forgets."""
     if not any(getattr(tensor, "_keras_mask", None) is not None for tensor in outputs):
         return

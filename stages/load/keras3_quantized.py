@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import ModelError, reason_of
 from stages.keras.free_sizes import DATA, NOTHING, Wanted, candidates, require_something_left
 from stages.keras.normal_form import relative_difference
+from stages.keras.types import KerasLayer, KerasModel
 
 TAKEN = ("int8", "float8")  # the others store kernels in groups with offsets, in ways that change with each release
 MOST_DIFFERENT = 0.25  # of the largest output: 8 bits are off by a few hundredths
@@ -50,7 +51,7 @@ def without_quantization(
     return plain, (f"{said}, outputs differ from the quantized model's by {difference:.1%}",)
 
 
-def _mode(layer: Any) -> str | None:
+def _mode(layer: KerasLayer) -> str | None:
     """Return `int8` or another mode, for a layer whose own weights are quantized."""
     has_own = any(hasattr(layer, name) for name in ("_kernel", "_embeddings"))
     return getattr(layer, "quantization_mode", None) if has_own else None
@@ -88,13 +89,13 @@ def _put(old: Any, new: Any) -> None:
         variable.assign(values[variable.name])
 
 
-def _own(layer: Any) -> list[Any]:
+def _own(layer: KerasLayer) -> list[Any]:
     """Return the variables that a layer holds itself."""
     inside = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.variables}  # noqa: SLF001
     return [variable for variable in layer.variables if id(variable) not in inside]
 
 
-def _run(model: Any, wanted: Wanted) -> tuple[list[Any], list[Any]]:
+def _run(model: KerasModel, wanted: Wanted) -> tuple[list[Any], list[Any]]:
     """Return random samples at the first shapes at which the model runs, and its outputs.
 
     ModelError if a wanted size is none of these.
@@ -113,7 +114,7 @@ def _run(model: Any, wanted: Wanted) -> tuple[list[Any], list[Any]]:
     raise ModelError(f"the network can't run at {sizes}: {said}", where=where, hint=OTHER_SIZES)
 
 
-def _inputs(model: Any, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
+def _inputs(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
     """Return samples for each of the model's inputs, drawn as `random_inputs` does for tf_keras."""
     import numpy as np
 
@@ -125,14 +126,14 @@ def _inputs(model: Any, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
     return found
 
 
-def _called(model: Any, inputs: list[Any]) -> Any:
+def _called(model: KerasModel, inputs: list[Any]) -> Any:
     import keras
 
     structure = getattr(model, "_inputs_struct", model.inputs)
     return model(keras.tree.pack_sequence_as(structure, inputs), training=False)
 
 
-def _outputs(model: Any, inputs: list[Any]) -> list[Any]:
+def _outputs(model: KerasModel, inputs: list[Any]) -> list[Any]:
     import keras
     import numpy as np
 

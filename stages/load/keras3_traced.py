@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.errors import reason_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer
 from stages.load.compositions import UntraceableError
 from stages.load.keras3_layers import UntranslatableError
 from stages.load.keras3_translation import Translation
@@ -44,7 +45,7 @@ def trace_call(
     return outputs
 
 
-def _at_inference(layer: Any) -> Callable[..., Any]:
+def _at_inference(layer: KerasLayer) -> Callable[..., Any]:
     def call(*args: Any, **kwargs: Any) -> Any:
         told = {"training": False} if "training" in layer._call_signature.parameters else {}  # noqa: SLF001
         return layer(*args, **kwargs, **told)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from pipeline.errors import ModelError
+from stages.keras.types import KerasModel
 
 
-def broken_weight(model: Any) -> str | None:
+def broken_weight(model: KerasModel) -> str | None:
     """Return a sentence on the first weight that holds NaN or infinity; None if none does."""
     import numpy as np
 
@@ -19,7 +19,7 @@ def broken_weight(model: Any) -> str | None:
     return None
 
 
-def blame(model: Any, difference: float, where: str) -> None:
+def blame(model: KerasModel, difference: float, where: str) -> None:
     """Raise ModelError if `difference`, of the model's outputs, is not finite: names a weight, else the first layer."""
     from stages.keras.layer_calls import first_not_finite
     from stages.keras.normal_form import random_inputs

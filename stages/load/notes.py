@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from stages.keras.types import KerasModel
 from stages.keras.wrappers import CLUSTERING, QUANTIZATION, wrappers_in
 
 WRAPPERS = {
@@ -14,7 +15,7 @@ WRAPPERS = {
 }
 
 
-def notes_on(model: Any, split_off: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+def notes_on(model: KerasModel, split_off: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """Return one sentence each."""
     frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
     notes = [f"{len(frozen)} layers are not trainable: {', '.join(frozen[:3])} …"] if frozen else []

@@ -19,6 +19,7 @@ from pipeline.system.quiet import quiet
 from stages.keras.normal_form import buildable, random_inputs
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 from stages.load.archives import check_files, refuse_large_text
 from stages.load.stored import StoredModel, damage
 
@@ -91,7 +92,7 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def put_checkpoint(model: Any, folder: Path) -> None:
+def put_checkpoint(model: KerasModel, folder: Path) -> None:
     """Copy the weights of a SavedModel folder into a model with the layers that it was saved from.
 
     Raises:
@@ -109,7 +110,7 @@ def put_checkpoint(model: Any, folder: Path) -> None:
         ) from error
 
 
-def difference_from_graph(model: Any, folder: Path) -> float:
+def difference_from_graph(model: KerasModel, folder: Path) -> float:
     """Return the largest relative output difference between the rebuilt model and the folder's graph, on random inputs.
 
     Raises:
@@ -130,7 +131,7 @@ def difference_from_graph(model: Any, folder: Path) -> float:
     return difference_beyond_rounding(run, inputs, expected, model(inputs, training=False))
 
 
-def _signed(signature: Any, model: Any, inputs: list[Any]) -> list[Any]:
+def _signed(signature: Any, model: KerasModel, inputs: list[Any]) -> list[Any]:
     """Return what a SavedModel's signature gives, in the order of the model's outputs."""
     named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
     found = signature(**named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stages.keras.normal_form import copy_model
+from stages.keras.types import KerasModel
 
 ALL = {"start": None, "stop": None, "step": None}  # tf_keras' notation of `:`
 
@@ -19,7 +20,7 @@ def spelled_out(key: Any, rank: int, everything: Any) -> Any:
     return [*parts[:place], *[everything] * (rank - read), *parts[place + 1 :]]
 
 
-def without_ellipses(model: Any) -> Any:
+def without_ellipses(model: KerasModel) -> Any:
     """Return `model`, or an equal one in which no slice has an ellipsis; then `model` must be thrown away."""
     layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - those of models inside too
     calls = [n for layer in layers if type(layer).__name__ == "SlicingOpLambda" for n in layer.inbound_nodes]

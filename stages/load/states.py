@@ -6,10 +6,10 @@ once (fingerprints, checks, measurements), and a converter freezes whatever stat
 
 from __future__ import annotations
 
-from typing import Any
+from stages.keras.types import KerasLayer, KerasModel
 
 
-def without_state(model: Any) -> list[str]:
+def without_state(model: KerasModel) -> list[str]:
     """Let each layer of a model (of either Keras) begin calls with zeros; returns the names of those that did not."""
     kept = []
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
@@ -34,6 +34,6 @@ def note_on_states(names: list[str]) -> tuple[str, ...]:
     return (note,)
 
 
-def _is_recurrent(layer: Any) -> bool:
+def _is_recurrent(layer: KerasLayer) -> bool:
     """Return whether the flag is about a recurrent state: models and metrics have a property of that name too."""
     return hasattr(layer, "cell") or hasattr(layer, "forward_layer")

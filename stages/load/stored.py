@@ -19,6 +19,7 @@ from typing import Any
 
 from pipeline.errors import ModelError, reason_of
 from stages.keras.normal_form import buildable
+from stages.keras.types import KerasModel
 from stages.load.archives import check_hdf5, check_zip, refuse_large_text
 from stages.load.recognise import HDF5_MAGIC, FileKind
 
@@ -158,7 +159,7 @@ def _copy_hdf5(stored: StoredModel, copy: Path) -> None:
         file.attrs["model_config"] = json.dumps(stored.config).encode()
 
 
-def put_stored_weights(model: Any, path: Path) -> None:
+def put_stored_weights(model: KerasModel, path: Path) -> None:
     """Load weights from a file into a model of either Keras; the file may hold a whole model.
 
     Raises:

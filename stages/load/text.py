@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.keras.types import KerasLayer, KerasModel
+
 TEXT = ("StringLookup", "TextVectorization")
 SETTINGS = (
     *("max_tokens", "num_oov_indices", "mask_token", "oov_token", "invert", "output_mode", "pad_to_max_tokens"),
@@ -15,7 +17,7 @@ SETTINGS = (
 )
 
 
-def without_text(model: Any, keras: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
+def without_text(model: KerasModel, keras: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
     """Remove the layers of TEXT at the inputs of a model of either Keras, and return both; unchanged if there are none.
 
     Its weights are those of `model`.
@@ -35,7 +37,7 @@ def without_text(model: Any, keras: Any) -> tuple[Any, tuple[dict[str, Any], ...
     return keras.Model(*ends, name=model.name), tuple(_described(layer) for layer in found)
 
 
-def _rest_of_chain(model: Any, keras: Any, layers: list[Any]) -> tuple[Any, tuple[dict[str, Any], ...]]:
+def _rest_of_chain(model: KerasModel, keras: Any, layers: list[Any]) -> tuple[Any, tuple[dict[str, Any], ...]]:
     first, *others = model.layers
     if first not in layers:
         return model, ()
@@ -57,7 +59,7 @@ def _is_text(tensor: Any) -> bool:
     return str(getattr(tensor.dtype, "name", tensor.dtype)) == "string"
 
 
-def _described(layer: Any) -> dict[str, Any]:
+def _described(layer: KerasLayer) -> dict[str, Any]:
     settings = {key: value for key, value in layer.get_config().items() if key in SETTINGS}
     settings["vocabulary"] = [str(word) for word in layer.get_vocabulary()]
     return {"layer": layer.name, "class": type(layer).__name__, "settings": settings}

@@ -14,6 +14,7 @@ from stages.keras.free_sizes import like
 from stages.keras.normal_form import copy_model
 from stages.keras.sparsity import PlannedKernel, SparsityPlan
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasLayer, KerasModel
 from stages.keras.wrappers import ANNOTATION, PRUNING, wrapper_of
 
 TAKEN_OFF = (PRUNING, ANNOTATION)
@@ -28,7 +29,7 @@ class Unwrapped:
     notes: tuple[str, ...] = ()
 
 
-def unwrapped(model: Any) -> Unwrapped:
+def unwrapped(model: KerasModel) -> Unwrapped:
     """Return `model` if there is nothing to take off; sets its weights to zero where masks say so."""
     layers = list(model._flatten_layers(include_self=False))  # noqa: SLF001 - Keras has no public way
     pruned = [layer for layer in layers if wrapper_of(layer) == PRUNING]
@@ -49,7 +50,7 @@ def unwrapped(model: Any) -> Unwrapped:
     return Unwrapped(plain, plan, tuple(_notes(pruned, kernels, inside)))
 
 
-def _without_wrapper(layer: Any) -> Any:
+def _without_wrapper(layer: KerasLayer) -> Any:
     """Return the layer itself, or what it wraps; in nested models too."""
     if isinstance(layer, import_keras().Model):
         return import_keras().models.clone_model(layer, clone_function=_without_wrapper)
@@ -60,7 +61,7 @@ def _without_wrapper(layer: Any) -> Any:
     return layer.layer
 
 
-def _kernels(layer: Any) -> Iterator[PlannedKernel]:
+def _kernels(layer: KerasLayer) -> Iterator[PlannedKernel]:
     """Yield the weights of a wrapped layer that have zeros, with their share."""
     import numpy as np
 
@@ -94,7 +95,7 @@ def _notes(pruned: list[Any], kernels: tuple[PlannedKernel, ...], inside: int) -
         yield f"its schedule went on to {aim:.0%} zeros: {anew} does"
 
 
-def _aim(layer: Any) -> float | None:
+def _aim(layer: KerasLayer) -> float | None:
     """Return the share of zeros that the wrapper's schedule was to reach."""
     settings = layer.pruning_schedule.get_config().get("config", {})
     return next((float(settings[n]) for n in ("final_sparsity", "target_sparsity") if n in settings), None)

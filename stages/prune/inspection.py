@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from pipeline.records.values import Value
 from stages.keras.flatten import flattened
 from stages.keras.layer_work import Work
 from stages.keras.macs import macs_of, work_of
+from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
 from stages.prune.analysis.labels import Role
 from stages.prune.choosing.cost import Counted, cost_of
@@ -63,7 +64,7 @@ class Inspection(Value):
     groups: tuple[GroupLine, ...]
 
 
-def inspect_model(model: Any, source: str) -> Inspection:
+def inspect_model(model: KerasModel, source: str) -> Inspection:
     """Inspect what `model` consists of. Raises ModelError if it has no graph of layers."""
     model = flattened(model)
     graph = channel_groups(model)
@@ -85,14 +86,14 @@ def inspect_model(model: Any, source: str) -> Inspection:
     )
 
 
-def _prunable_share(model: Any, graph: ChannelGraph, measure: Counted) -> float:
+def _prunable_share(model: KerasModel, graph: ChannelGraph, measure: Counted) -> float:
     orders = [np.arange(group.channels.size) for group in graph.prunable]
     cost = cost_of(model, graph, graph.prunable, orders, measure)
     whole = cost([order.size for order in orders])
     return 1 - cost([1] * len(orders)) / whole if whole else 0.0
 
 
-def _layer_line(layer: Any, work: Work, groups: tuple[str, ...]) -> LayerLine:
+def _layer_line(layer: KerasLayer, work: Work, groups: tuple[str, ...]) -> LayerLine:
     shapes = [layer.get_output_shape_at(call) for call in range(len(layer.inbound_nodes))]
     # One shape for a layer with one output that is called in one way; else there is no single answer.
     single = len(shapes) > 0 and all(shape == shapes[0] for shape in shapes) and isinstance(shapes[0], tuple)

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.errors import ModelError
 from stages.keras.flatten import flattened
 from stages.keras.macs import count_macs, macs_of
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.analysis.labels import Keep, Role
 from stages.prune.choosing.choice import Choice, Given, choose, prepare
@@ -39,7 +40,7 @@ class PruneResult:
 
 
 def prune_model(
-    model: Any, config: PruneConfig, data: Any = None, seed: int = 0, *, given: Given | None = None
+    model: KerasModel, config: PruneConfig, data: Any = None, seed: int = 0, *, given: Given | None = None
 ) -> PruneResult:
     """Return a new model without the channels that `config` removes, nested models flattened; `model` is unchanged.
 
@@ -67,7 +68,7 @@ def prune_model(
     return PruneResult(pruned, _report(model, pruned, choice, config, found))
 
 
-def _check_finite(model: Any) -> None:
+def _check_finite(model: KerasModel) -> None:
     for layer in model.layers:
         if not all(np.isfinite(weight).all() for weight in layer.get_weights()):
             raise ModelError(
@@ -77,7 +78,9 @@ def _check_finite(model: Any) -> None:
             )
 
 
-def _proof(model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, probes: Sequence[Any] | None) -> Equivalence:
+def _proof(
+    model: KerasModel, pruned: Any, graph: ChannelGraph, keep: Keep, probes: Sequence[Any] | None
+) -> Equivalence:
     """Check masked equivalence.
 
     If the removed channels hardly mattered, or the remaining ones are dead, a wrong cut would hardly matter either:
@@ -95,7 +98,7 @@ def _proof(model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, probes: Seq
     return replace(found, error=max(found.error, again.error))
 
 
-def _report(model: Any, pruned: Any, choice: Choice, config: PruneConfig, found: Equivalence) -> PruneReport:
+def _report(model: KerasModel, pruned: Any, choice: Choice, config: PruneConfig, found: Equivalence) -> PruneReport:
     graph, keep = choice.graph, choice.keep
     before = sum(group.channels.size for group in graph.prunable)
     removed = int((~keep).sum())

@@ -13,6 +13,7 @@ from pipeline.data.splits import at
 from pipeline.data.targets import task_and_targets
 from pipeline.errors import DataError, PreconditionError
 from stages.keras.inputs import by_input
+from stages.keras.types import KerasModel
 from stages.samples.batches import misfit
 
 
@@ -41,7 +42,7 @@ class Samples:
         return replace(self, count=min(count, self.count))
 
 
-def samples_of(model: Any, data: Any) -> Samples:
+def samples_of(model: KerasModel, data: Any) -> Samples:
     """Make samples from a `Split`, from arrays (one, or a list with one per input), or from (inputs, labels).
 
     Raises DataError if they don't fit the model.
@@ -71,7 +72,7 @@ def samples_of(model: Any, data: Any) -> Samples:
     return Samples(len(arrays[0]), read, tasks)
 
 
-def _samples_of_split(model: Any, split: Split) -> Samples:
+def _samples_of_split(model: KerasModel, split: Split) -> Samples:
     names = split.input_names or model.input_names
     if set(names) != set(model.input_names):
         what = f"the data has inputs {', '.join(names)}, the model {', '.join(model.input_names)}"
@@ -90,7 +91,7 @@ def _samples_of_split(model: Any, split: Split) -> Samples:
     return Samples(len(split), read, tasks)
 
 
-def _check(model: Any, shapes: list[Any]) -> None:
+def _check(model: KerasModel, shapes: list[Any]) -> None:
     from stages.keras.normal_form import tensor_spec
 
     for shape, tensor, name in zip(shapes, model.inputs, model.input_names, strict=True):

@@ -14,13 +14,14 @@ import numpy as np
 from pipeline.errors import PreconditionError
 from stages.keras.layer_patterns import matching
 from stages.keras.sparsity import PlannedKernel, SparsityPlan
+from stages.keras.types import KerasModel
 from stages.keras.wrappers import require_unwrapped
 from stages.prune.config import PruneConfig
 
 Kernels = list[tuple[str, int, int]]  # layer, place among its weights, size
 
 
-def plan_for(model: Any, config: PruneConfig, seed: int) -> SparsityPlan:
+def plan_for(model: KerasModel, config: PruneConfig, seed: int) -> SparsityPlan:
     """Plan which kernels of `model` (not nested) lose how much. PreconditionError if the settings don't fit it."""
     require_unwrapped(model, "prune")
     kernels = _kernels(model, config)
@@ -44,7 +45,7 @@ def plan_for(model: Any, config: PruneConfig, seed: int) -> SparsityPlan:
     )
 
 
-def _kernels(model: Any, config: PruneConfig) -> Kernels:
+def _kernels(model: KerasModel, config: PruneConfig) -> Kernels:
     """Return every weight of two or more axes; for 2:4 those that are matrices of inputs and outputs."""
     names = [layer.name for layer in model.layers]
     excluded = {name for pattern in config.exclude for name in matching(pattern, names, "prune.exclude")}
@@ -64,7 +65,7 @@ def _leaf(variable: Any) -> str:
     return str(variable.name).rpartition("/")[2].partition(":")[0]
 
 
-def _shares(kernels: Kernels, model: Any, config: PruneConfig) -> dict[str, float]:
+def _shares(kernels: Kernels, model: KerasModel, config: PruneConfig) -> dict[str, float]:
     """Return each layer's final share of zeros; layers that are not in it are left alone."""
     sizes: dict[str, int] = {}
     for layer, _, size in kernels:

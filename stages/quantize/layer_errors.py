@@ -13,6 +13,7 @@ from stages.formats.layers.parity import cosine
 from stages.formats.registry import file_tensors
 from stages.formats.tensors import Tensors
 from stages.keras.layer_calls import LayerCall, record_layers
+from stages.keras.types import KerasModel
 
 
 class LayerError(Value):
@@ -33,7 +34,7 @@ class LayerError(Value):
 
 
 def layer_errors(
-    model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
+    model: KerasModel, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
 ) -> list[LayerError]:
     """Return all layers that can be matched in the file, the one that adds most noise first.
 

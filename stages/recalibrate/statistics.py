@@ -14,14 +14,15 @@ from typing import Any
 import numpy as np
 
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 
 
-def batch_normalisations(model: Any) -> list[Any]:
+def batch_normalisations(model: KerasModel) -> list[Any]:
     """Return the model's batch normalizations, including those of nested models and wrappers."""
     return [part for part in model.submodules if isinstance(part, import_keras().layers.BatchNormalization)]
 
 
-def recalibrate(model: Any, batches: Iterable[Any]) -> float:
+def recalibrate(model: KerasModel, batches: Iterable[Any]) -> float:
     """Set the moving statistics to the mean statistics over `batches`, in place.
 
     Batches are arrays (N, …), or lists with one per input, and are weighted by N. Only batch normalizations run as in

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.data import Preprocess, Split
 from stages.keras.accuracy import correct_counter
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 
 SAMPLES = 400
 COLOURS = 3
@@ -34,7 +35,7 @@ class Tried:
         return self.correct / self.samples
 
 
-def can_be_tried(model: Any, split: Split) -> bool:
+def can_be_tried(model: KerasModel, split: Split) -> bool:
     """Return whether there is a choice: a classifier with one output and one input of image-like real numbers."""
     one = len(model.inputs) == len(model.outputs) == 1 and not isinstance(split.x, Mapping)
     labelled = not isinstance(split.task, Mapping) and split.kind == "classes" and split.labelled
@@ -42,7 +43,7 @@ def can_be_tried(model: Any, split: Split) -> bool:
     return bool(grid and labelled and len(model.outputs[0].shape) == 2)  # a row per sample
 
 
-def try_preprocessing(model: Any, split: Split, batch: int = 64) -> list[Tried]:
+def try_preprocessing(model: KerasModel, split: Split, batch: int = 64) -> list[Tried]:
     """Return the accuracy of `model` on at most 400 samples, evenly spaced, with the current and other preprocessing.
 
     The first is the split's own preprocessing. There is no other if stored numbers lie in no usual range.

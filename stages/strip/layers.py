@@ -15,6 +15,7 @@ from typing import Any
 from stages.keras.free_sizes import like
 from stages.keras.normal_form import put_weights, rebuilt, unbuilt
 from stages.keras.tensorflow import import_keras, import_tfmot
+from stages.keras.types import KerasLayer, KerasModel
 from stages.strip.folding import Fold, find_folds
 from stages.strip.usage import Usage, is_of_keras, only_for_losses, usage_of
 
@@ -43,7 +44,7 @@ class StrippedModel:
     kept: tuple[str, ...] = ()
 
 
-def strip_model(model: Any, *, fold_batch_norm: bool = False) -> StrippedModel:
+def strip_model(model: KerasModel, *, fold_batch_norm: bool = False) -> StrippedModel:
     """Return a copy of `model` without training-only parts; `model` itself if it has none."""
     model, removed = _without_wrappers(model)
     usage = usage_of(model)
@@ -56,7 +57,7 @@ def strip_model(model: Any, *, fold_batch_norm: bool = False) -> StrippedModel:
     return StrippedModel(plan.rebuilt(model, config), tuple(removed), tuple(map(str, folds)), kept)
 
 
-def _without_wrappers(model: Any) -> tuple[Any, list[str]]:
+def _without_wrappers(model: KerasModel) -> tuple[Any, list[str]]:
     """Return the model without tfmot's pruning and clustering wrappers, by tfmot's own functions, and notes."""
     kinds = [(layer.name, type(layer).__name__) for layer in model._flatten_layers()]  # noqa: SLF001 - nested ones too
     notes = [f"{name}: {WRAPPERS[kind]}" for name, kind in kinds if kind in WRAPPERS]
@@ -76,7 +77,7 @@ class _Plan:
     takers: dict[int, Fold]
     removed: list[str] = field(default_factory=list)
 
-    def stripped(self, model: Any, config: dict[str, Any]) -> dict[str, Any]:
+    def stripped(self, model: KerasModel, config: dict[str, Any]) -> dict[str, Any]:
         """Return the configuration of `model`, or of a model nested in it, with the layers' replacements."""
         layers = {layer.name: layer for layer in model.layers}  # a sequential model does not count its InputLayer
         gone = {layer.name: layer for layer in only_for_losses(model)}
@@ -85,7 +86,7 @@ class _Plan:
         pairs = [(layers.get(entry["config"]["name"]), entry) for entry in entries]
         return {**config, "layers": [self._entry(layer, entry) if layer else entry for layer, entry in pairs]}
 
-    def _entry(self, layer: Any, entry: dict[str, Any]) -> dict[str, Any]:
+    def _entry(self, layer: KerasLayer, entry: dict[str, Any]) -> dict[str, Any]:
         config = entry["config"]
         if self.usage.opens(layer):
             return {**entry, "config": self.stripped(layer, config)}
@@ -101,7 +102,7 @@ class _Plan:
         self.removed += [f"{layer.name}: {note}" for note in dict.fromkeys(notes)]
         return {**entry, "config": {**config, "use_bias": True} if id(layer) in self.takers else config}
 
-    def rebuilt(self, model: Any, config: dict[str, Any]) -> Any:
+    def rebuilt(self, model: KerasModel, config: dict[str, Any]) -> Any:
         """Return a model of that configuration, with the weights of `model`, or their folded versions."""
         classes = {type(layer).__name__: type(layer) for layer in model._flatten_layers()}  # noqa: SLF001
         with import_keras().utils.custom_object_scope(classes):
@@ -124,11 +125,11 @@ class _Plan:
                 yield layer, successor
 
 
-def _identity(layer: Any) -> Any:
+def _identity(layer: KerasLayer) -> Any:
     return import_keras().layers.Activation("linear", name=layer.name, dtype=layer.dtype_policy)
 
 
-def _in_inference(layer: Any) -> Any:
+def _in_inference(layer: KerasLayer) -> Any:
     """Return the inference equivalent of a training-only layer: almost always an identity."""
     layers, before, after = import_keras().layers, layer.get_input_at(0), layer.get_output_at(0)
     if type(layer).__name__ == "RandomCrop" and before.shape.as_list() != after.shape.as_list():
@@ -139,7 +140,7 @@ def _in_inference(layer: Any) -> Any:
     return _identity(layer)
 
 
-def _as(entry: dict[str, Any], layer: Any) -> dict[str, Any]:
+def _as(entry: dict[str, Any], layer: KerasLayer) -> dict[str, Any]:
     """Return the entry of a layer in its model's configuration, with another layer in its place."""
     kind = {"module": "keras.layers", "class_name": type(layer).__name__, "registered_name": None}
     return {**entry, **kind, "config": layer.get_config()}

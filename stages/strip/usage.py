@@ -9,6 +9,7 @@ from typing import Any
 
 from stages.keras.graph import is_nested
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 
 ADDED = frozenset({"AddLoss", "AddMetric"})  # what `model.add_loss` and `add_metric` put into the graph
 
@@ -25,12 +26,12 @@ class Usage:
     in_training: frozenset[int]
     levels: tuple[Any, ...]
 
-    def opens(self, layer: Any) -> bool:
+    def opens(self, layer: KerasLayer) -> bool:
         """Return whether `layer` is a nested model that is looked into."""
         return _lists_its_layers(layer) and id(layer) not in self.in_training
 
 
-def usage_of(model: Any) -> Usage:
+def usage_of(model: KerasModel) -> Usage:
     """Return the usage of all layers of a functional or built sequential model."""
     calls: Counter[int] = Counter()
     in_training: set[int] = set()
@@ -45,14 +46,14 @@ def usage_of(model: Any) -> Usage:
     return Usage(calls, frozenset(in_training), tuple(levels))
 
 
-def nodes_of(model: Any) -> Iterator[Any]:
+def nodes_of(model: KerasModel) -> Iterator[Any]:
     """Yield the calls of layers that make up the model's own graph, from its inputs to its outputs."""
     by_depth = model._nodes_by_depth  # noqa: SLF001 - a layer's inbound nodes would tell of other models' calls too
     for depth in sorted(by_depth, reverse=True):
         yield from (node for node in by_depth[depth] if not node.is_input)
 
 
-def only_for_losses(model: Any) -> list[Any]:
+def only_for_losses(model: KerasModel) -> list[Any]:
     """Return the layers of added losses and metrics, and those that only they read; none of the nested models'.
 
     A layer that is called both for the outputs and for a loss can't be separated by layers: then it is not included.
@@ -69,11 +70,11 @@ def only_for_losses(model: Any) -> list[Any]:
     return [] if living & dead else [layer for layer in model.layers if id(layer) in dead]
 
 
-def _lists_its_layers(layer: Any) -> bool:
+def _lists_its_layers(layer: KerasLayer) -> bool:
     """Return whether `layer` is a nested model whose configuration is Keras' own, not that of a user's class."""
     return is_nested(layer) and is_of_keras(layer)
 
 
-def is_of_keras(layer: Any) -> bool:
+def is_of_keras(layer: KerasLayer) -> bool:
     """Return whether the class of `layer` is one of Keras'."""
     return bool(type(layer).__module__.startswith("tf_keras."))

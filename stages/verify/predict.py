@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from stages.keras.inputs import by_input
+from stages.keras.types import KerasModel
 from stages.samples.batches import Progress
 
 _last: dict[tuple[str, str, int, int], Any] = {}
@@ -37,7 +38,7 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
     return _last[key]
 
 
-def predict(model: Any, split: Split, batch: int, progress: Progress) -> Any:
+def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> Any:
     """Return the model's outputs (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
     import numpy as np
 
@@ -52,7 +53,7 @@ def predict(model: Any, split: Split, batch: int, progress: Progress) -> Any:
     return outputs if len(outputs) > 1 else outputs[0]
 
 
-def run_keras(model: Any, arrays: list[Any]) -> list[Any]:
+def run_keras(model: KerasModel, arrays: list[Any]) -> list[Any]:
     """Return the outputs of one batch at inference, one array (n, …) per output."""
     import numpy as np
 

@@ -20,6 +20,7 @@ from stages.formats.layers.agreement import TIE_DB, call_scores
 from stages.formats.registry import file_tensors, shows_tensors
 from stages.formats.tensors import Tensors
 from stages.keras.layer_calls import LayerCall, record_layers
+from stages.keras.types import KerasModel
 
 Ends = Mapping[int, set[int]]  # place of a call -> operators that give its output
 Matches = Callable[[Mapping[int, float]], list[int]]  # from a tensor's scores by place to its calls
@@ -28,7 +29,7 @@ ALIKE_DB = 3.0  # in 8 bits, on samples that may far exceed the calibration rang
 
 
 def operators_of(
-    layers: Sequence[str], model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]
+    layers: Sequence[str], model: KerasModel, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]
 ) -> frozenset[int]:
     """Return the places, in the float32 `file` of `model`, of all operators that compute `layers`.
 
@@ -49,7 +50,7 @@ def operators_of(
 
 
 def layers_of_operators(
-    model: Any, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
+    model: KerasModel, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
 ) -> list[tuple[str, ...]]:
     """Return for each operator of a file of `model`, in any scheme, the layers that it computes, in execution order.
 

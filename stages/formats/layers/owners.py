@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasLayer, KerasModel
 
 OPERATIONS = frozenset({"TFOpLambda", "SlicingOpLambda", "InstanceMethod", "InstanceProperty", "ClassMethod"})
 CALL = "StatefulPartitionedCall"  # the converter's prefix for outputs
@@ -70,12 +71,12 @@ def _operation_said(name: str, layer: Layer) -> str:
     return f"operation {name!r} after {after}" if after else f"operation {name!r}"
 
 
-def owners_of(model: Any) -> Owners:
+def owners_of(model: KerasModel) -> Owners:
     """Return the owners of a loaded Keras model."""
     return Owners(model.name, _layers_of(model))
 
 
-def _layers_of(model: Any) -> dict[str, Layer]:
+def _layers_of(model: KerasModel) -> dict[str, Layer]:
     found = dict[str, Layer]()
     for layer in _inner(model):
         operation = type(layer).__name__ in OPERATIONS
@@ -84,7 +85,7 @@ def _layers_of(model: Any) -> dict[str, Layer]:
     return found
 
 
-def _inner(layer: Any) -> Sequence[Any]:
+def _inner(layer: KerasLayer) -> Sequence[Any]:
     """Return the layers of a model; other layers may use `layers` for anything."""
     return layer.layers if isinstance(layer, import_keras().Model) else ()
 
@@ -119,20 +120,20 @@ def _layers_in(config: Mapping[str, Any]) -> dict[str, Layer]:
     }
 
 
-def paths_of(model: Any, layers: Sequence[Any]) -> list[str]:
+def paths_of(model: KerasModel, layers: Sequence[Any]) -> list[str]:
     """Return the names of layers anywhere in `model`; one in a wrapper has the wrapper's name."""
     names = {id(inner): path for path, layer in _walked(model) for inner in layer._flatten_layers()}  # noqa: SLF001
     names |= {id(layer): path for path, layer in _walked(model)}
     return list(dict.fromkeys(names.get(id(layer), layer.name) for layer in layers))
 
 
-def _walked(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _walked(model: KerasModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for layer in _inner(model):
         yield f"{prefix}{layer.name}", layer
         yield from _walked(layer, f"{prefix}{layer.name}/")
 
 
-def lacking(model: Any, runtime: str, operators: Sequence[tuple[str, str]]) -> str:
+def lacking(model: KerasModel, runtime: str, operators: Sequence[tuple[str, str]]) -> str:
     """Write one sentence on operators (kind, name) that a runtime lacks, each with its layer."""
     owners, wanted = owners_of(model), dict[str, list[str]]()
     for kind, name in operators:

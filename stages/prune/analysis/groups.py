@@ -22,6 +22,7 @@ from pipeline.system.memory import collection_paused
 from stages.keras.flatten import flattened
 from stages.keras.graph import nodes_in_order
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.coupling import connected_components
 from stages.prune.analysis.labels import (
     Call,
@@ -53,7 +54,7 @@ class Slot:
     role: Role
     channels: Ids
 
-    def variable(self, layer: Any) -> Any:
+    def variable(self, layer: KerasLayer) -> Any:
         """Return the weight itself, of a layer like the slot's."""
         return attrgetter(self.weight)(layer)
 
@@ -99,7 +100,7 @@ class ChannelGraph:
         return tuple(group for group in self.groups if not group.frozen)
 
 
-def channel_groups(model: Any) -> ChannelGraph:
+def channel_groups(model: KerasModel) -> ChannelGraph:
     """Return the channel groups of a functional or sequential model; ModelError if the model has no graph.
 
     Nested models are flattened first: layers have the names that `flattened` gives them.
@@ -108,7 +109,7 @@ def channel_groups(model: Any) -> ChannelGraph:
         return _followed(flattened(model))
 
 
-def _followed(model: Any) -> ChannelGraph:
+def _followed(model: KerasModel) -> ChannelGraph:
     walk = _Walk(Ledger(), {}, {}, defaultdict(list))
     for node in nodes_in_order(model):
         walk.visit(node)
@@ -178,7 +179,7 @@ def _follow(call: Call) -> Flow:
     return replace(flow, weights=present)  # rules name biases and scales that a layer may lack
 
 
-def _has_weight(layer: Any, path: str) -> bool:
+def _has_weight(layer: KerasLayer, path: str) -> bool:
     for name in path.split("."):
         layer = getattr(layer, name, None)
     return layer is not None

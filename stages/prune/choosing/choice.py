@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.errors import PreconditionError
 from stages.formats.probe import Probe
 from stages.keras.macs import macs_of
+from stages.keras.types import KerasModel
 from stages.keras.wrappers import require_unwrapped
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
 from stages.prune.analysis.labels import Freeze, Keep
@@ -36,7 +37,7 @@ class Device(Protocol):
     def costs(self, probes: Sequence[Probe]) -> tuple[Mapping[Probe, float], float]:
         """Return the cost of each probe, and the relative difference between two costs that is not significant."""
 
-    def share(self, model: Any) -> float:
+    def share(self, model: KerasModel) -> float:
         """Return what a network costs, exported, as a share of the source."""
 
     def source_cost(self) -> float:
@@ -105,7 +106,7 @@ class Prepared:
         return Choice(self.graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
 
 
-def choose(model: Any, config: PruneConfig, given: Given) -> Choice:
+def choose(model: KerasModel, config: PruneConfig, given: Given) -> Choice:
     """Choose what `config` removes from `model`, which holds no nested models.
 
     Raises PreconditionError if settings don't fit the model, or ask for what it can't give.
@@ -113,7 +114,7 @@ def choose(model: Any, config: PruneConfig, given: Given) -> Choice:
     return prepare(model, config, given).choice()
 
 
-def prepare(model: Any, config: PruneConfig, given: Given) -> Prepared:
+def prepare(model: KerasModel, config: PruneConfig, given: Given) -> Prepared:
     """Rank channels, and measure them on a device if one is asked. Raises PreconditionError as `choose` does."""
     graph = prunable_graph(model, config.exclude)
     graph, scores = _ranked(model, graph, config, given)
@@ -136,7 +137,7 @@ def prepare(model: Any, config: PruneConfig, given: Given) -> Prepared:
     return Prepared(graph, orders, allowed, goal, curve, None, config)
 
 
-def _profiles(model: Any, graph: ChannelGraph, config: PruneConfig, given: Given) -> list[Profile | None]:
+def _profiles(model: KerasModel, graph: ChannelGraph, config: PruneConfig, given: Given) -> list[Profile | None]:
     """Return the device's profile of each prunable group; None for each if nothing asks for it."""
     if config.measure_on is None:
         return [None] * len(graph.prunable)
@@ -156,7 +157,7 @@ def _profiles(model: Any, graph: ChannelGraph, config: PruneConfig, given: Given
     return found
 
 
-def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
+def prunable_graph(model: KerasModel, exclude: Sequence[str]) -> ChannelGraph:
     """Return the channel graph with excluded layers frozen; PreconditionError if nothing is left to prune."""
     require_unwrapped(model, "prune")
     graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
@@ -164,7 +165,7 @@ def prunable_graph(model: Any, exclude: Sequence[str]) -> ChannelGraph:
     return graph
 
 
-def check_prunable(model: Any, graph: ChannelGraph) -> None:
+def check_prunable(model: KerasModel, graph: ChannelGraph) -> None:
     """Raise PreconditionError, with the reasons, if every group is frozen."""
     if graph.prunable:
         return
@@ -185,7 +186,7 @@ class Source:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: Any, groups: Sequence[ChannelGroup], exclude: Sequence[str]) -> Source:
+    def of(cls, model: KerasModel, groups: Sequence[ChannelGroup], exclude: Sequence[str]) -> Source:
         """Return the groups of the source that have the names of `groups`."""
         graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
         sizes = {group.name: group.channels.size for group in graph.groups}
@@ -206,7 +207,7 @@ class Source:
 
 
 def _goal(
-    model: Any, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Counted, left: float
+    model: KerasModel, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Counted, left: float
 ) -> Goal:
     if measure == "macs":
         _require_known_macs(model)
@@ -215,7 +216,7 @@ def _goal(
     return Goal(measure, limit, whole, cost_of(model, graph, graph.prunable, orders, measure))
 
 
-def _require_known_macs(model: Any) -> None:
+def _require_known_macs(model: KerasModel) -> None:
     unknown = macs_of(model).unknown
     if unknown:
         raise PreconditionError(
@@ -225,7 +226,9 @@ def _require_known_macs(model: Any) -> None:
         )
 
 
-def _ranked(model: Any, graph: ChannelGraph, config: RankingConfig, given: Given) -> tuple[ChannelGraph, list[Scores]]:
+def _ranked(
+    model: KerasModel, graph: ChannelGraph, config: RankingConfig, given: Given
+) -> tuple[ChannelGraph, list[Scores]]:
     """Return the graph and scores of its prunable groups; groups that the criterion can't rank become frozen."""
     groups = graph.prunable
     found = given.score(model, groups, config, given.seed, given.samples, given.heard)
@@ -241,7 +244,7 @@ def _ranked(model: Any, graph: ChannelGraph, config: RankingConfig, given: Given
 
 
 def _by_pattern(
-    model: Any,
+    model: KerasModel,
     graph: ChannelGraph,
     config: PruneConfig,
     scores: Sequence[Scores],
@@ -259,7 +262,7 @@ def _by_pattern(
 
 
 def _curve(
-    model: Any,
+    model: KerasModel,
     graph: ChannelGraph,
     config: PruneConfig,
     given: Given,

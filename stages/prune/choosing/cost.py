@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stages.keras.layer_work import Work
 from stages.keras.macs import work_of
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
 from stages.prune.analysis.labels import Ids
 
@@ -74,7 +75,7 @@ class Cost:
 
 
 def cost_of(
-    model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[Ids], measure: Counted
+    model: KerasModel, graph: ChannelGraph, groups: Sequence[ChannelGroup], orders: Sequence[Ids], measure: Counted
 ) -> Cost:
     """Return the cost of `model` in one measure; group g keeps its places in the order `orders[g]`.
 
@@ -105,7 +106,7 @@ def cost_of(
     return _assemble(graph.count, scales, axes, groups, orders, layers)
 
 
-def worths(model: Any, graph: ChannelGraph, groups: Sequence[ChannelGroup], measure: Counted) -> list[Floats]:
+def worths(model: KerasModel, graph: ChannelGraph, groups: Sequence[ChannelGroup], measure: Counted) -> list[Floats]:
     """Return for each channel of each group how much the network's cost drops if it alone goes."""
     orders = [np.arange(group.channels.size) for group in groups]
     cost = cost_of(model, graph, groups, orders, measure)

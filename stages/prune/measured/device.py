@@ -18,6 +18,7 @@ from stages.formats.registry import format_of
 from stages.keras.free_sizes import shapes_of
 from stages.keras.normal_form import keras_facts, random_inputs
 from stages.keras.stored import write_model
+from stages.keras.types import KerasModel
 from stages.prune.config import RATIOS, MeasureOn, PruneConfig
 from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
 
@@ -38,7 +39,7 @@ class MeasuringDevice:
         table = CostTable.model_validate_json(self._context.read_made(made, COST_FILE).read_bytes())
         return {entry.probe: entry.cost for entry in table.costs}, table.spread
 
-    def share(self, model: Any) -> float:
+    def share(self, model: KerasModel) -> float:
         return self._benchmark(self._exported(model))[RATIOS[self._measure]]
 
     def source_cost(self) -> float:
@@ -60,14 +61,14 @@ class MeasuringDevice:
             self._source_file = self._exported(self._source)
         return self._source_file
 
-    def _exported(self, model: Any) -> Artifact:
+    def _exported(self, model: KerasModel) -> Artifact:
         """Return the file of a network, quantized on random inputs: its cost does not depend on data."""
         quantized, shapes = self._quantized(model), shapes_of(model)
         sizes = {"shapes": shapes} if shapes else {}
         made = self._context.call("export", {"formats": (self._on.format,), **sizes}, {"model": quantized})
         return made.output(format_of(self._on.format).kind)
 
-    def _quantized(self, model: Any) -> Artifact:
+    def _quantized(self, model: KerasModel) -> Artifact:
         context, facts = self._context, keras_facts(model)
         file = write_model(context, model)
         calibration: tuple[Any, ...] = ()

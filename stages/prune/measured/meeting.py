@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.errors import PreconditionError
+from stages.keras.types import KerasModel
 from stages.prune.choosing.choice import Choice, Given, Prepared
 from stages.prune.measured.probing import ProfiledCost
 from stages.prune.surgery.surgeon import remove_channels
@@ -29,7 +30,7 @@ class Attempt:
     measured: float
 
 
-def met_by_measuring(prepared: Prepared, model: Any, given: Given) -> tuple[Choice, Any]:
+def met_by_measuring(prepared: Prepared, model: KerasModel, given: Given) -> tuple[Choice, Any]:
     """Return the choice and the pruned network whose exported file's measured share is within 3 % of the wanted one.
 
     Raises PreconditionError, with the nearest measured share, if the allowed counts come no nearer.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stages.formats.probe import Probe
 from stages.keras.macs import input_shapes
+from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
 from stages.prune.analysis.labels import Ids
 from stages.prune.choosing.counts import Counts
@@ -127,7 +127,7 @@ def candidates(size: int) -> Counts:
     return found if found.size and found[-1] == size else np.append(found, size)
 
 
-def profiles(model: Any, graph: ChannelGraph, ask: Ask) -> list[Profile | None]:
+def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[Profile | None]:
     """Return for each prunable group what its channels cost; None if no probe can represent any of its layers.
 
     All probes are asked at once: a device takes longer to start than to measure a layer.
@@ -155,7 +155,7 @@ def _profile(counts: Counts, operators: Sequence[Operator], rows: Sequence[Float
     return Profile(counts, np.sum(rows, axis=0), tuple(zip(operators, rows, strict=True)), spread)
 
 
-def operators_of(model: Any, graph: ChannelGraph) -> Iterator[Operator]:
+def operators_of(model: KerasModel, graph: ChannelGraph) -> Iterator[Operator]:
     """Yield the operators of all layers that a probe can represent."""
     slots: dict[str, list[Slot]] = {}
     for slot in graph.slots:
@@ -175,7 +175,7 @@ KERNELS = {  # by the layer's kind: what its weights are, in the order in which 
 }
 
 
-def _operators(layer: Any, slots: Sequence[Slot], places: Sequence[int]) -> Iterator[Operator]:
+def _operators(layer: KerasLayer, slots: Sequence[Slot], places: Sequence[int]) -> Iterator[Operator]:
     """Yield the operators of a layer whose first call has this many rows and columns."""
     axes = {(slot.weight, slot.axis): slot.channels for slot in slots}
     kind = type(layer).__name__

@@ -21,6 +21,7 @@ from pipeline.errors import PostconditionError
 from pipeline.records.values import Value
 from stages.keras.accuracy import correct_counter
 from stages.keras.flatten import flattened
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.choosing.choice import prunable_graph
 from stages.prune.config import Criterion, ScanConfig
@@ -78,7 +79,7 @@ class Scan:
 
 
 def scan(
-    model: Any,
+    model: KerasModel,
     config: ScanConfig,
     measured_on: Split,
     ranked_by: Split | None,
@@ -125,7 +126,7 @@ def scan(
 class _Meter:
     """Measure the accuracy of one model, compiled once, with channels masked."""
 
-    def __init__(self, model: Any, graph: ChannelGraph, split: Split, samples: int) -> None:
+    def __init__(self, model: KerasModel, graph: ChannelGraph, split: Split, samples: int) -> None:
         self._model, self._graph, self._split = model, graph, split
         self.samples = min(samples, len(split))
         self._picked = np.sort(np.random.default_rng(0).choice(len(split), self.samples, replace=False))

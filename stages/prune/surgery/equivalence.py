@@ -23,6 +23,7 @@ from stages.keras.normal_form import random_inputs, relative_difference
 from stages.keras.precision import in_float32
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph
 from stages.prune.analysis.labels import Keep, Role
 
@@ -53,7 +54,7 @@ class Equivalence:
 
 
 def masked_equivalence(
-    model: Any, pruned: Any, graph: ChannelGraph, keep: Keep, inputs: Sequence[Any] | None = None
+    model: KerasModel, pruned: Any, graph: ChannelGraph, keep: Keep, inputs: Sequence[Any] | None = None
 ) -> Equivalence:
     """Compare `pruned` with `model` without the channels that `keep` does not mark, on `inputs` or random ones.
 
@@ -73,7 +74,7 @@ def masked_equivalence(
     return Equivalence(error, _difference(before, muted), _difference(muted, _shifted(muted)))
 
 
-def check_flattened(model: Any, flat: Any, inputs: Sequence[Any] | None = None) -> None:
+def check_flattened(model: KerasModel, flat: Any, inputs: Sequence[Any] | None = None) -> None:
     """Raise PostconditionError unless `flat` computes what `model`, with models nested in it, does."""
     if flat is model:
         return
@@ -111,7 +112,7 @@ def check_equivalence(found: Equivalence, removed: int) -> None:
 
 
 @contextmanager
-def masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
+def masked(model: KerasModel, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
     """Zero temporarily every weight of `model` by which a consumer reads a channel that goes."""
     restore: list[tuple[Any, NDArray[Any]]] = []
     try:
@@ -129,7 +130,7 @@ def masked(model: Any, graph: ChannelGraph, keep: Keep) -> Iterator[None]:
             variable.assign(value)
 
 
-def _outputs(model: Any, inputs: list[Any]) -> Arrays:
+def _outputs(model: KerasModel, inputs: list[Any]) -> Arrays:
     tf = import_tensorflow()
     try:
         values = model(inputs[0] if len(inputs) == 1 else inputs, training=False)

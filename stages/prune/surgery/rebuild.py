@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.errors import PostconditionError
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer
 
 # Those whose weights are made by `build` in the order of `get_weights`, and that have one output.
 KNOWN = frozenset(
@@ -24,7 +25,7 @@ KNOWN = frozenset(
 )
 
 
-def spare_tracing(layer: Any, weights: Sequence[Any]) -> bool:
+def spare_tracing(layer: KerasLayer, weights: Sequence[Any]) -> bool:
     """Prepare an unbuilt layer to be called by shape alone and built with `weights`; returns whether it can be."""
     kind = type(layer)
     plain = kind.__name__ in KNOWN and kind.__module__.startswith("tf_keras.")
@@ -46,12 +47,12 @@ def spare_tracing(layer: Any, weights: Sequence[Any]) -> bool:
     return True
 
 
-def trace_again(layer: Any) -> None:
+def trace_again(layer: KerasLayer) -> None:
     """Restore a built layer to Keras' own behavior."""
     del layer._infer_output_signature, layer.add_weight  # noqa: SLF001 - what `spare_tracing` put there
 
 
-def _with_values(layer: Any, weights: Sequence[Any]) -> Any:
+def _with_values(layer: KerasLayer, weights: Sequence[Any]) -> Any:
     """Return an `add_weight` that takes its values from `weights` (tensors), one after the other."""
     values, add_weight = iter(weights), layer.add_weight
 

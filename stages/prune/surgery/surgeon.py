@@ -24,6 +24,7 @@ from stages.keras.free_sizes import like
 from stages.keras.graph import SingleSource, nodes_in_order
 from stages.keras.normal_form import put_weights, rebuilt, unbuilt
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGraph, Slot
 from stages.prune.analysis.labels import Ids, Keep
 from stages.prune.surgery.edits import Edit, argument_edits, configuration_edits, edited
@@ -70,7 +71,7 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
         inputs, outputs = nest.map_structure(self._renewed, ends)
         return import_keras().Model(inputs, outputs, name=model.name)
 
-    def add_successor(self, layer: Any, new_layer: Any, nodes: Sequence[Any]) -> None:
+    def add_successor(self, layer: KerasLayer, new_layer: Any, nodes: Sequence[Any]) -> None:
         """Add a `replace_layer` job for all calls of a layer: `add_job` searches the whole model for each layer."""
         for node in nodes:
             self.nodes.append(node)
@@ -92,7 +93,7 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
         return self._replace_tensors[tensor][0]
 
 
-def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
+def remove_channels(model: KerasModel, graph: ChannelGraph, keep: Keep) -> Any:
     """Return a new model with only the channels of `graph` that `keep` marks: same class, names and settings.
 
     `model` is unchanged. Raises PostconditionError if a layer's weights don't fit its successor.
@@ -101,7 +102,7 @@ def remove_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
         return _without_channels(model, graph, keep)
 
 
-def _without_channels(model: Any, graph: ChannelGraph, keep: Keep) -> Any:
+def _without_channels(model: KerasModel, graph: ChannelGraph, keep: Keep) -> Any:
     by_layer, nodes = _slots_by_layer(graph), _nodes_by_layer(model)
     surgeon, pairs, spared = GraphSurgeon(model), [], []
     surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
@@ -134,7 +135,7 @@ def _left(marks: Keep) -> Ids | None:
     return None if marks.all() else np.flatnonzero(marks)
 
 
-def _sliced_weights(layer: Any, slots: list[Slot], left: OncePerArray[Ids | None], slices: Slices) -> list[Any]:
+def _sliced_weights(layer: KerasLayer, slots: list[Slot], left: OncePerArray[Ids | None], slices: Slices) -> list[Any]:
     """Return a layer's weights as tensors, ordered like `get_weights`, with only the indices `left` of their channels.
 
     A slice has no values before `slices` are written. A weight that is kept entirely is the layer's own buffer:
@@ -153,7 +154,7 @@ def _sliced_weights(layer: Any, slots: list[Slot], left: OncePerArray[Ids | None
     return weights
 
 
-def _nodes_by_layer(model: Any) -> defaultdict[str, list[Any]]:
+def _nodes_by_layer(model: KerasModel) -> defaultdict[str, list[Any]]:
     nodes: defaultdict[str, list[Any]] = defaultdict(list)
     for node in nodes_in_order(model):
         nodes[node.layer.name].append(node)
@@ -167,7 +168,7 @@ def _slots_by_layer(graph: ChannelGraph) -> defaultdict[str, list[Slot]]:
     return slots
 
 
-def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
+def _successor(layer: KerasLayer, graph: ChannelGraph, keep: Keep) -> Any:
     """Return an unbuilt layer of the same kind and configuration except for the channels it counts."""
     try:
         config = edited(layer.get_config(), configuration_edits(graph, layer.name, keep))
@@ -180,7 +181,7 @@ def _successor(layer: Any, graph: ChannelGraph, keep: Keep) -> Any:
         ) from error
 
 
-def _as_sequential(pruned: Any, model: Any) -> Any:
+def _as_sequential(pruned: Any, model: KerasModel) -> Any:
     """Return the same network as a model of the original's sequential class."""
     layers = [rebuilt(type(layer), layer.get_config()) for layer in pruned.layers]
     return import_keras().Sequential(layers, name=model.name)

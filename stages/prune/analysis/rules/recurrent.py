@@ -6,10 +6,10 @@ The kernels of LSTM and GRU hold one block of columns per gate, so a unit is at 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from stages.keras.types import KerasLayer
 from stages.prune.analysis.labels import Call, CannotFollowError, Flow, Held, Ids, Labels, Path, Role
 from stages.prune.analysis.rules.activations import check_elementwise
 from stages.prune.analysis.rules.table import kind_of_class, rule
@@ -58,12 +58,12 @@ def bidirectional(call: Call) -> Flow:
     return Flow(outputs, weights, sizes)
 
 
-def _check_activations(layer: Any, made: Ids) -> None:
+def _check_activations(layer: KerasLayer, made: Ids) -> None:
     for name in ("activation", "recurrent_activation"):
         check_elementwise(getattr(layer, name, None), Labels(1, made), 2)
 
 
-def _weights(layer: Any, read: Ids, made: Ids, prefix: str) -> Mapping[str, Mapping[int, Held]]:
+def _weights(layer: KerasLayer, read: Ids, made: Ids, prefix: str) -> Mapping[str, Mapping[int, Held]]:
     columns = Held(np.tile(made, GATES[kind_of_class(type(layer))]), Role.PRODUCER)
     bias_axis = 1 if getattr(layer, "reset_after", False) else 0  # a GRU's second row is the recurrent bias
     return {

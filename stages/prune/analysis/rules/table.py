@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
 
+from stages.keras.types import KerasLayer
 from stages.prune.analysis.labels import Call, Fixed, Flow, Labels
 
 Rule = Callable[[Call], Flow]
@@ -35,7 +35,7 @@ def rule(*kinds: str | type) -> Callable[[Rule], Rule]:
     return register
 
 
-def rule_for(layer: Any) -> Rule | None:
+def rule_for(layer: KerasLayer) -> Rule | None:
     """Return the rule for this layer's kind, or None."""
     return RULES.get(kind_of_class(type(layer)))
 

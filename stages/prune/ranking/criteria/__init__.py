@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelError, PreconditionError
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGroup
 from stages.prune.config import LOSSES, RankingConfig
 from stages.prune.ranking.criteria.activations import apoz
@@ -32,7 +33,7 @@ DATA: Mapping[str, OfData] = {"apoz": apoz, "taylor": taylor, "hessian": hessian
 
 
 def group_scores(
-    model: Any,
+    model: KerasModel,
     groups: Sequence[ChannelGroup],
     config: RankingConfig,
     seed: int,
@@ -61,7 +62,7 @@ def group_scores(
 
 
 def _members(
-    model: Any,
+    model: KerasModel,
     groups: Sequence[ChannelGroup],
     config: RankingConfig,
     seed: int,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGroup
 from stages.prune.ranking.criteria.reduction import Member, Scores
 from stages.prune.ranking.criteria.weights import kernels
@@ -22,7 +23,7 @@ BATCH = 16  # activations of all layers of a deep network at 299×299 are 0.1 GB
 
 
 def apoz(
-    model: Any, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
+    model: KerasModel, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
 ) -> list[list[Member]]:
     """Compute 1 - APoZ: the share of positions and samples at which the activation of a channel is not zero.
 
@@ -42,7 +43,7 @@ def apoz(
 
 
 def zero_shares(
-    model: Any, layers: Sequence[str], samples: Samples, heard: Progress = unheard, batch: int = BATCH
+    model: KerasModel, layers: Sequence[str], samples: Samples, heard: Progress = unheard, batch: int = BATCH
 ) -> Mapping[str, Scores]:
     """Return for each layer the average percentage of zeros (0…1) of each of its channels, after its activation.
 
@@ -82,7 +83,7 @@ def _zeros(output: Any, axis: int) -> tuple[Any, Any]:
     return zeros, tf.size(output, out_type=tf.int64) // tf.cast(tf.shape(output)[axis], tf.int64)
 
 
-def activations_after(model: Any, layer: Any) -> list[tuple[Any, int]]:
+def activations_after(model: KerasModel, layer: KerasLayer) -> list[tuple[Any, int]]:
     """Return for each call of the layer the tensor after the following activation, and its channel axis."""
     inside = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}  # noqa: SLF001 - Keras' own graph
     axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
@@ -109,7 +110,7 @@ def _reads(later: Any, node: Any) -> bool:
     return any(tensor is node.outputs for tensor in later.keras_inputs)
 
 
-def _is_activation(layer: Any) -> bool:
+def _is_activation(layer: KerasLayer) -> bool:
     kind, function = type(layer).__name__, getattr(layer, "activation", None)
     return kind in ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "PReLU") or (
         callable(function) and getattr(function, "__name__", "") != "linear"

@@ -17,6 +17,7 @@ from pipeline.errors import PreconditionError
 from stages.keras.closing import before_squashing
 from stages.keras.losses import task_loss
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGroup, Slot
 from stages.prune.ranking.criteria.reduction import Member, Scores
 from stages.prune.samples import Samples
@@ -29,7 +30,7 @@ Derivatives = dict[tuple[str, str, int], Scores]  # by layer, weight and axis: o
 
 
 def taylor(
-    model: Any, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
+    model: KerasModel, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
 ) -> list[list[Member]]:
     """Compute the squared first-order change of the loss when the channel goes; the mean over samples.
 
@@ -57,7 +58,7 @@ def taylor(
 
 
 def hessian(
-    model: Any, groups: Sequence[ChannelGroup], samples: Samples, seed: int, heard: Progress
+    model: KerasModel, groups: Sequence[ChannelGroup], samples: Samples, seed: int, heard: Progress
 ) -> list[list[Member]]:
     """Compute the squared change of the outputs, before a closing softmax, to second order (Gauss-Newton).
 
@@ -83,7 +84,12 @@ def hessian(
 
 
 def _mean_squares(
-    model: Any, groups: Sequence[ChannelGroup], samples: Samples, objective: Objective, repeats: int, heard: Progress
+    model: KerasModel,
+    groups: Sequence[ChannelGroup],
+    samples: Samples,
+    objective: Objective,
+    repeats: int,
+    heard: Progress,
 ) -> list[list[Member]]:
     """Return for each channel the mean, over samples, of `objective`'s squared derivative by its gate."""
     readers = [{id(slot): slot for slot in group.consumers} for group in groups]
@@ -113,7 +119,7 @@ def _of_group(group: ChannelGroup, found: Derivatives) -> Scores:
 
 
 def _derivatives(
-    model: Any, slots: Sequence[Slot], samples: Samples, objective: Objective, repeats: int
+    model: KerasModel, slots: Sequence[Slot], samples: Samples, objective: Objective, repeats: int
 ) -> Iterator[Derivatives]:
     """Yield the derivative along the axis of each slot, for one sample after the other, `repeats` times each."""
     tf = import_tensorflow()

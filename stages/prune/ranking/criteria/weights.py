@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGroup, Slot
 from stages.prune.ranking.criteria.reduction import Member, Scores
 
 
-def l1(model: Any, group: ChannelGroup) -> list[Member]:
+def l1(model: KerasModel, group: ChannelGroup) -> list[Member]:
     """Compute the mean absolute weight of each filter, so that layers with filters of other sizes are comparable.
 
     Choose it as a baseline: most published results are compared with it (Li et al., "Pruning Filters for Efficient
@@ -25,12 +26,12 @@ def l1(model: Any, group: ChannelGroup) -> list[Member]:
     return _filter_sizes(model, group, lambda filters: np.mean(np.abs(filters), axis=1))
 
 
-def l2(model: Any, group: ChannelGroup) -> list[Member]:
+def l2(model: KerasModel, group: ChannelGroup) -> list[Member]:
     """Compute the root mean square of each filter. Choose it without data and time to try others (Li et al., 2017)."""
     return _filter_sizes(model, group, _root_mean_square)
 
 
-def fpgm(model: Any, group: ChannelGroup) -> list[Member]:
+def fpgm(model: KerasModel, group: ChannelGroup) -> list[Member]:
     """Compute the mean distance from each filter to all others of its layer, in root mean square.
 
     Filters near the geometric median can be replaced by the others. Choose it if filters are similar in size: wide
@@ -39,7 +40,7 @@ def fpgm(model: Any, group: ChannelGroup) -> list[Member]:
     return _filter_sizes(model, group, _mean_distances)
 
 
-def lamp(model: Any, group: ChannelGroup) -> list[Member]:
+def lamp(model: KerasModel, group: ChannelGroup) -> list[Member]:
     """Divide the filter's squared size by the sum of those at least as big in its layer: 1 for each layer's biggest.
 
     Choose it for `scope: global` with a target on parameters: it balances the loss over layers by itself and needs no
@@ -49,7 +50,7 @@ def lamp(model: Any, group: ChannelGroup) -> list[Member]:
     return _filter_sizes(model, group, _layer_adaptive)
 
 
-def bn_scale(model: Any, group: ChannelGroup) -> list[Member]:
+def bn_scale(model: KerasModel, group: ChannelGroup) -> list[Member]:
     """Return |gamma| of the batch normalizations on the channel; nothing for a group that has none.
 
     Choose it if the network was trained with a penalty on these scales (Liu et al., "Learning Efficient Convolutional
@@ -64,11 +65,11 @@ def kernels(group: ChannelGroup) -> list[Slot]:
     return [slot for slot in group.producers if slot.weight.rpartition(".")[2] != "bias"]
 
 
-def _filter_sizes(model: Any, group: ChannelGroup, size: Callable[[NDArray[Any]], Scores]) -> list[Member]:
+def _filter_sizes(model: KerasModel, group: ChannelGroup, size: Callable[[NDArray[Any]], Scores]) -> list[Member]:
     return [Member(slot.channels, np.asarray(size(_filters(model, slot)))) for slot in kernels(group)]
 
 
-def _filters(model: Any, slot: Slot) -> NDArray[np.float64]:
+def _filters(model: KerasModel, slot: Slot) -> NDArray[np.float64]:
     """Return the filters along the slot's axis, a row each."""
     kernel = _values(model, slot)
     depthwise = getattr(model.get_layer(slot.layer), "depthwise_kernel", None)
@@ -78,7 +79,7 @@ def _filters(model: Any, slot: Slot) -> NDArray[np.float64]:
     return np.moveaxis(kernel, slot.axis, 0).reshape(kernel.shape[slot.axis], -1)
 
 
-def _values(model: Any, slot: Slot) -> NDArray[np.float64]:
+def _values(model: KerasModel, slot: Slot) -> NDArray[np.float64]:
     return np.asarray(slot.variable(model.get_layer(slot.layer)).numpy().astype(np.float64))
 
 
