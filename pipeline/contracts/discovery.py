@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SecateurError
+from pipeline.system.installed import points_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ TARGETS_GROUP = "secateur.targets"
 def stages() -> Mapping[str, AnyStage]:
     """Return all installed stages by name. Importing them imports neither TensorFlow nor numpy."""
     found: dict[str, AnyStage] = {}
-    for point in entry_points(group=STAGES_GROUP):
+    for point in points_of(STAGES_GROUP):
         try:
             found[point.name] = point.load()()
         except ImportError as error:
@@ -36,10 +36,10 @@ def stages() -> Mapping[str, AnyStage]:
 
 def command_modules() -> Mapping[str, str]:
     """Map commands outside the engine to their modules; each module has a `command` with a docstring."""
-    return {point.name: point.value for point in entry_points(group=COMMANDS_GROUP)}
+    return {point.name: point.value for point in points_of(COMMANDS_GROUP)}
 
 
 @cache
 def target_drivers() -> Mapping[str, Callable[[], Any]]:
     """Map each kind of benchmark target to the factory of its driver, which is imported when it is called."""
-    return {point.name: cache(lambda point=point: point.load()()) for point in entry_points(group=TARGETS_GROUP)}
+    return {point.name: cache(lambda point=point: point.load()()) for point in points_of(TARGETS_GROUP)}

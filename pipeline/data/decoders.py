@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any
 
 from pipeline.errors import SecateurError
+from pipeline.system.installed import points_of
 
 DECODERS_GROUP = "secateur.decoders"
 
@@ -15,6 +15,6 @@ DECODERS_GROUP = "secateur.decoders"
 @cache
 def decoder(name: str) -> Callable[..., Any]:
     """Return the function that turns encoded samples into arrays: `image`, `record` or `example`."""
-    for point in entry_points(group=DECODERS_GROUP, name=name):
+    for point in points_of(DECODERS_GROUP).select(name=name):
         return point.load()  # type: ignore[no-any-return]
     raise SecateurError(f"nothing is installed that decodes {name}s", hint="install secateur again: secateur doctor")

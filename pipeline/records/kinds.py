@@ -6,15 +6,17 @@ A class is imported when facts of its kind are read, so that a start pays for no
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
+
+from pipeline.system.installed import points_of
 
 KINDS_GROUP = "secateur.kinds"
 
 
 @cache
 def _points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=KINDS_GROUP)}
+    return {point.name: point for point in points_of(KINDS_GROUP)}
 
 
 @cache

@@ -12,6 +12,7 @@ import json
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -206,6 +207,13 @@ def find_target(name: str, folder: Path | None = None) -> Target:
 
 def read_target(path: Path) -> Target:
     """Read the target that a file describes; RecipeError with line and column if it does not."""
+    state = path.stat() if path.is_file() else None
+    return _read_target(path, (state.st_mtime_ns, state.st_size) if state else None)
+
+
+@lru_cache(maxsize=64)
+def _read_target(path: Path, _state: tuple[int, int] | None) -> Target:
+    """Read a target's file again only where its time or size changed: a plan asks for each target a dozen times."""
     source = read_yaml(path)
     kind = source.data.get("kind")
     if kind not in target_drivers():

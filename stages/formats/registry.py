@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
 from pipeline.records.artifacts import Kind
 from pipeline.records.keys import digest_of
+from pipeline.system.installed import points_of
 from pipeline.system.quiet import quiet
 from stages.formats.format import FileTensor, Format, HoldsAnother, LoadedModel, Runs, ShowsTensors
 
@@ -29,7 +29,7 @@ FORMATS_GROUP = "secateur.formats"
 def formats() -> Mapping[str, Format]:
     """Return all installed formats by name; importing them imports neither TensorFlow nor numpy."""
     found: dict[str, Format] = {}
-    for point in sorted(entry_points(group=FORMATS_GROUP), key=lambda point: point.name):
+    for point in sorted(points_of(FORMATS_GROUP), key=lambda point: point.name):
         try:
             found[point.name] = point.load()()
         except ImportError as error:
