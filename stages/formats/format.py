@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
+from pydantic import ConfigDict
+
 from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.data.spec import Preprocess
 from pipeline.records.artifacts import Kind, TensorSpec
@@ -28,6 +30,9 @@ Arrays = Mapping[str, Any]  # tensor name -> (N, …)
 
 class FormatSettings(Value):
     """Hold the settings under `export` that concern one format, and those that are made from it."""
+
+    # Built when an export asks for them: their fields are also those of ExportConfig, which every start builds.
+    model_config = ConfigDict(defer_build=True)
 
 
 Own = TypeVar("Own", bound=FormatSettings)
