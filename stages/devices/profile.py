@@ -121,7 +121,7 @@ def _kernels(
     if isinstance(found, ProfiledHere) and target.kind == "cpu":
         return found.kernels(model, name, shapes)
     if isinstance(found, CutAsOptimized):
-        return _by_cuts(target, list(found.cuts(optimized_there(target, model, name), name)), name, as_is=True)
+        return _by_cuts(target, list(found.cuts_of_optimized(optimized_there(target, model, name))), name, as_is=True)
     if isinstance(found, Cuttable):
         return _by_cuts(target, list(found.cuts(model.read_bytes(), name)), name)
     what = f"{found.name} files can't be profiled on {target.name}: their operators can't be told apart there"

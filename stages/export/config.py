@@ -53,10 +53,15 @@ class CommonConfig(StageConfig):
     @model_validator(mode="after")
     def _each_setting_once(self) -> Self:
         for name in NESTED:
-            both = self.model_fields_set & (getattr(self, name) or self).model_fields_set & OWNED[name]
-            if getattr(self, name) is not None and both:
-                raise ValueError(f"{min(both)} is set twice, once of them under {name}")
+            twice = self.model_fields_set & self._given_under(name).keys()
+            if twice:
+                raise ValueError(f"{min(twice)} is set twice, once of them under {name}")
         return self
+
+    def _given_under(self, name: str) -> dict[str, Any]:
+        """Return the settings that are written under a format's name."""
+        own = getattr(self, name) if name in NESTED else None
+        return {} if own is None else {key: getattr(own, key) for key in own.model_fields_set}
 
     @model_serializer(mode="wrap")
     def _own_settings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -70,12 +75,11 @@ class CommonConfig(StageConfig):
 
         `unsupported` keeps its default: it decides about the run and changes no file.
         """
-        found = dict[str, Self]()
-        for name in self.formats:
-            own: Any = getattr(self, name) if name in NESTED else None
-            given = {key: getattr(own, key) for key in own.model_fields_set} if own is not None else {}
-            found[name] = self.model_copy(update={"formats": (name,), "unsupported": "refuse", **given})
-        return found
+        alone = {"unsupported": "refuse"}
+        return {
+            name: self.model_copy(update={"formats": (name,), **alone, **self._given_under(name)})
+            for name in self.formats
+        }
 
     def of(self, settings: type[Own]) -> Own:
         """Return the settings that a format owns."""

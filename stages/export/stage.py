@@ -13,7 +13,7 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from stages.export.config import CommonConfig, ExportConfig
 from stages.formats.conversion import ALLOWED_DIFFERENCE, quantized_facts
-from stages.formats.registry import format_of, formats, made_by_all, packages_that_make
+from stages.formats.registry import format_of, formats, of_all_formats, packages_that_make
 
 
 class ExportStage:
@@ -28,7 +28,7 @@ class ExportStage:
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (
         *("size_bytes", "params", "macs", "macs_unknown", "export_difference"),
-        *made_by_all(lambda found: found.metrics),
+        *of_all_formats(lambda found: found.metrics),
     )
     packages: ClassVar[tuple[str, ...]] = packages_that_make(None)
 

@@ -20,6 +20,7 @@ from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.errors import DeviceError, NativeEndError, PostconditionError, PreconditionError, UnsupportedError
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.facts import CountsWeights, ExportFacts, QuantizedFacts
+from pipeline.records.manifest import ActionRecord
 from pipeline.records.metrics import counted
 from pipeline.records.schemes import Scheme
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
@@ -163,6 +164,15 @@ def compared(job: Job, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, fl
         return loaded, runtime_difference(job.model, loaded, job.samples, allowed)
     except DeviceError as error:
         raise PostconditionError(error.what, where=job.axis, hint=error.hint) from error
+
+
+def export_in(context: Context, name: str) -> ActionRecord:
+    """Return the record of the same model's export in the format that this one is made from.
+
+    It is a separate action, shared with the recipe's own if it asks for that format too, so nothing is converted twice.
+    """
+    axis = f"{name}/{str(context.axis).partition('/')[2]}"
+    return context.call("export", context.config.for_format(name), context.inputs, axis)
 
 
 def quantized_facts(artifact: Artifact) -> QuantizedFacts:

@@ -197,10 +197,11 @@ class Cuttable(Protocol):
 
 
 @runtime_checkable
-class CutAsOptimized(Cuttable, Protocol):
-    """Mark a format whose files are cut after their runtime optimized them on the device, and then run unchanged."""
+class CutAsOptimized(Protocol):
+    """A format whose files are cut as their runtime optimizes them on a device, and then run as they are."""
 
-    optimized_by_its_runtime: ClassVar[bool]
+    def cuts_of_optimized(self, optimized: bytes) -> Iterator[Cut]:
+        """Yield what the runtime made of a file there, cut after each of its operators, in order."""
 
 
 @runtime_checkable

@@ -55,7 +55,7 @@ def _named(axis: str | None) -> Format | None:
     return formats().get(str(axis).partition("/")[0])
 
 
-def made_by_all(table: Callable[[Format], Sequence[str]]) -> tuple[str, ...]:
+def of_all_formats(table: Callable[[Format], Sequence[str]]) -> tuple[str, ...]:
     """Return what `table` gives for all formats, each entry once."""
     return tuple(dict.fromkeys(chain.from_iterable(map(table, formats().values()))))
 
@@ -63,13 +63,13 @@ def made_by_all(table: Callable[[Format], Sequence[str]]) -> tuple[str, ...]:
 def packages_that_make(axis: str | None) -> tuple[str, ...]:
     """Return the packages whose versions determine the bytes of an export; of all formats if `axis` names none."""
     found = _named(axis)
-    return made_by_all(lambda one: one.packages) if found is None else found.packages
+    return of_all_formats(lambda one: one.packages) if found is None else found.packages
 
 
 def packages_that_run(axis: str | None) -> tuple[str, ...]:
     """Return the packages whose versions determine a file's results and cost; of all formats if `axis` names none."""
     found = _named(axis)
-    return made_by_all(lambda one: one.runtime_packages) if found is None else found.runtime_packages
+    return of_all_formats(lambda one: one.runtime_packages) if found is None else found.runtime_packages
 
 
 def kinds_that(capability: type[Any]) -> tuple[Kind, ...]:

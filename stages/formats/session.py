@@ -9,7 +9,7 @@ of the demo's network differed from the one at batch 1, by up to 0.13.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,31 @@ def in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, si
     count = len(next(iter(arrays.values())))
     parts = [run_batch({name: v[picked] for name, v in arrays.items()}) for picked in batches_of(count, size)]
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+
+def random_feeds(
+    ports: Iterable[tuple[str, Sequence[int | None], Any]], shapes: Mapping[str, Sequence[int]]
+) -> dict[str, Any]:
+    """Return random inputs by name for ports of (name, sizes with None where free, dtype), with a free batch of 1.
+
+    ValueError if other sizes are free and `shapes`, by name ("" for any) and with the batch, does not give the input's.
+    """
+    import numpy as np
+
+    rng, feeds = np.random.default_rng(0), {}
+    for name, own, dtype in ports:
+        sizes = list(own)
+        if None in sizes[1:]:
+            wanted = shapes.get(name, shapes.get("", ()))
+            if len(wanted) != len(sizes) or any(a not in (None, b) for a, b in zip(sizes, wanted, strict=True)):
+                shown = ",".join("?" if size is None else str(size) for size in sizes)
+                raise ValueError(f"input {name} has free dimensions ({shown}): --shape {name}={shown}")
+            sizes = list(wanted)
+        shape, kind = tuple(size or 1 for size in sizes), np.dtype(dtype)
+        # Wider integers are indices into tables of unknown size.
+        drawn = rng.uniform(-1.0, 1.0, shape) if kind.kind == "f" else rng.integers(0, 2, shape)
+        feeds[name] = drawn.astype(kind)
+    return feeds
 
 
 def quantized(values: Any, detail: Mapping[str, Any]) -> Any:

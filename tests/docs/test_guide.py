@@ -95,7 +95,7 @@ def test_settings_in_sentences_are_valid(text, tmp_path):
     ((name, settings),) = YAML(typ="safe").load(text).items()
     if isinstance(settings, dict):
         settings = REQUIRED.get(name, {}) | settings
-    check_snippet(dumped({name: settings}), tmp_path)
+    assert check_snippet(dumped({name: settings}), tmp_path) == "recipe"
 
 
 def dumped(data):

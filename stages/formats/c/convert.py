@@ -18,8 +18,8 @@ from stages.formats.c import tflm
 from stages.formats.c.facts import CSourceFacts
 from stages.formats.c.settings import CSettings
 from stages.formats.c.source import Port, Source, bytes_in_source, c_source
-from stages.formats.conversion import Context
-from stages.formats.tflite.exported import tflite_export
+from stages.formats.conversion import Context, export_in
+from stages.formats.tflite import TFLite
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.micro_limits import allowed_difference, wrong_in_micro
 
@@ -38,7 +38,10 @@ def source_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     """Write the C source, with the arena that TensorFlow Lite for Microcontrollers needs, if TFLM is installed."""
     from stages.formats.apart.runtimes import load_apart
 
-    facts, data, metrics = tflite_export(context)
+    record = export_in(context, TFLite.name)
+    made_of, metrics = record.outputs[0], dict(record.metrics)
+    facts, data = made_of.facts, context.read_made(made_of, made_of.names[0]).read_bytes()
+    assert isinstance(facts, TFLiteFacts)
     if len(data) > MOST_BYTES:
         raise ModelError(
             f"the model has {len(data) >> 20} MiB, and C source is made of {MOST_BYTES >> 20} MiB at most",

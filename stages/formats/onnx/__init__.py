@@ -39,7 +39,6 @@ class ONNX:
         "tf2onnx",
         "stages.formats.onnx.convert",
     )
-    optimized_by_its_runtime: ClassVar[bool] = True
     opener: ClassVar[str] = "stages.formats.onnx.opener"
 
     def recognises(self, data: Any) -> bool:
@@ -114,10 +113,10 @@ class ONNX:
 
         return nodes_of(kernels, list(onnx_graph(model).graph.node))
 
-    def cuts(self, model: bytes, name: str) -> Iterator[Cut]:
+    def cuts_of_optimized(self, optimized: bytes) -> Iterator[Cut]:
         from stages.formats.onnx.cuts import onnx_cuts
 
-        return onnx_cuts(model)
+        return onnx_cuts(optimized)
 
     def probe_model(self, probe: Probe, scheme: ProbeScheme) -> bytes:
         from stages.formats.onnx.probe_model import onnx_model

@@ -19,6 +19,7 @@ from pipeline.errors import DeviceError
 from stages.formats.apart.main import Speaker
 from stages.formats.format import Kernel
 from stages.formats.onnx.session import ONNX_TYPES
+from stages.formats.session import random_feeds
 from stages.keras.tensorflow import ENVIRONMENT
 
 WARMUP, CALLS = 5, 50
@@ -50,7 +51,7 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
         options.profile_file_prefix = str(Path(folder) / "profile")
         try:
             session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            feeds = _feeds(session, shapes)
+            feeds = random_feeds(_ports(session), shapes)
             for _call in range(WARMUP + CALLS):
                 session.run(None, feeds)
             events = json.loads(Path(session.end_profiling()).read_bytes())
@@ -95,22 +96,7 @@ def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int])
     yield from passed if nodes[place].op_type == wanted else [last]
 
 
-def _feeds(session: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """Return random inputs, with a free batch of 1; other free sizes require the input's shape."""
-    import numpy as np
-
-    rng, feeds = np.random.default_rng(0), {}
+def _ports(session: Any) -> Iterator[tuple[str, list[int | None], str]]:
     for item in session.get_inputs():
         sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
-        if None in sizes[1:]:
-            wanted = shapes.get(item.name, shapes.get("", ()))
-            if len(wanted) != len(sizes) or any(a not in (None, b) for a, b in zip(sizes, wanted, strict=True)):
-                shown = ",".join("?" if size is None else str(size) for size in sizes)
-                raise ValueError(f"input {item.name} has free dimensions ({shown}): --shape {item.name}={shown}")
-            sizes = list(wanted)
-        shape = tuple(size or 1 for size in sizes)
-        kind = np.dtype(ONNX_TYPES.get(item.type, item.type[len("tensor(") : -1]))
-        # Wider integers are indices into tables of unknown size.
-        drawn = rng.uniform(-1.0, 1.0, shape) if kind.kind == "f" else rng.integers(0, 2, shape)
-        feeds[item.name] = drawn.astype(kind)
-    return feeds
+        yield item.name, sizes, ONNX_TYPES.get(item.type, item.type[len("tensor(") : -1])

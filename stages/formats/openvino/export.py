@@ -9,9 +9,9 @@ from pipeline.errors import PreconditionError
 from pipeline.records.facts import QuantizedFacts
 from pipeline.reports.command_lines import install
 from pipeline.system.installed import package_version
-from stages.formats.conversion import Context, compared, exported_apart, job_of, made_here
+from stages.formats.conversion import Context, compared, export_in, exported_apart, job_of, made_here
+from stages.formats.onnx import ONNX
 from stages.formats.onnx.export import FILE as ONNX_FILE
-from stages.formats.onnx.exported import onnx_export
 from stages.formats.onnx.session import LAYOUT
 from stages.formats.onnx.settings import ONNXSettings
 from stages.formats.openvino.facts import OpenVINOFacts
@@ -27,9 +27,10 @@ def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
         raise PreconditionError(
             f"openvino models need the package {PACKAGE}", where=context.axis, hint=install(PACKAGE)
         )
-    _, made_of = onnx_export(context)
+    made_of = export_in(context, ONNX.name).outputs[0]
+    given = {name: context.read_made(made_of, name) for name in made_of.names}
     files = {FILE: "application/xml", DATA_FILE: "application/octet-stream"}
-    return exported_apart(context, quantized, f"{__name__}:convert_here", OpenVINOFacts, files, given=made_of)
+    return exported_apart(context, quantized, f"{__name__}:convert_here", OpenVINOFacts, files, given=given)
 
 
 def convert_here(context: Context) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from stages.formats.format import Kernel
 from stages.formats.openvino.ir import graph_of, operators_of, reads_in
 from stages.formats.openvino.opener import DEVICE, settings, sizes_of
 from stages.formats.openvino.session import import_openvino, said
+from stages.formats.session import random_feeds
 
 WARMUP, CALLS, COMPILATIONS = 5, 25, 5
 NO_KERNELS = frozenset({"Parameter", "Result", "Constant"})
@@ -49,7 +50,8 @@ def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float
     """Nanoseconds of one call by operator and name, in the order of execution, in a model that is compiled anew."""
     core = import_openvino().Core()
     read = core.read_model(model)
-    feeds = _feeds(read, shapes)
+    ports = [(port.any_name, sizes_of(port.partial_shape), port.element_type.to_dtype()) for port in read.inputs]
+    feeds = list(random_feeds(ports, shapes).values())
     read.reshape({place: list(array.shape) for place, array in enumerate(feeds)})
     request = core.compile_model(read, DEVICE, {**settings(1), "PERF_COUNT": "YES"}).create_infer_request()
     before = _sums(request, feeds, WARMUP, WARMUP)
@@ -105,23 +107,3 @@ def _fused(compiled: Any) -> Iterator[tuple[str, str]]:
     for node in compiled.get_runtime_model().get_ordered_ops():
         held = node.get_rt_info()
         yield node.get_friendly_name(), str(held["originalLayersNames"].value) if "originalLayersNames" in held else ""
-
-
-def _feeds(model: Any, shapes: Mapping[str, Any]) -> list[Any]:
-    """Random inputs in order, a free batch being 1; of other free sizes the input's shape has to be there."""
-    import numpy as np
-
-    rng, feeds = np.random.default_rng(0), []
-    for port in model.inputs:
-        name, sizes = port.any_name, sizes_of(port.partial_shape)
-        if None in sizes[1:]:
-            wanted = shapes.get(name, shapes.get("", ()))
-            if len(wanted) != len(sizes) or any(a not in (None, b) for a, b in zip(sizes, wanted, strict=True)):
-                shown = ",".join("?" if size is None else str(size) for size in sizes)
-                raise ValueError(f"input {name} has free dimensions ({shown}): --shape {name}={shown}")
-            sizes = list(wanted)
-        shape, kind = tuple(size or 1 for size in sizes), np.dtype(port.element_type.to_dtype())
-        # Wider integers are indices into tables whose size nobody states.
-        drawn = rng.uniform(-1.0, 1.0, shape) if kind.kind == "f" else rng.integers(0, 2, shape)
-        feeds.append(drawn.astype(kind))
-    return feeds

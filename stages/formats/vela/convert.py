@@ -11,9 +11,10 @@ from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import QuantizedFacts
 from pipeline.reports.command_lines import install
 from pipeline.system.installed import package_version
-from stages.formats.conversion import Context
+from stages.formats.conversion import Context, export_in
 from stages.formats.metadata import metadata_of
-from stages.formats.tflite.exported import tflite_export
+from stages.formats.tflite import TFLite
+from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.vela import compiler as vela
 from stages.formats.vela.facts import VelaFacts
 from stages.formats.vela.settings import VelaSettings
@@ -28,7 +29,10 @@ def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
         raise PreconditionError(
             f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=install(vela.PACKAGE)
         )
-    facts, data, metrics = tflite_export(context)
+    record = export_in(context, TFLite.name)
+    made_of, metrics = record.outputs[0], dict(record.metrics)
+    facts, data = made_of.facts, context.read_made(made_of, made_of.names[0]).read_bytes()
+    assert isinstance(facts, TFLiteFacts)
     device = context.config.of(VelaSettings).vela
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / "model.tflite"

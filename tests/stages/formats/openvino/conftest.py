@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.recipe.recipe import Recipe
@@ -23,24 +20,6 @@ SCHEMES = ["float32", "float16", "weight_only", "int8"]
 def installed() -> None:
     if find_spec("openvino") is None:
         pytest.skip("pip install openvino")
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory, tiny_xception: Any, tiny_images: Any) -> Callable[..., Recipe]:
-    folder = tmp_path_factory.mktemp("openvino")
-    tiny_xception.save(folder / "tiny.keras")
-    labels = np.asarray(tiny_xception(tiny_images, training=False)).argmax(1)
-    np.savez(folder / "images.npz", x_train=tiny_images, y_train=labels, x_test=tiny_images[:16], y_test=labels[:16])
-
-    def make(schemes: list[str], formats: list[str], *after: Any, **export: Any) -> Recipe:
-        data = {"source": "npz", "path": "images.npz", "calibration": {"from": "train", "take": 16}}
-        data |= {"validation": "train", "test": "test"}
-        stages = ["load", {"quantize": {"schemes": schemes}}, {"export": {"formats": formats, **export}}, *after]
-        path = folder / f"recipe-{abs(hash(json.dumps(stages)))}.yaml"
-        path.write_text(json.dumps({"name": "openvino", "model": "tiny.keras", "data": data, "stages": stages}))
-        return Recipe.load(path)
-
-    return make
 
 
 @pytest.fixture(scope="package")
