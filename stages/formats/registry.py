@@ -72,6 +72,7 @@ def packages_that_run(axis: str | None) -> tuple[str, ...]:
     return of_all_formats(lambda one: one.runtime_packages) if found is None else found.runtime_packages
 
 
+@cache
 def kinds_that(capability: type[Any]) -> tuple[Kind, ...]:
     """Return the kinds of all formats that have a capability: a Protocol of `stages.formats.format`."""
     return tuple(found.kind for found in formats().values() if isinstance(found, capability))
