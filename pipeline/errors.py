@@ -6,6 +6,7 @@ Errors are raised where the fact is known, chained to their cause, and caught on
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -98,6 +99,12 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, KeyError):  # its message is only the key
         return f"{lines[0]} is missing"[:300]
     return " ".join(lines[: 2 if lines[0].startswith(WHERE_ALONE) else 1])[:300]
+
+
+def listed(names: Iterable[str], last: str) -> str:
+    """Return names in a sentence: `a`, `a or b`, `a, b or c` with `last` as "or"."""
+    *before, final = names
+    return f"{', '.join(before)} {last} {final}" if before else final
 
 
 def first_line(text: str) -> str:

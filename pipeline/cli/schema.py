@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.contracts.discovery import stages
 from pipeline.recipe.recipe import RecipeFields
-from pipeline.recipe.steps import IMPLIED, REPEAT, Repeat
+from pipeline.recipe.steps import REPEAT, Repeat, names_of_entries
 
 
 def recipe_schema() -> dict[str, Any]:
@@ -15,7 +15,7 @@ def recipe_schema() -> dict[str, Any]:
     schema = RecipeFields.model_json_schema(by_alias=True)
     definitions: dict[str, Any] = schema.setdefault("$defs", {})
     entries: list[dict[str, Any]] = []
-    names = sorted({*stages(), REPEAT} - IMPLIED)
+    names = names_of_entries()
     for name in names:
         kind = Repeat if name == REPEAT else stages()[name].config
         settings = kind.model_json_schema(by_alias=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pipeline.contracts.stage import StageConfig
+from pipeline.contracts.stage import StageConfig, Upstream
+from pipeline.data.spec import DataSpec, Metrics
 from pipeline.records.artifacts import Kind
 
 if TYPE_CHECKING:
+    from pipeline.recipe.model_files import Model
     from pipeline.store.file_digests import FileDigests
 
 
@@ -44,12 +46,6 @@ class NamesTargets(Protocol):
 class MeasuresOnTarget(NamesTargets, Protocol):
     """Mark a stage that measures files on a target."""
 
-    def refuses(self, config: Any, kind: Kind, folder: Path, quantized_by: Any) -> str | None:
-        """Return why the target cannot take an artifact of this kind, quantized this way, or None.
-
-        RecipeError where there is no such target.
-        """
-
     def metrics_on(self, config: Any, folder: Path) -> tuple[str, ...]:
         """Return the flat metrics that a result on the target of these settings can have."""
 
@@ -61,14 +57,81 @@ class MeasuresOnTarget(NamesTargets, Protocol):
 
 
 @runtime_checkable
-class MakesFormats(Protocol):
-    """Mark the stage that exports quantized models: the elements of its axis are formats."""
+class Refuses(Protocol):
+    """Mark a stage that can't take every artifact of the kinds that it accepts."""
 
-    def refuses(self, target_format: str, quantized_by: Any) -> str | None:
-        """Return why a format does not support what quantize's settings ask for, or None."""
+    def refuses(self, config: Any, axis: str, upstream: Upstream, folder: Path) -> str | None:
+        """Return why there can't be an action at this place on the axes, or None; asked before anything runs.
+
+        RecipeError where the settings name something that does not exist.
+        """
+
+
+@runtime_checkable
+class SkipsUnsupported(Protocol):
+    """Mark settings that say what happens to a refused action; without it, the action is left out with a note."""
+
+    @property
+    def unsupported(self) -> Literal["refuse", "skip"]:
+        """Return whether the recipe is refused, or the action skipped."""
+
+
+@runtime_checkable
+class MakesKindByAxis(Protocol):
+    """Mark a stage whose actions make one of its `outputs` each, by their place on the axis."""
 
     def kind_for(self, axis: str) -> Kind:
-        """Return the kind of artifact that an element of the axis produces."""
+        """Return the kind of artifact that an action at this place makes."""
+
+
+@runtime_checkable
+class OpensModel(Protocol):
+    """Mark a stage that opens the model that the recipe names: recipes begin with it."""
+
+    def opening(self, model: Model) -> StageConfig:
+        """Return the settings for this model."""
+
+
+@runtime_checkable
+class FillsFromData(Protocol):
+    """Mark a stage with settings that come from the recipe's data where the recipe leaves them open."""
+
+    def filled(self, config: Any, data: DataSpec, folder: Path) -> StageConfig:
+        """Return the settings with these filled in."""
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """Mark settings that name metrics; those that are functions of the user enter the keys by their code."""
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """Return the metrics, by output if there are several; None for those that fit the data."""
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """Mark a stage that recipes do not name: an action of it is added after each named result of a kind."""
+
+    follows: ClassVar[Kind]
+
+    def following(self, data: DataSpec | None, *, source: bool) -> StageConfig | None:
+        """Return the settings for the recipe's data, after the `source` or another result; None to add nothing."""
+
+
+@runtime_checkable
+class TreatsControl(Protocol):
+    """Mark a stage that is also run on the unpruned source if the recipe asks for a control."""
+
+    treats_control: ClassVar[bool]
+
+
+@runtime_checkable
+class HasBaseline(Protocol):
+    """Mark a stage that treats a baseline in one way, whatever the recipe says; others treat it like the branch."""
+
+    def baseline(self) -> StageConfig:
+        """Return the settings for the baseline."""
 
 
 @runtime_checkable

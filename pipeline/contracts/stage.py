@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.records.artifacts import Artifact, FileRef, Kind
@@ -34,7 +34,8 @@ class StageConfig(Value):
     def by_element(self) -> Mapping[str, Self]:
         """Return these settings for each element of the stage's axis separately, by the element's name in metrics.
 
-        Empty where the setting that fans out is a list of names: then the planner takes them one by one.
+        Empty where the setting that fans out is a list of names and nothing else depends on it: then the planner takes
+        them one by one.
         """
         return {}
 
@@ -43,12 +44,57 @@ Config = TypeVar("Config", bound=StageConfig, contravariant=True)
 ConfigOut = TypeVar("ConfigOut", covariant=True)  # a stage's settings, or what others see of them
 
 
+Of = Literal["branch", "ancestor", "source", "first", "baseline"]
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Declare an input artifact: the kinds accepted, and whether the stage can do without it."""
+    """Declare an input artifact: the kinds accepted, which artifact of these kinds, and when the stage takes it.
+
+    `of` is
+
+    - `branch`: what the recipe has made last; if that is several (schemes, formats), an action is planned for each;
+    - `ancestor`: the nearest one from which the branch was made, which may be the result of the same action;
+    - `source`: the model that the recipe opens;
+    - `first`: the branch that the first action of this stage took;
+    - `baseline`: what the source becomes by the stages that made the branch from its model, see `HasBaseline`.
+
+    `when` names a setting of the stage: without it, the input is not taken. One that is not `required` is left out if
+    there is none.
+    """
 
     kinds: tuple[Kind, ...]
+    of: Of = "branch"
+    when: str | None = None
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """Declare a list-valued setting that fans out: an action for each element and each branch.
+
+    `form` makes an action's place on the axes from both; what it puts first changes slowest. Results that are not
+    `named` have no metrics under that name.
+    """
+
+    setting: str
+    form: str = "{element}"
+    named: bool = True
+
+    def place(self, element: str, branch: str | None) -> str:
+        """Return the place of an element's action on a branch, such as `int8`, `tflite/int8` or `tflite/int8@cpu`."""
+        return self.form.format(element=element, branch=branch)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Tell what an action would take: the artifact's kind, and the settings of the stages by the kinds they made.
+
+    Of several stages that made a kind, the nearest counts.
+    """
+
+    kind: Kind
+    settings: Mapping[Kind, StageConfig]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +190,13 @@ class Stage(Protocol[Config]):
     config: ClassVar[type[StageConfig]]
     inputs: ClassVar[Mapping[str, Input]]
     outputs: ClassVar[tuple[Kind, ...]]
-    axis: ClassVar[str | None]  # the list-valued setting that fans out
+    axis: ClassVar[Axis | None]  # what fans out; None: one action for each branch
     seeded: ClassVar[bool]
     metrics: ClassVar[tuple[str, ...]]  # names of all metrics that a result can have: gates are checked against them
     packages: ClassVar[tuple[str, ...]]  # distributions whose versions enter the key
 
     def splits(self, config: Config) -> tuple[str, ...]:
         """Return the data splits that this configuration reads; their digests enter the key."""
-
-    def unsupported(self, axis: str) -> str | None:
-        """Return why this element of the axis can't be made, or None; asked before anything runs."""
 
     def requires(self, config: Config, inputs: Mapping[str, Artifact]) -> None:
         """Make cheap checks; raise PreconditionError before any work."""

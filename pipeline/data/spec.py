@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.errors import listed
 from pipeline.records.values import Value
 
 Source = Literal["npz", "image_folder", "csv", "tfrecord", "python"]
@@ -159,7 +160,7 @@ class DataSpec(Value):
         for name in sorted(self.model_fields_set):
             said = getattr(self, name) != type(self).model_fields[name].default
             if said and self.source not in READ_BY.get(name, (self.source,)):
-                raise ValueError(f"{name} is for source {' or '.join(READ_BY[name])}, not for {self.source}")
+                raise ValueError(f"{name} is for source {listed(READ_BY[name], 'or')}, not for {self.source}")
         for name in NEEDED[self.source]:
             if getattr(self, name) is None:
                 raise ValueError(f"source {self.source} needs {name}")

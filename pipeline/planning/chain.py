@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pipeline.contracts.stage import StageConfig
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import MakesKindByAxis, NamesTargets
+from pipeline.contracts.stage import StageConfig, Upstream
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.steps import StageStep
@@ -40,8 +43,8 @@ class ModelFile:
     role: str
 
 
-SOURCE, TEACHER, REFERENCE = "source", "teacher", "reference"
-Source = OutputOf | SplitOf | CodeOf | ModelFile
+SOURCE, CONTROL, BASELINE = "source", "control", "baseline"  # names of results that recipes do not give
+Origin = OutputOf | SplitOf | CodeOf | ModelFile
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Node:
     stage: str
     axis: str | None
     config: StageConfig
-    inputs: dict[str, Source]
+    inputs: dict[str, Origin]
     name: str | None
     step: int
     can_be_left_out: bool = False  # if it turns out to be impossible
@@ -60,33 +63,60 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Track a model through the recipe: the node that made it, and its place on the axes so far."""
+    """Track what a node makes, and what it was made from; `element` is its own part of its place on the axes."""
 
-    node: str
-    axis: str | None
-    reference: str | None = None  # the Keras model that was quantized
-    config: StageConfig | None = None  # how it was quantized
+    node: Node
+    element: str | None = None
+    parent: Branch | None = None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Return the kinds of artifacts that the node makes."""
+        stage = stages()[self.node.stage]
+        return (stage.kind_for(str(self.node.axis)),) if isinstance(stage, MakesKindByAxis) else stage.outputs
+
+    def lineage(self) -> Iterator[Branch]:
+        """Yield this branch, and those it was made from, the nearest first."""
+        branch: Branch | None = self
+        while branch is not None:
+            yield branch
+            branch = branch.parent
+
+    def output(self, kinds: Sequence[Kind]) -> OutputOf | None:
+        """Return the node's output of one of these kinds, if it has one."""
+        kind = next((kind for kind in self.kinds if kind in kinds), None)
+        return OutputOf(self.node.id, kind) if kind is not None else None
+
+    def upstream(self, kinds: Sequence[Kind]) -> Upstream:
+        """Describe this branch to a stage that would take one of these kinds."""
+        settings = {kind: branch.node.config for branch in reversed([*self.lineage()]) for kind in branch.kinds}
+        return Upstream(next((kind for kind in self.kinds if kind in kinds), self.kinds[0]), settings)
 
 
 @dataclass
 class Chain:
-    """Hold the actions of a recipe in the order in which they run."""
+    """Hold the actions of a recipe in the order in which they run, and the branches that later steps can take."""
 
     recipe: Recipe
     nodes: list[Node] = field(default_factory=list)
-    model: str = ""  # the node that made the current Keras model
-    quantized: list[Branch] = field(default_factory=list)
-    exported: list[Branch] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)  # axis elements left out, with the reason
-    control: str | None = None
+    branches: list[Branch] = field(default_factory=list)
+    source: Branch | None = None
+    control: Branch | None = None
+    baselines: dict[str, Branch] = field(default_factory=dict)  # by the id of the node
+    skipped: dict[str, str] = field(default_factory=dict)  # places on the axes left out, with the reason
 
-    def add(self, node: Node) -> str:
+    def add(self, node: Node) -> Node:
         if node.name is not None and any((node.stage, node.name) == (n.stage, n.name) for n in self.nodes):
             step = self.recipe.steps[node.step]
             what = f"{node.stage} has made {node.name} before, and one name can't stand for two results"
             raise error_at(self.recipe, step, what, "one recipe exports, verifies and measures each pair once")
         self.nodes.append(node)
-        return node.id
+        return node
+
+    def replace(self, kinds: Sequence[Kind], made: Sequence[Branch]) -> None:
+        """Take the results of a step whose stage can make these kinds, in place of earlier ones of these kinds."""
+        kept = [branch for branch in self.branches if not set(branch.kinds) & set(kinds)]
+        self.branches = [*kept, *made]
 
     def names(self) -> list[str]:
         """Return all NAMEs that metrics can have, each once."""
@@ -96,3 +126,17 @@ class Chain:
 def error_at(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> RecipeError:
     """Return an error located at a step of the recipe."""
     return RecipeError(what, where=recipe.source.where(step.path), hint=hint)
+
+
+def where_of_target(recipe: Recipe, step: StageStep, stage: str, config: StageConfig) -> str:
+    """Locate the target of an action of `stage` in a recipe's step; if the step names none, locate the step."""
+    found = stages()[stage]
+    named = found.targets_of(config) if isinstance(found, NamesTargets) else ()
+    return recipe.source.where_is(named[0], step.path) if named else recipe.source.where(step.path)
+
+
+def by_element(config: StageConfig, setting: str) -> Mapping[str, StageConfig]:
+    """Return settings for each element of the one that fans out separately, by the element's name."""
+    return config.by_element() or {
+        name: config.model_copy(update={setting: (name,)}) for name in getattr(config, setting)
+    }

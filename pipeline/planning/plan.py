@@ -14,8 +14,8 @@ from pipeline.contracts.hooks import AsksForSamples, DependsByAxis, DependsOnDev
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
-from pipeline.planning.chain import Chain, CodeOf, Node, OutputOf, SplitOf
-from pipeline.planning.wiring import build_chain, where_of_target
+from pipeline.planning.chain import BASELINE, Chain, CodeOf, Node, OutputOf, SplitOf, where_of_target
+from pipeline.planning.wiring import build_chain
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.model_files import digest_of_model, find_files
 from pipeline.recipe.recipe import Recipe
@@ -139,7 +139,7 @@ def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
     index = step_index(chain.recipe, stage) if stage else None
     for node in chain.nodes:
         upstream = {source.node for source in node.inputs.values() if isinstance(source, OutputOf)}
-        own = node.step == index and not node.id.startswith("baseline")
+        own = node.step == index and node.id.partition(":")[0] != BASELINE
         if own or upstream & forced:
             forced.add(node.id)
     return frozenset(forced)

@@ -9,14 +9,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.stage import StageConfig
+from pipeline.contracts.hooks import Follows, OpensModel
+from pipeline.contracts.stage import AnyStage, StageConfig
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest, validate
 from pipeline.recipe.yaml_source import Path, Source
 from pipeline.records.values import Value
 
 REPEAT = "repeat"
-IMPLIED = frozenset({"evaluate", "probe"})  # the planner adds them, or a stage asks for them; recipes don't
 
 
 class Repeat(Value):
@@ -107,7 +107,21 @@ def _entry(raw: Any, path: Path, source: Source) -> tuple[str, Any]:
         raise RecipeError(
             "a stage is a name, or a map with one key", where=where, hint="such as `- prune: {ratio: 0.5}`"
         )
-    known = {*stages(), REPEAT} - IMPLIED
+    known = names_of_entries()
     if name not in known:
-        raise RecipeError(f"no stage is called {name!r}", where=where, hint=nearest(name, sorted(known)))
+        raise RecipeError(f"no stage is called {name!r}", where=where, hint=nearest(name, known))
     return name, settings
+
+
+def names_of_entries() -> list[str]:
+    """Return what an entry can be: the stages that open a model or run on a branch of it, and `repeat`.
+
+    Others are added by the planner, or other stages ask for them.
+    """
+    named = [name for name, stage in stages().items() if _can_be_named(stage)]
+    return sorted([*named, REPEAT])
+
+
+def _can_be_named(stage: AnyStage) -> bool:
+    takes_a_branch = any(wanted.of == "branch" for wanted in stage.inputs.values())
+    return isinstance(stage, OpensModel) or (takes_a_branch and not isinstance(stage, Follows))

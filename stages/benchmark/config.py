@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -26,6 +27,14 @@ class BenchmarkConfig(StageConfig):
     seconds: float = Field(0.1, gt=0)
     threads: int = Field(1, ge=1)
     unsupported: Literal["refuse", "skip"] = "refuse"
+
+    def by_element(self) -> Mapping[str, Self]:
+        """Return these settings for each target separately.
+
+        `unsupported` keeps its default: it decides about the run and changes no measurement.
+        """
+        alone = {"unsupported": "refuse"}
+        return {name: self.model_copy(update={"targets": (name,), **alone}) for name in self.targets}
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from stages.benchmark.config import TargetName
@@ -46,16 +46,13 @@ class ProbeStage:
     config: ClassVar[type[StageConfig]] = ProbeConfig
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[tuple[Kind, ...]] = ("cost-table",)
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("probes", "spread")
     packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnxruntime", "onnx", "flatbuffers", "numpy")
 
     def splits(self, config: ProbeConfig) -> tuple[str, ...]:
         return ()
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def device(self, config: ProbeConfig, folder: Path) -> Mapping[str, str]:
         """Return the fingerprint of the target, which enters the action's key. DeviceError if it is not set up."""

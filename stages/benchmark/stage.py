@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
-from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
+from pipeline.errors import PostconditionError, PreconditionError, listed
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CountFacts
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
@@ -29,9 +29,12 @@ class BenchmarkStage:
     name: ClassVar[str] = "benchmark"
     version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = BenchmarkConfig
-    inputs: ClassVar[Mapping[str, Input]] = {"export": Input(kinds_that(Runs)), "baseline": Input(kinds_that(Runs))}
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "export": Input(kinds_that(Runs)),
+        "baseline": Input(kinds_that(Runs), of="baseline"),
+    }
     outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples", "device-counts")
-    axis: ClassVar[str | None] = "targets"
+    axis: ClassVar[Axis | None] = Axis("targets", "{branch}@{element}")
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()  # they depend on the target: see metrics_on
     packages: ClassVar[tuple[str, ...]] = packages_that_run(None)
@@ -42,17 +45,15 @@ class BenchmarkStage:
     def splits(self, config: BenchmarkConfig) -> tuple[str, ...]:
         return ()
 
-    def unsupported(self, axis: str) -> str | None:
-        return None
-
-    def refuses(self, config: BenchmarkConfig, kind: Kind, folder: Path, quantized_by: Any) -> str | None:
-        """Return why the target can't take an artifact of this kind, quantized this way, or None.
+    def refuses(self, config: BenchmarkConfig, axis: str, upstream: Upstream, folder: Path) -> str | None:
+        """Return why the target can't take an artifact of its kind, quantized as it is, or None.
 
         RecipeError where there is no such target.
         """
         target = _target(config, folder)
-        if kind not in target.formats:
-            return f"{target.name} takes {' and '.join(target.formats)} only"
+        if upstream.kind not in target.formats:
+            return f"{target.name} takes {listed(target.formats, 'and')} only"
+        quantized_by: Any = upstream.settings["quantized-model"]
         return next((reason for how in quantized_by.possible if (reason := target.refuses(how))), None)
 
     def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[str, ...]:

@@ -6,14 +6,17 @@ The code and requirements of a format are in its folder under `stages/formats/`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
-from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
+from pipeline.data.spec import DataSpec
+from pipeline.errors import PostconditionError, PreconditionError, RecipeError
 from pipeline.records.artifacts import Artifact, Kind
+from pipeline.reports.command_lines import install
 from stages.export.config import CommonConfig, ExportConfig
 from stages.formats.conversion import ALLOWED_DIFFERENCE, quantized_facts
-from stages.formats.registry import format_of, formats, of_all_formats, packages_that_make
+from stages.formats.registry import format_of, formats, missing_package, of_all_formats, packages_that_make
 
 
 class ExportStage:
@@ -24,7 +27,7 @@ class ExportStage:
     config: ClassVar[type[StageConfig]] = ExportConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("quantized-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = tuple(found.kind for found in formats().values())
-    axis: ClassVar[str | None] = "formats"
+    axis: ClassVar[Axis | None] = Axis("formats", "{element}/{branch}")
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (
         *("size_bytes", "params", "macs", "macs_unknown", "export_difference"),
@@ -42,13 +45,22 @@ class ExportStage:
     def splits(self, config: CommonConfig) -> tuple[str, ...]:
         return ()
 
-    def unsupported(self, axis: str) -> str | None:
-        target_format = axis.partition("/")[0]
-        return None if target_format in formats() else f"there is no format {target_format!r}"
+    def filled(self, config: CommonConfig, data: DataSpec, folder: Path) -> CommonConfig:
+        """Fill in the names of classes and the preprocessing."""
+        found = dict[str, object]()
+        if config.labels is None:
+            found["labels"] = _class_names(data, folder)
+        if config.preprocess is None:
+            found["preprocess"] = data.preprocess
+        return config.model_copy(update=found)
 
-    def refuses(self, target_format: str, quantized_by: Any) -> str | None:
+    def refuses(self, config: CommonConfig, axis: str, upstream: Upstream, folder: Path) -> str | None:
         """Return why a format does not support quantize's settings, or None; asked before anything runs."""
-        found = formats()[target_format]
+        quantized_by: Any = upstream.settings[upstream.kind]
+        found = format_of(axis)
+        missing = missing_package(found)
+        if missing is not None:
+            raise RecipeError(f"{found.name} files need the package {missing}", hint=install(missing))
         if quantized_by.ladder and quantized_by.ladder_format != (found.made_from or found.name):
             return f"the ladder measures {quantized_by.ladder_format} (quantize.ladder_format)"
         reasons = (found.refuses(how) for how in quantized_by.possible)
@@ -67,9 +79,12 @@ class ExportStage:
         if facts.quantization.calibrated and facts.calibration is None:
             what = f"the {facts.scheme} model comes without its calibration set"
             raise PreconditionError(what, hint="quantize it again")
-        reason = format_of(config.formats[0]).refuses(facts.quantization)
+        found, where = format_of(config.formats[0]), f"{config.formats[0]}/{facts.scheme}"
+        reason, missing = found.refuses(facts.quantization), missing_package(found)
         if reason:
-            raise PreconditionError(reason, where=f"{config.formats[0]}/{facts.scheme}")
+            raise PreconditionError(reason, where=where)
+        if missing is not None:
+            raise PreconditionError(f"it needs the package {missing}", where=where, hint=install(missing))
 
     def run(self, context: StageContext[CommonConfig]) -> StageResult:
         quantized = quantized_facts(context.inputs["model"])
@@ -85,3 +100,11 @@ class ExportStage:
                 where=context.axis,
                 hint="the converter changed what the model computes: please report it with the model",
             )
+
+
+def _class_names(data: DataSpec, folder: Path) -> tuple[str, ...] | None:
+    if data.source != "image_folder":
+        return data.classes
+    from pipeline.data.image_folder import class_names
+
+    return class_names(data, folder)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.contracts.stage import Input, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.metrics import of_output
@@ -35,10 +35,11 @@ class FinetuneStage:
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
-        "teacher": Input(("keras-model",), required=False),
+        "teacher": Input(("keras-model",), of="source", when="distill"),
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log", "sparsity-report")
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
+    treats_control: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (
         "epochs",
@@ -51,9 +52,6 @@ class FinetuneStage:
 
     def splits(self, config: FinetuneConfig) -> tuple[str, ...]:
         return ("train", "validation")
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def labels_for(self, config: FinetuneConfig) -> tuple[str, str] | None:
         """Return what needs labels, and what to do without them; None if a teacher suffices."""

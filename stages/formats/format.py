@@ -121,6 +121,13 @@ class Format(Protocol):
 
 
 @runtime_checkable
+class NeedsPackage(Protocol):
+    """Mark a format that is made with a package which secateur does not install by itself."""
+
+    extra_package: ClassVar[str]  # the name of its distribution
+
+
+@runtime_checkable
 class Runs(Protocol):
     """Mark a format whose files run on this machine."""
 

@@ -15,12 +15,12 @@ from typing import Any
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
+from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError, listed
 from pipeline.records.artifacts import Kind
 from pipeline.records.keys import digest_of
-from pipeline.system.installed import points_of
+from pipeline.system.installed import package_version, points_of
 from pipeline.system.quiet import quiet
-from stages.formats.format import FileTensor, Format, HoldsAnother, LoadedModel, Runs, ShowsTensors
+from stages.formats.format import FileTensor, Format, HoldsAnother, LoadedModel, NeedsPackage, Runs, ShowsTensors
 
 FORMATS_GROUP = "secateur.formats"
 
@@ -49,6 +49,12 @@ def format_of_kind(kind: Kind) -> Format:
         if found.kind == kind:
             return found
     raise DeviceError(f"no installed format has files of kind {kind}", hint="secateur doctor lists what is installed")
+
+
+def missing_package(found: Format) -> str | None:
+    """Return the package that a format is made with, if it is not installed."""
+    needs = found.extra_package if isinstance(found, NeedsPackage) else None
+    return needs if needs is not None and package_version(needs) == "absent" else None
 
 
 def _named(axis: str | None) -> Format | None:
@@ -84,7 +90,7 @@ def names_one_that(capability: type[Any]) -> AfterValidator:
     def check(name: str) -> str:
         known = [found.name for found in formats().values() if isinstance(found, capability)]
         if name not in known:
-            expected = " or ".join(repr(one) for one in known)
+            expected = listed(map(repr, known), "or")
             raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
         return name
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.recipe.model_files import FILE, MODULE, WEIGHTS
+from pipeline.recipe.model_files import FILE, MODULE, WEIGHTS, Model, load_settings
 from pipeline.recipe.recipe import SIZES_FIELD, Application, CustomObject, FreeSizes, Preprocessing
 from pipeline.records.artifacts import Artifact, FileRef, Kind
 from pipeline.store.file_digests import FileDigests
@@ -46,7 +46,7 @@ class LoadStage:
     config: ClassVar[type[StageConfig]] = LoadConfig
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True  # an application without weights starts from random ones
     metrics: ClassVar[tuple[str, ...]] = ("translation_difference", "stored_difference")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "keras", "h5py")
@@ -54,8 +54,8 @@ class LoadStage:
     def splits(self, config: LoadConfig) -> tuple[str, ...]:
         return ()
 
-    def unsupported(self, axis: str) -> str | None:
-        return None
+    def opening(self, model: Model) -> LoadConfig:
+        return LoadConfig().model_copy(update=load_settings(model))
 
     def asks_for_samples(self, config: LoadConfig, files: Mapping[str, Path], digests: FileDigests) -> bool:
         """Return whether the model may leave sizes open, which the data's then fill; needs no TensorFlow."""

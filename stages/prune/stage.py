@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import KerasFacts
@@ -38,10 +38,10 @@ class PruneStage:
     config: ClassVar[type[StageConfig]] = PruneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
-        "source": Input(("keras-model",), required=False),  # what shares are relative to, if `model` isn't it
+        "source": Input(("keras-model",), of="first", required=False),  # shares of repeated pruning are relative to it
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report", "sparsity-report")
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = (
         "params",
@@ -58,9 +58,6 @@ class PruneStage:
         scanned = SensitivityStage().splits(config.scan_or_default) if config.scope == "sensitivity" else ()
         ranked_by = config.split_of_criterion
         return tuple(dict.fromkeys((*scanned, *((ranked_by,) if ranked_by else ()))))
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def device(self, config: PruneConfig, folder: Path) -> Mapping[str, str] | None:
         """Return the fingerprint of `measure_on`'s device, for the key; DeviceError if it is not suitable."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CalibrationFacts, QuantizedFacts
@@ -35,7 +35,7 @@ class QuantizeStage:
     config: ClassVar[type[StageConfig]] = QuantizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report")
-    axis: ClassVar[str | None] = "schemes"
+    axis: ClassVar[Axis | None] = Axis("schemes", named=False)  # exports name their results
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")  # TensorFlow decodes images
@@ -49,8 +49,8 @@ class QuantizeStage:
             *(("train", "validation") if trained else ()),
         )
 
-    def unsupported(self, axis: str) -> str | None:
-        return None
+    def baseline(self) -> QuantizeConfig:
+        return QuantizeConfig.model_validate({"schemes": ("float32",)})
 
     def device(self, config: QuantizeConfig, folder: Path) -> Mapping[str, str]:
         """Return the fingerprint of the target that a ladder measures on, which its result depends on; else nothing.

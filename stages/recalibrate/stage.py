@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from stages.keras.inputs import by_input
@@ -34,16 +34,13 @@ class RecalibrateStage:
     config: ClassVar[type[StageConfig]] = RecalibrateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("batch_normalisations", "mean_shift")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
 
     def splits(self, config: RecalibrateConfig) -> tuple[str, ...]:
         return (config.data_split,)
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def requires(self, config: RecalibrateConfig, inputs: Mapping[str, Artifact]) -> None:
         """Check nothing: nothing can be known before the model is read."""

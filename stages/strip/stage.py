@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from stages.strip.facts import StripFacts
@@ -37,16 +37,13 @@ class StripStage:
     config: ClassVar[type[StageConfig]] = StripConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "strip-report")
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("removed", "folded", "output_difference")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "tensorflow-model-optimization")
 
     def splits(self, config: StripConfig) -> tuple[str, ...]:
         return ()
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def requires(self, config: StripConfig, inputs: Mapping[str, Artifact]) -> None:
         """Check nothing: any model can be stripped."""

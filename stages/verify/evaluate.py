@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.data import Split
+from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import EvaluationFacts
@@ -30,16 +31,20 @@ class EvaluateStage:
     config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("evaluation",)
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
+    follows: ClassVar[Kind] = "keras-model"
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (*MEASURES, "params", "macs", "macs_unknown", "size_bytes")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
 
+    def following(self, data: DataSpec | None, *, source: bool) -> EvaluateConfig | None:
+        """Return the data's metrics; None where there is no test split. The preprocessing is checked on the source."""
+        if data is None or data.test is None:
+            return None
+        return EvaluateConfig(metrics=data.metrics, check_preprocess=source and data.check_preprocess)
+
     def splits(self, config: EvaluateConfig) -> tuple[str, ...]:
         return ("test",)
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def requires(self, config: EvaluateConfig, inputs: Mapping[str, Artifact]) -> None:
         keras_facts_of(inputs["model"])

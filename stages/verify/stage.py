@@ -11,15 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
 from pipeline.data import Split
+from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import ExportFacts, ParityFacts, ParityRow
 from pipeline.records.metrics import metric_and_output
 from pipeline.records.schemes import Scheme
 from stages.formats.format import RunsElsewhere
-from stages.formats.registry import format_of, format_of_kind, packages_that_run, running_kinds
+from stages.formats.registry import format_of_kind, packages_that_run, running_kinds
 from stages.keras.inputs import as_arrays
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.verify.config import VerifyConfig
@@ -41,10 +42,10 @@ class VerifyStage:
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(running_kinds()),
-        "reference": Input(("keras-model",)),
+        "reference": Input(("keras-model",), of="ancestor"),
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("parity-report", "evaluation")
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = (
         *MEASURES,
@@ -65,8 +66,11 @@ class VerifyStage:
     def splits(self, config: VerifyConfig) -> tuple[str, ...]:
         return ("test",)
 
-    def unsupported(self, axis: str) -> str | None:
-        found = format_of(axis)
+    def filled(self, config: VerifyConfig, data: DataSpec, folder: Path) -> VerifyConfig:
+        return config if config.metrics is not None else config.model_copy(update={"metrics": data.metrics})
+
+    def refuses(self, config: VerifyConfig, axis: str, upstream: Upstream, folder: Path) -> str | None:
+        found = format_of_kind(upstream.kind)
         if isinstance(found, RunsElsewhere):
             return found.elsewhere
         return None if found.kind in running_kinds() else f"nothing on this machine runs {found.name} files"

@@ -69,6 +69,33 @@ def test_export_verify_benchmark_and_a_stage_of_its_own(toy, manifest):
     assert (code, {entry["status"] for entry in again["stages"]}) == (0, {"hit"}), err
 
 
+def test_what_a_stage_makes_of_an_export_is_verified_and_measured_in_its_place(toy, manifest):
+    run, folder = toy
+    (folder / "rounded.yaml").write_text(
+        RECIPE.replace("  - toy_count\n", "  - toy_round: {decimals: 3}\n  - toy_count\n")
+    )
+    code, found, err = run("run", "rounded.yaml", "--set", "gates=[]", "--json")
+    assert code == 4, err  # 3 decimals are too few for float32
+    assert [entry["id"] for entry in found["stages"] if entry["status"] == "failed"] == ["verify:toy/float32"]
+    (folder / "rounded.yaml").write_text(
+        RECIPE.replace("  - toy_count\n", "  - toy_round: {decimals: 5}\n  - toy_count\n")
+    )
+    code, found, err = run("run", "rounded.yaml", "--json")
+    assert code == 0, err
+    entries = {entry["id"]: entry for entry in found["stages"]}
+    (rounded,) = entries["toy_round:toy/float32"]["outputs"]
+    assert (rounded["kind"], rounded["facts"]["inputs"]) == (
+        "toy-model",
+        [{"name": "x", "shape": [None, 6], "dtype": "float32"}],
+    )
+    exact, near = (one["metrics"]["toy/float32.max_abs_diff"] for one in (manifest, found))
+    assert exact < 1e-6 < near < 1e-4
+    assert found["metrics"]["onnx/float32.max_abs_diff"] < 1e-6
+    # The baseline is the source by the same way; a latency compares like with like.
+    assert entries["baseline:toy:toy_round"]["stage"] == "toy_round"
+    assert found["metrics"]["toy/float32@cpu.latency_ratio"] > 0
+
+
 def test_what_concerns_another_format_exports_nothing_again(toy, manifest):
     run, folder = toy
     (folder / "other.yaml").write_text(RECIPE.replace("opset: 16", "opset: 15"))
@@ -117,4 +144,13 @@ def test_a_stage_without_its_kind_of_export_says_which_it_takes(toy):
     )
     code, _, err = run("plan", "none.yaml")
     assert code == 2
-    assert "toy_count takes toy-model, and no export before it makes one" in err
+    assert "toy_count takes toy-model, and nothing before it makes one" in err
+
+
+def test_a_format_whose_package_is_missing_is_refused_by_the_plan(toy):
+    run, folder = toy
+    (folder / "none.yaml").write_text(RECIPE.replace("formats: [toy, onnx]", "formats: [unmakable]"))
+    code, _, err = run("plan", "none.yaml")
+    assert code == 2
+    assert "unmakable files need the package toy-that-nobody-has" in err
+    assert "install toy-that-nobody-has" in err

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, listed
 from stages.commands.comparing.operands import Model
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def require_fit(target: Target, models: Iterable[Model], sampling: Sampling) -> 
     """Raise RecipeError if a target does not take a model's format, or takes no shapes and is given some."""
     for model in models:
         if model.kind not in target.formats:
-            what = f"{target.name} takes {' and '.join(target.formats)} only"
+            what = f"{target.name} takes {listed(target.formats, 'and')} only"
             raise RecipeError(what, where=model.title, hint="secateur target list")
     if sampling.shapes and not target.takes_shapes:
         what = f"{target.name} takes files whose inputs have fixed sizes, and no --shape"

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from tempfile import mkdtemp
 
-from pipeline.errors import RecipeError, StoreError
+from pipeline.errors import RecipeError, StoreError, listed
 from pipeline.recipe.errors import nearest
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import ExportFacts
@@ -108,7 +108,7 @@ def _nearest(path: Path, run: str, store: Store) -> str:
 
 def _runnable() -> str:
     """Return the names of the formats whose files are compared."""
-    return " or ".join(found.name for found in formats().values() if isinstance(found, Runs))
+    return listed((found.name for found in formats().values() if isinstance(found, Runs)), "or")
 
 
 def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Operand:

@@ -24,8 +24,9 @@ class OpenVINO:
     name: ClassVar[str] = "openvino"
     kind: ClassVar[Kind] = "openvino-model"
     settings: ClassVar[type[FormatSettings]] = OpenVINOSettings
-    packages: ClassVar[tuple[str, ...]] = (*ONNX.packages, "openvino")
-    runtime_packages: ClassVar[tuple[str, ...]] = ("openvino", "numpy")
+    extra_package: ClassVar[str] = "openvino"
+    packages: ClassVar[tuple[str, ...]] = (*ONNX.packages, extra_package)
+    runtime_packages: ClassVar[tuple[str, ...]] = (extra_package, "numpy")
     metrics: ClassVar[tuple[str, ...]] = ()
     made_from: ClassVar[str | None] = ONNX.name
     file_counts: ClassVar[tuple[int, ...]] = (2,)

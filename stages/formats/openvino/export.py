@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.contracts.stage import StageResult
-from pipeline.errors import PreconditionError
 from pipeline.records.facts import QuantizedFacts
-from pipeline.reports.command_lines import install
-from pipeline.system.installed import package_version
 from stages.formats.conversion import Context, compared, export_in, exported_apart, job_of, made_here
 from stages.formats.onnx import ONNX
 from stages.formats.onnx.export import FILE as ONNX_FILE
@@ -16,17 +13,13 @@ from stages.formats.onnx.session import LAYOUT
 from stages.formats.onnx.settings import ONNXSettings
 from stages.formats.openvino.facts import OpenVINOFacts
 
-PACKAGE = CONVERTER = "openvino"
+CONVERTER = "openvino"
 FILE, DATA_FILE = "model.xml", "model.bin"
 ALLOWED_LEFT_FREE = 1e-2  # rounding in 8 bits stays far below: both run the same kernels
 
 
 def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
     """The artifact: the graph, and its constants beside it."""
-    if package_version(PACKAGE) == "absent":
-        raise PreconditionError(
-            f"openvino models need the package {PACKAGE}", where=context.axis, hint=install(PACKAGE)
-        )
     made_of = export_in(context, ONNX.name).outputs[0]
     given = {name: context.read_made(made_of, name) for name in made_of.names}
     files = {FILE: "application/xml", DATA_FILE: "application/octet-stream"}

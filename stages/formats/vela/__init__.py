@@ -22,8 +22,9 @@ class Vela:
     name: ClassVar[str] = "vela"
     kind: ClassVar[Kind] = "vela-model"
     settings: ClassVar[type[FormatSettings]] = VelaSettings
-    packages: ClassVar[tuple[str, ...]] = (*TFLite.packages, "ethos-u-vela")
-    runtime_packages: ClassVar[tuple[str, ...]] = ("ethos-u-vela",)
+    extra_package: ClassVar[str] = "ethos-u-vela"
+    packages: ClassVar[tuple[str, ...]] = (*TFLite.packages, extra_package)
+    runtime_packages: ClassVar[tuple[str, ...]] = (extra_package,)
     metrics: ClassVar[tuple[str, ...]] = tuple(
         f"estimated_{name}" for name in ("cycles", "sram_bytes", "npu_share", "cpu_operators")
     )

@@ -6,11 +6,8 @@ import tempfile
 from pathlib import Path
 
 from pipeline.contracts.stage import StageResult
-from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import QuantizedFacts
-from pipeline.reports.command_lines import install
-from pipeline.system.installed import package_version
 from stages.formats.conversion import Context, export_in
 from stages.formats.metadata import metadata_of
 from stages.formats.tflite import TFLite
@@ -25,10 +22,6 @@ def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     from stages.formats.tflite.convert import with_metadata
     from stages.formats.tflite.tensors import count_operators
 
-    if package_version(vela.PACKAGE) == "absent":
-        raise PreconditionError(
-            f"vela files need the package {vela.PACKAGE}", where=context.axis, hint=install(vela.PACKAGE)
-        )
     record = export_in(context, TFLite.name)
     made_of, metrics = record.outputs[0], dict(record.metrics)
     facts, data = made_of.facts, context.read_made(made_of, made_of.names[0]).read_bytes()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import ClassVar
 
-from pipeline.contracts.stage import Input, StageConfig, StageContext, StageResult
+from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.reports.command_lines import SURGEON, install
@@ -31,7 +31,7 @@ class SensitivityStage:
     config: ClassVar[type[StageConfig]] = ScanConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("sensitivity-report",)
-    axis: ClassVar[str | None] = None
+    axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("baseline_accuracy", "points")
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
@@ -39,9 +39,6 @@ class SensitivityStage:
     def splits(self, config: ScanConfig) -> tuple[str, ...]:
         ranked_by = config.split_of_criterion
         return tuple(dict.fromkeys((config.scan_split, *((ranked_by,) if ranked_by else ()))))
-
-    def unsupported(self, axis: str) -> str | None:
-        return None
 
     def labels_for(self, config: ScanConfig) -> tuple[str, str] | None:
         """Return that labels are needed: a scan of accuracy always does."""

@@ -124,8 +124,14 @@ def test_the_source_teaches_where_it_is_asked_to(recipe_file):
     [
         (("  - load\n", ""), "prune has no model yet"),
         (("  - strip\n", "  - load\n"), "loaded already"),
-        (("  - export: {formats: [tflite, onnx]}\n", ""), "nothing is exported yet"),
-        (("  - quantize: {schemes: [float32, int8]}\n", ""), "nothing is quantized yet"),
+        (
+            ("  - export: {formats: [tflite, onnx]}\n", ""),
+            "verify takes .* or [a-z-]+, and nothing before it makes one",
+        ),
+        (
+            ("  - quantize: {schemes: [float32, int8]}\n", ""),
+            "export takes quantized-model, and nothing before it makes one",
+        ),
         (("tflite/int8.accuracy_drop", "tflite/int4.accuracy"), "nothing here is called 'tflite/int4'"),
         (("tflite/int8.accuracy_drop", "accuracy"), "nothing here is called"),
         (("tflite/int8.accuracy_drop", "tflite/int8.acuracy"), "has no metric 'acuracy'"),
@@ -161,7 +167,9 @@ def test_variants_of_a_scheme_are_told_apart_by_name(recipe_file):
 
 def test_a_scheme_that_a_format_lacks_is_refused_or_skipped_with_the_reason(recipe_file):
     wide = ("[float32, int8]", "[float32, int8, int16x8, {u8: {scheme: int8, activations: unsigned}}]")
-    with pytest.raises(RecipeError, match=r"tflite/u8 can't be made: activations of TFLite's int8 are signed"):
+    with pytest.raises(
+        RecipeError, match=r"export of tflite/u8 is impossible: activations of TFLite's int8 are signed"
+    ):
         chain(recipe_file, wide)
     built = chain(recipe_file, wide, ("{formats: [tflite, onnx]}", "{formats: [tflite, onnx], unsupported: skip}"))
     assert sorted(built.skipped) == ["onnx/int16x8", "tflite/u8"]
@@ -182,7 +190,7 @@ def test_what_may_be_left_out_is_said_of_the_action_and_changes_no_key(recipe_fi
 
 def test_a_ladder_is_one_element_in_the_format_that_it_measures(recipe_file):
     ladder = ("{schemes: [float32, int8]}", "{schemes: [int8], ladder: [int8, float16], max_accuracy_drop: 0.01}")
-    with pytest.raises(RecipeError, match="onnx/ladder can't be made: the ladder measures tflite"):
+    with pytest.raises(RecipeError, match="export of onnx/ladder is impossible: the ladder measures tflite"):
         chain(recipe_file, ladder)
     built = chain(recipe_file, ladder, ("{formats: [tflite, onnx]}", "{formats: [tflite]}"))
     assert node(built, "quantize:ladder").inputs.keys() == {"model", "calibration", "test"}

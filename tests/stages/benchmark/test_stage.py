@@ -162,8 +162,8 @@ def test_times_are_extended_to_twice_the_rounds_and_counts_are_not() -> None:
 
 def test_the_contract() -> None:
     assert stage.splits(BenchmarkConfig()) == ()
-    assert stage.unsupported("tflite/int8@cpu") is None
-    assert stage.axis == "targets"
+    assert stage.axis is not None
+    assert stage.axis.place("cpu", "tflite/int8") == "tflite/int8@cpu"
     assert stage.device(BenchmarkConfig(), Path()).keys() == {"cpu.cpu_model", "cpu.cores", "cpu.machine", "cpu.system"}
 
 

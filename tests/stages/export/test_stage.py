@@ -263,8 +263,6 @@ def test_what_is_asked_for_before_any_work(exporting: Callable[..., Any]) -> Non
 
 
 def test_a_pair_that_there_is_none_of_is_refused_before_any_work(exporting: Callable[..., Any]) -> None:
-    assert STAGE.unsupported("tflite/int8") is None
-    assert STAGE.unsupported("coreml/int8") == "there is no format 'coreml'"
     context = exporting("onnx", "int16x8")
     with pytest.raises(PreconditionError, match="16-bit activations"):
         STAGE.requires(context.config, context.inputs)

@@ -45,3 +45,11 @@ class Toy:
         from toy_format.convert import load
 
         return load(model if isinstance(model, bytes) else model.read_bytes())
+
+
+class Unmakable(Toy):
+    """Need a package that nobody has."""
+
+    name: ClassVar[str] = "unmakable"
+    kind: ClassVar[str] = "unmakable-model"
+    extra_package: ClassVar[str] = "toy-that-nobody-has"

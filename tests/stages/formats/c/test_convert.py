@@ -104,7 +104,7 @@ def test_pairs_that_do_not_exist_are_refused_or_left_out(
 ) -> None:
     from pipeline.planning.wiring import build_chain
 
-    with pytest.raises(RecipeError, match=f"{target_format}/{scheme} can't be made: .*{says}"):
+    with pytest.raises(RecipeError, match=f"export of {target_format}/{scheme} is impossible: .*{says}"):
         build_chain(recipe([scheme], [target_format]))
     chain = build_chain(recipe([scheme], ["tflite", target_format], unsupported="skip"))
     assert says in chain.skipped[f"{target_format}/{scheme}"]
@@ -114,7 +114,7 @@ def test_pairs_that_do_not_exist_are_refused_or_left_out(
 def test_no_target_times_c_source(recipe: Callable[..., Recipe]) -> None:
     from pipeline.planning.wiring import build_chain
 
-    with pytest.raises(RecipeError, match="c/int8@cpu can't be measured: cpu takes"):
+    with pytest.raises(RecipeError, match="benchmark of c/int8@cpu is impossible: cpu takes"):
         build_chain(recipe(["int8"], ["c"], {"benchmark": {"targets": ["cpu"]}}))
     chain = build_chain(recipe(["int8"], ["c", "tflite"], {"benchmark": {"targets": ["cpu"], "unsupported": "skip"}}))
     assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@cpu"]
@@ -127,7 +127,9 @@ def test_what_microcontrollers_compute_wrong_is_refused_on_their_target_too(
 ) -> None:
     from pipeline.planning.wiring import build_chain
 
-    with pytest.raises(RecipeError, match=f"tflite/{scheme}@tflm can't be measured: TensorFlow Lite for Micro"):
+    with pytest.raises(
+        RecipeError, match=f"benchmark of tflite/{scheme}@tflm is impossible: TensorFlow Lite for Micro"
+    ):
         build_chain(recipe([scheme], ["tflite"], {"benchmark": {"targets": ["tflm"]}}))
     settings = {"benchmark": {"targets": ["tflm"], "unsupported": "skip"}}
     chain = build_chain(recipe([scheme, "int8"], ["tflite"], settings))

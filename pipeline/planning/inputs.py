@@ -1,0 +1,102 @@
+"""Find the inputs that a stage declares: which artifact of which node, which data splits, whose code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import HasBaseline, NamesMetrics
+from pipeline.contracts.stage import AnyStage, Input, StageConfig
+from pipeline.data.spec import named_metrics
+from pipeline.errors import listed
+from pipeline.planning.chain import (
+    BASELINE,
+    Branch,
+    Chain,
+    CodeOf,
+    Origin,
+    OutputOf,
+    SplitOf,
+    by_element,
+    error_at,
+)
+from pipeline.planning.label_needs import require_splits
+from pipeline.recipe.steps import StageStep
+from pipeline.recipe.user_code import code_input
+from pipeline.records.artifacts import Kind
+
+
+def taken_kinds(stage: AnyStage) -> tuple[Kind, ...]:
+    """Return the kinds of branches that a stage runs on: those of its first input of a branch."""
+    return next((wanted.kinds for wanted in stage.inputs.values() if wanted.of == "branch"), ())
+
+
+def inputs_of(
+    chain: Chain, step: StageStep, branch: Branch, config: StageConfig, stage_name: str | None = None
+) -> dict[str, Origin]:
+    """Return the inputs of an action on a branch; RecipeError if one is missing.
+
+    The action is of the step's own stage, or of another one that the step implies.
+    """
+    name_of_stage = stage_name or step.stage
+    stage = stages()[name_of_stage]
+    inputs: dict[str, Origin] = {}
+    for name, wanted in stage.inputs.items():
+        if wanted.when is not None and getattr(config, wanted.when) is None:
+            continue
+        found = _artifact(chain, step, branch, wanted, name_of_stage)
+        if found is not None:
+            inputs[name] = found
+        elif wanted.required:
+            what = f"{name_of_stage} needs {name}, which no stage before it makes"
+            raise error_at(chain.recipe, step, what, f"it takes {listed(wanted.kinds, 'or')}")
+    inputs |= {split: SplitOf(split) for split in require_splits(chain.recipe, name_of_stage, config, step)}
+    metrics = named_metrics(config.metrics) if isinstance(config, NamesMetrics) else ()
+    return inputs | {code_input(metric): CodeOf(metric) for metric in metrics if ":" in metric}
+
+
+def _artifact(chain: Chain, step: StageStep, branch: Branch, wanted: Input, stage_name: str) -> Origin | None:
+    """Return the artifact that an input asks for, if there is one."""
+    match wanted.of:
+        case "branch":
+            return branch.output(wanted.kinds)
+        case "ancestor":
+            return _nearest(branch, wanted.kinds)
+        case "source":
+            return chain.source.output(wanted.kinds) if chain.source else None
+        case "baseline":
+            return _baseline(chain, step, branch).output(wanted.kinds)
+        case "first":
+            first = next((node for node in chain.nodes if node.stage == stage_name), None)
+            own = next(key for key, one in stages()[stage_name].inputs.items() if one.of == "branch")
+            return first.inputs[own] if first is not None else None
+
+
+def _nearest(branch: Branch, kinds: Sequence[Kind]) -> OutputOf | None:
+    return next((output for one in branch.lineage() if (output := one.output(kinds))), None)
+
+
+def _baseline(chain: Chain, step: StageStep, branch: Branch) -> Branch:
+    """Return what the source becomes by the stages that made this branch from its model; made when first needed."""
+    assert chain.source is not None
+    models = set(chain.source.kinds)
+    path = []
+    for one in branch.lineage():
+        if models & set(one.kinds):
+            break
+        path.append(one)
+    made, node_id = chain.source, BASELINE
+    for one in reversed(path):
+        stage, config, element = stages()[one.node.stage], one.node.config, one.element
+        if made is not chain.source:
+            node_id = f"{node_id}:{element or one.node.stage}"
+        if isinstance(stage, HasBaseline) and stage.axis is not None:
+            ((element, config),) = by_element(stage.baseline(), stage.axis.setting).items()
+        if node_id not in chain.baselines:
+            axis = stage.axis.place(element, made.node.axis) if stage.axis and element else made.node.axis
+            inputs = inputs_of(chain, step, made, config, one.node.stage)
+            node = replace(one.node, id=node_id, axis=axis, config=config, inputs=inputs, name=None, step=step.index)
+            chain.baselines[node_id] = Branch(chain.add(node), element, made)
+        made = chain.baselines[node_id]
+    return made
