@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pipeline.contracts.events import ActionEvents
+from pipeline.contracts.shared import Shared
 from pipeline.records.artifacts import Artifact, FileRef, Kind
 from pipeline.records.values import Value
 
@@ -141,6 +142,10 @@ class StageContext(Protocol[ConfigOut]):
     @property
     def events(self) -> ActionEvents:
         """Return where to send progress and warnings."""
+
+    @property
+    def shared(self) -> Shared:
+        """Return what the actions of this run share in memory."""
 
     def read(self, input_name: str, file_name: str) -> Path:
         """Return the verified path of a file of an input artifact. The path has no suffix; don't write to it."""

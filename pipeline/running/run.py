@@ -16,6 +16,7 @@ from pathlib import Path
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
 from pipeline.contracts.hooks import MeasuresOnTarget
+from pipeline.contracts.shared import Shared
 from pipeline.errors import BlobError, RecipeError, SecateurError, SourceError, StoreError, UnsupportedError
 from pipeline.planning.chain import Node, OutputOf
 from pipeline.planning.plan import Resolution, plan_node, resolve
@@ -34,7 +35,7 @@ from pipeline.records.manifest import (
 )
 from pipeline.running import gates
 from pipeline.running.ahead import prepare_followers
-from pipeline.running.run_action import Done, Job, Workshop, perform
+from pipeline.running.run_action import ActionResult, Job, RunScope, perform
 from pipeline.store import Store, default_store
 from pipeline.system import interruption
 from pipeline.system.memory import give_back
@@ -80,6 +81,7 @@ class Run:
         self._listener: Listener = silent
         self.run_id = store.runs.new_id()
         self._entries: list[StageEntry] = []
+        self._shared = Shared()
         self._failures: list[tuple[str, SecateurError]] = []
         self._lost: dict[str, str] = {}  # nodes without a result, each with the failed node that caused it
         self._left_out: dict[str, tuple[str, str]] = {}  # of these, what the recipe can do without: name and reason
@@ -171,14 +173,14 @@ class Run:
         started = time.perf_counter()
         planned = plan_node(node, self.resolution, self.store)
         record = self.resolution.results.get(node.id)
-        done = Done(record, "hit") if record else self._perform(node, planned)
+        done = ActionResult(record, "hit") if record else self._perform(node, planned)
         self.resolution.results[node.id] = done.record
         wall_s = time.perf_counter() - started
         reason = planned.reason if done.status != "hit" or record else "done by another run meanwhile"
         self._entries.append(_entry(node, done, reason, wall_s))
         self._listener(Finished(node.id, done.status, reason, wall_s, done.record.metrics))
 
-    def _perform(self, node: Node, planned: PlannedAction) -> Done:
+    def _perform(self, node: Node, planned: PlannedAction) -> ActionResult:
         action = self.resolution.action(node)
         if action is None:  # nodes run in order, and those whose inputs were lost are skipped
             raise RuntimeError(f"{node.id} has inputs that nothing made")
@@ -186,8 +188,10 @@ class Run:
         prepare_followers(node, self._nodes, self._recipe.threads)
         job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
         known = self.resolution
-        workshop = Workshop(self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id)
-        return perform(job, workshop, force=node.id in known.forced)
+        scope = RunScope(
+            self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id, self._shared
+        )
+        return perform(job, scope, force=node.id in known.forced)
 
     def _fail(self, node: Node, error: BaseException, wall_s: float) -> None:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -287,7 +291,7 @@ def _where_and_hint(error: BaseException) -> list[str]:
     return [text for text in (error.where, error.hint) if text] if isinstance(error, SecateurError) else []
 
 
-def _entry(node: Node, done: Done, reason: str, wall_s: float) -> StageEntry:
+def _entry(node: Node, done: ActionResult, reason: str, wall_s: float) -> StageEntry:
     record: ActionRecord = done.record
     document = {
         "id": node.id,

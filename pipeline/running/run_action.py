@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import ActionEvents, Listener, Waiting
+from pipeline.contracts.shared import Shared
 from pipeline.contracts.stage import StageConfig, StageResult
 from pipeline.data import DataSource, Split
 from pipeline.errors import (
@@ -43,7 +44,7 @@ STORE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
 @dataclass(frozen=True)
-class Workshop:
+class RunScope:
     """Hold what every action of a run shares."""
 
     recipe: Recipe
@@ -52,6 +53,7 @@ class Workshop:
     model_files: Mapping[str, Path]
     listener: Listener
     run_id: str
+    shared: Shared = field(default_factory=Shared)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ActionResult:
     """Hold a finished action, and whether this process ran it, resumed it, or found it done."""
 
     record: ActionRecord
@@ -78,7 +80,7 @@ class Context:
     """Implement the StageContext of one action in one store."""
 
     job: Job
-    workshop: Workshop
+    scope: RunScope
     work_dir: Path
     children: list[str] = field(default_factory=list)
     _known: dict[str, Fingerprint] = field(init=False)
@@ -104,15 +106,19 @@ class Context:
 
     @property
     def threads(self) -> int:
-        return self.workshop.recipe.threads
+        return self.scope.recipe.threads
 
     @property
     def folder(self) -> Path:
-        return self.workshop.recipe.folder
+        return self.scope.recipe.folder
 
     @property
     def events(self) -> ActionEvents:
-        return ActionEvents(self.job.id, self.workshop.listener)
+        return ActionEvents(self.job.id, self.scope.listener)
+
+    @property
+    def shared(self) -> Shared:
+        return self.scope.shared
 
     def read(self, input_name: str, file_name: str) -> Path:
         return self._verified(self.inputs[input_name].file(file_name), f"{input_name}/{file_name}")
@@ -121,7 +127,7 @@ class Context:
         return self._verified(artifact.file(file_name), f"{artifact.kind}/{file_name}")
 
     def _verified(self, file: FileRef, name: str) -> Path:
-        blobs = self.workshop.store.blobs
+        blobs = self.scope.store.blobs
         problem = blobs.problem(file.digest)
         if problem:
             where = f"{self.job.id}: {name}"
@@ -131,7 +137,7 @@ class Context:
     def source_file(self, role: str = FILE) -> Path:
         if role not in self.job.action.inputs:
             raise PreconditionError(f"the recipe's model has no {role}", where=self.job.id)
-        path = self.workshop.model_files[role]
+        path = self.scope.model_files[role]
         copy = self.work_dir / f".{role}"  # read exactly what was hashed, whatever happens to the file meanwhile
         with store_errors(copy):
             shutil.rmtree(copy, ignore_errors=True)
@@ -143,31 +149,31 @@ class Context:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        return tuple(self.workshop.model_files)
+        return tuple(self.scope.model_files)
 
     def source_name(self, role: str = FILE) -> str:
-        return str(self.workshop.model_files.get(role, role))
+        return str(self.scope.model_files.get(role, role))
 
     def data(self, split: str) -> Split:
-        if self.workshop.data is None or split not in self.job.action.inputs:
+        if self.scope.data is None or split not in self.job.action.inputs:
             raise PreconditionError(f"{self.job.action.stage} did not declare that it reads {split}", where=self.job.id)
-        found = self.workshop.data.split(split)
+        found = self.scope.data.split(split)
         if found.digest != self.job.action.inputs[split]:
             what = f"the {split} data changed while the run was on its way"
-            raise DataError(what, where=str(self.workshop.data.path), hint="run again")
+            raise DataError(what, where=str(self.scope.data.path), hint="run again")
         for note in found.notes:
             self.events.warned(note)
         return found
 
     def function(self, reference: str) -> Callable[..., Any]:
-        digest, function = load_function(self.workshop.recipe.folder, reference)
+        digest, function = load_function(self.scope.recipe.folder, reference)
         if digest != self.job.action.inputs.get(code_input(reference)):
             what = f"{reference} changed while the run was on its way, or {self.job.action.stage} did not declare it"
             raise PreconditionError(what, where=self.job.id, hint="run again")
         return function
 
     def write(self, name: str, data: bytes | memoryview, media_type: str) -> FileRef:
-        digest = self.workshop.store.blobs.put(data)
+        digest = self.scope.store.blobs.put(data)
         return FileRef(name=name, digest=digest, size=len(data), media_type=media_type)
 
     def attest(self, file: FileRef, fingerprint: Fingerprint) -> None:
@@ -190,41 +196,41 @@ class Context:
         except ValidationError as error:
             raise PreconditionError(f"{self.job.id} called {stage} with settings it refuses: {error}") from error
         digests = {name: artifact.digest for name, artifact in inputs.items()}
-        if self.workshop.data is not None:
-            digests |= {split: self.workshop.data.digest(split) for split in implementation.splits(settings)}
-        action = make_action(stage, settings, axis or self.axis, digests, self.workshop.recipe)
-        done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs, self._known), self.workshop)
+        if self.scope.data is not None:
+            digests |= {split: self.scope.data.digest(split) for split in implementation.splits(settings)}
+        action = make_action(stage, settings, axis or self.axis, digests, self.scope.recipe)
+        done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs, self._known), self.scope)
         self.children.append(done.record.key)
         self._known |= done.record.fingerprints
         return done.record
 
 
-def perform(job: Job, workshop: Workshop, *, force: bool = False) -> Done:
+def perform(job: Job, scope: RunScope, *, force: bool = False) -> ActionResult:
     """Run an action, or wait for the process that does; raises the stage's error if it fails."""
-    store, key = workshop.store, job.action.key
+    store, key = scope.store, job.action.key
     while True:
         found = None if force else store.records.get(key)
         if isinstance(found, ActionRecord):
-            return Done(found, "hit")
+            return ActionResult(found, "hit")
         store.create()
         try:
             with store.lock(key):
                 found = None if force else store.records.get(key)
                 if isinstance(found, ActionRecord):
-                    return Done(found, "hit")
-                return _work(job, workshop, force=force)
+                    return ActionResult(found, "hit")
+                return _work(job, scope, force=force)
         except BusyError:
-            workshop.listener(Waiting(job.id))
+            scope.listener(Waiting(job.id))
             store.wait(key)
 
 
-def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
-    store, key, stage = workshop.store, job.action.key, stages()[job.action.stage]
+def _work(job: Job, scope: RunScope, *, force: bool) -> ActionResult:
+    store, key, stage = scope.store, job.action.key, stages()[job.action.stage]
     started = time.perf_counter()
     stage.requires(job.config, job.inputs)
     if force:
         store.remove_work_dir(key)  # do not resume from what is not trusted
-    context = Context(job, workshop, store.create_work_dir(key))
+    context = Context(job, scope, store.create_work_dir(key))
     try:
         result = stage.run(context)
         stage.ensures(context, result)
@@ -238,11 +244,11 @@ def _work(job: Job, workshop: Workshop, *, force: bool) -> Done:
     undeclared = {artifact.kind for artifact in result.outputs} - set(stage.outputs)
     if undeclared:
         raise PostconditionError(f"{job.action.stage} made {', '.join(undeclared)}, which it does not declare")
-    record = _record(job, workshop, result, context, time.perf_counter() - started)
+    record = _record(job, scope, result, context, time.perf_counter() - started)
     store.records.put(record)
     store.remove_work_dir(key)
     give_back()
-    return Done(record, "resumed" if result.resumed else "ran")
+    return ActionResult(record, "resumed" if result.resumed else "ran")
 
 
 def _unforeseen(job: Job, error: BaseException) -> StageError:
@@ -252,9 +258,9 @@ def _unforeseen(job: Job, error: BaseException) -> StageError:
     )
 
 
-def _record(job: Job, workshop: Workshop, result: StageResult, context: Context, wall_s: float) -> ActionRecord:
+def _record(job: Job, scope: RunScope, result: StageResult, context: Context, wall_s: float) -> ActionRecord:
     provenance = Provenance(
-        run_id=workshop.run_id,
+        run_id=scope.run_id,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         host=host(),
         secateur=package_version("secateur"),

@@ -29,7 +29,13 @@ HALF = frozenset({"float16", "bfloat16", "mixed_float16", "mixed_bfloat16"})
 ROUNDINGS = 32  # how many of them may accumulate through a network
 ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # relative, of one number
 
-_twin: dict[tuple[str, str], Any] = {}  # of the last requested model: its reader, and its digest
+
+class LastInFloat32:
+    """Hold the float32 copy of the half-precision model that a run asked for last, by its reader and its digest."""
+
+    def __init__(self) -> None:
+        self.key: tuple[str, str] | None = None
+        self.model: KerasModel = None
 
 
 def half_precision_of(model: KerasModel) -> str | None:
@@ -40,7 +46,7 @@ def half_precision_of(model: KerasModel) -> str | None:
     return "bfloat16" if any("bfloat16" in kind for kind in kinds) else "float16"
 
 
-def in_float32(model: KerasModel) -> Any:
+def in_float32(model: KerasModel) -> KerasModel:
     """Return `model`, or a copy that computes in float32 if it computes in half precision."""
     if half_precision_of(model) is None:
         return model
@@ -53,7 +59,7 @@ def in_float32(model: KerasModel) -> Any:
     return like(copy, model)
 
 
-def shared_in_float32(context: StageContext[Any], input_name: str) -> Any:
+def shared_in_float32(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return `shared_model`, computing in float32; don't change it either.
 
     ModelError if it does not compute the same, within half precision's rounding.
@@ -61,37 +67,37 @@ def shared_in_float32(context: StageContext[Any], input_name: str) -> Any:
     return _computing_in_float32(shared_model, context, input_name)
 
 
-def reference_in_float32(context: StageContext[Any], input_name: str) -> Any:
+def reference_in_float32(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return `reference_model`, computing in float32; errors as above."""
     return _computing_in_float32(reference_model, context, input_name)
 
 
-def untouched_in_float32(context: StageContext[Any], input_name: str) -> Any:
+def untouched_in_float32(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return `untouched_model`, computing in float32; errors as above."""
     return _computing_in_float32(untouched_model, context, input_name)
 
 
-def _computing_in_float32(read: Callable[..., Any], context: StageContext[Any], input_name: str) -> Any:
+def _computing_in_float32(read: Callable[..., Any], context: StageContext[Any], input_name: str) -> KerasModel:
     model = read(context, input_name)
     half = half_precision_of(model)
     if half is None:
         return model
     key = (read.__name__, context.inputs[input_name].file(MODEL_FILE).digest)
-    if key not in _twin:
-        twin = in_float32(model)
-        _require_same(model, twin, ROUNDINGS * ROUNDING[half], input_name)
-        _twin.clear()
-        _twin[key] = twin
-    return _twin[key]
+    last = context.shared.of(LastInFloat32)
+    if last.key != key:
+        copy = in_float32(model)
+        _require_same(model, copy, ROUNDINGS * ROUNDING[half], input_name)
+        last.key, last.model = key, copy
+    return last.model
 
 
-def _require_same(model: KerasModel, twin: Any, allowed: float, where: str) -> None:
+def _require_same(model: KerasModel, copy: KerasModel, allowed: float, where: str) -> None:
     import numpy as np
 
-    inputs = random_inputs(twin)
+    inputs = random_inputs(copy)
     wanted, found = (
         [np.asarray(one, np.float32) for one in (outputs if isinstance(outputs, list | tuple) else [outputs])]
-        for outputs in (model(inputs, training=False), twin(inputs, training=False))
+        for outputs in (model(inputs, training=False), copy(inputs, training=False))
     )
     # Beyond float16's range there is nothing to compare: float32 has the intended number.
     pairs = [(left, right) for left, right in zip(wanted, found, strict=True) if np.isfinite(left).all()]

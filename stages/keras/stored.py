@@ -39,9 +39,15 @@ from stages.keras.types import KerasModel
 
 KEPT_BYTES = 256 * 2**20  # of weights; the newest model is kept whatever its size
 
-_kept: OrderedDict[str, Any] = OrderedDict()
-_references: OrderedDict[str, Any] = OrderedDict()
-_states: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # `state_of` each kept model, when it was put there
+
+class KeptModels:
+    """Hold the models that a run wrote or read last, by the digests of their files."""
+
+    def __init__(self) -> None:
+        self.shared: OrderedDict[str, KerasModel] = OrderedDict()
+        self.references: OrderedDict[str, KerasModel] = OrderedDict()
+        # `state_of` each shared model, when it was put there
+        self.states: WeakKeyDictionary[KerasModel, str] = WeakKeyDictionary()
 
 
 def write_model(context: StageContext[Any], model: KerasModel) -> FileRef:
@@ -66,20 +72,21 @@ def write_checked(context: StageContext[Any], model: KerasModel) -> tuple[FileRe
     return _stored(context, data, stored), difference
 
 
-def shared_model(context: StageContext[Any], input_name: str) -> Any:
+def shared_model(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return the model of an input, for stages that only read it. Don't train or change it: others get the same one."""
-    model = _read(context, input_name, _kept)
-    if model not in _states:
-        _states[model] = state_of(model)
+    kept = context.shared.of(KeptModels)
+    model = _read(context, input_name, kept.shared)
+    if model not in kept.states:
+        kept.states[model] = state_of(model)
     return model
 
 
-def reference_model(context: StageContext[Any], input_name: str) -> Any:
+def reference_model(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return the model of an input from its stored bytes, to compare files with: no other stage gets this one."""
-    return _read(context, input_name, _references)
+    return _read(context, input_name, context.shared.of(KeptModels).references)
 
 
-def untouched_model(context: StageContext[Any], input_name: str) -> Any:
+def untouched_model(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return the model of an input for measuring: the kept one if it is as it was stored, else `reference_model`.
 
     That is proved by its configuration, weights and instance attributes of its layers, and by the fingerprint of its
@@ -87,15 +94,16 @@ def untouched_model(context: StageContext[Any], input_name: str) -> Any:
     model is read.
     """
     file = context.inputs[input_name].file(MODEL_FILE)
-    kept, wanted = _kept.get(file.digest), context.fingerprint(file)
-    if kept is not None and wanted is not None and _states[kept] == state_of(kept):
+    kept, wanted = context.shared.of(KeptModels), context.fingerprint(file)
+    model = kept.shared.get(file.digest)
+    if model is not None and wanted is not None and kept.states[model] == state_of(model):
         context.read(input_name, MODEL_FILE)  # verified, as always
-        if same_bits(kept, wanted, context.threads):
-            return kept
+        if same_bits(model, wanted, context.threads):
+            return model
     return reference_model(context, input_name)
 
 
-def own_model(context: StageContext[Any], input_name: str) -> Any:
+def own_model(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return the model of an input, for the caller alone."""
     return copy_model(shared_model(context, input_name))
 
@@ -106,12 +114,13 @@ def _stored(context: StageContext[Any], data: bytes, model: KerasModel) -> FileR
     fingerprint = fingerprint_of(model, context.threads)
     if fingerprint is not None:
         context.attest(file, fingerprint)
-    _keep(file.digest, model, _kept)
-    _states[model] = state_of(model)
+    kept = context.shared.of(KeptModels)
+    _keep(file.digest, model, kept.shared)
+    kept.states[model] = state_of(model)
     return file
 
 
-def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, Any]) -> Any:
+def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, KerasModel]) -> KerasModel:
     file = context.inputs[input_name].file(MODEL_FILE)
     path = context.read(input_name, MODEL_FILE)  # verified, even if the model is in memory already
     if file.digest not in kept:
@@ -123,7 +132,7 @@ def _read(context: StageContext[Any], input_name: str, kept: OrderedDict[str, An
     return kept[file.digest]
 
 
-def _keep(digest: str, model: KerasModel, kept: OrderedDict[str, Any]) -> None:
+def _keep(digest: str, model: KerasModel, kept: OrderedDict[str, KerasModel]) -> None:
     kept[digest] = model
     kept.move_to_end(digest)
     while len(kept) > 1 and sum(map(_bytes_of, kept.values())) > KEPT_BYTES:

@@ -15,8 +15,15 @@ from stages.keras.inputs import by_input
 from stages.keras.types import KerasModel
 from stages.samples.batches import Progress
 
-_last: dict[tuple[str, str, int, int], Any] = {}
-_last_made_up: dict[tuple[str, str, int, int], dict[str, dict[str, Any]]] = {}
+Key = tuple[str, str, int, int]  # digests of model and split, samples at a time or in all, threads
+
+
+class LastOutputs:
+    """Hold the outputs that a run computed last, over a split and on synthetic inputs."""
+
+    def __init__(self) -> None:
+        self.on_split: dict[Key, Any] = {}
+        self.on_synthetic: dict[Key, dict[str, dict[str, Any]]] = {}
 
 
 def shared_outputs(context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress) -> Any:
@@ -28,14 +35,15 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
     from stages.keras.tensorflow import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, batch, context.threads)
-    if key not in _last:
+    last = context.shared.of(LastOutputs).on_split
+    if key not in last:
         with tensorflow_action(context.seed, context.threads):
             outputs = predict(untouched_in_float32(context, input_name), split, batch, progress)
         for array in outputs if isinstance(outputs, list) else [outputs]:
             array.flags.writeable = False
-        _last.clear()
-        _last[key] = outputs
-    return _last[key]
+        last.clear()
+        last[key] = outputs
+    return last[key]
 
 
 def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> Any:
@@ -69,13 +77,14 @@ def shared_made_up(
     from stages.keras.tensorflow import tensorflow_action
 
     key = (context.inputs[input_name].digest, split.digest, samples, context.threads)
-    if key not in _last_made_up:
+    last = context.shared.of(LastOutputs).on_synthetic
+    if key not in last:
         with tensorflow_action(context.seed, context.threads):
             model = reference_in_float32(context, input_name)
             found = {
                 name: dict(zip(model.output_names, run_keras(model, by_input(arrays, model.input_names)), strict=True))
                 for name, arrays in sets.items()
             }
-        _last_made_up.clear()
-        _last_made_up[key] = found
-    return _last_made_up[key]
+        last.clear()
+        last[key] = found
+    return last[key]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.contracts.events import ActionEvents, Advanced, Event, Warned
+from pipeline.contracts.shared import Shared
 from pipeline.data import Preprocess, Split
 from pipeline.records.artifacts import Artifact, FileRef, TensorSpec
 from pipeline.records.keys import digest_of_bytes
@@ -42,6 +43,7 @@ class FakeContext:
     heard: list[Event] = field(default_factory=list)
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
 
     @property
     def threads(self) -> int:
@@ -99,8 +101,10 @@ class FakeContext:
 def make_context(tmp_path: Path) -> Callable[..., FakeContext]:
     """Make a context from a config, and optionally inputs, splits and an axis element."""
 
+    shared = Shared()
+
     def make(config: Any, **more: Any) -> FakeContext:
-        return FakeContext(tmp_path, config, **more)
+        return FakeContext(tmp_path, config, **{"shared": shared, **more})
 
     return make
 

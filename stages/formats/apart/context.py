@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.contracts.shared import Shared
 from pipeline.contracts.stage import StageContext
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.manifest import Fingerprint
@@ -31,6 +32,11 @@ class ChildContext:
     events: Speaker
     paths: Mapping[str, Mapping[str, str]]
     fingerprints: Mapping[str, Fingerprint]
+
+    @property
+    def shared(self) -> Shared:
+        """Return what the jobs of this child share in memory."""
+        return self.events.shared
 
     def read(self, input_name: str, file_name: str) -> Path:
         """Return the path of a file of an input artifact. Don't write to it."""

@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from pipeline.contracts.shared import Shared
 from pipeline.errors import SecateurError, reason_of
 from pipeline.system.memory import give_back
 
@@ -27,10 +28,14 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class Speaker:
-    """Send messages of a job to the parent; `events` of a stage's context go through it."""
+    """Send messages of a job to the parent; `events` of a stage's context go through it.
+
+    There is one for all jobs of the child: it also holds what they share in memory.
+    """
 
     def __init__(self, stream: int) -> None:
         self._stream = stream
+        self.shared = Shared()
 
     def advanced(self, done: float, total: float, what: str, detail: str = "") -> None:
         self.say({"advanced": [done, total, what, detail]})

@@ -46,7 +46,7 @@ def convert_here(context: Context) -> dict[str, Any]:
     from stages.formats.tflite.convert import convert_tflite, tflite_facts
     from stages.formats.tflite.native_ends import refuse_operators
     from stages.formats.tflite.recurrent import first_form
-    from stages.formats.tflite.saved_function import shared_function
+    from stages.formats.tflite.saved_function import SavedFunction
     from stages.formats.tflite.session import load_tflite
     from stages.keras.stored import shared_model
     from stages.keras.tensorflow import tensorflow_action
@@ -55,7 +55,7 @@ def convert_here(context: Context) -> dict[str, Any]:
         job, shapes = job_of(context, CONVERTER), context.config.shapes
         how, recurrent = job.quantized.quantization, context.config.of(TFLiteSettings).recurrent
         digest = context.inputs["model"].file(MODEL_FILE).digest
-        saved = shared_function(job.model, digest, shapes, first_form(job.model, how, recurrent))
+        saved = context.shared.of(SavedFunction).of(job.model, digest, shapes, first_form(job.model, how, recurrent))
         io, given = job.quantized.io, job.calibration
         data = convert_tflite(job.model, how, io, given, job.progress, job.metadata, shapes, saved, recurrent)
         refuse_operators(job.model, data, context.axis)

@@ -20,7 +20,7 @@ from pipeline.errors import ModelError
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite, count_operators
-from stages.formats.tflite.saved_function import shared_function
+from stages.formats.tflite.saved_function import SavedFunction
 from stages.formats.tflite.session import load_tflite
 from stages.keras import serving as interface
 from stages.keras.normal_form import decode_model, encode_model
@@ -177,11 +177,12 @@ def test_nothing_is_printed_but_progress_is_heard(
 def test_a_function_saved_once_gives_the_bytes_of_every_scheme(
     tiny_xception: Any, tiny_images: Any, files: Any
 ) -> None:
-    folder = shared_function(tiny_xception, "sha256:1", None)
+    saved = SavedFunction()
+    folder = saved.of(tiny_xception, "sha256:1", None)
     for scheme in SCHEMES:
         assert convert("tflite", scheme, tiny_xception, tiny_images, saved=folder) == files["tflite", scheme]
-    assert shared_function(tiny_xception, "sha256:1", None) == folder
-    assert shared_function(tiny_xception, "sha256:2", None) != folder
+    assert saved.of(tiny_xception, "sha256:1", None) == folder
+    assert saved.of(tiny_xception, "sha256:2", None) != folder
     assert not Path(folder).exists()
 
 

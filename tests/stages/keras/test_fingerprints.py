@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
+from pipeline.contracts.shared import Shared
 from pipeline.contracts.stage import StageConfig
 from pipeline.errors import ModelError
 from pipeline.records.manifest import Fingerprint
 from stages.keras import fingerprints
-from stages.keras import stored as stored_models
 from stages.keras.fingerprints import check_fingerprint, fingerprint_of
 from stages.keras.normal_form import MODEL_FILE, keras_facts
 from stages.keras.stored import own_model, reference_model, shared_model, untouched_model, write_model
@@ -77,10 +77,8 @@ def test_what_draws_random_numbers_at_inference_passes_and_what_gives_nan_has_no
 
 
 @pytest.fixture
-def stored(make_context, monkeypatch):
+def stored(make_context):
     """Return a context whose input `model` was written by a stage, and what that stage recorded."""
-    for kept in ("_kept", "_references"):
-        monkeypatch.setattr(stored_models, kept, type(stored_models._kept)())
     writer = make_context(StageConfig())
     model = gated()
     file = write_model(writer, model)
@@ -89,12 +87,12 @@ def stored(make_context, monkeypatch):
 
 
 def test_a_stored_model_is_held_against_its_fingerprint_whenever_it_is_read(stored):
-    stored_models._kept.clear()
+    stored.shared = Shared()
     shared_model(stored, "model")
     digest = stored.inputs["model"].file(MODEL_FILE).digest
     other = fingerprint_of(gated(lambda x: x * 3), threads=stored.threads)
     stored.fingerprints[digest] = other
-    stored_models._kept.clear()
+    stored.shared = Shared()
     for read in (shared_model, own_model, reference_model):
         with pytest.raises(ModelError, match="computes something else"):
             read(stored, "model")

@@ -67,6 +67,5 @@ def test_what_rounding_does_not_explain_is_refused(
 ) -> None:
     context = stored(make_context, small("mixed_float16"))
     monkeypatch.setattr("stages.keras.precision.ROUNDINGS", 1e-3)
-    monkeypatch.setattr("stages.keras.precision._twin", {})
     with pytest.raises(ModelError, match=r"in float32 the model computes something else .* rounding explains 1e-06"):
         shared_in_float32(context, "model")

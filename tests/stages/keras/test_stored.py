@@ -6,7 +6,7 @@ from stages.formats.onnx.convert import convert_onnx
 from stages.formats.tflite.convert import convert_tflite
 from stages.keras import stored as stored_models
 from stages.keras.normal_form import MODEL_FILE, decode_model, keras_facts, random_inputs
-from stages.keras.stored import own_model, shared_model, write_checked, write_model
+from stages.keras.stored import KeptModels, own_model, shared_model, write_checked, write_model
 from stages.keras.tensorflow import import_keras
 
 
@@ -27,9 +27,8 @@ def small(seed=0, units=3):
 
 
 @pytest.fixture
-def stored(make_context, monkeypatch):
-    """Return a context whose input `model` is what `write` stored; nothing is kept from other tests."""
-    monkeypatch.setattr(stored_models, "_kept", type(stored_models._kept)())
+def stored(make_context):
+    """Return a context whose input `model` is what `write` stored; all of them share what is kept."""
 
     def store(model, write=write_model):
         context = make_context(StageConfig())
@@ -71,12 +70,13 @@ def test_readers_share_one_model_and_changing_the_original_or_ones_own_does_not_
 def test_models_are_kept_while_they_are_small_together_the_newest_in_any_case(stored, monkeypatch):
     monkeypatch.setattr(stored_models, "KEPT_BYTES", 2 * sum(w.nbytes for w in small().get_weights()))
     contexts = [stored(small(seed)) for seed in (0, 1, 2)]
-    assert len(stored_models._kept) == 2
+    kept = contexts[0].shared.of(KeptModels).shared
+    assert len(kept) == 2
     first = shared_model(contexts[0], "model")  # read from its blob again
     assert shared_model(contexts[0], "model") is first
-    assert len(stored_models._kept) == 2
+    assert len(kept) == 2
     huge = stored(small(units=1000))
-    assert list(stored_models._kept.values()) == [shared_model(huge, "model")]
+    assert list(kept.values()) == [shared_model(huge, "model")]
 
 
 def test_the_difference_of_what_was_stored_is_found(make_context):

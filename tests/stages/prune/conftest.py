@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from pipeline.contracts.events import ActionEvents, Event
+from pipeline.contracts.shared import Shared
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.manifest import Fingerprint
 from stages.keras.flatten import flattened
@@ -107,6 +108,7 @@ class FolderContext:
     axis: str | None = None
     heard: list[Event] = field(default_factory=list)
     fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    shared: Shared = field(default_factory=Shared)
 
     @property
     def events(self) -> ActionEvents:

@@ -14,12 +14,6 @@ from stages.formats.tflite.facts import TFLiteFacts
 from stages.verify.stage import VerifyStage
 
 
-@pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clear outputs of the reference from other tests."""
-    monkeypatch.setattr("stages.verify.predict._last", {})
-
-
 @pytest.fixture(scope="session")
 def export_artifact() -> Callable[..., Artifact]:
     """Return the artifact of a file's bytes, stored in a context."""
