@@ -11,7 +11,7 @@ from pipeline.data.spec import DataSpec, Metrics
 from pipeline.records.artifacts import Kind
 
 if TYPE_CHECKING:
-    from pipeline.recipe.model_files import Model
+    from pipeline.recipe.model_spec import Model
     from pipeline.store.file_digests import FileDigests
 
 

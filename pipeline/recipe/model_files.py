@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, RecipeError
-from pipeline.recipe.recipe import Application, ModelFiles, Recipe
+from pipeline.recipe.model_spec import Application, Model, ModelFiles
+from pipeline.recipe.recipe import Recipe
 from pipeline.records.keys import digest_of, digest_of_file
 
 FILE, WEIGHTS, MODULE = "file", "weights", "module "
-Model = Path | ModelFiles | Application
 
 
 def roles(model: Model) -> tuple[str, ...]:

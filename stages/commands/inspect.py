@@ -13,7 +13,8 @@ from pipeline.data import data_source
 from pipeline.data.table import Shapes
 from pipeline.errors import SecateurError
 from pipeline.recipe.model_files import make_importable
-from pipeline.recipe.recipe import Application, ModelFiles, Recipe
+from pipeline.recipe.model_spec import Application, ModelFiles
+from pipeline.recipe.recipe import Recipe
 from pipeline.reports.table import count, macs_notes
 from stages.commands.sizes import SETTING, SizesOption, read_sizes
 

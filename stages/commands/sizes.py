@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.recipe import FreeSizes
+from pipeline.recipe.model_spec import FreeSizes
 
 SETTING = "--sizes"
 FORM = re.compile(r"(?:(?P<name>[^=]+)=)?(?P<numbers>[1-9][0-9]{0,5}(?:,[1-9][0-9]{0,5})*)")

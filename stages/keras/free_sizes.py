@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from pipeline.errors import ModelError, reason_of
 from pipeline.recipe.errors import nearest
-from pipeline.recipe.recipe import FreeSizes
+from pipeline.recipe.model_spec import FreeSizes
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import ModelError, RecipeError
 from pipeline.recipe.errors import nearest
-from pipeline.recipe.recipe import Application
+from pipeline.recipe.model_spec import Application
 from pipeline.system.quiet import quiet
 from stages.keras.normal_form import renew_constants
 from stages.keras.tensorflow import import_keras

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.recipe.recipe import Application, ModelFiles
+from pipeline.recipe.model_spec import Application, ModelFiles
 from pipeline.system.quiet import quiet
 from stages.keras.free_sizes import DATA, NOTHING, Wanted, leaves_sizes_open, like, settle
 from stages.keras.free_sizes import settled as is_settled

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.recipe.model_files import FILE
-from pipeline.recipe.recipe import Application
+from pipeline.recipe.model_spec import Application
 from pipeline.store.file_digests import FileDigests
 
 MOST_TEXT = 64 * 2**20

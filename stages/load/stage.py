@@ -11,8 +11,8 @@ from pydantic import Field
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import ModelError, PostconditionError
-from pipeline.recipe.model_files import FILE, MODULE, WEIGHTS, Model, load_settings
-from pipeline.recipe.recipe import SIZES_FIELD, Application, CustomObject, FreeSizes, Preprocessing
+from pipeline.recipe.model_files import FILE, MODULE, WEIGHTS, load_settings
+from pipeline.recipe.model_spec import SIZES_FIELD, Application, CustomObject, FreeSizes, Model, Preprocessing
 from pipeline.records.artifacts import Artifact, FileRef, Kind
 from pipeline.store.file_digests import FileDigests
 

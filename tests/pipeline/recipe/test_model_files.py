@@ -5,7 +5,8 @@ import pytest
 from pipeline.errors import ModelError, RecipeError
 from pipeline.planning.plan import resolve
 from pipeline.recipe.model_files import digest_of_model, find_files, roles
-from pipeline.recipe.recipe import Application, ModelFiles, Recipe
+from pipeline.recipe.model_spec import Application, ModelFiles
+from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 
 FILES = "{path: m.json, weights: w.h5, custom_objects: ['mine.layers:Scale'], preprocess: extract, trust: true}"

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.recipe import Application, Recipe
+from pipeline.recipe.model_spec import Application
+from pipeline.recipe.recipe import Recipe
 
 
 def load(recipe_file, *replace, overrides=()):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from pipeline.recipe.model_files import FILE
-from pipeline.recipe.recipe import Application
+from pipeline.recipe.model_spec import Application
 from pipeline.store.file_digests import FileDigests
 from stages.load.open_sizes import may_leave_sizes_open
 
