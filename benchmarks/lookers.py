@@ -40,7 +40,7 @@ def lookers() -> dict[str, Looker]:
     """Return each by name; one that does not apply to this network (no labels, nothing to prune) raises a
     SecateurError.
     """
-    from stages.prune.ranking.criteria import DATA, WEIGHTS
+    from stages.prune.ranking.criterion import criteria, declared
 
     found: dict[str, Looker] = {
         "record_layers": _record,
@@ -60,7 +60,7 @@ def lookers() -> dict[str, Looker]:
         "profile": _profile,
         "verify": _verify,
     }
-    for criterion in (*WEIGHTS, *DATA, "random"):
+    for criterion in (name for name in criteria() if declared(name).score):
         found[f"criterion {criterion}"] = _ranking(criterion)
     return found
 
@@ -149,12 +149,13 @@ def _ranking(criterion: str) -> Looker:
         from stages.keras.flatten import flattened
         from stages.prune.analysis.groups import channel_groups
         from stages.prune.config import RankingConfig
-        from stages.prune.ranking.criteria import group_scores
+        from stages.prune.ranking.criterion import declared
+        from stages.prune.ranking.scoring import group_scores
         from stages.prune.samples import samples_of
 
         flat = flattened(model)
         data: Any = [arrays[name] for name in model.input_names]
-        if criterion == "taylor":
+        if declared(criterion).needs == "labels":
             data = (data, np.arange(len(data[0])) % 2)
         groups = channel_groups(flat).prunable
         config = RankingConfig.model_validate({"criterion": criterion})

@@ -30,7 +30,6 @@ from resumable import DEFAULT_WORK, Results
 
 CRITERIA = ("l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random")
 DRAWN = frozenset({"hessian", "random"})  # depends on the seed
-LOOK_AT_DATA = frozenset({"apoz", "taylor", "hessian"})
 MEASURES, SHARES, SEEDS = ("params", "macs"), (0.75, 0.647, 0.5, 0.35), (0, 1, 2)
 TRAINING_IMAGES, RECALIBRATION_IMAGES, SCORING_IMAGES = 10_000, 2_000, 1_024
 EPOCHS, BATCH, LEARNING_RATE = 4, 64, 1e-3
@@ -93,7 +92,7 @@ def accuracy(model: Any) -> float:
 
 def kept_scores(wanted: Cut) -> Any:
     """Return scores, computed once for each criterion and seed: they are the same for all eight targets."""
-    from stages.prune.ranking.criteria import group_scores
+    from stages.prune.ranking.scoring import group_scores
 
     def scores(*arguments: Any) -> Any:
         key = (wanted.criterion, wanted.seed)
@@ -119,7 +118,7 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
     x, y = images("train")
     config = PruneConfig.model_validate({"criterion": wanted.criterion, wanted.measure: wanted.share} | samples(wanted))
     began = time.perf_counter()
-    data = (x[:SCORING_IMAGES], y[:SCORING_IMAGES]) if wanted.criterion in LOOK_AT_DATA else None
+    data = (x[:SCORING_IMAGES], y[:SCORING_IMAGES]) if config.declared.split else None
     pruned = prune_model(model, config, data, seed=wanted.seed, given=Given(score=kept_scores(wanted))).model
     prune_s = time.perf_counter() - began
     at_once = accuracy(pruned)
@@ -129,7 +128,9 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
 
 
 def samples(wanted: Cut) -> dict[str, int]:
-    return {"samples": SCORING_IMAGES} if wanted.criterion in LOOK_AT_DATA else {}
+    from stages.prune.ranking.criterion import declared
+
+    return {"samples": SCORING_IMAGES} if declared(wanted.criterion).split else {}
 
 
 def tuned(wanted: Cut) -> float:

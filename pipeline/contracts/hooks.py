@@ -24,6 +24,14 @@ class DependsByAxis(Protocol):
 
 
 @runtime_checkable
+class DependsBySettings(Protocol):
+    """Mark a stage that under some settings needs packages besides those that `packages` names."""
+
+    def packages_of(self, config: Any) -> tuple[str, ...]:
+        """Return these distributions: their versions enter the key too."""
+
+
+@runtime_checkable
 class DependsOnDevice(Protocol):
     """Mark a stage whose results depend on a device."""
 

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.hooks import AsksForSamples, DependsByAxis, DependsOnDevice, MeasuresOnTarget, NamesTargets
+from pipeline.contracts.hooks import (
+    AsksForSamples,
+    DependsByAxis,
+    DependsBySettings,
+    DependsOnDevice,
+    MeasuresOnTarget,
+    NamesTargets,
+)
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
@@ -168,13 +175,14 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
     stage = stages()[stage_name]
     found = stage.device(config, recipe.folder) if isinstance(stage, DependsOnDevice) else None
     packages = stage.packages_for(axis) if isinstance(stage, DependsByAxis) else stage.packages
+    added = stage.packages_of(config) if isinstance(stage, DependsBySettings) else ()
     return Action(
         stage=stage_name,
         version=stage.version,
         axis=axis,
         config=config.model_dump(mode="json", by_alias=True),
         inputs=dict(inputs),
-        packages={name: package_version(name) for name in packages},
+        packages={name: package_version(name) for name in (*packages, *added)},
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
         device=dict(found) if found else None,  # a stage that uses no target has none

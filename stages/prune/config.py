@@ -11,18 +11,14 @@ from pipeline.contracts.stage import StageConfig
 from pipeline.records.values import Value
 from stages.formats.probe import ProbeScheme
 from stages.formats.probe_models import ProbeFormat
+from stages.prune.ranking.criterion import Criterion, CriterionName, criteria, declared
 
-Criterion = Literal["l1", "l2", "fpgm", "lamp", "bn_scale", "apoz", "taylor", "hessian", "random", "magnitude"]
 Reduction = Literal["mean", "max", "sum", "first"]
 Normalisation = Literal["mean", "max", "standardised", "none"]
 Scope = Literal["layer", "global", "sensitivity"]
 Split = Literal["train", "validation", "calibration"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 
-LOSSES = frozenset({"taylor", "hessian"})  # the loss increase without a channel: scores add up, and are comparable
-LABELLED = frozenset({"taylor"})  # use labels too
-COMPARABLE = LOSSES | {"lamp", "random"}  # raw scores are comparable between layers
-SPLITS: dict[Criterion, Split] = {"apoz": "calibration", "taylor": "train", "hessian": "calibration"}
 RATIOS = {"latency": "latency_ratio", "instructions": "instruction_ratio"}  # the measure, and benchmark's metric for it
 MEASURED = tuple(RATIOS)
 TARGETS = ("macs", "params", "bytes", *MEASURED)
@@ -36,33 +32,52 @@ class RankingConfig(StageConfig):
     criterion's docstring says when to choose it and where it is from.
     """
 
-    criterion: Criterion = Field("l2", description="what makes a channel important")
+    criterion: CriterionName = Field("l2", description="what makes a channel important")
     reduction: Reduction = Field("mean", description="one score from those of all layers that make the channel")
     normalisation: Normalisation | None = Field(
-        None, description="how groups compare; none for lamp, taylor, hessian and random, else mean"
+        None, description="how groups compare; none if the criterion's scores are comparable between layers, else mean"
     )
-    samples: int = Field(256, ge=1, description="how many samples apoz, taylor and hessian look at")
-    data_split: Split | None = Field(None, description="whose samples; train for taylor, else calibration")
+    samples: int = Field(256, ge=1, description="how many samples the criterion looks at, if it looks at any")
+    data_split: Split | None = Field(None, description="whose samples; train if it needs labels, else calibration")
 
     @model_validator(mode="after")
     def _criterion_takes_them(self) -> Self:
         for name in ("samples", "data_split"):
-            if name in self.model_fields_set and getattr(self, name) is not None and self.criterion not in SPLITS:
-                raise ValueError(f"{name} is for apoz, taylor and hessian: {self.criterion} looks at no data")
-        if self.criterion in LOSSES and "reduction" in self.model_fields_set:
+            given = name in self.model_fields_set and getattr(self, name) is not None
+            if given and self.declared.split is None:
+                those = _listed(lambda one: one.split is not None)
+                raise ValueError(f"{name} is for {those}: {self.criterion} looks at no data")
+        if "reduction" in self.model_fields_set and self.declared.loss:
             raise ValueError(f"reduction has nothing to reduce: {self.criterion} judges the whole group at once")
         return self
 
     @property
+    def declared(self) -> Criterion:
+        """Return the declaration of the criterion."""
+        return declared(self.criterion)
+
+    @property
     def normalisation_of_criterion(self) -> Normalisation:
         """Return the requested normalization, or the one that suits the criterion."""
-        return self.normalisation or ("none" if self.criterion in COMPARABLE else "mean")
+        return self.normalisation or ("none" if self.declared.comparable else "mean")
 
     @property
     def split_of_criterion(self) -> Split | None:
         """Return the split whose samples the criterion uses; None if it uses weights alone."""
-        found = SPLITS.get(self.criterion)
+        found = self.declared.split
         return found and (self.data_split or found)
+
+    def require_channels_ranked(self) -> None:
+        """Raise ValueError if the criterion ranks single weights only."""
+        if self.declared.score is None:
+            alike = _listed(lambda one: one.score is not None and one.sparse == self.declared.sparse)
+            raise ValueError(f"{self.criterion} is for method: unstructured; channels are ranked alike by {alike}")
+
+
+def _listed(chosen: Callable[[Criterion], bool]) -> str:
+    """Return the names of the criteria that are chosen, as text."""
+    *names, last = [name for name in criteria() if chosen(declared(name))]
+    return f"{', '.join(names)} and {last}" if names else last
 
 
 class ScanConfig(RankingConfig):
@@ -72,6 +87,11 @@ class ScanConfig(RankingConfig):
     scan_split: Split = Field("validation", description="the split on which accuracy is measured")
     scan_samples: int = Field(512, ge=1, description="how many samples of it")
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
+
+    @model_validator(mode="after")
+    def _masks_channels(self) -> Self:
+        self.require_channels_ranked()
+        return self
 
 
 class SparsityConfig(Value):
@@ -167,10 +187,9 @@ class PruneConfig(RankingConfig):
         if self.method == "structured":
             if "sparsity" in given:
                 raise ValueError("sparsity is for method: unstructured")
-            if self.criterion == "magnitude":
-                raise ValueError("magnitude is for method: unstructured; l1 and l2 are magnitudes of channels")
+            self.require_channels_ranked()
             return self
-        if "criterion" in given and self.criterion not in ("magnitude", "l1", "l2", "random"):
+        if "criterion" in given and self.declared.sparse is None:
             raise ValueError(f"single weights are ranked by magnitude or at random, not by {self.criterion}")
         foreign = sorted(given - {"method", "criterion", "scope", "ratio", "layers", "exclude", "sparsity"})
         if foreign:

@@ -8,7 +8,7 @@ import rfc8785
 
 from pipeline.records.values import Value
 from stages.prune.choosing.cost import Measure
-from stages.prune.config import Criterion, Scope
+from stages.prune.config import Scope
 
 
 class GroupReport(Value):
@@ -37,7 +37,7 @@ class PruneReport(Value):
     """
 
     schema_version: Literal[2] = 2
-    criterion: Criterion
+    criterion: str
     scope: Scope
     measure: Measure
     wanted: float | None

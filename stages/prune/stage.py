@@ -16,8 +16,9 @@ from pipeline.records.metrics import counted
 from pipeline.reports.command_lines import SURGEON, install
 from stages.keras.sparsity import PLAN_FILE
 from stages.keras.sparsity_facts import SparsityFacts
-from stages.prune.config import LABELLED, RATIOS, PruneConfig
+from stages.prune.config import RATIOS, PruneConfig
 from stages.prune.facts import PruneFacts
+from stages.prune.ranking.criterion import package_of
 from stages.prune.sensitivity.stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity.stage import SensitivityStage
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
@@ -59,6 +60,11 @@ class PruneStage:
         ranked_by = config.split_of_criterion
         return tuple(dict.fromkeys((*scanned, *((ranked_by,) if ranked_by else ()))))
 
+    def packages_of(self, config: PruneConfig) -> tuple[str, ...]:
+        """Return the distributions of criteria that are not ours."""
+        scanned = SensitivityStage().packages_of(config.scan_or_default) if config.scope == "sensitivity" else ()
+        return tuple(dict.fromkeys((*package_of(config.criterion), *scanned)))
+
     def device(self, config: PruneConfig, folder: Path) -> Mapping[str, str] | None:
         """Return the fingerprint of `measure_on`'s device, for the key; DeviceError if it is not suitable."""
         if config.measure_on is None:
@@ -81,7 +87,7 @@ class PruneStage:
         """Return what needs labels, and what to do without, if anything."""
         if config.scope == "sensitivity":
             return "prune.scope sensitivity", "rank without labels: scope global, criterion l2 or hessian"
-        if config.method == "structured" and config.criterion in LABELLED:
+        if config.method == "structured" and config.declared.needs == "labels":
             return f"criterion {config.criterion}", "rank without labels: criterion l2 or hessian"
         return None
 
@@ -117,7 +123,7 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     drops, ranked_by = _drops(context), context.config.split_of_criterion
     data = None if ranked_by is None else context.data(ranked_by)
     if data is not None:
-        needs_labels = context.config.criterion in LABELLED
+        needs_labels = context.config.declared.needs == "labels"
         require_fit(data, keras_facts_of(context.inputs["model"]), labels=needs_labels)
         require_finite_inputs(data)
 

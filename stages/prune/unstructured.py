@@ -31,7 +31,7 @@ def plan_for(model: KerasModel, config: PruneConfig, seed: int) -> SparsityPlan:
         )
     shares = _shares(kernels, model, config)
     return SparsityPlan(
-        criterion="random" if config.criterion == "random" else "magnitude",
+        criterion=config.declared.sparse or "magnitude",
         scope=config.sparse_scope,
         pattern=config.sparsity.pattern,
         block=config.sparsity.block,

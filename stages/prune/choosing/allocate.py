@@ -20,7 +20,7 @@ from stages.prune.analysis.labels import Keep
 from stages.prune.choosing.cost import Measure
 from stages.prune.choosing.counts import Counts, nearest
 from stages.prune.config import PruneConfig
-from stages.prune.ranking.criteria.reduction import Scores
+from stages.prune.ranking.members import Scores
 
 TOLERANCE = 0.02  # accepted distance from a target if counts can't come nearer
 HALVINGS = 50

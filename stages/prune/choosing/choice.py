@@ -19,10 +19,12 @@ from stages.prune.choosing.allocate import Curve, Goal, check_something_goes, co
 from stages.prune.choosing.cost import Counted, Measure, cost_of, worths
 from stages.prune.choosing.counts import Counts, allowed_counts
 from stages.prune.choosing.patterns import counts_by_ratio, counts_by_threshold, frozen_layers, numbers_of_groups
-from stages.prune.config import LOSSES, PruneConfig, RankingConfig
+from stages.prune.config import PruneConfig, RankingConfig
 from stages.prune.measured.probing import Profile, ProfiledCost, profiles
-from stages.prune.ranking.criteria import Scores, group_scores, normalised
 from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
+from stages.prune.ranking.members import Scores
+from stages.prune.ranking.reduction import normalised
+from stages.prune.ranking.scoring import group_scores
 from stages.prune.samples import Samples
 from stages.samples.batches import Progress, unheard
 
@@ -282,7 +284,7 @@ def _curve(
                 hint="run it from a recipe with data, or give prune_model the drops that a scan found",
             )
         return by_sensitivity(sizes, source.sizes, [given.drops.get(group.name, ()) for group in groups])
-    if config.target and config.criterion in LOSSES:
+    if config.target and config.declared.loss:
         # What each channel costs the loss relative to what it saves: the greedy answer to a knapsack problem.
         measure = "macs" if config.measured_target else config.target[0]
         prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures

@@ -10,7 +10,7 @@ from stages.keras.layer_patterns import matching
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.analysis.labels import Freeze, Role
 from stages.prune.choosing.counts import Counts, nearest
-from stages.prune.ranking.criteria.reduction import Scores
+from stages.prune.ranking.members import Scores
 
 
 def frozen_layers(graph: ChannelGraph, patterns: Sequence[str], layer_names: Sequence[str]) -> ChannelGraph:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.prune.choosing.allocate import Curve
-from stages.prune.ranking.criteria.reduction import Scores
+from stages.prune.ranking.members import Scores
 
 Floats = NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from stages.keras.flatten import flattened
 from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.choosing.choice import prunable_graph
-from stages.prune.config import Criterion, ScanConfig
-from stages.prune.ranking.criteria import group_scores
+from stages.prune.config import ScanConfig
+from stages.prune.ranking.scoring import group_scores
 from stages.prune.samples import samples_of
 from stages.prune.surgery.equivalence import masked
 
@@ -54,7 +54,7 @@ class SensitivityReport(Value):
     """Hold the accuracy of the unchanged model, and with each group alone masked step by step, on the same samples."""
 
     schema_version: Literal[1] = 1
-    criterion: Criterion
+    criterion: str
     split: str
     samples: int
     baseline_accuracy: float

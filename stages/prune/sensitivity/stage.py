@@ -12,6 +12,7 @@ from pipeline.records.artifacts import Artifact, Kind
 from pipeline.reports.command_lines import SURGEON, install
 from stages.prune.config import ScanConfig
 from stages.prune.facts import SensitivityFacts
+from stages.prune.ranking.criterion import package_of
 from stages.samples.checks import (
     keras_facts_of,
     require_class_labels,
@@ -39,6 +40,10 @@ class SensitivityStage:
     def splits(self, config: ScanConfig) -> tuple[str, ...]:
         ranked_by = config.split_of_criterion
         return tuple(dict.fromkeys((config.scan_split, *((ranked_by,) if ranked_by else ()))))
+
+    def packages_of(self, config: ScanConfig) -> tuple[str, ...]:
+        """Return the distribution of a criterion that is not ours."""
+        return package_of(config.criterion)
 
     def labels_for(self, config: ScanConfig) -> tuple[str, str] | None:
         """Return that labels are needed: a scan of accuracy always does."""

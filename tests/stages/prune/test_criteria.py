@@ -4,8 +4,9 @@ import pytest
 from pipeline.errors import ModelError, PreconditionError
 from stages.prune.analysis.groups import channel_groups
 from stages.prune.config import PruneConfig, RankingConfig
-from stages.prune.ranking.criteria import group_scores, normalised
 from stages.prune.ranking.criteria.activations import zero_shares
+from stages.prune.ranking.reduction import normalised
+from stages.prune.ranking.scoring import group_scores
 from stages.prune.samples import samples_of
 
 
@@ -254,7 +255,7 @@ def test_scores_that_are_not_finite_are_told(two_layers, randomise):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"criterion": "l2", "samples": 5}, "samples is for apoz, taylor and hessian"),
+        ({"criterion": "l2", "samples": 5}, "samples is for apoz, hessian and taylor"),
         ({"criterion": "lamp", "data_split": "train"}, "l?amp looks at no data"),
         ({"criterion": "taylor", "reduction": "max"}, "nothing to reduce"),
     ],

@@ -138,7 +138,7 @@ def test_channels_that_hardly_matter_are_checked_on_random_weights(keras, random
 
 def test_scores_that_were_computed_before_rank_in_the_criterion_s_place(mini_xception):
     from stages.prune.choosing.choice import Given
-    from stages.prune.ranking.criteria import group_scores
+    from stages.prune.ranking.scoring import group_scores
 
     config, asked = PruneConfig(criterion="l2", ratio=0.3), []
     kept = {}

@@ -7,38 +7,39 @@ it, so memory does not grow with the number of samples.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer, KerasModel
-from stages.prune.analysis.groups import ChannelGroup
-from stages.prune.ranking.criteria.reduction import Member, Scores
-from stages.prune.ranking.criteria.weights import kernels
-from stages.prune.samples import Samples
+from stages.prune.ranking.criterion import Question, criterion
 from stages.samples.batches import Progress, unheard
+
+if TYPE_CHECKING:
+    from stages.prune.ranking.members import Member, Scores
+    from stages.prune.samples import Samples
 
 BATCH = 16  # activations of all layers of a deep network at 299×299 are 0.1 GB a sample
 
 
-def apoz(
-    model: KerasModel, groups: Sequence[ChannelGroup], samples: Samples, _seed: int, heard: Progress
-) -> list[list[Member]]:
+@criterion(needs="samples")
+def apoz(question: Question) -> list[list[Member]]:
     """Compute 1 - APoZ: the share of positions and samples at which the activation of a channel is not zero.
 
     Choose it for networks with plain ReLUs and data like what the network will see (Hu et al., "Network Trimming: A
     Data-Driven Neuron Pruning Approach", 2016). Without a following ReLU nothing is ever zero and all channels score 1.
     """
-    layers = dict.fromkeys(slot.layer for group in groups for slot in kernels(group))
-    shares = zero_shares(model, tuple(layers), samples, heard)
+    from stages.prune.ranking.filters import kernels
+    from stages.prune.ranking.members import Member
+
+    layers = dict.fromkeys(slot.layer for group in question.groups for slot in kernels(group))
+    shares = zero_shares(question.model, tuple(layers), question.samples, question.heard)
     return [
         [
             Member(slot.channels, 1 - shares[slot.layer])
             for slot in kernels(group)
             if shares[slot.layer].size == slot.channels.size
         ]
-        for group in groups
+        for group in question.groups
     ]
 
 
@@ -49,6 +50,8 @@ def zero_shares(
 
     Over all its calls, positions and samples. One pass over the samples, whatever the number of layers.
     """
+    import numpy as np
+
     tf = import_tensorflow()
     tensors = {name: activations_after(model, model.get_layer(name)) for name in layers}
     flat = [(name, tensor, axis) for name, found in tensors.items() for tensor, axis in found]

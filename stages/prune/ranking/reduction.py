@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stages.prune.analysis.groups import ChannelGroup
 from stages.prune.analysis.labels import Ids
 from stages.prune.config import Normalisation, Reduction
-
-Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Member:
-    """Hold one layer's values: `values[i]` is about channel `channels[i]`, which may be another group's."""
-
-    channels: Ids
-    values: Scores
+from stages.prune.ranking.members import Member, Scores
 
 
 def reduced(group: ChannelGroup, members: Sequence[Member], how: Reduction) -> Scores | None:

@@ -1,0 +1,66 @@
+"""Score how important each channel of a group is: higher scores stay.
+
+A criterion that judges a layer's own weights or activations gives *members*, one per producing layer; a channel's
+values from several members are reduced to one score (`reduction.py`). Criteria that judge the loss without a channel
+see the whole group at once, through its readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.errors import ModelError, PreconditionError
+from stages.keras.types import KerasModel
+from stages.prune.analysis.groups import ChannelGroup
+from stages.prune.config import RankingConfig
+from stages.prune.ranking.criterion import Question
+from stages.prune.ranking.members import Scores
+from stages.prune.ranking.reduction import reduced
+from stages.prune.samples import Samples
+from stages.samples.batches import Progress, unheard
+
+NO_SAMPLES = Samples(0, lambda _start, _stop: ([], None))
+
+
+def group_scores(
+    model: KerasModel,
+    groups: Sequence[ChannelGroup],
+    config: RankingConfig,
+    seed: int,
+    samples: Samples | None = None,
+    heard: Progress = unheard,
+) -> list[Scores | None]:
+    """Return a score for each channel of each group, in the group's order; None if the criterion can't rank it.
+
+    Scores are in the criterion's own unit: thresholds are compared with these. `normalised` makes groups comparable.
+    Raises PreconditionError if the criterion needs `samples` and has none, ModelError if a score is not finite.
+    """
+    name, declared = config.criterion, config.declared
+    if declared.score is None:
+        raise PreconditionError(f"{name} ranks single weights, not channels", where="prune.criterion")
+    members = declared.score(Question(model, groups, seed, _samples(config, samples), heard))
+    how = "sum" if declared.loss else config.reduction
+    found = [reduced(group, parts, how) for group, parts in zip(groups, members, strict=True)]
+    for group, scores in zip(groups, found, strict=True):
+        if scores is not None and not np.isfinite(scores).all():
+            raise ModelError(
+                f"{name} gives scores that are not finite",
+                where=group.name,
+                hint="look at the data and the loss on it: something overflows",
+            )
+    return found
+
+
+def _samples(config: RankingConfig, samples: Samples | None) -> Samples:
+    """Return the samples that the criterion may look at; PreconditionError if it needs some and there are none."""
+    if config.declared.needs == "weights":
+        return NO_SAMPLES
+    if samples is None or not len(samples):
+        raise PreconditionError(
+            f"{config.criterion} looks at data, and there is none",
+            where="prune.criterion",
+            hint="add `data:` to the recipe, or give prune_model data; l2 and lamp need none",
+        )
+    return samples.first(config.samples)
