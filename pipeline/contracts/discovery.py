@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 from functools import cache
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import SecateurError
+from pipeline.records.declared import STAGES_GROUP, TARGETS_GROUP, metrics_of_stages
 from pipeline.system.installed import points_of
+from pipeline.system.plugins import instances_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pipeline.contracts.stage import AnyStage
 
-STAGES_GROUP, COMMANDS_GROUP = "secateur.stages", "secateur.commands"
-TARGETS_GROUP = "secateur.targets"
+COMMANDS_GROUP = "secateur.commands"
 
 
 @cache
 def stages() -> Mapping[str, AnyStage]:
     """Return all installed stages by name. Importing them imports neither TensorFlow nor numpy."""
-    found: dict[str, AnyStage] = {}
-    for point in points_of(STAGES_GROUP):
-        try:
-            found[point.name] = point.load()()
-        except ImportError as error:
-            raise SecateurError(
-                f"the stage {point.name} can't be loaded: {error}",
-                where=point.value,
-                hint="install its package again, or remove it",
-            ) from error
-    return MappingProxyType(found)
+    metrics_of_stages()  # or a metric that a stage declares wrongly would be found at the end of a run
+    return instances_of(STAGES_GROUP, "stage")
 
 
 def command_modules() -> Mapping[str, str]:

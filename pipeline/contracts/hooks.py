@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from pipeline.contracts.stage import StageConfig, Upstream
 from pipeline.data.spec import DataSpec, Metrics
 from pipeline.records.artifacts import Kind
+from pipeline.records.metrics import Metric
 
 if TYPE_CHECKING:
     from pipeline.recipe.model_spec import Model
@@ -54,8 +55,8 @@ class NamesTargets(Protocol):
 class MeasuresOnTarget(NamesTargets, Protocol):
     """Mark a stage that measures files on a target."""
 
-    def metrics_on(self, config: Any, folder: Path) -> tuple[str, ...]:
-        """Return the flat metrics that a result on the target of these settings can have."""
+    def metrics_on(self, config: Any, folder: Path) -> tuple[Metric, ...]:
+        """Return the metrics that a result on the target of these settings can have."""
 
     def extended(self, config: Any, folder: Path) -> StageConfig | None:
         """Return settings for one longer measurement if a gate is undecided; None if that would not help."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeVa
 from pipeline.contracts.events import ActionEvents
 from pipeline.contracts.shared import Shared
 from pipeline.records.artifacts import Artifact, FileRef, Kind
+from pipeline.records.metrics import Metric
 from pipeline.records.values import Value
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class Stage(Protocol[Config]):
     outputs: ClassVar[tuple[Kind, ...]]
     axis: ClassVar[Axis | None]  # what fans out; None: one action for each branch
     seeded: ClassVar[bool]
-    metrics: ClassVar[tuple[str, ...]]  # names of all metrics that a result can have: gates are checked against them
+    metrics: ClassVar[tuple[Metric, ...]]  # all that a result can have: gates are checked against them
     packages: ClassVar[tuple[str, ...]]  # distributions whose versions enter the key
 
     def splits(self, config: Config) -> tuple[str, ...]:

@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.errors import listed
+from pipeline.records.declared import is_requested, requested
 from pipeline.records.values import Value
 
 Source = Literal["npz", "image_folder", "csv", "tfrecord", "python"]
 Task = Literal["classes", "multilabel", "regression", "unlabelled"]
 Resize = Literal["bilinear", "nearest", "area", "bicubic", "crop", "pad"]
 
-METRICS = ("accuracy", "macro_f1", "auc", "confusion_matrix", "mse", "mae")
-TOP_K = re.compile(r"top_[1-9][0-9]{0,3}")
 FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*")
 
 # Settings that only some sources read; settings without an entry apply to all.
@@ -94,9 +93,9 @@ class Feature(Value):
 
 
 def _known_metric(name: str) -> str:
-    if name not in METRICS and not TOP_K.fullmatch(name) and not FUNCTION.fullmatch(name):
-        allowed = f"allowed: {', '.join(METRICS)}, top_K such as top_5, or module:function"
-        raise ValueError(f"{name!r} is no metric; {allowed}")
+    if not FUNCTION.fullmatch(name) and not is_requested(name):
+        known = [f"{one.name} such as {one.name[:-1]}5" if one.is_family else one.name for one in requested()]
+        raise ValueError(f"{name!r} is no metric; allowed: {', '.join(known)}, or module:function")
     return name
 
 
@@ -107,8 +106,8 @@ def _told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-Metric = Annotated[str, AfterValidator(_known_metric)]
-MetricNames = Annotated[tuple[Metric, ...], Field(min_length=1), AfterValidator(_told_apart)]
+MetricName = Annotated[str, AfterValidator(_known_metric)]
+MetricNames = Annotated[tuple[MetricName, ...], Field(min_length=1), AfterValidator(_told_apart)]
 Metrics = MetricNames | dict[str, MetricNames]
 
 

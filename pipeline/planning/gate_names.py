@@ -10,7 +10,8 @@ from pipeline.planning.chain import SOURCE, Chain, Node
 from pipeline.planning.label_needs import measured_by_labels
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
+from pipeline.records.declared import comparison
+from pipeline.records.metrics import MATRIX, metric_and_output, name_and_metric
 
 
 def check_gate_names(chain: Chain) -> None:
@@ -42,7 +43,9 @@ def _metrics(node: Node, recipe: Recipe) -> set[str]:
     """Return the flat metrics that a node may have: those of its stage, and those that its configuration requests."""
     asked = named_metrics(getattr(node.config, "metrics", None))
     stage = stages()[node.stage]
-    own = stage.metrics_on(node.config, recipe.folder) if isinstance(stage, MeasuresOnTarget) else stage.metrics
+    declared = stage.metrics_on(node.config, recipe.folder) if isinstance(stage, MeasuresOnTarget) else stage.metrics
+    files = {metric.name for metric in declared if metric.unit == MATRIX}
+    own = [metric.name for metric in declared if not metric.is_family]  # of a family a result has those asked for
     unlabelled = recipe.data is not None and recipe.data.unlabelled
     known = [metric for metric in (*own, *asked) if not (unlabelled and measured_by_labels(metric))]
-    return {metric.rpartition(":")[2] for metric in known} - {"confusion_matrix"}
+    return {metric.rpartition(":")[2] for metric in known} - files

@@ -9,12 +9,10 @@ from __future__ import annotations
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import NeedsLabels
 from pipeline.contracts.stage import StageConfig
-from pipeline.data.spec import METRICS, TOP_K
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.steps import StageStep
-
-BESIDE = ("accuracy_drop_reference", "mse_ratio_reference", "validation_accuracy", "validation_mae")
+from pipeline.records.declared import declared
 
 
 def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageStep) -> tuple[str, ...]:
@@ -38,4 +36,5 @@ def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageS
 
 def measured_by_labels(metric: str) -> bool:
     """Return whether a metric (its flat name without NAME and output) needs labels; user-defined functions do, too."""
-    return metric in (*METRICS, *BESIDE) or ":" in metric or TOP_K.fullmatch(metric) is not None
+    found = None if ":" in metric else declared(metric)
+    return ":" in metric or (found is not None and found.needs_labels)

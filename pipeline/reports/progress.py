@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from pipeline.contracts.events import INTERRUPTED, Advanced, Event, Failed, Finished, Skipped, Started, Waiting, Warned
+from pipeline.records.declared import every_metric, metrics_of_stages
+from pipeline.records.metrics import MACS, MACS_UNKNOWN, Metric
 from pipeline.reports.table import count, counted, shortened, size
 
 if TYPE_CHECKING:
@@ -18,23 +20,6 @@ if TYPE_CHECKING:
 
 PLAIN_INTERVAL_S = 2.0
 NAME_WIDTH = 28
-FIGURES = {
-    "params": ("{} params", count),
-    "macs": ("{} MACs", count),
-    "accuracy": ("acc {}", "{:.2%}".format),
-    "mse": ("mse {}", "{:.4g}".format),
-    "equivalence_error": ("exact to {}", "{:.0e}".format),
-    "max_abs_diff": ("max diff {}", "{:.1e}".format),
-    "sparsity": ("{} zeros", "{:.1%}".format),
-    "mean_shift": ("means moved {} std", "{:.2f}".format),
-    "latency_p50_ms": ("p50 {} ms", "{:.3f}".format),
-    "latency_ratio": ("ratio {}", "{:.3f}".format),
-    "instructions": ("{} instructions", count),
-    "instruction_ratio": ("ratio {}", "{:.3f}".format),
-    "arena_bytes": ("arena {}", size),
-    "estimated_cycles": ("about {} cycles (estimate)", count),
-    "estimated_npu_share": ("{} of the operators on the NPU", "{:.0%}".format),
-}
 
 
 class Progress:
@@ -134,7 +119,15 @@ class Progress:
 
 def _figures(metrics: dict[str, float]) -> str:
     """Return the few figures of an action that matter at a glance."""
-    told = {name: text.format(show(metrics[name])) for name, (text, show) in FIGURES.items() if name in metrics}
-    if "macs_unknown" in metrics and "macs" in told:
-        told["macs"] = f"at least {told['macs']}"
+    known = metrics_of_stages()
+    if not metrics.keys() <= known.keys():
+        known = every_metric()
+    told = {name: _said(one, metrics[name]) for name, one in known.items() if one.told and name in metrics}
+    if MACS_UNKNOWN.name in metrics and MACS.name in told:
+        told[MACS.name] = f"at least {told[MACS.name]}"
     return "   ".join(told.values())
+
+
+def _said(metric: Metric, value: float) -> str:
+    in_unit = {"count": count, "bytes": size}.get(metric.unit)
+    return str(metric.told).format(in_unit(value) if in_unit else value)

@@ -9,10 +9,11 @@ from math import sqrt
 from pathlib import Path
 
 from pipeline.errors import first_line
+from pipeline.records.declared import comparison, metrics_of_stages
 from pipeline.records.delivered import wanted_files
 from pipeline.records.facts import CountsWeights, EvaluationFacts, KeepsState, KerasFacts, LatencyFacts
 from pipeline.records.manifest import GateResult, RunManifest, StageEntry
-from pipeline.records.metrics import metric_and_output
+from pipeline.records.metrics import MACS, MACS_UNKNOWN, PARAMS, SIZE, metric_and_output
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 from pipeline.reports.command_lines import note_of, secateur
 
@@ -24,18 +25,18 @@ OF_EXPORTS = ("export", "verify", "benchmark")
 LAYERS_SHOWN = 3
 MOVED = 1.1  # ratio of the source's latency between benchmarks from which the table mentions it
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
+QUALITY = 1  # the column headed by the metric by which models are compared
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """Hold what is known of one model: None if a column does not apply.
 
-    `by_output` has, for several outputs, the accuracy of each, or its mse, as (metric, value).
+    `quality` has, as (metric, value), the number by which models are compared, of each output if there are several.
     """
 
     name: str
-    accuracy: float | None = None
-    mse: float | None = None  # of regression, instead of accuracy
+    quality: tuple[tuple[str, float], ...] = ()
     samples: int | None = None
     params: float | None = None
     macs: float | None = None
@@ -43,7 +44,6 @@ class Row:
     size_bytes: float | None = None
     p50_ms: float | None = None
     against: str = ""
-    by_output: tuple[tuple[str, float], ...] = ()
     failures: tuple[str, ...] = ()
 
 
@@ -91,24 +91,28 @@ def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
 
 
 def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
-    accuracy, mse, params, macs, size_bytes = (
-        manifest.metrics.get(f"{name}.{key}") for key in ("accuracy", "mse", "params", "macs", "size_bytes")
-    )
-    ratio = manifest.metrics.get(f"{name}.macs_ratio")
+    params, macs, size_bytes = (manifest.metrics.get(f"{name}.{one.name}") for one in (PARAMS, MACS, SIZE))
+    ratio = manifest.metrics.get(f"{name}.{comparison(MACS.name)}")
     against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
     sparsity = _sparsity(name, manifest)
     if sparsity >= WORTH_TELLING:
         against += f", {sparsity:.0%} zeros"
-    by_output = _by_output(name, manifest)
-    samples, least = _samples([entry]), f"{name}.macs_unknown" in manifest.metrics
-    return Row(name, accuracy, mse, samples, params, macs, least, size_bytes, against=against, by_output=by_output)
+    samples, least = _samples([entry]), f"{name}.{MACS_UNKNOWN.name}" in manifest.metrics
+    return Row(name, _quality(name, manifest), samples, params, macs, least, size_bytes, against=against)
 
 
-def _by_output(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
-    """Return `accuracy[age]` or `mse[age]` of each of several outputs, with its value."""
+def _quality(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
+    """Return the `accuracy` or `mse` of a model, or `accuracy[age]` of each of several outputs, with its value."""
     prefix = f"{name}."
     found = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
-    return tuple((m, v) for m, v in found.items() if "[" in m and metric_and_output(m)[0] in ("accuracy", "mse"))
+    known = {metric: value for metric, value in found.items() if _is_quality(metric)}
+    alone = [(one, known[one]) for one in metrics_of_stages() if one in known]
+    return tuple(alone[:1] or known.items())
+
+
+def _is_quality(metric: str) -> bool:
+    declared = metrics_of_stages().get(metric_and_output(metric)[0])
+    return declared is not None and declared.needs_labels and declared.judged_as is not None
 
 
 def _sparsity(name: str, manifest: RunManifest) -> float:
@@ -147,16 +151,14 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     checks = [e for e in manifest.stages if e.stage == "verify" and e.axis == name]
     return Row(
         name,
-        manifest.metrics.get(f"{name}.accuracy"),
-        manifest.metrics.get(f"{name}.mse"),
+        _quality(name, manifest),
         _samples(checks),
-        manifest.metrics.get(f"{name}.params"),
-        manifest.metrics.get(f"{name}.macs"),
-        f"{name}.macs_unknown" in manifest.metrics,
+        manifest.metrics.get(f"{name}.{PARAMS.name}"),
+        manifest.metrics.get(f"{name}.{MACS.name}"),
+        f"{name}.{MACS_UNKNOWN.name}" in manifest.metrics,
         _size(entry),
         latencies[0].candidate_p50_ms if latencies else None,
         ", ".join([*([speed(latencies[0])] if latencies else []), *_marks(entry)]),
-        _by_output(name, manifest),
     )
 
 
@@ -195,11 +197,9 @@ def table(manifest: RunManifest) -> str:
     """Return the rows as aligned text of at most 100 columns, and notes about its MACs."""
     found = rows(manifest)
     columns = list(COLUMNS)
-    if all(row.accuracy is None for row in found) and any(row.mse is not None for row in found):
-        columns[columns.index("accuracy")] = "mse"
-    several = next((row.by_output for row in found if row.by_output), ())
-    if several:
-        columns[columns.index("accuracy")] = _joined([metric for metric, _ in several])
+    quality = next((row.quality for row in found if row.quality), ())
+    if quality:
+        columns[QUALITY] = _joined([metric for metric, _ in quality])
     cells = [columns, *(_cells(row) for row in found)]
     head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
     width = max((len(row.name) for row in found), default=0)
@@ -245,27 +245,33 @@ def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
 
 
 def _cells(row: Row) -> list[str]:
-    accuracy = ""
-    if row.accuracy is not None:
-        accuracy = f"{row.accuracy:.2%}".removesuffix("%")
-        if row.samples:
-            accuracy += f" ± {100 * wilson_half_width(row.accuracy, row.samples):.1f}"
-    elif row.mse is not None:
-        accuracy = f"{row.mse:.4g}"
-    elif row.by_output:
-        accuracy = _joined([f"{v:.2%}" if m.startswith("accuracy") else f"{v:.4g}" for m, v in row.by_output])
-    against = row.against
+    quality, against = _quality_cell(row), row.against
     if row.failures:
-        accuracy, against = accuracy or FAILED, f"{against} {FAILED}".strip() if accuracy else against
+        quality, against = quality or FAILED, f"{against} {FAILED}".strip() if quality else against
     return [
         row.name,
-        accuracy,
+        quality,
         count(row.params),
         f"≥ {count(row.macs)}" if row.macs_at_least else count(row.macs),
         size(row.size_bytes),
         f"{row.p50_ms:.3f} ms" if row.p50_ms is not None else "",
         against,
     ]
+
+
+def _quality_cell(row: Row) -> str:
+    """Format shares in percent, alone with their interval, and other numbers to four digits."""
+    said = []
+    for metric, value in row.quality:
+        bare, output = metric_and_output(metric)
+        if metrics_of_stages()[bare].unit != "share":
+            said.append(f"{value:.4g}")
+        elif output is not None:
+            said.append(f"{value:.2%}")
+        else:
+            interval = f" ± {100 * wilson_half_width(value, row.samples):.1f}" if row.samples else ""
+            said.append(f"{value:.2%}".removesuffix("%") + interval)
+    return _joined(said)
 
 
 def _joined(cells: Sequence[str]) -> str:

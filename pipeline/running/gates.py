@@ -8,9 +8,10 @@ from pipeline.errors import RecipeError
 from pipeline.planning.chain import SOURCE
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Gate, Recipe
+from pipeline.records.declared import comparison, declared
 from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import GateResult, Interval, Verdict
-from pipeline.records.metrics import comparison, metric_and_output, name_and_metric
+from pipeline.records.metrics import MACS, MACS_UNKNOWN, metric_and_output, name_and_metric
 
 
 def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ def check_macs(recipe: Recipe, facts: KerasFacts) -> None:
     """Raise RecipeError if a gate uses MACs and the model has layers whose MACs are not known."""
     for index, gate in enumerate(recipe.gates):
         metric = name_and_metric(gate.metric)[1]
-        if facts.macs_unknown and metric in ("macs", "macs_ratio"):
+        if facts.macs_unknown and metric in (MACS.name, comparison(MACS.name)):
             what = (
                 f"gates[{index}].metric: the MACs of {facts.macs_unknown[0]} are not known: {gate.metric} is no number"
             )
@@ -47,13 +48,16 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
     flat = dict(metrics)
     for full, value in metrics.items():
         name, metric = name_and_metric(full)
-        compared, before = comparison(metric), metrics.get(f"{SOURCE}.{metric}")
-        if name == SOURCE or compared is None or before is None:
+        before = metrics.get(f"{SOURCE}.{metric}")
+        if name == SOURCE or before is None:
             continue
-        if metric == "macs" and any(f"{of}.macs_unknown" in metrics for of in (SOURCE, name)):
+        compared, what = comparison(metric), declared(metric)
+        if compared is None or what is None:
             continue
-        if metric_and_output(compared)[0].endswith("_drop"):
-            flat[f"{name}.{compared}"] = before - value
+        if metric == MACS.name and any(f"{of}.{MACS_UNKNOWN.name}" in metrics for of in (SOURCE, name)):
+            continue
+        if what.against_source == "drop":
+            flat[f"{name}.{compared}"] = what.worsening(before, value)
         elif before:
             flat[f"{name}.{compared}"] = value / before
     return dict(sorted(flat.items()))

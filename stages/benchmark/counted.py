@@ -10,36 +10,37 @@ from collections.abc import Mapping
 
 from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import CountFacts
+from pipeline.records.metrics import SIZE, Metric
 from stages.devices.counts import Counts
+from stages.devices.metrics import ratio_of
 
 SCHEMA_VERSION = 1
 
 
-def ratio_name(main: str) -> str:
-    """Return `instruction_ratio` for `instructions`, `arena_ratio` for `arena_bytes`, and so on."""
-    names = {"instructions": "instruction_ratio", "arena_bytes": "arena_ratio"}
-    return names.get(main, f"{main}_ratio")
-
-
-def metrics_of(candidate: Counts, baseline: Counts, size_bytes: int) -> dict[str, float]:
+def metrics_of(candidate: Counts, baseline: Counts, size_bytes: int, declared: tuple[Metric, ...]) -> dict[str, float]:
     """Return the candidate's numbers; if both have the main one, also the baseline's and their ratio.
 
-    Numbers that leave out different operators have no ratio.
+    The ratio has the name under which the target declares it. Numbers that leave out different operators have none.
     """
-    metrics = {**candidate.metrics, "size_bytes": float(size_bytes)}
+    metrics = {**candidate.metrics, SIZE.name: float(size_bytes)}
     main = candidate.main
     if main is not None and main == baseline.main and candidate.left_out == baseline.left_out:
         metrics[f"baseline_{main}"] = baseline.metrics[main]
-        metrics[ratio_name(main)] = candidate.metrics[main] / baseline.metrics[main]
+        if ratio := ratio_of(main, declared):
+            metrics[ratio.name] = candidate.metrics[main] / baseline.metrics[main]
     return metrics
 
 
-def intervals_of(candidate: Counts, baseline: Counts, metrics: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+def intervals_of(
+    candidate: Counts, baseline: Counts, metrics: Mapping[str, float], declared: tuple[Metric, ...]
+) -> dict[str, tuple[float, float]]:
     """Return the intervals of the main number and of the ratio; none if counts repeat exactly."""
     main = candidate.main
     if main is None or not candidate.spread:
         return {}
-    wide = {main: candidate.spread, ratio_name(main): candidate.spread + baseline.spread}
+    wide = {main: candidate.spread}
+    if ratio := ratio_of(main, declared):
+        wide[ratio.name] = candidate.spread + baseline.spread
     return {
         name: (metrics[name] * (1 - share), metrics[name] * (1 + share))
         for name, share in wide.items()

@@ -17,6 +17,7 @@ from pydantic import Field
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.metrics import Metric
 from stages.benchmark.config import TargetName
 from stages.formats.cost_facts import CostFacts
 from stages.formats.probe import COST_FILE, Cost, CostTable, Probe, ProbeScheme
@@ -48,7 +49,10 @@ class ProbeStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("cost-table",)
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("probes", "spread")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("probes", "count", lower_is_better=None),
+        Metric("spread", "share", lower_is_better=True),
+    )
     packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "onnxruntime", "onnx", "flatbuffers", "numpy")
 
     def splits(self, config: ProbeConfig) -> tuple[str, ...]:

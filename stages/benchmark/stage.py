@@ -11,6 +11,7 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.errors import PostconditionError, PreconditionError, listed
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CountFacts
+from pipeline.records.metrics import Metric
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
 from stages.formats.format import Runs
 from stages.formats.registry import format_of_kind, kinds_that, packages_that_run, whole_model
@@ -36,7 +37,7 @@ class BenchmarkStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("latency-samples", "device-counts")
     axis: ClassVar[Axis | None] = Axis("targets", "{branch}@{element}")
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ()  # they depend on the target: see metrics_on
+    metrics: ClassVar[tuple[Metric, ...]] = ()  # they depend on the target: see metrics_on
     packages: ClassVar[tuple[str, ...]] = packages_that_run(None)
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
@@ -56,8 +57,8 @@ class BenchmarkStage:
         quantized_by: Any = upstream.settings["quantized-model"]
         return next((reason for how in quantized_by.possible if (reason := target.refuses(how))), None)
 
-    def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[str, ...]:
-        """Return the flat metrics that a result on this configuration's target can have."""
+    def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[Metric, ...]:
+        """Return the metrics that a result on this configuration's target can have."""
         return _target(config, folder).metrics
 
     def extended(self, config: BenchmarkConfig, folder: Path) -> BenchmarkConfig | None:
@@ -165,11 +166,11 @@ def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], targ
         context.events.warned(f"{candidate.main} of the source leave out other operators: there is no ratio")
     document = counts_document(candidate, baseline, stage.device(context.config, context.folder), context.inputs)
     file = context.write(COUNTS_FILE, document, "application/json")
-    metrics = metrics_of(candidate, baseline, context.inputs["export"].size_bytes)
+    metrics = metrics_of(candidate, baseline, context.inputs["export"].size_bytes, target.metrics)
     return StageResult(
         outputs=(Artifact(files=(file,), facts=facts_of(candidate, baseline)),),
         metrics=metrics,
-        intervals=intervals_of(candidate, baseline, metrics),
+        intervals=intervals_of(candidate, baseline, metrics, target.metrics),
     )
 
 

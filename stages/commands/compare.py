@@ -15,13 +15,14 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.reports.progress import Progress
+from stages.commands.comparing.compared import compared
 from stages.commands.comparing.engine import Wish, compare
 from stages.commands.comparing.fitness import read_shapes
 from stages.commands.comparing.forms import FORMS, Form
 from stages.commands.comparing.github import github_of, recipe_of, write_summary
 from stages.commands.comparing.operands import Operand, find_operand
-from stages.commands.comparing.result import EXIT_CODES, ComparisonReport, Metric
-from stages.commands.comparing.tolerances import METRICS, read_tolerances
+from stages.commands.comparing.result import EXIT_CODES, ComparisonReport
+from stages.commands.comparing.tolerances import read_tolerances
 from stages.commands.target import target_named
 from stages.devices.target import Sampling, Target
 
@@ -39,7 +40,7 @@ TargetOption = Annotated[
 ]
 MetricOption = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="M", help=f"Judge these alone; repeatable: {', '.join(METRICS)}."),
+    typer.Option("--metric", metavar="M", help=f"Judge these alone; repeatable: {', '.join(compared())}."),
 ]
 RoundsOption = Annotated[int, typer.Option("--rounds", min=2, help="Rounds; once as many again if they can't tell.")]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.001, help="Of samples in each process.")]
@@ -97,12 +98,12 @@ def command(
     raise typer.Exit(EXIT_CODES[report.verdict])
 
 
-def _metrics(names: list[str] | None) -> frozenset[Metric] | None:
+def _metrics(names: list[str] | None) -> frozenset[str] | None:
     for name in names or ():
-        if name not in METRICS:
-            hint = nearest(name, list(METRICS))
+        if name not in compared():
+            hint = nearest(name, list(compared()))
             raise RecipeError(f"there is no metric {name!r}", where=f"--metric {name}", hint=hint)
-    return frozenset(names) if names else None  # type: ignore[arg-type]
+    return frozenset(names) if names else None
 
 
 def find_targets(names: list[str], folder: Path) -> list[Target]:

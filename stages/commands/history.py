@@ -13,12 +13,13 @@ from pipeline.cli.options import JsonOption
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.errors import nearest
 from pipeline.store.files import publish
-from stages.commands.histories.github_action_benchmark import exported
+from stages.commands.histories.github_action_benchmark import exported, undeclared
 from stages.commands.histories.picture import svg_of, text_of
 from stages.commands.histories.record import Entry, read_history
 
 Form = Literal["text", "json", "svg", "github-action-benchmark"]
 FORMS = list(get_args(Form))
+BENCHMARK_ACTION = "github-action-benchmark"
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A history, as `bench --append` writes it.")]
 FormOption = Annotated[str, typer.Option("--format", metavar="F", help=f"{', '.join(FORMS)}.")]
@@ -57,6 +58,10 @@ def command(
         text = text_of(history.entries, metric)
     else:
         text = (svg_of if form == "svg" else exported)(history.entries, metric)
+        if form == BENCHMARK_ACTION and metric is None:
+            for name in undeclared(history.entries):
+                what = f"! {name}: nothing installed declares whether less of it is better"
+                typer.echo(f"{what}; left out, unless --metric names it", err=True)
     _put_out(text, output)
 
 

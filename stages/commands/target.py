@@ -48,7 +48,7 @@ def set_up(name: Annotated[str, typer.Argument(metavar="TARGET")], folder: Folde
     target.driver.set_up(target, lambda text: typer.echo(text, err=True))
     for key, value in device_fingerprint(target).items():
         typer.echo(f"{key:<12}  {value}")
-    typer.echo(f"{target.name} is ready: its metrics are {', '.join(target.metrics)}")
+    typer.echo(f"{target.name} is ready: its metrics are {', '.join(metric.name for metric in target.metrics)}")
 
 
 def _row(target: Target) -> dict[str, str]:

@@ -24,6 +24,7 @@ from pipeline.errors import DeviceError, RecipeError
 from pipeline.recipe.errors import nearest, validate
 from pipeline.recipe.yaml_source import Source, read_yaml
 from pipeline.records.artifacts import Kind
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from pipeline.records.values import Value
 from pipeline.reports.command_lines import secateur
@@ -101,8 +102,8 @@ class Target:
         return not self.counts or isinstance(self.driver, ShapingDriver)
 
     @property
-    def metrics(self) -> tuple[str, ...]:
-        """Return the flat metrics that a benchmark on it can have."""
+    def metrics(self) -> tuple[Metric, ...]:
+        """Return the metrics that a benchmark on it can have."""
         return self.driver.metrics
 
     @property
@@ -129,7 +130,7 @@ class Driver(Protocol):
     """Drive a kind of target; each is a TimingDriver or a CountingDriver."""
 
     settings: ClassVar[type[TargetSettings]]
-    metrics: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[tuple[Metric, ...]]
     formats: ClassVar[tuple[Kind, ...]]
 
     def fingerprint(self, target: Target) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError, PreconditionError, RecipeError
 from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.metrics import COUNTED, SIZE, Metric
 from pipeline.reports.command_lines import install
 from stages.export.config import CommonConfig, ExportConfig
 from stages.formats.conversion import ALLOWED_DIFFERENCE, quantized_facts
@@ -29,8 +30,10 @@ class ExportStage:
     outputs: ClassVar[tuple[Kind, ...]] = tuple(found.kind for found in formats().values())
     axis: ClassVar[Axis | None] = Axis("formats", "{element}/{branch}")
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = (
-        *("size_bytes", "params", "macs", "macs_unknown", "export_difference"),
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        SIZE,
+        *COUNTED,
+        Metric("export_difference", "share", lower_is_better=True),
         *of_all_formats(lambda found: found.metrics),
     )
     packages: ClassVar[tuple[str, ...]] = packages_that_make(None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pipeline.contracts.stage import Axis, Input, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
-from pipeline.records.metrics import of_output
+from pipeline.records.metrics import SPARSITY, Metric, of_output
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.facts import TrainingFacts
 from stages.keras.types import KerasModel
@@ -41,12 +41,12 @@ class FinetuneStage:
     axis: ClassVar[Axis | None] = None
     treats_control: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = (
-        "epochs",
-        "validation_loss",
-        "validation_accuracy",
-        "validation_mae",
-        "sparsity",
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("epochs", "count", lower_is_better=None),
+        Metric("validation_loss", "", lower_is_better=True),
+        Metric("validation_accuracy", "share", lower_is_better=False, needs_labels=True),
+        Metric("validation_mae", "", lower_is_better=True, needs_labels=True),
+        SPARSITY,
     )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "h5py", "numpy")
 

@@ -18,6 +18,7 @@ from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.data.spec import Preprocess
 from pipeline.records.artifacts import Kind, TensorSpec
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from pipeline.records.values import Value
 
@@ -99,7 +100,7 @@ class Format(Protocol):
     settings: ClassVar[type[FormatSettings]]
     packages: ClassVar[tuple[str, ...]]  # their versions enter the keys of exports in this format
     runtime_packages: ClassVar[tuple[str, ...]]  # their versions enter the keys of what runs its files
-    metrics: ClassVar[tuple[str, ...]]  # that its exports can have, besides those of all exports
+    metrics: ClassVar[tuple[Metric, ...]]  # that its exports can have, besides those of all exports
     made_from: ClassVar[str | None]  # the format whose file it is made from; None: from the Keras model
     file_counts: ClassVar[tuple[int, ...]]  # possible numbers of files of an artifact
     imports: ClassVar[tuple[str, ...]]  # what the child imports before a conversion: modules, or `module:function`

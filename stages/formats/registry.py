@@ -10,32 +10,31 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError, listed
+from pipeline.errors import DeviceError, ModelError, RecipeError, listed
 from pipeline.records.artifacts import Kind
+from pipeline.records.declared import require_declared
 from pipeline.records.keys import digest_of
-from pipeline.system.installed import package_version, points_of
+from pipeline.system.installed import package_version
+from pipeline.system.plugins import instances_of
 from pipeline.system.quiet import quiet
 from stages.formats.format import FileTensor, Format, HoldsAnother, LoadedModel, NeedsPackage, Runs, ShowsTensors
 
 FORMATS_GROUP = "secateur.formats"
+Entry = TypeVar("Entry")
 
 
 @cache
 def formats() -> Mapping[str, Format]:
     """Return all installed formats by name; importing them imports neither TensorFlow nor numpy."""
-    found: dict[str, Format] = {}
-    for point in sorted(points_of(FORMATS_GROUP), key=lambda point: point.name):
-        try:
-            found[point.name] = point.load()()
-        except ImportError as error:
-            what, hint = f"the format {point.name} can't be loaded: {error}", "install its package again, or remove it"
-            raise SecateurError(what, where=point.value, hint=hint) from error
-    return MappingProxyType(found)
+    found: Mapping[str, Format] = instances_of(FORMATS_GROUP, "format")
+    for name, one in found.items():
+        require_declared(f"the format {name}", one.metrics)
+    return MappingProxyType(dict(sorted(found.items())))
 
 
 def format_of(axis: str | None) -> Format:
@@ -61,7 +60,7 @@ def _named(axis: str | None) -> Format | None:
     return formats().get(str(axis).partition("/")[0])
 
 
-def of_all_formats(table: Callable[[Format], Sequence[str]]) -> tuple[str, ...]:
+def of_all_formats(table: Callable[[Format], Sequence[Entry]]) -> tuple[Entry, ...]:
     """Return what `table` gives for all formats, each entry once."""
     return tuple(dict.fromkeys(chain.from_iterable(map(table, formats().values()))))
 

@@ -14,6 +14,7 @@ from pipeline.errors import ModelError, PostconditionError
 from pipeline.recipe.model_files import FILE, MODULE, WEIGHTS, load_settings
 from pipeline.recipe.model_spec import SIZES_FIELD, Application, CustomObject, FreeSizes, Model, Preprocessing
 from pipeline.records.artifacts import Artifact, FileRef, Kind
+from pipeline.records.metrics import Metric
 from pipeline.store.file_digests import FileDigests
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ class LoadStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True  # an application without weights starts from random ones
-    metrics: ClassVar[tuple[str, ...]] = ("translation_difference", "stored_difference")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("translation_difference", "share", lower_is_better=True),
+        Metric("stored_difference", "share", lower_is_better=True),
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "keras", "h5py")
 
     def splits(self, config: LoadConfig) -> tuple[str, ...]:

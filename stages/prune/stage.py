@@ -12,8 +12,9 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import KerasFacts
-from pipeline.records.metrics import counted
+from pipeline.records.metrics import COUNTED, SPARSITY, Metric, counted
 from pipeline.reports.command_lines import SURGEON, install
+from stages.devices.metrics import INSTRUCTION_RATIO, LATENCY_RATIO
 from stages.keras.sparsity import PLAN_FILE
 from stages.keras.sparsity_facts import SparsityFacts
 from stages.prune.config import RATIOS, PruneConfig
@@ -44,14 +45,13 @@ class PruneStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "prune-report", "sparsity-report")
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = (
-        "params",
-        "macs",
-        "macs_unknown",
-        "channels_removed",
-        "equivalence_error",
-        "sparsity",
-        *RATIOS.values(),
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *COUNTED,
+        Metric("channels_removed", "share", lower_is_better=None),
+        Metric("equivalence_error", "share", lower_is_better=True, told="exact to {:.0e}"),
+        SPARSITY,
+        LATENCY_RATIO,
+        INSTRUCTION_RATIO,
     )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "kerassurgeon", "numpy")
 
@@ -72,7 +72,7 @@ class PruneStage:
         benchmark, on = stages()["benchmark"], config.measure_on
         settings = benchmark.config.model_validate({"targets": (on.target,)})
         metrics = benchmark.metrics_on(settings, folder)  # type: ignore[attr-defined]  # the benchmark stage's own
-        gives = ["latency"] * ("latency_ratio" in metrics) + ["instructions"] * ("instruction_ratio" in metrics)
+        gives = [measure for measure, ratio in RATIOS.items() if ratio in {metric.name for metric in metrics}]
         measure = config.target[0] if config.target and config.measured_target else None
         if not gives or (measure and measure not in gives):
             what = f"{on.target} gives no {measure or 'latency and no instructions'}"

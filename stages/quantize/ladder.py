@@ -17,6 +17,7 @@ import rfc8785
 from pipeline.contracts.stage import StageContext
 from pipeline.errors import NativeEndError, PostconditionError, PreconditionError, UnsupportedError
 from pipeline.records.artifacts import Artifact
+from pipeline.records.declared import every_metric
 from pipeline.records.schemes import Quantization
 from stages.formats.registry import format_of, whole_model
 from stages.keras.normal_form import MODEL_FILE
@@ -26,7 +27,6 @@ from stages.quantize.layer_errors import LayerError, layer_errors
 from stages.samples.calibration import calibration_files, decode_samples
 
 ERRORS_FILE = "layer-errors.json"
-RATIOS = ("latency_ratio", "instruction_ratio")  # what targets measure for every scheme; the first found is taken
 ERROR_SAMPLES = 8  # calibration samples on which layers' errors are measured
 # Only report the figures: the ladder decides what is accurate enough.
 UNBOUNDED = {"max_diff": None, "min_cosine": None}
@@ -156,10 +156,11 @@ class Ladder:
         settings = {"targets": (self._config.ladder_target,), "rounds": self._config.ladder_rounds}
         inputs = {"export": made.export, "baseline": self._float.export}
         metrics = self._context.call("benchmark", settings, inputs).metrics
-        ratio = next((metrics[name] for name in RATIOS if name in metrics), None)
+        ratio = next((metrics[name] for name in speed_ratios() if name in metrics), None)
         if ratio is None:
             what = f"{self._config.ladder_target} measures nothing that a ladder can go by"
-            raise PreconditionError(what, where="quantize.ladder_target", hint=f"it takes {', '.join(RATIOS)}")
+            hint = f"it takes {', '.join(speed_ratios())}"
+            raise PreconditionError(what, where="quantize.ladder_target", hint=hint)
         return float(ratio)
 
     def _accurate(self, made: _Made, ratio: float | None) -> bool:
@@ -228,6 +229,13 @@ class Ladder:
         # The child made it for the store; its model file is this action's input.
         assert made.quantized.file(MODEL_FILE) == context.inputs["model"].file(MODEL_FILE)
         return Climbed(made.quantized, made.calibration, Artifact(files=files, facts=facts))
+
+
+def speed_ratios() -> tuple[str, ...]:
+    """Return the ratios that a ladder can go by, lowest is fastest; it takes the first that a target gives."""
+    known = every_metric()
+    fast = {metric.name for metric in known.values() if metric.speed and metric.lower_is_better}
+    return tuple(metric.name for metric in known.values() if metric.unit == "ratio" and metric.of in fast)
 
 
 def _doubling(most: int) -> Iterator[int]:

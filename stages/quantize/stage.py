@@ -15,6 +15,7 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CalibrationFacts, QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.keras.inputs import by_input
 from stages.keras.normal_form import MODEL_FILE
@@ -37,7 +38,7 @@ class QuantizeStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report")
     axis: ClassVar[Axis | None] = Axis("schemes", named=False)  # exports name their results
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")  # TensorFlow decodes images
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:

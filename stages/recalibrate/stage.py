@@ -11,6 +11,7 @@ from pydantic import Field
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.metrics import Metric
 from stages.keras.inputs import by_input
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
@@ -36,7 +37,10 @@ class RecalibrateStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("batch_normalisations", "mean_shift")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("batch_normalisations", "count", lower_is_better=None),
+        Metric("mean_shift", "", lower_is_better=None, told="means moved {:.2f} std"),
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
 
     def splits(self, config: RecalibrateConfig) -> tuple[str, ...]:

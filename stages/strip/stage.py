@@ -11,6 +11,7 @@ from pydantic import Field
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.metrics import Metric
 from stages.strip.facts import StripFacts
 
 TOLERANCE = 1e-6  # nothing is computed in another way
@@ -39,7 +40,11 @@ class StripStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "strip-report")
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("removed", "folded", "output_difference")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("removed", "count", lower_is_better=None),
+        Metric("folded", "count", lower_is_better=None),
+        Metric("output_difference", "share", lower_is_better=True),
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "tensorflow-model-optimization")
 
     def splits(self, config: StripConfig) -> tuple[str, ...]:

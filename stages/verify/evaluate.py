@@ -12,14 +12,13 @@ from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import EvaluationFacts
-from pipeline.records.metrics import counted
+from pipeline.records.metrics import COUNTED, SIZE, Metric, counted
 from stages.keras.inputs import as_arrays
 from stages.keras.normal_form import MODEL_FILE
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.verify.config import EvaluateConfig
-from stages.verify.metrics import Evaluation, OwnMetric, evaluate, flat, metrics_by_output
+from stages.verify.metrics import QUALITY, Evaluation, OwnMetric, evaluate, flat, metrics_by_output
 
-MEASURES = ("accuracy", "macro_f1", "auc", "mse", "mae")  # the configuration adds top_K and the user's own
 CONFUSION_FILE = "confusion-matrix.json"
 
 
@@ -34,7 +33,7 @@ class EvaluateStage:
     axis: ClassVar[Axis | None] = None
     follows: ClassVar[Kind] = "keras-model"
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = (*MEASURES, "params", "macs", "macs_unknown", "size_bytes")
+    metrics: ClassVar[tuple[Metric, ...]] = (*COUNTED, *QUALITY, SIZE)
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
 
     def following(self, data: DataSpec | None, *, source: bool) -> EvaluateConfig | None:

@@ -16,9 +16,37 @@ from pipeline.data.spec import Metrics, Task
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.user_code import told
-from pipeline.records.metrics import of_output
+from pipeline.records.metrics import MATRIX, Metric, of_output
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
+ACCURACY = Metric(
+    "accuracy",
+    "share",
+    lower_is_better=False,
+    against_source="drop",
+    needs_labels=True,
+    requested=True,
+    judged_as="accuracy",
+    tolerance=0.01,  # one point
+    told="acc {:.2%}",
+)
+MSE = Metric(
+    "mse",
+    "",
+    lower_is_better=True,
+    against_source="ratio",
+    needs_labels=True,
+    requested=True,
+    judged_as="mse",
+    told="mse {:.4g}",
+)
+MACRO_F1, AUC, TOP_K = (
+    Metric(name, "share", lower_is_better=False, against_source="drop", needs_labels=True, requested=True)
+    for name in ("macro_f1", "auc", "top_K")
+)
+CONFUSION = Metric("confusion_matrix", MATRIX, lower_is_better=None, needs_labels=True, requested=True)
+MAE = Metric("mae", "", lower_is_better=True, against_source="ratio", needs_labels=True, requested=True)
+QUALITY = (ACCURACY, MACRO_F1, AUC, CONFUSION, MSE, MAE, TOP_K)
 DEFAULTS: Mapping[Task, tuple[str, ...]] = {
     "classes": ("accuracy",),
     "multilabel": ("accuracy", "macro_f1"),

@@ -7,6 +7,7 @@ metrics; outputs are compared on some of it and on synthetic inputs. Files run s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,21 +18,45 @@ from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import ExportFacts, ParityFacts, ParityRow
-from pipeline.records.metrics import metric_and_output
+from pipeline.records.metrics import Metric, metric_and_output
 from pipeline.records.schemes import Scheme
 from stages.formats.format import RunsElsewhere
 from stages.formats.registry import format_of_kind, packages_that_run, running_kinds
 from stages.keras.inputs import as_arrays
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
 from stages.verify.config import VerifyConfig
-from stages.verify.evaluate import MEASURES, evaluation_artifact, own_metrics
+from stages.verify.evaluate import evaluation_artifact, own_metrics
 from stages.verify.limits import REAL, doubts, hint_of, is_real, violation
-from stages.verify.metrics import Evaluation, are_logits, evaluate, flat, metrics_by_output
+from stages.verify.metrics import (
+    ACCURACY,
+    DEFAULTS,
+    MSE,
+    QUALITY,
+    Evaluation,
+    are_logits,
+    evaluate,
+    flat,
+    metrics_by_output,
+)
 
 if TYPE_CHECKING:
     from stages.verify.compare import Comparison
 
 FLOATS: tuple[Scheme, ...] = ("float32", "float16")
+# How much worse the file is than its reference, by what is compared.
+CHANGES: Mapping[Metric, Metric] = {
+    metric: replace(metric.compared, name=f"{metric.compared.name}_reference", of=None)
+    for metric in (ACCURACY, MSE)
+    if metric.compared is not None
+}
+FIGURES = (  # each is a figure of a ParityRow
+    Metric("max_abs_diff", "", lower_is_better=True, told="max diff {:.1e}"),
+    Metric("mean_abs_diff", "", lower_is_better=True),
+    Metric("sqnr_db", "dB", lower_is_better=False),
+    Metric("cosine", "", lower_is_better=False),
+    Metric("top1_agreement", "share", lower_is_better=False),
+    Metric("top5_agreement", "share", lower_is_better=False),
+)
 
 
 class VerifyStage:
@@ -47,17 +72,7 @@ class VerifyStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("parity-report", "evaluation")
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = (
-        *MEASURES,
-        "accuracy_drop_reference",
-        "mse_ratio_reference",
-        "max_abs_diff",
-        "mean_abs_diff",
-        "sqnr_db",
-        "cosine",
-        "top1_agreement",
-        "top5_agreement",
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = (*QUALITY, *(CHANGES.values()), *FIGURES)
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", *packages_that_run(None))
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
@@ -106,8 +121,8 @@ class VerifyStage:
         actual = comparison.on_the_split()
         rows = comparison.rows(reference, actual)
         first = rows[0]
-        figures = ("max_abs_diff", "mean_abs_diff", "sqnr_db", "cosine", "top1_agreement", "top5_agreement")
-        metrics = {name: getattr(first, name) for name in figures if getattr(first, name) is not None}
+        figures = {figure.name: getattr(first, figure.name) for figure in FIGURES}
+        metrics = {name: value for name, value in figures.items() if value is not None}
         parity = Artifact(files=(), facts=ParityFacts(rows=tuple(rows)))
         if not measurable:
             return StageResult((parity,), metrics)
@@ -180,9 +195,9 @@ def _keep_figures(context: StageContext[VerifyConfig], parity: ParityFacts) -> P
 def worse(found: Mapping[str, float], settings: VerifyConfig, where: str | None) -> str | None:
     """Return what is worse than the settings allow, or None; PostconditionError if a bound has no metric."""
     limits = (
-        ("accuracy_drop_reference", settings.max_accuracy_drop, "accuracy{} is {:.4f} below the reference's, {:.4f}",
+        (CHANGES[ACCURACY].name, settings.max_accuracy_drop, "accuracy{} is {:.4f} below the reference's, {:.4f}",
          "there is no accuracy here", "max_accuracy_drop is for outputs of classes; regression has max_mse_ratio"),
-        ("mse_ratio_reference", settings.max_mse_ratio, "the mse{} is {:.4g} of the reference's, {:.4g}",
+        (CHANGES[MSE].name, settings.max_mse_ratio, "the mse{} is {:.4g} of the reference's, {:.4g}",
          "there is no mse here", "max_mse_ratio is for outputs of regression; classes have max_accuracy_drop"),
     )  # fmt: skip
     for metric, allowed, text, missing, hint in limits:
@@ -208,7 +223,7 @@ def _evaluated(
     names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)
     found, changed = {}, {}
     for output, seen in targets.items():
-        compared = "mse" if seen.kind == "regression" else "accuracy"
+        compared = DEFAULTS[seen.kind][0]
         wanted = tuple(dict.fromkeys((compared, *names[output])))
         logits = seen.kind != "regression" and are_logits(reference[output], seen.kind)
         one = evaluate(actual[output], seen.y, seen.kind, wanted, own_metrics(context, wanted), logits=logits)
@@ -223,9 +238,10 @@ def _evaluated(
 
 def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
     """Return the change of the bounded metric from the reference to the export: positive, or above 1, is worse."""
-    if metric == "accuracy":
-        return {"accuracy_drop_reference": reference - actual}
-    return {"mse_ratio_reference": actual / reference if reference else 1.0 if not actual else 1e30}
+    what, change = next((one, change) for one, change in CHANGES.items() if one.name == metric)
+    if what.against_source == "drop":
+        return {change.name: what.worsening(reference, actual)}
+    return {change.name: actual / reference if reference else 1.0 if not actual else 1e30}
 
 
 def _scheme(export: Artifact) -> Scheme:

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from pipeline.contracts.events import ActionEvents, Listener, silent
 from pipeline.errors import DeviceError, RecipeError
-from stages.commands.comparing.exact import COUNTED, QUALITY, count_results, exact_result, not_comparable
+from pipeline.records.metrics import SIZE
+from stages.commands.comparing.compared import compared, qualities
+from stages.commands.comparing.exact import count_results, exact_result, not_comparable
 from stages.commands.comparing.fitness import require_fit
 from stages.commands.comparing.measured import MEASURED, Measuring, Plan
 from stages.commands.comparing.operands import Operand
 from stages.commands.comparing.pairing import Pair, pairs_of
-from stages.commands.comparing.result import ComparisonReport, Metric, MetricResult, PairResult, Side, worst
+from stages.commands.comparing.result import ComparisonReport, MetricResult, PairResult, Side, worst
 from stages.commands.comparing.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from stages.devices.target import Sampling, Target
 
-HELD: frozenset[Metric] = frozenset({"latency", "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"})
-# These differ between processes by more than any tolerance: judged only if named.
-SHOWN: frozenset[Metric] = frozenset({"p90", "p99", "first", "load", "memory"})
+SIZE_NAME = str(SIZE.judged_as)
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,22 @@ class Wish:
     sampling: Sampling
     rounds: int
     tolerances: Tolerances
-    metrics: frozenset[Metric] | None = None
+    metrics: frozenset[str] | None = None
     data: Path | None = None
 
     @property
-    def held(self) -> frozenset[Metric]:
-        return HELD if self.metrics is None else self.metrics
+    def held(self) -> frozenset[str]:
+        """Return the metrics that get a verdict."""
+        return frozenset(n for n, m in compared().items() if not m.noisy) if self.metrics is None else self.metrics
 
     @property
-    def shown(self) -> frozenset[Metric]:
-        return SHOWN if self.metrics is None else frozenset()
+    def shown(self) -> frozenset[str]:
+        """Return those that are only shown: they differ between processes by more than any tolerance."""
+        return frozenset(n for n, m in compared().items() if m.noisy) if self.metrics is None else frozenset()
 
     def check(self, pairs: Sequence[Pair]) -> None:
         """Raise RecipeError if a target can't give what is requested, before anything is measured."""
-        possible = {"size", *QUALITY} | {metric for target in self.targets for metric in metrics_on(target)}
+        possible = {SIZE_NAME, *qualities()} | {metric for target in self.targets for metric in metrics_on(target)}
         for metric in sorted(self.metrics or ()):
             if metric not in possible:
                 named = ", ".join(target.name for target in self.targets)
@@ -57,11 +59,10 @@ class Wish:
             require_fit(target, (pair.candidate for pair in pairs), self.sampling)
 
 
-def metrics_on(target: Target) -> tuple[Metric, ...]:
+def metrics_on(target: Target) -> tuple[str, ...]:
     """Return the metrics that a target gives."""
-    if not target.counts:
-        return MEASURED
-    return tuple(metric for name, metric in COUNTED.items() if name in target.metrics)
+    names = (metric.judged_as for metric in target.metrics if metric.judged_as and metric != SIZE)
+    return tuple(name for name in names if target.counts or name in MEASURED)
 
 
 @dataclass
@@ -106,7 +107,7 @@ def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = 
 
 
 def _with_quality(pairs: Sequence[Pair], wish: Wish, listener: Listener) -> list[Pair]:
-    if wish.data is None or not wish.held & set(QUALITY):
+    if wish.data is None or not wish.held & set(qualities()):
         return list(pairs)
     from stages.commands.comparing.quality import labelled_test_data, with_quality
 
@@ -116,7 +117,7 @@ def _with_quality(pairs: Sequence[Pair], wish: Wish, listener: Listener) -> list
 
 def _require_quality(pairs: Sequence[Pair], wish: Wish) -> None:
     """Raise RecipeError if accuracy is requested by name but unknown for both sides on the same data."""
-    for metric in sorted((wish.metrics or frozenset()) & set(QUALITY)):
+    for metric in sorted((wish.metrics or frozenset()) & set(qualities())):
         for pair in pairs:
             why = not_comparable(pair, metric)
             if why:
@@ -179,10 +180,10 @@ def _require_named(results: Sequence[PairResult], wish: Wish) -> None:
 
 
 def _exact(one: _Found, wish: Wish) -> None:
-    if "size" in wish.held:
+    if SIZE_NAME in wish.held:
         sizes = float(one.pair.baseline.size_bytes), float(one.pair.candidate.size_bytes)
-        one.metrics.append(exact_result("size", *sizes, wish.tolerances.of("size")))
-    for metric in (metric for metric in QUALITY if metric in wish.held):
+        one.metrics.append(exact_result(SIZE_NAME, *sizes, wish.tolerances.of(SIZE_NAME)))
+    for metric in (metric for metric in qualities() if metric in wish.held):
         before, after = one.pair.baseline.quality.get(metric), one.pair.candidate.quality.get(metric)
         if before is None or after is None:
             continue

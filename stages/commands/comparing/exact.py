@@ -3,34 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.errors import DeviceError
+from pipeline.records.metrics import Metric
+from stages.commands.comparing.compared import SHARE, change_of, compared, unit_of
 from stages.commands.comparing.operands import Model
 from stages.commands.comparing.pairing import Pair
-from stages.commands.comparing.result import Metric, MetricResult, Verdict
+from stages.commands.comparing.result import MetricResult, Verdict
 from stages.commands.comparing.tolerances import Tolerances
 
 if TYPE_CHECKING:
     from stages.devices.counts import Counts
     from stages.devices.target import Target
 
-QUALITY: tuple[Metric, ...] = ("accuracy", "mse")
-COUNTED: Mapping[str, Metric] = {
-    "instructions": "instructions",
-    "arena_bytes": "arena",
-    "estimated_npu_share": "npu",
-    "estimated_cycles": "cycles",
-}
 
-
-def exact_result(metric: Metric, baseline: float, candidate: float, tolerance: float | None) -> MetricResult:
+def exact_result(name: str, baseline: float, candidate: float, tolerance: float | None) -> MetricResult:
     """Judge an exact number: worse by more than the tolerance, or not."""
-    change = baseline - candidate if metric == "accuracy" else candidate / baseline - 1 if baseline else 0.0
+    metric = compared()[name]
+    change = change_of(metric, baseline, candidate)
     return MetricResult(
-        metric=metric,
-        unit={"size": "bytes", "accuracy": "share"}.get(metric, ""),  # type: ignore[arg-type]
+        metric=name,
+        unit=unit_of(metric),
         baseline=baseline,
         candidate=candidate,
         change=change,
@@ -44,7 +39,7 @@ def _above(change: float, tolerance: float) -> bool:
     return change > tolerance + 1e-12
 
 
-def not_comparable(pair: Pair, metric: Metric) -> str | None:
+def not_comparable(pair: Pair, metric: str) -> str | None:
     """Return why the accuracies (or mean squared errors) of two models can't be compared, or None."""
     for model in (pair.baseline, pair.candidate):
         if metric not in model.quality:
@@ -55,23 +50,24 @@ def not_comparable(pair: Pair, metric: Metric) -> str | None:
 
 
 def count_results(
-    pair: Pair, target: Target, tolerances: Tolerances, held: frozenset[Metric], shapes: Sequence[str] = ()
+    pair: Pair, target: Target, tolerances: Tolerances, held: frozenset[str], shapes: Sequence[str] = ()
 ) -> tuple[list[MetricResult], tuple[str, ...]]:
     """Return what a target counts for both sides, and its notes. DeviceError if it can't."""
     baseline, candidate = (_counted(target, side, model, shapes) for side, model in _sides(pair).items())
     counts, found = (baseline, candidate), []
     notes = [f"{side}: {note}" for side, one in zip(_sides(pair), counts, strict=True) for note in one.notes]
     apart = baseline.left_out != candidate.left_out
-    for name, metric in COUNTED.items():
-        if name not in baseline.metrics or name not in candidate.metrics:
+    for metric in target.metrics:
+        name = metric.judged_as
+        if name is None or metric.name not in baseline.metrics or metric.name not in candidate.metrics:
             continue
-        tolerance = tolerances.of(metric) if metric in held else None
-        if metric == "npu":
-            found.append(_placement_result(name, counts, target, tolerance))
-        elif apart and name == candidate.main:
-            notes.append(f"{metric} are not compared: each side's leave out other operators")
+        tolerance = tolerances.of(name) if name in held else None
+        if metric.unit == SHARE:
+            found.append(_placement_result(metric, counts, target, tolerance))
+        elif apart and metric.name == candidate.main:
+            notes.append(f"{name} are not compared: each side's leave out other operators")
         else:
-            found.append(_count_result(metric, name, counts, target, tolerance))
+            found.append(_count_result(metric, counts, target, tolerance))
     return found, tuple(dict.fromkeys(notes))
 
 
@@ -86,7 +82,7 @@ def _counted(target: Target, side: str, model: Model, shapes: Sequence[str]) -> 
 
 
 def _placement_result(
-    name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
+    metric: Metric, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
 ) -> MetricResult:
     """Judge the share of a model that runs on its accelerator: less is worse if operators left the accelerator.
 
@@ -94,16 +90,17 @@ def _placement_result(
     """
     baseline, candidate = counts
     left = Counter(candidate.left_out) - Counter(baseline.left_out)
-    change = baseline.metrics[name] - candidate.metrics[name]
+    before, after = (one.metrics[metric.name] for one in counts)
+    change = change_of(metric, before, after)
     verdict: Verdict | None = None
     if tolerance is not None:
         verdict = "ok" if not left else "regression" if _above(change, tolerance) else "inconclusive"
     return MetricResult(
-        metric="npu",
+        metric=str(metric.judged_as),
         target=target.name,
-        unit="share",
-        baseline=baseline.metrics[name],
-        candidate=candidate.metrics[name],
+        unit=unit_of(metric),
+        baseline=before,
+        candidate=after,
         change=change,
         tolerance=tolerance,
         verdict=verdict,
@@ -119,24 +116,25 @@ def _left_why(left: Iterable[str], notes: Sequence[str]) -> str:
 
 
 def _count_result(
-    metric: Metric, name: str, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
+    metric: Metric, counts: tuple[Counts, Counts], target: Target, tolerance: float | None
 ) -> MetricResult:
     """Judge a count with an interval as wide as two counts of one model differ on this target; none if they don't."""
     baseline, candidate = counts
     if baseline.runtime != candidate.runtime:
         raise DeviceError(f"{baseline.runtime} and {candidate.runtime} count differently", where=target.name)
-    change = candidate.metrics[name] / baseline.metrics[name] - 1
-    spread = baseline.spread + candidate.spread if name == candidate.main else 0.0
+    before, after = (one.metrics[metric.name] for one in counts)
+    change = change_of(metric, before, after)
+    spread = baseline.spread + candidate.spread if metric.name == candidate.main else 0.0
     low, high = (1 + change) * (1 - spread) - 1, (1 + change) * (1 + spread) - 1
     verdict: Verdict | None = None
     if tolerance is not None:
         verdict = "regression" if _above(low, tolerance) else "inconclusive" if _above(high, tolerance) else "ok"
     return MetricResult(
-        metric=metric,
+        metric=str(metric.judged_as),
         target=target.name,
-        unit="bytes" if metric == "arena" else "",
-        baseline=baseline.metrics[name],
-        candidate=candidate.metrics[name],
+        unit=unit_of(metric),
+        baseline=before,
+        candidate=after,
         change=change,
         interval=(low, high) if spread else None,
         tolerance=tolerance,

@@ -10,10 +10,14 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import MeasuresOnTarget
+from pipeline.contracts.stage import AnyStage
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.yaml_source import Source
 from pipeline.records.manifest import RunManifest
+from stages.commands.comparing.compared import compared, gated_as
 from stages.commands.comparing.forms import markdown_of, text_of
 from stages.commands.comparing.result import ComparisonReport, MetricResult, PairResult
 from stages.commands.comparing.words import sentence
@@ -22,23 +26,6 @@ MOST_ANNOTATIONS = 5
 SUMMARY = "GITHUB_STEP_SUMMARY"
 RECIPE_FOLDERS = ("", "configs", "recipes")
 LEVELS = {"regression": "error", "inconclusive": "warning"}
-# What gates call the numbers of a comparison; the first one in the recipe is annotated.
-GATED_AS = {
-    "latency": ("latency_ratio", "latency_p50_ms"),
-    "p90": ("latency_p90_ms",),
-    "p99": ("latency_p99_ms",),
-    "first": ("first_inference_ms",),
-    "load": ("load_ms",),
-    "memory": ("peak_memory_bytes",),
-    "size": ("size_bytes",),
-    "instructions": ("instruction_ratio", "instructions"),
-    "arena": ("arena_ratio", "arena_bytes"),
-    "cycles": ("estimated_cycles_ratio", "estimated_cycles"),
-    "npu": ("estimated_npu_share", "estimated_cpu_operators"),
-    "accuracy": ("accuracy_drop", "accuracy"),
-    "mse": ("mse_ratio", "mse"),
-}
-MEASURED_BY = {"accuracy": "verify", "mse": "verify", "size": "export"}
 
 
 def github_of(report: ComparisonReport, recipe: Recipe | None) -> str:
@@ -70,15 +57,21 @@ def _command(pair: PairResult, found: MetricResult, text: str, recipe: Recipe | 
 def threshold(recipe: Recipe, pair: PairResult, found: MetricResult) -> tuple[str, int]:
     """Return file and line of the gate that bounds the metric, else of the measuring stage, else the first line."""
     names = {pair.name, f"{pair.name}@{found.target}"}
-    for metric in GATED_AS[found.metric]:
+    for metric in gated_as(found.metric):
         for index, gate in enumerate(recipe.gates):
             name, _, gated = gate.metric.rpartition(".")
             if gated == metric and name in names:
                 bound = "max" if gate.max is not None else "min"
                 return _place(recipe.source, ("gates", index, bound))
-    stage = MEASURED_BY.get(found.metric, "benchmark")
-    step = next((step for step in recipe.steps if step.stage == stage), None)
+    step = next((step for step in recipe.steps if _measures(stages()[step.stage], found)), None)
     return _place(recipe.source, step.path if step else ())
+
+
+def _measures(stage: AnyStage, found: MetricResult) -> bool:
+    """Return whether a stage of a recipe gives the number: on a target, or what it declares itself."""
+    if found.target is not None or isinstance(stage, MeasuresOnTarget):
+        return found.target is not None and isinstance(stage, MeasuresOnTarget)
+    return compared()[found.metric] in stage.metrics
 
 
 def _place(source: Source, path: tuple[str | int, ...]) -> tuple[str, int]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.errors import DeviceError
+from stages.commands.comparing.compared import compared, unit_of
 from stages.commands.comparing.pairing import Pair
-from stages.commands.comparing.result import Evidence, Measured, Metric, MetricResult, Verdict
+from stages.commands.comparing.result import Evidence, MetricResult, Verdict
 from stages.commands.comparing.tolerances import Tolerances
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from stages.devices.rounds import Round, Side
     from stages.devices.target import Sampling, Target
 
-MEASURED: tuple[Measured, ...] = get_args(Measured)
-QUANTILES: Mapping[Measured, float] = {"latency": 0.5, "p90": 0.9, "p99": 0.99}
+QUANTILES: Mapping[str, float] = {"latency": 0.5, "p90": 0.9, "p99": 0.99}  # latency is the median
+MEASURED = (*QUANTILES, "first", "load", "memory")  # what every process measures, by the names of `compared`
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Plan:
     sampling: Sampling
     rounds: int
     tolerances: Tolerances
-    held: frozenset[Metric]
-    shown: frozenset[Metric]
+    held: frozenset[str]
+    shown: frozenset[str]
 
 
 class Measuring:
@@ -102,7 +103,7 @@ class Measuring:
         baseline = sum(len(done.baseline.samples_ns) for done in self._rounds)
         return min(baseline, sum(len(done.candidate.samples_ns) for done in self._rounds))
 
-    def _result(self, metric: Measured, p_value: float | None, *, differs: bool) -> MetricResult:
+    def _result(self, metric: str, p_value: float | None, *, differs: bool) -> MetricResult:
         import numpy as np
 
         from stages.devices.statistics import latency_ratio, noise_floor, rounds_apart, verdict
@@ -117,7 +118,7 @@ class Measuring:
         return MetricResult(
             metric=metric,
             target=self.plan.target.name,
-            unit="bytes" if metric == "memory" else "ms",
+            unit=unit_of(compared()[metric]),
             baseline=self._typical("baseline", metric, baseline),
             candidate=self._typical("candidate", metric, candidate),
             change=ratio.point - 1,
@@ -135,7 +136,7 @@ class Measuring:
             ),
         )
 
-    def _typical(self, side: Side, metric: Measured, per_round: Sequence[float]) -> float:
+    def _typical(self, side: Side, metric: str, per_round: Sequence[float]) -> float:
         """Return what the table shows of one side: percentiles, the median load time, the largest peak memory."""
         import numpy as np
 
@@ -145,13 +146,13 @@ class Measuring:
             return quantile_ms(self._rounds, side, QUANTILES[metric])
         return float(max(per_round) if metric == "memory" else np.median(per_round))
 
-    def _sides(self, metric: Measured) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _sides(self, metric: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the numbers of candidate and baseline, one per round."""
         candidate = tuple(_number(done.candidate, metric) for done in self._rounds)
         return candidate, tuple(_number(done.baseline, metric) for done in self._rounds)
 
 
-def _number(one: Measurement, metric: Measured) -> float:
+def _number(one: Measurement, metric: str) -> float:
     """Return one process' number: nanoseconds, milliseconds or bytes; only ratios of them are used."""
     from stages.devices.statistics import latency_quantile_ns, round_medians_ns
 

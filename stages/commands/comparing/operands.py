@@ -23,6 +23,7 @@ from pipeline.reports.command_lines import secateur
 from pipeline.store import Store
 from pipeline.store.files import store_errors
 from pipeline.store.lineage import digests_named, makers
+from stages.commands.comparing.compared import compared, qualities
 from stages.formats.format import Runs
 from stages.formats.registry import format_of_kind, formats, kinds_that, model_digest, recognise, whole_model
 
@@ -127,8 +128,8 @@ def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Oper
 
 
 def _of_export(label: str, entry: StageEntry, manifest: RunManifest, store: Store) -> Model:
-    names = ("accuracy", "mse")
-    quality = {name: manifest.metrics[f"{label}.{name}"] for name in names if f"{label}.{name}" in manifest.metrics}
+    named = {name: f"{label}.{compared()[name].name}" for name in qualities()}
+    quality = {name: manifest.metrics[full] for name, full in named.items() if full in manifest.metrics}
     checks = [other for other in manifest.stages if other.stage == "verify" and other.axis == label]
     tested_on = next((check.inputs.get("test") for check in checks), None)
     return _stored(label, entry.outputs[0], store, quality, tested_on)
@@ -142,7 +143,8 @@ def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Mode
     for document in store.records.documents("verify", label):
         action = document["action"]
         if action["inputs"].get("export") == artifact.digest:
-            quality = {name: document["metrics"][name] for name in ("accuracy", "mse") if name in document["metrics"]}
+            known = {name: compared()[name].name for name in qualities()}
+            quality = {name: document["metrics"][own] for name, own in known.items() if own in document["metrics"]}
             return _stored(label, Output.of(artifact), store, quality, action["inputs"].get("test"))
     return _stored(label, Output.of(artifact), store, {}, None)
 

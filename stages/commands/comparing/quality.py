@@ -44,7 +44,7 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
     from stages.formats.apart.runtimes import load_apart
     from stages.keras.inputs import by_input
     from stages.samples.batches import misfit
-    from stages.verify.metrics import evaluate
+    from stages.verify.metrics import DEFAULTS, evaluate
 
     loaded = load_apart(model.kind, model.path, 0, f"accuracy of the {title}", events)
     names = [spec.name for spec in loaded.inputs]
@@ -61,7 +61,7 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
         found = loaded.run({name: array.astype(_type(spec.dtype), copy=False) for name, array, spec in arrays})
         parts.append(found[output])
         events.advanced(sum(map(len, parts)), len(split), f"accuracy of the {title.partition(' ')[0]}")
-    metric = "mse" if seen.kind == "regression" else "accuracy"
+    metric = DEFAULTS[seen.kind][0]
     quality = evaluate(np.concatenate(parts), seen.y, seen.kind, (metric,)).metrics
     return replace(model, quality=quality, tested_on=split.digest)
 

@@ -11,8 +11,6 @@ from pipeline.records.artifacts import Digest
 from pipeline.records.manifest import Interval
 from pipeline.records.values import Value
 
-Measured = Literal["latency", "p90", "p99", "first", "load", "memory"]  # measured in rounds; latency is the median
-Metric = Literal[Measured, "size", "instructions", "arena", "cycles", "npu", "accuracy", "mse"]
 Verdict = Literal["regression", "inconclusive", "ok"]  # worst first
 EXIT_CODES: dict[Verdict, int] = {"ok": 0, "regression": 1, "inconclusive": 5}
 
@@ -45,13 +43,14 @@ class Evidence(Value):
 class MetricResult(Value):
     """Compare one number of both sides; `candidate` is worse if `change` is above 0.
 
-    `change` is candidate / baseline - 1, for shares (accuracy, `npu`) what is lost (0.01 is one point). `interval` is
-    that of the change, unless it is exact. `tolerance` and `verdict` are null if the number is only shown.
+    `metric` is a name of `compared()`. `change` is candidate / baseline - 1 (the inverse, if higher is better), for
+    shares (accuracy, `npu`) what is lost (0.01 is one point). `interval` is that of the change, unless it is exact.
+    `tolerance` and `verdict` are null if the number is only shown.
     """
 
-    metric: Metric
+    metric: str
     target: str | None = None
-    unit: Literal["ms", "bytes", "", "share"]
+    unit: str
     baseline: float
     candidate: float
     change: float

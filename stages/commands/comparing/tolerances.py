@@ -5,31 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import get_args
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest
-from stages.commands.comparing.result import Metric
+from stages.commands.comparing.compared import compared
 
 OPTION = "--tolerance"
 GENERAL = 0.05
-POINTS: Mapping[str, float] = {"accuracy": 0.01, "npu": 0.0}
-METRICS: tuple[str, ...] = get_args(Metric)
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Hold shares by metric; `general` applies to all others.
-
-    For accuracy the default is one point, and for the NPU's share of operators none.
-    """
+    """Hold shares by metric; `general` applies to all others but those that declare a tolerance of their own."""
 
     general: float = GENERAL
     named: Mapping[str, float] = field(default_factory=dict)
 
-    def of(self, metric: Metric) -> float:
+    def of(self, metric: str) -> float:
         """Return the tolerance of one metric."""
-        return self.named.get(metric, POINTS.get(metric, self.general))
+        known = compared().get(metric)
+        own = known.tolerance if known else None
+        return self.named.get(metric, self.general if own is None else own)
 
 
 def read_tolerances(texts: Sequence[str]) -> Tolerances:
@@ -39,10 +35,12 @@ def read_tolerances(texts: Sequence[str]) -> Tolerances:
         metric, equals, value = text.rpartition("=")
         if not equals:
             general = _share(value, text)
-        elif metric in METRICS:
+        elif metric in compared():
             named[metric] = _share(value, text)
         else:
-            raise RecipeError(f"{metric!r} is no metric", where=f"{OPTION} {text}", hint=nearest(metric, list(METRICS)))
+            raise RecipeError(
+                f"{metric!r} is no metric", where=f"{OPTION} {text}", hint=nearest(metric, list(compared()))
+            )
     return Tolerances(general, named)
 
 

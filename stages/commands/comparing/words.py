@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.reports.table import count, size
+from stages.commands.comparing.compared import COUNT, SHARE, compared
 from stages.commands.comparing.result import ComparisonReport, Evidence, MetricResult, PairResult
 
 MILLION = 1e6
@@ -11,8 +12,8 @@ VERDICTS = {"regression": "REGRESSION", "inconclusive": "inconclusive", "ok": "o
 
 def changed(found: MetricResult) -> str:
     """Format `1.083 [1.071, 1.094]`, `+7.84 %`, or for accuracy the points gained or lost."""
-    if found.unit == "share" and found.change:
-        return f"{-100 * found.change:+.2f} points"
+    if found.unit == SHARE and found.change:
+        return f"{100 * (found.candidate - found.baseline):+.2f} points"
     if found.evidence is None:
         return f"{found.change:+.2%}".replace("%", " %") if found.change else "equal"
     low, high = found.interval or (found.change, found.change)
@@ -34,10 +35,11 @@ def number(found: MetricResult, value: float) -> str:
         return f"{value:.3f} ms"
     if found.unit == "bytes":
         return size(value)
-    if found.unit == "share":
+    if found.unit == SHARE:
         return f"{value:.2%}".replace("%", " %")
-    if found.metric == "mse":
-        return f"{value:.4g}"
+    metric = compared().get(found.metric)
+    if metric is None or metric.unit != COUNT:
+        return f"{value:.4g} {found.unit}".rstrip()
     return f"{value / MILLION:,.3f} M" if value >= MILLION else count(value)  # counts are exact: a tenth is too coarse
 
 
@@ -45,8 +47,10 @@ def bound(found: MetricResult) -> str:
     """Format the bound: `≤ 1.05`."""
     if found.tolerance is None:
         return ""
-    if found.unit == "share":
-        return f"≥ -{100 * found.tolerance:g} points"
+    if found.unit == SHARE:
+        metric = compared().get(found.metric)
+        fewer = metric is not None and metric.lower_is_better
+        return f"≤ +{100 * found.tolerance:g} points" if fewer else f"≥ -{100 * found.tolerance:g} points"
     return f"≤ +{100 * found.tolerance:g} %" if found.evidence is None else f"≤ {1 + found.tolerance:g}"
 
 

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from pipeline.records.declared import declared, every_metric
+from pipeline.records.metrics import SIZE, Metric
 from pipeline.reports.table import count, size
 
-MAIN = ("latency_p50_ms", "instructions", "arena_bytes", "estimated_cycles", "size_bytes")
+# The ends of an interval that `bench` writes beside its metric: they have the metric's unit.
 INTERVAL = {"latency_p50_ms": ("latency_p50_low_ms", "latency_p50_high_ms")}
-ENDS = {end for ends in INTERVAL.values() for end in ends}
+ENDS = {end: metric for metric, ends in INTERVAL.items() for end in ends}
 
 
 def main_metric(metrics: dict[str, float]) -> str:
-    """Return the metric that an entry is about."""
-    return next((name for name in MAIN if name in metrics), next(iter(metrics), ""))
+    """Return the metric that an entry is about: the one that its target is compared by, else the file's size."""
+    steady = [one for one in every_metric().values() if one.judged_as and one.lower_is_better and not one.noisy]
+    found = [one.name for one in steady if one.name in metrics and not one.needs_labels]
+    return min(found, key=lambda name: name == SIZE.name, default=next(iter(metrics), ""))
 
 
 def said(metric: str, value: float) -> str:
     """Format a number with its unit."""
-    if metric.endswith("_ms"):
-        return f"{value:.4g} ms"
-    if metric.endswith("_bytes"):
-        return size(value)
-    return f"{value:.3f}" if metric.endswith(("_share", "_ratio")) else count(value)
+    known = what_is(metric)
+    match known.unit if known else None:
+        case "bytes":
+            return size(value)
+        case "count":
+            return count(value)
+        case "share" | "ratio":
+            return f"{value:.3f}"
+        case unit:
+            return f"{value:.4g} {unit or ''}".rstrip()
 
 
 def unit(metric: str) -> str:
-    """Return only the unit."""
-    return "ms" if metric.endswith("_ms") else "bytes" if metric.endswith("_bytes") else metric
+    """Return only the unit; the metric's name for what has none."""
+    known = what_is(metric)
+    return known.unit if known and known.unit not in ("", "count", "share", "ratio") else metric
+
+
+def what_is(metric: str) -> Metric | None:
+    """Return the declaration of a metric, or of the one whose interval ends there; None if nothing declares it."""
+    return declared(ENDS.get(metric, metric))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from stages.commands.histories.figures import ENDS, INTERVAL, main_metric, unit
+from stages.commands.histories.figures import ENDS, INTERVAL, main_metric, unit, what_is
 from stages.commands.histories.picture import series_of
 from stages.commands.histories.record import Entry
 
 
 def exported(entries: Sequence[Entry], metric: str | None = None) -> str:
-    """Export all smaller-is-better numbers of the newest entries, or one metric of each."""
+    """Export all numbers of the newest entries that are declared better if smaller, or one metric of each."""
     found = []
     for row in series_of(entries, metric).values():
         newest = row[-1]
@@ -23,8 +23,15 @@ def exported(entries: Sequence[Entry], metric: str | None = None) -> str:
     return json.dumps(found, ensure_ascii=False, indent=1)
 
 
+def undeclared(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return the metrics that nothing installed declares: whether they are better if smaller is not known."""
+    names = dict.fromkeys(name for entry in entries for name in entry.metrics)
+    return tuple(name for name in names if what_is(name) is None)
+
+
 def _smaller_is_better(name: str) -> bool:
-    return name not in ENDS and not name.endswith("_share")
+    known = None if name in ENDS else what_is(name)
+    return known is not None and known.lower_is_better is True
 
 
 def _item(entry: Entry, metric: str) -> dict[str, str | float]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from pipeline.records.artifacts import Kind
+from pipeline.records.metrics import Metric
 from pipeline.system.processes import TIMEOUT_S, Ended, run_process
+from stages.devices.metrics import TIMED
 from stages.devices.runner_file import runner_file
 from stages.devices.target import (
     PROBING,
@@ -32,19 +34,6 @@ from stages.formats.registry import kinds_that
 if TYPE_CHECKING:
     from stages.devices.measurement import Measurement
 
-LATENCY_METRICS = (
-    "latency_p50_ms",
-    "latency_p90_ms",
-    "baseline_p50_ms",
-    "latency_ratio",
-    "noise_floor",
-    "load_ms",
-    "first_inference_ms",
-    "peak_memory_bytes",
-    "size_bytes",
-    "latency_p99_ms",
-)
-
 
 class CpuSettings(TargetSettings):
     """Configure the target: `affinity` lists the processors that the runner is pinned to; none means any."""
@@ -56,7 +45,7 @@ class CpuDriver:
     """Measure times on this machine."""
 
     settings: ClassVar[type[TargetSettings]] = CpuSettings
-    metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = TIMED
     formats: ClassVar[tuple[Kind, ...]] = kinds_that(OnDevice)
     cost_unit: ClassVar[CostUnit] = "nanoseconds"
 

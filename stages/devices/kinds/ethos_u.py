@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.records.artifacts import Kind
+from pipeline.records.metrics import SIZE, Metric
 from stages.devices.counts import Counts
 from stages.devices.kinds.tflm import installed
 from stages.devices.target import Say, Target, TargetSettings
+from stages.formats.vela import CYCLES, ESTIMATES
 from stages.formats.vela.accelerator import Accelerator, EthosU
 from stages.formats.vela.compiler import compile_for
 
@@ -30,14 +32,11 @@ class EthosUDriver:
     """Return Vela's estimate of one file."""
 
     settings: ClassVar[type[TargetSettings]] = EthosUSettings
-    metrics: ClassVar[tuple[str, ...]] = (
-        "estimated_cycles",
-        "estimated_sram_bytes",
-        "estimated_npu_share",
-        "estimated_cpu_operators",
-        "estimated_cycles_ratio",
-        "baseline_estimated_cycles",
-        "size_bytes",
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        *ESTIMATES,
+        Metric(f"{CYCLES.name}_ratio", "ratio", lower_is_better=True, of=CYCLES.name),
+        Metric(f"baseline_{CYCLES.name}", "count", lower_is_better=None),
+        SIZE,
     )
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model",)
 

@@ -19,10 +19,12 @@ from pydantic import Field
 from pipeline.errors import DeviceError
 from pipeline.records.artifacts import Kind
 from pipeline.records.keys import digest_of_file
+from pipeline.records.metrics import Metric
 from pipeline.store.files import publish
 from pipeline.system.processes import TIMEOUT_S, Ended, ending, last_lines, run_process
-from stages.devices.kinds.cpu import LATENCY_METRICS, affinity_fingerprint, affinity_options
+from stages.devices.kinds.cpu import affinity_fingerprint, affinity_options
 from stages.devices.kinds.qemu.sysroot import targets_folder
+from stages.devices.metrics import TIMED
 from stages.devices.runner_file import runner_file
 from stages.devices.target import (
     PROBING,
@@ -116,7 +118,7 @@ class SshDriver:
     """Measure times on a board."""
 
     settings: ClassVar[type[TargetSettings]] = SshSettings
-    metrics: ClassVar[tuple[str, ...]] = LATENCY_METRICS
+    metrics: ClassVar[tuple[Metric, ...]] = TIMED
     formats: ClassVar[tuple[Kind, ...]] = kinds_that(OnDevice)
     cost_unit: ClassVar[CostUnit] = "nanoseconds"
 

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pipeline.errors import DeviceError
 from pipeline.records.artifacts import Kind
+from pipeline.records.metrics import SIZE, Metric
 from pipeline.records.schemes import Quantization
 from pipeline.reports.command_lines import install
 from pipeline.system.processes import TIMEOUT_S, require_success, run_process
@@ -25,6 +26,7 @@ from stages.devices.counts import Counts
 from stages.devices.measurement import digests_of
 from stages.devices.runner_file import runner_file
 from stages.devices.target import Say, Target, TargetSettings
+from stages.formats.c import ARENA
 from stages.formats.c.tflm import RUNTIME
 from stages.formats.tflite.micro_limits import allowed_difference, micro_difference, refused_in_micro, wrong_in_micro
 
@@ -41,13 +43,13 @@ class TflmDriver:
     """Return arena and outputs on the host's build of TFLM."""
 
     settings: ClassVar[type[TargetSettings]] = TflmSettings
-    metrics: ClassVar[tuple[str, ...]] = (
-        "arena_bytes",
-        "arena_ratio",
-        "baseline_arena_bytes",
-        "arena_head_bytes",
-        "arena_tail_bytes",
-        "size_bytes",
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        ARENA,
+        Metric("arena_ratio", "ratio", lower_is_better=True, of=ARENA.name),
+        Metric(f"baseline_{ARENA.name}", "bytes", lower_is_better=None),
+        Metric("arena_head_bytes", "bytes", lower_is_better=True),
+        Metric("arena_tail_bytes", "bytes", lower_is_better=True),
+        SIZE,
     )
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model",)
 

@@ -9,10 +9,13 @@ from typing import Any, ClassVar
 from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.formats.c.settings import CSettings
 from stages.formats.format import Arrays, FormatSettings
 from stages.formats.tflite import TFLite
+
+ARENA = Metric("arena_bytes", "bytes", lower_is_better=True, judged_as="arena", told="arena {}")
 
 
 class CSource:
@@ -23,7 +26,7 @@ class CSource:
     settings: ClassVar[type[FormatSettings]] = CSettings
     packages: ClassVar[tuple[str, ...]] = (*TFLite.packages, "tflite-micro")
     runtime_packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "tflite-micro", "numpy")
-    metrics: ClassVar[tuple[str, ...]] = ("arena_bytes", "micro_difference")
+    metrics: ClassVar[tuple[Metric, ...]] = (ARENA, Metric("micro_difference", "share", lower_is_better=True))
     made_from: ClassVar[str | None] = TFLite.name
     file_counts: ClassVar[tuple[int, ...]] = (2,)
     imports: ClassVar[tuple[str, ...]] = TFLite.imports

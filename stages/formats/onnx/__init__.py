@@ -10,6 +10,7 @@ from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.errors import ModelError
 from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.formats.format import Arrays, FileTensor, FormatSettings, Kernel, LoadedModel
 from stages.formats.onnx.settings import ONNXSettings
@@ -30,7 +31,7 @@ class ONNX:
     settings: ClassVar[type[FormatSettings]] = ONNXSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
     runtime_packages: ClassVar[tuple[str, ...]] = ("onnxruntime", "numpy")
-    metrics: ClassVar[tuple[str, ...]] = ("transposes",)
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("transposes", "count", lower_is_better=True),)
     made_from: ClassVar[str | None] = None
     file_counts: ClassVar[tuple[int, ...]] = (1, 2)
     imports: ClassVar[tuple[str, ...]] = (  # the first sets what the others need

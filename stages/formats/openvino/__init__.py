@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.formats.format import Arrays, FileTensor, FormatSettings, Kernel, LoadedModel
 from stages.formats.onnx import ONNX
@@ -27,7 +28,7 @@ class OpenVINO:
     extra_package: ClassVar[str] = "openvino"
     packages: ClassVar[tuple[str, ...]] = (*ONNX.packages, extra_package)
     runtime_packages: ClassVar[tuple[str, ...]] = (extra_package, "numpy")
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
     made_from: ClassVar[str | None] = ONNX.name
     file_counts: ClassVar[tuple[int, ...]] = (2,)
     imports: ClassVar[tuple[str, ...]] = ONNX.imports

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.formats.format import Arrays, FileTensor, FormatSettings, LoadedModel
 from stages.formats.tflite.settings import TFLiteSettings
@@ -29,7 +30,7 @@ class TFLite:
     settings: ClassVar[type[FormatSettings]] = TFLiteSettings
     packages: ClassVar[tuple[str, ...]] = PACKAGES
     runtime_packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "numpy")
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
     made_from: ClassVar[str | None] = None
     file_counts: ClassVar[tuple[int, ...]] = (1,)
     imports: ClassVar[tuple[str, ...]] = (  # the first sets what the others need

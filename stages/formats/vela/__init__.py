@@ -8,12 +8,30 @@ from typing import Any, ClassVar
 from pipeline.contracts.stage import StageContext, StageResult
 from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
+from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization, Scheme
 from stages.formats.format import FormatSettings
 from stages.formats.tflite import TFLite
 from stages.formats.vela.settings import VelaSettings
 
 NPU_SCHEMES: tuple[Scheme, ...] = ("int8",)
+CYCLES = Metric(
+    "estimated_cycles", "count", lower_is_better=True, judged_as="cycles", told="about {} cycles (estimate)"
+)
+NPU_SHARE = Metric(
+    "estimated_npu_share",
+    "share",
+    lower_is_better=False,
+    judged_as="npu",
+    tolerance=0.0,
+    told="{:.0%} of the operators on the NPU",
+)
+ESTIMATES = (
+    CYCLES,
+    Metric("estimated_sram_bytes", "bytes", lower_is_better=True),
+    NPU_SHARE,
+    Metric("estimated_cpu_operators", "count", lower_is_better=True, of=NPU_SHARE.name),
+)
 
 
 class Vela:
@@ -25,9 +43,7 @@ class Vela:
     extra_package: ClassVar[str] = "ethos-u-vela"
     packages: ClassVar[tuple[str, ...]] = (*TFLite.packages, extra_package)
     runtime_packages: ClassVar[tuple[str, ...]] = (extra_package,)
-    metrics: ClassVar[tuple[str, ...]] = tuple(
-        f"estimated_{name}" for name in ("cycles", "sram_bytes", "npu_share", "cpu_operators")
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = ESTIMATES
     made_from: ClassVar[str | None] = TFLite.name
     file_counts: ClassVar[tuple[int, ...]] = (1,)
     imports: ClassVar[tuple[str, ...]] = TFLite.imports

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
+from pipeline.records.metrics import Metric
 from pipeline.reports.command_lines import SURGEON, install
 from stages.prune.config import ScanConfig
 from stages.prune.facts import SensitivityFacts
@@ -34,7 +35,10 @@ class SensitivityStage:
     outputs: ClassVar[tuple[Kind, ...]] = ("sensitivity-report",)
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = True
-    metrics: ClassVar[tuple[str, ...]] = ("baseline_accuracy", "points")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("baseline_accuracy", "share", lower_is_better=False, needs_labels=True),
+        Metric("points", "count", lower_is_better=None),
+    )
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "h5py", "numpy")
 
     def splits(self, config: ScanConfig) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 import pytest
 
-from pipeline.records.metrics import comparison, metric_and_output, name_and_metric, of_output
+from pipeline.records.declared import comparison
+from pipeline.records.metrics import metric_and_output, name_and_metric, of_output
 
 
 @pytest.mark.parametrize(

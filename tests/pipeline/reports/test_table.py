@@ -60,7 +60,8 @@ MANIFEST = RunManifest(
 
 def test_rows_are_models_then_baselines_then_exports():
     source, baseline, export = rows(MANIFEST)
-    assert (source.name, source.accuracy, source.samples, source.params) == ("source", 0.5, 100, 1234.0)
+    assert (source.name, source.quality, source.samples) == ("source", (("accuracy", 0.5),), 100)
+    assert source.params == 1234.0
     assert (baseline.name, baseline.size_bytes, baseline.p50_ms) == ("source tflite/float32", 4000, 2.0)
     assert (export.size_bytes, export.p50_ms, export.macs) == (1000, 1.0, 2e6)
 

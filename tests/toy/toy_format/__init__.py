@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pipeline.records.metrics import Metric
 from stages.formats.conversion import exported_apart
 from stages.formats.format import FormatSettings, LoadedModel
 from toy_format.facts import ToyFacts
@@ -22,7 +23,7 @@ class Toy:
     settings: ClassVar[type[FormatSettings]] = ToySettings
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")
     runtime_packages: ClassVar[tuple[str, ...]] = ("numpy",)
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
     made_from: ClassVar[str | None] = None
     file_counts: ClassVar[tuple[int, ...]] = (1,)
     imports: ClassVar[tuple[str, ...]] = ("toy_format.convert",)

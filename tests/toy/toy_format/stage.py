@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageResult
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact
+from pipeline.records.metrics import Metric
 from toy_format.facts import ToyFacts, ToyReport
 
 
@@ -22,7 +23,10 @@ class CountStage:
     outputs: ClassVar[tuple[str, ...]] = ("toy-report",)
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ("toy_weights", "toy_zeros")
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("toy_weights", "count", lower_is_better=True),
+        Metric("toy_zeros", "count", lower_is_better=None),
+    )
     packages: ClassVar[tuple[str, ...]] = ("numpy",)
 
     def splits(self, config: Any) -> tuple[str, ...]:
@@ -64,7 +68,7 @@ class RoundStage:
     outputs: ClassVar[tuple[str, ...]] = ("toy-model",)
     axis: ClassVar[Axis | None] = None
     seeded: ClassVar[bool] = False
-    metrics: ClassVar[tuple[str, ...]] = ()
+    metrics: ClassVar[tuple[Metric, ...]] = ()
     packages: ClassVar[tuple[str, ...]] = ("numpy",)
 
     def splits(self, config: Any) -> tuple[str, ...]:

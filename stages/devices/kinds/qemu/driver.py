@@ -16,6 +16,7 @@ from pydantic import Field
 from pipeline.errors import DeviceError
 from pipeline.records.artifacts import Kind
 from pipeline.records.keys import digest_of
+from pipeline.records.metrics import SIZE, Metric
 from pipeline.store.files import publish
 from stages.devices.counts import Counts
 from stages.devices.kinds.qemu.check import check_target
@@ -30,6 +31,7 @@ from stages.devices.kinds.qemu.emulation import (
     run_emulated,
 )
 from stages.devices.kinds.qemu.sysroot import ensure_system, read_lock
+from stages.devices.metrics import BASELINE_INSTRUCTIONS, INSTRUCTION_RATIO, INSTRUCTIONS
 from stages.devices.target import CostUnit, Probed, Say, Target, TargetSettings
 
 
@@ -44,12 +46,12 @@ class QemuDriver:
     """Count on an emulated core."""
 
     settings: ClassVar[type[TargetSettings]] = QemuSettings
-    metrics: ClassVar[tuple[str, ...]] = (
-        "instructions",
-        "instruction_ratio",
-        "baseline_instructions",
-        *(f"instructions_{name}" for name in CLASSES),
-        "size_bytes",
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        INSTRUCTIONS,
+        INSTRUCTION_RATIO,
+        BASELINE_INSTRUCTIONS,
+        *(Metric(f"instructions_{name}", "count", lower_is_better=True) for name in CLASSES),
+        SIZE,
     )
     formats: ClassVar[tuple[Kind, ...]] = ("tflite-model", "onnx-model")
     cost_unit: ClassVar[CostUnit] = "instructions"

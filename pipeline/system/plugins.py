@@ -1,0 +1,31 @@
+"""Load what the entry points of a group name: stages, formats and others, ours and third-party ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from pipeline.errors import SecateurError
+from pipeline.system.installed import points_of
+
+
+@cache
+def instances_of(group: str, what: str) -> Mapping[str, Any]:
+    """Return what the classes of a group's entry points make, by name; `what` names one of them in messages.
+
+    Raises:
+        SecateurError: a package that is installed can't be imported.
+    """
+    found: dict[str, Any] = {}
+    for point in points_of(group):
+        try:
+            found[point.name] = point.load()()
+        except ImportError as error:
+            raise SecateurError(
+                f"the {what} {point.name} can't be loaded: {error}",
+                where=point.value,
+                hint="install its package again, or remove it",
+            ) from error
+    return MappingProxyType(found)
