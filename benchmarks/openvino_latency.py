@@ -69,13 +69,13 @@ def serve(connection: Connection, path: str, inputs: str) -> None:
     """Outputs and the number of operators first, then a list of times (ns) for each length (s) that comes."""
     import numpy as np
 
-    from stages.formats.openvino.opener import DEVICE, settings
+    from stages.formats.openvino.opener import DEVICE, compile_options
     from stages.formats.openvino.session import import_openvino
 
     core, given = import_openvino().Core(), np.load(inputs)
     model = core.read_model(path)
     model.reshape(list(given.shape))
-    request = core.compile_model(model, DEVICE, settings(1)).create_infer_request()
+    request = core.compile_model(model, DEVICE, compile_options(1)).create_infer_request()
     request.get_input_tensor(0).data[...] = given
     for _ in range(WARMUP):
         request.infer(share_outputs=True)

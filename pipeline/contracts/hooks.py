@@ -36,8 +36,8 @@ class DependsBySettings(Protocol):
 class DependsOnDevice(Protocol):
     """Mark a stage whose results depend on a device."""
 
-    def device(self, config: Any, folder: Path) -> Mapping[str, str] | None:
-        """Return the device's fingerprint, which enters the key; None if these settings use no device.
+    def device(self, config: Any, folder: Path, axis: str | None) -> Mapping[str, str] | None:
+        """Return the device's fingerprint, which enters the key of an action; None if its settings use no device.
 
         RecipeError where there is no such device, DeviceError where it is not set up.
         """

@@ -134,7 +134,7 @@ def _check_devices(chain: Chain) -> None:
         stage = stages()[node.stage]
         if isinstance(stage, DependsOnDevice):
             try:
-                stage.device(node.config, chain.recipe.folder)
+                stage.device(node.config, chain.recipe.folder, node.axis)
             except (DeviceError, RecipeError) as error:
                 where = where_of_target(chain.recipe, chain.recipe.steps[node.step], node.stage, node.config)
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
@@ -173,7 +173,7 @@ def step_index(recipe: Recipe, name: str) -> int:
 def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[str, str], recipe: Recipe) -> Action:
     """Return the full pre-image of one stage run."""
     stage = stages()[stage_name]
-    found = stage.device(config, recipe.folder) if isinstance(stage, DependsOnDevice) else None
+    found = stage.device(config, recipe.folder, axis) if isinstance(stage, DependsOnDevice) else None
     packages = stage.packages_for(axis) if isinstance(stage, DependsByAxis) else stage.packages
     added = stage.packages_of(config) if isinstance(stage, DependsBySettings) else ()
     return Action(

@@ -58,7 +58,7 @@ class ProbeStage:
     def splits(self, config: ProbeConfig) -> tuple[str, ...]:
         return ()
 
-    def device(self, config: ProbeConfig, folder: Path) -> Mapping[str, str]:
+    def device(self, config: ProbeConfig, folder: Path, axis: str | None) -> Mapping[str, str]:
         """Return the fingerprint of the target, which enters the action's key. DeviceError if it is not set up."""
         from stages.devices.target import device_fingerprint, find_target
 

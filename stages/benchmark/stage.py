@@ -14,7 +14,7 @@ from pipeline.records.facts import CountFacts
 from pipeline.records.metrics import Metric
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
 from stages.formats.format import Runs
-from stages.formats.registry import format_of_kind, kinds_that, packages_that_run, whole_model
+from stages.formats.registry import format_of_kind, kinds_that, packages_that_run, pinned_by_format, whole_model
 
 if TYPE_CHECKING:  # import measuring code where it is used: cached runs load this module at every start
     from stages.devices.rounds import Round, Side, Subject
@@ -65,12 +65,13 @@ class BenchmarkStage:
         """Double the rounds once if a gate is undecided. Repeating counts adds no certainty."""
         return None if _target(config, folder).counts else config.model_copy(update={"rounds": 2 * config.rounds})
 
-    def device(self, config: BenchmarkConfig, folder: Path) -> Mapping[str, str]:
-        """Return the fingerprint of the target, which enters the action's key. DeviceError if it is not set up."""
+    def device(self, config: BenchmarkConfig, folder: Path, axis: str | None) -> Mapping[str, str]:
+        """Return the fingerprint of the target, with what the format pins there; DeviceError if it is not set up."""
         from stages.devices.target import device_fingerprint
 
         target = _target(config, folder)
-        return {f"{target.name}.{name}": value for name, value in device_fingerprint(target).items()}
+        found = {**device_fingerprint(target), **pinned_by_format(axis)}
+        return {f"{target.name}.{name}": value for name, value in found.items()}
 
     def targets_of(self, config: BenchmarkConfig) -> tuple[str, ...]:
         """Return the targets that these settings name."""
@@ -136,7 +137,7 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
     for doubt in doubts(processes_of(rounds)):
         context.events.warned(doubt)
     ratio = ratio_of(rounds)
-    device = stage.device(config, context.folder)
+    device = stage.device(config, context.folder, context.axis)
     document = samples_document(rounds, ratio, target.name, device, context.inputs)
     file = context.write(SAMPLES_FILE, document, "application/json")
     return StageResult(
@@ -164,7 +165,8 @@ def _counted(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], targ
         context.events.warned(note)
     if candidate.main and baseline.main and candidate.left_out != baseline.left_out:
         context.events.warned(f"{candidate.main} of the source leave out other operators: there is no ratio")
-    document = counts_document(candidate, baseline, stage.device(context.config, context.folder), context.inputs)
+    device = stage.device(context.config, context.folder, context.axis)
+    document = counts_document(candidate, baseline, device, context.inputs)
     file = context.write(COUNTS_FILE, document, "application/json")
     metrics = metrics_of(candidate, baseline, context.inputs["export"].size_bytes, target.metrics)
     return StageResult(

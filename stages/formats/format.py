@@ -227,6 +227,14 @@ class ProfiledHere(Protocol):
 
 
 @runtime_checkable
+class PinsRuntime(Protocol):
+    """Mark a format whose runtime would choose by itself, on each device, in which precision it computes."""
+
+    def pinned(self) -> Mapping[str, str]:
+        """Return what sessions pin, for the fingerprint of the device that runs the files."""
+
+
+@runtime_checkable
 class OnDevice(Protocol):
     """Mark a format whose files the device runner opens, here and on boards."""
 

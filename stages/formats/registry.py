@@ -22,7 +22,16 @@ from pipeline.records.keys import digest_of
 from pipeline.system.installed import package_version
 from pipeline.system.plugins import instances_of
 from pipeline.system.quiet import quiet
-from stages.formats.format import FileTensor, Format, HoldsAnother, LoadedModel, NeedsPackage, Runs, ShowsTensors
+from stages.formats.format import (
+    FileTensor,
+    Format,
+    HoldsAnother,
+    LoadedModel,
+    NeedsPackage,
+    PinsRuntime,
+    Runs,
+    ShowsTensors,
+)
 
 FORMATS_GROUP = "secateur.formats"
 Entry = TypeVar("Entry")
@@ -54,6 +63,16 @@ def missing_package(found: Format) -> str | None:
     """Return the package that a format is made with, if it is not installed."""
     needs = found.extra_package if isinstance(found, NeedsPackage) else None
     return needs if needs is not None and package_version(needs) == "absent" else None
+
+
+def pinned_by_format(axis: str | None) -> dict[str, str]:
+    """Return what the format that an axis begins with pins in its runtime, by the format's name and the setting's."""
+    found = _named(axis)
+    return (
+        {f"{found.name}.{key}": value for key, value in found.pinned().items()}
+        if isinstance(found, PinsRuntime)
+        else {}
+    )
 
 
 def _named(axis: str | None) -> Format | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import DependsOnDevice, MeasuresOnTarget
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
@@ -65,19 +66,21 @@ class PruneStage:
         scanned = SensitivityStage().packages_of(config.scan_or_default) if config.scope == "sensitivity" else ()
         return tuple(dict.fromkeys((*package_of(config.criterion), *scanned)))
 
-    def device(self, config: PruneConfig, folder: Path) -> Mapping[str, str] | None:
+    def device(self, config: PruneConfig, folder: Path, axis: str | None) -> Mapping[str, str] | None:
         """Return the fingerprint of `measure_on`'s device, for the key; DeviceError if it is not suitable."""
         if config.measure_on is None:
             return None
         benchmark, on = stages()["benchmark"], config.measure_on
+        assert isinstance(benchmark, MeasuresOnTarget)
+        assert isinstance(benchmark, DependsOnDevice)
         settings = benchmark.config.model_validate({"targets": (on.target,)})
-        metrics = benchmark.metrics_on(settings, folder)  # type: ignore[attr-defined]  # the benchmark stage's own
+        metrics = benchmark.metrics_on(settings, folder)
         gives = [measure for measure, ratio in RATIOS.items() if ratio in {metric.name for metric in metrics}]
         measure = config.target[0] if config.target and config.measured_target else None
         if not gives or (measure and measure not in gives):
             what = f"{on.target} gives no {measure or 'latency and no instructions'}"
             raise DeviceError(what, hint=f"prune to {gives[0]} on it" if gives else "name a cpu, ssh or qemu target")
-        return benchmark.device(settings, folder)  # type: ignore[attr-defined, no-any-return]  # as above
+        return benchmark.device(settings, folder, None)
 
     def targets_of(self, config: PruneConfig) -> tuple[str, ...]:
         """Return the target that is measured on, if any."""

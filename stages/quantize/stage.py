@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.contracts.discovery import stages
+from pipeline.contracts.hooks import DependsOnDevice
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
@@ -53,17 +54,17 @@ class QuantizeStage:
     def baseline(self) -> QuantizeConfig:
         return QuantizeConfig.model_validate({"schemes": ("float32",)})
 
-    def device(self, config: QuantizeConfig, folder: Path) -> Mapping[str, str]:
+    def device(self, config: QuantizeConfig, folder: Path, axis: str | None) -> Mapping[str, str] | None:
         """Return the fingerprint of the target that a ladder measures on, which its result depends on; else nothing.
 
         DeviceError if the target is not set up, RecipeError if there is none of that name.
         """
         if not config.ladder:
-            return {}
-        benchmark: Any = stages()["benchmark"]
+            return None
+        benchmark = stages()["benchmark"]
+        assert isinstance(benchmark, DependsOnDevice)
         settings = benchmark.config.model_validate({"targets": (config.ladder_target,)})
-        found: Mapping[str, str] = benchmark.device(settings, folder)
-        return found
+        return benchmark.device(settings, folder, config.ladder_format)
 
     def targets_of(self, config: QuantizeConfig) -> tuple[str, ...]:
         """Return the target that a ladder measures on."""

@@ -13,7 +13,7 @@ from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.formats.format import Arrays, FileTensor, FormatSettings, Kernel, LoadedModel
 from stages.formats.onnx import ONNX
-from stages.formats.openvino.opener import recognises
+from stages.formats.openvino.opener import PRECISION, recognises
 from stages.formats.openvino.settings import OpenVINOSettings
 
 HEAD_BYTES = 1024
@@ -41,6 +41,9 @@ class OpenVINO:
         from stages.formats.openvino.ir import data_file
 
         return (data_file(model),)
+
+    def pinned(self) -> Mapping[str, str]:
+        return {"inference_precision": PRECISION}
 
     def refuses(self, how: Quantization) -> str | None:
         if how.scheme == "dynamic":

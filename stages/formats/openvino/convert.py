@@ -24,7 +24,7 @@ from stages.formats.openvino.ir import (
     operators_counted,
     weights_in,
 )
-from stages.formats.openvino.opener import settings
+from stages.formats.openvino.opener import PRECISION
 from stages.formats.openvino.session import import_openvino, said
 
 
@@ -81,7 +81,7 @@ def openvino_facts(
     return OpenVINOFacts(
         scheme=scheme,
         ir_version=int(root.get("version", "0")),
-        inference_precision=settings(0)["INFERENCE_PRECISION_HINT"],
+        inference_precision=PRECISION,
         inputs=inputs,
         outputs=outputs,
         operators=operators_counted(root),

@@ -14,7 +14,7 @@ from pipeline.errors import DeviceError
 from stages.formats.apart.main import Speaker
 from stages.formats.format import Kernel
 from stages.formats.openvino.ir import graph_of, operators_of, reads_in
-from stages.formats.openvino.opener import DEVICE, settings, sizes_of
+from stages.formats.openvino.opener import DEVICE, compile_options, sizes_of
 from stages.formats.openvino.session import import_openvino, said
 from stages.formats.session import random_feeds
 
@@ -53,7 +53,7 @@ def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float
     ports = [(port.any_name, sizes_of(port.partial_shape), port.element_type.to_dtype()) for port in read.inputs]
     feeds = list(random_feeds(ports, shapes).values())
     read.reshape({place: list(array.shape) for place, array in enumerate(feeds)})
-    request = core.compile_model(read, DEVICE, {**settings(1), "PERF_COUNT": "YES"}).create_infer_request()
+    request = core.compile_model(read, DEVICE, {**compile_options(1), "PERF_COUNT": "YES"}).create_infer_request()
     before = _sums(request, feeds, WARMUP, WARMUP)
     after = _sums(request, feeds, CALLS, WARMUP + CALLS)
     return {key: max(0.0, 1e3 * (total - before[key]) / CALLS) for key, total in after.items()}

@@ -16,6 +16,7 @@ RUNTIME = "openvino"
 MODULES = ("openvino",)
 INSTALL = "python3 -m pip install openvino numpy"
 DEVICE = "CPU"
+PRECISION = "f32"
 BEGINNING = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
 
 
@@ -24,13 +25,13 @@ def recognises(head: bytes) -> bool:
     return BEGINNING.match(head) is not None
 
 
-def settings(threads: int) -> dict[str, str]:
+def compile_options(threads: int) -> dict[str, str]:
     """How models are compiled, for one inference after another; `threads` of 0 leaves their number to OpenVINO.
 
     Without the precision OpenVINO takes bfloat16 where the processor has it: outputs are 4e-2 off then, not 1e-6. It
     would also pin its threads to cores that it chooses, busy or not: whoever starts the process chooses them.
     """
-    found = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
+    found = {"INFERENCE_PRECISION_HINT": PRECISION, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     found["ENABLE_CPU_PINNING"] = "NO"
     return {**found, "INFERENCE_NUM_THREADS": str(threads)} if threads else found
 
@@ -63,7 +64,7 @@ def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
             model.reshape({place: list(shape) for place, shape in enumerate(wanted)})
         except RuntimeError as error:
             raise ValueError(f"the model can't run at {wanted}: {error}") from error
-    request = engine.compile_model(model, DEVICE, settings(options.threads)).create_infer_request()
+    request = engine.compile_model(model, DEVICE, compile_options(options.threads)).create_infer_request()
     loaded = time.perf_counter()
 
     def feed(arrays: list[Any]) -> None:

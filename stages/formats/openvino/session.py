@@ -12,7 +12,7 @@ from pipeline.system.quiet import quiet
 from stages.formats.format import Arrays, LoadedModel
 from stages.formats.onnx.session import LAYOUT, as_layout
 from stages.formats.openvino.ir import graph_of, metadata_in
-from stages.formats.openvino.opener import DEVICE, settings, silence_telemetry, sizes_of
+from stages.formats.openvino.opener import DEVICE, compile_options, silence_telemetry, sizes_of
 from stages.formats.session import in_batches
 
 Shapes = tuple[tuple[int | None, ...], ...]
@@ -71,7 +71,7 @@ def _usual(inputs: Sequence[TensorSpec]) -> Shapes:
 def compiled_at(model: Any, shapes: Shapes, threads: int) -> Any:
     """A model compiled for inputs of these shapes, in their order."""
     model.reshape({place: list(shape) for place, shape in enumerate(shapes)})
-    return import_openvino().Core().compile_model(model, DEVICE, settings(threads))
+    return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
 
 
 def compiled_for_samples(model: Any, threads: int) -> Any:
@@ -83,7 +83,7 @@ def compiled_for_samples(model: Any, threads: int) -> Any:
             for place, sizes in shapes.items()
         }
         model.reshape(ones)
-    return import_openvino().Core().compile_model(model, DEVICE, settings(threads))
+    return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
 
 
 def difference_left_free(model: Path, arrays: Arrays, expected: Mapping[str, Any]) -> float:
@@ -94,7 +94,7 @@ def difference_left_free(model: Path, arrays: Arrays, expected: Mapping[str, Any
         read = import_openvino().Core().read_model(str(model))
         if not read.is_dynamic():
             return 0.0
-        compiled, layout = import_openvino().Core().compile_model(read, DEVICE, settings(1)), layout_of(model)
+        compiled, layout = import_openvino().Core().compile_model(read, DEVICE, compile_options(1)), layout_of(model)
         found = compiled({name: as_layout(values, layout) for name, values in arrays.items()})
     names = [port.any_name for port in read.outputs]
     return max(

@@ -55,7 +55,7 @@ def test_a_model_against_itself(model_file: Path, make_benchmark) -> None:
     first, second = (np.median(done["candidate"]["samples_ns"]) for done in document["rounds"])
     assert (result.metrics["noise_floor"] > 0) == (first != second)
     assert result.metrics["noise_floor"] >= 0
-    assert document["device"] == dict(stage.device(context.config, context.folder))
+    assert document["device"] == dict(stage.device(context.config, context.folder, context.axis))
     assert document["models"]["export"] == context.inputs["export"].digest
     assert [event.what for event in context.heard if isinstance(event, Advanced)] == ["round 1/2", "round 2/2"]
 
@@ -164,7 +164,11 @@ def test_the_contract() -> None:
     assert stage.splits(BenchmarkConfig()) == ()
     assert stage.axis is not None
     assert stage.axis.place("cpu", "tflite/int8") == "tflite/int8@cpu"
-    assert stage.device(BenchmarkConfig(), Path()).keys() == {"cpu.cpu_model", "cpu.cores", "cpu.machine", "cpu.system"}
+    keys = {"cpu.cpu_model", "cpu.cores", "cpu.machine", "cpu.system"}
+    assert stage.device(BenchmarkConfig(), Path(), "tflite/int8@cpu").keys() == keys
+    pinned = stage.device(BenchmarkConfig(), Path(), "openvino/int8@cpu")
+    assert pinned.keys() == keys | {"cpu.openvino.inference_precision"}
+    assert pinned["cpu.openvino.inference_precision"] == "f32"
 
 
 def test_a_model_of_two_files_is_measured_whole(make_external, make_benchmark) -> None:

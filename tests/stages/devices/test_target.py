@@ -76,7 +76,7 @@ def test_the_fingerprint_is_equal_in_each_process_and_needs_no_numpy() -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from stages.benchmark.stage import BenchmarkConfig, BenchmarkStage\n"
-        "print(sorted(BenchmarkStage().device(BenchmarkConfig(), Path()).items()))\n"
+        "print(sorted(BenchmarkStage().device(BenchmarkConfig(), Path(), None).items()))\n"
         "print({'numpy', 'tensorflow', 'onnxruntime', 'ai_edge_litert'} & set(sys.modules))\n"
     )
     done = subprocess.run(python(program), capture_output=True, text=True, check=True, timeout=60)
