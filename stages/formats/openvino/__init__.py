@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation, made of the ONNX file of the same model."""
+"""Define the format `openvino`: OpenVINO's intermediate representation (IR), made from the ONNX file of the model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAD_BYTES = 1024
 
 
 class OpenVINO:
-    """OpenVINO IR, a graph and the file of its constants, which OpenVINO runs on the CPU."""
+    """Make OpenVINO IR, a graph and a file of its constants, which OpenVINO runs on the CPU."""
 
     name: ClassVar[str] = "openvino"
     kind: ClassVar[Kind] = "openvino-model"

@@ -1,7 +1,7 @@
-"""ONNX to OpenVINO: read by its frontend, simplified as `openvino.convert_model` does, written in normal form.
+"""Convert ONNX files to OpenVINO's format with its frontend, simplified as `openvino.convert_model` does.
 
-Not by `convert_model` itself, which folds half-precision weights back into float32. Equal files for equal models, in
-every process and after any other conversions.
+`convert_model` itself is not used: it folds half-precision weights back into float32. Equal models give equal files,
+in every process and after any other conversions.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from stages.formats.openvino.session import import_openvino, said
 
 
 def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping[str, Any]) -> None:
-    """Make of an ONNX file the model `target`, an XML file, and its data beside it.
+    """Write the model `target`, an XML file, and its data next to it, from an ONNX file.
 
-    UnsupportedError where OpenVINO can't represent what the file computes.
+    UnsupportedError if OpenVINO can't represent what the file computes.
     """
     openvino = import_openvino()
     from openvino._offline_transformations import apply_moc_transformations  # as its own converter does
@@ -54,7 +54,7 @@ def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping
 
 
 def _store_in_half(model: Any) -> None:
-    """Weights that half precision holds exactly, as the ONNX file's do, are stored in it and cast up."""
+    """Store weights that half precision holds exactly, as those of the ONNX file, in it, and cast them up."""
     import numpy as np
     from openvino import opset13
 
@@ -76,7 +76,7 @@ def _store_in_half(model: Any) -> None:
 def openvino_facts(
     model: Path, scheme: Scheme, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
 ) -> OpenVINOFacts:
-    """The version, `inputs` and `outputs` as the runtime sees them, and how often each operator occurs."""
+    """Return the facts of a model; `inputs` and `outputs` are as the runtime sees them."""
     root = graph_of(model)
     return OpenVINOFacts(
         scheme=scheme,

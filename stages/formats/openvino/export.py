@@ -1,4 +1,4 @@
-"""Export a quantized model as an OpenVINO model, made of its ONNX file: the parent's side, and what the child does."""
+"""Export a quantized model as an OpenVINO model, from its ONNX file: the parent's part and the child's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALLOWED_LEFT_FREE = 1e-2  # rounding in 8 bits stays far below: both run the sam
 
 
 def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
-    """The artifact: the graph, and its constants beside it."""
+    """Return the artifact: the graph, and the file of its constants."""
     made_of = export_in(context, ONNX.name).outputs[0]
     given = {name: context.read_made(made_of, name) for name in made_of.names}
     files = {FILE: "application/xml", DATA_FILE: "application/octet-stream"}
@@ -27,7 +27,7 @@ def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
 
 
 def convert_here(context: Context) -> dict[str, Any]:
-    """In the child: the files into `work_dir`, where the ONNX file is; their facts, and the difference from Keras."""
+    """Write the files into `work_dir`, next to the ONNX file; returns their facts and the difference from Keras."""
     from stages.formats.openvino.convert import openvino_facts, write_openvino
     from stages.formats.openvino.session import difference_left_free, load_openvino
     from stages.keras.tensorflow import tensorflow_action

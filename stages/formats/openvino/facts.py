@@ -1,4 +1,4 @@
-"""Facts of OpenVINO models."""
+"""Define the facts of OpenVINO models."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pipeline.records.facts import ExportFacts
 
 
 class OpenVINOFacts(ExportFacts):
-    """A model in OpenVINO's intermediate representation, and what it was checked in.
+    """Describe a model in OpenVINO's intermediate representation.
 
-    `weights` is how many weights each type stores, `inference_precision` what its float operators compute in.
+    `weights` counts weights by the type that stores them; `inference_precision` is what float operators computed in
+    when the model was checked.
     """
 
     kind: Literal["openvino-model"] = "openvino-model"

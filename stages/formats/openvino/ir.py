@@ -1,8 +1,8 @@
-"""The graph of an OpenVINO model as it stands in its XML file: read, and brought into normal form, without OpenVINO.
+"""Read the graph in the XML file of an OpenVINO model, and bring it into normal form, without OpenVINO.
 
-OpenVINO numbers what it adds by a counter of the process (`Constant_17471`), and writes down its own version: files
-of equal models would differ. Here layers are called after their types in the order of the file, and what a model says
-about itself is a section of its own.
+OpenVINO numbers what it adds by a counter of the process (`Constant_17471`) and writes its own version into the file,
+so that files of equal models differ. In normal form layers are named by their types in the order of the file, and
+metadata have a section of their own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HINT = "copy both files of the model, or export it again"
 
 
 def graph_of(model: Path) -> Element:
-    """The root of a model's XML file; ModelError where it is damaged."""
+    """Return the root of a model's XML file; ModelError if it is damaged."""
     try:
         root = ET.parse(model).getroot()  # noqa: S314 - expat bounds what entities expand to
     except (ET.ParseError, ValueError) as error:  # the latter of an encoding that there is none of
@@ -48,7 +48,7 @@ def graph_of(model: Path) -> Element:
 
 
 def data_file(model: Path) -> Path:
-    """The file of a model's constants; ModelError where it is missing or too short, or the graph is damaged."""
+    """Return the file of a model's constants; ModelError if it is missing or too short, or if the graph is damaged."""
     path = model.with_suffix(".bin")
     if not path.is_file():
         raise ModelError(f"the model's data, {path.name}, is missing", where=str(model), hint=HINT)
@@ -64,18 +64,18 @@ def data_file(model: Path) -> Path:
 
 
 def metadata_in(root: Element) -> dict[str, str]:
-    """What a model says about itself."""
+    """Return the metadata of a model."""
     section = root.find(f"rt_info/{SECTION}")
     return {} if section is None else {entry.tag: entry.get("value", "") for entry in section}
 
 
 def operators_of(root: Element) -> list[Element]:
-    """The layers that compute something, in the order of the file; what is in the bodies of loops is theirs."""
+    """Return the layers that compute something, in the order of the file; those in bodies of loops are not listed."""
     return [layer for layer in root.findall("layers/layer") if layer.get("type") not in NO_OPERATORS]
 
 
 def reads_in(root: Element) -> list[frozenset[int]]:
-    """For each operator the places of those whose outputs it reads."""
+    """Return for each operator the places of those whose outputs it reads."""
     places = {layer.get("id"): place for place, layer in enumerate(operators_of(root))}
     found: list[set[int]] = [set() for _ in places]
     for edge in root.findall("edges/edge"):
@@ -86,15 +86,15 @@ def reads_in(root: Element) -> list[frozenset[int]]:
 
 
 def operators_counted(root: Element) -> dict[str, int]:
-    """How often each operator occurs, loops' bodies included."""
+    """Count each operator, those in bodies of loops included."""
     found = Counter(str(layer.get("type")) for layer in root.iter("layer"))
     return {kind: found[kind] for kind in sorted(found) if kind not in NO_OPERATORS}
 
 
 def weights_in(root: Element) -> dict[str, int]:
-    """How many weights each type stores: constants with two axes or more that are longer than one.
+    """Count weights by the type that stores them: constants in which two axes or more are longer than one.
 
-    Biases and scales have as many axes as what they are added to, and are long in one of them.
+    Biases and scales have as many axes as what they are added to, and only one of them is longer than one.
     """
     found = Counter[str]()
     for data in root.iterfind(".//layer[@type='Const']/data"):
@@ -106,7 +106,7 @@ def weights_in(root: Element) -> dict[str, int]:
 
 
 def in_normal_form(root: Element, metadata: Mapping[str, str]) -> bytes:
-    """The file of a graph, changed in place: equal bytes for equal graphs, with `metadata`, and no other, in it."""
+    """Return the file of a graph, which is changed in place: equal graphs give equal bytes. It holds `metadata`."""
     numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
     for layer in root.iter("layer"):
         kind = str(layer.get("type"))

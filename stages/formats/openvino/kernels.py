@@ -1,7 +1,7 @@
-"""What OpenVINO spends on each kernel of a model, by its own counters, and which operators of the file are in it.
+"""Read from OpenVINO's counters what it spends on each kernel of a model, and which operators a kernel computes.
 
-The counters give whole microseconds, cut off, as the average of all calls since the model was compiled; that of the
-first call, in which kernels are generated, is taken out again.
+The counters give whole microseconds, truncated, averaged over all calls since the model was compiled. The first call,
+which generates kernels, is subtracted.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ FUSED = "undef"  # the execution type of what another kernel computes
 
 
 def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | None = None) -> list[Kernel]:
-    """All kernels of a model in the order in which they run, one thread: nanoseconds, the mean of 25 warm calls.
+    """Return all kernels of a model in execution order: nanoseconds on one thread, the mean of 25 warm calls.
 
-    The counters know no single calls, so it is the least of five compilations: what comes between only adds to a cost.
-    `shapes`, by input name ("" for any) and with the batch, are for inputs that leave sizes open. DeviceError where
-    OpenVINO refuses the file, NativeEndError where that ends it.
+    The counters do not tell single calls apart, so the least of five compilations is taken: interruptions only add to
+    a cost. `shapes`, by input name ("" for any) and with the batch, are for inputs with free sizes. DeviceError if
+    OpenVINO refuses the file, NativeEndError if it crashes.
     """
     from stages.formats.apart.process import call_child
 
@@ -38,7 +38,7 @@ def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | Non
 
 
 def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
-    """In the child: operator, name and cost of each kernel."""
+    """Return operator, name and cost of each kernel; runs in the child."""
     try:
         rounds = [_costs(model, shapes) for _ in range(COMPILATIONS)]
     except Exception as error:  # it raises RuntimeError, and pybind11 what it likes
@@ -47,7 +47,7 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
 
 
 def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float]:
-    """Nanoseconds of one call by operator and name, in the order of execution, in a model that is compiled anew."""
+    """Compile the model and return nanoseconds of one call by operator and name, in execution order."""
     core = import_openvino().Core()
     read = core.read_model(model)
     ports = [(port.any_name, sizes_of(port.partial_shape), port.element_type.to_dtype()) for port in read.inputs]
@@ -60,7 +60,7 @@ def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float
 
 
 def _sums(request: Any, feeds: Sequence[Any], more: int, calls: int) -> dict[tuple[str, str], float]:
-    """Microseconds of all `calls` by kernel, after `more` of them are made."""
+    """Make `more` calls; returns microseconds of all `calls` so far by kernel."""
     for _ in range(more):
         request.infer(dict(enumerate(feeds)))
     return {
@@ -71,10 +71,10 @@ def _sums(request: Any, feeds: Sequence[Any], more: int, calls: int) -> dict[tup
 
 
 def operators_by_kernel(kernels: Iterable[Kernel], model: Path) -> dict[str, list[int]]:
-    """For each kernel's name the places of the operators that it computes; none for what OpenVINO put in by itself.
+    """Return for each kernel's name the places of the operators that it computes; none for kernels that OpenVINO added.
 
-    What a kernel does not name went into the one that reads it: weights' casts, and MatMul before the Add that its
-    kernel is called after.
+    Operators that no kernel names are part of the kernel that reads them: casts of weights, or a MatMul whose kernel is
+    named after the Add that follows.
     """
     from stages.formats.apart.process import call_child
 
@@ -93,7 +93,7 @@ def operators_by_kernel(kernels: Iterable[Kernel], model: Path) -> dict[str, lis
 
 
 def fused_here(_: Speaker, model: str) -> dict[str, str]:
-    """In the child: the names of the operators in each kernel, by its name."""
+    """Return the names of the operators in each kernel, by the kernel's name; runs in the child."""
     from stages.formats.openvino.session import compiled_for_samples
 
     try:

@@ -1,7 +1,7 @@
-"""Open OpenVINO models, for the device runner and for this project alike.
+"""Open OpenVINO models, for the device runner and for this project.
 
-This file goes to a board as it is: Python >= 3.9, openvino and numpy, nothing else of this project. What always holds:
-float operators compute in float32, whatever the processor prefers; nothing is sent to anyone.
+This file goes to a board as it is: it needs Python >= 3.9, openvino and numpy, and nothing else of this project. Float
+operators always compute in float32, whatever the processor prefers, and no telemetry is sent.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ BEGINNING = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<net[\s>]",
 
 
 def recognises(head: bytes) -> bool:
-    """Whether a file that begins like this (1,024 bytes are enough) is the graph of an OpenVINO model."""
+    """Return whether a file that begins like this (1,024 bytes are enough) is the graph of an OpenVINO model."""
     return BEGINNING.match(head) is not None
 
 
 def compile_options(threads: int) -> dict[str, str]:
-    """How models are compiled, for one inference after another; `threads` of 0 leaves their number to OpenVINO.
+    """Return the options to compile a model with, for one inference at a time; with 0 `threads` OpenVINO chooses.
 
-    Without the precision OpenVINO takes bfloat16 where the processor has it: outputs are 4e-2 off then, not 1e-6. It
-    would also pin its threads to cores that it chooses, busy or not: whoever starts the process chooses them.
+    Without a precision OpenVINO takes bfloat16 where the processor has it: outputs are then 4e-2 off instead of 1e-6.
+    It would also pin its threads to cores of its own choice, busy or not; whoever starts the process chooses them.
     """
     found = {"INFERENCE_PRECISION_HINT": PRECISION, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1"}
     found["ENABLE_CPU_PINNING"] = "NO"
@@ -37,17 +37,17 @@ def compile_options(threads: int) -> dict[str, str]:
 
 
 def silence_telemetry() -> None:
-    """To be called before the import of openvino, which reports itself where the package openvino-telemetry is."""
+    """Keep openvino from reporting its use through openvino-telemetry; call this before openvino is imported."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: it can't be imported
 
 
 def sizes_of(shape: Any) -> list[Any]:
-    """The sizes of an OpenVINO shape, free ones as None."""
+    """Return the sizes of an OpenVINO shape, free ones as None."""
     return [None if size.is_dynamic else size.get_length() for size in shape]
 
 
 def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
-    """The runner's session of a model, compiled for the CPU at the shapes that it is fed; `core` is the runner."""
+    """Open the runner's session of a model, compiled for the CPU at the shapes that it is fed; `core` is the runner."""
     import numpy as np
 
     began = time.perf_counter()

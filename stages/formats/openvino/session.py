@@ -1,4 +1,4 @@
-"""OpenVINO models in OpenVINO on the CPU: arrays go in and come out by name as Keras has them."""
+"""Run OpenVINO models on the CPU: arrays go in and come out by name and in the layout that Keras has."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLACES = ("Exception from ", "Check '")  # what lines of OpenVINO's errors begin
 
 
 def import_openvino() -> Any:
-    """The module `openvino`, which then sends no telemetry."""
+    """Import and return `openvino`, without its telemetry."""
     silence_telemetry()
     import openvino
 
@@ -28,10 +28,10 @@ def import_openvino() -> Any:
 
 
 def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
-    """An OpenVINO model on the CPU; DeviceError if it is refused.
+    """Load an OpenVINO model on the CPU; DeviceError if OpenVINO refuses it.
 
-    Where sizes are free it is compiled for those that come, one sample at a time. Left free, OpenVINO 2026.4.1 takes
-    1.4 times as long, and in 8 bits may compute something else (docs/design/exports.md).
+    A model with free sizes is compiled for the shapes that come, one sample at a time. With sizes left free, OpenVINO
+    2026.4.1 takes 1.4 times as long, and may compute something else in 8 bits (docs/design/exports.md).
     """
     path = path_of(model)
     layout = layout_of(path)
@@ -64,18 +64,18 @@ def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
 
 
 def _usual(inputs: Sequence[TensorSpec]) -> Shapes:
-    """The shapes of one sample; they hold a None, and fit no array, where other sizes than the batch are free."""
+    """Return the shapes of one sample; a None, which fits no array, stands for a free size besides the batch."""
     return tuple((spec.shape[0] or 1, *spec.shape[1:]) if spec.shape else () for spec in inputs)
 
 
 def compiled_at(model: Any, shapes: Shapes, threads: int) -> Any:
-    """A model compiled for inputs of these shapes, in their order."""
+    """Return a model compiled for inputs of these shapes, in their order."""
     model.reshape({place: list(shape) for place, shape in enumerate(shapes)})
     return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
 
 
 def compiled_for_samples(model: Any, threads: int) -> Any:
-    """A model compiled as it runs on devices: one sample where the batch is free."""
+    """Return a model compiled as devices run it: for one sample if the batch is free."""
     shapes = {place: sizes_of(port.partial_shape) for place, port in enumerate(model.inputs)}
     if any(sizes and sizes[0] is None for sizes in shapes.values()):
         ones = {
@@ -87,7 +87,7 @@ def compiled_for_samples(model: Any, threads: int) -> Any:
 
 
 def difference_left_free(model: Path, arrays: Arrays, expected: Mapping[str, Any]) -> float:
-    """How far outputs are from the `expected` where free sizes stay free; relative to the largest, 0 where none is."""
+    """Return how far outputs are from the `expected` if sizes stay free, relative to the largest; 0 if none is free."""
     import numpy as np
 
     with quiet():
@@ -104,19 +104,19 @@ def difference_left_free(model: Path, arrays: Arrays, expected: Mapping[str, Any
 
 
 def path_of(model: bytes | Path) -> Path:
-    """The path of a model; DeviceError of its bytes, which are half of it."""
+    """Return the path of a model; DeviceError if it is given as bytes, which lack its constants."""
     if isinstance(model, bytes):
         raise DeviceError("an OpenVINO model is two files in one folder, not one file's bytes")
     return model
 
 
 def layout_of(model: Path) -> str:
-    """`nchw` where inputs of rank 4 have their channels first, else nothing."""
+    """Return `nchw` if inputs of rank 4 have their channels first, else an empty string."""
     return metadata_in(graph_of(model)).get(LAYOUT, "")
 
 
 def said(error: Exception) -> str:
-    """What an error of OpenVINO says, in one line, without the places in its source."""
+    """Return the message of an OpenVINO error in one line, without places in its source."""
     lines = [line.strip() for line in str(error).splitlines()]
     return "; ".join(line for line in lines if line and not line.startswith(PLACES)) or type(error).__name__
 

@@ -1,4 +1,4 @@
-"""The settings of OpenVINO models."""
+"""Define the settings of OpenVINO models."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from stages.formats.onnx.settings import ONNXSettings
 
 
 class OpenVINOSettings(ONNXSettings):
-    """Those of the ONNX file that it is made from."""
+    """Hold the settings of the ONNX file that the model is made from."""

@@ -1,7 +1,7 @@
-"""The tensors inside an OpenVINO model as OpenVINO computes them, each made an output, and what the file says of them.
+"""Show the tensors inside an OpenVINO model as OpenVINO computes them, by making each an output.
 
-The model is compiled at the shapes that come: where they are left free, and there are outputs before activations,
-OpenVINO 2026.4.1 computes something else in 8 bits.
+The model is compiled for the shapes that come: with free shapes and outputs in front of activations, OpenVINO 2026.4.1
+computes something else in 8 bits.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def openvino_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[
 
 
 def _ends(node: Any) -> tuple[float, float] | None:
-    """Of what FakeQuantize gives with one range for all of a tensor."""
+    """Return the ends of the range of a FakeQuantize that has one range for the whole tensor."""
     if node.get_type_name() != "FakeQuantize":
         return None
     ends = [node.input_value(place).get_node() for place in (OUTPUT_LOW, OUTPUT_HIGH)]
