@@ -192,12 +192,3 @@ def test_an_end_of_the_child_is_exit_4_that_names_the_action_and_the_rest_is_don
     assert {status[name] for name in status if name.startswith("export")} == {"failed"}
     assert {status[name] for name in status if name.startswith(("verify", "benchmark"))} == {"skipped"}
     assert status["evaluate:strip"] == "hit"
-
-
-def test_an_error_that_is_its_own_cause_is_let_go():
-    from pipeline.running.run import _let_go
-
-    error = ValueError("of outside software")
-    error.__cause__ = error
-    _let_go(error)
-    assert error.__traceback__ is None

@@ -3,6 +3,16 @@ import json
 import numpy as np
 import pytest
 
+from pipeline.recipe.recipe import Recipe
+from pipeline.store import Store
+
+BLOCK = """- repeat:
+      times: 3
+      schedule: linear
+      stages:
+        - prune: {ratio: 0.6, round_to: 4}
+        - finetune: {epochs: 1}"""
+
 RECIPE = """\
 name: small
 seed: 3
@@ -49,3 +59,21 @@ def recipe_file(tmp_path):
 @pytest.fixture
 def as_json():
     return lambda capsys: json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = Store(tmp_path / "store")
+    opened.create()
+    return opened
+
+
+@pytest.fixture
+def repeated(recipe_file):
+    """Return the recipe with a repeat in place of its prune and finetune."""
+
+    def load(*overrides, old="", new=""):
+        text = BLOCK.replace(old, new) if old else BLOCK
+        return Recipe.load(recipe_file(replace=[("- prune: {ratio: 0.5}\n  - finetune: {epochs: 1}", text)]), overrides)
+
+    return load

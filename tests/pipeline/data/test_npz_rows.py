@@ -1,4 +1,4 @@
-"""Check that large uncompressed arrays stay in their file."""
+"""Check that large uncompressed arrays stay in their file, and that shapes are told from headers alone."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import npz
-from pipeline.data.npz_rows import StoredRows, stored_rows
+from pipeline.data.npz_rows import StoredRows, array_shape, stored_rows
 from pipeline.errors import DataError
 
 VALUES = np.arange(7 * 3 * 2, dtype=np.int16).reshape(7, 3, 2)
@@ -122,3 +122,30 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
     grown, total = map(float, found.stdout.split())
     assert total == rows * 64 * 64
     assert grown < 64
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (5, 0, 2), (2, 3, 4, 5)])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_the_shape_of_an_array_is_read_from_its_header(shape, save, tmp_path):
+    save(tmp_path / "a.npz", x=np.zeros(shape, "uint8"), fortran=np.asfortranarray(np.zeros((3, 4))))
+    assert array_shape(tmp_path / "a.npz", "x.npy") == shape
+    assert array_shape(tmp_path / "a.npz", "fortran.npy") == (3, 4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93NUM",
+        b"no array at all",
+        b"\x93NUMPY\x01\x00\x05\x00{'a':",
+        b"\x93NUMPY\x01\x00\x02\x00{}",
+        b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+        b"\x93NUMPY\x01\x00\x0f\x00{'shape': (-1,)}",
+    ],
+)
+def test_what_is_no_array_is_a_value_error(content, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", content)
+    with pytest.raises(ValueError, match=r"x\.npy"):
+        array_shape(tmp_path / "a.npz", "x.npy")

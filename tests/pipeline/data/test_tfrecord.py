@@ -159,3 +159,11 @@ def test_labels_by_output_are_features(write, source):
     settings = {**RECORDS, "features": {"x": {"type": "float32", "shape": [2]}, "y": {"type": "int64"}}}
     split = source(path, **{**settings, "label": {"kind": "y"}}).split("train")
     assert (split.task, split.y["kind"].tolist(), split.input_shapes()) == ({"kind": "classes"}, [0, 1, 2, 0], ((2,),))
+
+
+def test_tfrecords_tell_by_their_features(tmp_path, data_of):
+    (tmp_path / "t.tfrecord").write_bytes(b"")
+    features = {"pixels": {"type": "image"}, "more": {"type": "float32", "shape": [5]}, "y": {"type": "int64"}}
+    settings = {"source": "tfrecord", "path": "t.tfrecord", "size": [4, 6], "label": "y", "features": features}
+    assert data_of(settings, tmp_path).shapes() == ({"pixels": (4, 6, 3), "more": (5,)},)
+    assert data_of({**settings, "inputs": ["pixels"]}, tmp_path).shapes() == ({"": (4, 6, 3)},)

@@ -6,15 +6,11 @@ from pipeline.planning.wiring import build_chain
 from pipeline.recipe.recipe import Recipe
 
 
-def chain(recipe_file, *replace):
-    return build_chain(Recipe.load(recipe_file(replace=replace)))
-
-
 def node(built, name):
     return next(node for node in built.nodes if node.id == name)
 
 
-def test_the_chain_is_the_design_s_with_what_is_implied(recipe_file):
+def test_the_chain_is_the_design_s_with_what_is_implied(recipe_file, chain):
     built = chain(recipe_file)
     assert [n.id for n in built.nodes] == [
         "load",
@@ -47,7 +43,7 @@ def test_the_chain_is_the_design_s_with_what_is_implied(recipe_file):
     ]
 
 
-def test_exports_are_told_what_the_data_says_of_inputs_and_classes(recipe_file):
+def test_exports_are_told_what_the_data_says_of_inputs_and_classes(recipe_file, chain):
     built = chain(recipe_file, ("  path: data.npz\n", "  path: data.npz\n  preprocess: {mode: tf}\n"))
     for name in ("export:tflite/int8", "export:onnx/float32", "baseline:onnx"):
         config = node(built, name).config
@@ -59,7 +55,7 @@ def test_exports_are_told_what_the_data_says_of_inputs_and_classes(recipe_file):
     assert (config.preprocess.scale, config.labels) == (2.0, ("a", "b"))
 
 
-def test_inputs_come_from_whoever_made_them(recipe_file):
+def test_inputs_come_from_whoever_made_them(recipe_file, chain):
     built = chain(recipe_file)
     assert node(built, "load").inputs == {"file": ModelFile("file")}
     assert node(built, "finetune").inputs["model"] == OutputOf("prune", "keras-model")
@@ -72,33 +68,33 @@ def test_inputs_come_from_whoever_made_them(recipe_file):
     assert "calibration" not in node(built, "quantize:float32").inputs
 
 
-def test_an_action_s_configuration_holds_only_its_own_axis_element(recipe_file):
+def test_an_action_s_configuration_holds_only_its_own_axis_element(recipe_file, chain):
     built = chain(recipe_file)
     assert list(node(built, "quantize:int8").config.variants) == ["int8"]
     assert node(built, "export:onnx/int8").config.formats == ("onnx",)
     assert node(built, "benchmark:onnx/int8@cpu").config.targets == ("cpu",)
 
 
-def test_inputs_of_a_node_are_made_before_it(recipe_file):
+def test_inputs_of_a_node_are_made_before_it(recipe_file, chain):
     seen = set()
     for n in chain(recipe_file).nodes:
         assert {s.node for s in n.inputs.values() if isinstance(s, OutputOf)} <= seen
         seen.add(n.id)
 
 
-def test_without_a_test_split_nothing_is_evaluated(recipe_file):
+def test_without_a_test_split_nothing_is_evaluated(recipe_file, chain):
     built = chain(
         recipe_file, ("  test: test\n", ""), ("  - verify\n", ""), ("tflite/int8.accuracy_drop", "prune.params")
     )
     assert not [n for n in built.nodes if n.stage == "evaluate"]
 
 
-def test_without_a_benchmark_there_is_no_baseline(recipe_file):
+def test_without_a_benchmark_there_is_no_baseline(recipe_file, chain):
     built = chain(recipe_file, ("  - benchmark\n", ""))
     assert not [n for n in built.nodes if n.id.startswith("baseline")]
 
 
-def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file):
+def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file, chain):
     twice = ("  - strip\n", "  - prune: {ratio: 0.2}\n  - finetune: {epochs: 2}\n  - strip\n")
     built = chain(recipe_file, twice)
     assert [n.id for n in built.nodes if n.stage == "finetune"] == [
@@ -112,7 +108,7 @@ def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file):
     assert node(built, "prune[2]").inputs["model"] == OutputOf("finetune[1]", "keras-model")
 
 
-def test_the_source_teaches_where_it_is_asked_to(recipe_file):
+def test_the_source_teaches_where_it_is_asked_to(recipe_file, chain):
     assert "teacher" not in node(chain(recipe_file), "finetune").inputs
     built = chain(recipe_file, ("{epochs: 1}", "{epochs: 1, distill: {temperature: 4}}"))
     for name in ("finetune", "control"):
@@ -139,23 +135,13 @@ def test_the_source_teaches_where_it_is_asked_to(recipe_file):
         (("  - load\n", "  - load: {application: {application: Xception}}\n"), "load has no settings here"),
     ],
 )
-def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, replace, words):
+def test_stages_that_do_not_follow_from_each_other_are_refused(recipe_file, replace, words, chain):
     with pytest.raises(RecipeError, match=words) as caught:
         chain(recipe_file, replace)
     assert "recipe.yaml:" in caught.value.where
 
 
-def test_a_gate_s_name_without_its_metric_and_names_are_told_once(recipe_file):
-    with pytest.raises(RecipeError, match="tflite/int8 has many metrics") as caught:
-        chain(recipe_file, ("tflite/int8.accuracy_drop", "tflite/int8"))
-    assert caught.value.hint.startswith("tflite/int8.METRIC, with one of accuracy, accuracy_drop, ")
-    with pytest.raises(RecipeError, match="nothing here is called") as caught:
-        chain(recipe_file, ("tflite/int8.accuracy_drop", "tflite/int9.accuracy"))
-    named = caught.value.hint.removeprefix("the nearest are ").split(", ")
-    assert len(named) == len(set(named))
-
-
-def test_variants_of_a_scheme_are_told_apart_by_name(recipe_file):
+def test_variants_of_a_scheme_are_told_apart_by_name(recipe_file, chain):
     entry = "{int8-small: {scheme: int8, granularity: per_tensor}}"
     built = chain(recipe_file, ("[float32, int8]", f"[float32, int8, {entry}]"))
     for name in ("quantize:int8-small", "export:tflite/int8-small", "verify:onnx/int8-small"):
@@ -165,7 +151,7 @@ def test_variants_of_a_scheme_are_told_apart_by_name(recipe_file):
     assert "onnx/int8-small@cpu" in built.names()
 
 
-def test_a_scheme_that_a_format_lacks_is_refused_or_skipped_with_the_reason(recipe_file):
+def test_a_scheme_that_a_format_lacks_is_refused_or_skipped_with_the_reason(recipe_file, chain):
     wide = ("[float32, int8]", "[float32, int8, int16x8, {u8: {scheme: int8, activations: unsigned}}]")
     with pytest.raises(
         RecipeError, match=r"export of tflite/u8 is impossible: activations of TFLite's int8 are signed"
@@ -177,7 +163,7 @@ def test_a_scheme_that_a_format_lacks_is_refused_or_skipped_with_the_reason(reci
     assert {"tflite/int16x8", "onnx/u8"} <= set(built.names())
 
 
-def test_what_may_be_left_out_is_said_of_the_action_and_changes_no_key(recipe_file):
+def test_what_may_be_left_out_is_said_of_the_action_and_changes_no_key(recipe_file, chain):
     plain = chain(recipe_file)
     lenient = chain(
         recipe_file, ("onnx]}", "onnx], unsupported: skip}"), ("  - benchmark", "  - benchmark: {unsupported: skip}")
@@ -188,7 +174,7 @@ def test_what_may_be_left_out_is_said_of_the_action_and_changes_no_key(recipe_fi
     assert optional == {"export", "baseline", "benchmark"}
 
 
-def test_a_ladder_is_one_element_in_the_format_that_it_measures(recipe_file):
+def test_a_ladder_is_one_element_in_the_format_that_it_measures(recipe_file, chain):
     ladder = ("{schemes: [float32, int8]}", "{schemes: [int8], ladder: [int8, float16], max_accuracy_drop: 0.01}")
     with pytest.raises(RecipeError, match="export of onnx/ladder is impossible: the ladder measures tflite"):
         chain(recipe_file, ladder)
@@ -205,7 +191,7 @@ def test_data_that_a_stage_needs_and_the_recipe_lacks_is_asked_for(recipe_file):
         build_chain(Recipe.load(recipe_file(text=text)))
 
 
-def test_evaluations_get_the_recipe_s_metrics_and_the_user_s_modules(recipe_file):
+def test_evaluations_get_the_recipe_s_metrics_and_the_user_s_modules(recipe_file, chain):
     with_metrics = ("  test: test\n", '  test: test\n  metrics: [top_2, confusion_matrix, "mine:spread"]\n')
     gate = ('"tflite/int8.accuracy_drop", max: 0.5', '"tflite/int8.top_2_drop", max: 0.5')
     built = chain(recipe_file, with_metrics, gate)
@@ -218,22 +204,33 @@ def test_evaluations_get_the_recipe_s_metrics_and_the_user_s_modules(recipe_file
         chain(recipe_file, with_metrics, (gate[0], '"strip.confusion_matrix", max: 0.5'))
 
 
-def test_metrics_are_left_to_the_task_where_the_recipe_names_none(recipe_file):
+def test_metrics_are_left_to_the_task_where_the_recipe_names_none(recipe_file, chain):
     built = chain(recipe_file)
     assert node(built, "evaluate:source").config.metrics is None
     assert not [name for n in built.nodes for name in n.inputs if name.startswith("module")]
 
 
-def test_verify_may_have_metrics_of_its_own(recipe_file):
+def test_verify_may_have_metrics_of_its_own(recipe_file, chain):
     built = chain(recipe_file, ("  - verify\n", "  - verify: {metrics: [auc]}\n"))
     assert node(built, "verify:tflite/int8").config.metrics == ("auc",)
     assert node(built, "evaluate:strip").config.metrics is None
 
 
-def test_only_the_source_is_held_against_chance(recipe_file):
+def test_only_the_source_is_held_against_chance(recipe_file, chain):
     built = chain(recipe_file)
     checked = {n.id: n.config.check_preprocess for n in built.nodes if n.stage == "evaluate"}
     assert {name for name, on in checked.items() if on} == {"evaluate:source"}
     assert len(checked) > 1
     built = chain(recipe_file, ("  test: test\n", "  test: test\n  check_preprocess: false\n"))
     assert not node(built, "evaluate:source").config.check_preprocess
+
+
+def test_each_step_goes_by_the_source_and_feeds_the_next(repeated):
+    nodes = {node.id: node for node in build_chain(repeated()).nodes}
+    assert nodes["prune[1]"].inputs == {"model": OutputOf("load", "keras-model")}
+    assert nodes["prune[2]"].inputs == {
+        "model": OutputOf("finetune[1]", "keras-model"),
+        "source": OutputOf("load", "keras-model"),
+    }
+    assert nodes["strip"].inputs["model"] == OutputOf("finetune[3]", "keras-model")
+    assert [name for name in nodes if name.startswith("control")] == ["control[1]", "control[2]", "control"]

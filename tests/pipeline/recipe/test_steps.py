@@ -1,31 +1,7 @@
-import json
-
 import pytest
 
-from pipeline.cli.schema import recipe_schema
 from pipeline.errors import RecipeError
-from pipeline.planning.chain import OutputOf
-from pipeline.planning.wiring import build_chain
-from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.steps import Repeat
-
-BLOCK = """- repeat:
-      times: 3
-      schedule: linear
-      stages:
-        - prune: {ratio: 0.6, round_to: 4}
-        - finetune: {epochs: 1}"""
-
-
-@pytest.fixture
-def repeated(recipe_file):
-    """Return the recipe with a repeat in place of its prune and finetune."""
-
-    def load(*overrides, old="", new=""):
-        text = BLOCK.replace(old, new) if old else BLOCK
-        return Recipe.load(recipe_file(replace=[("- prune: {ratio: 0.5}\n  - finetune: {epochs: 1}", text)]), overrides)
-
-    return load
 
 
 def test_a_repeat_becomes_numbered_steps_that_take_more_each_time(repeated):
@@ -60,17 +36,6 @@ def test_targets_and_patterns_are_reached_in_steps(repeated, target, field, valu
         assert getattr(step.config, field) == pytest.approx(value)
 
 
-def test_each_step_goes_by_the_source_and_feeds_the_next(repeated):
-    nodes = {node.id: node for node in build_chain(repeated()).nodes}
-    assert nodes["prune[1]"].inputs == {"model": OutputOf("load", "keras-model")}
-    assert nodes["prune[2]"].inputs == {
-        "model": OutputOf("finetune[1]", "keras-model"),
-        "source": OutputOf("load", "keras-model"),
-    }
-    assert nodes["strip"].inputs["model"] == OutputOf("finetune[3]", "keras-model")
-    assert [name for name in nodes if name.startswith("control")] == ["control[1]", "control[2]", "control"]
-
-
 @pytest.mark.parametrize(
     ("old", "new", "what", "hint"),
     [
@@ -92,15 +57,6 @@ def test_mistakes_inside_a_repeat_are_named(repeated, old, new, what, hint):
     assert hint is None or hint in caught.value.hint
 
 
-def test_overrides_reach_into_a_repeat_and_say_how(repeated):
-    recipe = repeated("stages.repeat.times=2", "stages.repeat.stages.prune.ratio=0.8")
-    assert [step.config.ratio for step in recipe.steps if step.stage == "prune"] == pytest.approx([0.4, 0.8])
-    with pytest.raises(RecipeError, match="no stage 'prune' outside its repeat") as caught:
-        repeated("stages.prune.ratio=0.8")
-    assert caught.value.hint == "name stages.repeat.stages.prune"
-
-
-def test_the_schema_knows_repeats():
-    text = json.dumps(recipe_schema())
-    assert '"stage.repeat"' in text
-    assert '"evaluate"' not in text
+def test_a_stage_that_occurs_twice_is_numbered(recipe_file, load):
+    recipe = load(recipe_file, ("  - strip\n", "  - prune: {ratio: 0.2}\n  - strip\n"))
+    assert [step.id for step in recipe.steps if step.stage == "prune"] == ["prune[1]", "prune[2]"]
