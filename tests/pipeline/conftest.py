@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.recipe.recipe import Recipe
+from pipeline import Recipe, run
 from pipeline.store import Store
 
 BLOCK = """- repeat:
@@ -33,6 +33,13 @@ stages:
   - benchmark
 gates:
   - {metric: "tflite/int8.accuracy_drop", max: 0.5}
+"""
+
+SHORT = """\
+name: short
+model: model.keras
+stages: [load, strip, {quantize: {schemes: [float32]}}, {export: {formats: [tflite]}}]
+gates: [{metric: tflite/float32.size_bytes, max: 100000}]
 """
 
 
@@ -77,3 +84,15 @@ def repeated(recipe_file):
         return Recipe.load(recipe_file(replace=[("- prune: {ratio: 0.5}\n  - finetune: {epochs: 1}", text)]), overrides)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """Run a small recipe without data to its end: return its path, its store, its manifest."""
+    from stages.keras.tensorflow import import_keras
+
+    folder, keras = tmp_path_factory.mktemp("finished"), import_keras()
+    x = keras.Input((4,), name="x")
+    keras.Model(x, keras.layers.Dense(2, name="y")(x)).save(folder / "model.keras")
+    (folder / "recipe.yaml").write_text(SHORT)
+    return folder / "recipe.yaml", folder / "store", run(Recipe.load(folder / "recipe.yaml"), folder / "store")

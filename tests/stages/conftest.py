@@ -16,16 +16,20 @@ from pipeline.contracts.events import ActionEvents, Advanced, Event, Warned
 from pipeline.contracts.shared import Shared
 from pipeline.data import Preprocess, Split
 from pipeline.records.artifacts import Artifact, FileRef, TensorSpec
+from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.keys import digest_of_bytes
 from pipeline.records.manifest import Fingerprint
+from pipeline.records.schemes import quantization_of
 from stages.benchmark.config import BenchmarkConfig
 from stages.devices.measurement import Measurement
+from stages.export.config import ExportConfig
 from stages.formats.onnx.external_data import data_files
 from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.prune.surgery.twins import randomise_weights
+from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 TWO = 2.0
 
@@ -121,50 +125,28 @@ def make_split() -> Callable[..., Split]:
     return make
 
 
-@pytest.fixture(scope="session")
-def tiny_xception(tiny_images: Any) -> Any:
-    """Build convolution, separable convolution, residual addition, trained batch norms, softmax: 12×12×2 → 4 classes.
+@pytest.fixture
+def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[..., Any]:
+    """Make a context in which a model is to be exported, the tiny network unless another is given."""
 
-    Just wide enough that TFLite's dynamic scheme, which leaves kernels below 1,024 weights alone, has one to quantize.
-    """
-    import numpy as np
+    def make(target_format: Any, scheme: Any, model: Any = None, samples: Any = tiny_images, **settings: Any) -> Any:
+        io = settings.pop("io", "float32")
+        context = make_context(ExportConfig(formats=(target_format,), **settings), axis=f"{target_format}/{scheme}")
+        keras_model = context.write_model(tiny_xception if model is None else model)
+        calibration = None
+        how = quantization_of(scheme)
+        if how.calibrated:
+            file = context.write(CALIBRATION_FILE, encode_samples(samples), "application/x-npy")
+            calibration = Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))
+        facts = QuantizedFacts(
+            quantization=how, io=io, calibration=calibration.digest if calibration else None,
+            params=keras_model.facts.params, macs=keras_model.facts.macs, model_digest=keras_model.digest,
+        )  # fmt: skip
+        files = (*keras_model.files, *(calibration.files if calibration else ()))
+        context.inputs = {"model": Artifact(files=files, facts=facts)}
+        return context
 
-    from stages.keras.tensorflow import import_keras
-
-    keras = import_keras()
-    layers = keras.layers
-    inputs = keras.Input((12, 12, 2), name="image")
-    x = layers.Conv2D(40, 3, strides=2, padding="same", use_bias=False, name="stem")(inputs)
-    x = layers.ReLU(name="stem_relu")(layers.BatchNormalization(name="stem_bn")(x))
-    y = layers.SeparableConv2D(40, 3, padding="same", use_bias=False, name="separable")(x)
-    y = layers.BatchNormalization(name="separable_bn")(y)
-    x = layers.ReLU(name="join_relu")(layers.Add(name="join")([x, y]))
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    model = keras.Model(inputs, layers.Dense(4, activation="softmax", name="head")(x), name="tiny_xception")
-    rng = np.random.default_rng(7)
-    model.set_weights([_plausible(w.name, w.shape, rng) for w in model.weights])
-    features = np.asarray(keras.Model(inputs, x)(tiny_images, training=False))
-    kernel = rng.standard_normal((features.shape[1], 4)).astype(np.float32)
-    model.get_layer("head").set_weights([kernel, -features.mean(axis=0) @ kernel])  # no class wins everywhere
-    return model
-
-
-def _plausible(name: str, shape: Any, rng: Any) -> Any:
-    """Return weights as training leaves them: none zero, variances positive."""
-    import numpy as np
-
-    if "variance" in name or "gamma" in name:
-        return rng.uniform(0.5, 1.5, shape).astype(np.float32)
-    return (rng.standard_normal(shape) * 0.3).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def tiny_images() -> Any:
-    """Return 64 smooth images between -1 and 1 for `tiny_xception`."""
-    import numpy as np
-
-    coarse = np.random.default_rng(3).uniform(-1, 1, (64, 3, 3, 2)).astype(np.float32)
-    return np.kron(coarse, np.ones((1, 4, 4, 1), np.float32))
+    return make
 
 
 @pytest.fixture

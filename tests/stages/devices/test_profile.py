@@ -6,7 +6,6 @@ from pipeline.errors import RecipeError
 from stages.devices.profile import Origin, profile
 from stages.devices.target import find_target
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.onnx.kernels import Kernel, nodes_of
 
 
 def test_onnx_runtime_tells_of_its_own_kernels(onnx_file):
@@ -30,25 +29,3 @@ def test_kernels_of_an_onnx_file_know_their_layers(scheme, tiny_xception, tiny_i
     assert [one.layers[0] for one in heavy] == ["stem", "separable", "separable", "head"]
     assert {"stem_bn", "separable_bn", "join", "pool"} <= {layer for one in found.operators for layer in one.layers}
     assert all(one.cost > 0 for one in heavy)
-
-
-def node(kind, name, inputs, output):
-    import onnx
-
-    return onnx.helper.make_node(kind, inputs, [output], name=name)
-
-
-def test_a_kernel_holds_the_nodes_that_were_fused_into_it():
-    nodes = [
-        node("Conv", "Conv_0", ["x", "w"], "a"),
-        node("Relu", "Relu_0", ["a"], "b"),
-        node("DequantizeLinear", "DequantizeLinear_0", ["k"], "kd"),
-        node("Conv", "Conv_1", ["b", "kd"], "c"),
-        node("Add", "Add_0", ["c", "b"], "d"),
-    ]
-    kernels = [
-        Kernel("Conv", "b_nchwc", 1.0),  # named after the last node's output tensor
-        Kernel("QLinearConv", "Conv_1_token_12", 1.0),  # the addition was fused into the convolution before it
-        Kernel("ReorderOutput", "ReorderOutput", 1.0),
-    ]
-    assert nodes_of(kernels, nodes) == {"b_nchwc": [0, 1], "Conv_1_token_12": [3, 4], "ReorderOutput": []}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import json
 import os
@@ -19,12 +18,11 @@ import numpy as np
 import pytest
 
 from stages.devices import runner
-from stages.devices.runner_file import CORE, opener_sources, packed, runner_file
+from stages.devices.runner_file import runner_file
 from stages.formats.tflite.opener import MODULES as LITERT_MODULES
 
 RUNNER = runner_file()
 BRIEF = ("--seconds", "0.01", "--min-iterations", "3")
-ALLOWED_IMPORTS = {"numpy"}
 
 
 def run(*arguments: object, env: dict[str, str] | None = None) -> tuple[dict[str, Any], int, str]:
@@ -110,29 +108,6 @@ def test_a_copy_alone_in_a_folder_imports_nothing_of_ours(model_file: Path, tmp_
     assert json.loads(done.stdout)["samples_ns"]
     assert "numpy" in modules
     assert not {"tensorflow", "tf_keras", "keras", "pipeline", "stages", "pydantic"} & set(modules)
-
-
-@pytest.mark.parametrize("source", [CORE.read_text(encoding="utf-8"), *opener_sources().values()])
-def test_is_python_3_9_and_imports_only_the_standard_library_and_numpy(source: str) -> None:
-    tree = ast.parse(source, feature_version=(3, 9))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    roots = {name.partition(".")[0] for name in imported}
-    assert roots - set(sys.stdlib_module_names) <= ALLOWED_IMPORTS
-    # Annotations may be newer, since they are never evaluated; these two would be syntax or calls of 3.10.
-    assert not any(isinstance(node, ast.Match) for node in ast.walk(tree))
-    assert not any(isinstance(node, ast.keyword) and node.arg == "strict" for node in ast.walk(tree))
-
-
-def test_equal_sources_give_equal_bytes_also_as_a_script(tmp_path: Path) -> None:
-    openers = opener_sources()
-    assert packed(openers) == RUNNER.read_bytes()
-    files = [tmp_path / f"{name}.py" for name in openers]
-    for file, source in zip(files, openers.values(), strict=True):
-        file.write_text(source, encoding="utf-8")
-    script = CORE.with_name("runner_file.py")
-    subprocess.run([sys.executable, "-I", "-S", script, tmp_path / "made", *files], check=True, timeout=60)
-    assert (tmp_path / "made").read_bytes() == RUNNER.read_bytes()
 
 
 def test_what_a_runtime_prints_stays_off_stdout_and_telemetry_is_off(onnx_file: Path, tmp_path: Path) -> None:

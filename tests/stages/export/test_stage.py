@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,46 +14,16 @@ from pipeline.contracts.stage import StageResult
 from pipeline.data.spec import Preprocess
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact
-from pipeline.records.facts import CalibrationFacts, QuantizedFacts
-from pipeline.records.schemes import quantization_of
+from pipeline.records.facts import CalibrationFacts
 from stages.export.config import ExportConfig
 from stages.export.stage import ExportStage
-from stages.formats.conversion import job_of
-from stages.formats.format import LoadedModel
-from stages.formats.onnx.convert import convert_onnx
-from stages.formats.onnx.export import CONVERTER, _converted_and_run, _tell_reading
 from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.registry import load_exported, whole_model
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import decode_model
 from stages.keras.tensorflow import import_keras
-from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 STAGE = ExportStage()
-
-
-@pytest.fixture
-def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[..., Any]:
-    """Make a context in which a model is to be exported, the tiny network unless another is given."""
-
-    def make(target_format: Any, scheme: Any, model: Any = None, samples: Any = tiny_images, **settings: Any) -> Any:
-        io = settings.pop("io", "float32")
-        context = make_context(ExportConfig(formats=(target_format,), **settings), axis=f"{target_format}/{scheme}")
-        keras_model = context.write_model(tiny_xception if model is None else model)
-        calibration = None
-        how = quantization_of(scheme)
-        if how.calibrated:
-            file = context.write(CALIBRATION_FILE, encode_samples(samples), "application/x-npy")
-            calibration = Artifact(files=(file,), facts=CalibrationFacts(samples=len(samples)))
-        facts = QuantizedFacts(
-            quantization=how, io=io, calibration=calibration.digest if calibration else None,
-            params=keras_model.facts.params, macs=keras_model.facts.macs, model_digest=keras_model.digest,
-        )  # fmt: skip
-        files = (*keras_model.files, *(calibration.files if calibration else ()))
-        context.inputs = {"model": Artifact(files=files, facts=facts)}
-        return context
-
-    return make
 
 
 def run(context: Any) -> StageResult:
@@ -139,45 +108,6 @@ def test_transposes_are_counted_and_held_at_a_bound(exporting: Callable[..., Any
         run(exporting("onnx", "float32", max_transposes=0))
     assert run(exporting("onnx", "float32", max_transposes=0, layout="nchw")).metrics["transposes"] == 0
     assert context.warnings == []
-
-
-def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
-    exporting: Callable[..., Any], tiny_xception: Any, tiny_images: Any
-) -> None:
-    """Given that ONNX Runtime computes twice as much, it warns; it ignores large models and other schemes."""
-    data = convert_onnx(tiny_xception, "float32")
-    right = load_exported("onnx-model", data)
-    wrong = LoadedModel(right.inputs, right.outputs, lambda given: {k: v * 2 for k, v in right.run(given).items()})
-    context = exporting("onnx", "float32")
-    job = job_of(context, CONVERTER)
-    facts = job.quantized
-    for macs, loaded, count in ((facts.macs, right, 0), (facts.macs, wrong, 1), (20_000_000, wrong, 1)):
-        _tell_reading(context, replace(job, quantized=facts.model_copy(update={"macs": macs})), data, loaded)
-        assert len(context.warnings) == count
-    assert "onnx's own evaluator differs from ONNX Runtime by 5.0e-01" in context.warnings[0]
-    context = exporting("onnx", "int8")
-    _tell_reading(context, job_of(context, CONVERTER), data, wrong)
-    assert context.warnings == []
-
-
-def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
-    exporting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For weights with three dimensions this is known beforehand; here it is found when the file runs."""
-    monkeypatch.setattr("stages.formats.onnx.overrides._products", lambda *_: iter(()))
-    keras = import_keras()
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((8, 3), name="x")
-    model = keras.Model(inputs, keras.layers.LocallyConnected1D(2, 3, name="y")(inputs))
-    samples = np.random.default_rng(0).standard_normal((16, 8, 3)).astype(np.float32)
-    context = exporting("onnx", "int8", model, samples)
-    job = job_of(context, CONVERTER)
-    data, _, difference = _converted_and_run(context, job, job.quantized.quantization)
-    assert difference < 0.05
-    (warning,) = context.warnings
-    assert warning.startswith("weights have one scale each instead of one a channel, which ONNX Runtime refuses here (")
-    outputs = load_exported("onnx-model", data).run({"x": samples})["y"]
-    np.testing.assert_allclose(outputs, np.asarray(model(samples)), atol=0.1)
 
 
 def test_many_transposes_are_a_warning_and_a_bound_where_one_is_set(exporting: Callable[..., Any]) -> None:

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline import Recipe, run
+from pipeline.contracts.events import Event, Warned
 from pipeline.data import Preprocess
 from pipeline.errors import DataError, PreconditionError
 from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import Quantization
+from stages.keras.normal_form import encode_model
 from stages.keras.tensorflow import import_keras
 from stages.quantize.config import QuantizeConfig
 from stages.quantize.stage import QuantizeStage
 from stages.samples.calibration import decode_samples
+
+RECIPE = """\
+name: qat
+threads: {threads}
+model: model.keras
+data: {{source: npz, path: data.npz, calibration: {{from: train, take: 64}}, test: test}}
+stages:
+  - load
+  - quantize:
+      schemes:
+        - int8
+        - int8-trained: {{scheme: int8, qat: {{epochs: 2, batch: 32, learning_rate: 0.001}}}}
+  - export: {{formats: [tflite]}}
+  - verify
+"""
 
 STAGE = QuantizeStage()
 LABELS = np.zeros(64, np.int64)
@@ -177,3 +196,30 @@ def test_int8_of_a_model_with_two_inputs_has_a_file_for_each(
     context.inputs = {"model": quantized}
     for name, expected in (("calibration-0.npy", x["a"]), ("calibration-1.npy", x["b"])):
         np.testing.assert_allclose(decode_samples(context.read("model", name)), expected, rtol=1e-6)
+
+
+def test_a_scheme_with_training_is_trained_by_an_action_of_its_own(
+    tmp_path: Path, tiny_xception: Any, make_context: Callable[..., Any]
+) -> None:
+    (tmp_path / "model.keras").write_bytes(encode_model(tiny_xception))
+    rng = np.random.default_rng(4)
+    x = np.kron(rng.uniform(-1, 1, (400, 3, 3, 2)).astype(np.float32), np.ones((1, 4, 4, 1), np.float32))
+    y = np.asarray(tiny_xception(x, training=False)).argmax(1)
+    np.savez(tmp_path / "data.npz", x_train=x[:300], y_train=y[:300], x_test=x[300:], y_test=y[300:])
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.format(threads=make_context(None).threads))
+    heard: list[Event] = []
+    manifest = run(Recipe.load(recipe), tmp_path / "store", listener=heard.append)
+    entries = {entry.id: entry for entry in manifest.stages}
+    assert len(entries["quantize:int8-trained"].children) == 1
+    assert {"train", "validation", "calibration"} <= set(entries["quantize:int8-trained"].inputs)
+    assert "train" not in entries["quantize:int8"].inputs
+    plain, trained = (
+        next(o for o in entries[name].outputs if o.kind == "quantized-model")
+        for name in ("quantize:int8", "quantize:int8-trained")
+    )
+    assert plain.files[0].digest != trained.files[0].digest
+    assert plain.facts.params == trained.facts.params  # type: ignore[union-attr]  # of the network, without ranges
+    assert manifest.metrics["tflite/int8-trained.accuracy"] > 0.8
+    assert manifest.verdict == "pass"
+    assert not [event for event in heard if isinstance(event, Warned) and "knows no int8" in event.message]

@@ -45,12 +45,6 @@ def test_a_tolerance_keeps_the_other_defaults_and_null_switches_off() -> None:
     assert violation(made_up, Bounds(adversarial_min_cosine=0.6)) is not None
 
 
-def test_whoever_names_the_cosine_judges_the_error_by_it() -> None:
-    loose = Tolerances.model_validate_json('{"int8": {"min_cosine": null}, "dynamic": {"min_sqnr_db": 5}}')
-    assert loose.int8 == Bounds()
-    assert loose.dynamic == Bounds(min_cosine=0.95, min_sqnr_db=5.0, min_decided_agreement=0.9)
-
-
 @pytest.mark.parametrize(
     ("scheme", "found", "holds"),
     [

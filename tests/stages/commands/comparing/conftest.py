@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stages.commands.comparing.operands import Operand, find_operand
 from stages.commands.comparing.result import ComparisonReport, Evidence, MetricResult, PairResult, Side
 
 
@@ -78,3 +79,18 @@ def make_report() -> Callable[..., ComparisonReport]:
         )
 
     return make
+
+
+def no_store():
+    raise AssertionError("files need no store")
+
+
+def operand_of(*paths: Path) -> Operand:
+    models = [find_operand(str(path), no_store).models[0] for path in paths]
+    return Operand(str(paths[0]), tuple(models))
+
+
+@pytest.fixture
+def operand():
+    """Return the operand of these files."""
+    return operand_of

@@ -4,30 +4,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from pipeline.contracts.events import Advanced
 from pipeline.errors import DeviceError, RecipeError
 from stages.commands.comparing.engine import Wish, compare, judged
-from stages.commands.comparing.fitness import require_fit
-from stages.commands.comparing.measured import check_rounds
-from stages.commands.comparing.operands import Model, Operand, find_operand
+from stages.commands.comparing.operands import Model, Operand
 from stages.commands.comparing.tolerances import Tolerances
-from stages.devices.rounds import Round
-from stages.devices.target import Sampling, find_target, measure
+from stages.devices.target import Sampling, find_target
 
 BRIEF = Sampling(seconds=0.005, min_iterations=3)
-
-
-def no_store():
-    raise AssertionError("files need no store")
-
-
-def operand(*paths: Path) -> Operand:
-    models = [find_operand(str(path), no_store).models[0] for path in paths]
-    return Operand(str(paths[0]), tuple(models))
 
 
 def wish(**changes) -> Wish:
@@ -35,7 +22,7 @@ def wish(**changes) -> Wish:
     return Wish(**usual | changes)
 
 
-def test_fifty_times_the_work_is_a_regression_and_a_fiftieth_is_none(make_onnx):
+def test_fifty_times_the_work_is_a_regression_and_a_fiftieth_is_none(make_onnx, operand):
     few, many = operand(make_onnx(4)), operand(make_onnx(200))
     report = compare(few, many, wish(metrics=frozenset({"latency", "size"})))
     assert report.verdict == "regression"
@@ -55,7 +42,7 @@ def test_fifty_times_the_work_is_a_regression_and_a_fiftieth_is_none(make_onnx):
     assert set(report.devices["cpu"]) == {"cpu_model", "cores", "machine", "system"}
 
 
-def test_what_can_not_be_told_is_measured_once_more_and_then_left_open(onnx_file):
+def test_what_can_not_be_told_is_measured_once_more_and_then_left_open(onnx_file, operand):
     """No number of rounds shows that a model is not even by 0 % slower than itself.
 
     Both of two rounds may by chance be slower, once in four times, and look like a regression: not six times in a row.
@@ -75,7 +62,7 @@ def test_what_can_not_be_told_is_measured_once_more_and_then_left_open(onnx_file
     assert max(event.total for event in heard if isinstance(event, Advanced)) == 4
 
 
-def test_usual_metrics_and_those_that_are_only_shown(onnx_file):
+def test_usual_metrics_and_those_that_are_only_shown(onnx_file, operand):
     report = compare(operand(onnx_file), operand(onnx_file), wish(tolerances=Tolerances(0.99)))
     (pair,) = report.pairs
     held = {found.metric: found.verdict is not None for found in pair.metrics}
@@ -88,7 +75,7 @@ def test_usual_metrics_and_those_that_are_only_shown(onnx_file):
     assert [found.name for found in named.pairs[0].held()] == ["memory@cpu"]
 
 
-def test_several_models_are_judged_together(make_onnx):
+def test_several_models_are_judged_together(make_onnx, operand):
     """Each has its p-value; with four rounds none can be below 0.125, so that no regression is significant among
     several.
     """
@@ -110,7 +97,7 @@ def test_several_models_are_judged_together(make_onnx):
         assert "may be chance" in latency.reason or "noise floor" in latency.reason
 
 
-def test_accuracies_are_compared_as_they_are_and_only_of_the_same_data(onnx_file):
+def test_accuracies_are_compared_as_they_are_and_only_of_the_same_data(onnx_file, operand):
     model = operand(onnx_file).models[0]
     better = Operand("a", (replace(model, quality={"accuracy": 0.884}, tested_on="data"),))
     worse = Operand("b", (replace(model, quality={"accuracy": 0.870}, tested_on="data"),))
@@ -131,7 +118,7 @@ def test_accuracies_are_compared_as_they_are_and_only_of_the_same_data(onnx_file
     assert caught.value.hint == "--data RECIPE measures it on both sides"
 
 
-def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_file):
+def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_file, operand):
     heard = []
     with pytest.raises(RecipeError, match="instructions is not measured on cpu"):
         compare(operand(onnx_file), operand(onnx_file), wish(metrics=frozenset({"instructions"})), heard.append)
@@ -140,21 +127,13 @@ def test_what_a_target_can_not_give_is_refused_before_anything_is_measured(onnx_
     assert heard == []
 
 
-def test_shapes_are_refused_where_the_target_takes_none(onnx_file):
-    shaped, model = Sampling(shapes=("1,4096",)), operand(onnx_file).models[0]
-    with pytest.raises(RecipeError, match="tflm takes files whose inputs have fixed sizes, and no --shape"):
-        require_fit(find_target("tflm"), [replace(model, kind="tflite-model")], shaped)
-    require_fit(find_target("cortex-a72"), [model], shaped)
-    require_fit(find_target("cpu"), [model], shaped)
-
-
-def test_what_was_asked_for_by_name_and_could_not_be_had_is_no_success(onnx_file):
+def test_what_was_asked_for_by_name_and_could_not_be_had_is_no_success(onnx_file, operand):
     with pytest.raises(DeviceError, match=r"there is no p99 of sin4\.onnx") as caught:
         compare(operand(onnx_file), operand(onnx_file), wish(metrics=frozenset({"p99"})))
     assert "1,000 samples" in caught.value.hint
 
 
-def test_free_sizes_are_asked_for_and_then_taken(make_onnx):
+def test_free_sizes_are_asked_for_and_then_taken(make_onnx, operand):
     file = operand(make_onnx(4, ("N", "length")))
     with pytest.raises(DeviceError, match=r"give them with --shape x=\?,\?"):
         compare(file, file, wish())
@@ -162,7 +141,7 @@ def test_free_sizes_are_asked_for_and_then_taken(make_onnx):
     assert compare(file, file, asked).verdict == "ok"
 
 
-def test_a_runtime_that_crashes_is_told_with_the_side_the_file_and_its_last_words(onnx_file, tmp_path):
+def test_a_runtime_that_crashes_is_told_with_the_side_the_file_and_its_last_words(onnx_file, tmp_path, operand):
     damaged = tmp_path / "damaged.tflite"
     damaged.write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(100))
     side = operand(damaged)
@@ -172,19 +151,7 @@ def test_a_runtime_that_crashes_is_told_with_the_side_the_file_and_its_last_word
     assert caught.value.hint
 
 
-def test_rounds_of_two_devices_or_of_a_model_that_varies_are_no_comparison(onnx_file):
-    one = measure("cpu", onnx_file, BRIEF, "x")
-    other = one.model_copy(update={"cpu_model": "another processor"})
-    wrong = one.model_copy(update={"outputs": (one.outputs[0].model_copy(update={"sha256": "0" * 64}),)})
-    check_rounds([Round(index=0, first="baseline", baseline=one, candidate=one)], "x")
-    with pytest.raises(DeviceError, match="different devices"):
-        check_rounds([Round(index=0, first="baseline", baseline=one, candidate=other)], "x")
-    rounds = [Round(index=i, first="baseline", baseline=one, candidate=c) for i, c in enumerate((one, wrong))]
-    with pytest.raises(DeviceError, match="the candidate gave 2 different results"):
-        check_rounds(rounds, "x")
-
-
-def test_doubts_are_told_with_the_pair(onnx_file):
+def test_doubts_are_told_with_the_pair(onnx_file, operand):
     doubtful = wish(sampling=replace(BRIEF, threads=64), metrics=frozenset({"latency"}))
     (pair,) = compare(operand(onnx_file), operand(onnx_file), doubtful).pairs
     assert f"64 threads share {len(os.sched_getaffinity(0))} processors" in pair.notes

@@ -1,7 +1,5 @@
-import json
 import xml.etree.ElementTree as ET
 
-from stages.commands.histories.github_action_benchmark import exported
 from stages.commands.histories.picture import series_of, spark, svg_of, text_of
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -50,15 +48,3 @@ def test_counts_have_no_interval_and_their_own_main_number(days):
     counted = days(1.0, metrics={"instructions": 94.5e6, "size_bytes": 1e5}, target="cortex-a72", rounds=0)
     assert "94.5 M" in text_of(counted)
     assert ET.fromstring(svg_of(counted)) is not None
-
-
-def test_the_export_is_the_newest_of_each_series_as_the_action_reads_it(days):
-    old, new = days(1.0, 1.2)
-    counted = days(1.0, metrics={"instructions": 94.5e6, "estimated_npu_share": 1.0}, target="cortex-a72")
-    items = json.loads(exported([old, new, *counted]))
-    assert [(item["name"], item["value"], item["unit"]) for item in items] == [
-        ("tflite/int8@cpu latency_p50_ms", 1.2, "ms"),
-        ("tflite/int8@cortex-a72 instructions", 94.5e6, "instructions"),
-    ]
-    assert items[0]["range"] == "± 0.1"
-    assert all(set(item) <= {"name", "unit", "value", "range", "extra"} for item in items)

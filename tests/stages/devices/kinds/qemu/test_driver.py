@@ -10,7 +10,7 @@ import pytest
 from pipeline.errors import DeviceError
 from pipeline.records.schemes import Scheme
 from stages.benchmark.stage import BenchmarkStage
-from stages.devices.kinds.qemu.emulation import CLASSES, Region, read_regions
+from stages.devices.kinds.qemu.emulation import CLASSES
 from stages.devices.profile import Origin, profile
 from stages.devices.target import Sampling, count, find_target, measure, probe
 from stages.formats.onnx.convert import convert_onnx
@@ -110,18 +110,3 @@ def test_a_target_that_is_not_set_up_says_how(monkeypatch, tmp_path: Path, tflit
         count("cortex-a53", tflite_file, "model")
     assert caught.value.hint == "secateur target setup cortex-a53"
     assert find_target("cortex-a53").counts
-
-
-def test_more_than_one_virtual_cpu_or_a_lost_count_is_refused(tmp_path: Path) -> None:
-    whole = "empty 100 20 0 30 50\ncall 1000 200 500 100 200\n" + "call 1001 200 500 101 200\n" * 2
-    file = tmp_path / "counts"
-    file.write_text(whole + "vcpus 1\n")
-    assert read_regions(file, "model")["call"][0] == Region(1000, (200, 500, 100, 200))
-    for text, words in (
-        (whole + "vcpus 2\n", "2 virtual CPUs"),
-        (whole, "unknown number"),
-        ("vcpus 1\n", "before all"),
-    ):
-        file.write_text(text)
-        with pytest.raises(DeviceError, match=words):
-            read_regions(file, "model")

@@ -1,4 +1,4 @@
-"""Test microcontroller targets, if their packages are installed."""
+"""Test estimates for an Ethos-U, if its compiler is installed."""
 
 from __future__ import annotations
 
@@ -10,70 +10,9 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DeviceError
-from pipeline.reports.command_lines import install
-from stages.devices.kinds.tflm import installed
-from stages.devices.target import count, find_target, measure
+from stages.devices.target import count, find_target
 
-tflm = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="pip install tflite-micro")
 vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos-u-vela")
-
-
-@pytest.fixture(scope="module")
-def fixed_batch_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a file as our export does: microcontrollers take no free sizes."""
-    from stages.formats.tflite.convert import convert_tflite
-    from stages.keras.tensorflow import import_keras
-
-    keras = import_keras()
-    image = keras.Input((32, 32, 3), name="image")
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(16, 3, name="conv")(image))
-    model = keras.Model(image, keras.layers.Dense(4, name="head")(x), name="tiny")
-    path = tmp_path_factory.mktemp("models") / "fixed"
-    path.write_bytes(convert_tflite(model, "float32"))
-    return path
-
-
-@tflm
-def test_the_arena_is_exact_and_has_its_parts(fixed_batch_file: Path) -> None:
-    first, second = (count("tflm", fixed_batch_file, "model") for _ in range(2))
-    assert first == second
-    metrics = first.metrics
-    assert metrics["arena_bytes"] == metrics["arena_head_bytes"] + metrics["arena_tail_bytes"]
-    assert metrics["arena_bytes"] > 32 * 32 * 3 * 4  # the input alone
-    assert first.outputs[0].shape == (1, 4)
-
-
-@tflm
-def test_a_model_beyond_the_device_or_damaged_is_refused(fixed_batch_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text("kind: tflm\narena_limit_bytes: 1000\n")
-    with pytest.raises(DeviceError, match="and small has 1000"):
-        count(find_target("small", tmp_path), fixed_batch_file, "model")
-    (tmp_path / "damaged").write_bytes(fixed_batch_file.read_bytes()[:500])
-    with pytest.raises(DeviceError) as caught:
-        count("tflm", tmp_path / "damaged", "candidate")
-    assert caught.value.where == "candidate"
-
-
-@tflm
-def test_no_arena_comes_of_a_file_that_it_computes_wrong(tmp_path: Path) -> None:
-    from pipeline.records.schemes import Quantization
-    from stages.formats.tflite.convert import convert_tflite
-    from stages.keras.tensorflow import import_keras
-
-    keras = import_keras()
-    keras.utils.set_random_seed(3)
-    image = keras.Input((16, 16, 3), name="image")
-    x = keras.layers.Conv2D(16, 3, activation="relu", name="conv")(image)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(keras.layers.Conv2D(64, 3, name="wide")(x))
-    model = keras.Model(image, keras.layers.Dense(4, name="head")(x))
-    for granularity in ("per_tensor", "per_channel"):
-        how = Quantization(scheme="weight_only", granularity=granularity)
-        (tmp_path / granularity).write_bytes(convert_tflite(model, how))
-    assert count("tflm", tmp_path / "per_tensor", "model").metrics["arena_bytes"] > 16 * 16 * 3 * 4
-    with pytest.raises(DeviceError, match=r"gives other outputs than LiteRT: .* 1e-03 is allowed") as caught:
-        count("tflm", tmp_path / "per_channel", "model")
-    assert "one scale a tensor" in str(caught.value.hint)
-    assert "report" not in str(caught.value.hint)
 
 
 @vela
@@ -170,17 +109,3 @@ def test_a_ratio_is_of_estimates_of_one_placement(averaging: dict[int, Path]) ->
     all_on_it, without_mean = (count("ethos-u55-128", file, "model") for file in averaging.values())
     assert metrics_of(without_mean, without_mean, 1, declared)["estimated_cycles_ratio"] == 1
     assert "estimated_cycles_ratio" not in metrics_of(without_mean, all_on_it, 1, declared)
-
-
-def test_a_package_that_is_missing_comes_with_the_command() -> None:
-    with pytest.raises(DeviceError, match="needs the package no-such-package") as caught:
-        installed("no-such-package", find_target("tflm"))
-    assert caught.value.hint == install("no-such-package")
-
-
-def test_times_of_these_targets_are_refused(tflite_file: Path) -> None:
-    from stages.devices.target import Sampling
-
-    for name in ("tflm", "ethos-u55-128"):
-        with pytest.raises(DeviceError):
-            measure(name, tflite_file, Sampling(), "model")

@@ -1,0 +1,7 @@
+from pipeline.data.table import first_of
+
+
+def test_three_are_named_and_the_rest_is_counted():
+    failures = {index: f"{index}.png (why)" for index in range(5)}
+    assert first_of(failures) == "0.png (why), 1.png (why), 2.png (why), and 2 more"
+    assert first_of({7: "7.png (why)"}) == "7.png (why)"

@@ -1,0 +1,53 @@
+import pytest
+
+from pipeline.records.artifacts import Artifact, FileRef
+from pipeline.records.delivered import left_out, wanted_files
+from pipeline.records.facts import KerasFacts
+from pipeline.records.manifest import Output, RunManifest, StageEntry
+from stages.formats.tflite.facts import TFLiteFacts
+
+
+def entry(name, axis, digit, status="ran", reason=""):
+    """Return an action with one output, whose digest consists of one digit."""
+    keras = KerasFacts(params=1, macs=1, inputs=(), outputs=(), sparsity=0.0)
+    facts = TFLiteFacts(scheme="int8", inputs=(), outputs=(), operators={}) if axis else keras
+    file = FileRef(name="model", digest=f"sha256:{digit * 64}", size=1, media_type="x")
+    outputs = (Output.of(Artifact(files=(file,), facts=facts)),) if status == "ran" else ()
+    return StageEntry(
+        id=name, stage=name.split(":")[0] if axis is None or ":" in name else name, axis=axis, key=None, status=status,
+        reason=reason, wall_s=0.0, outputs=outputs,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def manifest():
+    stages = (
+        entry("load", None, "0"),
+        entry("strip", None, "1"),
+        entry("control", None, "2"),
+        entry("baseline:tflite", "tflite/float32", "3").model_copy(update={"stage": "export"}),
+        entry("export:tflite/int8", "tflite/int8", "4"),
+        entry("export:tflite/dynamic", "tflite/dynamic", "5"),
+        entry("export:onnx/int8", "onnx/int8", "6", "failed", "no kernel\n  onnx/int8"),
+        entry("export:onnx/float32", "onnx/float32", "7", "skipped", "strip failed"),
+        entry("verify:tflite/dynamic", "tflite/dynamic", "8", "failed", "the cosine is 0.5"),
+    )
+    return RunManifest(
+        run_id="abcd", name="n", recipe_digest="sha256:" + "0" * 64, stages=stages, metrics={}, gates=(), verdict="fail"
+    )
+
+
+def test_what_is_not_proven_is_left_out_with_the_reason(manifest):
+    assert left_out(manifest) == {
+        "onnx/int8": "its export failed: no kernel",
+        "onnx/float32": "its export was never reached, strip failed",
+        "tflite/dynamic": "its verification failed: the cosine is 0.5",
+    }
+
+
+def test_proven_exports_are_delivered_with_the_last_keras_model_and_no_control_or_baseline(manifest):
+    assert wanted_files(manifest) == {
+        "tflite/int8/model": "sha256:" + "4" * 64,
+        "keras/float32/model": "sha256:" + "1" * 64,
+    }
+    assert wanted_files(manifest.model_copy(update={"stages": manifest.stages[:4]})) == {}

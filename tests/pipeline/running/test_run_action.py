@@ -1,0 +1,105 @@
+"""Check what becomes of one action, by a stage of a few lines."""
+
+import pytest
+
+from pipeline.contracts.stage import StageConfig, StageResult
+from pipeline.errors import PLEASE_REPORT, BlobError, PostconditionError, StageError
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import CalibrationFacts
+from pipeline.records.manifest import Action
+from pipeline.running import run_action
+from pipeline.running.run_action import Context, Job, Workshop, perform
+
+
+class Writing:
+    """Write one file; `before` is called first."""
+
+    outputs = ("calibration-set",)
+
+    def __init__(self, before=lambda context: None):
+        self.before = before
+
+    def requires(self, config, inputs):
+        pass
+
+    def run(self, context):
+        self.before(context)
+        file = context.write("samples.npy", b"samples", "application/x-npy")
+        return StageResult((Artifact(files=(file,), facts=CalibrationFacts(samples=1)),), {"samples": 1.0})
+
+    def ensures(self, context, result):
+        pass
+
+
+ACTION = Action(
+    stage="writing", version=1, axis=None, config={}, inputs={}, packages={}, seed=None, threads=None, device=None
+)
+JOB = Job("writing", ACTION, StageConfig(), {})
+
+
+@pytest.fixture
+def workshop(recipe_file, store):
+    return Workshop(Recipe.load(recipe_file()), store, None, {}, lambda event: None, "0000abcd")
+
+
+@pytest.fixture
+def staged(monkeypatch):
+    """Let the stage `writing` be this one."""
+    return lambda stage: monkeypatch.setattr(run_action, "stages", lambda: {"writing": stage})
+
+
+def test_an_action_runs_once_unless_it_is_forced(workshop, staged):
+    staged(Writing())
+    first, second = perform(JOB, workshop), perform(JOB, workshop)
+    assert (first.status, second.status) == ("ran", "hit")
+    assert second.record == first.record == workshop.store.records.get(ACTION.key)
+    assert perform(JOB, workshop, force=True).status == "ran"
+    assert (first.record.metrics, first.record.provenance.run_id) == ({"samples": 1.0}, "0000abcd")
+
+
+def test_what_nobody_foresaw_is_an_error_of_ours_and_nothing_is_recorded(workshop, staged):
+    staged(Writing(lambda context: 1 / 0))
+    with pytest.raises(StageError, match="writing failed: ZeroDivisionError: division by zero") as caught:
+        perform(JOB, workshop)
+    assert (caught.value.where, caught.value.hint) == ("writing", PLEASE_REPORT)
+    assert workshop.store.records.get(ACTION.key) is None
+
+
+def test_a_kind_that_a_stage_does_not_declare_is_refused(workshop, staged):
+    stage = Writing()
+    stage.outputs = ("keras-model",)
+    staged(stage)
+    with pytest.raises(PostconditionError, match="writing made calibration-set, which it does not declare"):
+        perform(JOB, workshop)
+    assert workshop.store.records.get(ACTION.key) is None
+
+
+def test_scratch_stays_for_a_stage_that_was_stopped_and_goes_with_its_success(workshop, staged):
+    seen = []
+
+    def stopped(context):
+        seen.append(sorted(path.name for path in context.work_dir.iterdir()))
+        (context.work_dir / "step").write_text("1")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+
+    staged(Writing(stopped))
+    with pytest.raises(KeyboardInterrupt):
+        perform(JOB, workshop)
+    perform(JOB, workshop)
+    assert seen == [[], ["step"]]
+    assert not workshop.store.can_resume(ACTION.key)
+
+
+def test_a_damaged_input_is_never_read(workshop, staged):
+    staged(Writing())
+    artifact = perform(JOB, workshop).record.outputs[0]
+    context = Context(Job("next", ACTION, StageConfig(), {"samples": artifact}), workshop, workshop.store.root)
+    path = context.read("samples", "samples.npy")
+    assert path.read_bytes() == b"samples"
+    path.unlink()
+    workshop.store.blobs._verified.clear()
+    with pytest.raises(BlobError, match="a blob is missing") as caught:
+        context.read("samples", "samples.npy")
+    assert caught.value.where == "next: samples/samples.npy"

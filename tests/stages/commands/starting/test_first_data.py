@@ -1,0 +1,37 @@
+"""Check what is told from a data file."""
+
+import numpy as np
+import pytest
+
+from pipeline.errors import DataError, RecipeError
+from pipeline.recipe.recipe import Recipe
+
+
+@pytest.mark.parametrize(("factor", "prepared"), [(1 / 255, True), (1.0, False)])
+def test_samples_that_are_no_pixels_are_not_scaled_as_pixels(tmp_path, factor, prepared, invoke, saved):
+    x = np.linspace(0, 255, 20 * 144).reshape(20, 12, 12, 1).astype(np.float32) * np.float32(factor)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=np.arange(20) % 3)
+    invoke(saved(tmp_path / "m.keras"), "-o", tmp_path / "r.yaml", "--data", tmp_path / "d.npz")
+    text = (tmp_path / "r.yaml").read_text()
+    assert ("no preprocess, the file's samples go from 0 to 1" in text) is prepared
+    assert (Recipe.load(tmp_path / "r.yaml").data.preprocess.scale == 1) is prepared
+    assert "control: true" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "error", "words"),
+    [
+        ("no.npz", None, RecipeError, "the data can't be read: no such file"),
+        ("folder", None, RecipeError, "the data can't be read: is a directory"),
+        ("m.keras.txt", None, RecipeError, "no npz file"),
+        ("my data.npz", ("images",), DataError, "holds no inputs x_train: it has images"),
+        ("my data.npz", ("x_test",), DataError, "holds no inputs x_train: it has x_test"),
+    ],
+)
+def test_data_that_a_recipe_can_not_begin_with_is_named(tmp_path, name, members, error, words, invoke, unlabelled):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "m.keras.txt").write_text("text")
+    if members:
+        unlabelled(tmp_path, *members)
+    with pytest.raises(error, match=words):
+        invoke(tmp_path / "none.keras", "-o", tmp_path / "r.yaml", "--data", tmp_path / name)

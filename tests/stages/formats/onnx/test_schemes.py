@@ -1,0 +1,89 @@
+"""Test ONNX's schemes: how many scales a kernel has, ranges, and the types of what is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from pipeline.errors import PreconditionError
+from pipeline.records.schemes import Quantization
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.session import load_onnx
+
+
+def convert(model: Any, samples: Any, **settings: Any) -> bytes:
+    return convert_onnx(model, Quantization(**settings), 17, samples)
+
+
+def outputs(data: bytes, samples: Any) -> Any:
+    return load_onnx(data).run({"image": samples})["head"]
+
+
+@pytest.mark.parametrize("scheme", ["int8", "weight_only"])
+def test_onnx_kernels_have_a_scale_a_channel_or_one(scheme: str, tiny_xception: Any, tiny_images: Any) -> None:
+    largest = {}
+    for granularity in ("per_channel", "per_tensor"):
+        data = convert(tiny_xception, tiny_images, scheme=scheme, granularity=granularity)
+        graph = onnx.load_from_string(data).graph
+        sizes = {tensor.name: int(np.prod(tensor.dims, initial=1)) for tensor in graph.initializer}
+        kernels = {tensor.name for tensor in graph.initializer if len(tensor.dims) >= 2}
+        casts = [node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in kernels]
+        assert len(casts) == 4
+        largest[granularity] = max(sizes[node.input[1]] for node in casts)
+    assert largest == {"per_channel": 40, "per_tensor": 1}
+
+
+def test_calibration_methods_give_ranges_of_their_own(tiny_xception: Any, tiny_images: Any) -> None:
+    """One outlier in 64 images: minimum and maximum follow it, the others do not."""
+    samples = tiny_images.copy()
+    samples[0, 0, 0, 0] = 50.0
+    scales: dict[str, float] = {}
+    for name, settings in {
+        "min_max": {}, "percentile": {"percentile": 99.0}, "entropy": {}, "mse": {},
+    }.items():  # fmt: skip
+        data = convert(tiny_xception, samples, scheme="int8", calibration=name, **settings)
+        graph = onnx.load_from_string(data).graph
+        values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+        first = next(node for node in graph.node if node.op_type == "QuantizeLinear")
+        scales[name] = float(values[first.input[1]])
+    assert scales["min_max"] == pytest.approx(51.0 / 255, rel=0.02)
+    assert scales["percentile"] == pytest.approx(2.0 / 255, rel=0.2)
+    assert scales["entropy"] < scales["min_max"] / 2
+    assert 0.9 < scales["mse"] / scales["min_max"] < 0.99  # heavy clipping costs more than fine steps save
+
+
+@pytest.mark.parametrize(("activations", "zero_points"), [(None, "uint8"), ("unsigned", "uint8"), ("signed", "int8")])
+def test_onnx_activations_are_unsigned_or_signed(
+    activations: str | None, zero_points: str, tiny_xception: Any, tiny_images: Any
+) -> None:
+    data = convert(tiny_xception, tiny_images, scheme="int8", activations=activations)
+    graph = onnx.load_from_string(data).graph
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    kinds = {values[node.input[2]].dtype.name for node in graph.node if node.op_type == "QuantizeLinear"}
+    assert kinds == {zero_points}
+    assert {values[name].dtype.name for name in values if values[name].ndim >= 2} == {"int8"}
+    expected = np.asarray(tiny_xception(tiny_images, training=False))
+    assert np.abs(outputs(data, tiny_images) - expected).max() < 0.08
+
+
+def test_onnx_runtime_computes_all_of_an_int8_file_in_8_bits(
+    tiny_xception: Any, tiny_images: Any, tmp_path: Path
+) -> None:
+    """Additions and layers next to a ReLU that two layers read: with signed activations these stay in float."""
+    optimized = str(tmp_path / "optimized.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = optimized, 4
+    onnxruntime.InferenceSession(convert(tiny_xception, tiny_images, scheme="int8"), options)
+    kinds = [node.op_type for node in onnx.load(optimized).graph.node]
+    assert not {"Conv", "Add", "Gemm", "GlobalAveragePool"} & set(kinds)
+    assert kinds.count("QLinearConv") == 3
+
+
+def test_onnx_has_no_int16x8(tiny_xception: Any, tiny_images: Any) -> None:
+    with pytest.raises(PreconditionError, match="16-bit activations"):
+        convert(tiny_xception, tiny_images, scheme="int16x8")
