@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -61,11 +59,6 @@ def recipe_file(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def as_json():
-    return lambda capsys: json.loads(capsys.readouterr().out)
 
 
 @pytest.fixture

@@ -12,11 +12,16 @@ def entry(name, axis, digit, status="ran", reason=""):
     keras = KerasFacts(params=1, macs=1, inputs=(), outputs=(), sparsity=0.0)
     facts = TFLiteFacts(scheme="int8", inputs=(), outputs=(), operators={}) if axis else keras
     file = FileRef(name="model", digest=f"sha256:{digit * 64}", size=1, media_type="x")
-    outputs = (Output.of(Artifact(files=(file,), facts=facts)),) if status == "ran" else ()
     return StageEntry(
-        id=name, stage=name.split(":")[0] if axis is None or ":" in name else name, axis=axis, key=None, status=status,
-        reason=reason, wall_s=0.0, outputs=outputs,
-    )  # fmt: skip
+        id=name,
+        stage=name.partition(":")[0].replace("baseline", "export"),
+        axis=axis,
+        key=None,
+        status=status,
+        reason=reason,
+        wall_s=0.0,
+        outputs=(Output.of(Artifact(files=(file,), facts=facts)),) if status == "ran" else (),
+    )
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def manifest():
         entry("load", None, "0"),
         entry("strip", None, "1"),
         entry("control", None, "2"),
-        entry("baseline:tflite", "tflite/float32", "3").model_copy(update={"stage": "export"}),
+        entry("baseline:tflite", "tflite/float32", "3"),
         entry("export:tflite/int8", "tflite/int8", "4"),
         entry("export:tflite/dynamic", "tflite/dynamic", "5"),
         entry("export:onnx/int8", "onnx/int8", "6", "failed", "no kernel\n  onnx/int8"),
