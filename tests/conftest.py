@@ -1,4 +1,6 @@
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -129,3 +131,52 @@ def small_files(tmp_path, monkeypatch):
     warm(0, ["small_files:lower"])
     yield
     end_child()
+
+
+def _random_keep(graph: Any, seed: int = 0) -> Any:
+    """Remove about half of each prunable group; one channel always stays, and one goes if there are at least two."""
+    import numpy as np
+
+    rng = np.random.default_rng(seed)
+    keep = np.ones(graph.count, dtype=bool)
+    for group in graph.prunable:
+        size = group.channels.size
+        if size > 1:
+            keep[rng.choice(group.channels, rng.integers(1, size), replace=False)] = False
+    return keep
+
+
+def _cut(model: Any, seed: int = 0) -> Any:
+    """Return the network without random channels, which must equal the masked original."""
+    from stages.keras.flatten import flattened
+    from stages.prune.analysis.groups import channel_groups
+    from stages.prune.surgery.equivalence import masked_equivalence
+    from stages.prune.surgery.surgeon import remove_channels
+    from stages.prune.surgery.twins import randomise_weights
+
+    model = flattened(randomise_weights(model, seed))
+    graph = channel_groups(model)
+    keep = _random_keep(graph, seed)
+    pruned = remove_channels(model, graph, keep)
+    found = masked_equivalence(model, pruned, graph, keep)
+    assert found.error < 1e-5
+    assert (found.effect > 1e-4) == bool((~keep).any())
+    assert pruned.count_params() < model.count_params() or keep.all()
+    return SimpleNamespace(model=model, graph=graph, keep=keep, pruned=pruned, found=found)
+
+
+@pytest.fixture(scope="session")
+def random_keep() -> Any:
+    return _random_keep
+
+
+@pytest.fixture(scope="session")
+def cut() -> Any:
+    return _cut
+
+
+@pytest.fixture(scope="session")
+def keras() -> Any:
+    from stages.keras.tensorflow import import_keras
+
+    return import_keras()

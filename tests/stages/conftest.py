@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import pickle
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.prune.analysis.groups import channel_groups
 from stages.prune.surgery.twins import randomise_weights
 from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
@@ -174,11 +176,6 @@ def make_external(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def keras() -> Any:
-    return import_keras()
-
-
-@pytest.fixture(scope="session")
 def randomise() -> Any:
     return randomise_weights
 
@@ -312,3 +309,29 @@ def make_benchmark(tmp_path: Path) -> Callable[..., BenchmarkContext]:
         return BenchmarkContext(BenchmarkConfig(**settings), inputs, "format/scheme@cpu", work_dir, paths)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def groups() -> Any:
+    """Return a network's groups by name: prunable ones by their size, frozen ones by their reasons."""
+
+    def describe(model: Any) -> dict[str, Any]:
+        return {
+            group.name: [str(why) for why in group.frozen] or group.channels.size
+            for group in channel_groups(model).groups
+        }
+
+    return describe
+
+
+@pytest.fixture
+def mini_xception() -> Any:
+    """Build the demo's network with random weights."""
+    spec = importlib.util.spec_from_file_location(
+        "train_demo_model", Path(__file__).parents[2] / "benchmarks" / "train_demo_model.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return randomise_weights(module.mini_xception())

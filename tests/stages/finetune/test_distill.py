@@ -1,6 +1,3 @@
-import gc
-import weakref
-
 import numpy as np
 import pytest
 
@@ -8,7 +5,6 @@ from pipeline.errors import PreconditionError
 from stages.finetune.config import Distill, Features, FinetuneConfig
 from stages.finetune.distill import output_loss
 from stages.finetune.objective import Objective
-from stages.finetune.session import Session
 from stages.finetune.training import fine_tune
 from stages.keras.losses import regression_loss
 from stages.keras.tensorflow import import_tensorflow, tensorflow_action
@@ -115,17 +111,3 @@ def test_a_pattern_without_a_layer_and_features_of_other_shapes_are_refused(netw
 def test_distillation_needs_a_teacher(network, pair):
     with pytest.raises(PreconditionError, match="needs a teacher"):
         fine_tune(network(), FinetuneConfig(distill=Distill()), *pair(), 3)
-
-
-def test_nothing_of_a_training_outlives_it(network, pair):
-    """TensorFlow keeps every class that it has seen: one that held a session or a teacher would keep their weights."""
-    alive = []
-    with tensorflow_action(0, 2):
-        for distill in (None, Distill(features=Features(layers=("conv",)))):
-            student, teacher = network(), network()
-            fine_tune(student, FinetuneConfig(epochs=1, batch=16, distill=distill), *pair(), 3, teacher=teacher)
-            alive += [weakref.ref(student), weakref.ref(teacher)]
-            del student, teacher
-    gc.collect()
-    assert [one() for one in alive] == [None] * 4
-    assert not [one for one in gc.get_objects() if isinstance(one, Session)]

@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
+from pipeline import Recipe, run
+from stages.keras.normal_form import copy_model
 from stages.keras.tensorflow import import_keras
+from stages.load import load_model
 from stages.load.keras3 import import_keras3
+
+CLOSE = 1e-5
 
 
 def shaken(model):
@@ -65,3 +70,44 @@ def outputs():
     """Return outputs of a model of either Keras on the same images, in the range 0 to 255."""
     images = np.random.default_rng(0).uniform(0, 255, (3, 8, 8, 3)).astype("float32")
     return lambda model: np.asarray(model(images, training=False))
+
+
+@pytest.fixture
+def carried(keras3, tmp_path):
+    """Save a model of Keras 3 with weights unlike its initial ones, load it, and check outputs; return it."""
+
+    def carry(inputs, result, integers=False):
+        model = keras3.Model(inputs, result, name="net")
+        rng = np.random.default_rng(1)
+        for variable in model.weights:
+            if "float" in str(variable.dtype):
+                variable.assign(np.abs(rng.normal(0.5, 0.3, tuple(variable.shape))))
+        model.save(tmp_path / "m.keras")
+        loaded = load_model(tmp_path / "m.keras")
+        shapes = [(3, *tensor.shape[1:]) for tensor in model.inputs]
+        x = [rng.integers(0, 5, s) if integers else rng.normal(size=s).astype("float32") for s in shapes]
+        x = x[0] if len(x) == 1 else x
+        theirs = [np.asarray(t) for t in keras3.tree.flatten(model(x, training=False))]
+        for again in (loaded.model, copy_model(loaded.model)):
+            ours = again(x, training=False)
+            for a, b in zip(theirs, ours if isinstance(ours, list) else [ours], strict=True):
+                assert np.abs(a - b).max() <= CLOSE * max(np.abs(a).max(), 1e-3)
+        assert 0 <= loaded.translation_difference <= CLOSE
+        return loaded.model
+
+    return carry
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    """Run a recipe that loads a `model:` and strips it; return the manifest's entries and the stored files."""
+
+    def of(model, stages="[load, strip]"):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(f"name: it\nmodel: {model}\nstages: {stages}\n")
+        manifest = run(Recipe.load(path), store=tmp_path / "store")
+        blobs = tmp_path / "store" / "blobs" / "sha256"
+        outputs = manifest.stages[0].outputs[0]
+        return manifest.stages, {f.name: blobs / f.digest.removeprefix("sha256:") for f in outputs.files}
+
+    return of

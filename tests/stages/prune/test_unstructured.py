@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from pipeline.errors import PreconditionError
 from stages.keras.normal_form import decode_model
@@ -81,25 +80,6 @@ def test_equal_inputs_give_equal_bytes_and_the_seed_counts(mini_xception, contex
     assert [output.digest for output in first.outputs] == [output.digest for output in again.outputs]
     made.seed = 8
     assert PruneStage().run(made).outputs[0].digest != first.outputs[0].digest
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"criterion": "taylor"}, "not by taylor"),
-        ({"macs": 0.5}, "macs is for method: structured"),
-        ({"scope": "sensitivity"}, "scope sensitivity is for"),
-        ({"sparsity": {"count": 5}, "ratio": 0.5}, "leave ratio"),
-        ({"sparsity": {"pattern": "2:4"}, "ratio": 0.6}, "2:4 makes half"),
-        ({"sparsity": {"pattern": "2:4", "schedule": "polynomial"}}, "at once or not at all"),
-        ({"sparsity": {"pattern": "block"}, "scope": "global"}, "layer by layer"),
-        ({"method": "structured", "sparsity": {"count": 5}}, "sparsity is for method: unstructured"),
-        ({"method": "structured", "criterion": "magnitude"}, "magnitude is for method: unstructured"),
-    ],
-)
-def test_settings_of_the_other_method_are_refused(settings, message):
-    with pytest.raises(ValidationError, match=message):
-        PruneConfig.model_validate({"method": "unstructured", **settings})
 
 
 def test_a_count_that_would_empty_a_layer(mini_xception, context):

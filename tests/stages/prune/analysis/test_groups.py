@@ -3,8 +3,7 @@ import pytest
 
 from pipeline.errors import ModelError, PreconditionError
 from stages.prune.analysis.groups import channel_groups
-from stages.prune.analysis.labels import Flow, Held, Role
-from stages.prune.analysis.rules import RULES, rule, transparent
+from stages.prune.analysis.labels import Role
 from stages.prune.choosing.patterns import frozen_layers
 
 
@@ -103,38 +102,3 @@ def test_a_model_without_a_graph_is_refused(keras):
     with pytest.raises(ModelError, match="no layer graph") as caught:
         channel_groups(Subclassed(name="mine"))
     assert caught.value.where == "mine"
-
-
-def test_a_rule_of_ones_own_is_one_function(keras, cut, groups):
-    class Scale(keras.layers.Layer):
-        def build(self, shape):
-            self.scale = self.add_weight("scale", (shape[-1],))
-
-        def call(self, x):
-            return x * self.scale
-
-    class Shuffle(Scale):
-        """A subclass may do anything: it does not inherit a rule."""
-
-    def net(layer):
-        image = keras.Input((5, 5, 2))
-        x = keras.layers.GlobalAveragePooling2D()(layer(keras.layers.Conv2D(6, 2, name="before")(image)))
-        return keras.Model(image, keras.layers.Dense(2, name="head")(x))
-
-    assert groups(net(Scale(name="mine")))["before"] == ["mine: unknown layer kind Scale"]
-
-    known = set(RULES)
-    try:
-
-        @rule(Scale)
-        @transparent
-        def scale(call, labels):
-            return Flow((labels,), weights={"scale": {0: Held(labels.ids, Role.PASS_THROUGH)}})
-
-        with keras.utils.custom_object_scope({"Scale": Scale}):
-            result = cut(net(Scale(name="mine")))
-        assert result.pruned.get_layer("mine").scale.shape[0] < 6
-        assert groups(net(Shuffle(name="mine")))["before"] == ["mine: unknown layer kind Shuffle"]
-    finally:
-        for kind in set(RULES) - known:
-            del RULES[kind]

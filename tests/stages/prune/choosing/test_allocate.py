@@ -12,7 +12,7 @@ from stages.prune.choosing.allocate import Goal, counts_for, kept_channels, orde
 from stages.prune.choosing.cost import Cost, cost_of
 from stages.prune.choosing.counts import allowed_counts
 from stages.prune.config import PruneConfig
-from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
+from stages.prune.ranking.families import one_ranking, uniform
 
 
 def make_graph(sizes, repeats=None):
@@ -151,17 +151,3 @@ def test_a_target_out_of_reach_says_how_far_it_goes_and_what_limits_it():
         counts_for(Goal("params", 0.1 * whole, whole, cost), uniform([20, 40], [20, 40]), allowed)
     assert caught.value.where == "prune.params"
     assert "dense0 (7.1%)" in caught.value.hint
-
-
-def test_all_groups_give_as_much_as_costs_the_same_accuracy():
-    tough, soft = [(0.25, 0.1), (0.5, 0.4)], [(0.25, 0.0), (0.5, 0.1)]
-    curve = by_sensitivity([100, 100], [100, 100], [tough, soft])
-    for level in np.linspace(0.01, 0.49, 7):
-        first, second = curve(level)
-        assert first >= second
-    levels = [curve(level) for level in np.linspace(0, 1, 50)]
-    assert all((later <= earlier).all() for earlier, later in pairwise(levels))
-    np.testing.assert_allclose(levels[0], [100, 100], atol=1)
-    np.testing.assert_allclose(levels[-1], [0, 0], atol=1)
-    at_a_tenth = next(counts for counts in (curve(level) for level in np.linspace(0, 1, 2000)) if counts[0] <= 75)
-    np.testing.assert_allclose(at_a_tenth, [75, 50], atol=1)

@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 
@@ -54,19 +52,3 @@ def test_patterns_that_say_nothing_sensible(mini_xception, settings, what, hint)
         prune_model(mini_xception, PruneConfig(**settings))
     assert what in caught.value.what
     assert hint in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"ratio": 0.5, "macs": 0.5}, "ratio and macs say the same thing"),
-        ({"layers": {"a": 0.5}, "thresholds": {"a": 1.0}}, "layers and thresholds say the same thing"),
-        ({"layers": {"a": 0.5}, "scope": "layer"}, "leave scope out"),
-        ({"layers": {"a": 1.0}}, "less than 1"),
-        ({"macs": 0}, "greater than 0"),
-        ({"scan": {"ratios": [0.5]}}, "scan is for scope: sensitivity"),
-    ],
-)
-def test_settings_that_contradict_each_other(settings, message):
-    with pytest.raises(ValueError, match=message):
-        PruneConfig.model_validate_json(json.dumps(settings))

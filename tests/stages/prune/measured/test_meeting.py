@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from pipeline.errors import PreconditionError
 from stages.keras.macs import count_macs
@@ -99,19 +98,3 @@ def test_a_goal_that_leads_nowhere_new_is_left_further_behind():
     further = next_limit(between, 0.5)
     assert further == pytest.approx(0.4 + 2 * 0.1 / 3)
     assert next_limit([*between, Attempt(further, 0.5, 0.6)], 0.5) is None  # there is nothing between
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"round_to": "auto"},
-        {"latency": 0.5},
-        {"measure_on": {"target": "cpu"}},
-        {"round_to": "often", "measure_on": {"target": "cpu"}},
-        {"latency": 0.5, "macs": 0.5, "measure_on": {"target": "cpu"}},
-        {"round_to": "auto", "measure_on": {"target": "cpu", "scheme": "dynamic"}},
-    ],
-)
-def test_settings_that_say_nothing_or_too_much_are_refused(wrong):
-    with pytest.raises(ValidationError):
-        PruneConfig.model_validate(wrong)

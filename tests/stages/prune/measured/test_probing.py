@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 from stages.formats.probe import Probe
 from stages.prune.analysis.groups import channel_groups
-from stages.prune.choosing.counts import allowed_counts
-from stages.prune.config import PruneConfig
 from stages.prune.measured.probing import MOST_COUNTS, ProfiledCost, candidates, operators_of, profiles, steps_of
 
 
@@ -103,13 +101,3 @@ def test_large_layers_are_cut_and_scaled(keras):
     assert max(probe.macs for probe in asked) < 3_000_000
     assert profile.costs[-1] == pytest.approx(64 * 64 * (9 * 300 * 512 + 512 * 4), rel=1e-6)
     assert profile.costs[0] == pytest.approx(profile.costs[-1] * profile.counts[0] / 512, rel=1e-6)
-
-
-def test_steps_are_what_may_be_kept():
-    class Group:
-        channels = np.arange(32)
-        producers = ()
-
-    config = PruneConfig.model_validate({"round_to": "auto", "min_channels": 9, "measure_on": {"target": "cpu"}})
-    assert allowed_counts(Group, config, np.array([8, 16, 24, 32])).tolist() == [16, 24, 32]
-    assert allowed_counts(Group, config).tolist() == list(range(9, 33))  # no layer of it could be measured

@@ -3,22 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.data import Preprocess, Split
-from stages.prune.config import PruneConfig, ScanConfig
-from stages.prune.sensitivity.scan import SensitivityReport, scan
-from stages.prune.sensitivity.stage import REPORT_FILE, SensitivityStage
-
-
-def split(model, count=24):
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (count, 28, 28, 1)).astype(np.float32)
-    return Split("validation", "sha256:0", x, np.argmax(model(x), axis=-1).astype(np.int64), Preprocess())
-
+from stages.prune.config import ScanConfig
+from stages.prune.sensitivity.scan import scan
 
 CONFIG = ScanConfig(ratios=(0.9, 0.5), scan_samples=20)
 
 
-def test_each_group_at_each_ratio_alone(mini_xception, tmp_path):
+def test_each_group_at_each_ratio_alone(mini_xception, tmp_path, split):
     before = mini_xception.get_weights()
     heard = []
     found = scan(mini_xception, CONFIG, split(mini_xception), None, 0, tmp_path, lambda *told: heard.append(told))
@@ -34,7 +25,7 @@ def test_each_group_at_each_ratio_alone(mini_xception, tmp_path):
     assert report.drops()[report.groups[0].name][0] == (0.5, 1.0 - report.groups[0].points[0].accuracy)
 
 
-def test_a_killed_scan_goes_on_from_its_last_point(mini_xception, tmp_path):
+def test_a_killed_scan_goes_on_from_its_last_point(mini_xception, tmp_path, split):
     data = split(mini_xception)
     whole = scan(mini_xception, CONFIG, data, None, 0, tmp_path).report
     file = tmp_path / "points.jsonl"
@@ -59,27 +50,3 @@ def test_a_killed_scan_goes_on_from_its_last_point(mini_xception, tmp_path):
     assert 0.125 in [point.accuracy for group in again.report.groups for point in group.points]  # known, not measured
     assert [g.name for g in again.report.groups] == [g.name for g in whole.groups]
     assert again.report.groups[-1] == whole.groups[-1]
-
-
-def test_the_stage_writes_a_report_and_asks_for_its_splits(mini_xception, make_context):
-    data = split(mini_xception)
-    stage = SensitivityStage()
-    assert stage.splits(CONFIG) == ("validation",)
-    assert stage.splits(ScanConfig(criterion="taylor")) == ("validation", "train")
-    made = make_context(CONFIG, splits={"validation": data})
-    made.inputs = {"model": made.write_model(mini_xception)}
-    stage.requires(CONFIG, made.inputs)
-    result = stage.run(made)
-    stage.ensures(made, result)
-    made.inputs = {"report": result.outputs[0]}
-    report = SensitivityReport.model_validate_json(made.read("report", REPORT_FILE).read_bytes())
-    assert result.outputs[0].facts.groups == len(report.groups)
-    assert result.metrics["points"] == 2 * len(report.groups)
-    assert made.progress[-1] == (result.metrics["points"],) * 2
-
-
-def test_the_scan_ranks_and_leaves_out_as_pruning_does():
-    config = PruneConfig(scope="sensitivity", criterion="bn_scale", exclude=("head",))
-    assert (config.scan_or_default.criterion, config.scan_or_default.exclude) == ("bn_scale", ("head",))
-    asked = PruneConfig(scope="sensitivity", criterion="bn_scale", scan=ScanConfig(criterion="l2", ratios=(0.3,)))
-    assert (asked.scan_or_default.criterion, asked.scan_or_default.ratios) == ("l2", (0.3,))

@@ -5,12 +5,10 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline.errors import ModelError, PostconditionError
+from pipeline.errors import ModelError
 from pipeline.reports.command_lines import SURGEON, install
 from stages.keras.normal_form import decode_model, encode_model
 from stages.prune.analysis.groups import channel_groups
-from stages.prune.analysis.labels import Flow, Labels
-from stages.prune.analysis.rules import RULES
 from stages.prune.surgery.surgeon import remove_channels
 
 
@@ -148,21 +146,6 @@ def test_a_deep_chain_is_no_limit(keras, randomise, random_keep):
     model = randomise(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(4, name="hidden")(x))))
     graph = channel_groups(model)
     assert remove_channels(model, graph, random_keep(graph)).get_layer("hidden").units < 4
-
-
-def test_a_rule_that_contradicts_itself_is_caught(keras, randomise, random_keep, monkeypatch):
-    """It shrinks the configuration but names no weight."""
-
-    def forgetful(call):
-        made = call.make(call.layer.units)
-        return Flow((Labels(1, made),), sizes={("units",): made})
-
-    monkeypatch.setitem(RULES, "Dense", forgetful)
-    model = randomise(small(keras))
-    graph = channel_groups(model)
-    with pytest.raises(PostconditionError, match="the rule for Dense") as caught:
-        remove_channels(model, graph, random_keep(graph))
-    assert caught.value.where == "first"
 
 
 def test_a_layer_that_cannot_be_rebuilt_is_named(keras, random_keep):

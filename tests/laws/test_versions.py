@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-SPEC = importlib.util.spec_from_file_location("golden_sources", Path(__file__).with_name("golden_sources.py"))
+SPEC = importlib.util.spec_from_file_location(
+    "golden_sources", Path(__file__).parents[1] / "stages" / "golden_sources.py"
+)
 golden_sources = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(golden_sources)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).parents[3] / "benchmarks" / "training_kills.py"
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "training_kills.py"
 
 
 @pytest.mark.slow

@@ -1,0 +1,59 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import PreconditionError
+from stages.keras.tensorflow import import_keras, import_tensorflow, prepared_tensorflow, tensorflow_action
+
+THREADS = 2  # what this process runs with already
+
+
+def test_an_action_begins_in_the_same_state_each_time():
+    drawn = []
+    for seed in (3, 3, 4):
+        with tensorflow_action(seed, THREADS) as keras:
+            layer = keras.layers.Dense(2)
+            layer.build((None, 3))
+            drawn.append((layer.name, layer.kernel.numpy().tolist()))
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert drawn[0][0] == "dense"
+
+
+def test_gradients_that_an_action_registered_are_gone_afterwards():
+    from tensorflow.python.framework import ops
+
+    tf = import_tensorflow()
+
+    @tf.custom_gradient
+    def doubled(x):
+        return x * 2.0, lambda slope: slope * 2.0
+
+    before = len(ops.gradient_registry.list())
+    with tensorflow_action(0, THREADS):
+        tf.function(doubled)(tf.constant(1.0))
+        assert len(ops.gradient_registry.list()) > before
+    assert len(ops.gradient_registry.list()) == before
+
+
+def test_thread_counts_of_a_running_tensorflow_are_kept():
+    import_tensorflow().constant(1.0) + 1.0  # its first operation decides
+    with pytest.raises(PreconditionError, match="other thread counts already"), tensorflow_action(0, THREADS + 1):
+        pass
+    assert prepared_tensorflow(0) is import_tensorflow()
+
+
+def test_the_first_import_chooses_keras_2_is_quiet_and_calls_what_was_asked_for():
+    code = (
+        "from stages.keras.tensorflow import after_import, import_keras, import_tensorflow\n"
+        "heard = []\n"
+        "after_import(lambda: heard.append(1))\n"
+        "import_keras()\n"
+        "print(heard, import_tensorflow().keras.Model is import_keras().Model)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["[1]", "True"]
+    assert done.stderr == ""
+    assert import_keras() is import_keras()

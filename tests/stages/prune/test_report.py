@@ -1,0 +1,23 @@
+import json
+
+from stages.prune.report import GroupReport, PruneReport
+
+GROUP = {"name": "conv", "producers": ("conv",), "pass_through": (), "consumers": ("head",), "frozen": ()}
+NUMBERS = {
+    "channels_before": 8, "channels_after": 6, "params_before": 90, "params_after": 70, "macs_before": 900,
+    "macs_after": 700, "equivalence_error": 1e-7, "masking_effect": 0.5, "removed_share": 0.25, "reached": 0.75,
+}  # fmt: skip
+
+
+def report(**changes):
+    group = GroupReport(**GROUP, channels_before=8, channels_after=6, removed=(1, 5))
+    settings = {"criterion": "l2", "scope": "global", "measure": "channels", "wanted": 0.75, "macs_unknown": ()}
+    return PruneReport(**{**NUMBERS, **settings, "groups": (group,), **changes})
+
+
+def test_equal_reports_are_equal_bytes_and_come_back_whole():
+    data = report().to_json()
+    assert data == PruneReport.model_validate_json(data).to_json()
+    assert PruneReport.model_validate_json(data) == report()
+    assert list(json.loads(data)) == sorted(json.loads(data))  # canonical: by name, not by declaration
+    assert report(wanted=None).to_json() != data
