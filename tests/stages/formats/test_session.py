@@ -1,102 +1,58 @@
-"""Test exported files in their runtimes: by name, in float32, any number of samples."""
-
-from __future__ import annotations
-
-from typing import Any
+"""Feed files in their own types and batches: numbers are rounded, clipped and padded, and come back as they were."""
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
-from pipeline.errors import DeviceError
-from stages.formats.onnx.session import load_onnx
-from stages.formats.registry import load_exported
-from stages.formats.tflite.convert import convert_tflite
-from stages.formats.tflite.session import load_tflite
+from stages.formats.session import content_of, dequantized, in_batches, quantized, random_feeds
+
+INT8 = {"quantization": (0.5, -3), "dtype": np.int8}
+FLOAT = {"quantization": (0.0, 0), "dtype": np.float32}
 
 
-def onnx_sum(batch: str | int) -> bytes:
-    """Build y = a + 2 b over (batch, 3)."""
-    shape = [batch, 3]
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("a", "b", "y")]
-    nodes = [helper.make_node("Add", ["b", "b"], ["twice"]), helper.make_node("Add", ["a", "twice"], ["y"])]
-    graph = helper.make_graph(nodes, "sum", values[:2], values[2:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
+def test_numbers_are_rounded_to_steps_and_clipped_to_the_type():
+    stored = quantized(np.float32([0, 0.74, 0.76, 1e6, -1e6]), INT8)
+    assert (stored.dtype, stored.tolist()) == (np.int8, [-3, -2, -1, 127, -128])
+    back = dequantized(stored[:3], INT8)
+    assert (back.dtype, back.tolist()) == (np.float32, [0, 0.5, 1])
 
 
-@pytest.fixture(scope="module")
-def int8_file(tiny_xception: Any, tiny_images: Any) -> bytes:
-    return convert_tflite(tiny_xception, "int8", "int8", tiny_images)
+def test_numbers_of_float_files_stay_and_what_comes_out_is_a_copy():
+    values = np.float64([[1.5, -2]]).T
+    assert quantized(values, FLOAT).dtype == np.float32
+    assert quantized(values, FLOAT).flags.c_contiguous
+    memory = np.float32([1, 2])
+    found = dequantized(memory, FLOAT)
+    memory[:] = 9
+    assert found.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("batch", ["batch", 2])
-def test_onnx_runs_any_number_of_samples_whatever_the_batch_of_the_file(batch: str | int) -> None:
-    model = load_onnx(onnx_sum(batch))
-    a, b = np.arange(15, dtype=np.float32).reshape(5, 3), np.ones((5, 3), np.float32)
-    np.testing.assert_array_equal(model.run({"b": b, "a": a})["y"], a + 2)
-    assert [spec.name for spec in model.inputs] == ["a", "b"]
-    assert model.outputs[0].shape == (None if batch == "batch" else 2, 3)
-    assert model.outputs[0].dtype == "float32"
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_samples_are_run_in_batches_of_one_size_and_padding_is_dropped(size):
+    sizes = []
+
+    def run(batch):
+        sizes.append(len(batch["x"]))
+        return {"y": batch["x"] * 2}
+
+    x = np.arange(7)
+    np.testing.assert_array_equal(in_batches(run, {"x": x}, size)["y"], x * 2)
+    assert set(sizes) == {size}
 
 
-def test_int8_files_take_and_give_real_numbers(int8_file: bytes, tiny_xception: Any, tiny_images: Any) -> None:
-    model = load_tflite(int8_file)
-    assert [spec.dtype for spec in (*model.inputs, *model.outputs)] == ["int8", "int8"]
-    outputs = model.run({"image": tiny_images[:9]})["head"]
-    expected = np.asarray(tiny_xception(tiny_images[:9], training=False))
-    assert outputs.shape == (9, 4)
-    assert outputs.dtype == np.float32
-    # A softmax in 8 bits comes in steps of 1/256.
-    np.testing.assert_allclose(outputs * 256, np.rint(outputs * 256), atol=1e-4)
-    assert np.abs(outputs - expected).max() < 0.1
+def test_random_inputs_have_the_ports_shapes_and_open_sizes_are_asked_for():
+    ports = [("image", (None, None, 3), "float32"), ("word", (None,), "int64")]
+    feeds = random_feeds(ports, {"image": (2, 8, 3)})
+    assert {name: (array.shape, array.dtype.name) for name, array in feeds.items()} == {
+        "image": ((2, 8, 3), "float32"),
+        "word": ((1,), "int64"),
+    }
+    assert set(feeds["word"]) <= {0, 1}
+    np.testing.assert_array_equal(feeds["image"], random_feeds(ports, {"": (2, 8, 3)})["image"])
+    for shapes in ({}, {"image": (2, 8)}, {"image": (2, 8, 4)}):
+        with pytest.raises(ValueError, match=r"--shape image=\?,\?,3"):
+            random_feeds(ports, shapes)
 
 
-def test_int8_inputs_beyond_the_range_are_clipped_not_wrapped(int8_file: bytes, tiny_images: Any) -> None:
-    model = load_tflite(int8_file)
-    high = np.full_like(tiny_images[:1], tiny_images.max())
-    np.testing.assert_array_equal(model.run({"image": high})["head"], model.run({"image": high * 100})["head"])
-
-
-def test_outputs_are_not_overwritten_by_the_next_run(int8_file: bytes, tiny_images: Any) -> None:
-    model = load_tflite(int8_file)
-    first = model.run({"image": tiny_images[:1]})["head"]
-    before = first.copy()
-    second = model.run({"image": -tiny_images[:1]})["head"]
-    np.testing.assert_array_equal(first, before)
-    assert not np.array_equal(first, second)
-
-
-@pytest.mark.parametrize(("kind", "runtime"), [("tflite-model", "LiteRT"), ("onnx-model", "ONNX Runtime")])
-def test_what_is_no_model_is_refused(kind: Any, runtime: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DeviceError, match=f"{runtime} can't load the file"):
-        load_exported(kind, b"this is no model at all")
-    assert capfd.readouterr() == ("", "")
-
-
-def test_a_wrong_input_shape_is_an_error_of_the_runtime() -> None:
-    with pytest.raises(DeviceError, match="ONNX Runtime can't run the file"):
-        load_onnx(onnx_sum("batch")).run({"a": np.ones((2, 4), np.float32), "b": np.ones((2, 4), np.float32)})
-
-
-def without_signature(data: bytes) -> bytes:
-    """Return the file as older converters write it."""
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data))
-    assert model.signatureDefs
-    model.signatureDefs = None
-    builder = flatbuffers.Builder()
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
-
-
-def test_files_without_a_signature_compute_the_same_by_their_tensors_names(int8_file: bytes, tiny_images: Any) -> None:
-    signed, bare = load_tflite(int8_file), load_tflite(without_signature(int8_file))
-    (entry,), (result,) = bare.inputs, bare.outputs
-    assert (entry.dtype, entry.shape) == ("int8", signed.inputs[0].shape)
-    expected = signed.run({"image": tiny_images[:5]})["head"]
-    np.testing.assert_array_equal(bare.run({entry.name: tiny_images[:5]})[result.name], expected)
+def test_a_model_is_bytes_or_a_path(tmp_path):
+    (tmp_path / "m").write_bytes(b"abc")
+    assert content_of(tmp_path / "m") == content_of(b"abc") == b"abc"

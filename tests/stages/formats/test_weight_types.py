@@ -15,7 +15,6 @@ from stages.formats.onnx.convert import convert_onnx, onnx_facts
 from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.tflite.convert import convert_tflite, tflite_facts
 from stages.formats.tflite.facts import TFLiteFacts
-from stages.formats.tflite.schemes import leaves_small_kernels
 from stages.formats.tflite.session import load_tflite
 from stages.formats.weight_types import onnx_weights
 from stages.keras.tensorflow import import_keras
@@ -68,21 +67,6 @@ def test_a_pruned_network_in_dynamic_is_small_and_near_keras(narrow: Any) -> Non
     wanted = np.asarray(narrow(x))
     found = load_tflite(convert_tflite(narrow, "dynamic")).run({"image": x})["head"]
     assert 1e-4 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.05
-
-
-def test_a_network_of_large_kernels_stays_with_the_converter() -> None:
-    keras = import_keras()
-    start = keras.Input((64,), name="v")
-    model = keras.Model(start, keras.layers.Dense(4)(keras.layers.Dense(64, name="large")(start)))
-    data = convert_tflite(model, "dynamic")
-    assert not leaves_small_kernels(data)
-    assert tflite_facts(data, "dynamic", (), ()).weights == {"float32": 256, "int8": 4096}
-
-
-def test_a_scheme_that_did_nothing_is_told() -> None:
-    facts = TFLiteFacts(scheme="dynamic", inputs=(), outputs=(), operators={}, weights={"float32": 99, "int8": 1})
-    assert narrow_share(facts) == 0.01
-    assert str(doubt_about(facts)).startswith("only 1% of the weights are in int8")
 
 
 def test_weights_of_an_onnx_graph_are_those_with_several_axes() -> None:

@@ -10,13 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.records.artifacts import Artifact
-from pipeline.records.facts import CalibrationFacts, QuantizedFacts
-from pipeline.records.schemes import Scheme, quantization_of
-from stages.export.config import ExportConfig
+from pipeline.records.schemes import Scheme
 from stages.formats.apart.context import run_apart, run_here, told
 from stages.formats.apart.process import end_child
-from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 TOYS = """
 import os
@@ -29,26 +25,6 @@ def look(context):
     seen = [context.config.model_dump(mode="json"), context.axis, context.seed, context.threads]
     return [os.getpid(), file.digest, *seen, context.inputs["model"].facts.params]
 """
-
-
-@pytest.fixture
-def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[[str, Scheme], Any]:
-    """Make a context in which the tiny network is to be exported."""
-
-    def make(target_format: Any, scheme: Scheme) -> Any:
-        context = make_context(ExportConfig(formats=(target_format,), symbol="toy"), axis=f"{target_format}/{scheme}")
-        model = context.write_model(tiny_xception)
-        file = context.write(CALIBRATION_FILE, encode_samples(tiny_images), "application/x-npy")
-        calibration = Artifact(files=(file,), facts=CalibrationFacts(samples=len(tiny_images)))
-        how = quantization_of(scheme)
-        facts = QuantizedFacts(
-            quantization=how, io="float32", calibration=calibration.digest if how.calibrated else None,
-            params=model.facts.params, macs=model.facts.macs, model_digest=model.digest,
-        )  # fmt: skip
-        context.inputs = {"model": Artifact(files=(*model.files, file), facts=facts)}
-        return context
-
-    return make
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Test C source and Vela's files: made from the TFLite export, checked by compiler and runtime, or refused."""
+"""Test C source, made from the TFLite export: checked by compiler and runtime, or refused, as Vela's files are."""
 
 from __future__ import annotations
 
@@ -14,36 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import DeviceError, PreconditionError, RecipeError
+from pipeline.errors import PreconditionError, RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.manifest import RunManifest
 from pipeline.running.run import run
 from stages.formats.c.facts import CSourceFacts
 from stages.formats.c.source import bytes_in_source, c_source
-from stages.formats.c.tflm import run_micro
-from stages.formats.registry import load_exported
-from stages.formats.tflite.session import load_tflite
-from stages.formats.vela.facts import VelaFacts
 
 tflm = pytest.mark.skipif(find_spec("tflite_micro") is None, reason="pip install tflite-micro")
-vela = pytest.mark.skipif(find_spec("ethosu") is None, reason="pip install ethos-u-vela")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-def blob(store: Path, file: Any) -> bytes:
-    return (store / "blobs" / "sha256" / file.digest.removeprefix("sha256:")).read_bytes()
-
-
-def exported(manifest: RunManifest, axis: str) -> Any:
-    return next(e for e in manifest.stages if (e.stage, e.axis) == ("export", axis)).outputs[0]
 
 
 @tflm
-def test_c_source_holds_the_tflite_file_and_its_arena(recipe: Callable[..., Recipe], store: Path) -> None:
+def test_c_source_holds_the_tflite_file_and_its_arena(
+    recipe: Callable[..., Recipe], store: Path, blob: Any, exported: Any
+) -> None:
     manifest = run(recipe(["int8"], ["tflite", "c"], "verify", symbol="net"), store)
     tflite, source = exported(manifest, "tflite/int8"), exported(manifest, "c/int8")
     facts = source.facts
@@ -68,26 +52,6 @@ def test_c_source_holds_the_tflite_file_and_its_arena(recipe: Callable[..., Reci
     # one conversion for both
     called = next(e for e in manifest.stages if (e.stage, e.axis) == ("export", "c/int8")).children
     assert called == (next(e for e in manifest.stages if (e.stage, e.axis) == ("export", "tflite/int8")).key,)
-
-
-@vela
-def test_vela_compiles_the_int8_file_with_estimates(recipe: Callable[..., Recipe], store: Path) -> None:
-    chosen = {"formats": ["vela"], "vela": {"accelerator": "ethos-u55-256"}}
-    manifest = run(recipe(["int8"], chosen.pop("formats"), "verify", **chosen), store)
-    artifact = exported(manifest, "vela/int8")
-    facts = artifact.facts
-    assert isinstance(facts, VelaFacts)
-    assert facts.accelerator == "ethos-u55-256"
-    assert facts.npu_operators > 0
-    assert facts.operators["CUSTOM"] >= 1
-    assert manifest.metrics["vela/int8.estimated_cycles"] == facts.estimated_cycles
-    assert facts.estimated_cycles is not None
-    assert facts.estimated_cycles > 1000
-    data = blob(store, artifact.files[0])
-    assert b'"converter":"ethos-u-vela"' in data
-    with pytest.raises(DeviceError, match="nothing on this machine runs a vela-model"):
-        load_exported("vela-model", data)
-    assert not [entry for entry in manifest.stages if entry.stage == "verify"]  # left out, and reported
 
 
 @pytest.mark.parametrize(
@@ -135,32 +99,6 @@ def test_what_microcontrollers_compute_wrong_is_refused_on_their_target_too(
     chain = build_chain(recipe([scheme, "int8"], ["tflite"], settings))
     assert [node.axis for node in chain.nodes if node.stage == "benchmark"] == ["tflite/int8@tflm"]
     assert f"can't compute {scheme}" in chain.skipped[f"tflite/{scheme}@tflm"]
-
-
-@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
-def test_a_compiler_makes_the_same_bytes_of_it_and_aligns_them(tmp_path: Path) -> None:
-    data = np.random.default_rng(0).integers(0, 256, 1001, dtype=np.uint8).tobytes()
-    source = c_source(
-        data, "net", {"CONV_2D": 3, "PADV2": 1, "CUMSUM": 1}, 4096, "a test", notes=("It keeps a state.",)
-    )
-    (tmp_path / "net_data.c").write_bytes(source.array)
-    (tmp_path / "net_data.h").write_bytes(source.header)
-    program = """
-    #include <stdint.h>
-    #include <stdio.h>
-    #include "net_data.h"
-    int main(void) {
-      fwrite(net_data, 1, NET_DATA_BYTES, stdout);
-      return ((uintptr_t)net_data % 16 == 0 && NET_ARENA_BYTES == 4096 && NET_OPERATORS == 3) ? 0 : 1;
-    }
-    """
-    (tmp_path / "main.c").write_text(program)
-    command = ["cc", "-std=c99", "-Wall", "-Wextra", "-pedantic", "-Werror", "net_data.c", "main.c", "-o", "main"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    assert subprocess.run([tmp_path / "main"], capture_output=True, check=True).stdout == data
-    text = source.header.decode()
-    assert "/* It keeps a state. */" in text
-    assert all(f"(resolver).Add{method}();" in text for method in ("Conv2D", "PadV2", "CumSum"))
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
@@ -253,40 +191,6 @@ def called_by_index(data: bytes, given: dict[Told, Any], outputs: dict[str, Told
         stored = interpreter.get_tensor(interpreter.get_output_details()[port.index]["index"])
         found[name] = (stored.astype(np.float64) - port.zero) * port.scale
     return found
-
-
-def test_names_that_c_does_not_take_or_tell_apart_have_their_index_alone() -> None:
-    from stages.formats.c.source import Port
-
-    twice = [Port("a/b", (1, 2), "float32"), Port("a.b", (1, 2), "int16", 0.5, -3), Port('say "x"', (1,), "uint8", 2.0)]
-    text = c_source(b"", "net", {}, None, "a test", ([], twice)).header.decode()
-    assert "INDEX_A_B" not in text
-    assert "#define NET_OUTPUT_INDEX_SAY_X 2\n" in text
-    assert '#define NET_OUTPUT_2_NAME "say \\"x\\""\n#define NET_OUTPUT_2_SHAPE {1}\n' in text
-    assert "#define NET_OUTPUT_1_SCALE 0.5f\n#define NET_OUTPUT_1_ZERO_POINT (-3)\n" in text
-    assert "#define NET_OUTPUT_2_TFLITE_TYPE kTfLiteUInt8\n#define NET_OUTPUT_2_SCALE 2.0f\n" in text
-    assert "#define NET_OUTPUT_0_TYPE float\n" in text
-
-
-def test_without_an_array_there_is_no_file() -> None:
-    with pytest.raises(DeviceError, match="holds no array"):
-        bytes_in_source(b"int main(void) { return 0; }")
-
-
-@tflm
-def test_the_runtime_of_microcontrollers_computes_what_litert_does(tiny_xception: Any, tiny_images: Any) -> None:
-    from stages.formats.tflite.convert import convert_tflite
-
-    data = convert_tflite(tiny_xception, "int8", "int8", tiny_images)
-    found = run_micro(data, {"image": tiny_images[:5]}, "tiny")
-    expected = load_tflite(data).run({"image": tiny_images[:5]})["head"]
-    assert found.outputs["head"].shape == expected.shape
-    steps = np.abs(found.outputs["head"] - expected) * 256  # a last step before the softmax is several after it
-    assert steps.max() <= 6
-    assert steps.mean() <= 1.5
-    with pytest.raises(DeviceError, match="can't run this model") as caught:
-        run_micro(convert_tflite(tiny_xception, "float16"), {"image": tiny_images[:1]}, "half")
-    assert caught.value.where == "half"
 
 
 @tflm

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from pipeline.errors import ModelError
 from stages.formats.onnx.external_data import data_files
-from stages.formats.onnx.session import load_onnx
-from stages.formats.registry import files_beside, model_digest, whole_model
+from stages.formats.registry import files_beside, whole_model
 
 
 def test_a_model_of_one_file_has_none_beside_it(make_external: Callable[..., Path], tmp_path: Path) -> None:
@@ -49,35 +46,6 @@ def test_data_is_found_wherever_tensors_can_stand(tmp_path: Path) -> None:
     path.write_bytes(helper.make_model(graph, functions=[function]).SerializeToString())
     names = ["indices", "of a function", "of a node", "of a subgraph", "of the graph", "values"]
     assert [file.name for file in data_files(path)] == names
-
-
-def test_files_named_by_digest_get_their_names_back_and_cost_nothing(
-    make_external: Callable[..., Path], tmp_path: Path
-) -> None:
-    model = make_external()
-    stored = {"model.onnx": tmp_path / "ab12", "model.onnx.data": tmp_path / "cd34"}
-    for name, path in stored.items():
-        path.write_bytes((model.parent / name).read_bytes())
-    for _ in range(2):  # files of a killed run exist already
-        found = whole_model("onnx-model", list(stored), stored.__getitem__, tmp_path / "whole")
-        assert found == tmp_path / "whole" / "model.onnx"
-        assert (tmp_path / "whole" / "model.onnx.data").samefile(stored["model.onnx.data"])
-    x = np.ones((1, 64), np.float32)
-    np.testing.assert_array_equal(load_onnx(found).run({"x": x})["y"], load_onnx(model).run({"x": x})["y"])
-
-
-def test_without_hard_links_files_are_copied(
-    make_external: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError("this file system has no links")
-
-    monkeypatch.setattr(os, "link", refuse)
-    model = make_external()
-    names = ["model.onnx", "model.onnx.data"]
-    found = whole_model("onnx-model", names, lambda name: model.parent / name, tmp_path / "whole")
-    assert sorted(path.name for path in found.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
-    assert found.read_bytes() == model.read_bytes()
 
 
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "..", ".", "", "sub/data", "sub\\data", "c:data"])
@@ -130,10 +98,3 @@ def test_a_graph_that_is_damaged_inside_is_refused(make_external: Callable[..., 
     model.write_bytes(data)
     with pytest.raises(ModelError, match="the ONNX file is damaged"):
         data_files(model)
-
-
-def test_the_digest_covers_the_data_and_that_of_one_file_is_its_own() -> None:
-    own, data, other = ("sha256:" + digit * 64 for digit in "abc")
-    assert model_digest(own, {}) == own
-    found = {model_digest(own, beside) for beside in ({"x": data}, {"x": other}, {"y": data}, {"x": data, "y": data})}
-    assert len(found | {own}) == 5

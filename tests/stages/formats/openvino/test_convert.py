@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -11,18 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pipeline.errors import RecipeError, UnsupportedError
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.artifacts import Artifact
 from pipeline.records.manifest import RunManifest
-from pipeline.running.run import run
 from stages.formats.openvino.convert import write_openvino
 from stages.formats.openvino.facts import OpenVINOFacts
 from stages.formats.openvino.ir import graph_of, metadata_in
-from stages.formats.registry import format_of_kind, load_exported
+from stages.formats.registry import format_of_kind
 
 STORED = {"float32": "float32", "float16": "float16", "weight_only": "int8", "int8": "int8"}
 WEIGHTS = 2840  # of the tiny network's kernels
@@ -64,12 +61,6 @@ def test_facts_tell_what_the_files_hold(
     assert data < WEIGHTS * (4 if scheme == "float32" else 2 if scheme == "float16" else 1) + 1500
 
 
-def test_one_conversion_serves_both_formats(manifest: RunManifest) -> None:
-    by_axis = {entry.axis: entry for entry in manifest.stages if entry.stage == "export"}
-    for scheme in STORED:
-        assert by_axis[f"openvino/{scheme}"].children == (by_axis[f"onnx/{scheme}"].key,)
-
-
 @pytest.mark.parametrize("scheme", STORED)
 def test_another_process_makes_equal_bytes_after_other_conversions(
     artifact_of: Callable[[str], Artifact], path_of: Callable[[str], Path], scheme: str, tmp_path: Path
@@ -101,25 +92,6 @@ def test_a_model_says_what_it_was_made_of_and_no_version(manifest: RunManifest, 
     import openvino
 
     assert openvino.Core().read_model(str(path)).get_rt_info(["secateur", "scheme"]).astype(str) == "int8"
-
-
-def test_layout_batch_labels_and_preprocessing(
-    recipe: Callable[..., Recipe], store: Path, tiny_xception: Any, tiny_images: Any, tmp_path: Path
-) -> None:
-    said: dict[str, Any] = {"labels": ["a<b", 'c"d', "é", "&"], "preprocess": {"mode": "tf"}}
-    made = run(recipe(["float32"], ["openvino"], layout="nchw", batch=1, **said), store)
-    artifact = next(e for e in made.stages if (e.stage, e.axis) == ("export", "openvino/float32")).outputs[0]
-    assert [spec.shape for spec in (*artifact.facts.inputs, *artifact.facts.outputs)] == [(1, 2, 12, 12), (1, 4)]
-    assert "Transpose" not in artifact.facts.operators
-    for file in artifact.files:
-        blob = store / "blobs" / "sha256" / file.digest.removeprefix("sha256:")
-        (tmp_path / file.name).write_bytes(blob.read_bytes())
-    found = metadata_in(graph_of(tmp_path / "model.xml"))
-    assert found["layout"] == "nchw"
-    assert json.loads(found["labels"]) == said["labels"]
-    assert json.loads(found["preprocess"]) == said["preprocess"]
-    outputs = load_exported("openvino-model", tmp_path / "model.xml").run({"image": tiny_images})["head"]
-    np.testing.assert_allclose(outputs, np.asarray(tiny_xception(tiny_images, training=False)), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,3 @@ def test_a_profile_adds_up_and_names_layers(
     assert all(operator.cost >= 0 for operator in found.operators)
     assert {"Convolution", "GroupConvolution"} <= {operator.kind for operator in found.operators}
     assert {layer for operator in found.operators for layer in operator.layers} >= LAYERS
-
-
-def test_every_operator_is_in_one_kernel(path_of: Callable[[str], Path]) -> None:
-    path, form = path_of("openvino/float32"), OpenVINO()
-    kernels, _ = form.kernels(path, "tiny", {})
-    held = form.operators_in(kernels, path)
-    places = [place for found in held.values() for place in found]
-    assert len(places) == len(set(places))
-    assert sorted(places) == list(range(len(operators_of(graph_of(path)))))
