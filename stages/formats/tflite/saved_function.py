@@ -30,6 +30,10 @@ class SavedFunction:
             self._remove()
             self._saved, folder = None, Path(tempfile.mkdtemp(prefix="secateur-"))
             self._remove = weakref.finalize(self, partial(shutil.rmtree, folder, ignore_errors=True))
-            save_function(model, str(folder), shapes, form)
+            try:
+                save_function(model, str(folder), shapes, form)
+            except BaseException:
+                self._remove()
+                raise
             self._saved = (key, folder)
         return str(self._saved[1])

@@ -9,7 +9,7 @@ from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import CalibrationFacts
 from pipeline.records.manifest import Action
 from pipeline.running import run_action
-from pipeline.running.run_action import Context, Job, Workshop, perform
+from pipeline.running.run_action import Context, Job, RunScope, perform
 
 
 class Writing:
@@ -39,8 +39,8 @@ JOB = Job("writing", ACTION, StageConfig(), {})
 
 
 @pytest.fixture
-def workshop(recipe_file, store):
-    return Workshop(Recipe.load(recipe_file()), store, None, {}, lambda event: None, "0000abcd")
+def scope(recipe_file, store):
+    return RunScope(Recipe.load(recipe_file()), store, None, {}, lambda event: None, "0000abcd")
 
 
 @pytest.fixture
@@ -49,33 +49,33 @@ def staged(monkeypatch):
     return lambda stage: monkeypatch.setattr(run_action, "stages", lambda: {"writing": stage})
 
 
-def test_an_action_runs_once_unless_it_is_forced(workshop, staged):
+def test_an_action_runs_once_unless_it_is_forced(scope, staged):
     staged(Writing())
-    first, second = perform(JOB, workshop), perform(JOB, workshop)
+    first, second = perform(JOB, scope), perform(JOB, scope)
     assert (first.status, second.status) == ("ran", "hit")
-    assert second.record == first.record == workshop.store.records.get(ACTION.key)
-    assert perform(JOB, workshop, force=True).status == "ran"
+    assert second.record == first.record == scope.store.records.get(ACTION.key)
+    assert perform(JOB, scope, force=True).status == "ran"
     assert (first.record.metrics, first.record.provenance.run_id) == ({"samples": 1.0}, "0000abcd")
 
 
-def test_what_nobody_foresaw_is_an_error_of_ours_and_nothing_is_recorded(workshop, staged):
+def test_what_nobody_foresaw_is_an_error_of_ours_and_nothing_is_recorded(scope, staged):
     staged(Writing(lambda context: 1 / 0))
     with pytest.raises(StageError, match="writing failed: ZeroDivisionError: division by zero") as caught:
-        perform(JOB, workshop)
+        perform(JOB, scope)
     assert (caught.value.where, caught.value.hint) == ("writing", PLEASE_REPORT)
-    assert workshop.store.records.get(ACTION.key) is None
+    assert scope.store.records.get(ACTION.key) is None
 
 
-def test_a_kind_that_a_stage_does_not_declare_is_refused(workshop, staged):
+def test_a_kind_that_a_stage_does_not_declare_is_refused(scope, staged):
     stage = Writing()
     stage.outputs = ("keras-model",)
     staged(stage)
     with pytest.raises(PostconditionError, match="writing made calibration-set, which it does not declare"):
-        perform(JOB, workshop)
-    assert workshop.store.records.get(ACTION.key) is None
+        perform(JOB, scope)
+    assert scope.store.records.get(ACTION.key) is None
 
 
-def test_scratch_stays_for_a_stage_that_was_stopped_and_goes_with_its_success(workshop, staged):
+def test_scratch_stays_for_a_stage_that_was_stopped_and_goes_with_its_success(scope, staged):
     seen = []
 
     def stopped(context):
@@ -86,20 +86,20 @@ def test_scratch_stays_for_a_stage_that_was_stopped_and_goes_with_its_success(wo
 
     staged(Writing(stopped))
     with pytest.raises(KeyboardInterrupt):
-        perform(JOB, workshop)
-    perform(JOB, workshop)
+        perform(JOB, scope)
+    perform(JOB, scope)
     assert seen == [[], ["step"]]
-    assert not workshop.store.can_resume(ACTION.key)
+    assert not scope.store.can_resume(ACTION.key)
 
 
-def test_a_damaged_input_is_never_read(workshop, staged):
+def test_a_damaged_input_is_never_read(scope, staged):
     staged(Writing())
-    artifact = perform(JOB, workshop).record.outputs[0]
-    context = Context(Job("next", ACTION, StageConfig(), {"samples": artifact}), workshop, workshop.store.root)
+    artifact = perform(JOB, scope).record.outputs[0]
+    context = Context(Job("next", ACTION, StageConfig(), {"samples": artifact}), scope, scope.store.root)
     path = context.read("samples", "samples.npy")
     assert path.read_bytes() == b"samples"
     path.unlink()
-    workshop.store.blobs._verified.clear()
+    scope.store.blobs._verified.clear()
     with pytest.raises(BlobError, match="a blob is missing") as caught:
         context.read("samples", "samples.npy")
     assert caught.value.where == "next: samples/samples.npy"

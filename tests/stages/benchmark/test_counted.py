@@ -8,6 +8,9 @@ import pytest
 
 from stages.benchmark.counted import counts_document, facts_of, intervals_of, metrics_of
 from stages.devices.counts import Counts
+from stages.devices.target import find_target
+
+DECLARED = find_target("cortex-a72").metrics
 
 
 def counted(instructions: float, **changes) -> Counts:
@@ -24,7 +27,7 @@ def counted(instructions: float, **changes) -> Counts:
 
 def test_the_ratio_has_an_interval_as_wide_as_both_counts_differ() -> None:
     candidate, baseline = counted(50.0), counted(200.0, spread=0.03)
-    metrics = metrics_of(candidate, baseline, 1234)
+    metrics = metrics_of(candidate, baseline, 1234, DECLARED)
     assert metrics == {
         "instructions": 50.0,
         "instructions_simd": 5.0,
@@ -32,19 +35,19 @@ def test_the_ratio_has_an_interval_as_wide_as_both_counts_differ() -> None:
         "baseline_instructions": 200.0,
         "instruction_ratio": 0.25,
     }
-    assert intervals_of(candidate, baseline, metrics) == {
+    assert intervals_of(candidate, baseline, metrics, DECLARED) == {
         "instructions": pytest.approx((49.5, 50.5)),
         "instruction_ratio": pytest.approx((0.24, 0.26)),
     }
-    assert intervals_of(counted(50.0, spread=0.0), baseline, metrics) == {}
+    assert intervals_of(counted(50.0, spread=0.0), baseline, metrics, DECLARED) == {}
 
 
 @pytest.mark.parametrize("changes", [{"left_out": ("MEAN",)}, {"main": None}])
 def test_numbers_that_leave_out_other_operators_or_have_no_main_one_have_no_ratio(changes) -> None:
     candidate, baseline = counted(50.0, **changes), counted(200.0)
-    metrics = metrics_of(candidate, baseline, 1)
+    metrics = metrics_of(candidate, baseline, 1, DECLARED)
     assert metrics.keys() == {"instructions", "instructions_simd", "size_bytes"}
-    assert "instruction_ratio" not in intervals_of(candidate, baseline, metrics)
+    assert "instruction_ratio" not in intervals_of(candidate, baseline, metrics, DECLARED)
 
 
 def test_facts_and_document_hold_both_sides() -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from stages.formats.tflite import saved_function
-from stages.formats.tflite.saved_function import shared_function
+from stages.formats.tflite.saved_function import SavedFunction
 from stages.keras.tensorflow import import_keras
 
 
@@ -17,14 +17,15 @@ def test_one_model_is_saved_once_for_equal_settings_and_only_the_last_stays(mode
     saved = []
     save = saved_function.save_function
     monkeypatch.setattr(saved_function, "save_function", lambda *told: (saved.append(told[1]), save(*told)))
-    first = shared_function(model, "sha256:one", None)
-    assert shared_function(model, "sha256:one", None) == first
-    assert shared_function(model, "sha256:one", None, "unrolled") == first  # it has no recurrent layers
+    kept = SavedFunction()
+    first = kept.of(model, "sha256:one", None)
+    assert kept.of(model, "sha256:one", None) == first
+    assert kept.of(model, "sha256:one", None, "unrolled") == first  # it has no recurrent layers
     assert (Path(first) / "saved_model.pb").is_file()
-    second = shared_function(model, "sha256:two", None)
+    second = kept.of(model, "sha256:two", None)
     assert saved == [first, second]
     assert not Path(first).exists()
-    third = shared_function(model, "sha256:two", {"x": (3,)})  # other shapes are another function
+    third = kept.of(model, "sha256:two", {"x": (3,)})  # other shapes are another function
     assert third != second
 
 
@@ -36,8 +37,9 @@ def test_what_failed_leaves_nothing_behind(model, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(saved_function, "save_function", fail)
+    kept = SavedFunction()
     with pytest.raises(KeyboardInterrupt):
-        shared_function(model, "sha256:three", None)
+        kept.of(model, "sha256:three", None)
     assert not folders[0].exists()
     monkeypatch.undo()
-    assert Path(shared_function(model, "sha256:three", None)).is_dir()
+    assert Path(kept.of(model, "sha256:three", None)).is_dir()
