@@ -5,7 +5,6 @@ import pytest
 from pipeline.errors import ModelError, RecipeError
 from pipeline.planning.plan import resolve
 from pipeline.recipe.model_files import digest_of_model, find_files, roles
-from pipeline.recipe.model_spec import Application, ModelFiles
 from pipeline.recipe.recipe import Recipe
 from pipeline.store import Store
 
@@ -103,10 +102,3 @@ def test_modules_are_found_without_importing_them(key, recipe_file, tmp_path):
     recipe = Recipe.load(recipe_file(replace=[("model.keras", FILES)]))
     assert find_files(recipe)["module mine.layers"] == tmp_path / "mine" / "layers.py"
     assert roles(recipe.model) == ("file", "weights", "module mine.layers")
-
-
-def test_the_three_forms(recipe_file):
-    forms = ("model.keras", "{path: model.keras}", "{application: Xception}")
-    found = [Recipe.load(recipe_file(replace=[("model.keras", form)])).model for form in forms]
-    assert [type(model) for model in found[1:]] == [ModelFiles, Application]
-    assert found[2].weights == "imagenet"

@@ -1,8 +1,6 @@
 import subprocess
 import sys
 
-from pipeline.recipe.model_spec import Application
-
 
 def test_a_recipe_is_read_with_defaults_filled_in(recipe_file, load):
     recipe = load(recipe_file)
@@ -32,13 +30,6 @@ def test_what_a_stage_says_of_its_settings_is_told_with_their_line(recipe_file, 
     assert recipe.place_of("data.test", recipe.steps[1].index).endswith("data.test")
     for elsewhere in ("conv1", "tflite/int8", "finetune.epochs", None):
         assert recipe.place_of(elsewhere, recipe.steps[1].index) == elsewhere
-
-
-def test_an_application_is_a_model(recipe_file, load):
-    text = "{application: Xception, weights: null, include_top: false, input_shape: [96, 96, 3], head: {classes: 10}}"
-    model = load(recipe_file, ("model.keras", text)).model
-    assert isinstance(model, Application)
-    assert (model.head.classes, model.input_shape) == (10, (96, 96, 3))
 
 
 def test_mistakes_are_found_without_tensorflow(recipe_file):

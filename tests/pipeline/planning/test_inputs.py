@@ -1,0 +1,65 @@
+import pytest
+
+from pipeline.errors import RecipeError
+from pipeline.planning.chain import ModelFile, OutputOf, SplitOf
+from pipeline.planning.wiring import build_chain
+from pipeline.recipe.recipe import Recipe
+
+
+def node(built, name):
+    return next(node for node in built.nodes if node.id == name)
+
+
+def test_inputs_come_from_whoever_made_them(recipe_file, chain):
+    built = chain(recipe_file)
+    assert node(built, "load").inputs == {"file": ModelFile("file")}
+    assert node(built, "finetune").inputs["model"] == OutputOf("prune", "keras-model")
+    assert node(built, "control").inputs["model"] == OutputOf("load", "keras-model")
+    assert node(built, "finetune").inputs["validation"] == SplitOf("validation")
+    assert node(built, "verify:onnx/int8").inputs["reference"] == OutputOf("strip", "keras-model")
+    assert node(built, "benchmark:onnx/int8@cpu").inputs["baseline"] == OutputOf("baseline:onnx", "onnx-model")
+    assert node(built, "baseline").inputs == {"model": OutputOf("load", "keras-model")}
+    assert node(built, "quantize:int8").inputs["calibration"] == SplitOf("calibration")
+    assert "calibration" not in node(built, "quantize:float32").inputs
+
+
+def test_inputs_of_a_node_are_made_before_it(recipe_file, chain):
+    seen = set()
+    for n in chain(recipe_file).nodes:
+        assert {s.node for s in n.inputs.values() if isinstance(s, OutputOf)} <= seen
+        seen.add(n.id)
+
+
+def test_without_a_benchmark_there_is_no_baseline(recipe_file, chain):
+    built = chain(recipe_file, ("  - benchmark\n", ""))
+    assert not [n for n in built.nodes if n.id.startswith("baseline")]
+
+
+def test_the_source_teaches_where_it_is_asked_to(recipe_file, chain):
+    assert "teacher" not in node(chain(recipe_file), "finetune").inputs
+    built = chain(recipe_file, ("{epochs: 1}", "{epochs: 1, distill: {temperature: 4}}"))
+    for name in ("finetune", "control"):
+        assert node(built, name).inputs["teacher"] == OutputOf("load", "keras-model")
+
+
+def test_data_that_a_stage_needs_and_the_recipe_lacks_is_asked_for(recipe_file):
+    text = "name: x\nmodel: model.keras\nstages:\n  - load\n  - finetune\n"
+    with pytest.raises(RecipeError, match="finetune needs data"):
+        build_chain(Recipe.load(recipe_file(text=text)))
+
+
+def test_metrics_are_left_to_the_task_where_the_recipe_names_none(recipe_file, chain):
+    built = chain(recipe_file)
+    assert node(built, "evaluate:source").config.metrics is None
+    assert not [name for n in built.nodes for name in n.inputs if name.startswith("module")]
+
+
+def test_each_step_goes_by_the_source_and_feeds_the_next(repeated):
+    nodes = {node.id: node for node in build_chain(repeated()).nodes}
+    assert nodes["prune[1]"].inputs == {"model": OutputOf("load", "keras-model")}
+    assert nodes["prune[2]"].inputs == {
+        "model": OutputOf("finetune[1]", "keras-model"),
+        "source": OutputOf("load", "keras-model"),
+    }
+    assert nodes["strip"].inputs["model"] == OutputOf("finetune[3]", "keras-model")
+    assert [name for name in nodes if name.startswith("control")] == ["control[1]", "control[2]", "control"]
