@@ -16,7 +16,7 @@ from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.reports.progress import Progress
 from stages.commands.comparing.compared import compared
-from stages.commands.comparing.engine import Wish, compare
+from stages.commands.comparing.engine import Request, compare
 from stages.commands.comparing.fitness import read_shapes
 from stages.commands.comparing.forms import FORMS, Form
 from stages.commands.comparing.github import github_of, recipe_of, write_summary
@@ -80,7 +80,7 @@ def command(
     form = "json" if as_json else form
     if form not in get_args(Form):
         raise RecipeError(f"there is no format {form!r}", where="--format", hint=nearest(form, list(get_args(Form))))
-    wish = Wish(
+    request = Request(
         targets=find_targets(target or ["cpu"], folder),
         sampling=Sampling(seconds=seconds, threads=threads, shapes=read_shapes(shape or ())),
         rounds=rounds,
@@ -93,7 +93,7 @@ def command(
     sides = find_operand(base, opened), find_operand(candidate, opened)
     with Progress(sys.stderr, []) as progress:
         progress(Started("compare", f"{rounds} rounds, once as many again where they can't tell"))
-        report = compare(*sides, wish, progress)
+        report = compare(*sides, request, progress)
     typer.echo(_in_form(report, form, sides, gates))
     raise typer.Exit(EXIT_CODES[report.verdict])
 

@@ -27,7 +27,7 @@ SIZE_NAME = str(SIZE.judged_as)
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """Hold the request. `metrics` are those that get a verdict, all others are left out; None means the defaults."""
 
     targets: Sequence[Target]
@@ -74,27 +74,27 @@ class _Found:
     notes: list[str] = field(default_factory=list)
 
 
-def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = silent) -> ComparisonReport:
+def compare(base: Operand, candidate: Operand, request: Request, listener: Listener = silent) -> ComparisonReport:
     """Measure and judge. RecipeError for what can't be compared, DeviceError for what can't be measured."""
     from stages.devices.target import device_fingerprint
 
     pairs, unpaired = pairs_of(base, candidate)
-    wish.check(pairs)
-    devices = {target.name: device_fingerprint(target) for target in wish.targets}
-    pairs = _with_quality(pairs, wish, listener)
-    _require_quality(pairs, wish)
+    request.check(pairs)
+    devices = {target.name: device_fingerprint(target) for target in request.targets}
+    pairs = _with_quality(pairs, request, listener)
+    _require_quality(pairs, request)
     found = [_Found(pair) for pair in pairs]
-    for target in wish.targets:
+    for target in request.targets:
         if target.counts:
-            _count(found, target, wish)
-        elif (wish.held | wish.shown) & set(MEASURED):
-            _measure(found, target, wish, listener)
+            _count(found, target, request)
+        elif (request.held | request.shown) & set(MEASURED):
+            _measure(found, target, request, listener)
         if device_fingerprint(target) != devices[target.name]:
             raise DeviceError(f"{target.name} became another device meanwhile", hint="compare again")
     for one in found:
-        _exact(one, wish)
+        _exact(one, request)
     results = tuple(_pair_result(one) for one in found)
-    _require_named(results, wish)
+    _require_named(results, request)
     verdict = worst(held.verdict for pair in results for held in pair.held())
     return ComparisonReport(
         base=base.name,
@@ -106,39 +106,39 @@ def compare(base: Operand, candidate: Operand, wish: Wish, listener: Listener = 
     )
 
 
-def _with_quality(pairs: Sequence[Pair], wish: Wish, listener: Listener) -> list[Pair]:
-    if wish.data is None or not wish.held & set(qualities()):
+def _with_quality(pairs: Sequence[Pair], request: Request, listener: Listener) -> list[Pair]:
+    if request.data is None or not request.held & set(qualities()):
         return list(pairs)
     from stages.commands.comparing.quality import labelled_test_data, with_quality
 
-    split = labelled_test_data(wish.data)
+    split = labelled_test_data(request.data)
     return [with_quality(pair, split, ActionEvents(pair.name, listener)) for pair in pairs]
 
 
-def _require_quality(pairs: Sequence[Pair], wish: Wish) -> None:
+def _require_quality(pairs: Sequence[Pair], request: Request) -> None:
     """Raise RecipeError if accuracy is requested by name but unknown for both sides on the same data."""
-    for metric in sorted((wish.metrics or frozenset()) & set(qualities())):
+    for metric in sorted((request.metrics or frozenset()) & set(qualities())):
         for pair in pairs:
             why = not_comparable(pair, metric)
             if why:
                 raise RecipeError(why, where=f"--metric {metric}", hint="--data RECIPE measures it on both sides")
 
 
-def _count(found: Sequence[_Found], target: Target, wish: Wish) -> None:
-    if not wish.held & set(metrics_on(target)):
+def _count(found: Sequence[_Found], target: Target, request: Request) -> None:
+    if not request.held & set(metrics_on(target)):
         return
     for one in found:
-        results, notes = count_results(one.pair, target, wish.tolerances, wish.held, wish.sampling.shapes)
+        results, notes = count_results(one.pair, target, request.tolerances, request.held, request.sampling.shapes)
         one.metrics += results
         one.notes += notes
 
 
-def _measure(found: Sequence[_Found], target: Target, wish: Wish, listener: Listener) -> None:
+def _measure(found: Sequence[_Found], target: Target, request: Request, listener: Listener) -> None:
     """Measure all pairs on one target: first the declared rounds for all, then more for undecided pairs."""
     from stages.devices.measurement import doubts
     from stages.devices.rounds import processes_of
 
-    plan = Plan(target, wish.sampling, wish.rounds, wish.tolerances, wish.held, wish.shown)
+    plan = Plan(target, request.sampling, request.rounds, request.tolerances, request.held, request.shown)
     with ExitStack() as stack:
         measuring = [
             stack.enter_context(Measuring(one.pair, plan, ActionEvents(f"{one.pair.name}@{target.name}", listener)))
@@ -169,21 +169,21 @@ def judged(measuring: Sequence[Measuring]) -> list[list[MetricResult]]:
     return [one.results(p, differs=d) for one, p, d in zip(measuring, p_values, differ, strict=True)]
 
 
-def _require_named(results: Sequence[PairResult], wish: Wish) -> None:
+def _require_named(results: Sequence[PairResult], request: Request) -> None:
     """Raise DeviceError if a named metric could not be measured: a missing result is not a passing one."""
     for pair in results:
-        for metric in sorted((wish.metrics or frozenset()) - {found.metric for found in pair.metrics}):
+        for metric in sorted((request.metrics or frozenset()) - {found.metric for found in pair.metrics}):
             why = "; ".join(pair.notes)
             if metric == "p99":
                 why = "it takes 1,000 samples of each side: more --rounds, or more --seconds in each"
             raise DeviceError(f"there is no {metric} of {pair.name}", where=f"--metric {metric}", hint=why or None)
 
 
-def _exact(one: _Found, wish: Wish) -> None:
-    if SIZE_NAME in wish.held:
+def _exact(one: _Found, request: Request) -> None:
+    if SIZE_NAME in request.held:
         sizes = float(one.pair.baseline.size_bytes), float(one.pair.candidate.size_bytes)
-        one.metrics.append(exact_result(SIZE_NAME, *sizes, wish.tolerances.of(SIZE_NAME)))
-    for metric in (metric for metric in qualities() if metric in wish.held):
+        one.metrics.append(exact_result(SIZE_NAME, *sizes, request.tolerances.of(SIZE_NAME)))
+    for metric in (metric for metric in qualities() if metric in request.held):
         before, after = one.pair.baseline.quality.get(metric), one.pair.candidate.quality.get(metric)
         if before is None or after is None:
             continue
@@ -191,7 +191,7 @@ def _exact(one: _Found, wish: Wish) -> None:
         if why:
             one.notes.append(f"{why}; --data RECIPE measures it")
         else:
-            one.metrics.append(exact_result(metric, before, after, wish.tolerances.of(metric)))
+            one.metrics.append(exact_result(metric, before, after, request.tolerances.of(metric)))
 
 
 def _pair_result(one: _Found) -> PairResult:

@@ -5,7 +5,7 @@ import pytest
 from pipeline.records.declared import declared
 from pipeline.records.metrics import Metric
 from stages.commands.comparing.compared import change_of, compared, gated_as, qualities, unit_of
-from stages.commands.comparing.engine import Wish, metrics_on
+from stages.commands.comparing.engine import Request, metrics_on
 from stages.commands.comparing.exact import exact_result
 from stages.commands.comparing.github import threshold
 from stages.commands.comparing.measured import MEASURED
@@ -33,10 +33,10 @@ def test_a_target_that_counts_gives_what_its_driver_declares(target, names):
 
 
 def test_what_is_only_shown_is_declared_noisy():
-    wish = Wish([], Sampling(), 2, Tolerances())
-    assert wish.shown == {"p90", "p99", "first", "load", "memory"}
-    assert wish.held == set(compared()) - wish.shown
-    named = Wish([], Sampling(), 2, Tolerances(), metrics=frozenset({"memory"}))
+    request = Request([], Sampling(), 2, Tolerances())
+    assert request.shown == {"p90", "p99", "first", "load", "memory"}
+    assert request.held == set(compared()) - request.shown
+    named = Request([], Sampling(), 2, Tolerances(), metrics=frozenset({"memory"}))
     assert (named.held, named.shown) == ({"memory"}, set())
 
 

@@ -77,17 +77,17 @@ def test_work_that_leaves_the_npu_is_told_with_the_reason(averaging: dict[int, P
 def test_estimates_of_other_placements_are_not_compared(
     averaging: dict[int, Path], base: int, other: int, verdict: str
 ) -> None:
-    from stages.commands.comparing.engine import Wish, compare
+    from stages.commands.comparing.engine import Request, compare
     from stages.commands.comparing.forms import text_of
     from stages.commands.comparing.operands import find_operand
     from stages.commands.comparing.tolerances import Tolerances
     from stages.devices.target import Sampling
 
-    def wish(metrics: frozenset[Any] | None = None) -> Wish:
-        return Wish([find_target("ethos-u55-128")], Sampling(), 10, Tolerances(), metrics)
+    def request(metrics: frozenset[Any] | None = None) -> Request:
+        return Request([find_target("ethos-u55-128")], Sampling(), 10, Tolerances(), metrics)
 
     sides = [find_operand(str(averaging[positions]), lambda: None) for positions in (base, other)]
-    report = compare(*sides, wish())
+    report = compare(*sides, request())
     found = {metric.metric: metric.verdict for pair in report.pairs for metric in pair.metrics}
     assert found == {"npu": verdict, "size": "ok"}
     assert report.verdict == verdict
@@ -97,7 +97,7 @@ def test_estimates_of_other_placements_are_not_compared(
         assert str(placed.reason).startswith("MEAN left the accelerator; MEAN ")
         assert "Reduced axis is too large" in str(placed.reason)
     with pytest.raises(DeviceError, match="there is no cycles") as caught:
-        compare(*sides, wish(frozenset({"cycles"})))
+        compare(*sides, request(frozenset({"cycles"})))
     assert "each side's leave out other operators" in str(caught.value.hint)
 
 
