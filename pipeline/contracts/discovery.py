@@ -6,8 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pipeline.records.declared import STAGES_GROUP, TARGETS_GROUP, metrics_of_stages
-from pipeline.system.installed import points_of
-from pipeline.system.plugins import instances_of
+from pipeline.system.plugins import instances_of, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,10 +25,10 @@ def stages() -> Mapping[str, AnyStage]:
 
 def command_modules() -> Mapping[str, str]:
     """Map commands outside the engine to their modules; each module has a `command` with a docstring."""
-    return {point.name: point.value for point in points_of(COMMANDS_GROUP)}
+    return {point.name: point.value for point in named_in(COMMANDS_GROUP)}
 
 
 @cache
 def target_drivers() -> Mapping[str, Callable[[], Any]]:
     """Map each kind of benchmark target to the factory of its driver, which is imported when it is called."""
-    return {point.name: cache(lambda point=point: point.load()()) for point in points_of(TARGETS_GROUP)}
+    return {point.name: cache(lambda point=point: point.load()()) for point in named_in(TARGETS_GROUP)}

@@ -43,7 +43,6 @@ class ModelFile:
     role: str
 
 
-SOURCE, CONTROL, BASELINE = "source", "control", "baseline"  # names of results that recipes do not give
 Origin = OutputOf | SplitOf | CodeOf | ModelFile
 
 

@@ -6,11 +6,12 @@ from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import MeasuresOnTarget
 from pipeline.data.spec import named_metrics
 from pipeline.errors import RecipeError
-from pipeline.planning.chain import SOURCE, Chain, Node
+from pipeline.planning.chain import Chain, Node
 from pipeline.planning.label_needs import measured_by_labels
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.declared import comparison
+from pipeline.records.manifest import SOURCE
 from pipeline.records.metrics import MATRIX, metric_and_output, name_and_metric
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import Follows, TreatsControl
-from pipeline.planning.chain import CONTROL, SOURCE, Branch, Chain, Node
+from pipeline.planning.chain import Branch, Chain, Node
 from pipeline.planning.inputs import inputs_of
 from pipeline.recipe.steps import StageStep
+from pipeline.records.manifest import CONTROL, SOURCE
 
 
 def add_followers(chain: Chain, branch: Branch, step: StageStep) -> None:

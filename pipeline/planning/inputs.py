@@ -10,21 +10,12 @@ from pipeline.contracts.hooks import HasBaseline, NamesMetrics
 from pipeline.contracts.stage import AnyStage, Input, StageConfig
 from pipeline.data.spec import named_metrics
 from pipeline.errors import listed
-from pipeline.planning.chain import (
-    BASELINE,
-    Branch,
-    Chain,
-    CodeOf,
-    Origin,
-    OutputOf,
-    SplitOf,
-    by_element,
-    error_at,
-)
+from pipeline.planning.chain import Branch, Chain, CodeOf, Origin, OutputOf, SplitOf, by_element, error_at
 from pipeline.planning.label_needs import require_splits
 from pipeline.recipe.steps import StageStep
 from pipeline.recipe.user_code import code_input
 from pipeline.records.artifacts import Kind
+from pipeline.records.manifest import BASELINE
 
 
 def taken_kinds(stage: AnyStage) -> tuple[Kind, ...]:

@@ -21,7 +21,7 @@ from pipeline.contracts.hooks import (
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
-from pipeline.planning.chain import BASELINE, Chain, CodeOf, Node, OutputOf, SplitOf, where_of_target
+from pipeline.planning.chain import Chain, CodeOf, Node, OutputOf, SplitOf, where_of_target
 from pipeline.planning.wiring import build_chain
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.model_files import digest_of_model, find_files
@@ -29,7 +29,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.user_code import code_digest
 from pipeline.records.artifacts import Artifact
 from pipeline.records.keys import digest_of_file
-from pipeline.records.manifest import Action, ActionRecord, Fingerprint, Plan, PlannedAction
+from pipeline.records.manifest import BASELINE, Action, ActionRecord, Fingerprint, Plan, PlannedAction
 from pipeline.store import Store
 from pipeline.store.file_digests import FileDigests
 from pipeline.system.installed import package_version

@@ -11,8 +11,7 @@ from types import MappingProxyType
 
 from pipeline.errors import SecateurError
 from pipeline.records.metrics import Metric, metric_and_output, of_output
-from pipeline.system.installed import points_of
-from pipeline.system.plugins import instances_of
+from pipeline.system.plugins import instances_of, named_in
 
 STAGES_GROUP, TARGETS_GROUP = "secateur.stages", "secateur.targets"
 
@@ -42,7 +41,7 @@ def every_metric() -> Mapping[str, Metric]:
     """
     known = metrics_of_stages()
     found = dict(known)
-    for point in points_of(TARGETS_GROUP):
+    for point in named_in(TARGETS_GROUP):
         try:
             driver = point.load()
         except ImportError:

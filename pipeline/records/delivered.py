@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pipeline.errors import first_line
 from pipeline.records.manifest import Output, RunManifest
+from pipeline.records.roles import files_of, is_baseline, is_control, makes_files, makes_model, proves
 
 
 def left_out(manifest: RunManifest) -> dict[str, str]:
     """Return the exports (`format/scheme`) that were not made, or not verified as wanted, with the reason."""
     found: dict[str, str] = {}
     for entry in manifest.stages:
-        export = entry.stage == "export" and not entry.id.startswith("baseline:")
-        if (export or entry.stage == "verify") and entry.status in ("failed", "skipped"):
-            what = "its export" if export else "its verification"
+        made = makes_files(entry) and not is_baseline(entry)
+        if (made or proves(entry)) and entry.status in ("failed", "skipped"):
+            what = "its verification" if proves(entry) else f"its {entry.stage}"
             why = f"was never reached, {first_line(entry.reason)}"
             why = f"failed: {first_line(entry.reason)}" if entry.status == "failed" else why
             found.setdefault(str(entry.axis), f"{what} {why}")
@@ -20,16 +21,21 @@ def left_out(manifest: RunManifest) -> dict[str, str]:
 
 
 def wanted_files(manifest: RunManifest) -> dict[str, str]:
-    """Return `FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from."""
-    files: dict[str, str] = {}
+    """Return `FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from.
+
+    What a later stage made of an export takes its place.
+    """
+    exports: dict[str, list[Output]] = {}
     keras: Output | None = None
     unproven = left_out(manifest)
-    for entry in manifest.stages:
-        if entry.stage == "export" and not entry.id.startswith("baseline:") and entry.axis not in unproven:
-            for output in entry.outputs:
-                files |= {f"{entry.axis}/{file.name}": file.digest for file in output.files}
-        elif entry.stage not in ("load", "evaluate") and not entry.id.startswith("control"):
+    for entry in manifest.stages[1:]:  # the first opens the source, which is the user's own
+        if is_baseline(entry) or is_control(entry):
+            continue
+        if entry.axis is not None and files_of(entry) and entry.axis not in unproven:
+            exports[entry.axis] = files_of(entry)
+        elif makes_model(entry):
             keras = next((output for output in entry.outputs if output.kind == "keras-model"), keras)
+    files = {f"{axis}/{file.name}": file.digest for axis, made in exports.items() for one in made for file in one.files}
     if files and keras is not None:
         files |= {f"keras/float32/{file.name}": file.digest for file in keras.files}
     return files

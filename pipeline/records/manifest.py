@@ -14,6 +14,7 @@ from pipeline.records.artifacts import AnyFacts, Artifact, Digest, FileRef
 from pipeline.records.keys import digest_of, digest_of_bytes
 from pipeline.records.values import Value
 
+SOURCE, CONTROL, BASELINE = "source", "control", "baseline"  # names of results that recipes do not give
 UNSEALED = "sha256:" + "0" * 64
 Status = Literal["hit", "ran", "resumed", "failed", "skipped"]
 Verdict = Literal["pass", "fail", "inconclusive", "failed"]

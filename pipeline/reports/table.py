@@ -12,8 +12,9 @@ from pipeline.errors import first_line
 from pipeline.records.declared import comparison, metrics_of_stages
 from pipeline.records.delivered import wanted_files
 from pipeline.records.facts import CountsWeights, EvaluationFacts, KeepsState, KerasFacts, LatencyFacts
-from pipeline.records.manifest import GateResult, RunManifest, StageEntry
+from pipeline.records.manifest import SOURCE, GateResult, RunManifest, StageEntry
 from pipeline.records.metrics import MACS, MACS_UNKNOWN, PARAMS, SIZE, metric_and_output
+from pipeline.records.roles import evaluates, files_of, is_baseline, makes_files, measures, on_exports, proves
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 from pipeline.reports.command_lines import note_of, secateur
 
@@ -21,7 +22,6 @@ WORTH_TELLING = 0.01  # the share of zeros in a model above which it is shown
 OUTPUTS_SHOWN = 3
 WIDTH = 100
 FAILED = "failed"
-OF_EXPORTS = ("export", "verify", "benchmark")
 LAYERS_SHOWN = 3
 MOVED = 1.1  # ratio of the source's latency between benchmarks from which the table mentions it
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
@@ -53,8 +53,7 @@ def rows(manifest: RunManifest) -> list[Row]:
     baselines: dict[str, Row] = {}
     exports: dict[str, Row] = {}
     for entry in manifest.stages:
-        baseline, of_export = entry.id.startswith("baseline:"), entry.stage in OF_EXPORTS
-        group = baselines if baseline else exports if of_export else keras
+        group = baselines if is_baseline(entry) else exports if on_exports(entry) else keras
         name = _row_name(entry)
         row, failures = _row(name, entry, manifest), _failures(name, entry)
         if row is not None or failures:
@@ -65,27 +64,27 @@ def rows(manifest: RunManifest) -> list[Row]:
 
 def _row_name(entry: StageEntry) -> str:
     """Return the row that holds an action's figures, or its failure."""
-    if entry.id.startswith("baseline:"):
-        return f"source {entry.axis}"
-    if entry.stage in OF_EXPORTS:
+    if is_baseline(entry):
+        return f"{SOURCE} {entry.axis}"
+    if on_exports(entry):
         return str(entry.axis).partition("@")[0]
-    return entry.id.removeprefix("evaluate:")
+    return entry.id.partition(":")[2] if evaluates(entry) else entry.id
 
 
 def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
     """Return what an action reports about its model; None if nothing."""
-    if entry.stage == "evaluate" and (entry.metrics or entry.status == "failed"):
+    if evaluates(entry) and (entry.metrics or entry.status == "failed"):
         return _keras_row(name, entry, manifest)
-    if entry.stage != "export" or not entry.outputs:
+    if not files_of(entry):
         return None
-    return (_baseline_row if entry.id.startswith("baseline:") else _export_row)(name, entry, manifest)
+    return (_baseline_row if is_baseline(entry) else _export_row)(name, entry, manifest)
 
 
 def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
     """Return `verify: the outputs differ …`, if it failed."""
     if entry.status != "failed":
         return ()
-    device = str(entry.axis).partition("@")[2] if entry.stage == "benchmark" else ""
+    device = str(entry.axis).partition("@")[2]
     what = first_line(entry.reason)
     return (what if name.startswith(entry.stage) else f"{entry.stage}{f' on {device}' if device else ''}: {what}",)
 
@@ -93,7 +92,7 @@ def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
 def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     params, macs, size_bytes = (manifest.metrics.get(f"{name}.{one.name}") for one in (PARAMS, MACS, SIZE))
     ratio = manifest.metrics.get(f"{name}.{comparison(MACS.name)}")
-    against = "1.00" if name == "source" else f"{ratio:.2f} × MACs" if ratio is not None else ""
+    against = "1.00" if name == SOURCE else f"{ratio:.2f} × MACs" if ratio is not None else ""
     sparsity = _sparsity(name, manifest)
     if sparsity >= WORTH_TELLING:
         against += f", {sparsity:.0%} zeros"
@@ -127,7 +126,7 @@ def _samples(entries: Iterable[StageEntry]) -> int | None:
 
 
 def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
-    latencies = _latencies(manifest, entry.id.removeprefix("baseline:") + "/")
+    latencies = _latencies(manifest, f"{_format(entry)}/")
     if not latencies:
         return Row(name, size_bytes=_size(entry))
     return Row(name, size_bytes=_size(entry), p50_ms=latencies[0].baseline_p50_ms, against="1.00")
@@ -136,8 +135,7 @@ def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 def _notes_on_baselines(manifest: RunManifest) -> list[str]:
     """Note where the source's latency changed between benchmarks: its row shows only the first."""
     notes = []
-    for entry in (one for one in manifest.stages if one.id.startswith("baseline:")):
-        name = entry.id.removeprefix("baseline:")
+    for name in dict.fromkeys(_format(one) for one in manifest.stages if is_baseline(one) and makes_files(one)):
         latencies = _latencies(manifest, f"{name}/")
         taken = [one.baseline_p50_ms for one in latencies if one.target == latencies[0].target]
         if taken and max(taken) > MOVED * min(taken):
@@ -146,9 +144,13 @@ def _notes_on_baselines(manifest: RunManifest) -> list[str]:
     return notes
 
 
+def _format(entry: StageEntry) -> str:
+    return str(entry.axis).partition("/")[0]
+
+
 def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     latencies = _latencies(manifest, name + "@")
-    checks = [e for e in manifest.stages if e.stage == "verify" and e.axis == name]
+    checks = [e for e in manifest.stages if proves(e) and e.axis == name]
     return Row(
         name,
         _quality(name, manifest),
@@ -177,7 +179,7 @@ def _marks(entry: StageEntry) -> list[str]:
 
 def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:
     """Return latencies by target in the recipe's order; a measurement extended for a gate replaces the first."""
-    measured = [e for e in manifest.stages if e.stage == "benchmark" and str(e.axis).startswith(prefix)]
+    measured = [e for e in manifest.stages if measures(e) and str(e.axis).startswith(prefix)]
     last = {entry.axis: entry for entry in measured}
     return [o.facts for entry in last.values() for o in entry.outputs if isinstance(o.facts, LatencyFacts)]
 
@@ -345,7 +347,7 @@ def closing(manifest: RunManifest, store: Path | None = None) -> str:
     lines.append(verdict)
     run = manifest.run_id
     lines.append(f"  {secateur('show', run, store=store)}   tells where everything came from")
-    if any(entry.stage == "verify" and entry.outputs for entry in manifest.stages):
+    if any(proves(entry) and entry.outputs for entry in manifest.stages):
         lines.append(f"  {secateur('show', run, '--parity', store=store)}   how near each file is to Keras")
     if wanted_files(manifest):
         lines.append(f"  {secateur('export', run, 'out/', store=store)}   copies the files")

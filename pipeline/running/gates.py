@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.errors import RecipeError
-from pipeline.planning.chain import SOURCE
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.recipe import Gate, Recipe
 from pipeline.records.declared import comparison, declared
 from pipeline.records.facts import KerasFacts
-from pipeline.records.manifest import GateResult, Interval, Verdict
+from pipeline.records.manifest import SOURCE, GateResult, Interval, Verdict
 from pipeline.records.metrics import MACS, MACS_UNKNOWN, metric_and_output, name_and_metric
 
 

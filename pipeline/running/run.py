@@ -140,8 +140,8 @@ class Run:
 
     def _check_gates(self) -> None:
         """Check the gates' outputs and MACs against the model, known since the first node; RecipeError."""
-        facts = self.resolution.results[self._nodes[0].id].output("keras-model").facts
-        if isinstance(facts, KerasFacts):
+        made = self.resolution.results[self._nodes[0].id].outputs
+        for facts in (artifact.facts for artifact in made if isinstance(artifact.facts, KerasFacts)):
             gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
             gates.check_macs(self._recipe, facts)
 

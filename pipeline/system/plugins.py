@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import EntryPoints
 from types import MappingProxyType
 from typing import Any
 
 from pipeline.errors import SecateurError
 from pipeline.system.installed import points_of
+
+
+def named_in(group: str) -> EntryPoints:
+    """Return the entry points of a group of ours.
+
+    Raises:
+        SecateurError: there are none, although secateur itself has some in each: code and installation differ.
+    """
+    found = points_of(group)
+    if not found:
+        what = f"the installed secateur names nothing under {group}: it is older than this code, or was not installed"
+        raise SecateurError(what, hint="run `make setup` in the checkout, or install secateur again")
+    return found
 
 
 @cache
@@ -19,7 +33,7 @@ def instances_of(group: str, what: str) -> Mapping[str, Any]:
         SecateurError: a package that is installed can't be imported.
     """
     found: dict[str, Any] = {}
-    for point in points_of(group):
+    for point in named_in(group):
         try:
             found[point.name] = point.load()()
         except ImportError as error:

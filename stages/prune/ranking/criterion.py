@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic_core import core_schema
 
 from pipeline.errors import SecateurError
-from pipeline.system.installed import points_of
+from pipeline.system.plugins import named_in
 from stages.keras.types import KerasModel
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def criterion(
 @cache
 def criteria() -> Mapping[str, EntryPoint]:
     """Return the entry points of all installed criteria by name; nothing is imported."""
-    points = sorted(points_of(CRITERIA_GROUP), key=lambda point: point.name)
+    points = sorted(named_in(CRITERIA_GROUP), key=lambda point: point.name)
     return MappingProxyType({point.name: point for point in points})
 
 

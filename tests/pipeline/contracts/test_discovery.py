@@ -13,7 +13,7 @@ def test_stages_are_found_by_their_names():
 
 def test_drivers_of_targets_are_made_once_and_only_when_one_is_asked_for(monkeypatch):
     points = [EntryPoint("own", "types:SimpleNamespace", "g"), EntryPoint("gone", "no_such_package:Driver", "g")]
-    monkeypatch.setattr(discovery, "points_of", lambda group: EntryPoints(points))
+    monkeypatch.setattr(discovery, "named_in", lambda group: EntryPoints(points))
     drivers = discovery.target_drivers.__wrapped__()
     assert drivers["own"]() is drivers["own"]()
     with pytest.raises(ImportError):

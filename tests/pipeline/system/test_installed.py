@@ -1,8 +1,5 @@
 from importlib import metadata
 
-import pytest
-
-from pipeline.errors import SecateurError
 from pipeline.system.installed import package_version, points_of
 
 
@@ -28,11 +25,3 @@ def test_a_distribution_may_be_installed_under_its_name_for_processors(monkeypat
 def test_entry_points_are_those_of_the_group():
     assert {point.group for point in points_of("secateur.stages")} == {"secateur.stages"}
     assert "prune" in points_of("secateur.stages").names
-
-
-def test_a_group_without_entry_points_is_an_installation_older_than_the_code():
-    with pytest.raises(
-        SecateurError, match=r"names nothing under secateur\.later: it is older than this code"
-    ) as caught:
-        points_of("secateur.later")
-    assert "make setup" in caught.value.hint
