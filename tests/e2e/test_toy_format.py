@@ -1,5 +1,6 @@
 """Run a third-party format and stage: from export to compare, without a line outside their folder."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,12 @@ def test_what_a_stage_makes_of_an_export_is_verified_and_measured_in_its_place(t
     exact, near = (one["metrics"]["toy/float32.max_abs_diff"] for one in (manifest, found))
     assert exact < 1e-6 < near < 1e-4
     assert found["metrics"]["onnx/float32.max_abs_diff"] < 1e-6
+    # What is delivered is what was proved.
+    code, _, err = run("export", found["run_id"], "rounded", "--json")
+    assert code == 0, err
+    data = (folder / "rounded" / "toy" / "float32" / "model.npz").read_bytes()
+    (file,) = rounded["files"]
+    assert file["digest"] == f"sha256:{hashlib.sha256(data).hexdigest()}"
     # The baseline is the source by the same way; a latency compares like with like.
     assert entries["baseline:toy:toy_round"]["stage"] == "toy_round"
     assert found["metrics"]["toy/float32@cpu.latency_ratio"] > 0
