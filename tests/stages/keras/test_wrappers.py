@@ -36,4 +36,6 @@ def test_a_class_of_the_same_name_is_no_wrapper():
     class PruneLowMagnitude(keras.layers.Layer):
         pass
 
-    assert wrapper_of(PruneLowMagnitude()) is None
+    theirs = import_tfmot().sparsity.keras.prune_low_magnitude(keras.layers.Dense(3))
+    assert type(theirs).__name__ == PruneLowMagnitude.__name__
+    assert (wrapper_of(PruneLowMagnitude()), wrapper_of(theirs)) == (None, "pruning")

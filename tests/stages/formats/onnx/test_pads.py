@@ -52,3 +52,6 @@ def test_others_stay_as_they_are(settings):
     before = model.SerializeToString()
     keep_zeros(model)
     assert model.SerializeToString() == before
+    changed = padded()
+    keep_zeros(changed)
+    assert changed.SerializeToString() != padded().SerializeToString()

@@ -9,8 +9,11 @@ LAST, SECOND = Labels(3, np.arange(4)), Labels(1, np.arange(4))
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "sigmoid", "swish"])
 def test_what_treats_each_channel_alone_passes(keras, name):
-    check_elementwise(getattr(keras.activations, name), LAST, 4)
+    function = getattr(keras.activations, name)
+    check_elementwise(function, LAST, 4)
     check_elementwise(None, LAST, 4)
+    with pytest.raises(CannotFollowError, match="unknown activation"):
+        check_elementwise(lambda x: function(x) - x[..., :1], LAST, 4)
 
 
 def test_softmax_passes_on_channels_only_beside_its_axis(keras):
