@@ -1,4 +1,4 @@
-"""A recipe that exports the tiny network, its store, and the context of one such export."""
+"""A recipe that exports the tiny network, and its store."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.artifacts import Artifact
-from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.manifest import RunManifest
-from pipeline.records.schemes import Scheme, quantization_of
-from stages.export.config import ExportConfig
-from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 
 @pytest.fixture(scope="module")
@@ -58,23 +53,3 @@ def _exported(manifest: RunManifest, axis: str) -> Any:
 @pytest.fixture(scope="session")
 def exported() -> Any:
     return _exported
-
-
-@pytest.fixture
-def exporting(make_context: Callable[..., Any], tiny_xception: Any, tiny_images: Any) -> Callable[[str, Scheme], Any]:
-    """Make a context in which the tiny network is to be exported."""
-
-    def make(target_format: Any, scheme: Scheme) -> Any:
-        context = make_context(ExportConfig(formats=(target_format,), symbol="toy"), axis=f"{target_format}/{scheme}")
-        model = context.write_model(tiny_xception)
-        file = context.write(CALIBRATION_FILE, encode_samples(tiny_images), "application/x-npy")
-        calibration = Artifact(files=(file,), facts=CalibrationFacts(samples=len(tiny_images)))
-        how = quantization_of(scheme)
-        facts = QuantizedFacts(
-            quantization=how, io="float32", calibration=calibration.digest if how.calibrated else None,
-            params=model.facts.params, macs=model.facts.macs, model_digest=model.digest,
-        )  # fmt: skip
-        context.inputs = {"model": Artifact(files=(*model.files, file), facts=facts)}
-        return context
-
-    return make

@@ -7,20 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.records.artifacts import Artifact
 from stages.formats.tflite.export import exported
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.session import load_tflite
 from stages.keras.tensorflow import import_keras
-
-
-def with_model(context: Any, model: Any) -> Any:
-    """Put another model into the place of the tiny one."""
-    stored = context.write_model(model)
-    known = {"params": stored.facts.params, "macs": stored.facts.macs, "model_digest": stored.digest}
-    facts = context.inputs["model"].facts.model_copy(update=known)
-    context.inputs = {"model": Artifact(files=stored.files, facts=facts)}
-    return context
 
 
 def test_the_artifact_is_one_file_with_its_facts_and_its_difference_from_keras(
@@ -46,8 +36,7 @@ def test_a_file_that_keeps_a_state_is_told_with_what_clears_it(exporting: Callab
     keras = import_keras()
     steps = keras.Input((5, 3), name="steps")
     model = keras.Model(steps, keras.layers.Dense(2)(keras.layers.LSTM(4)(steps)))
-    context = with_model(exporting("tflite", "float32"), model)
-    context.config = context.config.model_copy(update={"recurrent": "fused"})
+    context = exporting("tflite", "float32", model, recurrent="fused")
     result = exported(context, context.inputs["model"].facts)
     assert isinstance(result.outputs[0].facts, TFLiteFacts)
     assert result.outputs[0].facts.keeps_state
