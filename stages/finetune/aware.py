@@ -15,13 +15,13 @@ from typing import Any
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.system.quiet import quiet
 from stages.finetune.config import QuantizationAware
+from stages.keras.layer_kinds import kind_of
 from stages.keras.layer_patterns import matching
 from stages.keras.normal_form import renew_constants
 from stages.keras.tensorflow import import_keras, import_tfmot
 from stages.keras.types import KerasLayer, KerasModel
 from stages.keras.wrappers import require_unwrapped, wrapper_of
 
-SPLIT_FIRST = ("SeparableConv1D", "SeparableConv2D")  # tfmot splits each into two convolutions before it looks
 REFUSED = re.compile(r"Layer (.+?):<class")
 
 
@@ -78,9 +78,10 @@ def _supported(layer: KerasLayer) -> bool:
     )
 
     registry = default_8bit_quantize_registry.Default8BitQuantizeRegistry()
-    kind = type(layer).__name__
+    if kind_of(layer).separable:
+        return True  # tfmot splits it into two convolutions before it looks
     # A normalization is considered together with the convolution before it.
-    return bool(registry.supports(layer)) or kind in SPLIT_FIRST or kind == "BatchNormalization"
+    return bool(registry.supports(layer)) or type(layer).__name__ == "BatchNormalization"
 
 
 def _wrapped(model: KerasModel, known: Collection[str], preserve: str | None) -> tuple[Any, set[str]]:

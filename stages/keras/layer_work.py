@@ -1,7 +1,8 @@
-"""Count how often each weight of a layer is multiplied in one call, by kind of layer: formulas over shapes.
+"""Count how often each weight of a layer is multiplied in one call: formulas over shapes.
 
-Every element of a kernel is multiplied once at each position of the kernel, so a kind's formula says which weights
-these are and at how many positions. Attention also multiplies activations with each other.
+Every element of a kernel is multiplied once at each position of the kernel, so a formula says which weights these are
+and at how many positions. Attention also multiplies activations with each other. `layer_kinds.py` says which kind of
+layer has which formula.
 """
 
 from __future__ import annotations
@@ -83,46 +84,47 @@ def _folded(shapes: Sequence[Shape]) -> tuple[Shape, ...]:
 Formula = Callable[[Any, Seen], Work]
 
 
-def _dense(layer: KerasLayer, seen: Seen) -> Work:
+def dense(layer: KerasLayer, seen: Seen) -> Work:
     """Count the matrix at each position of the other axes."""
     return Work(((layer.kernel, prod(seen.inputs[0][:-1])),))
 
 
-def _einsum_dense(layer: KerasLayer, seen: Seen) -> Work:
+def einsum_dense(layer: KerasLayer, seen: Seen) -> Work:
     """Count all indices of the equation: those of the input, and those that only the kernel has."""
     products = einsum_products(layer.equation, [seen.inputs[0], tuple(layer.kernel.shape)])
     return Work(((layer.kernel, products / prod(layer.kernel.shape)),))
 
 
-def _convolution(layer: KerasLayer, seen: Seen) -> Work:
+def convolution(layer: KerasLayer, seen: Seen) -> Work:
     """Count the kernel at each output position; each group's part of it reads that group alone."""
     return Work(((layer.kernel, prod(seen.outputs[0]) / layer.filters),))
 
 
-def _depthwise(layer: KerasLayer, seen: Seen) -> Work:
+def depthwise(layer: KerasLayer, seen: Seen) -> Work:
+    """Count the kernel at each output position; an output channel reads one input channel."""
     kernel = layer.depthwise_kernel
     return Work(((kernel, prod(seen.outputs[0]) / prod(kernel.shape[-2:])),))
 
 
-def _separable(layer: KerasLayer, seen: Seen) -> Work:
+def separable(layer: KerasLayer, seen: Seen) -> Work:
     """Count both kernels at each output position: the strides are the depthwise one's."""
     positions = prod(seen.outputs[0]) / layer.filters
     return Work(((layer.depthwise_kernel, positions), (layer.pointwise_kernel, positions)))
 
 
-def _transposed(layer: KerasLayer, seen: Seen) -> Work:
+def transposed(layer: KerasLayer, seen: Seen) -> Work:
     """Count the whole kernel at each input position, whatever padding cuts off or `output_padding` adds."""
     return Work(((layer.kernel, prod(seen.inputs[0]) / layer.kernel.shape[-1]),))
 
 
-def _locally_connected(layer: KerasLayer, seen: Seen) -> Work:
+def locally_connected(layer: KerasLayer, seen: Seen) -> Work:
     """Count a separate kernel at each output position, in whichever form (`implementation`) Keras holds them."""
     channels = seen.inputs[0][1 if layer.data_format == "channels_first" else -1]
     products = prod(seen.outputs[0]) * prod(layer.kernel_size) * channels
     return Work(((layer.kernel, products / prod(layer.kernel.shape)),))
 
 
-def _recurrent(layer: KerasLayer, seen: Seen) -> Work:
+def recurrent(layer: KerasLayer, seen: Seen) -> Work:
     """Count each cell's kernels, those for its input and those for its state, once a step. Gates add no products."""
     return total([_cell(cell) for cell in _cells(layer.cell)]).times(seen.inputs[0][0] * seen.inputs[0][1])
 
@@ -147,7 +149,7 @@ def _cells(cell: Any) -> Iterator[Any]:
         yield cell
 
 
-def _recurrent_convolution(layer: KerasLayer, seen: Seen) -> Work:
+def recurrent_convolution(layer: KerasLayer, seen: Seen) -> Work:
     """Count the cell's two kernels at each position of its state, once a step."""
     shape = seen.outputs[0][2 if layer.return_sequences else 1 :]
     spatial = shape[1:] if layer.data_format == "channels_first" else shape[:-1]
@@ -155,11 +157,7 @@ def _recurrent_convolution(layer: KerasLayer, seen: Seen) -> Work:
     return Work(((layer.cell.kernel, times), (layer.cell.recurrent_kernel, times)))
 
 
-def _bidirectional(layer: KerasLayer, seen: Seen) -> Work:
-    return total([work_of_kind(one, seen) for one in (layer.forward_layer, layer.backward_layer)])
-
-
-def _multi_head_attention(layer: KerasLayer, seen: Seen) -> Work:
+def multi_head_attention(layer: KerasLayer, seen: Seen) -> Work:
     """Count four projections, and for each head queries with keys, and their scores with values."""
     query, value = seen.argument(0, "query"), seen.argument(1, "value")
     if query is None or value is None:
@@ -173,7 +171,7 @@ def _multi_head_attention(layer: KerasLayer, seen: Seen) -> Work:
     return Work(uses, float(pairs * heads * sizes))
 
 
-def _attention(layer: KerasLayer, seen: Seen) -> Work:
+def attention(layer: KerasLayer, seen: Seen) -> Work:
     """Count queries with keys, and their scores with values; inputs are (batch, positions, channels)."""
     query, value = seen.inputs[:2]
     key = seen.inputs[2] if len(seen.inputs) > 2 else value
@@ -182,7 +180,7 @@ def _attention(layer: KerasLayer, seen: Seen) -> Work:
     return Work(products=float(pairs * (scored + value[2])))
 
 
-def _additive_attention(layer: KerasLayer, seen: Seen) -> Work:
+def additive_attention(layer: KerasLayer, seen: Seen) -> Work:
     """Count the scale, if there is one, with the sum of each query-key pair; then scores with values."""
     query, value = seen.inputs[:2]
     key = seen.inputs[2] if len(seen.inputs) > 2 else value
@@ -191,44 +189,13 @@ def _additive_attention(layer: KerasLayer, seen: Seen) -> Work:
     return Work(scored, pairs * value[2])
 
 
-def _dot(layer: KerasLayer, seen: Seen) -> Work:
+def dot(layer: KerasLayer, seen: Seen) -> Work:
     """Count all of one input with all of the other, except for the axis that both share and the batch."""
     first, second = seen.inputs
     axis = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
     return Work(products=float(prod(first) * prod(second) // (first[axis] * first[0])))
 
 
-def _inner(layer: KerasLayer, seen: Seen) -> Work:
-    return work_of_kind(layer.layer, seen)
-
-
-FORMULAS: dict[str, Formula] = {
-    "Dense": _dense,
-    "EinsumDense": _einsum_dense,
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
-    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), _transposed),
-    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
-    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
-    **dict.fromkeys(("LocallyConnected1D", "LocallyConnected2D"), _locally_connected),
-    **dict.fromkeys(("RNN", "SimpleRNN", "GRU", "LSTM"), _recurrent),
-    **dict.fromkeys(("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"), _recurrent_convolution),
-    "Bidirectional": _bidirectional,
-    "MultiHeadAttention": _multi_head_attention,
-    "Attention": _attention,
-    "AdditiveAttention": _additive_attention,
-    "Dot": _dot,
-    "SpectralNormalization": _inner,
-}
-
-
 def of_keras(layer: KerasLayer) -> bool:
     """Return whether a layer's class is one of Keras' own: a user's subclass may do anything."""
     return type(layer).__module__.partition(".")[0] == "tf_keras"
-
-
-def work_of_kind(layer: KerasLayer, seen: Seen) -> Work:
-    """Return the work of one call of Keras' own layer, by its kind's formula; nothing if it has none."""
-    formula = FORMULAS.get(type(layer).__name__)
-    if not of_keras(layer):
-        return Work(unknown=(type(layer).__name__,))
-    return NOTHING if formula is None else formula(layer, seen)

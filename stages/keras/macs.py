@@ -5,8 +5,8 @@ recurrent cells, and of activations with each other if a layer is a matrix produ
 scores with values, `Dot`, `matmul`, `einsum`). The rule is weights times positions: a kernel is used once at each of
 its positions — output positions of a convolution, input positions of a transposed one, steps of a recurrent layer, rows
 of a dense one — and a layer that is called again counts again. Biases, normalization, activations, gates, pooling,
-resizing, table look-ups and all other element-wise arithmetic count nothing. `layer_work.py` has a formula for each
-kind.
+resizing, table look-ups and all other element-wise arithmetic count nothing. `layer_kinds.py` names a formula for
+each kind.
 
 **Other layers** (a user's own, `Lambda`, TensorFlow's operations) are traced, and the matrix products and convolutions
 of TensorFlow's graph are counted (`graph_products.py`). If that leaves something open, the count is a lower bound and
@@ -27,12 +27,12 @@ from weakref import WeakKeyDictionary
 from stages.keras.free_sizes import inputs_at, shapes_of
 from stages.keras.graph import in_input_order, is_nested, nodes_in_order
 from stages.keras.graph_products import products_of, products_of_node
-from stages.keras.layer_work import NOTHING, Seen, Shape, Work, of_keras, total, work_of_kind
+from stages.keras.layer_kinds import kind_of, work_of_kind
+from stages.keras.layer_work import NOTHING, Seen, Shape, Work, of_keras, total
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer, KerasModel
 from stages.keras.wrappers import wrapper_of
 
-TRACED = frozenset({"Lambda", "TFOpLambda", "SlicingOpLambda", "RandomFourierFeatures"})
 FOLDING = ("tile", "repeat", "concat", "stack", "space_to_batch", "batch_to_space", "crop_and_resize")
 _free_symbols: set[str] = set()  # TensorFlow operations without products
 _traces: WeakKeyDictionary[Any, dict[tuple[Shape, ...], dict[int, Any]]] = WeakKeyDictionary()  # a trace takes seconds
@@ -69,8 +69,12 @@ def kernels_of(model: KerasModel) -> list[Any]:
     leaves = [leaf for layer in model.layers for leaf in layer._flatten_layers()]  # noqa: SLF001 - nested ones too
     kept = {key for work in work_of(model).values() for key in work.per_element}
     kept |= {id(weight) for leaf in leaves if not of_keras(leaf) for weight in leaf.weights}
-    kept |= {id(leaf.embeddings) for leaf in leaves if type(leaf).__name__ == "Embedding" and of_keras(leaf)}
+    kept |= {id(table) for leaf in leaves if of_keras(leaf) for table in _looked_up(leaf)}
     return [weight for weight in model.weights if len(weight.shape) > 1 and id(weight) in kept]
+
+
+def _looked_up(layer: KerasLayer) -> list[Any]:
+    return [getattr(layer, kernel.weight) for kernel in kind_of(layer).kernels if kernel.inputs is None]
 
 
 def work_of(model: KerasModel) -> dict[str, Work]:
@@ -149,7 +153,7 @@ def _of_kind(layer: KerasLayer, seen: Seen) -> Work:
 def _has_formula(layer: KerasLayer) -> bool:
     """Return whether the kind determines the work: true for all of Keras' own, except those that run user code."""
     model = isinstance(layer, import_keras().Model)
-    return of_keras(layer) and type(layer).__name__ not in TRACED and not model
+    return of_keras(layer) and not kind_of(layer).traced and not model
 
 
 def _nested(model: KerasModel, given: Sequence[Shape]) -> Work:

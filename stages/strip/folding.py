@@ -12,16 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from stages.keras.layer_kinds import kind_of
+from stages.keras.layer_work import of_keras
 from stages.keras.tensorflow import import_keras
 from stages.strip.usage import Usage, nodes_of
-
-# The axis of the last kernel that counts the outputs; a depthwise kernel has two, which count them together.
-OUTPUT_AXES = {
-    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D", "SeparableConv1D", "SeparableConv2D", "Dense"), (-1,)),
-    **dict.fromkeys(("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose"), (-2,)),
-    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), (-2, -1)),
-}
-NORMALISATIONS = frozenset({"BatchNormalization", "SyncBatchNormalization"})
 
 
 @dataclass(frozen=True)
@@ -39,9 +33,8 @@ class Fold:
         scale, offset = _scale_and_offset(self.norm)
         *others, bias = self.producer.get_weights() if self.producer.use_bias else (*self.producer.get_weights(), 0.0)
         *others, kernel = others
-        axes = OUTPUT_AXES[type(self.producer).__name__]
         shape = [1] * kernel.ndim
-        for axis in axes:
+        for axis in kind_of(self.producer).kernels[-1].outputs:
             shape[axis] = kernel.shape[axis]
         new = (kernel * scale.reshape(shape), bias * scale + offset)
         return [*others, *(array.astype(kernel.dtype) for array in new)]
@@ -74,7 +67,7 @@ def find_folds(usage: Usage) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
 
 
 def _normalisations(level: Any) -> Iterator[Any]:
-    return (node for node in nodes_of(level) if type(node.layer).__name__ in NORMALISATIONS)
+    return (node for node in nodes_of(level) if kind_of(node.layer).folds)
 
 
 def _producer(node: Any) -> Any:
@@ -84,11 +77,10 @@ def _producer(node: Any) -> Any:
 def _obstacle(node: Any, usage: Usage, readers: Counter[int]) -> str | None:
     """Return why the batch normalization called at `node` stays, or None."""
     norm, producer, tensor = node.layer, _producer(node), node.keras_inputs[0]
-    kind = type(producer).__name__
     if id(norm) in usage.in_training:
         return "it is called with training=True, and normalises by the batch"
-    if kind not in OUTPUT_AXES or not type(producer).__module__.startswith("tf_keras."):
-        return f"{producer.name} ({kind}) before it has no kernel to take it over"
+    if not (kind_of(producer).absorbs and of_keras(producer)):
+        return f"{producer.name} ({type(producer).__name__}) before it has no kernel to take it over"
     if producer.activation is not import_keras().activations.linear:
         return f"{producer.name} before it has an activation"
     for layer in (norm, producer):

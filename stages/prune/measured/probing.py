@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.formats.probe import Probe
+from stages.keras.layer_kinds import kind_of
 from stages.keras.macs import input_shapes
 from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
@@ -166,40 +167,33 @@ def operators_of(model: KerasModel, graph: ChannelGraph) -> Iterator[Operator]:
             yield from _operators(layer, slots[layer.name], shapes[layer.name][1:-1])
 
 
-KERNELS = {  # by the layer's kind: what its weights are, in the order in which they work
-    "Conv1D": (("conv", "kernel"),),
-    "Conv2D": (("conv", "kernel"),),
-    "DepthwiseConv2D": (("depthwise", "depthwise_kernel"),),
-    "SeparableConv1D": (("depthwise", "depthwise_kernel"), ("conv", "pointwise_kernel")),
-    "SeparableConv2D": (("depthwise", "depthwise_kernel"), ("conv", "pointwise_kernel")),
-}
-
-
 def _operators(layer: KerasLayer, slots: Sequence[Slot], places: Sequence[int]) -> Iterator[Operator]:
     """Yield the operators of a layer whose first call has this many rows and columns."""
     axes = {(slot.weight, slot.axis): slot.channels for slot in slots}
-    kind = type(layer).__name__
-    if kind == "Dense":
+    kind = kind_of(layer)
+    if not kind.probed:
+        return
+    if kind.kernels[0].probe == "dense":
         rows = int(np.prod(places, dtype=np.int64))
         inputs, outputs = (int(size) for size in layer.kernel.shape)
         whole = Probe(kind="dense", inputs=inputs, outputs=outputs, height=rows)
         yield Operator(layer.name, whole, axes.get(("kernel", 0)), axes.get(("kernel", 1)))
-    elif kind in KERNELS and layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1:
+    elif layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1:
         sizes, strides = _pair(places), _pair(layer.strides)
-        for name, weight in KERNELS[kind]:
-            *kernel, inputs, outputs = (int(size) for size in getattr(layer, weight).shape)
-            held = axes.get((weight, len(kernel))), axes.get((weight, len(kernel) + 1))
-            if name == "depthwise":
+        for kernel in kind.kernels:
+            *window, inputs, outputs = (int(size) for size in getattr(layer, kernel.weight).shape)
+            held = axes.get((kernel.weight, len(window))), axes.get((kernel.weight, len(window) + 1))
+            if kernel.probe == "depthwise":
                 if outputs > 1:
                     return  # several filters per channel: no probe is like that
                 outputs, held = inputs, (held[0], held[0])
             whole = Probe(
-                kind="depthwise" if name == "depthwise" else "conv",
+                kind="depthwise" if kernel.probe == "depthwise" else "conv",
                 inputs=inputs,
                 outputs=outputs,
                 height=sizes[0],
                 width=sizes[1],
-                kernel=_pair(kernel),
+                kernel=_pair(window),
                 strides=strides,
             )
             yield Operator(layer.name, whole, *held)

@@ -11,24 +11,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import PostconditionError
+from stages.keras.layer_kinds import kind_of
+from stages.keras.layer_work import of_keras
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer
-
-# Those whose weights are made by `build` in the order of `get_weights`, and that have one output.
-KNOWN = frozenset(
-    {
-        *("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"),
-        *("Dense", "BatchNormalization", "Activation", "ReLU", "LeakyReLU", "Dropout", "ZeroPadding2D", "Cropping2D"),
-        *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Flatten", "Reshape"),
-        *("MaxPooling2D", "AveragePooling2D", "GlobalAveragePooling2D", "GlobalMaxPooling2D"),
-    }
-)
 
 
 def spare_tracing(layer: KerasLayer, weights: Sequence[Any]) -> bool:
     """Prepare an unbuilt layer to be called by shape alone and built with `weights`; returns whether it can be."""
-    kind = type(layer)
-    plain = kind.__name__ in KNOWN and kind.__module__.startswith("tf_keras.")
+    plain = kind_of(layer).by_shape and of_keras(layer)
     if not plain or layer.dtype_policy.name != "float32" or getattr(layer, "activity_regularizer", None) is not None:
         return False
     traced = layer._infer_output_signature  # noqa: SLF001 - the one place where Keras traces

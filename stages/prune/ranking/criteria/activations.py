@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from stages.keras.layer_kinds import kind_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.ranking.criterion import Question, criterion
@@ -114,12 +115,10 @@ def _reads(later: Any, node: Any) -> bool:
 
 
 def _is_activation(layer: KerasLayer) -> bool:
-    kind, function = type(layer).__name__, getattr(layer, "activation", None)
-    return kind in ("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU", "PReLU") or (
-        callable(function) and getattr(function, "__name__", "") != "linear"
-    )
+    function = getattr(layer, "activation", None)
+    return kind_of(layer).activates or (callable(function) and getattr(function, "__name__", "") != "linear")
 
 
 def _keeps_channels(later: Any, node: Any) -> bool:
     same = getattr(later.outputs, "shape", None) is not None and tuple(later.outputs.shape) == tuple(node.outputs.shape)
-    return same and (not later.layer.weights or type(later.layer).__name__ in ("BatchNormalization", "PReLU"))
+    return same and (not later.layer.weights or kind_of(later.layer).by_channel)
