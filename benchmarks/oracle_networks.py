@@ -34,7 +34,7 @@ ENOUGH_TESTS = (
     "stages.keras.normal_form",
     "stages.load.keras3",
     "pipeline.system.quiet",
-    "stages.prune.surgery.twins",
+    "stages.prune.surgery.random_weights",
 )
 FREE_SIZES = (8, 24, 96)  # tried in this order
 PATIENCE_S = 3.0  # of processor time, for a test that reaches the product in an unknown way

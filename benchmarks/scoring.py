@@ -31,7 +31,7 @@ MEMORY_IMAGES = (64, 256, 1024)
 def xception() -> tuple[Any, list[str]]:
     """Return the model with seeded weights, and its convolutions by name."""
     from stages.keras.tensorflow import import_keras
-    from stages.prune.surgery.twins import randomise_weights
+    from stages.prune.surgery.random_weights import randomise_weights
 
     keras = import_keras()
     model = randomise_weights(keras.applications.Xception(weights=None, input_shape=(SIZE, SIZE, 3)))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.keras.tensorflow import import_keras, import_tensorflow, import_tfmot
-from stages.prune.surgery.twins import randomise_weights
+from stages.prune.surgery.random_weights import randomise_weights
 
 
 def operators() -> Any:

@@ -19,8 +19,11 @@ Scope = Literal["layer", "global", "sensitivity"]
 Split = Literal["train", "validation", "calibration"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 
-RATIOS = {"latency": "latency_ratio", "instructions": "instruction_ratio"}  # the measure, and benchmark's metric for it
-MEASURED = tuple(RATIOS)
+RATIO_OF = {
+    "latency": "latency_ratio",
+    "instructions": "instruction_ratio",
+}  # the measure, and benchmark's metric for it
+MEASURED = tuple(RATIO_OF)
 TARGETS = ("macs", "params", "bytes", *MEASURED)
 
 

@@ -15,9 +15,9 @@ from stages.keras.macs import count_macs, macs_of
 from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.analysis.labels import Keep, Role
-from stages.prune.choosing.choice import Choice, Given, choose, prepare
+from stages.prune.choosing.choice import Choice, Evidence, choose, prepare
 from stages.prune.config import PruneConfig
-from stages.prune.measured.meeting import met_by_measuring
+from stages.prune.measured.measured_goal import reach_measured_goal
 from stages.prune.report import GroupReport, PruneReport
 from stages.prune.samples import samples_of
 from stages.prune.surgery.equivalence import (
@@ -27,8 +27,8 @@ from stages.prune.surgery.equivalence import (
     check_flattened,
     masked_equivalence,
 )
+from stages.prune.surgery.random_weights import randomise_weights
 from stages.prune.surgery.surgeon import remove_channels
-from stages.prune.surgery.twins import randomise_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PruneResult:
 
 
 def prune_model(
-    model: KerasModel, config: PruneConfig, data: Any = None, seed: int = 0, *, given: Given | None = None
+    model: KerasModel, config: PruneConfig, data: Any = None, seed: int = 0, *, evidence: Evidence | None = None
 ) -> PruneResult:
     """Return a new model without the channels that `config` removes, nested models flattened; `model` is unchanged.
 
@@ -56,11 +56,11 @@ def prune_model(
     samples = None if data is None else samples_of(model, data)
     probes = None if samples is None else samples.read(0, min(SAMPLES, len(samples)))[0]
     check_flattened(nested, model, probes)
-    known = replace(given or Given(), seed=seed, samples=samples)
+    known = replace(evidence or Evidence(), seed=seed, samples=samples)
     if known.source is not None:
         known = replace(known, source=flattened(known.source))
     if config.measured_target:
-        choice, pruned = met_by_measuring(prepare(model, config, known), model, known)
+        choice, pruned = reach_measured_goal(prepare(model, config, known), model, known)
     else:
         choice = choose(model, config, known)
         pruned = remove_channels(model, choice.graph, choice.keep)

@@ -18,7 +18,7 @@ from stages.samples.batches import misfit
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class RankingSamples:
     """Provide `count` samples; `read(start, stop)` returns one float array per model input, and labels or None.
 
     `tasks` describes the labels, by the place of the model's output that they are for; asked for labels without a task,
@@ -37,17 +37,17 @@ class Samples:
         for start in range(0, self.count, size):
             yield self.read(start, min(start + size, self.count))
 
-    def first(self, count: int) -> Samples:
+    def first(self, count: int) -> RankingSamples:
         """Return the first `count` of them."""
         return replace(self, count=min(count, self.count))
 
 
-def samples_of(model: KerasModel, data: Any) -> Samples:
+def samples_of(model: KerasModel, data: Any) -> RankingSamples:
     """Make samples from a `Split`, from arrays (one, or a list with one per input), or from (inputs, labels).
 
     Raises DataError if they don't fit the model.
     """
-    if isinstance(data, Samples):
+    if isinstance(data, RankingSamples):
         return data
     if isinstance(data, Split):
         return _samples_of_split(model, data)
@@ -69,10 +69,10 @@ def samples_of(model: KerasModel, data: Any) -> Samples:
             return {}
         return {0: task_and_targets(np.asarray(labels), None, model.name)[0]}
 
-    return Samples(len(arrays[0]), read, tasks)
+    return RankingSamples(len(arrays[0]), read, tasks)
 
 
-def _samples_of_split(model: KerasModel, split: Split) -> Samples:
+def _samples_of_split(model: KerasModel, split: Split) -> RankingSamples:
     names = split.input_names or model.input_names
     if set(names) != set(model.input_names):
         what = f"the data has inputs {', '.join(names)}, the model {', '.join(model.input_names)}"
@@ -88,7 +88,7 @@ def _samples_of_split(model: KerasModel, split: Split) -> Samples:
         views = [split.of_output(name) for name in outputs]
         return {place: view.task for place, view in enumerate(views) if isinstance(view.task, str) and view.labelled}
 
-    return Samples(len(split), read, tasks)
+    return RankingSamples(len(split), read, tasks)
 
 
 def _check(model: KerasModel, shapes: list[Any]) -> None:

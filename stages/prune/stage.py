@@ -18,7 +18,7 @@ from pipeline.reports.command_lines import SURGEON, install
 from stages.devices.metrics import INSTRUCTION_RATIO, LATENCY_RATIO
 from stages.keras.sparsity import PLAN_FILE
 from stages.keras.sparsity_facts import SparsityFacts
-from stages.prune.config import RATIOS, PruneConfig
+from stages.prune.config import RATIO_OF, PruneConfig
 from stages.prune.facts import PruneFacts
 from stages.prune.ranking.criterion import package_of
 from stages.prune.sensitivity.stage import REPORT_FILE as SCAN_FILE
@@ -75,7 +75,7 @@ class PruneStage:
         assert isinstance(benchmark, DependsOnDevice)
         settings = benchmark.config.model_validate({"targets": (on.target,)})
         metrics = benchmark.metrics_on(settings, folder)
-        gives = [measure for measure, ratio in RATIOS.items() if ratio in {metric.name for metric in metrics}]
+        gives = [measure for measure, ratio in RATIO_OF.items() if ratio in {metric.name for metric in metrics}]
         measure = config.target[0] if config.target and config.measured_target else None
         if not gives or (measure and measure not in gives):
             what = f"{on.target} gives no {measure or 'latency and no instructions'}"
@@ -117,7 +117,7 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     from stages.keras.normal_form import keras_facts
     from stages.keras.stored import shared_model, write_model
     from stages.keras.tensorflow import tensorflow_action
-    from stages.prune.choosing.choice import Given
+    from stages.prune.choosing.choice import Evidence
     from stages.prune.measured.device import MeasuringDevice
     from stages.prune.pruning import prune_model
 
@@ -138,8 +138,8 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
         source = shared_model(context, "source") if "source" in context.inputs else None
         on = context.config.measure_on
         device = None if on is None else MeasuringDevice(context, on, model if source is None else source)
-        given = Given(source=source, drops=drops, device=device, heard=heard)
-        result = prune_model(model, context.config, data, context.seed, given=given)
+        evidence = Evidence(source=source, drops=drops, device=device, heard=heard)
+        result = prune_model(model, context.config, data, context.seed, evidence=evidence)
         facts = keras_facts(result.model)
         model_file = write_model(context, result.model)
     report, config = result.report, context.config
@@ -154,8 +154,8 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
         "channels_removed": report.removed_share,
         "equivalence_error": report.equivalence_error,
     }
-    if report.measure in RATIOS:
-        metrics[RATIOS[report.measure]] = report.reached
+    if report.measure in RATIO_OF:
+        metrics[RATIO_OF[report.measure]] = report.reached
     outputs = (
         Artifact(files=(model_file,), facts=facts),
         Artifact(files=(report_file,), facts=_report_facts(report)),

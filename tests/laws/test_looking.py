@@ -8,7 +8,7 @@ from small_networks import NETWORKS, operators
 from pipeline.errors import SecateurError
 from stages.keras.layer_calls import record_layers
 from stages.keras.tensorflow import import_keras
-from stages.prune.surgery.twins import randomise_weights
+from stages.prune.surgery.random_weights import randomise_weights
 
 ALWAYS = {"record_layers", "first_not_finite", "facts", "copy", "fingerprint", "inspect", "predict", "criterion l2"}
 

@@ -30,7 +30,7 @@ from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.prune.analysis.groups import channel_groups
-from stages.prune.surgery.twins import randomise_weights
+from stages.prune.surgery.random_weights import randomise_weights
 from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 TWO = 2.0

@@ -15,8 +15,8 @@ from stages.keras.macs import macs_of
 from stages.prune.analysis.groups import ChannelGroup, channel_groups
 from stages.prune.analysis.labels import Ids
 from stages.prune.choosing.allocate import Goal, counts_for
+from stages.prune.choosing.allowed_counts import Counts, allowed_counts
 from stages.prune.choosing.cost import Cost, cost_of
-from stages.prune.choosing.counts import Counts, allowed_counts
 from stages.prune.config import PruneConfig
 from stages.prune.ranking.families import uniform
 

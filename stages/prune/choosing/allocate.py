@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipeline.errors import PreconditionError
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.analysis.labels import Keep
+from stages.prune.choosing.allowed_counts import Counts, nearest
 from stages.prune.choosing.cost import Measure
-from stages.prune.choosing.counts import Counts, nearest
 from stages.prune.config import PruneConfig
 from stages.prune.ranking.members import Scores
 

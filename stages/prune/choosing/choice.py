@@ -16,21 +16,23 @@ from stages.keras.wrappers import require_unwrapped
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
 from stages.prune.analysis.labels import Freeze, Keep
 from stages.prune.choosing.allocate import Curve, Goal, check_something_goes, counts_for, kept_channels, orders_of
+from stages.prune.choosing.allowed_counts import Counts, allowed_counts
 from stages.prune.choosing.cost import Counted, Measure, cost_of, worths
-from stages.prune.choosing.counts import Counts, allowed_counts
 from stages.prune.choosing.patterns import counts_by_ratio, counts_by_threshold, frozen_layers, numbers_of_groups
 from stages.prune.config import PruneConfig, RankingConfig
-from stages.prune.measured.probing import Profile, ProfiledCost, profiles
+from stages.prune.measured.probing import GroupCosts, ProfiledCost, profiles
 from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
 from stages.prune.ranking.members import Scores
 from stages.prune.ranking.reduction import normalised
 from stages.prune.ranking.scoring import group_scores
-from stages.prune.samples import Samples
+from stages.prune.samples import RankingSamples
 from stages.samples.batches import Progress, unheard
 
 Drops = Mapping[str, Sequence[tuple[float, float]]]  # by group: (ratio, accuracy lost), ascending
 # For a model: a score for each channel of each group, as `group_scores` gives them.
-Score = Callable[[Any, Sequence[ChannelGroup], RankingConfig, int, Samples | None, Progress], list[Scores | None]]
+Score = Callable[
+    [Any, Sequence[ChannelGroup], RankingConfig, int, RankingSamples | None, Progress], list[Scores | None]
+]
 
 
 class Device(Protocol):
@@ -47,7 +49,7 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class Evidence:
     """Hold what choosing needs besides the model and the settings.
 
     `source` is the model that ratios and targets are relative to, if an earlier step has pruned it already; `drops`
@@ -56,7 +58,7 @@ class Given:
     """
 
     seed: int = 0
-    samples: Samples | None = None
+    samples: RankingSamples | None = None
     source: Any = None
     drops: Drops | None = None
     device: Device | None = None
@@ -108,23 +110,23 @@ class Prepared:
         return Choice(self.graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
 
 
-def choose(model: KerasModel, config: PruneConfig, given: Given) -> Choice:
+def choose(model: KerasModel, config: PruneConfig, evidence: Evidence) -> Choice:
     """Choose what `config` removes from `model`, which holds no nested models.
 
     Raises PreconditionError if settings don't fit the model, or ask for what it can't give.
     """
-    return prepare(model, config, given).choice()
+    return prepare(model, config, evidence).choice()
 
 
-def prepare(model: KerasModel, config: PruneConfig, given: Given) -> Prepared:
+def prepare(model: KerasModel, config: PruneConfig, evidence: Evidence) -> Prepared:
     """Rank channels, and measure them on a device if one is asked. Raises PreconditionError as `choose` does."""
     graph = prunable_graph(model, config.exclude)
-    graph, scores = _ranked(model, graph, config, given)
+    graph, scores = _ranked(model, graph, config, evidence)
     groups = graph.prunable
-    found = _profiles(model, graph, config, given)
+    found = _profiles(model, graph, config, evidence)
     steps = [profile.steps if profile else None for profile in found]
     allowed = [allowed_counts(group, config, own) for group, own in zip(groups, steps, strict=True)]
-    source = Source.of(model if given.source is None else given.source, groups, config.exclude)
+    source = SourceGroups.of(model if evidence.source is None else evidence.source, groups, config.exclude)
     orders = orders_of(scores)
     if config.layers or config.thresholds:
         counts = _by_pattern(model, graph, config, scores, allowed, source)
@@ -135,21 +137,23 @@ def prepare(model: KerasModel, config: PruneConfig, given: Given) -> Prepared:
         goal = Goal(measure, left, 1.0, ProfiledCost(tuple(found), 1.0))  # type: ignore[arg-type]  # names of measures
     else:
         goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # as above
-    curve = _curve(model, graph, config, given, scores, allowed, source)
+    curve = _curve(model, graph, config, evidence, scores, allowed, source)
     return Prepared(graph, orders, allowed, goal, curve, None, config)
 
 
-def _profiles(model: KerasModel, graph: ChannelGraph, config: PruneConfig, given: Given) -> list[Profile | None]:
+def _profiles(
+    model: KerasModel, graph: ChannelGraph, config: PruneConfig, evidence: Evidence
+) -> list[GroupCosts | None]:
     """Return the device's profile of each prunable group; None for each if nothing asks for it."""
     if config.measure_on is None:
         return [None] * len(graph.prunable)
-    if given.device is None:
+    if evidence.device is None:
         raise PreconditionError(
             "measure_on asks a device, and there is none here",
             where="prune.measure_on",
             hint="run it from a recipe, or give prune_model a device",
         )
-    found = profiles(model, graph, given.device.costs)
+    found = profiles(model, graph, evidence.device.costs)
     if not any(found):
         raise PreconditionError(
             "no layer of this model can be measured alone: convolutions and dense layers can",
@@ -180,7 +184,7 @@ def check_prunable(model: KerasModel, graph: ChannelGraph) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceGroups:
     """Hold the model that shares are relative to, and the sizes of its groups, in the order of the pruned model's."""
 
     model: Any
@@ -188,7 +192,7 @@ class Source:
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, model: KerasModel, groups: Sequence[ChannelGroup], exclude: Sequence[str]) -> Source:
+    def of(cls, model: KerasModel, groups: Sequence[ChannelGroup], exclude: Sequence[str]) -> SourceGroups:
         """Return the groups of the source that have the names of `groups`."""
         graph = frozen_layers(channel_groups(model), exclude, [layer.name for layer in model.layers])
         sizes = {group.name: group.channels.size for group in graph.groups}
@@ -209,7 +213,7 @@ class Source:
 
 
 def _goal(
-    model: KerasModel, graph: ChannelGraph, orders: Sequence[Any], source: Source, measure: Counted, left: float
+    model: KerasModel, graph: ChannelGraph, orders: Sequence[Any], source: SourceGroups, measure: Counted, left: float
 ) -> Goal:
     if measure == "macs":
         _require_known_macs(model)
@@ -229,11 +233,11 @@ def _require_known_macs(model: KerasModel) -> None:
 
 
 def _ranked(
-    model: KerasModel, graph: ChannelGraph, config: RankingConfig, given: Given
+    model: KerasModel, graph: ChannelGraph, config: RankingConfig, evidence: Evidence
 ) -> tuple[ChannelGraph, list[Scores]]:
     """Return the graph and scores of its prunable groups; groups that the criterion can't rank become frozen."""
     groups = graph.prunable
-    found = given.score(model, groups, config, given.seed, given.samples, given.heard)
+    found = evidence.score(model, groups, config, evidence.seed, evidence.samples, evidence.heard)
     scored = dict(zip(groups, found, strict=True))
     reason = f"{config.criterion} has nothing to rank its channels by"
     every = tuple(
@@ -251,7 +255,7 @@ def _by_pattern(
     config: PruneConfig,
     scores: Sequence[Scores],
     allowed: Sequence[Counts],
-    source: Source,
+    source: SourceGroups,
 ) -> list[int]:
     names = [layer.name for layer in model.layers]
     place = {group.name: index for index, group in enumerate(graph.prunable)}
@@ -267,23 +271,23 @@ def _curve(
     model: KerasModel,
     graph: ChannelGraph,
     config: PruneConfig,
-    given: Given,
+    evidence: Evidence,
     scores: Sequence[Scores],
     allowed: Sequence[Counts],
-    source: Source,
+    source: SourceGroups,
 ) -> Curve:
     groups = graph.prunable
     sizes = [group.channels.size for group in groups]
     if config.scope == "layer":
         return uniform(sizes, source.sizes)
     if config.scope == "sensitivity":
-        if given.drops is None:
+        if evidence.drops is None:
             raise PreconditionError(
                 "scope sensitivity goes by a scan, and there is none",
                 where="prune.scope",
                 hint="run it from a recipe with data, or give prune_model the drops that a scan found",
             )
-        return by_sensitivity(sizes, source.sizes, [given.drops.get(group.name, ()) for group in groups])
+        return by_sensitivity(sizes, source.sizes, [evidence.drops.get(group.name, ()) for group in groups])
     if config.target and config.declared.loss:
         # What each channel costs the loss relative to what it saves: the greedy answer to a knapsack problem.
         measure = "macs" if config.measured_target else config.target[0]

@@ -9,7 +9,7 @@ from pipeline.errors import PreconditionError
 from stages.keras.layer_patterns import matching
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.analysis.labels import Freeze, Role
-from stages.prune.choosing.counts import Counts, nearest
+from stages.prune.choosing.allowed_counts import Counts, nearest
 from stages.prune.ranking.members import Scores
 
 

@@ -19,7 +19,7 @@ from stages.keras.free_sizes import shapes_of
 from stages.keras.normal_form import keras_facts, random_inputs
 from stages.keras.stored import write_model
 from stages.keras.types import KerasModel
-from stages.prune.config import RATIOS, MeasureOn, PruneConfig
+from stages.prune.config import RATIO_OF, MeasureOn, PruneConfig
 from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
 
 CALIBRATION_SAMPLES = 8  # ranges change the values, not the time
@@ -40,7 +40,7 @@ class MeasuringDevice:
         return {entry.probe: entry.cost for entry in table.costs}, table.spread
 
     def share(self, model: KerasModel) -> float:
-        return self._benchmark(self._exported(model))[RATIOS[self._measure]]
+        return self._benchmark(self._exported(model))[RATIO_OF[self._measure]]
 
     def source_cost(self) -> float:
         return self._benchmark(self._exported_source())[SOURCE_COSTS[self._measure]]
@@ -48,7 +48,7 @@ class MeasuringDevice:
     @property
     def _measure(self) -> str:
         target = self._context.config.target
-        if target is None or target[0] not in RATIOS:
+        if target is None or target[0] not in RATIO_OF:
             raise PostconditionError("the recipe gives no target that is measured", where="prune")
         return target[0]
 

@@ -19,7 +19,7 @@ from stages.keras.macs import input_shapes
 from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
 from stages.prune.analysis.labels import Ids
-from stages.prune.choosing.counts import Counts
+from stages.prune.choosing.allowed_counts import Counts
 
 MOST_COUNTS = 32  # candidates of a group: all numbers up to 32 channels, multiples of 2 up to 64 and so on
 MOST_MACS = 1_000_000  # of a probe: layers above it are probed with fewer rows
@@ -77,7 +77,7 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class GroupCosts:
     """Hold the cost of a group's channels: `costs` at each of `counts`, over all operators, and of each alone."""
 
     counts: Counts
@@ -128,7 +128,7 @@ def candidates(size: int) -> Counts:
     return found if found.size and found[-1] == size else np.append(found, size)
 
 
-def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[Profile | None]:
+def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[GroupCosts | None]:
     """Return for each prunable group what its channels cost; None if no probe can represent any of its layers.
 
     All probes are asked at once: a device takes longer to start than to measure a layer.
@@ -150,10 +150,10 @@ def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[Profile |
     ]
 
 
-def _profile(counts: Counts, operators: Sequence[Operator], rows: Sequence[Floats], spread: float) -> Profile | None:
+def _profile(counts: Counts, operators: Sequence[Operator], rows: Sequence[Floats], spread: float) -> GroupCosts | None:
     if not operators:
         return None
-    return Profile(counts, np.sum(rows, axis=0), tuple(zip(operators, rows, strict=True)), spread)
+    return GroupCosts(counts, np.sum(rows, axis=0), tuple(zip(operators, rows, strict=True)), spread)
 
 
 def operators_of(model: KerasModel, graph: ChannelGraph) -> Iterator[Operator]:
@@ -218,7 +218,7 @@ class ProfiledCost:
     cost in proportion. `whole` is the cost with all channels.
     """
 
-    profiles: tuple[Profile | None, ...]
+    profiles: tuple[GroupCosts | None, ...]
     whole: float
 
     def __call__(self, counts: Sequence[float] | Floats) -> float:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from stages.prune.analysis.groups import ChannelGroup
     from stages.prune.ranking.members import Member
-    from stages.prune.samples import Samples
+    from stages.prune.samples import RankingSamples
     from stages.samples.batches import Progress
 
 CRITERIA_GROUP = "secateur.criteria"
@@ -42,7 +42,7 @@ class Question:
     model: KerasModel
     groups: Sequence[ChannelGroup]
     seed: int
-    samples: Samples
+    samples: RankingSamples
     heard: Progress
 
 

@@ -17,13 +17,15 @@ from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGroup, Slot
 from stages.prune.ranking.criterion import Question
 from stages.prune.ranking.members import Member, Scores
-from stages.prune.samples import Samples
+from stages.prune.samples import RankingSamples
 
 Objective = Callable[[list[Any], list[Any]], Any]  # inputs and labels (or signs) of one sample to a scalar
 Derivatives = dict[tuple[str, str, int], Scores]  # by layer, weight and axis: one per index
 
 
-def mean_squares(question: Question, samples: Samples, objective: Objective, repeats: int = 1) -> list[list[Member]]:
+def mean_squares(
+    question: Question, samples: RankingSamples, objective: Objective, repeats: int = 1
+) -> list[list[Member]]:
     """Return for each channel the mean, over `samples`, of `objective`'s squared derivative by its gate.
 
     `samples` are those of the question, with what the objective needs in place of the labels.
@@ -56,7 +58,7 @@ def _of_group(group: ChannelGroup, found: Derivatives) -> Scores:
 
 
 def _derivatives(
-    model: KerasModel, slots: Sequence[Slot], samples: Samples, objective: Objective, repeats: int
+    model: KerasModel, slots: Sequence[Slot], samples: RankingSamples, objective: Objective, repeats: int
 ) -> Iterator[Derivatives]:
     """Yield the derivative along the axis of each slot, for one sample after the other, `repeats` times each."""
     tf = import_tensorflow()

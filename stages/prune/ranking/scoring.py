@@ -18,10 +18,10 @@ from stages.prune.config import RankingConfig
 from stages.prune.ranking.criterion import Question
 from stages.prune.ranking.members import Scores
 from stages.prune.ranking.reduction import reduced
-from stages.prune.samples import Samples
+from stages.prune.samples import RankingSamples
 from stages.samples.batches import Progress, unheard
 
-NO_SAMPLES = Samples(0, lambda _start, _stop: ([], None))
+NO_SAMPLES = RankingSamples(0, lambda _start, _stop: ([], None))
 
 
 def group_scores(
@@ -29,7 +29,7 @@ def group_scores(
     groups: Sequence[ChannelGroup],
     config: RankingConfig,
     seed: int,
-    samples: Samples | None = None,
+    samples: RankingSamples | None = None,
     heard: Progress = unheard,
 ) -> list[Scores | None]:
     """Return a score for each channel of each group, in the group's order; None if the criterion can't rank it.
@@ -53,7 +53,7 @@ def group_scores(
     return found
 
 
-def _samples(config: RankingConfig, samples: Samples | None) -> Samples:
+def _samples(config: RankingConfig, samples: RankingSamples | None) -> RankingSamples:
     """Return the samples that the criterion may look at; PreconditionError if it needs some and there are none."""
     if config.declared.needs == "weights":
         return NO_SAMPLES

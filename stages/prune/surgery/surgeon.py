@@ -27,7 +27,7 @@ from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer, KerasModel
 from stages.prune.analysis.groups import ChannelGraph, Slot
 from stages.prune.analysis.labels import Ids, Keep
-from stages.prune.surgery.edits import Edit, argument_edits, configuration_edits, edited
+from stages.prune.surgery.configuration_changes import Change, argument_changes, configuration_changes, with_changes
 from stages.prune.surgery.rebuild import spare_tracing, trace_again
 from stages.prune.surgery.shared import OncePerArray
 from stages.prune.surgery.slicing import Slices
@@ -53,10 +53,10 @@ def _import_surgeon() -> Any:
 class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has no types
     """Extend kerassurgeon's Surgeon to graphs of any depth and layers with any call arguments.
 
-    `argument_edits` says by the layer's name what changes in the arguments of its calls.
+    `argument_changes` says by the layer's name what changes in the arguments of its calls.
     """
 
-    argument_edits: Mapping[str, list[Edit]] = MappingProxyType({})
+    argument_changes: Mapping[str, list[Change]] = MappingProxyType({})
 
     def operate(self) -> Any:
         """Return a new functional model with every `replace_layer` job done; each layer needs one."""
@@ -84,7 +84,7 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
     def _replace_layer(self, node: Any, inputs: Any, input_masks: Any, new_layer: Any = None) -> None:
         """Call the successor as the original was called. `inputs` are its arguments; masks are never used."""
         del input_masks
-        args, kwargs = edited(inputs, self.argument_edits.get(node.layer.name, ()))
+        args, kwargs = with_changes(inputs, self.argument_changes.get(node.layer.name, ()))
         flatten = import_tensorflow().nest.flatten
         for old, new in zip(flatten(node.outputs), flatten(new_layer(*args, **kwargs)), strict=True):
             self._replace_tensors[old] = (new, None)
@@ -105,7 +105,7 @@ def remove_channels(model: KerasModel, graph: ChannelGraph, keep: Keep) -> Any:
 def _without_channels(model: KerasModel, graph: ChannelGraph, keep: Keep) -> Any:
     by_layer, nodes = _slots_by_layer(graph), _nodes_by_layer(model)
     surgeon, pairs, spared = GraphSurgeon(model), [], []
-    surgeon.argument_edits = {name: argument_edits(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
+    surgeon.argument_changes = {name: argument_changes(graph, name, keep) for name in {*graph.sizes, *graph.constants}}
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
     # All at once: interleaved with making layers, which empties the caches, slicing takes half as long again.
     left, slices = OncePerArray(lambda channels: _left(keep[channels])), Slices()
@@ -171,7 +171,7 @@ def _slots_by_layer(graph: ChannelGraph) -> defaultdict[str, list[Slot]]:
 def _successor(layer: KerasLayer, graph: ChannelGraph, keep: Keep) -> Any:
     """Return an unbuilt layer of the same kind and configuration except for the channels it counts."""
     try:
-        config = edited(layer.get_config(), configuration_edits(graph, layer.name, keep))
+        config = with_changes(layer.get_config(), configuration_changes(graph, layer.name, keep))
         return rebuilt(type(layer), unbuilt(config))
     except Exception as error:  # a custom layer's own code may raise anything
         raise ModelError(

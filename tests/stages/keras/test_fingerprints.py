@@ -10,7 +10,7 @@ from stages.keras.fingerprints import check_fingerprint, fingerprint_of
 from stages.keras.normal_form import MODEL_FILE, keras_facts
 from stages.keras.stored import own_model, reference_model, shared_model, untouched_model, write_model
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.prune.surgery.twins import randomise_weights
+from stages.prune.surgery.random_weights import randomise_weights
 
 
 def gated(first=None):

@@ -9,8 +9,8 @@ from pipeline.errors import PreconditionError
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
 from stages.prune.analysis.labels import Role
 from stages.prune.choosing.allocate import Goal, counts_for, kept_channels, orders_of
+from stages.prune.choosing.allowed_counts import allowed_counts
 from stages.prune.choosing.cost import Cost, cost_of
-from stages.prune.choosing.counts import allowed_counts
 from stages.prune.config import PruneConfig
 from stages.prune.ranking.families import one_ranking, uniform
 

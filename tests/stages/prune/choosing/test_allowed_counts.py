@@ -1,6 +1,6 @@
 import numpy as np
 
-from stages.prune.choosing.counts import allowed_counts
+from stages.prune.choosing.allowed_counts import allowed_counts
 from stages.prune.config import PruneConfig
 
 

@@ -4,7 +4,7 @@ import pytest
 from stages.keras.precision import in_float32
 from stages.prune import PruneConfig
 from stages.prune.pruning import prune_model
-from stages.prune.surgery.twins import randomise_weights
+from stages.prune.surgery.random_weights import randomise_weights
 
 
 @pytest.fixture

@@ -13,36 +13,36 @@ from stages.prune.analysis.labels import Constant, Keep, Path
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class Change:
     """Say what to do with the entry at `path`."""
 
     path: Path
-    change: Callable[[Any], Any]
+    apply: Callable[[Any], Any]
 
 
-def configuration_edits(graph: ChannelGraph, layer: str, keep: Keep) -> list[Edit]:
+def configuration_changes(graph: ChannelGraph, layer: str, keep: Keep) -> list[Change]:
     """Return what changes in the layer's configuration."""
-    return [edit for edit in _edits(graph, layer, keep) if isinstance(edit.path[0], str)]
+    return [change for change in _changes(graph, layer, keep) if isinstance(change.path[0], str)]
 
 
-def argument_edits(graph: ChannelGraph, layer: str, keep: Keep) -> list[Edit]:
+def argument_changes(graph: ChannelGraph, layer: str, keep: Keep) -> list[Change]:
     """Return what changes in the arguments, (args, kwargs), of the layer's calls."""
-    return [edit for edit in _edits(graph, layer, keep) if isinstance(edit.path[0], int)]
+    return [change for change in _changes(graph, layer, keep) if isinstance(change.path[0], int)]
 
 
-def edited(value: Any, edits: Iterable[Edit]) -> Any:
-    """Return a copy of nested dictionaries, lists and tuples with the edits done."""
-    for edit in edits:
-        value = _edited(value, edit.path, edit.change)
+def with_changes(value: Any, changes: Iterable[Change]) -> Any:
+    """Return a copy of nested dictionaries, lists and tuples with the changes done."""
+    for change in changes:
+        value = _with_change(value, change.path, change.apply)
     return value
 
 
-def _edits(graph: ChannelGraph, layer: str, keep: Keep) -> list[Edit]:
+def _changes(graph: ChannelGraph, layer: str, keep: Keep) -> list[Change]:
     sizes = graph.sizes.get(layer, {})
     constants = graph.constants.get(layer, {})
     return [
-        *(Edit(path, _becomes(int(keep[channels].sum()))) for path, channels in sizes.items()),
-        *(Edit(path, _keeps(constant, keep)) for path, constant in constants.items()),
+        *(Change(path, _becomes(int(keep[channels].sum()))) for path, channels in sizes.items()),
+        *(Change(path, _keeps(constant, keep)) for path, constant in constants.items()),
     ]
 
 
@@ -58,11 +58,11 @@ def _keeps(constant: Constant, keep: Keep) -> Callable[[Any], Any]:
     return change
 
 
-def _edited(value: Any, path: Path, change: Callable[[Any], Any]) -> Any:
+def _with_change(value: Any, path: Path, change: Callable[[Any], Any]) -> Any:
     if not path:
         return change(value)
     key, rest = path[0], path[1:]
     if isinstance(value, dict):
-        return {**value, key: _edited(value[key], rest, change)}
-    items = [_edited(item, rest, change) if place == key else item for place, item in enumerate(value)]
+        return {**value, key: _with_change(value[key], rest, change)}
+    items = [_with_change(item, rest, change) if place == key else item for place, item in enumerate(value)]
     return tuple(items) if isinstance(value, tuple) else items
