@@ -15,6 +15,7 @@ from pipeline.planning.chain import Node, OutputOf
 def prepare_followers(node: Node, nodes: Sequence[Node], threads: int) -> None:
     """Prepare the stages of `node`, which is about to run, and of all `nodes` downstream of it."""
     following: set[str] = set()
+    # One pass is enough: a node stands after all that it reads.
     for other in nodes:
         upstream = {source.node for source in other.inputs.values() if isinstance(source, OutputOf)}
         if other.id == node.id or upstream & following:

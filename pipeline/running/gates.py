@@ -53,10 +53,12 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
         compared, what = comparison(metric), declared(metric)
         if compared is None or what is None:
             continue
+        # A lower bound divided by another can be above or below the true ratio.
         if metric == MACS.name and any(f"{of}.{MACS_UNKNOWN.name}" in metrics for of in (SOURCE, name)):
             continue
         if what.against_source == "drop":
             flat[f"{name}.{compared}"] = what.worsening(before, value)
+        # A source value of 0 (the MSE of a perfect one) has no ratio.
         elif before:
             flat[f"{name}.{compared}"] = value / before
     return dict(sorted(flat.items()))
@@ -91,6 +93,7 @@ def _hold_one(metric: str, op: str, limit: float, value: float | None, interval:
     verdict = "inconclusive"
     if value is not None:
         low, high = interval or (value, value)
+        # A value that equals its limit passes, as `max` and as `min`.
         inside, outside = (high <= limit, low > limit) if op == "max" else (low >= limit, high < limit)
         verdict = "pass" if inside else "fail" if outside else "inconclusive"
     document = {"metric": metric, "op": op, "limit": limit, "value": value, "interval": interval, "verdict": verdict}

@@ -95,6 +95,7 @@ class Run:
         self._do_all(nodes)
         results = self._hold_gates()
         undecided = {result.metric for result in results if result.verdict == "inconclusive"}
+        # Only after all nodes: before that a metric may not exist yet, which `hold` takes for a wrong name.
         extensions = [extended for node in nodes if (extended := self._extended(node, undecided)) is not None]
         self._do_all(extensions)
         self._nodes += extensions
@@ -111,6 +112,8 @@ class Run:
             try:
                 self._do(node)
             except BaseException as error:
+                # `_check_gates` raises after its node succeeded: then the error itself is the reason for the rest, not
+                # that node.
                 own = f"{node.id} {'was interrupted' if isinstance(error, KeyboardInterrupt) else 'failed'}"
                 self._skip(nodes[position + 1 :], own if node.id in self._lost else str(error))
                 self._end(error)
@@ -126,6 +129,7 @@ class Run:
             return
         started = time.perf_counter()
         try:
+            # A Ctrl-C during the last action may have been swallowed by C++ that was calling back into Python.
             interruption.check()
             self._step(node)
         except BaseException as error:
@@ -185,6 +189,7 @@ class Run:
         if action is None:  # nodes run in order, and those whose inputs were lost are skipped
             raise RuntimeError(f"{node.id} has inputs that nothing made")
         self._listener(Started(node.id, planned.reason))
+        # Only here, so that a run of nothing but hits starts no child and imports no TensorFlow.
         prepare_followers(node, self._nodes, self._recipe.threads)
         job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
         known = self.resolution
@@ -246,6 +251,8 @@ class Run:
         for node in self._nodes:
             record = self.resolution.results.get(node.id)
             if record is not None and node.name is not None:
+                # An extended measurement stands later under the same name as the first one, so its numbers replace
+                # those.
                 metrics |= {f"{node.name}.{name}": value for name, value in record.metrics.items()}
                 intervals |= {f"{node.name}.{name}": value for name, value in record.intervals.items()}
         return gates.with_comparisons(metrics), intervals
@@ -261,6 +268,7 @@ class Run:
             verdict=verdict,
             left_out=self.resolution.chain.skipped | dict(self._left_out.values()),
         )
+        # The first action may have failed before anything created the store.
         self.store.create()
         self.store.runs.put(manifest)
         self.store.remember(self.resolution.digests)
@@ -282,6 +290,7 @@ def _let_go(error: BaseException | None) -> None:
     seen = set[int]()  # an error that was raised from itself is its own cause
     while error is not None and id(error) not in seen:
         seen.add(id(error))
+        # The traceback would hold a failed action's models until the run ends, while later actions need the memory.
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
     give_back()

@@ -86,6 +86,7 @@ class Context:
     _known: dict[str, Fingerprint] = field(init=False)
 
     def __post_init__(self) -> None:
+        # A copy: it grows with what this action writes, and the mapping belongs to the caller.
         self._known = dict(self.job.fingerprints)
 
     @property
@@ -140,8 +141,10 @@ class Context:
         path = self.scope.model_files[role]
         copy = self.work_dir / f".{role}"  # read exactly what was hashed, whatever happens to the file meanwhile
         with store_errors(copy):
+            # A killed run may have left a part of a copy here.
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(path, copy, symlinks=True) if path.is_dir() else shutil.copyfile(path, copy)
+        # Hashed again from the copy: the plan's digest may be of a file that was replaced between the plan and now.
         if digest_of_model(copy) != self.job.action.inputs[role]:
             what = "the model file changed while the run was on its way"
             raise ModelError(what, where=str(path), hint="run again")
@@ -158,6 +161,8 @@ class Context:
         if self.scope.data is None or split not in self.job.action.inputs:
             raise PreconditionError(f"{self.job.action.stage} did not declare that it reads {split}", where=self.job.id)
         found = self.scope.data.split(split)
+        # The key says which data this result is of. Going on with other data would store a wrong result under it for
+        # good.
         if found.digest != self.job.action.inputs[split]:
             what = f"the {split} data changed while the run was on its way"
             raise DataError(what, where=str(self.scope.data.path), hint="run again")
@@ -200,6 +205,7 @@ class Context:
             digests |= {split: self.scope.data.digest(split) for split in implementation.splits(settings)}
         action = make_action(stage, settings, axis or self.axis, digests, self.scope.recipe)
         done = perform(Job(f"{self.job.id}>{stage}", action, settings, inputs, self._known), self.scope)
+        # Only those that succeeded: a failed rung of a ladder has no record that a child key could name.
         self.children.append(done.record.key)
         self._known |= done.record.fingerprints
         return done.record
@@ -209,18 +215,21 @@ def perform(job: Job, scope: RunScope, *, force: bool = False) -> ActionResult:
     """Run an action, or wait for the process that does; raises the stage's error if it fails."""
     store, key = scope.store, job.action.key
     while True:
+        # Before the lock, so that hits need no lock and work in a store that is read-only.
         found = None if force else store.records.get(key)
         if isinstance(found, ActionRecord):
             return ActionResult(found, "hit")
         store.create()
         try:
             with store.lock(key):
+                # Again under the lock: whoever held it a moment ago may have just made this record.
                 found = None if force else store.records.get(key)
                 if isinstance(found, ActionRecord):
                     return ActionResult(found, "hit")
                 return _work(job, scope, force=force)
         except BusyError:
             scope.listener(Waiting(job.id))
+            # Then look again from the start: the other process may have failed, and the work is ours now.
             store.wait(key)
 
 
@@ -233,11 +242,14 @@ def _work(job: Job, scope: RunScope, *, force: bool) -> ActionResult:
     context = Context(job, scope, store.create_work_dir(key))
     try:
         result = stage.run(context)
+        # Before the record: with no record there is nothing for a later run to find, so a failed check is never cached.
         stage.ensures(context, result)
     except SecateurError:
+        # The scratch stays here and below: a run that was killed or failed resumes from it.
         raise
     except (Exception, SystemExit) as error:  # the user's own code may call sys.exit: that ends its action
         if isinstance(error, OSError) and error.errno in STORE_ERRNOS:
+            # A stage writes to its scratch, which is in the store: a full disk there is not a bug of the stage.
             with store_errors(store.root):
                 raise
         raise _unforeseen(job, error) from error
@@ -246,6 +258,7 @@ def _work(job: Job, scope: RunScope, *, force: bool) -> ActionResult:
         raise PostconditionError(f"{job.action.stage} made {', '.join(undeclared)}, which it does not declare")
     record = _record(job, scope, result, context, time.perf_counter() - started)
     store.records.put(record)
+    # After the commit. The other way round, a kill in between would lose the work and the result.
     store.remove_work_dir(key)
     give_back()
     return ActionResult(record, "resumed" if result.resumed else "ran")

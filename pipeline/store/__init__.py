@@ -51,6 +51,8 @@ class Store:
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError("the store is not a folder", where=str(self.root), hint="give another --store")
             found = marker.read_text(errors="replace").strip() if marker.exists() else FORMAT_VERSION
+            # Before the marker is asked for again: another process may be creating this store, and its VERSION would
+            # look foreign.
             entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
             foreign = not marker.exists() and bool(entries - set(FOLDERS) - set(NEIGHBOURS))
         if found != FORMAT_VERSION:
@@ -69,6 +71,8 @@ class Store:
         with store_errors(self.root):
             for name in FOLDERS:
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            # VERSION comes last. A process killed before it leaves only known folders, which count as a store that was
+            # begun.
             if not (self.root / "VERSION").exists():
                 publish(self.root / "VERSION", f"{FORMAT_VERSION}\n".encode(), self.root / "tmp")
 
@@ -111,6 +115,7 @@ class Store:
         lock = FileLock(path)
         with store_errors(path):
             try:
+                # Not waiting here lets the caller tell the user first that another process is at work (`Waiting`).
                 lock.acquire(timeout=0)
             except Timeout as busy:
                 raise BusyError(path) from busy
@@ -123,6 +128,7 @@ class Store:
         """Wait until nobody holds the lock of this action."""
         from filelock import FileLock
 
+        # Holding the lock means nothing here. Whoever waited looks for a record next, and locks again if there is none.
         with FileLock(self.root / "locks" / f"{key}.lock", poll_interval=0.2):
             pass
 

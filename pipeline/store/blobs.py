@@ -16,6 +16,7 @@ class Blobs:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / "blobs" / "sha256"
+        # Records share blobs (a model is the output of one and the input of others): each is read and hashed only once.
         self._verified: set[str] = set()
 
     def path(self, digest: str) -> Path:
@@ -25,6 +26,7 @@ class Blobs:
     def put(self, data: bytes | memoryview) -> str:
         """Store `data` and return its digest. Bytes that are already there and whole are not written again."""
         digest = digest_of_bytes(data)
+        # Not only `exists`: a damaged blob is moved away by this, so that running a stage again repairs the store.
         if self.problem(digest) is None:
             return digest
         with store_errors(self._root):
@@ -48,8 +50,11 @@ class Blobs:
     def _was_mended(self, digest: str, path: Path) -> bool:
         """Quarantine a damaged blob; true if another process had put the right bytes there just before."""
         moved = quarantine(self._root, path)
+        # Between our reading and the rename someone may have published good bytes under this name: hash what was really
+        # moved.
         if moved is None or digest_of_file(moved) != digest:
             return False
+        # If a third process has published it meanwhile, it is replaced by the same content.
         moved.replace(path)
         return True
 
@@ -65,6 +70,7 @@ def quarantine(root: Path, path: Path) -> Path | None:
     Another process may have moved it, or the store may be read-only: either way it can't be used.
     """
     folder = root / "quarantine"
+    # A random ending: a second damaged copy of the same blob must not replace the first.
     target = folder / f"{path.name}.{secrets.token_hex(4)}"
     try:
         folder.mkdir(exist_ok=True)

@@ -47,6 +47,8 @@ class FileDigests:
 
     def remembered(self, path: Path, part: str, compute: Callable[[], str]) -> str:
         """Return the digest of a part of a file, from memory if the file has not changed since. Raises OSError."""
+        # `state_of` is called before the bytes are read. After it, new times could be stored beside the digest of old
+        # bytes.
         return self._files.known(_name(path, part), state_of(path)) or self.computed(path, part, compute)
 
     def confirmed(self, path: Path, part: str, compute: Callable[[], str]) -> str:
@@ -67,6 +69,7 @@ class FileDigests:
             place = self._memory and self._memory.with_suffix("") / f"{_short(name)}.json"
             self._sets[name] = _Memory(place)
         memory = self._sets[name]
+        # Without this the memory of a folder would keep a name for every file that ever was in it.
         memory.keep_only(states)
         return {
             file: memory.known(file, state) or memory.computed(file, state, partial(digest_of_file, root / file))
@@ -92,10 +95,12 @@ class _Memory:
         return seen.digest if seen is not None and seen.state == state and seen.settled >= settled else None
 
     def computed(self, name: str, state: State, compute: Callable[[], str]) -> str:
+        # Before the reading: a file edited while it is read must not count as settled.
         began = time.time_ns()
         digest = compute()
         settled = max(state[:2]) < began - SETTLED_NS
         seen = Seen(state, digest, settled)
+        # Unsettled digests are never saved, so they are no reason to write the file.
         self._changed |= settled and self._seen.get(name) != seen
         self._seen[name] = seen
         return digest
@@ -146,10 +151,13 @@ def state_of(path: Path) -> State:
 
 
 def _state(stat: os.stat_result) -> State:
+    # The change time as well: tools that copy or unpack files set the modification time back, but none can set this
+    # one.
     return (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size, stat.st_ino)
 
 
 def _name(path: Path, part: str) -> str:
+    # Links are not resolved: one that is pointed at another file shows another inode in the state.
     return f"{path.absolute()}#{part}"
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.errors import StoreError
 
+# At import, while there is one thread: between these two lines any thread would create files that all can write.
 UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it
 HINTS = {
@@ -50,8 +51,10 @@ def publish(target: Path, data: bytes | memoryview, scratch: Path) -> None:
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o666 & ~UMASK)  # temporary files are private, a store may be shared
+            # Before the rename: after a power cut the name could otherwise exist without the bytes.
             os.fsync(file.fileno())
         Path(name).replace(target)
+    # Also at Ctrl-C: nothing else ever deletes files in the scratch folder.
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -29,6 +29,8 @@ class Records:
     def put(self, record: ActionRecord) -> None:
         """Commit an action. All blobs that the record names must be stored already."""
         with store_errors(self._root):
+            # This rename is the commit of the whole action: a process killed before it has made blobs that nothing
+            # names.
             publish(self.path(record.key), record.model_dump_json(indent=1).encode(), self._root / "tmp")
 
     def get(self, key: str) -> ActionRecord | str | None:
@@ -42,6 +44,8 @@ class Records:
             except ValidationError:
                 quarantine(self._root, path)
                 return "record damaged"
+            # A record that was edited or copied to another name is valid JSON. `action.key` is computed from the action
+            # itself, so the file name, the action and all that the seal covers must agree.
             if record.key != key or record.action.key != key or record.seal != record.computed_seal():
                 quarantine(self._root, path)
                 return "record damaged"
@@ -64,4 +68,5 @@ class Records:
                 if action["stage"] == stage and action["axis"] == axis:
                     yield document
             except (OSError, ValueError, KeyError, TypeError):
+                # One that is damaged, of another release, or just moved away only makes an explanation poorer.
                 continue

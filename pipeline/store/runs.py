@@ -43,6 +43,7 @@ class Runs:
 
     def ids(self) -> list[str]:
         """Return all run ids, the newest first."""
+        # Ids are random: only the file's time tells which run is the newest.
         found = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
         return [path.parent.name for path in found]
 
@@ -70,6 +71,8 @@ class Runs:
     def _is_of(self, recipe: str, run: str) -> bool:
         """Check the name at the beginning of the file only: manifests are long."""
         with suppress(OSError), (self._folder / run / "manifest.json").open("rb") as file:
+            # Relies on `put`: pydantic writes fields in their order and a space after the colon. Names of recipes are
+            # ASCII.
             return f'"name": {json.dumps(recipe)}'.encode() in file.read(HEAD_BYTES)
         return False
 
