@@ -70,6 +70,8 @@ def told(context: StageContext[Any], function: str, work_dir: Path) -> dict[str,
     return {
         "function": function,
         "settings": f"{type(config).__module__}:{type(config).__qualname__}",
+        # As JSON text and not as objects: strict pydantic takes a list for a tuple and a text for a path only in JSON
+        # mode.
         "config": config.model_dump_json(by_alias=True),
         "inputs": {name: artifact.model_dump_json(by_alias=True) for name, artifact in context.inputs.items()},
         "axis": context.axis,
@@ -77,6 +79,7 @@ def told(context: StageContext[Any], function: str, work_dir: Path) -> dict[str,
         "threads": context.threads,
         "work_dir": str(work_dir.absolute()),
         "paths": {
+            # `read` verifies the blob in this process, so the child need not know the store or hash anything.
             name: {file.name: str(context.read(name, file.name).absolute()) for file in artifact.files}
             for name, artifact in context.inputs.items()
         },

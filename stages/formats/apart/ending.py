@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pipeline.system.processes import LAST_LINES, ending
 
 # What a frame's file belongs to, by a part of its path; the first frame that belongs to any is reported.
+# The order matters: longer paths stand before those that they contain.
 OUTSIDE = (
     ("/tensorflow/lite/python/optimize/", "TensorFlow's quantizer of TFLite files"),
     ("/tensorflow/lite/", "TensorFlow's TFLite converter"),

@@ -25,10 +25,14 @@ class Forked:
     def __init__(self, log: int, run: Callable[[], None]) -> None:
         given, stdin = os.pipe()
         stdout, made = os.pipe()
+        # What is still in the buffers would be copied by the fork and printed by both processes.
         sys.stdout.flush()
         sys.stderr.flush()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # other threads hold no lock that the child takes
+            # Safe only while TensorFlow has run nothing: its thread pools do not exist after a fork, and an operation
+            # in the child would wait for them forever (https://github.com/tensorflow/tensorflow/issues/8220,
+            # issues/2448).
             self.pid = os.fork()
         if not self.pid:
             _become(given, made, log, run)
@@ -41,6 +45,7 @@ class Forked:
     def poll(self) -> int | None:
         """Return the exit status, negative for a signal; None while it runs."""
         if self.returncode is None:
+            # Code of others may have collected it (`os.wait`): then its status is lost.
             with suppress(ChildProcessError):
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
                 if pid:
@@ -69,11 +74,15 @@ def _become(given: int, made: int, log: int, run: Callable[[], None]) -> NoRetur
     try:
         for place, number in enumerate((given, made, log)):
             os.dup2(number, place)
+        # The parent's ends of both pipes above all: while a copy of them is open here, stdin never ends.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         # New objects: another thread may have held the lock of the parent's.
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
         sys.stdout, sys.stderr = (open(place, "w", closefd=False) for place in (1, 2))  # noqa: SIM115
+        # The parent's handler came along in the fork, and would raise KeyboardInterrupt in the middle of a conversion.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         run()
     finally:
+        # Never `sys.exit`: the parent's atexit functions and buffered files would be run and written a second time
+        # here.
         os._exit(1)

@@ -46,6 +46,7 @@ class Speaker:
     def say(self, message: Mapping[str, Any]) -> None:
         """Write one line; the child exits if nobody reads it any more."""
         try:
+            # `os.write` may take a part of a long line only (a pipe holds 64 KiB on Linux).
             data = memoryview(json.dumps(message).encode() + b"\n")
             while data:
                 data = data[os.write(self._stream, data) :]
@@ -57,6 +58,7 @@ def main(parent: int, folder: str, modules: Sequence[str]) -> None:
     """Do jobs until stdin ends; `modules` are imported before the first, captured output is kept in `folder`."""
     die_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both: the parent decides what happens
+    # Messages get a descriptor of their own: libraries that print to stdout would break the lines of JSON.
     stream = os.dup(1)
     os.dup2(2, 1)  # for whatever prints
     faulthandler.enable(os.dup(2))  # a copy, which silencing does not redirect
@@ -64,6 +66,7 @@ def main(parent: int, folder: str, modules: Sequence[str]) -> None:
 
     keep_in(Path(folder))
     jobs: queue.SimpleQueue[str] = queue.SimpleQueue()
+    # A thread reads stdin so that its end is seen during a job, which may be in C++ for minutes.
     threading.Thread(target=_read, args=(jobs,), daemon=True).start()
     for name in modules:
         with suppress(Exception):  # the job that needs it will report why it is not available
@@ -83,6 +86,7 @@ def die_with(parent: int) -> None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         with suppress(OSError):  # out of memory, the kernel kills this process, not the one that writes the manifest
             Path("/proc/self/oom_score_adj").write_text("1000")
+        # The parent may have ended before the request was made: the kernel then sends nothing.
         if os.getppid() != parent:
             os._exit(0)
 
@@ -104,6 +108,7 @@ def _prepare(name: str) -> None:
 
 def _do(job: Mapping[str, Any], speaker: Speaker) -> None:
     with suppress(OSError):  # output of earlier jobs does not explain this one's end
+        # The log is a file and stays short this way, and an error shows only what this job printed.
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)
     if job["path"] != sys.path:  # modules of the user's layers are found as in the parent

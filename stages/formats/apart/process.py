@@ -31,6 +31,7 @@ from stages.formats.apart.ending import Ending, described
 from stages.formats.apart.forked import Forked
 from stages.keras import tensorflow as tf_runtime
 
+# The parent's `sys.path` first: the child must import the same packages, and stages of plugins, as the parent.
 PROGRAM = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
@@ -96,10 +97,12 @@ class Child:
                     [sys.executable, "-c", PROGRAM, *arguments],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
+                    # A file, not a pipe: nobody would read a pipe while a job runs, and a full one blocks the child.
                     stderr=log,
                 )
             )
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        # A thread of its own reads, because a read from a pipe has no timeout and memory is checked meanwhile.
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
@@ -123,11 +126,13 @@ class Child:
                     return message
                 hear(message)
         except BaseException:
+            # Also at Ctrl-C: the answer of an abandoned job would be taken for that of the next one.
             self.end()
             raise
 
     def end(self) -> None:
         """End the process, whatever it does, and remove its files."""
+        # SIGKILL at once: C++ in the middle of a conversion reacts to nothing else, and it has nothing to save.
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -141,6 +146,7 @@ class Child:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
+            # It ended between two jobs, or while it imported: this is where that is noticed.
             raise Ended(self._ending(None)) from None
 
     def _read(self) -> None:
@@ -156,6 +162,7 @@ class Child:
         """Return the next line; `Ended` if there is none in time, or memory runs out."""
         deadline = time.monotonic() + bounds.silence_s
         while True:
+            # At every look and not with each message: a conversion may fill the memory within one call.
             used = resident_bytes(self.pid)
             if used > bounds.memory_bytes:
                 said = f"took {used / 1e9:.1f} GB of memory, {bounds.memory_bytes / 1e9:.1f} GB are allowed"
@@ -196,6 +203,7 @@ def warm(threads: int, modules: Sequence[str] = ()) -> None:
     with _lock:
         if not _children and sys.platform == "linux" and "tensorflow" not in sys.modules:
             _wanted[:] = [(threads, tuple(modules))]
+            # Not forked here: the point is to share the import of TensorFlow, which this process has not done yet.
             tf_runtime.after_import(_fork)
         else:
             _ready(threads, modules)
@@ -222,6 +230,7 @@ def call_child(
     `doing` describes the purpose; `events` receives progress and warnings. NativeEndError if the child crashes, hangs
     or takes too much memory; the next call gets a new one. `threads` of 0 accepts any child.
     """
+    # Held during the whole job: one child with one pair of pipes serves one caller at a time.
     with _lock:
         try:
             answer = _ready(threads).call(function, arguments, lambda message: _heard(message, events), limits())
@@ -229,6 +238,7 @@ def call_child(
             raise _native_end(ended.ending, doing, where) from ended
     if "done" in answer:
         return answer["done"]
+    # The child's traceback as text: exceptions of outside packages can't all be pickled, and JSON holds none.
     raise _error(answer, where) from (RuntimeError(answer["trace"]) if "trace" in answer else None)
 
 
@@ -244,6 +254,7 @@ atexit.register(end_child)
 
 def _ready(threads: int, modules: Sequence[str] = ()) -> Child:
     """Return the existing child or a new one: TensorFlow's thread counts can't be changed in a running process."""
+    # 0 stands for a child in which no thread count is fixed yet: it takes the first one that is asked for.
     if _children and (not _children[0].alive or (threads and _children[0].threads not in (0, threads))):
         end_child()
     if not _children:
@@ -273,6 +284,7 @@ def _error(answer: Mapping[str, Any], where: str | None) -> Exception:
     if "failed" in answer:
         told = answer["failed"]
         kind = getattr(errors, told["kind"], StageError)
+        # The name comes from another process: `errors` also holds functions and what it imports.
         assert issubclass(kind, SecateurError)
         return kind(told["what"], where=told["where"], hint=told["hint"])
     if "system" in answer:

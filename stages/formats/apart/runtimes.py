@@ -85,6 +85,8 @@ class _Held:
         with os.fdopen(number, "wb") as file:
             file.write(model)
         self.path = Path(name)
+        # `run` below keeps the holder alive as long as the model is used; the child may load the file again at any
+        # call.
         weakref.finalize(self, self.path.unlink, missing_ok=True)
 
 
@@ -93,6 +95,8 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:
     import numpy as np
 
     with path.open("wb") as file:
+        # By place: `savez` takes a tensor called `file` for its own argument, and `/` in a name for a folder in the
+        # archive.
         np.savez(file, *arrays.values())
     return list(arrays)
 
@@ -100,6 +104,7 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:
 def _load(path: Path, names: list[str]) -> dict[str, Any]:
     import numpy as np
 
+    # A pickle in an array of objects would be code from the child's side that runs here.
     with np.load(path, allow_pickle=False) as found:
         return {name: found[f"arr_{place}"] for place, name in enumerate(names)}
 
@@ -130,6 +135,7 @@ def _opened(token: int, kind: Kind, model: str, threads: int) -> LoadedModel:
     """Return a loaded file; the last ones are kept, and reloaded in a new child."""
     from stages.formats.registry import load_exported
 
+    # A token and not the path is the key: a temporary file's name can be used again for another model.
     if token not in _loaded:
         while len(_loaded) >= KEPT:
             _loaded.pop(next(iter(_loaded)))

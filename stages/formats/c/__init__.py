@@ -24,6 +24,7 @@ class CSource:
     name: ClassVar[str] = "c"
     kind: ClassVar[Kind] = "c-source"
     settings: ClassVar[type[FormatSettings]] = CSettings
+    # TFLM's version is in the key because the arena in the header comes from a run in it.
     packages: ClassVar[tuple[str, ...]] = (*TFLite.packages, "tflite-micro")
     runtime_packages: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "tflite-micro", "numpy")
     metrics: ClassVar[tuple[Metric, ...]] = (ARENA, Metric("micro_difference", "share", lower_is_better=True))

@@ -53,9 +53,11 @@ def source_of(context: Context, quantized: QuantizedFacts) -> StageResult:
         arrays = _samples(context, facts)
         run = tflm.run_micro(data, arrays, f"{context.axis} model")
         arena = run.arena_bytes
+        # Against LiteRT and not Keras: what quantization loses is in both, so that only the runtimes differ.
         expected = load_apart("tflite-model", data, 1, f"making {context.axis}", context.events).run(arrays)
         metrics |= {"arena_bytes": float(arena), "micro_difference": _difference(expected, run)}
         allowed = allowed_difference(data)
+        # Written with `not`: NaN compares false and must fail.
         if not metrics["micro_difference"] <= allowed:
             what = f"{tflm.RUNTIME} gives other outputs than LiteRT: {metrics['micro_difference']:.1e} (relative)"
             why = wrong_in_micro(data) or "please report the model: no reason is known"
@@ -142,6 +144,7 @@ def _check_source(context: Context, source: Source, data: bytes) -> None:
         files = [str(folder / file) for file in (f"{symbol}_data.c", "compare.c")]
         flags = ["-std=c99", "-Wall", "-Werror", "-o", str(folder / "compare")]
         built = run_process([compiler, *flags, *files], f"{context.axis} source", 120, program="cc")
+        # The text is checked above; this also finds a missing include, a wrong macro and an array that a compiler pads.
         if built.returncode:
             what = f"the C source does not compile: cc {ending(built.returncode)}"
             raise PostconditionError(what, where=context.axis, hint=last_lines(built.stderr))

@@ -13,11 +13,13 @@ A_LINE = 16  # bytes
 ALIGNMENT = 16  # bytes: TFLM's requirement for a model's address
 ARRAY = re.compile(rb"\{([^{}]*)\};")
 NUMBER = re.compile(rb"0x([0-9a-f]{2})")
+# Looked up, not formatted byte by byte: a model has millions.
 HEX = [f"0x{value:02x}," for value in range(256)]
 # Methods of TFLM's MicroMutableOpResolver that are not the operator's name in camel case.
 METHODS = {"BATCH_MATMUL": "BatchMatMul", "CUMSUM": "CumSum", "PADV2": "PadV2"}
 
 
+# TFLite stores a bool in one byte, and C++ does not promise the size of its own.
 C_TYPES = {"float32": "float", "bool": "uint8_t"}  # the others have their names in stdint.h
 NO_LETTER = re.compile(r"[^A-Z0-9]+")
 
@@ -69,6 +71,7 @@ def _array(data: bytes, symbol: str, about: str) -> list[str]:
         "",
         "#if defined(__GNUC__) || defined(__clang__)",
         f"__attribute__((aligned({ALIGNMENT})))",
+        # IAR's compiler for ARM has a pragma in place of the attribute.
         "#elif defined(__ICCARM__)",
         f"#pragma data_alignment = {ALIGNMENT}",
         "#endif",
@@ -136,6 +139,7 @@ def _port_lines(prefix: str, method: str, ports: Sequence[Port]) -> Iterator[str
     names = [NO_LETTER.sub("_", port.name.upper()).strip("_") for port in ports]
     for index, (port, name) in enumerate(zip(ports, names, strict=True)):
         own, text = f"{prefix}_{index}", port.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+        # Two names that differ only in signs would define one macro twice.
         if name and names.count(name) == 1:
             yield f"#define {prefix}_INDEX_{name} {index}"
         yield f'#define {own}_NAME "{text}"'

@@ -50,6 +50,7 @@ def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         model, given, made = (Path(folder) / file for file in ("model", "inputs.npz", "outputs.npz"))
         model.write_bytes(data)
+        # TFLM's Python has no signatures: inputs and outputs are known by their place in the file only.
         order = {place: quantized(arrays[name], detail) for name, (place, detail) in inputs.items()}
         np.savez(given, *(order[place] for place in range(len(order))))
         command = [sys.executable, "-m", __name__, str(model), str(given), str(made)]
@@ -87,8 +88,10 @@ def _document(model: str, given: str, made: str) -> dict[str, Any]:
     count = len(details(interpreter.get_output_details))
     outputs: list[list[Any]] = [[] for _ in range(count)]
     for sample in range(len(inputs[0])):
+        # https://github.com/tensorflow/tflite-micro/pull/1389 added it for this.
         interpreter.reset()  # a fused LSTM would continue from the previous sample
         for place, values in inputs.items():
+            # One sample at a time, as on a device: the files have batch 1.
             interpreter.set_input(values[sample : sample + 1], place)
         interpreter.invoke()
         for place in range(count):
@@ -118,6 +121,7 @@ def arena(interpreter: Any) -> dict[str, int]:
     """Return `total`, `head` (shared by tensors) and `tail` (permanent) in bytes; C++ only prints them."""
     with tempfile.TemporaryFile() as captured:
         before = os.dup(2), os.dup(1)
+        # The descriptors themselves, since C++ prints past `sys.stdout` and `sys.stderr`.
         os.dup2(captured.fileno(), 2)
         os.dup2(captured.fileno(), 1)
         try:
