@@ -23,6 +23,7 @@ def runtime_difference(model: Any, loaded: LoadedModel, samples: Sequence[Any], 
 
     run = partial(_outputs, model)
     expected = run(list(samples))
+    # By name: the order of outputs in a TFLite file is not the model's.
     actual = loaded.run(dict(zip(model.input_names, samples, strict=True)))
     declared = {spec.name: spec.shape for spec in loaded.outputs}
     for name, wanted in zip(model.output_names, expected, strict=True):
@@ -46,6 +47,7 @@ def runtime_difference(model: Any, loaded: LoadedModel, samples: Sequence[Any], 
 
 def _fits(declared: tuple[int | None, ...], actual: tuple[int, ...]) -> bool:
     """Return whether a declared shape matches the real one, apart from free sizes and the batch."""
+    # The batch is left out: a file made for one sample declares 1, and gives as many as it is fed.
     pairs = zip(declared[1:], actual[1:], strict=False)
     return len(declared) == len(actual) and all(size in (None, real) for size, real in pairs)
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Context = StageContext[ExportSettings]
 Ended = Callable[[NativeEndError, Path], Exception]  # maps an end of the child, and its folder, to an error
 # A broken conversion is off by orders of magnitude. verify measures how close it is on real data.
+# Integer schemes have no bound: one random sample says too little about what 8 bits may lose.
 ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
 
 
@@ -71,6 +72,8 @@ def exported_apart(
     """
     from stages.formats.apart.context import run_apart
 
+    # Inside of `work_dir`, so that what a killed run leaves lies in the store, and `tmp` in front, so that nothing
+    # resumes from it.
     with tempfile.TemporaryDirectory(prefix="tmp-", dir=context.work_dir) as name:
         folder = Path(name)
         for file, path in given.items():
@@ -134,6 +137,7 @@ def job_of(context: Context, converter: str) -> Job:
         context.events.advanced(done, total, "calibration samples", f"{done}/{total}")
 
     quantized, config = quantized_facts(context.inputs["model"]), context.config
+    # In float32 also if it trains in half precision: that is a way of training, and files compute in float32.
     model = shared_in_float32(context, "model")
     _check_labels(config, model)
     _check_shapes(config, model)
@@ -142,6 +146,7 @@ def job_of(context: Context, converter: str) -> Job:
         calibration = [decode_samples(context.read("model", name)) for name in calibration_files(len(model.inputs))]
     samples = random_inputs(model, samples=1, seed=0, shapes=config.shapes)
     if calibration is not None:
+        # A calibration sample if there is one: random numbers can lie far outside of the ranges of an int8 file.
         samples = [c[:1].astype(s.dtype) for c, s in zip(calibration, samples, strict=True)]
     metadata = metadata_of(config, quantized.model_digest, quantized.scheme, converter)
     return Job(model, quantized, calibration, samples, metadata, progress, context.axis)
@@ -158,6 +163,8 @@ def compared(job: Job, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, fl
     try:
         loaded = load()
     except DeviceError as error:
+        # Refused at loading: this pair of scheme and format does not exist for the model, which `unsupported: skip` may
+        # leave out. A file that loads and then fails to run is broken, and nothing may skip that.
         raise UnsupportedError(error.what, where=job.axis, hint=error.hint) from error
     try:
         allowed = ALLOWED_DIFFERENCE.get(job.quantized.scheme, inf)

@@ -44,11 +44,15 @@ def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
     """Return by layer its largest weight, for layers with weights among the clipped arrays `cut`."""
     import numpy as np
 
+    # Names are lost where the converter folds a kernel; its sorted numbers identify it in any order of axes.
     known = [np.sort(values, axis=None) for values in cut]  # conversion transposes kernels
     found: dict[str, float] = {}
     for name, values in _weights(model):
         largest = float(np.abs(values).max(initial=0))
         if largest > LARGEST:
+            # The converter clips, where a plain cast gives infinity. It did so too once:
+            # https://github.com/tensorflow/tensorflow/issues/43719 has masks of 1e30 that became inf, and NaN after a
+            # product with zero.
             half = np.sort(np.clip(values, -LARGEST, LARGEST).astype(np.float16), axis=None)
             if any(np.array_equal(half, other) for other in known):
                 found[name] = max(found.get(name, 0.0), largest)
@@ -89,6 +93,7 @@ def _losses(model: Any) -> dict[str, float]:
 
     found: dict[str, float] = {}
     for name, values in _weights(model):
+        # In float64: squares of weights beyond 1.8e19 are infinite in float32.
         power = float(np.square(values, dtype=np.float64).sum())
         if values.ndim < 2 or not 0 < power < np.inf or np.abs(values).max() > LARGEST:
             continue
@@ -121,6 +126,7 @@ def _cut(data: bytes) -> list[tuple[str, Any]]:
             if tensor.Type() != schema.TensorType.FLOAT16 or buffer.DataLength() <= 2:
                 continue
             values = buffer.DataAsNumpy().view(np.float16)
+            # Written with `not`, so that infinity and NaN are found as well.
             if not np.abs(values).max() < LARGEST:
                 found.append((tensor.Name().decode(), values))
     return found

@@ -43,6 +43,7 @@ def formats() -> Mapping[str, Format]:
     found: Mapping[str, Format] = instances_of(FORMATS_GROUP, "format")
     for name, one in found.items():
         require_declared(f"the format {name}", one.metrics)
+    # Sorted: the order of entry points follows from that of the installed packages, and differs between machines.
     return MappingProxyType(dict(sorted(found.items())))
 
 
@@ -211,10 +212,12 @@ def model_digest(own: str, beside: Mapping[str, str]) -> str:
 
 def link_file(source: Path, target: Path) -> None:
     """Link `source` under another name: a hard link, or a copy if the file system has none."""
+    # `os.link` does not replace, and a killed run may have left the name.
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
     except OSError:
+        # Copied under another name first: a copy that was killed half-way must not look like a whole model.
         partial = target.with_name(f".{target.name}")
         shutil.copyfile(source, partial)
         partial.replace(target)

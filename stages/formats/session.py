@@ -64,6 +64,8 @@ def quantized(values: Any, detail: Mapping[str, Any]) -> Any:
     if not scale:
         return np.ascontiguousarray(values, dtype=detail["dtype"])
     limits = np.iinfo(detail["dtype"])
+    # `rint` takes the even one of two equally near steps, and a device may not: ranges of inputs avoid such values
+    # (samples/input_ranges.py).
     return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
 
 
@@ -73,5 +75,6 @@ def dequantized(values: Any, detail: Mapping[str, Any]) -> Any:
 
     scale, zero_point = detail["quantization"]
     if not scale:
+        # A copy: LiteRT's arrays are views of its memory.
         return np.array(values)
     return (values.astype(np.float32) - np.float32(zero_point)) * np.float32(scale)

@@ -21,6 +21,7 @@ def tflite_weights(data: bytes) -> dict[str, int]:
     for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
         for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
             place = tensor.Buffer()
+            # Buffer 0 is empty and stands for all tensors that are no constants.
             if place not in seen and tensor.ShapeLength() > 1 and model.Buffers(place).DataLength():
                 seen.add(place)
                 found[names[tensor.Type()]] += prod(int(size) for size in tensor.ShapeAsNumpy())

@@ -10,6 +10,7 @@ from stages.formats.format import FileTensor
 from stages.formats.layers.parity import decibels
 from stages.keras.layer_calls import LayerCall
 
+# Layers with equal outputs (an identity after a sum) tie; this much is left for rounding in their scores.
 TIE_DB = 1e-6
 CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
 
@@ -31,6 +32,7 @@ def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
     outputs = [
         (place, values) for place, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"
     ]
+    # Only tensors of one size can be equal: comparing by size keeps the table of scores small.
     for size in sorted({values.size for _, values in outputs}):
         here = [(place, values.ravel()) for place, values in outputs if values.size == size]
         variants = [(t.name, flat) for t in tensors if t.values.size == size for flat in layouts(t.values)]
@@ -39,6 +41,8 @@ def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
             continue
         found_scores = scores([flat for _, flat in here], [flat for _, flat in variants])
         for column, (name, flat) in enumerate(variants):
+            # A tensor represents only the layers that it is nearest to. Else the output of a large sum would also be a
+            # fair match for each of its terms.
             for row in np.flatnonzero(found_scores[:, column] >= found_scores[:, column].max() - TIE_DB):
                 place, score = here[row][0], float(found_scores[row, column])
                 if place not in found or score > found[place].sqnr_db:
@@ -69,6 +73,7 @@ def scores(references: Sequence[Any], candidates: Sequence[Any]) -> Any:
     """Return signal to noise in dB, (references, candidates)."""
     import numpy as np
 
+    # Sums of squares of a whole feature map lose the small differences in float32.
     others = np.stack(candidates).astype(np.float64)
     rows = []
     for reference in references:

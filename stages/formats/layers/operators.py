@@ -79,6 +79,8 @@ def _equal(scores: Mapping[int, float]) -> list[int]:
 
 
 def _nearest(scores: Mapping[int, float]) -> list[int]:
+    # Relative to the best: in 8 bits no tensor equals its layer, and how near the best one comes differs from layer to
+    # layer.
     least = max(max(scores.values(), default=0.0) - TIE_DB, ALIKE_DB)
     return [place for place, score in scores.items() if score >= least]
 
@@ -92,6 +94,8 @@ def _regions(calls: Sequence[LayerCall], ends: Ends, reads: Sequence[frozenset[i
 def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Sequence[set[int]]) -> set[int]:
     """Return the operators between a call's end, or that of what it was fused into, and the ends of earlier calls."""
     after = _reachable(place, readers)
+    # Calls that depend on this one are no borders: where a layer was fused into a later one, the later one's end is
+    # also its own.
     borders = {operator for other, operators in ends.items() if other not in after for operator in operators}
     pending = [operator for end in _first_ends(place, ends, readers) for operator in ends[end]]
     region: set[int] = set()

@@ -47,6 +47,7 @@ class Owners:
         return ", ".join(said) or whole
 
     def _found(self, operator: str) -> tuple[str, Layer] | None:
+        # The converter may write the traced function behind the name, after an `@`.
         parts = operator.partition("@")[0].split("/")
         while parts and parts[0] != self.model:  # names of functions may come before it
             parts = parts[1:]
@@ -87,6 +88,7 @@ def _layers_of(model: KerasModel) -> dict[str, Layer]:
 
 def _inner(layer: KerasLayer) -> Sequence[Any]:
     """Return the layers of a model; other layers may use `layers` for anything."""
+    # A Bidirectional or a user's own class may have an attribute `layers` that is no list of layers of a graph.
     return layer.layers if isinstance(layer, import_keras().Model) else ()
 
 
@@ -123,6 +125,8 @@ def _layers_in(config: Mapping[str, Any]) -> dict[str, Layer]:
 def paths_of(model: KerasModel, layers: Sequence[Any]) -> list[str]:
     """Return the names of layers anywhere in `model`; one in a wrapper has the wrapper's name."""
     names = {id(inner): path for path, layer in _walked(model) for inner in layer._flatten_layers()}  # noqa: SLF001
+    # Second: the line above gives all that is inside of a nested model the path of the model, here its layers get their
+    # own.
     names |= {id(layer): path for path, layer in _walked(model)}
     return list(dict.fromkeys(names.get(id(layer), layer.name) for layer in layers))
 

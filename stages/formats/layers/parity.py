@@ -36,7 +36,9 @@ def decibels(signal: Any, noise: Any) -> Any:
     import numpy as np
 
     with np.errstate(divide="ignore", invalid="ignore"):
+        # A difference of logarithms: the quotient of two powers overflows where the noise is tiny.
         ratio = 10 * (np.log10(signal) - np.log10(noise))
+    # Asked of the noise and not of the ratio: without signal, 0 / 0 would be NaN, and equal outputs are equal.
     return np.where(np.asarray(noise) == 0, EQUAL_DB, np.clip(ratio, -EQUAL_DB, EQUAL_DB))
 
 
@@ -64,6 +66,8 @@ def top_agreement(reference: Any, actual: Any, k: int = 1) -> float:
     """
     import numpy as np
 
+    # Stable, so that equal outputs keep the order of their classes in both: an unstable sort would count them as
+    # disagreement.
     a, b = (np.argsort(-_rows(outputs), axis=1, kind="stable")[:, :k] for outputs in (reference, actual))
     return float((a[:, :, None] == b[:, None, :]).any(axis=2).mean())
 
@@ -108,4 +112,5 @@ def _sample_diffs(reference: Any, actual: Any) -> Any:
 def _rows(outputs: Any) -> Any:
     import numpy as np
 
+    # In float64: a float32 sum over many samples rounds by more than the differences that are looked for.
     return np.reshape(outputs, (len(outputs), -1)).astype(np.float64)

@@ -49,6 +49,7 @@ class ONNX:
             numbers = {field.number for field in fields(data, 0, len(data))}
         except ValueError:  # not a protobuf message, or a truncated one
             return False
+        # Random bytes are often a valid message with large field numbers; no field of a ModelProto has one.
         if max(numbers) > LARGEST_FIELD:
             return False
         if GRAPH not in numbers:

@@ -32,6 +32,8 @@ def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = Fals
 
     if model.functions or model.graph.sparse_initializer:
         raise ModelError("an ONNX model with local functions or sparse initializers has no normal form here")
+    # A new message and not the old one changed: documentation, intermediate shapes and unused operator sets are simply
+    # not copied. tf2onnx's own output is not reproducible (https://github.com/onnx/tensorflow-onnx/issues/2006).
     form = onnx.ModelProto(
         ir_version=model.ir_version,
         producer_name=model.producer_name,
@@ -40,6 +42,7 @@ def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = Fals
     )
     _rename_main(model.graph, form.graph, folder, outside=outside)
     _name_dimensions(form.graph)
+    # ONNX Runtime 1.31 writes every operator set that it knows into the files that it saves, nine where one is used.
     used = {node.domain for node in _all_nodes(form.graph)} | {""}
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     form.opset_import.extend(onnx.helper.make_opsetid(d, v) for d, v in sorted(versions.items()) if d in used)
@@ -76,6 +79,7 @@ def _rename_main(source: Any, target: Any, folder: Path | None, *, outside: bool
     """Rename the main graph: its inputs and outputs keep their names."""
     constant = {tensor.name for tensor in source.initializer}
     interface = {v.name: v.name for v in (*source.input, *source.output) if v.name not in constant}
+    # Reserved before anything is named: a node's output must not get the name of a later input or output.
     taken = set(interface) | {value.name for value in source.output}
     names = _Names(taken=taken, folder=folder, outside=outside)
     _rename(source, target, interface, names)
@@ -91,6 +95,8 @@ def _rename(source: Any, target: Any, given: Mapping[str, str], names: _Names) -
     constants = _Constants(source, target, new, names)
     for node in ordered_nodes(source):
         name = names.node(node.op_type)
+        # A constant that only a loop's body reads has its name from the loop node: it is a value of the enclosing
+        # graph.
         for index, old in enumerate([*node.input, *_captured_by(node)]):
             constants.use(old, f"{name}_in{index}")
         for index, old in enumerate(node.output):
@@ -118,6 +124,8 @@ class _Constants:
         if old not in self._waiting:
             return
         tensor, content = self._read(self._waiting.pop(old))
+        # It keeps its own name even if an equal constant has been named already, since the name is part of the
+        # interface.
         if old in self._outputs:
             self._new[old] = old
         elif content in self._name_of:
@@ -154,6 +162,7 @@ def _rename_attribute(attribute: Any, target: Any, owner: str, new: Mapping[str,
         target.ClearField("g")
         _rename_subgraph(attribute.g, target.g, owner, new, names)
     if attribute.graphs:
+        # Emptied first: `CopyFrom` above brought the old subgraphs along.
         del target.graphs[:]
         for graph in attribute.graphs:
             _rename_subgraph(graph, target.graphs.add(), owner, new, names)
@@ -167,6 +176,7 @@ def _rename_subgraph(source: Any, target: Any, owner: str, new: Mapping[str, str
 def ordered_nodes(graph: Any) -> list[Any]:
     """Return the nodes that outputs need, each after what it reads: depth first from the outputs, inputs in order."""
     maker = {output: node for node in graph.node for output in node.output if output}
+    # By outputs first and by inputs in order, which do not depend on the order of nodes in the file.
     order: list[Any] = []
     placed: set[int] = set()
     for value in graph.output:
@@ -232,6 +242,7 @@ def _tensor(tensor: Any, folder: Path | None) -> Any:
 
     if tensor.data_type == onnx.TensorProto.STRING:
         return onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, string_data=tensor.string_data)
+    # One number may stand in `float_data`, `raw_data` or a file: equal constants must have equal bytes to be merged.
     return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor, str(folder or "")))
 
 

@@ -71,6 +71,7 @@ def convert_onnx(
     large = is_too_large(weight_bytes(model))
     if beside is None:
         require_size(model, "one ONNX file", "name a second one, for the data of large tensors: beside=…")
+    # Set before quantization: `kept_nodes` runs the graph on Keras' samples, and reads from it how to turn them.
     own = {LAYOUT: layout} if layout == "nchw" else {}
     with quiet() as silence, tempfile.TemporaryDirectory(prefix="secateur-") as name:
         folder = Path(name)
@@ -84,6 +85,7 @@ def convert_onnx(
                 kept = kept_nodes(graph, how, model, by_name, folder)
                 turned = {name: as_layout(values, layout) for name, values in by_name.items()}
                 graph = _in_scheme(graph, how, turned, _lifted(silence, progress), kept, folder, _lifted(silence, told))
+                # Again, after the quantizer: it adds nodes and names in the order of its own dictionaries.
                 graph = canonicalise(graph, folder, outside=large)
             graph = _with_properties(graph, {**(metadata or {}), **own})
             if beside is not None and is_too_large(message_bytes(graph)):
@@ -111,6 +113,8 @@ def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
     with tempfile.NamedTemporaryFile(dir=beside.parent, suffix=".onnx") as checked:  # the check looks for the data
         checked.write(data)
         checked.flush()
+        # By path: given a message the checker serializes it, and above 2 GB that fails
+        # (https://github.com/onnx/onnx/issues/3273).
         onnx.checker.check_model(checked.name)
     return data
 
@@ -125,6 +129,8 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
     import onnx
     import onnxruntime
 
+    # Before folding: ONNX Runtime folds a normalization into a convolution only if no axis is dropped and inserted in
+    # between.
     without_singletons(graph.model)
     keep_zeros(graph.model)
     graph.save(folder / "traced.onnx")
@@ -132,6 +138,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folder / "folded.onnx")
     options.log_severity_level = 4
+    # This session only folds and runs nothing: an arena and prepacked kernels would be a second copy of the weights.
     options.enable_cpu_mem_arena = False
     for key, value in (
         ("session.disable_prepacking", "1"),

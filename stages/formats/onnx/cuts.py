@@ -28,7 +28,10 @@ def onnx_cuts(data: bytes) -> Iterator[Cut]:
             nodes[: place + 1],
             "cut",
             list(model.graph.input),
+            # Without a type: the runtime infers it. Optimized graphs have operators of its own, which onnx's inference
+            # does not know.
             [onnx.ValueInfoProto(name=name) for name in (*made, *filter(None, node.output))],
+            # Else each of a hundred cuts would carry all weights of the network to the board.
             [tensor for name, tensor in weights.items() if name in needed],
         )
         cut = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

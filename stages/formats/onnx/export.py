@@ -87,6 +87,7 @@ def _converted_and_run(context: Context, job: Job, how: Quantization) -> tuple[b
         loaded, difference = compared(job, lambda: load_onnx(_loadable(data, beside)))
         _tell_reading(context, job, data, loaded)
     except SecateurError as error:
+        # `compared` wraps what the runtime said; `_tell_reading` raises it as it is.
         cause = error if isinstance(error, DeviceError) else error.__cause__
         if isinstance(cause, DeviceError) and how.scheme == "int8" and how.granularity != "per_tensor":
             said = (
@@ -111,6 +112,7 @@ def _tell_reading(context: Context, job: Job, data: bytes, loaded: LoadedModel) 
     """Evaluate small float32 files a second time with the standard's own evaluator."""
     from stages.formats.onnx.reference import MOST_MACS, reading_of_the_standard
 
+    # The evaluator gets bytes, and these lack the weights of a model in two files.
     whole = not (context.work_dir / DATA_FILE).exists()
     if job.quantized.scheme == "float32" and whole and job.quantized.macs < MOST_MACS:
         warning = reading_of_the_standard(data, job.by_name, loaded.run(job.by_name))

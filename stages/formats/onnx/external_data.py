@@ -40,6 +40,8 @@ def data_files(model: Path) -> tuple[Path, ...]:
         if not all(text.isdecimal() for text in (offset, length) if text):
             what = f"the data of a tensor has no place: from byte {offset!r}, {length!r} bytes"
             raise ModelError(what, where=str(model), hint="the file is damaged: copy or export it again")
+        # The length is optional in the standard: an entry without one reaches to the end, and only its beginning is
+        # checked.
         found[location] = max(int(offset or 0) + int(length or 0), found.get(location, 0))
     return tuple(_checked(model, location, found[location]) for location in sorted(found))
 
@@ -47,11 +49,15 @@ def data_files(model: Path) -> tuple[Path, ...]:
 def _checked(model: Path, location: str, size: int) -> Path:
     """Return the path of a data file; a location may only be a name in the model's own folder."""
     path = model.parent / location
+    # Backslash and colon too: a file that was checked here may be copied to Windows. onnx itself once read any path
+    # (https://github.com/onnx/onnx/issues/3991).
     if location in ("", ".", "..") or set(location) & {"/", "\\", "\0", ":"}:
         what = f"the graph takes data from {location!r}, which is no file of its own folder"
         raise ModelError(what, where=str(model), hint="a model's data stands beside it: export it again")
     if not path.is_file():
         raise ModelError(f"the model's data, {location}, is missing", where=str(model), hint=HINT)
+    # ONNX Runtime refuses links out of the folder since 1.24 as well
+    # (https://github.com/microsoft/onnxruntime/pull/26776).
     if path.resolve().parent != model.resolve().parent:
         what = f"the model's data, {location}, is a link out of the model's folder"
         raise ModelError(what, where=str(model), hint=HINT)
@@ -65,6 +71,7 @@ def _places(model: Path) -> list[dict[str, str]]:
     """Return where each external tensor's data is: `location`, and usually `offset` and `length`."""
     if not model.stat().st_size:  # not a model, as its runtime will report; an empty file can't be mapped
         return []
+    # Mapped, so that a graph with gigabytes of weights inside is not read to find that it names no other file.
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return list(_entries(data, "model", 0, len(data)))

@@ -62,6 +62,7 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
             times.setdefault(key, []).append(1e3 * event["dur"])
+    # The profile holds the warm-up calls, too.
     return [(*key, statistics.median(taken[WARMUP:])) for key, taken in times.items()]
 
 
@@ -72,6 +73,7 @@ def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]
     found, taken = dict[str, list[int]](), set[int]()
     for kernel in kernels:
         name = kernel.name
+        # The optimizer may have added several, one after the other.
         while ADDED.search(name):
             name = ADDED.sub("", name)
         last = by_name.get(name, maker.get(name))
@@ -81,6 +83,7 @@ def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]
     for place, node in enumerate(nodes):  # the others went into the kernel that makes what they read
         sources = [maker[name] for name in node.input if maker.get(name) in holder]
         if place not in taken and sources:
+            # The last of them in the file's order: it is the one at which all inputs of the node exist.
             holder[place] = holder[max(sources)]
             found[holder[place]].append(place)
     return {name: sorted(places) for name, places in found.items()}

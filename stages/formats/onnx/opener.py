@@ -27,6 +27,8 @@ def recognises(head: bytes) -> bool:
 
 def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
     """Open an ONNX file in ONNX Runtime on the CPU."""
+    # Before the import: ONNX Runtime reads it once, and keeps the answer for the process' lifetime
+    # (https://github.com/microsoft/onnxruntime/pull/27379).
     os.environ.update(core.NO_TELEMETRY)
     began = time.perf_counter()
     runtime = core.first_import(MODULES, INSTALL)
@@ -60,6 +62,7 @@ def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
 def _settings(runtime: Any, threads: int) -> Any:
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
+    # Used in parallel execution mode only, which is not the default: these threads would be idle.
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
     return settings

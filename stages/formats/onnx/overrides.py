@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+# ONNX Runtime itself raises a scale until the bias just fits 32 bits
+# (https://github.com/microsoft/onnxruntime/pull/22020), which leaves no room for the sum.
 BIAS_STEPS = 2**28  # of 2**31: the rest is for sums of 100,000 products of two bytes
 CHANNELS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0}  # a kernel's axis of output channels; Gemm's depends on transB
 RANGE = 64  # of weights, in steps on each side of zero: 7 bits
@@ -38,7 +40,10 @@ def weight_overrides(
         values = np.abs(onnx.numpy_helper.to_array(constants[name], str(folder or "")))
         own = values.max(axis=tuple(n for n in range(values.ndim) if n != axis))
         if per_channel and name not in found:
+            # A Gemm may have one bias for all channels: then there is no need by channel, and the kernel keeps its own
+            # scales.
             limits = np.maximum(own, needed * RANGE) if needed.shape == own.shape else own
+            # Only then: an override for every kernel would hide what the quantizer does by itself.
             if (limits > own).any():
                 found[name] = [{"axis": axis, **_limits(limit)} for limit in limits]
         elif float(needed.max()) * RANGE > float(own.max()):
@@ -84,10 +89,12 @@ def _needs(
         if node.input[0] not in ranges:
             continue
         low, high = ranges[node.input[0]]
+        # As the quantizer computes it: a range is widened to hold zero, which must be a step of it.
         step = (max(high, 0.0) - min(low, 0.0)) / 255 or 1.0
         bias = np.abs(onnx.numpy_helper.to_array(constants[node.input[2]], str(folder or ""))).astype(np.float64)
         key = node.input[1], _axis(node)
         need = bias / (step * BIAS_STEPS)
+        # A kernel that two nodes share must fit the biases of both.
         wanted[key] = np.maximum(wanted[key], need) if key in wanted and wanted[key].shape == need.shape else need
     for (name, axis), need in wanted.items():
         yield name, axis, need

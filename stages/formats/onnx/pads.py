@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+# Of these outputs none is below the padding's zero.
 NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Softplus", "Exp", "Abs")  # then zeros never win, and the fusion is right
 
 
@@ -26,6 +27,8 @@ def keep_zeros(model: Any) -> None:
         if (before is not None and before.op_type in NOT_NEGATIVE) or not _pads_zeros(graph, node):
             continue
         name = f"{node.name}/least"
+        # The smallest normal number: a subnormal one may be flushed to zero. onnxsim and onnx's own optimizer merge the
+        # pair too (https://github.com/onnxsim/onnxsim/issues/290).
         graph.initializer.append(onnx.numpy_helper.from_array(np.array(np.finfo(np.float32).tiny), name))
         del node.input[2:]
         node.input.append(name)

@@ -51,6 +51,8 @@ def measure_ranges(
     from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 
     methods = quantization.CalibrationMethod
+    # `mse` collects as percentile does and computes its range itself below, so the quantizer needs no method of that
+    # name.
     by_histogram = {"percentile": methods.Percentile, "entropy": methods.Entropy, "mse": methods.Percentile}
     method = by_histogram.get(how.calibration or "", methods.MinMax)
     options: dict[str, Any] = {"symmetric": False}
@@ -63,6 +65,8 @@ def measure_ranges(
     calibrator = quantization.create_calibrator(
         source, None, augmented, method, use_external_data_format=large, extra_options=options
     )
+    # Upstream keeps all activations on purpose, and advises to feed data in parts
+    # (https://github.com/microsoft/onnxruntime/issues/11020).
     for batch in _batches(calibrator.model.graph.input, calibration, progress):
         calibrator.collect_data(_OneBatch(batch))
     if how.calibration == "mse":
@@ -71,6 +75,8 @@ def measure_ranges(
         found = TensorsData(method, {name: (*ranges[name], *histograms[name][:2]) for name in ranges})
     else:
         found = calibrator.compute_data()
+    # `found` stays as the quantizer's own object: it is written to a file in the quantizer's form, with only the limits
+    # changed.
     measured = {name: (data.lowest.item(), data.highest.item()) for name, data in found.items()}
     ranges = inputs_off_the_ties(quantized.graph, usable_ranges(quantized, measured), calibration)
     for name in ranges:
@@ -90,6 +96,7 @@ def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> di
     ranges = dict(measured)
     for node in model.graph.node:
         positive = node.op_type in NOT_NEGATIVE
+        # Nodes are in the order of execution, so the input of a silent node has been made usable before.
         before = max(map(abs, ranges.get(node.input[0] if node.input else "", (1.0, 1.0))))
         room = before if before > NOTHING else 1.0
         for name in (name for name in node.output if name in ranges):
@@ -114,6 +121,7 @@ def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[An
     middles, counts = (edges[:-1] + edges[1:]).astype(np.float64) / 2, counts.astype(np.float64)
     lows, highs = (np.linspace(0.0, float(limit), LIMITS_TRIED) for limit in (min(low, 0), max(high, 0)))
     cut = _cut(highs, middles, counts) + _cut(-lows, -middles[::-1], counts[::-1])[:, None]
+    # Values within one bin around zero: the histogram cannot tell exact zeros from them.
     width = edges[-1] - edges[-2]
     up_to = np.cumsum(np.concatenate([[0.0], np.where(np.abs(middles) < width, 0.0, counts)]))
     inside = up_to[np.searchsorted(middles, highs, "right")] - up_to[np.searchsorted(middles, lows)][:, None]
@@ -129,6 +137,7 @@ def _cut(limits: Any, middles: Any, counts: Any) -> Any:
     powers = np.stack([counts, counts * middles, counts * middles**2])
     beyond = np.concatenate([np.cumsum(powers[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1))], axis=1)
     number, first, second = beyond[:, np.searchsorted(middles, limits, "right")]
+    # Expanded squares: differences of large sums come out slightly below zero.
     return np.maximum(second - 2 * limits * first + limits**2 * number, 0.0)
 
 
@@ -148,6 +157,7 @@ def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) ->
 
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}
     count = len(next(iter(calibration.values())))
+    # 0 where the batch is free.
     fixed = inputs[0].type.tensor_type.shape.dim[0].dim_value
     numbers = sum(values[0].size for values in calibration.values())
     size = max(1, min(CALIBRATION_BATCH, count, CALIBRATION_NUMBERS // numbers))

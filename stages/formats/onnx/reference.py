@@ -30,6 +30,7 @@ def reading_of_the_standard(data: bytes, samples: Mapping[str, Any], actual: Map
     from onnx.reference import ReferenceEvaluator
 
     model = onnx.load_from_string(data)
+    # Asked before anything runs: an evaluator that is wrong about a layer would make users distrust a right file.
     if {node.op_type for node in model.graph.node} & (MISREAD | LOOPS):
         return None
     layout = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT), "")

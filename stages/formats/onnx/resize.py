@@ -15,6 +15,7 @@ from typing import Any
 from stages.keras.tensorflow import import_tensorflow
 
 Handler = Callable[[Any, Any, str, Any], None]
+# Fractions, since a float could not say how far a coordinate is from a tie that it may lie on.
 CLEAR = Fraction(1, 1000)  # of a pixel from the rounding threshold: single precision is more exact for 10,000 pixels
 SPATIAL = (1, 2)  # axes of height and width
 AXES_FIRST = (2, 3)  # the same with channels first
@@ -66,6 +67,7 @@ def _transformation(node: Any, sizes: tuple[list[int], list[int]]) -> tuple[list
     if scale.type != "Div" or not scale.inputs[0].is_const() or list(scale.inputs[0].get_tensor_value()) != sizes[1]:
         return None
     before = scale.inputs[1]
+    # What `tf.image.resize` puts between an image's shape and the division.
     while before.type in ("Cast", "Slice", "StridedSlice"):
         before = before.inputs[0]
     if before.type != "Shape" or before.input[0] != node.input[0]:
@@ -122,6 +124,8 @@ def _by_resize(graph: Any, node: Any, after: Sequence[int], mode: str) -> None:
     )
 
     def resized(image: str) -> str:
+        # By scales where that is exact, because with sizes a free batch has to be read and joined while running. How a
+        # runtime rounds a scale times a size is not agreed on (https://github.com/onnx/onnx/issues/4919).
         if exact:
             wanted = [image, "", _constant(graph, np.array([1, 1, *scales], np.float32))]
         else:
@@ -162,6 +166,8 @@ def _by_matrices(graph: Any, node: Any, sizes: tuple[list[int], list[int]]) -> N
     """Multiply by a matrix from the left for the height and by one from the right for the width."""
     import numpy as np
 
+    # An image's axes are resized independently, so that the operator applied to an identity matrix gives the whole
+    # linear map.
     rows, columns = (
         _along(node, sizes, place, np.eye(before, dtype=np.float32)) for place, before in enumerate(sizes[0])
     )
@@ -192,6 +198,7 @@ def _along(node: Any, sizes: tuple[list[int], list[int]], place: int, lines: Any
         settings = {"align_corners": _flag(node, "align_corners")}
         if node.type != "ResizeArea":
             settings["half_pixel_centers"] = _flag(node, "half_pixel_centers")
+    # In a graph and session of its own: tf2onnx is inside of another graph here, where nothing computes.
     with tf.Graph().as_default() as own, tf.compat.v1.Session(graph=own) as session:
         image = tf.constant(lines[None, :, None, :])
         resized = getattr(tf.raw_ops, node.type)(images=image, size=[sizes[1][place], 1], **settings)
@@ -203,9 +210,11 @@ def _channels_first(graph: Any, node: Any, body: Callable[[str], str]) -> None:
     from onnx import TensorProto
 
     image, shapes, kinds = node.input[0], node.output_shapes, node.output_dtypes
+    # TensorFlow's operators take whole numbers and give floats; Resize gives the type that it takes.
     if graph.get_dtype(image) != kinds[0]:  # all but nearest neighbors are floating-point numbers
         image = graph.make_node("Cast", [image], attr={"to": TensorProto.FLOAT}).output[0]
     first = graph.make_node("Transpose", [image], attr={"perm": [0, 3, 1, 2]}).output[0]
+    # Kept, and given to the last node: the graph's outputs are found by their names.
     outputs = node.output
     graph.remove_node(node.name)
     last = body(first)

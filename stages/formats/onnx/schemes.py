@@ -41,6 +41,7 @@ def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
     half = onnx.ModelProto.FromString(model.SerializeToString())
     casts = []
     for tensor in half.graph.initializer:
+        # One after the other, so that a model of two files is never in memory as float32 as a whole.
         values = onnx.numpy_helper.to_array(tensor, str(folder or ""))
         if values.dtype != np.float32 or values.ndim < 2 or np.abs(values).max(initial=0) > np.finfo(np.float16).max:
             continue
@@ -49,6 +50,7 @@ def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
         casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
     nodes = list(half.graph.node)
     del half.graph.node[:]
+    # In front: nodes of an ONNX file have to stand after what they read.
     half.graph.node.extend([*casts, *nodes])
     return half
 
@@ -123,6 +125,7 @@ def quantize_activations(
     left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
 
     def quantize(source: Path, target: Path) -> None:
+        # The quantizer reads its ranges from a file here. It would otherwise calibrate itself, on all samples at once.
         ranges = source.with_suffix(".ranges")
         measured = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
         overrides, notes = weight_overrides(model, measured.ranges, folder, per_channel=per_channel)
@@ -136,6 +139,8 @@ def quantize_activations(
             activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
             weight_type=kinds.QInt8,
             per_channel=per_channel,
+            # Upstream says the same of kernels with a scale per channel:
+            # https://github.com/microsoft/onnxruntime/issues/12072.
             reduce_range=True,
             nodes_to_exclude=[*left_out, *kept],
             calibrate_method=measured.method,
@@ -156,6 +161,7 @@ def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: P
     from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
     source, target = folder / "source.onnx", folder / "target.onnx"
+    # The quantizer needs the element types of tensors between nodes, which the normal form leaves out.
     prepared = onnx.shape_inference.infer_shapes(model)
     add_pre_process_metadata(prepared)  # it was folded already; without this mark a warning says it was not
     onnx.save(prepared, source)
@@ -171,6 +177,8 @@ def _import_quantization() -> Any:
     path = list(sys.path)
     from onnxruntime import quantization
 
+    # `onnxruntime.transformers` appends its own folder, whose modules have names as common as `fusion_utils` and
+    # `benchmark`.
     sys.path[:] = path
     return quantization
 

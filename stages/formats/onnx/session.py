@@ -20,6 +20,7 @@ ONNX_TYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(
 
 def load_onnx(model: bytes | Path, threads: int = 1) -> LoadedModel:
     """Load an ONNX file in ONNX Runtime on the CPU; DeviceError if ONNX Runtime refuses it."""
+    # Here as well, for a process in which nothing has imported TensorFlow through `stages.keras.tensorflow`.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", ENVIRONMENT["ORT_DISABLE_TELEMETRY"])
     import onnxruntime
 

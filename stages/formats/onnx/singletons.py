@@ -36,6 +36,7 @@ def without_singletons(model: Any) -> None:
     for node in list(model.graph.node):
         if node.op_type in WINDOWS:
             _reduce(graph, node)
+    # Copies: the messages live in the list that is emptied on the next line.
     kept = [type(node).FromString(node.SerializeToString()) for node in ordered_nodes(model.graph)]
     del model.graph.node[:]
     model.graph.node.extend(kept)
@@ -116,6 +117,7 @@ def _insert_elsewhere(graph: _Graph, node: Any) -> None:
     if unsqueeze is None or axis is None:
         return
     others, source, place = _without(permutation, axis), unsqueeze.input[0], permutation.index(axis)
+    # The other axes move as well, so a Transpose remains, but it is one of three axes now.
     if others != sorted(others):
         source = graph.add("Transpose", [source], f"{node.output[0]}/moved", perm=others)
     graph.become(node, "Unsqueeze", source, place)
@@ -139,6 +141,8 @@ def _insert_as_reshaped(graph: _Graph, node: Any, shapes: Mapping[str, Sizes]) -
         return
     for place, size in enumerate(wanted):
         others = [one for spot, one in enumerate(wanted.tolist()) if spot != place]
+        # The batch must stay first. Where several axes have size 1, the first place that explains the shape is as good
+        # as any.
         if size == 1 and place > 0 and others[0] in (-1, sizes[0]) and others[1:] == sizes[1:]:
             graph.become(node, "Unsqueeze", source, place)
             return
@@ -169,6 +173,7 @@ def _reduce(graph: _Graph, node: Any) -> None:
     """
     unsqueeze = graph.made_by("Unsqueeze", node.input[0])
     axis = graph.axis_of(unsqueeze, RANK)
+    # MaxPool can give indices as a second output, and these count in two dimensions.
     if unsqueeze is None or axis not in (2, 3) or len(node.output) > 1 or not _does_nothing(node, axis - 2):
         return
     for attribute in node.attribute:
@@ -182,6 +187,8 @@ def _reduce(graph: _Graph, node: Any) -> None:
     wide, narrow = node.output[0], f"{node.output[0]}/narrow"
     for reader in graph.readers(wide):
         if reader.op_type == "Squeeze" and graph.axis_of(reader, RANK) == axis:
+            # Not removed: another node or the graph's output may read it by name. ONNX Runtime drops identities when it
+            # folds.
             reader.op_type = "Identity"
             del reader.input[:]
             reader.input.append(narrow)

@@ -53,6 +53,7 @@ def pieces(tensor: Any, folder: Path) -> Iterator[bytes]:
 
 def reference(tensor: Any) -> Any:
     """Return a nameless copy of an external tensor, which refers to the same data."""
+    # With offset and length written out: they may be missing where a tensor fills its file.
     copy = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
     found = {entry.key: entry.value for entry in tensor.external_data}
     place(copy, found["location"], int(found.get("offset", "0")), tensor_bytes(tensor))
@@ -71,6 +72,7 @@ def tensor_bytes(tensor: Any) -> int:
     """Return how many bytes a tensor's numbers take; strings count as none."""
     import onnx
 
+    # They have no raw form, so that they can't be external either.
     if tensor.data_type == onnx.TensorProto.STRING:
         return 0
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
@@ -95,6 +97,7 @@ def move_outside(model: Any, folder: Path, target: Path) -> None:
             size = tensor_bytes(tensor)
             if size < LEAST_BYTES and not is_outside(tensor):
                 continue
+            # Zeros up to the next page, so that the file's bytes depend on nothing but the tensors.
             file.write(bytes(-file.tell() % PAGE_BYTES))
             offset = file.tell()
             for piece in pieces(tensor, folder) if is_outside(tensor) else (tensor.raw_data,):

@@ -25,12 +25,14 @@ def onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[File
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     if isinstance(file, Path):
+        # The graph is passed as bytes, so ONNX Runtime does not know in which folder its data lies.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(file.parent))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     layout = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT), "")
     feeds = {name: as_layout(values, layout) for name, values in arrays.items()}
     ends = onnx_ends(model)
     for (name, place), values in zip(makers, session.run(names, feeds), strict=True):
+        # Sequences and optional values are no arrays; quantized ones appear again after their DequantizeLinear.
         if isinstance(values, np.ndarray) and values.dtype.kind == "f":
             yield FileTensor(name, values, place, ends.get(name))
 

@@ -47,6 +47,7 @@ class Graph:
         with (path.parent / "weights.bin").open("wb") as file:
             for name, variable in self.weights.items():
                 values = variable.numpy()
+                # At pages, so that ONNX Runtime maps the file instead of reading it into memory.
                 file.write(bytes(-file.tell() % PAGE_BYTES))
                 tensor = graph.initializer.add(
                     name=name,
@@ -91,6 +92,7 @@ def onnx_graph(
             definition, tables = tf_loader.from_trackable(model, function, inputs, outputs, large_model=False)
     _spell_out(tf, definition)
     settings = {
+        # The weights are still inputs here, so onnx's version converter changes a graph of some hundred kilobytes.
         "opset": opset if opset <= NEWEST_OPSET else BEST_OPSET,
         "input_names": [*inputs, *weights],
         "output_names": outputs,
@@ -132,6 +134,7 @@ def _in_opset(graph: Any, opset: int, name: str) -> Any:
     except Exception as error:  # its C++ has several kinds
         what = f"operator set {opset} can't hold the model, says onnx's converter: {reason_of(error)}"
         raise UnsupportedError(what, where=name, hint=f"export.opset: {BEST_OPSET}") from error
+    # onnx 1.23's converter leaves the IR version as it was, which belongs to the older set.
     newer.ir_version = max(newer.ir_version, onnx.helper.find_min_ir_version_for(newer.opset_import))
     return newer
 
@@ -139,6 +142,7 @@ def _in_opset(graph: Any, opset: int, name: str) -> Any:
 @contextmanager
 def _convolutions_in_the_open(model: Any) -> Iterator[None]:
     """Trace without XLA: Keras has it compile grouped convolutions, as functions that tf2onnx does not look into."""
+    # On the instance, where it shadows the method of the class, so that deleting it restores exactly what was there.
     layers = [layer for layer in model._flatten_layers() if getattr(layer, "groups", 1) != 1]  # noqa: SLF001
     hidden = [layer for layer in layers if hasattr(layer, "_jit_compiled_convolution_op")]
     for layer in hidden:
@@ -172,6 +176,7 @@ def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] |
     places = function.inputs[len(function.inputs) - len(captured) :]
     held = {place.op.name: tensor for place, tensor in zip(places, captured, strict=True)}
     resources = {name: variables.get(id(tensor)) for name, tensor in held.items() if tensor.dtype == tf.resource}
+    # A lookup table is a resource and no variable.
     if any(variable is None for variable in resources.values()):
         return None
     found, weights, first_read = tf.compat.v1.GraphDef(versions=definition.versions), dict[str, Any](), dict[str, str]()
@@ -181,6 +186,7 @@ def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] |
             continue
         if node.name in held:
             found.node.append(_constant(tf, node.name, held[node.name]))
+        # Else the weight would be an input twice, and twice in the file until equal ones are merged.
         elif node.op == "ReadVariableOp" and sources[0] in first_read:  # a layer that is called twice
             twin = found.node.add(name=node.name, op="Identity", input=[first_read[sources[0]]])
             twin.attr["T"].type = node.attr["dtype"].type
@@ -196,6 +202,7 @@ def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] |
 
 def _weight(tf: Any, name: str, variable: Any, weights: dict[str, Any]) -> Any:
     """Return the replacement of a variable's read: a placeholder, which goes into `weights`, or a small constant."""
+    # Vectors stay: tf2onnx looks at the numbers of biases and normalizations to decide what it makes of them.
     if len(variable.shape) < 2 or variable.shape.num_elements() * variable.dtype.size < LEAST_BYTES:
         return _constant(tf, name, variable)
     weights[f"{name}:0"] = variable

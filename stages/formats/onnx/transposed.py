@@ -27,6 +27,7 @@ def _transposed(graph: Any, node: Any, _name: str, _args: Any) -> None:
 
     shape = node.output_shapes[0]
     if shape is not None and -1 not in shape[1:]:
+        # The batch in it is a placeholder: ConvTranspose takes spatial sizes only.
         sizes = graph.make_const(utils.make_name("sizes"), np.array([1, *shape[1:]], np.int32)).output[0]
         graph.replace_input(node, node.input[0], sizes, 0)
     elif len(node.input) > BIAS:
@@ -51,5 +52,6 @@ def _as_padding(pads: Sequence[int]) -> tuple[list[int], list[int]]:
     """Return pads (begins, then ends) without negative ones, and what to add at the end of each axis instead."""
     axes = len(pads) // 2
     totals = [pads[axis] + pads[axis + axes] for axis in range(axes)]
+    # Both ends become zero, since `output_padding` is added at the end of an axis only.
     kept = [0 if totals[place % axes] < 0 else pad for place, pad in enumerate(pads)]
     return kept, [max(0, -total) for total in totals]

@@ -49,6 +49,7 @@ def moved_share(data: bytes) -> float | None:
 
     graph = _without_kernels(onnx.load_from_string(data))
     try:
+        # `data_prop` follows numbers through Shape, Gather and Concat: sizes of reshapes are computed that way.
         inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
     except onnx.shape_inference.InferenceError:
         return None

@@ -31,10 +31,12 @@ def store_weights_in_int8(
     added, casts = [], []
     for tensor in small.graph.initializer:
         values = onnx.numpy_helper.to_array(tensor, str(folder or ""))
+        # Infinity would give a scale of infinity, and zeros after it.
         if tensor.name not in axes or values.dtype != np.float32 or values.ndim < 2 or not np.isfinite(values).all():
             continue
         axis = axes[tensor.name] if per_channel else None
         others = None if axis is None else tuple(n for n in range(values.ndim) if n != axis % values.ndim)
+        # A kernel of zeros has no scale; any positive one keeps its zeros.
         scale = np.maximum(np.abs(values).max(axis=others, keepdims=axis is not None) / LEVELS, np.float32(1e-12))
         name = tensor.name
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}_int8"))
@@ -62,6 +64,7 @@ def _kernels(graph: Any, left_out: frozenset[str]) -> dict[str, int | None]:
         axis = CHANNEL_AXIS[node.op_type]
         if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
             axis = 0
+        # Two nodes read the same kernel with channels on other axes: one scale for all is right for both.
         if found.setdefault(kernel, axis) != axis:
             found[kernel] = None
     return {name: axis for name, axis in found.items() if name not in other}

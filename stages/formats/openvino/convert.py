@@ -42,6 +42,7 @@ def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping
             apply_moc_transformations(model, cf=False, smart_reshape=True)
             if scheme == "float16":
                 _store_in_half(model)
+            # The default compresses every float32 constant, also those of a float32 export.
             openvino.save_model(model, str(target), compress_to_fp16=False)
         except Exception as error:  # it raises RuntimeError, and pybind11 what it likes
             what = f"OpenVINO can't represent the model in {scheme}: {said(error)}"
@@ -62,6 +63,7 @@ def _store_in_half(model: Any) -> None:
         if node.get_type_name() != "Constant" or str(node.get_element_type()) != "<Type: 'float32'>":
             continue
         values = node.data
+        # Biases and scales stay float32, as in the ONNX file.
         if sum(size > 1 for size in values.shape) < MATRIX:
             continue
         with np.errstate(over="ignore"):

@@ -110,12 +110,15 @@ def in_normal_form(root: Element, metadata: Mapping[str, str]) -> bytes:
     numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
     for layer in root.iter("layer"):
         kind = str(layer.get("type"))
+        # Outputs need no names of their own here: they are found by those of their ports.
         if kind != "Parameter":  # those are called as in Keras
             layer.set("name", f"{kind}_{next(numbers[kind])}")
     for port in root.iter("port"):
         names = port.get("names", "")
         if names and "\\" not in names:  # which stands before a comma in a name
+            # A port's names are a set in OpenVINO, written in an order that differs between processes.
             port.set("names", ",".join(sorted(names.split(","))))
+    # It holds the version of OpenVINO that wrote the file.
     for old in root.findall("rt_info"):
         root.remove(old)
     section = ET.SubElement(ET.SubElement(root, "rt_info"), SECTION)

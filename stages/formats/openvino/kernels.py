@@ -52,10 +52,12 @@ def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float
     read = core.read_model(model)
     ports = [(port.any_name, sizes_of(port.partial_shape), port.element_type.to_dtype()) for port in read.inputs]
     feeds = list(random_feeds(ports, shapes).values())
+    # At fixed sizes, as the runner compiles it on devices.
     read.reshape({place: list(array.shape) for place, array in enumerate(feeds)})
     request = core.compile_model(read, DEVICE, {**compile_options(1), "PERF_COUNT": "YES"}).create_infer_request()
     before = _sums(request, feeds, WARMUP, WARMUP)
     after = _sums(request, feeds, CALLS, WARMUP + CALLS)
+    # The counters are averages in whole microseconds, so that a difference of sums can come out below zero.
     return {key: max(0.0, 1e3 * (total - before[key]) / CALLS) for key, total in after.items()}
 
 
@@ -85,6 +87,7 @@ def operators_by_kernel(kernels: Iterable[Kernel], model: Path) -> dict[str, lis
     named = {kernel.name: [name.strip() for name in held.get(kernel.name, "").split(",")] for kernel in kernels}
     holder = {places[name]: kernel for kernel, names in named.items() for name in names if name in places}
     reads = reads_in(root)
+    # Backwards, so that a chain of unnamed operators reaches the kernel that reads the last of them.
     for place in reversed(range(len(reads))):
         for source in reads[place]:
             if place in holder:

@@ -28,6 +28,7 @@ def openvino_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[
         for output in node.outputs():
             if output.get_element_type().is_real():
                 outputs.append(output)
+                # A tensor can have several names, without an order: the least is the same in every process.
                 told.append((place, min(output.get_names(), default=node.get_friendly_name()), _ends(node)))
     model = openvino.Model(outputs, read.get_parameters(), "shown")
     layout = layout_of(path)

@@ -78,6 +78,8 @@ def convert_tflite(
             if saved is None:
                 saved = f"{scratch}/first"
                 save_function(model, saved, shapes, first_form(model, how, recurrent))
+            # Found by making the float32 file: a loop that is still in it crashes the converter in integers, in C++ and
+            # without an error (https://github.com/tensorflow/tensorflow/issues/76672, issues/87468).
             if how.calibrated and has_loops(saved) and not _fuses(tf, saved):
                 saved = _unrolled(model, f"{scratch}/unrolled", how, shapes, recurrent)
             if how.calibrated:
@@ -112,6 +114,7 @@ def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
     if by_edge_quantizer(how):
         return quantize_weights(data, how, model)
     if how.scheme == "dynamic" and leaves_small_kernels(data):
+        # Both are right: the smaller one is what this scheme is chosen for.
         return min(data, quantize_weights(_in_float(tf, saved), how, model), key=len)
     return data
 
@@ -197,6 +200,7 @@ def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: F
     specs = input_specs(tf, model, 1, shapes)
     require_fixed(specs, shapes_of(model))
     module = tf.Module()
+    # A SavedModel must own all variables that its function reads, or saving fails.
     module.held = list(model.variables)
     with quiet():
         tf.saved_model.save(module, folder, {SIGNATURE: serving_function(tf, model, specs)})
@@ -235,6 +239,7 @@ def with_metadata(data: bytes, metadata: Mapping[str, Any] | None) -> bytes:
     buffer, entry = schema.BufferT(), schema.MetadataT()
     text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"))
     buffer.data = np.frombuffer(text.encode(), np.uint8)
+    # At the end: all other buffers keep their numbers, by which tensors refer to them.
     entry.name, entry.buffer = METADATA_NAME, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]

@@ -35,6 +35,7 @@ def cuts(data: bytes, source: str) -> Iterator[Cut]:
         graph.outputs = _live(operators, place, outputs)
         model.buffers = _needed(schema, graph, buffers)
         code = model.operatorCodes[operator.opcodeIndex]
+        # Codes up to 126 stand in the old one-byte field as well; the new field is 0 in files of old converters.
         kind = kinds[max(code.builtinCode, code.deprecatedBuiltinCode)]
         yield Cut(kind, graph.tensors[operator.outputs[0]].name.decode(), _packed(model, len(data)))
 
@@ -43,6 +44,7 @@ def _live(operators: list[Any], place: int, outputs: list[int]) -> list[int]:
     """Return the tensors made up to `place` that are read later, or are the file's outputs."""
     made = [int(tensor) for operator in operators[: place + 1] for tensor in operator.outputs]
     read = {int(tensor) for operator in operators[place + 1 :] for tensor in operator.inputs}
+    # Outputs of the operator itself, also where nothing reads them: the cut has to run it.
     last = {int(tensor) for tensor in operators[place].outputs}
     return [tensor for tensor in dict.fromkeys(made) if tensor in read or tensor in outputs or tensor in last]
 

@@ -38,6 +38,7 @@ def with_operator(error: NativeEndError, file: Path, model: Path, events: Action
 
 def first_that_ends(found: Sequence[Cut], ends: Callable[[Cut], bool]) -> int | None:
     """Return the place of the first cut for which `ends`, which is monotonic, holds; None if none does."""
+    # The whole file first: if that runs now, the crash was in the conversion or did not depend on the file alone.
     if not found or not ends(found[-1]):
         return None
     low, high = 0, len(found) - 1

@@ -28,6 +28,7 @@ def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
 
         return with_operator(error, folder / FILE, context.read("model", MODEL_FILE), context.events)
 
+    # In the parent, before a child is asked: this one is known to crash, which costs the child and its imports.
     refuse_layers(context.read("model", MODEL_FILE), quantized.quantization, context.axis)
     files = {FILE: "application/vnd.tflite"}
     made = exported_apart(context, quantized, f"{__name__}:convert_here", TFLiteFacts, files, with_its_operator)
@@ -58,6 +59,7 @@ def convert_here(context: Context) -> dict[str, Any]:
         saved = context.shared.of(SavedFunction).of(job.model, digest, shapes, first_form(job.model, how, recurrent))
         io, given = job.quantized.io, job.calibration
         data = convert_tflite(job.model, how, io, given, job.progress, job.metadata, shapes, saved, recurrent)
+        # Before LiteRT sees the file: `allocate_tensors` would end the process there.
         refuse_operators(job.model, data, context.axis)
         (context.work_dir / FILE).write_bytes(data)  # before LiteRT reads it, to diagnose a crash
         loaded, difference = compared(job, partial(load_tflite, data))

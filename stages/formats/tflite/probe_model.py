@@ -43,7 +43,9 @@ def tflite_model(probe: Probe, scheme: ProbeScheme) -> bytes:
     graph = schema.SubGraphT()
     graph.tensors, graph.inputs, graph.outputs, graph.operators = tensors, [0], [3], [operator]
     codes = schema.OperatorCodeT()
+    # Both: runtimes before the new field read the old one only.
     codes.builtinCode = codes.deprecatedBuiltinCode = code
+    # The versions in which these operators take int8 (tensorflow/lite/tools/versioning/op_version.cc).
     codes.version = (4 if dense else 3) if integer else 1
     model.operatorCodes, model.subgraphs = [codes], [graph]
     builder = flatbuffers.Builder(kernel.nbytes + 4096)

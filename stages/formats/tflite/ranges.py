@@ -43,6 +43,7 @@ class Ranges:
     def __init__(self, data: bytes) -> None:
         from ai_edge_litert import schema_py_generated as schema
 
+        # A flatbuffer's vectors can be written in place as long as their lengths stay.
         self._data = bytearray(data)
         self._model = schema.Model.GetRootAs(self._data, 0)
         signature = self._model.SignatureDefs(0)
@@ -134,6 +135,7 @@ def _least_width(ranges: Ranges, operator: _Operator) -> float:
     """Return how wide an operator's output range must be for its step to be usable; 0 if unknown."""
     widths = [ranges.width(tensor) for tensor in operator.inputs]
     if operator.kind in KERNELS and len(operator.inputs) > 1:
+        # Its first input is the output's size, and the image is the third.
         place = 2 if operator.kind == "TRANSPOSE_CONV" else 0
         return widths[place] * ranges.largest(operator.inputs[1]) / (LEVELS * FINEST)
     if operator.kind == "MUL":

@@ -97,6 +97,7 @@ def keep_loops(folder: str) -> None:
     functions = [function for graph in saved.meta_graphs for function in graph.graph_def.library.function]
     known = [function for function in functions if KNOWN_BY in function.attr]
     for function in known:
+        # In the saved graph, so that nothing in the Keras model changes.
         del function.attr[KNOWN_BY]
     if known:
         path.write_bytes(saved.SerializeToString(deterministic=True))
@@ -122,4 +123,5 @@ def keeps_state(data: bytes) -> bool:
 
     model = schema.Model.GetRootAs(data, 0)
     graphs = [model.Subgraphs(index) for index in range(model.SubgraphsLength())]
+    # LiteRT keeps variables until they are reset by hand: https://github.com/tensorflow/tensorflow/issues/47813.
     return any(graph.Tensors(index).IsVariable() for graph in graphs for index in range(graph.TensorsLength()))

@@ -27,6 +27,7 @@ class SavedFunction:
         """Return the folder that `save_function` filled for the model with this `digest`."""
         key = (digest, repr(shapes), form if recurrent_layers(model) else "")
         if self._saved is None or self._saved[0] != key or not self._saved[1].is_dir():
+            # The last one only: a SavedModel holds all weights, and schemes of one model follow one another.
             self._remove()
             self._saved, folder = None, Path(tempfile.mkdtemp(prefix="secateur-"))
             self._remove = weakref.finalize(self, partial(shutil.rmtree, folder, ignore_errors=True))

@@ -20,6 +20,7 @@ from stages.formats.layers.operators import operators_of
 from stages.formats.tflite.ranges import usable_ranges
 from stages.formats.weight_types import tflite_weights
 
+# The converter's limit of 1,024 elements is fixed in C++ (https://github.com/tensorflow/tensorflow/issues/53094).
 MOST_LEFT = 0.1  # of the weights, in float32 in a dynamic file
 
 
@@ -61,6 +62,7 @@ def between_calibration_and_quantization(
     ) -> Any:
         from tensorflow.lite.python.convert import mlir_quantize
 
+        # Makes `_quantize` return the calibrated float32 file, with ranges beside the tensors.
         converter._experimental_calibrate_only = True  # noqa: SLF001
         measured = bytes(step(result, input_type, output_type, activations, bias, floats, variables, debug))
         file = usable_ranges(measured, calibration)
@@ -110,6 +112,7 @@ def quantize_weights(data: bytes, how: Quantization, model: Any) -> bytes:
     if how.keep_float:
         sample = dict(zip(model.input_names, random_inputs(model, samples=1), strict=True))
         for name in _names(data, operators_of(how.keep_float, model, "tflite-model", data, sample)):
+            # After the rule for all: of several that match, the last one wins.
             quantizer.update_quantization_recipe(re.escape(name), every, algorithm_key="no_quantize")
     with redirect_stdout(io.StringIO()):  # it prints what it saved
         return bytes(quantizer.quantize().quantized_model)

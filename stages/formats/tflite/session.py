@@ -37,6 +37,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
         try:
             from ai_edge_litert.interpreter import Interpreter
 
+            # None, not 0, leaves the number of threads to LiteRT.
             interpreter = Interpreter(model_content=data, num_threads=threads or None)
             interpreter.allocate_tensors()
             runner = _runner(interpreter)

@@ -21,6 +21,7 @@ def tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[Fi
     interpreter = Interpreter(
         model_content=data,
         experimental_preserve_all_tensors=True,
+        # XNNPACK replaces whole subgraphs, and leaves the tensors inside of them unwritten even if they are preserved.
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
@@ -33,6 +34,7 @@ def tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[Fi
         operator = graph.Operators(place)
         for index in operator.OutputsAsNumpy() if operator.OutputsLength() else ():
             detail = details.get(int(index))
+            # Tensors of other types are shapes and indices.
             if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
                 values = dequantized(interpreter.get_tensor(int(index)), detail)
                 # Fused operators list all their names.

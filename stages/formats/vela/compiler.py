@@ -22,6 +22,7 @@ from stages.formats.tflite.tensors import count_operators
 from stages.formats.vela.accelerator import EthosU
 
 PACKAGE = "ethos-u-vela"
+# Not the script `vela`: it may not be on the PATH of a virtual environment that is called by its interpreter.
 VELA = "import sys; from ethosu.vela.vela import main; sys.exit(main(sys.argv[1:]))"
 OPERATORS = re.compile(r"^(CPU|NPU) operators = (\d+)", re.MULTILINE)
 WHY = re.compile(
@@ -75,6 +76,7 @@ def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
         options += ["--memory-mode", device.memory_mode, "--output-dir", scratch]
         done = run_process([sys.executable, "-c", VELA, str(file), *options], name, TIMEOUT_S, program="Vela")
         summaries = list(Path(scratch).glob("*_summary_*.csv"))
+        # Vela names the summary after the model and the configuration: it is found by pattern.
         if done.returncode != 0 or len(summaries) != 1:
             said = last_lines(done.stderr if done.stderr.strip() else done.stdout)
             raise DeviceError(f"Vela {ending(done.returncode)} and gave no estimate", where=name, hint=said)

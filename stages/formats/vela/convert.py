@@ -38,6 +38,7 @@ def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     made = with_metadata(
         compiled.data, metadata_of(context.config, quantized.model_digest, quantized.scheme, vela.PACKAGE)
     )
+    # Without an operator on the NPU the estimates are of nothing, and 0 cycles would win every comparison.
     known = {"cycles": compiled.cycles, "sram_bytes": compiled.sram_bytes} if compiled.npu_operators else {}
     estimates = {f"estimated_{name}": value for name, value in known.items()}
     file = context.write("model_vela.tflite", made, "application/vnd.tflite")
