@@ -34,7 +34,9 @@ from stages.formats.format import (
 )
 from stages.formats.registry import recognise
 
+# Counts repeat from process to process, times do not.
 PROCESSES = {"instructions": 1, "nanoseconds": 5}
+# Each cut holds all weights before it, so that the cuts of a large network are gigabytes together.
 ARCHIVE_BYTES = 200 * 2**20
 
 

@@ -103,6 +103,8 @@ def _run_round(subjects: Mapping[Side, Subject], target: str | Target, index: in
 
 
 def _save_round(work_dir: Path, finished: Round) -> None:
+    # Both sides or nothing: a ratio counts only if its sides were measured together, and a killed run resumes from
+    # these.
     partial = work_dir / "round.partial"
     partial.write_text(finished.model_dump_json(), encoding="utf-8")
     partial.replace(_round_file(work_dir, finished.index))

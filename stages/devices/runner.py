@@ -142,6 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     first_inference_ms = 1e3 * (time.perf_counter() - began)
     outputs = session.read()
     gc.collect()
+    # A collection in the middle of an inference would be measured as the runtime's.
     gc.disable()
     warmup_calls, steady = warm_up(session.invoke, options.warmup, options.seconds)
     samples = _times_ns(session.invoke, options.seconds, options.min_iterations)
@@ -234,6 +235,7 @@ def series(options: argparse.Namespace) -> dict[str, Any]:
             else:
                 medians.append(_median(_times_ns(session.invoke, options.seconds, options.min_iterations)))
             gc.enable()
+            # At once: some hundred models need not fit on a board's disk together.
             os.unlink(options.model)  # noqa: PTH108 - a str
     return {
         "schema_version": SCHEMA_VERSION,
@@ -373,6 +375,7 @@ def parse_cpuinfo(text: str) -> str:
 
 def _times_ns(invoke: Callable[[], Any], seconds: float, least: int) -> list[int]:
     """Return the time of each call in nanoseconds: at least `least` calls, and as many as fit into `seconds`."""
+    # Local names, so that Python does as little as possible between the two readings.
     clock, budget, spent = time.perf_counter_ns, seconds * 1e9, 0
     samples: list[int] = []
     while spent < budget or len(samples) < least:
@@ -500,6 +503,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.probe:
         return probe()
     if options.affinity:
+        # Before the runtime is loaded: threads inherit it when they are started.
         os.sched_setaffinity(0, [int(number) for number in options.affinity.split(",")])
     if options.series:
         return series(options)

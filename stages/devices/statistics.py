@@ -103,6 +103,7 @@ def signed_rank_p(candidate_ns: Sequence[float], baseline_ns: Sequence[float]) -
     from scipy.stats import wilcoxon  # half a second: only if several models are compared
 
     logs = log_ratios(candidate_ns, baseline_ns)
+    # Rounds without any difference have no ranks.
     return float(wilcoxon(logs).pvalue) if logs.any() else 1.0
 
 
@@ -111,6 +112,7 @@ def significant(p_values: Sequence[float], level: float = SIGNIFICANCE) -> tuple
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     found, rejecting = [False] * len(p_values), True
     for rank, index in enumerate(order):
+        # Holm's procedure ends at the first that is not significant, whatever comes after it.
         rejecting = rejecting and p_values[index] <= level / (len(order) - rank)
         found[index] = rejecting
     return tuple(found)
@@ -125,6 +127,7 @@ def latency_quantile_ns(rounds: Sequence[Sequence[int]], share: float) -> float:
 
     samples = np.concatenate([np.asarray(samples, float) for samples in rounds])
     weights = np.concatenate([np.full(len(samples), 1 / len(samples)) for samples in rounds])
+    # The one method for which numpy takes weights.
     return float(np.quantile(samples, share, weights=weights, method="inverted_cdf"))
 
 

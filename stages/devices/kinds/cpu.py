@@ -52,6 +52,7 @@ class CpuDriver:
     def fingerprint(self, target: Target) -> dict[str, str]:
         from stages.devices.runner import cpu_model
 
+        # No host name and nothing that a reboot changes: records of two equal machines are equally good.
         found = {
             "cpu_model": cpu_model(),
             "cores": str(os.cpu_count() or 1),
@@ -65,6 +66,7 @@ class CpuDriver:
 
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         options = [*sampling.arguments(), *affinity_options(target)]
+        # The packed file that boards get, and not the module: so that both measure with the same code.
         return run_command([sys.executable, str(runner_file()), str(model), *options], name, timeout_s)
 
     def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from stages.devices.measurement import Measurement
 
 STRICT = ("-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15")
+# A board that loses power closes no connection: after 30 seconds without an answer it counts as lost.
 ALIVE = ("-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3")
+# 255 is ssh's own; the other two are what a shell gives for a program that is missing, or was ended by SIGKILL.
 SSH_FAILED, NOT_FOUND, KILLED = 255, 127, 137
 TRIES, PAUSE_S = 3, 2.0
 KEPT_FILES = 20
@@ -77,6 +79,7 @@ os.replace(partial, os.path.join(folder, digest))
 names = sorted((os.path.join(folder, n) for n in os.listdir(folder)), key=os.path.getmtime)
 for name in names[:-kept]: shutil.rmtree(name) if os.path.isdir(name) else os.unlink(name)
 """
+# It touches the file, since STORE deletes those that were used least recently.
 HAS = """
 import hashlib, os, sys
 path, found = os.path.join(sys.argv[1], sys.argv[2]), hashlib.sha256()
@@ -107,6 +110,7 @@ class SshSettings(TargetSettings):
     `options` go to ssh unchanged, such as `[-F, FILE]`; `affinity` are processors of the board, by number.
     """
 
+    # A name that begins with `-` would be an option, and some options of ssh run commands on this machine.
     host: str = Field(min_length=1, pattern=r"^[^-\s]\S*$")
     python: str = "python3"
     folder: str = ".cache/secateur-runner"
@@ -149,6 +153,7 @@ class SshDriver:
         options = [*sampling.arguments(), *affinity_options(target)]
         found = measurement_of(_run_there(target, (model, *files_beside(model)), options, name, timeout_s), name)
         seen = {"cpu_model": found.cpu_model, "machine": found.machine}
+        # A board may have been replaced under the same name: its times would be kept under the key of another one.
         if any(known[key] != value for key, value in seen.items()):
             what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
             raise DeviceError(what, where=name, hint=target.set_up_command)
@@ -173,6 +178,7 @@ def _run_there(target: Target, files: Sequence[Path], options: Sequence[str], na
     """
     for attempt in range(1, TRIES + 1):
         try:
+            # Within each try: what has arrived is not sent again, and a board that rebooted may have lost it.
             runner, file = _send(target, runner_file(), "the device runner"), _send_all(target, files, name)
             done = _ssh(target, _quoted(target.settings.python, runner, file, *options), name, timeout_s)
             if done.returncode in (SSH_FAILED, NOT_FOUND, KILLED):
@@ -248,6 +254,7 @@ def _explain(target: Target, done: Ended, name: str) -> NoReturn:
 def _quoted(*words: str) -> str:
     from shlex import join
 
+    # ssh joins its arguments by blanks, and the board's shell splits them again.
     return join(words)
 
 

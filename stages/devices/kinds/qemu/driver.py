@@ -67,6 +67,8 @@ class QemuDriver:
             make_root(target, system)
             say(f"checking {target.name} against this machine")
             document = {"system": digest_of("sysroot", read_lock()), **check_target(target, say)}
+            # Last: `make_root` deleted the old record, so that a target counts as set up only once its check has
+            # passed.
             publish(_setup_file(target), json.dumps(document, indent=1).encode(), root)
 
     def count(self, target: Target, model: Path, name: str) -> Counts:
@@ -83,6 +85,7 @@ class QemuDriver:
             regions["call"][place : place + MARKED_CALLS] for place in range(0, len(regions["call"]), MARKED_CALLS)
         ]
         runtime = f"{document['runtime']} {document['runtime_version']}"
+        # The least of the marked calls: the first one still differs a little, and an allocator's work only adds.
         return Probed(runtime, tuple(float(max(0, min(marked).total - empty)) for marked in calls))
 
     def document(self, target: Target, model: Path, options: Sequence[str], name: str) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from stages.formats.registry import files_beside
 CLASSES = ("load_store", "simd", "branch", "integer")
 MARKED_CALLS = 3
 COUNTS = "counts"  # the plugin's file
+# ONNX Runtime's telemetry and OpenBLAS would start threads, and counts are exact for one virtual CPU only. The order of
+# Python's hashes changes how many instructions it takes.
 ENVIRONMENT = {
     "HOME": "/nonexistent",
     "LANG": "C.UTF-8",
@@ -167,6 +169,8 @@ def _cpu(target: Target) -> str:
 
 def make_root(target: Target, system: Path) -> None:
     """Make the guest's root: the shared system by links, and separate /proc/cpuinfo and /sys."""
+    # The emulator alone shows the host's files. LiteRT 2.3.0 and ONNX Runtime 1.31.1 hold a library, cpuinfo, that
+    # finds no `CPU implementer` in an x86 /proc/cpuinfo and follows a null pointer.
     root, core = root_of(target), CORES[target.settings.core]
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -184,6 +188,7 @@ def make_root(target: Target, system: Path) -> None:
         **{f"{cpu}/cpu0/topology/{name}_list": "0\n" for name in ("core_siblings", "thread_siblings", "core_cpus")},
         f"{cpu}/cpu0/cache/index2/level": "2\n",
         f"{cpu}/cpu0/cache/index2/type": "Unified\n",
+        # Named and not the host's: float32 kernels tile by this size, and so take another number of instructions.
         f"{cpu}/cpu0/cache/index2/size": f"{l2_kib(target)}K\n",
         f"{cpu}/cpu0/cache/index2/shared_cpu_list": "0\n",
     }

@@ -41,6 +41,7 @@ GUEST_PYTHON = (
     "--abi",
     "none",
 )
+# With `--platform` pip takes the named tags only: a wheel for an older glibc is not found under a newer one's tag.
 PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 24, 26, 27, 28, 31, 34)))
 PLUGIN_SOURCE = Path(__file__).parent / "plugin" / "count_instructions.c"
 LOCK_FILE = "lock.json"
@@ -132,6 +133,7 @@ def _fetch_packages(folder: Path) -> list[Path]:
     """Download the packages of the guest and of QEMU with all dependencies, from the machine's package sources."""
     for name in ("state/lists/partial", "cache/archives/partial"):
         (folder / name).mkdir(parents=True)
+    # Empty: by the machine's own status file, apt would leave out what is installed here already.
     (folder / "state" / "status").touch()
     (folder / "apt.conf").write_text(APT_CONFIGURATION.format(folder=folder))
     environment = {**os.environ, "APT_CONFIG": str(folder / "apt.conf"), "DEBIAN_FRONTEND": "noninteractive"}
@@ -139,6 +141,7 @@ def _fetch_packages(folder: Path) -> list[Path]:
     _run(["apt-get", "update"], environment)
     _run(["apt-get", "install", "--download-only", "--yes", "--no-install-recommends", *wanted], environment)
     found = sorted((folder / "cache" / "archives").glob("*.deb"))
+    # Debian 12's is the build that loads plugins: qemu-user-static does not, nor do the builds of 10.x.
     if not any(path.name.startswith(f"{HOST_PACKAGE}_1%3a7.2") for path in found):
         what = "this machine's package sources hold no qemu-user 7.2, whose plugins count instructions"
         raise DeviceError(what, hint="set it up in a Debian 12 container")
@@ -161,6 +164,7 @@ def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
     choice = ["--no-deps", "--only-binary=:all:", *GUEST_PYTHON, *platforms]
     _run([*pip, "download", *choice, "--dest", str(folder), *wanted])
     wheels = sorted(folder.glob("*.whl"))
+    # From the files just downloaded, which are those that the lock names.
     _run([*pip, "install", *choice, "--no-index", "--target", str(site), *map(str, wheels)])
     return wheels
 
