@@ -60,6 +60,7 @@ def check_fingerprint(model: KerasModel, wanted: Fingerprint, threads: int, wher
     if outputs is None or not _differs(outputs, wanted, threads):
         return
     again = _outputs(model, inputs)
+    # Only after a difference: nearly all models are deterministic, and need no second run.
     if again is not None and _bits(again) != _bits(outputs):
         return
     raise ModelError(
@@ -90,6 +91,7 @@ def _processor_flags() -> str:
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:  # not Linux
+        # Where nothing names the processor the host's name stands for it: bits are then compared on this machine alone.
         return platform.processor() or platform.node()
     line = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(" ".join(sorted(line.split())).encode()).hexdigest()[:12]

@@ -30,6 +30,7 @@ def flattened(model: KerasModel) -> Any:
     copies.name_all(model)
     with import_keras().utils.custom_object_scope(user_classes(model)):
         flat = _as_chain(model, copies) if _is_chain(model) else _as_graph(model, copies)
+    # Only now, because layers get their weights when they are called.
     for original, copy in copies.made.values():
         put_weights(copy, original.get_weights())
     return like(_with_output_names(flat, model.output_names), model)
@@ -70,6 +71,8 @@ class _Copies:
         """Return the new layer for `layer`; in a model that is not trainable none of them is."""
         if id(layer) not in self.made:
             copy = rebuilt(type(layer), {**layer.get_config(), "name": self.names[id(layer)]})
+            # A frozen model freezes what is in it without changing the layers' own flags, and that model is gone from
+            # the copy.
             copy.trainable = copy.trainable and trainable
             self.made[id(layer)] = (layer, copy)
         return self.made[id(layer)][1]

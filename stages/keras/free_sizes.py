@@ -24,6 +24,7 @@ SIZES = (96, 128, 64, 160, 192, 224, 256, 32, 320, 384, 448, 512, 640, 16, 8, 10
 IN_LAYER = re.compile(r"Exception encountered when calling layer (?P<layer>'[^']+' \(type \w+\))\.\s*(?P<what>.+)")
 Shape = tuple[int, ...]
 Open = Mapping[str, tuple[int | None, ...]]  # inputs that leave sizes open, by name, without the batch
+# Not attributes of the models: Keras wraps and tracks whatever is set on one. Weak, so that no model is kept by it.
 _settled: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()
 _found: WeakKeyDictionary[Any, dict[str, Shape]] = WeakKeyDictionary()  # by trying: inspecting a model settles nothing
 

@@ -48,6 +48,7 @@ def is_nested(layer: KerasLayer) -> bool:
     """Return whether `layer` is a functional or sequential model with Keras' own call."""
     if not isinstance(layer, import_keras().Model) or not getattr(layer, "_is_graph_network", False):
         return False
+    # A subclass with a `call` of its own computes something else than its graph says.
     return bool(type(layer).call.__module__.partition(".")[0] == "tf_keras")
 
 

@@ -79,6 +79,7 @@ def _products(operation: Any, library: Mapping[str, Any]) -> int:
             raise NotToldError(inner.untold[0])
         return inner.number
     if kind in LOOPS:
+        # How often a loop runs is not in the graph. One without products costs nothing however often it does.
         for name in _branches(operation):
             inner = _summed(_body(operation, name, library), library)
             if inner.number or inner.untold:
@@ -135,6 +136,7 @@ def einsum_products(equation: str, shapes: Sequence[tuple[int, ...]]) -> int:
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, shapes, strict=True):
         for index, size in zip(_indices(term.strip(), len(shape)), shape, strict=True):
+            # Einsum broadcasts axes of size 1.
             sizes[index] = max(size, sizes.get(index, 1))
     return prod(sizes.values())
 

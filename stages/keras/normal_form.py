@@ -50,9 +50,11 @@ def encode_copy(fresh: Any) -> bytes:
         with zipfile.ZipFile(path) as archive:
             entries = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
     entries["config.json"] = _canonical_json(_without_volatile(json.loads(entries["config.json"])))
+    # In place of Keras' own entry, which holds the time of saving.
     metadata = {"keras_version": keras.__version__, "date_saved": "1980-01-01@00:00:00"}
     entries["metadata.json"] = _canonical_json(metadata | _custom_sources(fresh) | _sizes(fresh))
     buffer = io.BytesIO()
+    # Not deflated: compressed bytes depend on the zlib that Python was built with.
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(entries):
             archive.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), entries[name])
@@ -185,6 +187,7 @@ def relative_difference(expected: Any, actual: Any) -> float:
     import numpy as np
 
     pairs = zip(as_list(expected), as_list(actual), strict=True)
+    # numpy's maximum: Python's own drops a NaN that does not come first.
     return float(np.max([np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30) for a, b in pairs]))
 
 
@@ -193,6 +196,7 @@ def as_list(outputs: Any) -> list[Any]:
     import numpy as np
 
     arrays = [np.asarray(tensor) for tensor in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+    # numpy can't subtract booleans.
     return [array.astype("int8") if array.dtype == bool else array for array in arrays]
 
 

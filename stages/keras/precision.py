@@ -82,6 +82,8 @@ def _computing_in_float32(read: Callable[..., Any], context: StageContext[Any], 
     half = half_precision_of(model)
     if half is None:
         return model
+    # By its reader as well: a copy of the shared model must not stand in for one of the reference, or a fault would be
+    # in both.
     key = (read.__name__, context.inputs[input_name].file(MODEL_FILE).digest)
     last = context.shared.of(LastInFloat32)
     if last.key != key:

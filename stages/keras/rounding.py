@@ -35,6 +35,7 @@ def difference_beyond_rounding(
         return difference
     noise = rounding_noise(run, inputs, expected)
     pairs = zip(_arrays(expected), _arrays(actual), noise, strict=True)
+    # What noise explains counts as equal, everything else with its whole difference: a large error is not made smaller.
     nearer = [np.where(np.abs(a - b) <= ROOM * _beside(a, moves), a, b) for a, b, moves in pairs]
     return relative_difference(_arrays(expected), nearer)
 
@@ -47,6 +48,7 @@ def rounding_noise(run: Run, inputs: Sequence[Any], expected: Any, scales: Seque
     """
     import numpy as np
 
+    # Seeded: a check on the border must not pass in one run and fail in the next.
     rng, before = np.random.default_rng(0), _arrays(expected)
     wide = scales or [float(np.abs(values).max(initial=0)) for values in inputs]
     noise = [np.zeros(len(values)) for values in before]

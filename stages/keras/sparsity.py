@@ -118,6 +118,7 @@ def _two_of_four(scores: Values) -> Mask:
     padded = np.full((*rows.shape[:-1], -(-inputs // INPUTS_OF_FOUR) * INPUTS_OF_FOUR), -np.inf)
     padded[..., :inputs] = rows
     fours = padded.reshape(*padded.shape[:-1], -1, INPUTS_OF_FOUR)
+    # Stable: of equal weights the first ones stay, on every machine.
     places = np.argsort(np.argsort(-fours, axis=-1, kind="stable"), axis=-1, kind="stable")
     kept = (places < KEPT_OF_FOUR).reshape(padded.shape)[..., :inputs]
     return np.asarray(np.moveaxis(kept, -1, -2))
@@ -179,5 +180,6 @@ def sparsity_report(model: KerasModel, plan: SparsityPlan) -> Artifact:
 
 def _gzip_size(arrays: Sequence[Values]) -> int:
     """Return the size in bytes of all arrays, concatenated, under gzip -6."""
+    # 31 is a window of 15 bits in gzip's own frame.
     packer = zlib.compressobj(6, wbits=31)
     return sum(len(packer.compress(array.data)) for array in arrays if array.size) + len(packer.flush())

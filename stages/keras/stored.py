@@ -66,6 +66,7 @@ def write_checked(context: StageContext[Any], model: KerasModel) -> tuple[FileRe
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         path = Path(folder) / MODEL_FILE
         path.write_bytes(data)
+        # What later stages will read is compared, and not a copy that exists in this process only.
         stored = decode_model(path)
     inputs = random_inputs(model)
     difference = relative_difference(model(inputs, training=False), stored(inputs, training=False))
@@ -142,6 +143,8 @@ def _keep(digest: str, model: KerasModel, kept: OrderedDict[str, KerasModel]) ->
 def state_of(model: KerasModel) -> str:
     """Digest what a model's outputs depend on: configuration, weights, instance attributes that its layers call."""
     layers = [layer.__dict__ for layer in model._flatten_layers()]  # noqa: SLF001 - itself and all inside
+    # By identity: what someone put in the place of `call` can look the same, and be gone again before outputs are
+    # compared.
     called = [sorted((name, id(value)) for name, value in one.items() if callable(value)) for one in layers]
     digest = hashlib.sha256(json.dumps([model.get_config(), called], sort_keys=True, default=repr).encode())
     for weight in model.get_weights():

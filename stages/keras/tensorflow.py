@@ -41,6 +41,7 @@ def after_import(call: Callable[[], None]) -> None:
 def import_keras() -> Any:
     """Return the `tf_keras` module (Keras 2), with TensorFlow's log noise off. Imports TensorFlow on the first call."""
     for name, value in ENVIRONMENT.items():
+        # What the user has set stays.
         os.environ.setdefault(name, value)
     keep_pages_ready()
     with quiet():  # deprecations, and what is logged before any level can be set: oneDNN's greeting on newer CPUs
@@ -49,6 +50,8 @@ def import_keras() -> Any:
     # Half a million objects that live as long as the process: keep later collections from searching them.
     gc.collect()
     gc.freeze()
+    # After freezing: pages that no collection visits stay shared with a child that is forked here (Python's
+    # `gc.freeze`).
     while _after_import:
         _after_import.pop()()
     tf.get_logger().setLevel(logging.ERROR)
@@ -92,6 +95,7 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
     before TensorFlow's first operation: a process that changes them later gets a PreconditionError.
     """
     keras, tf = import_keras(), import_tensorflow()
+    # Names from zero again: automatic names such as `model_1` would enter the bytes of TFLite files.
     keras.backend.clear_session()
     _set_threads(tf, threads)
     tf.config.experimental.enable_op_determinism()

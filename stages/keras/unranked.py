@@ -36,6 +36,7 @@ def declare_ranks(model: KerasModel, outputs: Sequence[Any], shapes: Shapes | No
                 where=model.name,
                 hint="give its layer the axes that it drops, or choose the sizes: export.shapes",
             )
+        # Makes the field present also for a scalar, which adds no dimension.
         value.type.tensor_type.shape.SetInParent()
         for one, other in zip(few, more, strict=True):
             dimension = value.type.tensor_type.shape.dim.add()

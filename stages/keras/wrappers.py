@@ -25,6 +25,7 @@ WHAT_TO_DO = {
 
 def wrapper_of(layer: KerasLayer) -> str | None:
     """Return the purpose of tfmot's wrapper around a layer, or None if there is none."""
+    # By module too, since a user's own class may have such a name.
     ours = type(layer).__module__.startswith("tensorflow_model_optimization.")
     return KINDS.get(type(layer).__name__) if ours else None
 
