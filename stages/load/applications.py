@@ -25,6 +25,7 @@ def build_application(spec: Application, weights: Path | None = None) -> Carried
         ModelError: it can't be built this way, or the weights don't fit.
     """
     keras = import_keras()
+    # Without named weights, which would be downloaded only to be overwritten.
     model = _built(keras, spec, None if weights else spec.weights)
     carried = Carried(model)
     if weights:

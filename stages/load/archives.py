@@ -39,6 +39,7 @@ def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
             raise _malicious(f"its member {name!r} would be written outside of its folder", path)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise _malicious(f"its member {name!r} is a link or a special file", path)
+        # What is checked here would be one of them, and what Keras reads the other.
         if name in names:
             raise _malicious(f"it has two members {name!r}", path)
         if member.flag_bits & 1:
@@ -54,10 +55,12 @@ def check_hdf5(file: Any, path: Path) -> None:
     while groups:
         group = groups.pop()
         for name in group:
+            # Asked before the object is opened: opening a link follows it.
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise _malicious(f"{group.name}/{name} in it is a link, which may lead into another file", path)
             found = group[name]
             address = h5py.h5o.get_info(found.id).addr
+            # Groups may be linked into each other in a circle.
             if address in seen:
                 continue
             seen.add(address)

@@ -33,6 +33,7 @@ CLASS_MODULE = re.compile(rf"({KERAS}(\.({PARTS})(\.\w+)*)?|builtins|tensorflow_
 FUNCTION_MODULE = re.compile(
     rf"({KERAS}\.(activations|constraints|initializers|losses|metrics|regularizers)(\.\w+)*|builtins)"
 )
+# Lists of what is allowed: a release of TensorFlow adds functions, and none may pass because nobody knew it.
 PARTIAL = frozenset({"math", "nn", "linalg", "image", "signal", "bitwise", "__operators__", "keras.activations"})
 PLAIN = re.compile(
     r"abs|acos|add|argmax|argmin|argsort|asin|atan|batch_to_space(_nd)?|bitcast|boolean_mask|"
@@ -126,6 +127,7 @@ def _reason_of_settings(name: str, settings: Mapping[str, Any]) -> str | None:
         return f"calls a method of {settings.get('cls_symbol')}"
     if name in ("InstanceMethod", "InstanceProperty") and str(settings.get("attr_name")).startswith("_"):
         return f"reads the attribute {settings.get('attr_name')}"
+    # A list is the vocabulary itself; a text is a path that Keras reads when it builds the layer.
     for key in ("vocabulary", "idf_weights"):
         if isinstance(settings.get(key), str):
             return f"reads the file {settings[key]!r} of this machine ({key})"

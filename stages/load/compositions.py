@@ -126,6 +126,7 @@ def updated_slice(node: Any, input: Any, update: Any, indices: Any) -> Any:  # n
 
 def _padded(value: Any, padding: Any) -> Any:
     if isinstance(padding, list):
+        # Plain numbers, because arguments of an operation are stored as JSON.
         return np.pad(value, padding).tolist()
     tf = import_tensorflow()
     return tf.cast(tf.pad(value.astype("float32").tolist(), padding), value.dtype.name)

@@ -46,6 +46,7 @@ def _imported(name: str) -> ModuleType:
         return module
     path = spec.loader.get_filename(name)
     source = spec.loader.get_data(path)
+    # Before it runs, as Python's own import does: modules may import each other in a circle.
     module = sys.modules[name] = module_from_spec(spec)
     try:
         exec(spec.loader.source_to_code(source, path), module.__dict__)  # noqa: S102 - as any import does

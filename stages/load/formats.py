@@ -103,6 +103,7 @@ def load_model(
     model, difference = like(_graph(carried.model, shown), carried.model), carried.difference
     if not is_settled(model):
         settle(model, wanted)
+    # Before the comparison: NaN differs from everything, and where it comes from is more use than by how much.
     blame(model, difference, shown)
     if not difference <= tolerance(model):
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
@@ -135,6 +136,7 @@ def _from_files(
         if not trust:
             refuse_code(stored.config, name, names)
         stored = replace(stored, config=by_name_alone(stored.config, names))
+    # After the check, so that a refused file has led to no import at all.
     custom = import_custom_objects(custom_objects)
     keras = import_keras()
     ours = objects_in(json.dumps(stored.config)) | of_keras(custom, keras)
@@ -170,6 +172,7 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, want
             found = carry_over(plain, objects, wanted)
             return replace(found, notes=(*about_states, *note_on(outside), *notes, *found.notes), outside=outside)
         except ModelError as error:
+            # Then a setting is at fault and no layer of the file.
             if error.where in (wanted.setting, DATA):
                 raise
             raise ModelError(error.what, where=f"{stored.path}: {error.where}", hint=error.hint) from error

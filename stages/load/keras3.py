@@ -33,6 +33,7 @@ RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}
 def import_keras3() -> Any:
     """Return the `keras` module (Keras 3) on TensorFlow, next to tf_keras."""
     import_keras()  # first: it decides which Keras TensorFlow itself shows
+    # The user's ~/.keras/keras.json may name another backend.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with quiet():
         import keras
@@ -61,6 +62,7 @@ def carry_over(original: Any, objects: Objects, wanted: Wanted = NOTHING) -> Car
     model = build_graph(json.loads(original.to_json()), original, translation)
     _carry_weights(original, model, translation.traced)
     renew_constants(model)
+    # After the weights: an open size is chosen by whether outputs are finite.
     settle(model, wanted)
     return Carried(model, _difference(original, model), translation.notes())
 

@@ -85,6 +85,7 @@ class _Functional:
     def model(self) -> Any:
         config = self._config
         pending = [(entry, place, node) for entry in config["layers"] for place, node in enumerate(_nodes(entry))]
+        # In rounds: a layer that is called again waits for layers that stand after it in the file.
         while pending:
             waiting = []
             for entry, place, node in pending:
@@ -179,6 +180,7 @@ class _Call:
         except Exception as error:
             raise refused(name, class_name, f"{type(error).__name__}: {reason_of(error)}") from error
         flat = list(import_tensorflow().nest.flatten(found))
+        # Keras 3 has promotion rules of its own between types. Where TensorFlow's differ, the call is traced instead.
         wanted = [tensor.dtype for tensor in self.original._inbound_nodes[0].outputs]  # noqa: SLF001
         if [tensor.dtype.name for tensor in flat] != wanted:
             raise refused(name, class_name, f"its outputs are {', '.join(wanted)}")

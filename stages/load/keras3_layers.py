@@ -156,6 +156,7 @@ def _arguments(kind: Any) -> frozenset[str]:
     for parent in kind.__mro__:
         parameters = inspect.signature(parent.__init__).parameters.values()
         names |= {parameter.name for parameter in parameters}
+        # A constructor passes names on to its parent only through `**kwargs`.
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
             break
     return frozenset(names)
@@ -178,6 +179,7 @@ def _activation(value: Any, name: str, class_name: str, objects: Objects) -> tup
         return known, None
     if known in objects.keras2:
         return known, None
+    # Recurrent layers use it inside of each step, where nothing can be put after the layer.
     if known in ACTIVATIONS and class_name not in ("LSTM", "GRU", "SimpleRNN"):
         return "linear", ACTIVATIONS[known]
     raise refused(name, class_name, f"tf_keras has no activation {known} that computes the same")

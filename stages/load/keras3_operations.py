@@ -20,6 +20,7 @@ def _nn(name: str) -> Callable[[Any], Any]:
 
 
 def _hard_sigmoid(x: Any) -> Any:
+    # tf_keras' function of this name is another one: clip(0.2 x + 0.5, 0, 1).
     return import_tensorflow().nn.relu6(x + 3.0) * (1.0 / 6.0)
 
 
@@ -60,6 +61,7 @@ def _getitem(_: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
 
 
 def _gelu(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    # Keras 3's default; TensorFlow's own is the exact one.
     return import_tensorflow().nn.gelu(*arguments, approximate=settings.get("approximate", True))
 
 

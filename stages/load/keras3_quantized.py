@@ -84,6 +84,7 @@ def _put(old: Any, new: Any) -> None:
         if hasattr(old, "_adjust_scale_for_dequant"):  # EinsumDense, whose scale has the outputs' axes
             scale = np.asarray(old._adjust_scale_for_dequant(scale))  # noqa: SLF001
         scale = scale[:, None] if name == "embeddings" else scale
+        # Keras multiplies by its scale when it quantizes, so weights are divided by it.
         values[name] = np.asarray(getattr(old, f"_{name}"), np.float32) / scale
     for variable in _own(new):
         variable.assign(values[variable.name])

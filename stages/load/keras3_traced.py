@@ -64,6 +64,7 @@ def _holder(original: Any, made: dict[str, Any]) -> Callable[[Any, Any], Any]:
 
     def hold(handle: Any, anchor: Any) -> Any:
         tf, weight = import_tensorflow(), known[id(handle)]
+        # An index made of an input: a graph in tf_keras has to begin at its inputs.
         nothing = tf.zeros_like(tf.shape(anchor)[:1])
         if weight.path not in layers:
             layers[weight.path] = _embedding(original.name, weight)

@@ -43,7 +43,9 @@ def _looked_up(path: Path) -> str:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
+                # Bounded, because nothing in the file has been checked yet.
                 return _answer(archive.open(CONFIG).read(MOST_TEXT))
+        # The JSON is found among the bytes of an HDF5 file, so that `plan` needs neither h5py nor TensorFlow.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _answer(content)
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile):

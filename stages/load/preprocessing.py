@@ -42,6 +42,7 @@ def _front(model: KerasModel) -> list[Any]:
     front: list[Any] = []
     tensor = model.inputs[0] if len(model.inputs) == 1 else None
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
+    # Not the last one: something has to be left.
     for layer in layers[:-1]:
         known = type(layer).__name__ in FRONT and len(layer.inbound_nodes) == 1
         if not known or layer.input is not tensor or _readers(model, tensor) != 1:

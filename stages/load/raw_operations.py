@@ -211,6 +211,7 @@ def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -
             given[target] = int(source[1:]) if source[1:].lstrip("-").isdigit() else source[1:]
         else:
             given[target] = sources[source] if source in sources else _attribute(node, source)
+    # The node's empty list stands for all axes of size 1, which the function calls None.
     if node.type == "Squeeze" and not given["axis"]:
         del given["axis"]
     first = given.pop(next(iter(inspect.signature(function).parameters)))

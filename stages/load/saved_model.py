@@ -102,6 +102,8 @@ def put_checkpoint(model: KerasModel, folder: Path) -> None:
     try:
         with quiet():
             status = import_tensorflow().train.Checkpoint(model).read(str(folder / CHECKPOINT))
+            # Everything in the model must be found, but not everything in the file be used: it holds the optimizer as
+            # well.
             status.assert_existing_objects_matched()
     except Exception as error:  # TensorFlow has an error class for each way in which reading can fail
         hint = "the folder is damaged, or the architecture is not the one that it was saved from"
@@ -155,6 +157,8 @@ def _check_operations(folder: Path) -> None:
             raise ModelError("the SavedModel's graph is of TensorFlow 1", where=str(folder), hint=LAYERLESS)
         for operation in _reachable(graph):
             known = op_def_registry.get(operation)
+            # TensorFlow calls operations stateful that touch anything besides tensors, except for those of
+            # FILE_OPERATIONS.
             if known is None or operation in FILE_OPERATIONS or (known.is_stateful and operation not in HARMLESS_STATE):
                 what = f"the SavedModel's graph has the operation {operation}, which may do more than compute"
                 raise ModelError(what, where=str(folder), hint="save the model with model.save(FILE.keras) instead")

@@ -126,6 +126,7 @@ def _load(context: StageContext[LoadConfig]) -> LoadedModel:
         raise type(error)(error.what, where=where or None, hint=error.hint) from error
     for role, copy in files.items():
         if role.startswith(MODULE):
+            # After the import: a module that was edited since the plan is in no key.
             check_source(role.removeprefix(MODULE), copy)
     return loaded
 

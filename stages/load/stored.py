@@ -147,6 +147,8 @@ def _copy_archive(stored: StoredModel, copy: Path) -> None:
             if member.filename == CONFIG:
                 target.writestr(CONFIG, json.dumps(stored.config))
             elif not member.is_dir():
+                # `force_zip64`, since zipfile does not know beforehand that a member written in pieces will exceed 2
+                # GB.
                 with source.open(member) as read, target.open(member.filename, "w", force_zip64=True) as written:
                     shutil.copyfileobj(read, written, 1 << 20)
 
@@ -176,6 +178,7 @@ def put_stored_weights(model: KerasModel, path: Path) -> None:
             check_hdf5(archive, path)
             legacy = "layer_names" in archive.attrs or "model_weights" in archive
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
+        # By the suffix `.weights.h5` Keras tells its new layout from the old one.
         copy = Path(folder) / ("weights.h5" if legacy else "model.weights.h5")
         shutil.copyfile(path, copy)
         try:

@@ -18,6 +18,8 @@ from stages.load.raw_operations import CONTROL, PASSING, RANDOM, call_public, ev
 
 FREE = (3, 7)  # values tried for a free size: results of size arithmetic that agree for both are known
 JOINING = frozenset({"Pack", "ConcatV2"})
+# Whatever is computed from a free size stays in the graph. Agreement on two sizes proves nothing: half of an odd number
+# of samples, rounded, was once taken for a constant.
 MOVING = JOINING | {"Cast", "ExpandDims", "GatherV2", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice", "Unpack"}
 
 Holder = Callable[[Any, Any], Any]  # a variable's handle, a tensor of tf_keras → a tensor of tf_keras that holds it

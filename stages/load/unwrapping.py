@@ -37,6 +37,8 @@ def unwrapped(model: KerasModel) -> Unwrapped:
         return Unwrapped(model)
     for layer in pruned:
         for weight, mask, _ in layer.pruning_vars:
+            # A gradient step moves weights under the mask, and tfmot sets them to zero again at the beginning of the
+            # next one only.
             weight.assign(weight * mask)
     outer = {id(layer) for layer in model.layers}
     kernels = tuple(kernel for layer in pruned if id(layer) in outer for kernel in _kernels(layer))
