@@ -108,6 +108,7 @@ def _moved(images: Any, seed: Any, furthest: tuple[int, ...], *, repeat: bool) -
     for axis, most in enumerate(furthest, start=1):
         size, count = images.shape[axis], tf.shape(images)[0]
         moves = tf.random.stateless_uniform([count], _fold(seed, axis), -most, most + 1, tf.int32)
+        # By gathering: `tf.roll` shifts a whole batch by one number.
         places = tf.range(size)[None] + moves[:, None]
         inside = tf.clip_by_value(places, 0, size - 1)
         images = tf.gather(images, inside, axis=axis, batch_dims=1)

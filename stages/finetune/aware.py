@@ -90,9 +90,11 @@ def _wrapped(model: KerasModel, known: Collection[str], preserve: str | None) ->
     left = set(known)
 
     def annotate(layer: KerasLayer) -> Any:
+        # A new layer: an annotation would stay on the one of the caller's model.
         fresh = type(layer).from_config(layer.get_config())
         return quantization.quantize_annotate_layer(fresh) if layer.name in left else fresh
 
+    # tfmot raises at the first layer that it refuses. That one is taken out, and the rest tried again.
     while left:
         annotated = keras.models.clone_model(model, clone_function=annotate)
         annotated.set_weights(model.get_weights())

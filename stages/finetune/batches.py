@@ -74,6 +74,7 @@ def training_batches(
     def gathered(batch_seed: Any, indices: Any) -> Any:
         parts = tf.py_function(gather, [indices], [part.dtype for part in tf.nest.flatten(spec)])
         for part, known in zip(parts, tf.nest.flatten(spec), strict=True):
+            # What comes out of a `py_function` has no shape, and Keras needs the number of axes.
             part.set_shape(known.shape)
         sample = tf.nest.pack_sequence_as(spec, parts)
         return sample if transform is None else transform(batch_seed, sample[0], sample[1] if sample[1:] else None)

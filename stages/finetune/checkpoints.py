@@ -41,9 +41,12 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove all but the last two and their best. Raises OSError; older ones then stay."""
+        # Its temporary files begin with `tmp`, so that half a checkpoint is nothing to resume from
+        # (`Store.can_resume`).
         publish(self._path(checkpoint.epoch), _encoded(checkpoint), self._folder)
         self._kept[checkpoint.epoch] = checkpoint.best
         self._kept = dict(sorted(self._kept.items())[-KEPT:])
+        # Only now: until the new one is whole, a kill falls back on these.
         needed = {*self._kept, *self._kept.values()}
         for epoch in self._epochs():
             if epoch not in needed:

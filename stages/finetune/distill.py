@@ -19,6 +19,7 @@ from stages.finetune.objective import Objective, Objectives
 from stages.keras.layer_patterns import matching
 from stages.keras.tensorflow import import_keras, import_tensorflow
 
+# Softmax gives exact zeros in float32, whose logarithm is infinite.
 SMALLEST_PROBABILITY = 1e-30
 Loss = Callable[[Any, Any], Any]  # of the teacher's and the model's outputs, one number
 
@@ -98,6 +99,7 @@ def _learner_class() -> Any:
         def train_step(self, data: Any) -> dict[str, Any]:
             lesson = self.lesson
             inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+            # Outside of the tape, which would keep all of the teacher's intermediate tensors.
             expected = _listed(lesson.its(inputs, training=False))
             count = len(lesson.objectives.each)
             with tf.GradientTape() as tape:
@@ -174,6 +176,7 @@ def label_logits(outputs: Any, already: bool) -> Any:
     outputs = tf.cast(outputs, tf.float32)
     if already:
         return outputs
+    # 1 - p comes in multiples of 6e-8 in float32: below Keras' epsilon (1e-7) it is no number to take a logarithm of.
     odds = tf.maximum(outputs, SMALLEST_PROBABILITY), tf.maximum(1 - outputs, import_keras().backend.epsilon())
     return tf.math.log(odds[0]) - tf.math.log(odds[1])
 

@@ -34,6 +34,7 @@ class MaskedModel:
         """Return callbacks that must precede all others, which then see masked weights."""
         callbacks = import_keras().callbacks
         total, reached_at = steps_per_epoch * epochs, self._plan.reached_at
+        # Before the last step: at least one trains at the full sparsity.
         end = min(max(1, round(total * reached_at)), total - 1)
         every = max(1, end // UPDATES)
         epoch_of = {"now": 0}

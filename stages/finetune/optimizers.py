@@ -60,6 +60,7 @@ def _warm_up_class() -> Any:
         def __call__(self, step: Any) -> Any:
             now, rate = tf.cast(step, tf.float32), self._rate
             after = rate(now - self._steps) if callable(rate) else tf.constant(rate, tf.float32)
+            # Plus one, or the first step would be taken at a rate of 0.
             return tf.where(now < self._steps, self._full * (now + 1) / self._steps, after)
 
         def get_config(self) -> dict[str, Any]:

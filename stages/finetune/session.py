@@ -49,6 +49,7 @@ class Session:
         self._random_layers: list[Any] | None = None
         self._plateau = _plateau(config)
         first = masked.first_epoch_at_target(config.epochs) if masked else 0
+        # Always there, with a patience that never ends if none is set: it also keeps the best weights.
         self.stopping = import_keras().callbacks.EarlyStopping(
             patience=config.early_stopping or config.epochs + 1, restore_best_weights=True, start_from_epoch=first
         )
@@ -96,6 +97,7 @@ class Session:
         for place, layer in enumerate(self._random_layers):
             generator = getattr(layer._random_generator, "_generator", None)  # noqa: SLF001 - Keras has no public way
             if generator is not None:
+                # Different for all epochs and layers below 1,000,003, a prime.
                 generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + place)
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
@@ -104,6 +106,7 @@ class Session:
             what = f"the validation loss became {float(logs['val_loss'])} in epoch {epoch + 1}"
             raise PostconditionError(what, where="finetune", hint=HINT)
         best = None if self.stopping.best_weights is None else int(self.stopping.best_epoch) + 1
+        # EarlyStopping has just copied the same arrays.
         weights = self.stopping.best_weights if best == epoch + 1 else self.model.get_weights()
         self._require_numbers(weights, epoch)
         for name, value in logs.items():
@@ -179,6 +182,7 @@ def _watch_class() -> Any:
             self._supports_tf_logs = True  # or Keras would copy all logs at each batch
 
         def on_train_begin(self, logs: Any = None) -> None:
+            # This callback is the last one, so that Keras' own have just forgotten their state when it gives it back.
             self._session.restore_callbacks()
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -35,6 +35,7 @@ def trainee_of(model: KerasModel, config: FinetuneConfig) -> Any:
     """Return `model`, or the copy of it that the settings ask for; call it in the strategy's scope."""
     if config.mixed_precision:
         return in_precision(model, precision_policy())
+    # A strategy trains variables that were made in its scope only.
     return copy_model(model) if config.strategy else model
 
 
@@ -57,6 +58,7 @@ def in_precision(model: KerasModel, policy: str) -> Any:
     config = unbuilt(model.get_config())
     last = {tensor._keras_history.layer.name for tensor in model.outputs}  # noqa: SLF001 - Keras has no public way
     for layer in config["layers"]:
+        # Layers that give outputs stay in float32: 16 bits would round what the loss is computed from.
         if layer["config"].get("name") not in last:
             _set_policy(layer, policy)
     classes = {type(layer).__name__: type(layer) for layer in model.layers}

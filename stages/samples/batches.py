@@ -21,6 +21,7 @@ def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
 def batches_of(count: int, size: int) -> Iterator[list[int]]:
     """Yield the indices of `count` samples in batches of exactly `size`; the last sample fills up the last one."""
     for start in range(0, count, size):
+        # A sample that was there before: anything else would enter the ranges of a calibration.
         yield [min(index, count - 1) for index in range(start, start + size)]
 
 

@@ -20,6 +20,7 @@ def encode_samples(samples: Any) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
+    # All of the form is named: the bytes are digested, and numpy's own choices must not change keys.
     np.lib.format.write_array(buffer, np.ascontiguousarray(samples, dtype="<f4"), version=(1, 0), allow_pickle=False)
     return buffer.getvalue()
 

@@ -60,7 +60,9 @@ def _image_decoder(form: ImageForm) -> Callable[[Any], Any]:
 
     @tf.function(input_signature=[tf.TensorSpec((), tf.string)])  # type: ignore[untyped-decorator, unused-ignore]
     def decode(data: Any) -> Any:
+        # With animations expanded, a GIF would come with an axis of frames.
         image = tf.io.decode_image(data, channels=form.channels, expand_animations=False)
+        # `decode_image` does not know its rank before it has read, and resizing needs it.
         image.set_shape((None, None, form.channels))
         return tf.ensure_shape(_resized(tf, image, form), (*form.size, form.channels))
 

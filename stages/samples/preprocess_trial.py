@@ -54,6 +54,7 @@ def try_preprocessing(model: KerasModel, split: Split, batch: int = 64) -> list[
     stored = replace(split, preprocess=Preprocess())
     now = split.preprocess
     assert isinstance(now, Preprocess)  # `can_be_tried`: one input
+    # Read without preprocessing once, and preprocessed in each way from there.
     ways = {AS_NOW: now, **_others(np.asarray(stored.take(places)[0]), now)}
     right, count = dict.fromkeys(ways, 0), correct_counter(model)
     tensor = import_tensorflow().constant

@@ -122,6 +122,8 @@ def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
         step = (high - low) / 255
         for calls, _ in samples:
             values = calls[place].outputs[0]
+            # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
+            # range.
             use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
             use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
             use.numbers += values.size

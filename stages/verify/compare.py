@@ -24,6 +24,7 @@ from stages.verify.limits import REAL, SIMULATED, is_real
 if TYPE_CHECKING:
     from stages.verify.causes import Cause, Observed
 
+# Of Keras; the file itself runs in its own batch size, which is 1 for most (formats/session.py).
 BATCH = 256
 CLIPPED = Quantization(scheme="int8", calibration="percentile")
 SIMULATED_SAMPLES = 8
@@ -43,6 +44,7 @@ class Comparison:
             held = context.read("export", export.files[0].name).read_bytes()
             self._kind, self._file = formats()[found.holds].kind, found.held(held)
         else:
+            # `tmp` in front: a killed verification has nothing to resume from.
             read, folder = partial(context.read, "export"), context.work_dir / "tmp-model"
             self._kind, self._file = export.kind, whole_model(export.kind, export.names, read, folder)
 
@@ -124,6 +126,7 @@ class Comparison:
         with tensorflow_action(self._context.seed, self._context.threads):
             run = partial(run_keras, self._model)
             expected = run(arrays)
+            # Of the real inputs, since a set like `zeros` has no scale whose last bits could be moved.
             scales = [float(np.abs(real[name]).max()) for name in self._model.input_names]
             noise = rounding_noise(run, arrays, expected, scales)[place]
         found = self._run(dict(zip(self._model.input_names, arrays, strict=True)))[row.output]
@@ -166,6 +169,7 @@ class Comparison:
         from stages.keras.layer_calls import record_layers
 
         size = self._loaded.inputs[0].shape[0] or 1
+        # A file made for a larger batch takes no single sample.
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
         tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
         return record_layers(self._model, arrays), tensors

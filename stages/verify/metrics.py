@@ -217,6 +217,7 @@ def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
         what = f"top_{k} of {scores.shape[1]} classes is always 1"
         raise PreconditionError(what, where="data.metrics", hint="leave it out, or ask for fewer")
     own = np.take_along_axis(scores, labels.astype(np.int64)[:, None], axis=1)
+    # As `argmax` decides among equals, so that accuracy and confusion matrix agree.
     before = np.arange(scores.shape[1]) < labels[:, None]
     rank = ((scores > own) | ((scores == own) & before)).sum(axis=1)
     return int((rank < k).sum())

@@ -34,6 +34,7 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
     from stages.keras.precision import untouched_in_float32
     from stages.keras.tensorflow import tensorflow_action
 
+    # With the batch and the threads: in both cases kernels add up in another order, and last bits differ.
     key = (context.inputs[input_name].digest, split.digest, batch, context.threads)
     last = context.shared.of(LastOutputs).on_split
     if key not in last:

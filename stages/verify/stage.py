@@ -225,6 +225,7 @@ def _evaluated(
     for output, seen in targets.items():
         compared = DEFAULTS[seen.kind][0]
         wanted = tuple(dict.fromkeys((compared, *names[output])))
+        # Decided by the reference for both: probabilities of an 8-bit file need not add up to 1.
         logits = seen.kind != "regression" and are_logits(reference[output], seen.kind)
         one = evaluate(actual[output], seen.y, seen.kind, wanted, own_metrics(context, wanted), logits=logits)
         before = evaluate(reference[output], seen.y, seen.kind, (compared,), logits=logits).metrics[compared]
@@ -241,6 +242,7 @@ def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
     what, change = next((one, change) for one, change in CHANGES.items() if one.name == metric)
     if what.against_source == "drop":
         return {change.name: what.worsening(reference, actual)}
+    # Not infinite, because metrics are numbers in JSON.
     return {change.name: actual / reference if reference else 1.0 if not actual else 1e30}
 
 
