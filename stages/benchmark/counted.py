@@ -40,6 +40,7 @@ def intervals_of(
         return {}
     wide = {main: candidate.spread}
     if ratio := ratio_of(main, declared):
+        # Relative errors of a quotient add up.
         wide[ratio.name] = candidate.spread + baseline.spread
     return {
         name: (metrics[name] * (1 - share), metrics[name] * (1 + share))

@@ -29,6 +29,7 @@ from stages.samples.calibration import calibration_files, decode_samples
 ERRORS_FILE = "layer-errors.json"
 ERROR_SAMPLES = 8  # calibration samples on which layers' errors are measured
 # Only report the figures: the ladder decides what is accurate enough.
+# Naming `min_cosine` also drops the defaults of the two bounds that it replaces (verify/config.py).
 UNBOUNDED = {"max_diff": None, "min_cosine": None}
 
 

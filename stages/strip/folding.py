@@ -56,6 +56,7 @@ def find_folds(usage: Usage) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     folds, kept = [], []
     for level in usage.levels:
         readers = Counter(id(tensor) for node in nodes_of(level) for tensor in node.keras_inputs)
+        # An output of the model is read by whoever calls it.
         readers.update(id(tensor) for tensor in level.outputs)
         for node in _normalisations(level):
             obstacle = _obstacle(node, usage, readers)

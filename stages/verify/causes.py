@@ -47,6 +47,7 @@ class _Use:
 def cause_in_inputs(inputs: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> Cause | None:
     """Return the first input whose numbers (N, …) lie outside the range that the file stores it in, or None."""
     for name, (low, high) in ends.items():
+        # One step of room: what is rounded to an end is not outside.
         step = (high - low) / 255
         share = float(((inputs[name] < low - step) | (inputs[name] > high + step)).mean())
         if share > OUTSIDE:
