@@ -97,7 +97,7 @@ class Session:
         for place, layer in enumerate(self._random_layers):
             generator = getattr(layer._random_generator, "_generator", None)  # noqa: SLF001 - Keras has no public way
             if generator is not None:
-                # Different for all epochs and layers below 1,000,003, a prime.
+                # Different for all epochs and layers below 1,000,003.
                 generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + place)
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ def correct_counter(model: KerasModel) -> Callable[[Iterable[tuple[Any, Any]]], 
     threshold = 0.0 if gives_logits(model) else 0.5
     binary = is_binary(model)
 
-    # The last batch is smaller, and must not be compiled for its own size.
+    # The last batch is smaller: traced at most once more, and then for any size.
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def correct(inputs: Any, labels: Any) -> Any:
         outputs = model(inputs, training=False)

@@ -144,7 +144,7 @@ def _check_source(context: Context, source: Source, data: bytes) -> None:
         files = [str(folder / file) for file in (f"{symbol}_data.c", "compare.c")]
         flags = ["-std=c99", "-Wall", "-Werror", "-o", str(folder / "compare")]
         built = run_process([compiler, *flags, *files], f"{context.axis} source", 120, program="cc")
-        # The text is checked above; this also finds a missing include, a wrong macro and an array that a compiler pads.
+        # The text is checked above; this also finds a missing include and a wrong macro.
         if built.returncode:
             what = f"the C source does not compile: cc {ending(built.returncode)}"
             raise PostconditionError(what, where=context.axis, hint=last_lines(built.stderr))

@@ -49,7 +49,7 @@ class ONNX:
             numbers = {field.number for field in fields(data, 0, len(data))}
         except ValueError:  # not a protobuf message, or a truncated one
             return False
-        # Random bytes are often a valid message with large field numbers; no field of a ModelProto has one.
+        # A short file of any kind can happen to be a valid message; it then mostly has larger field numbers.
         if max(numbers) > LARGEST_FIELD:
             return False
         if GRAPH not in numbers:

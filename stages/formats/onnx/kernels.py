@@ -73,7 +73,6 @@ def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]
     found, taken = dict[str, list[int]](), set[int]()
     for kernel in kernels:
         name = kernel.name
-        # The optimizer may have added several, one after the other.
         while ADDED.search(name):
             name = ADDED.sub("", name)
         last = by_name.get(name, maker.get(name))

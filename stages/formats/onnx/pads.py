@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-# Of these outputs none is below the padding's zero.
 NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Softplus", "Exp", "Abs")  # then zeros never win, and the fusion is right
 
 

@@ -157,7 +157,6 @@ def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) ->
 
     types = {value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs}
     count = len(next(iter(calibration.values())))
-    # 0 where the batch is free.
     fixed = inputs[0].type.tensor_type.shape.dim[0].dim_value
     numbers = sum(values[0].size for values in calibration.values())
     size = max(1, min(CALIBRATION_BATCH, count, CALIBRATION_NUMBERS // numbers))

@@ -35,7 +35,6 @@ class InPlacePasses:
                 graph.delete_unused_nodes(graph.outputs)
                 changed = changed or one.graph_been_opt
             round_number += 1
-        # Once at the end, instead of after each pass.
         graph.update_proto()
         self.finished = True
         return graph

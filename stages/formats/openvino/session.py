@@ -49,7 +49,7 @@ def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
         shapes = tuple(tuple(array.shape) for array in feeds.values())
         try:
             if shapes not in compiled:
-                # One at a time: each compiled model has its own copy of the weights.
+                # Only the last one is kept: each new shape would be one more compiled model in memory.
                 compiled.clear()
                 compiled[shapes] = compiled_at(read.clone(), shapes, threads)
             found = compiled[shapes](feeds)
