@@ -6,7 +6,11 @@ become paths, while a number in quotes stays an error.
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 from pydantic import BaseModel, ConfigDict
+
+Json: TypeAlias = Any  # a value of a JSON document, or of plain YAML: None, bool, number, text, list, or dict by text
 
 
 class Value(BaseModel):

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PostconditionError
 from stages.formats.format import LoadedModel
 from stages.keras.inputs import as_arrays
 from stages.keras.rounding import difference_beyond_rounding
+from stages.keras.types import KerasModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-def runtime_difference(model: Any, loaded: LoadedModel, samples: Sequence[Any], allowed: float = inf) -> float:
+def runtime_difference(
+    model: KerasModel, loaded: LoadedModel, samples: Sequence[NDArray[Any]], allowed: float = inf
+) -> float:
     """Return the largest output difference relative to the largest expected value, on `samples` (one array per input).
 
     Differences above `allowed` that are rounding noise in the model's own outputs (stages/keras/rounding.py) are
@@ -52,7 +58,7 @@ def _fits(declared: tuple[int | None, ...], actual: tuple[int, ...]) -> bool:
     return len(declared) == len(actual) and all(size in (None, real) for size, real in pairs)
 
 
-def _outputs(model: Any, samples: list[Any]) -> list[Any]:
+def _outputs(model: KerasModel, samples: list[NDArray[Any]]) -> list[NDArray[Any]]:
     import numpy as np
 
     results = model(samples if len(samples) > 1 else samples[0], training=False)

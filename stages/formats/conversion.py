@@ -27,8 +27,11 @@ from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 from stages.formats.format import ExportSettings, LoadedModel
 from stages.formats.metadata import metadata_of
 from stages.formats.registry import link_file
+from stages.keras.types import KerasModel
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from stages.samples.batches import Progress
 
 Context = StageContext[ExportSettings]
@@ -42,16 +45,16 @@ ALLOWED_DIFFERENCE: Mapping[Scheme, float] = {"float32": 1e-3, "float16": 5e-2}
 class Job:
     """Hold what the child converts: the float32 model, its calibration set by input, one sample by input, metadata."""
 
-    model: Any
+    model: KerasModel
     quantized: QuantizedFacts
-    calibration: list[Any] | None
-    samples: list[Any]
+    calibration: list[NDArray[Any]] | None
+    samples: list[NDArray[Any]]
     metadata: Mapping[str, Any]
     progress: Progress
     axis: str | None
 
     @property
-    def by_name(self) -> dict[str, Any]:
+    def by_name(self) -> dict[str, NDArray[Any]]:
         """Return the sample by input name."""
         return dict(zip(self.model.input_names, self.samples, strict=True))
 
@@ -189,14 +192,14 @@ def quantized_facts(artifact: Artifact) -> QuantizedFacts:
     return artifact.facts
 
 
-def _check_labels(config: ExportSettings, model: Any) -> None:
+def _check_labels(config: ExportSettings, model: KerasModel) -> None:
     sizes = {tensor.shape[-1] for tensor in model.outputs}
     if config.labels is not None and len(config.labels) not in sizes:
         what = f"there are {len(config.labels)} labels, and no output of the model has so many numbers"
         raise PreconditionError(what, where="export.labels", hint=f"outputs have {', '.join(map(str, sizes))}")
 
 
-def _check_shapes(config: ExportSettings, model: Any) -> None:
+def _check_shapes(config: ExportSettings, model: KerasModel) -> None:
     for name, sizes in (config.shapes or {}).items():
         known = dict(zip(model.input_names, model.inputs, strict=True))
         if name not in known:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from mmap import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from pydantic import ConfigDict
 
@@ -23,10 +24,13 @@ from pipeline.records.schemes import Quantization
 from pipeline.records.values import Value
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from stages.formats.cut import Cut
     from stages.formats.probe import Probe, ProbeScheme
 
-Arrays = Mapping[str, Any]  # tensor name -> (N, …)
+Arrays: TypeAlias = Mapping[str, "NDArray[Any]"]  # tensor name -> (N, …)
+Content: TypeAlias = bytes | mmap  # of a file, which may be mapped into memory
 
 
 class FormatSettings(Value):
@@ -67,7 +71,7 @@ class LoadedModel:
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    run: Callable[[Arrays], dict[str, Any]]
+    run: Callable[[Arrays], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class FileTensor:
     """
 
     name: str
-    values: Any
+    values: NDArray[Any]
     operator: int = 0
     ends: tuple[float, float] | None = None
 
@@ -105,7 +109,7 @@ class Format(Protocol):
     file_counts: ClassVar[tuple[int, ...]]  # possible numbers of files of an artifact
     imports: ClassVar[tuple[str, ...]]  # what the child imports before a conversion: modules, or `module:function`
 
-    def recognises(self, data: Any) -> bool:
+    def recognises(self, data: Content) -> bool:
         """Return whether a file with this mapped content is of this format; ModelError if it is, and is damaged."""
 
     def beside(self, model: Path) -> tuple[Path, ...]:
@@ -152,7 +156,7 @@ class Simulated(Protocol):
 
     simulator: ClassVar[str]  # its name in reports
 
-    def simulate(self, data: bytes, arrays: Arrays, name: str) -> Mapping[str, Any] | None:
+    def simulate(self, data: bytes, arrays: Arrays, name: str) -> Arrays | None:
         """Return the outputs for a few samples; None if the simulator is not installed."""
 
 
@@ -176,7 +180,7 @@ class ShowsTensors(Protocol):
     def input_ends(self, data: bytes) -> dict[str, tuple[float, float]]:
         """Return the smallest and the largest number of each quantized input, by name."""
 
-    def small_constants(self, data: bytes) -> Mapping[str, Any]:
+    def small_constants(self, data: bytes) -> Arrays:
         """Return the 8-bit constants with two axes or more, as stored around 0, channels first; by name."""
 
 

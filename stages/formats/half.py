@@ -7,17 +7,21 @@ to 65504; our ONNX keeps such weights in float32.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UnsupportedError
 from stages.formats.layers.owners import owners_of
+from stages.keras.types import KerasModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LARGEST, LEAST_NORMAL = 65504.0, 2.0**-14
 HINT = "scale them down and what reads them up, or take another scheme: float32 and weight_only have the range"
 LOSS = 0.01  # of a kernel's root mean square; rounding alone takes 0.0003
 
 
-def require_in_half(model: Any, data: bytes, difference: float, allowed: float) -> None:
+def require_in_half(model: KerasModel, data: bytes, difference: float, allowed: float) -> None:
     """Raise UnsupportedError if weights of a float16 TFLite file were clipped.
 
     That is: layers whose weights are beyond the range, or, if the outputs are further than `allowed` from Keras', any
@@ -40,7 +44,7 @@ def require_in_half(model: Any, data: bytes, difference: float, allowed: float) 
         )
 
 
-def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
+def _owners(model: KerasModel, cut: Sequence[NDArray[Any]]) -> dict[str, float]:
     """Return by layer its largest weight, for layers with weights among the clipped arrays `cut`."""
     import numpy as np
 
@@ -59,7 +63,7 @@ def _owners(model: Any, cut: Sequence[Any]) -> dict[str, float]:
     return found
 
 
-def doubts_about_half(model: Any, *, stays_in_float32: bool = False) -> tuple[str, ...]:
+def doubts_about_half(model: KerasModel, *, stays_in_float32: bool = False) -> tuple[str, ...]:
     """Return a sentence for each layer of which float16 keeps little.
 
     And for each beyond its range, if the format is one that `stays_in_float32` there.
@@ -75,7 +79,7 @@ def doubts_about_half(model: Any, *, stays_in_float32: bool = False) -> tuple[st
     return tuple(doubts)
 
 
-def _largest_kernels(model: Any) -> dict[str, float]:
+def _largest_kernels(model: KerasModel) -> dict[str, float]:
     """Return by layer the largest absolute number in its kernels, for those beyond the range of float16."""
     import numpy as np
 
@@ -87,7 +91,7 @@ def _largest_kernels(model: Any) -> dict[str, float]:
     return found
 
 
-def _losses(model: Any) -> dict[str, float]:
+def _losses(model: KerasModel) -> dict[str, float]:
     """Return by layer float16's rounding error relative to the kernel's root mean square, if it is large."""
     import numpy as np
 
@@ -102,7 +106,7 @@ def _losses(model: Any) -> dict[str, float]:
     return {name: loss for name, loss in found.items() if loss > LOSS}
 
 
-def _weights(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
+def _weights(model: KerasModel, prefix: str = "") -> list[tuple[str, NDArray[Any]]]:
     """Return all float32 weights with the name of their layer, in nested models `inner/layer`."""
     found = list[tuple[str, Any]]()
     for layer in model.layers:
@@ -113,7 +117,7 @@ def _weights(model: Any, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def _cut(data: bytes) -> list[tuple[str, Any]]:
+def _cut(data: bytes) -> list[tuple[str, NDArray[Any]]]:
     """Return the float16 constants of more than one number that reach the end of the range, by name."""
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema

@@ -8,12 +8,15 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pipeline.errors import DeviceError
 from stages.formats.format import MakesProbes
 from stages.formats.probe import Probe, ProbeScheme
 from stages.formats.registry import formats, names_one_that
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ProbeFormat = Annotated[str, names_one_that(MakesProbes)]
 INPUT_SCALE, WEIGHT_SCALE, OUTPUT_SCALE = 0.02, 0.01, 0.05
@@ -36,7 +39,7 @@ def probe_archive(probes: Sequence[Probe], target_format: str, scheme: ProbeSche
     return buffer.getvalue()
 
 
-def probe_weights(probe: Probe) -> tuple[Any, Any]:
+def probe_weights(probe: Probe) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return kernel (outputs, height, width, inputs of a group) and bias, float32."""
     import numpy as np
 

@@ -23,6 +23,7 @@ from pipeline.system.installed import package_version
 from pipeline.system.plugins import instances_of
 from pipeline.system.quiet import quiet
 from stages.formats.format import (
+    Arrays,
     FileTensor,
     Format,
     HoldsAnother,
@@ -144,7 +145,7 @@ def shows_tensors(kind: Kind) -> ShowsTensors:
     return found
 
 
-def file_tensors(kind: Kind, model: bytes | Path, arrays: Mapping[str, Any]) -> list[FileTensor]:
+def file_tensors(kind: Kind, model: bytes | Path, arrays: Arrays) -> list[FileTensor]:
     """Return all real-valued operator outputs for one batch; DeviceError if the runtime fails.
 
     The file runs without fusion and delegates, which would hide tensors. `arrays` are inputs by name, as many samples

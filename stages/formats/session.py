@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.format import Arrays
 from stages.samples.batches import batches_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def content_of(model: bytes | Path) -> bytes:
@@ -22,7 +25,9 @@ def content_of(model: bytes | Path) -> bytes:
     return model if isinstance(model, bytes) else model.read_bytes()
 
 
-def in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, size: int) -> dict[str, Any]:
+def in_batches(
+    run_batch: Callable[[Arrays], dict[str, NDArray[Any]]], arrays: Arrays, size: int
+) -> dict[str, NDArray[Any]]:
     """Concatenate runs of `size` samples each; the last one is padded with its own last sample."""
     import numpy as np
 
@@ -33,7 +38,7 @@ def in_batches(run_batch: Callable[[Arrays], dict[str, Any]], arrays: Arrays, si
 
 def random_feeds(
     ports: Iterable[tuple[str, Sequence[int | None], Any]], shapes: Mapping[str, Sequence[int]]
-) -> dict[str, Any]:
+) -> dict[str, NDArray[Any]]:
     """Return random inputs by name for ports of (name, sizes with None where free, dtype), with a free batch of 1.
 
     ValueError if other sizes are free and `shapes`, by name ("" for any) and with the batch, does not give the input's.
@@ -56,7 +61,7 @@ def random_feeds(
     return feeds
 
 
-def quantized(values: Any, detail: Mapping[str, Any]) -> Any:
+def quantized(values: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
     """Convert real numbers to the file's input type: `round(x / scale) + zero_point`, clipped, for integer inputs."""
     import numpy as np
 
@@ -66,10 +71,11 @@ def quantized(values: Any, detail: Mapping[str, Any]) -> Any:
     limits = np.iinfo(detail["dtype"])
     # `rint` takes the even one of two equally near steps, and a device may not: ranges of inputs avoid such values
     # (samples/input_ranges.py).
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+    stored: NDArray[Any] = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(detail["dtype"])
+    return stored
 
 
-def dequantized(values: Any, detail: Mapping[str, Any]) -> Any:
+def dequantized(values: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
     """Convert the file's output to real numbers: `(q - zero_point) * scale` for quantized outputs; a new array."""
     import numpy as np
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.artifacts import Kind
 from stages.formats.format import FileTensor
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
 SMALL_BYTES = 2  # of a small quantized type
 MATRIX, IMAGES = 2, 4  # axes of a kernel, and of an image's kernel
@@ -16,7 +19,7 @@ MATRIX, IMAGES = 2, 4  # axes of a kernel, and of an image's kernel
 Tensors = Callable[[Kind, bytes | Path, Mapping[str, Any]], list[FileTensor]]
 
 
-def ends_of(scale: float, zero_point: int, dtype: Any) -> tuple[float, float] | None:
+def ends_of(scale: float, zero_point: int, dtype: DTypeLike) -> tuple[float, float] | None:
     """Return the smallest and largest number of a quantized tensor; None if not quantized, or beyond 16 bits."""
     import numpy as np
 

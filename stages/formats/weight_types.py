@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 COUNTED = frozenset({"float32", "float16", "bfloat16", "int16", "int8", "uint8", "int4", "uint4"})  # no index types
 
@@ -28,7 +31,7 @@ def tflite_weights(data: bytes) -> dict[str, int]:
     return _counted(found)
 
 
-def onnx_weights(model: Any) -> dict[str, int]:
+def onnx_weights(model: ModelProto) -> dict[str, int]:
     """Count an ONNX ModelProto's weights by type; their data may be external."""
     import onnx
 

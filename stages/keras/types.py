@@ -1,4 +1,8 @@
-"""Name what Keras' own classes are to this project: TensorFlow is not imported where a module only mentions them."""
+"""Name what the classes of TensorFlow and Keras are to this project.
+
+Neither has types that a checker could use, and neither is imported where a module only mentions them: to the checker
+each of these names is Any, to a reader it says what is passed.
+"""
 
 from __future__ import annotations
 
@@ -6,3 +10,8 @@ from typing import Any, TypeAlias
 
 KerasModel: TypeAlias = Any  # a model of tf_keras, or of Keras 3 while it is loaded
 KerasLayer: TypeAlias = Any  # a layer of either
+KerasTensor: TypeAlias = Any  # a symbolic tensor between the layers of a model, of either
+KerasNode: TypeAlias = Any  # one call of a layer in a model's graph: an element of `inbound_nodes`
+TfTensor: TypeAlias = Any  # a tensor with values, or inside a traced function; TensorFlow takes arrays as such too
+TfVariable: TypeAlias = Any  # a variable of TensorFlow, or of either Keras
+TfOperation: TypeAlias = Any  # a node of a traced graph: a `tf.Operation`

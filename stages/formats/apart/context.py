@@ -12,6 +12,7 @@ from pipeline.contracts.shared import Shared
 from pipeline.contracts.stage import StageContext
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.manifest import Fingerprint
+from pipeline.records.values import Json
 from stages.formats.apart.main import Speaker
 from stages.formats.apart.process import call_child
 
@@ -47,7 +48,7 @@ class ChildContext:
         return self.fingerprints.get(file.digest)
 
 
-def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: str) -> Any:
+def run_apart(context: StageContext[Any], function: str, work_dir: Path, doing: str) -> Json:
     """Call a stage's `module:function` in the child with a ChildContext and return its JSON value.
 
     Its files are in `work_dir`. Errors are those of `call_child`, located at the action.

@@ -24,6 +24,7 @@ from typing import Any
 from pipeline import errors
 from pipeline.contracts.events import ActionEvents
 from pipeline.errors import PLEASE_REPORT, NativeEndError, SecateurError, StageError
+from pipeline.records.values import Json
 from pipeline.system.memory import usable_bytes
 from pipeline.system.quiet import KEPT_PREFIX
 from stages.formats.apart import main as child_main
@@ -224,7 +225,7 @@ def call_child(
     threads: int = 0,
     where: str | None = None,
     events: ActionEvents | None = None,
-) -> Any:
+) -> Json:
     """Return the result of `module:function` in the child, a JSON value. Its errors are raised here unchanged.
 
     `doing` describes the purpose; `events` receives progress and warnings. NativeEndError if the child crashes, hangs

@@ -9,17 +9,19 @@ import itertools
 import os
 import tempfile
 import weakref
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.records.artifacts import Kind, TensorSpec
+from pipeline.records.values import Json
 from stages.formats.apart.main import Speaker
 from stages.formats.apart.process import call_child
 
 if TYPE_CHECKING:
-    from stages.formats.format import FileTensor, LoadedModel
+    from numpy.typing import NDArray
+
+    from stages.formats.format import Arrays, FileTensor, LoadedModel
 
 KEPT = 2  # loaded files in the child: a candidate and the one it is compared with
 
@@ -38,12 +40,12 @@ def load_apart(
 
     holder, token = _Held(model), next(_tokens)
 
-    def call(function: str, **more: Any) -> Any:
+    def call(function: str, **more: Json) -> Json:
         given = {"token": token, "kind": kind, "model": str(holder.path), "threads": threads, **more}
         where = events.action if events else None
         return call_child(f"{__name__}:{function}", given, doing, where=where)
 
-    def run(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def run(arrays: Arrays) -> dict[str, NDArray[Any]]:
         with tempfile.TemporaryDirectory(prefix="secateur-") as name:
             given, made = Path(name) / "given.npz", Path(name) / "made.npz"
             names = _save(given, arrays)
@@ -55,7 +57,7 @@ def load_apart(
 
 
 def tensors_apart(
-    kind: Kind, model: bytes | Path, arrays: Mapping[str, Any], doing: str, events: ActionEvents | None = None
+    kind: Kind, model: bytes | Path, arrays: Arrays, doing: str, events: ActionEvents | None = None
 ) -> list[FileTensor]:
     """Call `file_tensors` with the runtime in the child; errors as of `load_apart`."""
     from stages.formats.format import FileTensor
@@ -90,7 +92,7 @@ class _Held:
         weakref.finalize(self, self.path.unlink, missing_ok=True)
 
 
-def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:
+def _save(path: Path, arrays: Arrays) -> list[str]:
     """Write arrays in their order and return their names."""
     import numpy as np
 
@@ -101,7 +103,7 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> list[str]:
     return list(arrays)
 
 
-def _load(path: Path, names: list[str]) -> dict[str, Any]:
+def _load(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     # A pickle in an array of objects would be code from the child's side that runs here.

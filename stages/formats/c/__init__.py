@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
 from stages.formats.c.settings import CSettings
-from stages.formats.format import Arrays, FormatSettings
+from stages.formats.format import Arrays, Content, FormatSettings
 from stages.formats.tflite import TFLite
 
 ARENA = Metric("arena_bytes", "bytes", lower_is_better=True, judged_as="arena", told="arena {}")
@@ -34,7 +33,7 @@ class CSource:
     holds: ClassVar[str] = TFLite.name
     simulator: ClassVar[str] = "TFLM"
 
-    def recognises(self, data: Any) -> bool:
+    def recognises(self, data: Content) -> bool:
         return False  # text is recognized only in artifacts
 
     def beside(self, model: Path) -> tuple[Path, ...]:
@@ -58,7 +57,7 @@ class CSource:
 
         return bytes_in_source(data)
 
-    def simulate(self, data: bytes, arrays: Arrays, name: str) -> Mapping[str, Any] | None:
+    def simulate(self, data: bytes, arrays: Arrays, name: str) -> Arrays | None:
         from stages.formats.c.tflm import micro_is_installed, run_micro
 
         return run_micro(data, dict(arrays), name).outputs if micro_is_installed() else None

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.stage import StageResult
 from pipeline.errors import ModelError, PostconditionError
@@ -19,9 +19,13 @@ from stages.formats.c.facts import CSourceFacts
 from stages.formats.c.settings import CSettings
 from stages.formats.c.source import Port, Source, bytes_in_source, c_source
 from stages.formats.conversion import Context, export_in
+from stages.formats.format import Arrays
 from stages.formats.tflite import TFLite
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.micro_limits import allowed_difference, wrong_in_micro
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MOST_BYTES = 64 << 20  # no microcontroller has more flash
 COMPILED_BYTES = 4 << 20  # a compiler takes seconds for an array of this size
@@ -105,7 +109,7 @@ def _steps(detail: Mapping[str, Any]) -> tuple[float, int]:
     return (float(scale), int(zero_point)) if scale else (1.0, 0)
 
 
-def _samples(context: Context, facts: TFLiteFacts) -> dict[str, Any]:
+def _samples(context: Context, facts: TFLiteFacts) -> dict[str, NDArray[Any]]:
     """Return one calibration sample, or a random one, by input name."""
     import numpy as np
 
@@ -121,7 +125,7 @@ def _samples(context: Context, facts: TFLiteFacts) -> dict[str, Any]:
     return found
 
 
-def _difference(expected: Mapping[str, Any], run: tflm.MicroRun) -> float:
+def _difference(expected: Arrays, run: tflm.MicroRun) -> float:
     from stages.keras.normal_form import relative_difference
 
     names = list(expected)

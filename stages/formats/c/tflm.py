@@ -11,12 +11,17 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.system.installed import package_version
 from pipeline.system.processes import TIMEOUT_S, require_success, run_process
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tflite_micro.python.tflite_micro.runtime import Interpreter
 
 PACKAGE, RUNTIME = "tflite-micro", "TensorFlow Lite for Microcontrollers"
 ROOM_BYTES = 256 << 20  # the default is ten times the file, too little for small networks on large inputs
@@ -28,7 +33,7 @@ class MicroRun:
     """Hold a run's results: the arena in bytes, and the outputs (N, …) by name in real numbers."""
 
     arena_bytes: int
-    outputs: dict[str, Any]
+    outputs: dict[str, NDArray[Any]]
 
 
 def micro_is_installed() -> bool:
@@ -36,7 +41,7 @@ def micro_is_installed() -> bool:
     return package_version(PACKAGE) != "absent"
 
 
-def run_micro(data: bytes, arrays: dict[str, Any], name: str) -> MicroRun:
+def run_micro(data: bytes, arrays: dict[str, NDArray[Any]], name: str) -> MicroRun:
     """Run a TFLite file with a signature, batch size 1, on samples (N, …) by input name, as `load_tflite` takes them.
 
     `name` is used in errors. DeviceError if TFLM refuses the file.
@@ -67,7 +72,7 @@ def main(model: str, given: str, made: str) -> int:
     return printed(lambda: _document(model, given, made))
 
 
-def printed(make: Any) -> int:
+def printed(make: Callable[[], dict[str, Any]]) -> int:
     """Print the result of `make`, a JSON document, to stdout and all else to stderr; returns the exit status."""
     stdout = os.dup(1)
     os.dup2(2, 1)
@@ -100,14 +105,14 @@ def _document(model: str, given: str, made: str) -> dict[str, Any]:
     return {"arena": arena(interpreter)}
 
 
-def open_interpreter(path: str) -> Any:
+def open_interpreter(path: str) -> Interpreter:
     """Open a file in TFLM's interpreter, with room for any model that fits a microcontroller."""
     from tflite_micro.python.tflite_micro import runtime
 
     return runtime.Interpreter.from_file(path, arena_size=ROOM_BYTES)
 
 
-def details(of: Any) -> list[Any]:
+def details(of: Callable[[int], Any]) -> list[Any]:
     """Return the details of tensors 0, 1, … until there is none."""
     found: list[Any] = []
     while True:
@@ -117,7 +122,7 @@ def details(of: Any) -> list[Any]:
             return found
 
 
-def arena(interpreter: Any) -> dict[str, int]:
+def arena(interpreter: Interpreter) -> dict[str, int]:
     """Return `total`, `head` (shared by tensors) and `tail` (permanent) in bytes; C++ only prints them."""
     with tempfile.TemporaryFile() as captured:
         before = os.dup(2), os.dup(1)

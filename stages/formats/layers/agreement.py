@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.format import FileTensor
 from stages.formats.layers.parity import decibels
 from stages.keras.layer_calls import LayerCall
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Layers with equal outputs (an identity after a sum) tie; this much is left for rounding in their scores.
 TIE_DB = 1e-6
@@ -21,7 +24,7 @@ class Agreement:
 
     sqnr_db: float
     tensor: str
-    flat: Any = None
+    flat: NDArray[Any]
 
 
 def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, Agreement]:
@@ -63,13 +66,13 @@ def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, flo
     return found
 
 
-def layouts(values: Any) -> list[Any]:
+def layouts(values: NDArray[Any]) -> list[NDArray[Any]]:
     """Return its numbers flattened, in stored order and with channels last."""
     order = CHANNELS_LAST.get(values.ndim)
     return [values.ravel(), *([values.transpose(order).ravel()] if order else [])]
 
 
-def scores(references: Sequence[Any], candidates: Sequence[Any]) -> Any:
+def scores(references: Sequence[NDArray[Any]], candidates: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Return signal to noise in dB, (references, candidates)."""
     import numpy as np
 

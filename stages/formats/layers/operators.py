@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Kind
-from stages.formats.format import FileTensor
+from stages.formats.format import Arrays, FileTensor
 from stages.formats.layers.agreement import TIE_DB, call_scores
 from stages.formats.registry import file_tensors, shows_tensors
 from stages.formats.tensors import Tensors
@@ -29,7 +28,7 @@ ALIKE_DB = 3.0  # in 8 bits, on samples that may far exceed the calibration rang
 
 
 def operators_of(
-    layers: Sequence[str], model: KerasModel, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any]
+    layers: Sequence[str], model: KerasModel, kind: Kind, file: bytes | Path, arrays: Arrays
 ) -> frozenset[int]:
     """Return the places, in the float32 `file` of `model`, of all operators that compute `layers`.
 
@@ -50,7 +49,7 @@ def operators_of(
 
 
 def layers_of_operators(
-    model: KerasModel, kind: Kind, file: bytes | Path, arrays: Mapping[str, Any], tensors: Tensors = file_tensors
+    model: KerasModel, kind: Kind, file: bytes | Path, arrays: Arrays, tensors: Tensors = file_tensors
 ) -> list[tuple[str, ...]]:
     """Return for each operator of a file of `model`, in any scheme, the layers that it computes, in execution order.
 

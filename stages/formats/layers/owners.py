@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from pipeline.records.values import Json
 from stages.keras.tensorflow import import_keras
 from stages.keras.types import KerasLayer, KerasModel
 
@@ -86,13 +86,13 @@ def _layers_of(model: KerasModel) -> dict[str, Layer]:
     return found
 
 
-def _inner(layer: KerasLayer) -> Sequence[Any]:
+def _inner(layer: KerasLayer) -> Sequence[KerasLayer]:
     """Return the layers of a model; other layers may use `layers` for anything."""
     # A Bidirectional or a user's own class may have an attribute `layers` that is no list of layers of a graph.
     return layer.layers if isinstance(layer, import_keras().Model) else ()
 
 
-def _before(operation: Any) -> Iterator[str]:
+def _before(operation: KerasLayer) -> Iterator[str]:
     """Yield the layers, including inputs, that feed an operation, possibly through other operations."""
     for tensor in operation.inbound_nodes[0].keras_inputs if operation.inbound_nodes else ():
         layer = tensor._keras_history.layer  # noqa: SLF001 - no public way from a tensor to its layer
@@ -108,13 +108,13 @@ def stored_owners(model: Path) -> Owners:
     return Owners(str(config["name"]), _layers_in(config))
 
 
-def stored_config(model: Path) -> Any:
+def stored_config(model: Path) -> Json:
     """Return the configuration in a stored Keras model."""
     with zipfile.ZipFile(model) as archive:
         return json.loads(archive.read("config.json"))
 
 
-def _layers_in(config: Mapping[str, Any]) -> dict[str, Layer]:
+def _layers_in(config: Mapping[str, Json]) -> dict[str, Layer]:
     entries = [entry for entry in config.get("layers", ()) if "name" in entry.get("config", {})]
     return {
         entry["config"]["name"]: Layer(_layers_in(entry["config"]), entry["class_name"] in OPERATIONS)
@@ -122,7 +122,7 @@ def _layers_in(config: Mapping[str, Any]) -> dict[str, Layer]:
     }
 
 
-def paths_of(model: KerasModel, layers: Sequence[Any]) -> list[str]:
+def paths_of(model: KerasModel, layers: Sequence[KerasLayer]) -> list[str]:
     """Return the names of layers anywhere in `model`; one in a wrapper has the wrapper's name."""
     names = {id(inner): path for path, layer in _walked(model) for inner in layer._flatten_layers()}  # noqa: SLF001
     # Second: the line above gives all that is inside of a nested model the path of the model, here its layers get their
@@ -131,7 +131,7 @@ def paths_of(model: KerasModel, layers: Sequence[Any]) -> list[str]:
     return list(dict.fromkeys(names.get(id(layer), layer.name) for layer in layers))
 
 
-def _walked(model: KerasModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _walked(model: KerasModel, prefix: str = "") -> Iterator[tuple[str, KerasLayer]]:
     for layer in _inner(model):
         yield f"{prefix}{layer.name}", layer
         yield from _walked(layer, f"{prefix}{layer.name}/")

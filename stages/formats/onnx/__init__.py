@@ -12,7 +12,7 @@ from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
-from stages.formats.format import Arrays, FileTensor, FormatSettings, Kernel, LoadedModel
+from stages.formats.format import Arrays, Content, FileTensor, FormatSettings, Kernel, LoadedModel
 from stages.formats.onnx.settings import ONNXSettings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class ONNX:
     )
     opener: ClassVar[str] = "stages.formats.onnx.opener"
 
-    def recognises(self, data: Any) -> bool:
+    def recognises(self, data: Content) -> bool:
         from stages.formats.onnx.protobuf_fields import fields
 
         try:
@@ -93,7 +93,7 @@ class ONNX:
     def input_ends(self, data: bytes) -> dict[str, tuple[float, float]]:
         return {}  # inputs are float32 in every scheme
 
-    def small_constants(self, data: bytes) -> Mapping[str, Any]:
+    def small_constants(self, data: bytes) -> Arrays:
         from stages.formats.onnx.tensors import onnx_constants, onnx_graph
 
         return dict(onnx_constants(onnx_graph(data)))

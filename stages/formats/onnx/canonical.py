@@ -14,13 +14,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelError
 from stages.formats.onnx.tensor_data import content_digest, is_outside, reference
 
+if TYPE_CHECKING:
+    from onnx import (
+        AttributeProto,
+        GraphProto,
+        ModelProto,
+        NodeProto,
+        StringStringEntryProto,
+        TensorProto,
+        ValueInfoProto,
+    )
 
-def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = False) -> Any:
+
+def canonicalise(model: ModelProto, folder: Path | None = None, *, outside: bool = False) -> ModelProto:
     """Return a new ModelProto, equal (in bytes) for models that differ in names and node order only.
 
     Nodes that no output needs, unused operator sets, intermediate shapes and documentation are left out; initializers
@@ -32,13 +43,14 @@ def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = Fals
 
     if model.functions or model.graph.sparse_initializer:
         raise ModelError("an ONNX model with local functions or sparse initializers has no normal form here")
+    properties: list[StringStringEntryProto] = sorted(model.metadata_props, key=lambda entry: str(entry.key))
     # A new message and not the old one changed: documentation, intermediate shapes and unused operator sets are simply
     # not copied. tf2onnx's own output is not reproducible (https://github.com/onnx/tensorflow-onnx/issues/2006).
     form = onnx.ModelProto(
         ir_version=model.ir_version,
         producer_name=model.producer_name,
         producer_version=model.producer_version,
-        metadata_props=sorted(model.metadata_props, key=lambda entry: str(entry.key)),
+        metadata_props=properties,
     )
     _rename_main(model.graph, form.graph, folder, outside=outside)
     _name_dimensions(form.graph)
@@ -49,7 +61,7 @@ def canonicalise(model: Any, folder: Path | None = None, *, outside: bool = Fals
     return form
 
 
-def serialise(model: Any) -> bytes:
+def serialise(model: ModelProto) -> bytes:
     """Return the bytes of a model in normal form, the same in every process."""
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -75,7 +87,7 @@ class _Names:
         return name
 
 
-def _rename_main(source: Any, target: Any, folder: Path | None, *, outside: bool) -> None:
+def _rename_main(source: GraphProto, target: GraphProto, folder: Path | None, *, outside: bool) -> None:
     """Rename the main graph: its inputs and outputs keep their names."""
     constant = {tensor.name for tensor in source.initializer}
     interface = {v.name: v.name for v in (*source.input, *source.output) if v.name not in constant}
@@ -85,7 +97,7 @@ def _rename_main(source: Any, target: Any, folder: Path | None, *, outside: bool
     _rename(source, target, interface, names)
 
 
-def _rename(source: Any, target: Any, given: Mapping[str, str], names: _Names) -> None:
+def _rename(source: GraphProto, target: GraphProto, given: Mapping[str, str], names: _Names) -> None:
     """Fill `target` with `source` under new names.
 
     `given` maps old to new names of the interface and surroundings, which are named already. The target is filled in
@@ -113,7 +125,7 @@ def _rename(source: Any, target: Any, given: Mapping[str, str], names: _Names) -
 class _Constants:
     """Add the initializers of one graph, named, to the target at their first use, equal ones once."""
 
-    def __init__(self, source: Any, target: Any, new: dict[str, str], names: _Names) -> None:
+    def __init__(self, source: GraphProto, target: GraphProto, new: dict[str, str], names: _Names) -> None:
         self._target = target
         self._waiting = {tensor.name: tensor for tensor in source.initializer}
         self._outputs = {value.name for value in source.output}
@@ -136,7 +148,7 @@ class _Constants:
         tensor.name = self._new[old]
         self._target.initializer.append(tensor)
 
-    def _read(self, tensor: Any) -> tuple[Any, str]:
+    def _read(self, tensor: TensorProto) -> tuple[TensorProto, str]:
         """Return the tensor in the target's form, and the digest of its content."""
         if self._names.outside and self._names.folder is not None and is_outside(tensor):
             return reference(tensor), content_digest(tensor, self._names.folder)
@@ -144,7 +156,7 @@ class _Constants:
         return inside, hashlib.sha256(inside.SerializeToString(deterministic=True)).hexdigest()
 
 
-def _rename_node(node: Any, target: Any, name: str, new: Mapping[str, str], names: _Names) -> None:
+def _rename_node(node: NodeProto, target: NodeProto, name: str, new: Mapping[str, str], names: _Names) -> None:
     target.op_type, target.domain, target.overload = node.op_type, _domain(node.domain), node.overload
     target.name = name
     target.input.extend(new[old] if old else "" for old in node.input)
@@ -153,7 +165,9 @@ def _rename_node(node: Any, target: Any, name: str, new: Mapping[str, str], name
         _rename_attribute(attribute, target.attribute.add(), name, new, names)
 
 
-def _rename_attribute(attribute: Any, target: Any, owner: str, new: Mapping[str, str], names: _Names) -> None:
+def _rename_attribute(
+    attribute: AttributeProto, target: AttributeProto, owner: str, new: Mapping[str, str], names: _Names
+) -> None:
     target.CopyFrom(attribute)
     target.ClearField("doc_string")
     if attribute.HasField("t"):
@@ -168,16 +182,16 @@ def _rename_attribute(attribute: Any, target: Any, owner: str, new: Mapping[str,
             _rename_subgraph(graph, target.graphs.add(), owner, new, names)
 
 
-def _rename_subgraph(source: Any, target: Any, owner: str, new: Mapping[str, str], names: _Names) -> None:
+def _rename_subgraph(source: GraphProto, target: GraphProto, owner: str, new: Mapping[str, str], names: _Names) -> None:
     inputs = {v.name: names.free(f"{owner}_given{index}") for index, v in enumerate(_true_inputs(source))}
     _rename(source, target, {**new, **inputs}, names)
 
 
-def ordered_nodes(graph: Any) -> list[Any]:
+def ordered_nodes(graph: GraphProto) -> list[NodeProto]:
     """Return the nodes that outputs need, each after what it reads: depth first from the outputs, inputs in order."""
     maker = {output: node for node in graph.node for output in node.output if output}
     # By outputs first and by inputs in order, which do not depend on the order of nodes in the file.
-    order: list[Any] = []
+    order: list[NodeProto] = []
     placed: set[int] = set()
     for value in graph.output:
         # A stack instead of recursion: real graphs are deeper than Python's limit.
@@ -196,12 +210,12 @@ def ordered_nodes(graph: Any) -> list[Any]:
     return order
 
 
-def _captured_by(node: Any) -> list[str]:
+def _captured_by(node: NodeProto) -> list[str]:
     """Return names that a node's subgraphs read from enclosing graphs, in reading order."""
     return [name for graph in _subgraphs(node) for name in _captured(graph)]
 
 
-def _captured(graph: Any) -> list[str]:
+def _captured(graph: GraphProto) -> list[str]:
     nodes = ordered_nodes(graph)
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     own |= {name for node in nodes for name in node.output}
@@ -210,33 +224,33 @@ def _captured(graph: Any) -> list[str]:
     return [name for name in dict.fromkeys(read) if name and name not in own]
 
 
-def count_operators(model: Any) -> dict[str, int]:
+def count_operators(model: ModelProto) -> dict[str, int]:
     """Count how often each operator occurs, including subgraphs, as `Conv: 18`."""
     return dict(sorted(Counter(node.op_type for node in _all_nodes(model.graph)).items()))
 
 
-def _subgraphs(node: Any) -> list[Any]:
+def _subgraphs(node: NodeProto) -> list[GraphProto]:
     return [graph for a in _attributes(node) for graph in ([a.g] if a.HasField("g") else list(a.graphs))]
 
 
-def _attributes(node: Any) -> list[Any]:
+def _attributes(node: NodeProto) -> list[AttributeProto]:
     return sorted(node.attribute, key=lambda attribute: str(attribute.name))
 
 
-def _all_nodes(graph: Any) -> Iterator[Any]:
+def _all_nodes(graph: GraphProto) -> Iterator[NodeProto]:
     for node in graph.node:
         yield node
         for subgraph in _subgraphs(node):
             yield from _all_nodes(subgraph)
 
 
-def _true_inputs(graph: Any) -> list[Any]:
+def _true_inputs(graph: GraphProto) -> list[ValueInfoProto]:
     """Return the inputs that a caller provides; old files also list initializers there."""
     constant = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constant]
 
 
-def _tensor(tensor: Any, folder: Path | None) -> Any:
+def _tensor(tensor: TensorProto, folder: Path | None) -> TensorProto:
     """Return a nameless copy with its numbers in the one field that holds them as bytes: `raw_data`."""
     import onnx
 
@@ -246,7 +260,7 @@ def _tensor(tensor: Any, folder: Path | None) -> Any:
     return onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor, str(folder or "")))
 
 
-def _value(value: Any, name: str) -> Any:
+def _value(value: ValueInfoProto, name: str) -> ValueInfoProto:
     import onnx
 
     return onnx.ValueInfoProto(name=name, type=value.type)
@@ -256,7 +270,7 @@ def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _name_dimensions(graph: Any) -> None:
+def _name_dimensions(graph: GraphProto) -> None:
     """Name free sizes `batch` (the first of the first input) and `dim_1`, `dim_2` … in order of occurrence."""
     new: dict[str, str] = {}
     for value in (*graph.input, *graph.output):

@@ -11,12 +11,13 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import ModelError, PreconditionError, SecateurError
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
+from stages.formats.format import Arrays
 from stages.formats.onnx.canonical import canonicalise, count_operators, serialise
 from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.onnx.pads import keep_zeros
@@ -37,13 +38,17 @@ from stages.formats.weight_types import onnx_weights
 from stages.keras.inputs import as_arrays
 from stages.keras.serving import Shapes, is_too_large, require_size, weight_bytes
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 from stages.samples.batches import Progress, unheard
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 Layout = Literal["nhwc", "nchw"]
 
 
 def convert_onnx(
-    model: Any,
+    model: KerasModel,
     how: Quantization | Scheme,
     opset: int = 17,
     calibration: Any | None = None,
@@ -104,7 +109,7 @@ def convert_onnx(
             ) from error
 
 
-def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
+def _in_two_files(graph: ModelProto, folder: Path, beside: Path) -> bytes:
     """Return the graph's bytes, with the data of its large tensors in `beside`."""
     import onnx
 
@@ -119,7 +124,7 @@ def _in_two_files(graph: Any, folder: Path, beside: Path) -> bytes:
     return data
 
 
-def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
+def _folded(graph: Graph, folder: Path, *, outside: bool) -> ModelProto:
     """Do once what ONNX Runtime would do at every load: fold constants, merge normalizations into convolutions.
 
     Uses only its basic level, whose results are standard operators that any runtime has. In normal form. Weights lie in
@@ -156,7 +161,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> Any:
 def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., None]:
     """Wrap a callback into our own code so that it runs outside the silence."""
 
-    def called(*values: Any) -> None:
+    def called(*values: object) -> None:
         with silence.lifted():
             callback(*values)
 
@@ -164,14 +169,14 @@ def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., No
 
 
 def _in_scheme(
-    graph: Any,
+    graph: ModelProto,
     how: Quantization,
-    calibration: Mapping[str, Any],
+    calibration: Arrays,
     progress: Progress,
     kept: Sequence[str],
     folder: Path,
     told: Told,
-) -> Any:
+) -> ModelProto:
     match how.scheme:
         case "float32":
             return graph
@@ -187,7 +192,7 @@ def _in_scheme(
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 
 
-def _with_properties(graph: Any, metadata: Mapping[str, Any]) -> Any:
+def _with_properties(graph: ModelProto, metadata: Mapping[str, Any]) -> ModelProto:
     """Add properties to `graph`; they are strings, so other values become JSON."""
     import onnx
 

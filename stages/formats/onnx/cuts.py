@@ -7,9 +7,12 @@ ONNX Runtime fuses nodes when it loads a file, so the graph to cut is the one th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages.formats.cut import Cut
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
 
 
 def onnx_cuts(data: bytes) -> Iterator[Cut]:
@@ -38,7 +41,7 @@ def onnx_cuts(data: bytes) -> Iterator[Cut]:
         yield Cut(node.op_type, node.name, cut.SerializeToString())
 
 
-def _read_by(node: Any) -> Iterator[str]:
+def _read_by(node: NodeProto) -> Iterator[str]:
     """Yield what a node reads, and what its subgraphs read or define: these names can't collide."""
     yield from node.input
     for attribute in node.attribute:

@@ -13,7 +13,7 @@ import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DeviceError
 from stages.formats.apart.main import Speaker
@@ -21,6 +21,10 @@ from stages.formats.format import Kernel
 from stages.formats.onnx.session import ONNX_TYPES
 from stages.formats.session import random_feeds
 from stages.keras.tensorflow import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+    from onnxruntime import InferenceSession
 
 WARMUP, CALLS = 5, 50
 ADDED = re.compile(r"(_nchwc|_nhwc|_token_\d+|/duplicated)$")  # suffixes that the optimizer adds to names
@@ -66,7 +70,7 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
     return [(*key, statistics.median(taken[WARMUP:])) for key, taken in times.items()]
 
 
-def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]]:
+def nodes_of(kernels: Iterable[Kernel], nodes: list[NodeProto]) -> dict[str, list[int]]:
     """Map each kernel's name to the places of its nodes; kernels that the optimizer inserted have none."""
     by_name = {node.name: place for place, node in enumerate(nodes)}
     maker = {output: place for place, node in enumerate(nodes) for output in node.output if output}
@@ -88,7 +92,7 @@ def nodes_of(kernels: Iterable[Kernel], nodes: list[Any]) -> dict[str, list[int]
     return {name: sorted(places) for name, places in found.items()}
 
 
-def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int]) -> Iterator[int]:
+def _up_to(operator: str, last: int, nodes: list[NodeProto], maker: Mapping[str, int]) -> Iterator[int]:
     """Yield the nodes of a kernel that is named after its last one, back to its main operator."""
     wanted, place = VARIANT.sub("", operator), last
     passed = [place]
@@ -98,7 +102,7 @@ def _up_to(operator: str, last: int, nodes: list[Any], maker: Mapping[str, int])
     yield from passed if nodes[place].op_type == wanted else [last]
 
 
-def _ports(session: Any) -> Iterator[tuple[str, list[int | None], str]]:
+def _ports(session: InferenceSession) -> Iterator[tuple[str, list[int | None], str]]:
     for item in session.get_inputs():
         sizes = [size if isinstance(size, int) and size > 0 else None for size in item.shape]
         yield item.name, sizes, ONNX_TYPES.get(item.type, item.type[len("tensor(") : -1])

@@ -10,7 +10,11 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnxruntime import SessionOptions
 
 RUNTIME = "onnxruntime"
 MODULES = ("onnxruntime",)
@@ -25,7 +29,7 @@ def recognises(head: bytes) -> bool:
     return head[:1] != b"" and head[0] in FIRST and head[4:8] != b"TFL3"
 
 
-def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
+def open_model(path: str, options: argparse.Namespace, core: ModuleType) -> Any:
     """Open an ONNX file in ONNX Runtime on the CPU."""
     # Before the import: ONNX Runtime reads it once, and keeps the answer for the process' lifetime
     # (https://github.com/microsoft/onnxruntime/pull/27379).
@@ -59,7 +63,7 @@ def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
     )
 
 
-def _settings(runtime: Any, threads: int) -> Any:
+def _settings(runtime: ModuleType, threads: int) -> SessionOptions:
     settings = runtime.SessionOptions()
     settings.intra_op_num_threads = threads
     # Used in parallel execution mode only, which is not the default: these threads would be idle.
@@ -68,7 +72,7 @@ def _settings(runtime: Any, threads: int) -> Any:
     return settings
 
 
-def optimized(path: str, options: argparse.Namespace, core: Any) -> tuple[str, bytes]:
+def optimized(path: str, options: argparse.Namespace, core: ModuleType) -> tuple[str, bytes]:
     """Return the runtime's version, and the graph that it makes of a file on this processor."""
     os.environ.update(core.NO_TELEMETRY)
     runtime = core.first_import(MODULES, INSTALL)

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
 # ONNX Runtime itself raises a scale until the bias just fits 32 bits
 # (https://github.com/microsoft/onnxruntime/pull/22020), which leaves no room for the sum.
@@ -22,7 +26,7 @@ Overrides = dict[str, list[dict[str, Any]]]
 
 
 def weight_overrides(
-    model: Any, ranges: Ranges, folder: Path | None, *, per_channel: bool
+    model: ModelProto, ranges: Ranges, folder: Path | None, *, per_channel: bool
 ) -> tuple[Overrides, list[str]]:
     """Return settings by initializer for the quantizer (TensorQuantOverrides), and notes on fallbacks.
 
@@ -58,13 +62,13 @@ def _said(count: int) -> str:
     )
 
 
-def _limits(limit: Any) -> dict[str, Any]:
+def _limits(limit: float) -> dict[str, Any]:
     import numpy as np
 
     return {"rmin": np.float32(-limit), "rmax": np.float32(limit)}
 
 
-def _products(graph: Any, constants: Mapping[str, Any]) -> Iterator[str]:
+def _products(graph: GraphProto, constants: Mapping[str, TensorProto]) -> Iterator[str]:
     """Yield constants of products that take only one scale."""
     for node in graph.node:
         if node.op_type == "MatMul":
@@ -75,8 +79,8 @@ def _products(graph: Any, constants: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _needs(
-    graph: Any, constants: Mapping[str, Any], ranges: Ranges, folder: Path | None
-) -> Iterator[tuple[str, int, Any]]:
+    graph: GraphProto, constants: Mapping[str, TensorProto], ranges: Ranges, folder: Path | None
+) -> Iterator[tuple[str, int, NDArray[Any]]]:
     """Yield kernels with a bias, their channel axis, and the scale that each channel (C,) needs for its bias to fit."""
     import numpy as np
     import onnx
@@ -100,7 +104,7 @@ def _needs(
         yield name, axis, need
 
 
-def _axis(node: Any) -> int:
+def _axis(node: NodeProto) -> int:
     if node.op_type != "Gemm":
         return CHANNELS[node.op_type]
     return 0 if any(attribute.name == "transB" and attribute.i for attribute in node.attribute) else 1

@@ -6,12 +6,15 @@ for negative values, as in ResNetV2, the result differs. It leaves numbers other
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto
 
 NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "Softplus", "Exp", "Abs")  # then zeros never win, and the fusion is right
 
 
-def keep_zeros(model: Any) -> None:
+def keep_zeros(model: ModelProto) -> None:
     """Make such Pads in a ModelProto pad with the smallest normal number: not 0, and just as good."""
     import numpy as np
     import onnx
@@ -33,7 +36,7 @@ def keep_zeros(model: Any) -> None:
         node.input.append(name)
 
 
-def _pads_zeros(graph: Any, node: Any) -> bool:
+def _pads_zeros(graph: GraphProto, node: NodeProto) -> bool:
     """Return whether a Pad puts 0 around float32 values, on all axes."""
     import onnx
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.probe import Probe, ProbeScheme
 from stages.formats.probe_models import INPUT_SCALE, OUTPUT_SCALE, WEIGHT_SCALE, probe_shapes, probe_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import NodeProto, TensorProto
 
 SEVEN_BITS = 64  # export's weights use 7 of 8 bits
 
@@ -41,13 +45,15 @@ def onnx_model(probe: Probe, scheme: ProbeScheme) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _onnx_weights(kernel: Any, bias: Any, axis: int, integer: bool) -> tuple[list[Any], list[Any], list[str]]:
+def _onnx_weights(
+    kernel: NDArray[Any], bias: NDArray[Any], axis: int, integer: bool
+) -> tuple[list[TensorProto], list[NodeProto], list[str]]:
     """Return initializers, the nodes that dequantize them, and the operator's inputs by name."""
     import numpy as np
     from onnx import helper, numpy_helper
 
     if not integer:
-        found = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
+        found: dict[str, Any] = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
         return [numpy_helper.from_array(values, name) for name, values in found.items()], [], ["input", *found]
     scales = np.full(bias.size, WEIGHT_SCALE, np.float32)
     found = {

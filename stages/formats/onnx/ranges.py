@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.schemes import Quantization
+from stages.formats.format import Arrays
 from stages.formats.onnx.pads import NOT_NEGATIVE
 from stages.samples.batches import Progress, batches_of
 from stages.samples.input_ranges import inputs_off_the_ties
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto, ValueInfoProto
+    from onnxruntime.quantization import CalibrationMethod
 
 CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples per batch, and numbers in them: all activations are kept
 ENTROPY_BINS = 512  # candidates for the range: more take longer, for each tensor
@@ -23,15 +30,15 @@ LIMITS_TRIED = 256  # on each side of zero, for the least squared error
 class Measured:
     """Hold how ranges were measured, in the quantizer's terms, and the ranges (min, max) by tensor."""
 
-    method: Any
+    method: CalibrationMethod
     ranges: Mapping[str, tuple[float, float]]
 
 
 def measure_ranges(
-    quantization: Any,
+    quantization: ModuleType,
     source: Path,
     how: Quantization,
-    calibration: Mapping[str, Any],
+    calibration: Arrays,
     progress: Progress,
     target: Path,
     *,
@@ -71,8 +78,8 @@ def measure_ranges(
         calibrator.collect_data(_OneBatch(batch))
     if how.calibration == "mse":
         histograms = calibrator.collector.get_histogram_dict()
-        ranges = {name: least_square_error(*histogram[:4]) for name, histogram in histograms.items()}
-        found = TensorsData(method, {name: (*ranges[name], *histograms[name][:2]) for name in ranges})
+        best = {name: least_square_error(*histogram[:4]) for name, histogram in histograms.items()}
+        found = TensorsData(method, {name: (*best[name], *histograms[name][:2]) for name in best})
     else:
         found = calibrator.compute_data()
     # `found` stays as the quantizer's own object: it is written to a file in the quantizer's form, with only the limits
@@ -86,7 +93,7 @@ def measure_ranges(
     return Measured(method, ranges)
 
 
-def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+def usable_ranges(model: ModelProto, measured: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
     """Make ranges usable: nonnegative tensors get no negative part, and tensors that were always zero get a step size.
 
     The quantizer (1.31.1) omits a ReLU if the range of its output does the same. It gives zeros the scale 1.0 around
@@ -108,7 +115,9 @@ def usable_ranges(model: Any, measured: Mapping[str, tuple[float, float]]) -> di
     return ranges
 
 
-def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[Any, Any]:
+def least_square_error(
+    counts: NDArray[Any], edges: NDArray[Any], low: Any, high: Any
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the range whose 8 bits lose least of a histogram, by squared error: scalar arrays of `low`'s dtype.
 
     `counts` (N,) of the values between `edges` (N + 1,), of which `low` and `high` are the extremes. What lies outside
@@ -130,7 +139,7 @@ def least_square_error(counts: Any, edges: Any, low: Any, high: Any) -> tuple[An
     return np.array(lows[least], low.dtype), np.array(highs[greatest], low.dtype)
 
 
-def _cut(limits: Any, middles: Any, counts: Any) -> Any:
+def _cut(limits: NDArray[Any], middles: NDArray[Any], counts: NDArray[Any]) -> NDArray[Any]:
     """Return the summed squared distance from each of `limits` to what lies beyond it; `middles` ascend."""
     import numpy as np
 
@@ -138,7 +147,8 @@ def _cut(limits: Any, middles: Any, counts: Any) -> Any:
     beyond = np.concatenate([np.cumsum(powers[:, ::-1], axis=1)[:, ::-1], np.zeros((3, 1))], axis=1)
     number, first, second = beyond[:, np.searchsorted(middles, limits, "right")]
     # Expanded squares: differences of large sums come out slightly below zero.
-    return np.maximum(second - 2 * limits * first + limits**2 * number, 0.0)
+    summed: NDArray[Any] = np.maximum(second - 2 * limits * first + limits**2 * number, 0.0)
+    return summed
 
 
 class _OneBatch:
@@ -151,7 +161,7 @@ class _OneBatch:
         return self._left.pop() if self._left else None
 
 
-def _batches(inputs: Any, calibration: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
+def _batches(inputs: Sequence[ValueInfoProto], calibration: Arrays, progress: Progress) -> Iterator[dict[str, Any]]:
     """Yield all samples; if the batch size is fixed, the last batch repeats a sample."""
     import onnx
 

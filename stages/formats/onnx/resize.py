@@ -10,9 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.keras.tensorflow import import_tensorflow
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tf2onnx.graph import Graph as Tf2onnxGraph
+    from tf2onnx.graph import Node as Tf2onnxNode
 
 Handler = Callable[[Any, Any, str, Any], None]
 # Fractions, since a float could not say how far a coordinate is from a tie that it may lie on.
@@ -28,7 +33,7 @@ def resize_handlers() -> dict[str, tuple[Handler, list[Any]]]:
     return {operator: (_resize, []) for operator in OPERATORS}
 
 
-def _resize(graph: Any, node: Any, _name: str, _args: Any) -> None:
+def _resize(graph: Tf2onnxGraph, node: Tf2onnxNode, _name: str, _args: Sequence[object]) -> None:
     from tf2onnx.onnx_opset.nn import Resize
 
     sizes = _sizes(graph, node)
@@ -47,7 +52,7 @@ def _resize(graph: Any, node: Any, _name: str, _args: Any) -> None:
         _by_choice(graph, node, sizes)
 
 
-def _sizes(graph: Any, node: Any) -> tuple[list[int], list[int]] | None:
+def _sizes(graph: Tf2onnxGraph, node: Tf2onnxNode) -> tuple[list[int], list[int]] | None:
     """Return height and width before and after, or None if they, or other inputs of the operator, are not constants."""
     shape = graph.get_shape(node.input[0])
     if shape is None or -1 in [shape[axis] for axis in SPATIAL] or not node.inputs[1].is_const():
@@ -56,7 +61,7 @@ def _sizes(graph: Any, node: Any) -> tuple[list[int], list[int]] | None:
     return sizes if node.type != "ScaleAndTranslate" or _transformation(node, sizes) else None
 
 
-def _transformation(node: Any, sizes: tuple[list[int], list[int]]) -> tuple[list[float], list[float]] | None:
+def _transformation(node: Tf2onnxNode, sizes: tuple[list[int], list[int]]) -> tuple[list[float], list[float]] | None:
     """Return ScaleAndTranslate's scale and translation for height and width, if known."""
     scale, shift = node.inputs[2:4]
     if not shift.is_const():
@@ -75,11 +80,11 @@ def _transformation(node: Any, sizes: tuple[list[int], list[int]]) -> tuple[list
     return [after / old for old, after in zip(*sizes, strict=True)], list(shift.get_tensor_value())
 
 
-def _flag(node: Any, name: str) -> bool:
+def _flag(node: Tf2onnxNode, name: str) -> bool:
     return bool(node.get_attr_int(name)) if name in node.attr else False
 
 
-def _coordinates(node: Any) -> tuple[str, str]:
+def _coordinates(node: Tf2onnxNode) -> tuple[str, str]:
     """Return the standard's modes for coordinates and for rounding them."""
     if _flag(node, "half_pixel_centers"):
         return "half_pixel", "round_prefer_ceil"  # floor(x + 0.5) of centers at x: TensorFlow's floor of their edges
@@ -88,14 +93,14 @@ def _coordinates(node: Any) -> tuple[str, str]:
     return "asymmetric", "floor"
 
 
-def _to_the_standard(resize: Any) -> None:
+def _to_the_standard(resize: Tf2onnxNode) -> None:
     """Give a Resize of tf2onnx standard coordinates."""
     if resize.get_attr_str("coordinate_transformation_mode") == "tf_half_pixel_for_nn":
         resize.set_attr("coordinate_transformation_mode", "half_pixel")
         resize.set_attr("nearest_mode", "round_prefer_ceil")
 
 
-def _is_clear(node: Any, before: int, after: int) -> bool:
+def _is_clear(node: Tf2onnxNode, before: int, after: int) -> bool:
     """Return whether no rounding of coordinates can change the nearest pixel that TensorFlow takes."""
     scale = Fraction(after, before)
     if scale.denominator & (scale.denominator - 1) == 0 and scale.numerator & (scale.numerator - 1) == 0:
@@ -111,7 +116,7 @@ def _is_clear(node: Any, before: int, after: int) -> bool:
     return all(abs(place - round(place)) > CLEAR for one in places for place in (one, one if exact else 2 * one))
 
 
-def _by_resize(graph: Any, node: Any, after: Sequence[int], mode: str) -> None:
+def _by_resize(graph: Tf2onnxGraph, node: Tf2onnxNode, after: Sequence[int], mode: str) -> None:
     """Resize by sizes, or by scales if these are exact."""
     import numpy as np
 
@@ -135,7 +140,7 @@ def _by_resize(graph: Any, node: Any, after: Sequence[int], mode: str) -> None:
     _channels_first(graph, node, resized)
 
 
-def _target(graph: Any, image: str, shape: Sequence[int], after: Sequence[int]) -> str:
+def _target(graph: Tf2onnxGraph, image: str, shape: Sequence[int], after: Sequence[int]) -> str:
     """Return the sizes of all four axes; free ones are read at run time."""
     import numpy as np
     from tf2onnx.graph_builder import GraphBuilder
@@ -148,7 +153,7 @@ def _target(graph: Any, image: str, shape: Sequence[int], after: Sequence[int]) 
     return str(graph.make_node("Concat", [kept, _constant(graph, new)], attr={"axis": 0}).output[0])
 
 
-def _by_choice(graph: Any, node: Any, sizes: tuple[list[int], list[int]]) -> None:
+def _by_choice(graph: Tf2onnxGraph, node: Tf2onnxNode, sizes: tuple[list[int], list[int]]) -> None:
     """Gather the rows and the columns that TensorFlow takes."""
     import numpy as np
 
@@ -162,7 +167,7 @@ def _by_choice(graph: Any, node: Any, sizes: tuple[list[int], list[int]]) -> Non
     _channels_first(graph, node, chosen)
 
 
-def _by_matrices(graph: Any, node: Any, sizes: tuple[list[int], list[int]]) -> None:
+def _by_matrices(graph: Tf2onnxGraph, node: Tf2onnxNode, sizes: tuple[list[int], list[int]]) -> None:
     """Multiply by a matrix from the left for the height and by one from the right for the width."""
     import numpy as np
 
@@ -180,7 +185,7 @@ def _by_matrices(graph: Any, node: Any, sizes: tuple[list[int], list[int]]) -> N
     _channels_first(graph, node, multiplied)
 
 
-def _along(node: Any, sizes: tuple[list[int], list[int]], place: int, lines: Any) -> Any:
+def _along(node: Tf2onnxNode, sizes: tuple[list[int], list[int]], place: int, lines: NDArray[Any]) -> NDArray[Any]:
     """Return what TensorFlow's operator makes of `lines` (old size, n), resized along the first axis: (new size, n).
 
     `place` is 0 if that is the height and 1 if it is the width.
@@ -205,7 +210,7 @@ def _along(node: Any, sizes: tuple[list[int], list[int]], place: int, lines: Any
         return np.asarray(session.run(resized))[0, :, 0, :]
 
 
-def _channels_first(graph: Any, node: Any, body: Callable[[str], str]) -> None:
+def _channels_first(graph: Tf2onnxGraph, node: Tf2onnxNode, body: Callable[[str], str]) -> None:
     """Replace `node` with `body`, which makes nodes for an image with its channels first, between transposes."""
     from onnx import TensorProto
 
@@ -223,7 +228,7 @@ def _channels_first(graph: Any, node: Any, body: Callable[[str], str]) -> None:
     )
 
 
-def _constant(graph: Any, values: Any) -> str:
+def _constant(graph: Tf2onnxGraph, values: NDArray[Any]) -> str:
     from tf2onnx import utils
 
     return str(graph.make_const(utils.make_name("resize"), values).output[0])

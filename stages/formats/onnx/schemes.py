@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PreconditionError
 from pipeline.records.schemes import Quantization
+from stages.formats.format import Arrays
 from stages.formats.onnx.overrides import weight_overrides
 from stages.formats.onnx.ranges import measure_ranges
 from stages.formats.onnx.tensor_data import has_data_outside
+from stages.keras.types import KerasModel
 from stages.samples.batches import Progress
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
 
 CLOSING = ("Softmax", "Sigmoid")
 Told = Callable[[str], None]  # receives notes on what differs from the request
@@ -29,7 +35,7 @@ def untold(note: str) -> None:
     """Ignore the note."""
 
 
-def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
+def store_weights_in_half(model: ModelProto, folder: Path | None = None) -> ModelProto:
     """Store kernels as float16 and cast them up before use, like TFLite's float16.
 
     Runtimes fold the casts when they load: half the file size, the speed of float32, and no activation can overflow.
@@ -38,7 +44,7 @@ def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
     import numpy as np
     import onnx
 
-    half = onnx.ModelProto.FromString(model.SerializeToString())
+    half: ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     casts = []
     for tensor in half.graph.initializer:
         # One after the other, so that a model of two files is never in memory as float32 as a whole.
@@ -56,7 +62,7 @@ def store_weights_in_half(model: Any, folder: Path | None = None) -> Any:
 
 
 def kept_nodes(
-    model: Any, how: Quantization, keras_model: Any, calibration: Mapping[str, Any], folder: Path
+    model: ModelProto, how: Quantization, keras_model: KerasModel, calibration: Arrays, folder: Path
 ) -> list[str]:
     """Return the names of the nodes of float32 `model` that compute the layers which `how` keeps in float."""
     if not how.keep_float:
@@ -72,7 +78,7 @@ def kept_nodes(
     return [model.graph.node[place].name for place in sorted(places)]
 
 
-def quantize_while_running(model: Any, folder: Path, kept: Sequence[str] = ()) -> Any:
+def quantize_while_running(model: ModelProto, folder: Path, kept: Sequence[str] = ()) -> ModelProto:
     """Store weights in 8 bits and quantize activations at each inference.
 
     Both choices are for speed. On the demo's network (AVX2, one thread, p50) signed weights and all convolutions, ONNX
@@ -99,14 +105,14 @@ def quantize_while_running(model: Any, folder: Path, kept: Sequence[str] = ()) -
 
 
 def quantize_activations(
-    model: Any,
+    model: ModelProto,
     how: Quantization,
-    calibration: Mapping[str, Any],
+    calibration: Arrays,
     progress: Progress,
     folder: Path,
     kept: Sequence[str] = (),
     told: Told = untold,
-) -> Any:
+) -> ModelProto:
     """Quantize weights and activations to 8 bits (QDQ): U8S8, or S8S8 if signed. Nodes in `kept` stay float.
 
     Unsigned by default: with signed ones ONNX Runtime leaves additions, and convolutions next to a shared ReLU, in
@@ -152,7 +158,7 @@ def quantize_activations(
     return _through_files(quantize, model, folder)
 
 
-def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: Path) -> Any:
+def _through_files(quantize: Callable[[Path, Path], None], model: ModelProto, folder: Path) -> ModelProto:
     """Return the quantizer's result. It gets a file: given a model, it moves the weights out into another file.
 
     The file is written to `folder`, which holds the external data.
@@ -172,7 +178,7 @@ def _through_files(quantize: Callable[[Path, Path], None], model: Any, folder: P
     return result
 
 
-def _import_quantization() -> Any:
+def _import_quantization() -> ModuleType:
     """Import `onnxruntime.quantization`, without the folder of scripts that its import adds to `sys.path`."""
     path = list(sys.path)
     from onnxruntime import quantization
@@ -180,8 +186,8 @@ def _import_quantization() -> Any:
     # `onnxruntime.transformers` appends its own folder, whose modules have names as common as `fusion_utils` and
     # `benchmark`.
     sys.path[:] = path
-    return quantization
+    return quantization  # type: ignore[no-any-return]
 
 
-def _groups(node: Any) -> int:
+def _groups(node: NodeProto) -> int:
     return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)

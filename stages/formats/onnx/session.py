@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DeviceError
 from pipeline.records.artifacts import TensorSpec
@@ -12,6 +12,10 @@ from pipeline.system.quiet import quiet
 from stages.formats.format import Arrays, LoadedModel
 from stages.formats.session import in_batches
 from stages.keras.tensorflow import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnxruntime import NodeArg
 
 LAYOUT = "layout"  # property of an ONNX file whose inputs of rank 4 have their channels first: `nchw`
 CHANNELS_FIRST = (0, 3, 1, 2)
@@ -50,11 +54,11 @@ def load_onnx(model: bytes | Path, threads: int = 1) -> LoadedModel:
     )
 
 
-def as_layout(values: Any, layout: str) -> Any:
+def as_layout(values: NDArray[Any], layout: str) -> NDArray[Any]:
     """Convert Keras' samples (N, height, width, channels) to a file's layout; all but images are unchanged."""
     return values.transpose(CHANNELS_FIRST) if layout == "nchw" and values.ndim == len(CHANNELS_FIRST) else values
 
 
-def _onnx_spec(value: Any) -> TensorSpec:
+def _onnx_spec(value: NodeArg) -> TensorSpec:
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     return TensorSpec(name=value.name, shape=shape, dtype=ONNX_TYPES.get(value.type, value.type))

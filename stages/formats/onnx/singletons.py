@@ -8,9 +8,13 @@ nothing along it, so that the standard, which has one-dimensional versions of bo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.onnx.canonical import ordered_nodes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import GraphProto, ModelProto, NodeProto
 
 Sizes = list[int | None]
 RANK = 4  # batch, channels, the axis of size 1, and the only real one
@@ -19,7 +23,7 @@ WITH_KERNEL = ("Conv", "ConvTranspose")
 NOTHING = {"kernel_shape": 1, "strides": None, "dilations": None, "pads": 0, "output_padding": 0}  # along one axis
 
 
-def without_singletons(model: Any) -> None:
+def without_singletons(model: ModelProto) -> None:
     """Rewrite the main graph of a ModelProto in place."""
     if not any(node.op_type == "Unsqueeze" for node in model.graph.node):
         return
@@ -45,26 +49,26 @@ def without_singletons(model: Any) -> None:
 class _Graph:
     """Index the nodes of a graph by their outputs, and its constants."""
 
-    def __init__(self, graph: Any) -> None:
+    def __init__(self, graph: GraphProto) -> None:
         self._graph = graph
         self._maker = {name: node for node in graph.node for name in node.output}
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
 
-    def made_by(self, kind: str, name: str) -> Any | None:
+    def made_by(self, kind: str, name: str) -> NodeProto | None:
         """Return the node that makes a value, if it has this operator."""
         node = self._maker.get(name)
         return node if node is not None and node.op_type == kind else None
 
-    def readers(self, name: str) -> list[Any]:
+    def readers(self, name: str) -> list[NodeProto]:
         """Return the nodes that read a value."""
         return [node for node in self._graph.node if name in node.input]
 
-    def axis_of(self, node: Any | None, rank: int) -> int | None:
+    def axis_of(self, node: NodeProto | None, rank: int) -> int | None:
         """Return the axis of a Squeeze or Unsqueeze in its `rank`; None if there are several, or it is unknown."""
         axes = self.constant(node.input[1]) if node is not None and len(node.input) > 1 else None
         return int(axes.ravel()[0]) % rank if axes is not None and axes.size == 1 else None
 
-    def become(self, node: Any, kind: str, source: str, axis: int) -> None:
+    def become(self, node: NodeProto, kind: str, source: str, axis: int) -> None:
         """Turn a node into a Squeeze or an Unsqueeze of `source`."""
         node.op_type = kind
         del node.attribute[:], node.input[:]
@@ -88,7 +92,7 @@ class _Graph:
         """Add an Unsqueeze that makes the value `name`."""
         self.add("Unsqueeze", [source, self._axes(axis)], name)
 
-    def constant(self, name: str) -> Any | None:
+    def constant(self, name: str) -> NDArray[Any] | None:
         """Return the numbers of a constant, or None."""
         import onnx
 
@@ -105,12 +109,12 @@ class _Graph:
         return name
 
 
-def _integers(node: Any, name: str) -> list[int]:
+def _integers(node: NodeProto, name: str) -> list[int]:
     """Return an integer-list attribute of a node; empty if it has none of this name."""
     return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [])
 
 
-def _insert_elsewhere(graph: _Graph, node: Any) -> None:
+def _insert_elsewhere(graph: _Graph, node: NodeProto) -> None:
     """Insert an axis where a Transpose puts it; the Transpose stays, for the other axes, if these move too."""
     unsqueeze, permutation = graph.made_by("Unsqueeze", node.input[0]), _integers(node, "perm")
     axis = graph.axis_of(unsqueeze, len(permutation)) if permutation else None
@@ -123,7 +127,7 @@ def _insert_elsewhere(graph: _Graph, node: Any) -> None:
     graph.become(node, "Unsqueeze", source, place)
 
 
-def _shapes(model: Any) -> dict[str, Sizes]:
+def _shapes(model: ModelProto) -> dict[str, Sizes]:
     """Return the shapes of values by name, as far as they follow from the graph; free sizes are None."""
     import onnx
 
@@ -132,7 +136,7 @@ def _shapes(model: Any) -> dict[str, Sizes]:
     return {v.name: [dim.dim_value or None for dim in v.type.tensor_type.shape.dim] for v in declared}
 
 
-def _insert_as_reshaped(graph: _Graph, node: Any, shapes: Mapping[str, Sizes]) -> None:
+def _insert_as_reshaped(graph: _Graph, node: NodeProto, shapes: Mapping[str, Sizes]) -> None:
     """Insert an axis where a Reshape puts it: tf2onnx may turn a Transpose that moves no other axis into one."""
     unsqueeze, wanted = graph.made_by("Unsqueeze", node.input[0]), graph.constant(node.input[1])
     source = unsqueeze.input[0] if unsqueeze is not None else ""
@@ -148,7 +152,7 @@ def _insert_as_reshaped(graph: _Graph, node: Any, shapes: Mapping[str, Sizes]) -
             return
 
 
-def _drop_elsewhere(graph: _Graph, node: Any) -> None:
+def _drop_elsewhere(graph: _Graph, node: NodeProto) -> None:
     """Drop an axis before a Transpose that moves nothing else."""
     transpose = graph.made_by("Transpose", node.input[0])
     permutation = _integers(transpose, "perm") if transpose is not None else []
@@ -166,7 +170,7 @@ def _without(permutation: Sequence[int], axis: int) -> list[int]:
     return [one - (one > axis) for one in permutation if one != axis]
 
 
-def _reduce(graph: _Graph, node: Any) -> None:
+def _reduce(graph: _Graph, node: NodeProto) -> None:
     """Reduce a 2-D convolution or pooling to 1-D if it does nothing along an axis just inserted.
 
     The axis is inserted after it instead, or not at all if it was dropped there.
@@ -196,7 +200,7 @@ def _reduce(graph: _Graph, node: Any) -> None:
     graph.insert(narrow, axis, wide)
 
 
-def _does_nothing(node: Any, place: int) -> bool:
+def _does_nothing(node: NodeProto, place: int) -> bool:
     """Return whether a 2-D window has size 1 in this dimension, with all its settings explicit."""
     settings = {attribute.name: attribute for attribute in node.attribute}
     if "kernel_shape" not in settings or len(settings["kernel_shape"].ints) != RANK - 2:

@@ -10,7 +10,10 @@ import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto
 
 LEAST_BYTES = 1024  # of an external tensor
 PAGE_BYTES = 4096  # tensors in a file begin at pages, so that they can be mapped
@@ -18,17 +21,17 @@ PIECE_BYTES = 1 << 24
 MESSAGE_BYTES = 64  # maximum framing overhead of a nested message
 
 
-def is_outside(tensor: Any) -> bool:
+def is_outside(tensor: TensorProto) -> bool:
     """Return whether a tensor's data is in a file."""
     return bool(tensor.data_location == tensor.EXTERNAL)
 
 
-def has_data_outside(model: Any) -> bool:
+def has_data_outside(model: ModelProto) -> bool:
     """Return whether any tensor of the main graph is in a file."""
     return any(is_outside(tensor) for tensor in model.graph.initializer)
 
 
-def place(tensor: Any, location: str, offset: int, length: int) -> None:
+def place(tensor: TensorProto, location: str, offset: int, length: int) -> None:
     """Record in a tensor where its data is."""
     tensor.ClearField("raw_data")
     del tensor.external_data[:]
@@ -37,7 +40,7 @@ def place(tensor: Any, location: str, offset: int, length: int) -> None:
         tensor.external_data.add(key=key, value=str(value))
 
 
-def pieces(tensor: Any, folder: Path) -> Iterator[bytes]:
+def pieces(tensor: TensorProto, folder: Path) -> Iterator[bytes]:
     """Yield the data of an external tensor in `folder` piece by piece; EOFError if the file is too short."""
     found = {entry.key: entry.value for entry in tensor.external_data}
     left = tensor_bytes(tensor)
@@ -51,7 +54,7 @@ def pieces(tensor: Any, folder: Path) -> Iterator[bytes]:
             yield piece
 
 
-def reference(tensor: Any) -> Any:
+def reference(tensor: TensorProto) -> TensorProto:
     """Return a nameless copy of an external tensor, which refers to the same data."""
     # With offset and length written out: they may be missing where a tensor fills its file.
     copy = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
@@ -60,7 +63,7 @@ def reference(tensor: Any) -> Any:
     return copy
 
 
-def content_digest(tensor: Any, folder: Path) -> str:
+def content_digest(tensor: TensorProto, folder: Path) -> str:
     """Return the digest of type, shape and data of an external tensor."""
     digest = hashlib.sha256(f"{tensor.data_type} {list(tensor.dims)}".encode())
     for piece in pieces(tensor, folder):
@@ -68,7 +71,7 @@ def content_digest(tensor: Any, folder: Path) -> str:
     return f"outside {digest.hexdigest()}"
 
 
-def tensor_bytes(tensor: Any) -> int:
+def tensor_bytes(tensor: TensorProto) -> int:
     """Return how many bytes a tensor's numbers take; strings count as none."""
     import onnx
 
@@ -79,7 +82,7 @@ def tensor_bytes(tensor: Any) -> int:
     return int(math.prod(tensor.dims) * kind.itemsize)
 
 
-def message_bytes(model: Any) -> int:
+def message_bytes(model: ModelProto) -> int:
     """Return an upper estimate of a model's size as one message, without building that message."""
     graph = model.graph
     small = (*graph.node, *graph.input, *graph.output, *model.metadata_props, *model.opset_import)
@@ -87,7 +90,7 @@ def message_bytes(model: Any) -> int:
     return size + sum(tensor_bytes(tensor) + len(tensor.name) + 2 * MESSAGE_BYTES for tensor in graph.initializer)
 
 
-def move_outside(model: Any, folder: Path, target: Path) -> None:
+def move_outside(model: ModelProto, folder: Path, target: Path) -> None:
     """Move the data of the large tensors of the main graph into `target`, in order; the model then refers to it.
 
     `folder` holds data that is already external.

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.format import FileTensor
 from stages.formats.onnx.session import LAYOUT, as_layout
 from stages.formats.tensors import MATRIX, ends_of, reads_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from onnx import ModelProto
 
 
 def onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
@@ -37,7 +41,7 @@ def onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[File
             yield FileTensor(name, values, place, ends.get(name))
 
 
-def onnx_graph(file: bytes | Path) -> Any:
+def onnx_graph(file: bytes | Path) -> ModelProto:
     """Return the ModelProto; external data is not loaded."""
     import onnx
 
@@ -50,7 +54,7 @@ def onnx_reads(file: bytes | Path) -> list[frozenset[int]]:
     return reads_of([(list(node.input), [name for name in node.output if name]) for node in nodes])
 
 
-def onnx_ends(model: Any) -> dict[str, tuple[float, float]]:
+def onnx_ends(model: ModelProto) -> dict[str, tuple[float, float]]:
     """Return the ends of what DequantizeLinear gives with one scale for the whole tensor."""
     from onnx import numpy_helper
 
@@ -66,7 +70,7 @@ def onnx_ends(model: Any) -> dict[str, tuple[float, float]]:
     return found
 
 
-def onnx_constants(model: Any) -> Iterator[tuple[str, Any]]:
+def onnx_constants(model: ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:
     import numpy as np
     from onnx import numpy_helper
 

@@ -7,7 +7,10 @@ other on one copy, until none changes anything, they produce the same graph.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tf2onnx.graph import Graph as Tf2onnxGraph
 
 
 class InPlacePasses:
@@ -21,7 +24,7 @@ class InPlacePasses:
     def __init__(self) -> None:
         self.finished = False
 
-    def optimize(self, graph: Any, iteration: int) -> Any:
+    def optimize(self, graph: Tf2onnxGraph, iteration: int) -> Tf2onnxGraph:
         """Return the optimized graph; tf2onnx passes in a copy, and continues with its original if a pass raises."""
         from tf2onnx import optimizer
 

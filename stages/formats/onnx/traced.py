@@ -8,11 +8,12 @@ from them (transposed kernels) is left to ONNX Runtime's constant folding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UnsupportedError, reason_of
 from stages.formats.layers.owners import lacking
@@ -22,7 +23,18 @@ from stages.formats.onnx.tf2onnx_passes import InPlacePasses
 from stages.formats.onnx.transposed import transposed_handlers
 from stages.keras.serving import Shapes, input_specs, require_size, serving_function
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel, TfVariable
 from stages.keras.unranked import declare_ranks
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+    from tensorflow import Graph as TfGraph
+    from tensorflow import TensorShape
+    from tensorflow.core.framework.graph_pb2 import GraphDef
+    from tensorflow.core.framework.node_def_pb2 import NodeDef
+    from tensorflow.types.experimental import ConcreteFunction
+    from tf2onnx.graph import Graph as Tf2onnxGraph
+    from tf2onnx.graph import Node as Tf2onnxNode
 
 NEWEST_OPSET, BEST_OPSET = 18, 17  # that tf2onnx knows; newer sets are converted from the one that comes out best
 LEAST_BYTES = 1024  # of a weight that is kept out of the graph
@@ -33,7 +45,7 @@ SPATIAL_RANK = 4  # inputs with height, width and channels, which have a layout
 class Graph:
     """Hold a ModelProto in which the named `weights` are still inputs, and their values."""
 
-    model: Any
+    model: ModelProto
     weights: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
@@ -65,7 +77,7 @@ class Graph:
 
 
 def onnx_graph(
-    model: Any, opset: int, layout: str = "nhwc", batch: int | None = None, shapes: Shapes | None = None
+    model: KerasModel, opset: int, layout: str = "nhwc", batch: int | None = None, shapes: Shapes | None = None
 ) -> Graph:
     """Return tf2onnx's graph of a Keras model, its transposes moved away, inputs and outputs named as in Keras.
 
@@ -115,7 +127,7 @@ def onnx_graph(
     return Graph(converted if opset <= NEWEST_OPSET else _in_opset(converted, opset, model.name), weights)
 
 
-def _declare_sizes(value: Any, shape: Any) -> None:
+def _declare_sizes(value: ValueInfoProto, shape: TensorShape) -> None:
     """Write the sizes that TensorFlow knows of an output if tf2onnx lost them."""
     dimensions = value.type.tensor_type.shape.dim
     if shape.rank == len(dimensions):
@@ -124,7 +136,7 @@ def _declare_sizes(value: Any, shape: Any) -> None:
                 dimension.dim_value = size
 
 
-def _in_opset(graph: Any, opset: int, name: str) -> Any:
+def _in_opset(graph: ModelProto, opset: int, name: str) -> ModelProto:
     """Return the graph in a newer operator set, by the standard's own converter."""
     import onnx
     from onnx import version_converter
@@ -140,7 +152,7 @@ def _in_opset(graph: Any, opset: int, name: str) -> Any:
 
 
 @contextmanager
-def _convolutions_in_the_open(model: Any) -> Iterator[None]:
+def _convolutions_in_the_open(model: KerasModel) -> Iterator[None]:
     """Trace without XLA: Keras has it compile grouped convolutions, as functions that tf2onnx does not look into."""
     # On the instance, where it shadows the method of the class, so that deleting it restores exactly what was there.
     layers = [layer for layer in model._flatten_layers() if getattr(layer, "groups", 1) != 1]  # noqa: SLF001
@@ -154,16 +166,16 @@ def _convolutions_in_the_open(model: Any) -> Iterator[None]:
             del layer._jit_compiled_convolution_op  # noqa: SLF001
 
 
-def _of(values: Any, names: Sequence[str]) -> list[Any]:
+def _of(values: Iterable[ValueInfoProto], names: Sequence[str]) -> list[ValueInfoProto]:
     by_name = {value.name: value for value in values}
     return [by_name[name] for name in names]
 
 
-def _spatial(model: Any, inputs: Sequence[str]) -> list[str]:
+def _spatial(model: KerasModel, inputs: Sequence[str]) -> list[str]:
     return [name for name, tensor in zip(inputs, model.inputs, strict=True) if tensor.shape.rank == SPATIAL_RANK]
 
 
-def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] | None:
+def _with_weights_beside(tf: ModuleType, function: ConcreteFunction) -> tuple[GraphDef, dict[str, TfVariable]] | None:
     """Return the function's GraphDef with each large variable as a placeholder, and the variables by tensor name.
 
     None if variables are used other than by plain reads, or functions are called (loops, conditions).
@@ -200,7 +212,7 @@ def _with_weights_beside(tf: Any, function: Any) -> tuple[Any, dict[str, Any]] |
     return found, weights
 
 
-def _weight(tf: Any, name: str, variable: Any, weights: dict[str, Any]) -> Any:
+def _weight(tf: ModuleType, name: str, variable: TfVariable, weights: dict[str, TfVariable]) -> NodeDef:
     """Return the replacement of a variable's read: a placeholder, which goes into `weights`, or a small constant."""
     # Vectors stay: tf2onnx looks at the numbers of biases and normalizations to decide what it makes of them.
     if len(variable.shape) < 2 or variable.shape.num_elements() * variable.dtype.size < LEAST_BYTES:
@@ -212,14 +224,14 @@ def _weight(tf: Any, name: str, variable: Any, weights: dict[str, Any]) -> Any:
     return node
 
 
-def _constant(tf: Any, name: str, values: Any) -> Any:
+def _constant(tf: ModuleType, name: str, values: TfVariable) -> NodeDef:
     node = tf.compat.v1.NodeDef(name=name, op="Const")
     node.attr["dtype"].type = values.dtype.as_datatype_enum
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values.numpy(), dtype=values.dtype))
     return node
 
 
-def _optimized(tf: Any, definition: Any, inputs: list[str], outputs: list[str]) -> Any:
+def _optimized(tf: ModuleType, definition: GraphDef, inputs: list[str], outputs: list[str]) -> GraphDef:
     """Fold constants with TensorFlow, as tf2onnx requests it."""
     from tf2onnx import tf_loader
 
@@ -228,7 +240,7 @@ def _optimized(tf: Any, definition: Any, inputs: list[str], outputs: list[str]) 
         return tf_loader.tf_optimize(inputs, outputs, definition)
 
 
-def _spell_out(tf: Any, definition: Any) -> None:
+def _spell_out(tf: ModuleType, definition: GraphDef) -> None:
     """Replace what tf2onnx does not know with what it does: erfc(x), of GELU, is 1 - erf(x)."""
     for node in [node for node in definition.node if node.op == "Erfc"]:
         kind = node.attr["T"]
@@ -241,7 +253,7 @@ def _spell_out(tf: Any, definition: Any) -> None:
         node.input.extend([one, erf])
 
 
-def _converted(tf: Any, model: Any, definition: Any, settings: dict[str, Any]) -> Any:
+def _converted(tf: ModuleType, model: KerasModel, definition: GraphDef, settings: dict[str, Any]) -> ModelProto:
     """Return the ModelProto of a GraphDef; if a pass fails, tf2onnx's own way is used, which leaves the pass out."""
     from tf2onnx import optimizer
 
@@ -253,10 +265,11 @@ def _converted(tf: Any, model: Any, definition: Any, settings: dict[str, Any]) -
             converted = optimizer.optimize_graph(converted, catch_errors=True, optimizers=passes)
         if passes is None or in_place.finished:
             break
-    return converted.make_model("a Keras model")
+    made: ModelProto = converted.make_model("a Keras model")
+    return made
 
 
-def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
+def _processed(model: KerasModel, graph: TfGraph, settings: dict[str, Any]) -> Tf2onnxGraph:
     """Return tf2onnx's Graph; ModelError if an operator has no counterpart."""
     import onnx
     from tf2onnx import tfonnx
@@ -273,7 +286,7 @@ def _processed(model: Any, graph: Any, settings: dict[str, Any]) -> Any:
     return converted
 
 
-def _used(graph: Any) -> Iterator[Any]:
+def _used(graph: Tf2onnxGraph) -> Iterator[Tf2onnxNode]:
     """Yield the nodes that a graph's outputs need, including those in the bodies of its loops and conditions.
 
     tf2onnx leaves nodes that it has replaced, such as the Any of a mask. Its own `delete_unused_nodes` must not run

@@ -9,7 +9,11 @@ size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tf2onnx.graph import Graph as Tf2onnxGraph
+    from tf2onnx.graph import Node as Tf2onnxNode
 
 Handler = Callable[[Any, Any, str, Any], None]
 BIAS = 3  # its place among the inputs, after sizes, kernel and image
@@ -20,7 +24,7 @@ def transposed_handlers() -> dict[str, tuple[Handler, list[Any]]]:
     return {operator: (_transposed, []) for operator in ("Conv2DBackpropInput", "Conv3DBackpropInputV2")}
 
 
-def _transposed(graph: Any, node: Any, _name: str, _args: Any) -> None:
+def _transposed(graph: Tf2onnxGraph, node: Tf2onnxNode, _name: str, _args: Sequence[object]) -> None:
     import numpy as np
     from tf2onnx import utils
     from tf2onnx.onnx_opset.nn import ConvTranspose
@@ -40,7 +44,7 @@ def _transposed(graph: Any, node: Any, _name: str, _args: Any) -> None:
             node.set_attr("output_padding", missing)
 
 
-def _bias_outside(graph: Any, node: Any) -> None:
+def _bias_outside(graph: Tf2onnxGraph, node: Tf2onnxNode) -> None:
     """Move a bias out of a convolution whose output tf2onnx will pad with zeros: the padding needs it, too."""
     readers = graph.find_output_consumers(node.output[0])
     added = graph.make_node("Add", [node.output[0], node.input[BIAS]], shapes=node.output_shapes)

@@ -6,9 +6,12 @@ Many of them mean that a file is slower than it could be, not that it is wrong.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages.formats.onnx.facts import ONNXFacts
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
 
 IMAGE_RANK = 4  # batch, height, width, channels
 KERNEL_BYTES = 1024  # larger constants are kernels: no shape depends on their values
@@ -62,7 +65,7 @@ def moved_share(data: bytes) -> float | None:
     return sum(size for size in moved if size is not None) / sum(known)
 
 
-def _without_kernels(model: Any) -> Any:
+def _without_kernels(model: ModelProto) -> ModelProto:
     """Return the model for one sample, its large constants as inputs, so that they are not copied."""
     import onnx
 
@@ -80,7 +83,7 @@ def _without_kernels(model: Any) -> Any:
     return model
 
 
-def _bytes_of(value: Any) -> int | None:
+def _bytes_of(value: ValueInfoProto) -> int | None:
     """Return a tensor's size in bytes by its declared shape."""
     import onnx
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto
 
 LEVELS = 127  # -127…127: symmetric, so that zero stays zero
 # A kernel's axis of output channels; Gemm's depends on transB.
@@ -15,8 +18,8 @@ CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": None, "MatMul": -1, "Gemm": 1}
 
 
 def store_weights_in_int8(
-    model: Any, folder: Path | None = None, *, per_channel: bool, left_out: Sequence[str] = ()
-) -> Any:
+    model: ModelProto, folder: Path | None = None, *, per_channel: bool, left_out: Sequence[str] = ()
+) -> ModelProto:
     """Store kernels of convolutions and products as int8 with a scale per output channel, or one per kernel.
 
     DequantizeLinear turns them into float32 before use. Nodes in `left_out` keep theirs, and so do others that read the
@@ -26,7 +29,7 @@ def store_weights_in_int8(
     import numpy as np
     import onnx
 
-    small = onnx.ModelProto.FromString(model.SerializeToString())
+    small: ModelProto = onnx.ModelProto.FromString(model.SerializeToString())
     axes = _kernels(small.graph, frozenset(left_out))
     added, casts = [], []
     for tensor in small.graph.initializer:
@@ -42,7 +45,7 @@ def store_weights_in_int8(
         tensor.CopyFrom(onnx.numpy_helper.from_array(np.rint(values / scale).astype(np.int8), f"{name}_int8"))
         shape = () if axis is None else (-1,)
         added.append(onnx.numpy_helper.from_array(scale.reshape(shape).astype(np.float32), f"{name}_scale"))
-        settings = {} if axis is None else {"axis": axis % values.ndim}
+        settings: dict[str, Any] = {} if axis is None else {"axis": axis % values.ndim}
         inputs = [f"{name}_int8", f"{name}_scale"]
         casts.append(onnx.helper.make_node("DequantizeLinear", inputs, [name], **settings))
     nodes = list(small.graph.node)
@@ -52,7 +55,7 @@ def store_weights_in_int8(
     return small
 
 
-def _kernels(graph: Any, left_out: frozenset[str]) -> dict[str, int | None]:
+def _kernels(graph: GraphProto, left_out: frozenset[str]) -> dict[str, int | None]:
     """Map initializers that only such nodes read as kernels to the axis of their output channels."""
     found: dict[str, int | None] = {}
     other: set[str] = set()

@@ -11,7 +11,7 @@ from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
-from stages.formats.format import Arrays, FileTensor, FormatSettings, Kernel, LoadedModel
+from stages.formats.format import Arrays, Content, FileTensor, FormatSettings, Kernel, LoadedModel
 from stages.formats.onnx import ONNX
 from stages.formats.openvino.opener import PRECISION, recognises
 from stages.formats.openvino.settings import OpenVINOSettings
@@ -34,7 +34,7 @@ class OpenVINO:
     imports: ClassVar[tuple[str, ...]] = ONNX.imports
     opener: ClassVar[str] = "stages.formats.openvino.opener"
 
-    def recognises(self, data: Any) -> bool:
+    def recognises(self, data: Content) -> bool:
         return recognises(bytes(data[:HEAD_BYTES]))
 
     def beside(self, model: Path) -> tuple[Path, ...]:
@@ -74,7 +74,7 @@ class OpenVINO:
     def input_ends(self, data: bytes) -> dict[str, tuple[float, float]]:
         return {}  # inputs are float32 in every scheme
 
-    def small_constants(self, data: bytes) -> Mapping[str, Any]:
+    def small_constants(self, data: bytes) -> Arrays:
         return {}  # they stand in the other file
 
     def origin(self, model: Path) -> str | None:

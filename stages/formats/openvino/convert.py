@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import UnsupportedError
 from pipeline.records.artifacts import TensorSpec
@@ -26,6 +26,9 @@ from stages.formats.openvino.ir import (
 )
 from stages.formats.openvino.opener import PRECISION
 from stages.formats.openvino.session import import_openvino, said
+
+if TYPE_CHECKING:
+    from openvino import Model as OvModel
 
 
 def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping[str, Any]) -> None:
@@ -54,7 +57,7 @@ def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping
         data.write_bytes(b"\0")
 
 
-def _store_in_half(model: Any) -> None:
+def _store_in_half(model: OvModel) -> None:
     """Store weights that half precision holds exactly, as those of the ONNX file, in it, and cast them up."""
     import numpy as np
     from openvino import opset13

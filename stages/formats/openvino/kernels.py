@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DeviceError
 from stages.formats.apart.main import Speaker
@@ -17,6 +17,10 @@ from stages.formats.openvino.ir import graph_of, operators_of, reads_in
 from stages.formats.openvino.opener import DEVICE, compile_options, sizes_of
 from stages.formats.openvino.session import import_openvino, said
 from stages.formats.session import random_feeds
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from openvino import CompiledModel, InferRequest
 
 WARMUP, CALLS, COMPILATIONS = 5, 25, 5
 NO_KERNELS = frozenset({"Parameter", "Result", "Constant"})
@@ -61,7 +65,7 @@ def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float
     return {key: max(0.0, 1e3 * (total - before[key]) / CALLS) for key, total in after.items()}
 
 
-def _sums(request: Any, feeds: Sequence[Any], more: int, calls: int) -> dict[tuple[str, str], float]:
+def _sums(request: InferRequest, feeds: Sequence[NDArray[Any]], more: int, calls: int) -> dict[tuple[str, str], float]:
     """Make `more` calls; returns microseconds of all `calls` so far by kernel."""
     for _ in range(more):
         request.infer(dict(enumerate(feeds)))
@@ -106,7 +110,7 @@ def fused_here(_: Speaker, model: str) -> dict[str, str]:
         raise DeviceError(f"OpenVINO can't load the file: {said(error)}", where=Path(model).name) from error
 
 
-def _fused(compiled: Any) -> Iterator[tuple[str, str]]:
+def _fused(compiled: CompiledModel) -> Iterator[tuple[str, str]]:
     for node in compiled.get_runtime_model().get_ordered_ops():
         held = node.get_rt_info()
         yield node.get_friendly_name(), str(held["originalLayersNames"].value) if "originalLayersNames" in held else ""

@@ -10,7 +10,12 @@ import argparse
 import re
 import sys
 import time
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from openvino import PartialShape
 
 RUNTIME = "openvino"
 MODULES = ("openvino",)
@@ -41,12 +46,12 @@ def silence_telemetry() -> None:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: it can't be imported
 
 
-def sizes_of(shape: Any) -> list[Any]:
+def sizes_of(shape: PartialShape) -> list[int | None]:
     """Return the sizes of an OpenVINO shape, free ones as None."""
     return [None if size.is_dynamic else size.get_length() for size in shape]
 
 
-def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
+def open_model(path: str, options: argparse.Namespace, core: ModuleType) -> Any:
     """Open the runner's session of a model, compiled for the CPU at the shapes that it is fed; `core` is the runner."""
     import numpy as np
 
@@ -67,7 +72,7 @@ def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
     request = engine.compile_model(model, DEVICE, compile_options(options.threads)).create_infer_request()
     loaded = time.perf_counter()
 
-    def feed(arrays: list[Any]) -> None:
+    def feed(arrays: list[NDArray[Any]]) -> None:
         for position, array in enumerate(arrays):
             # Written in place before the clock starts: passing arrays to `infer` would copy them inside of the measured
             # call.

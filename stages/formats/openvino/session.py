@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DeviceError
 from pipeline.records.artifacts import TensorSpec
@@ -15,16 +16,21 @@ from stages.formats.openvino.ir import graph_of, metadata_in
 from stages.formats.openvino.opener import DEVICE, compile_options, silence_telemetry, sizes_of
 from stages.formats.session import in_batches
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from openvino import CompiledModel, ConstOutput
+    from openvino import Model as OvModel
+
 Shapes = tuple[tuple[int | None, ...], ...]
 PLACES = ("Exception from ", "Check '")  # what lines of OpenVINO's errors begin with that name its source
 
 
-def import_openvino() -> Any:
+def import_openvino() -> ModuleType:
     """Import and return `openvino`, without its telemetry."""
     silence_telemetry()
     import openvino
 
-    return openvino
+    return openvino  # type: ignore[no-any-return]
 
 
 def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
@@ -44,7 +50,7 @@ def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
             raise DeviceError(f"OpenVINO can't load the file: {said(error)}", hint=silence.text() or None) from error
     names = [spec.name for spec in outputs]
 
-    def run_batch(batch: Arrays) -> dict[str, Any]:
+    def run_batch(batch: Arrays) -> dict[str, NDArray[Any]]:
         feeds = {spec.name: as_layout(batch[spec.name], layout) for spec in inputs}
         shapes = tuple(tuple(array.shape) for array in feeds.values())
         try:
@@ -69,13 +75,13 @@ def _usual(inputs: Sequence[TensorSpec]) -> Shapes:
     return tuple((spec.shape[0] or 1, *spec.shape[1:]) if spec.shape else () for spec in inputs)
 
 
-def compiled_at(model: Any, shapes: Shapes, threads: int) -> Any:
+def compiled_at(model: OvModel, shapes: Shapes, threads: int) -> CompiledModel:
     """Return a model compiled for inputs of these shapes, in their order."""
     model.reshape({place: list(shape) for place, shape in enumerate(shapes)})
     return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
 
 
-def compiled_for_samples(model: Any, threads: int) -> Any:
+def compiled_for_samples(model: OvModel, threads: int) -> CompiledModel:
     """Return a model compiled as devices run it: for one sample if the batch is free."""
     shapes = {place: sizes_of(port.partial_shape) for place, port in enumerate(model.inputs)}
     if any(sizes and sizes[0] is None for sizes in shapes.values()):
@@ -87,7 +93,7 @@ def compiled_for_samples(model: Any, threads: int) -> Any:
     return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
 
 
-def difference_left_free(model: Path, arrays: Arrays, expected: Mapping[str, Any]) -> float:
+def difference_left_free(model: Path, arrays: Arrays, expected: Arrays) -> float:
     """Return how far outputs are from the `expected` if sizes stay free, relative to the largest; 0 if none is free."""
     import numpy as np
 
@@ -122,6 +128,6 @@ def said(error: Exception) -> str:
     return "; ".join(line for line in lines if line and not line.startswith(PLACES)) or type(error).__name__
 
 
-def _spec(port: Any) -> TensorSpec:
+def _spec(port: ConstOutput) -> TensorSpec:
     sizes = tuple(sizes_of(port.partial_shape))
     return TensorSpec(name=port.any_name, shape=sizes, dtype=port.element_type.to_dtype().name)

@@ -6,19 +6,22 @@ computes something else in 8 bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from stages.formats.format import FileTensor
+from stages.formats.format import Arrays, FileTensor
 from stages.formats.onnx.session import as_layout
 from stages.formats.openvino.ir import graph_of, operators_of
 from stages.formats.openvino.session import compiled_at, import_openvino, layout_of, path_of
 
+if TYPE_CHECKING:
+    from openvino import Node as OvNode
+
 OUTPUT_LOW, OUTPUT_HIGH = 3, 4  # of FakeQuantize's inputs
 
 
-def openvino_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+def openvino_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
     openvino, path = import_openvino(), path_of(file)
     read = openvino.Core().read_model(str(path))
     nodes = {node.get_friendly_name(): node for node in read.get_ordered_ops()}
@@ -38,7 +41,7 @@ def openvino_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[
         yield FileTensor(name, found[index], place, ends)
 
 
-def _ends(node: Any) -> tuple[float, float] | None:
+def _ends(node: OvNode) -> tuple[float, float] | None:
     """Return the ends of the range of a FakeQuantize that has one range for the whole tensor."""
     if node.get_type_name() != "FakeQuantize":
         return None

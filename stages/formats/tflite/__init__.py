@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -11,7 +11,7 @@ from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
-from stages.formats.format import Arrays, FileTensor, FormatSettings, LoadedModel
+from stages.formats.format import Arrays, Content, FileTensor, FormatSettings, LoadedModel
 from stages.formats.tflite.settings import TFLiteSettings
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TFLite:
 
     opener: ClassVar[str] = "stages.formats.tflite.opener"
 
-    def recognises(self, data: Any) -> bool:
+    def recognises(self, data: Content) -> bool:
         return bool(data[MARK_PLACE] == MARK)
 
     def beside(self, model: Path) -> tuple[Path, ...]:
@@ -81,7 +81,7 @@ class TFLite:
 
         return input_ends(data)
 
-    def small_constants(self, data: bytes) -> Mapping[str, Any]:
+    def small_constants(self, data: bytes) -> Arrays:
         from stages.formats.tflite.tensors import tflite_constants
 
         return dict(tflite_constants(data))

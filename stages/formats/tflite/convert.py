@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
-from typing import Any, Literal
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import ModelError, SecateurError, UnsupportedError
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
+from stages.formats.format import Arrays
 from stages.formats.layers.owners import lacking, paths_of
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.recurrent import (
@@ -46,14 +47,18 @@ from stages.keras.free_sizes import shapes_of
 from stages.keras.inputs import as_arrays
 from stages.keras.serving import Shapes, input_specs, require_fixed, require_size, serving_function
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasModel
 from stages.samples.batches import Progress, batches_of, unheard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 UNSUPPORTED = "not yet supported for op"  # the converter's words for an operator that a scheme lacks
 METADATA_NAME = b"secateur.json"
 
 
 def convert_tflite(
-    model: Any,
+    model: KerasModel,
     how: Quantization | Scheme,
     io: Literal["float32", "int8", "int16"] = "float32",
     calibration: Any | None = None,
@@ -106,7 +111,7 @@ def convert_tflite(
             ) from error
 
 
-def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
+def _converted(tf: ModuleType, model: KerasModel, how: Quantization, saved: str) -> bytes:
     """Convert a SavedModel in a scheme that takes no samples."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     configure(tf, converter, how, "float32")
@@ -120,7 +125,7 @@ def _converted(tf: Any, model: Any, how: Quantization, saved: str) -> bytes:
 
 
 def _calibrated(
-    tf: Any, model: Any, how: Quantization, io: str, saved: str, arrays: Mapping[str, Any], heard: Progress
+    tf: ModuleType, model: KerasModel, how: Quantization, io: str, saved: str, arrays: Arrays, heard: Progress
 ) -> bytes:
     """Convert a SavedModel with ranges measured on `arrays` by input name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
@@ -132,7 +137,7 @@ def _calibrated(
     return bytes(converter.convert())
 
 
-def _arrays(model: Any, calibration: Any) -> dict[str, Any]:
+def _arrays(model: KerasModel, calibration: NDArray[Any] | Sequence[NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
     """Return calibration samples by input name, in the types that the model takes."""
     given = zip(model.input_names, model.inputs, as_arrays(calibration), strict=True)
     return {name: array.astype(tensor.dtype.as_numpy_dtype, copy=False) for name, tensor, array in given}
@@ -149,7 +154,7 @@ def _never_loaded() -> Iterator[None]:
     from tensorflow.lite.python import lite
     from tensorflow.python.saved_model.loader_impl import parse_saved_model_with_debug_info
 
-    def described(folder: str, *_: Any) -> SimpleNamespace:
+    def described(folder: str, *_: object) -> SimpleNamespace:
         _, debug_info = parse_saved_model_with_debug_info(folder)
         return SimpleNamespace(signatures={SIGNATURE: None}, graph_debug_info=debug_info)
 
@@ -161,17 +166,17 @@ def _never_loaded() -> Iterator[None]:
         lite._load = load  # noqa: SLF001
 
 
-def _fuses(tf: Any, saved: str) -> bool:
+def _fuses(tf: ModuleType, saved: str) -> bool:
     """Return whether the converter fuses each loop of a SavedModel into an LSTM: remaining ones crash it."""
     return "WHILE" not in count_operators(_in_float(tf, saved))
 
 
-def _in_float(tf: Any, saved: str) -> bytes:
+def _in_float(tf: ModuleType, saved: str) -> bytes:
     """Return the float32 file of a SavedModel."""
     return bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
 
 
-def _unrolled(model: Any, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
+def _unrolled(model: KerasModel, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
     """Save the model to `folder` in a form without loops and return it; UnsupportedError if there is none."""
     if recurrent == "auto" and recurrent_layers(model):
         save_function(model, folder, shapes, "unrolled")
@@ -188,7 +193,7 @@ def _state(data: bytes) -> dict[str, str]:
     return {"state": f"kept between calls; before each new sample: {RESET}"} if keeps_state(data) else {}
 
 
-def save_function(model: Any, folder: str, shapes: Shapes | None = None, form: Form = "loop") -> None:
+def save_function(model: KerasModel, folder: str, shapes: Shapes | None = None, form: Form = "loop") -> None:
     """Save inference alone as a SavedModel: the bare variables and one signature, the batch fixed at 1.
 
     Recurrent layers are saved in `form`. PreconditionError if the model leaves other sizes free, and `shapes` does not
@@ -219,7 +224,7 @@ def _missing(error: Exception) -> list[tuple[str, str]]:
     return found
 
 
-def _representatives(arrays: Mapping[str, Any], batch: int, heard: Progress) -> Iterator[Any]:
+def _representatives(arrays: Arrays, batch: int, heard: Progress) -> Iterator[Arrays]:
     """Yield batches by input name: the converter has its own order."""
     count = len(next(iter(arrays.values())))
     for picked in batches_of(count, batch):

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelError
 from stages.formats.cut import Cut
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import BufferT, ModelT, OperatorT, SubGraphT
 
 
 def cuts(data: bytes, source: str) -> Iterator[Cut]:
@@ -40,7 +44,7 @@ def cuts(data: bytes, source: str) -> Iterator[Cut]:
         yield Cut(kind, graph.tensors[operator.outputs[0]].name.decode(), _packed(model, len(data)))
 
 
-def _live(operators: list[Any], place: int, outputs: list[int]) -> list[int]:
+def _live(operators: list[OperatorT], place: int, outputs: list[int]) -> list[int]:
     """Return the tensors made up to `place` that are read later, or are the file's outputs."""
     made = [int(tensor) for operator in operators[: place + 1] for tensor in operator.outputs]
     read = {int(tensor) for operator in operators[place + 1 :] for tensor in operator.inputs}
@@ -49,14 +53,14 @@ def _live(operators: list[Any], place: int, outputs: list[int]) -> list[int]:
     return [tensor for tensor in dict.fromkeys(made) if tensor in read or tensor in outputs or tensor in last]
 
 
-def _needed(schema: Any, graph: Any, buffers: list[Any]) -> list[Any]:
+def _needed(schema: ModuleType, graph: SubGraphT, buffers: list[BufferT]) -> list[BufferT]:
     """Return the buffers, emptied if no remaining operator reads them: a cut of a large file is smaller."""
     read = {int(tensor) for operator in graph.operators for tensor in operator.inputs if tensor >= 0}
     kept = {graph.tensors[tensor].buffer for tensor in read}
     return [buffer if place in kept else schema.BufferT() for place, buffer in enumerate(buffers)]
 
 
-def _packed(model: Any, size: int) -> bytes:
+def _packed(model: ModelT, size: int) -> bytes:
     import flatbuffers
 
     builder = flatbuffers.Builder(size)

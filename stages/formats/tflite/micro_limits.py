@@ -8,9 +8,13 @@ wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.schemes import Quantization
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import SubGraph, Tensor
+    from numpy.typing import NDArray
 
 FLOAT, INTEGERS = 1e-3, 0.1  # reference kernels round as specified; others may be off by a step of the last layers'
 LEAST_STEPS = 20  # minimum scale of quantized outputs that stay near zero on one sample
@@ -43,7 +47,7 @@ def allowed_difference(data: bytes) -> float:
     return INTEGERS if any(_scales(tensor) for tensor in outputs) else FLOAT
 
 
-def micro_difference(data: bytes, expected: Sequence[Any], found: Sequence[Any]) -> float:
+def micro_difference(data: bytes, expected: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
     """Return the largest difference of outputs as stored, in the file's order, relative to the largest expected."""
     import numpy as np
 
@@ -66,13 +70,13 @@ def _output_steps(data: bytes) -> list[tuple[float, int]]:
     return found
 
 
-def _graph(data: bytes) -> Any:
+def _graph(data: bytes) -> SubGraph:
     from ai_edge_litert import schema_py_generated as schema
 
     return schema.Model.GetRootAs(data, 0).Subgraphs(0)
 
 
-def _operators(data: bytes) -> Iterator[tuple[str, list[Any], list[Any]]]:
+def _operators(data: bytes) -> Iterator[tuple[str, list[Tensor], list[Tensor]]]:
     """Yield the kind of each operator, and the tensors that it reads and makes."""
     from stages.formats.tflite.tensors import operator_kinds
 
@@ -83,6 +87,6 @@ def _operators(data: bytes) -> Iterator[tuple[str, list[Any], list[Any]]]:
         yield kind, inputs, [graph.Tensors(operator.Outputs(i)) for i in range(operator.OutputsLength())]
 
 
-def _scales(tensor: Any) -> int:
+def _scales(tensor: Tensor) -> int:
     quantization = tensor.Quantization()
     return 0 if quantization is None else int(quantization.ScaleLength())

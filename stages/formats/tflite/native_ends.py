@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import UnsupportedError
 from pipeline.records.schemes import Quantization, Scheme
+from pipeline.records.values import Json
 from stages.formats.layers.owners import owners_of, stored_config
+from stages.keras.types import KerasModel
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import Tensor
 
 INTEGERS = {9: 20, 7: 15}  # a tensor's type in a TFLite file, int8 and int16, and by how many bits sums are shifted
 SUMS, RATIOS = (
@@ -55,7 +60,7 @@ def refuse_layers(model: Path, how: Quantization, where: str | None) -> None:
             raise UnsupportedError(what, where=where, hint=known.instead)
 
 
-def layers_in(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def layers_in(config: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield class and name of all layers in a model's configuration; nested and wrapped ones as `outer/inner`."""
     if isinstance(config, Mapping):
         inner = config.get("config")
@@ -69,7 +74,7 @@ def layers_in(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from layers_in(value, prefix)
 
 
-def refuse_operators(model: Any, data: bytes, where: str | None) -> None:
+def refuse_operators(model: KerasModel, data: bytes, where: str | None) -> None:
     """Raise UnsupportedError if LiteRT would crash while it allocates a TFLite file; names the first such operator.
 
     The operator is named by the layer of the Keras `model` that it computes.
@@ -121,7 +126,7 @@ def _quantized_pairs(data: bytes) -> Iterator[tuple[str, str, tuple[float, ...],
                 yield kind, tensors[2].Name().decode(), scales, INTEGERS[tensors[0].Type()]
 
 
-def _scale(tensor: Any) -> float:
+def _scale(tensor: Tensor) -> float:
     """Return a tensor's scale; 1 if it has none because its kind is never quantized, like a comparison's result."""
     quantization = tensor.Quantization()
     return float(quantization.Scale(0)) if quantization is not None and quantization.ScaleLength() else 1.0

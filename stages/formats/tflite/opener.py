@@ -8,7 +8,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RUNTIME = "litert"
 MODULES = ("ai_edge_litert", "tflite_runtime")
@@ -20,7 +24,7 @@ def recognises(head: bytes) -> bool:
     return head[4:8] == b"TFL3"
 
 
-def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
+def open_model(path: str, options: argparse.Namespace, core: ModuleType) -> Any:
     """Open a TFLite file in LiteRT, its tensors allocated."""
     began = time.perf_counter()
     package = core.first_import(MODULES, INSTALL)
@@ -44,7 +48,7 @@ def open_model(path: str, options: argparse.Namespace, core: Any) -> Any:
     loaded = time.perf_counter()
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
 
-    def feed(arrays: list[Any]) -> None:
+    def feed(arrays: list[NDArray[Any]]) -> None:
         for position, array in enumerate(arrays):
             interpreter.set_tensor(inputs[position]["index"], array)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.probe import Probe, ProbeScheme
 from stages.formats.probe_models import INPUT_SCALE, OUTPUT_SCALE, WEIGHT_SCALE, probe_shapes, probe_weights
+
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import BufferT, TensorT
+    from numpy.typing import NDArray
 
 
 def tflite_model(probe: Probe, scheme: ProbeScheme) -> bytes:
@@ -53,7 +59,7 @@ def tflite_model(probe: Probe, scheme: ProbeScheme) -> bytes:
     return bytes(builder.Output())
 
 
-def _tflite_options(schema: Any, probe: Probe) -> tuple[int, int, Any]:
+def _tflite_options(schema: ModuleType, probe: Probe) -> tuple[int, int, Any]:
     """Return the operator's code, and its options by type."""
     kinds = {
         "conv": ("CONV_2D", "Conv2DOptions"),
@@ -71,7 +77,7 @@ def _tflite_options(schema: Any, probe: Probe) -> tuple[int, int, Any]:
     return getattr(schema.BuiltinOperator, code), getattr(schema.BuiltinOptions, name), options
 
 
-def _buffer(schema: Any, data: Any) -> Any:
+def _buffer(schema: ModuleType, data: NDArray[Any] | None) -> BufferT:
     import numpy as np
 
     buffer = schema.BufferT()
@@ -80,7 +86,15 @@ def _buffer(schema: Any, data: Any) -> Any:
     return buffer
 
 
-def _tensor(schema: Any, name: str, shape: Any, kind: int, buffer: int, scales: Any, axis: int = 0) -> Any:
+def _tensor(
+    schema: ModuleType,
+    name: str,
+    shape: Sequence[int],
+    kind: int,
+    buffer: int,
+    scales: Sequence[float] | NDArray[Any] | None,
+    axis: int = 0,
+) -> TensorT:
     import numpy as np
 
     tensor = schema.TensorT()

@@ -13,11 +13,15 @@ The calibrated file is float32 with a minimum and a maximum next to each tensor;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from stages.formats.format import Arrays
 from stages.samples.input_ranges import off_the_ties
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 KERNELS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"})
 SUMS = frozenset({"ADD", "SUB"})
@@ -66,7 +70,7 @@ class Ranges:
         if found is not None:
             found[0][0], found[1][0] = limits
 
-    def _measured(self, tensor: int) -> tuple[Any, Any] | None:
+    def _measured(self, tensor: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
         quantization = self._graph.Tensors(tensor).Quantization()
         if quantization is None or quantization.MinLength() != 1 or quantization.MaxLength() != 1:
             return None
@@ -108,7 +112,7 @@ class Ranges:
             yield _Operator(names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())], inputs, outputs)
 
 
-def usable_ranges(data: bytes, arrays: Mapping[str, Any]) -> bytes:
+def usable_ranges(data: bytes, arrays: Arrays) -> bytes:
     """Return the calibrated file `data` with usable ranges; `arrays` are the samples by input name."""
     ranges = Ranges(data)
     for name, tensor in ranges.inputs.items():

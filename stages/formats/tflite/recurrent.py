@@ -15,13 +15,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import UnsupportedError
 from pipeline.records.schemes import Quantization
+from pipeline.records.values import Json
 from stages.formats.layers.owners import paths_of
 from stages.keras.normal_form import copy_model, unbuilt
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasLayer, KerasModel
+
+if TYPE_CHECKING:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 Form = Literal["fused", "loop", "unrolled"]
 Recurrent = Literal["auto", "fused", "loop", "unrolled"]
@@ -33,7 +38,7 @@ RESET = (
 )
 
 
-def first_form(model: Any, how: Quantization, recurrent: Recurrent) -> Form:
+def first_form(model: KerasModel, how: Quantization, recurrent: Recurrent) -> Form:
     """Return the form to try first in a scheme; UnsupportedError if the scheme has none of that name."""
     if how.calibrated and recurrent == "loop":
         what = f"TFLite's converter has no loops in {how.scheme}"
@@ -48,13 +53,13 @@ def first_form(model: Any, how: Quantization, recurrent: Recurrent) -> Form:
     return "unrolled" if how.calibrated and recurrent_layers(model) else "loop"
 
 
-def recurrent_layers(model: Any) -> list[Any]:
+def recurrent_layers(model: KerasModel) -> list[KerasLayer]:
     """Return all layers that step through a sequence, including those in nested models and wrappers."""
     kind = import_keras().layers.RNN
     return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]  # noqa: SLF001 - nested ones too
 
 
-def unrolled(model: Any) -> Any:
+def unrolled(model: KerasModel) -> KerasModel:
     """Copy `model` with recurrent layers that write each step out; UnsupportedError if one of them can't.
 
     Only Keras' own setting `unroll` differs.
@@ -73,7 +78,7 @@ def unrolled(model: Any) -> Any:
     return copy_model(model, lambda config: _with_unrolling(unbuilt(config)))
 
 
-def _steps(model: Any) -> Iterator[tuple[str, int | None]]:
+def _steps(model: KerasModel) -> Iterator[tuple[str, int | None]]:
     """Yield how many steps recurrent layers take, by the name of the layer, or of the wrapper around it."""
     layers = import_keras().layers
     for layer in model._flatten_layers():  # noqa: SLF001 - nested ones too
@@ -84,7 +89,7 @@ def _steps(model: Any) -> Iterator[tuple[str, int | None]]:
             yield paths_of(model, [layer])[0], shape[2 if type(layer) is layers.TimeDistributed else 1]
 
 
-def _with_unrolling(value: Any) -> Any:
+def _with_unrolling(value: Json) -> Json:
     if isinstance(value, dict):
         return {key: True if key == "unroll" else _with_unrolling(item) for key, item in value.items()}
     return type(value)(map(_with_unrolling, value)) if type(value) in (list, tuple) else value
@@ -111,7 +116,7 @@ def has_loops(folder: str) -> bool:
     return any(node.op in LOOPS for node in nodes)
 
 
-def _saved_model(path: Path) -> Any:
+def _saved_model(path: Path) -> SavedModel:
     from tensorflow.core.protobuf import saved_model_pb2
 
     return saved_model_pb2.SavedModel.FromString(path.read_bytes())

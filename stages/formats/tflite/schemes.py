@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
 from contextlib import redirect_stdout
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.schemes import Quantization
 from pipeline.system.quiet import quiet
+from stages.formats.format import Arrays
 from stages.formats.layers.operators import operators_of
 from stages.formats.tflite.ranges import usable_ranges
 from stages.formats.weight_types import tflite_weights
+from stages.keras.types import KerasModel
+
+if TYPE_CHECKING:
+    from tensorflow.lite.python.lite import TFLiteConverterV2 as TFLiteConverter
 
 # The converter's limit of 1,024 elements is fixed in C++ (https://github.com/tensorflow/tensorflow/issues/53094).
 MOST_LEFT = 0.1  # of the weights, in float32 in a dynamic file
 
 
-def configure(tf: Any, converter: Any, how: Quantization, io: str) -> None:
+def configure(tf: ModuleType, converter: TFLiteConverter, how: Quantization, io: str) -> None:
     """Configure what the converter does itself."""
     if how.scheme == "float32" or by_edge_quantizer(how):
         return
@@ -41,7 +46,7 @@ def configure(tf: Any, converter: Any, how: Quantization, io: str) -> None:
 
 
 def between_calibration_and_quantization(
-    converter: Any, how: Quantization, model: Any, calibration: Mapping[str, Any]
+    converter: TFLiteConverter, how: Quantization, model: KerasModel, calibration: Arrays
 ) -> None:
     """Quantize to int8 in the converter with usable ranges, and keep the operators of `how.keep_float` in float32.
 
@@ -96,7 +101,7 @@ def leaves_small_kernels(data: bytes) -> bool:
     return found.get("float32", 0) > MOST_LEFT * sum(found.values())
 
 
-def quantize_weights(data: bytes, how: Quantization, model: Any) -> bytes:
+def quantize_weights(data: bytes, how: Quantization, model: KerasModel) -> bytes:
     """Store weights of a float32 TFLite file in 8 bits; a random sample shows which operators stay in float."""
     from stages.keras.normal_form import random_inputs
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DeviceError
 from pipeline.records.artifacts import TensorSpec
 from pipeline.system.quiet import quiet
 from stages.formats.format import Arrays, LoadedModel
 from stages.formats.session import dequantized, in_batches, quantized
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
+    from numpy.typing import NDArray
 
 SIGNATURE = "serving_default"
 
@@ -45,7 +49,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
         except (ValueError, RuntimeError) as error:
             raise DeviceError(f"LiteRT can't load the file: {error}", hint=silence.text() or None) from error
 
-    def run_batch(batch: Arrays) -> dict[str, Any]:
+    def run_batch(batch: Arrays) -> dict[str, NDArray[Any]]:
         stored = {name: quantized(batch[name], detail) for name, detail in inputs.items()}
         interpreter.reset_all_variables()  # a fused LSTM would continue from the previous sample
         try:
@@ -62,7 +66,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
     )
 
 
-def _runner(interpreter: Any) -> Any:
+def _runner(interpreter: Interpreter) -> Any:
     """Return what runs the file by names: our exports' signature, else the first, else an equivalent by tensors."""
     keys = list(interpreter.get_signature_list())
     if keys:
@@ -73,7 +77,7 @@ def _runner(interpreter: Any) -> Any:
 class _TensorRunner:
     """Act as LiteRT's signature runner, for files of other converters, which often have no signature."""
 
-    def __init__(self, interpreter: Any) -> None:
+    def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
 
     def get_input_details(self) -> dict[str, Any]:
@@ -82,7 +86,7 @@ class _TensorRunner:
     def get_output_details(self) -> dict[str, Any]:
         return {detail["name"]: detail for detail in self._interpreter.get_output_details()}
 
-    def __call__(self, **stored: Any) -> dict[str, Any]:
+    def __call__(self, **stored: NDArray[Any]) -> dict[str, NDArray[Any]]:
         for name, detail in self.get_input_details().items():
             self._interpreter.set_tensor(detail["index"], stored[name])
         self._interpreter.invoke()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from stages.formats.format import FileTensor
+from stages.formats.format import Arrays, FileTensor
 from stages.formats.session import content_of, dequantized, quantized
 from stages.formats.tensors import IMAGES, MATRIX, ends_of, reads_of
 from stages.formats.tflite.session import SIGNATURE
 
+if TYPE_CHECKING:
+    from ai_edge_litert.schema_py_generated import Tensor
+    from numpy.typing import NDArray
 
-def tflite_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[FileTensor]:
+
+def tflite_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -71,7 +76,7 @@ def operator_kinds(data: bytes) -> list[list[str]]:
     return [[kinds[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength())] for graph in graphs]
 
 
-def _numbers(array: Any) -> list[int]:
+def _numbers(array: NDArray[Any] | int) -> list[int]:
     """Return a flatbuffer's vector, which is 0 if absent, as a list."""
     return [] if isinstance(array, int) else [int(number) for number in array]
 
@@ -93,7 +98,7 @@ def input_ends(file: bytes) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _stored_ends(schema: Any, tensor: Any) -> tuple[float, float] | None:
+def _stored_ends(schema: ModuleType, tensor: Tensor) -> tuple[float, float] | None:
     types = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8", schema.TensorType.INT16: "int16"}
     quantization = tensor.Quantization()
     if tensor.Type() not in types or quantization is None or quantization.ScaleLength() != 1:
@@ -101,7 +106,7 @@ def _stored_ends(schema: Any, tensor: Any) -> tuple[float, float] | None:
     return ends_of(quantization.Scale(0), int(quantization.ZeroPoint(0)), types[tensor.Type()])
 
 
-def tflite_constants(data: bytes) -> Iterator[tuple[str, Any]]:
+def tflite_constants(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
 

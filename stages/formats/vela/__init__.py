@@ -10,7 +10,7 @@ from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization, Scheme
-from stages.formats.format import FormatSettings
+from stages.formats.format import Content, FormatSettings
 from stages.formats.tflite import TFLite
 from stages.formats.vela.settings import VelaSettings
 
@@ -49,7 +49,7 @@ class Vela:
     imports: ClassVar[tuple[str, ...]] = TFLite.imports
     elsewhere: ClassVar[str] = "only an Ethos-U runs it"
 
-    def recognises(self, data: Any) -> bool:
+    def recognises(self, data: Content) -> bool:
         return False  # it is a TFLite file, with an operator that only the device has
 
     def beside(self, model: Path) -> tuple[Path, ...]:
