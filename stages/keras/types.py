@@ -15,3 +15,4 @@ KerasNode: TypeAlias = Any  # one call of a layer in a model's graph: an element
 TfTensor: TypeAlias = Any  # a tensor with values, or inside a traced function; TensorFlow takes arrays as such too
 TfVariable: TypeAlias = Any  # a variable of TensorFlow, or of either Keras
 TfOperation: TypeAlias = Any  # a node of a traced graph: a `tf.Operation`
+KerasValue: TypeAlias = Any  # a symbolic tensor, or what stands in its place in a call: an array, a number, a list

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline.errors import ModelError, RecipeError
@@ -12,6 +13,7 @@ from pipeline.recipe.model_spec import Application
 from pipeline.system.quiet import quiet
 from stages.keras.normal_form import renew_constants
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasModel
 from stages.load.keras3 import Carried, carry_over, import_keras3
 from stages.load.keras3_layers import Objects
 from stages.load.stored import put_stored_weights
@@ -42,7 +44,7 @@ def build_application(spec: Application, weights: Path | None = None) -> Carried
     return replace(carried, model=model)
 
 
-def _built(keras: Any, spec: Application, weights: str | Path | None) -> Any:
+def _built(keras: ModuleType, spec: Application, weights: str | Path | None) -> KerasModel:
     """Build the application in either Keras."""
     known = [n for n in dir(keras.applications) if n[0].isupper() and callable(getattr(keras.applications, n))]
     if spec.application not in known:

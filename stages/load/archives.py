@@ -11,10 +11,13 @@ import re
 import stat
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.recipe.model_files import files_in
+
+if TYPE_CHECKING:
+    from h5py import File as H5File
 
 TIMES, LEAST_BYTES = 100, 256 * 2**20  # what an archive may unpack to: 100 times its size, or this if that is more
 TEXT_BYTES = 64 * 2**20  # a configuration; NASNet's has 1 MB
@@ -47,7 +50,7 @@ def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
         names.add(name)
 
 
-def check_hdf5(file: Any, path: Path) -> None:
+def check_hdf5(file: H5File, path: Path) -> None:
     """Raise ModelError if an open HDF5 file exposes other files, holds links, or would unpack to too much."""
     import h5py
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.records.values import Json
 
 CODE = {
     "Lambda": "holds Python code, which loading would run",
@@ -57,7 +58,7 @@ class Named:
     layer: str
 
 
-def refuse_code(config: Any, where: str, custom: frozenset[str] = frozenset()) -> None:
+def refuse_code(config: Json, where: str, custom: frozenset[str] = frozenset()) -> None:
     """Raise ModelError for the first thing in a configuration that could do more than compute.
 
     `custom` are names of classes and functions that the user has vouched for.
@@ -68,7 +69,7 @@ def refuse_code(config: Any, where: str, custom: frozenset[str] = frozenset()) -
             raise ModelError(f"the layer {named.layer!r} {why}", where=where, hint=TRUST)
 
 
-def by_name_alone(config: Any, custom: frozenset[str]) -> Any:
+def by_name_alone(config: Json, custom: frozenset[str]) -> Json:
     """Name the user's own classes in the configuration only as in `custom`: no module in the file is imported."""
     if isinstance(config, Mapping):
         found = {key: by_name_alone(value, custom) for key, value in config.items()}
@@ -78,7 +79,7 @@ def by_name_alone(config: Any, custom: frozenset[str]) -> Any:
     return [by_name_alone(value, custom) for value in config] if isinstance(config, list | tuple) else config
 
 
-def _named(config: Any, layer: str = "?") -> Iterator[Named]:
+def _named(config: Json, layer: str = "?") -> Iterator[Named]:
     if isinstance(config, Mapping):
         settings = config.get("config")
         inner = settings.get("name", layer) if isinstance(settings, Mapping) else layer

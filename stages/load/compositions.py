@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasTensor, KerasValue, TfOperation
 
 
 class UntraceableError(Exception):
     """Raised with the reason why a graph can't be translated."""
 
 
-def einsum(node: Any, inputs: Sequence[Any]) -> Any:
+def einsum(node: TfOperation, inputs: Sequence[KerasValue]) -> KerasValue:
     """Compute an einsum as transposed matrices and their product; axes of one tensor alone are summed first."""
     equation = node.get_attr("equation").decode()
     terms, _, out = equation.partition("->")
@@ -32,7 +33,7 @@ def einsum(node: Any, inputs: Sequence[Any]) -> Any:
     return _product(pairs[0], pairs[1], out)
 
 
-def _product(left: tuple[Any, str], right: tuple[Any, str], out: str) -> Any:
+def _product(left: tuple[KerasValue, str], right: tuple[KerasValue, str], out: str) -> KerasTensor:
     tf = import_tensorflow()
     (a, term_a), (b, term_b) = left, right
     shared = [label for label in term_a if label in term_b]
@@ -49,7 +50,7 @@ def _product(left: tuple[Any, str], right: tuple[Any, str], out: str) -> Any:
     return _ordered(product, made, out)
 
 
-def _matrices(tensor: Any, term: str, parts: tuple[str, str, str]) -> Any:
+def _matrices(tensor: KerasValue, term: str, parts: tuple[str, str, str]) -> KerasValue:
     """Group the axes of each part together, and merge each of the last two parts into one axis."""
     tf = import_tensorflow()
     batch, first, second = parts
@@ -62,7 +63,7 @@ def _matrices(tensor: Any, term: str, parts: tuple[str, str, str]) -> Any:
     return tf.reshape(ordered, _shape(ordered, [*sizes[: len(batch)], *merged], len(batch)))
 
 
-def _shape(tensor: Any, sizes: list[int | None], batch: int) -> Any:
+def _shape(tensor: KerasValue, sizes: list[int | None], batch: int) -> KerasValue:
     """Return a usable shape: one size may be left to TensorFlow, those of the batch are looked up."""
     tf = import_tensorflow()
     free = [place for place, size in enumerate(sizes) if size is None]
@@ -84,11 +85,11 @@ def _together(sizes: Sequence[int | None]) -> int | None:
     return product
 
 
-def _sizes(tensor: Any) -> list[int | None]:
+def _sizes(tensor: KerasValue) -> list[int | None]:
     return list(tensor.shape)
 
 
-def _summed(tensor: Any, term: str, kept: str) -> tuple[Any, str]:
+def _summed(tensor: KerasValue, term: str, kept: str) -> tuple[KerasValue, str]:
     """Sum over the axes that nothing else has."""
     alone = [place for place, label in enumerate(term) if label not in kept]
     if not alone:
@@ -97,11 +98,11 @@ def _summed(tensor: Any, term: str, kept: str) -> tuple[Any, str]:
     return summed, "".join(label for label in term if label in kept)
 
 
-def _array(value: Any) -> Any:
+def _array(value: KerasValue) -> KerasValue:
     return value if hasattr(value, "_keras_history") else np.asarray(value, "float32")
 
 
-def _ordered(tensor: Any, term: str, wanted: str) -> Any:
+def _ordered(tensor: KerasValue, term: str, wanted: str) -> KerasValue:
     if term == wanted:
         return tensor
     order = [term.index(label) for label in wanted]
@@ -110,7 +111,7 @@ def _ordered(tensor: Any, term: str, wanted: str) -> Any:
     return import_tensorflow().transpose(tensor, order)
 
 
-def updated_slice(node: Any, input: Any, update: Any, indices: Any) -> Any:  # noqa: A002 - the node's own names
+def updated_slice(node: TfOperation, input: KerasValue, update: KerasValue, indices: KerasValue) -> KerasTensor:  # noqa: A002 - the node's own names
     """Return `input` with `update` from `indices` on: the update padded to its size, at its place."""
     tf = import_tensorflow()
     if hasattr(indices, "_keras_history") or hasattr(update, "_keras_history"):
@@ -124,7 +125,7 @@ def updated_slice(node: Any, input: Any, update: Any, indices: Any) -> Any:  # n
     return tf.where(_padded(np.ones(new.shape, bool), padding), _padded(new, padding), input)
 
 
-def _padded(value: Any, padding: Any) -> Any:
+def _padded(value: KerasValue, padding: KerasValue) -> KerasValue:
     if isinstance(padding, list):
         # Plain numbers, because arguments of an operation are stored as JSON.
         return np.pad(value, padding).tolist()
@@ -132,7 +133,7 @@ def _padded(value: Any, padding: Any) -> Any:
     return tf.cast(tf.pad(value.astype("float32").tolist(), padding), value.dtype.name)
 
 
-def bucketized(node: Any, input: Any) -> Any:  # noqa: A002 - the node's own name
+def bucketized(node: TfOperation, input: KerasTensor) -> KerasTensor:  # noqa: A002 - the node's own name
     """Return between which boundaries each number lies."""
     tf = import_tensorflow()
     found = tf.searchsorted(node.get_attr("boundaries"), tf.reshape(tf.cast(input, "float32"), [-1]), side="right")

@@ -57,7 +57,7 @@ def _imported(name: str) -> ModuleType:
     return module
 
 
-def of_keras(objects: dict[str, list[Any]], keras: Any) -> dict[str, Any]:
+def of_keras(objects: dict[str, list[Any]], keras: ModuleType) -> dict[str, Any]:
     """Return those usable with one Keras: its own layers, and all that are not layers at all."""
     return {
         name: kind

@@ -50,7 +50,7 @@ class LoadedModel:
     tfmot's pruning wrappers had set.
     """
 
-    model: Any
+    model: KerasModel
     source: str
     notes: tuple[str, ...] = ()
     translation_difference: float = 0.0
@@ -185,7 +185,7 @@ def _put_weights(model: KerasModel, weights: Path) -> None:
         put_stored_weights(model, weights)
 
 
-def _graph(model: KerasModel, source: str) -> Any:
+def _graph(model: KerasModel, source: str) -> KerasModel:
     """Return the model if it is a graph of layers; a Sequential one that was never built has no shapes yet."""
     keras = import_keras()
     functional = isinstance(model, keras.Sequential) or getattr(model, "_is_graph_network", False)
@@ -197,7 +197,7 @@ def _graph(model: KerasModel, source: str) -> Any:
     return _outputs_in_a_list(model)
 
 
-def _outputs_in_a_list(model: KerasModel) -> Any:
+def _outputs_in_a_list(model: KerasModel) -> KerasModel:
     """Return the model with the outputs that stages expect: one, or a list in Keras' own order (a dict's: by keys)."""
     keras = import_keras()
     if isinstance(model, keras.Sequential):

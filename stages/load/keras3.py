@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
 from pipeline.system.quiet import quiet
@@ -20,17 +21,20 @@ from stages.keras.free_sizes import NOTHING, Wanted, settle
 from stages.keras.normal_form import random_inputs, renew_constants
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_keras
-from stages.keras.types import KerasLayer, KerasModel
+from stages.keras.types import KerasLayer, KerasModel, TfVariable
 from stages.load.keras3_graph import build_graph
 from stages.load.keras3_layers import Objects, refused
 from stages.load.keras3_translation import Translation
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
 RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}
 
 
 @cache
-def import_keras3() -> Any:
+def import_keras3() -> ModuleType:
     """Return the `keras` module (Keras 3) on TensorFlow, next to tf_keras."""
     import_keras()  # first: it decides which Keras TensorFlow itself shows
     # The user's ~/.keras/keras.json may name another backend.
@@ -40,7 +44,7 @@ def import_keras3() -> Any:
     if keras.backend.backend() != "tensorflow":
         hint = "start a process that has not imported keras before"
         raise ModelError(f"Keras 3 runs on {keras.backend.backend()} already", hint=hint)
-    return keras
+    return keras  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,13 @@ class Carried:
     `outside` describes what was kept outside of it.
     """
 
-    model: Any
+    model: KerasModel
     difference: float = 0.0
     notes: tuple[str, ...] = ()
     outside: tuple[dict[str, Any], ...] = ()
 
 
-def carry_over(original: Any, objects: Objects, wanted: Wanted = NOTHING) -> Carried:
+def carry_over(original: KerasModel, objects: Objects, wanted: Wanted = NOTHING) -> Carried:
     """Translate a Keras 3 model to tf_keras and compare both, at the `wanted` sizes if it leaves any open."""
     translation = Translation(objects)
     model = build_graph(json.loads(original.to_json()), original, translation)
@@ -67,7 +71,7 @@ def carry_over(original: Any, objects: Objects, wanted: Wanted = NOTHING) -> Car
     return Carried(model, _difference(original, model), translation.notes())
 
 
-def _carry_weights(source: Any, target: Any, done: Container[int]) -> None:
+def _carry_weights(source: KerasLayer, target: KerasLayer, done: Container[int]) -> None:
     """Copy all weights, layer by layer; those of the layers in `done`, by identity, are in the graph already."""
     if not hasattr(source, "layers"):
         values = _values(source)
@@ -81,7 +85,7 @@ def _carry_weights(source: Any, target: Any, done: Container[int]) -> None:
             _carry_weights(layer, by_name[layer.name], done)
 
 
-def _values(layer: KerasLayer) -> list[tuple[str, Any]]:
+def _values(layer: KerasLayer) -> list[tuple[str, NDArray[Any]]]:
     """Return a layer's weights by name; LoRA's additions to a kernel are merged into it."""
     parts = [part for part in layer._flatten_layers() if getattr(part, "lora_enabled", False)]  # noqa: SLF001
     merged = {id(part._kernel): part.kernel for part in parts}  # noqa: SLF001 - its own name is that of the sum
@@ -90,8 +94,8 @@ def _values(layer: KerasLayer) -> list[tuple[str, Any]]:
 
 
 def _matched(
-    values: list[tuple[str, Any]], places: list[tuple[str, Any]], layer: KerasLayer
-) -> Iterator[tuple[Any, Any]]:
+    values: list[tuple[str, NDArray[Any]]], places: list[tuple[str, TfVariable]], layer: KerasLayer
+) -> Iterator[tuple[TfVariable, NDArray[Any]]]:
     """Match variables with their values: by name and shape, in order among equals; else by shapes in order."""
     by_place: dict[Any, list[Any]] = defaultdict(list)
     for name, value in values:
@@ -105,7 +109,7 @@ def _matched(
     raise refused(layer.name, type(layer).__name__, f"its weights are {', '.join(theirs)}, here {', '.join(ours)}")
 
 
-def masked(inputs: list[Any], model: KerasModel) -> list[Any]:
+def masked(inputs: list[NDArray[Any]], model: KerasModel) -> list[NDArray[Any]]:
     """Mask the last steps of every other sample if the model masks, so that masks are tested."""
     values = {layer.mask_value for layer in model._flatten_layers() if type(layer).__name__ == "Masking"}  # noqa: SLF001
     for array in inputs if values else ():
@@ -114,11 +118,11 @@ def masked(inputs: list[Any], model: KerasModel) -> list[Any]:
     return inputs
 
 
-def _difference(original: Any, model: KerasModel) -> float:
+def _difference(original: KerasModel, model: KerasModel) -> float:
     keras, inputs = import_keras3(), masked(random_inputs(model), model)
     structure = getattr(original, "_inputs_struct", original.inputs)
 
-    def run(arrays: list[Any]) -> list[Any]:
+    def run(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
         made = original(keras.tree.pack_sequence_as(structure, arrays), training=False)
         return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
+from pipeline.records.values import Json
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.keras.types import KerasModel
+from stages.keras.types import KerasLayer, KerasModel, KerasTensor, KerasValue
 from stages.load.keras3_layers import UntranslatableError, refused, translate_layer
 from stages.load.keras3_masks import note_mask, settle_masks
 from stages.load.keras3_operations import OPERATIONS
@@ -23,7 +24,7 @@ Entry = Mapping[str, Any]
 Tensors = dict[tuple[str, int, int], Any]  # by layer, call and output
 
 
-def build_graph(entry: Entry, original: Any, translation: Translation) -> Any:
+def build_graph(entry: Entry, original: KerasModel, translation: Translation) -> KerasModel:
     """Return the tf_keras model for `original`'s configuration, its weights still as initialized.
 
     Raises:
@@ -37,7 +38,7 @@ def build_graph(entry: Entry, original: Any, translation: Translation) -> Any:
     raise ModelError(what, hint="rebuild it with the functional API, and save again")
 
 
-def _sequential(config: Entry, original: Any, translation: Translation) -> Any:
+def _sequential(config: Entry, original: KerasModel, translation: Translation) -> KerasModel:
     """Build one layer after another; as a graph if tf_keras needs more than one layer for one of them."""
     keras = import_keras()
     layers = {layer.name: layer for layer in original.layers}
@@ -55,7 +56,7 @@ def _sequential(config: Entry, original: Any, translation: Translation) -> Any:
     return _frozen_as(config, model)
 
 
-def _chain(config: Entry, original: Any, translation: Translation) -> Any:
+def _chain(config: Entry, original: KerasModel, translation: Translation) -> KerasModel:
     """Build a Sequential model as a graph."""
     layers = {layer.name: layer for layer in original.layers}
     (given,) = original.inputs
@@ -66,7 +67,7 @@ def _chain(config: Entry, original: Any, translation: Translation) -> Any:
     return _frozen_as(config, import_keras().Model(start, tensor, name=config["name"]))
 
 
-def _frozen_as(config: Entry, model: KerasModel) -> Any:
+def _frozen_as(config: Entry, model: KerasModel) -> KerasModel:
     """Freeze the layers of a frozen model; one that is not frozen leaves them unchanged."""
     if not config.get("trainable", True):
         model.trainable = False
@@ -76,13 +77,13 @@ def _frozen_as(config: Entry, model: KerasModel) -> Any:
 class _Functional:
     """Build a graph of layers; holds what was made so far."""
 
-    def __init__(self, config: Entry, original: Any, translation: Translation) -> None:
+    def __init__(self, config: Entry, original: KerasModel, translation: Translation) -> None:
         self._config, self._translation = config, translation
         self._originals = {operation.name: operation for operation in original.operations}
         self._tensors: Tensors = {}
         self._made: dict[str, tuple[Any, Any]] = {}
 
-    def model(self) -> Any:
+    def model(self) -> KerasModel:
         config = self._config
         pending = [(entry, place, node) for entry in config["layers"] for place, node in enumerate(_nodes(entry))]
         # In rounds: a layer that is called again waits for layers that stand after it in the file.
@@ -103,7 +104,7 @@ class _Functional:
         model = import_keras().Model(inputs, outputs[0] if single else outputs, name=config["name"])
         return _frozen_as(config, model)
 
-    def _outputs(self, entry: Entry, place: int, node: Any) -> list[Any]:
+    def _outputs(self, entry: Entry, place: int, node: Json) -> list[KerasTensor]:
         """Return the tensors that one call of a layer or operation gives."""
         if node is None:
             layer, _ = _layer(entry, None, self._translation)
@@ -113,12 +114,12 @@ class _Functional:
         return call.outputs(self._made, self._translation)
 
 
-def _nodes(entry: Entry) -> Sequence[Any]:
+def _nodes(entry: Entry) -> Sequence[Json]:
     """Return the calls of a layer; of an InputLayer one without arguments."""
     return entry["inbound_nodes"] or ([None] if entry["class_name"] == "InputLayer" else [])
 
 
-def _layer(entry: Entry, original: Any, translation: Translation) -> tuple[Any, Any]:
+def _layer(entry: Entry, original: KerasLayer, translation: Translation) -> tuple[KerasLayer, Any]:
     """Return a layer or nested model, and what to compute after each of its calls."""
     if entry["class_name"] in GRAPHS:
         return build_graph(entry, original, translation), None
@@ -139,11 +140,11 @@ class _Call:
     """Translate one call of a layer or operation of Keras 3, on tensors of tf_keras."""
 
     entry: Entry
-    original: Any
+    original: KerasLayer
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    def outputs(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[Any]:
+    def outputs(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[KerasTensor]:
         """Return the tensors that it gives; `made` keeps layers, which may be called again.
 
         Raises:
@@ -156,7 +157,7 @@ class _Call:
         except UntranslatableError as error:
             return self._trace(error, made, translation)
 
-    def _call_layer(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[Any]:
+    def _call_layer(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[KerasTensor]:
         name = str(self.entry["config"]["name"])
         if name not in made:
             made[name] = _layer(self.entry, self.original, translation)
@@ -171,7 +172,7 @@ class _Call:
         note_mask(layer, args, flat)
         return [then(tensor) for tensor in flat] if then else flat
 
-    def _operate(self) -> list[Any]:
+    def _operate(self) -> list[KerasTensor]:
         name, class_name = str(self.entry["config"]["name"]), str(self.entry["class_name"])
         if class_name not in OPERATIONS:
             raise refused(name, class_name, "this operation is not known here")
@@ -186,7 +187,7 @@ class _Call:
             raise refused(name, class_name, f"its outputs are {', '.join(wanted)}")
         return flat
 
-    def _trace(self, error: UntranslatableError, made: dict[str, Any], translation: Translation) -> list[Any]:
+    def _trace(self, error: UntranslatableError, made: dict[str, Any], translation: Translation) -> list[KerasTensor]:
         from stages.load.keras3_traced import trace_call
 
         if self.original is None:
@@ -194,18 +195,18 @@ class _Call:
         return trace_call(self.original, self.args, self.kwargs, error, made, translation)
 
 
-def _arguments(node: Any, tensors: Tensors) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(node: Json, tensors: Tensors) -> tuple[tuple[Any, ...], dict[str, Any]]:
     args = tuple(_argument(value, tensors) for value in node["args"])
     return args, {key: _argument(value, tensors) for key, value in node["kwargs"].items()}
 
 
-def _argument(value: Any, tensors: Tensors) -> Any:
+def _argument(value: Json, tensors: Tensors) -> KerasValue:
     """Return an argument of a call, with tensors in place of their references."""
     if isinstance(value, list):
         return [_argument(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
-    inner: Any = value.get("config")
+    inner: Json = value.get("config")
     match value.get("class_name"):
         case "__keras_tensor__":
             return tensors[_address(inner["keras_history"])]
@@ -220,7 +221,7 @@ def _argument(value: Any, tensors: Tensors) -> Any:
     return {key: _argument(item, tensors) for key, item in value.items()}
 
 
-def _ready(node: Any, tensors: Tensors) -> bool:
+def _ready(node: Json, tensors: Tensors) -> bool:
     """Return whether all tensors that a call takes are made."""
     if isinstance(node, list):
         return all(_ready(item, tensors) for item in node)
@@ -236,7 +237,7 @@ def _address(history: Sequence[Any]) -> tuple[str, int, int]:
     return str(layer), int(call), int(output)
 
 
-def _leaves(structure: Any, tensors: Tensors, inner: Collection[str]) -> list[Any]:
+def _leaves(structure: Json, tensors: Tensors, inner: Collection[str]) -> list[KerasTensor]:
     """Return the tensors of a model's inputs or outputs, in Keras' order: dictionaries by sorted keys.
 
     Here, but not where layers are called, Keras 3 counts the calls of the `inner` functional models from one.

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import ModelError
+from pipeline.records.values import Json
 from stages.keras.tensorflow import import_keras
+from stages.keras.types import KerasLayer, KerasTensor
 from stages.load.keras3_operations import ACTIVATIONS
 
 RENAMED = {("InputLayer", "batch_shape"): "batch_input_shape", ("LeakyReLU", "negative_slope"): "alpha"}
@@ -65,11 +67,11 @@ class Objects:
 class TranslatedLayer:
     """Hold a class of tf_keras, the settings for its `from_config`, and the activation to apply to its output."""
 
-    kind: Any
+    kind: type[KerasLayer]
     config: dict[str, Any]
     then: Callable[[Any], Any] | None = None
 
-    def build(self) -> Any:
+    def build(self) -> KerasLayer:
         attention = self.kind.__name__ == "MultiHeadAttention"  # it needs shapes that only its calls tell
         shapes = dict.fromkeys(("query_shape", "key_shape", "value_shape")) if attention else {}
         return self.kind.from_config(self.config | shapes)
@@ -162,14 +164,16 @@ def _arguments(kind: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def _check_neutral(name: str, class_name: str, key: str, value: Any) -> None:
+def _check_neutral(name: str, class_name: str, key: str, value: object) -> None:
     neutral = NEUTRAL.get(key, ())
     if neutral is ANYTHING or (isinstance(neutral, tuple) and value in neutral):
         return
     raise refused(name, class_name, f"tf_keras does not know its setting {key} = {value!r}")
 
 
-def _activation(value: Any, name: str, class_name: str, objects: Objects) -> tuple[Any, Callable[[Any], Any] | None]:
+def _activation(
+    value: Json, name: str, class_name: str, objects: Objects
+) -> tuple[Json, Callable[[KerasTensor], KerasTensor] | None]:
     """Return the activation in tf_keras, and what to compute after the layer instead, if it has no name there."""
     if isinstance(value, dict) and value.get("class_name") != "function":
         return _value("activation", value, name, class_name, objects), None
@@ -185,7 +189,7 @@ def _activation(value: Any, name: str, class_name: str, objects: Objects) -> tup
     raise refused(name, class_name, f"tf_keras has no activation {known} that computes the same")
 
 
-def _value(key: str, value: Any, name: str, class_name: str, objects: Objects) -> Any:
+def _value(key: str, value: Json, name: str, class_name: str, objects: Objects) -> Json:
     """Return a setting's value; layers inside it are translated too."""
     if isinstance(value, list):
         return [_value(key, item, name, class_name, objects) for item in value]
@@ -209,7 +213,7 @@ def _value(key: str, value: Any, name: str, class_name: str, objects: Objects) -
     return value
 
 
-def _plain_value(kind: str, settings: Any) -> Any:
+def _plain_value(kind: str, settings: Json) -> Json:
     """Convert Keras 3's notation for values that JSON has no form for."""
     if kind == "__lambda__":
         code = [settings[key] for key in ("code", "defaults", "closure")]
@@ -231,7 +235,7 @@ def _dtype(value: Mapping[str, Any], name: str, class_name: str) -> str:
     return str(value["config"]["name"])
 
 
-def _initializer(value: Mapping[str, Any], objects: Objects) -> Any:
+def _initializer(value: Mapping[str, Any], objects: Objects) -> Json:
     """Return an initializer with tf_keras' arguments. Its result is never used: all weights are set afterwards."""
     kind = getattr(import_keras().initializers, value["class_name"], None)
     if kind is None:

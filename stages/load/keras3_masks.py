@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from stages.keras.tensorflow import import_tensorflow
-from stages.keras.types import KerasLayer
+from stages.keras.types import KerasLayer, KerasTensor, KerasValue
 
 
 def settle_masks(
@@ -27,20 +27,20 @@ def settle_masks(
     return args, kwargs
 
 
-def note_mask(layer: KerasLayer, args: tuple[Any, ...], outputs: list[Any]) -> None:
+def note_mask(layer: KerasLayer, args: tuple[Any, ...], outputs: list[KerasTensor]) -> None:
     """Attach to a layer's outputs a mask that records its origin, which tf_keras forgets."""
     if not any(getattr(tensor, "_keras_mask", None) is not None for tensor in outputs):
         return
     tf = import_tensorflow()
     if type(layer).__name__ == "Masking":
-        masks: Any = tf.reduce_any(tf.not_equal(args[0], layer.mask_value), axis=-1)
+        masks: KerasTensor = tf.reduce_any(tf.not_equal(args[0], layer.mask_value), axis=-1)
     else:
         masks = layer.compute_mask(args[0], tf.nest.map_structure(lambda x: getattr(x, "_keras_mask", None), args[0]))
     for tensor, mask in zip(outputs, tf.nest.flatten(masks), strict=False):
         tensor._keras_mask = mask  # noqa: SLF001
 
 
-def _same(one: Any, other: Any) -> bool:
+def _same(one: KerasValue, other: KerasValue) -> bool:
     """Return whether two tensors or arguments are made by the same operations from the same tensors."""
     if one is other:
         return True
@@ -55,17 +55,17 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _is_single(value: Any) -> bool:
+def _is_single(value: KerasValue) -> bool:
     """Treat `axis=[1]` like `axis=1`."""
     return isinstance(value, list | tuple) and len(value) == 1
 
 
-def _history(tensor: Any) -> tuple[int, int, int]:
+def _history(tensor: KerasTensor) -> tuple[int, int, int]:
     layer, node, place = tensor._keras_history  # noqa: SLF001 - Keras has no public way
     return id(layer), node, place
 
 
-def _same_operation(one: Any, other: Any) -> bool:
+def _same_operation(one: KerasTensor, other: KerasTensor) -> bool:
     layers = [tensor._keras_history.layer for tensor in (one, other)]  # noqa: SLF001
     symbols = [getattr(layer, "symbol", None) for layer in layers]
     if symbols[0] is None or symbols[0] != symbols[1]:
@@ -74,7 +74,7 @@ def _same_operation(one: Any, other: Any) -> bool:
     return bool(calls[0].keys() == calls[1].keys()) and all(_same(value, calls[1][k]) for k, value in calls[0].items())
 
 
-def _call(tensor: Any) -> dict[str, Any]:
+def _call(tensor: KerasTensor) -> dict[str, Any]:
     """Return the arguments of the operation that made a tensor, by name, without defaults."""
     import inspect
 

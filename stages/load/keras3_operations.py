@@ -7,24 +7,25 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasTensor
 from stages.load.slices import spelled_out
 
-Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], Any]  # of the operation's settings and its arguments
+Operation = Callable[[Mapping[str, Any], tuple[Any, ...]], KerasTensor]  # of the operation's settings and its arguments
 
 
-def _nn(name: str) -> Callable[[Any], Any]:
-    def call(x: Any) -> Any:  # TensorFlow is imported by the first call
+def _nn(name: str) -> Callable[[KerasTensor], KerasTensor]:
+    def call(x: KerasTensor) -> KerasTensor:  # TensorFlow is imported by the first call
         return getattr(import_tensorflow().nn, name)(x)
 
     return call
 
 
-def _hard_sigmoid(x: Any) -> Any:
+def _hard_sigmoid(x: KerasTensor) -> KerasTensor:
     # tf_keras' function of this name is another one: clip(0.2 x + 0.5, 0, 1).
     return import_tensorflow().nn.relu6(x + 3.0) * (1.0 / 6.0)
 
 
-ACTIVATIONS: Mapping[str, Callable[[Any], Any]] = {
+ACTIVATIONS: Mapping[str, Callable[[KerasTensor], KerasTensor]] = {
     "relu6": _nn("relu6"),
     "log_softmax": _nn("log_softmax"),
     "hard_sigmoid": _hard_sigmoid,
@@ -43,7 +44,7 @@ def _plain(function: Callable[..., Any]) -> Operation:
 def _tf(path: str, **renamed: str) -> Operation:
     """Return a TensorFlow function, called with the operation's settings under TensorFlow's names."""
 
-    def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
         function = operator.attrgetter(path)(import_tensorflow())
         return function(*arguments, **{target: settings[key] for key, target in renamed.items()})
 
@@ -54,25 +55,25 @@ def _reduction(path: str) -> Operation:
     return _tf(path, axis="axis", keepdims="keepdims")
 
 
-def _getitem(_: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+def _getitem(_: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
     x, key = arguments
     key = spelled_out(key, len(x.shape), slice(None))
     return x[tuple(key) if isinstance(key, list) else key]
 
 
-def _gelu(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+def _gelu(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
     # Keras 3's default; TensorFlow's own is the exact one.
     return import_tensorflow().nn.gelu(*arguments, approximate=settings.get("approximate", True))
 
 
-def _split(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+def _split(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
     return import_tensorflow().split(*arguments, settings["indices_or_sections"], axis=settings["axis"])
 
 
 def _extreme(path: str) -> Operation:
     """Treat the first of -0.0 and 0.0 as the extreme, as everywhere but in Keras 3."""
 
-    def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+    def call(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
         tf = import_tensorflow()
         (x,), axis, kept = arguments, settings["axis"], settings.get("keepdims")
         rank = len(x.shape)
@@ -85,12 +86,12 @@ def _extreme(path: str) -> Operation:
     return call
 
 
-def _any(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+def _any(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
     kept = {"keepdims": True} if settings.get("keepdims") else {}
     return import_tensorflow().reduce_any(*arguments, axis=settings["axis"], **kept)
 
 
-def _normalize(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> Any:
+def _normalize(settings: Mapping[str, Any], arguments: tuple[Any, ...]) -> KerasTensor:
     """Normalize, of order 2 only. Keras 3 clips 1/√0, for which XNNPACK has no number: the sum is kept off 0."""
     if settings.get("order", 2) != 2:
         raise ValueError("another order than 2")

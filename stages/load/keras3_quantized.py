@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError, reason_of
+from pipeline.records.values import Json
 from stages.keras.free_sizes import DATA, NOTHING, Wanted, candidates, require_something_left
 from stages.keras.normal_form import relative_difference
-from stages.keras.types import KerasLayer, KerasModel
+from stages.keras.types import KerasLayer, KerasModel, TfTensor, TfVariable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TAKEN = ("int8", "float8")  # the others store kernels in groups with offsets, in ways that change with each release
 MOST_DIFFERENT = 0.25  # of the largest output: 8 bits are off by a few hundredths
@@ -23,8 +27,8 @@ HINT = "save the model from before `model.quantize(…)`: a recipe's `quantize` 
 
 
 def without_quantization(
-    original: Any, custom_objects: Mapping[str, Any], wanted: Wanted = NOTHING
-) -> tuple[Any, tuple[str, ...]]:
+    original: KerasModel, custom_objects: Mapping[str, Any], wanted: Wanted = NOTHING
+) -> tuple[KerasModel, tuple[str, ...]]:
     """Return a Keras 3 model without quantized weights, and a note if it had some; `original` itself if it had none.
 
     `custom_objects` are Keras 3's by name; `wanted` gives sizes that it leaves open. ModelError, with the layer, for
@@ -57,11 +61,11 @@ def _mode(layer: KerasLayer) -> str | None:
     return getattr(layer, "quantization_mode", None) if has_own else None
 
 
-def _in_float(original: Any, custom_objects: Mapping[str, Any]) -> Any:
+def _in_float(original: KerasModel, custom_objects: Mapping[str, Any]) -> KerasModel:
     """Return a model of the same configuration whose layers have their previous types."""
     import keras
 
-    def plain(value: Any) -> Any:
+    def plain(value: Json) -> Json:
         if isinstance(value, dict):
             if "DTypePolicy" in str(value.get("class_name")) and "source_name" in value.get("config", {}):
                 settings = {"name": value["config"]["source_name"]}
@@ -73,7 +77,7 @@ def _in_float(original: Any, custom_objects: Mapping[str, Any]) -> Any:
     return keras.models.model_from_json(config, custom_objects=dict(custom_objects))
 
 
-def _put(old: Any, new: Any) -> None:
+def _put(old: KerasLayer, new: KerasLayer) -> None:
     """Copy what a layer of `old` itself holds, without its inner layers, to its counterpart in `new`."""
     import numpy as np
 
@@ -90,13 +94,13 @@ def _put(old: Any, new: Any) -> None:
         variable.assign(values[variable.name])
 
 
-def _own(layer: KerasLayer) -> list[Any]:
+def _own(layer: KerasLayer) -> list[TfVariable]:
     """Return the variables that a layer holds itself."""
     inside = {id(v) for part in layer._flatten_layers(include_self=False) for v in part.variables}  # noqa: SLF001
     return [variable for variable in layer.variables if id(variable) not in inside]
 
 
-def _run(model: KerasModel, wanted: Wanted) -> tuple[list[Any], list[Any]]:
+def _run(model: KerasModel, wanted: Wanted) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
     """Return random samples at the first shapes at which the model runs, and its outputs.
 
     ModelError if a wanted size is none of these.
@@ -115,7 +119,7 @@ def _run(model: KerasModel, wanted: Wanted) -> tuple[list[Any], list[Any]]:
     raise ModelError(f"the network can't run at {sizes}: {said}", where=where, hint=OTHER_SIZES)
 
 
-def _inputs(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> list[Any]:
+def _inputs(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> list[NDArray[Any]]:
     """Return samples for each of the model's inputs, drawn as `random_inputs` does for tf_keras."""
     import numpy as np
 
@@ -127,14 +131,14 @@ def _inputs(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> list[Any]
     return found
 
 
-def _called(model: KerasModel, inputs: list[Any]) -> Any:
+def _called(model: KerasModel, inputs: list[NDArray[Any]]) -> TfTensor:
     import keras
 
     structure = getattr(model, "_inputs_struct", model.inputs)
     return model(keras.tree.pack_sequence_as(structure, inputs), training=False)
 
 
-def _outputs(model: KerasModel, inputs: list[Any]) -> list[Any]:
+def _outputs(model: KerasModel, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
     import keras
     import numpy as np
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import reason_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.keras.types import KerasLayer
+from stages.keras.types import KerasLayer, KerasTensor, TfTensor, TfVariable
 from stages.load.compositions import UntraceableError
 from stages.load.keras3_layers import UntranslatableError
 from stages.load.keras3_translation import Translation
@@ -15,13 +15,13 @@ from stages.load.traced import traced
 
 
 def trace_call(
-    original: Any,
+    original: KerasLayer,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     error: UntranslatableError,
     made: dict[str, Any],
     translation: Translation,
-) -> list[Any]:
+) -> list[KerasTensor]:
     """Return the tensors that one call gives; `error` says why there is no layer for it.
 
     Raises:
@@ -46,23 +46,23 @@ def trace_call(
 
 
 def _at_inference(layer: KerasLayer) -> Callable[..., Any]:
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: TfTensor, **kwargs: TfTensor) -> TfTensor:
         told = {"training": False} if "training" in layer._call_signature.parameters else {}  # noqa: SLF001
         return layer(*args, **kwargs, **told)
 
     return call
 
 
-def _nothing_held(_: Any, __: Any) -> Any:
+def _nothing_held(_: TfTensor, __: KerasTensor) -> KerasTensor:
     raise UntraceableError("it has variables")
 
 
-def _holder(original: Any, made: dict[str, Any]) -> Callable[[Any, Any], Any]:
+def _holder(original: KerasLayer, made: dict[str, Any]) -> Callable[[TfTensor, KerasTensor], KerasTensor]:
     """Return a function from a variable to a tensor: an Embedding of one row holds its values, trainable."""
     known = {id(weight._value.handle): weight for weight in original.weights}  # noqa: SLF001
     layers = made.setdefault(f"{original.name} held", {})
 
-    def hold(handle: Any, anchor: Any) -> Any:
+    def hold(handle: TfTensor, anchor: KerasTensor) -> KerasTensor:
         tf, weight = import_tensorflow(), known[id(handle)]
         # An index made of an input: a graph in tf_keras has to begin at its inputs.
         nothing = tf.zeros_like(tf.shape(anchor)[:1])
@@ -76,7 +76,7 @@ def _holder(original: Any, made: dict[str, Any]) -> Callable[[Any, Any], Any]:
     return hold
 
 
-def _embedding(name: str, weight: Any) -> Any:
+def _embedding(name: str, weight: TfVariable) -> KerasLayer:
     size = int(weight.numpy().size)
     place = "_".join(weight.path.split("/")[1:])
     return import_keras().layers.Embedding(

@@ -12,13 +12,13 @@ from pipeline.errors import PostconditionError
 from stages.keras.normal_form import copy_model, random_inputs
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_keras
-from stages.keras.types import KerasLayer, KerasModel
+from stages.keras.types import KerasLayer, KerasModel, KerasTensor
 
 FRONT = ("Rescaling", "Normalization", "Resizing", "CenterCrop")
 TOLERANCE = 1e-6
 
 
-def split_front(model: KerasModel) -> tuple[Any, tuple[dict[str, Any], ...]]:
+def split_front(model: KerasModel) -> tuple[KerasModel, tuple[dict[str, Any], ...]]:
     """Return the model without the preprocessing layers at its front, and those in order: class, settings, statistics.
 
     Raises:
@@ -37,7 +37,7 @@ def split_front(model: KerasModel) -> tuple[Any, tuple[dict[str, Any], ...]]:
     return rest, tuple(_described(layer) for layer in front)
 
 
-def _front(model: KerasModel) -> list[Any]:
+def _front(model: KerasModel) -> list[KerasLayer]:
     """Return the preprocessing layers that the only input passes through, as long as each feeds only the next."""
     front: list[Any] = []
     tensor = model.inputs[0] if len(model.inputs) == 1 else None
@@ -52,7 +52,7 @@ def _front(model: KerasModel) -> list[Any]:
     return front
 
 
-def _readers(model: KerasModel, tensor: Any) -> int:
+def _readers(model: KerasModel, tensor: KerasTensor) -> int:
     """Return how many calls in the model read a tensor."""
     nodes = [node for depth in model._nodes_by_depth.values() for node in depth]  # noqa: SLF001
     return sum(tensor is read for node in nodes for read in node.keras_inputs)
@@ -67,7 +67,7 @@ def _described(layer: KerasLayer) -> dict[str, Any]:
     return {"layer": layer.name, "class": type(layer).__name__, "settings": settings}
 
 
-def _check(model: KerasModel, front: list[Any], rest: Any) -> None:
+def _check(model: KerasModel, front: list[KerasLayer], rest: KerasModel) -> None:
     inputs = random_inputs(model)
     features = inputs[0]
     for layer in front:

@@ -6,10 +6,14 @@ import inspect
 import operator
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasTensor, KerasValue, TfOperation
 from stages.load.compositions import COMPOSED, UntraceableError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RANDOM = frozenset(
     {"RandomUniform", "RandomUniformInt", "RandomStandardNormal", "TruncatedNormal", "RandomShuffle", "Multinomial"}
@@ -180,7 +184,7 @@ PASSING = frozenset({"Identity", "ReadVariableOp", "PreventGradient", "EnsureSha
 CONTROL = frozenset({"While", "StatelessWhile", "If", "StatelessIf", "Case", "StatelessCase", "Switch", "Merge"})
 
 
-def evaluated(node: Any, constants: Sequence[Any]) -> list[Any]:
+def evaluated(node: TfOperation, constants: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Compute a node's outputs now, as arrays."""
     tf = import_tensorflow()
     raw = getattr(tf.raw_ops, node.type)
@@ -191,7 +195,9 @@ def evaluated(node: Any, constants: Sequence[Any]) -> list[Any]:
         return [one.numpy() for one in tf.nest.flatten(raw(**given))]
 
 
-def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -> Any:
+def call_public(
+    node: TfOperation, values: Sequence[KerasValue], typed: Callable[[KerasValue], KerasTensor]
+) -> KerasTensor:
     """Call the public function that computes what `node` does; `values` are tensors of tf_keras or arrays.
 
     `typed` turns an array into a tensor: for types that a list of numbers does not imply.
@@ -218,14 +224,14 @@ def call_public(node: Any, values: Sequence[Any], typed: Callable[[Any], Any]) -
     return recorded(function, first, **given)
 
 
-def recorded(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def recorded(function: Callable[..., Any], *args: KerasValue, **kwargs: KerasValue) -> KerasTensor:
     """Call a public TensorFlow function on tensors of tf_keras, whether or not it supports them itself."""
     from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
     return TFOpLambda(function)(*args, **kwargs)
 
 
-def _public(node: Any) -> tuple[Callable[..., Any], list[tuple[str, str]]]:
+def _public(node: TfOperation) -> tuple[Callable[..., Any], list[tuple[str, str]]]:
     """Return the function, and pairs of an argument's name and the node's name for it."""
     tf, kind = import_tensorflow(), node.type
     if kind in NODES:
@@ -240,7 +246,7 @@ def _public(node: Any) -> tuple[Callable[..., Any], list[tuple[str, str]]]:
     return function, _names(function, node)
 
 
-def _names(function: Callable[..., Any], node: Any) -> list[tuple[str, str]]:
+def _names(function: Callable[..., Any], node: TfOperation) -> list[tuple[str, str]]:
     """Map a generated function's arguments to the node's names: inputs may be renamed, but not reordered."""
     inputs = [argument.name for argument in node.op_def.input_arg]
     found = []
@@ -260,7 +266,7 @@ def _pair(word: str) -> tuple[str, str]:
     return target, source or target
 
 
-def _inputs(node: Any, values: Sequence[Any]) -> dict[str, Any]:
+def _inputs(node: TfOperation, values: Sequence[KerasValue]) -> dict[str, KerasValue]:
     """Return the values by the names of the node's inputs; a list if one name takes many."""
     found: dict[str, Any] = {}
     rest = list(values)
@@ -274,7 +280,9 @@ def _inputs(node: Any, values: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def _given(node: Any, place: int, values: Sequence[Any], typed: Callable[[Any], Any]) -> Any:
+def _given(
+    node: TfOperation, place: int, values: Sequence[KerasValue], typed: Callable[[KerasValue], KerasTensor]
+) -> KerasValue:
     """Return a value as the function takes it: a tensor, or numbers that will get the right type."""
     import numpy as np
 
@@ -290,7 +298,7 @@ def _given(node: Any, place: int, values: Sequence[Any], typed: Callable[[Any], 
     return typed(array)
 
 
-def _types(node: Any) -> list[tuple[str, str]]:
+def _types(node: TfOperation) -> list[tuple[str, str]]:
     """Return the type attribute of each input, and the input's name."""
     found = []
     for argument in node.op_def.input_arg:
@@ -303,7 +311,7 @@ def _types(node: Any) -> list[tuple[str, str]]:
     return found
 
 
-def _attribute(node: Any, name: str) -> Any:
+def _attribute(node: TfOperation, name: str) -> Any:
     """Return a setting of a node as plain data."""
     if name not in node.node_def.attr:
         raise UntraceableError(f"its operation {node.type} has no {name}")

@@ -9,19 +9,26 @@ apart; its weights can still be used for an architecture that the user names.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError, reason_of
+from pipeline.records.values import Json
 from pipeline.system.quiet import quiet
 from stages.keras.normal_form import buildable, random_inputs
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_tensorflow
-from stages.keras.types import KerasModel
+from stages.keras.types import KerasModel, TfTensor
 from stages.load.archives import check_files, refuse_large_text
 from stages.load.stored import StoredModel, damage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
+    from tensorflow.core.protobuf.saved_object_graph_pb2 import SavedObject
+    from tensorflow.types.experimental import ConcreteFunction
 
 METADATA, GRAPH, CHECKPOINT = "keras_metadata.pb", "saved_model.pb", "variables/variables"
 FILE_OPERATIONS = frozenset({"ReadFile", "MatchingFiles", "PyFuncStateless"})
@@ -83,7 +90,7 @@ def open_saved_model(folder: Path) -> StoredModel:
     return StoredModel(folder, "json", buildable(config), keras3=False)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Json) -> Json:
     """Remove Keras' tuple marks from JSON."""
     if isinstance(value, dict):
         if value.get("class_name") == "__tuple__":
@@ -133,7 +140,7 @@ def difference_from_graph(model: KerasModel, folder: Path) -> float:
     return difference_beyond_rounding(run, inputs, expected, model(inputs, training=False))
 
 
-def _signed(signature: Any, model: KerasModel, inputs: list[Any]) -> list[Any]:
+def _signed(signature: ConcreteFunction, model: KerasModel, inputs: list[NDArray[Any]]) -> list[TfTensor]:
     """Return what a SavedModel's signature gives, in the order of the model's outputs."""
     named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
     found = signature(**named)
@@ -164,7 +171,7 @@ def _check_operations(folder: Path) -> None:
                 raise ModelError(what, where=str(folder), hint="save the model with model.save(FILE.keras) instead")
 
 
-def _reachable(graph: Any) -> Iterator[str]:
+def _reachable(graph: MetaGraphDef) -> Iterator[str]:
     """Yield the operations that can run: of the signatures, and of what TensorFlow calls when it restores objects."""
     library = {function.signature.name: function for function in graph.graph_def.library.function}
     wanted, seen = list(_called(graph.object_graph_def.nodes)), set[str]()
@@ -182,7 +189,7 @@ def _reachable(graph: Any) -> Iterator[str]:
                 wanted += [value.func.name, *(function.name for function in value.list.func)]
 
 
-def _called(nodes: Any) -> Iterator[str]:
+def _called(nodes: Sequence[SavedObject]) -> Iterator[str]:
     """Yield the functions that loading or the signatures call; training functions are never called here."""
     signatures = {child.node_id for child in nodes[0].children if child.local_name == "signatures"}
     places = {child.node_id for signature in signatures for child in nodes[signature].children}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from stages.keras.normal_form import copy_model
 from stages.keras.types import KerasModel
 
 ALL = {"start": None, "stop": None, "step": None}  # tf_keras' notation of `:`
+SliceKey: TypeAlias = Any  # what stands in the brackets of `x[key]`: one part or several, in either notation
 
 
-def spelled_out(key: Any, rank: int, everything: Any) -> Any:
+def spelled_out(key: SliceKey, rank: int, everything: object) -> SliceKey:
     """Expand the ellipsis in a key of `x[key]` to as many `everything` as needed; `x` has `rank` axes."""
     parts = list(key) if isinstance(key, list | tuple) else [key]
     if not _has_ellipsis(key):
@@ -20,7 +21,7 @@ def spelled_out(key: Any, rank: int, everything: Any) -> Any:
     return [*parts[:place], *[everything] * (rank - read), *parts[place + 1 :]]
 
 
-def without_ellipses(model: KerasModel) -> Any:
+def without_ellipses(model: KerasModel) -> KerasModel:
     """Return `model`, or an equal one in which no slice has an ellipsis; then `model` must be thrown away."""
     layers = model._flatten_layers(include_self=False)  # noqa: SLF001 - those of models inside too
     calls = [n for layer in layers if type(layer).__name__ == "SlicingOpLambda" for n in layer.inbound_nodes]
@@ -31,5 +32,5 @@ def without_ellipses(model: KerasModel) -> Any:
     return copy_model(model) if found else model
 
 
-def _has_ellipsis(key: Any) -> bool:
+def _has_ellipsis(key: SliceKey) -> bool:
     return any(part is Ellipsis for part in (key if isinstance(key, list | tuple) else [key]))

@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
+from pipeline.records.values import Json
 from stages.keras.normal_form import buildable
 from stages.keras.types import KerasModel
 from stages.load.archives import check_hdf5, check_zip, refuse_large_text
@@ -33,7 +35,7 @@ class StoredModel:
 
     path: Path
     kind: FileKind
-    config: Any
+    config: Json
     keras3: bool
 
 
@@ -66,7 +68,7 @@ def damage(path: Path) -> Iterator[None]:
         raise ModelError(error.what, where=str(path), hint=error.hint) from error
 
 
-def _zip(path: Path) -> tuple[Any, str]:
+def _zip(path: Path) -> tuple[Json, str]:
     import h5py
 
     with zipfile.ZipFile(path) as archive:
@@ -83,7 +85,7 @@ def _zip(path: Path) -> tuple[Any, str]:
     return config, version
 
 
-def _hdf5(path: Path) -> tuple[Any, str]:
+def _hdf5(path: Path) -> tuple[Json, str]:
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -99,17 +101,17 @@ def _hdf5(path: Path) -> tuple[Any, str]:
         return json.loads(_text(file.attrs["model_config"])), _text(file.attrs.get("keras_version", ""))
 
 
-def _json(path: Path) -> tuple[Any, str]:
+def _json(path: Path) -> tuple[Json, str]:
     refuse_large_text(path.stat().st_size, path)
     config = json.loads(path.read_text(encoding="utf-8"))
     return config, str(config.get("keras_version", ""))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _of_keras3(config: Any, version: str) -> bool:
+def _of_keras3(config: Json, version: str) -> bool:
     """Return whether Keras 3 wrote it; JSON has no version, but inputs and tensors are written differently."""
     if version:
         return version.startswith("3.")
@@ -117,7 +119,7 @@ def _of_keras3(config: Any, version: str) -> bool:
     return any(word in text for word in ('"__keras_tensor__"', '"batch_shape"', '"DTypePolicy"'))
 
 
-def read_model(stored: StoredModel, keras: Any, objects: Mapping[str, Any], *, trust: bool) -> Any:
+def read_model(stored: StoredModel, keras: ModuleType, objects: Mapping[str, Any], *, trust: bool) -> KerasModel:
     """Return the model, built by the Keras that wrote it (`keras`); from JSON, without weights."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         copy = Path(folder) / f"model.{stored.kind}"

@@ -6,9 +6,10 @@ separate file.
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
-from stages.keras.types import KerasLayer, KerasModel
+from stages.keras.types import KerasLayer, KerasModel, KerasTensor
 
 TEXT = ("StringLookup", "TextVectorization")
 SETTINGS = (
@@ -17,7 +18,7 @@ SETTINGS = (
 )
 
 
-def without_text(model: KerasModel, keras: Any) -> tuple[Any, tuple[dict[str, Any], ...]]:
+def without_text(model: KerasModel, keras: ModuleType) -> tuple[KerasModel, tuple[dict[str, Any], ...]]:
     """Remove the layers of TEXT at the inputs of a model of either Keras, and return both; unchanged if there are none.
 
     Its weights are those of `model`.
@@ -37,7 +38,9 @@ def without_text(model: KerasModel, keras: Any) -> tuple[Any, tuple[dict[str, An
     return keras.Model(*ends, name=model.name), tuple(_described(layer) for layer in found)
 
 
-def _rest_of_chain(model: KerasModel, keras: Any, layers: list[Any]) -> tuple[Any, tuple[dict[str, Any], ...]]:
+def _rest_of_chain(
+    model: KerasModel, keras: ModuleType, layers: list[KerasLayer]
+) -> tuple[KerasModel, tuple[dict[str, Any], ...]]:
     first, *others = model.layers
     if first not in layers:
         return model, ()
@@ -55,7 +58,7 @@ def note_on(described: tuple[dict[str, Any], ...]) -> tuple[str, ...]:
     return (f"{names}: {what} (`preprocessing.json` beside the model holds its vocabulary)",)
 
 
-def _is_text(tensor: Any) -> bool:
+def _is_text(tensor: KerasTensor) -> bool:
     return str(getattr(tensor.dtype, "name", tensor.dtype)) == "string"
 
 

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasTensor, KerasValue, TfOperation, TfTensor
 from stages.load.compositions import UntraceableError
 from stages.load.raw_operations import CONTROL, PASSING, RANDOM, call_public, evaluated
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FREE = (3, 7)  # values tried for a free size: results of size arithmetic that agree for both are known
 JOINING = frozenset({"Pack", "ConcatV2"})
@@ -22,7 +26,8 @@ JOINING = frozenset({"Pack", "ConcatV2"})
 # of samples, rounded, was once taken for a constant.
 MOVING = JOINING | {"Cast", "ExpandDims", "GatherV2", "Reshape", "Slice", "Split", "Squeeze", "StridedSlice", "Unpack"}
 
-Holder = Callable[[Any, Any], Any]  # a variable's handle, a tensor of tf_keras → a tensor of tf_keras that holds it
+# Makes, of a variable's handle and any tensor of tf_keras, a tensor of tf_keras that holds it.
+Holder = Callable[[TfTensor, KerasTensor], KerasTensor]
 
 
 @dataclass
@@ -32,12 +37,12 @@ class _Value:
     `samples` are its values for each of FREE, if it depends on sizes alone.
     """
 
-    constant: Any = None
-    samples: tuple[Any, ...] = ()
-    make: Callable[[], Any] | None = None
-    made: Any = field(default=None, repr=False)
+    constant: KerasValue = None
+    samples: tuple[NDArray[Any], ...] = ()
+    make: Callable[[], KerasTensor] | None = None
+    made: KerasTensor = field(default=None, repr=False)
 
-    def tensor(self) -> Any:
+    def tensor(self) -> KerasValue:
         """Return the tensor of tf_keras, or the constant as an array."""
         if self.make is None:
             return self.constant
@@ -46,7 +51,7 @@ class _Value:
         return self.made
 
 
-def traced(call: Callable[..., Any], arguments: Any, hold: Holder) -> list[Any]:
+def traced(call: Callable[..., Any], arguments: KerasValue, hold: Holder) -> list[KerasTensor]:
     """Return the outputs of `call(*args, **kwargs)` for `arguments` = (args, kwargs) that hold tensors of tf_keras.
 
     Raises:
@@ -85,18 +90,20 @@ def _moved(kind: str, inputs: Sequence[_Value]) -> bool:
 class _Replay:
     """Repeat a traced graph; values are kept by the name of their tensor in it."""
 
-    def __init__(self, given: dict[str, Any], captured: dict[str, Any], hold: Holder, anchor: Any) -> None:
+    def __init__(
+        self, given: dict[str, KerasTensor], captured: dict[str, TfTensor], hold: Holder, anchor: KerasTensor
+    ) -> None:
         self._given, self._captured, self._hold, self._anchor = given, captured, hold, anchor
         self._values: dict[str, _Value] = {}
 
-    def output(self, tensor: Any) -> Any:
+    def output(self, tensor: TfTensor) -> KerasTensor:
         """Return the tensor of tf_keras for a tensor of the graph; a constant becomes a tensor with its value."""
         value = self._value(tensor)
         if value.make is None:
             return self._typed(value.constant)
         return value.tensor()
 
-    def _value(self, tensor: Any) -> _Value:
+    def _value(self, tensor: TfTensor) -> _Value:
         """Work without recursion: a graph may be deeper than Python's stack."""
         waiting = [tensor.op]
         while waiting:
@@ -111,7 +118,7 @@ class _Replay:
                     self._values[out.name] = value
         return self._values[tensor.name]
 
-    def _of(self, operation: Any) -> list[_Value]:
+    def _of(self, operation: TfOperation) -> list[_Value]:
         tf = import_tensorflow()
         kind, name = operation.type, operation.name
         if kind == "Const":
@@ -140,7 +147,7 @@ class _Replay:
             return _Value(make=lambda: self._hold(outside, self._anchor))
         return _Value(constant=outside.numpy())
 
-    def _sizes(self, operation: Any) -> list[_Value]:
+    def _sizes(self, operation: TfOperation) -> list[_Value]:
         """Return shapes: constants if all sizes are known, else their values for each of FREE."""
         if any(tensor.shape.rank is None for tensor in operation.inputs):
             return []
@@ -148,7 +155,7 @@ class _Replay:
         found = [_Value(samples=sizes) for sizes in zip(*runs, strict=True)]
         return self._settled(operation, found, [self._values[t.name] for t in operation.inputs])
 
-    def _sampled(self, operation: Any, free: int) -> list[Any]:
+    def _sampled(self, operation: TfOperation, free: int) -> list[NDArray[Any]]:
         import numpy as np
 
         kind: Any = {"Shape": np.array, "ShapeN": np.array, "Size": np.prod, "Rank": len}[operation.type]
@@ -156,7 +163,7 @@ class _Replay:
         shapes = [[free if size is None else size for size in tensor.shape] for tensor in operation.inputs]
         return [np.asarray(kind(np.asarray(shape, dtype)), dtype) for shape in shapes]
 
-    def _from_sizes(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
+    def _from_sizes(self, operation: TfOperation, inputs: list[_Value]) -> list[_Value]:
         """Evaluate size arithmetic for each of FREE, as a constant if all agree."""
         runs = []
         for place in range(len(FREE)):
@@ -167,7 +174,7 @@ class _Replay:
         found = [_Value(samples=samples) for samples in zip(*runs, strict=True)]
         return self._settled(operation, found, inputs)
 
-    def _settled(self, operation: Any, found: list[_Value], inputs: list[_Value]) -> list[_Value]:
+    def _settled(self, operation: TfOperation, found: list[_Value], inputs: list[_Value]) -> list[_Value]:
         import numpy as np
 
         emitted = None
@@ -181,12 +188,12 @@ class _Replay:
             settled.append(_Value(samples=value.samples, make=emitted[place].make))
         return settled
 
-    def _emitted(self, operation: Any, inputs: list[_Value]) -> list[_Value]:
+    def _emitted(self, operation: TfOperation, inputs: list[_Value]) -> list[_Value]:
         """Return the operation on tf_keras' tensors, made when one of its outputs is first needed."""
         tf = import_tensorflow()
         done: list[Any] = []
 
-        def output(place: int) -> Any:
+        def output(place: int) -> KerasTensor:
             if not done:
                 values = [self._argument(operation, place, value) for place, value in enumerate(inputs)]
                 made = call_public(operation, values, self._typed)
@@ -196,7 +203,7 @@ class _Replay:
 
         return [_Value(make=partial(output, place)) for place in range(len(operation.outputs))]
 
-    def _argument(self, operation: Any, place: int, value: _Value) -> Any:
+    def _argument(self, operation: TfOperation, place: int, value: _Value) -> KerasValue:
         """Return a value that an operation takes; the free size of a requested shape is left to TensorFlow."""
         import numpy as np
 
@@ -206,13 +213,13 @@ class _Replay:
                 return np.where(known, value.samples[0], -1)
         return value.tensor()
 
-    def _check(self, operation: Any, made: list[Any]) -> None:
+    def _check(self, operation: TfOperation, made: list[KerasTensor]) -> None:
         for tensor, wanted in zip(made, operation.outputs, strict=False):
             if tensor.dtype != wanted.dtype or not wanted.shape.is_compatible_with(tensor.shape):
                 was = f"{wanted.dtype.name} {wanted.shape}, not {tensor.dtype.name} {tensor.shape}"
                 raise UntraceableError(f"its operation {operation.type} gives {was}")
 
-    def _typed(self, constant: Any) -> Any:
+    def _typed(self, constant: NDArray[Any]) -> KerasTensor:
         """Return a constant as a tensor of tf_keras, of its own type: a graph in tf_keras begins at its inputs."""
         import numpy as np
 

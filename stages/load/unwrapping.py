@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from stages.keras.free_sizes import like
 from stages.keras.normal_form import copy_model
@@ -24,7 +23,7 @@ TAKEN_OFF = (PRUNING, ANNOTATION)
 class Unwrapped:
     """Hold a model without pruning and annotation wrappers, the plan of its zeros (None if there are none), notes."""
 
-    model: Any
+    model: KerasModel
     plan: SparsityPlan | None = None
     notes: tuple[str, ...] = ()
 
@@ -52,7 +51,7 @@ def unwrapped(model: KerasModel) -> Unwrapped:
     return Unwrapped(plain, plan, tuple(_notes(pruned, kernels, inside)))
 
 
-def _without_wrapper(layer: KerasLayer) -> Any:
+def _without_wrapper(layer: KerasLayer) -> KerasLayer:
     """Return the layer itself, or what it wraps; in nested models too."""
     if isinstance(layer, import_keras().Model):
         return import_keras().models.clone_model(layer, clone_function=_without_wrapper)
@@ -75,7 +74,7 @@ def _kernels(layer: KerasLayer) -> Iterator[PlannedKernel]:
             yield PlannedKernel(layer=layer.layer.name, weight=places[id(weight)], share=zeros / value.size)
 
 
-def _notes(pruned: list[Any], kernels: tuple[PlannedKernel, ...], inside: int) -> Iterator[str]:
+def _notes(pruned: list[KerasLayer], kernels: tuple[PlannedKernel, ...], inside: int) -> Iterator[str]:
     if not pruned:
         return
     aim = max((aim for layer in pruned if (aim := _aim(layer)) is not None), default=None)

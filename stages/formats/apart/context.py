@@ -96,8 +96,8 @@ def run_here(
     inputs: Mapping[str, str],
     work_dir: str,
     fingerprints: Mapping[str, str],
-    **rest: Any,
-) -> Any:
+    **rest: Json,
+) -> Json:
     """Run the child's side of `run_apart`."""
     context = ChildContext(
         config=named(settings).model_validate_json(config),

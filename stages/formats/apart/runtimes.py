@@ -111,13 +111,13 @@ def _load(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
         return {name: found[f"arr_{place}"] for place, name in enumerate(names)}
 
 
-def interface_here(_: Speaker, **opened: Any) -> list[list[str]]:
+def interface_here(_: Speaker, **opened: Json) -> list[list[str]]:
     """Return, in the child, the file's inputs and outputs."""
     loaded = _opened(**opened)
     return [[spec.model_dump_json() for spec in specs] for specs in (loaded.inputs, loaded.outputs)]
 
 
-def run_here(_: Speaker, names: list[str], given: str, made: str, **opened: Any) -> list[str]:
+def run_here(_: Speaker, names: list[str], given: str, made: str, **opened: Json) -> list[str]:
     """Compute the file's outputs in the child, into `made`; returns their names."""
     return _save(Path(made), _opened(**opened).run(_load(Path(given), names)))
 

@@ -12,7 +12,7 @@ import io
 import re
 from contextlib import redirect_stdout
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.records.schemes import Quantization
 from pipeline.system.quiet import quiet
@@ -23,6 +23,8 @@ from stages.formats.weight_types import tflite_weights
 from stages.keras.types import KerasModel
 
 if TYPE_CHECKING:
+    from tensorflow import DType
+    from tensorflow.compiler.mlir.lite.debug.debug_options_pb2 import DebugOptions
     from tensorflow.lite.python.lite import TFLiteConverterV2 as TFLiteConverter
 
 # The converter's limit of 1,024 elements is fixed in C++ (https://github.com/tensorflow/tensorflow/issues/53094).
@@ -56,15 +58,15 @@ def between_calibration_and_quantization(
     step = converter._quantize  # noqa: SLF001
 
     def selective(
-        result: Any,
-        input_type: Any,
-        output_type: Any,
-        activations: Any,
-        bias: Any,
-        floats: Any,
-        variables: Any,
-        debug: Any,
-    ) -> Any:
+        result: bytes,
+        input_type: DType,
+        output_type: DType,
+        activations: DType,
+        bias: DType,
+        floats: bool,
+        variables: bool,
+        debug: DebugOptions,
+    ) -> bytes:
         from tensorflow.lite.python.convert import mlir_quantize
 
         # Makes `_quantize` return the calibrated float32 file, with ranges beside the tensors.
@@ -73,7 +75,7 @@ def between_calibration_and_quantization(
         file = usable_ranges(measured, calibration)
         sample = {name: samples[:1] for name, samples in calibration.items()}
         kept = operators_of(how.keep_float, model, "tflite-model", file, sample) if how.keep_float else frozenset()
-        return mlir_quantize(
+        made: bytes = mlir_quantize(
             file,
             disable_per_channel=how.granularity == "per_tensor",
             input_data_type=input_type,
@@ -82,6 +84,7 @@ def between_calibration_and_quantization(
             enable_variable_quantization=variables,
             debug_options_str=debug.SerializeToString(),
         )
+        return made
 
     converter._quantize = selective  # noqa: SLF001
 

@@ -12,7 +12,7 @@ from stages.formats.format import Arrays, LoadedModel
 from stages.formats.session import dequantized, in_batches, quantized
 
 if TYPE_CHECKING:
-    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_litert.interpreter import Interpreter, SignatureRunner
     from numpy.typing import NDArray
 
 SIGNATURE = "serving_default"
@@ -66,7 +66,7 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
     )
 
 
-def _runner(interpreter: Interpreter) -> Any:
+def _runner(interpreter: Interpreter) -> SignatureRunner | _TensorRunner:
     """Return what runs the file by names: our exports' signature, else the first, else an equivalent by tensors."""
     keys = list(interpreter.get_signature_list())
     if keys:
