@@ -11,6 +11,10 @@ def test_stages_are_found_by_their_names():
     assert all(stage.name == name for name, stage in found.items())
 
 
+def test_commands_are_known_by_their_modules_without_an_import():
+    assert discovery.command_modules()["compare"] == "stages.commands.compare"
+
+
 def test_drivers_of_targets_are_made_once_and_only_when_one_is_asked_for(monkeypatch):
     points = [EntryPoint("own", "types:SimpleNamespace", "g"), EntryPoint("gone", "no_such_package:Driver", "g")]
     monkeypatch.setattr(discovery, "named_in", lambda group: EntryPoints(points))
