@@ -9,12 +9,13 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from pipeline.errors import PreconditionError
+from pipeline.errors import DeviceError, PreconditionError
 from pipeline.system.memory import keep_pages_ready
 from pipeline.system.quiet import quiet
 
@@ -26,7 +27,9 @@ ENVIRONMENT = {
     # oneDNN's kernels use their own pool that never shrinks: a training of Xception left 750 MB in it.
     "TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1",
 }
-
+# TensorFlow's own kernels; oneDNN's take both layouts, and TensorFlow 2.21 uses them by itself on CPUs with AVX-512 or
+# newer instructions for networks.
+NHWC_ONLY = re.compile(r"only supports? (the )?NHWC")
 
 _after_import: list[Callable[[], None]] = []
 
@@ -92,7 +95,8 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
     """Yield the `tf_keras` module in the state that every action starts from; afterwards its memory is freed.
 
     That state: names counted from zero, thread counts, op determinism, seeded generators. Thread counts can only be set
-    before TensorFlow's first operation: a process that changes them later gets a PreconditionError.
+    before TensorFlow's first operation: a process that changes them later gets a PreconditionError. DeviceError if
+    TensorFlow lacks kernels for channels-first layers here.
     """
     keras, tf = import_keras(), import_tensorflow()
     # Names from zero again: automatic names such as `model_1` would enter the bytes of TFLite files.
@@ -105,6 +109,13 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
     known_gradients = frozenset(_gradients())
     try:
         yield keras
+    except tf.errors.OpError as error:
+        if not NHWC_ONLY.search(str(error)):
+            raise
+        raise DeviceError(
+            "TensorFlow has no kernels for layers with channels first on this CPU",
+            hint="set TF_ENABLE_ONEDNN_OPTS=1 in the environment: oneDNN has them, and is off on older CPUs",
+        ) from error
     finally:
         keras.backend.clear_session()
         _forget_gradients(known_gradients)

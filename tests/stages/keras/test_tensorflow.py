@@ -57,3 +57,26 @@ def test_the_first_import_chooses_keras_2_is_quiet_and_calls_what_was_asked_for(
     assert done.stdout.split() == ["[1]", "True"]
     assert done.stderr == ""
     assert import_keras() is import_keras()
+
+
+def test_a_cpu_without_kernels_for_channels_first_is_told_what_helps():
+    code = (
+        "from pipeline.errors import DeviceError\n"
+        "from stages.keras.tensorflow import tensorflow_action\n"
+        "with tensorflow_action(0, 2) as keras:\n"
+        "    x = keras.Input((3, 8, 8))\n"
+        "    model = keras.Model(x, keras.layers.Conv2D(4, 3, data_format='channels_first')(x))\n"
+        "    try:\n"
+        "        with tensorflow_action(0, 2):\n"
+        "            print(model(__import__('numpy').ones((1, 3, 8, 8), 'float32')).shape)\n"
+        "    except DeviceError as error:\n"
+        "        print(error.what, error.hint)\n"
+    )
+    said = {}
+    for switch in "01":
+        environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": switch}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        said[switch] = done.stdout.strip()
+    assert said["1"] == "(1, 4, 6, 6)"
+    assert "no kernels for layers with channels first" in said["0"]
+    assert "set TF_ENABLE_ONEDNN_OPTS=1" in said["0"]
