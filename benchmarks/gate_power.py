@@ -81,13 +81,12 @@ def measuring(baseline: Path, candidate: Path, rounds: int) -> Any:
     from stages.commands.comparing.measured import Measuring, Plan
     from stages.commands.comparing.operands import Model
     from stages.commands.comparing.pairing import Pair
-    from stages.commands.comparing.result import Metric
     from stages.commands.comparing.tolerances import Tolerances
     from stages.devices.target import Sampling, find_target
     from stages.formats.registry import recognise
 
     base, other = (Model(path.name, recognise(path).kind, path, digest_of_file(path)) for path in (baseline, candidate))
-    held: frozenset[Metric] = frozenset({"latency"})
+    held = frozenset({"latency"})
     plan = Plan(find_target("cpu"), Sampling(SECONDS), rounds, Tolerances(TOLERANCE), held, frozenset())
     return Measuring(Pair(other.label, base, other), plan, ActionEvents("gate_power", silent))
 

@@ -45,8 +45,8 @@ def _metrics(node: Node, recipe: Recipe) -> set[str]:
     asked = named_metrics(getattr(node.config, "metrics", None))
     stage = stages()[node.stage]
     declared = stage.metrics_on(node.config, recipe.folder) if isinstance(stage, MeasuresOnTarget) else stage.metrics
-    files = {metric.name for metric in declared if metric.unit == MATRIX}
-    own = [metric.name for metric in declared if not metric.is_family]  # of a family a result has those asked for
     unlabelled = recipe.data is not None and recipe.data.unlabelled
-    known = [metric for metric in (*own, *asked) if not (unlabelled and measured_by_labels(metric))]
-    return {metric.rpartition(":")[2] for metric in known} - files
+    own = {one.name for one in declared if not one.is_family and not (unlabelled and one.needs_labels)}
+    known = own | {name for name in asked if not (unlabelled and measured_by_labels(name))}
+    files = {metric.name for metric in declared if metric.unit == MATRIX}
+    return {name.rpartition(":")[2] for name in known} - files

@@ -43,7 +43,7 @@ def every_metric() -> Mapping[str, Metric]:
     found = dict(known)
     for point in named_in(TARGETS_GROUP):
         try:
-            driver = point.load()
+            driver = point.load()()
         except ImportError:
             continue
         _add(found, f"the kind of target {point.name}", driver.metrics)

@@ -50,7 +50,8 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
         before = metrics.get(f"{SOURCE}.{metric}")
         if name == SOURCE or before is None:
             continue
-        compared, what = comparison(metric), declared(metric)
+        compared = comparison(metric)
+        what = declared(metric) if compared else None
         if compared is None or what is None:
             continue
         # A lower bound divided by another can be above or below the true ratio.
