@@ -225,6 +225,7 @@ class Rows:
         """Yield every row after the header with its offset; empty lines are skipped."""
         begun, line = 0, 1
         with self.path.open("rb") as file:
+            # As bytes: of a text file Python refuses to tell the position while its lines are iterated.
             reader = csv.reader(data.decode("utf-8-sig", "replace") for data in iter(file.readline, b""))
             try:
                 for cells in reader:

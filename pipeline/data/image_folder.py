@@ -50,6 +50,7 @@ class ImageFolder:
         self._known: dict[str, dict[str, Any]] = {}
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        # `anew` changes nothing here: each image is compared with its digest when it is read.
         if stored not in self._known:
             digest = hashlib.sha256()
             for name, label in self._rows(stored):

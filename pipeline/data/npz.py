@@ -136,6 +136,7 @@ class NpzFile:
 
         try:
             size, most = self._size(member), int(HELD_SHARE * physical_bytes())
+            # Asked before it is unpacked: a small file can hold zeros for more than there is memory.
             if size <= most:
                 with np.load(self._path, allow_pickle=False) as archive:
                     return archive[member]

@@ -44,11 +44,14 @@ class StoredRows:
         found = np.empty((len(indices), *self.shape[1:]), self.dtype)
         row_bytes = found[:1].nbytes
         into = found.reshape(-1).view(np.uint8).data
+        # Before and after: a file that is rewritten in between would give rows of both versions.
         self._require_unchanged()
         with self.path.open("rb", buffering=0) as file:
             for place, first, count in _runs(indices):
                 file.seek(self.offset + first * row_bytes)
                 part = into[place * row_bytes : (place + count) * row_bytes]
+                # Linux reads at most 2 GiB at once. A file that ends early leaves the rest unset, and has changed by
+                # the check below.
                 while part and (read := file.readinto(part)):
                     part = part[read:]
         self._require_unchanged()
@@ -80,8 +83,11 @@ def stored_rows(path: Path, member: str) -> StoredRows | None:
             shape, fortran, dtype = read[version](file)
             header_bytes = file.tell()
     whole = header_bytes + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    # With a size that is not the member's, rows would be read from whatever follows it in the file.
     if dtype.hasobject or fortran or not shape or whole != info.file_size:
         return None
+    # Only here are the lengths right: numpy's members have an extra field of 20 bytes in their own header, and none in
+    # the archive's directory.
     with path.open("rb") as raw:
         raw.seek(info.header_offset + NAME_LENGTHS_AT)
         names = sum(struct.unpack("<HH", raw.read(LOCAL_HEADER_BYTES - NAME_LENGTHS_AT)))
@@ -98,6 +104,7 @@ def array_shape(path: Path, member: str) -> tuple[int, ...]:
         if not magic.startswith(MAGIC) or len(magic) < len(MAGIC) + 2:
             raise ValueError(f"{member} holds no array")
         length = int.from_bytes(file.read(2 if magic[-2] == 1 else 4), "little")
+        # Nothing has checked the file yet, and it may name 4 GB.
         if length > HEADER_BYTES:
             raise ValueError(f"{member} has a header of {length} bytes")
         try:

@@ -29,6 +29,7 @@ class PythonFunction:
         self._known: dict[str, dict[str, Any]] = {}
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        # With `anew` the same arrays are digested again: those that are mapped change with their file.
         if anew or stored not in self._known:
             inputs, targets = self._arrays(stored)
             arrays = inputs if isinstance(inputs, dict) else {"": inputs}
@@ -102,6 +103,7 @@ def _digest(array: Any) -> str:
     import numpy as np
 
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}\0".encode())
+    # In parts, because a contiguous copy is in memory also where the array is mapped.
     for start in range(0, len(array), ROWS_AT_A_TIME):
         digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_A_TIME]).tobytes())
     return digest.hexdigest()

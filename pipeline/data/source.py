@@ -56,6 +56,7 @@ class DataSource:
         digest = self.digest(name)
         if name not in self._splits or self._splits[name].digest != digest:
             self._splits[name] = self._read(name, digest)
+            # The first digest may be a remembered one, and sizes and times do not show every change.
             if self._digest(name, anew=True) != digest:
                 hint = "something writes to it, or the disk is failing: run again"
                 raise DataError("the data changed before or while it was read", where=str(self.path), hint=hint)
@@ -151,6 +152,7 @@ def picked_rows(pick: Mapping[str, Any], count: int, labels: Any) -> Any:
     indices = np.arange(count)
     tested = pick.get("test") or pick.get("only_test")
     if tested:  # drawn first: the test samples do not depend on how the rest is divided
+        # With a stream of its own: from the same one both parts would be drawn by the same permutation.
         part = held_out_part(labels, count, tested["fraction"], [tested["seed"], 1])
         if "only_test" in pick:
             return _taken(pick, part)
@@ -201,6 +203,7 @@ def _require_source(source: str, path: Path) -> None:
         found = "npz"
     elif begin and 0 not in begin:  # text never contains NUL, and the length at the start of a TFRecord always does
         found = "csv"
+    # A record begins with its length as 64 bits: below 4 GB the upper half is zero.
     elif begin[4:8] == bytes(4):
         found = "tfrecord"
     if found is not None and found != source:

@@ -166,6 +166,7 @@ class Records:
                 what = f"{self.name(index)}: {name!r} has {len(value)} bytes, {wanted} are needed for {feature.shape}"
                 raise DataError(what, where="data.features")
         joined = b"".join(values)
+        # Little-endian whatever this machine is: the bytes come from the file.
         return np.frombuffer(joined, np.dtype(feature.dtype).newbyteorder("<")).reshape(-1, *feature.shape)
 
     def _parse(self, records: Sequence[bytes], indices: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
@@ -188,6 +189,7 @@ class Records:
         with path.open("rb") as file:
             offset = 0
             while header := file.read(HEADER_BYTES):
+                # A header that is cut short counts as a record as long as the file, so that the check below finds it.
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == HEADER_BYTES else size
                 end = offset + HEADER_BYTES + length + FOOTER_BYTES
                 if end > size:

@@ -29,6 +29,7 @@ def keep_pages_ready() -> None:
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(M_TOP_PAD, HEAP_PAD_BYTES)
+        # Once set it stays, while glibc's own moves with the blocks that are freed.
         libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
 
 

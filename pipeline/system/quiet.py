@@ -65,6 +65,7 @@ def quiet() -> Iterator[Silence]:
     """Silence warnings, the root logger's default handler and file descriptor 2 of the whole process."""
     root, handler = logging.getLogger(), logging.NullHandler()
     root.addHandler(handler)  # with any handler there, logging.warning() installs none of its own
+    # What Python holds back until now belongs to where the descriptor leads now, not to the file.
     sys.stderr.flush()
     outside = os.dup(STDERR)
     try:
