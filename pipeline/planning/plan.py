@@ -183,6 +183,7 @@ def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[
         config=config.model_dump(mode="json", by_alias=True),
         inputs=dict(inputs),
         packages={name: package_version(name) for name in (*packages, *added)},
+        # Not for others: another seed would run again what draws no numbers.
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
         device=dict(found) if found else None,  # a stage that uses no target has none
@@ -233,6 +234,7 @@ def _reason(
     if failed:
         return failed
     own = reason_to_run(action, store, recipe)
+    # Of all actions after a change it could be said that their input changed; the first one is what the user looks for.
     return f"follows {cause}" if cause and own.startswith(("input", "first run", "record missing")) else own
 
 

@@ -70,6 +70,7 @@ def _module_file(recipe: Recipe, name: str) -> Path:
     folders: list[str] | None = [*sys.path, str(recipe.folder)]
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
+        # Part by part, because `importlib.util.find_spec` imports the packages around a module.
         spec = PathFinder.find_spec(".".join(parts[:end]), folders)
         if spec is None:
             break

@@ -36,15 +36,19 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
     """
     source, (name, _, attribute) = _source(folder, reference), reference.partition(":")
     digest, path = digest_of_bytes(source), folder.absolute() / f"{name}.py"
+    # The user's module may be called as an installed one, and after an edit the old one must not be found.
     unique = f"_secateur_{name}_{digest_of('module', [str(path), digest])[7:23]}"
     if unique not in sys.modules:
         module = ModuleType(unique)
         module.__file__ = str(path)
+        # Before it runs: with postponed annotations `dataclass` fails where it does not find its module here.
         sys.modules[unique] = module
+        # Last: a file beside the recipe must not stand in for a module of Python's or of a package.
         sys.path.append(str(folder))
         try:
             exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the recipe asks for it
         except (Exception, SystemExit) as error:
+            # The next call would find half a module.
             del sys.modules[unique]
             raise StageError(f"{name}.py failed: {told(error)}", where=str(path)) from error
         finally:
