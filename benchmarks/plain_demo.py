@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contracts.events import ActionEvents, silent
-from pipeline.data import DataSource, Split
+from pipeline.data import DataSource, Split, data_source
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.facts import KerasFacts
@@ -221,9 +221,9 @@ def benchmark(export: Export, baseline: Export, config: Any, scratch: Path) -> N
 
 def demo(recipe: Recipe, out: Path, scratch: Path) -> None:
     settings: dict[str, Any] = {step.stage: step.config for step in recipe.steps}
-    if recipe.data is None or recipe.data.path is None or not isinstance(recipe.model, Path):
+    if recipe.data is None or not isinstance(recipe.model, Path):
         raise SystemExit("the plain script knows recipes with data and a model file, like the demo's")
-    data = DataSource(recipe.data, recipe.folder / recipe.data.path, recipe.seed)
+    data = data_source(recipe.data, recipe.folder, recipe.seed)
     test = data.split("test")
 
     source = load_model(recipe.folder / recipe.model).model

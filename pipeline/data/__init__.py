@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pipeline.data.samples import Preprocess, Task
 from pipeline.data.source import DataSource, data_source
-from pipeline.data.spec import CalibrationPart, DataSpec, HeldOutPart, Preprocess, Task
+from pipeline.data.spec import CalibrationPart, DataSpec, HeldOutPart
 from pipeline.data.splits import Split, stratified_part
 
 __all__ = [

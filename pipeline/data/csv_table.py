@@ -13,60 +13,88 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+from pydantic import Field, model_validator
+
+from pipeline.data.declaration import Opening, Source
 from pipeline.data.image_folder import VerifiedFiles
-from pipeline.data.images import ImageForm, ImageSamples, rows_at
-from pipeline.data.spec import DataSpec
+from pipeline.data.images import ImageForm, ImageSamples, ImageSettings, rows_at
 from pipeline.data.splits import Samples
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of, digest_of_file
-from pipeline.store.file_digests import FileDigests, State, state_of
+from pipeline.store.file_digests import State, state_of
+
+Label = str | tuple[str, ...] | dict[str, str | tuple[str, ...]]
+
+
+class CsvSettings(ImageSettings):
+    """Set which columns of a table are what."""
+
+    places: ClassVar[frozenset[str]] = frozenset({"path", "split"})
+    classes: tuple[str, ...] | None = Field(None, description="names in the model's order; else sorted")
+    image: str | None = Field(None, description="csv: the column with paths of images, from the csv's folder")
+    inputs: tuple[str, ...] | dict[str, tuple[str, ...]] | None = Field(
+        None, description="csv: columns, all others if left out; by input name for several inputs"
+    )
+    label: Label | None = Field(None, description="csv: a column or several; by output name for several outputs")
+    split: str | None = Field(None, description="csv: the column that names each row's split")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.size is None and self.image is not None:
+            raise ValueError("images need size: [height, width]")
+        if self.image is not None and self.inputs is not None:
+            raise ValueError("give either image or inputs")
+        if isinstance(self.label, dict) and self.classes is not None:
+            raise ValueError("classes are of one label; of several outputs words are sorted")
+        return self
 
 
 class CsvTable:
     """Read one csv file, or a folder with one for each split."""
 
-    def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
-        self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
+    def __init__(self, opening: Opening[CsvSettings]) -> None:
+        self._path, self._settings, self._unlabelled = opening.path, opening.settings, opening.unlabelled
+        self._digests, self._threads = opening.digests, opening.threads
         self._images: dict[Path, dict[str, str]] = {}
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
         path = self._file(stored)
         look_up = self._digests.confirmed if anew else self._digests.remembered
         found: dict[str, Any] = {"table": look_up(path, "", partial(digest_of_file, path))}
-        if self._spec.split is not None:
-            found["split"] = self._spec.split
-        if self._spec.image is not None:
+        if self._settings.split is not None:
+            found["split"] = self._settings.split
+        if self._settings.image is not None:
             found["images"] = self._image_content(path, found["table"])
         return found
 
     def shapes(self, stored: str) -> Shapes:
-        spec = self._spec
-        if spec.image is not None:
-            return {"": spec.image_shape}
-        if spec.inputs is None:
+        settings = self._settings
+        if settings.image is not None:
+            return {"": settings.image_shape}
+        if settings.inputs is None:
             return {"": (len(self._other_columns(stored)),)}
-        named = spec.inputs if isinstance(spec.inputs, dict) else {"": spec.inputs}
+        named = settings.inputs if isinstance(settings.inputs, dict) else {"": settings.inputs}
         return {name: (len(columns),) for name, columns in named.items()}
 
     def read(self, stored: str) -> Table:
         path = self._file(stored)
-        rows = Rows(path, self._spec, stored if self._spec.split else None)
+        rows = Rows(path, self._settings, stored if self._settings.split else None)
         targets, classes = self._targets(rows)
-        if self._spec.image is not None:
-            names = rows.texts(self._spec.image)
+        if self._settings.image is not None:
+            names = rows.texts(self._settings.image)
             reader = VerifiedFiles(path.parent, names, self._image_digests(path))
-            form = ImageForm.of(self._spec)
+            form = ImageForm.of(self._settings)
             images = ImageSamples(len(names), reader.read, names.__getitem__, form, str(path), self._threads)
-            return Table(images, targets, None, classes, images.undecodable)
+            return Table(images, targets, None, classes, images.undecodable, self._settings.max_undecodable)
         return Table(self._numbers(rows), targets, None, classes)
 
     def _file(self, stored: str) -> Path:
         if not self._path.is_dir():
-            if stored != "train" and self._spec.split is None:
+            if stored != "train" and self._settings.split is None:
                 hint = "name the column that tells splits apart (`split`), or draw one: `test: {fraction: 0.2}`"
                 raise DataError(f"a csv file has no split {stored} of its own", where=str(self._path), hint=hint)
             return self._path
@@ -81,23 +109,23 @@ class CsvTable:
         """Return the columns of the header that are not labels, from the first line alone."""
         with self._file(stored).open(encoding="utf-8-sig", errors="replace", newline="") as file:
             header = next(csv.reader(file), [])
-        return [name for name in header if name not in {*_columns(self._spec.label), self._spec.split}]
+        return [name for name in header if name not in {*_columns(self._settings.label), self._settings.split}]
 
     def _numbers(self, rows: Rows) -> Samples | dict[str, Samples]:
-        spec = self._spec
-        if isinstance(spec.inputs, dict):
-            return {name: NumberRows(rows, columns) for name, columns in spec.inputs.items()}
-        if spec.inputs is not None:
-            return NumberRows(rows, spec.inputs)
-        apart = {*_columns(spec.label), spec.split}
+        settings = self._settings
+        if isinstance(settings.inputs, dict):
+            return {name: NumberRows(rows, columns) for name, columns in settings.inputs.items()}
+        if settings.inputs is not None:
+            return NumberRows(rows, settings.inputs)
+        apart = {*_columns(settings.label), settings.split}
         others = NumberRows(rows, tuple(name for name in rows.header if name not in apart))
         others[:1]  # nobody said that these are numbers: check here, before their count is compared with the model's
         return others
 
     def _targets(self, rows: Rows) -> tuple[Any, Any]:
         """Return targets and class names, both by output if labels are."""
-        label = self._spec.label
-        if label is None or self._spec.task == "unlabelled":
+        label = self._settings.label
+        if label is None or self._unlabelled:
             return None, None
         if not isinstance(label, dict):
             return self._targets_of(rows, _columns(label))
@@ -114,9 +142,9 @@ class CsvTable:
 
         if len(columns) == 1:
             words = rows.texts(columns[0])
-            everywhere = Rows(rows.path, self._spec, None).texts(columns[0]) if self._spec.split else words
-            if self._spec.classes is not None or not all(map(_is_number, everywhere)):
-                classes = self._spec.classes or self._class_names(everywhere)
+            everywhere = Rows(rows.path, self._settings, None).texts(columns[0]) if self._settings.split else words
+            if self._settings.classes is not None or not all(map(_is_number, everywhere)):
+                classes = self._settings.classes or self._class_names(everywhere)
                 return _class_numbers(words, classes, rows, columns[0]), classes
             whole = all(word.lstrip("+-").isdigit() for word in everywhere)
             return np.array([int(word) if whole else float(word) for word in words]), None
@@ -130,7 +158,7 @@ class CsvTable:
         if self._path.is_dir():
             what = "each split has a file of its own, so the classes have to be named for all of them"
             hint = f"data.classes: [{', '.join(names[:20])}]"
-            if isinstance(self._spec.label, dict):
+            if isinstance(self._settings.label, dict):
                 hint = "write class numbers, or one file with a column `split`"
             raise DataError(what, where=str(self._path), hint=hint)
         return names
@@ -144,7 +172,7 @@ class CsvTable:
     def _image_digests(self, path: Path) -> dict[str, str]:
         if path not in self._images:
             states: dict[str, State] = {}
-            for name in Rows(path, self._spec, None).texts(str(self._spec.image)):
+            for name in Rows(path, self._settings, None).texts(str(self._settings.image)):
                 try:
                     states[name] = state_of(path.parent / name)
                 except OSError as error:
@@ -167,18 +195,18 @@ class Row:
 class Rows:
     """Read rows of a csv file by offset, or those of one split if a column names splits."""
 
-    def __init__(self, path: Path, spec: DataSpec, stored: str | None) -> None:
+    def __init__(self, path: Path, settings: CsvSettings, stored: str | None) -> None:
         self.path = path
         self.header: list[str] = []
         self._offsets, self._lines = array("Q"), array("Q")
         self._state = state_of(path)
         self._known = {
-            *_columns(spec.label),
-            *([spec.image] if spec.image else ()),
-            *([spec.split] if spec.split else ()),
-            *(_input_columns(spec)),
+            *_columns(settings.label),
+            *([settings.image] if settings.image else ()),
+            *([settings.split] if settings.split else ()),
+            *(_input_columns(settings)),
         }
-        wanted = spec.split if stored is not None else None
+        wanted = settings.split if stored is not None else None
         for offset, row in self._all():
             if wanted is None or row.cells[self.header.index(wanted)] == stored:
                 self._offsets.append(offset)
@@ -287,16 +315,16 @@ def _class_numbers(words: list[str], classes: tuple[str, ...], rows: Rows, colum
     return np.array([number[word] for word in words], np.int64)
 
 
-def _columns(label: str | tuple[str, ...] | dict[str, str | tuple[str, ...]] | None) -> tuple[str, ...]:
+def _columns(label: Label | None) -> tuple[str, ...]:
     if isinstance(label, dict):
         return tuple(column for one in label.values() for column in _columns(one))
     return () if label is None else (label,) if isinstance(label, str) else label
 
 
-def _input_columns(spec: DataSpec) -> tuple[str, ...]:
-    if isinstance(spec.inputs, dict):
-        return tuple(column for columns in spec.inputs.values() for column in columns)
-    return spec.inputs or ()
+def _input_columns(settings: CsvSettings) -> tuple[str, ...]:
+    if isinstance(settings.inputs, dict):
+        return tuple(column for columns in settings.inputs.values() for column in columns)
+    return settings.inputs or ()
 
 
 def _is_number(text: str) -> bool:
@@ -304,3 +332,11 @@ def _is_number(text: str) -> bool:
         return abs(float(text)) < float("inf")
     except ValueError:
         return False
+
+
+def _is_text(begin: bytes) -> bool:
+    """Return whether this is text, which never contains NUL: the length at the start of a TFRecord always does."""
+    return bool(begin) and 0 not in begin
+
+
+SOURCE = Source(CsvSettings, CsvTable, recognises=_is_text)

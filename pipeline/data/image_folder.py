@@ -11,25 +11,32 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples
-from pipeline.data.spec import DataSpec
+from pydantic import Field
+
+from pipeline.data.declaration import Opening, Source
+from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples, ImageSettings
+from pipeline.data.samples import Task
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of_bytes
-from pipeline.store.file_digests import FileDigests, listing
+from pipeline.store.file_digests import listing
 
 
-def class_names(spec: DataSpec, folder: Path) -> tuple[str, ...] | None:
-    """Return the class names in the order of their numbers; None if nothing names them. `folder` is the recipe's.
+class FolderSettings(ImageSettings):
+    """Set how folders of images are read."""
 
-    They are `data.classes`, or else the folders that the classes have.
-    """
-    if spec.classes is not None or spec.task == "unlabelled" or spec.path is None:
-        return spec.classes
-    path = folder / spec.path.expanduser()
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = Field(
+        description="height and width that images are brought to"
+    )
+    classes: tuple[str, ...] | None = Field(None, description="names in the model's order; else sorted")
+
+
+def _class_names(settings: FolderSettings, folder: Path) -> tuple[str, ...] | None:
+    """Return the folders that the classes have, in the order of their numbers."""
+    path = folder / settings.path.expanduser()
     train = _folders_in(path / "train")
     return tuple(train or _folders_in(path)) or None
 
@@ -45,8 +52,9 @@ def _folders_in(path: Path) -> list[str]:
 class ImageFolder:
     """List the images of a folder once; digests of unchanged files are remembered."""
 
-    def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
-        self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
+    def __init__(self, opening: Opening[FolderSettings]) -> None:
+        self._path, self._settings, self._unlabelled = opening.path, opening.settings, opening.unlabelled
+        self._digests, self._threads = opening.digests, opening.threads
         self._known: dict[str, dict[str, Any]] = {}
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
@@ -59,7 +67,7 @@ class ImageFolder:
         return self._known[stored]
 
     def shapes(self, stored: str) -> Shapes:
-        return {"": self._spec.image_shape}
+        return {"": self._settings.image_shape}
 
     def read(self, stored: str) -> Table:
         import numpy as np
@@ -67,11 +75,12 @@ class ImageFolder:
         rows, classes = self._rows(stored), self._classes(stored)
         names = [name for name, _ in rows]
         reader = VerifiedFiles(self._path, names, self._digest_of)
-        form = ImageForm.of(self._spec)
+        form = ImageForm.of(self._settings)
         images = ImageSamples(len(names), reader.read, names.__getitem__, form, str(self._path), self._threads)
         labels = None if classes is None else np.array([label for _, label in rows], np.int64)
         known = None if classes is None else tuple(classes)
-        return Table(images, labels, "unlabelled" if classes is None else "classes", known, images.undecodable)
+        task: Task = "unlabelled" if classes is None else "classes"
+        return Table(images, labels, task, known, images.undecodable, self._settings.max_undecodable)
 
     @cached_property
     def _listed(self) -> tuple[dict[str, tuple[int, ...]], list[str]]:
@@ -115,12 +124,12 @@ class ImageFolder:
     def _classes(self, stored: str) -> list[str] | None:
         """Return class names in the order of their numbers; None for images without classes."""
         found = self._found(stored)
-        if not found or self._spec.task == "unlabelled":
+        if not found or self._unlabelled:
             return None
-        wanted = list(self._spec.classes or self._found("train"))
+        wanted = list(self._settings.classes or self._found("train"))
         if set(found) != set(wanted):
             extra, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
-            whose = "data.classes" if self._spec.classes else "train"
+            whose = "data.classes" if self._settings.classes else "train"
             differs = [f"{', '.join(extra)} only in {stored or 'the folder'}"] if extra else []
             differs += [f"{', '.join(missing)} only in {whose}"] if missing else []
             what = f"the class folders of {stored} differ from {whose}'s: {'; '.join(differs)}"
@@ -167,3 +176,6 @@ class VerifiedFiles:
         if digest_of_bytes(data) != self._digests[name]:
             raise DataError("the image changed while the run was on its way", where=str(path), hint="run again")
         return data
+
+
+SOURCE = Source(FolderSettings, ImageFolder, takes="a folder", class_names=_class_names)

@@ -8,15 +8,38 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
+from pydantic import Field
+
+from pipeline.data.declaration import PathSettings
 from pipeline.data.decoders import decoder
-from pipeline.data.spec import DataSpec, Resize
 from pipeline.data.table import Failures, first_of
 from pipeline.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 CHECKED_AT_A_TIME = 64
+
+
+Resize = Literal["bilinear", "nearest", "area", "bicubic", "crop", "pad"]
+
+
+class ImageSettings(PathSettings):
+    """Set what images are made into, for sources that can hold some."""
+
+    size: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="height and width that images are brought to"
+    )
+    resize: Resize = Field("bilinear", description="how; crop and pad keep proportions, the others stretch")
+    channels: Literal[1, 3, 4] = Field(3, description="of images, whatever they are stored with")
+    max_undecodable: float = Field(
+        0.0, ge=0, lt=1, description="the share of images that may fail to decode; they are left out and counted"
+    )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """Return height, width and channels of images; without height and width if `size` is not given."""
+        return (*(self.size or ()), self.channels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +51,11 @@ class ImageForm:
     channels: int
 
     @classmethod
-    def of(cls, spec: DataSpec) -> ImageForm:
+    def of(cls, settings: ImageSettings) -> ImageForm:
         """Take the form from the recipe."""
-        if spec.size is None:
+        if settings.size is None:
             raise DataError("images need data.size: [height, width]")
-        return cls(spec.size, spec.resize, spec.channels)
+        return cls(settings.size, settings.resize, settings.channels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,14 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipeline.data.declaration import Opening, PathSettings, Source
 from pipeline.data.npz_rows import array_shape, stored_rows
-from pipeline.data.spec import DataSpec
 from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.records.keys import CHUNK_BYTES, digest_of
 from pipeline.store.file_digests import FileDigests
 from pipeline.system.memory import physical_bytes
 
+ZIP = b"PK\x03\x04"  # how the file begins
 # What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
 UNREADABLE = (zipfile.BadZipFile, OSError, EOFError, zlib.error, NotImplementedError, RuntimeError)
 MEMBERS_HINT = (
@@ -37,7 +38,7 @@ HELD_SHARE = 0.5  # of the machine's memory, for arrays that can only be kept th
 class NpzFile:
     """Read the arrays of one file. Digests cover decompressed bytes: how the file was zipped does not matter."""
 
-    def __init__(self, path: Path, _spec: DataSpec, digests: FileDigests) -> None:
+    def __init__(self, path: Path, digests: FileDigests) -> None:
         self._path = path
         self._digests = digests
 
@@ -185,3 +186,10 @@ def member_digest(path: Path, member: str) -> str:
 
 def _damaged(path: Path, error: Exception) -> DataError:
     return DataError(f"the file is damaged: {error}", where=str(path), hint="get it again: it is no whole npz")
+
+
+def _open(opening: Opening[PathSettings]) -> NpzFile:
+    return NpzFile(opening.path, opening.digests)
+
+
+SOURCE = Source(PathSettings, _open, takes="a file", recognises=lambda begin: begin.startswith(ZIP))

@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pipeline.data.spec import DataSpec
+from pydantic import Field
+
+from pipeline.data.declaration import Opening, Source, SourceSettings
 from pipeline.data.table import Shapes, Table
-from pipeline.errors import DataError, SecateurError
-from pipeline.recipe.user_code import load_function, told
+from pipeline.errors import DataError, RecipeError, SecateurError
+from pipeline.recipe.user_code import FUNCTION, load_function, told
 from pipeline.records.keys import digest_of
 
 ROWS_AT_A_TIME = 1024
 
 
+class FunctionSettings(SourceSettings):
+    """Name the function."""
+
+    places: ClassVar[frozenset[str]] = frozenset({"function"})
+    function: str = Field(pattern=f"^{FUNCTION}$", description="python: module:function")
+
+
 class PythonFunction:
     """Keep the arrays that a function made for the duration of the run."""
 
-    def __init__(self, folder: Path, spec: DataSpec) -> None:
-        self._folder, self._reference = folder, str(spec.function)
+    def __init__(self, opening: Opening[FunctionSettings]) -> None:
+        self._folder, self._reference = opening.path, opening.settings.function
         self._made: dict[str, tuple[Any, Any]] = {}
         self._known: dict[str, dict[str, Any]] = {}
 
@@ -107,3 +116,14 @@ def _digest(array: Any) -> str:
     for start in range(0, len(array), ROWS_AT_A_TIME):
         digest.update(np.ascontiguousarray(array[start : start + ROWS_AT_A_TIME]).tobytes())
     return digest.hexdigest()
+
+
+def _find(settings: FunctionSettings, folder: Path) -> Path:
+    module = folder / f"{settings.function.partition(':')[0]}.py"
+    if not module.is_file():
+        hint = "the module is a file beside the recipe"
+        raise RecipeError(f"data.function: {module} is not there", where="data.function", hint=hint)
+    return folder
+
+
+SOURCE = Source(FunctionSettings, PythonFunction, find=_find)

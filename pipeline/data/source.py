@@ -10,16 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.data.spec import DataSpec, HeldOutPart, Preprocess, Task
+from pipeline.data.declaration import Opening, every_source, source_named
+from pipeline.data.samples import Preprocess, Task
+from pipeline.data.spec import DataSpec, HeldOutPart
 from pipeline.data.splits import Picked, Split, at, held_out_part
-from pipeline.data.table import Reader, Shapes, Table, first_of
+from pipeline.data.table import Shapes, Table, first_of
 from pipeline.data.targets import tasks_and_targets
-from pipeline.errors import DataError, RecipeError
+from pipeline.errors import DataError, RecipeError, listed
 from pipeline.records.keys import digest_of
 from pipeline.store.file_digests import FileDigests
 
 PEEKED_BYTES = 512
-ZIP = b"PK\x03\x04"
 
 
 class DataSource:
@@ -35,7 +36,8 @@ class DataSource:
         self.spec = spec
         self.path = path
         self._seed = seed
-        self._reader = _reader(spec, path, digests or FileDigests(), threads)
+        opening = Opening(path, spec.settings, spec.unlabelled, digests or FileDigests(), threads)
+        self._reader = source_named(spec.source).reader(opening)
         self._splits: dict[str, Split] = {}
 
     def digest(self, split: str) -> str:
@@ -119,7 +121,7 @@ class DataSource:
         """Return indices of decodable samples; all of them if none may fail: then reading one reports it."""
         import numpy as np
 
-        allowed = self.spec.max_undecodable
+        allowed = table.may_fail
         if table.undecodable is None or not allowed:
             return indices, ()
         failed = table.undecodable(indices)
@@ -177,18 +179,7 @@ def data_source(
     spec: DataSpec, folder: Path, seed: int, digests: FileDigests | None = None, threads: int = 0
 ) -> DataSource:
     """Open the data of a recipe in `folder`; RecipeError if the file, folder or module that it names does not exist."""
-    if spec.path is None:
-        module = folder / f"{str(spec.function).partition(':')[0]}.py"
-        if not module.is_file():
-            hint = "the module is a file beside the recipe"
-            raise RecipeError(f"data.function: {module} is not there", where="data.function", hint=hint)
-        return DataSource(spec, folder, seed, digests, threads)
-    path = folder / spec.path.expanduser()
-    kinds = {"npz": path.is_file(), "image_folder": path.is_dir()}
-    if not kinds.get(spec.source, path.exists()):
-        needed = {"npz": "a file", "image_folder": "a folder"}.get(spec.source, "a file or folder")
-        what = f"data.path: {path} is " + (f"not {needed}" if path.exists() else "not there")
-        raise RecipeError(what, where="data.path", hint="the path is taken from the recipe's folder")
+    path = source_named(spec.source).place(spec.settings, folder)
     if path.is_file():
         _require_source(spec.source, path)
     return DataSource(spec, path, seed, digests, threads)
@@ -198,42 +189,14 @@ def _require_source(source: str, path: Path) -> None:
     """Raise RecipeError if the first bytes of a file clearly belong to another kind of source."""
     with path.open("rb") as file:
         begin = file.read(PEEKED_BYTES)
-    found = None
-    if begin.startswith(ZIP):
-        found = "npz"
-    elif begin and 0 not in begin:  # text never contains NUL, and the length at the start of a TFRecord always does
-        found = "csv"
-    # A record begins with its length as 64 bits: below 4 GB the upper half is zero.
-    elif begin[4:8] == bytes(4):
-        found = "tfrecord"
-    if found is not None and found != source:
-        what = f"data.source is {source}, and {path.name} looks like {found}"
-        raise RecipeError(what, where="data.source", hint=f"say `source: {found}`, or name another file")
-
-
-def _reader(spec: DataSpec, path: Path, digests: FileDigests, threads: int) -> Reader:
-    """Return the source's reader; its module is imported only if the recipe names it."""
-    match spec.source:
-        case "npz":
-            from pipeline.data.npz import NpzFile
-
-            return NpzFile(path, spec, digests)
-        case "image_folder":
-            from pipeline.data.image_folder import ImageFolder
-
-            return ImageFolder(path, spec, digests, threads)
-        case "csv":
-            from pipeline.data.csv_table import CsvTable
-
-            return CsvTable(path, spec, digests, threads)
-        case "tfrecord":
-            from pipeline.data.tfrecord import TFRecords
-
-            return TFRecords(path, spec, digests, threads)
-        case "python":
-            from pipeline.data.python_function import PythonFunction
-
-            return PythonFunction(path, spec)
+    own = source_named(source).recognises
+    if own is not None and own(begin):
+        return
+    found = [name for name, other in every_source().items() if other.recognises and other.recognises(begin)]
+    if found:
+        what = f"data.source is {source}, and {path.name} looks like {listed(found, 'or')}"
+        said = listed((f"`source: {name}`" for name in found), "or")
+        raise RecipeError(what, where="data.source", hint=f"say {said}, or name another file")
 
 
 def _plain(preprocess: Preprocess | Mapping[str, Preprocess]) -> dict[str, Any]:

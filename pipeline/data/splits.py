@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from pipeline.data.spec import Preprocess, Task
+from pipeline.data.samples import Preprocess, Task
 
 CHECKED_BYTES = 16 * 2**20  # read per block
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pipeline.data.spec import Task
+from pipeline.data.samples import Task
 from pipeline.data.splits import Samples
 
 Shapes = dict[str, tuple[int, ...]]  # of one sample by input name; "" where inputs have no names
@@ -18,7 +18,7 @@ NAMED_FAILURES = 3  # how many failures messages name
 class Table:
     """Hold inputs and `targets`: one row a sample, or None, or such by output name; `task` is what the source says.
 
-    `undecodable` takes indices of samples and returns which of them can't be decoded.
+    `undecodable` takes indices of samples and returns which of them can't be decoded; `may_fail` is the share that may.
     """
 
     inputs: Samples | Mapping[str, Samples]
@@ -26,6 +26,7 @@ class Table:
     task: Task | None = None
     classes: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     undecodable: Callable[[Any], Failures] | None = None
+    may_fail: float = 0.0
 
 
 class Reader(Protocol):

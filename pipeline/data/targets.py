@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.data.spec import Task
+from pipeline.data.samples import Task
 from pipeline.errors import DataError
 from pipeline.recipe.errors import nearest
 

@@ -14,28 +14,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
+from pydantic import Field, model_validator
+
+from pipeline.data.declaration import Opening, Source
 from pipeline.data.decoders import decoder
-from pipeline.data.images import ImageForm, ImageSamples, rows_at
-from pipeline.data.spec import DataSpec, Feature
+from pipeline.data.images import ImageForm, ImageSamples, ImageSettings, rows_at
 from pipeline.data.splits import Samples
 from pipeline.data.table import Failures, Shapes, Table
 from pipeline.errors import DataError, RecipeError
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of_file
-from pipeline.store.file_digests import FileDigests, state_of
+from pipeline.records.values import Value
+from pipeline.store.file_digests import state_of
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4  # length and its checksum; checksum of the record
 PARSED_AT_A_TIME = 256
 
 
+class Feature(Value):
+    """Describe one feature of a TFRecord's examples: an encoded image, numbers, or the bytes of a `dtype` array."""
+
+    type: Literal["image", "float32", "int64", "raw"]
+    shape: tuple[int, ...] = ()
+    dtype: Literal["uint8", "int8", "int16", "int32", "float16", "float32"] = "uint8"
+
+
+class RecordSettings(ImageSettings):
+    """Set which features of a TFRecord's examples are what."""
+
+    features: dict[str, Feature] = Field(description="tfrecord: the schema")
+    inputs: tuple[str, ...] | None = Field(None, description="tfrecord: features, all but the labels if left out")
+    label: str | dict[str, str] | None = Field(
+        None, description="tfrecord: a feature; by output name for several outputs"
+    )
+
+    @model_validator(mode="after")
+    def _images_have_a_size(self) -> Self:
+        if self.size is None and any(feature.type == "image" for feature in self.features.values()):
+            raise ValueError("images need size: [height, width]")
+        return self
+
+
 class TFRecords:
     """Read the records of one file, or of a folder's files."""
 
-    def __init__(self, path: Path, spec: DataSpec, digests: FileDigests, threads: int) -> None:
-        self._path, self._spec, self._digests, self._threads = path, spec, digests, threads
-        known = spec.features or {}
+    def __init__(self, opening: Opening[RecordSettings]) -> None:
+        self._path, self._settings, self._unlabelled = opening.path, opening.settings, opening.unlabelled
+        self._digests, self._threads = opening.digests, opening.threads
+        known = self._settings.features
         for name in (*self._inputs(), *self._labels().values()):
             if name not in known:
                 raise RecipeError(f"{name!r} is no feature", where="data.features", hint=nearest(name, list(known)))
@@ -45,17 +73,17 @@ class TFRecords:
         return {"records": [look_up(path, "", partial(digest_of_file, path)) for path in self._files(stored)]}
 
     def shapes(self, stored: str) -> Shapes:
-        features, names = self._spec.features or {}, self._inputs()
+        features, names = self._settings.features, self._inputs()
         found = {name: features[name] for name in names if name in features}
-        shapes = {name: self._spec.image_shape if one.type == "image" else one.shape for name, one in found.items()}
+        shapes = {name: self._settings.image_shape if one.type == "image" else one.shape for name, one in found.items()}
         return shapes if len(names) > 1 else dict(zip(("",), shapes.values(), strict=False))
 
     def read(self, stored: str) -> Table:
-        records = Records(self._files(stored), self._spec.features or {}, self._threads)
+        records = Records(self._files(stored), self._settings.features, self._threads)
         targets: Any = None
-        if self._labels() and self._spec.task != "unlabelled":
+        if self._labels() and not self._unlabelled:
             found = {output: records.column(feature) for output, feature in self._labels().items()}
-            targets = found if isinstance(self._spec.label, dict) else found[""]
+            targets = found if isinstance(self._settings.label, dict) else found[""]
         samples = {name: self._samples(records, name) for name in self._inputs()}
         images = [one for one in samples.values() if isinstance(one, ImageSamples)]
 
@@ -63,22 +91,17 @@ class TFRecords:
             return {index: why for one in images for index, why in one.undecodable(indices).items()}
 
         inputs = samples if len(samples) > 1 else next(iter(samples.values()))
-        return Table(inputs, targets, undecodable=undecodable if images else None)
+        allowed = self._settings.max_undecodable
+        return Table(inputs, targets, undecodable=undecodable if images else None, may_fail=allowed)
 
     def _labels(self) -> dict[str, str]:
         """Return the feature with each output's labels; a single output has no name."""
-        label = self._spec.label
-        found = label if isinstance(label, dict) else {} if label is None else {"": label}
-        for one in found.values():
-            if not isinstance(one, str):
-                raise RecipeError("the label of a TFRecord is one feature", where="data.label", hint="give it a shape")
-        return {output: str(one) for output, one in found.items()}
+        label = self._settings.label
+        return label if isinstance(label, dict) else {} if label is None else {"": label}
 
     def _inputs(self) -> tuple[str, ...]:
-        inputs = self._spec.inputs
-        if isinstance(inputs, dict):
-            raise RecipeError("the inputs of a TFRecord are a list of features", where="data.inputs")
-        return inputs or tuple(name for name in self._spec.features or {} if name not in self._labels().values())
+        settings, labels = self._settings, self._labels().values()
+        return settings.inputs or tuple(name for name in settings.features if name not in labels)
 
     def _samples(self, records: Records, name: str) -> Samples:
         if records.features[name].type != "image":
@@ -87,7 +110,7 @@ class TFRecords:
         def encoded(indices: Sequence[int]) -> list[bytes]:
             return list(records.parsed(indices, (name,))[name])
 
-        form, where = ImageForm.of(self._spec), str(self._path)
+        form, where = ImageForm.of(self._settings), str(self._path)
         return ImageSamples(len(records), encoded, records.name, form, where, self._threads)
 
     def _files(self, stored: str) -> list[Path]:
@@ -230,3 +253,11 @@ class Numbers:
     def __getitem__(self, key: Any) -> Any:
         indices = rows_at(key, len(self))
         return self.records.numbers(self.name, self.records.parsed(indices, (self.name,))[self.name], indices)
+
+
+def _begins_with_a_length(begin: bytes) -> bool:
+    """Return whether a file begins with the length of a record: 8 bytes, whose upper half is zero in any real file."""
+    return begin[4:8] == bytes(4)
+
+
+SOURCE = Source(RecordSettings, TFRecords, recognises=_begins_with_a_length)

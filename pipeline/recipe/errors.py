@@ -110,10 +110,10 @@ def known_keys(kind: type[Value], path: Path) -> list[str]:
         if isinstance(part, int):
             continue
         fields = [
-            field for model in current for name, field in model.model_fields.items() if part in (name, field.alias)
+            field for model in current for name, field in model.recipe_fields().items() if part in (name, field.alias)
         ]
         current = [model for field in fields for model in _models(field.annotation)] or current
-    return [field.alias or name for model in current for name, field in model.model_fields.items()]
+    return [field.alias or name for model in current for name, field in model.recipe_fields().items()]
 
 
 def _models(annotation: Any) -> list[type[Value]]:

@@ -18,6 +18,8 @@ from typing import Any
 from pipeline.errors import RecipeError, StageError, reason_of
 from pipeline.records.keys import digest_of, digest_of_bytes
 
+FUNCTION = r"[A-Za-z_][A-Za-z0-9_]*:[A-Za-z_][A-Za-z0-9_]*"  # how one is named
+
 
 def code_input(reference: str) -> str:
     """Return the name of a module's digest among the inputs of an action."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, create_model, model_serializer, model_validator
 
 from pipeline.contracts.stage import StageConfig
-from pipeline.data.spec import Preprocess
+from pipeline.data.samples import Preprocess
 from stages.formats.format import Own
 from stages.formats.registry import formats
 

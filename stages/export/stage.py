@@ -52,7 +52,7 @@ class ExportStage:
         """Fill in the names of classes and the preprocessing."""
         found = dict[str, object]()
         if config.labels is None:
-            found["labels"] = _class_names(data, folder)
+            found["labels"] = data.class_names(folder)
         if config.preprocess is None:
             found["preprocess"] = data.preprocess
         return config.model_copy(update=found)
@@ -103,11 +103,3 @@ class ExportStage:
                 where=context.axis,
                 hint="the converter changed what the model computes: please report it with the model",
             )
-
-
-def _class_names(data: DataSpec, folder: Path) -> tuple[str, ...] | None:
-    if data.source != "image_folder":
-        return data.classes
-    from pipeline.data.image_folder import class_names
-
-    return class_names(data, folder)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, TypeVar, r
 from pydantic import ConfigDict
 
 from pipeline.contracts.stage import StageContext, StageResult
-from pipeline.data.spec import Preprocess
+from pipeline.data.samples import Preprocess
 from pipeline.records.artifacts import Kind, TensorSpec
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric

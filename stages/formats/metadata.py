@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.data.spec import Preprocess
+from pipeline.data.samples import Preprocess
 from pipeline.records.schemes import Scheme
 from stages.formats.format import ExportSettings
 

@@ -16,7 +16,7 @@ from pipeline.system.quiet import quiet
 
 if TYPE_CHECKING:
     from pipeline.data.images import ImageForm
-    from pipeline.data.spec import Feature
+    from pipeline.data.tfrecord import Feature
 
 GRAPH_TALK = ("Graph execution error", "Detected at node", "<stack traces", "[[{{node", "File ", "Node:")
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
-from pipeline.data.spec import Metrics, Task
+from pipeline.data.samples import Task
+from pipeline.data.spec import Metrics
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.user_code import told

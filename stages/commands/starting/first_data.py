@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data.npz import NpzFile
-from pipeline.data.spec import DataSpec
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.records.values import Value
 from pipeline.store.file_digests import FileDigests
@@ -45,7 +44,7 @@ def look_into(file: Path, folder: Path) -> DataGuess:
     if begin != ZIP:
         hint = "leave --data out, and write `data:` for an image folder, a csv, TFRecords or a function into the recipe"
         raise RecipeError("the data is no npz file", where=str(file), hint=hint)
-    reader = NpzFile(file, DataSpec(source="npz", path=file), FileDigests())
+    reader = NpzFile(file, FileDigests())
     splits = reader.splits()
     labelled = splits["train"]
     path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()

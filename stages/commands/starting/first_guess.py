@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pipeline.data.spec import Preprocess
+from pipeline.data.samples import Preprocess
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.values import Value
 from stages.commands.starting.first_pruning import FirstPruning, first_pruning

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.data import DataSource, Split
-from pipeline.data.spec import DataSpec, Preprocess
+from pipeline.data.samples import Preprocess
+from pipeline.data.spec import DataSpec
 from pipeline.errors import DataError
 from stages.commands.starting.first_guess import Preprocessing
 from stages.keras.normal_form import keras_facts

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
-from pipeline.data.spec import Preprocess
+from pipeline.data.samples import Preprocess
 from pipeline.records.metrics import of_output
 from pipeline.reports.table import count, macs_notes
 from stages.commands.starting.first_data import DataGuess

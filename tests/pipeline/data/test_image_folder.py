@@ -7,7 +7,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from pipeline.data.image_folder import class_names
 from pipeline.errors import DataError
 from pipeline.store import file_digests
 
@@ -48,10 +47,10 @@ def test_class_names_are_told_without_reading_any_image(make_images, source):
     for files in (SPLIT, FLAT):
         folder = make_images(files)
         spec = source(folder, **FORM, test={"fraction": 0.2} if files is FLAT else "test").spec
-        assert class_names(spec, folder) == ("cat", "dog")
-        assert class_names(spec.model_copy(update={"classes": ("dog", "cat")}), folder) == ("dog", "cat")
-        assert class_names(spec.model_copy(update={"task": "unlabelled"}), folder) is None
-        assert class_names(spec, folder / "elsewhere") is None
+        assert spec.class_names(folder) == ("cat", "dog")
+        assert spec.model_copy(update={"classes": ("dog", "cat")}).class_names(folder) == ("dog", "cat")
+        assert spec.model_copy(update={"task": "unlabelled"}).class_names(folder) is None
+        assert spec.class_names(folder / "elsewhere") is None
 
 
 def test_one_folder_is_divided_by_the_seed_with_each_class_in_its_share(make_images, source):

@@ -12,7 +12,7 @@ import pytest
         ("  - strip", "  - stirp", "no stage is called 'stirp'", ":13:5   stages[3]", "nearest is strip"),
         ("seed: 3", "seed: no", 'seed: "no"', ":2:1   seed", None),
         ("seed: 3", "seeed: 3", "seeed: unknown key", ":2:1   seeed", "nearest is seed"),
-        ("source: npz", "source: nzp", 'data.source: "nzp" is not allowed', ":5:3", "nearest is npz; allowed: 'npz'"),
+        ("source: npz", "source: nzp", 'data.source: "nzp" is not allowed', ":5:3", "nearest is npz; allowed: 'csv'"),
         ("path: data.npz\n", "path: data.npz\n  tset: test\n", "data.tset: unknown key", ":7:3", "nearest are test"),
         (
             "[float32, int8]",

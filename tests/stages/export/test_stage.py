@@ -11,7 +11,7 @@ import onnx
 import pytest
 
 from pipeline.contracts.stage import StageResult
-from pipeline.data.spec import Preprocess
+from pipeline.data.samples import Preprocess
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import CalibrationFacts
