@@ -71,7 +71,7 @@ def _parity(manifest: RunManifest) -> str:
     table = parity_table(manifest)
     if not table:
         raise RecipeError("the run has no verified exports", hint="the recipe needs `verify`, and a test split")
-    return f"exported files beside Keras, run {manifest.run_id} of {manifest.name}\n\n{table}"
+    return f"exported files compared with Keras, run {manifest.run_id} of {manifest.name}\n\n{table}"
 
 
 def _entry(manifest: RunManifest, stage: str) -> StageEntry:

@@ -233,7 +233,7 @@ class Rows:
             raise self._changed()
 
     def _changed(self) -> DataError:
-        return self.error("the table changed while the run was on its way", "run again")
+        return self.error("the table changed during the run", "run again")
 
     def texts(self, column: str) -> list[str]:
         """Return one column of all rows."""
@@ -299,7 +299,7 @@ class NumberRows:
 
     def _number(self, row: Row, place: int) -> float:
         if not _is_number(row.cells[place]):
-            what = f"line {row.line}, column {self.rows.header[place]!r}: {row.cells[place]!r} is no finite number"
+            what = f"line {row.line}, column {self.rows.header[place]!r}: {row.cells[place]!r} is not a finite number"
             hint = "name the numeric columns (`inputs: [a, b]`), or the one with paths of images (`image: path`)"
             raise self.rows.error(what, hint)
         return float(row.cells[place])

@@ -108,7 +108,7 @@ class ImageFolder:
                 return ""
             hint = "make folders of splits, train among them, or let secateur draw one: `test: {fraction: 0.2}`"
             if stored in tops:
-                what = f"there is no folder train beside {stored}, so that {stored} is taken for a class"
+                what = f"there is no folder train next to {stored}, so that {stored} is taken for a class"
                 raise self._error(what, hint)
             raise self._error(f"the folder has no splits, so none called {stored}", hint)
         if stored not in tops:
@@ -145,7 +145,7 @@ class ImageFolder:
             if name.startswith(start):
                 folder, slash, _ = name.removeprefix(start).partition("/")
                 if classes is not None and not slash:
-                    raise self._error(f"{name} lies beside the class folders, so it has no class")
+                    raise self._error(f"{name} lies next to the class folders, so it has no class")
                 rows.append((name, number[folder] if classes is not None else -1))
         if not rows:
             raise self._error(
@@ -174,7 +174,7 @@ class VerifiedFiles:
         except OSError as error:
             raise DataError(f"an image can't be read: {error}", where=str(path)) from error
         if digest_of_bytes(data) != self._digests[name]:
-            raise DataError("the image changed while the run was on its way", where=str(path), hint="run again")
+            raise DataError("the image changed during the run", where=str(path), hint="run again")
         return data
 
 

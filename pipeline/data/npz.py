@@ -185,7 +185,7 @@ def member_digest(path: Path, member: str) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"the file is damaged: {error}", where=str(path), hint="get it again: it is no whole npz")
+    return DataError(f"the file is damaged: {error}", where=str(path), hint="get it again: it is not a complete npz")
 
 
 def _open(opening: Opening[PathSettings]) -> NpzFile:

@@ -59,7 +59,7 @@ class StoredRows:
 
     def _require_unchanged(self) -> None:
         if state_of(self.path) != self.state:
-            what = "the file changed while the run was on its way"
+            what = "the file changed during the run"
             raise DataError(what, where=str(self.path), hint="run again")
 
 

@@ -89,7 +89,7 @@ class PythonFunction:
             raise self._error(f"{call} gave arrays of different numbers of samples: {shown}")
         for name, array in named.items():
             if array.dtype.kind not in "biuf":
-                raise self._error(f"{call} gave {name or 'inputs'} that are no numbers: {array.dtype}")
+                raise self._error(f"{call} gave {name or 'inputs'} that are not numbers: {array.dtype}")
         return inputs, targets
 
     @property
@@ -121,7 +121,7 @@ def _digest(array: Any) -> str:
 def _find(settings: FunctionSettings, folder: Path) -> Path:
     module = folder / f"{settings.function.partition(':')[0]}.py"
     if not module.is_file():
-        hint = "the module is a file beside the recipe"
+        hint = "the module is a file next to the recipe"
         raise RecipeError(f"data.function: {module} is not there", where="data.function", hint=hint)
     return folder
 

@@ -44,7 +44,7 @@ class CalibrationPart(Value):
 def _known_metric(name: str) -> str:
     if not re.fullmatch(FUNCTION, name) and not is_requested(name):
         known = [f"{one.name} such as {one.name[:-1]}5" if one.is_family else one.name for one in requested()]
-        raise ValueError(f"{name!r} is no metric; allowed: {', '.join(known)}, or module:function")
+        raise ValueError(f"{name!r} is not a metric; allowed: {', '.join(known)}, or module:function")
     return name
 
 
@@ -70,7 +70,7 @@ def named_metrics(metrics: Metrics | None) -> tuple[str, ...]:
 class DataSpec(Value):
     """Configure the recipe's `data`. Every split but `train` is optional; stages ask for what they need.
 
-    Beside these keys stand those of the source, which its own settings define.
+    The keys of the source are added, which its own settings define.
     """
 
     model_config = ConfigDict(extra="allow")  # the source's keys, once they are checked

@@ -66,7 +66,7 @@ class TFRecords:
         known = self._settings.features
         for name in (*self._inputs(), *self._labels().values()):
             if name not in known:
-                raise RecipeError(f"{name!r} is no feature", where="data.features", hint=nearest(name, list(known)))
+                raise RecipeError(f"{name!r} is not a feature", where="data.features", hint=nearest(name, list(known)))
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
         look_up = self._digests.confirmed if anew else self._digests.remembered
@@ -231,7 +231,7 @@ class Records:
             file.seek(self._offsets[index])
             data = file.read(self._sizes[index])
         if state_of(self._paths[number]) != self._states[number]:
-            what, where = "the file changed while the run was on its way", str(self._paths[number])
+            what, where = "the file changed during the run", str(self._paths[number])
             raise DataError(what, where=where, hint="run again")
         return data
 

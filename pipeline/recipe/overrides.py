@@ -43,7 +43,7 @@ def _key(node: Any, part: str, path: Path, place: str) -> tuple[str | int, Path]
     if isinstance(node, list):
         if not part.isdigit() or int(part) >= len(node):
             raise RecipeError(
-                f"{part!r} is no element of this list of {len(node)}", where=place, hint="elements count from 0"
+                f"{part!r} is not an element of this list of {len(node)}", where=place, hint="elements count from 0"
             )
         return int(part), (*path, int(part))
     return part, (*path, part)

@@ -97,5 +97,5 @@ def _source(folder: Path, reference: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        hint = "module:function names a file beside the recipe"
+        hint = "module:function names a file next to the recipe"
         raise RecipeError(f"{reference}: {path} can't be read", where=str(path), hint=hint) from error

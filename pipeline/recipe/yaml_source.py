@@ -67,7 +67,7 @@ def read_yaml(file: FilePath) -> Source:
     except IsADirectoryError as error:
         raise RecipeError("this is a folder", where=str(file), hint="name the recipe's file in it") from error
     except UnicodeDecodeError as error:
-        what = f"this is no text in UTF-8 (byte {error.start + 1}), and a recipe is"
+        what = f"this is not UTF-8 text (byte {error.start + 1}), and a recipe must be"
         raise RecipeError(what, where=str(file), hint="name a YAML file, or save it as UTF-8") from error
     except OSError as error:
         raise RecipeError(f"the recipe can't be read: {error.strerror or error}", where=str(file)) from error

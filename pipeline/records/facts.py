@@ -113,7 +113,7 @@ class ParityRow(Value):
     mean_abs_diff: float
     sqnr_db: float
     cosine: float
-    top1_agreement: float | None = Field(description="None where outputs are no classes")
+    top1_agreement: float | None = Field(description="None where outputs are not classes")
     top5_agreement: float | None = Field(description="None where there are five classes or fewer")
     variation_db: float | None = None
     decided: int | None = None

@@ -13,7 +13,7 @@ from pipeline.records.facts import KerasFacts, QuantizedFacts
 
 FULL = re.compile(r"(?P<name>.+?)\.(?P<metric>[^.\[\]]+(\[.*\])?)")
 FAMILY, NUMBER = "_K", "[1-9][0-9]{0,3}"
-MATRIX = "matrix"  # the unit of what is written to a file, and is no number
+MATRIX = "matrix"  # the unit of what is written to a file, and is not a number
 
 
 @dataclass(frozen=True, slots=True)

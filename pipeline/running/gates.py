@@ -21,7 +21,7 @@ def check_outputs(recipe: Recipe, outputs: Sequence[str]) -> None:
     for index, gate in enumerate(recipe.gates):
         _, output = metric_and_output(name_and_metric(gate.metric)[1])
         if output is not None and (output not in outputs or len(outputs) == 1):
-            what = f"gates[{index}].metric: the model has no output {output!r} beside others"
+            what = f"gates[{index}].metric: the model has no output {output!r} to choose"
             alone = f"it has one output: say {gate.metric.removesuffix(f'[{output}]')}"
             hint = nearest(output, list(outputs)) if len(outputs) > 1 else alone
             raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)
@@ -33,7 +33,7 @@ def check_macs(recipe: Recipe, facts: KerasFacts) -> None:
         metric = name_and_metric(gate.metric)[1]
         if facts.macs_unknown and metric in (MACS.name, comparison(MACS.name)):
             what = (
-                f"gates[{index}].metric: the MACs of {facts.macs_unknown[0]} are not known: {gate.metric} is no number"
+                f"gates[{index}].metric: the MACs of {facts.macs_unknown[0]} are unknown: {gate.metric} is not a number"
             )
             hint = "hold params_ratio, size_bytes or a target's latency_ratio instead"
             raise RecipeError(what, where=recipe.source.where(("gates", index, "metric")), hint=hint)

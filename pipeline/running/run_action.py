@@ -146,7 +146,7 @@ class Context:
             shutil.copytree(path, copy, symlinks=True) if path.is_dir() else shutil.copyfile(path, copy)
         # Hashed again from the copy: the plan's digest may be of a file that was replaced between the plan and now.
         if digest_of_model(copy) != self.job.action.inputs[role]:
-            what = "the model file changed while the run was on its way"
+            what = "the model file changed during the run"
             raise ModelError(what, where=str(path), hint="run again")
         return copy
 
@@ -164,7 +164,7 @@ class Context:
         # The key says which data this result is of. Going on with other data would store a wrong result under it for
         # good.
         if found.digest != self.job.action.inputs[split]:
-            what = f"the {split} data changed while the run was on its way"
+            what = f"the {split} data changed during the run"
             raise DataError(what, where=str(self.scope.data.path), hint="run again")
         for note in found.notes:
             self.events.warned(note)
@@ -173,7 +173,7 @@ class Context:
     def function(self, reference: str) -> Callable[..., Any]:
         digest, function = load_function(self.scope.recipe.folder, reference)
         if digest != self.job.action.inputs.get(code_input(reference)):
-            what = f"{reference} changed while the run was on its way, or {self.job.action.stage} did not declare it"
+            what = f"{reference} changed during the run, or {self.job.action.stage} did not declare it"
             raise PreconditionError(what, where=self.job.id, hint="run again")
         return function
 

@@ -27,7 +27,7 @@ def read_sizes(texts: Sequence[str] | None) -> FreeSizes | None:
         form = FORM.fullmatch(text)
         if form is None:
             hint = "64 for all of them, 64,48 for one each, INPUT=64,48 for one input"
-            raise RecipeError(f"{text!r} are no sizes", where=SETTING, hint=hint)
+            raise RecipeError(f"{text!r} are not sizes", where=SETTING, hint=hint)
         numbers = tuple(map(int, form["numbers"].split(",")))
         found[form["name"] or ""] = numbers if len(numbers) > 1 else numbers[0]
     if "" in found and len(texts or ()) > 1:

@@ -80,7 +80,7 @@ def opener_of(options: argparse.Namespace) -> Any:
     for opener in known.values():
         if opener.recognises(head):
             return opener
-    raise ValueError(f"the file is no model of {' or '.join(known)}: it begins with {head[:16]!r}")
+    raise ValueError(f"the file is not a model of {' or '.join(known)}: it begins with {head[:16]!r}")
 
 
 def seeded_inputs(specs: list[tuple[tuple[int, ...], str]], seed: int) -> list[Any]:

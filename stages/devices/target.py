@@ -218,7 +218,7 @@ def _read_target(path: Path, _state: tuple[int, int] | None) -> Target:
     source = read_yaml(path)
     kind = source.data.get("kind")
     if kind not in target_drivers():
-        what = f"{kind!r} is no kind of target" if kind else "a target needs a kind"
+        what = f"{kind!r} is not a kind of target" if kind else "a target needs a kind"
         raise RecipeError(what, where=source.where(("kind",)), hint=nearest(str(kind), sorted(target_drivers())))
     driver: Driver = target_drivers()[kind]()
     return Target(path.stem, kind, _settings(driver, source), path)

@@ -27,7 +27,7 @@ def require_images(split: Split, settings: Augment) -> None:
         return
     shape, *others = split.input_shapes()
     if others or len(shape) != 3:
-        what = "inputs are no images (height, width, channels)"
+        what = "inputs are not images (height, width, channels)"
         raise PreconditionError(what, where="finetune.augment", hint="leave augment out: it flips, crops and shifts")
     if settings.crop >= min(shape[:2]):
         what = f"a crop of {settings.crop} pixels could leave nothing of images of {shape[0]}×{shape[1]}"

@@ -63,7 +63,7 @@ class Features(Value):
     """
 
     layers: tuple[str, ...] = Field(min_length=1, description="names or patterns, such as conv3*")
-    weight: float = Field(default=1.0, gt=0, description="of the features' loss, beside the other two")
+    weight: float = Field(default=1.0, gt=0, description="of the features' loss, relative to the other two")
 
 
 class Distill(Value):

@@ -166,7 +166,7 @@ def _require_outputs_named(setting: str, value: Any, labelled: Split, outputs: l
     """Raise PreconditionError if a setting names an output that the model lacks, or that has no labels."""
     for name in value if isinstance(value, Mapping) else ():
         if name not in outputs:
-            what = f"{name!r} is no output of the model"
+            what = f"{name!r} is not an output of the model"
             raise PreconditionError(what, where=f"finetune.{setting}", hint=nearest(name, outputs))
         if not labelled.of_output(name).labelled:
             what = f"there are no labels for {name!r}"
@@ -185,7 +185,7 @@ def _require_settings_that_fit(tasks: list[Task], config: FinetuneConfig) -> Non
         possible = [name for task in labelled for name in LOSSES[task]]
         if loss is not None and loss not in possible:
             hint = f"allowed: {', '.join(possible)}" if possible else "leave it out: there are no labels"
-            raise PreconditionError(f"{loss} is no loss for {words}", where="finetune.loss", hint=hint)
+            raise PreconditionError(f"{loss} is not a loss for {words}", where="finetune.loss", hint=hint)
     for name, asked in (("class_weights", config.class_weights), ("label_smoothing", config.label_smoothing)):
         if asked and "classes" not in labelled:
             raise PreconditionError(f"{name} is for classes, the data holds {words}", where=f"finetune.{name}")

@@ -266,7 +266,7 @@ def require_something_left(call: Callable[[list[Any]], Any], model: KerasModel, 
     made = [out for node in graph.get_operations() if node.inputs for out in node.outputs]
     known = [out.shape for out in made if out.dtype.is_floating and out.shape.is_fully_defined()]
     if any(not size for shape in known for size in shape):
-        raise ModelError("nothing is left of a sample on its way", where=model.name)
+        raise ModelError("nothing of a sample is left inside the network", where=model.name)
 
 
 def _says_something(outputs: list[Any]) -> bool:

@@ -55,7 +55,7 @@ def note_on(described: tuple[dict[str, Any], ...]) -> tuple[str, ...]:
         return ()
     names = ", ".join(f"{one['layer']} ({one['class']})" for one in described)
     what = "it reads text, and stays outside the model: the data has to be the numbers that it makes"
-    return (f"{names}: {what} (`preprocessing.json` beside the model holds its vocabulary)",)
+    return (f"{names}: {what} (`preprocessing.json` next to the model holds its vocabulary)",)
 
 
 def _is_text(tensor: KerasTensor) -> bool:

@@ -75,7 +75,9 @@ class RecalibrateStage:
         """Check that the statistics are finite."""
         if not math.isfinite(result.metrics["mean_shift"]):
             raise PostconditionError(
-                "the statistics are no numbers", where="recalibrate", hint="look at the data and at the model's weights"
+                "the statistics are not numbers",
+                where="recalibrate",
+                hint="look at the data and at the model's weights",
             )
 
 

@@ -80,7 +80,7 @@ def metrics_for(task: Task, wanted: Sequence[str] | None) -> tuple[str, ...]:
     for name in names:
         if not _known(name, task):
             hint = f"allowed: {', '.join(POSSIBLE[task])}, module:function"
-            raise PreconditionError(f"{name} is no metric for task {task}", where="data.metrics", hint=hint)
+            raise PreconditionError(f"{name} is not a metric for task {task}", where="data.metrics", hint=hint)
     return names
 
 
@@ -95,12 +95,12 @@ def metrics_by_output(tasks: Mapping[str, Task], wanted: Metrics | None) -> dict
     if isinstance(wanted, Mapping):
         for name in wanted:
             if name not in tasks:
-                what, hint = f"{name!r} is no output with targets", nearest(name, list(tasks))
+                what, hint = f"{name!r} is not an output with targets", nearest(name, list(tasks))
                 raise PreconditionError(what, where="data.metrics", hint=hint)
         return {name: metrics_for(task, wanted.get(name)) for name, task in tasks.items()}
     for name in wanted or ():
         if not any(_known(name, task) for task in tasks.values()):
-            what = f"{name} is no metric for any of the tasks here: {', '.join(sorted(set(tasks.values())))}"
+            what = f"{name} is not a metric for any of the tasks here: {', '.join(sorted(set(tasks.values())))}"
             raise PreconditionError(what, where="data.metrics", hint="give them by output: `metrics: {NAME: [mae]}`")
     return {
         output: tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]

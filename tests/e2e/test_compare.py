@@ -89,4 +89,4 @@ def test_what_a_run_does_not_have_is_named_with_what_it_has(finished, secateur):
     code, document, _ = secateur("compare", wrong, "latest", "--store", store, "--json")
     assert code == 2
     assert manifest["run_id"] in document["error"]["hint"]
-    assert json.dumps(document["error"]["what"]).count("is no file, no run and no artifact") == 1
+    assert json.dumps(document["error"]["what"]).count("is not a file, a run or an artifact") == 1

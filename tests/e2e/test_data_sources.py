@@ -219,7 +219,7 @@ def test_images_that_do_not_decode_are_refused_above_their_share(images, secateu
         ("path: stripes", "path: tiny.keras", 2, "is not a folder"),
         ("path: stripes", "path: stripe", 2, "is not there"),
         ("channels: 1", "label: name", 2, "label is for source csv or tfrecord, not for image_folder"),
-        ("top_2", "top_two", 2, "'top_two' is no metric"),
+        ("top_2", "top_two", 2, "'top_two' is not a metric"),
         ("mine:first", "other:first", 2, "other.py can't be read"),
         ("channels: 1", "channels: 3", 4, "samples are 12×12×3, the model's input 'image' takes 12×12×1"),
         ("  test: {fraction: 0.2}", "  test: test", 4, "the folder has no splits"),

@@ -21,7 +21,7 @@ def read_shapes(texts: Sequence[str]) -> tuple[str, ...]:
     for text in texts:
         if not SHAPE.fullmatch(text):
             hint = "NAME=1,224,224,3, or 1,224,224,3 for whatever the input is called"
-            raise RecipeError(f"{text!r} is no shape", where="--shape", hint=hint)
+            raise RecipeError(f"{text!r} is not a shape", where="--shape", hint=hint)
     return tuple(texts)
 
 

@@ -70,7 +70,7 @@ class Operand:
 def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
     """Return the models that `name` refers to; RecipeError if there are none, or if it is ambiguous.
 
-    The store is opened only where `name` is no file.
+    The store is opened only where `name` is not a file.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -79,7 +79,7 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
         digest = model_digest(digest_of_file(path), {file.name: digest_of_file(file) for file in beside})
         return Operand(name, (Model(path.name, kind, path, digest, beside=beside),))
     if path.is_dir():
-        raise RecipeError("a folder is no model", where=name, hint="name a .tflite or .onnx file in it")
+        raise RecipeError("a folder is not a model", where=name, hint="name a .tflite or .onnx file in it")
     store = open_store()
     run, _, wanted = (name, "", "") if name.startswith("sha256:") else name.partition(":")
     manifest = store.runs.get(run)
@@ -93,7 +93,7 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
         hint = "give more digits: " + ", ".join(digest[:23] for digest in matches)
         raise RecipeError(f"{len(matches)} artifacts begin with {name}", where=str(store.root), hint=hint)
     raise RecipeError(
-        f"{name!r} is no file, no run and no artifact", where=str(store.root), hint=_nearest(path, run, store)
+        f"{name!r} is not a file, a run or an artifact", where=str(store.root), hint=_nearest(path, run, store)
     )
 
 

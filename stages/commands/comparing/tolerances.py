@@ -39,7 +39,7 @@ def read_tolerances(texts: Sequence[str]) -> Tolerances:
             named[metric] = _share(value, text)
         else:
             raise RecipeError(
-                f"{metric!r} is no metric", where=f"{OPTION} {text}", hint=nearest(metric, list(compared()))
+                f"{metric!r} is not a metric", where=f"{OPTION} {text}", hint=nearest(metric, list(compared()))
             )
     return Tolerances(general, named)
 
@@ -51,7 +51,7 @@ def _share(value: str, text: str) -> float:
         number = float(digits)
     except ValueError as error:
         hint = "5%, 0.05, or size=0% for one metric"
-        raise RecipeError(f"{value!r} is no tolerance", where=where, hint=hint) from error
+        raise RecipeError(f"{value!r} is not a tolerance", where=where, hint=hint) from error
     if not math.isfinite(number) or number < 0:
         raise RecipeError(f"a tolerance can't be {value.strip()}", where=where, hint="0% is the least")
     if value.strip().endswith("%"):

@@ -6,7 +6,7 @@ from pipeline.records.declared import declared, every_metric
 from pipeline.records.metrics import SIZE, Metric
 from pipeline.reports.table import count, size
 
-# The ends of an interval that `bench` writes beside its metric: they have the metric's unit.
+# The ends of an interval that `bench` writes next to its metric: they have the metric's unit.
 INTERVAL = {"latency_p50_ms": ("latency_p50_low_ms", "latency_p50_high_ms")}
 ENDS = {end: metric for metric, ends in INTERVAL.items() for end in ends}
 

@@ -43,7 +43,7 @@ def look_into(file: Path, folder: Path) -> DataGuess:
         raise RecipeError(what, where=str(file), hint="--data names an npz file") from error
     if begin != ZIP:
         hint = "leave --data out, and write `data:` for an image folder, a csv, TFRecords or a function into the recipe"
-        raise RecipeError("the data is no npz file", where=str(file), hint=hint)
+        raise RecipeError("the data is not an npz file", where=str(file), hint=hint)
     reader = NpzFile(file, FileDigests())
     splits = reader.splits()
     labelled = splits["train"]

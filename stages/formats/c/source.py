@@ -93,7 +93,7 @@ def _header(
     """Return the lines of the header: all that a program needs to know about the array."""
     capital = symbol.upper()
     arena = [
-        "/* What the interpreter needs beside the model, as TFLM allocates it on a 64-bit host; */",
+        "/* What the interpreter needs besides the model, as TFLM allocates it on a 64-bit host; */",
         "/* 32-bit devices need no more. */",
         f"#define {capital}_ARENA_BYTES {arena_bytes}",
         "",

@@ -52,8 +52,8 @@ def _checked(model: Path, location: str, size: int) -> Path:
     # Backslash and colon too: a file that was checked here may be copied to Windows. onnx itself once read any path
     # (https://github.com/onnx/onnx/issues/3991).
     if location in ("", ".", "..") or set(location) & {"/", "\\", "\0", ":"}:
-        what = f"the graph takes data from {location!r}, which is no file of its own folder"
-        raise ModelError(what, where=str(model), hint="a model's data stands beside it: export it again")
+        what = f"the graph takes data from {location!r}, which is not a file in its own folder"
+        raise ModelError(what, where=str(model), hint="a model's data file must be next to it: export it again")
     if not path.is_file():
         raise ModelError(f"the model's data, {location}, is missing", where=str(model), hint=HINT)
     # ONNX Runtime refuses links out of the folder since 1.24 as well

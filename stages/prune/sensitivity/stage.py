@@ -93,4 +93,4 @@ class SensitivityStage:
     def ensures(self, context: StageContext[ScanConfig], result: StageResult) -> None:
         """Rely on `scan`: it measured the baseline again, which would differ if weights had not been restored."""
         if not 0 <= result.metrics["baseline_accuracy"] <= 1:
-            raise PostconditionError("the accuracy is no share of the samples", where="sensitivity")
+            raise PostconditionError("the accuracy is not a share of the samples", where="sensitivity")

@@ -113,8 +113,8 @@ def test_rows_are_found_by_offset_across_quotes_and_empty_lines(table, source):
     ("text", "settings", "words"),
     [
         ("a,b\n1,2\n", {"label": "prize"}, "no column 'prize'"),
-        ("a,b\n1,x\n", {}, "line 2, column 'b': 'x' is no finite number"),
-        ("a,b\n1,nan\n", {}, "'nan' is no finite number"),
+        ("a,b\n1,x\n", {}, "line 2, column 'b': 'x' is not a finite number"),
+        ("a,b\n1,nan\n", {}, "'nan' is not a finite number"),
         ("a,b\n1,2\n3\n", {}, "line 3 has 1 cells, the header 2"),
         ("", {}, "the file is empty"),
         ("a,b\n", {}, "there are no rows"),
@@ -131,7 +131,7 @@ def test_a_table_that_changes_is_not_read_on(table, source):
     path = table("a,b\n1,2\n3,4\n")
     split = source(path, **CSV, validation="none").split("train")
     path.write_text("a,b\n9,9\n3,4\n")
-    with pytest.raises(DataError, match="changed while the run was on its way"):
+    with pytest.raises(DataError, match="changed during the run"):
         split.inputs()
 
 
@@ -174,6 +174,6 @@ def test_labels_by_output_are_words_or_numbers_each(table, source):
 
 def test_paths_of_images_that_nothing_says_are_such_are_no_numbers(table, source):
     path = table("path,label\na/1.png,a\nb/1.png,b\n")
-    with pytest.raises(DataError, match=r"line 2, column 'path': 'a/1.png' is no finite number") as caught:
+    with pytest.raises(DataError, match=r"line 2, column 'path': 'a/1.png' is not a finite number") as caught:
         source(path, **CSV, label="label", validation="none").split("train")
     assert "`image: path`" in caught.value.hint

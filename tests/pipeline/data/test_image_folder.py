@@ -142,7 +142,7 @@ def test_an_image_that_changes_after_it_was_hashed_is_never_read(make_images, so
     folder = make_images(FLAT)
     split = source(folder, **FORM).split("train")
     (folder / "cat" / "2.png").write_bytes(image(99))
-    with pytest.raises(DataError, match="changed while the run was on its way") as caught:
+    with pytest.raises(DataError, match="changed during the run") as caught:
         split.inputs()
     assert caught.value.where.endswith("cat/2.png")
 
@@ -211,7 +211,7 @@ def test_class_folders_that_differ_between_splits_are_named(make_images, source)
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({**SPLIT, "train/loose.png": 1}, "train/loose.png lies beside the class folders"),
+        ({**SPLIT, "train/loose.png": 1}, "train/loose.png lies next to the class folders"),
         ({"a/readme.txt": b"x"}, "there are no images"),
     ],
 )

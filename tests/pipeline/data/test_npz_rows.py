@@ -88,7 +88,7 @@ def test_a_file_that_changes_is_not_read_on(stored, small_ones_too, source):
     split = source(stored(x_train=VALUES), **SETTINGS).split("train")
     assert split.inputs(0, 2).shape == (2, 3, 2)
     stored(x_train=VALUES[::-1])
-    with pytest.raises(DataError, match="changed while the run was on its way"):
+    with pytest.raises(DataError, match="changed during the run"):
         split.inputs(0, 2)
 
 

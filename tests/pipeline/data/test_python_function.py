@@ -81,7 +81,7 @@ def test_what_lies_beside_it_can_be_imported_and_nothing_stays_on_the_path(modul
         ("def load(split):\n    return np.float32(1), None", DataError, "gave inputs as a float32"),
         ("def load(split):\n    return {}", DataError, "gave no inputs"),
         ("def load(split):\n    return np.zeros(3), np.zeros(4)", DataError, "numbers of samples: inputs 3, targets 4"),
-        ("def load(split):\n    return np.array(['a'])", DataError, "inputs that are no numbers: <U1"),
+        ("def load(split):\n    return np.array(['a'])", DataError, "inputs that are not numbers: <U1"),
     ],
 )
 def test_functions_that_give_nothing_are_named(module, source, body, error, words):

@@ -138,7 +138,7 @@ def test_a_record_that_lacks_a_feature_is_named(write, source):
 
 def test_names_that_are_none_are_the_recipe_s_mistake(write, source):
     path = write("train", numbers(1))
-    with pytest.raises(RecipeError, match="'z' is no feature"):
+    with pytest.raises(RecipeError, match="'z' is not a feature"):
         source(path, **{**RECORDS, "label": "z"})
     with pytest.raises(DataError, match="there are no files of split test"):
         source(path.parent, **RECORDS, test="test").digest("test")
@@ -149,7 +149,7 @@ def test_a_file_that_changes_is_not_read_on(write, source):
     data = source(path, **RECORDS)
     split, digest = data.split("train"), data.digest("train")
     write("train", numbers(3, 3))
-    with pytest.raises(DataError, match="changed while the run was on its way"):
+    with pytest.raises(DataError, match="changed during the run"):
         split.inputs()
     assert source(path, **RECORDS).digest("train") != digest
 

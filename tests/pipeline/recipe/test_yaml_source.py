@@ -28,7 +28,7 @@ def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
     with pytest.raises(RecipeError, match="not there"):
         Recipe.load(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RecipeError, match="no text in UTF-8") as caught:
+    with pytest.raises(RecipeError, match="not UTF-8 text") as caught:
         Recipe.load(tmp_path / "binary.yaml")
     assert "save it as UTF-8" in caught.value.hint
     with pytest.raises(RecipeError, match="this is a folder") as caught:

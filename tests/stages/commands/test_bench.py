@@ -85,7 +85,7 @@ def test_a_model_with_its_data_beside_it_is_measured_and_named_whole(make_extern
 
 def test_a_model_that_takes_data_from_elsewhere_is_refused(make_external, run):
     with pytest.raises(
-        ModelError, match=r"the graph takes data from '\.\./secret', which is no file of its own folder"
+        ModelError, match=r"the graph takes data from '\.\./secret', which is not a file in its own folder"
     ):
         run("bench", make_external("../secret"))
 

@@ -140,8 +140,8 @@ def test_open_sizes_can_be_said_and_macs_follow_them(open_file, options, shape):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        (("--sizes", "0"), RecipeError, "'0' are no sizes"),
-        (("--sizes", "8x8"), RecipeError, "'8x8' are no sizes"),
+        (("--sizes", "0"), RecipeError, "'0' are not sizes"),
+        (("--sizes", "8x8"), RecipeError, "'8x8' are not sizes"),
         (("--sizes", "8", "--sizes", "9"), RecipeError, "said twice"),
         (("--sizes", "8,8,3"), ModelError, "--sizes gives 3 sizes"),
         (("--sizes", "other=8"), ModelError, "names 'other', no input"),

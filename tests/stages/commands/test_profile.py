@@ -65,7 +65,7 @@ def test_an_onnx_file_that_leaves_sizes_open_is_run_at_its_models_or_at_those_gi
         command(str(path), **store)
     with pytest.raises(DeviceError, match="free dimensions"):
         command(str(path), shape=["1,9,7,4"], **store)
-    with pytest.raises(RecipeError, match="is no shape"):
+    with pytest.raises(RecipeError, match="is not a shape"):
         command(str(path), shape=["9x7"], **store)
 
 

@@ -20,7 +20,11 @@ def test_sizes_are_those_of_a_recipe(texts, sizes):
 
 @pytest.mark.parametrize(
     ("texts", "words"),
-    [(("64x48",), "'64x48' are no sizes"), (("0",), "'0' are no sizes"), (("64", "image=48"), "sizes are said twice")],
+    [
+        (("64x48",), "'64x48' are not sizes"),
+        (("0",), "'0' are not sizes"),
+        (("64", "image=48"), "sizes are said twice"),
+    ],
 )
 def test_what_are_no_sizes_is_refused(texts, words):
     with pytest.raises(RecipeError, match=words) as caught:

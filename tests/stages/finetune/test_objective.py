@@ -242,9 +242,9 @@ def test_zeros_are_kept_in_heads_too():
 @pytest.mark.parametrize(
     ("settings", "labelled", "where", "words"),
     [
-        ({"loss": {"kin": "mse"}}, (), "finetune.loss", "'kin' is no output of the model"),
+        ({"loss": {"kin": "mse"}}, (), "finetune.loss", "'kin' is not an output of the model"),
         ({"loss": {"marks": "mse"}}, ("kind",), "finetune.loss", "no labels for 'marks'"),
-        ({"loss": {"level": "cross_entropy"}}, ("level",), "finetune.loss", "cross_entropy is no loss for numbers"),
+        ({"loss": {"level": "cross_entropy"}}, ("level",), "finetune.loss", "cross_entropy is not a loss for numbers"),
         ({"loss_weights": {"level": 2}}, ("kind",), "finetune.loss_weights", "no labels for 'level'"),
         ({"label_smoothing": 0.1}, ("level", "marks"), "finetune.label_smoothing", "for classes"),
     ],

@@ -137,7 +137,7 @@ def test_regression_has_errors_for_metrics(evaluating: Callable[..., Any], ident
     assert result.metrics["mse"] == pytest.approx((1 + 1 + 9) / 3)
     assert result.metrics["mae"] == pytest.approx(5 / 3)
     assert result.intervals == {}
-    with pytest.raises(PreconditionError, match="accuracy is no metric for task regression"):
+    with pytest.raises(PreconditionError, match="accuracy is not a metric for task regression"):
         STAGE.run(evaluating(identity, STORED, targets, task="regression", metrics=("accuracy",)))
 
 
@@ -199,15 +199,15 @@ def test_metrics_are_for_each_output_by_name_or_for_those_whose_task_has_them(
 
     assert measured(("macro_f1", "mae", "top_2")) == {"macro_f1[kind]", "top_2[kind]", "mae[sum]"}
     assert measured({"kind": ("top_2", "confusion_matrix")}) == {"top_2[kind]", "mse[sum]", "mae[sum]"}
-    with pytest.raises(PreconditionError, match="auc is no metric for task regression"):
+    with pytest.raises(PreconditionError, match="auc is not a metric for task regression"):
         measured({"sum": ("auc",)})
-    with pytest.raises(PreconditionError, match="'kid' is no output with targets") as caught:
+    with pytest.raises(PreconditionError, match="'kid' is not an output with targets") as caught:
         measured({"kid": ("auc",)})
     assert "kind" in str(caught.value.hint)
-    with pytest.raises(PreconditionError, match="auc is no metric for task regression"):
+    with pytest.raises(PreconditionError, match="auc is not a metric for task regression"):
         STAGE.run(evaluating(heads, STORED, {"sum": SUMS}, task={"sum": "regression"}, metrics=("auc",)))
     numbers = {"kind": np.eye(3)[LABELS], "sum": SUMS}
-    with pytest.raises(PreconditionError, match="auc is no metric for any of the tasks here: regression"):
+    with pytest.raises(PreconditionError, match="auc is not a metric for any of the tasks here: regression"):
         STAGE.run(evaluating(heads, STORED, numbers, task=dict.fromkeys(numbers, "regression"), metrics=("auc",)))
 
 

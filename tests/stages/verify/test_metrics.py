@@ -130,7 +130,7 @@ def test_metrics_follow_from_the_task_and_are_held_against_it() -> None:
     assert metrics_for("classes", None) == ("accuracy",)
     assert metrics_for("regression", None) == ("mse", "mae")
     assert metrics_for("classes", ("top_5", "mine:own")) == ("top_5", "mine:own")
-    with pytest.raises(PreconditionError, match="accuracy is no metric for task regression"):
+    with pytest.raises(PreconditionError, match="accuracy is not a metric for task regression"):
         metrics_for("regression", ("accuracy",))
 
 

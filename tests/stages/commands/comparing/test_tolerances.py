@@ -29,8 +29,8 @@ def test_percent_and_shares_say_the_same(percent):
         ("-0.1", "a tolerance can't be -0.1"),
         ("nan", "a tolerance can't be nan"),
         ("inf%", "a tolerance can't be inf%"),
-        ("much", "'much' is no tolerance"),
-        ("latncy=5%", "'latncy' is no metric"),
+        ("much", "'much' is not a tolerance"),
+        ("latncy=5%", "'latncy' is not a metric"),
         ("5", "5 would be 500%"),
     ],
 )

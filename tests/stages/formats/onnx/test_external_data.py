@@ -51,7 +51,7 @@ def test_data_is_found_wherever_tensors_can_stand(tmp_path: Path) -> None:
 @pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "..", ".", "", "sub/data", "sub\\data", "c:data"])
 def test_a_location_that_leads_elsewhere_is_refused(make_external: Callable[..., Path], location: str) -> None:
     model = make_external(location)
-    with pytest.raises(ModelError, match="which is no file of its own folder") as caught:
+    with pytest.raises(ModelError, match="which is not a file in its own folder") as caught:
         data_files(model)
     assert repr(location) in caught.value.what
     assert caught.value.where == str(model)
