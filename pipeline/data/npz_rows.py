@@ -12,11 +12,16 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data.images import rows_at
+from pipeline.data.splits import Selection
 from pipeline.errors import DataError
 from pipeline.store.file_digests import State, state_of
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 LOCAL_HEADER_BYTES, NAME_LENGTHS_AT = 30, 26  # of a zip member: its name and extra field follow the header
 ENCRYPTED = 1
@@ -30,13 +35,13 @@ class StoredRows:
     path: Path
     state: State
     offset: int
-    dtype: Any
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Selection) -> NDArray[Any]:
         """Return the rows at a slice or an array of indices; DataError if the file has changed."""
         import numpy as np
 

@@ -8,11 +8,19 @@ use the methods and never look at it, so that memory need not grow with the data
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from pipeline.data.samples import Preprocess, Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Which form it is follows from a split's names, which no checker sees.
+Inputs: TypeAlias = Any  # an array (n, …), or arrays by input name
+Targets: TypeAlias = Any  # an array (n, …), or arrays by output name, or None
+Selection: TypeAlias = "slice | NDArray[Any]"  # of samples: a range, or their indices
 
 CHECKED_BYTES = 16 * 2**20  # read per block
 
@@ -26,7 +34,7 @@ class Samples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: Any, /) -> Any:
+    def __getitem__(self, key: Selection, /) -> NDArray[Any]:
         """Return an array of the samples at a slice or at an array of indices, in that order."""
 
 
@@ -35,7 +43,7 @@ class Picked:
     """Select some of lazily read samples, by index."""
 
     samples: Samples
-    indices: Any
+    indices: NDArray[Any]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,7 +57,7 @@ class Picked:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Selection) -> NDArray[Any]:
         return self.samples[self.indices[key]]
 
 
@@ -66,12 +74,12 @@ class Split:
     name: str
     digest: str
     x: Samples | Mapping[str, Samples]
-    y: Any
+    y: Targets
     preprocess: Preprocess | Mapping[str, Preprocess]
     task: Task | Mapping[str, Task] = "classes"
     classes: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
-    rows: Any = None
+    rows: NDArray[Any] | None = None
     said_unlabelled: bool = False
 
     def __len__(self) -> int:
@@ -116,15 +124,15 @@ class Split:
         inputs = self.x.values() if isinstance(self.x, Mapping) else (self.x,)
         return tuple(tuple(x.shape[1:]) for x in inputs)
 
-    def inputs(self, start: int = 0, stop: int | None = None) -> Any:
+    def inputs(self, start: int = 0, stop: int | None = None) -> Inputs:
         """Return preprocessed inputs of a range of samples: float32 (n, …), or a dict of these by input name."""
         return self._read(slice(start, stop))
 
-    def take(self, indices: Any) -> tuple[Any, Any]:
+    def take(self, indices: NDArray[Any]) -> tuple[Inputs, Targets]:
         """Return preprocessed inputs and targets of the samples at `indices` (n,), in that order."""
         return self._read(indices), at(self.y, indices)
 
-    def batches(self, size: int) -> Iterator[tuple[Any, Any]]:
+    def batches(self, size: int) -> Iterator[tuple[Inputs, Targets]]:
         """Yield preprocessed inputs and targets, in order, `size` at a time (the last may be smaller)."""
         for start in range(0, len(self), size):
             yield self.inputs(start, start + size), at(self.y, slice(start, start + size))
@@ -138,12 +146,12 @@ class Split:
         places = {name: _first_not_finite(samples) for name, samples in inputs.items()}
         return min(((index, name) for name, index in places.items() if index is not None), default=None)
 
-    def _read(self, key: Any) -> Any:
+    def _read(self, key: Selection) -> Inputs:
         if isinstance(self.x, Mapping):
             return {name: self._preprocess(name)(samples[key]) for name, samples in self.x.items()}
         return self._preprocess("")(self.x[key])
 
-    def _preprocess(self, name: str) -> Callable[[Any], Any]:
+    def _preprocess(self, name: str) -> Callable[[NDArray[Any]], NDArray[Any]]:
         if isinstance(self.preprocess, Mapping):
             return self.preprocess.get(name, Preprocess())
         return self.preprocess
@@ -166,14 +174,14 @@ def _first_not_finite(samples: Samples) -> int | None:
     return None
 
 
-def at(targets: Any, key: Any) -> Any:
+def at(targets: Targets, key: Selection) -> Targets:
     """Select targets by index or slice: of one array, of each of several by output; None of None."""
     if isinstance(targets, Mapping):
         return {name: values[key] for name, values in targets.items()}
     return None if targets is None else targets[key]
 
 
-def held_out_part(labels: Any, count: int, fraction: float, seed: Any) -> Any:
+def held_out_part(labels: NDArray[Any] | None, count: int, fraction: float, seed: int | Sequence[int]) -> NDArray[Any]:
     """Return sorted indices of about `fraction` of `count` samples, stratified by class if there are class labels."""
     import numpy as np
 
@@ -183,7 +191,7 @@ def held_out_part(labels: Any, count: int, fraction: float, seed: Any) -> Any:
     return np.sort(np.random.default_rng(seed).permutation(count)[: max(size, 0)])
 
 
-def stratified_part(labels: Any, fraction: float, seed: Any) -> Any:
+def stratified_part(labels: NDArray[Any], fraction: float, seed: int | Sequence[int]) -> NDArray[Any]:
     """Return sorted indices of about `fraction` of the samples: each class's share, at least one, never all."""
     import numpy as np
 

@@ -9,6 +9,7 @@ from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED
 from pipeline.errors import first_line
 from pipeline.records.manifest import Action
+from pipeline.records.values import Json
 from pipeline.store import Store
 
 SHOWN_CHARACTERS = 40
@@ -73,7 +74,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return found
 
 
-def _changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]:
+def _changed(old: Json, new: Json, prefix: str = "") -> list[tuple[str, Json, Json]]:
     """Return the leaves at which two JSON values differ, as (path, old, new)."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
@@ -83,7 +84,7 @@ def _changed(old: Any, new: Any, prefix: str = "") -> list[tuple[str, Any, Any]]
     return [] if old == new else [(prefix, old, new)]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: Json) -> str:
     return _cut(json.dumps(value, ensure_ascii=False), SHOWN_CHARACTERS)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import (
@@ -18,6 +18,7 @@ from pipeline.contracts.hooks import (
     MeasuresOnTarget,
     NamesTargets,
 )
+from pipeline.contracts.stage import StageConfig
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
@@ -170,7 +171,9 @@ def step_index(recipe: Recipe, name: str) -> int:
     raise RecipeError(f"the recipe has no stage {name!r}", hint=nearest(name, [step.id for step in recipe.steps]))
 
 
-def make_action(stage_name: str, config: Any, axis: str | None, inputs: Mapping[str, str], recipe: Recipe) -> Action:
+def make_action(
+    stage_name: str, config: StageConfig, axis: str | None, inputs: Mapping[str, str], recipe: Recipe
+) -> Action:
     """Return the full pre-image of one stage run."""
     stage = stages()[stage_name]
     found = stage.device(config, recipe.folder, axis) if isinstance(stage, DependsOnDevice) else None

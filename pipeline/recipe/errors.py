@@ -6,13 +6,16 @@ import json
 import re
 from difflib import get_close_matches
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.yaml_source import Path, Source, dotted
-from pipeline.records.values import Value
+from pipeline.records.values import Json, Value
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 V = TypeVar("V", bound=Value)
 
@@ -25,7 +28,7 @@ def nearest(name: str, known: list[str]) -> str:
     return "known: " + ", ".join(known)
 
 
-def validate(kind: type[V], data: Any, path: Path, source: Source) -> V:
+def validate(kind: type[V], data: Json, path: Path, source: Source) -> V:
     """Validate `data`, which is at `path` of the recipe, as `kind`; RecipeError if it isn't one."""
     try:
         return kind.model_validate_json(json.dumps(data))
@@ -33,7 +36,7 @@ def validate(kind: type[V], data: Any, path: Path, source: Source) -> V:
         raise explain(error, kind, data, path, source) from error
 
 
-def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, source: Source) -> RecipeError:
+def explain(error: ValidationError, kind: type[Value], data: Json, prefix: Path, source: Source) -> RecipeError:
     """Turn the first finding into a RecipeError; its hint says how many more there are."""
     findings = error.errors(include_url=False)
     # A union reports once for each member: the one that got furthest into the value is the most specific.
@@ -50,7 +53,7 @@ def explain(error: ValidationError, kind: type[Value], data: Any, prefix: Path, 
     return RecipeError(f"{short}: {what}" if short else what, where=source.where(path), hint=hint)
 
 
-def _path(location: Path, data: Any) -> Path:
+def _path(location: Path, data: Json) -> Path:
     """Return pydantic's location without the names of a union's members: only the parts that exist in the data.
 
     The last part of an unknown or missing key does not exist yet, and stays.
@@ -67,7 +70,7 @@ def _path(location: Path, data: Any) -> Path:
     return tuple(path)
 
 
-def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None]:
+def _words(finding: ErrorDetails, kind: type[Value], path: Path) -> tuple[str, str | None]:
     value, context = finding["input"], finding.get("ctx", {})
     match finding["type"]:
         case "extra_forbidden":
@@ -92,13 +95,13 @@ def _words(finding: Any, kind: type[Value], path: Path) -> tuple[str, str | None
             return f"{_shown(value)}: {finding['msg'][0].lower()}{finding['msg'][1:]}", None
 
 
-def _allowed(value: Any, expected: str) -> str:
+def _allowed(value: object, expected: str) -> str:
     """Return what pydantic expects (`'a', 'b' or 'c'`), the nearest first if one is near."""
     close = get_close_matches(str(value), re.findall(r"'([^']*)'", expected), n=1, cutoff=0.5)
     return f"the nearest is {close[0]}; allowed: {expected}" if close else f"allowed: {expected}"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else text[:57] + "…"
 

@@ -67,7 +67,7 @@ class ModelFiles(Value):
     sizes: FreeSizes | None = SIZES_FIELD
 
 
-def _form_of(model: Any) -> str:
+def _form_of(model: object) -> str:
     """Return which of the forms of `model` is meant, so that mistakes are reported about that one alone."""
     if isinstance(model, dict):
         return "of an application" if "application" in model else "in files"

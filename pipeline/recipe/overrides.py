@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.yaml_source import Path, Source, plain_value
+from pipeline.records.values import Json
 
 STEP = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<number>\d+)\]$")
 
@@ -20,7 +21,7 @@ def apply_override(source: Source, override: str) -> None:
     if not equals or not all(parts):
         raise RecipeError("an override is KEY.PATH=VALUE", where=place, hint="such as --set stages.prune.ratio=0.3")
     value = plain_value(value_text)
-    node: Any = source.data
+    node: Json = source.data
     path: Path = ()
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
@@ -39,7 +40,7 @@ def apply_override(source: Source, override: str) -> None:
             node = _descend(node, key)
 
 
-def _key(node: Any, part: str, path: Path, place: str) -> tuple[str | int, Path]:
+def _key(node: Json, part: str, path: Path, place: str) -> tuple[str | int, Path]:
     if isinstance(node, list):
         if not part.isdigit() or int(part) >= len(node):
             raise RecipeError(
@@ -49,7 +50,7 @@ def _key(node: Any, part: str, path: Path, place: str) -> tuple[str | int, Path]
     return part, (*path, part)
 
 
-def _descend(node: Any, key: str | int) -> Any:
+def _descend(node: Json, key: str | int) -> Json:
     """Return the map or list under `key`, created if it is missing."""
     child = node.get(key) if isinstance(node, dict) else node[key]
     if not isinstance(child, dict | list):
@@ -58,7 +59,7 @@ def _descend(node: Any, key: str | int) -> Any:
     return child
 
 
-def _name(entry: Any) -> str:
+def _name(entry: Json) -> str:
     if isinstance(entry, dict) and entry:
         return str(next(iter(entry)))
     return entry if isinstance(entry, str) else ""

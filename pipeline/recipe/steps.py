@@ -14,7 +14,7 @@ from pipeline.contracts.stage import AnyStage, StageConfig
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest, validate
 from pipeline.recipe.yaml_source import Path, Source
-from pipeline.records.values import Value
+from pipeline.records.values import Json, Value
 
 REPEAT = "repeat"
 
@@ -91,12 +91,12 @@ def _expanded(source: Source) -> Iterator[tuple[str, StageConfig, Path]]:
                     raise RecipeError(str(error), where=source.where((*path_inside, stage))) from error
 
 
-def _config(name: str, settings: Any, path: Path, source: Source) -> StageConfig:
+def _config(name: str, settings: Json, path: Path, source: Source) -> StageConfig:
     return validate(stages()[name].config, settings, (*path, name), source)
 
 
-def _entry(raw: Any, path: Path, source: Source) -> tuple[str, Any]:
-    settings: Any
+def _entry(raw: Json, path: Path, source: Source) -> tuple[str, Json]:
+    settings: Json
     where = source.where(path)
     if isinstance(raw, str):
         name, settings = raw, {}

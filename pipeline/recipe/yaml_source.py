@@ -16,6 +16,7 @@ from ruamel.yaml.scalarfloat import ScalarFloat
 from ruamel.yaml.scalarint import ScalarInt
 
 from pipeline.errors import RecipeError
+from pipeline.records.values import Json
 
 LARGEST_INTEGER = 2**53 - 1  # largest that canonical JSON (RFC 8785) holds exactly
 Path = tuple[str | int, ...]
@@ -26,7 +27,7 @@ class Source:
     """Hold plain data (dict, list, str, int, float, bool, None) and where each part of it was written."""
 
     file: FilePath
-    data: Any
+    data: Json
     marks: dict[Path, str] = field(default_factory=dict)
 
     def where(self, path: Path) -> str:
@@ -44,7 +45,7 @@ class Source:
         return self.where(next((place for place, held in _places(data, path) if held == value), path))
 
 
-def _places(data: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def _places(data: Json, path: Path) -> Iterator[tuple[Path, Json]]:
     """Yield all parts of plain data, with their paths, in the order in which they were written."""
     yield path, data
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
@@ -95,12 +96,12 @@ def parse_yaml(text: str, name: str) -> Any:
         raise RecipeError(f"not valid YAML: {error}", where=name) from error
 
 
-def plain_value(text: str) -> Any:
+def plain_value(text: str) -> Json:
     """Parse a value as YAML 1.2 does: `1e-3` is a number, `no` is a string."""
     return _plain(parse_yaml(text, "--set"), (), Source(FilePath("--set"), None))
 
 
-def _plain(node: Any, path: Path, source: Source) -> Any:
+def _plain(node: Any, path: Path, source: Source) -> Json:
     if isinstance(node, CommentedMap):
         for key in node:
             # Keys from a merge (<<) were written elsewhere: use the map's own place for them.

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import rfc8785
+
+from pipeline.records.values import Json
 
 CHUNK_BYTES = 1 << 20
 
 
-def digest_of(domain: str, value: Any) -> str:
+def digest_of(domain: str, value: Json) -> str:
     """Return `sha256:<hex>` of a JSON-like value under a domain tag, independent of key order and hash seed."""
     return "sha256:" + hashlib.sha256(f"secateur.{domain}.v1\0".encode() + rfc8785.dumps(value)).hexdigest()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.records.values import Value
+from pipeline.records.values import Json, Value
 
 Milliseconds = Annotated[float, Field(ge=0)]
 
@@ -23,7 +23,7 @@ class OutputDigest(Value):
     base64: str | None = None
 
 
-def digests_of(outputs: Any) -> tuple[OutputDigest, ...]:
+def digests_of(outputs: Iterable[Json]) -> tuple[OutputDigest, ...]:
     """Return the outputs of a runner's JSON document."""
     return tuple(OutputDigest.model_validate_json(json.dumps(output)) for output in outputs)
 

@@ -33,6 +33,7 @@ from stages.formats.format import (
     ShowsTensors,
 )
 from stages.formats.registry import recognise
+from stages.keras.types import KerasModel
 
 # Counts repeat from process to process, times do not.
 PROCESSES = {"instructions": 1, "nanoseconds": 5}
@@ -56,7 +57,7 @@ class Origin:
     A quantized file computes like its model only near its calibration data: a calibration sample works best.
     """
 
-    model: Any
+    model: KerasModel
     sample: Mapping[str, Any]
 
 

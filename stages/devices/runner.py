@@ -29,9 +29,13 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
 
 SCHEMA_VERSION = 1
 STEADY_WITHIN = 0.05  # two warm-up blocks whose medians differ by less are steady
@@ -61,14 +65,14 @@ class Session(NamedTuple):
     delegates: list[str]  # what the runtime computes with
 
 
-def openers() -> dict[str, Any]:
+def openers() -> dict[str, ModuleType]:
     """Return what opens models, by runtime name: the modules packed with this one (`runner_file.py`)."""
     packed = importlib.import_module("openers")
     found = [importlib.import_module(f"openers.{name}") for name in packed.NAMES]
     return {module.RUNTIME: module for module in found}
 
 
-def opener_of(options: argparse.Namespace) -> Any:
+def opener_of(options: argparse.Namespace) -> ModuleType:
     """Return the named opener, or else the one that recognizes the file by its first bytes, whatever its name."""
     known = openers()
     if options.runtime:
@@ -83,7 +87,7 @@ def opener_of(options: argparse.Namespace) -> Any:
     raise ValueError(f"the file is not a model of {' or '.join(known)}: it begins with {head[:16]!r}")
 
 
-def seeded_inputs(specs: list[tuple[tuple[int, ...], str]], seed: int) -> list[Any]:
+def seeded_inputs(specs: list[tuple[tuple[int, ...], str]], seed: int) -> list[NDArray[Any]]:
     """Return one random array per (shape, dtype), the same on every machine.
 
     Floats are uniform in [-1, 1), 8- and 16-bit integers use their full range. Wider integers are indices into tables
@@ -93,7 +97,7 @@ def seeded_inputs(specs: list[tuple[tuple[int, ...], str]], seed: int) -> list[A
 
     generator = np.random.default_rng(seed)
 
-    def draw(shape: tuple[int, ...], dtype: str) -> Any:
+    def draw(shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         kind = np.dtype(dtype)
         if kind.kind == "f":
             return generator.uniform(-1.0, 1.0, shape).astype(kind)
@@ -391,7 +395,7 @@ def _median(values: list[int]) -> int:
     return sorted(values)[len(values) // 2]
 
 
-def described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
+def described(name: str, array: NDArray[Any], with_values: bool) -> dict[str, Any]:
     """Describe one output with the digest of its bytes, and the bytes too if requested."""
     data = array.tobytes()
     found = {
@@ -405,7 +409,7 @@ def described(name: str, array: Any, with_values: bool) -> dict[str, Any]:
     return found
 
 
-def first_import(names: tuple[str, ...], install: str) -> Any:
+def first_import(names: tuple[str, ...], install: str) -> ModuleType:
     """Import the first of these modules that exists; ImportError names them all, and the command that installs one."""
     for name in names:
         try:
@@ -415,7 +419,7 @@ def first_import(names: tuple[str, ...], install: str) -> Any:
     raise ImportError(f"none of these is installed: {', '.join(names)}; on the device: {install}")
 
 
-def dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: DTypeLike) -> str:
     """Return a type's name in numpy."""
     import numpy as np
 
@@ -441,7 +445,7 @@ def require_inputs(given: dict[str, tuple[int, ...]], names: list[str]) -> None:
         raise ValueError(f"--shape {unknown[0]}={listed(given[unknown[0]])}: the inputs are {', '.join(names)}")
 
 
-def listed(shape: Any) -> str:
+def listed(shape: Iterable[int]) -> str:
     """Format a shape as `--shape` takes it."""
     return ",".join(str(int(size)) for size in shape)
 
@@ -452,7 +456,7 @@ def shapes_given(given: list[str]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(int(size) for size in sizes.split(",")) for name, sizes in parts}
 
 
-def _given_inputs(path: str) -> list[Any]:
+def _given_inputs(path: str) -> list[NDArray[Any]]:
     import numpy as np
 
     with np.load(path) as arrays:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import DeviceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
@@ -39,7 +42,7 @@ def round_medians_ns(rounds: Sequence[Sequence[int]]) -> tuple[float, ...]:
     return tuple(float(np.median(samples)) for samples in rounds)
 
 
-def log_ratios(candidate: Sequence[float], baseline: Sequence[float]) -> Any:
+def log_ratios(candidate: Sequence[float], baseline: Sequence[float]) -> NDArray[Any]:
     """Return the logarithms of candidate / baseline, round by round (an array); DeviceError if rounds don't pair."""
     import numpy as np
 
@@ -47,7 +50,8 @@ def log_ratios(candidate: Sequence[float], baseline: Sequence[float]) -> Any:
         raise DeviceError(f"rounds don't pair: {len(candidate)} of the candidate, {len(baseline)} of the baseline")
     if min(*candidate, *baseline) <= 0:
         raise DeviceError("a round's median time is 0 ns", hint="the target's clock is too coarse for this model")
-    return np.log(np.asarray(candidate, float) / np.asarray(baseline, float))
+    logarithms: NDArray[Any] = np.log(np.asarray(candidate, float) / np.asarray(baseline, float))
+    return logarithms
 
 
 def latency_ratio(candidate_ns: Sequence[float], baseline_ns: Sequence[float], seed: int = 0) -> Ratio:

@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -29,6 +29,9 @@ from stages.devices.target import Say, Target, TargetSettings
 from stages.formats.c import ARENA
 from stages.formats.c.tflm import RUNTIME
 from stages.formats.tflite.micro_limits import allowed_difference, micro_difference, refused_in_micro, wrong_in_micro
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PROCESS = "stages.devices.kinds.tflm_process"
 
@@ -101,7 +104,7 @@ def _require_equal_outputs(model: Path, data: bytes, outputs: Sequence[Mapping[s
         raise DeviceError(what, where=name, hint=hint)
 
 
-def _array(output: Mapping[str, Any]) -> Any:
+def _array(output: Mapping[str, Any]) -> NDArray[Any]:
     import numpy as np
 
     return np.frombuffer(b64decode(output["base64"]), output["dtype"]).reshape(output["shape"])

@@ -106,5 +106,5 @@ def test_lower_bounds_of_macs_have_no_ratio_and_no_gate(tmp_path):
     path.write_text(f"name: r\nmodel: m.keras\nstages: [load, prune]\n{gates}\n")
     facts = KerasFacts(params=1, macs=4, inputs=(), outputs=(), sparsity=0.0)
     check_macs(Recipe.load(path), facts)
-    with pytest.raises(RecipeError, match=r"gates\[1\]\.metric: the MACs of own \(Own: While\) are not known"):
+    with pytest.raises(RecipeError, match=r"gates\[1\]\.metric: the MACs of own \(Own: While\) are unknown"):
         check_macs(Recipe.load(path), facts.model_copy(update={"macs_unknown": ("own (Own: While)",)}))
