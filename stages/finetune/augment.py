@@ -7,17 +7,25 @@ to be restored after a kill.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.finetune.batches import Transform
 from stages.finetune.config import Augment, FinetuneConfig
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import TfTensor, TfTensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FLIPPED_ROWS, FLIPPED_COLUMNS, CROPPED, SHIFTED, BLENDED = range(5)  # each draws from a separate seed
 FLIPPED_AXES = {"vertical": (FLIPPED_ROWS,), "horizontal": (FLIPPED_COLUMNS,), "both": (FLIPPED_ROWS, FLIPPED_COLUMNS)}
 
 
-def training_transform(config: FinetuneConfig, outputs: Any, class_weights: Any) -> Transform | None:
+def training_transform(
+    config: FinetuneConfig,
+    outputs: int | Mapping[str, int] | None,
+    class_weights: NDArray[Any] | Mapping[str, NDArray[Any]] | None,
+) -> Transform | None:
     """Build the transform that the settings ask for, or None. `outputs` is the number of outputs for soft labels.
 
     `class_weights` has the weight of each class, (classes,), or is None. Both are mappings where labels are.
@@ -25,9 +33,9 @@ def training_transform(config: FinetuneConfig, outputs: Any, class_weights: Any)
     if config.augment == Augment() and not config.mixup and outputs is None and class_weights is None:
         return None
 
-    def transform(seed: Any, inputs: Any, labels: Any) -> tuple[Any, ...]:
+    def transform(seed: TfTensor, inputs: TfTensors, labels: TfTensors) -> tuple[TfTensors, ...]:
         tf = import_tensorflow()
-        parts: dict[str, Any] = {"inputs": augmented(inputs, seed, config.augment), "labels": labels}
+        parts: dict[str, TfTensors] = {"inputs": augmented(inputs, seed, config.augment), "labels": labels}
         if class_weights is not None:
             parts["weights"] = _with_each(class_weights, labels, lambda w, y: tf.gather(tf.constant(w, tf.float32), y))
         if outputs is not None and labels is not None:
@@ -40,26 +48,26 @@ def training_transform(config: FinetuneConfig, outputs: Any, class_weights: Any)
     return transform
 
 
-def validation_transform(outputs: Any) -> Transform | None:
+def validation_transform(outputs: int | Mapping[str, int] | None) -> Transform | None:
     """Convert labels to shares if the training's are; nothing else changes in validation."""
     if outputs is None:
         return None
 
-    def transform(_seed: Any, inputs: Any, labels: Any) -> tuple[Any, ...]:
+    def transform(_seed: TfTensor, inputs: TfTensors, labels: TfTensors) -> tuple[TfTensors, ...]:
         hard = _with_each(outputs, labels, lambda size, y: shares(y, size, 0.0))
         return inputs, {**labels, **hard} if isinstance(labels, Mapping) else hard
 
     return transform
 
 
-def _with_each(given: Any, labels: Any, apply: Callable[[Any, Any], Any]) -> Any:
+def _with_each(given: Any, labels: TfTensors, apply: Callable[[Any, TfTensor], TfTensor]) -> TfTensors:
     """Call `apply` with what is given for labels and the labels: one pair, or one per output that has it."""
     if isinstance(given, Mapping):
         return {name: apply(one, labels[name]) for name, one in given.items()}
     return apply(given, labels)
 
 
-def shares(labels: Any, outputs: int, smoothing: float) -> Any:
+def shares(labels: TfTensor, outputs: int, smoothing: float) -> TfTensor:
     """Convert class numbers (N,) to shares (N, outputs): 1 for the class, of which `smoothing` is spread evenly.
 
     A single output gets the share of class 1.
@@ -70,7 +78,7 @@ def shares(labels: Any, outputs: int, smoothing: float) -> Any:
     return tf.one_hot(labels, outputs) * (1 - smoothing) + smoothing / outputs
 
 
-def augmented(images: Any, seed: Any, settings: Augment) -> Any:
+def augmented(images: TfTensor, seed: TfTensor, settings: Augment) -> TfTensor:
     """Mirror, crop and shift images (N, height, width, channels) at random; the shape stays."""
     tf = import_tensorflow()
     for axis in FLIPPED_AXES.get(settings.flip or "", ()):
@@ -84,7 +92,7 @@ def augmented(images: Any, seed: Any, settings: Augment) -> Any:
     return images
 
 
-def blended(parts: dict[str, Any], seed: Any, alpha: float) -> dict[str, Any]:
+def blended(parts: dict[str, TfTensors], seed: TfTensor, alpha: float) -> dict[str, TfTensors]:
     """Blend each sample with the one at the other end of the batch, with a weight from a Beta distribution (mixup)."""
     tf = import_tensorflow()
     count = tf.shape(tf.nest.flatten(parts)[0])[0]
@@ -92,14 +100,14 @@ def blended(parts: dict[str, Any], seed: Any, alpha: float) -> dict[str, Any]:
     total = gammas[0] + gammas[1]  # both can be 0 in float32 if alpha is small
     own = tf.where(total > 0, gammas[0] / tf.maximum(total, 1e-30), 0.5)
 
-    def blend(part: Any) -> Any:
+    def blend(part: TfTensor) -> TfTensor:
         share = tf.reshape(own, [-1] + [1] * (len(part.shape) - 1))
         return share * part + (1 - share) * tf.reverse(part, [0])
 
     return {name: None if part is None else tf.nest.map_structure(blend, part) for name, part in parts.items()}
 
 
-def _moved(images: Any, seed: Any, furthest: tuple[int, ...], *, repeat: bool) -> Any:
+def _moved(images: TfTensor, seed: TfTensor, furthest: tuple[int, ...], *, repeat: bool) -> TfTensor:
     """Shift each image by up to `furthest` pixels in each direction.
 
     The uncovered edge is the edge repeated, or zero.
@@ -118,5 +126,5 @@ def _moved(images: Any, seed: Any, furthest: tuple[int, ...], *, repeat: bool) -
     return images
 
 
-def _fold(seed: Any, purpose: int) -> Any:
+def _fold(seed: TfTensor, purpose: int) -> TfTensor:
     return import_tensorflow().random.experimental.stateless_fold_in(seed, purpose)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.system.quiet import quiet
@@ -19,8 +19,11 @@ from stages.keras.layer_kinds import kind_of
 from stages.keras.layer_patterns import matching
 from stages.keras.normal_form import renew_constants
 from stages.keras.tensorflow import import_keras, import_tfmot
-from stages.keras.types import KerasLayer, KerasModel
+from stages.keras.types import KerasLayer, KerasModel, TfVariable
 from stages.keras.wrappers import require_unwrapped, wrapper_of
+
+if TYPE_CHECKING:
+    from tensorflow_model_optimization.python.core.quantization.keras.quantize_scheme import QuantizeScheme
 
 REFUSED = re.compile(r"Layer (.+?):<class")
 
@@ -32,11 +35,11 @@ class AwareModel:
     `settled` is the model in its final form, tfmot's default scheme, once `settle` has copied the trained weights.
     """
 
-    training: Any
-    settled: Any
+    training: KerasModel
+    settled: KerasModel
     outside: tuple[str, ...]
 
-    def settle(self) -> Any:
+    def settle(self) -> KerasModel:
         """Return the trained model without what only preserved zeros or clusters during training."""
         if self.training is self.settled:
             return self.settled
@@ -84,12 +87,12 @@ def _supported(layer: KerasLayer) -> bool:
     return bool(registry.supports(layer)) or type(layer).__name__ == "BatchNormalization"
 
 
-def _wrapped(model: KerasModel, known: Collection[str], preserve: str | None) -> tuple[Any, set[str]]:
+def _wrapped(model: KerasModel, known: Collection[str], preserve: str | None) -> tuple[KerasModel, set[str]]:
     """Return tfmot's model, and the layers that it took: those that it refuses on a closer look are left out."""
     keras, quantization = import_keras(), import_tfmot().quantization.keras
     left = set(known)
 
-    def annotate(layer: KerasLayer) -> Any:
+    def annotate(layer: KerasLayer) -> KerasLayer:
         # A new layer: an annotation would stay on the one of the caller's model.
         fresh = type(layer).from_config(layer.get_config())
         return quantization.quantize_annotate_layer(fresh) if layer.name in left else fresh
@@ -114,7 +117,7 @@ def _wrapped(model: KerasModel, known: Collection[str], preserve: str | None) ->
     raise PreconditionError(what, where="finetune.quantization_aware", hint="quantize it without training (no qat)")
 
 
-def _scheme(preserve: str | None) -> Any:
+def _scheme(preserve: str | None) -> QuantizeScheme:
     if preserve == "sparsity":
         from tensorflow_model_optimization.python.core.quantization.keras.collab_opts.prune_preserve import (
             default_8bit_prune_preserve_quantize_scheme as pruned,
@@ -134,6 +137,6 @@ def _scheme(preserve: str | None) -> Any:
     return plain.Default8BitQuantizeScheme()
 
 
-def _plain(weight: Any, layer: KerasLayer) -> str:
+def _plain(weight: TfVariable, layer: KerasLayer) -> str:
     """Return a weight's name inside its layer: layers added by tfmot are numbered in creation order."""
     return str(weight.name.rpartition("/")[2].removeprefix(f"{layer.name}_"))

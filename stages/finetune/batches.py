@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data import Split, Task
+from pipeline.data.splits import Inputs, Targets
 from pipeline.errors import SecateurError
 from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import TfTensor, TfTensors
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tensorflow.data import Dataset
 
 PREFETCHED_BATCHES = 2
 # From a seed (2 numbers), inputs and labels of a batch to what the model is given: inputs, labels, maybe weights.
-Transform = Callable[[Any, Any, Any], tuple[Any, ...]]
+Transform = Callable[[TfTensor, TfTensors, TfTensors], tuple[TfTensors, ...]]
 
 
 class Failures:
@@ -50,7 +56,7 @@ def training_batches(
     epochs: int,
     transform: Transform | None = None,
     failures: Failures | None = None,
-) -> Any:
+) -> Dataset:
     """Return a `tf.data.Dataset` of (inputs, labels) over all epochs from `first_epoch` (from 0), one after another.
 
     Each epoch visits every sample once, in an order drawn from (seed, epoch); its last batch may be smaller. The seed
@@ -61,17 +67,18 @@ def training_batches(
     tf = import_tensorflow()
     random, spec, reading = tf.random.experimental, sample_spec(split), failures or Failures()
 
-    def epoch_batches(epoch: Any) -> Any:
+    def epoch_batches(epoch: TfTensor) -> Dataset:
         begun = tf.stack([seed, epoch])
         order = random.stateless_shuffle(tf.range(len(split)), seed=begun)
         places = tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate()
         return places.map(lambda place, indices: (random.stateless_fold_in(begun, place), indices))
 
-    def gather(indices: Any) -> Any:
+    def gather(indices: TfTensor) -> list[NDArray[Any]]:
         with reading.noted():
-            return tf.nest.flatten(typed(split, *split.take(np.asarray(indices))))
+            parts: list[NDArray[Any]] = tf.nest.flatten(typed(split, *split.take(np.asarray(indices))))
+            return parts
 
-    def gathered(batch_seed: Any, indices: Any) -> Any:
+    def gathered(batch_seed: TfTensor, indices: TfTensor) -> tuple[TfTensors, ...]:
         parts = tf.py_function(gather, [indices], [part.dtype for part in tf.nest.flatten(spec)])
         for part, known in zip(parts, tf.nest.flatten(spec), strict=True):
             # What comes out of a `py_function` has no shape, and Keras needs the number of axes.
@@ -86,12 +93,12 @@ def training_batches(
 
 def validation_batches(
     split: Split, batch: int, transform: Transform | None = None, failures: Failures | None = None
-) -> Any:
+) -> Dataset:
     """Return a `tf.data.Dataset` of (inputs, labels), or of (inputs,) if there are none, in stored order."""
     tf = import_tensorflow()
     reading = failures or Failures()
 
-    def stored() -> Iterator[Any]:
+    def stored() -> Iterator[tuple[Any, ...]]:
         with reading.noted():
             for inputs, labels in split.batches(batch):
                 yield typed(split, inputs, labels)
@@ -100,7 +107,7 @@ def validation_batches(
     return unsharded(dataset if transform is None else dataset.map(partial(transform, None)))
 
 
-def typed(split: Split, inputs: Any, labels: Any) -> tuple[Any, ...]:
+def typed(split: Split, inputs: Inputs, labels: Targets) -> tuple[Any, ...]:
     """Convert a batch for the model: class numbers as int64, other targets as float32, none if there are none."""
     if labels is None:
         return (inputs,)
@@ -109,22 +116,25 @@ def typed(split: Split, inputs: Any, labels: Any) -> tuple[Any, ...]:
     return inputs, _targets(labels, split.task)
 
 
-def _targets(labels: Any, task: Task) -> Any:
+def _targets(labels: NDArray[Any], task: Task) -> NDArray[Any]:
     import numpy as np
 
     return np.asarray(labels, np.int64 if task == "classes" else np.float32)
 
 
-def sample_spec(split: Split) -> Any:
+def sample_spec(split: Split) -> tuple[Any, ...]:
     """Return the shapes and types of batches of any size, from the first sample."""
     import numpy as np
 
     tf = import_tensorflow()
     first = typed(split, *split.take(np.arange(1)))
-    return tf.nest.map_structure(lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), first)
+    spec: tuple[Any, ...] = tf.nest.map_structure(
+        lambda part: tf.TensorSpec((None, *part.shape[1:]), part.dtype), first
+    )
+    return spec
 
 
-def unsharded(dataset: Any) -> Any:
+def unsharded(dataset: Dataset) -> Dataset:
     """Return `dataset` for one machine with several devices: whole batches, each split among them."""
     tf = import_tensorflow()
     options = tf.data.Options()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data import Split
 from pipeline.errors import PreconditionError
 from pipeline.records.facts import KerasFacts
 from stages.finetune.config import Augment, FinetuneConfig
 from stages.keras.types import KerasModel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def require_teacher(student: KerasFacts, teacher: KerasFacts) -> None:
@@ -41,7 +44,7 @@ def require_blendable(model: KerasModel, config: FinetuneConfig) -> None:
         raise PreconditionError(what, where="finetune.mixup", hint="leave mixup out")
 
 
-def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> Any:
+def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> NDArray[Any] | None:
     """Return the weight of each class of one output, float32 (classes,), or None; `balanced` equalizes all classes.
 
     PreconditionError for a class that the model does not have.

@@ -18,22 +18,25 @@ from stages.finetune.masking import plain_name
 from stages.finetune.objective import Objective, Objectives
 from stages.keras.layer_patterns import matching
 from stages.keras.tensorflow import import_keras, import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel, KerasTensor, TfTensor, TfTensors
 
 # Softmax gives exact zeros in float32, whose logarithm is infinite.
 SMALLEST_PROBABILITY = 1e-30
-Loss = Callable[[Any, Any], Any]  # of the teacher's and the model's outputs, one number
+Loss = Callable[[TfTensor, TfTensor], TfTensor]  # of the teacher's and the model's outputs, one number
 
 
 @dataclass(frozen=True)
 class FeaturePair:
     """Pair a layer's output in the model with the teacher's, with the map (or None) from one to the other."""
 
-    student: Any
-    teacher: Any
-    adapter: Any
+    student: KerasTensor
+    teacher: KerasTensor
+    adapter: KerasLayer | None
 
 
-def learner(student: Any, teacher: Any, settings: Distill, objectives: Objectives, *, labelled: bool, seed: int) -> Any:
+def learner(
+    student: KerasModel, teacher: KerasModel, settings: Distill, objectives: Objectives, *, labelled: bool, seed: int
+) -> KerasModel:
     """Wrap `student` (sharing its weights) in a Keras model whose training step learns from `teacher` as well.
 
     Its validation loss is that of the labels; without labels (`objectives` have none) the teacher's. With `labelled`
@@ -58,20 +61,22 @@ def learner(student: Any, teacher: Any, settings: Distill, objectives: Objective
 class _Lesson:
     """Hold what a learner learns by. Not a Keras object: the teacher's variables must not belong to the learner."""
 
-    own: Any
-    its: Any
+    own: KerasModel
+    its: KerasModel
     pairs: Sequence[FeaturePair]
     settings: Distill
     objectives: Objectives
     labelled: bool
     replicas: int
 
-    def taught(self, expected: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    def taught(self, expected: Sequence[TfTensor], outputs: Sequence[TfTensor]) -> list[TfTensor]:
         """Return the teacher's loss of each output."""
         pairs = zip(self.objectives.each, expected, outputs, strict=True)
         return [output_loss(one, self.settings.temperature)(its, own) for one, its, own in pairs]
 
-    def weighted(self, losses: Sequence[Any], expected: Sequence[Any], features: Sequence[Any]) -> Any:
+    def weighted(
+        self, losses: Sequence[TfTensor], expected: Sequence[TfTensor], features: Sequence[TfTensor]
+    ) -> TfTensor:
         """Combine the teacher's losses of outputs and features; labels, if an output has any, get the other weight."""
         weight, wanted = self.settings.weight, self.settings.features
         shares = [weight if self.labelled and one.loss is not None else 1.0 for one in self.objectives.each]
@@ -84,7 +89,7 @@ def _learner_class() -> Any:
     keras, tf = import_keras(), import_tensorflow()
 
     class Learner(import_keras().Model):  # type: ignore[misc]  # Keras has no types
-        def __init__(self, student: Any, lesson: _Lesson) -> None:
+        def __init__(self, student: KerasModel, lesson: _Lesson) -> None:
             super().__init__(name="learner")
             self.student, self.lesson = student, lesson
             if len(student.outputs) > 1:
@@ -93,10 +98,10 @@ def _learner_class() -> Any:
             self.total = keras.metrics.Mean(name="total_loss")
             self.taught = keras.metrics.Mean(name="distillation_loss")
 
-        def call(self, inputs: Any, training: Any = None) -> Any:
+        def call(self, inputs: TfTensors, training: bool | None = None) -> TfTensors:
             return self.student(inputs, training=training)
 
-        def train_step(self, data: Any) -> dict[str, Any]:
+        def train_step(self, data: tuple[TfTensors, ...]) -> dict[str, TfTensor]:
             lesson = self.lesson
             inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
             # Outside of the tape, which would keep all of the teacher's intermediate tensors.
@@ -118,7 +123,7 @@ def _learner_class() -> Any:
                 told |= self._of_labels(self.compute_metrics(inputs, labels, outputs, weights))
             return told
 
-        def test_step(self, data: Any) -> dict[str, Any]:
+        def test_step(self, data: tuple[TfTensors, ...]) -> dict[str, TfTensor]:
             lesson = self.lesson
             if lesson.objectives.labelled:
                 told = super().test_step(data)
@@ -130,7 +135,7 @@ def _learner_class() -> Any:
             self.total.update_state(loss)
             return {"loss": self.total.result()}
 
-        def _of_labels(self, told: dict[str, Any]) -> dict[str, Any]:
+        def _of_labels(self, told: dict[str, TfTensor]) -> dict[str, TfTensor]:
             """Return what Keras' metrics of labels report, without the learner's own entries."""
             own = {"loss", self.total.name, self.taught.name}
             return {name: value for name, value in told.items() if name not in own}
@@ -149,11 +154,11 @@ def output_loss(objective: Objective, temperature: float) -> Loss:
         # Keras refuses its own mean over the batch under a strategy that splits it
         return lambda expected, outputs: tf.reduce_mean(objective.numbers.call(expected, outputs))
 
-    def exclusive(expected: Any, outputs: Any) -> Any:
+    def exclusive(expected: TfTensor, outputs: TfTensor) -> TfTensor:
         its, own = (tf.nn.log_softmax(class_logits(one, objective.logits) / temperature) for one in (expected, outputs))
         return tf.reduce_mean(tf.reduce_sum(tf.exp(its) * (its - own), axis=-1)) * temperature**2
 
-    def independent(expected: Any, outputs: Any) -> Any:
+    def independent(expected: TfTensor, outputs: TfTensor) -> TfTensor:
         its, own = (label_logits(one, objective.logits) / temperature for one in (expected, outputs))
         chances, entropy = tf.sigmoid(its), tf.nn.sigmoid_cross_entropy_with_logits
         return tf.reduce_mean(entropy(chances, own) - entropy(chances, its)) * temperature**2
@@ -163,14 +168,14 @@ def output_loss(objective: Objective, temperature: float) -> Loss:
     )
 
 
-def class_logits(outputs: Any, already: bool) -> Any:
+def class_logits(outputs: TfTensor, already: bool) -> TfTensor:
     """Return logits of exclusive classes: outputs, or the logarithms of probabilities."""
     tf = import_tensorflow()
     outputs = tf.cast(outputs, tf.float32)
     return outputs if already else tf.math.log(tf.maximum(outputs, SMALLEST_PROBABILITY))
 
 
-def label_logits(outputs: Any, already: bool) -> Any:
+def label_logits(outputs: TfTensor, already: bool) -> TfTensor:
     """Return logits of labels that don't exclude each other: outputs, or the logarithms of odds."""
     tf = import_tensorflow()
     outputs = tf.cast(outputs, tf.float32)
@@ -181,7 +186,7 @@ def label_logits(outputs: Any, already: bool) -> Any:
     return tf.math.log(odds[0]) - tf.math.log(odds[1])
 
 
-def feature_loss(pairs: Sequence[FeaturePair], expected: Sequence[Any], features: Sequence[Any]) -> Any:
+def feature_loss(pairs: Sequence[FeaturePair], expected: Sequence[TfTensor], features: Sequence[TfTensor]) -> TfTensor:
     """Return the mean over layers of the squared difference of features, over the teacher's mean square."""
     tf = import_tensorflow()
     losses = []
@@ -192,7 +197,7 @@ def feature_loss(pairs: Sequence[FeaturePair], expected: Sequence[Any], features
     return tf.add_n(losses) / len(losses)
 
 
-def _feature_pairs(student: Any, teacher: Any, settings: Distill, seed: int) -> list[FeaturePair]:
+def _feature_pairs(student: KerasModel, teacher: KerasModel, settings: Distill, seed: int) -> list[FeaturePair]:
     if settings.features is None:
         return []
     where = "finetune.distill.features"
@@ -201,7 +206,7 @@ def _feature_pairs(student: Any, teacher: Any, settings: Distill, seed: int) -> 
     return [_pair(ours[name], theirs.get(name), where, seed + place) for place, name in enumerate(names)]
 
 
-def _pair(student: Any, teacher: Any, where: str, seed: int) -> FeaturePair:
+def _pair(student: KerasLayer, teacher: KerasLayer | None, where: str, seed: int) -> FeaturePair:
     name = plain_name(student)
     if teacher is None:
         raise PreconditionError(f"the teacher has no layer {name}", where=where, hint="name layers that both have")
@@ -219,9 +224,9 @@ def _pair(student: Any, teacher: Any, where: str, seed: int) -> FeaturePair:
     return FeaturePair(own, its, adapter)
 
 
-def _added(losses: Sequence[Any]) -> Any:
+def _added(losses: Sequence[TfTensor]) -> TfTensor:
     return reduce(add, losses)
 
 
-def _listed(outputs: Any) -> list[Any]:
+def _listed(outputs: TfTensors) -> list[TfTensor]:
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]

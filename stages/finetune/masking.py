@@ -39,7 +39,7 @@ class MaskedModel:
         every = max(1, end // UPDATES)
         epoch_of = {"now": 0}
 
-        def update(batch: int, _: Any) -> None:
+        def update(batch: int, _: object) -> None:
             step = epoch_of["now"] * steps_per_epoch + batch
             if reached_at and step <= end and (step % every == 0 or step == end):
                 self.set_masks(self._plan.progress(reached_at * step / end if end else reached_at))
@@ -66,17 +66,17 @@ class MaskedModel:
             layer.pruning_vars[index][1].assign(mask.astype(value.dtype))
             variable.assign(value * mask)
 
-    def put_back(self) -> Any:
+    def put_back(self) -> KerasModel:
         """Return the plain model, with the current weights of the wrapped one."""
         for layer in self.model.layers:
             self._plain.get_layer(plain_name(layer)).set_weights(inner_layer(layer).get_weights())
         return self._plain
 
-    def _kernels(self) -> list[tuple[Any, int]]:
+    def _kernels(self) -> list[tuple[KerasLayer, int]]:
         by_name = {plain_name(layer): layer for layer in self.model.layers}
         return [(by_name[kernel.layer], kernel.weight) for kernel in self._plan.kernels]
 
-    def _wrapped(self, layer: KerasLayer) -> Any:
+    def _wrapped(self, layer: KerasLayer) -> KerasLayer:
         sparsity = import_tfmot().sparsity.keras
         fresh = type(layer).from_config(layer.get_config())
         places = self._places.get(layer.name)
@@ -87,7 +87,7 @@ class MaskedModel:
         return sparsity.prune_low_magnitude(fresh, sparsity.ConstantSparsity(0.5, begin_step=NEVER, frequency=NEVER))
 
 
-def inner_layer(layer: KerasLayer) -> Any:
+def inner_layer(layer: KerasLayer) -> KerasLayer:
     """Return the layer inside tfmot's wrapper, or `layer` if there is none."""
     return layer.layer if type(layer).__name__ == "PruneLowMagnitude" else layer
 

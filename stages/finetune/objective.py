@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline.data import Split, Task
 from pipeline.errors import PreconditionError
@@ -19,7 +19,13 @@ from stages.keras.losses import (
     regression_loss,
 )
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.keras.types import KerasModel
+from stages.keras.types import KerasModel, TfTensor
+
+if TYPE_CHECKING:
+    from tf_keras.losses import Loss as KerasLoss
+    from tf_keras.metrics import Metric as KerasMetric
+
+Value = TypeVar("Value")
 
 LOSSES: dict[Task, tuple[str, ...]] = {
     "classes": ("cross_entropy",),
@@ -40,8 +46,8 @@ class Objective:
     output: str
     size: int
     task: Task
-    loss: Any
-    metric: Any
+    loss: KerasLoss | None
+    metric: KerasMetric | None
     dense: bool
     logits: bool
     numbers: Any = None
@@ -73,7 +79,7 @@ class Objectives:
         """Return those that learn from labels."""
         return tuple(one for one in self.each if one.loss is not None)
 
-    def shaped(self, by_output: Mapping[str, Any]) -> Any:
+    def shaped(self, by_output: Mapping[str, Value | None]) -> Value | dict[str, Value] | None:
         """Return values by the name of each labelled output, in Keras' form; None if no output has one."""
         if all(value is None for value in by_output.values()):
             return None
@@ -82,18 +88,18 @@ class Objectives:
         return {name: value for name, value in by_output.items() if value is not None}
 
     @property
-    def loss(self) -> Any:
+    def loss(self) -> KerasLoss | dict[str, KerasLoss] | None:
         """Return the loss for Keras' `compile`."""
         return self.shaped({one.output: one.loss for one in self.labelled})
 
     @property
-    def metrics(self) -> Any:
+    def metrics(self) -> list[KerasMetric] | dict[str, KerasMetric] | None:
         """Return the metrics for Keras' `compile`."""
         found = self.shaped({one.output: one.metric for one in self.labelled})
         return [found] if found is not None and len(self.each) == 1 else found
 
     @property
-    def shares(self) -> Any:
+    def shares(self) -> int | dict[str, int] | None:
         """Return, for transforms of labels, the number of outputs that they are distributed over."""
         return self.shaped({one.output: one.shares for one in self.labelled})
 
@@ -162,7 +168,7 @@ def _taught_alone(model: KerasModel, place: int) -> Objective:
     return Objective(model.output_names[place], size, "unlabelled", None, None, False, logits, numbers)
 
 
-def _require_outputs_named(setting: str, value: Any, labelled: Split, outputs: list[str]) -> None:
+def _require_outputs_named(setting: str, value: object, labelled: Split, outputs: list[str]) -> None:
     """Raise PreconditionError if a setting names an output that the model lacks, or that has no labels."""
     for name in value if isinstance(value, Mapping) else ():
         if name not in outputs:
@@ -199,7 +205,7 @@ def _words(task: Task) -> str:
     return words.get(task, task)
 
 
-def _accuracy(model: KerasModel, place: int, logits: bool, dense: bool) -> Any:
+def _accuracy(model: KerasModel, place: int, logits: bool, dense: bool) -> KerasMetric:
     metrics = import_keras().metrics
     if not is_binary(model, place):
         kind = metrics.CategoricalAccuracy if dense else metrics.SparseCategoricalAccuracy
@@ -208,11 +214,11 @@ def _accuracy(model: KerasModel, place: int, logits: bool, dense: bool) -> Any:
     return _agreement(threshold) if dense else metrics.BinaryAccuracy(name="accuracy", threshold=threshold)
 
 
-def _agreement(threshold: float) -> Any:
+def _agreement(threshold: float) -> KerasMetric:
     """Return the share of labels that outputs above `threshold` predict correctly; a blended label is rounded."""
     tf = import_tensorflow()
 
-    def agreement(labels: Any, outputs: Any) -> Any:
+    def agreement(labels: TfTensor, outputs: TfTensor) -> TfTensor:
         return tf.reduce_mean(tf.cast(tf.equal(labels > 0.5, outputs > threshold), tf.float32), axis=-1)
 
     return import_keras().metrics.MeanMetricWrapper(agreement, name="accuracy")

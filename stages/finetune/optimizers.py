@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.finetune.config import FinetuneConfig
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.keras.types import KerasModel
+from stages.keras.types import KerasModel, TfTensor
+
+if TYPE_CHECKING:
+    from tf_keras.optimizers import Optimizer
+    from tf_keras.optimizers.schedules import LearningRateSchedule
 
 
-def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: KerasModel, *, scaled: bool = False) -> Any:
+def make_optimizer(
+    config: FinetuneConfig, steps_per_epoch: int, model: KerasModel, *, scaled: bool = False
+) -> Optimizer:
     """Return an unbuilt Keras optimizer for `model`; with `scaled`, losses are, to keep float16 gradients."""
     optimizers = import_keras().optimizers
     settings: dict[str, Any] = {}
@@ -28,11 +34,11 @@ def make_optimizer(config: FinetuneConfig, steps_per_epoch: int, model: KerasMod
     return import_keras().mixed_precision.LossScaleOptimizer(made) if scaled else made
 
 
-def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:
+def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> float | LearningRateSchedule:
     """Return a number if only the plateau changes it, else a Keras schedule over steps."""
     schedules = import_keras().optimizers.schedules
     full, warmup = config.learning_rate, round(config.warmup * steps_per_epoch)
-    rate: Any = full
+    rate: float | LearningRateSchedule = full
     match config.schedule:
         case "cosine":
             rate = schedules.CosineDecay(full, steps_per_epoch * config.epochs - warmup)
@@ -44,7 +50,7 @@ def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> Any:
     return warmed_up(rate, full, warmup) if warmup else rate
 
 
-def warmed_up(rate: Any, full: float, steps: int) -> Any:
+def warmed_up(rate: float | LearningRateSchedule, full: float, steps: int) -> float | LearningRateSchedule:
     """Return `rate`, starting after `steps` steps in which the learning rate rises linearly to `full`."""
     return _warm_up_class()(rate, full, steps)
 
@@ -54,10 +60,10 @@ def _warm_up_class() -> Any:
     tf = import_tensorflow()
 
     class WarmUp(import_keras().optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # has no types
-        def __init__(self, rate: Any, full: float, steps: int) -> None:
+        def __init__(self, rate: float | LearningRateSchedule, full: float, steps: int) -> None:
             self._rate, self._full, self._steps = rate, full, steps
 
-        def __call__(self, step: Any) -> Any:
+        def __call__(self, step: TfTensor) -> TfTensor:
             now, rate = tf.cast(step, tf.float32), self._rate
             after = rate(now - self._steps) if callable(rate) else tf.constant(rate, tf.float32)
             # Plus one, or the first step would be taken at a rate of 0.

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.errors import PostconditionError
 from pipeline.system import interruption
@@ -19,10 +19,15 @@ from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.masking import MaskedModel
 from stages.keras.tensorflow import import_keras
-from stages.keras.types import KerasModel
+from stages.keras.types import KerasModel, TfTensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from tf_keras.callbacks import Callback
 
 Progress = Callable[[float, float, str, str], None]  # done and total epochs, what, detail
 History = dict[str, list[float]]
+Logs: TypeAlias = Any  # what Keras passes to its callbacks: numbers or tensors by name, or None
 PLATEAU_STATE = ("best", "wait", "cooldown_counter")
 STOPPING_STATE = ("best", "wait", "best_epoch", "stopped_epoch")
 SHORT_NAMES = {"accuracy": "acc"}
@@ -55,7 +60,7 @@ class Session:
         )
         self.stopping.best_epoch, self.stopping.best_weights = 0, model.get_weights()
 
-    def callbacks(self, progress: Progress, interval_s: float) -> list[Any]:
+    def callbacks(self, progress: Progress, interval_s: float) -> list[Callback]:
         """Return the callbacks in the order to run at the end of an epoch: schedules first, the checkpoint last."""
         masking = self._masked.callbacks(self.steps, self._config.epochs) if self._masked else []
         teller = _Teller(self._config.epochs, self.steps, progress, interval_s)
@@ -100,7 +105,7 @@ class Session:
                 # Different for all epochs and layers below 1,000,003.
                 generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + place)
 
-    def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
+    def end_epoch(self, epoch: int, logs: dict[str, TfTensor]) -> None:
         """Keep the epoch's results. PostconditionError if a value is not a finite number; then nothing is kept."""
         if not math.isfinite(logs["val_loss"]):
             what = f"the validation loss became {float(logs['val_loss'])} in epoch {epoch + 1}"
@@ -114,7 +119,7 @@ class Session:
         if self._checkpoints:
             self._checkpoints.save(self._checkpoint(epoch + 1, best, weights))
 
-    def _require_numbers(self, weights: list[Any], epoch: int) -> None:
+    def _require_numbers(self, weights: list[NDArray[Any]], epoch: int) -> None:
         """Check the weights too: a loss can stay finite while they don't, as on some CPUs ReLU turns NaN into zero."""
         import numpy as np
 
@@ -123,7 +128,7 @@ class Session:
                 what = f"the weights of {variable.name.partition(':')[0]} became no numbers in epoch {epoch + 1}"
                 raise PostconditionError(what, where="finetune", hint=HINT)
 
-    def _checkpoint(self, epoch: int, best: int | None, weights: list[Any]) -> Checkpoint:
+    def _checkpoint(self, epoch: int, best: int | None, weights: list[NDArray[Any]]) -> Checkpoint:
         arrays = {f"weight-{i}": value for i, value in enumerate(weights)}
         arrays |= {f"optimizer-{i}": v.numpy() for i, v in enumerate(self.model.optimizer.variables)}
         state = {
@@ -145,7 +150,7 @@ class _Teller:
         self._unseen: list[Any] = []  # losses of the last steps, each a mean over the epoch so far
         self._told_at = 0.0
 
-    def step(self, epoch: int, batch: int, logs: dict[str, Any], history: History) -> None:
+    def step(self, epoch: int, batch: int, logs: dict[str, TfTensor], history: History) -> None:
         """Record a finished step (from 0). PostconditionError if its loss or an earlier one is not a finite number."""
         self._unseen.append(logs["loss"])
         now = time.monotonic()
@@ -165,7 +170,7 @@ class _Teller:
         )
 
 
-def _figures(logs: dict[str, Any], history: History) -> str:
+def _figures(logs: dict[str, TfTensor], history: History) -> str:
     """Format `loss 0.312 acc 0.901 val acc 0.880`."""
     told = [f"{SHORT_NAMES.get(name, name)} {float(value):.3f}" for name, value in logs.items()]
     metrics = [name for name in history if name.startswith("val_") and name != "val_loss"]
@@ -181,28 +186,28 @@ def _watch_class() -> Any:
             self._session, self._teller = session, teller
             self._supports_tf_logs = True  # or Keras would copy all logs at each batch
 
-        def on_train_begin(self, logs: Any = None) -> None:
+        def on_train_begin(self, logs: Logs = None) -> None:
             # This callback is the last one, so that Keras' own have just forgotten their state when it gives it back.
             self._session.restore_callbacks()
 
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
             self._session.begin_epoch(epoch)
 
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
             self._teller.step(self._session.epoch, batch, logs, self._session.history)
             interruption.check()
 
-        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
             interruption.check()
 
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
             self._session.end_epoch(epoch, logs)
             interruption.check()
 
     return Watch
 
 
-def _plateau(config: FinetuneConfig) -> Any:
+def _plateau(config: FinetuneConfig) -> Callback | None:
     if config.schedule != "reduce_on_plateau":
         return None
     settings = config.plateau
@@ -211,6 +216,6 @@ def _plateau(config: FinetuneConfig) -> Any:
     )
 
 
-def _numbered(checkpoint: Checkpoint, prefix: str) -> list[Any]:
+def _numbered(checkpoint: Checkpoint, prefix: str) -> list[NDArray[Any]]:
     count = sum(name.startswith(f"{prefix}-") for name in checkpoint.arrays)
     return [checkpoint.arrays[f"{prefix}-{i}"] for i in range(count)]

@@ -31,7 +31,7 @@ def strategy_scope(config: FinetuneConfig) -> AbstractContextManager[Any]:
     return scope
 
 
-def trainee_of(model: KerasModel, config: FinetuneConfig) -> Any:
+def trainee_of(model: KerasModel, config: FinetuneConfig) -> KerasModel:
     """Return `model`, or the copy of it that the settings ask for; call it in the strategy's scope."""
     if config.mixed_precision:
         return in_precision(model, precision_policy())
@@ -50,7 +50,7 @@ def needs_scaled_losses(config: FinetuneConfig) -> bool:
     return config.mixed_precision and precision_policy() == "mixed_float16"
 
 
-def in_precision(model: KerasModel, policy: str) -> Any:
+def in_precision(model: KerasModel, policy: str) -> KerasModel:
     """Copy `model` with layers that compute by a policy, except those that give its outputs.
 
     PreconditionError if a layer can't, with its message.

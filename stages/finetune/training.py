@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data import Split
 from pipeline.errors import PreconditionError
@@ -25,6 +25,9 @@ from stages.keras.normal_form import copy_model, put_weights
 from stages.keras.sparsity import SparsityPlan
 from stages.keras.types import KerasModel
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 VALIDATION_BATCH = 256
 PROGRESS_INTERVAL_S = 0.1
 
@@ -36,7 +39,7 @@ class TrainingResult:
     `resumed_from` counts the epochs that a killed run had finished.
     """
 
-    model: Any
+    model: KerasModel
     history: History
     best_epoch: int
     validation_loss: float
@@ -52,7 +55,7 @@ def fine_tune(
     checkpoints: Checkpoints | None = None,
     progress: Progress = lambda *_: None,
     plan: SparsityPlan | None = None,
-    teacher: Any = None,
+    teacher: KerasModel | None = None,
     progress_interval_s: float = PROGRESS_INTERVAL_S,
 ) -> TrainingResult:
     """Train `model` in place; weights that `plan` selects are kept at zero, or become zero.
@@ -94,7 +97,7 @@ def fine_tune(
 @contextmanager
 def _trainee(
     model: KerasModel, config: FinetuneConfig, plan: SparsityPlan | None
-) -> Iterator[tuple[Any, MaskedModel | None]]:
+) -> Iterator[tuple[KerasModel, MaskedModel | None]]:
     """Yield what is trained instead of the model, frozen and wrapped as requested; `model` gets its weights."""
     trainee = trainee_of(model, config)
     with frozen(trainee, config.freeze, batch_norm=config.freeze_batch_norm):
@@ -106,13 +109,17 @@ def _trainee(
         put_weights(model, trainee.get_weights())
 
 
-def _weights_of_classes(config: FinetuneConfig, train: Split, goals: Objectives) -> Any:
+def _weights_of_classes(
+    config: FinetuneConfig, train: Split, goals: Objectives
+) -> NDArray[Any] | dict[str, NDArray[Any]] | None:
     """Return the weight of each class, by output if there are several; None if all count equally."""
     classes = {one.output: one.size for one in goals.labelled if one.task == "classes" and train.labelled}
     return goals.shaped({name: class_weights(config, train.of_output(name), size) for name, size in classes.items()})
 
 
-def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goals: Objectives, train: Split, seed: int) -> Any:
+def _learner(
+    trainee: KerasModel, teacher: KerasModel | None, config: FinetuneConfig, goals: Objectives, train: Split, seed: int
+) -> KerasModel:
     """Return what Keras fits: the trainee, or a wrapper of it that learns from the teacher."""
     if config.distill is None:
         return trainee
@@ -122,7 +129,7 @@ def _learner(trainee: Any, teacher: Any, config: FinetuneConfig, goals: Objectiv
     return learner(trainee, teacher, config.distill, goals, labelled=train.labelled, seed=seed)
 
 
-def _compile(learning: Any, config: FinetuneConfig, goals: Objectives, steps: int) -> None:
+def _compile(learning: KerasModel, config: FinetuneConfig, goals: Objectives, steps: int) -> None:
     optimizer = make_optimizer(config, steps, learning, scaled=needs_scaled_losses(config))
     learning.compile(optimizer, goals.loss, metrics=goals.metrics, loss_weights=goals.loss_weights)
     optimizer.build(learning.trainable_variables)  # restored variables must exist

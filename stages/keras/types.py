@@ -16,3 +16,4 @@ TfTensor: TypeAlias = Any  # a tensor with values, or inside a traced function; 
 TfVariable: TypeAlias = Any  # a variable of TensorFlow, or of either Keras
 TfOperation: TypeAlias = Any  # a node of a traced graph: a `tf.Operation`
 KerasValue: TypeAlias = Any  # a symbolic tensor, or what stands in its place in a call: an array, a number, a list
+TfTensors: TypeAlias = Any  # a tensor, or a list or dict of them, as models take and give them

@@ -6,16 +6,20 @@ drive activations further than any calibration; noise has no structure that erro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.artifacts import TensorSpec
+from stages.formats.format import Arrays
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 REPEATS = 4  # samples of each random set
 SETS = ("zeros", "lowest", "highest", "extremes", "noise")
 
 
-def adversarial_inputs(specs: Sequence[TensorSpec], real: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def adversarial_inputs(specs: Sequence[TensorSpec], real: Arrays) -> dict[str, dict[str, NDArray[Any]]]:
     """Return by set arrays by input name: `zeros`, `lowest` and `highest` of 1 sample, `extremes` and `noise` of 4.
 
     `real` are preprocessed samples (N, …) by input name; their minimum and maximum are the range of all sets, so that

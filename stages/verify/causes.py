@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from stages.formats.format import FileTensor
+from stages.formats.format import Arrays, FileTensor
 from stages.formats.layers.agreement import layouts, scores
 from stages.keras.layer_calls import LayerCall
 
@@ -44,7 +43,7 @@ class _Use:
     numbers: int
 
 
-def cause_in_inputs(inputs: Mapping[str, Any], ends: Mapping[str, tuple[float, float]]) -> Cause | None:
+def cause_in_inputs(inputs: Arrays, ends: Mapping[str, tuple[float, float]]) -> Cause | None:
     """Return the first input whose numbers (N, …) lie outside the range that the file stores it in, or None."""
     for name, (low, high) in ends.items():
         # One step of room: what is rounded to an end is not outside.
@@ -57,7 +56,7 @@ def cause_in_inputs(inputs: Mapping[str, Any], ends: Mapping[str, tuple[float, f
     return None
 
 
-def input_calls(sample: Mapping[str, Any]) -> list[LayerCall]:
+def input_calls(sample: Arrays) -> list[LayerCall]:
     """Return a sample's inputs as layers that read nothing: a file quantizes them like any other tensor."""
     return [LayerCall(name, (values,), frozenset()) for name, values in sample.items()]
 
@@ -87,7 +86,7 @@ def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | N
     return None
 
 
-def cause_in_constants(constants: Mapping[str, Any]) -> Cause | None:
+def cause_in_constants(constants: Arrays) -> Cause | None:
     """Return the first constant, as it is stored (channels first), with channels of only a few steps, or None."""
     import numpy as np
 

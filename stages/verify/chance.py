@@ -7,20 +7,24 @@ a warning: hours of pruning and fine-tuning need a source that works, tests and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.errors import SourceError
+from stages.formats.format import Arrays
 from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of
 from stages.verify.metrics import evaluate, wilson_interval
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LEAST_SAMPLES = 50  # fewer can't distinguish a classifier from guessing
 SURE = 3.0  # standard deviations, since several are tried
 BETTER = 0.25  # of the way from chance to no error, which an untrained network does not reach by luck
 
 
-def chance_of(labels: Any, classes: int) -> float:
+def chance_of(labels: NDArray[Any], classes: int) -> float:
     """Return the accuracy of always predicting the most frequent class, or a random one, whichever is larger."""
     import numpy as np
 
@@ -52,9 +56,7 @@ def words_on(tried: Sequence[Tried]) -> str:
     return ", ".join(f"{one.accuracy:.1%} {name}" for one, name in zip(ordered, named, strict=True))
 
 
-def check_source(
-    context: StageContext[Any], split: Split, outputs: Mapping[str, Any], targets: Mapping[str, Split]
-) -> None:
+def check_source(context: StageContext[Any], split: Split, outputs: Arrays, targets: Mapping[str, Split]) -> None:
     """Compare each classifying output (N, classes) of the source, by name, with chance: a warning, or SourceError."""
     for name, seen in targets.items():
         if seen.kind != "classes":

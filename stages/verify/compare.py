@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
+from pipeline.data.splits import Inputs
 from pipeline.errors import DeviceError, PostconditionError
 from pipeline.records.facts import KerasFacts, ParityRow
 from pipeline.records.schemes import Quantization
-from stages.formats.format import HoldsAnother, Simulated
+from stages.formats.format import Arrays, HoldsAnother, Simulated
 from stages.formats.registry import format_of_kind, formats, shows_tensors, whole_model
 from stages.formats.session import content_of
 from stages.keras.inputs import by_input
 from stages.keras.layer_calls import first_not_finite
+from stages.keras.types import KerasModel
 from stages.samples.checks import require_finite_inputs
 from stages.verify.config import VerifyConfig
 from stages.verify.limits import REAL, SIMULATED, is_real
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stages.formats.format import LoadedModel
     from stages.verify.causes import Cause, Observed
 
 # Of Keras; the file itself runs in its own batch size, which is 1 for most (formats/session.py).
@@ -48,7 +53,7 @@ class Comparison:
             read, folder = partial(context.read, "export"), context.work_dir / "tmp-model"
             self._kind, self._file = export.kind, whole_model(export.kind, export.names, read, folder)
 
-    def on_the_split(self) -> dict[str, Any]:
+    def on_the_split(self) -> dict[str, NDArray[Any]]:
         """Return the file's outputs (N, …) by name over the whole test split."""
         import numpy as np
 
@@ -59,7 +64,7 @@ class Comparison:
             advance(self._context, done, len(self._split), format_of_kind(self._kind).name)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def rows(self, reference: Mapping[str, Any], actual: Mapping[str, Any]) -> list[ParityRow]:
+    def rows(self, reference: Arrays, actual: Arrays) -> list[ParityRow]:
         """Return figures for real inputs, evenly spaced over the split (often sorted by class), and synthetic ones.
 
         A set on which Keras itself gives no finite numbers is left out, with a warning that names the layer.
@@ -89,7 +94,7 @@ class Comparison:
             rows += [parity_row(inputs, name, wanted[name], found[name], self._classes(name)) for name in wanted]
         return rows
 
-    def _simulated_rows(self, simulated: Simulated, reference: Mapping[str, Any]) -> list[ParityRow]:
+    def _simulated_rows(self, simulated: Simulated, reference: Arrays) -> list[ParityRow]:
         """Return figures for the first of the real inputs, run as the device does; its kernels are slow here."""
         picked = self._picked[:SIMULATED_SAMPLES]
         arrays = self._arrays(self._split.take(picked)[0])
@@ -154,14 +159,14 @@ class Comparison:
             return None
         return found or cause_in_constants(shown.small_constants(data))
 
-    def _with_inputs(self, sample: Mapping[str, Any]) -> Observed:
+    def _with_inputs(self, sample: Arrays) -> Observed:
         """Return `_observed`, with the inputs among the layers."""
         from stages.verify.causes import input_calls
 
         calls, tensors = self._observed(sample)
         return [*input_calls(sample), *calls], tensors
 
-    def _observed(self, sample: Mapping[str, Any]) -> Observed:
+    def _observed(self, sample: Arrays) -> Observed:
         """Return what layers output for one sample, and what the file's operators do."""
         import numpy as np
 
@@ -174,7 +179,7 @@ class Comparison:
         tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
         return record_layers(self._model, arrays), tensors
 
-    def _where_they_part(self, sample: Mapping[str, Any], limit_db: float) -> str:
+    def _where_they_part(self, sample: Arrays, limit_db: float) -> str:
         from stages.verify.divergence import describe_divergence
 
         try:
@@ -182,7 +187,7 @@ class Comparison:
         except DeviceError as error:
             return f"which layer differs is not known ({error.what})"
 
-    def _recomputed(self, name: str, given: Any) -> Any:
+    def _recomputed(self, name: str, given: NDArray[Any]) -> NDArray[Any] | None:
         """Return what the reference's layer of this name makes of other inputs; None unless it has one call."""
         import numpy as np
         from tensorflow import errors
@@ -196,7 +201,7 @@ class Comparison:
         except (TypeError, ValueError, errors.OpError):  # it takes more than that
             return None
 
-    def _require_finite(self, reference: Mapping[str, Any], actual: Mapping[str, Any], sample_at: Any) -> None:
+    def _require_finite(self, reference: Arrays, actual: Arrays, sample_at: Callable[..., Arrays]) -> None:
         import numpy as np
 
         for name, wanted in reference.items():
@@ -218,17 +223,17 @@ class Comparison:
                 what = f"output {name!r} of the file has shape {actual[name].shape}, the reference's {wanted.shape}"
                 raise PostconditionError(what, where=self._context.axis)
 
-    def _run(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
         found: dict[str, Any] = self._loaded.run(arrays)
         return {spec.name: found[spec.name] for spec in self._facts.outputs}
 
-    def _arrays(self, inputs: Any) -> dict[str, Any]:
+    def _arrays(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Return a split's inputs by name, in the model's types."""
         specs = self._facts.inputs
         arrays = zip(specs, by_input(inputs, [spec.name for spec in specs]), strict=True)
         return {spec.name: array.astype(spec.dtype, copy=False) for spec, array in arrays}
 
-    def _real_sample(self, index: int) -> dict[str, Any]:
+    def _real_sample(self, index: int) -> dict[str, NDArray[Any]]:
         return self._arrays(self._split.inputs(index, index + 1))
 
     @property
@@ -236,7 +241,7 @@ class Comparison:
         return f"verifying {self._context.axis}"
 
     @cached_property
-    def _loaded(self) -> Any:
+    def _loaded(self) -> LoadedModel:
         from stages.formats.apart.runtimes import load_apart
 
         loaded = load_apart(self._kind, self._file, self._context.threads, self._doing, self._context.events)
@@ -252,19 +257,19 @@ class Comparison:
         return loaded
 
     @cached_property
-    def _model(self) -> Any:
+    def _model(self) -> KerasModel:
         from stages.keras.precision import reference_in_float32
 
         return reference_in_float32(self._context, "reference")
 
     @cached_property
-    def _made_up(self) -> dict[str, dict[str, Any]]:
+    def _made_up(self) -> dict[str, dict[str, NDArray[Any]]]:
         from stages.verify.adversarial import adversarial_inputs
 
         return adversarial_inputs(self._facts.inputs, self._arrays(self._split.take(self._picked)[0]))
 
     @cached_property
-    def _picked(self) -> Any:
+    def _picked(self) -> NDArray[Any]:
         import numpy as np
 
         count, samples = len(self._split), self._context.config.samples
@@ -280,11 +285,11 @@ def advance(context: StageContext[VerifyConfig], done: int, total: int, runtime:
     context.events.advanced(done, total, "verification samples", f"{runtime} {done}/{total}")
 
 
-def _one(arrays: Mapping[str, Any], place: int) -> dict[str, Any]:
+def _one(arrays: Arrays, place: int) -> dict[str, NDArray[Any]]:
     return {name: values[place : place + 1] for name, values in arrays.items()}
 
 
-def parity_row(inputs: str, output: str, reference: Any, actual: Any, classes: bool) -> ParityRow:
+def parity_row(inputs: str, output: str, reference: NDArray[Any], actual: NDArray[Any], classes: bool) -> ParityRow:
     import numpy as np
 
     from stages.formats.layers.parity import (

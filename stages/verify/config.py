@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pipeline.contracts.stage import StageConfig
 from pipeline.data.spec import Metrics
 from pipeline.records.schemes import Scheme
-from pipeline.records.values import Value
+from pipeline.records.values import Json, Value
 
 
 class Bounds(Value):
@@ -66,7 +66,7 @@ class Tolerances(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _over_the_defaults(cls, given: Any) -> Any:
+    def _over_the_defaults(cls, given: Json) -> Json:
         if not isinstance(given, Mapping):
             return given
         return {

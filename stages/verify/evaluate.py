@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.data import Split
@@ -18,6 +18,9 @@ from stages.keras.normal_form import MODEL_FILE
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.verify.config import EvaluateConfig
 from stages.verify.metrics import QUALITY, Evaluation, OwnMetric, evaluate, flat, metrics_by_output
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 CONFUSION_FILE = "confusion-matrix.json"
 
@@ -106,7 +109,7 @@ def evaluation_artifact(
     return Artifact(files=tuple(files), facts=EvaluationFacts(samples=samples, metrics=measured.metrics))
 
 
-def require_finite(outputs: Any, layer_of: Callable[[int], str | None]) -> None:
+def require_finite(outputs: NDArray[Any], layer_of: Callable[[int], str | None]) -> None:
     """Raise PostconditionError, naming the first sample and layer, if a model's outputs (N, …) hold NaN or infinity."""
     import numpy as np
 

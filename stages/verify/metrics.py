@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.data.samples import Task
 from pipeline.data.spec import Metrics
@@ -18,6 +18,9 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.user_code import told
 from pipeline.records.metrics import MATRIX, Metric, of_output
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 ACCURACY = Metric(
@@ -124,8 +127,8 @@ def flat(found: Mapping[str, Evaluation], *, several: bool) -> Evaluation:
 
 
 def evaluate(
-    outputs: Any,
-    targets: Any,
+    outputs: ArrayLike,
+    targets: NDArray[Any],
     task: Task,
     names: Sequence[str],
     own: Mapping[str, OwnMetric] | None = None,
@@ -159,7 +162,7 @@ def evaluate(
     return Evaluation(metrics, intervals, confusion)
 
 
-def are_logits(outputs: Any, task: Task) -> bool:
+def are_logits(outputs: ArrayLike, task: Task) -> bool:
     """Return whether outputs are logits: not probabilities, which lie in 0…1 and add up to 1 over classes."""
     import numpy as np
 
@@ -169,20 +172,21 @@ def are_logits(outputs: Any, task: Task) -> bool:
     return task == "classes" and outputs.shape[1] > 1 and not np.allclose(outputs.sum(axis=1), 1, atol=1e-3)
 
 
-def probabilities(outputs: Any, task: Task, logits: bool) -> Any:
+def probabilities(outputs: ArrayLike, task: Task, logits: bool) -> NDArray[Any]:
     """Return scores (N, classes), two columns for a single output with two classes; (N, k) for multilabel."""
     import numpy as np
 
     values = np.asarray(outputs, np.float64)
     if logits and task == "classes" and values.shape[1] > 1:
         powers = np.exp(values - values.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        shares: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
     if logits:
         values = 0.5 * (1 + np.tanh(values / 2))  # the sigmoid in a form that never overflows
     return np.concatenate([1 - values, values], axis=1) if task == "classes" and values.shape[1] == 1 else values
 
 
-def confusion_matrix(scores: Any, labels: Any) -> Any:
+def confusion_matrix(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]:
     """Return counts (classes, classes): the label's row, the largest score's column."""
     import numpy as np
 
@@ -204,7 +208,7 @@ def wilson_interval(correct: float, samples: int, z: float = Z_95) -> tuple[floa
     return low, high
 
 
-def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
+def _right(scores: NDArray[Any], labels: NDArray[Any], task: Task, k: int) -> float:
     """Return how many samples have their class among the `k` best (the first of equals is the best).
 
     With several labels a sample counts by the share of them that is right, like Keras' accuracy; the interval is then
@@ -224,7 +228,7 @@ def _right(scores: Any, labels: Any, task: Task, k: int) -> float:
     return int((rank < k).sum())
 
 
-def _macro_f1(scores: Any, labels: Any, task: Task) -> float:
+def _macro_f1(scores: NDArray[Any], labels: NDArray[Any], task: Task) -> float:
     """Return the mean F1 (harmonic mean of precision and recall) over classes that occur or were predicted."""
     import numpy as np
 
@@ -238,7 +242,7 @@ def _macro_f1(scores: Any, labels: Any, task: Task) -> float:
     return float((2 * hits[total > 0] / total[total > 0]).mean()) if (total > 0).any() else 0.0
 
 
-def _auc(scores: Any, labels: Any, task: Task) -> float:
+def _auc(scores: NDArray[Any], labels: NDArray[Any], task: Task) -> float:
     """Return the area under the ROC curve; the mean over classes one-vs-rest, or over labels, if both occur."""
     import numpy as np
 
@@ -253,7 +257,7 @@ def _auc(scores: Any, labels: Any, task: Task) -> float:
     return float(np.mean(areas))
 
 
-def _area(scores: Any, positive: Any) -> float:
+def _area(scores: NDArray[Any], positive: NDArray[Any]) -> float:
     """Return the chance that a positive sample has the higher score than a negative one; equal scores count half."""
     import numpy as np
 
@@ -263,21 +267,21 @@ def _area(scores: Any, positive: Any) -> float:
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(scores) - hits)))
 
 
-def _errors(outputs: Any, targets: Any) -> Any:
+def _errors(outputs: NDArray[Any], targets: NDArray[Any]) -> NDArray[Any]:
     import numpy as np
 
     return np.reshape(outputs, (len(outputs), -1)).astype(np.float64) - np.reshape(targets, (len(outputs), -1))
 
 
-def _mse(outputs: Any, targets: Any, _task: Task) -> float:
+def _mse(outputs: NDArray[Any], targets: NDArray[Any], _task: Task) -> float:
     return float((_errors(outputs, targets) ** 2).mean())
 
 
-def _mae(outputs: Any, targets: Any, _task: Task) -> float:
+def _mae(outputs: NDArray[Any], targets: NDArray[Any], _task: Task) -> float:
     return float(abs(_errors(outputs, targets)).mean())
 
 
-_MEASURES: Mapping[str, Callable[[Any, Any, Task], float]] = {
+_MEASURES: Mapping[str, Callable[[NDArray[Any], NDArray[Any], Task], float]] = {
     "macro_f1": _macro_f1,
     "auc": _auc,
     "mse": _mse,
@@ -285,7 +289,7 @@ _MEASURES: Mapping[str, Callable[[Any, Any, Task], float]] = {
 }
 
 
-def _own_metric(name: str, function: OwnMetric, targets: Any, outputs: Any) -> float:
+def _own_metric(name: str, function: OwnMetric, targets: NDArray[Any], outputs: NDArray[Any]) -> float:
     """Return the user's function's value; PostconditionError if it fails or the value is not finite."""
     try:
         value = float(function(targets, outputs))

@@ -7,13 +7,16 @@ Half-precision models compute in float32 here, like their files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from stages.keras.inputs import by_input
 from stages.keras.types import KerasModel
 from stages.samples.batches import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Key = tuple[str, str, int, int]  # digests of model and split, samples at a time or in all, threads
 
@@ -22,11 +25,13 @@ class LastOutputs:
     """Hold the outputs that a run computed last, over a split and on synthetic inputs."""
 
     def __init__(self) -> None:
-        self.on_split: dict[Key, Any] = {}
-        self.on_synthetic: dict[Key, dict[str, dict[str, Any]]] = {}
+        self.on_split: dict[Key, NDArray[Any] | list[NDArray[Any]]] = {}
+        self.on_synthetic: dict[Key, dict[str, dict[str, NDArray[Any]]]] = {}
 
 
-def shared_outputs(context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress) -> Any:
+def shared_outputs(
+    context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress
+) -> NDArray[Any] | list[NDArray[Any]]:
     """Return the outputs (N, …) of an input's model over `split`, for one output; a list of them for several.
 
     Don't change them, others get the same ones.
@@ -47,11 +52,11 @@ def shared_outputs(context: StageContext[Any], input_name: str, split: Split, ba
     return last[key]
 
 
-def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> Any:
+def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> NDArray[Any] | list[NDArray[Any]]:
     """Return the model's outputs (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
     import numpy as np
 
-    parts: list[list[Any]] = []
+    parts: list[list[NDArray[Any]]] = []
     done = 0
     for inputs, _ in split.batches(batch):
         arrays = by_input(inputs, model.input_names)
@@ -62,7 +67,7 @@ def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> 
     return outputs if len(outputs) > 1 else outputs[0]
 
 
-def run_keras(model: KerasModel, arrays: list[Any]) -> list[Any]:
+def run_keras(model: KerasModel, arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
     """Return the outputs of one batch at inference, one array (n, …) per output."""
     import numpy as np
 

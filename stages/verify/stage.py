@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
 from pipeline.data import Split
@@ -20,7 +20,7 @@ from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import ExportFacts, ParityFacts, ParityRow
 from pipeline.records.metrics import Metric, metric_and_output
 from pipeline.records.schemes import Scheme
-from stages.formats.format import RunsElsewhere
+from stages.formats.format import Arrays, RunsElsewhere
 from stages.formats.registry import format_of_kind, packages_that_run, running_kinds
 from stages.keras.inputs import as_arrays
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_fit, require_inputs
@@ -216,8 +216,8 @@ def worse(found: Mapping[str, float], settings: VerifyConfig, where: str | None)
 def _evaluated(
     context: StageContext[VerifyConfig],
     targets: Mapping[str, Split],
-    reference: Mapping[str, Any],
-    actual: Mapping[str, Any],
+    reference: Arrays,
+    actual: Arrays,
 ) -> tuple[Artifact, Evaluation]:
     """Return the evaluation of the file by output, and its metrics including changes from the reference."""
     names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)

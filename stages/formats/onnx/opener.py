@@ -10,10 +10,11 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from onnxruntime import SessionOptions
 
 RUNTIME = "onnxruntime"

@@ -10,10 +10,11 @@ import argparse
 import re
 import sys
 import time
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from numpy.typing import NDArray
     from openvino import PartialShape
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from numpy.typing import NDArray
 
 RUNTIME = "litert"
