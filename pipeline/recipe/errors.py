@@ -6,7 +6,7 @@ import json
 import re
 from difflib import get_close_matches
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, TypeVar, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -119,7 +119,7 @@ def known_keys(kind: type[Value], path: Path) -> list[str]:
     return [field.alias or name for model in current for name, field in model.recipe_fields().items()]
 
 
-def _models(annotation: Any) -> list[type[Value]]:
+def _models(annotation: object) -> list[type[Value]]:
     if isinstance(annotation, type) and issubclass(annotation, Value):
         return [annotation]
     if get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):

@@ -57,7 +57,7 @@ def _of_their_kind(data: object) -> Facts:
     if isinstance(data, Facts):
         return data
     kind = data.get("kind") if isinstance(data, dict) else None
-    found: Any = facts_class(kind) if isinstance(kind, str) else None
+    found: type[Any] | None = facts_class(kind) if isinstance(kind, str) else None
     # As JSON, because strict values accept lists for tuples only there.
     return (found or PlainFacts).model_validate_json(to_json(data))
 

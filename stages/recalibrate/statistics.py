@@ -7,17 +7,17 @@ in Wu and Johnson, "Rethinking 'Batch' in BatchNorm", 2021).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from stages.keras.tensorflow import import_keras
-from stages.keras.types import KerasModel
+from stages.keras.types import KerasLayer, KerasModel, TfTensor
 
 
-def batch_normalisations(model: KerasModel) -> list[Any]:
+def batch_normalisations(model: KerasModel) -> list[KerasLayer]:
     """Return the model's batch normalizations, including those of nested models and wrappers."""
     return [part for part in model.submodules if isinstance(part, import_keras().layers.BatchNormalization)]
 
@@ -63,8 +63,8 @@ def _counting_batches(norms: list[Any]) -> Iterator[None]:
             norm.momentum, norm.trainable = momentum, trainable
 
 
-def _as_in_training(call: Any) -> Any:
-    def in_training(inputs: Any, training: Any = None, mask: Any = None) -> Any:  # noqa: ARG001 - Keras passes them
+def _as_in_training(call: Callable[..., TfTensor]) -> Callable[..., TfTensor]:
+    def in_training(inputs: TfTensor, training: object = None, mask: TfTensor = None) -> TfTensor:  # noqa: ARG001 - Keras passes them
         return call(inputs, training=True)
 
     return in_training

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.data.npz import NpzFile
+from pipeline.data.splits import Inputs
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.records.values import Value
 from pipeline.store.file_digests import FileDigests
@@ -71,7 +71,7 @@ def beside(folder: Path) -> Path | None:
     return file
 
 
-def _prepared(inputs: Any) -> str | None:
+def _prepared(inputs: Inputs) -> str | None:
     """Return `from -1 to 1`, for a single input whose samples are small real numbers."""
     import numpy as np
 

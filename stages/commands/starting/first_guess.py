@@ -5,7 +5,7 @@ Nothing here is certain, so each guess states its evidence, for a person to chec
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.data.samples import Preprocess
 from pipeline.records.artifacts import TensorSpec
@@ -14,6 +14,7 @@ from stages.commands.starting.first_pruning import FirstPruning, first_pruning
 from stages.keras.flatten import flattened
 from stages.keras.losses import gives_logits
 from stages.keras.normal_form import tensor_spec
+from stages.keras.types import KerasLayer, KerasModel, KerasTensor
 from stages.keras.wrappers import QUANTIZATION, wrappers_in
 from stages.prune.inspection import inspect_model
 
@@ -96,7 +97,7 @@ class ModelGuess(Value):
         return tuple(output for output in self.outputs if output.size is not None)
 
 
-def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
+def guess(model: KerasModel, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
     """Guess what `model`, a graph of layers, was made for."""
     flat = flattened(model)
     found = inspect_model(flat, source)
@@ -125,7 +126,7 @@ def guess(model: Any, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: 
     )
 
 
-def _output(model: Any, place: int, name: str, head: Any) -> OutputGuess:
+def _output(model: KerasModel, place: int, name: str, head: KerasLayer) -> OutputGuess:
     shape = tuple(model.outputs[place].shape)
     if len(shape) != 2 or shape[1] is None:
         reason = f"its output {name} has the shape {shape}, not one row a sample"
@@ -134,7 +135,7 @@ def _output(model: Any, place: int, name: str, head: Any) -> OutputGuess:
     return OutputGuess(name=name, task=task, size=shape[1], reason=reason)
 
 
-def _task(model: Any, place: int, head: Any) -> tuple[Task, str]:
+def _task(model: KerasModel, place: int, head: KerasLayer) -> tuple[Task, str]:
     """Guess from the model's outputs: values that add up to 1 are probabilities, wherever the softmax is."""
     size = model.outputs[place].shape[1]
     if not gives_logits(model, place):
@@ -148,7 +149,7 @@ def _task(model: Any, place: int, head: Any) -> tuple[Task, str]:
     return "classes", f"{size} outputs without bounds: logits, unless they are numbers to predict"
 
 
-def _preprocessing(model: Any, entry: TensorSpec) -> Preprocessing:
+def _preprocessing(model: KerasModel, entry: TensorSpec) -> Preprocessing:
     names = {layer.name for layer in model.layers}
     for layer in _front(model):
         if type(layer).__name__ in PREPROCESSING:
@@ -166,9 +167,9 @@ def _of_several(inputs: tuple[TensorSpec, ...]) -> Preprocessing:
     return Preprocessing(reason=f"each input may need its own, such as {named}", certain=False)
 
 
-def _front(model: Any) -> list[Any]:
+def _front(model: KerasModel) -> list[KerasLayer]:
     """Return the layers before the first one with a kernel, in Keras' order."""
-    front: list[Any] = []
+    front: list[KerasLayer] = []
     for layer in model.layers:
         if any(len(weight.shape) > 1 for weight in layer.weights) and type(layer).__name__ not in PREPROCESSING:
             break
@@ -176,5 +177,5 @@ def _front(model: Any) -> list[Any]:
     return front
 
 
-def _producer(tensor: Any) -> Any:
+def _producer(tensor: KerasTensor) -> KerasLayer:
     return tensor._keras_history.layer  # noqa: SLF001 - Keras' only way from a tensor to its layer

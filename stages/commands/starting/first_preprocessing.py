@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.data import DataSource, Split
 from pipeline.data.samples import Preprocess
@@ -11,6 +10,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.errors import DataError
 from stages.commands.starting.first_guess import Preprocessing
 from stages.keras.normal_form import keras_facts
+from stages.keras.types import KerasModel
 from stages.samples.checks import require_fit
 from stages.samples.preprocess_trial import AS_NOW, Tried, can_be_tried, try_preprocessing
 from stages.verify.chance import LEAST_SAMPLES, chance_of, is_at_chance
@@ -18,7 +18,7 @@ from stages.verify.chance import LEAST_SAMPLES, chance_of, is_at_chance
 SEED = 7  # the recipe's, which draws the training split
 
 
-def measured(model: Any, guessed: Preprocessing, file: Path) -> Preprocessing:
+def measured(model: KerasModel, guessed: Preprocessing, file: Path) -> Preprocessing:
     """Return what makes `model` most accurate on some training samples; the guess if that is inconclusive."""
     split = _train(file, guessed.way)
     if split is None or not can_be_tried(model, split):

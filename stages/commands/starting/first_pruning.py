@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from math import ceil
-from typing import Any, Literal
+from typing import Literal
 
 from pipeline.errors import PreconditionError
 from pipeline.records.values import Value
 from stages.keras.macs import macs_of
+from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGroup, channel_groups
 from stages.prune.analysis.labels import Ids
 from stages.prune.choosing.allocate import Goal, counts_for
@@ -41,7 +42,7 @@ class FirstPruning(Value):
         return round(self.left * self.before)
 
 
-def first_pruning(model: Any) -> FirstPruning | None:
+def first_pruning(model: KerasModel) -> FirstPruning | None:
     """Return the goal for `model` (not nested): MACs if known and prunable, else parameters; None for none."""
     import numpy as np
 
