@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest
@@ -65,7 +64,7 @@ def _name(entry: Json) -> str:
     return entry if isinstance(entry, str) else ""
 
 
-def _stage(entries: list[Any], part: str, path: Path, place: str) -> tuple[dict[str, Any], Path]:
+def _stage(entries: list[Json], part: str, path: Path, place: str) -> tuple[dict[str, Json], Path]:
     """Return the settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
     match = STEP.match(part)
     name, number = (match["name"], int(match["number"])) if match else (part, 0)
@@ -88,7 +87,7 @@ def _stage(entries: list[Any], part: str, path: Path, place: str) -> tuple[dict[
     return entry[name], (*path, position, name)
 
 
-def _repeated(entries: list[Any]) -> list[Any]:
+def _repeated(entries: list[Json]) -> list[Json]:
     """Return the entries inside repeats, if they are lists at all."""
     blocks = [entry["repeat"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("repeat"), dict)]
     return [entry for block in blocks if isinstance(block.get("stages"), list) for entry in block["stages"]]

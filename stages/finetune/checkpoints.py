@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.records.keys import digest_of_bytes
 from pipeline.store.files import publish
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 KEPT = 2
 
@@ -29,7 +32,7 @@ class Checkpoint:
     epoch: int
     best: int | None
     state: dict[str, Any]
-    arrays: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]]
 
 
 class Checkpoints:

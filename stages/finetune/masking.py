@@ -6,11 +6,14 @@ network and depthwise kernels. So its schedule is set to never act, and the mask
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages.keras.sparsity import SparsityPlan
 from stages.keras.tensorflow import import_keras, import_tfmot
 from stages.keras.types import KerasLayer, KerasModel
+
+if TYPE_CHECKING:
+    from tf_keras.callbacks import Callback
 
 UPDATES = 50  # of the masks, while sparsity increases
 NEVER = 2**40  # steps
@@ -30,7 +33,7 @@ class MaskedModel:
         self.model.output_names = list(model.output_names)  # losses and labels use them, not the wrappers' names
         self.set_masks(plan.progress(0.0))
 
-    def callbacks(self, steps_per_epoch: int, epochs: int) -> list[Any]:
+    def callbacks(self, steps_per_epoch: int, epochs: int) -> list[Callback]:
         """Return callbacks that must precede all others, which then see masked weights."""
         callbacks = import_keras().callbacks
         total, reached_at = steps_per_epoch * epochs, self._plan.reached_at

@@ -19,7 +19,7 @@ from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.masking import MaskedModel
 from stages.keras.tensorflow import import_keras
-from stages.keras.types import KerasModel, TfTensor
+from stages.keras.types import KerasLayer, KerasModel, TfTensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,8 +50,8 @@ class Session:
         self.epoch, self.stopped = 0, False
         self.history: History = {}
         self._config, self._seed, self._masked, self._checkpoints = config, seed, masked, checkpoints
-        self._restored: tuple[Checkpoint, list[Any] | None] | None = None
-        self._random_layers: list[Any] | None = None
+        self._restored: tuple[Checkpoint, list[NDArray[Any]] | None] | None = None
+        self._random_layers: list[KerasLayer] | None = None
         self._plateau = _plateau(config)
         first = masked.first_epoch_at_target(config.epochs) if masked else 0
         # Always there, with a patience that never ends if none is set: it also keeps the best weights.
@@ -147,7 +147,7 @@ class _Teller:
 
     def __init__(self, epochs: int, steps: int, progress: Progress, interval_s: float) -> None:
         self._epochs, self._steps, self._progress, self._interval_s = epochs, steps, progress, interval_s
-        self._unseen: list[Any] = []  # losses of the last steps, each a mean over the epoch so far
+        self._unseen: list[TfTensor] = []  # losses of the last steps, each a mean over the epoch so far
         self._told_at = 0.0
 
     def step(self, epoch: int, batch: int, logs: dict[str, TfTensor], history: History) -> None:

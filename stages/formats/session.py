@@ -17,7 +17,7 @@ from stages.formats.format import Arrays
 from stages.samples.batches import batches_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
 
 def content_of(model: bytes | Path) -> bytes:
@@ -37,7 +37,7 @@ def in_batches(
 
 
 def random_feeds(
-    ports: Iterable[tuple[str, Sequence[int | None], Any]], shapes: Mapping[str, Sequence[int]]
+    ports: Iterable[tuple[str, Sequence[int | None], DTypeLike]], shapes: Mapping[str, Sequence[int]]
 ) -> dict[str, NDArray[Any]]:
     """Return random inputs by name for ports of (name, sizes with None where free, dtype), with a free batch of 1.
 

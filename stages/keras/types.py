@@ -11,7 +11,6 @@ from typing import Any, TypeAlias
 KerasModel: TypeAlias = Any  # a model of tf_keras, or of Keras 3 while it is loaded
 KerasLayer: TypeAlias = Any  # a layer of either
 KerasTensor: TypeAlias = Any  # a symbolic tensor between the layers of a model, of either
-KerasNode: TypeAlias = Any  # one call of a layer in a model's graph: an element of `inbound_nodes`
 TfTensor: TypeAlias = Any  # a tensor with values, or inside a traced function; TensorFlow takes arrays as such too
 TfVariable: TypeAlias = Any  # a variable of TensorFlow, or of either Keras
 TfOperation: TypeAlias = Any  # a node of a traced graph: a `tf.Operation`

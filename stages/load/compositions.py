@@ -7,7 +7,6 @@ operation of another compiler.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -140,7 +139,7 @@ def bucketized(node: TfOperation, input: KerasTensor) -> KerasTensor:  # noqa: A
     return tf.reshape(found, tf.shape(input))
 
 
-COMPOSED: Mapping[str, Callable[..., Any]] = {
+COMPOSED: Mapping[str, Callable[..., KerasTensor]] = {
     "Bucketize": bucketized,
     "Einsum": einsum,
     "XlaDynamicUpdateSlice": updated_slice,

@@ -21,7 +21,7 @@ from stages.load.keras3_translation import Translation
 
 GRAPHS = ("Functional", "Sequential")
 Entry = Mapping[str, Any]
-Tensors = dict[tuple[str, int, int], Any]  # by layer, call and output
+Tensors = dict[tuple[str, int, int], KerasTensor]  # by layer, call and output
 
 
 def build_graph(entry: Entry, original: KerasModel, translation: Translation) -> KerasModel:
@@ -141,8 +141,8 @@ class _Call:
 
     entry: Entry
     original: KerasLayer
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[KerasValue, ...]
+    kwargs: dict[str, KerasValue]
 
     def outputs(self, made: dict[str, tuple[Any, Any]], translation: Translation) -> list[KerasTensor]:
         """Return the tensors that it gives; `made` keeps layers, which may be called again.
@@ -195,7 +195,7 @@ class _Call:
         return trace_call(self.original, self.args, self.kwargs, error, made, translation)
 
 
-def _arguments(node: Json, tensors: Tensors) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _arguments(node: Json, tensors: Tensors) -> tuple[tuple[KerasValue, ...], dict[str, KerasValue]]:
     args = tuple(_argument(value, tensors) for value in node["args"])
     return args, {key: _argument(value, tensors) for key, value in node["kwargs"].items()}
 
@@ -232,7 +232,7 @@ def _ready(node: Json, tensors: Tensors) -> bool:
     return all(_ready(item, tensors) for item in node.values())
 
 
-def _address(history: Sequence[Any]) -> tuple[str, int, int]:
+def _address(history: Sequence[Json]) -> tuple[str, int, int]:
     layer, call, output = history
     return str(layer), int(call), int(output)
 

@@ -69,7 +69,7 @@ class TranslatedLayer:
 
     kind: type[KerasLayer]
     config: dict[str, Any]
-    then: Callable[[Any], Any] | None = None
+    then: Callable[[KerasTensor], KerasTensor] | None = None
 
     def build(self) -> KerasLayer:
         attention = self.kind.__name__ == "MultiHeadAttention"  # it needs shapes that only its calls tell

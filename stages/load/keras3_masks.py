@@ -6,15 +6,13 @@ any other is passed on as given in the file.
 
 from __future__ import annotations
 
-from typing import Any
-
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasLayer, KerasTensor, KerasValue
 
 
 def settle_masks(
-    layer: KerasLayer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    layer: KerasLayer, args: tuple[KerasValue, ...], kwargs: dict[str, KerasValue]
+) -> tuple[tuple[KerasValue, ...], dict[str, KerasValue]]:
     """Return the arguments of a tf_keras layer's call, with a mask only if it would not find the right one itself."""
     if not args or not hasattr(args[0], "_keras_history"):
         return args, kwargs
@@ -27,7 +25,7 @@ def settle_masks(
     return args, kwargs
 
 
-def note_mask(layer: KerasLayer, args: tuple[Any, ...], outputs: list[KerasTensor]) -> None:
+def note_mask(layer: KerasLayer, args: tuple[KerasValue, ...], outputs: list[KerasTensor]) -> None:
     """Attach to a layer's outputs a mask that records its origin, which tf_keras forgets."""
     if not any(getattr(tensor, "_keras_mask", None) is not None for tensor in outputs):
         return
@@ -74,7 +72,7 @@ def _same_operation(one: KerasTensor, other: KerasTensor) -> bool:
     return bool(calls[0].keys() == calls[1].keys()) and all(_same(value, calls[1][k]) for k, value in calls[0].items())
 
 
-def _call(tensor: KerasTensor) -> dict[str, Any]:
+def _call(tensor: KerasTensor) -> dict[str, KerasValue]:
     """Return the arguments of the operation that made a tensor, by name, without defaults."""
     import inspect
 

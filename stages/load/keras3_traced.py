@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.errors import reason_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.keras.types import KerasLayer, KerasTensor, TfTensor, TfVariable
+from stages.keras.types import KerasLayer, KerasTensor, KerasValue, TfTensor, TfVariable
 from stages.load.compositions import UntraceableError
 from stages.load.keras3_layers import UntranslatableError
 from stages.load.keras3_translation import Translation
@@ -16,8 +16,8 @@ from stages.load.traced import traced
 
 def trace_call(
     original: KerasLayer,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    args: tuple[KerasValue, ...],
+    kwargs: dict[str, KerasValue],
     error: UntranslatableError,
     made: dict[str, Any],
     translation: Translation,

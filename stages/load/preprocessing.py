@@ -39,7 +39,7 @@ def split_front(model: KerasModel) -> tuple[KerasModel, tuple[dict[str, Any], ..
 
 def _front(model: KerasModel) -> list[KerasLayer]:
     """Return the preprocessing layers that the only input passes through, as long as each feeds only the next."""
-    front: list[Any] = []
+    front: list[KerasLayer] = []
     tensor = model.inputs[0] if len(model.inputs) == 1 else None
     layers = [layer for layer in model.layers if type(layer).__name__ != "InputLayer"]
     # Not the last one: something has to be left.

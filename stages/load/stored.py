@@ -45,7 +45,7 @@ def open_stored(path: Path, kind: FileKind) -> StoredModel:
     Raises:
         ModelError: the file is damaged, not safe to open, or holds no model.
     """
-    readers: Mapping[str, Callable[[Path], tuple[Any, str]]] = {"keras": _zip, "h5": _hdf5, "json": _json}
+    readers: Mapping[str, Callable[[Path], tuple[Json, str]]] = {"keras": _zip, "h5": _hdf5, "json": _json}
     with damage(path):
         config, version = readers[kind](path)
         config = buildable(config)

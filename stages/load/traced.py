@@ -60,7 +60,7 @@ def traced(call: Callable[..., Any], arguments: KerasValue, hold: Holder) -> lis
     tf = import_tensorflow()
     flat = tf.nest.flatten(arguments)
     graph = tf.__internal__.FuncGraph("traced")
-    given: dict[str, Any] = {}
+    given: dict[str, KerasTensor] = {}
     with graph.as_default():
         inside = []
         for item in flat:
@@ -191,7 +191,7 @@ class _Replay:
     def _emitted(self, operation: TfOperation, inputs: list[_Value]) -> list[_Value]:
         """Return the operation on tf_keras' tensors, made when one of its outputs is first needed."""
         tf = import_tensorflow()
-        done: list[Any] = []
+        done: list[KerasTensor] = []
 
         def output(place: int) -> KerasTensor:
             if not done:

@@ -13,18 +13,22 @@ compute, from the file's inputs to it, the file's output: else the difference ca
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.formats.format import FileTensor
 from stages.formats.layers.agreement import Agreement, agreements, scores
 from stages.formats.layers.parity import decibels
 from stages.keras.layer_calls import LayerCall
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 MAPS = 3  # axes of a tensor with several positions per channel
 SAME_DB = 80.0  # from here on two tensors are equal except for rounding
 OUTLIER = 6.0  # times the usual error of a layer's channels
 
-Recompute = Callable[[str, Any], Any]  # a layer's name and inputs to its output; None if it is not available
+# A layer's name and inputs to its output; None if it is not available.
+Recompute = Callable[[str, "NDArray[Any]"], "NDArray[Any] | None"]
 
 
 def describe_divergence(

@@ -42,6 +42,7 @@ from stages.keras.types import KerasModel
 from stages.samples.batches import Progress, unheard
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from onnx import ModelProto
 
 Layout = Literal["nhwc", "nchw"]
@@ -51,7 +52,7 @@ def convert_onnx(
     model: KerasModel,
     how: Quantization | Scheme,
     opset: int = 17,
-    calibration: Any | None = None,
+    calibration: NDArray[Any] | Sequence[NDArray[Any]] | None = None,
     progress: Progress = unheard,
     metadata: Mapping[str, Any] | None = None,
     layout: Layout = "nhwc",

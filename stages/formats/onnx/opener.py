@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from numpy.typing import NDArray
     from onnxruntime import SessionOptions
 
 RUNTIME = "onnxruntime"
@@ -47,7 +48,7 @@ def open_model(path: str, options: argparse.Namespace, core: ModuleType) -> Any:
     core.require_inputs(shapes, [item.name for item in session.get_inputs()])
     feeds: dict[str, Any] = {}
 
-    def feed(arrays: list[Any]) -> None:
+    def feed(arrays: list[NDArray[Any]]) -> None:
         for position, item in enumerate(session.get_inputs()):
             feeds[item.name] = arrays[position]
 

@@ -85,7 +85,7 @@ def _needs(
     import numpy as np
     import onnx
 
-    wanted: dict[tuple[str, int], Any] = {}
+    wanted: dict[tuple[str, int], NDArray[Any]] = {}
     for node in graph.node:
         has_bias = len(node.input) > 2 and node.input[2] in constants
         if node.op_type not in CHANNELS or not has_bias or node.input[1] not in constants:

@@ -61,7 +61,7 @@ def convert_tflite(
     model: KerasModel,
     how: Quantization | Scheme,
     io: Literal["float32", "int8", "int16"] = "float32",
-    calibration: Any | None = None,
+    calibration: NDArray[Any] | Sequence[NDArray[Any]] | None = None,
     progress: Progress = unheard,
     metadata: Mapping[str, Any] | None = None,
     shapes: Shapes | None = None,
