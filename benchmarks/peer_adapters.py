@@ -188,8 +188,9 @@ def put_in_place(suite: str) -> None:
     if suite == "tf2onnx":
         import onnx
 
-        onnx.mapping = types.ModuleType("onnx.mapping")  # releases of onnx since 1.23 have none
-        sys.modules["onnx.mapping"] = onnx.mapping
+        mapping = types.ModuleType("onnx.mapping")  # releases of onnx since 1.23 have none
+        onnx.mapping = mapping  # type: ignore[attr-defined]
+        sys.modules["onnx.mapping"] = mapping
         from tf2onnx import keras2onnx_api
 
         keras2onnx_api.convert_keras = convert_keras

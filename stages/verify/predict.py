@@ -7,7 +7,7 @@ Half-precision models compute in float32 here, like their files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
@@ -18,6 +18,8 @@ from stages.samples.batches import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Which form it is follows from the model, which no checker sees.
+Outputs: TypeAlias = Any  # an array (N, …), or a list with one for each of several outputs
 Key = tuple[str, str, int, int]  # digests of model and split, samples at a time or in all, threads
 
 
@@ -25,13 +27,13 @@ class LastOutputs:
     """Hold the outputs that a run computed last, over a split and on synthetic inputs."""
 
     def __init__(self) -> None:
-        self.on_split: dict[Key, NDArray[Any] | list[NDArray[Any]]] = {}
+        self.on_split: dict[Key, Outputs] = {}
         self.on_synthetic: dict[Key, dict[str, dict[str, NDArray[Any]]]] = {}
 
 
 def shared_outputs(
     context: StageContext[Any], input_name: str, split: Split, batch: int, progress: Progress
-) -> NDArray[Any] | list[NDArray[Any]]:
+) -> Outputs:
     """Return the outputs (N, …) of an input's model over `split`, for one output; a list of them for several.
 
     Don't change them, others get the same ones.
@@ -52,7 +54,7 @@ def shared_outputs(
     return last[key]
 
 
-def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> NDArray[Any] | list[NDArray[Any]]:
+def predict(model: KerasModel, split: Split, batch: int, progress: Progress) -> Outputs:
     """Return the model's outputs (N, …) at inference, `batch` samples at a time; `progress` hears how many are done."""
     import numpy as np
 
