@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar, Union, get_args, get_origi
 from pydantic import ValidationError
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.yaml_source import Path, Source, dotted
+from pipeline.recipe.yaml_source import Path, YamlSource, dotted
 from pipeline.records.values import Json, Value
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def nearest(name: str, known: list[str]) -> str:
     return "known: " + ", ".join(known)
 
 
-def validate(kind: type[V], data: Json, path: Path, source: Source) -> V:
+def validate(kind: type[V], data: Json, path: Path, source: YamlSource) -> V:
     """Validate `data`, which is at `path` of the recipe, as `kind`; RecipeError if it isn't one."""
     try:
         return kind.model_validate_json(json.dumps(data))
@@ -36,7 +36,7 @@ def validate(kind: type[V], data: Json, path: Path, source: Source) -> V:
         raise explain(error, kind, data, path, source) from error
 
 
-def explain(error: ValidationError, kind: type[Value], data: Json, prefix: Path, source: Source) -> RecipeError:
+def explain(error: ValidationError, kind: type[Value], data: Json, prefix: Path, source: YamlSource) -> RecipeError:
     """Turn the first finding into a RecipeError; its hint says how many more there are."""
     findings = error.errors(include_url=False)
     # A union reports once for each member: the one that got furthest into the value is the most specific.

@@ -6,13 +6,13 @@ import re
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest
-from pipeline.recipe.yaml_source import Path, Source, plain_value
+from pipeline.recipe.yaml_source import Path, YamlSource, plain_value
 from pipeline.records.values import Json
 
 STEP = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<number>\d+)\]$")
 
 
-def apply_override(source: Source, override: str) -> None:
+def apply_override(source: YamlSource, override: str) -> None:
     """Change `source.data` in place; RecipeError if the path does not exist or matches more than one stage."""
     place = f"--set {override}"
     path_text, equals, value_text = override.partition("=")

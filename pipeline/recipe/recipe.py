@@ -16,7 +16,7 @@ from pipeline.recipe.errors import validate
 from pipeline.recipe.model_spec import Model, ModelSource
 from pipeline.recipe.overrides import apply_override
 from pipeline.recipe.steps import StageStep, read_steps
-from pipeline.recipe.yaml_source import Source, read_yaml
+from pipeline.recipe.yaml_source import YamlSource, read_yaml
 from pipeline.records.keys import digest_of
 from pipeline.records.values import Value
 
@@ -62,7 +62,7 @@ class Recipe:
     gates: tuple[Gate, ...]
     folder: Path
     digest: str
-    source: Source
+    source: YamlSource
 
     @classmethod
     def load(cls, path: str | Path, overrides: tuple[str, ...] = ()) -> Recipe:

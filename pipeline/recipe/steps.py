@@ -13,7 +13,7 @@ from pipeline.contracts.hooks import Follows, OpensModel
 from pipeline.contracts.stage import AnyStage, StageConfig
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest, validate
-from pipeline.recipe.yaml_source import Path, Source
+from pipeline.recipe.yaml_source import Path, YamlSource
 from pipeline.records.values import Json, Value
 
 REPEAT = "repeat"
@@ -57,7 +57,7 @@ class StageStep:
     path: Path
 
 
-def read_steps(source: Source) -> tuple[StageStep, ...]:
+def read_steps(source: YamlSource) -> tuple[StageStep, ...]:
     """Return the steps of a recipe, `repeat` blocks expanded; RecipeError if an entry is not a stage or is invalid."""
     found = list(_expanded(source))
     names = [name for name, _, _ in found]
@@ -68,7 +68,7 @@ def read_steps(source: Source) -> tuple[StageStep, ...]:
     return tuple(steps)
 
 
-def _expanded(source: Source) -> Iterator[tuple[str, StageConfig, Path]]:
+def _expanded(source: YamlSource) -> Iterator[tuple[str, StageConfig, Path]]:
     for index, raw in enumerate(source.data["stages"]):
         path: Path = ("stages", index)
         name, settings = _entry(raw, path, source)
@@ -91,11 +91,11 @@ def _expanded(source: Source) -> Iterator[tuple[str, StageConfig, Path]]:
                     raise RecipeError(str(error), where=source.where((*path_inside, stage))) from error
 
 
-def _config(name: str, settings: Json, path: Path, source: Source) -> StageConfig:
+def _config(name: str, settings: Json, path: Path, source: YamlSource) -> StageConfig:
     return validate(stages()[name].config, settings, (*path, name), source)
 
 
-def _entry(raw: Json, path: Path, source: Source) -> tuple[str, Json]:
+def _entry(raw: Json, path: Path, source: YamlSource) -> tuple[str, Json]:
     settings: Json
     where = source.where(path)
     if isinstance(raw, str):

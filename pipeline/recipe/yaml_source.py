@@ -23,7 +23,7 @@ Path = tuple[str | int, ...]
 
 
 @dataclass
-class Source:
+class YamlSource:
     """Hold plain data (dict, list, str, int, float, bool, None) and where each part of it was written."""
 
     file: FilePath
@@ -59,7 +59,7 @@ def dotted(path: Path) -> str:
     return text.removeprefix(".")
 
 
-def read_yaml(file: FilePath) -> Source:
+def read_yaml(file: FilePath) -> YamlSource:
     """Parse a YAML 1.2 file; RecipeError with line and column if it is not YAML."""
     try:
         text = file.read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def read_yaml(file: FilePath) -> Source:
     except OSError as error:
         raise RecipeError(f"the recipe can't be read: {error.strerror or error}", where=str(file)) from error
     node = parse_yaml(text, str(file))
-    source = Source(file, None)
+    source = YamlSource(file, None)
     source.data = _plain(node, (), source)
     if not isinstance(source.data, dict):
         raise RecipeError("a recipe is a map of settings", where=f"{file}:1:1", hint="begin with `name: …`")
@@ -98,10 +98,10 @@ def parse_yaml(text: str, name: str) -> Any:
 
 def plain_value(text: str) -> Json:
     """Parse a value as YAML 1.2 does: `1e-3` is a number, `no` is a string."""
-    return _plain(parse_yaml(text, "--set"), (), Source(FilePath("--set"), None))
+    return _plain(parse_yaml(text, "--set"), (), YamlSource(FilePath("--set"), None))
 
 
-def _plain(node: Any, path: Path, source: Source) -> Json:
+def _plain(node: Any, path: Path, source: YamlSource) -> Json:
     if isinstance(node, CommentedMap):
         for key in node:
             # Keys from a merge (<<) were written elsewhere: use the map's own place for them.

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pipeline.contracts.discovery import target_drivers
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.recipe.errors import nearest, validate
-from pipeline.recipe.yaml_source import Source, read_yaml
+from pipeline.recipe.yaml_source import YamlSource, read_yaml
 from pipeline.records.artifacts import Kind
 from pipeline.records.metrics import Metric
 from pipeline.records.schemes import Quantization
@@ -224,7 +224,7 @@ def _read_target(path: Path, _state: tuple[int, int] | None) -> Target:
     return Target(path.stem, kind, _settings(driver, source), path)
 
 
-def _settings(driver: Driver, source: Source) -> TargetSettings:
+def _settings(driver: Driver, source: YamlSource) -> TargetSettings:
     return validate(driver.settings, source.data, (), source)
 
 

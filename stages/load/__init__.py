@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stages.load.formats import LoadedModel, load_model
+    from stages.load.formats import OpenedModel, load_model
 
-__all__ = ["LoadedModel", "load_model"]
+__all__ = ["OpenedModel", "load_model"]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,7 +42,7 @@ HALF = {"float16": 5e-3, "bfloat16": 4e-2}  # five steps of the types' own round
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class OpenedModel:
     """Hold a functional or Sequential `tf_keras` model, its origin, and notes.
 
     `translation_difference` is how far its outputs are from the original's if another Keras or runtime had to compute
@@ -66,7 +66,7 @@ def load_model(
     preprocess: str = "keep",
     trust: bool = False,
     wanted: Wanted = NOTHING,
-) -> LoadedModel:
+) -> OpenedModel:
     """Load a model from a file or folder of either Keras, or build an application from its description.
 
     `weights` is the file (or SavedModel folder) of weights for an architecture in JSON or an application.
@@ -113,7 +113,7 @@ def load_model(
     if not is_settled(like(model, whole)):  # the inputs differ if layers were split off the front
         settle(model, wanted if leaves_sizes_open(model) else NOTHING)
     notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
-    return LoadedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
+    return OpenedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
 
 
 def tolerance(model: KerasModel) -> float:

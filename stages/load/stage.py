@@ -18,7 +18,7 @@ from pipeline.records.metrics import Metric
 from pipeline.store.file_digests import FileDigests
 
 if TYPE_CHECKING:
-    from stages.load.formats import LoadedModel
+    from stages.load.formats import OpenedModel
 
 STORED_TOLERANCE = 1e-6
 PREPROCESSING_FILE = "preprocessing.json"
@@ -102,7 +102,7 @@ def _named(context: StageContext[LoadConfig]) -> str:
     return context.config.application.application if context.config.application else context.source_name()
 
 
-def _load(context: StageContext[LoadConfig]) -> LoadedModel:
+def _load(context: StageContext[LoadConfig]) -> OpenedModel:
     """Load the recipe's model; errors use the user's names of its files, not those of their verified copies."""
     from stages.keras.free_sizes import Wanted
     from stages.load.custom_objects import check_source
@@ -131,7 +131,7 @@ def _load(context: StageContext[LoadConfig]) -> LoadedModel:
     return loaded
 
 
-def _preprocessing_file(context: StageContext[LoadConfig], loaded: LoadedModel) -> tuple[FileRef, ...]:
+def _preprocessing_file(context: StageContext[LoadConfig], loaded: OpenedModel) -> tuple[FileRef, ...]:
     """Return the layers that were split off, as a file next to the model."""
     if not loaded.preprocessing:
         return ()

@@ -15,7 +15,7 @@ from pipeline.contracts.hooks import MeasuresOnTarget
 from pipeline.contracts.stage import AnyStage
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
-from pipeline.recipe.yaml_source import Source
+from pipeline.recipe.yaml_source import YamlSource
 from pipeline.records.manifest import RunManifest
 from stages.commands.comparing.compared import compared, gated_as
 from stages.commands.comparing.forms import markdown_of, text_of
@@ -74,7 +74,7 @@ def _measures(stage: AnyStage, found: MetricResult) -> bool:
     return compared()[found.metric] in stage.metrics
 
 
-def _place(source: Source, path: tuple[str | int, ...]) -> tuple[str, int]:
+def _place(source: YamlSource, path: tuple[str | int, ...]) -> tuple[str, int]:
     place = source.where(path).partition("   ")[0]
     line = place.removeprefix(f"{source.file}").strip(":").partition(":")[0]
     file = source.file.resolve()

@@ -17,7 +17,7 @@ from pipeline.system.processes import ending, last_lines, run_process
 from stages.formats.c import tflm
 from stages.formats.c.facts import CSourceFacts
 from stages.formats.c.settings import CSettings
-from stages.formats.c.source import Port, Source, bytes_in_source, c_source
+from stages.formats.c.source import Port, SourceText, bytes_in_source, c_source
 from stages.formats.conversion import Context, export_in
 from stages.formats.format import Arrays
 from stages.formats.tflite import TFLite
@@ -132,7 +132,7 @@ def _difference(expected: Arrays, run: tflm.MicroRun) -> float:
     return relative_difference([expected[name] for name in names], [run.outputs[name] for name in names])
 
 
-def _check_source(context: Context, source: Source, data: bytes) -> None:
+def _check_source(context: Context, source: SourceText, data: bytes) -> None:
     """Check that the text holds the file, and if there is a compiler, that the compiled array does too."""
     if bytes_in_source(source.array) != data:
         raise PostconditionError("the C source does not hold the TFLite file", where=context.axis)

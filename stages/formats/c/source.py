@@ -36,7 +36,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceText:
     """Hold the text of both files."""
 
     array: bytes
@@ -51,14 +51,14 @@ def c_source(
     about: str,
     ports: tuple[Sequence[Port], Sequence[Port]] = ((), ()),
     notes: Sequence[str] = (),
-) -> Source:
+) -> SourceText:
     """Write `data` as the array `SYMBOL_data`; `operators` by count, `about` a line that says what it is.
 
     The header has its size, the arena if it is known, a macro that registers the operators, what is known of the
     `ports` (inputs and outputs, each in the order of the file), and the `notes`.
     """
     header = _header(len(data), symbol, operators, arena_bytes, about, ports, notes)
-    return Source(_text(_array(data, symbol, about)), _text(header))
+    return SourceText(_text(_array(data, symbol, about)), _text(header))
 
 
 def _array(data: bytes, symbol: str, about: str) -> list[str]:
