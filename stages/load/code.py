@@ -31,6 +31,13 @@ PARTS = (
     "models|ops|optimizers|quantizers|regularizers"
 )
 CLASS_MODULE = re.compile(rf"({KERAS}(\.({PARTS})(\.\w+)*)?|builtins|tensorflow_model_optimization(\.\w+)*)")
+# tf_keras' own EfficientNetV2 has TensorFlow's constant initializer, and files of it name that. By name, since Keras
+# would take anything else that the module happens to hold.
+TENSORFLOW_INITIALIZERS = "tensorflow.python.ops.init_ops_v2"
+INITIALIZER = re.compile(
+    r"Constant|Zeros|Ones|RandomNormal|RandomUniform|TruncatedNormal|VarianceScaling|Orthogonal|Identity|"
+    r"(Glorot|He|Lecun)(Normal|Uniform)"
+)
 FUNCTION_MODULE = re.compile(
     rf"({KERAS}\.(activations|constraints|initializers|losses|metrics|regularizers)(\.\w+)*|builtins)"
 )
@@ -107,6 +114,8 @@ def _reason(named: Mapping[str, Any], custom: frozenset[str]) -> str | None:
         if not FUNCTION_MODULE.fullmatch(str(module)) or not str(function).isidentifier():
             return f"names the function {function} of {module}, which is none of Keras' layers' functions"
         return None if module != "builtins" or _is_kerass(str(function)) else f"names Python's function {function}"
+    if module == TENSORFLOW_INITIALIZERS and INITIALIZER.fullmatch(name):
+        return None
     if module is not None and (not CLASS_MODULE.fullmatch(str(module)) or not name.isidentifier()):
         return f"names the class {name} of {module}: if it is yours, name it under custom_objects as module:{name}"
     return _reason_of_settings(name, settings) if isinstance(settings, Mapping) else None

@@ -106,6 +106,24 @@ def test_applications_pass(keras2, keras3):
             refuse_code(layer(name, module=f"evil.{module}"), "unknown")
 
 
+@pytest.mark.filterwarnings("ignore:The `keras.initializers.serialize\\(\\)` API should only be used")
+@pytest.mark.parametrize("suffix", ["h5", "keras"])
+def test_initializers_of_tensorflow_itself_pass_and_nothing_else_of_their_module(keras2, tmp_path, suffix):
+    """As tf_keras' own EfficientNetV2 has one for its closing bias."""
+    inputs = keras2.Input((4,))
+    start = import_tensorflow().constant_initializer(3.0)
+    model = keras2.Model(inputs, keras2.layers.Dense(2, bias_initializer=start, name="predictions")(inputs))
+    model.save(tmp_path / f"m.{suffix}")
+    found = load_model(tmp_path / f"m.{suffix}").model
+    x = np.ones((1, 4), "float32")
+    assert np.array_equal(found(x), model(x))
+    module = "tensorflow.python.ops.init_ops_v2"
+    assert refuse_code(layer("Constant", module=module), "known") is None
+    for name in ("constant_op", "Initializer", "_RandomGenerator"):
+        with pytest.raises(ModelError, match=f"names the class {name}"):
+            refuse_code(layer(name, module=module), "unknown")
+
+
 def test_a_named_custom_object_passes_and_no_other():
     config = layer("Scale", module="mine", registered_name="Package>Scale")
     refuse_code(config, "m.keras", frozenset({"Scale"}))
