@@ -282,6 +282,8 @@ def main() -> int:
         return 0
     families = in_fresh_process(__file__, "--list")
     wanted = [case for case in cases(families) if fnmatchcase(case.model, options.only)]
+    if not wanted:
+        parser.error(f"no model is called {options.only}")
     found = measured(Results(options.work, Path(__file__)), wanted)
     return 0 if summary(found, len({case.model for case in wanted})) else 1
 

@@ -198,6 +198,8 @@ def main() -> int:
     table = dict[str, dict[str, Any]]()
     print(HEADER, flush=True)
     wanted = sorted(name for name in names if fnmatchcase(name, options.only))
+    if not wanted:
+        parser.error(f"no network is called {options.only}")
     made = results.each_apart(__file__, [({"model": name}, [name]) for name in wanted])
     for name, found in zip(wanted, made, strict=True):
         table[name] = {"failed": found} if isinstance(found, str) else found

@@ -34,6 +34,7 @@ from small_networks import NETWORKS
 
 SAMPLES = 2
 CALMED = 6  # times that the last layer's weights are divided by ten
+CALMER, STEPS = 0.9, 20  # of the scales of normalizations, and how often
 CONVERTED = "operators"  # of the small networks, the one that is converted as well
 FILES = {"tflite", "tflite int8", "onnx", "ladder", "profile", "verify"}
 STAGES = ("load", "prune", "finetune", "strip", "quantize", "export", "verify")
@@ -89,15 +90,21 @@ def followed(name: str, model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]
     """Return the state of a model whose outputs differ between inputs; SystemExit if they do not.
 
     Random weights make some logits so large that a closing softmax gives 0 and 1 for any input: the last layer's
-    weights are reduced until it does not.
+    weights are reduced until it does not. In the deepest networks signals grow from block to block until they are
+    infinite: then the scales of batch normalizations are reduced as well.
     """
+    from stages.recalibrate.statistics import batch_normalisations
+
     turned = {key: values[::-1] for key, values in arrays.items()}
-    for _ in range(CALMED):
+    for step in range(CALMED + STEPS):
         state = state_of(model, arrays)
         if state_of(model, turned)["outputs"] != state["outputs"]:
             return state
-        for variable in model.layers[-1].weights:
+        for variable in model.layers[-1].weights if step < CALMED else ():
             variable.assign(variable / 10)
+        for norm in batch_normalisations(model) if step >= CALMED else ():
+            if norm.scale:
+                norm.gamma.assign(norm.gamma * CALMER)
     raise SystemExit(f"{name}: its outputs do not follow its inputs, so that they stay equal proves nothing")
 
 
@@ -195,6 +202,8 @@ def main() -> int:
     results = Results(options.work, Path(__file__))
     table: dict[str, Any] = {}
     wanted = [name for name in parts() if fnmatchcase(name, options.only)]
+    if not wanted:
+        parser.error(f"no part is called {options.only}: they are 'recipe NAME', 'first NETWORK', 'another NETWORK'")
     made = results.each_apart(__file__, [({"part": name}, [name]) for name in wanted])
     for name, found in zip(wanted, made, strict=True):
         table[name] = found

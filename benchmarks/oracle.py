@@ -227,6 +227,8 @@ def main() -> int:
         delivered(json.loads(jobs.read_text()), written, Path(tempfile.mkdtemp(dir=folder)))
         return 0
     wanted = [unit for unit in units() if options.only == "*" or may_hold(unit, options.only)]
+    if not wanted:
+        parser.error(f"no network is called {options.only}: --list names the units")
     if options.list:
         print("\n".join(wanted))
         return 0
