@@ -84,6 +84,8 @@ class TFRecords:
         if self._labels() and not self._unlabelled:
             found = {output: records.column(feature) for output, feature in self._labels().items()}
             targets = found if isinstance(self._settings.label, dict) else found[""]
+        else:
+            records.verify()
         samples = {name: self._samples(records, name) for name in self._inputs()}
         images = [one for one in samples.values() if isinstance(one, ImageSamples)]
 
@@ -152,6 +154,13 @@ class Records:
     def parsed(self, indices: Sequence[int], names: Sequence[str]) -> dict[str, Any]:
         """Return some features of records by number: (n, *shape) by name, bytes for images and raw arrays."""
         return self._parse([self._bytes(index) for index in indices], indices, names)
+
+    def verify(self) -> None:
+        """Read all records once, which verifies every checksum; DataError if one is wrong."""
+        read = decoder("record")
+        for path in self._paths:
+            for _ in read(path, self._threads):
+                pass
 
     def column(self, name: str) -> Any:
         """Read one feature of all records, in one pass that also verifies every checksum."""

@@ -46,7 +46,9 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
         # Before it runs: with postponed annotations `dataclass` fails where it does not find its module here.
         sys.modules[unique] = module
         # Last: a file beside the recipe must not stand in for a module of Python's or of a package.
-        sys.path.append(str(folder))
+        added = str(folder) not in sys.path
+        if added:
+            sys.path.append(str(folder))
         try:
             exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102 - the recipe asks for it
         except (Exception, SystemExit) as error:
@@ -54,7 +56,8 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
             del sys.modules[unique]
             raise StageError(f"{name}.py failed: {told(error)}", where=str(path)) from error
         finally:
-            sys.path.remove(str(folder))
+            if added:
+                sys.path.remove(str(folder))
     function = getattr(sys.modules[unique], attribute, None)
     if not callable(function):
         raise RecipeError(f"{name}.py has no function {attribute}", where=str(path))

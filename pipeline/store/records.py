@@ -37,10 +37,12 @@ class Records:
         """Return the record with all its blobs verified; None if there is none; a reason if it can't be used."""
         path = self.path(key)
         with store_errors(path):
-            if not path.is_file():
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:  # not asked before: another process may move a damaged one away in between
                 return None
             try:
-                record = ActionRecord.model_validate_json(path.read_bytes())
+                record = ActionRecord.model_validate_json(data)
             except ValidationError:
                 quarantine(self._root, path)
                 return "record damaged"

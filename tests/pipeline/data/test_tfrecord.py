@@ -122,9 +122,10 @@ def test_memory_does_not_grow_with_the_records(write, source):
 def test_damaged_files_are_named(write, source, damage, words):
     path = write("train", numbers(5))
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataError, match=words) as caught:
-        source(path, **RECORDS).split("train")
-    assert caught.value.where.endswith("train")
+    for task in ({}, {"task": "unlabelled"}):
+        with pytest.raises(DataError, match=words) as caught:
+            source(path, **RECORDS, **task).split("train")
+        assert caught.value.where.endswith("train")
 
 
 def test_a_record_that_lacks_a_feature_is_named(write, source):

@@ -16,6 +16,13 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_a_folder_that_was_on_the_path_before_stays_where_it_was(folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+    before = [*sys.path]
+    load_function(folder, "mine:double")
+    assert sys.path == before
+
+
 def test_what_is_run_is_what_was_hashed(folder):
     digest, double = load_function(folder, "mine:double")
     assert digest == code_digest(folder, "mine:double") == digest_of_bytes(SOURCE.encode())
