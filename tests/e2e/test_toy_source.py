@@ -67,7 +67,7 @@ def test_its_settings_are_in_the_digest_of_splits_unless_they_are_the_defaults(l
 @pytest.mark.parametrize(
     ("data", "what", "hint"),
     [
-        ("{source: lines, path: d.txt, size: [4, 4]}", "size is for source csv or image_folder or tfrecord, not", None),
+        ("{source: lines, path: d.txt, size: [4, 4]}", "size is for source csv, image_folder or tfrecord, not", None),
         ("{source: npz, path: d.txt, separator: x}", "separator is for source lines, not for npz", None),
         ("{source: lines}", "data: source lines needs path", None),
         ("{source: lines, path: d.txt, seperator: x}", "data.seperator: unknown key", "the nearest is separator"),

@@ -25,7 +25,7 @@ def test_set_reaches_list_elements_and_bare_stages(recipe_file, load):
     [
         ("stages.prnue.ratio=1", "no stage 'prnue'", "prune"),
         ("stages.prune", "KEY.PATH=VALUE", "--set"),
-        ("gates.7.max=1", "no element", "from 0"),
+        ("gates.7.max=1", "an element", "from 0"),
         ("stages.prune[2].ratio=1", "has 1 stages 'prune'", "from 1"),
         ("stages.prune.ratio=1.5", "prune.ratio: 1.5", None),
     ],

@@ -78,7 +78,7 @@ def test_a_target_is_refused_before_anything_is_looked_for(tiny_xception, tmp_pa
 
 
 def test_what_can_not_be_meant_is_told(tmp_path):
-    with pytest.raises(SecateurError, match="no file, no run and no artifact"):
+    with pytest.raises(SecateurError, match="not a file, a run or an artifact"):
         command("nothing", store=tmp_path / "store")
     text = tmp_path / "recipe.yaml"
     text.write_text("name: none\n")

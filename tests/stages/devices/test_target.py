@@ -91,7 +91,7 @@ def test_the_nearest_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("kind: qemo\n", "'qemo' is no kind"),
+        ("kind: qemo\n", "'qemo' is not a kind"),
         ("about: x\n", "needs a kind"),
         ("kind: qemu\ncore: cortex-a99\n", "cortex-a99"),
         ("kind: ssh\nhost: -oProxyCommand=x\n", "host"),

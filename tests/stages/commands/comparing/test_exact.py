@@ -5,6 +5,7 @@ import pytest
 from stages.commands.comparing.exact import _count_result, exact_result, not_comparable
 from stages.commands.comparing.pairing import Pair
 from stages.devices.counts import Counts
+from stages.devices.metrics import INSTRUCTIONS
 from stages.devices.target import find_target
 
 
@@ -46,7 +47,7 @@ def counted(instructions, spread):
 )
 def test_a_count_is_judged_with_what_counts_of_one_model_differ_by(candidate, spread, verdict):
     counts = (counted(100.0, spread), counted(candidate, spread))
-    found = _count_result("instructions", "instructions", counts, find_target("cortex-a72"), 0.05)
+    found = _count_result(INSTRUCTIONS, counts, find_target("cortex-a72"), 0.05)
     assert found.change == pytest.approx(candidate / 100 - 1)
     assert found.verdict == verdict
     assert found.interval == (pytest.approx(_interval(candidate / 100, spread)) if spread else None)

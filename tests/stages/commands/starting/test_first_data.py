@@ -23,7 +23,7 @@ def test_samples_that_are_no_pixels_are_not_scaled_as_pixels(tmp_path, factor, p
     [
         ("no.npz", None, RecipeError, "the data can't be read: no such file"),
         ("folder", None, RecipeError, "the data can't be read: is a directory"),
-        ("m.keras.txt", None, RecipeError, "no npz file"),
+        ("m.keras.txt", None, RecipeError, "not an npz file"),
         ("my data.npz", ("images",), DataError, "holds no inputs x_train: it has images"),
         ("my data.npz", ("x_test",), DataError, "holds no inputs x_train: it has x_test"),
     ],

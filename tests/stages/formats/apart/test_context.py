@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from pipeline.contracts.events import ActionEvents
 from pipeline.records.schemes import Scheme
 from stages.formats.apart.context import run_apart, run_here, told
+from stages.formats.apart.main import Speaker
 from stages.formats.apart.process import end_child
 
 TOYS = """
@@ -25,6 +27,15 @@ def look(context):
     seen = [context.config.model_dump(mode="json"), context.axis, context.seed, context.threads]
     return [os.getpid(), file.digest, *seen, context.inputs["model"].facts.params]
 """
+
+
+class Here(Speaker):
+    """Tell the listener of this process what a child would say to its parent."""
+
+    def __init__(self, events: ActionEvents) -> None:
+        super().__init__(stream=-1)
+        self.advanced = events.advanced  # type: ignore[method-assign]
+        self.warned = events.warned  # type: ignore[method-assign]
 
 
 @pytest.fixture
@@ -61,7 +72,7 @@ def test_conversions_give_the_bytes_that_they_give_in_this_process(
     answer = run_apart(context, function, there, "converting")
     told_there = context.progress
     context.heard.clear()
-    assert run_here(context.events, **told(context, function, here)) == answer
+    assert run_here(Here(context.events), **told(context, function, here)) == answer
     assert told_there == context.progress
     assert bool(told_there) == (scheme == "int8")  # calibration is heard, sample by sample
     assert (here / f"model.{target_format}").read_bytes() == (there / f"model.{target_format}").read_bytes()
