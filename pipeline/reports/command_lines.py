@@ -41,7 +41,7 @@ def install(*words: str) -> str:
     """Return the command that installs packages into this environment, which may contain no pip (`make setup`)."""
     # Not `find_spec`, which also asks setuptools' hook: that warns if distutils has been imported.
     own = PathFinder.find_spec("pip") is not None
-    inside = [sys.executable, "-m", "pip"] if own else [_base(), "-m", "pip", "--python", sys.executable]
+    inside = [sys.executable, "-m", "pip"] if own else [base_python(), "-m", "pip", "--python", sys.executable]
     return shlex.join([*inside, "install", *words])
 
 
@@ -68,7 +68,7 @@ def _implied_store() -> Path:
     return Path(os.environ.get(STORE_VARIABLE) or default_store()).expanduser().absolute()
 
 
-def _base() -> str:
+def base_python() -> str:
     """Return the interpreter that this environment was made with."""
     names = ("bin/python3", "python.exe")
     return next((str(path) for name in names if (path := Path(sys.base_prefix, name)).is_file()), "python3")

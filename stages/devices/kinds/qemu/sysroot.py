@@ -23,6 +23,7 @@ from filelock import FileLock
 
 from pipeline.errors import DeviceError
 from pipeline.records.keys import digest_of, digest_of_bytes, digest_of_file
+from pipeline.reports.command_lines import base_python
 from pipeline.system.installed import package_version
 from stages.devices.target import Say
 
@@ -170,11 +171,12 @@ def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
 
 
 def _python_with_pip() -> str:
-    """Return this interpreter, or the machine's: environments often lack pip.
+    """Return this interpreter, or the one that its environment was made with: environments often lack pip.
 
     Reads the metadata: looking for the module makes setuptools replace distutils, with a warning.
     """
-    return sys.executable if any(distributions(name="pip")) else "python3"
+    # Not `python3`: in an activated environment that is the one without pip.
+    return sys.executable if any(distributions(name="pip")) else base_python()
 
 
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
