@@ -34,7 +34,7 @@ from small_networks import NETWORKS
 
 SAMPLES = 2
 CALMED = 6  # times that the last layer's weights are divided by ten
-CALMER, STEPS = 0.9, 20  # of the scales of normalizations, and how often
+SETTLED = 8  # samples of which batch normalizations then get the statistics
 CONVERTED = "operators"  # of the small networks, the one that is converted as well
 FILES = {"tflite", "tflite int8", "onnx", "ladder", "profile", "verify"}
 STAGES = ("load", "prune", "finetune", "strip", "quantize", "export", "verify")
@@ -91,20 +91,22 @@ def followed(name: str, model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]
 
     Random weights make some logits so large that a closing softmax gives 0 and 1 for any input: the last layer's
     weights are reduced until it does not. In the deepest networks signals grow from block to block until they are
-    infinite: then the scales of batch normalizations are reduced as well.
+    infinite, in others every ReLU6 is at 6: then batch normalizations get the statistics of other inputs.
     """
-    from stages.recalibrate.statistics import batch_normalisations
+    from oracle_networks import settle
+
+    from stages.keras.normal_form import random_inputs
+    from stages.keras.tensorflow import import_keras
 
     turned = {key: values[::-1] for key, values in arrays.items()}
-    for step in range(CALMED + STEPS):
+    for step in range(CALMED * 2):
         state = state_of(model, arrays)
         if state_of(model, turned)["outputs"] != state["outputs"]:
             return state
-        for variable in model.layers[-1].weights if step < CALMED else ():
+        if step == CALMED:
+            settle(model, import_keras(), random_inputs(model, SETTLED, seed=1))
+        for variable in model.layers[-1].weights if step != CALMED else ():
             variable.assign(variable / 10)
-        for norm in batch_normalisations(model) if step >= CALMED else ():
-            if norm.scale:
-                norm.gamma.assign(norm.gamma * CALMER)
     raise SystemExit(f"{name}: its outputs do not follow its inputs, so that they stay equal proves nothing")
 
 

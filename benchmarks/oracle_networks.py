@@ -22,7 +22,7 @@ import signal
 import sys
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +212,7 @@ def of_loaders(name: str, version: int, folder: Path) -> list[dict[str, Any]]:
     keras.utils.set_random_seed(1)
     model = loaders.built(keras, name)
     loaders.shake(model)
-    settle(model, keras, (loaders.SIZES[name],) * 2)
+    settle(model, keras, images(8, (loaders.SIZES[name], loaders.SIZES[name], 3), seed=5))
     found = []
     for number, kind in enumerate(loaders.kinds(name, version)):
         where = folder / str(number)
@@ -240,7 +240,7 @@ def of_application(name: str, folder: Path) -> list[dict[str, Any]]:
     keras.utils.set_random_seed(1)
     model = next(applications(getattr(keras.applications, name), SIZES))
     shake(model)
-    settle(model, keras, model.inputs[0].shape[1:3])
+    settle(model, keras, images(8, model.input_shape[1:], seed=5))
     calm(model)
     file = folder / "model.keras"
     model.save(file)
@@ -254,13 +254,12 @@ def calm(model: Any) -> None:
     With random weights signals grow from block to block in some networks, so that rounding decides the outputs and
     nothing can be compared with them.
     """
-    import numpy as np
     from applications_export import CALMER, NEAR, own_rounding
 
     from stages.recalibrate.statistics import batch_normalisations
 
-    images = [np.random.default_rng(6).uniform(*IMAGES, (2, *model.input_shape[1:])).astype(np.float32)]
-    while own_rounding(model, images) > NEAR / 10:
+    few = [images(2, model.input_shape[1:], seed=6)]
+    while own_rounding(model, few) > NEAR / 10:
         for norm in batch_normalisations(model):
             if norm.scale:
                 norm.gamma.assign(norm.gamma * CALMER**2)
@@ -277,14 +276,18 @@ def applications(build: Any, sizes: tuple[int, ...]) -> Iterator[Any]:
     raise SystemExit(f"no size: {refused}")
 
 
-def settle(model: Any, keras: Any, size: Any) -> None:
-    """Set the statistics of batch normalizations to those of random images, in one pass, layer after layer.
+def images(count: int, shape: Sequence[int], seed: int) -> Any:
+    """Return random images, (count, *shape) float32, in the range of pixels."""
+    import numpy as np
+
+    return np.random.default_rng(seed).uniform(*IMAGES, (count, *shape)).astype(np.float32)
+
+
+def settle(model: Any, keras: Any, batch: Any) -> None:
+    """Set the statistics of batch normalizations to those of a batch, in one pass, layer after layer.
 
     A normalization changes the inputs of later ones: each is measured after those before it are set.
     """
-    import numpy as np
-
-    images = np.random.default_rng(5).uniform(*IMAGES, (8, *(int(each) for each in size), 3)).astype(np.float32)
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if not norms:
         return
@@ -295,7 +298,7 @@ def settle(model: Any, keras: Any, size: Any) -> None:
     rates = [layer.rate for layer in others]
     for layer in others:
         layer.rate = 0.0
-    model(images, training=True)
+    model(batch, training=True)
     for layer, rate in zip(others, rates, strict=True):
         layer.rate = rate
     for norm, (momentum, trainable) in zip(norms, before, strict=True):
