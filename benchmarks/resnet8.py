@@ -111,7 +111,7 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
     """Return the pruned and recalibrated model, and its figures."""
     from stages.keras.macs import count_macs
     from stages.prune import PruneConfig, prune_model
-    from stages.prune.choosing.choice import Evidence
+    from stages.prune.choosing.choice import ChoiceBasis
     from stages.recalibrate.statistics import recalibrate
 
     model = source()
@@ -119,7 +119,7 @@ def cut(wanted: Cut) -> tuple[Any, Pruned]:
     config = PruneConfig.model_validate({"criterion": wanted.criterion, wanted.measure: wanted.share} | samples(wanted))
     began = time.perf_counter()
     data = (x[:SCORING_IMAGES], y[:SCORING_IMAGES]) if config.declared.split else None
-    pruned = prune_model(model, config, data, seed=wanted.seed, evidence=Evidence(score=kept_scores(wanted))).model
+    pruned = prune_model(model, config, data, seed=wanted.seed, basis=ChoiceBasis(score=kept_scores(wanted))).model
     prune_s = time.perf_counter() - began
     at_once = accuracy(pruned)
     recalibrate(pruned, (x[start : start + 250] for start in range(0, RECALIBRATION_IMAGES, 250)))

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import Field
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
 
 from pipeline.data.table import Reader
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.records.values import Value
 from pipeline.store.file_digests import FileDigests
-from pipeline.system.installed import points_of
+from pipeline.system.plugins import loaded, named_in, require_installed
 
 SOURCES_GROUP = "secateur.sources"
 
@@ -93,24 +93,20 @@ class Source(Generic[Own]):
 
 
 @cache
-def _points() -> dict[str, Any]:
-    return {point.name: point for point in points_of(SOURCES_GROUP)}
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(named_in(SOURCES_GROUP), key=lambda point: point.name)}
 
 
 def source_names() -> tuple[str, ...]:
-    """Return the names of all installed sources."""
-    return tuple(sorted(_points()))
+    """Return the names of all installed sources, sorted."""
+    return tuple(_points())
 
 
 @cache
 def source_named(name: str) -> Source[Any]:
     """Return the declaration of an installed source; SecateurError if its package can't be imported."""
     point = _points()[name]
-    try:
-        found = point.load()
-    except ImportError as error:
-        what, hint = f"the source {name} can't be loaded: {error}", "install its package again, or remove it"
-        raise SecateurError(what, where=point.value, hint=hint) from error
+    found = loaded(point, "source")
     if not isinstance(found, Source):
         raise SecateurError(f"the source {name} is a {type(found).__name__}", where=point.value, hint="name a Source")
     return found
@@ -132,9 +128,5 @@ def owners(key: str) -> tuple[str, ...]:
 
 
 def installed_source(name: str) -> str:
-    """Check the name of a source, for pydantic: an unknown one is a `literal_error`, like any other choice."""
-    if name not in source_names():
-        *first, last = (repr(one) for one in source_names())
-        expected = f"{', '.join(first)} or {last}" if first else last
-        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-    return name
+    """Return the name of a source if it is installed; pydantic's `literal_error` otherwise."""
+    return require_installed(name, source_names())

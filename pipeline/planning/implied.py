@@ -37,7 +37,7 @@ def add_control(chain: Chain, step: StageStep) -> None:
     treated = [one.id for one in chain.recipe.steps if isinstance(stages()[one.stage], TreatsControl)]
     last = step.id == treated[-1]
     node_id = CONTROL if last else f"{CONTROL}[{treated.index(step.id) + 1}]"
-    inputs = inputs_of(chain, step, before, step.config)
+    inputs = inputs_of(chain, step, before, step.config, step.stage)
     node = Node(node_id, step.stage, None, step.config, inputs, CONTROL if last else None, step.index)
     chain.control = Branch(chain.add(node), None, before)
     add_followers(chain, chain.control, step)

@@ -23,26 +23,23 @@ def taken_kinds(stage: AnyStage) -> tuple[Kind, ...]:
     return next((wanted.kinds for wanted in stage.inputs.values() if wanted.of == "branch"), ())
 
 
-def inputs_of(
-    chain: Chain, step: StageStep, branch: Branch, config: StageConfig, stage_name: str | None = None
-) -> dict[str, Origin]:
+def inputs_of(chain: Chain, step: StageStep, branch: Branch, config: StageConfig, stage_name: str) -> dict[str, Origin]:
     """Return the inputs of an action on a branch; RecipeError if one is missing.
 
-    The action is of the step's own stage, or of another one that the step implies.
+    `stage_name` is the action's stage: the step's own, or another one that the step implies.
     """
-    name_of_stage = stage_name or step.stage
-    stage = stages()[name_of_stage]
+    stage = stages()[stage_name]
     inputs: dict[str, Origin] = {}
     for name, wanted in stage.inputs.items():
         if wanted.when is not None and getattr(config, wanted.when) is None:
             continue
-        found = _artifact(chain, step, branch, wanted, name_of_stage)
+        found = _artifact(chain, step, branch, wanted, stage_name)
         if found is not None:
             inputs[name] = found
         elif wanted.required:
-            what = f"{name_of_stage} needs {name}, which no stage before it makes"
+            what = f"{stage_name} needs {name}, which no stage before it makes"
             raise error_at(chain.recipe, step, what, f"it takes {listed(wanted.kinds, 'or')}")
-    inputs |= {split: SplitOf(split) for split in require_splits(chain.recipe, name_of_stage, config, step)}
+    inputs |= {split: SplitOf(split) for split in require_splits(chain.recipe, stage_name, config, step)}
     metrics = named_metrics(config.metrics) if isinstance(config, NamesMetrics) else ()
     return inputs | {code_input(metric): CodeOf(metric) for metric in metrics if ":" in metric}
 

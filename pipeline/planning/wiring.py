@@ -75,7 +75,7 @@ def _add_step(chain: Chain, step: StageStep, stage: AnyStage) -> None:
             stage=step.stage,
             axis=axis,
             config=config,
-            inputs=inputs_of(chain, step, branch, config),
+            inputs=inputs_of(chain, step, branch, config, step.stage),
             name=(axis or step.id) if named else None,
             step=step.index,
             can_be_left_out=_skips(step.config),

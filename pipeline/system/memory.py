@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,8 +16,6 @@ GROWTH_BYTES = 32 * 2**20
 # glibc's numbers for `mallopt` (malloc.h), and what they are set to; the threshold is the largest that it accepts.
 M_TOP_PAD, M_MMAP_THRESHOLD = -2, -3
 HEAP_PAD_BYTES, MMAP_THRESHOLD_BYTES = 64 * 2**20, 32 * 2**20
-
-_given_back: dict[str, int] = {}  # resident size when memory was last given back
 
 
 def keep_pages_ready() -> None:
@@ -31,20 +29,6 @@ def keep_pages_ready() -> None:
         libc.mallopt(M_TOP_PAD, HEAP_PAD_BYTES)
         # Once set it stays, while glibc's own moves with the blocks that are freed.
         libc.mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-
-
-def give_back() -> None:
-    """Collect reference cycles, and return free heap pages (glibc keeps them otherwise).
-
-    Only if memory grew since the last time: after a short action there is nothing to find, and half a million objects
-    to look through.
-    """
-    if _resident_bytes() - _given_back.get("bytes", 0) < GROWTH_BYTES:
-        return
-    gc.collect()
-    with suppress(OSError, AttributeError):  # not glibc: its allocator has no such call
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    _given_back["bytes"] = _resident_bytes()
 
 
 @contextmanager
@@ -75,10 +59,34 @@ def usable_bytes() -> int:
     return physical_bytes()
 
 
-def _resident_bytes() -> int:
-    """Return the resident size of this process; if the system does not report it, more each time."""
+def resident_bytes() -> int | None:
+    """Return the resident size of this process; None if the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_bytes().split()[1])
     except OSError:
-        return _given_back.get("bytes", 0) + GROWTH_BYTES
+        return None
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Collector:
+    """Give memory back if it grew since the last time.
+
+    After a short action there is nothing to find, and half a million objects to look through.
+    """
+
+    def __init__(self, resident: Callable[[], int | None] = resident_bytes) -> None:
+        self._resident = resident
+        self._known = 0  # resident size when memory was last given back
+
+    def give_back(self) -> None:
+        """Collect reference cycles, and return free heap pages (glibc keeps them otherwise)."""
+        now = self._resident()
+        if now is not None and now - self._known < GROWTH_BYTES:
+            return
+        gc.collect()
+        with suppress(OSError, AttributeError):  # not glibc: its allocator has no such call
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        self._known = self._resident() or 0
+
+
+give_back = Collector().give_back  # of this process

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
-from importlib.metadata import EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints
 from types import MappingProxyType
 from typing import Any
 
-from pipeline.errors import SecateurError
+from pydantic_core import PydanticCustomError
+
+from pipeline.errors import SecateurError, listed
 from pipeline.system.installed import points_of
 
 
@@ -25,6 +27,31 @@ def named_in(group: str) -> EntryPoints:
     return found
 
 
+def loaded(point: EntryPoint, what: str) -> Any:
+    """Return what an entry point names; `what` names such things in messages.
+
+    Raises:
+        SecateurError: a package that is installed can't be imported, or lacks the name.
+    """
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise SecateurError(
+            f"the {what} {point.name} can't be loaded: {error}",
+            where=point.value,
+            hint="install its package again, or remove it",
+        ) from error
+
+
+def require_installed(name: str, names: Iterable[str]) -> str:
+    """Return a name that pydantic validates; an unknown one is a `literal_error`, like any other choice."""
+    known = list(names)
+    if name not in known:
+        expected = listed(map(repr, known), "or")
+        raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
+    return name
+
+
 @cache
 def instances_of(group: str, what: str) -> Mapping[str, Any]:
     """Return what the classes of a group's entry points make, by name; `what` names one of them in messages.
@@ -32,14 +59,4 @@ def instances_of(group: str, what: str) -> Mapping[str, Any]:
     Raises:
         SecateurError: a package that is installed can't be imported.
     """
-    found: dict[str, Any] = {}
-    for point in named_in(group):
-        try:
-            found[point.name] = point.load()()
-        except ImportError as error:
-            raise SecateurError(
-                f"the {what} {point.name} can't be loaded: {error}",
-                where=point.value,
-                hint="install its package again, or remove it",
-            ) from error
-    return MappingProxyType(found)
+    return MappingProxyType({point.name: loaded(point, what)() for point in named_in(group)})

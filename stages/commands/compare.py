@@ -102,7 +102,7 @@ def _metrics(names: list[str] | None) -> frozenset[str] | None:
     for name in names or ():
         if name not in compared():
             hint = nearest(name, list(compared()))
-            raise RecipeError(f"there is not a metric {name!r}", where=f"--metric {name}", hint=hint)
+            raise RecipeError(f"there is no metric {name!r}", where=f"--metric {name}", hint=hint)
     return frozenset(names) if names else None
 
 

@@ -13,14 +13,13 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator
-from pydantic_core import PydanticCustomError
 
-from pipeline.errors import DeviceError, ModelError, RecipeError, listed
+from pipeline.errors import DeviceError, ModelError, RecipeError
 from pipeline.records.artifacts import Kind
 from pipeline.records.declared import require_declared
 from pipeline.records.keys import digest_of
 from pipeline.system.installed import package_version
-from pipeline.system.plugins import instances_of
+from pipeline.system.plugins import instances_of, require_installed
 from pipeline.system.quiet import quiet
 from stages.formats.format import (
     Arrays,
@@ -108,11 +107,7 @@ def names_one_that(capability: type[Any]) -> AfterValidator:
     """Return a validator that a setting names an installed format with a capability."""
 
     def check(name: str) -> str:
-        known = [found.name for found in formats().values() if isinstance(found, capability)]
-        if name not in known:
-            expected = listed(map(repr, known), "or")
-            raise PydanticCustomError("literal_error", "Input should be {expected}", {"expected": expected})
-        return name
+        return require_installed(name, (found.name for found in formats().values() if isinstance(found, capability)))
 
     return AfterValidator(check)
 

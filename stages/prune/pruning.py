@@ -15,7 +15,7 @@ from stages.keras.macs import count_macs, macs_of
 from stages.keras.types import KerasModel
 from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.analysis.labels import Keep, Role
-from stages.prune.choosing.choice import Choice, Evidence, choose, prepare
+from stages.prune.choosing.choice import Choice, ChoiceBasis, choose, prepare
 from stages.prune.config import PruneConfig
 from stages.prune.measured.measured_goal import reach_measured_goal
 from stages.prune.report import GroupReport, PruneReport
@@ -40,7 +40,7 @@ class PruneResult:
 
 
 def prune_model(
-    model: KerasModel, config: PruneConfig, data: Any = None, seed: int = 0, *, evidence: Evidence | None = None
+    model: KerasModel, config: PruneConfig, data: Any = None, seed: int = 0, *, basis: ChoiceBasis | None = None
 ) -> PruneResult:
     """Return a new model without the channels that `config` removes, nested models flattened; `model` is unchanged.
 
@@ -56,7 +56,7 @@ def prune_model(
     samples = None if data is None else samples_of(model, data)
     probes = None if samples is None else samples.read(0, min(SAMPLES, len(samples)))[0]
     check_flattened(nested, model, probes)
-    known = replace(evidence or Evidence(), seed=seed, samples=samples)
+    known = replace(basis or ChoiceBasis(), seed=seed, samples=samples)
     if known.source is not None:
         known = replace(known, source=flattened(known.source))
     if config.measured_target:

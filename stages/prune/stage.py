@@ -117,7 +117,7 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     from stages.keras.normal_form import keras_facts
     from stages.keras.stored import shared_model, write_model
     from stages.keras.tensorflow import tensorflow_action
-    from stages.prune.choosing.choice import Evidence
+    from stages.prune.choosing.choice import ChoiceBasis
     from stages.prune.measured.device import MeasuringDevice
     from stages.prune.pruning import prune_model
 
@@ -138,8 +138,8 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
         source = shared_model(context, "source") if "source" in context.inputs else None
         on = context.config.measure_on
         device = None if on is None else MeasuringDevice(context, on, model if source is None else source)
-        evidence = Evidence(source=source, drops=drops, device=device, heard=heard)
-        result = prune_model(model, context.config, data, context.seed, evidence=evidence)
+        basis = ChoiceBasis(source=source, drops=drops, device=device, heard=heard)
+        result = prune_model(model, context.config, data, context.seed, basis=basis)
         facts = keras_facts(result.model)
         model_file = write_model(context, result.model)
     report, config = result.report, context.config

@@ -69,9 +69,8 @@ def threshold(recipe: Recipe, pair: PairResult, found: MetricResult) -> tuple[st
 
 def _measures(stage: AnyStage, found: MetricResult) -> bool:
     """Return whether a stage of a recipe gives the number: on a target, or what it declares itself."""
-    if found.target is not None or isinstance(stage, MeasuresOnTarget):
-        return found.target is not None and isinstance(stage, MeasuresOnTarget)
-    return compared()[found.metric] in stage.metrics
+    measures = isinstance(stage, MeasuresOnTarget)
+    return measures if found.target is not None else not measures and compared()[found.metric] in stage.metrics
 
 
 def _place(source: YamlSource, path: tuple[str | int, ...]) -> tuple[str, int]:

@@ -49,7 +49,7 @@ class Device(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class ChoiceBasis:
     """Hold what choosing needs besides the model and the settings.
 
     `source` is the model that ratios and targets are relative to, if an earlier step has pruned it already; `drops`
@@ -110,23 +110,23 @@ class Prepared:
         return Choice(self.graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
 
 
-def choose(model: KerasModel, config: PruneConfig, evidence: Evidence) -> Choice:
+def choose(model: KerasModel, config: PruneConfig, basis: ChoiceBasis) -> Choice:
     """Choose what `config` removes from `model`, which holds no nested models.
 
     Raises PreconditionError if settings don't fit the model, or ask for what it can't give.
     """
-    return prepare(model, config, evidence).choice()
+    return prepare(model, config, basis).choice()
 
 
-def prepare(model: KerasModel, config: PruneConfig, evidence: Evidence) -> Prepared:
+def prepare(model: KerasModel, config: PruneConfig, basis: ChoiceBasis) -> Prepared:
     """Rank channels, and measure them on a device if one is asked. Raises PreconditionError as `choose` does."""
     graph = prunable_graph(model, config.exclude)
-    graph, scores = _ranked(model, graph, config, evidence)
+    graph, scores = _ranked(model, graph, config, basis)
     groups = graph.prunable
-    found = _profiles(model, graph, config, evidence)
+    found = _profiles(model, graph, config, basis)
     steps = [profile.steps if profile else None for profile in found]
     allowed = [allowed_counts(group, config, own) for group, own in zip(groups, steps, strict=True)]
-    source = SourceGroups.of(model if evidence.source is None else evidence.source, groups, config.exclude)
+    source = SourceGroups.of(model if basis.source is None else basis.source, groups, config.exclude)
     orders = orders_of(scores)
     if config.layers or config.thresholds:
         counts = _by_pattern(model, graph, config, scores, allowed, source)
@@ -137,23 +137,23 @@ def prepare(model: KerasModel, config: PruneConfig, evidence: Evidence) -> Prepa
         goal = Goal(measure, left, 1.0, ProfiledCost(tuple(found), 1.0))  # type: ignore[arg-type]  # names of measures
     else:
         goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # as above
-    curve = _curve(model, graph, config, evidence, scores, allowed, source)
+    curve = _curve(model, graph, config, basis, scores, allowed, source)
     return Prepared(graph, orders, allowed, goal, curve, None, config)
 
 
 def _profiles(
-    model: KerasModel, graph: ChannelGraph, config: PruneConfig, evidence: Evidence
+    model: KerasModel, graph: ChannelGraph, config: PruneConfig, basis: ChoiceBasis
 ) -> list[GroupCosts | None]:
     """Return the device's profile of each prunable group; None for each if nothing asks for it."""
     if config.measure_on is None:
         return [None] * len(graph.prunable)
-    if evidence.device is None:
+    if basis.device is None:
         raise PreconditionError(
             "measure_on asks a device, and there is none here",
             where="prune.measure_on",
             hint="run it from a recipe, or give prune_model a device",
         )
-    found = profiles(model, graph, evidence.device.costs)
+    found = profiles(model, graph, basis.device.costs)
     if not any(found):
         raise PreconditionError(
             "no layer of this model can be measured alone: convolutions and dense layers can",
@@ -233,11 +233,11 @@ def _require_known_macs(model: KerasModel) -> None:
 
 
 def _ranked(
-    model: KerasModel, graph: ChannelGraph, config: RankingConfig, evidence: Evidence
+    model: KerasModel, graph: ChannelGraph, config: RankingConfig, basis: ChoiceBasis
 ) -> tuple[ChannelGraph, list[Scores]]:
     """Return the graph and scores of its prunable groups; groups that the criterion can't rank become frozen."""
     groups = graph.prunable
-    found = evidence.score(model, groups, config, evidence.seed, evidence.samples, evidence.heard)
+    found = basis.score(model, groups, config, basis.seed, basis.samples, basis.heard)
     scored = dict(zip(groups, found, strict=True))
     reason = f"{config.criterion} has nothing to rank its channels by"
     every = tuple(
@@ -271,7 +271,7 @@ def _curve(
     model: KerasModel,
     graph: ChannelGraph,
     config: PruneConfig,
-    evidence: Evidence,
+    basis: ChoiceBasis,
     scores: Sequence[Scores],
     allowed: Sequence[Counts],
     source: SourceGroups,
@@ -281,13 +281,13 @@ def _curve(
     if config.scope == "layer":
         return uniform(sizes, source.sizes)
     if config.scope == "sensitivity":
-        if evidence.drops is None:
+        if basis.drops is None:
             raise PreconditionError(
                 "scope sensitivity goes by a scan, and there is none",
                 where="prune.scope",
                 hint="run it from a recipe with data, or give prune_model the drops that a scan found",
             )
-        return by_sensitivity(sizes, source.sizes, [evidence.drops.get(group.name, ()) for group in groups])
+        return by_sensitivity(sizes, source.sizes, [basis.drops.get(group.name, ()) for group in groups])
     if config.target and config.declared.loss:
         # What each channel costs the loss relative to what it saves: the greedy answer to a knapsack problem.
         measure = "macs" if config.measured_target else config.target[0]

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import PreconditionError
 from stages.keras.types import KerasModel
-from stages.prune.choosing.choice import Choice, Evidence, Prepared
+from stages.prune.choosing.choice import Choice, ChoiceBasis, Prepared
 from stages.prune.measured.probing import ProfiledCost
 from stages.prune.surgery.surgeon import remove_channels
 
@@ -30,16 +30,16 @@ class Attempt:
     measured: float
 
 
-def reach_measured_goal(prepared: Prepared, model: KerasModel, evidence: Evidence) -> tuple[Choice, Any]:
+def reach_measured_goal(prepared: Prepared, model: KerasModel, basis: ChoiceBasis) -> tuple[Choice, Any]:
     """Return the choice and the pruned network whose exported file's measured share is within 3 % of the wanted one.
 
     Raises PreconditionError, with the nearest measured share, if the allowed counts come no nearer.
     """
-    device, cost = evidence.device, prepared.goal.cost
+    device, cost = basis.device, prepared.goal.cost
     if device is None or not isinstance(cost, ProfiledCost):
         raise AssertionError("`prepare` makes sure of both")
     wanted = prepared.goal.limit if prepared.goal.limit <= 1 else prepared.goal.limit / device.source_cost()
-    now = device.share(model) if evidence.source is not None else 1.0
+    now = device.share(model) if basis.source is not None else 1.0
     prepared = replace(prepared, goal=replace(prepared.goal, cost=replace(cost, whole=now)))
     attempts: list[Attempt] = []
     limit: float | None = wanted
@@ -48,7 +48,7 @@ def reach_measured_goal(prepared: Prepared, model: KerasModel, evidence: Evidenc
         pruned = remove_channels(model, choice.graph, choice.keep)
         measured = device.share(pruned)
         attempts.append(Attempt(limit, choice.reached, measured))
-        evidence.heard(len(attempts), TRIES)
+        basis.heard(len(attempts), TRIES)
         if abs(measured / wanted - 1) <= TOLERANCE:
             return replace(choice, wanted=wanted, reached=measured), pruned
         limit = next_limit(attempts, wanted)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic_core import core_schema
 
 from pipeline.errors import SecateurError
-from pipeline.system.plugins import named_in
+from pipeline.system.plugins import loaded, named_in
 from stages.keras.types import KerasModel
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def criteria() -> Mapping[str, EntryPoint]:
 def declared(name: str) -> Criterion:
     """Return the declaration of an installed criterion; SecateurError if its package is broken."""
     point = criteria()[name]
-    try:
-        found = point.load()
-    except (ImportError, AttributeError) as error:
-        what, hint = f"the criterion {name} can't be loaded: {error}", "install its package again, or remove it"
-        raise SecateurError(what, where=point.value, hint=hint) from error
+    found = loaded(point, "criterion")
     if not isinstance(found, Criterion):
         raise SecateurError(f"{name} is not declared as a criterion", where=point.value, hint="put @criterion above it")
     return found

@@ -6,8 +6,7 @@ import weakref
 
 import pytest
 
-from pipeline.system import memory
-from pipeline.system.memory import collection_paused, give_back
+from pipeline.system.memory import GROWTH_BYTES, Collector, collection_paused, resident_bytes
 
 
 class Cycle:
@@ -26,21 +25,30 @@ def collector_off():
     gc.enable()
 
 
-def test_after_memory_grew_what_is_left_in_cycles_goes(collector_off, monkeypatch):
-    monkeypatch.setattr(memory, "_given_back", {})
+def test_what_is_left_in_cycles_goes_each_time_that_memory_grew(collector_off):
+    sizes = iter([GROWTH_BYTES, GROWTH_BYTES, 2 * GROWTH_BYTES - 1, 2 * GROWTH_BYTES, GROWTH_BYTES])
+    collector = Collector(lambda: next(sizes))
     left = left_behind()
-    give_back()
+    collector.give_back()
     assert left() is None
-
-
-def test_after_an_action_that_took_no_memory_nothing_is_looked_for(collector_off, monkeypatch):
-    monkeypatch.setattr(memory, "_given_back", {"bytes": memory._resident_bytes()})
     left = left_behind()
-    give_back()
+    collector.give_back()
     assert left() is not None
-    monkeypatch.setattr(memory, "_resident_bytes", lambda: memory._given_back["bytes"] + memory.GROWTH_BYTES)
-    give_back()
+    collector.give_back()
     assert left() is None
+
+
+def test_where_the_size_is_not_reported_memory_is_given_back_each_time(collector_off):
+    collector = Collector(lambda: None)
+    for left in (left_behind(), left_behind()):
+        collector.give_back()
+        assert left() is None
+
+
+def test_a_process_holds_at_least_what_it_touched():
+    before = resident_bytes()
+    touched = bytearray(b"x" * GROWTH_BYTES)
+    assert resident_bytes() - before >= len(touched) * 0.9
 
 
 def test_collection_goes_on_after_a_pause_even_one_that_fails():
@@ -54,7 +62,7 @@ def test_collection_goes_on_after_a_pause_even_one_that_fails():
 
 REUSED = """
 import ctypes, resource, sys
-from pipeline.system.memory import _resident_bytes, give_back, keep_pages_ready
+from pipeline.system.memory import give_back, keep_pages_ready, resident_bytes
 
 libc = ctypes.CDLL("libc.so.6")
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -76,9 +84,9 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     a_step()
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-resident = _resident_bytes()
+resident = resident_bytes()
 give_back()
-print(faults, (resident - _resident_bytes()) // MB)
+print(faults, (resident - resident_bytes()) // MB)
 """
 
 

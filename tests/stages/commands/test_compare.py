@@ -51,7 +51,7 @@ def test_each_form_is_what_it_is_called(files, tmp_path, monkeypatch, run):
         (("--tolerance", "-1%"), "a tolerance can't be -1%"),
         (("--shape", "x=1,?,3"), "'x=1,?,3' is not a shape"),
         (("--shape", "1,-1"), "'1,-1' is not a shape"),
-        (("--metric", "speed"), "there is not a metric 'speed'"),
+        (("--metric", "speed"), "there is no metric 'speed'"),
         (("--format", "html"), "there is no format 'html'"),
         (("--target", "cortex-a77"), "there is no target 'cortex-a77'"),
         (("--data", "none.yaml"), "the recipe is not there"),

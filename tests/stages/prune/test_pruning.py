@@ -137,7 +137,7 @@ def test_channels_that_hardly_matter_are_checked_on_random_weights(keras, random
 
 
 def test_scores_that_were_computed_before_rank_in_the_criterion_s_place(mini_xception):
-    from stages.prune.choosing.choice import Evidence
+    from stages.prune.choosing.choice import ChoiceBasis
     from stages.prune.ranking.scoring import group_scores
 
     config, asked = PruneConfig(criterion="l2", ratio=0.3), []
@@ -151,9 +151,9 @@ def test_scores_that_were_computed_before_rank_in_the_criterion_s_place(mini_xce
         return [-scores for scores in group_scores(*arguments)]
 
     plain = prune_model(mini_xception, config)
-    first, again = (prune_model(mini_xception, config, evidence=Evidence(score=remembered)) for _ in range(2))
+    first, again = (prune_model(mini_xception, config, basis=ChoiceBasis(score=remembered)) for _ in range(2))
     assert asked == [asked[0]] * 2
     assert first.report == again.report == plain.report
-    other = prune_model(mini_xception, config, evidence=Evidence(score=reversed_)).report
+    other = prune_model(mini_xception, config, basis=ChoiceBasis(score=reversed_)).report
     pairs = zip(plain.report.groups, other.groups, strict=True)
     assert any(set(one.removed).isdisjoint(two.removed) for one, two in pairs if one.removed and two.removed)

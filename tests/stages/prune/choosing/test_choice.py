@@ -4,7 +4,7 @@ import pytest
 from pipeline.errors import PreconditionError
 from stages.keras.tensorflow import import_tensorflow
 from stages.prune import PruneConfig, prune_model
-from stages.prune.choosing.choice import Evidence
+from stages.prune.choosing.choice import ChoiceBasis
 
 
 @pytest.mark.parametrize("criterion", ["l2", "lamp", "fpgm", "hessian"])
@@ -34,11 +34,11 @@ def test_a_target_out_of_reach_names_what_limits_it(mini_xception):
 
 def test_ratios_go_by_the_source_where_pruning_is_done_in_steps(mini_xception):
     first = prune_model(mini_xception, PruneConfig(ratio=0.25))
-    evidence = Evidence(source=mini_xception)
-    second = prune_model(first.model, PruneConfig(ratio=0.5), evidence=evidence)
+    basis = ChoiceBasis(source=mini_xception)
+    second = prune_model(first.model, PruneConfig(ratio=0.5), basis=basis)
     assert second.report.channels_after == pytest.approx(first.report.channels_before / 2, abs=1)
     assert second.report.reached == pytest.approx(0.5, abs=0.01)
-    target = prune_model(first.model, PruneConfig(params=0.3), evidence=evidence).report
+    target = prune_model(first.model, PruneConfig(params=0.3), basis=basis).report
     assert target.params_after == pytest.approx(0.3 * first.report.params_before, rel=0.02)
 
 
@@ -46,7 +46,7 @@ def test_sensitivity_takes_most_where_it_costs_least(mini_xception):
     names = [group.name for group in prune_model(mini_xception, PruneConfig(ratio=0.5)).report.groups]
     drops = dict.fromkeys(names, ((0.5, 0.4), (0.9, 0.8))) | {"block5_sepconv1": ((0.5, 0.0), (0.9, 0.01))}
     config = PruneConfig(scope="sensitivity", ratio=0.4)
-    report = prune_model(mini_xception, config, evidence=Evidence(drops=drops)).report
+    report = prune_model(mini_xception, config, basis=ChoiceBasis(drops=drops)).report
     left = {group.name: group.channels_after / group.channels_before for group in report.groups if not group.frozen}
     assert left.pop("block5_sepconv1") < 0.15
     assert min(left.values()) > 0.5

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import PreconditionError
 from stages.keras.macs import count_macs
-from stages.prune.choosing.choice import Evidence
+from stages.prune.choosing.choice import ChoiceBasis
 from stages.prune.config import PruneConfig
 from stages.prune.measured.measured_goal import TOLERANCE, Attempt, next_limit
 from stages.prune.pruning import prune_model
@@ -37,7 +37,7 @@ def config(**settings):
 @pytest.mark.parametrize("fixed", [0.0, 0.2, 0.35])
 def test_the_measured_share_is_the_wanted_one(mini_xception, fixed):
     device = Biased(mini_xception, fixed)
-    result = prune_model(mini_xception, config(instructions=0.5), evidence=Evidence(device=device))
+    result = prune_model(mini_xception, config(instructions=0.5), basis=ChoiceBasis(device=device))
     measured = device.share(result.model)
     assert abs(measured / 0.5 - 1) <= TOLERANCE
     assert (result.report.measure, result.report.wanted) == ("instructions", 0.5)
@@ -47,14 +47,14 @@ def test_the_measured_share_is_the_wanted_one(mini_xception, fixed):
 
 def test_a_number_is_of_the_source(mini_xception):
     device = Biased(mini_xception, 0.1)
-    result = prune_model(mini_xception, config(instructions=1.2e6), evidence=Evidence(device=device))
+    result = prune_model(mini_xception, config(instructions=1.2e6), basis=ChoiceBasis(device=device))
     assert abs(device.share(result.model) / 0.6 - 1) <= TOLERANCE
 
 
 def test_in_steps_the_share_stays_that_of_the_source(mini_xception):
     device = Biased(mini_xception, 0.0)
-    first = prune_model(mini_xception, config(instructions=0.75), evidence=Evidence(device=device)).model
-    second = prune_model(first, config(instructions=0.5), evidence=Evidence(device=device, source=mini_xception)).model
+    first = prune_model(mini_xception, config(instructions=0.75), basis=ChoiceBasis(device=device)).model
+    second = prune_model(first, config(instructions=0.5), basis=ChoiceBasis(device=device, source=mini_xception)).model
     assert abs(device.share(second) / 0.5 - 1) <= TOLERANCE
     assert count_macs(second) < count_macs(first)
 
@@ -62,7 +62,7 @@ def test_in_steps_the_share_stays_that_of_the_source(mini_xception):
 def test_what_cannot_be_met_says_what_can(mini_xception):
     device = Biased(mini_xception, 0.6)
     with pytest.raises(PreconditionError, match=r"instructions .*can't") as caught:
-        prune_model(mini_xception, config(instructions=0.55), evidence=Evidence(device=device))
+        prune_model(mini_xception, config(instructions=0.55), basis=ChoiceBasis(device=device))
     assert caught.value.where == "prune.instructions"
 
 
@@ -77,7 +77,7 @@ def test_rounding_goes_by_the_devices_steps(mini_xception):
             return {p: float(np.ceil(p.outputs / 16) * np.ceil(p.inputs / 16)) for p in probes}, 0.0
 
     result = prune_model(
-        mini_xception, config(round_to="auto", macs=0.5), evidence=Evidence(device=Tiled(mini_xception, 0))
+        mini_xception, config(round_to="auto", macs=0.5), basis=ChoiceBasis(device=Tiled(mini_xception, 0))
     )
     kept = [group.channels_after for group in result.report.groups if not group.frozen]
     assert all(count % 16 == 0 for count in kept)
