@@ -251,7 +251,9 @@ def main() -> int:
 
 
 def may_hold(unit: str, pattern: str) -> bool:
-    """Return whether a network of the unit can match: ids begin with their unit."""
+    """Return whether a network of the unit can match: ids begin with their unit, and are it if it is an application."""
+    if unit.startswith("application:"):
+        return fnmatchcase(unit, pattern)
     fixed = pattern.partition("*")[0].partition("?")[0].partition("[")[0]
     return unit.startswith(fixed) or fixed.startswith(unit)
 
