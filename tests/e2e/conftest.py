@@ -157,3 +157,19 @@ def finished(assets, secateur, tmp_path_factory):
     code, manifest, err = secateur("run", folder / "tiny.yaml", "--store", folder / "store", "--json")
     assert code == 0, err
     return folder / "tiny.yaml", folder / "store", manifest
+
+
+@pytest.fixture(scope="session")
+def write_dense():
+    """Write a dense network and its data to a folder: `dense.keras`, `d.npz`."""
+
+    def write(folder):
+        keras, rng = import_keras(), np.random.default_rng(0)
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((6,), name="x")
+        hidden = keras.layers.Dense(8, activation="relu", name="hidden")(inputs)
+        keras.Model(inputs, keras.layers.Dense(3, name="y")(hidden)).save(folder / "dense.keras")
+        x, y = rng.standard_normal((40, 6)).astype(np.float32), np.arange(40) % 3
+        np.savez(folder / "d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+
+    return write

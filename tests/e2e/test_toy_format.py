@@ -3,10 +3,7 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from stages.keras.tensorflow import import_keras
 
 TOY = Path(__file__).parents[1] / "toy"
 RECIPE = """\
@@ -28,15 +25,10 @@ gates:
 
 
 @pytest.fixture(scope="module")
-def toy(tmp_path_factory, secateur):
+def toy(tmp_path_factory, secateur, write_dense):
     """Run the command line where the toy is installed, with a dense network and its recipe."""
-    folder, keras, rng = tmp_path_factory.mktemp("toy"), import_keras(), np.random.default_rng(0)
-    keras.utils.set_random_seed(1)
-    inputs = keras.Input((6,), name="x")
-    hidden = keras.layers.Dense(8, activation="relu", name="hidden")(inputs)
-    keras.Model(inputs, keras.layers.Dense(3, name="y")(hidden)).save(folder / "dense.keras")
-    x = rng.standard_normal((40, 6)).astype(np.float32)
-    np.savez(folder / "d.npz", x_train=x, y_train=np.arange(40) % 3, x_test=x, y_test=np.arange(40) % 3)
+    folder = tmp_path_factory.mktemp("toy")
+    write_dense(folder)
     (folder / "toy.yaml").write_text(RECIPE)
     environment = {"PYTHONPATH": str(TOY), "SECATEUR_STORE": str(folder / "store")}
 

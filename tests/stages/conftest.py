@@ -335,3 +335,15 @@ def mini_xception() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return randomise_weights(module.mini_xception())
+
+
+@pytest.fixture(scope="session")
+def nested() -> Any:
+    """Build stem → block(first → second) → sum of both → head."""
+    keras = import_keras()
+    layers = keras.layers
+    inside = keras.Input((5,))
+    block = keras.Model(inside, layers.Dense(5, name="second")(layers.Dense(5, name="first")(inside)), name="block")
+    inputs = keras.Input((4,), name="x")
+    stem = layers.Dense(5, name="stem")(inputs)
+    return keras.Model(inputs, layers.Dense(2, name="head")(layers.Add(name="sum")([stem, block(stem)])))

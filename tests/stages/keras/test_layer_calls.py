@@ -5,24 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from stages.keras.layer_calls import first_not_finite, record_layers
-from stages.keras.tensorflow import import_keras
 
 X = np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def nested() -> Any:
-    """Build stem → block(first → second) → sum of both → head."""
-    keras = import_keras()
-    layers = keras.layers
-    inside = keras.Input((5,))
-    block = keras.Model(inside, layers.Dense(5, name="second")(layers.Dense(5, name="first")(inside)), name="block")
-    inputs = keras.Input((4,), name="x")
-    stem = layers.Dense(5, name="stem")(inputs)
-    return keras.Model(inputs, layers.Dense(2, name="head")(layers.Add(name="sum")([stem, block(stem)])))
 
 
 def test_layers_of_nested_models_in_order_with_what_they_read(nested: Any) -> None:

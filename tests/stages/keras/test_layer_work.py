@@ -5,6 +5,8 @@ import pytest
 from stages.keras.macs import count_macs, macs_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
 
+pytestmark = pytest.mark.usefixtures("fresh_session")
+
 CONV = 9 * 3 * 5  # a kernel of 3×3 from 3 to 5 channels
 ONE_INPUT = [
     (lambda k: k.Conv2D(5, 3, padding="same"), (8, 6, 3), 8 * 6 * CONV),
@@ -47,20 +49,8 @@ ONE_INPUT = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def fresh_session():
-    yield
-    import_keras().backend.clear_session()
-
-
-def of_one_input(make, shape, **settings):
-    keras = import_keras()
-    inputs = keras.Input(shape, **settings)
-    return keras.Model(inputs, make(keras.layers)(inputs))
-
-
 @pytest.mark.parametrize(("make", "shape", "macs"), ONE_INPUT)
-def test_macs_are_those_counted_by_hand(make, shape, macs):
+def test_macs_are_those_counted_by_hand(make, shape, macs, of_one_input):
     assert macs_of(of_one_input(make, shape)) == (macs, (), None)
 
 

@@ -11,19 +11,9 @@ from stages.keras.macs import count_macs, input_shapes, kernels_of, macs_of, wor
 from stages.keras.normal_form import keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow, import_tfmot
 
+pytestmark = pytest.mark.usefixtures("fresh_session")
+
 CONV = 9 * 3 * 5  # a kernel of 3×3 from 3 to 5 channels
-
-
-@pytest.fixture(autouse=True)
-def fresh_session():
-    yield
-    import_keras().backend.clear_session()
-
-
-def of_one_input(make, shape, **settings):
-    keras = import_keras()
-    inputs = keras.Input(shape, **settings)
-    return keras.Model(inputs, make(keras.layers)(inputs))
 
 
 def test_a_shared_layer_counts_once_a_call_and_only_in_its_model():
@@ -60,7 +50,7 @@ def test_nested_models_count_once_a_call_at_the_size_of_the_call():
     assert count_macs(keras.Model(clip, keras.layers.TimeDistributed(inner)(clip))) == 4 * 9 * CONV
 
 
-def test_free_sizes_stand_at_96_or_at_what_is_said():
+def test_free_sizes_stand_at_96_or_at_what_is_said(of_one_input):
     image, words = (lambda k: k.Conv2D(5, 3, strides=2), (None, None, 3)), (lambda k: k.LSTM(8), (None, 16))
     found, name = macs_of(of_one_input(*image)), "input_1"
     assert (found.number, list(found.size.values())) == (47 * 47 * CONV, [(96, 96, 3)])
@@ -75,7 +65,7 @@ def test_free_sizes_stand_at_96_or_at_what_is_said():
     assert macs_of(spoken) == (7 * 4 * 8 * (16 + 8), (), {name: (7, 16)})
 
 
-def test_a_fixed_batch_is_divided_out():
+def test_a_fixed_batch_is_divided_out(of_one_input):
     make = lambda k: k.TimeDistributed(k.Dense(7))  # noqa: E731 - as in the table above
     assert count_macs(of_one_input(make, (5, 4), batch_size=6)) == 5 * 28
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 
 from stages.formats.format import FileTensor
 from stages.keras.layer_calls import record_layers
@@ -13,18 +12,6 @@ from stages.keras.tensorflow import import_keras
 from stages.verify.divergence import describe_divergence
 
 X = np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def nested() -> Any:
-    """Build stem → block(first → second) → sum of both → head."""
-    keras = import_keras()
-    layers = keras.layers
-    inside = keras.Input((5,))
-    block = keras.Model(inside, layers.Dense(5, name="second")(layers.Dense(5, name="first")(inside)), name="block")
-    inputs = keras.Input((4,), name="x")
-    stem = layers.Dense(5, name="stem")(inputs)
-    return keras.Model(inputs, layers.Dense(2, name="head")(layers.Add(name="sum")([stem, block(stem)])))
 
 
 def test_the_first_layer_that_no_tensor_reproduces_is_named(nested: Any) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,18 +13,9 @@ import pytest
 from stages.devices import runner
 from stages.formats.onnx import opener
 
-CORE = SimpleNamespace(
-    Session=SimpleNamespace,
-    NO_TELEMETRY=runner.NO_TELEMETRY,
-    first_import=runner.first_import,
-    shapes_given=runner.shapes_given,
-    require_inputs=runner.require_inputs,
-    shape_of=runner.shape_of,
-)
-
 
 def opened(path: Path, *shape: str, as_is: bool = False) -> Any:
-    return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape), as_is=as_is), CORE)
+    return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape), as_is=as_is), runner)
 
 
 def test_a_session_computes_what_it_is_fed(onnx_file: Path) -> None:
@@ -44,7 +34,7 @@ def test_shapes_are_chosen_by_name_and_inputs_that_are_not_there_are_refused(onn
 
 
 def test_the_graph_that_the_runtime_makes_is_given_back(onnx_file: Path) -> None:
-    version, graph = opener.optimized(str(onnx_file), argparse.Namespace(threads=1), CORE)
+    version, graph = opener.optimized(str(onnx_file), argparse.Namespace(threads=1), runner)
     assert version == opened(onnx_file).version
     model = onnx.load_from_string(graph)
     assert [value.name for value in model.graph.output] == ["y"]

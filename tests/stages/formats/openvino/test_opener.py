@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,17 +18,9 @@ from stages.devices import runner
 from stages.formats.openvino import opener
 from stages.formats.registry import formats
 
-CORE = SimpleNamespace(
-    Session=SimpleNamespace,
-    first_import=runner.first_import,
-    shapes_given=runner.shapes_given,
-    require_inputs=runner.require_inputs,
-    shape_of=runner.shape_of,
-)
-
 
 def opened(path: Path, *shape: str) -> Any:
-    return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape)), CORE)
+    return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape)), runner)
 
 
 def test_a_session_computes_what_it_is_fed(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,9 @@ from stages.devices import runner
 from stages.formats.tflite import opener
 from stages.formats.tflite.session import load_tflite
 
-CORE = SimpleNamespace(
-    Session=SimpleNamespace,
-    first_import=runner.first_import,
-    shapes_given=runner.shapes_given,
-    require_inputs=runner.require_inputs,
-    shape_of=runner.shape_of,
-    listed=runner.listed,
-    dtype_name=runner.dtype_name,
-)
-
 
 def opened(path: Path, *shape: str) -> Any:
-    return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape)), CORE)
+    return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape)), runner)
 
 
 def input_name(path: Path) -> str:
