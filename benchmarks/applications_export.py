@@ -55,12 +55,12 @@ def measure(name: str) -> dict[str, Any]:
 
 def calmed(model: Any, samples: list[Any]) -> dict[str, Any]:
     """Return what `files_of` finds in float32 when signals no longer grow; the scales change in place."""
-    from stages.recalibrate.statistics import batch_normalisations
+    from stages.recalibrate.statistics import batch_normalizations
 
     scale = 1.0
     while own_rounding(model, samples) > NEAR / 2:
         scale *= CALMER
-        for norm in batch_normalisations(model):
+        for norm in batch_normalizations(model):
             if norm.scale:
                 norm.gamma.assign(norm.gamma * CALMER)
     return {**files_of(model, samples, ("float32",)), "moves": moves(model, samples), "scale": scale}

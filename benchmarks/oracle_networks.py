@@ -256,11 +256,11 @@ def calm(model: Any) -> None:
     """
     from applications_export import CALMER, NEAR, own_rounding
 
-    from stages.recalibrate.statistics import batch_normalisations
+    from stages.recalibrate.statistics import batch_normalizations
 
     few = [images(2, model.input_shape[1:], seed=6)]
     while own_rounding(model, few) > NEAR / 10:
-        for norm in batch_normalisations(model):
+        for norm in batch_normalizations(model):
             if norm.scale:
                 norm.gamma.assign(norm.gamma * CALMER**2)
 

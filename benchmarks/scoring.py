@@ -31,10 +31,10 @@ MEMORY_IMAGES = (64, 256, 1024)
 def xception() -> tuple[Any, list[str]]:
     """Return the model with seeded weights, and its convolutions by name."""
     from stages.keras.tensorflow import import_keras
-    from stages.prune.surgery.random_weights import randomise_weights
+    from stages.prune.surgery.random_weights import randomize_weights
 
     keras = import_keras()
-    model = randomise_weights(keras.applications.Xception(weights=None, input_shape=(SIZE, SIZE, 3)))
+    model = randomize_weights(keras.applications.Xception(weights=None, input_shape=(SIZE, SIZE, 3)))
     kinds = (keras.layers.Conv2D, keras.layers.SeparableConv2D)
     return model, [layer.name for layer in model.layers if isinstance(layer, kinds)]
 

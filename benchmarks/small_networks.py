@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stages.keras.tensorflow import import_keras, import_tensorflow, import_tfmot
-from stages.prune.surgery.random_weights import randomise_weights
+from stages.prune.surgery.random_weights import randomize_weights
 
 
 def operators() -> Any:
@@ -49,13 +49,13 @@ def wrapped() -> Any:
         [keras.Input((8, 8, 2)), keras.layers.Conv2D(6, 3), keras.layers.ReLU(), keras.layers.Flatten()]
     )
     chain.add(keras.layers.Dense(3, activation="softmax"))
-    randomise_weights(chain)
+    randomize_weights(chain)
     return import_tfmot().sparsity.keras.prune_low_magnitude(chain)
 
 
 NETWORKS: dict[str, Callable[[], Any]] = {
-    "operators": lambda: randomise_weights(operators()),
-    "nested": lambda: randomise_weights(nested()),
-    "sequences": lambda: randomise_weights(sequences()),
+    "operators": lambda: randomize_weights(operators()),
+    "nested": lambda: randomize_weights(nested()),
+    "sequences": lambda: randomize_weights(sequences()),
     "wrapped": wrapped,
 }

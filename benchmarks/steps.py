@@ -42,7 +42,7 @@ stages:
   - benchmark: {{targets: [{target}], rounds: 20}}
 """
 WIDE, HIGH, LEFT, TOP = 300, 200, 60, 40  # of one drawing in the picture
-COLOURS = {"int8": "#1b6ca8", "float32": "#c2571a"}
+COLORS = {"int8": "#1b6ca8", "float32": "#c2571a"}
 
 
 def layer_probes(width: int) -> dict[str, list[Any]]:
@@ -124,10 +124,10 @@ def drawn(found: dict[tuple[str, str], dict[str, list[float]]]) -> str:
                 costs = found[core, scheme][name]
                 points = [(_across(width), _up(cost, top)) for width, cost in zip(WIDTHS, costs, strict=True)]
                 line = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-                parts.append(f'<polyline points="{line}" fill="none" stroke="{COLOURS[scheme]}"/>')
+                parts.append(f'<polyline points="{line}" fill="none" stroke="{COLORS[scheme]}"/>')
                 for width in steps(costs):
                     a, b = points[width - WIDTHS[0]]
-                    parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.2" fill="{COLOURS[scheme]}"/>')
+                    parts.append(f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.2" fill="{COLORS[scheme]}"/>')
             parts.append("</g>")
     size = f'width="{len(CORES) * (WIDE + LEFT) + 20}" height="{len(LAYERS) * (HIGH + TOP) + 40}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">'
@@ -141,7 +141,7 @@ def _axes(name: str, core: str, top: float) -> str:
     scale = f'<text x="-6" y="10" {right}>{top / 1e3:.0f} k</text><text x="-6" y="{HIGH}" {right}>0</text>'
     title = f'<text x="0" y="-8">{core}: {name}</text>'
     legend = "".join(
-        f'<text x="10" y="{20 + 14 * place}" fill="{COLOURS[scheme]}">{scheme}</text>'
+        f'<text x="10" y="{20 + 14 * place}" fill="{COLORS[scheme]}">{scheme}</text>'
         for place, scheme in enumerate(SCHEMES)
     )
     frame = f'<rect width="{WIDE}" height="{HIGH}" fill="none" stroke="#888"/>'

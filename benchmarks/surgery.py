@@ -37,9 +37,9 @@ def resnet50() -> tuple[Any, dict[str, list[int]]]:
     import numpy as np
 
     from stages.keras.tensorflow import import_keras
-    from stages.prune.surgery.random_weights import randomise_weights
+    from stages.prune.surgery.random_weights import randomize_weights
 
-    model = randomise_weights(import_keras().applications.ResNet50(weights=None))
+    model = randomize_weights(import_keras().applications.ResNet50(weights=None))
     names = [layer.name for layer in model.layers if layer.name.endswith(("_1_conv", "_2_conv"))]
     rng = np.random.default_rng(0)
     sizes = {name: model.get_layer(name).filters for name in names}

@@ -5,7 +5,7 @@ additions, batch normalization, global pooling, a dense head. It learns from 56,
 images; the other 4,000 become the demo's training split, so that the demo's validation images are ones that the source
 model has not seen. The demo's test split is a stratified fifth of the 10,000 test images.
 
-    sudo apt-get install dataset-fashion-mnist        # Expat licence
+    sudo apt-get install dataset-fashion-mnist        # Expat license
     python benchmarks/train_demo_model.py [--epochs 20] [--out configs/assets]
 """
 
@@ -31,7 +31,7 @@ SEED = 7
 DEMO_TRAIN, DEMO_TEST = 4000, 2000
 SCALE, OFFSET = 1 / 127.5, -1.0
 PACKAGE_DATA = Path("/usr/share/datasets/fashion-mnist")
-PACKAGE_LICENCE = Path("/usr/share/doc/dataset-fashion-mnist/copyright")
+PACKAGE_LICENSE = Path("/usr/share/doc/dataset-fashion-mnist/copyright")
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -145,7 +145,7 @@ def main() -> None:
         x_test=test_images[picked],
         y_test=test_labels[picked],
     )
-    shutil.copyfile(PACKAGE_LICENCE, options.out / "fashion_mnist.LICENSE")
+    shutil.copyfile(PACKAGE_LICENSE, options.out / "fashion_mnist.LICENSE")
 
 
 if __name__ == "__main__":

@@ -153,10 +153,10 @@ def _cut(model: Any, seed: int = 0) -> Any:
     from stages.keras.flatten import flattened
     from stages.prune.analysis.groups import channel_groups
     from stages.prune.surgery.equivalence import masked_equivalence
-    from stages.prune.surgery.random_weights import randomise_weights
+    from stages.prune.surgery.random_weights import randomize_weights
     from stages.prune.surgery.surgeon import remove_channels
 
-    model = flattened(randomise_weights(model, seed))
+    model = flattened(randomize_weights(model, seed))
     graph = channel_groups(model)
     keep = _random_keep(graph, seed)
     pruned = remove_channels(model, graph, keep)

@@ -98,7 +98,7 @@ class DataSource:
         pick = self._pick(name)
         table = self._reader.read(pick["split"])
         task, targets = tasks_and_targets(table.targets, self.spec.task, table.task, self._where(pick["split"]))
-        self._check_colours(table)
+        self._check_colors(table)
         count = len(_first(table))
         indices = picked_rows(pick, count, _class_labels(task, targets))
         indices, notes = self._decodable(name, table, indices)
@@ -134,7 +134,7 @@ class DataSource:
             raise DataError(what, where=str(self.path), hint="mend them or take them out")
         return np.setdiff1d(indices, list(failed)), (f"{what}; they are left out",)
 
-    def _check_colours(self, table: Table) -> None:
+    def _check_colors(self, table: Table) -> None:
         inputs = table.inputs if isinstance(table.inputs, Mapping) else {"": table.inputs}
         for name, samples in inputs.items():
             rule = self.spec.preprocess

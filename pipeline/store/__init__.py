@@ -27,7 +27,7 @@ from pipeline.store.runs import Runs
 STORE_VARIABLE = "SECATEUR_STORE"  # environment variable, used if the command line names no store
 FORMAT_VERSION = "1"
 FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
-NEIGHBOURS = ("lost+found", "targets", "benchmarks")  # also kept in the default store's folder
+NEIGHBORS = ("lost+found", "targets", "benchmarks")  # also kept in the default store's folder
 
 
 def default_store() -> Path:
@@ -54,7 +54,7 @@ class Store:
             # Before the marker is asked for again: another process may be creating this store, and its VERSION would
             # look foreign.
             entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
-            foreign = not marker.exists() and bool(entries - set(FOLDERS) - set(NEIGHBOURS))
+            foreign = not marker.exists() and bool(entries - set(FOLDERS) - set(NEIGHBORS))
         if found != FORMAT_VERSION:
             raise StoreError(
                 f"the store has format {found[:20]!r}, this secateur knows {FORMAT_VERSION}",

@@ -82,9 +82,9 @@ def noise_floor(candidate_ns: Sequence[float], baseline_ns: Sequence[float], see
     if len(candidate_ns) < 2:
         return None
     sides = (candidate_ns, baseline_ns)  # round 0 ends with the candidate, round 1 with the baseline, and so on
-    neighbours = [math.log(sides[i % 2][i + 1] / sides[i % 2][i]) for i in range(len(candidate_ns) - 1)]
+    neighbors = [math.log(sides[i % 2][i + 1] / sides[i % 2][i]) for i in range(len(candidate_ns) - 1)]
     generator, shape = np.random.default_rng(seed), (RESAMPLES, len(candidate_ns))
-    drawn = np.asarray(neighbours)[generator.integers(0, len(neighbours), shape)] * generator.choice((-1, 1), shape)
+    drawn = np.asarray(neighbors)[generator.integers(0, len(neighbors), shape)] * generator.choice((-1, 1), shape)
     return float(np.expm1(np.quantile(np.abs(np.median(drawn, axis=1)), CONFIDENCE)))
 
 

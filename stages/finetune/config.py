@@ -126,7 +126,7 @@ class FinetuneConfig(StageConfig):
     )
     clip: Clip | None = None
     freeze: tuple[str, ...] = Field(default=(), description="layers that stay as they are: names or patterns")
-    freeze_batch_norm: bool = Field(default=False, description="keep batch normalisation's statistics and scales")
+    freeze_batch_norm: bool = Field(default=False, description="keep batch normalization's statistics and scales")
     mixed_precision: bool = Field(
         default=False, description="compute in 16 bits (bfloat16 on a CPU); the stored model stays float32"
     )

@@ -27,7 +27,7 @@ from stages.prune.surgery.equivalence import (
     check_flattened,
     masked_equivalence,
 )
-from stages.prune.surgery.random_weights import randomise_weights
+from stages.prune.surgery.random_weights import randomize_weights
 from stages.prune.surgery.surgeon import remove_channels
 
 
@@ -92,7 +92,7 @@ def _proof(
         check_equivalence(found, removed)
         return found
     check_equivalence(found, removed=0)
-    twin = randomise_weights(remove_channels(model, graph, np.ones_like(keep)))  # with nothing removed, it is a copy
+    twin = randomize_weights(remove_channels(model, graph, np.ones_like(keep)))  # with nothing removed, it is a copy
     again = masked_equivalence(twin, remove_channels(twin, graph, keep), graph, keep, probes)
     check_equivalence(again, removed)
     return replace(found, error=max(found.error, again.error))

@@ -54,17 +54,17 @@ class RecalibrateStage:
         from stages.keras.sparsity import plan_files, plan_of
         from stages.keras.stored import own_model, write_model
         from stages.keras.tensorflow import tensorflow_action
-        from stages.recalibrate.statistics import batch_normalisations, recalibrate
+        from stages.recalibrate.statistics import batch_normalizations, recalibrate
 
         data = context.data(context.config.data_split)
         require_fit(data, keras_facts_of(context.inputs["model"]), labels=False)
         require_finite_inputs(data)
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")
-            norms = batch_normalisations(model)
+            norms = batch_normalizations(model)
             if not norms:
                 raise PreconditionError(
-                    "the model has no batch normalisation", where="recalibrate", hint="leave the stage out"
+                    "the model has no batch normalization", where="recalibrate", hint="leave the stage out"
                 )
             shift = recalibrate(model, _batches(context, data))
             files = (write_model(context, model), *plan_files(context, plan_of(context)))

@@ -17,7 +17,7 @@ from stages.keras.tensorflow import import_keras
 from stages.keras.types import KerasLayer, KerasModel, TfTensor
 
 
-def batch_normalisations(model: KerasModel) -> list[KerasLayer]:
+def batch_normalizations(model: KerasModel) -> list[KerasLayer]:
     """Return the model's batch normalizations, including those of nested models and wrappers."""
     return [part for part in model.submodules if isinstance(part, import_keras().layers.BatchNormalization)]
 
@@ -29,7 +29,7 @@ def recalibrate(model: KerasModel, batches: Iterable[Any]) -> float:
     training: dropout and noise are inactive, weights are unchanged. Returns the mean shift of the moving means, in
     previous moving standard deviations.
     """
-    norms = batch_normalisations(model)
+    norms = batch_normalizations(model)
     before = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
     seen = 0
     with _counting_batches(norms):

@@ -16,7 +16,7 @@ from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
 
 SAMPLES = 400
-COLOURS = 3
+COLORS = 3
 RANGES = {"0…1": (0.0, 1.0), "-1…1": (-1.0, 1.0), "0…255": (0.0, 255.0)}  # narrow ones first
 AS_NOW = "as now"
 
@@ -74,7 +74,7 @@ def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
     if held is None:
         return {}
     ways = {name: _between(held, ends) for name, ends in RANGES.items()}
-    if held == RANGES["0…255"] and stored.ndim == 4 and stored.shape[-1] == COLOURS:
+    if held == RANGES["0…255"] and stored.ndim == 4 and stored.shape[-1] == COLORS:
         ways |= {"mode caffe": Preprocess(mode="caffe"), "mode torch": Preprocess(mode="torch")}
     some = stored[:2]
     return {name: way for name, way in ways.items() if not np.allclose(way(some), now(some), rtol=1e-3, atol=1e-3)}

@@ -58,7 +58,7 @@ def find_folds(usage: Usage) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
         readers = Counter(id(tensor) for node in nodes_of(level) for tensor in node.keras_inputs)
         # An output of the model is read by whoever calls it.
         readers.update(id(tensor) for tensor in level.outputs)
-        for node in _normalisations(level):
+        for node in _normalizations(level):
             obstacle = _obstacle(node, usage, readers)
             if obstacle:
                 kept.append(f"{node.layer.name}: {obstacle}")
@@ -67,7 +67,7 @@ def find_folds(usage: Usage) -> tuple[tuple[Fold, ...], tuple[str, ...]]:
     return tuple(folds), tuple(dict.fromkeys(kept))
 
 
-def _normalisations(level: Any) -> Iterator[Any]:
+def _normalizations(level: Any) -> Iterator[Any]:
     return (node for node in nodes_of(level) if kind_of(node.layer).folds)
 
 
@@ -79,7 +79,7 @@ def _obstacle(node: Any, usage: Usage, readers: Counter[int]) -> str | None:
     """Return why the batch normalization called at `node` stays, or None."""
     norm, producer, tensor = node.layer, _producer(node), node.keras_inputs[0]
     if id(norm) in usage.in_training:
-        return "it is called with training=True, and normalises by the batch"
+        return "it is called with training=True, and normalizes by the batch"
     if not (kind_of(producer).absorbs and of_keras(producer)):
         return f"{producer.name} ({type(producer).__name__}) before it has no kernel to take it over"
     if producer.activation is not import_keras().activations.linear:
@@ -99,7 +99,7 @@ def _obstacle_inside(norm: Any, producer: Any, rank: int) -> str | None:
 
     first = getattr(producer, "data_format", "channels_last") == "channels_first"
     if list(norm.axis) != [1 if first else rank - 1]:
-        return f"it normalises axis {list(norm.axis)}, not the channels"
+        return f"it normalizes axis {list(norm.axis)}, not the channels"
     if getattr(producer, "groups", 1) != 1 and "Transpose" in type(producer).__name__:
         return f"{producer.name} is transposed and grouped"
     if getattr(norm, "virtual_batch_size", None) is not None:

@@ -26,7 +26,7 @@ class StripConfig(StageConfig):
     """
 
     fold_batch_norm: bool = Field(
-        False, description="batch normalisation goes into the convolution or dense layer before it, where that is exact"
+        False, description="batch normalization goes into the convolution or dense layer before it, where that is exact"
     )
 
 

@@ -8,7 +8,7 @@ from small_networks import NETWORKS, operators
 from pipeline.errors import SecateurError
 from stages.keras.layer_calls import record_layers
 from stages.keras.tensorflow import import_keras
-from stages.prune.surgery.random_weights import randomise_weights
+from stages.prune.surgery.random_weights import randomize_weights
 
 ALWAYS = {"record_layers", "first_not_finite", "facts", "copy", "fingerprint", "inspect", "predict", "criterion l2"}
 
@@ -66,7 +66,7 @@ def test_an_operation_between_layers_still_computes_after_it_was_recorded():
 
 
 def test_the_law_notices_a_model_that_was_changed():
-    model = randomise_weights(operators())
+    model = randomize_weights(operators())
     arrays = samples(model)
     before = state_of(model, arrays)
     next(layer for layer in model.layers if layer.name.startswith("tf.math.multiply")).__dict__.pop("call")

@@ -30,7 +30,7 @@ from stages.formats.tflite.facts import TFLiteFacts
 from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.prune.analysis.groups import channel_groups
-from stages.prune.surgery.random_weights import randomise_weights
+from stages.prune.surgery.random_weights import randomize_weights
 from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 
 TWO = 2.0
@@ -176,8 +176,8 @@ def make_external(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def randomise() -> Any:
-    return randomise_weights
+def randomize() -> Any:
+    return randomize_weights
 
 
 @pytest.fixture(scope="session")
@@ -334,7 +334,7 @@ def mini_xception() -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return randomise_weights(module.mini_xception())
+    return randomize_weights(module.mini_xception())
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ FAMILIES: tuple[tuple[str, Mode, frozenset[str]], ...] = (
     ("VGG", "caffe", frozenset({"block5_conv3", "block5_pool"})),
 )
 PREPROCESSING = frozenset({"Rescaling", "Normalization"})
-COLOUR_CHANNELS = (1, 3)
+COLOR_CHANNELS = (1, 3)
 
 
 class Preprocessing(Value):
@@ -157,7 +157,7 @@ def _preprocessing(model: KerasModel, entry: TensorSpec) -> Preprocessing:
     for family, mode, marks in FAMILIES:
         if marks <= names:
             return Preprocessing(mode=mode, reason=f"its layers are called as those of Keras' {family}", certain=False)
-    if len(entry.shape) == 4 and entry.shape[-1] in COLOUR_CHANNELS and entry.dtype.startswith("float"):
+    if len(entry.shape) == 4 and entry.shape[-1] in COLOR_CHANNELS and entry.dtype.startswith("float"):
         return Preprocessing(scale=1 / 255, reason="images are mostly scaled from 0…255 to 0…1", certain=False)
     return Preprocessing(reason="nothing tells of any", certain=False)
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 
-def canonicalise(model: ModelProto, folder: Path | None = None, *, outside: bool = False) -> ModelProto:
+def canonicalize(model: ModelProto, folder: Path | None = None, *, outside: bool = False) -> ModelProto:
     """Return a new ModelProto, equal (in bytes) for models that differ in names and node order only.
 
     Nodes that no output needs, unused operator sets, intermediate shapes and documentation are left out; initializers
@@ -61,7 +61,7 @@ def canonicalise(model: ModelProto, folder: Path | None = None, *, outside: bool
     return form
 
 
-def serialise(model: ModelProto) -> bytes:
+def serialize(model: ModelProto) -> bytes:
     """Return the bytes of a model in normal form, the same in every process."""
     return bytes(model.SerializeToString(deterministic=True))
 

@@ -18,7 +18,7 @@ from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
 from stages.formats.format import Arrays
-from stages.formats.onnx.canonical import canonicalise, count_operators, serialise
+from stages.formats.onnx.canonical import canonicalize, count_operators, serialize
 from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.onnx.pads import keep_zeros
 from stages.formats.onnx.schemes import (
@@ -92,11 +92,11 @@ def convert_onnx(
                 turned = {name: as_layout(values, layout) for name, values in by_name.items()}
                 graph = _in_scheme(graph, how, turned, _lifted(silence, progress), kept, folder, _lifted(silence, told))
                 # Again, after the quantizer: it adds nodes and names in the order of its own dictionaries.
-                graph = canonicalise(graph, folder, outside=large)
+                graph = canonicalize(graph, folder, outside=large)
             graph = _with_properties(graph, {**(metadata or {}), **own})
             if beside is not None and is_too_large(message_bytes(graph)):
                 return _in_two_files(graph, folder, beside)
-            data = serialise(canonicalise(graph, folder) if large else graph)
+            data = serialize(canonicalize(graph, folder) if large else graph)
             onnx.checker.check_model(data)
             return data
         except SecateurError:
@@ -115,7 +115,7 @@ def _in_two_files(graph: ModelProto, folder: Path, beside: Path) -> bytes:
     import onnx
 
     move_outside(graph, folder, beside)
-    data = serialise(graph)
+    data = serialize(graph)
     with tempfile.NamedTemporaryFile(dir=beside.parent, suffix=".onnx") as checked:  # the check looks for the data
         checked.write(data)
         checked.flush()
@@ -156,7 +156,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> ModelProto:
     graph.forget(folder / "traced.onnx")
     folded = onnx.load(folder / "folded.onnx", load_external_data=False)
     folded.producer_name, folded.producer_version = graph.model.producer_name, graph.model.producer_version
-    return canonicalise(folded, folder, outside=outside)
+    return canonicalize(folded, folder, outside=outside)
 
 
 def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., None]:

@@ -23,7 +23,7 @@ from stages.prune.config import PruneConfig, RankingConfig
 from stages.prune.measured.probing import GroupCosts, ProfiledCost, profiles
 from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
 from stages.prune.ranking.members import Scores
-from stages.prune.ranking.reduction import normalised
+from stages.prune.ranking.reduction import normalized
 from stages.prune.ranking.scoring import group_scores
 from stages.prune.samples import RankingSamples
 from stages.samples.batches import Progress, unheard
@@ -294,4 +294,4 @@ def _curve(
         prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures
         scores = [score / np.maximum(price, 1e-12) for score, price in zip(scores, prices, strict=True)]
     how = config.normalisation_of_criterion
-    return one_ranking([normalised(score, how) for score in scores], [int(counts[0]) for counts in allowed])
+    return one_ranking([normalized(score, how) for score in scores], [int(counts[0]) for counts in allowed])

@@ -36,7 +36,7 @@ def reduced(group: ChannelGroup, members: Sequence[Member], how: Reduction) -> S
             return np.asarray(np.bincount(places, values, minlength=size) / np.bincount(places, minlength=size))
 
 
-def normalised(scores: Scores, how: Normalisation) -> Scores:
+def normalized(scores: Scores, how: Normalisation) -> Scores:
     """Scale a group's scores by their mean or maximum, to standard scores, or not at all."""
     match how:
         case "none":

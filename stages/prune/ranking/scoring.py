@@ -34,7 +34,7 @@ def group_scores(
 ) -> list[Scores | None]:
     """Return a score for each channel of each group, in the group's order; None if the criterion can't rank it.
 
-    Scores are in the criterion's own unit: thresholds are compared with these. `normalised` makes groups comparable.
+    Scores are in the criterion's own unit: thresholds are compared with these. `normalized` makes groups comparable.
     Raises PreconditionError if the criterion needs `samples` and has none, ModelError if a score is not finite.
     """
     name, declared = config.criterion, config.declared

@@ -62,7 +62,7 @@ def _chart(report: SensitivityReport, groups: Sequence[GroupScan]) -> str:
         places = [(0.0, report.baseline_accuracy), *((point.ratio, point.accuracy) for point in group.points)]
         path = "M" + "L".join(f"{x(ratio):.1f} {y(accuracy):.1f}" for ratio, accuracy in places)
         parts.append(
-            f'<path d="{path}" fill="none" stroke="{_colour(index, len(groups))}" stroke-width="1.8">'
+            f'<path d="{path}" fill="none" stroke="{_color(index, len(groups))}" stroke-width="1.8">'
             f"<title>{escape(group.name)}</title></path>"
         )
     for index in ends:
@@ -71,7 +71,7 @@ def _chart(report: SensitivityReport, groups: Sequence[GroupScan]) -> str:
         last = group.points[-1]
         parts.append(_line(x(last.ratio), y(last.accuracy), x(1) + 6, lowest_label - 4, "#c5cbd3"))
         parts.append(
-            f'<text x="{x(1) + 10:.1f}" y="{lowest_label}" style="fill:{_colour(index, len(groups))}">'
+            f'<text x="{x(1) + 10:.1f}" y="{lowest_label}" style="fill:{_color(index, len(groups))}">'
             f"{escape(group.name)}</text>"
         )
     return "\n".join([*parts, "</svg>"])
@@ -82,11 +82,11 @@ def _tenth(share: float) -> float:
     return floor(share * 10 + 1e-9) / 10
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
+def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
 
 
-def _colour(place: int, count: int) -> str:
+def _color(place: int, count: int) -> str:
     """Return a color from red for the most sensitive to blue, at equal lightness."""
     return f"hsl({int(10 + 210 * place / max(1, count - 1))}, 65%, 42%)"
 

@@ -12,7 +12,7 @@ from stages.keras.normal_form import renew_constants
 from stages.keras.types import KerasModel
 
 
-def randomise_weights(model: KerasModel, seed: int = 0) -> Any:
+def randomize_weights(model: KerasModel, seed: int = 0) -> Any:
     """Set weights of `model` with which every channel counts, and return it.
 
     Kernels are normal and keep the scale of signals, everything else (scales, shifts, variances) is around 1.

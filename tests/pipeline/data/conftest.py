@@ -18,14 +18,14 @@ def encoded(pixels, kind="png"):
     return encode(tf.constant(pixels, tf.uint8)).numpy()
 
 
-def grey(value, size=(6, 8), channels=3):
+def gray(value, size=(6, 8), channels=3):
     return np.full((*size, channels), value, np.uint8)
 
 
 @pytest.fixture(scope="session")
 def image():
     """Return the PNG bytes of a picture of one gray value; `kind="jpg"` for a JPEG."""
-    return lambda value, size=(6, 8), kind="png": encoded(grey(value, size), kind)
+    return lambda value, size=(6, 8), kind="png": encoded(gray(value, size), kind)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pipeline.errors import DataError
 
 
 @pytest.mark.parametrize("mode", ["torch", "caffe"])
-def test_modes_for_colours_refuse_grey(npz_source, mode):
+def test_modes_for_colors_refuse_gray(npz_source, mode):
     with pytest.raises(DataError, match="is for RGB"):
         npz_source(preprocess=Preprocess(mode=mode)).split("test")
 

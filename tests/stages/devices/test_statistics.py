@@ -170,7 +170,7 @@ def test_the_noise_floor_is_what_a_model_against_itself_stays_within() -> None:
     assert np.median(floors) == pytest.approx(0.0105, abs=0.002)  # 1.96 × 1.25 × sqrt(2) × 0.01 / sqrt(10)
 
 
-def test_the_noise_floor_sees_neighbours_and_neither_the_difference_of_the_sides_nor_a_drift_in_steps() -> None:
+def test_the_noise_floor_sees_neighbors_and_neither_the_difference_of_the_sides_nor_a_drift_in_steps() -> None:
     quiet, twice = [100.0] * 10, [200.0] * 10
     assert noise_floor(twice, quiet) == 0
     assert noise_floor([100.0], [100.0]) is None

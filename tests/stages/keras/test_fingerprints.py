@@ -10,7 +10,7 @@ from stages.keras.fingerprints import check_fingerprint, fingerprint_of
 from stages.keras.normal_form import MODEL_FILE, keras_facts
 from stages.keras.stored import own_model, reference_model, shared_model, untouched_model, write_model
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.prune.surgery.random_weights import randomise_weights
+from stages.prune.surgery.random_weights import randomize_weights
 
 
 def gated(first=None):
@@ -20,7 +20,7 @@ def gated(first=None):
     h = keras.layers.Dense(5, activation="relu", name="hidden")(x if first is None else first(x))
     h = h * 2.0 + 1.0
     heads = [keras.layers.Dense(3, name="scores")(h), keras.layers.Dense(1, activation="sigmoid", name="gate")(h)]
-    return randomise_weights(keras.Model(x, heads, name="gated"))
+    return randomize_weights(keras.Model(x, heads, name="gated"))
 
 
 def elsewhere(fingerprint):

@@ -31,7 +31,7 @@ def test_a_flat_model_is_itself(mini_xception):
     assert flattened(mini_xception) is mini_xception
 
 
-def test_nested_three_deep(keras, cut, randomise):
+def test_nested_three_deep(keras, cut, randomize):
     image = keras.Input((6, 6, 2), name="image")
     outer_image = keras.Input((6, 6, 4), name="outer_image")
     outer = keras.Model(
@@ -39,7 +39,7 @@ def test_nested_three_deep(keras, cut, randomise):
         branch(keras, "inner")(keras.layers.Conv2D(6, 1, name="widen")(outer_image)),
         name="outer",
     )
-    model = randomise(closed(keras, image, outer(keras.layers.Conv2D(4, 1, name="stem")(image))))
+    model = randomize(closed(keras, image, outer(keras.layers.Conv2D(4, 1, name="stem")(image))))
     flat = flattened(model)
     assert flat.name == "net"
     assert [layer.name for layer in flat.layers] == [
@@ -49,11 +49,11 @@ def test_nested_three_deep(keras, cut, randomise):
     assert {group.name for group in cut(model).graph.prunable} == {"stem", "widen", "conv"}
 
 
-def test_one_model_called_twice_is_layers_called_twice(keras, cut, randomise):
+def test_one_model_called_twice_is_layers_called_twice(keras, cut, randomize):
     image = keras.Input((6, 6, 2), name="image")
     x = keras.layers.Conv2D(6, 1, name="stem")(image)
     shared = branch(keras, "shared")
-    model = randomise(closed(keras, image, shared(shared(x))))
+    model = randomize(closed(keras, image, shared(shared(x))))
     assert_same(model, flattened(model))
     pruned = cut(model).pruned
     assert len(pruned.get_layer("conv").inbound_nodes) == 2
@@ -61,10 +61,10 @@ def test_one_model_called_twice_is_layers_called_twice(keras, cut, randomise):
     assert pruned.get_layer("stem").filters == pruned.get_layer("back").filters < 6
 
 
-def test_names_that_clash_get_their_models_name(keras, randomise):
+def test_names_that_clash_get_their_models_name(keras, randomize):
     image = keras.Input((6, 6, 6), name="image")
     x = keras.layers.Conv2D(6, 1, name="conv")(image)
-    model = randomise(closed(keras, image, branch(keras, "second")(branch(keras, "first")(x))))
+    model = randomize(closed(keras, image, branch(keras, "second")(branch(keras, "first")(x))))
     flat = flattened(model)
     names = [layer.name for layer in flat.layers]
     assert len(set(names)) == len(names)
@@ -84,13 +84,13 @@ def test_a_chain_of_chains_stays_sequential(keras, cut, inner_is_chain):
     assert pruned.name == "net"
 
 
-def test_trainability_regularisers_and_call_arguments_are_kept(keras, randomise):
+def test_trainability_regularisers_and_call_arguments_are_kept(keras, randomize):
     inner_image = keras.Input((6, 6, 2))
     conv = keras.layers.Conv2D(4, 3, kernel_regularizer=keras.regularizers.L2(0.1), name="conv")
     inner = keras.Model(inner_image, keras.layers.Dropout(0.5, name="drop")(conv(inner_image)), name="inner")
     inner.trainable = False
     image = keras.Input((6, 6, 2), name="image")
-    model = randomise(closed(keras, image, inner(image, training=False)))
+    model = randomize(closed(keras, image, inner(image, training=False)))
     flat = flattened(model)
     assert [layer.name for layer in flat.layers if layer.trainable_weights] == ["head"]
     assert float(flat.get_layer("conv").kernel_regularizer.l2) == pytest.approx(0.1)
@@ -117,15 +117,15 @@ def assert_same_dicts(model, flat):
         np.testing.assert_allclose(found[name], value, rtol=1e-6)
 
 
-def test_adapted_normalisation_keeps_its_statistics(keras, randomise):
-    normalise = keras.layers.Normalization(name="normalise")
-    normalise.adapt(np.random.default_rng(0).normal(5, 3, (16, 6, 6, 2)))
+def test_adapted_normalization_keeps_its_statistics(keras, randomize):
+    normalize = keras.layers.Normalization(name="normalize")
+    normalize.adapt(np.random.default_rng(0).normal(5, 3, (16, 6, 6, 2)))
     image = keras.Input((6, 6, 2), name="image")
-    inner = keras.Sequential([keras.Input((6, 6, 2)), normalise, keras.layers.Conv2D(6, 1, name="conv")], name="inner")
+    inner = keras.Sequential([keras.Input((6, 6, 2)), normalize, keras.layers.Conv2D(6, 1, name="conv")], name="inner")
     model = closed(keras, image, inner(image))
     assert_same(model, flattened(model))
     pruned = prune_model(model, PruneConfig(ratio=0.5)).model
-    np.testing.assert_array_equal(pruned.get_layer("normalise").mean, normalise.mean)
+    np.testing.assert_array_equal(pruned.get_layer("normalize").mean, normalize.mean)
 
 
 def test_a_nested_model_with_a_call_of_its_own_is_left_alone(keras, groups, cut):

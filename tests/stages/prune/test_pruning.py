@@ -39,9 +39,9 @@ def test_the_report_tells_what_went(mini_xception):
     )
 
 
-def test_the_least_important_go_first(keras, randomise):
+def test_the_least_important_go_first(keras, randomize):
     vector = keras.Input((4,))
-    model = randomise(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(4, name="hidden")(vector))))
+    model = randomize(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(4, name="hidden")(vector))))
     kernel = np.array([0.5, 0.1, 0.9, 0.2]) * np.ones((4, 4))
     model.get_layer("hidden").kernel.assign(kernel)
     report = prune_model(model, PruneConfig(ratio=0.5)).report
@@ -61,11 +61,11 @@ def test_data_stands_in_for_random_inputs(mini_xception):
         prune_model(mini_xception, PruneConfig(), data=[images, images])
 
 
-def test_groups_that_the_criterion_cannot_rank_are_frozen(keras, randomise):
+def test_groups_that_the_criterion_cannot_rank_are_frozen(keras, randomize):
     image = keras.Input((5, 5, 1))
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 2, name="with_norm")(image))
     x = keras.layers.Flatten()(keras.layers.Conv2D(4, 2, name="without")(x))
-    model = randomise(keras.Model(image, keras.layers.Dense(2)(x)))
+    model = randomize(keras.Model(image, keras.layers.Dense(2)(x)))
     groups = {group.name: group for group in prune_model(model, PruneConfig(criterion="bn_scale")).report.groups}
     assert groups["without"].frozen == ("without: bn_scale has nothing to rank its channels by",)
     assert (groups["with_norm"].channels_after, groups["without"].channels_after) == (2, 4)
@@ -80,9 +80,9 @@ def test_nothing_to_prune_says_why(keras):
     assert "only: model output" in caught.value.hint
 
 
-def test_rounding_that_leaves_nothing_to_take(keras, randomise):
+def test_rounding_that_leaves_nothing_to_take(keras, randomize):
     vector = keras.Input((4,))
-    model = randomise(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(9)(vector))))
+    model = randomize(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(9)(vector))))
     with pytest.raises(PreconditionError, match="nothing is taken away with round_to 8"):
         prune_model(model, PruneConfig(ratio=0.01, round_to=8))
 
@@ -108,18 +108,18 @@ def test_surgery_that_went_wrong_gives_no_result(mini_xception, monkeypatch):
         prune_model(mini_xception, PruneConfig())
 
 
-def faint(keras, randomise):
+def faint(keras, randomize):
     """Make the hidden channels a million times weaker than the path that bypasses them."""
     vector = keras.Input((4,))
     loud = keras.layers.Dense(2, name="loud")(vector)
     soft = keras.layers.Dense(2, name="soft")(keras.layers.Dense(6, name="hidden")(vector))
-    model = randomise(keras.Model(vector, keras.layers.Add()([loud, soft])))
+    model = randomize(keras.Model(vector, keras.layers.Add()([loud, soft])))
     model.get_layer("soft").kernel.assign(1e-6 * model.get_layer("soft").kernel)
     return model
 
 
-def test_channels_that_hardly_matter_are_checked_on_random_weights(keras, randomise, monkeypatch):
-    model = faint(keras, randomise)
+def test_channels_that_hardly_matter_are_checked_on_random_weights(keras, randomize, monkeypatch):
+    model = faint(keras, randomize)
     report = prune_model(model, PruneConfig(ratio=0.5)).report
     assert report.masking_effect < 1e-4
     assert report.equivalence_error < 1e-5

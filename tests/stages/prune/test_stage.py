@@ -15,10 +15,10 @@ from stages.prune.stage import PruneStage
 
 
 @pytest.fixture
-def small(keras, randomise):
+def small(keras, randomize):
     vector = keras.Input((4,))
     x = keras.layers.Dense(9, activation="relu", name="second")(keras.layers.Dense(12, name="first")(vector))
-    return randomise(keras.Model(vector, keras.layers.Dense(2, name="head")(x), name="small"))
+    return randomize(keras.Model(vector, keras.layers.Dense(2, name="head")(x), name="small"))
 
 
 def test_a_model_goes_in_a_smaller_one_and_a_report_come_out(mini_xception, context):

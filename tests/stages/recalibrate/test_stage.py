@@ -36,13 +36,13 @@ def test_a_sample_that_is_no_number_is_named(model, make_context, split):
         RecalibrateStage().run(context)
 
 
-def test_a_model_without_batch_normalisation_is_told(make_context, split):
+def test_a_model_without_batch_normalization_is_told(make_context, split):
     keras = import_keras()
     vector = keras.Input((5,))
     plain = keras.Model(vector, keras.layers.Dense(2)(vector))
     context = make_context(RecalibrateConfig(), splits={"train": split(SAMPLES)})
     context.inputs = {"model": context.write_model(plain)}
-    with pytest.raises(PreconditionError, match="no batch normalisation"):
+    with pytest.raises(PreconditionError, match="no batch normalization"):
         RecalibrateStage().run(context)
 
 

@@ -8,7 +8,7 @@ from stages.keras.tensorflow import import_keras
 from stages.strip.layers import strip_model
 
 
-def randomised(model, seed=0):
+def randomized(model, seed=0):
     """Return the model with weights as training leaves them: statistics that differ from channel to channel."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
@@ -49,7 +49,7 @@ def test_each_kind_of_layer_takes_it_over(kind, bias):
     keras = import_keras()
     entry = keras.Input((*(6,) * rank_of(kind), 4))
     x = keras.layers.BatchNormalization(name="bn")(layer(kind, use_bias=bias)(entry))
-    model = randomised(keras.Model(entry, keras.layers.ReLU()(x)))
+    model = randomized(keras.Model(entry, keras.layers.ReLU()(x)))
     stripped = strip_model(model, fold_batch_norm=True)
     assert stripped.folded == ("bn into conv",)
     assert stripped.kept == stripped.removed == ()
@@ -65,18 +65,18 @@ def test_groups_strides_and_dilation_change_nothing(settings):
     keras = import_keras()
     entry = keras.Input((9, 9, 4))
     norm = keras.layers.BatchNormalization(scale=False, center=False, epsilon=0.1)
-    model = randomised(keras.Model(entry, norm(layer("Conv2D", **settings)(entry))))
+    model = randomized(keras.Model(entry, norm(layer("Conv2D", **settings)(entry))))
     stripped = strip_model(model, fold_batch_norm=True)
     assert len(stripped.folded) == 1
     assert difference(model, stripped.model) < 1e-6
 
 
-def test_a_batch_normalisation_in_a_nested_model_that_is_called_twice_is_folded():
+def test_a_batch_normalization_in_a_nested_model_that_is_called_twice_is_folded():
     keras = import_keras()
     layers = keras.layers
     inner = keras.Sequential([keras.Input((6, 6, 4)), layer("Conv2D"), layers.BatchNormalization(name="bn")])
     entry = keras.Input((6, 6, 4))
-    model = randomised(keras.Model(entry, layers.Add()([inner(entry), inner(layers.ReLU()(entry))])))
+    model = randomized(keras.Model(entry, layers.Add()([inner(entry), inner(layers.ReLU()(entry))])))
     stripped = strip_model(model, fold_batch_norm=True)
     assert stripped.folded == ("bn into conv",)
     assert difference(model, stripped.model) < 1e-6
@@ -86,7 +86,7 @@ def refused(build, shape=(6, 6, 4)):
     """Return the reason why the only batch normalization of the model that `build` makes of an input stays."""
     keras = import_keras()
     entry = keras.Input(shape)
-    model = randomised(keras.Model(entry, build(entry, keras.layers)))
+    model = randomized(keras.Model(entry, build(entry, keras.layers)))
     stripped = strip_model(model, fold_batch_norm=True)
     assert stripped.folded == ()
     assert difference(model, stripped.model) == 0
@@ -103,8 +103,8 @@ REFUSALS = {
     "bn: max (MaxPooling2D) before it has no kernel to take it over": lambda x, layers: norm()(
         layers.MaxPooling2D(name="max")(layer("Conv2D")(x))
     ),
-    "bn: it normalises axis [1], not the channels": lambda x, layers: norm(axis=1)(layer("Conv2D")(x)),
-    "bn: it is called with training=True, and normalises by the batch": lambda x, layers: norm()(
+    "bn: it normalizes axis [1], not the channels": lambda x, layers: norm(axis=1)(layer("Conv2D")(x)),
+    "bn: it is called with training=True, and normalizes by the batch": lambda x, layers: norm()(
         layer("Conv2D")(x), training=True
     ),
 }
@@ -167,15 +167,15 @@ def test_any_network_gives_the_same_outputs(blocks, seed):
     layers = keras.layers
     entry = x = keras.Input((6, 6, 3))
     possible = 0
-    for index, (kind, activation, bias, normalised, shortcut) in enumerate(blocks):
+    for index, (kind, activation, bias, normalized, shortcut) in enumerate(blocks):
         size = {"kernel_size": 3} if kind == "DepthwiseConv2D" else {"filters": x.shape[-1], "kernel_size": 3}
         conv = getattr(layers, kind)(**size, padding="same", use_bias=bias, activation=activation, name=f"conv{index}")
         y = conv(x)
-        if normalised:
+        if normalized:
             y = layers.BatchNormalization()(y)
             possible += activation == "linear"
         x = layers.Add()([x, y]) if shortcut else y
-    model = randomised(keras.Model(entry, layers.Dense(5)(layers.Flatten()(x))), seed)
+    model = randomized(keras.Model(entry, layers.Dense(5)(layers.Flatten()(x))), seed)
     stripped = strip_model(model, fold_batch_norm=True)
     assert len(stripped.folded) == possible
     assert difference(model, stripped.model, seed) < 1e-5

@@ -15,7 +15,7 @@ ELEMENTWISE = frozenset({"linear", "relu", "relu6", "leaky_relu", "elu", "selu",
     "softplus",
     "softsign",
 }
-NORMALISING = frozenset({"softmax", "log_softmax"})  # along the last axis
+NORMALIZING = frozenset({"softmax", "log_softmax"})  # along the last axis
 
 
 def check_elementwise(function: Any, labels: Labels, rank: int) -> None:
@@ -23,7 +23,7 @@ def check_elementwise(function: Any, labels: Labels, rank: int) -> None:
     name = getattr(function, "__name__", type(function).__name__)
     if function is None or (name in ELEMENTWISE and _is_known(name, function)):
         return
-    if name in NORMALISING and _is_known(name, function):
+    if name in NORMALIZING and _is_known(name, function):
         if labels.axis == rank - 1:
             raise CannotFollowError(f"{name} across channels")
         return

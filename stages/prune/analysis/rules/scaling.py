@@ -13,23 +13,23 @@ from stages.prune.analysis.rules.table import rule, transparent
 
 @rule("BatchNormalization", "SyncBatchNormalization")
 @transparent
-def batch_normalisation(call: Call, labels: Labels) -> Flow:
+def batch_normalization(call: Call, labels: Labels) -> Flow:
     if list(np.atleast_1d(call.layer.axis)) != [labels.axis]:
-        raise CannotFollowError("batch normalisation along another axis than the channels'")
+        raise CannotFollowError("batch normalization along another axis than the channels'")
     if getattr(call.layer, "renorm", False):
-        raise CannotFollowError("batch renormalisation")
+        raise CannotFollowError("batch renormalization")
     held = {0: Held(labels.ids, Role.PASS_THROUGH)}
     return Flow((labels,), weights=dict.fromkeys(("gamma", "beta", "moving_mean", "moving_variance"), held))
 
 
 @rule("LayerNormalization", "GroupNormalization", "UnitNormalization")
 @transparent
-def normalisation_within_a_sample(call: Call, labels: Labels) -> Flow:
+def normalization_within_a_sample(call: Call, labels: Labels) -> Flow:
     """Freeze, unless the channel axis is not normalized over: the rest would be scaled by other numbers after a cut."""
     rank = len(call.input_shapes[0])
     axes = {int(axis) % rank for axis in np.atleast_1d(call.layer.axis)}
     if labels.axis in axes or type(call.layer).__name__ == "GroupNormalization":
-        raise CannotFollowError("normalises across channels")
+        raise CannotFollowError("normalizes across channels")
     return Flow((labels,))
 
 
@@ -60,7 +60,7 @@ def rescaling(call: Call, labels: Labels) -> Flow:
 
 @rule("Normalization")
 @transparent
-def normalisation_by_constants(call: Call, labels: Labels) -> Flow:
+def normalization_by_constants(call: Call, labels: Labels) -> Flow:
     """Handle mean and variance for each index of some axes: weights if they were adapted, else in the configuration."""
     kept = list(call.layer._keep_axis)  # noqa: SLF001 - the axes that they have, ascending
     if labels.axis not in kept:

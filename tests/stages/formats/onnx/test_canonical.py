@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import ModelError
-from stages.formats.onnx.canonical import canonicalise, count_operators, ordered_nodes, serialise
+from stages.formats.onnx.canonical import canonicalize, count_operators, ordered_nodes, serialize
 from stages.formats.onnx.session import load_onnx
 
 OPSET = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
@@ -106,18 +106,18 @@ def shuffle(repeated: Any, rng: random.Random) -> None:
 @given(st.integers(0, 2**32))
 def test_what_differs_in_names_and_order_only_becomes_the_same_bytes(seed: int) -> None:
     model = branching()
-    assert serialise(canonicalise(disguised(model, seed))) == serialise(canonicalise(model))
+    assert serialize(canonicalize(disguised(model, seed))) == serialize(canonicalize(model))
 
 
 @pytest.mark.parametrize("flag", [True, False])
 def test_it_computes_the_same(flag: bool) -> None:
     model = branching()
     feeds = {"x": np.linspace(-2, 3, 12, dtype=np.float32).reshape(4, 3), "flag": np.asarray(flag)}
-    normal = canonicalise(disguised(model, 5))
+    normal = canonicalize(disguised(model, 5))
     onnx.checker.check_model(normal, full_check=True)
     expected, actual = (
         onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"]).run(["y", "z"], feeds)
-        for data in (model.SerializeToString(), serialise(normal))
+        for data in (model.SerializeToString(), serialize(normal))
     )
     np.testing.assert_array_equal(actual[0], expected[0])
     np.testing.assert_array_equal(actual[1], expected[1])
@@ -125,12 +125,12 @@ def test_it_computes_the_same(flag: bool) -> None:
 
 
 def test_it_is_idempotent() -> None:
-    once = canonicalise(branching())
-    assert serialise(canonicalise(once)) == serialise(once)
+    once = canonicalize(branching())
+    assert serialize(canonicalize(once)) == serialize(once)
 
 
 def test_names_follow_from_structure_and_what_is_not_needed_goes() -> None:
-    normal = canonicalise(branching())
+    normal = canonicalize(branching())
     assert [node.name for node in normal.graph.node] == [
         "Relu_0",
         "Mul_0",
@@ -156,7 +156,7 @@ def test_other_structure_gives_other_bytes() -> None:
     subtraction.input[:] = list(reversed(subtraction.input))
     other_numbers = branching()
     other_numbers.graph.initializer[3].CopyFrom(tensor("w", np.ones((2, 3)) * 4))
-    forms = {serialise(canonicalise(model)) for model in (branching(), swapped, other_numbers)}
+    forms = {serialize(canonicalize(model)) for model in (branching(), swapped, other_numbers)}
     assert len(forms) == 3
 
 
@@ -164,7 +164,7 @@ def test_numbers_stored_in_either_field_are_the_same_numbers() -> None:
     typed = branching()
     typed.graph.initializer[0].CopyFrom(helper.make_tensor("a", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0]))
     assert not typed.graph.initializer[0].HasField("raw_data")
-    assert serialise(canonicalise(typed)) == serialise(canonicalise(branching()))
+    assert serialize(canonicalize(typed)) == serialize(canonicalize(branching()))
 
 
 def test_a_generated_name_gives_way_to_the_interface() -> None:
@@ -172,7 +172,7 @@ def test_a_generated_name_gives_way_to_the_interface() -> None:
         [helper.make_node("Relu", ["Relu_0_out"], ["inner"]), helper.make_node("Neg", ["inner"], ["Relu_0"])],
         "names", [value("Relu_0_out", ["n", 3])], [value("Relu_0", ["n", 3])],
     )  # fmt: skip
-    normal = canonicalise(helper.make_model(graph, opset_imports=OPSET[:1], ir_version=8))
+    normal = canonicalize(helper.make_model(graph, opset_imports=OPSET[:1], ir_version=8))
     onnx.checker.check_model(normal, full_check=True)
     assert [v.name for v in (*normal.graph.input, *normal.graph.output)] == ["Relu_0_out", "Relu_0"]
 
@@ -183,8 +183,8 @@ def test_constants_and_inputs_may_be_outputs() -> None:
         "outputs", [value("x", [3])], [value("y", [3]), value("kept", [3])],
         initializer=[tensor("kept", [1, 2, 3]), tensor("twin", [1, 2, 3])],
     )  # fmt: skip
-    normal = canonicalise(helper.make_model(graph, opset_imports=OPSET[:1], ir_version=8))
-    outputs = load_onnx(serialise(normal)).run({"x": np.ones(3, np.float32)})
+    normal = canonicalize(helper.make_model(graph, opset_imports=OPSET[:1], ir_version=8))
+    outputs = load_onnx(serialize(normal)).run({"x": np.ones(3, np.float32)})
     np.testing.assert_array_equal(outputs["kept"][:3], [1, 2, 3])
 
 
@@ -193,11 +193,11 @@ def test_graphs_deeper_than_the_recursion_limit() -> None:
     nodes = [helper.make_node("Neg", [a], [b]) for a, b in itertools.pairwise(names)]
     graph = helper.make_graph(list(reversed(nodes)), "deep", [value("x", [1])], [value("y", [1])])
     assert [node.input[0] for node in ordered_nodes(graph)] == names[:-1]
-    assert len(canonicalise(helper.make_model(graph, opset_imports=OPSET[:1])).graph.node) == 3000
+    assert len(canonicalize(helper.make_model(graph, opset_imports=OPSET[:1])).graph.node) == 3000
 
 
 def test_local_functions_are_refused() -> None:
     model = branching()
     model.functions.append(helper.make_function("own", "f", ["a"], ["b"], [], OPSET[:1]))
     with pytest.raises(ModelError, match="local functions"):
-        canonicalise(model)
+        canonicalize(model)

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.errors import ModelError
 from pipeline.records.schemes import Quantization
-from stages.formats.onnx.canonical import canonicalise, serialise
+from stages.formats.onnx.canonical import canonicalize, serialize
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.onnx.external_data import DATA_FILE, data_files
 from stages.formats.onnx.session import load_onnx
@@ -70,8 +70,8 @@ def test_large_tensors_stand_at_pages_in_order_and_small_ones_in_the_graph(
     assert {place["location"] for place in places} == {DATA_FILE}
     assert int(places[-1]["offset"]) + int(places[-1]["length"]) == (tmp_path / DATA_FILE).stat().st_size
     assert all(len(t.raw_data) < 1024 for t in graph.initializer)
-    whole = canonicalise(onnx.load(path))
-    assert serialise(whole) == serialise(canonicalise(onnx.load_from_string(convert_inside(tiny_xception, limit))))
+    whole = canonicalize(onnx.load(path))
+    assert serialize(whole) == serialize(canonicalize(onnx.load_from_string(convert_inside(tiny_xception, limit))))
 
 
 def convert_inside(model: Any, limit: Callable[[int], None]) -> bytes:
@@ -137,10 +137,10 @@ def test_equal_tensors_outside_become_one_and_stay_outside(tmp_path: Path) -> No
     outside = onnx.ModelProto.FromString(inside.SerializeToString())
     move_outside(outside, tmp_path, tmp_path / "raw.bin")
     assert (tmp_path / "raw.bin").stat().st_size == 3 * values.nbytes
-    normal = canonicalise(outside, tmp_path, outside=True)
+    normal = canonicalize(outside, tmp_path, outside=True)
     assert len(normal.graph.initializer) == 2
     assert not any(tensor.raw_data for tensor in normal.graph.initializer)
-    assert serialise(canonicalise(normal, tmp_path)) == serialise(canonicalise(inside))
+    assert serialize(canonicalize(normal, tmp_path)) == serialize(canonicalize(inside))
 
 
 def test_data_that_ends_early_is_noticed(tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ CASES = [(name, measure) for name in (*NETWORKS, "mini_xception") for measure in
 
 
 @pytest.mark.parametrize(("name", "measure"), [case for case in CASES if case[0] != "video" or case[1] == "macs"])
-def test_the_cost_of_counts_is_that_of_the_pruned_model(name, measure, keras, randomise, request):
-    model = request.getfixturevalue(name) if name == "mini_xception" else randomise(NETWORKS[name](keras))
+def test_the_cost_of_counts_is_that_of_the_pruned_model(name, measure, keras, randomize, request):
+    model = request.getfixturevalue(name) if name == "mini_xception" else randomize(NETWORKS[name](keras))
     model = flattened(model)
     graph = channel_groups(model)
     rng = np.random.default_rng(0)
@@ -70,8 +70,8 @@ def test_the_cost_of_counts_is_that_of_the_pruned_model(name, measure, keras, ra
         assert sum(cost.by_layer(counts).values()) == pytest.approx(measured(pruned, measure))
 
 
-def test_the_worth_of_a_channel_is_what_goes_with_it(keras, randomise):
-    model = randomise(joined(keras))
+def test_the_worth_of_a_channel_is_what_goes_with_it(keras, randomize):
+    model = randomize(joined(keras))
     graph = channel_groups(model)
     found = worths(model, graph, graph.prunable, "params")
     for index, group in enumerate(graph.prunable):
@@ -81,8 +81,8 @@ def test_the_worth_of_a_channel_is_what_goes_with_it(keras, randomise):
         assert found[index][0] == pytest.approx(less), group.name
 
 
-def test_facts_count_the_same_macs(keras, randomise):
-    model = randomise(grouped(keras))
+def test_facts_count_the_same_macs(keras, randomize):
+    model = randomize(grouped(keras))
     graph = channel_groups(model)
     sizes = [group.channels.size for group in graph.prunable]
     orders = [np.arange(size) for size in sizes]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.prune.ranking.reduction import normalised
+from stages.prune.ranking.reduction import normalized
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,9 @@ def test_reductions_over_the_layers_that_make_a_channel(two_layers, how, expecte
 
 def test_normalisations_make_groups_comparable():
     values = np.array([1.0, 2.0, 3.0])
-    np.testing.assert_allclose(normalised(values, "none"), values)
-    np.testing.assert_allclose(normalised(values, "mean"), values / 2)
-    np.testing.assert_allclose(normalised(values, "max"), values / 3)
-    np.testing.assert_allclose(normalised(values, "standardised"), (values - 2) / values.std())
+    np.testing.assert_allclose(normalized(values, "none"), values)
+    np.testing.assert_allclose(normalized(values, "mean"), values / 2)
+    np.testing.assert_allclose(normalized(values, "max"), values / 3)
+    np.testing.assert_allclose(normalized(values, "standardised"), (values - 2) / values.std())
     for how in ("mean", "max", "standardised"):  # dead groups would divide by zero
-        assert np.isfinite(normalised(np.zeros(3), how)).all()
+        assert np.isfinite(normalized(np.zeros(3), how)).all()

@@ -18,7 +18,7 @@ def test_data_is_asked_for_where_it_is_needed(two_layers, scores):
         scores(two_layers, "taylor", data=np.zeros((2, 6, 6, 2), np.float32))
 
 
-def test_scores_that_are_not_finite_are_told(two_layers, randomise, scores):
+def test_scores_that_are_not_finite_are_told(two_layers, randomize, scores):
     data = np.full((2, 6, 6, 2), np.inf, np.float32), np.zeros(2, np.int64)
     with pytest.raises(ModelError, match="not finite"):
-        scores(randomise(two_layers), "taylor", data=data)
+        scores(randomize(two_layers), "taylor", data=data)

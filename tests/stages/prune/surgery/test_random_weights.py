@@ -4,7 +4,7 @@ import pytest
 from stages.keras.precision import in_float32
 from stages.prune import PruneConfig
 from stages.prune.pruning import prune_model
-from stages.prune.surgery.random_weights import randomise_weights
+from stages.prune.surgery.random_weights import randomize_weights
 
 
 @pytest.fixture
@@ -20,15 +20,15 @@ def half(keras):
         keras.mixed_precision.set_global_policy("float32")
 
 
-def test_half_precision_is_compared_in_float32_and_kept(half, randomise):
-    result = prune_model(randomise(half), PruneConfig(ratio=0.5))
+def test_half_precision_is_compared_in_float32_and_kept(half, randomize):
+    result = prune_model(randomize(half), PruneConfig(ratio=0.5))
     assert result.report.equivalence_error < 1e-5
     assert result.model.get_layer("conv").dtype_policy.name == "mixed_float16"
     assert result.model.get_layer("head").dtype_policy.name == "float32"
 
 
-def test_a_float32_twin_has_the_same_weights(half, randomise):
-    twin = in_float32(randomise(half))
+def test_a_float32_twin_has_the_same_weights(half, randomize):
+    twin = in_float32(randomize(half))
     assert {layer.dtype_policy.name for layer in twin.layers} == {"float32"}
     for left, right in zip(half.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(left, right)
@@ -37,7 +37,7 @@ def test_a_float32_twin_has_the_same_weights(half, randomise):
 
 def test_random_weights_make_dead_channels_count(half):
     half.get_layer("conv").kernel.assign(np.zeros((3, 3, 2, 8)))
-    assert randomise_weights(half) is half
+    assert randomize_weights(half) is half
     assert (half.get_layer("conv").kernel.numpy() != 0).all()
     variances = [weight for weight in half.weights if "moving_variance" in weight.name]
     assert min(float(weight.numpy().min()) for weight in variances) >= 0.5

@@ -13,7 +13,7 @@ def small(keras, **settings):
     return keras.Model(vector, keras.layers.Dense(3, activation="softmax", name="head")(x), name="small")
 
 
-def test_a_rule_that_contradicts_itself_is_caught(keras, randomise, random_keep, monkeypatch):
+def test_a_rule_that_contradicts_itself_is_caught(keras, randomize, random_keep, monkeypatch):
     """It shrinks the configuration but names no weight."""
 
     def forgetful(call):
@@ -21,7 +21,7 @@ def test_a_rule_that_contradicts_itself_is_caught(keras, randomise, random_keep,
         return Flow((Labels(1, made),), sizes={("units",): made})
 
     monkeypatch.setitem(RULES, "Dense", forgetful)
-    model = randomise(small(keras))
+    model = randomize(small(keras))
     graph = channel_groups(model)
     with pytest.raises(PostconditionError, match="the rule for Dense") as caught:
         remove_channels(model, graph, random_keep(graph))

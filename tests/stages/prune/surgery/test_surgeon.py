@@ -40,8 +40,8 @@ def test_without_kerassurgeon_the_error_names_the_command():
     assert run.stdout.strip() == install(*SURGEON)
 
 
-def test_weights_are_those_that_stay(keras, randomise):
-    model = randomise(small(keras))
+def test_weights_are_those_that_stay(keras, randomize):
+    model = randomize(small(keras))
     graph = channel_groups(model)
     keep = np.ones(graph.count, dtype=bool)
     keep[graph.prunable[0].channels[[0, 3, 4]]] = False
@@ -138,12 +138,12 @@ def test_the_result_is_stored_loaded_and_trained(keras, cut, tmp_path):
     assert (loaded.get_layer("first").get_weights()[0] != before).any()
 
 
-def test_a_deep_chain_is_no_limit(keras, randomise, random_keep):
+def test_a_deep_chain_is_no_limit(keras, randomize, random_keep):
     vector = x = keras.Input((4,))
     for _ in range(400):
         x = keras.layers.ReLU()(x)
         x = keras.layers.Activation("linear")(x)
-    model = randomise(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(4, name="hidden")(x))))
+    model = randomize(keras.Model(vector, keras.layers.Dense(2)(keras.layers.Dense(4, name="hidden")(x))))
     graph = channel_groups(model)
     assert remove_channels(model, graph, random_keep(graph)).get_layer("hidden").units < 4
 

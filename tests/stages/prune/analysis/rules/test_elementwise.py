@@ -42,14 +42,14 @@ def test_passes_channels_on(keras, cut, kind, settings):
         ("Softmax", {"name": "x"}, "x: softmax across channels"),
         ("Softmax", {"name": "x", "axis": [1, -1]}, "x: softmax across channels"),
         ("Activation", {"activation": "softmax", "name": "x"}, "x: softmax across channels"),
-        ("LayerNormalization", {"name": "x"}, "x: normalises across channels"),
-        ("UnitNormalization", {"name": "x"}, "x: normalises across channels"),
+        ("LayerNormalization", {"name": "x"}, "x: normalizes across channels"),
+        ("UnitNormalization", {"name": "x"}, "x: normalizes across channels"),
         (
             "Dropout",
             {"rate": 0.1, "noise_shape": (None, 1, 1, 6), "name": "x"},
             "x: dropout with a noise shape of fixed size",
         ),
-        ("GroupNormalization", {"groups": 3, "name": "x"}, "x: normalises across channels"),
+        ("GroupNormalization", {"groups": 3, "name": "x"}, "x: normalizes across channels"),
         ("Masking", {"name": "x"}, "x: masks by what all channels hold together"),
         (
             "LocallyConnected2D",

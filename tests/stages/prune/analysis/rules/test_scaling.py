@@ -60,7 +60,7 @@ def test_values_on_another_axis_freeze(keras, groups):
     assert groups(model)["before"] == 5  # one value per column: the same for every channel
     x = keras.layers.BatchNormalization(name="norm")(first(keras.layers.Conv2D(5, 1, name="before")(image)))
     model = keras.Model(image, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
-    assert groups(model)["before"] == ["norm: batch normalisation along another axis than the channels'"]
+    assert groups(model)["before"] == ["norm: batch normalization along another axis than the channels'"]
 
 
 def test_convnexts_own_layers(keras, cut):

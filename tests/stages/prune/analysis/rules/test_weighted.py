@@ -112,7 +112,7 @@ def test_dense_on_any_rank(keras, cut, rank):
 
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
-def test_batch_normalisation(keras, cut, center, scale):
+def test_batch_normalization(keras, cut, center, scale):
     result = cut(around(keras, keras.layers.BatchNormalization(center=center, scale=scale, name="norm")))
     kept = result.pruned.get_layer("before").filters
     weights = result.pruned.get_layer("norm").get_weights()
@@ -120,9 +120,9 @@ def test_batch_normalisation(keras, cut, center, scale):
     assert {weight.shape for weight in weights} == {(kept,)}
 
 
-def test_batch_normalisation_along_another_axis_freezes(keras, groups):
+def test_batch_normalization_along_another_axis_freezes(keras, groups):
     found = groups(around(keras, keras.layers.BatchNormalization(axis=1, name="norm")))
-    assert found["before"] == ["norm: batch normalisation along another axis than the channels'"]
+    assert found["before"] == ["norm: batch normalization along another axis than the channels'"]
 
 
 @pytest.mark.parametrize("shared", [None, [1, 2], [1, 2, 3]])

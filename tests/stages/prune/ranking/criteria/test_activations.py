@@ -4,8 +4,8 @@ from stages.prune.ranking.criteria.activations import zero_shares
 from stages.prune.samples import samples_of
 
 
-def test_apoz_counts_zeros_after_the_activation_in_any_number_of_batches(keras, randomise, scores, with_relus):
-    model = randomise(with_relus(keras))
+def test_apoz_counts_zeros_after_the_activation_in_any_number_of_batches(keras, randomize, scores, with_relus):
+    model = randomize(with_relus(keras))
     images = np.random.default_rng(0).standard_normal((7, 6, 6, 2)).astype(np.float32)
     reader = keras.Model(model.input, [model.get_layer(name).output for name in ("own", "relu")])
     own, later = (np.mean(out == 0, axis=(0, 1, 2)) for out in reader(images))

@@ -13,8 +13,8 @@ def without_channel(model, group, index):
         variable.assign(value)
 
 
-def test_taylor_is_the_squared_change_of_the_loss_of_each_sample_by_a_small_gate(keras, randomise, scores, with_relus):
-    model = randomise(with_relus(keras))
+def test_taylor_is_the_squared_change_of_the_loss_of_each_sample_by_a_small_gate(keras, randomize, scores, with_relus):
+    model = randomize(with_relus(keras))
     rng = np.random.default_rng(0)
     images, labels = rng.standard_normal((5, 6, 6, 2)).astype(np.float32), rng.integers(0, 3, 5)
     found = scores(model, "taylor", data=(images, labels))
@@ -44,10 +44,10 @@ TASKS = {"kind": "classes", "marks": "multilabel", "level": "regression"}
 
 
 @pytest.mark.parametrize("labelled", [("marks",), ("level",), ("kind", "level"), ("kind", "marks", "level")])
-def test_taylor_takes_the_loss_of_each_task_and_adds_those_of_labelled_outputs(keras, randomise, labelled, scores):
+def test_taylor_takes_the_loss_of_each_task_and_adds_those_of_labelled_outputs(keras, randomize, labelled, scores):
     from pipeline.data import Preprocess, Split
 
-    model, rng = randomise(with_heads(keras)), np.random.default_rng(0)
+    model, rng = randomize(with_heads(keras)), np.random.default_rng(0)
     images = rng.standard_normal((5, 6, 6, 2)).astype(np.float32)
     targets = {
         "kind": rng.integers(0, 3, 5),
@@ -76,18 +76,18 @@ def test_taylor_takes_the_loss_of_each_task_and_adds_those_of_labelled_outputs(k
         assert found[index] == pytest.approx(expected, rel=0.1, abs=1e-6)
 
 
-def test_taylor_tells_the_task_from_arrays_of_labels(keras, randomise, scores):
+def test_taylor_tells_the_task_from_arrays_of_labels(keras, randomize, scores):
     image = keras.Input((6, 6, 2))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, name="body")(image))
-    model, rng = randomise(keras.Model(image, keras.layers.Dense(1, name="level")(x))), np.random.default_rng(0)
+    model, rng = randomize(keras.Model(image, keras.layers.Dense(1, name="level")(x))), np.random.default_rng(0)
     images, numbers = rng.standard_normal((5, 6, 6, 2)).astype(np.float32), rng.standard_normal((5, 1))
     one, double = (scores(model, "taylor", data=(images, y))["body"] for y in (numbers, model(images).numpy()))
     assert (one > 1e-4).all()
     np.testing.assert_allclose(double, 0, atol=1e-9)  # targets that are met: no loss, no slope
 
 
-def test_hessian_is_the_squared_change_of_the_logits_by_a_small_gate(keras, randomise, scores, with_relus):
-    model = randomise(with_relus(keras))
+def test_hessian_is_the_squared_change_of_the_logits_by_a_small_gate(keras, randomize, scores, with_relus):
+    model = randomize(with_relus(keras))
     images = np.random.default_rng(0).standard_normal((64, 6, 6, 2)).astype(np.float32)
     found = scores(model, "hessian", data=images)["later"]
     head = model.get_layer("head")
