@@ -26,4 +26,6 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     finally:
-        gc.freeze()  # or the interpreter would search every imported object for garbage before it exits
+        # Otherwise the interpreter searches every imported object for garbage as it exits, which was measured to take a
+        # third of a cached run.
+        gc.freeze()

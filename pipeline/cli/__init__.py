@@ -84,6 +84,7 @@ def main() -> None:
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot print → must not end a run
+        # The old stream would close its buffer when it is freed: `sys.__stdout__` and `sys.__stderr__` keep it.
         if type(stream) is io.TextIOWrapper:
             setattr(sys, name, _Output(stream.buffer, stream.encoding, "replace", line_buffering=stream.line_buffering))
     try:
@@ -98,6 +99,7 @@ def main() -> None:
 
 def _unexpected(error: Exception) -> int:
     """Report an unexpected error: usage errors belong to the parser; anything else is our bug and goes to a file."""
+    # By its attributes: the class that has them is in a private package of typer 0.29, its copy of click.
     show_usage = getattr(error, "show", None)
     if show_usage is not None and hasattr(error, "exit_code"):
         show_usage()
@@ -132,6 +134,7 @@ def _report(error: SecateurError) -> None:
 
 def _print_error_document(what: str, where: str | None, hint: str | None, exit_code: int) -> None:
     """Print the error as the only document on stdout, for `--json`."""
+    # From the words themselves: the error may be that they can't be parsed.
     if "--json" in sys.argv:
         document = {"what": what, "where": where, "hint": hint, "exit_code": exit_code}
         print(json.dumps({"schema_version": 1, "error": document}, ensure_ascii=False, indent=1))

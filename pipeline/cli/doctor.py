@@ -85,6 +85,7 @@ def _store(path: Path | None) -> list[Finding]:
         root = open_store(path).root
     except SecateurError as error:
         return [Finding("store", ok=False, seen=error.what, hint=error.hint or "")]
+    # The store may not exist yet, and looking must not create it: what counts is the folder that would hold it.
     folder = next(parent for parent in (root, *root.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=folder):
@@ -99,5 +100,6 @@ def _store(path: Path | None) -> list[Finding]:
 
 
 def _cpus() -> Finding:
+    # A container or `taskset` may give this process fewer CPUs than the machine has.
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Finding("cpus", count >= 1, f"{count} × {platform.machine()}")

@@ -49,6 +49,7 @@ def _write(target: Path, data: bytes) -> Path:
     """Write the way the store publishes: whole or not at all, with an ordinary file's mode."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Through the target's own folder: a rename does not cross file systems.
         publish(target, data, target.parent)
     except OSError as error:
         what = f"the file can't be written: {(error.strerror or str(error)).lower()}"

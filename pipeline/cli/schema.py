@@ -19,6 +19,7 @@ def recipe_schema() -> dict[str, Any]:
     for name in names:
         kind = Repeat if name == REPEAT else stages()[name].config
         settings = kind.model_json_schema(by_alias=True)
+        # Each schema refers to its definitions as `#/$defs/…`, so they have to stand at the root of the whole.
         definitions |= settings.pop("$defs", {})
         definitions[f"stage.{name}"] = settings
         step = {"$ref": f"#/$defs/stage.{name}"}

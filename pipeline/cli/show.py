@@ -95,14 +95,14 @@ def _show_why(store: Store, entry: StageEntry, *, as_json: bool) -> None:
 
 
 def _show_artifact(store: Store, name: str, *, as_json: bool) -> None:
-    found = makers(store)
-    matches = digests_named(name, found)
+    known = makers(store)
+    matches = digests_named(name, known)
     if len(matches) != 1:
         what = (
             f"{len(matches)} artifacts begin with {name}" if matches else f"no run and no artifact is called {name!r}"
         )
         raise RecipeError(what, where=str(store.root), hint=f"{_listing(store)}   lists runs and artifacts")
-    lineage = list(_lineage(matches[0], found))
+    lineage = list(_lineage(matches[0], known))
     if as_json:
         print(json.dumps({"schema_version": 1, "lineage": lineage}, ensure_ascii=False, indent=1))
         return

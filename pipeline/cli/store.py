@@ -63,9 +63,9 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
     problems = {digest: problem for digest in digests if (problem := opened.blobs.problem(digest))}
     keys = sorted(opened.records.keys())
     for key in keys:
-        found = opened.records.get(key)
-        if isinstance(found, str):
-            problems[key] = found
+        record = opened.records.get(key)
+        if isinstance(record, str):
+            problems[key] = record
     damaged = [run["run_id"] for run in (_run(opened.runs, name) for name in opened.runs.ids()) if not run["name"]]
     problems |= dict.fromkeys(damaged, "manifest damaged")
     if as_json:

@@ -10,8 +10,8 @@ from pipeline.system.installed import package_version
 
 
 def command(as_json: JsonOption = False) -> None:
-    found = package_version("secateur")
+    version = package_version("secateur")
     if as_json:
-        print(json.dumps({"schema_version": 1, "secateur": found, "python": platform.python_version()}))
+        print(json.dumps({"schema_version": 1, "secateur": version, "python": platform.python_version()}))
     else:
-        print(f"secateur {found}")
+        print(f"secateur {version}")

@@ -85,6 +85,7 @@ class ActionEvents:
     listener: Listener
 
     def advanced(self, done: float, total: float, what: str, detail: str = "") -> None:
+        # Raises a Ctrl-C that C++ swallowed: long work reports progress, so it ends here and not at the next action.
         interruption.check()
         self.listener(Advanced(self.action, done, total, what, detail))
 

@@ -21,5 +21,5 @@ class Shared:
         """Return the run's object of a class; the first request makes it, without arguments."""
         if made_by not in self._objects:
             self._objects[made_by] = made_by()
-        found: T = self._objects[made_by]
-        return found
+        shared: T = self._objects[made_by]
+        return shared

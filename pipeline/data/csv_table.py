@@ -64,12 +64,12 @@ class CsvTable:
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
         path = self._file(stored)
         look_up = self._digests.confirmed if anew else self._digests.remembered
-        found: dict[str, Any] = {"table": look_up(path, "", partial(digest_of_file, path))}
+        content: dict[str, Any] = {"table": look_up(path, "", partial(digest_of_file, path))}
         if self._settings.split is not None:
-            found["split"] = self._settings.split
+            content["split"] = self._settings.split
         if self._settings.image is not None:
-            found["images"] = self._image_content(path, found["table"])
-        return found
+            content["images"] = self._image_content(path, content["table"])
+        return content
 
     def shapes(self, stored: str) -> Shapes:
         settings = self._settings
@@ -100,7 +100,7 @@ class CsvTable:
             return self._path
         path = self._path / f"{stored}.csv"
         if not path.is_file():
-            known = sorted(found.stem for found in self._path.glob("*.csv"))
+            known = sorted(file.stem for file in self._path.glob("*.csv"))
             hint = nearest(stored, known) if known else "the folder holds no csv file"
             raise DataError(f"there is no {stored}.csv", where=str(self._path), hint=hint)
         return path
@@ -129,9 +129,9 @@ class CsvTable:
             return None, None
         if not isinstance(label, dict):
             return self._targets_of(rows, _columns(label))
-        found = {output: self._targets_of(rows, _columns(one)) for output, one in label.items()}
-        classes = {output: names for output, (_, names) in found.items() if names is not None}
-        return {output: targets for output, (targets, _) in found.items()}, classes
+        by_output = {output: self._targets_of(rows, _columns(columns)) for output, columns in label.items()}
+        classes = {output: names for output, (_, names) in by_output.items() if names is not None}
+        return {output: targets for output, (targets, _) in by_output.items()}, classes
 
     def _targets_of(self, rows: Rows, columns: tuple[str, ...]) -> tuple[Any, tuple[str, ...] | None]:
         """Return class numbers if the only label column holds words (or `classes` are named), else numbers.
@@ -219,11 +219,13 @@ class Rows:
 
     def at(self, indices: Sequence[int]) -> Iterator[Row]:
         """Yield the rows with these numbers, in that order; DataError if the file has changed."""
+        # Before and after: of a table that is rewritten in between, rows of both versions would be read.
         if state_of(self.path) != self._state:
             raise self._changed()
         with self.path.open("rb") as file:
             for index in indices:
                 file.seek(self._offsets[index])
+                # All lines from there on: a quoted cell may go on in the next.
                 lines = (line.decode("utf-8-sig", "replace") for line in iter(file.readline, b""))
                 row = Row(next(csv.reader(lines), []), self._lines[index])
                 if len(row.cells) != len(self.header):
@@ -237,8 +239,8 @@ class Rows:
 
     def texts(self, column: str) -> list[str]:
         """Return one column of all rows."""
-        place = self.place(column)
-        return [row.cells[place].strip() for row in self.at(range(len(self)))]
+        position = self.place(column)
+        return [row.cells[position].strip() for row in self.at(range(len(self)))]
 
     def place(self, column: str) -> int:
         """Return the number of a column; DataError if there is none of that name."""
@@ -293,16 +295,19 @@ class NumberRows:
     def __getitem__(self, key: Any) -> Any:
         import numpy as np
 
-        places = [self.rows.place(column) for column in self.columns]
-        found = [[self._number(row, place) for place in places] for row in self.rows.at(rows_at(key, len(self)))]
-        return np.array(found, np.float32).reshape(-1, len(places))
+        positions = [self.rows.place(column) for column in self.columns]
+        values = [
+            [self._number(row, position) for position in positions] for row in self.rows.at(rows_at(key, len(self)))
+        ]
+        return np.array(values, np.float32).reshape(-1, len(positions))
 
-    def _number(self, row: Row, place: int) -> float:
-        if not _is_number(row.cells[place]):
-            what = f"line {row.line}, column {self.rows.header[place]!r}: {row.cells[place]!r} is not a finite number"
+    def _number(self, row: Row, position: int) -> float:
+        if not _is_number(row.cells[position]):
+            column, cell = self.rows.header[position], row.cells[position]
+            what = f"line {row.line}, column {column!r}: {cell!r} is not a finite number"
             hint = "name the numeric columns (`inputs: [a, b]`), or the one with paths of images (`image: path`)"
             raise self.rows.error(what, hint)
-        return float(row.cells[place])
+        return float(row.cells[position])
 
 
 def _class_numbers(words: list[str], classes: tuple[str, ...], rows: Rows, column: str) -> Any:
@@ -317,7 +322,7 @@ def _class_numbers(words: list[str], classes: tuple[str, ...], rows: Rows, colum
 
 def _columns(label: Label | None) -> tuple[str, ...]:
     if isinstance(label, dict):
-        return tuple(column for one in label.values() for column in _columns(one))
+        return tuple(column for names in label.values() for column in _columns(names))
     return () if label is None else (label,) if isinstance(label, str) else label
 
 

@@ -106,10 +106,10 @@ def source_names() -> tuple[str, ...]:
 def source_named(name: str) -> Source[Any]:
     """Return the declaration of an installed source; SecateurError if its package can't be imported."""
     point = _points()[name]
-    found = loaded(point, "source")
-    if not isinstance(found, Source):
-        raise SecateurError(f"the source {name} is a {type(found).__name__}", where=point.value, hint="name a Source")
-    return found
+    source = loaded(point, "source")
+    if not isinstance(source, Source):
+        raise SecateurError(f"the source {name} is a {type(source).__name__}", where=point.value, hint="name a Source")
+    return source
 
 
 def every_source() -> Mapping[str, Source[Any]]:
@@ -119,12 +119,12 @@ def every_source() -> Mapping[str, Source[Any]]:
 
 def fields_of_sources() -> dict[str, FieldInfo]:
     """Return the keys under `data` that belong to sources, each as one of its sources declares it."""
-    return {key: field for found in every_source().values() for key, field in found.settings.model_fields.items()}
+    return {key: field for source in every_source().values() for key, field in source.settings.model_fields.items()}
 
 
 def owners(key: str) -> tuple[str, ...]:
     """Return the sources that read a key."""
-    return tuple(name for name, found in every_source().items() if key in found.settings.model_fields)
+    return tuple(name for name, source in every_source().items() if key in source.settings.model_fields)
 
 
 def installed_source(name: str) -> str:

@@ -62,6 +62,7 @@ class ImageFolder:
         if stored not in self._known:
             digest = hashlib.sha256()
             for name, label in self._rows(stored):
+                # Without names: renamed files are the same data unless their order changes (docs/design/data.md).
                 digest.update(f"{label} {self._digest_of[name]}\n".encode())
             self._known[stored] = {"classes": self._classes(stored), "images": digest.hexdigest()}
         return self._known[stored]
@@ -115,7 +116,7 @@ class ImageFolder:
             raise self._error(f"there is no folder {stored}", nearest(stored, tops))
         return f"{stored}/"
 
-    def _found(self, stored: str) -> list[str]:
+    def _class_folders(self, stored: str) -> list[str]:
         """Return the class folders of a stored split, sorted."""
         start = self._folder(stored)
         below = (name.removeprefix(start) for name in self._listed[1] if name.startswith(start))
@@ -123,12 +124,12 @@ class ImageFolder:
 
     def _classes(self, stored: str) -> list[str] | None:
         """Return class names in the order of their numbers; None for images without classes."""
-        found = self._found(stored)
-        if not found or self._unlabelled:
+        folders = self._class_folders(stored)
+        if not folders or self._unlabelled:
             return None
-        wanted = list(self._settings.classes or self._found("train"))
-        if set(found) != set(wanted):
-            extra, missing = sorted(set(found) - set(wanted)), sorted(set(wanted) - set(found))
+        wanted = list(self._settings.classes or self._class_folders("train"))
+        if set(folders) != set(wanted):
+            extra, missing = sorted(set(folders) - set(wanted)), sorted(set(wanted) - set(folders))
             whose = "data.classes" if self._settings.classes else "train"
             differs = [f"{', '.join(extra)} only in {stored or 'the folder'}"] if extra else []
             differs += [f"{', '.join(missing)} only in {whose}"] if missing else []
@@ -165,9 +166,9 @@ class VerifiedFiles:
 
     def read(self, indices: Sequence[int]) -> list[bytes]:
         """Return the bytes of files by number; DataError if one is missing or differs from what was hashed."""
-        return [self._one(self._names[index]) for index in indices]
+        return [self._bytes_of(self._names[index]) for index in indices]
 
-    def _one(self, name: str) -> bytes:
+    def _bytes_of(self, name: str) -> bytes:
         path = self._root / name
         try:
             data = path.read_bytes()

@@ -18,7 +18,7 @@ from pipeline.data.table import Failures, first_of
 from pipeline.errors import DataError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
-CHECKED_AT_A_TIME = 64
+CHECKED_AT_A_TIME = 64  # images that are in memory at once, encoded and decoded
 
 
 Resize = Literal["bilinear", "nearest", "area", "bicubic", "crop", "pad"]
@@ -90,6 +90,7 @@ class ImageSamples:
 
     def undecodable(self, indices: Any) -> Failures:
         """Return those of the samples at `indices` that can't be decoded; reads each of them once."""
+        # Silent only here, on the main thread: trainings read from threads of their own, and silence is the process's.
         failures: Failures = {}
         for start in range(0, len(indices), CHECKED_AT_A_TIME):
             failures |= self._decoded(indices[start : start + CHECKED_AT_A_TIME].tolist(), silent=True)[1]
@@ -97,7 +98,9 @@ class ImageSamples:
 
     def _decoded(self, indices: Sequence[int], *, silent: bool = False) -> tuple[Any, Failures]:
         images, reasons = decoder("image")(self.read(indices), self.form, self.threads, silent=silent)
-        return images, {indices[place]: f"{self.name(indices[place])} ({why})" for place, why in reasons.items()}
+        return images, {
+            indices[position]: f"{self.name(indices[position])} ({why})" for position, why in reasons.items()
+        }
 
 
 def rows_at(key: Any, count: int) -> Sequence[int]:

@@ -43,14 +43,16 @@ class NpzFile:
         self._digests = digests
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
+        # Anew means whatever the file's state says: arrays in memory are read once, so no later reading would show a
+        # difference.
         look_up = self._digests.computed if anew else self._digests.remembered
-        found = {
+        digests = {
             part: look_up(self._path, f"{part}_{stored}.npy", partial(self._digest, f"{part}_{stored}"))
             for part in ("x", "y")
         }
-        if found["x"] == ABSENT:
+        if digests["x"] == ABSENT:
             raise self._without(stored)
-        return found if found["y"] != ABSENT else {"x": found["x"]}
+        return digests if digests["y"] != ABSENT else {"x": digests["x"]}
 
     def shapes(self, stored: str) -> Shapes | None:
         alone = {"": f"x_{stored}"} if f"x_{stored}" in self._members() else {}
@@ -103,12 +105,12 @@ class NpzFile:
         alone = {"": f"y_{stored}"} if f"y_{stored}" in self._members() else {}
         if named and alone:
             raise self._error(f"the file holds y_{stored} and {next(iter(named.values()))}: which are the targets?")
-        found = {name: self._array(member) for name, member in (named or alone).items()}
-        for name, targets in found.items():
+        by_name = {name: self._array(member) for name, member in (named or alone).items()}
+        for name, targets in by_name.items():
             if not targets.ndim or len(targets) != samples:
                 count = len(targets) if targets.ndim else "no"
                 raise self._error(f"{member} has {samples} samples, {(named or alone)[name]} has {count} labels")
-        return found if named else found.get("")
+        return by_name if named else by_name.get("")
 
     def _inputs(self, member: str) -> Any:
         """Return an array, or a reader of one in the file; DataError if it has no rows of numbers."""
@@ -139,6 +141,7 @@ class NpzFile:
             size, most = self._size(member), int(HELD_SHARE * physical_bytes())
             # Asked before it is unpacked: a small file can hold zeros for more than there is memory.
             if size <= most:
+                # A pickle in the file would run whatever its author wrote.
                 with np.load(self._path, allow_pickle=False) as archive:
                     return archive[member]
         except (KeyError, ValueError, *UNREADABLE) as error:
@@ -158,8 +161,8 @@ class NpzFile:
         return member_digest(self._path, f"{member}.npy") if member in self._members() else ABSENT
 
     def _named(self, prefix: str) -> dict[str, str]:
-        found = sorted(member for member in self._members() if member.startswith(prefix))
-        return {member.removeprefix(prefix): member for member in found}
+        members = sorted(member for member in self._members() if member.startswith(prefix))
+        return {member.removeprefix(prefix): member for member in members}
 
     def _members(self) -> set[str]:
         try:

@@ -46,21 +46,21 @@ class StoredRows:
         import numpy as np
 
         indices = rows_at(key, len(self))
-        found = np.empty((len(indices), *self.shape[1:]), self.dtype)
-        row_bytes = found[:1].nbytes
-        into = found.reshape(-1).view(np.uint8).data
+        rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        row_bytes = rows[:1].nbytes
+        into = rows.reshape(-1).view(np.uint8).data
         # Before and after: a file that is rewritten in between would give rows of both versions.
         self._require_unchanged()
         with self.path.open("rb", buffering=0) as file:
-            for place, first, count in _runs(indices):
+            for position, first, count in _runs(indices):
                 file.seek(self.offset + first * row_bytes)
-                part = into[place * row_bytes : (place + count) * row_bytes]
+                part = into[position * row_bytes : (position + count) * row_bytes]
                 # Linux reads at most 2 GiB at once. A file that ends early leaves the rest unset, and has changed by
                 # the check below.
                 while part and (read := file.readinto(part)):
                     part = part[read:]
         self._require_unchanged()
-        return found
+        return rows
 
     def _require_unchanged(self) -> None:
         if state_of(self.path) != self.state:
@@ -83,6 +83,7 @@ def stored_rows(path: Path, member: str) -> StoredRows | None:
         with archive.open(info) as file:
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             version = np.lib.format.read_magic(file)
+            # Version 3.0 is for names of fields beyond Latin-1: such arrays hold structures, not numbers.
             if version not in read:
                 return None
             shape, fortran, dtype = read[version](file)
@@ -108,12 +109,14 @@ def array_shape(path: Path, member: str) -> tuple[int, ...]:
         magic = file.read(len(MAGIC) + 2)
         if not magic.startswith(MAGIC) or len(magic) < len(MAGIC) + 2:
             raise ValueError(f"{member} holds no array")
+        # Version 1.0 has two bytes for the header's length, later ones have four.
         length = int.from_bytes(file.read(2 if magic[-2] == 1 else 4), "little")
         # Nothing has checked the file yet, and it may name 4 GB.
         if length > HEADER_BYTES:
             raise ValueError(f"{member} has a header of {length} bytes")
         try:
             shape = ast.literal_eval(file.read(length).decode("latin1"))["shape"]
+        # Memory and recursion: what `literal_eval` raises where brackets are nested too deeply.
         except (SyntaxError, TypeError, KeyError, MemoryError, RecursionError) as error:
             raise ValueError(f"{member} has no header of an array") from error
     if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
@@ -124,7 +127,7 @@ def array_shape(path: Path, member: str) -> tuple[int, ...]:
 def _runs(indices: Sequence[int]) -> Iterator[tuple[int, int, int]]:
     """Group consecutive indices: yield the place of the first among `indices`, the first, and how many follow it."""
     begun = 0
-    for place in range(1, len(indices) + 1):
-        if place == len(indices) or indices[place] != indices[place - 1] + 1:
-            yield begun, indices[begun], place - begun
-            begun = place
+    for position in range(1, len(indices) + 1):
+        if position == len(indices) or indices[position] != indices[position - 1] + 1:
+            yield begun, indices[begun], position - begun
+            begun = position

@@ -42,8 +42,8 @@ class PythonFunction:
         if anew or stored not in self._known:
             inputs, targets = self._arrays(stored)
             arrays = inputs if isinstance(inputs, dict) else {"": inputs}
-            found = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
-            self._known[stored] = found if targets is None else {**found, "y": _digest_of_targets(targets)}
+            digests = {"x": digest_of("inputs", {name: _digest(array) for name, array in arrays.items()})}
+            self._known[stored] = digests if targets is None else {**digests, "y": _digest_of_targets(targets)}
         return self._known[stored]
 
     def shapes(self, stored: str) -> Shapes | None:
@@ -82,8 +82,10 @@ class PythonFunction:
             raise self._error(f"{call} gave no inputs")
         wrong = [(name, array) for name, array in every if counts[name] < 0]
         for name, array in wrong:
-            what = "an array without rows" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
-            raise self._error(f"{call} gave {name or 'inputs'} as {what}: numpy arrays with a row a sample are needed")
+            actual = "an array without rows" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+            raise self._error(
+                f"{call} gave {name or 'inputs'} as {actual}: numpy arrays with a row a sample are needed"
+            )
         if len(set(counts.values())) > 1:
             shown = ", ".join(f"{name or 'inputs'} {count}" for name, count in counts.items())
             raise self._error(f"{call} gave arrays of different numbers of samples: {shown}")

@@ -50,8 +50,8 @@ class DataSource:
         Those of `train` come first. Empty if it can't be told. DataError if the file is damaged.
         """
         stored = ["train", *(name for name in (self.spec.validation, self.spec.test) if isinstance(name, str))]
-        found = [shapes for name in stored if (shapes := self._reader.shapes(name))]
-        return tuple(shapes for place, shapes in enumerate(found) if shapes not in found[:place])
+        every = [shapes for name in stored if (shapes := self._reader.shapes(name))]
+        return tuple(shapes for index, shapes in enumerate(every) if shapes not in every[:index])
 
     def split(self, name: str) -> Split:
         """Return a split, ready to be read; DataError if the data does not hold what the recipe says."""
@@ -67,8 +67,8 @@ class DataSource:
     def _digest(self, split: str, *, anew: bool) -> str:
         pick = self._pick(split)
         content = self._reader.content(pick["split"], anew=anew)
-        how = {"preprocess": _plain(self.spec.preprocess), **self.spec.form()}
-        return digest_of("data", {**pick, **content, **how})
+        form = {"preprocess": _plain(self.spec.preprocess), **self.spec.form()}
+        return digest_of("data", {**pick, **content, **form})
 
     def _pick(self, split: str) -> dict[str, Any]:
         """Describe as plain data which samples of which stored split this one consists of."""
@@ -114,8 +114,10 @@ class DataSource:
         if targets is not None and len(indices) < count:
             targets = at(targets, indices)
         rows = None if len(indices) == count else indices
-        how, none = self.spec.preprocess, self.spec.unlabelled
-        return Split(name, digest, inputs, targets, how, task, table.classes, notes, rows, said_unlabelled=none)
+        preprocess, unlabelled = self.spec.preprocess, self.spec.unlabelled
+        return Split(
+            name, digest, inputs, targets, preprocess, task, table.classes, notes, rows, said_unlabelled=unlabelled
+        )
 
     def _decodable(self, name: str, table: Table, indices: Any) -> tuple[Any, tuple[str, ...]]:
         """Return indices of decodable samples; all of them if none may fail: then reading one reports it."""
@@ -192,17 +194,17 @@ def _require_source(source: str, path: Path) -> None:
     own = source_named(source).recognises
     if own is not None and own(begin):
         return
-    found = [name for name, other in every_source().items() if other.recognises and other.recognises(begin)]
-    if found:
-        what = f"data.source is {source}, and {path.name} looks like {listed(found, 'or')}"
-        said = listed((f"`source: {name}`" for name in found), "or")
-        raise RecipeError(what, where="data.source", hint=f"say {said}, or name another file")
+    likely = [name for name, other in every_source().items() if other.recognises and other.recognises(begin)]
+    if likely:
+        what = f"data.source is {source}, and {path.name} looks like {listed(likely, 'or')}"
+        choices = listed((f"`source: {name}`" for name in likely), "or")
+        raise RecipeError(what, where="data.source", hint=f"say {choices}, or name another file")
 
 
 def _plain(preprocess: Preprocess | Mapping[str, Preprocess]) -> dict[str, Any]:
     if isinstance(preprocess, Preprocess):
         return preprocess.model_dump(mode="json")
-    return {name: one.model_dump(mode="json") for name, one in preprocess.items()}
+    return {name: rule.model_dump(mode="json") for name, rule in preprocess.items()}
 
 
 def _class_labels(task: Task | Mapping[str, Task], targets: Any) -> Any:

@@ -43,7 +43,9 @@ class CalibrationPart(Value):
 
 def _known_metric(name: str) -> str:
     if not re.fullmatch(FUNCTION, name) and not is_requested(name):
-        known = [f"{one.name} such as {one.name[:-1]}5" if one.is_family else one.name for one in requested()]
+        known = [
+            f"{metric.name} such as {metric.name[:-1]}5" if metric.is_family else metric.name for metric in requested()
+        ]
         raise ValueError(f"{name!r} is not a metric; allowed: {', '.join(known)}, or module:function")
     return name
 
@@ -91,17 +93,19 @@ class DataSpec(Value):
     @model_validator(mode="after")
     def _settings_of_the_source(self, info: ValidationInfo) -> Self:
         """Check the keys of the source, and keep them as its settings define them, with defaults filled in."""
-        kind, given = source_named(self.source).settings, self._own
-        for key in sorted(given.keys() - kind.model_fields.keys()):
+        kind, values = source_named(self.source).settings, self._own
+        # A key that no source reads stays, and is refused below as unknown.
+        for key in sorted(values.keys() - kind.model_fields.keys()):
             readers = owners(key)
-            if readers and not _is_default(key, given.pop(key)):
+            if readers and not _is_default(key, values.pop(key)):
                 raise ValueError(f"{key} is for source {listed(readers, 'or')}, not for {self.source}")
         for key, field in kind.model_fields.items():
-            if field.is_required() and given.get(key) is None:
+            if field.is_required() and values.get(key) is None:
                 raise ValueError(f"source {self.source} needs {key}")
         # Settings from a file are JSON: lists are tuples there, and text is a path.
-        found = kind.model_validate_json(json.dumps(given)) if info.mode == "json" else kind.model_validate(given)
-        given.update({key: getattr(found, key) for key in kind.model_fields})
+        settings = kind.model_validate_json(json.dumps(values)) if info.mode == "json" else kind.model_validate(values)
+        # Only fields are frozen: the extra keys are a plain dict.
+        values.update({key: getattr(settings, key) for key in kind.model_fields})
         if self.unlabelled and self.metrics is not None:
             raise ValueError("metrics need labels, and task is unlabelled")
         return self
@@ -154,8 +158,8 @@ class DataSpec(Value):
         schema = handler.resolve_ref_schema(handler(core_schema))
         schema["additionalProperties"] = False
         schema["properties"]["source"]["enum"] = list(source_names())
-        for found in every_source().values():
-            own = handler.resolve_ref_schema(handler(found.settings.__pydantic_core_schema__))
+        for source in every_source().values():
+            own = handler.resolve_ref_schema(handler(source.settings.__pydantic_core_schema__))
             for key, described in own["properties"].items():
                 schema["properties"][key] = _either(schema["properties"].get(key), described)
         return schema
@@ -170,11 +174,11 @@ def _either(known: dict[str, Any] | None, other: dict[str, Any]) -> dict[str, An
     """Return the JSON schema of a key that several sources read: of all their values, with all that is said of it."""
     if known is None or known == other:
         return other
-    options = [option for one in (known, other) for option in one.get("anyOf", [_without_words(one)])]
-    told = dict.fromkeys(one["description"] for one in (known, other) if "description" in one)
-    both = [option for place, option in enumerate(options) if option not in options[:place]]
+    options = [option for schema in (known, other) for option in schema.get("anyOf", [_without_words(schema)])]
+    descriptions = dict.fromkeys(schema["description"] for schema in (known, other) if "description" in schema)
+    both = [option for index, option in enumerate(options) if option not in options[:index]]
     values = {"anyOf": both} if len(both) > 1 else both[0]
-    return {"title": known["title"], **({"description": "; ".join(told)} if told else {}), **values}
+    return {"title": known["title"], **({"description": "; ".join(descriptions)} if descriptions else {}), **values}
 
 
 def _without_words(schema: dict[str, Any]) -> dict[str, Any]:

@@ -143,8 +143,8 @@ class Split:
         Makes one pass over the inputs that can hold them: images and integers can't.
         """
         inputs = self.x if isinstance(self.x, Mapping) else {"": self.x}
-        places = {name: _first_not_finite(samples) for name, samples in inputs.items()}
-        return min(((index, name) for name, index in places.items() if index is not None), default=None)
+        firsts = {name: _first_not_finite(samples) for name, samples in inputs.items()}
+        return min(((index, name) for name, index in firsts.items() if index is not None), default=None)
 
     def _read(self, key: Selection) -> Inputs:
         if isinstance(self.x, Mapping):

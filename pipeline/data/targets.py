@@ -30,11 +30,11 @@ def tasks_and_targets(
     for name in sorted(tasks.keys() - targets.keys()):
         what = f"data.task names {name!r}, which has no targets here"
         raise DataError(what, where=where, hint=nearest(name, sorted(targets)))
-    found = {name: task_and_targets(y, tasks.get(name), f"{where}, {name}") for name, y in targets.items()}
-    found = {name: one for name, one in found.items() if one[0] != "unlabelled"}
-    if not found:
+    by_output = {name: task_and_targets(y, tasks.get(name), f"{where}, {name}") for name, y in targets.items()}
+    by_output = {name: (task, y) for name, (task, y) in by_output.items() if task != "unlabelled"}
+    if not by_output:
         return "unlabelled", None
-    return {name: task for name, (task, _) in found.items()}, {name: y for name, (_, y) in found.items()}
+    return {name: task for name, (task, _) in by_output.items()}, {name: y for name, (_, y) in by_output.items()}
 
 
 def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task, Any]:
@@ -66,6 +66,8 @@ def _told(y: Any, where: str) -> Task:
     binary = bool(((y == 0) | (y == 1)).all())
     if whole and (y.ndim == 1 or y.shape[1:] == (1,)):
         return "classes"
+    # Rows with exactly one 1 each are as likely one-hot classes: then the recipe has to say. So are zeros and ones that
+    # are stored as floats.
     if whole and y.ndim == 2 and binary and not (y.sum(axis=1) == 1).all():
         return "multilabel"
     if not whole and not binary:

@@ -74,23 +74,24 @@ class TFRecords:
 
     def shapes(self, stored: str) -> Shapes:
         features, names = self._settings.features, self._inputs()
-        found = {name: features[name] for name in names if name in features}
-        shapes = {name: self._settings.image_shape if one.type == "image" else one.shape for name, one in found.items()}
+        known = {name: features[name] for name in names if name in features}
+        image_shape = self._settings.image_shape
+        shapes = {name: image_shape if feature.type == "image" else feature.shape for name, feature in known.items()}
         return shapes if len(names) > 1 else dict(zip(("",), shapes.values(), strict=False))
 
     def read(self, stored: str) -> Table:
         records = Records(self._files(stored), self._settings.features, self._threads)
         targets: Any = None
         if self._labels() and not self._unlabelled:
-            found = {output: records.column(feature) for output, feature in self._labels().items()}
-            targets = found if isinstance(self._settings.label, dict) else found[""]
+            by_output = {output: records.column(feature) for output, feature in self._labels().items()}
+            targets = by_output if isinstance(self._settings.label, dict) else by_output[""]
         else:
             records.verify()
         samples = {name: self._samples(records, name) for name in self._inputs()}
-        images = [one for one in samples.values() if isinstance(one, ImageSamples)]
+        images = [lazy for lazy in samples.values() if isinstance(lazy, ImageSamples)]
 
         def undecodable(indices: Any) -> Failures:
-            return {index: why for one in images for index, why in one.undecodable(indices).items()}
+            return {index: why for lazy in images for index, why in lazy.undecodable(indices).items()}
 
         inputs = samples if len(samples) > 1 else next(iter(samples.values()))
         allowed = self._settings.max_undecodable
@@ -217,6 +218,7 @@ class Records:
             raise
 
     def _index(self, number: int, path: Path) -> None:
+        # Headers alone: checksums are verified in the one pass over all records that `column` or `verify` makes.
         size = path.stat().st_size
         with path.open("rb") as file:
             offset = 0
@@ -239,6 +241,7 @@ class Records:
         with self._paths[number].open("rb") as file:
             file.seek(self._offsets[index])
             data = file.read(self._sizes[index])
+        # After the reading, which shows as well what changed before it.
         if state_of(self._paths[number]) != self._states[number]:
             what, where = "the file changed during the run", str(self._paths[number])
             raise DataError(what, where=where, hint="run again")

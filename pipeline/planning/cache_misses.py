@@ -35,11 +35,14 @@ def reason_to_run(action: Action, store: Store, recipe: str) -> str:
     """
     wanted = action.model_dump(mode="json")
     recorded = list(store.records.documents(action.stage, action.axis))
-    own = store.runs.keys_of(recipe) if recorded else frozenset()
-    recorded = [one for one in recorded if one.get("key") in own or _was_killed_on(one, wanted, store)]
+    own_keys = store.runs.keys_of(recipe) if recorded else frozenset()
+    recorded = [
+        document for document in recorded if document.get("key") in own_keys or _was_killed_on(document, wanted, store)
+    ]
     if not recorded:
         return "first run"
-    # The nearest has the fewest differences; among equals, the most recent wins.
+    # The nearest has the fewest differences; among equals, the most recent wins: times are ISO 8601 in UTC,
+    # which sort as text.
     recorded.sort(key=lambda document: str(document.get("provenance", {}).get("finished_at", "")), reverse=True)
     nearest = min((differences(document["action"], wanted) for document in recorded), key=len)
     if not nearest:
@@ -62,16 +65,16 @@ def _of_one_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """List what differs between two actions of one stage, most visible first: settings, inputs, versions."""
     stage = new["stage"]
-    found = [f"{stage}.{path} {_shown(a)} → {_shown(b)}" for path, a, b in _changed(old["config"], new["config"])]
-    found += [f"input {name} changed" for name, _, _ in _changed(old["inputs"], new["inputs"])]
-    found += [f"{name} {a} → {b}" for name, a, b in _changed(old["packages"], new["packages"])]
+    changes = [f"{stage}.{path} {_shown(a)} → {_shown(b)}" for path, a, b in _changed(old["config"], new["config"])]
+    changes += [f"input {name} changed" for name, _, _ in _changed(old["inputs"], new["inputs"])]
+    changes += [f"{name} {a} → {b}" for name, a, b in _changed(old["packages"], new["packages"])]
     for name in ("seed", "threads"):
         if old[name] != new[name]:
-            found.append(f"{name} {_shown(old[name])} → {_shown(new[name])}")
+            changes.append(f"{name} {_shown(old[name])} → {_shown(new[name])}")
     if old["version"] != new["version"]:
-        found.append(f"{stage} stage version {old['version']} → {new['version']}")
-    found += [f"device {name} {a} → {b}" for name, a, b in _changed(old["device"] or {}, new["device"] or {})]
-    return found
+        changes.append(f"{stage} stage version {old['version']} → {new['version']}")
+    changes += [f"device {name} {a} → {b}" for name, a, b in _changed(old["device"] or {}, new["device"] or {})]
+    return changes
 
 
 def _changed(old: Json, new: Json, prefix: str = "") -> list[tuple[str, Json, Json]]:

@@ -88,6 +88,7 @@ class Branch:
 
     def upstream(self, kinds: Sequence[Kind]) -> Upstream:
         """Describe this branch to a stage that would take one of these kinds."""
+        # The farthest first: of several stages that made a kind, the nearest one's settings stay.
         settings = {kind: branch.node.config for branch in reversed([*self.lineage()]) for kind in branch.kinds}
         return Upstream(next((kind for kind in self.kinds if kind in kinds), self.kinds[0]), settings)
 
@@ -129,8 +130,8 @@ def error_at(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> Re
 
 def where_of_target(recipe: Recipe, step: StageStep, stage: str, config: StageConfig) -> str:
     """Locate the target of an action of `stage` in a recipe's step; if the step names none, locate the step."""
-    found = stages()[stage]
-    named = found.targets_of(config) if isinstance(found, NamesTargets) else ()
+    implementation = stages()[stage]
+    named = implementation.targets_of(config) if isinstance(implementation, NamesTargets) else ()
     return recipe.source.where_is(named[0], step.path) if named else recipe.source.where(step.path)
 
 

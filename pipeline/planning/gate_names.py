@@ -46,7 +46,8 @@ def _metrics(node: Node, recipe: Recipe) -> set[str]:
     stage = stages()[node.stage]
     declared = stage.metrics_on(node.config, recipe.folder) if isinstance(stage, MeasuresOnTarget) else stage.metrics
     unlabelled = recipe.data is not None and recipe.data.unlabelled
-    own = {one.name for one in declared if not one.is_family and not (unlabelled and one.needs_labels)}
+    own = {metric.name for metric in declared if not metric.is_family and not (unlabelled and metric.needs_labels)}
     known = own | {name for name in asked if not (unlabelled and measured_by_labels(name))}
     files = {metric.name for metric in declared if metric.unit == MATRIX}
+    # A function of the user's, `module:function`, gives the metric `function`.
     return {name.rpartition(":")[2] for name in known} - files

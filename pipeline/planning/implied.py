@@ -34,7 +34,7 @@ def add_control(chain: Chain, step: StageStep) -> None:
         return
     before = chain.control or chain.source
     assert before is not None
-    treated = [one.id for one in chain.recipe.steps if isinstance(stages()[one.stage], TreatsControl)]
+    treated = [other.id for other in chain.recipe.steps if isinstance(stages()[other.stage], TreatsControl)]
     last = step.id == treated[-1]
     node_id = CONTROL if last else f"{CONTROL}[{treated.index(step.id) + 1}]"
     inputs = inputs_of(chain, step, before, step.config, step.stage)

@@ -33,9 +33,9 @@ def inputs_of(chain: Chain, step: StageStep, branch: Branch, config: StageConfig
     for name, wanted in stage.inputs.items():
         if wanted.when is not None and getattr(config, wanted.when) is None:
             continue
-        found = _artifact(chain, step, branch, wanted, stage_name)
-        if found is not None:
-            inputs[name] = found
+        origin = _artifact(chain, step, branch, wanted, stage_name)
+        if origin is not None:
+            inputs[name] = origin
         elif wanted.required:
             what = f"{stage_name} needs {name}, which no stage before it makes"
             raise error_at(chain.recipe, step, what, f"it takes {listed(wanted.kinds, 'or')}")
@@ -57,12 +57,12 @@ def _artifact(chain: Chain, step: StageStep, branch: Branch, wanted: Input, stag
             return _baseline(chain, step, branch).output(wanted.kinds)
         case "first":
             first = next((node for node in chain.nodes if node.stage == stage_name), None)
-            own = next(key for key, one in stages()[stage_name].inputs.items() if one.of == "branch")
-            return first.inputs[own] if first is not None else None
+            taken = next(name for name, declared in stages()[stage_name].inputs.items() if declared.of == "branch")
+            return first.inputs[taken] if first is not None else None
 
 
 def _nearest(branch: Branch, kinds: Sequence[Kind]) -> OutputOf | None:
-    return next((output for one in branch.lineage() if (output := one.output(kinds))), None)
+    return next((output for ancestor in branch.lineage() if (output := ancestor.output(kinds))), None)
 
 
 def _baseline(chain: Chain, step: StageStep, branch: Branch) -> Branch:
@@ -70,21 +70,24 @@ def _baseline(chain: Chain, step: StageStep, branch: Branch) -> Branch:
     assert chain.source is not None
     models = set(chain.source.kinds)
     path = []
-    for one in branch.lineage():
-        if models & set(one.kinds):
+    for ancestor in branch.lineage():
+        if models & set(ancestor.kinds):
             break
-        path.append(one)
+        path.append(ancestor)
     made, node_id = chain.source, BASELINE
-    for one in reversed(path):
-        stage, config, element = stages()[one.node.stage], one.node.config, one.element
+    for ancestor in reversed(path):
+        stage, config, element = stages()[ancestor.node.stage], ancestor.node.config, ancestor.element
         if made is not chain.source:
-            node_id = f"{node_id}:{element or one.node.stage}"
+            # Ids are part of the contract: `baseline`, then `baseline:tflite` (docs/design/planning.md).
+            node_id = f"{node_id}:{element or ancestor.node.stage}"
         if isinstance(stage, HasBaseline) and stage.axis is not None:
             ((element, config),) = by_element(stage.baseline(), stage.axis.setting).items()
         if node_id not in chain.baselines:
             axis = stage.axis.place(element, made.node.axis) if stage.axis and element else made.node.axis
-            inputs = inputs_of(chain, step, made, config, one.node.stage)
-            node = replace(one.node, id=node_id, axis=axis, config=config, inputs=inputs, name=None, step=step.index)
+            inputs = inputs_of(chain, step, made, config, ancestor.node.stage)
+            node = replace(
+                ancestor.node, id=node_id, axis=axis, config=config, inputs=inputs, name=None, step=step.index
+            )
             chain.baselines[node_id] = Branch(chain.add(node), element, made)
         made = chain.baselines[node_id]
     return made

@@ -27,8 +27,8 @@ def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageS
     if "test" in wanted and data.test is None:
         hint = "add `test: test` under data, or `test: {fraction: 0.2}`; labels are not needed for comparing outputs"
         raise RecipeError(f"{stage} needs a test split, and the recipe names none", where=where, hint=hint)
-    found = stages()[stage]
-    needing = found.labels_for(config) if isinstance(found, NeedsLabels) and data.unlabelled else None
+    implementation = stages()[stage]
+    needing = implementation.labels_for(config) if isinstance(implementation, NeedsLabels) and data.unlabelled else None
     if needing is not None:
         raise RecipeError(f"{needing[0]} needs labels, and data.task is unlabelled", where=where, hint=needing[1])
     return wanted
@@ -36,5 +36,5 @@ def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageS
 
 def measured_by_labels(metric: str) -> bool:
     """Return whether a metric (its flat name without NAME and output) needs labels; user-defined functions do, too."""
-    found = None if ":" in metric else declared(metric)
-    return ":" in metric or (found is not None and found.needs_labels)
+    declaration = None if ":" in metric else declared(metric)
+    return ":" in metric or (declaration is not None and declaration.needs_labels)

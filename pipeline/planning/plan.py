@@ -74,7 +74,7 @@ class Resolution:
     def fingerprints(self, node: Node) -> dict[str, Fingerprint]:
         """Return what the records of a node's inputs say about the models in them, by file."""
         upstream = [self.results[source.node] for source in node.inputs.values() if isinstance(source, OutputOf)]
-        return {digest: found for record in upstream for digest, found in record.fingerprints.items()}
+        return {digest: fingerprint for record in upstream for digest, fingerprint in record.fingerprints.items()}
 
     def cause(self, node: Node) -> str | None:
         """Return the first node upstream of this one that is not a hit, if any."""
@@ -109,7 +109,7 @@ def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: 
 
 def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | None, digests: FileDigests) -> None:
     """Give the first node the shapes of the data's samples, if its result on the model depends on them."""
-    node = chain.nodes[0]
+    node = chain.nodes[0]  # opens the model: `build_chain` lets nothing stand before it
     stage = stages()[node.stage]
     if data is not None and isinstance(stage, AsksForSamples) and stage.asks_for_samples(node.config, files, digests):
         config = node.config.model_copy(update={"samples": data.shapes()})
@@ -118,15 +118,15 @@ def _tell_samples(chain: Chain, files: Mapping[str, Path], data: DataSource | No
 
 def _remarks(chain: Chain) -> tuple[str, ...]:
     """Return a remark for each target that has one."""
-    found: dict[str, str | None] = {}
-    telling = [stage for stage in stages().values() if isinstance(stage, MeasuresOnTarget)]
+    by_target: dict[str, str | None] = {}
+    measurers = [stage for stage in stages().values() if isinstance(stage, MeasuresOnTarget)]
     for node in chain.nodes:
         stage = stages()[node.stage]
         for name in stage.targets_of(node.config) if isinstance(stage, NamesTargets) else ():
-            if name not in found:
-                remarks = (one.remark(name, chain.recipe.folder) for one in telling)
-                found[name] = next((remark for remark in remarks if remark), None)
-    return tuple(remark for remark in found.values() if remark)
+            if name not in by_target:
+                remarks = (measurer.remark(name, chain.recipe.folder) for measurer in measurers)
+                by_target[name] = next((remark for remark in remarks if remark), None)
+    return tuple(remark for remark in by_target.values() if remark)
 
 
 def _check_devices(chain: Chain) -> None:
@@ -147,6 +147,7 @@ def _forced(chain: Chain, stage: str | None) -> frozenset[str]:
     index = step_index(chain.recipe, stage) if stage else None
     for node in chain.nodes:
         upstream = {source.node for source in node.inputs.values() if isinstance(source, OutputOf)}
+        # A baseline stands at the step that needed it first, and is not what this step makes.
         own = node.step == index and node.id.partition(":")[0] != BASELINE
         if own or upstream & forced:
             forced.add(node.id)
@@ -176,7 +177,7 @@ def make_action(
 ) -> Action:
     """Return the full pre-image of one stage run."""
     stage = stages()[stage_name]
-    found = stage.device(config, recipe.folder, axis) if isinstance(stage, DependsOnDevice) else None
+    device = stage.device(config, recipe.folder, axis) if isinstance(stage, DependsOnDevice) else None
     packages = stage.packages_for(axis) if isinstance(stage, DependsByAxis) else stage.packages
     added = stage.packages_of(config) if isinstance(stage, DependsBySettings) else ()
     return Action(
@@ -189,7 +190,7 @@ def make_action(
         # Not for others: another seed would run again what draws no numbers.
         seed=recipe.seed if stage.seeded else None,
         threads=recipe.threads if stage.seeded else None,
-        device=dict(found) if found else None,  # a stage that uses no target has none
+        device=dict(device) if device else None,  # a stage that uses no target has none
     )
 
 
@@ -203,13 +204,13 @@ def plan_node(node: Node, resolution: Resolution, store: Store) -> PlannedAction
     """Look up one node in the store, and remember what that means for the nodes after it."""
     cause, action = resolution.cause(node), resolution.action(node)
     key = action.key if action else None
-    found = store.records.get(key) if key else None
-    if action is not None and isinstance(found, ActionRecord) and node.id not in resolution.forced:
-        resolution.results[node.id] = found
+    recorded = store.records.get(key) if key else None
+    if action is not None and isinstance(recorded, ActionRecord) and node.id not in resolution.forced:
+        resolution.results[node.id] = recorded
         return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status="hit", reason="unchanged", key=key)
     resolution.causes[node.id] = cause or node.id
     status: Literal["run", "resume"] = "resume" if _can_resume(key, node, resolution, store) else "run"
-    reason = _reason(node, action, found, cause, store, resolution)
+    reason = _reason(node, action, recorded, cause, store, resolution)
     return PlannedAction(id=node.id, stage=node.stage, axis=node.axis, status=status, reason=reason, key=key)
 
 
@@ -220,14 +221,14 @@ def _can_resume(key: str | None, node: Node, resolution: Resolution, store: Stor
 def _reason(
     node: Node,
     action: Action | None,
-    found: ActionRecord | str | None,
+    recorded: ActionRecord | str | None,
     cause: str | None,
     store: Store,
     resolution: Resolution,
 ) -> str:
     """Return why a node is not a hit: its own reason first, else the node that it follows."""
-    if isinstance(found, str):
-        return found
+    if isinstance(recorded, str):
+        return recorded
     if node.id in resolution.forced and cause is None:
         return "forced"
     if action is None:

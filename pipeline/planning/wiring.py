@@ -30,7 +30,7 @@ def build_chain(recipe: Recipe) -> Chain:
         if isinstance(stage, OpensModel):
             _open_model(chain, step, stage)
         elif chain.source is None:
-            openers = [name for name, found in stages().items() if isinstance(found, OpensModel)]
+            openers = [name for name, other in stages().items() if isinstance(other, OpensModel)]
             hint = f"begin the stages with {listed((f'`- {name}`' for name in openers), 'or')}"
             raise error_at(recipe, step, f"{step.stage} has no model yet", hint)
         else:
@@ -107,13 +107,13 @@ def _candidates(chain: Chain, step: StageStep, stage: AnyStage) -> list[Branch]:
     A stage that can refuse is asked about all of them; for others, those of other kinds do not count.
     """
     kinds = taken_kinds(stage)
-    found = [branch for branch in chain.branches if set(stages()[branch.node.stage].outputs) & set(kinds)]
+    branches = [branch for branch in chain.branches if set(stages()[branch.node.stage].outputs) & set(kinds)]
     if not isinstance(stage, Refuses):
-        found = [branch for branch in found if branch.output(kinds)]
-    if found:
-        return found
+        branches = [branch for branch in branches if branch.output(kinds)]
+    if branches:
+        return branches
     what = f"{step.stage} takes {listed(kinds, 'or')}, and nothing before it makes one"
-    makers = [f"`- {name}{_written(one)}`" for name, one in stages().items() if set(one.outputs) & set(kinds)]
+    makers = [f"`- {name}{_written(maker)}`" for name, maker in stages().items() if set(maker.outputs) & set(kinds)]
     raise error_at(chain.recipe, step, what, f"{listed(makers, 'or')} makes one" if makers else None)
 
 

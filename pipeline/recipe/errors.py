@@ -31,6 +31,7 @@ def nearest(name: str, known: list[str]) -> str:
 def validate(kind: type[V], data: Json, path: Path, source: YamlSource) -> V:
     """Validate `data`, which is at `path` of the recipe, as `kind`; RecipeError if it isn't one."""
     try:
+        # As JSON: strict models take lists for tuples, and text for paths, only there (`Value`).
         return kind.model_validate_json(json.dumps(data))
     except ValidationError as error:
         raise explain(error, kind, data, path, source) from error

@@ -45,10 +45,10 @@ def load_settings(model: Model) -> dict[str, Any]:
 
 def find_files(recipe: Recipe) -> dict[str, Path]:
     """Return the path of each role; RecipeError if one does not exist."""
-    model, found = recipe.model, dict[str, Path]()
+    model, paths = recipe.model, dict[str, Path]()
     for role in roles(model):
         if role.startswith(MODULE):
-            found[role] = _module_file(recipe, role.removeprefix(MODULE))
+            paths[role] = _module_file(recipe, role.removeprefix(MODULE))
             continue
         key: tuple[str, ...]
         if isinstance(model, Path):
@@ -61,8 +61,8 @@ def find_files(recipe: Recipe) -> dict[str, Path]:
         if not path.exists():
             where, hint = recipe.source.where(("model", *key)), "the path is taken from the recipe's folder"
             raise RecipeError(f"{'.'.join(('model', *key))}: {path} is not there", where=where, hint=hint)
-        found[role] = path
-    return found
+        paths[role] = path
+    return paths
 
 
 def _module_file(recipe: Recipe, name: str) -> Path:

@@ -33,7 +33,7 @@ def _is_none(value: object) -> bool:
 
 SIZES_FIELD: Any = Field(
     default=None,
-    exclude_if=_is_none,
+    exclude_if=_is_none,  # not in the key of `load` then: recipes from before this setting keep their keys
     description="What stands for sizes that the model's inputs leave open: one number, one for each, or by input name.",
 )
 

@@ -14,36 +14,36 @@ STEP = re.compile(r"^(?P<name>[^\[\]]+)\[(?P<number>\d+)\]$")
 
 def apply_override(source: YamlSource, override: str) -> None:
     """Change `source.data` in place; RecipeError if the path does not exist or matches more than one stage."""
-    place = f"--set {override}"
+    where = f"--set {override}"
     path_text, equals, value_text = override.partition("=")
     parts = path_text.split(".")
     if not equals or not all(parts):
-        raise RecipeError("an override is KEY.PATH=VALUE", where=place, hint="such as --set stages.prune.ratio=0.3")
+        raise RecipeError("an override is KEY.PATH=VALUE", where=where, hint="such as --set stages.prune.ratio=0.3")
     value = plain_value(value_text)
     node: Json = source.data
     path: Path = ()
     for index, part in enumerate(parts):
         last = index == len(parts) - 1
         if path[-1:] == ("stages",) and isinstance(node, list) and not part.isdigit():
-            node, path = _stage(node, part, path, place)
+            node, path = _stage(node, part, path, where)
             if last:
                 raise RecipeError(
-                    "this names a whole stage", where=place, hint=f"name a setting: {path_text}.SETTING=…"
+                    "this names a whole stage", where=where, hint=f"name a setting: {path_text}.SETTING=…"
                 )
             continue
-        key, path = _key(node, part, path, place)
-        source.marks[path] = place
+        key, path = _key(node, part, path, where)
+        source.marks[path] = where
         if last:
             node[key] = value
         else:
             node = _descend(node, key)
 
 
-def _key(node: Json, part: str, path: Path, place: str) -> tuple[str | int, Path]:
+def _key(node: Json, part: str, path: Path, where: str) -> tuple[str | int, Path]:
     if isinstance(node, list):
         if not part.isdigit() or int(part) >= len(node):
             raise RecipeError(
-                f"{part!r} is not an element of this list of {len(node)}", where=place, hint="elements count from 0"
+                f"{part!r} is not an element of this list of {len(node)}", where=where, hint="elements count from 0"
             )
         return int(part), (*path, int(part))
     return part, (*path, part)
@@ -64,22 +64,22 @@ def _name(entry: Json) -> str:
     return entry if isinstance(entry, str) else ""
 
 
-def _stage(entries: list[Json], part: str, path: Path, place: str) -> tuple[dict[str, Json], Path]:
+def _stage(entries: list[Json], part: str, path: Path, where: str) -> tuple[dict[str, Json], Path]:
     """Return the settings of the stage called `part` (`prune`, or `prune[2]`), as a map that can be changed."""
     match = STEP.match(part)
     name, number = (match["name"], int(match["number"])) if match else (part, 0)
     names = [_name(entry) for entry in entries]
-    positions = [index for index, found in enumerate(names) if found == name]
+    positions = [index for index, other in enumerate(names) if other == name]
     if not positions:
         inside = [_name(entry) for entry in _repeated(entries)]
         hint = f"name stages.repeat.stages.{name}" if name in inside else nearest(name, [*names, *inside])
         what = f"the recipe has no stage {name!r}" + (" outside its repeat" if name in inside else "")
-        raise RecipeError(what, where=place, hint=hint)
+        raise RecipeError(what, where=where, hint=hint)
     if not match and len(positions) > 1:
         both = ", ".join(f"stages.{name}[{n}]" for n in range(1, len(positions) + 1))
-        raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=place, hint=f"name one of {both}")
+        raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=where, hint=f"name one of {both}")
     if match and not 1 <= number <= len(positions):
-        raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=place, hint="they count from 1")
+        raise RecipeError(f"the recipe has {len(positions)} stages {name!r}", where=where, hint="they count from 1")
     position = positions[number - 1 if match else 0]
     entry = entries[position]
     if isinstance(entry, str) or not isinstance(entry[name], dict):

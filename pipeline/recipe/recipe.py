@@ -39,7 +39,9 @@ class RecipeFields(Value):
     """Hold the recipe's top level; each stage checks the settings under its name."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: int = Field(
+        default=0, ge=0, lt=2**32
+    )  # what `keras.utils.set_random_seed` takes, since numpy's seeds end there
     threads: int = Field(default=2, ge=1, le=1024)
     model: ModelSource
     data: DataSpec | None = None

@@ -59,10 +59,10 @@ class StageStep:
 
 def read_steps(source: YamlSource) -> tuple[StageStep, ...]:
     """Return the steps of a recipe, `repeat` blocks expanded; RecipeError if an entry is not a stage or is invalid."""
-    found = list(_expanded(source))
-    names = [name for name, _, _ in found]
+    entries = list(_expanded(source))
+    names = [name for name, _, _ in entries]
     steps, seen = [], dict.fromkeys(names, 0)
-    for index, (name, config, path) in enumerate(found):
+    for index, (name, config, path) in enumerate(entries):
         seen[name] += 1
         steps.append(StageStep(name if names.count(name) == 1 else f"{name}[{seen[name]}]", name, config, index, path))
     return tuple(steps)
@@ -77,8 +77,8 @@ def _expanded(source: YamlSource) -> Iterator[tuple[str, StageConfig, Path]]:
             continue
         block = validate(Repeat, settings, (*path, REPEAT), source)
         inner = []
-        for place, raw_stage in enumerate(block.stages):
-            path_inside = (*path, REPEAT, "stages", place)
+        for position, raw_stage in enumerate(block.stages):
+            path_inside = (*path, REPEAT, "stages", position)
             stage, its_settings = _entry(raw_stage, path_inside, source)
             if stage == REPEAT:
                 raise RecipeError("a repeat can't stand inside a repeat", where=source.where(path_inside))

@@ -66,9 +66,9 @@ def load_function(folder: Path, reference: str) -> tuple[str, Callable[..., Any]
 
 def told(error: BaseException) -> str:
     """Format what the user's code raised, and where, in one line: `ValueError: no such file (mine.py:12, in load)`."""
-    said = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
-    place = _place_of(error)
-    return f"{said} ({place})" if place else said
+    message = f"{type(error).__name__}: {reason_of(error)}" if str(error).strip() else type(error).__name__
+    position = _place_of(error)
+    return f"{message} ({position})" if position else message
 
 
 def _place_of(error: BaseException) -> str | None:

@@ -42,7 +42,7 @@ class YamlSource:
         data = self.data
         for part in path:
             data = data[part]
-        return self.where(next((place for place, held in _places(data, path) if held == value), path))
+        return self.where(next((inner for inner, held in _places(data, path) if held == value), path))
 
 
 def _places(data: Json, path: Path) -> Iterator[tuple[Path, Json]]:
@@ -86,12 +86,13 @@ def parse_yaml(text: str, name: str) -> Any:
         return YAML(typ="rt", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         problem = re.split(r"[\n\r]", str(error.problem or error.context or "not YAML"))[0]
         hint = "check indentation, quotes, double keys"
         if r"'\t'" in problem:
             problem, hint = "a tab", "indent with spaces: YAML takes no tabs for it"
-        raise RecipeError(f"not valid YAML: {problem}", where=place, hint=hint) from error
+        raise RecipeError(f"not valid YAML: {problem}", where=where, hint=hint) from error
+    # ValueError: ruamel.yaml 0.19 lets it through from what it takes for a date, such as `2024-13-45`.
     except (YAMLError, ValueError) as error:
         raise RecipeError(f"not valid YAML: {error}", where=name) from error
 
@@ -113,6 +114,8 @@ def _plain(node: Any, path: Path, source: YamlSource) -> Json:
             line, column = node.lc.item(index)
             source.marks[(*path, index)] = f"{source.file}:{line + 1}:{column + 1}"
         return [_plain(value, (*path, index), source) for index, value in enumerate(node)]
+    # ruamel's scalars remember how they were written (`0.5`, `0x1f`, `&a true`), and its ScalarBoolean is an int, which
+    # JSON would write as 1.
     if isinstance(node, ScalarBoolean):
         return bool(node)
     for kind, base in ((ScalarFloat, float), (ScalarInt, int)):
@@ -123,4 +126,4 @@ def _plain(node: Any, path: Path, source: YamlSource) -> Json:
         raise RecipeError(what, where=source.where(path), hint=f"the largest is {LARGEST_INTEGER}")
     if node is None or type(node) in (bool, int, float):
         return node
-    return str(node)
+    return str(node)  # quoted text, and dates: settings have none, so they are text too

@@ -26,6 +26,7 @@ Kind = str  # `tflite-model`: the name of an entry point in the group of kinds
 class FileRef(Value):
     """Refer to one file of an artifact: a POSIX-relative name, and the digest of its bytes."""
 
+    # No slash, and no dot in front: `secateur export` makes paths of these names, and a shared store has other writers.
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
     digest: Digest
     size: int = Field(ge=0, description="bytes")
@@ -57,11 +58,12 @@ def _of_their_kind(data: object) -> Facts:
     if isinstance(data, Facts):
         return data
     kind = data.get("kind") if isinstance(data, dict) else None
-    found: type[Any] | None = facts_class(kind) if isinstance(kind, str) else None
+    known: type[Any] | None = facts_class(kind) if isinstance(kind, str) else None
     # As JSON, because strict values accept lists for tuples only there.
-    return (found or PlainFacts).model_validate_json(to_json(data))
+    return (known or PlainFacts).model_validate_json(to_json(data))
 
 
+# As any: pydantic writes the fields of the declared class alone, and `Facts` has only the kind.
 AnyFacts = Annotated[SerializeAsAny[Facts], PlainValidator(_of_their_kind)]
 
 

@@ -27,10 +27,10 @@ def require_declared(whose: str, metrics: Iterable[object]) -> None:
 @cache
 def metrics_of_stages() -> Mapping[str, Metric]:
     """Return what stages declare, by name; SecateurError where two declarations of one name differ."""
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     for name, stage in instances_of(STAGES_GROUP, "stage").items():
-        _add(found, f"the stage {name}", stage.metrics)
-    return MappingProxyType(found)
+        _add(metrics, f"the stage {name}", stage.metrics)
+    return MappingProxyType(metrics)
 
 
 @cache
@@ -40,22 +40,22 @@ def every_metric() -> Mapping[str, Metric]:
     A kind of target whose package can't be imported declares nothing here: using it reports the error.
     """
     known = metrics_of_stages()
-    found = dict(known)
+    metrics = dict(known)
     for point in named_in(TARGETS_GROUP):
         try:
             driver = point.load()()
         except ImportError:
             continue
-        _add(found, f"the kind of target {point.name}", driver.metrics)
-    alone = {name: metric for name, metric in found.items() if name not in known}
+        _add(metrics, f"the kind of target {point.name}", driver.metrics)
+    alone = {name: metric for name, metric in metrics.items() if name not in known}
     return MappingProxyType({**alone, **known})
 
 
-def _add(found: dict[str, Metric], whose: str, metrics: Iterable[Metric]) -> None:
+def _add(known: dict[str, Metric], whose: str, metrics: Iterable[Metric]) -> None:
     metrics = tuple(metrics)
     require_declared(whose, metrics)
     for metric in metrics:
-        if found.setdefault(metric.name, metric) != metric:
+        if known.setdefault(metric.name, metric) != metric:
             what = f"{whose} declares the metric {metric.name} otherwise than another package does"
             raise SecateurError(what, hint="give it another name, or the same declaration")
 
@@ -69,8 +69,8 @@ def declared(metric: str) -> Metric | None:
 def comparison(metric: str) -> str | None:
     """Name the metric that compares a stage's with the source's: `accuracy_drop`, `mse_ratio[age]`; or None."""
     bare, output = metric_and_output(metric)
-    found = _named(metrics_of_stages(), bare)
-    compared = found and found.compared
+    declaration = _named(metrics_of_stages(), bare)
+    compared = declaration and declaration.compared
     return of_output(compared.name, output) if compared else None
 
 
@@ -85,7 +85,7 @@ def is_requested(name: str) -> bool:
 
 
 def _named(known: Mapping[str, Metric], name: str) -> Metric | None:
-    return known.get(name) or next((found for one in known.values() if (found := one.named(name))), None)
+    return known.get(name) or next((member for metric in known.values() if (member := metric.named(name))), None)
 
 
 def _among(known: Mapping[str, Metric], name: str) -> Metric | None:

@@ -9,15 +9,15 @@ from pipeline.records.roles import files_of, is_baseline, is_control, makes_file
 
 def left_out(manifest: RunManifest) -> dict[str, str]:
     """Return the exports (`format/scheme`) that were not made, or not verified as wanted, with the reason."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for entry in manifest.stages:
         made = makes_files(entry) and not is_baseline(entry)
         if (made or proves(entry)) and entry.status in ("failed", "skipped"):
-            what = "its verification" if proves(entry) else f"its {entry.stage}"
+            subject = "its verification" if proves(entry) else f"its {entry.stage}"
             why = f"was never reached, {first_line(entry.reason)}"
             why = f"failed: {first_line(entry.reason)}" if entry.status == "failed" else why
-            found.setdefault(str(entry.axis), f"{what} {why}")
-    return found
+            reasons.setdefault(str(entry.axis), f"{subject} {why}")
+    return reasons
 
 
 def wanted_files(manifest: RunManifest) -> dict[str, str]:
@@ -35,7 +35,9 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
             exports[entry.axis] = files_of(entry)
         elif makes_model(entry):
             keras = next((output for output in entry.outputs if output.kind == "keras-model"), keras)
-    files = {f"{axis}/{file.name}": file.digest for axis, made in exports.items() for one in made for file in one.files}
+    files = {
+        f"{axis}/{file.name}": file.digest for axis, made in exports.items() for output in made for file in output.files
+    }
     if files and keras is not None:
         files |= {f"keras/float32/{file.name}": file.digest for file in keras.files}
     return files

@@ -11,6 +11,8 @@ from typing import Literal
 
 from pipeline.records.facts import KerasFacts, QuantizedFacts
 
+# Names of targets (`tflite/int8@my.board.latency_ratio`) and of outputs (`source.mse[head.age/2]`) can have dots. What
+# METRIC has before its brackets has none, which leaves one way to read a name.
 FULL = re.compile(r"(?P<name>.+?)\.(?P<metric>[^.\[\]]+(\[.*\])?)")
 FAMILY, NUMBER = "_K", "[1-9][0-9]{0,3}"
 MATRIX = "matrix"  # the unit of what is written to a file, and is not a number
@@ -95,8 +97,8 @@ SIZE = Metric("size_bytes", "bytes", lower_is_better=True, judged_as="size")
 
 def name_and_metric(full: str) -> tuple[str, str]:
     """Return the NAME and the METRIC of a flat name; both empty if it is not one."""
-    found = FULL.fullmatch(full)
-    return (found["name"], found["metric"]) if found else ("", "")
+    match = FULL.fullmatch(full)
+    return (match["name"], match["metric"]) if match else ("", "")
 
 
 def of_output(metric: str, output: str | None) -> str:
@@ -112,5 +114,5 @@ def metric_and_output(metric: str) -> tuple[str, str | None]:
 
 def counted(facts: KerasFacts | QuantizedFacts) -> dict[str, float]:
     """Return a model's `params` and `macs` as metrics; if `macs` is a lower bound, also the number `macs_unknown`."""
-    found = {PARAMS.name: float(facts.params), MACS.name: float(facts.macs)}
-    return found | ({MACS_UNKNOWN.name: float(len(facts.macs_unknown))} if facts.macs_unknown else {})
+    metrics = {PARAMS.name: float(facts.params), MACS.name: float(facts.macs)}
+    return metrics | ({MACS_UNKNOWN.name: float(len(facts.macs_unknown))} if facts.macs_unknown else {})

@@ -19,7 +19,9 @@ def files_of(entry: StageEntry) -> list[Output]:
 
     What nothing installed can read counts if it has files and belongs to a pair of format and scheme.
     """
-    return [one for one in entry.outputs if isinstance(one.facts, ExportFacts) or _is_plain_export(entry, one)]
+    return [
+        output for output in entry.outputs if isinstance(output.facts, ExportFacts) or _is_plain_export(entry, output)
+    ]
 
 
 def makes_files(entry: StageEntry) -> bool:
@@ -70,7 +72,7 @@ def _could_make(entry: StageEntry, *classes: type[Facts]) -> bool:
     """Return whether an entry that made nothing is of a stage that makes such facts."""
     stage = None if entry.outputs else instances_of(STAGES_GROUP, "stage").get(entry.stage)
     kinds = (facts_class(kind) for kind in stage.outputs) if stage is not None else ()
-    return any(found is not None and issubclass(found, classes) for found in kinds)
+    return any(kind is not None and issubclass(kind, classes) for kind in kinds)
 
 
 def _is_plain_export(entry: StageEntry, output: Output) -> bool:

@@ -65,8 +65,8 @@ class Quantization(Value):
         known = SETTINGS[self.scheme]
         for name in type(self).model_fields:
             if name != "scheme" and name not in known and getattr(self, name) not in (None, ()):
-                said = f"it has {', '.join(known)}" if known else "it has no settings"
-                raise ValueError(f"{name} means nothing in {self.scheme}: {said}")
+                settings = f"it has {', '.join(known)}" if known else "it has no settings"
+                raise ValueError(f"{name} means nothing in {self.scheme}: {settings}")
         if self.percentile is not None and self.calibration != "percentile":
             raise ValueError("percentile needs calibration: percentile")
         if self.qat is not None and self.granularity == "per_tensor":

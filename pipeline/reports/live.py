@@ -49,6 +49,7 @@ class LiveLine:
 
     def print(self, text: str) -> None:
         """Print a permanent line above the live ones."""
+        # As Text, since rich would take `[…]` in a message for markup.
         self._console.print(Text(text), soft_wrap=True, highlight=False)
 
     def close(self) -> None:

@@ -21,10 +21,11 @@ def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, float |
         for fact in (fact for fact in facts if isinstance(fact, ParityFacts)):
             several = len({row.output for row in fact.rows}) > 1
             for row in fact.rows:
-                told = measured if row.inputs == fact.rows[0].inputs else None
+                # The first rows are of real inputs, which alone have an accuracy.
+                evaluation = measured if row.inputs == fact.rows[0].inputs else None
                 metric = of_output("accuracy", row.output if several else None)
-                accuracy = told.metrics.get(metric) if told else None
-                yield str(entry.axis), row, accuracy, told.samples if told else None
+                accuracy = evaluation.metrics.get(metric) if evaluation else None
+                yield str(entry.axis), row, accuracy, evaluation.samples if evaluation else None
 
 
 def parity_document(manifest: RunManifest) -> dict[str, Any]:
@@ -41,13 +42,13 @@ def parity_document(manifest: RunManifest) -> dict[str, Any]:
 
 def parity_table(manifest: RunManifest) -> str:
     """Return the matrix as aligned text; several outputs are named. Empty without verified files."""
-    found = list(parity_rows(manifest))
-    if not found:
+    rows = list(parity_rows(manifest))
+    if not rows:
         return ""
-    several = len({row.output for _, row, _, _ in found}) > 1
+    several = len({row.output for _, row, _, _ in rows}) > 1
     lines: list[tuple[str, ...]] = [COLUMNS]
     before = ""
-    for export, row, accuracy, samples in found:
+    for export, row, accuracy, samples in rows:
         name = f"{export}:{row.output}" if several else export
         lines.append(("" if name == before else name, *_cells(row, accuracy, samples)))
         before = name

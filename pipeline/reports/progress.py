@@ -18,7 +18,7 @@ from pipeline.reports.table import count, counted, shortened, size
 if TYPE_CHECKING:
     from pipeline.reports.live import LiveLine
 
-PLAIN_INTERVAL_S = 2.0
+PLAIN_INTERVAL_S = 2.0  # between lines where there is no terminal, so that the logs of CI stay short
 NAME_WIDTH = 28
 
 
@@ -122,10 +122,10 @@ def _figures(metrics: dict[str, float]) -> str:
     known = metrics_of_stages()
     if not metrics.keys() <= known.keys():
         known = every_metric()
-    told = {name: _said(one, metrics[name]) for name, one in known.items() if one.told and name in metrics}
-    if MACS_UNKNOWN.name in metrics and MACS.name in told:
-        told[MACS.name] = f"at least {told[MACS.name]}"
-    return "   ".join(told.values())
+    figures = {name: _said(metric, metrics[name]) for name, metric in known.items() if metric.told and name in metrics}
+    if MACS_UNKNOWN.name in metrics and MACS.name in figures:
+        figures[MACS.name] = f"at least {figures[MACS.name]}"
+    return "   ".join(figures.values())
 
 
 def _said(metric: Metric, value: float) -> str:

@@ -85,12 +85,12 @@ def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
     if entry.status != "failed":
         return ()
     device = str(entry.axis).partition("@")[2]
-    what = first_line(entry.reason)
-    return (what if name.startswith(entry.stage) else f"{entry.stage}{f' on {device}' if device else ''}: {what}",)
+    reason = first_line(entry.reason)
+    return (reason if name.startswith(entry.stage) else f"{entry.stage}{f' on {device}' if device else ''}: {reason}",)
 
 
 def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
-    params, macs, size_bytes = (manifest.metrics.get(f"{name}.{one.name}") for one in (PARAMS, MACS, SIZE))
+    params, macs, size_bytes = (manifest.metrics.get(f"{name}.{metric.name}") for metric in (PARAMS, MACS, SIZE))
     ratio = manifest.metrics.get(f"{name}.{comparison(MACS.name)}")
     against = "1.00" if name == SOURCE else f"{ratio:.2f} × MACs" if ratio is not None else ""
     sparsity = _sparsity(name, manifest)
@@ -103,9 +103,9 @@ def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 def _quality(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
     """Return the `accuracy` or `mse` of a model, or `accuracy[age]` of each of several outputs, with its value."""
     prefix = f"{name}."
-    found = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
-    known = {metric: value for metric, value in found.items() if _is_quality(metric)}
-    alone = [(one, known[one]) for one in metrics_of_stages() if one in known]
+    values = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
+    known = {metric: value for metric, value in values.items() if _is_quality(metric)}
+    alone = [(metric, known[metric]) for metric in metrics_of_stages() if metric in known]
     return tuple(alone[:1] or known.items())
 
 
@@ -135,11 +135,11 @@ def _baseline_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 def _notes_on_baselines(manifest: RunManifest) -> list[str]:
     """Note where the source's latency changed between benchmarks: its row shows only the first."""
     notes = []
-    for name in dict.fromkeys(_format(one) for one in manifest.stages if is_baseline(one) and makes_files(one)):
+    for name in dict.fromkeys(_format(entry) for entry in manifest.stages if is_baseline(entry) and makes_files(entry)):
         latencies = _latencies(manifest, f"{name}/")
-        taken = [one.baseline_p50_ms for one in latencies if one.target == latencies[0].target]
-        if taken and max(taken) > MOVED * min(taken):
-            span = f"{min(taken):.3f} to {max(taken):.3f} ms"
+        medians = [latency.baseline_p50_ms for latency in latencies if latency.target == latencies[0].target]
+        if medians and max(medians) > MOVED * min(medians):
+            span = f"{min(medians):.3f} to {max(medians):.3f} ms"
             notes.append(f"the source's {name} file took {span}: each file is compared with it in the same rounds")
     return notes
 
@@ -166,15 +166,15 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 
 def _marks(entry: StageEntry) -> list[str]:
     """List what matters about a file beyond its name."""
-    found = []
+    marks = []
     for facts in (output.facts for output in entry.outputs):
         if isinstance(facts, CountsWeights):
             share = narrow_share(facts)
             if share is not None and share < LEAST_SHARE:
-                found.append(f"{share:.0%} of weights in {NARROW[facts.scheme][0]}")
+                marks.append(f"{share:.0%} of weights in {NARROW[facts.scheme][0]}")
         if isinstance(facts, KeepsState) and facts.keeps_state:
-            found.append("keeps a state: reset it before each sample")
-    return found
+            marks.append("keeps a state: reset it before each sample")
+    return marks
 
 
 def _latencies(manifest: RunManifest, prefix: str) -> list[LatencyFacts]:
@@ -197,16 +197,16 @@ def speed(latency: LatencyFacts) -> str:
 
 def table(manifest: RunManifest) -> str:
     """Return the rows as aligned text of at most 100 columns, and notes about its MACs."""
-    found = rows(manifest)
+    models = rows(manifest)
     columns = list(COLUMNS)
-    quality = next((row.quality for row in found if row.quality), ())
+    quality = next((row.quality for row in models if row.quality), ())
     if quality:
         columns[QUALITY] = _joined([metric for metric, _ in quality])
-    cells = [columns, *(_cells(row) for row in found)]
+    cells = [columns, *(_cells(row) for row in models)]
     head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
-    width = max((len(row.name) for row in found), default=0)
-    told = (_with_failures(line, row, width) for line, row in zip(lines, found, strict=True))
-    return "\n".join([head, *told, *_notes_on_baselines(manifest), *_notes_on_macs(manifest)])
+    width = max((len(row.name) for row in models), default=0)
+    body = (_with_failures(line, row, width) for line, row in zip(lines, models, strict=True))
+    return "\n".join([head, *body, *_notes_on_baselines(manifest), *_notes_on_macs(manifest)])
 
 
 def _with_failures(line: str, row: Row, width: int) -> str:
@@ -263,17 +263,17 @@ def _cells(row: Row) -> list[str]:
 
 def _quality_cell(row: Row) -> str:
     """Format shares in percent, alone with their interval, and other numbers to four digits."""
-    said = []
+    cells = []
     for metric, value in row.quality:
         bare, output = metric_and_output(metric)
         if metrics_of_stages()[bare].unit != "share":
-            said.append(f"{value:.4g}")
+            cells.append(f"{value:.4g}")
         elif output is not None:
-            said.append(f"{value:.2%}")
+            cells.append(f"{value:.2%}")
         else:
             interval = f" ± {100 * wilson_half_width(value, row.samples):.1f}" if row.samples else ""
-            said.append(f"{value:.2%}".removesuffix("%") + interval)
-    return _joined(said)
+            cells.append(f"{value:.2%}".removesuffix("%") + interval)
+    return _joined(cells)
 
 
 def _joined(cells: Sequence[str]) -> str:
@@ -327,13 +327,13 @@ def _what_failed(manifest: RunManifest) -> str:
     """Format `FAILED: 1 of 4 export, 1 of 4 verify`, and what was not started because of it."""
     failed = Counter(entry.stage for entry in manifest.stages if entry.status == "failed")
     every = Counter(entry.stage for entry in manifest.stages)
-    said = ["FAILED: " + ", ".join(f"{number} of {every[stage]} {stage}" for stage, number in failed.items())]
+    lines = ["FAILED: " + ", ".join(f"{number} of {every[stage]} {stage}" for stage, number in failed.items())]
     skipped: dict[str, list[str]] = {}
     for entry in manifest.stages:
         if entry.status == "skipped" and entry.key is None:  # an action that is left out has a key, and its own line
             skipped.setdefault(first_line(entry.reason), []).append(entry.id)
-    said += [f"skipped, since {reason}: {counted(actions)}" for reason, actions in skipped.items()]
-    return "\n".join(said) if failed else "FAILED"
+    lines += [f"skipped, since {reason}: {counted(actions)}" for reason, actions in skipped.items()]
+    return "\n".join(lines) if failed else "FAILED"
 
 
 def closing(manifest: RunManifest, store: Path | None = None) -> str:

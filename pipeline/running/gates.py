@@ -51,14 +51,14 @@ def with_comparisons(metrics: Mapping[str, float]) -> dict[str, float]:
         if name == SOURCE or before is None:
             continue
         compared = comparison(metric)
-        what = declared(metric) if compared else None
-        if compared is None or what is None:
+        declaration = declared(metric) if compared else None
+        if compared is None or declaration is None:
             continue
         # A lower bound divided by another can be above or below the true ratio.
-        if metric == MACS.name and any(f"{of}.{MACS_UNKNOWN.name}" in metrics for of in (SOURCE, name)):
+        if metric == MACS.name and any(f"{owner}.{MACS_UNKNOWN.name}" in metrics for owner in (SOURCE, name)):
             continue
-        if what.against_source == "drop":
-            flat[f"{name}.{compared}"] = what.worsening(before, value)
+        if declaration.against_source == "drop":
+            flat[f"{name}.{compared}"] = declaration.worsening(before, value)
         # A source value of 0 (the MSE of a perfect one) has no ratio.
         elif before:
             flat[f"{name}.{compared}"] = value / before

@@ -114,8 +114,8 @@ class Run:
             except BaseException as error:
                 # `_check_gates` raises after its node succeeded: then the error itself is the reason for the rest, not
                 # that node.
-                own = f"{node.id} {'was interrupted' if isinstance(error, KeyboardInterrupt) else 'failed'}"
-                self._skip(nodes[position + 1 :], own if node.id in self._lost else str(error))
+                cause = f"{node.id} {'was interrupted' if isinstance(error, KeyboardInterrupt) else 'failed'}"
+                self._skip(nodes[position + 1 :], cause if node.id in self._lost else str(error))
                 self._end(error)
                 raise
 
@@ -169,6 +169,7 @@ class Run:
         if config is None:
             return None
         extended = replace(node, id=f"{node.id}:extended", config=config)
+        # A gate on a measurement that was to be made again must not be decided by a longer one that is recorded.
         if node.id in self.resolution.forced:
             self.resolution.forced |= {extended.id}
         return extended
@@ -192,11 +193,16 @@ class Run:
         # Only here, so that a run of nothing but hits starts no child and imports no TensorFlow.
         prepare_followers(node, self._nodes, self._recipe.threads)
         job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
-        known = self.resolution
         scope = RunScope(
-            self._recipe, self.store, known.data, known.model_files, self._listener, self.run_id, self._shared
+            self._recipe,
+            self.store,
+            self.resolution.data,
+            self.resolution.model_files,
+            self._listener,
+            self.run_id,
+            self._shared,
         )
-        return perform(job, scope, force=node.id in known.forced)
+        return perform(job, scope, force=node.id in self.resolution.forced)
 
     def _fail(self, node: Node, error: BaseException, wall_s: float) -> None:
         interrupted = isinstance(error, KeyboardInterrupt)

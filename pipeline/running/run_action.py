@@ -143,6 +143,7 @@ class Context:
         with store_errors(copy):
             # A killed run may have left a part of a copy here.
             shutil.rmtree(copy, ignore_errors=True)
+            # Links stay links, so that `digest_of_model` refuses them below, as it did in the plan.
             shutil.copytree(path, copy, symlinks=True) if path.is_dir() else shutil.copyfile(path, copy)
         # Hashed again from the copy: the plan's digest may be of a file that was replaced between the plan and now.
         if digest_of_model(copy) != self.job.action.inputs[role]:
@@ -160,15 +161,15 @@ class Context:
     def data(self, split: str) -> Split:
         if self.scope.data is None or split not in self.job.action.inputs:
             raise PreconditionError(f"{self.job.action.stage} did not declare that it reads {split}", where=self.job.id)
-        found = self.scope.data.split(split)
+        samples = self.scope.data.split(split)
         # The key says which data this result is of. Going on with other data would store a wrong result under it for
         # good.
-        if found.digest != self.job.action.inputs[split]:
+        if samples.digest != self.job.action.inputs[split]:
             what = f"the {split} data changed during the run"
             raise DataError(what, where=str(self.scope.data.path), hint="run again")
-        for note in found.notes:
+        for note in samples.notes:
             self.events.warned(note)
-        return found
+        return samples
 
     def function(self, reference: str) -> Callable[..., Any]:
         digest, function = load_function(self.scope.recipe.folder, reference)
@@ -216,16 +217,16 @@ def perform(job: Job, scope: RunScope, *, force: bool = False) -> ActionResult:
     store, key = scope.store, job.action.key
     while True:
         # Before the lock, so that hits need no lock and work in a store that is read-only.
-        found = None if force else store.records.get(key)
-        if isinstance(found, ActionRecord):
-            return ActionResult(found, "hit")
+        record = None if force else store.records.get(key)
+        if isinstance(record, ActionRecord):
+            return ActionResult(record, "hit")
         store.create()
         try:
             with store.lock(key):
                 # Again under the lock: whoever held it a moment ago may have just made this record.
-                found = None if force else store.records.get(key)
-                if isinstance(found, ActionRecord):
-                    return ActionResult(found, "hit")
+                record = None if force else store.records.get(key)
+                if isinstance(record, ActionRecord):
+                    return ActionResult(record, "hit")
                 return _work(job, scope, force=force)
         except BusyError:
             scope.listener(Waiting(job.id))

@@ -27,7 +27,9 @@ from pipeline.store.runs import Runs
 STORE_VARIABLE = "SECATEUR_STORE"  # environment variable, used if the command line names no store
 FORMAT_VERSION = "1"
 FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
-NEIGHBORS = ("lost+found", "targets", "benchmarks")  # also kept in the default store's folder
+# A file system of its own has `lost+found` at its root; emulated targets and our benchmarks keep the other two in the
+# default store's folder.
+NEIGHBORS = ("lost+found", "targets", "benchmarks")
 
 
 def default_store() -> Path:
@@ -50,14 +52,14 @@ class Store:
         with store_errors(self.root):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError("the store is not a folder", where=str(self.root), hint="give another --store")
-            found = marker.read_text(errors="replace").strip() if marker.exists() else FORMAT_VERSION
+            version = marker.read_text(errors="replace").strip() if marker.exists() else FORMAT_VERSION
             # Before the marker is asked for again: another process may be creating this store, and its VERSION would
             # look foreign.
             entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
             foreign = not marker.exists() and bool(entries - set(FOLDERS) - set(NEIGHBORS))
-        if found != FORMAT_VERSION:
+        if version != FORMAT_VERSION:
             raise StoreError(
-                f"the store has format {found[:20]!r}, this secateur knows {FORMAT_VERSION}",
+                f"the store has format {version[:20]!r}, this secateur knows {FORMAT_VERSION}",
                 where=str(marker),
                 hint="use the secateur that wrote it, or give another --store",
             )
@@ -99,11 +101,13 @@ class Store:
 
     def remove_work_dir(self, key: str) -> None:
         """Delete an action's scratch: its record exists, so nobody will resume it."""
+        # Errors are ignored because the action is committed: what can't be deleted only takes space.
         shutil.rmtree(self.work_dir(key), ignore_errors=True)
 
     def can_resume(self, key: str) -> bool:
         """Return whether a killed run left something to resume from (a dot or `tmp` in front excludes a name)."""
         folder = self.work_dir(key)
+        # `.file` is a copy of the recipe's model, `tmp…` a write that was cut short: neither is progress.
         return folder.is_dir() and any(not path.name.startswith((".", "tmp")) for path in folder.iterdir())
 
     @contextmanager
@@ -112,6 +116,7 @@ class Store:
         from filelock import FileLock, Timeout  # only runs that do work need locks, and it is slow to import
 
         path = self.root / "locks" / f"{key}.lock"
+        # An flock: the kernel releases it when its process dies, so a killed run blocks nobody.
         lock = FileLock(path)
         with store_errors(path):
             try:

@@ -66,8 +66,8 @@ class FileDigests:
         """
         name = _name(root, purpose)
         if name not in self._sets:
-            place = self._memory and self._memory.with_suffix("") / f"{_short(name)}.json"
-            self._sets[name] = _Memory(place)
+            path = self._memory and self._memory.with_suffix("") / f"{_short(name)}.json"
+            self._sets[name] = _Memory(path)
         memory = self._sets[name]
         # Without this the memory of a folder would keep a name for every file that ever was in it.
         memory.keep_only(states)
@@ -115,6 +115,7 @@ class _Memory:
     def save(self, scratch: Path) -> None:
         if self._path is None or not self._changed:
             return
+        # No lock: if two runs save at once, the later one's memory stays, and the other's files are read once more.
         settled = {name: [*seen.state, seen.digest] for name, seen in self._seen.items() if seen.settled}
         publish(self._path, json.dumps(settled, indent=0).encode(), scratch)
         self._changed = False

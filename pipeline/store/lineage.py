@@ -13,15 +13,16 @@ SHORTEST_PREFIX = 4  # hexadecimal digits that may stand for a digest
 
 def makers(store: Store) -> dict[str, tuple[ActionRecord, Artifact]]:
     """Return who made each recorded artifact (the first maker found, if several made the same)."""
-    found: dict[str, tuple[ActionRecord, Artifact]] = {}
+    by_digest: dict[str, tuple[ActionRecord, Artifact]] = {}
+    # Sorted, because `keys` has no order: of several makers it has to be the same one each time.
     for key in sorted(store.records.keys()):
         record = store.records.get(key)
         if isinstance(record, ActionRecord):
             for artifact in record.outputs:
                 # A stage that changed nothing returns its input: the maker is the one that was not given it.
                 if artifact.digest not in record.action.inputs.values():
-                    found.setdefault(artifact.digest, (record, artifact))
-    return found
+                    by_digest.setdefault(artifact.digest, (record, artifact))
+    return by_digest
 
 
 def digests_named(name: str, digests: Iterable[str]) -> list[str]:

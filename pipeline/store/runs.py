@@ -17,7 +17,7 @@ from pipeline.records.manifest import RunManifest
 from pipeline.store.files import publish, store_errors
 
 RUNS_LOOKED_INTO = 100  # of one recipe, when a reason is needed
-HEAD_BYTES = 400
+HEAD_BYTES = 400  # hold the schema's version, the run's id and the name, which has at most 80 characters
 
 
 class Runs:
@@ -30,6 +30,7 @@ class Runs:
 
     def new_id(self) -> str:
         """Return an id that no run in this store has."""
+        # Nothing reserves an id before `put`: runs that begin at the same time are kept apart by chance alone.
         while True:
             candidate = secrets.token_hex(4)
             if not (self._folder / candidate).exists():
@@ -44,8 +45,8 @@ class Runs:
     def ids(self) -> list[str]:
         """Return all run ids, the newest first."""
         # Ids are random: only the file's time tells which run is the newest.
-        found = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
-        return [path.parent.name for path in found]
+        manifests = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
+        return [path.parent.name for path in manifests]
 
     def has(self, run_id: str) -> bool:
         """Return whether there is a manifest of exactly this id."""
@@ -78,8 +79,8 @@ class Runs:
 
     def _document(self, run: str) -> dict[str, Any]:
         with suppress(OSError, ValueError):
-            found = json.loads((self._folder / run / "manifest.json").read_bytes())
-            return found if isinstance(found, dict) else {}
+            document = json.loads((self._folder / run / "manifest.json").read_bytes())
+            return document if isinstance(document, dict) else {}
         return {}
 
     def get(self, name: str) -> RunManifest | None:

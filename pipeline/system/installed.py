@@ -30,5 +30,5 @@ def _every_entry_point() -> Any:  # Python 3.11 has another class than 3.12, wit
 
 def points_of(group: str) -> metadata.EntryPoints:
     """Return the entry points of a group, read once for all groups: each reading opens every installed distribution."""
-    found: metadata.EntryPoints = _every_entry_point().select(group=group)
-    return found
+    points: metadata.EntryPoints = _every_entry_point().select(group=group)
+    return points

@@ -17,6 +17,7 @@ _stepwise = threading.Event()
 
 def request(_signal: int, _frame: FrameType | None) -> None:
     """Handle a signal: remember it, and raise at once; inside `between_steps` only the second time."""
+    # A second request does not wait for the end of the step, which may be long (docs/design/training.md).
     again = _requested.is_set()
     _requested.set()
     if again or not _stepwise.is_set():

@@ -53,6 +53,8 @@ def physical_bytes() -> int:
 
 def usable_bytes() -> int:
     """Return the memory that processes here may take: the machine's, or less if their control group has a limit."""
+    # In a container these are its own limits. Elsewhere they are the root group's, which has none (no such file in
+    # version 2, a number near 2**63 in version 1): a limit that systemd sets for a service is not seen.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # not Linux, another version of control groups, or the word `max`
             return min(physical_bytes(), int(Path(path).read_text()))

@@ -20,11 +20,11 @@ def named_in(group: str) -> EntryPoints:
     Raises:
         SecateurError: there are none, although secateur itself has some in each: code and installation differ.
     """
-    found = points_of(group)
-    if not found:
+    points = points_of(group)
+    if not points:
         what = f"the installed secateur names nothing under {group}: it is older than this code, or was not installed"
         raise SecateurError(what, hint="run `make setup` in the checkout, or install secateur again")
-    return found
+    return points
 
 
 def loaded(point: EntryPoint, what: str) -> Any:

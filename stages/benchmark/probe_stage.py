@@ -79,10 +79,10 @@ class ProbeStage:
             runtime=probed[0].runtime,
             scheme=config.scheme,
             unit=unit,
-            spread=spread_of([one.costs for one in probed]),
+            spread=spread_of([process.costs for process in probed]),
             costs=tuple(
                 Cost(probe=probe, cost=take(costs))
-                for probe, *costs in zip(config.probes, *(one.costs for one in probed), strict=True)
+                for probe, *costs in zip(config.probes, *(process.costs for process in probed), strict=True)
             ),
         )
         file = context.write(COST_FILE, table.model_dump_json().encode(), "application/json")
@@ -125,15 +125,15 @@ def _rounds(context: StageContext[ProbeConfig], target: Target) -> tuple[list[Pr
         for start in starts:
             probes = config.probes[start : start + PART]
             kept = context.work_dir / f"part-{index}-{start}.json"
-            found = _kept(kept)
-            resumed = resumed or found is not None
-            if found is None:
+            measured = _kept(kept)
+            resumed = resumed or measured is not None
+            if measured is None:
                 archive.write_bytes(probe_archive(probes, config.format, config.scheme))
-                found = probe(target, archive, f"{len(probes)} probes")
-                _check_whole(found, len(probes), target)
-                _keep(kept, found)
-            costs += found.costs
-            runtime = found.runtime
+                measured = probe(target, archive, f"{len(probes)} probes")
+                _check_whole(measured, len(probes), target)
+                _keep(kept, measured)
+            costs += measured.costs
+            runtime = measured.runtime
             done += len(probes)
             context.events.advanced(done, times * len(config.probes), "probes", f"{target.name}")
         parts.append(Probed(runtime, tuple(costs)))
@@ -144,13 +144,14 @@ def _kept(path: Path) -> Probed | None:
     from stages.devices.target import Probed
 
     try:
-        found = json.loads(path.read_bytes())
-        return Probed(found["runtime"], tuple(found["costs"]))
+        document = json.loads(path.read_bytes())
+        return Probed(document["runtime"], tuple(document["costs"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _keep(path: Path, probed: Probed) -> None:
+    # Renamed when it is whole: the next run takes a part that is there for measured.
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps({"runtime": probed.runtime, "costs": probed.costs}))
     partial.replace(path)

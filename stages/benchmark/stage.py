@@ -55,7 +55,9 @@ class BenchmarkStage:
         if upstream.kind not in target.formats:
             return f"{target.name} takes {listed(target.formats, 'and')} only"
         quantized_by: Any = upstream.settings["quantized-model"]
-        return next((reason for how in quantized_by.possible if (reason := target.refuses(how))), None)
+        return next(
+            (reason for quantization in quantized_by.possible if (reason := target.refuses(quantization))), None
+        )
 
     def metrics_on(self, config: BenchmarkConfig, folder: Path) -> tuple[Metric, ...]:
         """Return the metrics that a result on this configuration's target can have."""
@@ -70,8 +72,8 @@ class BenchmarkStage:
         from stages.devices.target import device_fingerprint
 
         target = _target(config, folder)
-        found = {**device_fingerprint(target), **pinned_by_format(axis)}
-        return {f"{target.name}.{name}": value for name, value in found.items()}
+        fingerprint = {**device_fingerprint(target), **pinned_by_format(axis)}
+        return {f"{target.name}.{name}": value for name, value in fingerprint.items()}
 
     def targets_of(self, config: BenchmarkConfig) -> tuple[str, ...]:
         """Return the targets that these settings name."""
@@ -106,9 +108,9 @@ class BenchmarkStage:
         if _target(context.config, context.folder).counts:
             _check_counts(context, result)
             return
-        found = [load_round(context.work_dir, index) for index in range(context.config.rounds)]
+        rounds = [load_round(context.work_dir, index) for index in range(context.config.rounds)]
         try:
-            _check_rounds(context, [done for done in found if done is not None])
+            _check_rounds(context, [done for done in rounds if done is not None])
         except PostconditionError:
             forget_rounds(context.work_dir)  # or the next run would resume from the rounds just refused
             raise
@@ -213,5 +215,6 @@ def _subject(context: StageContext[BenchmarkConfig], side: Side) -> Subject:
 
     name = INPUT_OF[side]
     artifact, file = context.inputs[name], context.inputs[name].files[0]
+    # `tmp` in front: a folder of links is no progress that a killed run could resume from.
     path = whole_model(artifact.kind, artifact.names, partial(context.read, name), context.work_dir / f"tmp-{side}")
     return Subject(path, f"{side} {file.name} {file.digest[:19]}")

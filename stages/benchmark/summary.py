@@ -44,25 +44,25 @@ def metrics_of(rounds: Sequence[Round], ratio: Ratio, size_bytes: int) -> dict[s
         "latency_p90_ms": quantile_ms(rounds, "candidate", 0.9),
         "baseline_p50_ms": quantile_ms(rounds, "baseline", 0.5),
         "latency_ratio": ratio.point,
-        "load_ms": float(np.median([one.load_ms for one in candidate])),
-        "first_inference_ms": float(np.median([one.first_inference_ms for one in candidate])),
-        "peak_memory_bytes": float(max(one.peak_memory_bytes for one in candidate)),
+        "load_ms": float(np.median([process.load_ms for process in candidate])),
+        "first_inference_ms": float(np.median([process.first_inference_ms for process in candidate])),
+        "peak_memory_bytes": float(max(process.peak_memory_bytes for process in candidate)),
         "size_bytes": float(size_bytes),
     }
     floor = noise_floor(round_medians_ns(samples(rounds, "candidate")), round_medians_ns(samples(rounds, "baseline")))
     if floor is not None:
         metrics["noise_floor"] = floor
-    if sum(len(one.samples_ns) for one in candidate) >= SAMPLES_FOR_P99:
+    if sum(len(process.samples_ns) for process in candidate) >= SAMPLES_FOR_P99:
         metrics["latency_p99_ms"] = quantile_ms(rounds, "candidate", 0.99)
     return metrics
 
 
 def facts_of(rounds: Sequence[Round], ratio: Ratio, target: str) -> LatencyFacts:
     """Summarize the comparison; `samples_per_side` is the number on the side with fewer samples."""
-    one = rounds[0].candidate
+    first = rounds[0].candidate
     return LatencyFacts(
         target=target,
-        runtime=f"{one.runtime} {one.runtime_version}",
+        runtime=f"{first.runtime} {first.runtime_version}",
         rounds=len(rounds),
         samples_per_side=min(sum(map(len, samples(rounds, side))) for side in ("baseline", "candidate")),
         candidate_p50_ms=quantile_ms(rounds, "candidate", 0.5),

@@ -63,13 +63,13 @@ def command(
     """Measure model files on a target."""
     if append_to is not None:
         require_place(append_to)
-    found = target_named(target, folder)
-    device = device_fingerprint(found)
+    resolved = target_named(target, folder)
+    device = device_fingerprint(resolved)
     models = _models(files, partial(open_store, store))
     sampling = Sampling(seconds=seconds, threads=threads, shapes=read_shapes(shape or ()))
     with Progress(sys.stderr, []) as progress:
         progress(Started("bench", f"{rounds} rounds"))
-        results = bench(models, found, sampling, rounds, ActionEvents("bench", progress))
+        results = bench(models, resolved, sampling, rounds, ActionEvents("bench", progress))
     time, commit = now(), commit_of(Path())
     entries = tuple(
         Entry(
@@ -77,10 +77,10 @@ def command(
             commit=commit,
             name=model.label,
             digest=model.digest,
-            target=found.name,
+            target=resolved.name,
             device=device,
             runtime=runtime,
-            rounds=0 if found.counts else rounds,
+            rounds=0 if resolved.counts else rounds,
             metrics=figures,
         )
         for model, (runtime, figures) in zip(models, results, strict=True)
@@ -95,9 +95,9 @@ def command(
 
 def _models(names: list[str], open_store: Callable[[], Store]) -> list[Model]:
     """Return all models of all operands, each under a unique name."""
-    found = [(name, model) for name in names for model in find_operand(name, open_store).models]
-    labels = Counter(model.label for _, model in found)
-    return [replace(model, label=_full(name, model)) if labels[model.label] > 1 else model for name, model in found]
+    models = [(name, model) for name in names for model in find_operand(name, open_store).models]
+    labels = Counter(model.label for _, model in models)
+    return [replace(model, label=_full(name, model)) if labels[model.label] > 1 else model for name, model in models]
 
 
 def _full(name: str, model: Model) -> str:
@@ -109,10 +109,10 @@ def _table(entries: tuple[Entry, ...]) -> str:
     names = [name for name in dict.fromkeys(name for entry in entries for name in entry.metrics) if name not in ENDS]
     lines = [["", *(head_of(name) for name in names)]]
     lines += [[entry.name, *(_cell(entry, name) for name in names)] for entry in entries]
-    one = entries[0]
+    first = entries[0]
     runtimes = ", ".join(dict.fromkeys(entry.runtime for entry in entries))
-    basis = f"{one.rounds} round{'s' * (one.rounds > 1)}" if one.rounds else "counted"
-    return f"{aligned(lines, words={0})}\n\n{one.target}: {_device(one)}, {runtimes}, {basis}"
+    basis = f"{first.rounds} round{'s' * (first.rounds > 1)}" if first.rounds else "counted"
+    return f"{aligned(lines, words={0})}\n\n{first.target}: {_device(first)}, {runtimes}, {basis}"
 
 
 def head_of(metric: str) -> str:

@@ -60,8 +60,8 @@ def command(
         text = (svg_of if form == "svg" else exported)(history.entries, metric)
         if form == BENCHMARK_ACTION and metric is None:
             for name in undeclared(history.entries):
-                what = f"! {name}: nothing installed declares whether less of it is better"
-                typer.echo(f"{what}; left out, unless --metric names it", err=True)
+                warning = f"! {name}: nothing installed declares whether less of it is better"
+                typer.echo(f"{warning}; left out, unless --metric names it", err=True)
     _put_out(text, output)
 
 

@@ -63,26 +63,26 @@ def command(
     held = look_into(data, output.parent) if data is not None else None
     with tensorflow_action(seed=0, threads=2):
         loaded = load_model(model, wanted=Wanted(samples=held.samples if held is not None else ()))
-        found = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
-        if held is not None and held.prepared and not found.preprocessing.certain:
+        guessed = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
+        if held is not None and held.prepared and not guessed.preprocessing.certain:
             none = Preprocessing(reason=f"the file's samples go {held.prepared}", certain=False)
-            found = found.model_copy(update={"preprocessing": none})
+            guessed = guessed.model_copy(update={"preprocessing": none})
         if data is not None:
-            ready = measured(loaded.model, found.preprocessing, data)
-            found = found.model_copy(update={"preprocessing": ready})
-    text = recipe_text(found, _relative(model, output.parent), recipe_name(model.stem), held)
+            ready = measured(loaded.model, guessed.preprocessing, data)
+            guessed = guessed.model_copy(update={"preprocessing": ready})
+    text = recipe_text(guessed, _relative(model, output.parent), recipe_name(model.stem), held)
     _write(output, text)
     fill_in = tuple(["data.path"] if data is None and FILL_IN in text else [])
     report = InitReport(
         recipe=str(output),
-        guess=found.model_dump(mode="json"),
+        guess=guessed.model_dump(mode="json"),
         fill_in=fill_in,
         next=secateur("plan", output),
     )
     if as_json:
         print_json(report)
     else:
-        typer.echo(_told(found, report, text, held))
+        typer.echo(_told(guessed, report, text, held))
 
 
 def _check_output(output: Path, *, force: bool) -> None:
@@ -115,31 +115,32 @@ def _write(output: Path, text: str) -> None:
         raise SecateurError(f"the recipe can't be written: {error.strerror or error}", where=str(output)) from error
 
 
-def _told(found: ModelGuess, report: InitReport, text: str, held: DataGuess | None) -> str:
+def _told(guessed: ModelGuess, report: InitReport, text: str, held: DataGuess | None) -> str:
     from stages.commands.starting.first_recipe import pruning_words
 
-    ready = found.preprocessing
-    how = f"mode {ready.mode}" if ready.mode else f"times {ready.scale:.4g}" if ready.scale else "none"
-    how += f" plus {ready.offset:.4g}" if ready.offset else ""
+    ready = guessed.preprocessing
+    preparation = f"mode {ready.mode}" if ready.mode else f"times {ready.scale:.4g}" if ready.scale else "none"
+    preparation += f" plus {ready.offset:.4g}" if ready.offset else ""
     check = "" if ready.certain else " (check it)"
-    least = "at least " if found.macs_unknown else ""
-    lines = [f"{found.name} · {count(found.params)} params · {least}{count(found.macs)} MACs"]
-    for entry in found.inputs:
+    least = "at least " if guessed.macs_unknown else ""
+    lines = [f"{guessed.name} · {count(guessed.params)} params · {least}{count(guessed.macs)} MACs"]
+    for entry in guessed.inputs:
         shape = "×".join("?" if size is None else str(size) for size in entry.shape[1:])
         lines.append(f"input       {entry.name} {shape} {entry.dtype}")
-    for output in found.outputs:
-        of = "" if len(found.outputs) == 1 else f"{output.name}: "
+    for output in guessed.outputs:
+        of = "" if len(guessed.outputs) == 1 else f"{output.name}: "
         lines.append(f"task        {of}{output.task}: {output.reason}")
     if held is not None:
         lines.append(f"data        {held.path}: {', '.join(held.splits)}")
-    if not found.unsuited:
-        lines.append(f"preprocess  {how}{check}: {ready.reason}")
-    pruned = f"{found.prunable_groups} of {found.groups} channel groups, at most {found.prunable_share:.0%} of the MACs"
-    if found.pruning is not None and not found.keeps_zeros:
-        lines.append(f"prune       leaves {pruning_words(found.pruning)} ({pruned} can go)")
+    if not guessed.unsuited:
+        lines.append(f"preprocess  {preparation}{check}: {ready.reason}")
+    groups, share = f"{guessed.prunable_groups} of {guessed.groups}", guessed.prunable_share
+    pruned = f"{groups} channel groups, at most {share:.0%} of the MACs"
+    if guessed.pruning is not None and not guessed.keeps_zeros:
+        lines.append(f"prune       leaves {pruning_words(guessed.pruning)} ({pruned} can go)")
     else:
         lines.append(f"prune       {pruned} can go")
-    lines += [*(f"note        {note}" for note in found.notes), f"wrote {report.recipe}"]
+    lines += [*(f"note        {note}" for note in guessed.notes), f"wrote {report.recipe}"]
     if report.fill_in:
         number = next(i for i, line in enumerate(text.splitlines(), 1) if FILL_IN in line)
         lines.append(f"  fill in   data.path: {report.recipe}:{number}")

@@ -37,28 +37,28 @@ def command(
     model: ModelArgument, as_json: JsonOption = False, trust: TrustOption = False, sizes: SizesOption = None
 ) -> None:
     """Show a model's layers and channel groups, and what pruning can take."""
-    said = read_sizes(sizes)
+    chosen = read_sizes(sizes)
     from stages.keras.free_sizes import Wanted
     from stages.keras.tensorflow import tensorflow_action
     from stages.load import load_model
     from stages.load.not_finite import broken_weight
     from stages.prune.inspection import inspect_model
 
-    source, samples = _source(model), () if said is not None else _samples(model)
-    wanted = Wanted(said, samples, "model.sizes" if said is None else SETTING)
-    if said is not None:
+    source, samples = _source(model), () if chosen is not None else _samples(model)
+    wanted = Wanted(chosen, samples, "model.sizes" if chosen is None else SETTING)
+    if chosen is not None:
         source = source.model_copy(update={"sizes": None})
     if trust and isinstance(source, ModelFiles):
         source = source.model_copy(update={"trust": True})
     with tensorflow_action(seed=0, threads=2):
         network = load_model(source, wanted=wanted).model
-        found, broken = inspect_model(network, model), broken_weight(network)
+        report, broken = inspect_model(network, model), broken_weight(network)
     if broken is not None:
         typer.echo(f"warning: {broken}: no criterion can rank it", err=True)
     if as_json:
-        print_json(found)
+        print_json(report)
     else:
-        typer.echo(text_of(found))
+        typer.echo(text_of(report))
 
 
 def _source(model: str) -> ModelFiles | Application:
@@ -93,10 +93,10 @@ def _of_recipe(recipe: Recipe) -> ModelFiles | Application:
         return recipe.model.model_copy(update={"weights": None})
     make_importable(recipe)
     named = recipe.model if isinstance(recipe.model, ModelFiles) else ModelFiles(path=recipe.model)
-    found = {"path": recipe.folder / named.path.expanduser()}
+    paths = {"path": recipe.folder / named.path.expanduser()}
     if named.weights is not None:
-        found["weights"] = recipe.folder / named.weights.expanduser()
-    return named.model_copy(update=found)
+        paths["weights"] = recipe.folder / named.weights.expanduser()
+    return named.model_copy(update=paths)
 
 
 def text_of(found: Inspection) -> str:
@@ -120,8 +120,8 @@ def text_of(found: Inspection) -> str:
     )
 
 
-def _macs(found: Inspection) -> str:
-    return f"{'' if found.macs_exact else 'at least '}{count(found.macs)} MACs"
+def _macs(inspection: Inspection) -> str:
+    return f"{'' if inspection.macs_exact else 'at least '}{count(inspection.macs)} MACs"
 
 
 def _layer_cells(line: LayerLine) -> tuple[str, ...]:
@@ -145,14 +145,14 @@ def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]], numbers: ran
     lines = [heads, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
     widths[0] = min(widths[0], 40)
-    found = []
+    printed = []
     for line in lines:
         cells = [
             _cut(cell, width).rjust(width) if column in numbers else _cut(cell, width).ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
-        found.append(_cut("  ".join(cells).rstrip(), WIDTH))
-    return found
+        printed.append(_cut("  ".join(cells).rstrip(), WIDTH))
+    return printed
 
 
 def _cut(text: str, width: int) -> str:

@@ -60,8 +60,8 @@ def command(
     if shapes:
         _require_free(where, model, shapes)
     with _origin(model, keras, partial(open_store, store)) as origin:
-        found = profile(where, model.path, title, origin, _by_input(shapes))
-    typer.echo(found.model_dump_json(indent=1) if as_json else table(found, title))
+        profiled = profile(where, model.path, title, origin, _by_input(shapes))
+    typer.echo(profiled.model_dump_json(indent=1) if as_json else table(profiled, title))
 
 
 def _require_free(target: Target, model: Model, shapes: Sequence[str]) -> None:
@@ -83,17 +83,17 @@ def _model(operand: Operand) -> Model:
 
 
 @contextmanager
-def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Origin | None]:
+def _origin(model: Model, keras_file: Path | None, open_the_store: Callable[[], Store]) -> Iterator[Origin | None]:
     """Yield what a file was made from: the given Keras model, or from the store the one that the file names; or None.
 
     Also None if the file's operators carry the names of their layers.
     """
-    found = format_of_kind(model.kind)
-    if not isinstance(found, TellsOrigin):
+    file_format = format_of_kind(model.kind)
+    if not isinstance(file_format, TellsOrigin):
         yield None
         return
-    stored, calibration = _stored_origin(found.origin(model.path), open_the_store())
-    source = given or stored
+    stored, calibration = _stored_origin(file_format.origin(model.path), open_the_store())
+    source = keras_file or stored
     if source is None:
         typer.echo("layers are not known: name the Keras model that the file was made of by --model", err=True)
         yield None
@@ -105,7 +105,7 @@ def _origin(model: Model, given: Path | None, open_the_store: Callable[[], Store
     from stages.samples.calibration import decode_samples
 
     with tensorflow_action(seed=0, threads=2):
-        keras_model = load_model(given).model if given else decode_model(source)
+        keras_model = load_model(keras_file).model if keras_file else decode_model(source)
         samples = [decode_samples(path)[:1] for path in calibration] or random_inputs(keras_model, samples=1)
         yield Origin(keras_model, dict(zip(keras_model.input_names, samples, strict=True)))
 

@@ -52,8 +52,8 @@ def command(
 
 def scan_recipe(recipe: Recipe) -> Recipe:
     """Return the recipe up to its first pruning, which is replaced by a scan that ranks channels in the same way."""
-    found = ((step, step.config) for step in recipe.steps if isinstance(step.config, PruneConfig))
-    step, config = next(found, (None, None))
+    prunings = ((step, step.config) for step in recipe.steps if isinstance(step.config, PruneConfig))
+    step, config = next(prunings, (None, None))
     if step is None or config is None:
         file = str(recipe.source.file)
         raise RecipeError("the recipe prunes nothing", where=file, hint="add `- prune` to its stages")

@@ -22,14 +22,14 @@ SizesOption = Annotated[
 
 def read_sizes(texts: Sequence[str] | None) -> FreeSizes | None:
     """Parse the `--sizes` options, None for none; RecipeError if one is not a size or they conflict."""
-    found: dict[str, int | tuple[int, ...]] = {}
+    by_input: dict[str, int | tuple[int, ...]] = {}
     for text in texts or ():
         form = FORM.fullmatch(text)
         if form is None:
             hint = "64 for all of them, 64,48 for one each, INPUT=64,48 for one input"
             raise RecipeError(f"{text!r} are not sizes", where=SETTING, hint=hint)
         numbers = tuple(map(int, form["numbers"].split(",")))
-        found[form["name"] or ""] = numbers if len(numbers) > 1 else numbers[0]
-    if "" in found and len(texts or ()) > 1:
+        by_input[form["name"] or ""] = numbers if len(numbers) > 1 else numbers[0]
+    if "" in by_input and len(texts or ()) > 1:
         raise RecipeError("sizes are said twice", where=SETTING, hint="name the input of each: INPUT=64,48")
-    return found[""] if "" in found else (dict(found) or None)
+    return by_input[""] if "" in by_input else (dict(by_input) or None)

@@ -57,5 +57,5 @@ def _row(target: Target) -> dict[str, str]:
         state = "ready"
     except SecateurError as error:
         state = "needs setup" if error.hint and error.hint.startswith("secateur target setup") else "needs a package"
-    told = {"about": target.settings.about, "note": target.shadow or ""}
-    return {"name": target.name, "kind": target.kind, "state": state, **told}
+    notes = {"about": target.settings.about, "note": target.shadow or ""}
+    return {"name": target.name, "kind": target.kind, "state": state, **notes}

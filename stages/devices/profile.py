@@ -85,23 +85,23 @@ def profile(
     with the batch, are for inputs of free size: those of `origin`'s sample by default.
     """
     require_profiling(target)
-    found = recognise(model)
+    file_format = recognise(model)
     standing = {key: array.shape for key, array in origin.sample.items()} if origin is not None else {}
-    kernels, runtime = _kernels(found, target, model, name, shapes or standing)
+    kernels, runtime = _kernels(file_format, target, model, name, shapes or standing)
     layers: list[tuple[str, ...]]
-    if isinstance(found, NamesLayers):
-        layers = [found.layers_of(one.name) for one in kernels]
+    if isinstance(file_format, NamesLayers):
+        layers = [file_format.layers_of(kernel.name) for kernel in kernels]
     else:
-        by_kernel = _layers_by_kernel(found, kernels, model, origin) if origin is not None else {}
-        layers = [by_kernel.get(one.name, ()) for one in kernels]
+        by_kernel = _layers_by_kernel(file_format, kernels, model, origin) if origin is not None else {}
+        layers = [by_kernel.get(kernel.name, ()) for kernel in kernels]
     return Profile(
         target=target.name,
         runtime=runtime,
         unit=probing_driver(target).cost_unit,
-        total=sum(one.cost for one in kernels),
+        total=sum(kernel.cost for kernel in kernels),
         operators=tuple(
-            OperatorCost(kind=one.operator, name=one.name, layers=held, cost=one.cost)
-            for one, held in zip(kernels, layers, strict=True)
+            OperatorCost(kind=kernel.operator, name=kernel.name, layers=held, cost=kernel.cost)
+            for kernel, held in zip(kernels, layers, strict=True)
         ),
     )
 
@@ -115,28 +115,30 @@ def require_profiling(target: Target) -> None:
 
 
 def _kernels(
-    found: Format, target: Target, model: Path, name: str, shapes: Mapping[str, Sequence[int]]
+    file_format: Format, target: Target, model: Path, name: str, shapes: Mapping[str, Sequence[int]]
 ) -> tuple[list[Kernel], str]:
     """Use the runtime's own profiler if it runs on this machine, elsewhere cuts of the file that runs there.
 
     RecipeError if the format has neither.
     """
-    if isinstance(found, ProfiledHere) and target.kind == "cpu":
-        return found.kernels(model, name, shapes)
-    if isinstance(found, CutAsOptimized):
-        return _by_cuts(target, list(found.cuts_of_optimized(optimized_there(target, model, name))), name, as_is=True)
-    if isinstance(found, Cuttable):
-        return _by_cuts(target, list(found.cuts(model.read_bytes(), name)), name)
-    what = f"{found.name} files can't be profiled on {target.name}: their operators can't be told apart there"
+    if isinstance(file_format, ProfiledHere) and target.kind == "cpu":
+        return file_format.kernels(model, name, shapes)
+    if isinstance(file_format, CutAsOptimized):
+        return _by_cuts(
+            target, list(file_format.cuts_of_optimized(optimized_there(target, model, name))), name, as_is=True
+        )
+    if isinstance(file_format, Cuttable):
+        return _by_cuts(target, list(file_format.cuts(model.read_bytes(), name)), name)
+    what = f"{file_format.name} files can't be profiled on {target.name}: their operators can't be told apart there"
     raise RecipeError(what, where=name)
 
 
-def _by_cuts(target: Target, found: Sequence[Cut], name: str, *, as_is: bool = False) -> tuple[list[Kernel], str]:
+def _by_cuts(target: Target, cuts: Sequence[Cut], name: str, *, as_is: bool = False) -> tuple[list[Kernel], str]:
     """Return what each cut costs more than the one before, and the runtime."""
     rounds, runtime = [], ""
     for _ in range(PROCESSES[probing_driver(target).cost_unit]):
         costs: list[float] = []
-        for part in _parts(found):
+        for part in _parts(cuts):
             with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
                 archive = Path(folder) / "cuts.zip"
                 archive.write_bytes(_archive(part))
@@ -149,7 +151,7 @@ def _by_cuts(target: Target, found: Sequence[Cut], name: str, *, as_is: bool = F
     # Disturbances only add to a cost.
     wholes = _non_decreasing([min(costs) for costs in zip(*rounds, strict=True)])
     each = [whole - before for whole, before in zip(wholes, [0.0, *wholes], strict=False)]
-    return [Kernel(cut.kind, cut.name, cost) for cut, cost in zip(found, each, strict=True)], runtime
+    return [Kernel(cut.kind, cut.name, cost) for cut, cost in zip(cuts, each, strict=True)], runtime
 
 
 def _non_decreasing(wholes: Sequence[float]) -> list[float]:
@@ -163,11 +165,11 @@ def _non_decreasing(wholes: Sequence[float]) -> list[float]:
     return [float(whole) for whole in isotonic_regression(wholes).x]
 
 
-def _parts(found: Sequence[Cut]) -> Iterator[list[Cut]]:
+def _parts(cuts: Sequence[Cut]) -> Iterator[list[Cut]]:
     """Split the cuts into archives that are not too large."""
     part: list[Cut] = []
-    for cut in found:
-        if part and sum(len(one.data) for one in part) + len(cut.data) > ARCHIVE_BYTES:
+    for cut in cuts:
+        if part and sum(len(earlier.data) for earlier in part) + len(cut.data) > ARCHIVE_BYTES:
             yield part
             part = []
         part.append(cut)
@@ -177,24 +179,24 @@ def _parts(found: Sequence[Cut]) -> Iterator[list[Cut]]:
 def _archive(part: Sequence[Cut]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for place, cut in enumerate(part):
-            archive.writestr(zipfile.ZipInfo(f"{place:05d}"), cut.data)
+        for index, cut in enumerate(part):
+            archive.writestr(zipfile.ZipInfo(f"{index:05d}"), cut.data)
     return buffer.getvalue()
 
 
 def _layers_by_kernel(
-    found: Format, kernels: Sequence[Kernel], model: Path, origin: Origin
+    file_format: Format, kernels: Sequence[Kernel], model: Path, origin: Origin
 ) -> dict[str, tuple[str, ...]]:
     """Return the layers in each kernel, by its name; none if the runtime does not expose intermediate results."""
-    if not isinstance(found, ProfiledHere) or not isinstance(found, ShowsTensors):
+    if not isinstance(file_format, ProfiledHere) or not isinstance(file_format, ShowsTensors):
         return {}
     from stages.formats.apart.runtimes import tensors_apart
     from stages.formats.layers.operators import layers_of_operators
 
     tensors = partial(tensors_apart, doing=f"layers of {model.name}")
-    of_operator = layers_of_operators(origin.model, found.kind, model, origin.sample, tensors)
-    places = found.operators_in(kernels, model)
+    of_operator = layers_of_operators(origin.model, file_format.kind, model, origin.sample, tensors)
+    places = file_format.operators_in(kernels, model)
     return {
-        name: tuple(dict.fromkeys(layer for place in held for layer in of_operator[place]))
+        name: tuple(dict.fromkeys(layer for operator in held for layer in of_operator[operator]))
         for name, held in places.items()
     }

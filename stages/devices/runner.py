@@ -69,8 +69,8 @@ class Session(NamedTuple):
 def openers() -> dict[str, ModuleType]:
     """Return what opens models, by runtime name: the modules packed with this one (`runner_file.py`)."""
     packed = importlib.import_module("openers")
-    found = [importlib.import_module(f"openers.{name}") for name in packed.NAMES]
-    return {module.RUNTIME: module for module in found}
+    modules = [importlib.import_module(f"openers.{name}") for name in packed.NAMES]
+    return {module.RUNTIME: module for module in modules}
 
 
 def opener_of(options: argparse.Namespace) -> ModuleType:
@@ -270,15 +270,15 @@ def probe() -> dict[str, Any]:
     """Describe this device and what it has; a missing runtime or numpy is null."""
     modules = {"numpy": ("numpy",), **{name: opener.MODULES for name, opener in openers().items()}}
     os.environ.update(NO_TELEMETRY)
-    found: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "runtimes": list(openers())}
+    description: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "runtimes": list(openers())}
     for name, names in modules.items():
         try:
-            found[name] = str(first_import(names, "").__version__)
+            description[name] = str(first_import(names, "").__version__)
         except Exception:  # noqa: BLE001 - a runtime that breaks on import is none
-            found[name] = None
+            description[name] = None
     disk = os.statvfs(".")
     return {
-        **found,
+        **description,
         "cpu_model": cpu_model(),
         "cores": os.cpu_count() or 1,
         "machine": platform.machine(),
@@ -303,6 +303,7 @@ def sustained(invoke: Callable[[], Any], seconds: float) -> list[float]:
 
 def device_state() -> dict[str, Any]:
     """Return governor, frequency in kHz and temperature in °C, as far as the system reports them; else null."""
+    # Of a processor that this process may use: big and little cores of one board run at different frequencies.
     cpu = f"/sys/devices/system/cpu/cpu{(_affinity() or [0])[0]}/cpufreq/"
     frequency, zones = (
         _text_of(cpu + "scaling_cur_freq").strip(),
@@ -334,7 +335,7 @@ def thread_notes(threads: int) -> list[str]:
 
 
 def _affinity() -> list[int]:
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []  # macOS has no such call
 
 
 def peak_memory_bytes() -> int:
@@ -358,8 +359,8 @@ def cpu_model() -> str:
         import subprocess
 
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-        return found or platform.machine()
+        name = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return name or platform.machine()
     return parse_cpuinfo(_text_of("/proc/cpuinfo")) or platform.processor() or platform.machine() or "unknown"
 
 
@@ -399,15 +400,15 @@ def _median(values: list[int]) -> int:
 def described(name: str, array: NDArray[Any], with_values: bool) -> dict[str, Any]:
     """Describe one output with the digest of its bytes, and the bytes too if requested."""
     data = array.tobytes()
-    found = {
+    description = {
         "name": name,
         "dtype": str(array.dtype),
         "shape": list(array.shape),
         "sha256": hashlib.sha256(data).hexdigest(),
     }
     if with_values:
-        found["base64"] = base64.b64encode(data).decode("ascii")
-    return found
+        description["base64"] = base64.b64encode(data).decode("ascii")
+    return description
 
 
 def first_import(names: tuple[str, ...], install: str) -> ModuleType:

@@ -36,12 +36,12 @@ def opener_sources() -> dict[str, str]:
     from stages.formats.format import OnDevice
     from stages.formats.registry import formats
 
-    found = {}
-    for name, one in formats().items():
-        spec = find_spec(one.opener) if isinstance(one, OnDevice) else None
+    sources = {}
+    for name, file_format in formats().items():
+        spec = find_spec(file_format.opener) if isinstance(file_format, OnDevice) else None
         if spec is not None and spec.origin is not None:
-            found[name] = Path(spec.origin).read_text(encoding="utf-8")
-    return found
+            sources[name] = Path(spec.origin).read_text(encoding="utf-8")
+    return sources
 
 
 def packed(openers: Mapping[str, str]) -> bytes:
@@ -51,6 +51,7 @@ def packed(openers: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
+            # `ZipInfo` has a fixed date; with a name alone the archive would hold the time.
             archive.writestr(zipfile.ZipInfo(name), text)
     return buffer.getvalue()
 

@@ -62,6 +62,7 @@ def latency_ratio(candidate_ns: Sequence[float], baseline_ns: Sequence[float], s
     """
     import numpy as np
 
+    # On logarithms, so that exchanging the sides inverts the ratio.
     logs = log_ratios(candidate_ns, baseline_ns)
     picks = np.random.default_rng(seed).integers(0, len(logs), (RESAMPLES, len(logs)))
     tail = (1 - CONFIDENCE) / 2
@@ -114,12 +115,12 @@ def signed_rank_p(candidate_ns: Sequence[float], baseline_ns: Sequence[float]) -
 def significant(p_values: Sequence[float], level: float = SIGNIFICANCE) -> tuple[bool, ...]:
     """Return which of several p-values are jointly significant: S. Holm (1979), at most `level` chance of one error."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    found, rejecting = [False] * len(p_values), True
+    rejected, rejecting = [False] * len(p_values), True
     for rank, index in enumerate(order):
         # Holm's procedure ends at the first that is not significant, whatever comes after it.
         rejecting = rejecting and p_values[index] <= level / (len(order) - rank)
-        found[index] = rejecting
-    return tuple(found)
+        rejected[index] = rejecting
+    return tuple(rejected)
 
 
 def latency_quantile_ns(rounds: Sequence[Sequence[int]], share: float) -> float:

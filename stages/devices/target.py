@@ -116,9 +116,9 @@ class Target:
     @property
     def set_up_command(self) -> str:
         """Return the command that sets it up, with its folder if it would not be found from the current one."""
-        found = next((path for place in _places(Path()) if (path := place / self.file.name).is_file()), None)
-        here = found is not None and found.resolve() == self.file.resolve()
-        return secateur("target", "setup", self.name, *(() if here else ("--folder", self.file.parent)))
+        first = next((path for folder in _places(Path()) if (path := folder / self.file.name).is_file()), None)
+        is_found_here = first is not None and first.resolve() == self.file.resolve()
+        return secateur("target", "setup", self.name, *(() if is_found_here else ("--folder", self.file.parent)))
 
     @property
     def formats(self) -> tuple[Kind, ...]:
@@ -200,7 +200,7 @@ def find_target(name: str, folder: Path | None = None) -> Target:
 
     A file without a `kind`, such as a recipe of that name, is skipped; if there is no other, that is the error.
     """
-    files = [path for place in _places(folder) if (path := place / f"{name}.yaml").is_file()]
+    files = [path for directory in _places(folder) if (path := directory / f"{name}.yaml").is_file()]
     if files:
         return read_target(next((path for path in files if _describes_a_target(path)), files[0]))
     raise RecipeError(f"there is no target {name!r}", hint=nearest(name, target_names(folder)))
@@ -230,8 +230,10 @@ def _settings(driver: Driver, source: YamlSource) -> TargetSettings:
 
 def target_names(folder: Path | None = None) -> list[str]:
     """Return the names of all targets that can be found from `folder`."""
-    found = {path.stem for place in _places(folder) for path in place.glob("*.yaml") if _describes_a_target(path)}
-    return sorted(found)
+    names = {
+        path.stem for directory in _places(folder) for path in directory.glob("*.yaml") if _describes_a_target(path)
+    }
+    return sorted(names)
 
 
 def _describes_a_target(path: Path) -> bool:
@@ -259,11 +261,11 @@ def measure(
     target: str | Target, model: Path, sampling: Sampling, name: str, timeout_s: float = TIMEOUT_S
 ) -> Measurement:
     """Run `model` in a fresh process on `target`; `name` is used in errors. Raises DeviceError."""
-    found = named(target)
-    driver = found.driver
+    resolved = named(target)
+    driver = resolved.driver
     if isinstance(driver, CountingDriver):
-        raise DeviceError(f"{found.name} measures no time", where=name, hint="its numbers are compared as counts")
-    return driver.measure(found, model, sampling, name, timeout_s)
+        raise DeviceError(f"{resolved.name} measures no time", where=name, hint="its numbers are compared as counts")
+    return driver.measure(resolved, model, sampling, name, timeout_s)
 
 
 def count(target: str | Target, model: Path, name: str, shapes: Sequence[str] = ()) -> Counts:
@@ -271,16 +273,16 @@ def count(target: str | Target, model: Path, name: str, shapes: Sequence[str] = 
 
     `shapes` are for inputs of free size, as in Sampling.
     """
-    found = named(target)
-    driver = found.driver
+    resolved = named(target)
+    driver = resolved.driver
     if not isinstance(driver, CountingDriver):
-        raise DeviceError(f"{found.name} measures times and counts nothing", where=name)
+        raise DeviceError(f"{resolved.name} measures times and counts nothing", where=name)
     if not shapes:
-        return driver.count(found, model, name)
+        return driver.count(resolved, model, name)
     if not isinstance(driver, ShapingDriver):
-        what = f"{found.name} takes files whose inputs have fixed sizes"
+        what = f"{resolved.name} takes files whose inputs have fixed sizes"
         raise DeviceError(what, where=name, hint="export the model with fixed sizes")
-    return driver.count_shaped(found, model, name, shapes)
+    return driver.count_shaped(resolved, model, name, shapes)
 
 
 def probe(target: str | Target, archive: Path, name: str, *, as_is: bool = False) -> Probed:
@@ -288,14 +290,14 @@ def probe(target: str | Target, archive: Path, name: str, *, as_is: bool = False
 
     `as_is` is for what `optimized_there` returned: ONNX Runtime leaves these graphs unchanged.
     """
-    found = named(target)
-    return probing_driver(found).probe(found, archive, name, ["--as-is"] if as_is else [])
+    resolved = named(target)
+    return probing_driver(resolved).probe(resolved, archive, name, ["--as-is"] if as_is else [])
 
 
 def optimized_there(target: str | Target, model: Path, name: str) -> bytes:
     """Return the graph, as ONNX, that ONNX Runtime makes of a file on `target` before a run. Raises DeviceError."""
-    found = named(target)
-    return b64decode(probing_driver(found).document(found, model, ["--optimized"], name)["optimized"])
+    resolved = named(target)
+    return b64decode(probing_driver(resolved).document(resolved, model, ["--optimized"], name)["optimized"])
 
 
 def probing_driver(target: Target) -> ProbingDriver:
@@ -308,8 +310,8 @@ def probing_driver(target: Target) -> ProbingDriver:
 
 def device_fingerprint(target: str | Target) -> dict[str, str]:
     """Return what numbers of `target` depend on as a device; it enters each measurement's key. Cheap and offline."""
-    found = named(target)
-    return found.driver.fingerprint(found)
+    resolved = named(target)
+    return resolved.driver.fingerprint(resolved)
 
 
 def run_command(command: Sequence[str], name: str, timeout_s: float) -> Measurement:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NAMES = tuple(formats())
 OWNED: Mapping[str, frozenset[str]] = {
-    name: frozenset(found.settings.model_fields) for name, found in formats().items()
+    name: frozenset(file_format.settings.model_fields) for name, file_format in formats().items()
 }
 NESTED = tuple(name for name in NAMES if name not in OWNED[name])  # `vela` is a setting as well
 
@@ -94,17 +94,18 @@ def _fields_of_formats() -> dict[str, Any]:
     """Return all formats' settings by name; formats that share a setting get it from one class."""
     flat = {
         name: (field.annotation, field)
-        for found in formats().values()
-        for name, field in found.settings.model_fields.items()
+        for file_format in formats().values()
+        for name, field in file_format.settings.model_fields.items()
     }
     return {**flat, **{name: (formats()[name].settings | None, None) for name in NESTED}}
 
 
 def _described() -> str:
-    own = [found.settings.__doc__ or "" for found in formats().values()]
+    own = [file_format.settings.__doc__ or "" for file_format in formats().values()]
     return "\n\n".join(dict.fromkeys([CommonConfig.__doc__ or "", *own]))
 
 
+# Made when this is imported, since the installed formats decide which fields there are.
 ExportConfig = create_model(
     "ExportConfig",
     __base__=CommonConfig,

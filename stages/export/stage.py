@@ -27,14 +27,14 @@ class ExportStage:
     version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = ExportConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("quantized-model",))}
-    outputs: ClassVar[tuple[Kind, ...]] = tuple(found.kind for found in formats().values())
+    outputs: ClassVar[tuple[Kind, ...]] = tuple(file_format.kind for file_format in formats().values())
     axis: ClassVar[Axis | None] = Axis("formats", "{element}/{branch}")
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = (
         SIZE,
         *COUNTED,
         Metric("export_difference", "share", lower_is_better=True),
-        *of_all_formats(lambda found: found.metrics),
+        *of_all_formats(lambda file_format: file_format.metrics),
     )
     packages: ClassVar[tuple[str, ...]] = packages_that_make(None)
 
@@ -50,23 +50,23 @@ class ExportStage:
 
     def filled(self, config: CommonConfig, data: DataSpec, folder: Path) -> CommonConfig:
         """Fill in the names of classes and the preprocessing."""
-        found = dict[str, object]()
+        updates = dict[str, object]()
         if config.labels is None:
-            found["labels"] = data.class_names(folder)
+            updates["labels"] = data.class_names(folder)
         if config.preprocess is None:
-            found["preprocess"] = data.preprocess
-        return config.model_copy(update=found)
+            updates["preprocess"] = data.preprocess
+        return config.model_copy(update=updates)
 
     def refuses(self, config: CommonConfig, axis: str, upstream: Upstream, folder: Path) -> str | None:
         """Return why a format does not support quantize's settings, or None; asked before anything runs."""
         quantized_by: Any = upstream.settings[upstream.kind]
-        found = format_of(axis)
-        missing = missing_package(found)
+        file_format = format_of(axis)
+        missing = missing_package(file_format)
         if missing is not None:
-            raise RecipeError(f"{found.name} files need the package {missing}", hint=install(missing))
-        if quantized_by.ladder and quantized_by.ladder_format != (found.made_from or found.name):
+            raise RecipeError(f"{file_format.name} files need the package {missing}", hint=install(missing))
+        if quantized_by.ladder and quantized_by.ladder_format != (file_format.made_from or file_format.name):
             return f"the ladder measures {quantized_by.ladder_format} (quantize.ladder_format)"
-        reasons = (found.refuses(how) for how in quantized_by.possible)
+        reasons = (file_format.refuses(quantization) for quantization in quantized_by.possible)
         return next((reason for reason in reasons if reason), None)
 
     def prepare(self, config: CommonConfig, threads: int) -> None:
@@ -82,8 +82,8 @@ class ExportStage:
         if facts.quantization.calibrated and facts.calibration is None:
             what = f"the {facts.scheme} model comes without its calibration set"
             raise PreconditionError(what, hint="quantize it again")
-        found, where = format_of(config.formats[0]), f"{config.formats[0]}/{facts.scheme}"
-        reason, missing = found.refuses(facts.quantization), missing_package(found)
+        file_format, where = format_of(config.formats[0]), f"{config.formats[0]}/{facts.scheme}"
+        reason, missing = file_format.refuses(facts.quantization), missing_package(file_format)
         if reason:
             raise PreconditionError(reason, where=where)
         if missing is not None:
@@ -97,7 +97,7 @@ class ExportStage:
         """Check that the runtime computed what Keras does; `run` has seen it load the file and give finite numbers."""
         scheme, difference = quantized_facts(context.inputs["model"]).scheme, result.metrics["export_difference"]
         allowed = ALLOWED_DIFFERENCE.get(scheme)
-        if allowed is not None and not difference <= allowed:
+        if allowed is not None and not difference <= allowed:  # `not`, so that NaN is refused as well
             raise PostconditionError(
                 f"the file's outputs differ from Keras' by {difference:.1e} (relative), {allowed:.0e} is allowed",
                 where=context.axis,

@@ -60,11 +60,11 @@ def validation_transform(outputs: int | Mapping[str, int] | None) -> Transform |
     return transform
 
 
-def _with_each(given: Any, labels: TfTensors, apply: Callable[[Any, TfTensor], TfTensor]) -> TfTensors:
+def _with_each(settings: Any, labels: TfTensors, apply: Callable[[Any, TfTensor], TfTensor]) -> TfTensors:
     """Call `apply` with what is given for labels and the labels: one pair, or one per output that has it."""
-    if isinstance(given, Mapping):
-        return {name: apply(one, labels[name]) for name, one in given.items()}
-    return apply(given, labels)
+    if isinstance(settings, Mapping):
+        return {name: apply(setting, labels[name]) for name, setting in settings.items()}
+    return apply(settings, labels)
 
 
 def shares(labels: TfTensor, outputs: int, smoothing: float) -> TfTensor:
@@ -83,6 +83,7 @@ def augmented(images: TfTensor, seed: TfTensor, settings: Augment) -> TfTensor:
     tf = import_tensorflow()
     for axis in FLIPPED_AXES.get(settings.flip or "", ()):
         drawn = tf.random.stateless_uniform(tf.shape(images)[:1], _fold(seed, axis))
+        # The purposes of flips are 0 for rows and 1 for columns; axis 0 of the images is the batch.
         images = tf.where((drawn < 0.5)[:, None, None, None], tf.reverse(images, [axis + 1]), images)
     if settings.crop:
         images = _moved(images, _fold(seed, CROPPED), (settings.crop, settings.crop), repeat=False)
@@ -117,11 +118,11 @@ def _moved(images: TfTensor, seed: TfTensor, furthest: tuple[int, ...], *, repea
         size, count = images.shape[axis], tf.shape(images)[0]
         moves = tf.random.stateless_uniform([count], _fold(seed, axis), -most, most + 1, tf.int32)
         # By gathering: `tf.roll` shifts a whole batch by one number.
-        places = tf.range(size)[None] + moves[:, None]
-        inside = tf.clip_by_value(places, 0, size - 1)
+        positions = tf.range(size)[None] + moves[:, None]
+        inside = tf.clip_by_value(positions, 0, size - 1)
         images = tf.gather(images, inside, axis=axis, batch_dims=1)
         if not repeat:
-            known = tf.reshape(places == inside, [-1, *(size if other == axis else 1 for other in (1, 2)), 1])
+            known = tf.reshape(positions == inside, [-1, *(size if other == axis else 1 for other in (1, 2)), 1])
             images = tf.where(known, images, tf.zeros((), images.dtype))
     return images
 

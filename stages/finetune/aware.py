@@ -25,6 +25,7 @@ from stages.keras.wrappers import require_unwrapped, wrapper_of
 if TYPE_CHECKING:
     from tensorflow_model_optimization.python.core.quantization.keras.quantize_scheme import QuantizeScheme
 
+# tfmot 0.8.1 names the layer that it refuses in its message alone (`quantize_apply` in `quantize.py`).
 REFUSED = re.compile(r"Layer (.+?):<class")
 
 

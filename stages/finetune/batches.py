@@ -68,10 +68,10 @@ def training_batches(
     random, spec, reading = tf.random.experimental, sample_spec(split), failures or Failures()
 
     def epoch_batches(epoch: TfTensor) -> Dataset:
-        begun = tf.stack([seed, epoch])
-        order = random.stateless_shuffle(tf.range(len(split)), seed=begun)
-        places = tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate()
-        return places.map(lambda place, indices: (random.stateless_fold_in(begun, place), indices))
+        epoch_seed = tf.stack([seed, epoch])
+        order = random.stateless_shuffle(tf.range(len(split)), seed=epoch_seed)
+        batches = tf.data.Dataset.from_tensor_slices(order).batch(batch).enumerate()
+        return batches.map(lambda number, indices: (random.stateless_fold_in(epoch_seed, number), indices))
 
     def gather(indices: TfTensor) -> list[NDArray[Any]]:
         with reading.noted():

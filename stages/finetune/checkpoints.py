@@ -69,10 +69,10 @@ class Checkpoints:
         if epoch is None:
             return None
         try:
-            found = _decoded(self._path(epoch).read_bytes())
+            checkpoint = _decoded(self._path(epoch).read_bytes())
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return found if found.epoch == epoch else None
+        return checkpoint if checkpoint.epoch == epoch else None
 
     def _epochs(self) -> list[int]:
         return sorted(int(path.stem.removeprefix("epoch-")) for path in self._folder.glob("epoch-*.checkpoint"))

@@ -56,6 +56,7 @@ def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> NDArray
     classes = max(outputs, 2)  # one output distinguishes two classes
     if config.class_weights == "balanced":
         counts = np.bincount(np.asarray(split.y).ravel(), minlength=classes)
+        # At least 1: a class without samples has a weight that is never used.
         return (len(split) / (np.count_nonzero(counts) * np.maximum(counts, 1))).astype(np.float32)
     weights = np.ones(classes, np.float32)
     for label, weight in config.class_weights.items():

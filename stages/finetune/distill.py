@@ -72,16 +72,16 @@ class _Lesson:
     def taught(self, expected: Sequence[TfTensor], outputs: Sequence[TfTensor]) -> list[TfTensor]:
         """Return the teacher's loss of each output."""
         pairs = zip(self.objectives.each, expected, outputs, strict=True)
-        return [output_loss(one, self.settings.temperature)(its, own) for one, its, own in pairs]
+        return [output_loss(objective, self.settings.temperature)(its, own) for objective, its, own in pairs]
 
     def weighted(
         self, losses: Sequence[TfTensor], expected: Sequence[TfTensor], features: Sequence[TfTensor]
     ) -> TfTensor:
         """Combine the teacher's losses of outputs and features; labels, if an output has any, get the other weight."""
         weight, wanted = self.settings.weight, self.settings.features
-        shares = [weight if self.labelled and one.loss is not None else 1.0 for one in self.objectives.each]
-        loss = _added([share * one for share, one in zip(shares, losses, strict=True)])
-        return loss + wanted.weight * feature_loss(self.pairs, expected, features) if wanted else loss
+        shares = [weight if self.labelled and goal.loss is not None else 1.0 for goal in self.objectives.each]
+        total = _added([share * loss for share, loss in zip(shares, losses, strict=True)])
+        return total + wanted.weight * feature_loss(self.pairs, expected, features) if wanted else total
 
 
 @cache  # TensorFlow keeps every class that it has seen: so there is only one, and it holds no model
@@ -108,37 +108,37 @@ def _learner_class() -> Any:
             expected = _listed(lesson.its(inputs, training=False))
             count = len(lesson.objectives.each)
             with tf.GradientTape() as tape:
-                given = _listed(lesson.own(inputs, training=True))
-                outputs = given[0] if count == 1 else given[:count]
-                losses = lesson.taught(expected[:count], given[:count])
-                loss = lesson.weighted(losses, expected[count:], given[count:])
+                results = _listed(lesson.own(inputs, training=True))
+                outputs = results[0] if count == 1 else results[:count]
+                losses = lesson.taught(expected[:count], results[:count])
+                loss = lesson.weighted(losses, expected[count:], results[count:])
                 loss /= lesson.replicas  # gradients of replicas are summed; Keras' own loss accounts for that
                 if lesson.labelled:
                     loss += (1 - lesson.settings.weight) * self.compute_loss(inputs, labels, outputs, weights)
             self.optimizer.minimize(loss, self.trainable_variables, tape=tape)
             self.taught.update_state(_added(losses))
             self.total.update_state(loss * lesson.replicas)
-            told = {"loss": self.total.result(), "distillation_loss": self.taught.result()}
+            logs = {"loss": self.total.result(), "distillation_loss": self.taught.result()}
             if lesson.labelled:
-                told |= self._of_labels(self.compute_metrics(inputs, labels, outputs, weights))
-            return told
+                logs |= self._of_labels(self.compute_metrics(inputs, labels, outputs, weights))
+            return logs
 
         def test_step(self, data: tuple[TfTensors, ...]) -> dict[str, TfTensor]:
             lesson = self.lesson
             if lesson.objectives.labelled:
-                told = super().test_step(data)
-                return {"loss": told["loss"], **self._of_labels(told)}
+                logs = super().test_step(data)
+                return {"loss": logs["loss"], **self._of_labels(logs)}
             inputs, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-            expected, outputs = (_listed(one(inputs, training=False)) for one in (lesson.its, self.student))
+            expected, outputs = (_listed(network(inputs, training=False)) for network in (lesson.its, self.student))
             count = len(lesson.objectives.each)
             loss = _added(lesson.taught(expected[:count], outputs))
             self.total.update_state(loss)
             return {"loss": self.total.result()}
 
-        def _of_labels(self, told: dict[str, TfTensor]) -> dict[str, TfTensor]:
+        def _of_labels(self, logs: dict[str, TfTensor]) -> dict[str, TfTensor]:
             """Return what Keras' metrics of labels report, without the learner's own entries."""
             own = {"loss", self.total.name, self.taught.name}
-            return {name: value for name, value in told.items() if name not in own}
+            return {name: value for name, value in logs.items() if name not in own}
 
     return Learner
 
@@ -155,12 +155,15 @@ def output_loss(objective: Objective, temperature: float) -> Loss:
         return lambda expected, outputs: tf.reduce_mean(objective.numbers.call(expected, outputs))
 
     def exclusive(expected: TfTensor, outputs: TfTensor) -> TfTensor:
-        its, own = (tf.nn.log_softmax(class_logits(one, objective.logits) / temperature) for one in (expected, outputs))
+        its, own = (
+            tf.nn.log_softmax(class_logits(values, objective.logits) / temperature) for values in (expected, outputs)
+        )
         return tf.reduce_mean(tf.reduce_sum(tf.exp(its) * (its - own), axis=-1)) * temperature**2
 
     def independent(expected: TfTensor, outputs: TfTensor) -> TfTensor:
-        its, own = (label_logits(one, objective.logits) / temperature for one in (expected, outputs))
+        its, own = (label_logits(values, objective.logits) / temperature for values in (expected, outputs))
         chances, entropy = tf.sigmoid(its), tf.nn.sigmoid_cross_entropy_with_logits
+        # Without the teacher's own entropy, so that equal outputs have the loss 0.
         return tf.reduce_mean(entropy(chances, own) - entropy(chances, its)) * temperature**2
 
     return lambda expected, outputs: (exclusive if objective.exclusive and outputs.shape[-1] > 1 else independent)(
@@ -193,6 +196,7 @@ def feature_loss(pairs: Sequence[FeaturePair], expected: Sequence[TfTensor], fea
     for pair, taught, learnt in zip(pairs, expected, features, strict=True):
         its, own = tf.cast(taught, tf.float32), tf.cast(learnt, tf.float32)
         mapped = own if pair.adapter is None else pair.adapter(own)
+        # The bound is for features that are all zero, behind a dead ReLU.
         losses.append(tf.reduce_mean((its - mapped) ** 2) / tf.maximum(tf.reduce_mean(its**2), 1e-12))
     return tf.add_n(losses) / len(losses)
 
@@ -203,7 +207,7 @@ def _feature_pairs(student: KerasModel, teacher: KerasModel, settings: Distill, 
     where = "finetune.distill.features"
     ours, theirs = ({plain_name(layer): layer for layer in model.layers} for model in (student, teacher))
     names = list(dict.fromkeys(n for p in settings.features.layers for n in matching(p, list(ours), where)))
-    return [_pair(ours[name], theirs.get(name), where, seed + place) for place, name in enumerate(names)]
+    return [_pair(ours[name], theirs.get(name), where, seed + index) for index, name in enumerate(names)]
 
 
 def _pair(student: KerasLayer, teacher: KerasLayer | None, where: str, seed: int) -> FeaturePair:
@@ -216,9 +220,11 @@ def _pair(student: KerasLayer, teacher: KerasLayer | None, where: str, seed: int
         raise PreconditionError(what, where=where, hint="only channels may differ")
     if own.shape[-1] == its.shape[-1]:
         return FeaturePair(own, its, None)
-    begun = import_keras().initializers.GlorotUniform(seed)  # seeded separately: other weights may be drawn before
+    initializer = import_keras().initializers.GlorotUniform(
+        seed
+    )  # seeded separately: other weights may be drawn before
     adapter = import_keras().layers.Dense(
-        its.shape[-1], use_bias=False, kernel_initializer=begun, dtype="float32", name=f"{name}_to_teacher"
+        its.shape[-1], use_bias=False, kernel_initializer=initializer, dtype="float32", name=f"{name}_to_teacher"
     )
     adapter.build(own.shape)
     return FeaturePair(own, its, adapter)

@@ -45,6 +45,7 @@ class MaskedModel:
         def update(batch: int, _: object) -> None:
             step = epoch_of["now"] * steps_per_epoch + batch
             if reached_at and step <= end and (step % every == 0 or step == end):
+                # `end` is 0 if all of the training is one step.
                 self.set_masks(self._plan.progress(reached_at * step / end if end else reached_at))
 
         keep = import_tfmot().sparsity.keras.UpdatePruningStep()  # masks what the last batch of an epoch changed
@@ -61,11 +62,12 @@ class MaskedModel:
 
     def set_masks(self, progress: float) -> None:
         """Set the plan's masks, and zero the weights that they mask."""
-        variables = [inner_layer(layer).weights[place] for layer, place in self._kernels()]
+        variables = [inner_layer(layer).weights[position] for layer, position in self._kernels()]
         values = [variable.numpy() for variable in variables]
         masks = self._plan.masks(values, progress)
-        for (layer, place), variable, value, mask in zip(self._kernels(), variables, values, masks, strict=True):
-            index = self._places[plain_name(layer)].index(place)
+        for (layer, position), variable, value, mask in zip(self._kernels(), variables, values, masks, strict=True):
+            index = self._places[plain_name(layer)].index(position)
+            # tfmot holds (weight, mask, threshold) for each of `get_prunable_weights`, in that order.
             layer.pruning_vars[index][1].assign(mask.astype(value.dtype))
             variable.assign(value * mask)
 
@@ -82,11 +84,13 @@ class MaskedModel:
     def _wrapped(self, layer: KerasLayer) -> KerasLayer:
         sparsity = import_tfmot().sparsity.keras
         fresh = type(layer).from_config(layer.get_config())
-        places = self._places.get(layer.name)
-        if places is None:
+        positions = self._places.get(layer.name)
+        if positions is None:
             return fresh
         # Read when the wrapper builds the layer: the weights exist only then.
-        fresh.get_prunable_weights = lambda: [fresh.weights[place] for place in places]
+        # tfmot takes what this returns; its own choice holds no depthwise kernels.
+        fresh.get_prunable_weights = lambda: [fresh.weights[position] for position in positions]
+        # The 0.5 is never applied: a schedule has to have some target.
         return sparsity.prune_low_magnitude(fresh, sparsity.ConstantSparsity(0.5, begin_step=NEVER, frequency=NEVER))
 
 

@@ -77,7 +77,7 @@ class Objectives:
     @property
     def labelled(self) -> tuple[Objective, ...]:
         """Return those that learn from labels."""
-        return tuple(one for one in self.each if one.loss is not None)
+        return tuple(objective for objective in self.each if objective.loss is not None)
 
     def shaped(self, by_output: Mapping[str, Value | None]) -> Value | dict[str, Value] | None:
         """Return values by the name of each labelled output, in Keras' form; None if no output has one."""
@@ -90,18 +90,18 @@ class Objectives:
     @property
     def loss(self) -> KerasLoss | dict[str, KerasLoss] | None:
         """Return the loss for Keras' `compile`."""
-        return self.shaped({one.output: one.loss for one in self.labelled})
+        return self.shaped({objective.output: objective.loss for objective in self.labelled})
 
     @property
     def metrics(self) -> list[KerasMetric] | dict[str, KerasMetric] | None:
         """Return the metrics for Keras' `compile`."""
-        found = self.shaped({one.output: one.metric for one in self.labelled})
-        return [found] if found is not None and len(self.each) == 1 else found
+        by_output = self.shaped({objective.output: objective.metric for objective in self.labelled})
+        return [by_output] if by_output is not None and len(self.each) == 1 else by_output
 
     @property
     def shares(self) -> int | dict[str, int] | None:
         """Return, for transforms of labels, the number of outputs that they are distributed over."""
-        return self.shaped({one.output: one.shares for one in self.labelled})
+        return self.shaped({objective.output: objective.shares for objective in self.labelled})
 
 
 def objectives(model: KerasModel, train: Split, validation: Split, config: FinetuneConfig) -> Objectives:
@@ -116,56 +116,56 @@ def objectives(model: KerasModel, train: Split, validation: Split, config: Finet
     _require_outputs_named("loss_weights", config.loss_weights, validation, names)
     _require_settings_that_fit([train.of_output(name).kind for name in names], config)
     each = []
-    for place, name in enumerate(names):
+    for index, name in enumerate(names):
         views = train.of_output(name), validation.of_output(name)
         chosen = config.loss.get(name) if isinstance(config.loss, Mapping) else config.loss
         if several and not views[1].labelled:
-            each.append(_taught_alone(model, place))
+            each.append(_taught_alone(model, index))
         else:
-            each.append(_objective(model, place, *views, config, chosen if chosen in LOSSES[views[1].kind] else None))
+            each.append(_objective(model, index, *views, config, chosen if chosen in LOSSES[views[1].kind] else None))
     return Objectives(tuple(each), config.loss_weights)
 
 
 def _objective(
-    model: KerasModel, place: int, train: Split, validation: Split, config: FinetuneConfig, loss: str | None
+    model: KerasModel, index: int, train: Split, validation: Split, config: FinetuneConfig, loss: str | None
 ) -> Objective:
     task = validation.kind
     if train.kind not in (task, "unlabelled"):
         what = f"the training data holds {_words(train.kind)}, the validation data {_words(task)}"
         raise PreconditionError(what, where="finetune", hint="hold the validation data out of the training data")
-    logits = task != "regression" and gives_logits(model, place, exclusive=task != "multilabel")
-    name, size = model.output_names[place], model.outputs[place].shape[-1]
+    logits = task != "regression" and gives_logits(model, index, exclusive=task != "multilabel")
+    name, size = model.output_names[index], model.outputs[index].shape[-1]
     if task == "classes":
         dense = bool(train.kind == task and (config.label_smoothing or config.mixup))
         return Objective(
             name,
             size,
             task,
-            classification_loss(model, place, dense=dense),
-            _accuracy(model, place, logits, dense),
+            classification_loss(model, index, dense=dense),
+            _accuracy(model, index, logits, dense),
             dense,
             logits,
         )
     if task == "multilabel":
         return Objective(
-            name, size, task, multilabel_loss(model, place), _agreement(0.0 if logits else 0.5), False, logits
+            name, size, task, multilabel_loss(model, index), _agreement(0.0 if logits else 0.5), False, logits
         )
     if task == "regression":
-        found = regression_loss(cast("RegressionLoss", loss or "mse"))
+        numbers = regression_loss(cast("RegressionLoss", loss or "mse"))
         metric = import_keras().metrics.MeanAbsoluteError(name="mae")
-        return Objective(name, size, task, found, metric, False, logits, numbers=found)
+        return Objective(name, size, task, numbers, metric, False, logits, numbers=numbers)
     return Objective(name, size, task, None, None, False, logits)
 
 
-def _taught_alone(model: KerasModel, place: int) -> Objective:
+def _taught_alone(model: KerasModel, index: int) -> Objective:
     """Return the objective of an output without labels among several: only a teacher can say what it should give.
 
     Outputs that are not probabilities can be logits or anything: they are compared with the teacher's as plain numbers.
     """
-    logits = gives_logits(model, place)
+    logits = gives_logits(model, index)
     numbers = regression_loss("mse") if logits else None
-    size = model.outputs[place].shape[-1]
-    return Objective(model.output_names[place], size, "unlabelled", None, None, False, logits, numbers)
+    size = model.outputs[index].shape[-1]
+    return Objective(model.output_names[index], size, "unlabelled", None, None, False, logits, numbers)
 
 
 def _require_outputs_named(setting: str, value: object, labelled: Split, outputs: list[str]) -> None:
@@ -205,9 +205,9 @@ def _words(task: Task) -> str:
     return words.get(task, task)
 
 
-def _accuracy(model: KerasModel, place: int, logits: bool, dense: bool) -> KerasMetric:
+def _accuracy(model: KerasModel, index: int, logits: bool, dense: bool) -> KerasMetric:
     metrics = import_keras().metrics
-    if not is_binary(model, place):
+    if not is_binary(model, index):
         kind = metrics.CategoricalAccuracy if dense else metrics.SparseCategoricalAccuracy
         return kind(name="accuracy")
     threshold = 0.0 if logits else 0.5

@@ -29,9 +29,9 @@ def make_optimizer(
     if config.clip:
         settings |= {"global_clipnorm": config.clip.norm, "clipvalue": config.clip.value}
     kinds = {"adam": optimizers.Adam, "adamw": optimizers.AdamW, "sgd": optimizers.SGD, "rmsprop": optimizers.RMSprop}
-    made = kinds[config.optimizer](learning_rate(config, steps_per_epoch), **settings)
-    made.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
-    return import_keras().mixed_precision.LossScaleOptimizer(made) if scaled else made
+    optimizer = kinds[config.optimizer](learning_rate(config, steps_per_epoch), **settings)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    return import_keras().mixed_precision.LossScaleOptimizer(optimizer) if scaled else optimizer
 
 
 def learning_rate(config: FinetuneConfig, steps_per_epoch: int) -> float | LearningRateSchedule:

@@ -65,23 +65,27 @@ class Session:
         masking = self._masked.callbacks(self.steps, self._config.epochs) if self._masked else []
         teller = _Teller(self._config.epochs, self.steps, progress, interval_s)
         watch = _watch_class()(self, teller)
-        return [one for one in (*masking, self._plateau, self.stopping, watch) if one is not None]
+        return [callback for callback in (*masking, self._plateau, self.stopping, watch) if callback is not None]
 
     def resume(self) -> int:
         """Resume from the newest whole checkpoint, if there is one; returns how many epochs it had finished."""
-        found = self._checkpoints.latest() if self._checkpoints else None
-        if found is None or self._checkpoints is None:
+        checkpoint = self._checkpoints.latest() if self._checkpoints else None
+        if checkpoint is None or self._checkpoints is None:
             return 0
-        best = found if found.best == found.epoch else self._checkpoints.read(found.best)
-        self._restored = found, _numbered(best, "weight") if best else None
-        self.epoch, self.stopped, self.history = found.epoch, found.state["stopped"], found.state["history"]
-        self.model.set_weights(_numbered(found, "weight"))
-        for variable, value in zip(self.model.optimizer.variables, _numbered(found, "optimizer"), strict=True):
+        best = checkpoint if checkpoint.best == checkpoint.epoch else self._checkpoints.read(checkpoint.best)
+        self._restored = checkpoint, _numbered(best, "weight") if best else None
+        self.epoch, self.stopped, self.history = (
+            checkpoint.epoch,
+            checkpoint.state["stopped"],
+            checkpoint.state["history"],
+        )
+        self.model.set_weights(_numbered(checkpoint, "weight"))
+        for variable, value in zip(self.model.optimizer.variables, _numbered(checkpoint, "optimizer"), strict=True):
             variable.assign(value)
-        if "learning_rate" in found.state:
-            self.model.optimizer.learning_rate.assign(found.state["learning_rate"])
+        if "learning_rate" in checkpoint.state:
+            self.model.optimizer.learning_rate.assign(checkpoint.state["learning_rate"])
         self.restore_callbacks()
-        return found.epoch
+        return checkpoint.epoch
 
     def restore_callbacks(self) -> None:
         """Restore the state of Keras' callbacks, which forget it when training begins."""
@@ -91,6 +95,7 @@ class Session:
         state = checkpoint.state
         for callback, kept in ((self.stopping, state["stopping"]), (self._plateau, state.get("plateau", {}))):
             for name, value in kept.items():
+                # The checkpoint holds them all as floats; Keras' counters and epochs are whole numbers.
                 setattr(callback, name, value if name == "best" else int(value))
         self.stopping.best_weights = best_weights  # None before the first epoch that counts
 
@@ -99,11 +104,11 @@ class Session:
         self.epoch = epoch
         if self._random_layers is None:  # to find them, TensorFlow searches everything attached to the model
             self._random_layers = [layer for layer in self.model.submodules if hasattr(layer, "_random_generator")]
-        for place, layer in enumerate(self._random_layers):
+        for index, layer in enumerate(self._random_layers):
             generator = getattr(layer._random_generator, "_generator", None)  # noqa: SLF001 - Keras has no public way
             if generator is not None:
                 # Different for all epochs and layers below 1,000,003.
-                generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + place)
+                generator.reset_from_seed((self._seed * 1_000_003 + epoch) * 1_000_003 + index)
 
     def end_epoch(self, epoch: int, logs: dict[str, TfTensor]) -> None:
         """Keep the epoch's results. PostconditionError if a value is not a finite number; then nothing is kept."""
@@ -134,6 +139,7 @@ class Session:
         state = {
             "history": self.history,
             "stopped": bool(self.model.stop_training),
+            # `best` is infinite until an epoch counts; Python's json writes that, and reads it back.
             "stopping": {name: float(getattr(self.stopping, name)) for name in STOPPING_STATE},
         }
         if self._plateau is not None:
@@ -172,10 +178,10 @@ class _Teller:
 
 def _figures(logs: dict[str, TfTensor], history: History) -> str:
     """Format `loss 0.312 acc 0.901 val acc 0.880`."""
-    told = [f"{SHORT_NAMES.get(name, name)} {float(value):.3f}" for name, value in logs.items()]
+    words = [f"{SHORT_NAMES.get(name, name)} {float(value):.3f}" for name, value in logs.items()]
     metrics = [name for name in history if name.startswith("val_") and name != "val_loss"]
-    told += [f"val {SHORT_NAMES.get(name[4:], name[4:])} {history[name][-1]:.3f}" for name in metrics]
-    return " ".join(told)
+    words += [f"val {SHORT_NAMES.get(name[4:], name[4:])} {history[name][-1]:.3f}" for name in metrics]
+    return " ".join(words)
 
 
 @cache  # TensorFlow keeps every class that it has seen: so there is only one, and it holds no training

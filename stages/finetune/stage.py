@@ -109,8 +109,8 @@ class FinetuneStage:
             for name in ("accuracy", "mae"):
                 logged = f"val_{name}" if output is None else f"val_{output}_{name}"
                 if logged in result.history:
-                    found = result.history[logged][result.best_epoch]
-                    metrics[of_output(f"validation_{name}", output)] = found
+                    value = result.history[logged][result.best_epoch]
+                    metrics[of_output(f"validation_{name}", output)] = value
         if plan:
             metrics["sparsity"] = facts.sparsity
         return StageResult((tuned, log, *reports), metrics, resumed=result.resumed_from > 0)
@@ -119,6 +119,7 @@ class FinetuneStage:
         """Check that the kept weights give the validation loss in the log."""
         logged = next(a.facts.best_validation_loss for a in result.outputs if isinstance(a.facts, TrainingFacts))
         measured = result.metrics["validation_loss"]
+        # Not `>`: NaN has to fail.
         if not abs(measured - logged) <= TOLERANCE * max(1.0, abs(logged)):
             what = f"the kept weights give a validation loss of {measured:.5f}, the log says {logged:.5f}"
             raise PostconditionError(

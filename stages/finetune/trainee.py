@@ -64,19 +64,20 @@ def in_precision(model: KerasModel, policy: str) -> KerasModel:
     classes = {type(layer).__name__: type(layer) for layer in model.layers}
     try:
         with import_keras().utils.custom_object_scope(classes):
-            made = rebuilt(type(model), config)
-        if not made.built:
-            made.build(model.input_shape)
+            copy = rebuilt(type(model), config)
+        if not copy.built:
+            copy.build(model.input_shape)
     except (TypeError, ValueError) as error:
         reason = reason_of(error)
         what, hint = f"the model can't compute in 16 bits: {reason}", "leave mixed_precision out"
         raise PreconditionError(what, where="finetune.mixed_precision", hint=hint) from error
-    put_weights(made, model.get_weights())
-    return made
+    put_weights(copy, model.get_weights())
+    return copy
 
 
 def _set_policy(layer: dict[str, Any], policy: str) -> None:
     settings = layer["config"]
+    # An input keeps its type: Keras' layers cast what they are given to their own.
     if layer["class_name"] == "InputLayer":
         return
     if "dtype" in settings:

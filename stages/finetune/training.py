@@ -89,6 +89,7 @@ def fine_tune(
                     callbacks=session.callbacks(progress, progress_interval_s),
                     verbose=0,
                 )
+            # Keras does this only at the end of `fit`, and there is none if all epochs were trained before a kill.
             learning.set_weights(session.stopping.best_weights)
             loss = float(learning.evaluate(held_out, verbose=0, return_dict=True)["loss"])
     return TrainingResult(model, session.history, int(session.stopping.best_epoch), loss, resumed_from)
@@ -113,7 +114,7 @@ def _weights_of_classes(
     config: FinetuneConfig, train: Split, goals: Objectives
 ) -> NDArray[Any] | dict[str, NDArray[Any]] | None:
     """Return the weight of each class, by output if there are several; None if all count equally."""
-    classes = {one.output: one.size for one in goals.labelled if one.task == "classes" and train.labelled}
+    classes = {goal.output: goal.size for goal in goals.labelled if goal.task == "classes" and train.labelled}
     return goals.shaped({name: class_weights(config, train.of_output(name), size) for name, size in classes.items()})
 
 

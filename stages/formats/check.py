@@ -47,8 +47,8 @@ def runtime_difference(
                 if np.all(np.isfinite(wanted))
                 else None,
             )
-    found = [actual[name] for name in model.output_names]
-    return difference_beyond_rounding(run, samples, expected, found, allowed)
+    outputs = [actual[name] for name in model.output_names]
+    return difference_beyond_rounding(run, samples, expected, outputs, allowed)
 
 
 def _fits(declared: tuple[int | None, ...], actual: tuple[int, ...]) -> bool:

@@ -84,15 +84,15 @@ def exported_apart(
         try:
             made = run_apart(context, function, folder, f"making {context.axis}")
         except NativeEndError as error:
-            told = ended(error, folder) if ended else error
-            if told is error:  # an error must not be its own cause: walking the causes would never end
+            mapped = ended(error, folder) if ended else error
+            if mapped is error:  # an error must not be its own cause: walking the causes would never end
                 raise
-            raise told from error
-        found = facts.model_validate_json(made["facts"])
-        doubt = doubt_about(found)
+            raise mapped from error
+        child_facts = facts.model_validate_json(made["facts"])
+        doubt = doubt_about(child_facts)
         if doubt:
             context.events.warned(doubt)
-        artifact = Artifact(files=tuple(_written(context, folder, files)), facts=found)
+        artifact = Artifact(files=tuple(_written(context, folder, files)), facts=child_facts)
     metrics = {
         "size_bytes": float(artifact.size_bytes),
         **counted(quantized),
@@ -110,8 +110,8 @@ def doubt_about(facts: ExportFacts) -> str | None:
     """Return a warning about a file that hardly uses its scheme; None for any other."""
     share = narrow_share(facts) if isinstance(facts, CountsWeights) else None
     if share is not None and share < LEAST_SHARE:
-        said = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
-        return f"{said}: the quantizer has left the others as they were"
+        text = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
+        return f"{text}: the quantizer has left the others as they were"
     return None
 
 
@@ -206,6 +206,6 @@ def _check_shapes(config: ExportSettings, model: KerasModel) -> None:
             hint = f"it has {', '.join(known)}"
             raise PreconditionError(f"the model has no input {name!r}", where="export.shapes", hint=hint)
         own = tuple(known[name].shape[1:])
-        if len(own) != len(sizes) or any(size not in (None, given) for size, given in zip(own, sizes, strict=True)):
+        if len(own) != len(sizes) or any(size not in (None, chosen) for size, chosen in zip(own, sizes, strict=True)):
             what = f"input {name!r} takes {own}, not {tuple(sizes)}"
             raise PreconditionError(what, where="export.shapes", hint="only sizes that are free can be chosen")

@@ -30,14 +30,14 @@ def require_in_half(model: KerasModel, data: bytes, difference: float, allowed: 
     cut = _cut(data)
     layers = _owners(model, [values for _, values in cut])
     if layers:
-        said = " and ".join(f"{name!r} (up to {value:.3g})" for name, value in layers.items())
-        what = f"weights of layer {said} are beyond the range of float16, which ends at {LARGEST:.0f}"
+        listed = " and ".join(f"{name!r} (up to {value:.3g})" for name, value in layers.items())
+        what = f"weights of layer {listed} are beyond the range of float16, which ends at {LARGEST:.0f}"
         raise UnsupportedError(what, where=model.name, hint=HINT)
-    if cut and not difference <= allowed:
+    if cut and not difference <= allowed:  # `not`, so that NaN is refused as well
         owners = owners_of(model)
-        said = ", ".join(dict.fromkeys(owners.said_of(name) for name, _ in cut))
+        listed = ", ".join(dict.fromkeys(owners.said_of(name) for name, _ in cut))
         raise UnsupportedError(
-            f"constants of {said} are beyond the range of float16, which ends at {LARGEST:.0f}: "
+            f"constants of {listed} are beyond the range of float16, which ends at {LARGEST:.0f}: "
             f"the outputs differ from Keras' by {difference:.1e} (relative)",
             where=model.name,
             hint=HINT,
@@ -50,7 +50,7 @@ def _owners(model: KerasModel, cut: Sequence[NDArray[Any]]) -> dict[str, float]:
 
     # Names are lost where the converter folds a kernel; its sorted numbers identify it in any order of axes.
     known = [np.sort(values, axis=None) for values in cut]  # conversion transposes kernels
-    found: dict[str, float] = {}
+    clipped: dict[str, float] = {}
     for name, values in _weights(model):
         largest = float(np.abs(values).max(initial=0))
         if largest > LARGEST:
@@ -59,8 +59,8 @@ def _owners(model: KerasModel, cut: Sequence[NDArray[Any]]) -> dict[str, float]:
             # product with zero.
             half = np.sort(np.clip(values, -LARGEST, LARGEST).astype(np.float16), axis=None)
             if any(np.array_equal(half, other) for other in known):
-                found[name] = max(found.get(name, 0.0), largest)
-    return found
+                clipped[name] = max(clipped.get(name, 0.0), largest)
+    return clipped
 
 
 def doubts_about_half(model: KerasModel, *, stays_in_float32: bool = False) -> tuple[str, ...]:
@@ -70,12 +70,12 @@ def doubts_about_half(model: KerasModel, *, stays_in_float32: bool = False) -> t
     """
     doubts = []
     for name, loss in _losses(model).items():
-        said = f"float16 rounds the weights of layer {name!r} by {loss:.0%}"
-        doubts.append(f"{said}: many are below {LEAST_NORMAL:.1e}, its smallest normal number")
+        text = f"float16 rounds the weights of layer {name!r} by {loss:.0%}"
+        doubts.append(f"{text}: many are below {LEAST_NORMAL:.1e}, its smallest normal number")
     if stays_in_float32:
         for name, value in _largest_kernels(model).items():
-            said = f"weights of layer {name!r} (up to {value:.3g}) stay in float32"
-            doubts.append(f"{said}: float16 ends at {LARGEST:.0f}")
+            text = f"weights of layer {name!r} (up to {value:.3g}) stay in float32"
+            doubts.append(f"{text}: float16 ends at {LARGEST:.0f}")
     return tuple(doubts)
 
 
@@ -83,38 +83,38 @@ def _largest_kernels(model: KerasModel) -> dict[str, float]:
     """Return by layer the largest absolute number in its kernels, for those beyond the range of float16."""
     import numpy as np
 
-    found: dict[str, float] = {}
+    beyond_range: dict[str, float] = {}
     for name, values in _weights(model):
         largest = float(np.abs(values).max(initial=0))
         if values.ndim > 1 and largest > LARGEST:
-            found[name] = max(found.get(name, 0.0), largest)
-    return found
+            beyond_range[name] = max(beyond_range.get(name, 0.0), largest)
+    return beyond_range
 
 
 def _losses(model: KerasModel) -> dict[str, float]:
     """Return by layer float16's rounding error relative to the kernel's root mean square, if it is large."""
     import numpy as np
 
-    found: dict[str, float] = {}
+    losses: dict[str, float] = {}
     for name, values in _weights(model):
         # In float64: squares of weights beyond 1.8e19 are infinite in float32.
         power = float(np.square(values, dtype=np.float64).sum())
         if values.ndim < 2 or not 0 < power < np.inf or np.abs(values).max() > LARGEST:
             continue
         lost = np.square(values.astype(np.float16).astype(np.float64) - values).sum()
-        found[name] = max(found.get(name, 0.0), float(np.sqrt(lost / power)))
-    return {name: loss for name, loss in found.items() if loss > LOSS}
+        losses[name] = max(losses.get(name, 0.0), float(np.sqrt(lost / power)))
+    return {name: loss for name, loss in losses.items() if loss > LOSS}
 
 
 def _weights(model: KerasModel, prefix: str = "") -> list[tuple[str, NDArray[Any]]]:
     """Return all float32 weights with the name of their layer, in nested models `inner/layer`."""
-    found = list[tuple[str, Any]]()
+    weights = list[tuple[str, Any]]()
     for layer in model.layers:
         if getattr(layer, "layers", None) and hasattr(layer, "get_config"):
-            found += _weights(layer, f"{prefix}{layer.name}/")
+            weights += _weights(layer, f"{prefix}{layer.name}/")
         else:
-            found += [(f"{prefix}{layer.name}", w) for w in layer.get_weights() if w.dtype.name == "float32"]
-    return found
+            weights += [(f"{prefix}{layer.name}", w) for w in layer.get_weights() if w.dtype.name == "float32"]
+    return weights
 
 
 def _cut(data: bytes) -> list[tuple[str, NDArray[Any]]]:
@@ -123,7 +123,7 @@ def _cut(data: bytes) -> list[tuple[str, NDArray[Any]]]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
-    found = []
+    clipped = []
     for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
         for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
             buffer = model.Buffers(tensor.Buffer())
@@ -132,5 +132,5 @@ def _cut(data: bytes) -> list[tuple[str, NDArray[Any]]]:
             values = buffer.DataAsNumpy().view(np.float16)
             # Written with `not`, so that infinity and NaN are found as well.
             if not np.abs(values).max() < LARGEST:
-                found.append((tensor.Name().decode(), values))
-    return found
+                clipped.append((tensor.Name().decode(), values))
+    return clipped

@@ -11,13 +11,15 @@ from stages.formats.format import ExportSettings
 
 def metadata_of(config: ExportSettings, model_digest: str, scheme: Scheme, converter: str) -> dict[str, Any]:
     """Return the converter, the digest of the Keras model, the scheme, the class names, and the preprocessing."""
-    found: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
+    metadata: dict[str, Any] = {"converter": converter, "model": model_digest, "scheme": scheme}
     if config.labels is not None:
-        found["labels"] = list(config.labels)
+        metadata["labels"] = list(config.labels)
     if config.preprocess is not None:
         rule = config.preprocess
-        found["preprocess"] = _plain(rule) if isinstance(rule, Preprocess) else {n: _plain(r) for n, r in rule.items()}
-    return found
+        metadata["preprocess"] = (
+            _plain(rule) if isinstance(rule, Preprocess) else {n: _plain(r) for n, r in rule.items()}
+        )
+    return metadata
 
 
 def _plain(rule: Preprocess) -> dict[str, Any]:

@@ -32,10 +32,10 @@ def probe_archive(probes: Sequence[Probe], target_format: str, scheme: ProbeSche
         raise DeviceError(f"in {target_format} no files of single layers can be made")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for place, probe in enumerate(probes):
+        for index, probe in enumerate(probes):
             # `ZipInfo` has a fixed date; with a name alone the archive would hold the time, and equal probes other
             # bytes.
-            archive.writestr(zipfile.ZipInfo(f"{place:05d}"), maker.probe_model(probe, scheme))
+            archive.writestr(zipfile.ZipInfo(f"{index:05d}"), maker.probe_model(probe, scheme))
     return buffer.getvalue()
 
 

@@ -40,11 +40,11 @@ Entry = TypeVar("Entry")
 @cache
 def formats() -> Mapping[str, Format]:
     """Return all installed formats by name; importing them imports neither TensorFlow nor numpy."""
-    found: Mapping[str, Format] = instances_of(FORMATS_GROUP, "format")
-    for name, one in found.items():
-        require_declared(f"the format {name}", one.metrics)
+    instances: Mapping[str, Format] = instances_of(FORMATS_GROUP, "format")
+    for name, instance in instances.items():
+        require_declared(f"the format {name}", instance.metrics)
     # Sorted: the order of entry points follows from that of the installed packages, and differs between machines.
-    return MappingProxyType(dict(sorted(found.items())))
+    return MappingProxyType(dict(sorted(instances.items())))
 
 
 def format_of(axis: str | None) -> Format:
@@ -54,9 +54,9 @@ def format_of(axis: str | None) -> Format:
 
 def format_of_kind(kind: Kind) -> Format:
     """Return the format whose files are of this kind; DeviceError if none is installed."""
-    for found in formats().values():
-        if found.kind == kind:
-            return found
+    for file_format in formats().values():
+        if file_format.kind == kind:
+            return file_format
     raise DeviceError(f"no installed format has files of kind {kind}", hint="secateur doctor lists what is installed")
 
 
@@ -68,10 +68,10 @@ def missing_package(found: Format) -> str | None:
 
 def pinned_by_format(axis: str | None) -> dict[str, str]:
     """Return what the format that an axis begins with pins in its runtime, by the format's name and the setting's."""
-    found = _named(axis)
+    file_format = _named(axis)
     return (
-        {f"{found.name}.{key}": value for key, value in found.pinned().items()}
-        if isinstance(found, PinsRuntime)
+        {f"{file_format.name}.{key}": value for key, value in file_format.pinned().items()}
+        if isinstance(file_format, PinsRuntime)
         else {}
     )
 
@@ -87,27 +87,29 @@ def of_all_formats(table: Callable[[Format], Sequence[Entry]]) -> tuple[Entry, .
 
 def packages_that_make(axis: str | None) -> tuple[str, ...]:
     """Return the packages whose versions determine the bytes of an export; of all formats if `axis` names none."""
-    found = _named(axis)
-    return of_all_formats(lambda one: one.packages) if found is None else found.packages
+    file_format = _named(axis)
+    return of_all_formats(lambda each: each.packages) if file_format is None else file_format.packages
 
 
 def packages_that_run(axis: str | None) -> tuple[str, ...]:
     """Return the packages whose versions determine a file's results and cost; of all formats if `axis` names none."""
-    found = _named(axis)
-    return of_all_formats(lambda one: one.runtime_packages) if found is None else found.runtime_packages
+    file_format = _named(axis)
+    return of_all_formats(lambda each: each.runtime_packages) if file_format is None else file_format.runtime_packages
 
 
 @cache
 def kinds_that(capability: type[Any]) -> tuple[Kind, ...]:
     """Return the kinds of all formats that have a capability: a Protocol of `stages.formats.format`."""
-    return tuple(found.kind for found in formats().values() if isinstance(found, capability))
+    return tuple(file_format.kind for file_format in formats().values() if isinstance(file_format, capability))
 
 
 def names_one_that(capability: type[Any]) -> AfterValidator:
     """Return a validator that a setting names an installed format with a capability."""
 
     def check(name: str) -> str:
-        return require_installed(name, (found.name for found in formats().values() if isinstance(found, capability)))
+        return require_installed(
+            name, (file_format.name for file_format in formats().values() if isinstance(file_format, capability))
+        )
 
     return AfterValidator(check)
 
@@ -123,21 +125,21 @@ def load_exported(kind: Kind, model: bytes | Path, threads: int = 1) -> LoadedMo
     A model of several files is a path, the others in the same folder. `threads` of 0 leaves their number to the
     runtime.
     """
-    found = format_of_kind(kind)
-    if isinstance(found, HoldsAnother):
+    file_format = format_of_kind(kind)
+    if isinstance(file_format, HoldsAnother):
         data = model if isinstance(model, bytes) else model.read_bytes()
-        return load_exported(formats()[found.holds].kind, found.held(data), threads)
-    if not isinstance(found, Runs):
+        return load_exported(formats()[file_format.holds].kind, file_format.held(data), threads)
+    if not isinstance(file_format, Runs):
         raise DeviceError(f"nothing on this machine runs a {kind}")
-    return found.load(model, threads)
+    return file_format.load(model, threads)
 
 
 def shows_tensors(kind: Kind) -> ShowsTensors:
     """Return the format of a kind whose tensors can be inspected; DeviceError for any other."""
-    found = format_of_kind(kind)
-    if not isinstance(found, ShowsTensors):
-        raise DeviceError(f"the runtime of {found.name} files does not show what their operators compute")
-    return found
+    file_format = format_of_kind(kind)
+    if not isinstance(file_format, ShowsTensors):
+        raise DeviceError(f"the runtime of {file_format.name} files does not show what their operators compute")
+    return file_format
 
 
 def file_tensors(kind: Kind, model: bytes | Path, arrays: Arrays) -> list[FileTensor]:
@@ -146,10 +148,10 @@ def file_tensors(kind: Kind, model: bytes | Path, arrays: Arrays) -> list[FileTe
     The file runs without fusion and delegates, which would hide tensors. `arrays` are inputs by name, as many samples
     as the file takes at once.
     """
-    found = shows_tensors(kind)
+    file_format = shows_tensors(kind)
     with quiet():
         try:
-            return list(found.tensors(model, arrays))
+            return list(file_format.tensors(model, arrays))
         except Exception as error:  # ONNX Runtime's errors have no common base but Exception
             raise DeviceError(f"the file does not run with its tensors kept: {error}") from error
 
@@ -158,18 +160,19 @@ def recognise(path: Path) -> Format:
     """Return the format of a model file, by its content; RecipeError if it is not one, ModelError if it is damaged."""
     try:
         with path.open("rb") as file:
-            if file.seek(0, 2) == 0:
+            if file.seek(0, 2) == 0:  # it can't be mapped
                 raise ModelError("the file is empty", where=str(path))
+            # Mapped and not read: a file is recognized, or refused, at once whatever its size.
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                for found in formats().values():
-                    if found.recognises(data):
-                        return found
+                for file_format in formats().values():
+                    if file_format.recognises(data):
+                        return file_format
     except OSError as error:
         raise RecipeError(f"the file can't be read: {error.strerror or error}", where=str(path)) from error
     except ModelError as error:
         raise ModelError(error.what, where=error.where or str(path), hint=error.hint) from error
     hint = "`secateur run` exports Keras models; here the exported files are compared"
-    known = " nor ".join(found.name for found in formats().values() if isinstance(found, Runs))
+    known = " nor ".join(file_format.name for file_format in formats().values() if isinstance(file_format, Runs))
     raise RecipeError(f"the file is neither {known}, or it is damaged", where=str(path), hint=hint)
 
 
@@ -178,10 +181,10 @@ def files_beside(model: Path) -> tuple[Path, ...]:
     if not model.stat().st_size:
         return ()  # its runtime will report that it is not a model
     try:
-        found = recognise(model)
+        file_format = recognise(model)
     except RecipeError:  # here too
         return ()
-    return found.beside(model)
+    return file_format.beside(model)
 
 
 def whole_model(kind: Kind, names: Sequence[str], read: Callable[[str], Path], folder: Path) -> Path:

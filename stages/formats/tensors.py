@@ -32,5 +32,5 @@ def ends_of(scale: float, zero_point: int, dtype: DTypeLike) -> tuple[float, flo
 
 def reads_of(ends: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> list[frozenset[int]]:
     """Return for each operator, given its inputs and outputs, the places of those whose outputs it reads."""
-    maker = {output: place for place, (_, outputs) in enumerate(ends) for output in outputs}
+    maker = {output: index for index, (_, outputs) in enumerate(ends) for output in outputs}
     return [frozenset(maker[name] for name in inputs if name in maker) for inputs, _ in ends]

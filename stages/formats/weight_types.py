@@ -20,28 +20,28 @@ def tflite_weights(data: bytes) -> dict[str, int]:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
-    model, found, seen = schema.Model.GetRootAs(data, 0), Counter[str](), set[int]()
+    model, counts, seen = schema.Model.GetRootAs(data, 0), Counter[str](), set[int]()
     for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
         for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
-            place = tensor.Buffer()
+            buffer = tensor.Buffer()
             # Buffer 0 is empty and stands for all tensors that are no constants.
-            if place not in seen and tensor.ShapeLength() > 1 and model.Buffers(place).DataLength():
-                seen.add(place)
-                found[names[tensor.Type()]] += prod(int(size) for size in tensor.ShapeAsNumpy())
-    return _counted(found)
+            if buffer not in seen and tensor.ShapeLength() > 1 and model.Buffers(buffer).DataLength():
+                seen.add(buffer)
+                counts[names[tensor.Type()]] += prod(int(size) for size in tensor.ShapeAsNumpy())
+    return _counted(counts)
 
 
 def onnx_weights(model: ModelProto) -> dict[str, int]:
     """Count an ONNX ModelProto's weights by type; their data may be external."""
     import onnx
 
-    found = Counter[str]()
+    counts = Counter[str]()
     for tensor in model.graph.initializer:
         if len(tensor.dims) > 1:
-            found[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += prod(tensor.dims)
+            counts[onnx.TensorProto.DataType.Name(tensor.data_type).lower()] += prod(tensor.dims)
     names = {"float": "float32"}
-    return _counted(Counter({names.get(name, name): count for name, count in found.items()}))
+    return _counted(Counter({names.get(name, name): count for name, count in counts.items()}))
 
 
-def _counted(found: Counter[str]) -> dict[str, int]:
-    return {name: found[name] for name in sorted(found) if name in COUNTED}
+def _counted(counts: Counter[str]) -> dict[str, int]:
+    return {name: counts[name] for name in sorted(counts) if name in COUNTED}

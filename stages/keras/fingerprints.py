@@ -25,6 +25,7 @@ VALUES = 16  # of each output
 TOLERANCE = 1e-5  # of an output's scale, on other processors, threads or releases
 NUDGE = 1e-6  # of the inputs: the network's response shows how it amplifies rounding
 AMPLIFIED = 10  # another order of rounding may differ by this many times that much
+# Each makes oneDNN take other kernels on the same processor, which round otherwise.
 KERNEL_SETTINGS = ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE")
 
 
@@ -113,9 +114,13 @@ def _differs(outputs: list[Any], wanted: Fingerprint, threads: int) -> bool:
         return _bits(outputs) != wanted.bits
     if len(outputs) != len(wanted.outputs):
         return True
-    for found, one in zip(outputs, wanted.outputs, strict=True):
-        some = _some(found)
-        if len(some) != len(one.values) or not _difference(np.array(one.values), some, one.scale) <= wanted.tolerance:
+    for values, recorded in zip(outputs, wanted.outputs, strict=True):
+        sampled = _some(values)
+        if (
+            # `not … <=` instead of `>`: NaN must count as a difference.
+            len(sampled) != len(recorded.values)
+            or not _difference(np.array(recorded.values), sampled, recorded.scale) <= wanted.tolerance
+        ):
             return True
     return False
 
@@ -130,8 +135,8 @@ def _some(values: Any) -> Any:
     import numpy as np
 
     flat = values.ravel()
-    places = np.linspace(0, flat.size - 1, min(VALUES, flat.size)).astype(np.int64)
-    return flat[places].astype(np.float64)
+    positions = np.linspace(0, flat.size - 1, min(VALUES, flat.size)).astype(np.int64)
+    return flat[positions].astype(np.float64)
 
 
 def _scale(values: Any) -> float:
@@ -140,11 +145,12 @@ def _scale(values: Any) -> float:
     return float(np.abs(values.astype(np.float64)).max(initial=0.0))
 
 
-def _difference(wanted: Any, found: Any, scale: float) -> float:
+def _difference(expected: Any, actual: Any, scale: float) -> float:
     """Return the largest difference relative to `scale`; infinite if something is not finite."""
     import numpy as np
 
-    largest = float(np.abs(wanted.astype(np.float64) - found.astype(np.float64)).max(initial=0.0))
+    # In float64: the difference of two float16 or integer outputs could overflow in their own type.
+    largest = float(np.abs(expected.astype(np.float64) - actual.astype(np.float64)).max(initial=0.0))
     return largest / max(scale, 1e-30) if np.isfinite(largest) else float("inf")
 
 

@@ -58,10 +58,10 @@ class _Copies:
 
     def name_all(self, model: KerasModel) -> None:
         """Give every layer a unique name."""
-        found = {id(layer): (layer, prefix) for layer, prefix in _leaves(model, "")}
-        counts = Counter(layer.name for layer, _ in found.values())
+        leaves = {id(layer): (layer, prefix) for layer, prefix in _leaves(model, "")}
+        counts = Counter(layer.name for layer, _ in leaves.values())
         taken = {name for name, count in counts.items() if count == 1}
-        for key, (layer, prefix) in found.items():
+        for key, (layer, prefix) in leaves.items():
             unique = counts[layer.name] == 1
             wanted = layer.name if unique or not prefix else f"{prefix}_{layer.name}"
             self.names[key] = wanted if unique else _free(wanted, taken)
@@ -91,6 +91,7 @@ def _leaves(model: KerasModel, prefix: str) -> Iterator[tuple[Any, str]]:
     for layer in model.layers:
         if is_nested(layer):
             yield from _leaves(layer, layer.name)
+        # A nested model's own inputs are replaced by the tensors that it is called on.
         elif not (prefix and type(layer).__name__ == "InputLayer"):
             yield layer, prefix
 
@@ -143,8 +144,8 @@ def _inlined(
         args, kwargs = node.map_arguments(sources)
         inner = settings if kwargs.get("training") is None else {"training": kwargs["training"]}
         if is_nested(node.layer):
-            given = in_input_order(node.layer, args[0] if args else kwargs["inputs"])
-            outputs = _inlined(node.layer, given, copies, inner, trainable and node.layer.trainable)
+            tensors = in_input_order(node.layer, args[0] if args else kwargs["inputs"])
+            outputs = _inlined(node.layer, tensors, copies, inner, trainable and node.layer.trainable)
         else:
             takes_it = node.layer._expects_training_arg  # noqa: SLF001 - Keras' own way to know
             outputs = flatten(copies.of(node.layer, trainable)(*args, **(kwargs | inner if takes_it else kwargs)))

@@ -21,6 +21,7 @@ from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
 
 SIZES = (96, 128, 64, 160, 192, 224, 256, 32, 320, 384, 448, 512, 640, 16, 8, 100, 150, 200, 300, 400, 500, 600)
+# tf_keras puts this before the message of the layer that failed (`utils/traceback_utils.py`).
 IN_LAYER = re.compile(r"Exception encountered when calling layer (?P<layer>'[^']+' \(type \w+\))\.\s*(?P<what>.+)")
 Shape = tuple[int, ...]
 Open = Mapping[str, tuple[int | None, ...]]  # inputs that leave sizes open, by name, without the batch
@@ -107,18 +108,18 @@ def told(model: KerasModel, wanted: Wanted) -> dict[str, Shape] | None:
         ModelError: they are not the model's, or the data has others.
     """
     left_open = _open(model)
-    of_data = [shapes for one in wanted.samples if (shapes := _of_samples(left_open, one)) is not None]
+    of_data = [shapes for sample in wanted.samples if (shapes := _of_samples(left_open, sample)) is not None]
     if wanted.sizes is None:
         return of_data[0] if left_open and of_data else None
     if not left_open:
         hint = f"take {wanted.setting} out"
         raise ModelError("no input of the model leaves a size open", where=wanted.setting, hint=hint)
     _require_known(wanted, left_open)
-    said = {name: _said(name, shape, wanted) for name, shape in left_open.items()}
-    if of_data and said not in of_data:
-        what = f"{wanted.setting} says {_shown(said)}, and samples of the data are {_shown(of_data[0])}"
+    chosen = {name: _said(name, shape, wanted) for name, shape in left_open.items()}
+    if of_data and chosen not in of_data:
+        what = f"{wanted.setting} says {_shown(chosen)}, and samples of the data are {_shown(of_data[0])}"
         raise ModelError(what, where=wanted.setting, hint="take it out: the data's size is then taken")
-    return said
+    return chosen
 
 
 def put_shapes(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -155,12 +156,12 @@ def _said(name: str, shape: Sequence[int | None], wanted: Wanted) -> Shape:
             what = f"{wanted.setting} says nothing of input {_shown({name: shape})}"
             raise ModelError(what, where=wanted.setting, hint=f"it has {', '.join(sizes)}")
         sizes = sizes[name]
-    given = (sizes,) * count if isinstance(sizes, int) else tuple(sizes or ())
-    if len(given) != count:
-        what = f"{wanted.setting} gives {len(given)} sizes, and input {_shown({name: shape})} leaves {count} open"
+    numbers = (sizes,) * count if isinstance(sizes, int) else tuple(sizes or ())
+    if len(numbers) != count:
+        what = f"{wanted.setting} gives {len(numbers)} sizes, and input {_shown({name: shape})} leaves {count} open"
         raise ModelError(what, where=wanted.setting, hint="one number stands for all of them")
-    left = iter(given)
-    return tuple(next(left) if size is None else size for size in shape)
+    remaining = iter(numbers)
+    return tuple(next(remaining) if size is None else size for size in shape)
 
 
 def _require_known(wanted: Wanted, left_open: Open) -> None:
@@ -174,13 +175,13 @@ def _of_samples(left_open: Open, samples: Mapping[str, Shape]) -> dict[str, Shap
     """Return the data's shapes, if samples fit the model; other code reports it if they don't."""
     if "" in samples and len(left_open) == 1:
         samples = dict.fromkeys(left_open, samples[""])
-    found = {name: tuple(samples[name]) for name in left_open if name in samples}
-    fits = found.keys() == left_open.keys() and all(_fits(left_open[name], found[name]) for name in found)
-    return found if fits else None
+    shapes = {name: tuple(samples[name]) for name in left_open if name in samples}
+    fits = shapes.keys() == left_open.keys() and all(_fits(left_open[name], shapes[name]) for name in shapes)
+    return shapes if fits else None
 
 
-def _fits(shape: Sequence[int | None], given: Sequence[int]) -> bool:
-    return len(shape) == len(given) and all(size in (None, one) for size, one in zip(shape, given, strict=True))
+def _fits(shape: Sequence[int | None], sizes: Sequence[int]) -> bool:
+    return len(shape) == len(sizes) and all(size in (None, actual) for size, actual in zip(shape, sizes, strict=True))
 
 
 def _running(model: KerasModel, shapes: dict[str, Shape], where: str, advice: str) -> dict[str, Shape]:
@@ -190,18 +191,18 @@ def _running(model: KerasModel, shapes: dict[str, Shape], where: str, advice: st
     except Exception as error:  # Keras raises whatever its layers raise
         what = f"the network can't run at {_shown(shapes)}: {_reason(error)}"
         try:
-            other = f"{advice}, such as {_shown(_first_of_list(model))}"
+            hint = f"{advice}, such as {_shown(_first_of_list(model))}"
         except ModelError:
-            other = advice
-        raise ModelError(what, where=where, hint=other) from error
+            hint = advice
+        raise ModelError(what, where=where, hint=hint) from error
     return shapes
 
 
 def _reason(error: Exception) -> str:
     """Return what went wrong, without the framework's own names for it: the layer first, if Keras names it."""
-    said = reason_of(error).partition(" for '{{node")[0]
-    named = IN_LAYER.match(said)
-    return f"in layer {named['layer']}, {named['what']}" if named else said
+    message = reason_of(error).partition(" for '{{node")[0]
+    named = IN_LAYER.match(message)
+    return f"in layer {named['layer']}, {named['what']}" if named else message
 
 
 def _shown(shapes: Mapping[str, Sequence[int | None]]) -> str:
@@ -214,27 +215,27 @@ def _shown(shapes: Mapping[str, Sequence[int | None]]) -> str:
 def _first_of_list(model: KerasModel) -> dict[str, Shape]:
     """Return one size for all open ones: the first of SIZES at which the model runs, preferably to finite outputs."""
     left_open = _open(model)
-    said, runs = "", None
+    message, runs = "", None
     for size in SIZES:
         shapes = {name: filled(shape, size) for name, shape in left_open.items()}
         try:
             outputs = _outputs(model, shapes)
         except Exception as error:  # noqa: BLE001 - Keras raises whatever its layers raise
-            said = said or _reason(error)
+            message = message or _reason(error)
             continue
         if _says_something(outputs):
             return shapes
         runs = runs or shapes
     if runs is None:
         tried = ", ".join(map(str, sorted(SIZES)))
-        what = f"the model leaves sizes of its inputs open, and runs at none of {tried}: {said}"
+        what = f"the model leaves sizes of its inputs open, and runs at none of {tried}: {message}"
         raise ModelError(what, where=model.name, hint="say one at which it runs: `model: {path: …, sizes: …}`")
     return runs
 
 
 def filled(shape: Sequence[int | None], size: int) -> Shape:
     """Return a shape with `size` in all open places."""
-    return tuple(size if one is None else int(one) for one in shape)
+    return tuple(size if known is None else int(known) for known in shape)
 
 
 def _outputs(model: KerasModel, shapes: Mapping[str, Shape]) -> list[Any]:
@@ -245,13 +246,16 @@ def _outputs(model: KerasModel, shapes: Mapping[str, Shape]) -> list[Any]:
     import numpy as np
 
     full = _whole(model, shapes, 1)
-    require_something_left(lambda given: model(given if len(given) > 1 else given[0], training=False), model, full)
+    require_something_left(
+        lambda tensors: model(tensors if len(tensors) > 1 else tensors[0], training=False), model, full
+    )
     rng, inputs = np.random.default_rng(0), []
     for tensor, shape in zip(model.inputs, full, strict=True):
+        # Zero is an index that every table has.
         drawn = rng.standard_normal(shape) if tensor.dtype.is_floating else np.zeros(shape)
         inputs.append(drawn.astype(tensor.dtype.as_numpy_dtype))
-    made = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-    return [np.asarray(one) for one in (made if isinstance(made, list | tuple) else [made])]
+    outputs = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    return [np.asarray(output) for output in (outputs if isinstance(outputs, list | tuple) else [outputs])]
 
 
 def require_something_left(call: Callable[[list[Any]], Any], model: KerasModel, shapes: Sequence[Shape]) -> None:
@@ -263,8 +267,9 @@ def require_something_left(call: Callable[[list[Any]], Any], model: KerasModel, 
     graph = tf.__internal__.FuncGraph("sizes")
     with graph.as_default():
         call([tf.compat.v1.placeholder(t.dtype, s) for t, s in zip(model.inputs, shapes, strict=True)])
-    made = [out for node in graph.get_operations() if node.inputs for out in node.outputs]
-    known = [out.shape for out in made if out.dtype.is_floating and out.shape.is_fully_defined()]
+    tensors = [out for node in graph.get_operations() if node.inputs for out in node.outputs]
+    # Integer tensors may be shapes, and the shape of a scalar is rightly empty.
+    known = [out.shape for out in tensors if out.dtype.is_floating and out.shape.is_fully_defined()]
     if any(not size for shape in known for size in shape):
         raise ModelError("nothing of a sample is left inside the network", where=model.name)
 
@@ -273,4 +278,4 @@ def _says_something(outputs: list[Any]) -> bool:
     """Return whether all outputs are finite: a mean over nothing is not."""
     import numpy as np
 
-    return all(one.dtype.kind not in "fc" or np.isfinite(one).all() for one in outputs)
+    return all(output.dtype.kind not in "fc" or np.isfinite(output).all() for output in outputs)

@@ -18,6 +18,7 @@ from stages.keras.tensorflow import import_tensorflow
 
 Shape = tuple[int | None, ...]
 
+# Operations that multiply and have no entry in COUNTS: better unknown than counted as nothing.
 UNTOLD = re.compile(
     r"MatMul|Conv\d|PyFunc|FFT|Xla|Cudnn|Matrix(?!Diag|BandPart|SetDiag)|Cholesky|Svd|Qr$|Eig|RNN|LSTM|GRU"
 )
@@ -106,6 +107,8 @@ def _body(operation: Any, name: str, library: Mapping[str, Any]) -> Any:
 
     if name not in library:
         raise NotToldError(f"the function {name}")
+    # A branch does not get all inputs of its operation (the condition is left out), and inputs of a loop may change
+    # their shape from round to round: only calls pass theirs on unchanged.
     shapes = [tensor.shape for tensor in operation.inputs] if operation.type in CALLS else None
     return function_def_to_graph(library[name], input_shapes=shapes)
 
@@ -145,7 +148,7 @@ def _indices(term: str, rank: int) -> Iterable[str]:
     """Return one name per axis; those that an ellipsis represents are numbered from the last."""
     before, ellipsis, after = term.partition("...")
     hidden = rank - len(before) - len(after) if ellipsis else 0
-    return [*before, *(f".{hidden - place}" for place in range(hidden)), *after]
+    return [*before, *(f".{hidden - position}" for position in range(hidden)), *after]
 
 
 def _convolution(operation: Any) -> int:

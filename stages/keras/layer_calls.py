@@ -35,13 +35,13 @@ def record_layers(model: KerasModel, arrays: Mapping[str, Any]) -> list[LayerCal
     maker: dict[int, int] = {}  # identity of a tensor -> place of the call that made it
     kept: list[Any] = []  # an identity is valid only as long as its tensor lives
 
-    def hear(name: str, given: Any, made: list[Any]) -> None:
-        reads = frozenset(maker[id(t)] for t in tf.nest.flatten(given) if id(t) in maker)
-        for tensor in made:
+    def hear(name: str, arguments: Any, outputs: list[Any]) -> None:
+        reads = frozenset(maker[id(t)] for t in tf.nest.flatten(arguments) if id(t) in maker)
+        for tensor in outputs:
             if id(tensor) not in maker:  # a layer that passes its input on did not make it
                 maker[id(tensor)] = len(calls)
-        kept.extend(made)
-        calls.append(LayerCall(name, tuple(tensor.numpy() for tensor in made), reads))
+        kept.extend(outputs)
+        calls.append(LayerCall(name, tuple(tensor.numpy() for tensor in outputs), reads))
 
     _run_heard(model, arrays, hear)
     return calls
@@ -54,17 +54,17 @@ def first_not_finite(model: KerasModel, arrays: Any, silent: set[str] | None = N
     """
     import tensorflow as tf
 
-    found: list[str] = []
+    culprits: list[str] = []
 
-    def hear(name: str, _: Any, made: list[Any]) -> None:
-        real = [tensor for tensor in made if tensor.dtype.is_floating]
-        if not found and not all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in real):
-            found.append(name)
+    def hear(name: str, _: Any, outputs: list[Any]) -> None:
+        real = [tensor for tensor in outputs if tensor.dtype.is_floating]
+        if not culprits and not all(bool(tf.reduce_all(tf.math.is_finite(tensor))) for tensor in real):
+            culprits.append(name)
         if silent and name in silent and any(_has_numbers(tensor) for tensor in real):
             silent.remove(name)
 
     _run_heard(model, arrays, hear)
-    return found[0] if found else None
+    return culprits[0] if culprits else None
 
 
 def _has_numbers(tensor: Any) -> bool:
@@ -91,21 +91,22 @@ def _run_heard(model: KerasModel, arrays: Any, hear: Callable[[str, Any, list[An
     if is_nested(model):
         _walk(model, inputs, hear, training=False)
     else:  # a call that the user wrote: nobody can tell what runs inside it
-        given = inputs if len(inputs) > 1 else inputs[0]
-        _tell(model.name, given, model(given, training=False), hear)
+        arguments = inputs if len(inputs) > 1 else inputs[0]
+        _tell(model.name, arguments, model(arguments, training=False), hear)
 
 
-def _walk(model: KerasModel, given: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
+def _walk(model: KerasModel, arguments: Any, hear: Callable[[str, Any, list[Any]], None], training: bool | None) -> Any:
     """Return the outputs of a model with a graph, in its structure; layers that take `training` get it from here."""
     import tensorflow as tf
 
-    inputs = model._flatten_to_reference_inputs(given)  # noqa: SLF001 - Keras' own way of pairing tensors with inputs
+    inputs = model._flatten_to_reference_inputs(arguments)  # noqa: SLF001 - Keras' own pairing of tensors with inputs
     now = {
         str(id(own)): SingleSource(model._conform_to_reference_input(value, ref_input=own))  # noqa: SLF001
         for own, value in zip(model.inputs, inputs, strict=True)
     }
     for node in nodes_in_order(model):
-        if node.is_input or any(place not in now for place in node.flat_input_ids):
+        # As Keras does (`_run_internal_graph`): a node that can't be computed from these inputs is skipped.
+        if node.is_input or any(key not in now for key in node.flat_input_ids):
             continue
         args, kwargs = node.map_arguments(now)
         inner = training if kwargs.get("training") is None else kwargs["training"]
@@ -115,18 +116,20 @@ def _walk(model: KerasModel, given: Any, hear: Callable[[str, Any, list[Any]], N
             takes_it = node.layer._expects_training_arg  # noqa: SLF001 - Keras' own way to know
             result = node.layer(*args, **(kwargs | {"training": inner} if takes_it else kwargs))
             _tell(node.layer.name, (args, kwargs), result, hear)
-        for place, tensor in zip(node.flat_output_ids, tf.nest.flatten(result), strict=True):
-            now[place] = SingleSource(tensor)
+        for key, tensor in zip(node.flat_output_ids, tf.nest.flatten(result), strict=True):
+            now[key] = SingleSource(tensor)
     outputs = [now[str(id(tensor))].tensor for tensor in model.outputs]
     return tf.nest.pack_sequence_as(model._nested_outputs, outputs)  # noqa: SLF001 - their user's structure
 
 
-def _tell(name: str, given: Any, result: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
+def _tell(name: str, arguments: Any, result: Any, hear: Callable[[str, Any, list[Any]], None]) -> None:
     import tensorflow as tf
 
-    made = [tensor for tensor in tf.nest.flatten(result) if isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy")]
-    if made:
-        hear(name, given, made)
+    outputs = [
+        tensor for tensor in tf.nest.flatten(result) if isinstance(tensor, tf.Tensor) and hasattr(tensor, "numpy")
+    ]
+    if outputs:
+        hear(name, arguments, outputs)
 
 
 def _layers(model: KerasModel) -> Iterator[Any]:

@@ -67,7 +67,7 @@ def work_of_kind(layer: KerasLayer, seen: Seen) -> Work:
 
 
 def _bidirectional(layer: KerasLayer, seen: Seen) -> Work:
-    return total([work_of_kind(one, seen) for one in (layer.forward_layer, layer.backward_layer)])
+    return total([work_of_kind(direction, seen) for direction in (layer.forward_layer, layer.backward_layer)])
 
 
 def _inner(layer: KerasLayer, seen: Seen) -> Work:

@@ -11,9 +11,9 @@ from pipeline.errors import PreconditionError
 
 def matching(pattern: str, layer_names: Sequence[str], where: str) -> list[str]:
     """Return the names that a pattern matches; PreconditionError with the nearest names if there are none."""
-    found = [name for name in layer_names if fnmatchcase(name, pattern)]
-    if found:
-        return found
+    names = [name for name in layer_names if fnmatchcase(name, pattern)]
+    if names:
+        return names
     near = get_close_matches(pattern.rstrip("*"), layer_names, n=3, cutoff=0.3)
     raise PreconditionError(
         f'no layer matches "{pattern}"',

@@ -36,10 +36,10 @@ class Work:
     @property
     def per_element(self) -> dict[int, float]:
         """Return how often an element of each weight is multiplied, by the weight's identity."""
-        found: dict[int, float] = {}
+        counts: dict[int, float] = {}
         for weight, times in self.uses:
-            found[id(weight)] = found.get(id(weight), 0.0) + times
-        return found
+            counts[id(weight)] = counts.get(id(weight), 0.0) + times
+        return counts
 
     def times(self, number: float) -> Work:
         """Repeat the same work `number` times."""
@@ -57,7 +57,7 @@ NOTHING = Work()
 def total(works: Sequence[Work]) -> Work:
     """Sum all of them."""
     uses = tuple(use for work in works for use in work.uses)
-    unknown = tuple(dict.fromkeys(why for work in works for why in work.unknown))
+    unknown = tuple(dict.fromkeys(reason for work in works for reason in work.unknown))
     return Work(uses, sum(work.products for work in works), unknown)
 
 
@@ -141,8 +141,8 @@ def _cell(cell: Any) -> Work:
 def _cells(cell: Any) -> Iterator[Any]:
     """Yield the cells of a stack, and those in wrappers (dropout, residual), one by one."""
     if of_keras(cell) and type(cell).__name__ == "StackedRNNCells":
-        for one in cell.cells:
-            yield from _cells(one)
+        for inner in cell.cells:
+            yield from _cells(inner)
     elif of_keras(cell) and hasattr(cell, "cell"):
         yield from _cells(cell.cell)
     else:

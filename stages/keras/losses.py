@@ -55,8 +55,8 @@ def gives_logits(model: KerasModel, output: int = 0, *, exclusive: bool = True) 
     """
     import numpy as np
 
-    given = model(random_inputs(model, samples=16), training=False)
-    outputs = np.asarray(given[output] if isinstance(given, list | tuple) else given, dtype=np.float64)
+    results = model(random_inputs(model, samples=16), training=False)
+    outputs = np.asarray(results[output] if isinstance(results, list | tuple) else results, dtype=np.float64)
     outputs = outputs[np.isfinite(outputs).all(axis=-1)]  # diverged values tell nothing; training will report them
     within = bool(np.all((outputs >= 0) & (outputs <= 1)))
     free = is_binary(model, output) or not exclusive

@@ -33,6 +33,7 @@ from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer, KerasModel
 from stages.keras.wrappers import wrapper_of
 
+# Parts of the names of TensorFlow's operations that change the size of the batch, or may.
 FOLDING = ("tile", "repeat", "concat", "stack", "space_to_batch", "batch_to_space", "crop_and_resize")
 _free_symbols: set[str] = set()  # TensorFlow operations without products
 _traces: WeakKeyDictionary[Any, dict[tuple[Shape, ...], dict[int, Any]]] = WeakKeyDictionary()  # a trace takes seconds
@@ -79,26 +80,26 @@ def _looked_up(layer: KerasLayer) -> list[Any]:
 
 def work_of(model: KerasModel) -> dict[str, Work]:
     """Return the work of each of a model's layers over all its calls, for one sample; a nested model counts as one."""
-    given = inputs_at(model, 1)
-    found = {layer.name: NOTHING for layer in model.layers}
-    for layer, work in _works(model, given):
-        found[layer.name] += work.times(1 / given[0][0])
-    return found
+    input_sizes = inputs_at(model, 1)
+    works = {layer.name: NOTHING for layer in model.layers}
+    for layer, work in _works(model, input_sizes):
+        works[layer.name] += work.times(1 / input_sizes[0][0])
+    return works
 
 
 def input_shapes(model: KerasModel) -> dict[str, Shape]:
     """Return the shape, for one sample, of each layer's first input at its first call."""
     shapes, _ = _shapes_in(model, inputs_at(model, 1))
-    found: dict[str, Shape] = {}
+    first_shapes: dict[str, Shape] = {}
     for node in nodes_in_order(model):
         if not node.is_input:
-            found.setdefault(node.layer.name, shapes[id(node.keras_inputs[0])])
-    return found
+            first_shapes.setdefault(node.layer.name, shapes[id(node.keras_inputs[0])])
+    return first_shapes
 
 
-def _works(model: KerasModel, given: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
+def _works(model: KerasModel, input_sizes: Sequence[Shape]) -> Iterator[tuple[Any, Work]]:
     """Yield each call of a layer with its work, for a model called on inputs of these shapes."""
-    shapes, unsure = _shapes_in(model, given)
+    shapes, unsure = _shapes_in(model, input_sizes)
     for node in nodes_in_order(model):
         if node.is_input:
             continue
@@ -119,9 +120,9 @@ class _Arguments:
     node: Any
     shapes: dict[int, Shape]
 
-    def shape(self, place: int, name: str) -> Shape | None:
+    def shape(self, position: int, name: str) -> Shape | None:
         args, kwargs = self.node.call_args, self.node.call_kwargs
-        return self.shapes.get(id(args[place] if place < len(args) else kwargs.get(name)))
+        return self.shapes.get(id(args[position] if position < len(args) else kwargs.get(name)))
 
 
 def _work(node: Any, seen: Seen, shapes: dict[int, Shape]) -> Work:
@@ -156,39 +157,39 @@ def _has_formula(layer: KerasLayer) -> bool:
     return of_keras(layer) and not kind_of(layer).traced and not model
 
 
-def _nested(model: KerasModel, given: Sequence[Shape]) -> Work:
-    return total([work for _, work in _works(model, given)])
+def _nested(model: KerasModel, input_sizes: Sequence[Shape]) -> Work:
+    return total([work for _, work in _works(model, input_sizes)])
 
 
 def _traced(node: Any, seen: Seen) -> Work:
     symbol = getattr(node.layer, "symbol", "")
     if symbol in _free_symbols:
         return NOTHING
-    found = products_of_node(node, seen.inputs)
-    if of_keras(node.layer) and symbol and not found.number and not found.untold:
+    products = products_of_node(node, seen.inputs)
+    if of_keras(node.layer) and symbol and not products.number and not products.untold:
         _free_symbols.add(symbol)
-    return _told(node.layer, found)
+    return _told(node.layer, products)
 
 
-def _told(layer: KerasLayer, found: Any) -> Work:
+def _told(layer: KerasLayer, products: Any) -> Work:
     kind = type(layer).__name__
-    return Work(products=float(found.number), unknown=tuple(f"{kind}: {why}" for why in found.untold))
+    return Work(products=float(products.number), unknown=tuple(f"{kind}: {reason}" for reason in products.untold))
 
 
-def _shapes_in(model: KerasModel, given: Sequence[Shape]) -> tuple[dict[int, Shape], set[int]]:
+def _shapes_in(model: KerasModel, input_sizes: Sequence[Shape]) -> tuple[dict[int, Shape], set[int]]:
     """Return the shape of each tensor of the model, by identity, and the tensors whose shape is unknown."""
     flatten = import_tensorflow().nest.flatten
     tensors = {id(tensor): tensor for node in nodes_in_order(model) for tensor in flatten(node.outputs)}
-    declared = {key: _of_rows(tensor.shape, given[0][0]) for key, tensor in tensors.items()}
-    as_declared = [declared[id(tensor)] for tensor in model.inputs] == list(given)
+    declared = {key: _of_rows(tensor.shape, input_sizes[0][0]) for key, tensor in tensors.items()}
+    as_declared = [declared[id(tensor)] for tensor in model.inputs] == list(input_sizes)
     if as_declared and all(map(_is_known, declared.values())) and not _moves_the_batch(model):
         return {key: _known(shape) for key, shape in declared.items()}, set()
     traces = _traces.setdefault(model, {})
-    if tuple(given) not in traces:
-        traces[tuple(given)] = _traced_shapes(model, tensors, given)
-    traced = traces[tuple(given)]
-    found = {key: _known(shape) for key, shape in (declared | traced).items()}
-    return found, {key for key in tensors if key not in traced or not _is_known(traced[key])}
+    if tuple(input_sizes) not in traces:
+        traces[tuple(input_sizes)] = _traced_shapes(model, tensors, input_sizes)
+    traced = traces[tuple(input_sizes)]
+    known = {key: _known(shape) for key, shape in (declared | traced).items()}
+    return known, {key for key in tensors if key not in traced or not _is_known(traced[key])}
 
 
 def _known(shape: Sequence[int | None]) -> Shape:
@@ -198,7 +199,7 @@ def _known(shape: Sequence[int | None]) -> Shape:
 def _of_rows(shape: Any, rows: int) -> tuple[int | None, ...]:
     if shape.rank is None:
         return (None,)
-    return tuple(rows if place == 0 and size is None else size for place, size in enumerate(shape))
+    return tuple(rows if axis == 0 and size is None else size for axis, size in enumerate(shape))
 
 
 def _is_known(shape: Sequence[int | None]) -> bool:
@@ -230,10 +231,10 @@ def _elements(tensor: Any) -> int:
     return prod(size or 0 for size in tensor.shape[1:]) if tensor.shape.rank else 0
 
 
-def _traced_shapes(model: KerasModel, tensors: Mapping[int, Any], given: Sequence[Shape]) -> dict[int, Any]:
+def _traced_shapes(model: KerasModel, tensors: Mapping[int, Any], input_sizes: Sequence[Shape]) -> dict[int, Any]:
     """Return the shapes of the model's tensors when it runs on inputs of these shapes; nothing if it can't."""
     tf = import_tensorflow()
-    specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(given, model.inputs, strict=True)]
+    specs = [tf.TensorSpec(shape, tensor.dtype) for shape, tensor in zip(input_sizes, model.inputs, strict=True)]
     shown = import_keras().Model(model.inputs, list(tensors.values()))
     try:
         outputs = tf.function(lambda *x: shown(list(x), training=False)).get_concrete_function(*specs).outputs

@@ -83,13 +83,13 @@ def decode_model(path: Path) -> Any:
 
 def _custom_sources(model: KerasModel) -> dict[str, Any]:
     """Return the digests of the sources of non-Keras layers, which the model's outputs also depend on."""
-    found = {}
+    digests = {}
     for layer in model._flatten_layers():  # noqa: SLF001 - itself and all inside, nested ones too
         kind = type(layer)
         source = getattr(sys.modules.get(kind.__module__), "__file__", None)
         if source and kind.__module__.partition(".")[0] not in KNOWN_PACKAGES:
-            found[f"{kind.__module__}:{kind.__name__}"] = digest_of_file(Path(source))
-    return {"custom_objects": found} if found else {}
+            digests[f"{kind.__module__}:{kind.__name__}"] = digest_of_file(Path(source))
+    return {"custom_objects": digests} if digests else {}
 
 
 def _sizes(model: KerasModel) -> dict[str, Any]:
@@ -99,12 +99,12 @@ def _sizes(model: KerasModel) -> dict[str, Any]:
 
 def _custom_objects(metadata: bytes) -> dict[str, Any]:
     """Import the classes that `_custom_sources` recorded; Keras reports missing ones."""
-    found = {}
+    classes = {}
     for full in json.loads(metadata).get("custom_objects", {}):
         module, _, name = full.partition(":")
         with suppress(ImportError, AttributeError):
-            found[name] = getattr(importlib.import_module(module), name)
-    return found
+            classes[name] = getattr(importlib.import_module(module), name)
+    return classes
 
 
 def objects_in(config: bytes | str) -> dict[str, Any]:
@@ -171,10 +171,10 @@ def random_inputs(
     import numpy as np
 
     rng = np.random.default_rng(seed)
-    given = [(shapes or {}).get(name) for name in model.input_names]
-    standing = inputs_at(model, samples) if None in given else [()] * len(given)
-    wanted = zip(model.inputs, given, standing, strict=True)
-    return [_random_input(t, (t.shape[0] or samples, *one) if one else other, rng) for t, one, other in wanted]
+    chosen = [(shapes or {}).get(name) for name in model.input_names]
+    standing = inputs_at(model, samples) if None in chosen else [()] * len(chosen)
+    wanted = zip(model.inputs, chosen, standing, strict=True)
+    return [_random_input(t, (t.shape[0] or samples, *sizes) if sizes else full, rng) for t, sizes, full in wanted]
 
 
 def _random_input(tensor: Any, shape: Sequence[int], rng: Any) -> Any:
@@ -188,6 +188,7 @@ def relative_difference(expected: Any, actual: Any) -> float:
 
     pairs = zip(as_list(expected), as_list(actual), strict=True)
     # numpy's maximum: Python's own drops a NaN that does not come first.
+    # An output of zeros has no scale: the bound only keeps the quotient defined.
     return float(np.max([np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), 1e-30) for a, b in pairs]))
 
 

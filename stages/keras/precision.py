@@ -97,15 +97,16 @@ def _require_same(model: KerasModel, copy: KerasModel, allowed: float, where: st
     import numpy as np
 
     inputs = random_inputs(copy)
-    wanted, found = (
-        [np.asarray(one, np.float32) for one in (outputs if isinstance(outputs, list | tuple) else [outputs])]
+    wanted, actual = (
+        [np.asarray(output, np.float32) for output in (outputs if isinstance(outputs, list | tuple) else [outputs])]
         for outputs in (model(inputs, training=False), copy(inputs, training=False))
     )
     # Beyond float16's range there is nothing to compare: float32 has the intended number.
-    pairs = [(left, right) for left, right in zip(wanted, found, strict=True) if np.isfinite(left).all()]
+    pairs = [(left, right) for left, right in zip(wanted, actual, strict=True) if np.isfinite(left).all()]
     if not pairs:
         return
     difference = relative_difference(*zip(*pairs, strict=True))
+    # Not `>`: NaN has to fail.
     if not difference <= allowed:
         raise ModelError(
             f"in float32 the model computes something else than in half precision: {difference:.1e} (relative), "

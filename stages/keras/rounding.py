@@ -31,6 +31,7 @@ def difference_beyond_rounding(
     import numpy as np
 
     difference = relative_difference(expected, actual)
+    # NaN is returned as it is: no rounding explains it.
     if not difference > tolerance:
         return difference
     noise = rounding_noise(run, inputs, expected)
@@ -53,9 +54,9 @@ def rounding_noise(run: Run, inputs: Sequence[Any], expected: Any, scales: Seque
     wide = scales or [float(np.abs(values).max(initial=0)) for values in inputs]
     noise = [np.zeros(len(values)) for values in before]
     for _ in range(DRAWS):
-        moved = _arrays(run([_nudged(values, wide[place], rng) for place, values in enumerate(inputs)]))
-        for place, (a, b) in enumerate(zip(before, moved, strict=True)):
-            noise[place] = np.maximum(noise[place], np.abs(a - b).reshape(len(a), -1).max(axis=1))
+        moved = _arrays(run([_nudged(values, wide[index], rng) for index, values in enumerate(inputs)]))
+        for index, (a, b) in enumerate(zip(before, moved, strict=True)):
+            noise[index] = np.maximum(noise[index], np.abs(a - b).reshape(len(a), -1).max(axis=1))
     return noise
 
 
@@ -65,6 +66,7 @@ def _nudged(values: Any, scale: float, rng: Any) -> Any:
     array = np.asarray(values)
     if array.dtype.kind != "f":
         return values
+    # Signs at random: values that all move the same way would hardly show behind a normalization.
     return (array + LAST_BITS * scale * rng.choice((-1.0, 1.0), array.shape)).astype(array.dtype)
 
 

@@ -18,7 +18,7 @@ def input_specs(tf: Any, model: KerasModel, batch: int | None, shapes: Shapes | 
     for tensor, name in zip(model.inputs, model.input_names, strict=True):
         sizes = list(tensor.shape[1:])
         wanted = (shapes or {}).get(name, sizes)
-        sizes = [size or given for size, given in zip(sizes, wanted, strict=True)]
+        sizes = [size or chosen for size, chosen in zip(sizes, wanted, strict=True)]
         specs.append(tf.TensorSpec([tensor.shape[0] or batch, *sizes], tensor.dtype, name=name))
     return specs
 

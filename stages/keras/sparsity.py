@@ -119,8 +119,8 @@ def _two_of_four(scores: Values) -> Mask:
     padded[..., :inputs] = rows
     fours = padded.reshape(*padded.shape[:-1], -1, INPUTS_OF_FOUR)
     # Stable: of equal weights the first ones stay, on every machine.
-    places = np.argsort(np.argsort(-fours, axis=-1, kind="stable"), axis=-1, kind="stable")
-    kept = (places < KEPT_OF_FOUR).reshape(padded.shape)[..., :inputs]
+    ranks = np.argsort(np.argsort(-fours, axis=-1, kind="stable"), axis=-1, kind="stable")
+    kept = (ranks < KEPT_OF_FOUR).reshape(padded.shape)[..., :inputs]
     return np.asarray(np.moveaxis(kept, -1, -2))
 
 
@@ -132,6 +132,7 @@ def _blocks(scores: Values, share: float, block: tuple[int, int]) -> Mask:
     starts = [np.arange(0, size, step) for size, step in zip(matrix.shape, block, strict=True)]
     sums = np.add.reduceat(np.add.reduceat(matrix, starts[0], axis=0), starts[1], axis=1)
     sizes = [np.diff(np.append(start, size)) for start, size in zip(starts, matrix.shape, strict=True)]
+    # By the mean, as in tfmot's default `block_pooling_type='AVG'`: the masks are to be the same.
     kept = _largest(sums / np.outer(*sizes), share)
     return np.asarray(kept.repeat(sizes[0], axis=0).repeat(sizes[1], axis=1).reshape(scores.shape))
 

@@ -145,7 +145,9 @@ def state_of(model: KerasModel) -> str:
     layers = [layer.__dict__ for layer in model._flatten_layers()]  # noqa: SLF001 - itself and all inside
     # By identity: what someone put in the place of `call` can look the same, and be gone again before outputs are
     # compared.
-    called = [sorted((name, id(value)) for name, value in one.items() if callable(value)) for one in layers]
+    called = [
+        sorted((name, id(value)) for name, value in attributes.items() if callable(value)) for attributes in layers
+    ]
     digest = hashlib.sha256(json.dumps([model.get_config(), called], sort_keys=True, default=repr).encode())
     for weight in model.get_weights():
         digest.update(weight.tobytes())

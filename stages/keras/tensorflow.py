@@ -29,6 +29,7 @@ ENVIRONMENT = {
 }
 # TensorFlow's own kernels; oneDNN's take both layouts, and TensorFlow 2.21 uses them by itself on CPUs with AVX-512 or
 # newer instructions for networks.
+# `findings/tensorflow_channels_first_needs_onednn.sh` shows it.
 NHWC_ONLY = re.compile(r"only supports? (the )?NHWC")
 
 _after_import: list[Callable[[], None]] = []
@@ -122,6 +123,7 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
 
 
 def _set_threads(tf: Any, threads: int) -> None:
+    # Threads share out sums: another count gives other last bits, so it is set for each action.
     config = tf.config.threading
     # 0 means TensorFlow's default: the environment's value, or one thread per processor.
     default = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or os.cpu_count() or 1)

@@ -29,7 +29,7 @@ def declare_ranks(model: KerasModel, outputs: Sequence[Any], shapes: Shapes | No
         for batch in BATCHES
     ]
     for value in open_ones:
-        few, more = (found[value.name].shape for found in traced)
+        few, more = (structured[value.name].shape for structured in traced)
         if few.rank is None or few.rank != more.rank:
             raise ModelError(
                 f"ONNX wants the rank of every output, and that of {value.name!r} depends on sizes that are free",
@@ -38,9 +38,9 @@ def declare_ranks(model: KerasModel, outputs: Sequence[Any], shapes: Shapes | No
             )
         # Makes the field present also for a scalar, which adds no dimension.
         value.type.tensor_type.shape.SetInParent()
-        for one, other in zip(few, more, strict=True):
+        for size_of_few, size_of_more in zip(few, more, strict=True):
             dimension = value.type.tensor_type.shape.dim.add()
-            if one != other:
+            if size_of_few != size_of_more:
                 dimension.dim_param = "batch"
-            elif one is not None:
-                dimension.dim_value = one
+            elif size_of_few is not None:
+                dimension.dim_value = size_of_few

@@ -38,9 +38,9 @@ def wrappers_in(model: KerasModel) -> dict[str, str]:
 
 def require_unwrapped(model: KerasModel, stage: str) -> None:
     """Raise PreconditionError, with what to do, if a stage can't work on a model because of its wrappers."""
-    found = wrappers_in(model)
-    if not found:
+    wrappers = wrappers_in(model)
+    if not wrappers:
         return
-    name, kind = next(iter(found.items()))
-    what = f"{len(found)} layers carry tfmot's {kind} wrapper, the first is {name}: {stage} can't look into them"
+    name, kind = next(iter(wrappers.items()))
+    what = f"{len(wrappers)} layers carry tfmot's {kind} wrapper, the first is {name}: {stage} can't look into them"
     raise PreconditionError(what, where=stage, hint=WHAT_TO_DO[kind])

@@ -37,7 +37,9 @@ def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
     _check_sizes(sum(member.file_size for member in members), len(members), path)
     names = set[str]()
     for member in members:
+        # The upper half of the attributes is the Unix mode; it is 0 in archives that hold none.
         name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
+        # Backslashes and drive letters lead out of a folder on Windows.
         if name.startswith("/") or "\\" in name or re.match(r"[A-Za-z]:", name) or ".." in name.split("/"):
             raise _malicious(f"its member {name!r} would be written outside of its folder", path)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -45,6 +47,7 @@ def check_zip(archive: zipfile.ZipFile, path: Path) -> None:
         # What is checked here would be one of them, and what Keras reads the other.
         if name in names:
             raise _malicious(f"it has two members {name!r}", path)
+        # The first flag bit of a zip member says that it is encrypted.
         if member.flag_bits & 1:
             raise ModelError(f"its member {name!r} is encrypted", where=str(path), hint="decrypt the archive")
         names.add(name)
@@ -61,18 +64,18 @@ def check_hdf5(file: H5File, path: Path) -> None:
             # Asked before the object is opened: opening a link follows it.
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise _malicious(f"{group.name}/{name} in it is a link, which may lead into another file", path)
-            found = group[name]
-            address = h5py.h5o.get_info(found.id).addr
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
             # Groups may be linked into each other in a circle.
             if address in seen:
                 continue
             seen.add(address)
-            if isinstance(found, h5py.Group):
-                groups.append(found)
-            elif isinstance(found, h5py.Dataset):
-                if found.is_virtual or found.external:
-                    raise _malicious(f"{found.name} in it takes its values from another file", path)
-                size += int(found.size or 0) * found.dtype.itemsize
+            if isinstance(item, h5py.Group):
+                groups.append(item)
+            elif isinstance(item, h5py.Dataset):
+                if item.is_virtual or item.external:
+                    raise _malicious(f"{item.name} in it takes its values from another file", path)
+                size += int(item.size or 0) * item.dtype.itemsize
             _check_sizes(size, len(seen), path)
 
 

@@ -71,18 +71,18 @@ def refuse_code(config: Json, where: str, custom: frozenset[str] = frozenset()) 
     `custom` are names of classes and functions that the user has vouched for.
     """
     for named in _named(config):
-        why = _reason(named.settings, custom)
-        if why:
-            raise ModelError(f"the layer {named.layer!r} {why}", where=where, hint=TRUST)
+        reason = _reason(named.settings, custom)
+        if reason:
+            raise ModelError(f"the layer {named.layer!r} {reason}", where=where, hint=TRUST)
 
 
 def by_name_alone(config: Json, custom: frozenset[str]) -> Json:
     """Name the user's own classes in the configuration only as in `custom`: no module in the file is imported."""
     if isinstance(config, Mapping):
-        found = {key: by_name_alone(value, custom) for key, value in config.items()}
-        if found.get("class_name") in custom and "registered_name" in found:
-            found |= {"module": None, "registered_name": found["class_name"]}
-        return found
+        settings = {key: by_name_alone(value, custom) for key, value in config.items()}
+        if settings.get("class_name") in custom and "registered_name" in settings:
+            settings |= {"module": None, "registered_name": settings["class_name"]}
+        return settings
     return [by_name_alone(value, custom) for value in config] if isinstance(config, list | tuple) else config
 
 
@@ -101,9 +101,11 @@ def _named(config: Json, layer: str = "?") -> Iterator[Named]:
 
 def _reason(named: Mapping[str, Any], custom: frozenset[str]) -> str | None:
     name, settings = str(named["class_name"]), named.get("config")
+    # Before the user's own names: a class of theirs that is called Lambda vouches for no code in the file.
     if name in CODE:
         return CODE[name]
     function = settings if name == "function" else None
+    # Not by `registered_name`: a file could give another class a name that was vouched for.
     if (str(function) if name == "function" else name) in custom:
         return None
     module = named.get("module")
@@ -116,6 +118,7 @@ def _reason(named: Mapping[str, Any], custom: frozenset[str]) -> str | None:
         return None if module != "builtins" or _is_kerass(str(function)) else f"names Python's function {function}"
     if module == TENSORFLOW_INITIALIZERS and INITIALIZER.fullmatch(name):
         return None
+    # tf_keras joins module and name before it looks them up: a name with dots in it would lead into other modules.
     if module is not None and (not CLASS_MODULE.fullmatch(str(module)) or not name.isidentifier()):
         return f"names the class {name} of {module}: if it is yours, name it under custom_objects as module:{name}"
     return _reason_of_settings(name, settings) if isinstance(settings, Mapping) else None

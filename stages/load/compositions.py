@@ -65,13 +65,13 @@ def _matrices(tensor: KerasValue, term: str, parts: tuple[str, str, str]) -> Ker
 def _shape(tensor: KerasValue, sizes: list[int | None], batch: int) -> KerasValue:
     """Return a usable shape: one size may be left to TensorFlow, those of the batch are looked up."""
     tf = import_tensorflow()
-    free = [place for place, size in enumerate(sizes) if size is None]
+    free = [axis for axis, size in enumerate(sizes) if size is None]
     if len(free) <= 1:
         return [-1 if size is None else size for size in sizes]
-    if any(place >= batch for place in free[:-1]):
+    if any(axis >= batch for axis in free[:-1]):
         raise UntraceableError("it has an einsum over several sizes that are free")
-    found = tf.shape(tensor)
-    kept = [found[place] if size is None and place != free[-1] else size for place, size in enumerate(sizes)]
+    actual = tf.shape(tensor)
+    kept = [actual[axis] if size is None and axis != free[-1] else size for axis, size in enumerate(sizes)]
     return tf.stack([-1 if size is None else size for size in kept])
 
 
@@ -90,7 +90,7 @@ def _sizes(tensor: KerasValue) -> list[int | None]:
 
 def _summed(tensor: KerasValue, term: str, kept: str) -> tuple[KerasValue, str]:
     """Sum over the axes that nothing else has."""
-    alone = [place for place, label in enumerate(term) if label not in kept]
+    alone = [axis for axis, label in enumerate(term) if label not in kept]
     if not alone:
         return _array(tensor), term
     summed = import_tensorflow().reduce_sum(_array(tensor), axis=alone)
@@ -117,7 +117,7 @@ def updated_slice(node: TfOperation, input: KerasValue, update: KerasValue, indi
         raise UntraceableError("it updates a slice by what is not known")
     whole = tf.shape(input)
     new = np.asarray(update, node.inputs[1].dtype.as_numpy_dtype)
-    sizes = [whole[place] if size is None else size for place, size in enumerate(input.shape)]
+    sizes = [whole[axis] if size is None else size for axis, size in enumerate(input.shape)]
     padding = [[int(s), size - int(s) - n] for s, size, n in zip(indices, sizes, new.shape, strict=True)]
     if None in tuple(input.shape):
         padding = tf.stack([tf.stack(pair) for pair in padding])
@@ -135,8 +135,8 @@ def _padded(value: KerasValue, padding: KerasValue) -> KerasValue:
 def bucketized(node: TfOperation, input: KerasTensor) -> KerasTensor:  # noqa: A002 - the node's own name
     """Return between which boundaries each number lies."""
     tf = import_tensorflow()
-    found = tf.searchsorted(node.get_attr("boundaries"), tf.reshape(tf.cast(input, "float32"), [-1]), side="right")
-    return tf.reshape(found, tf.shape(input))
+    buckets = tf.searchsorted(node.get_attr("boundaries"), tf.reshape(tf.cast(input, "float32"), [-1]), side="right")
+    return tf.reshape(buckets, tf.shape(input))
 
 
 COMPOSED: Mapping[str, Callable[..., KerasTensor]] = {

@@ -26,15 +26,15 @@ def import_custom_objects(names: Sequence[str]) -> dict[str, list[Any]]:
     Raises:
         ModelError: a module can't be imported, or has no such name.
     """
-    found: dict[str, list[Any]] = {}
+    objects: dict[str, list[Any]] = {}
     for full in names:
         module, _, name = full.partition(":")
         try:
-            found.setdefault(name, []).append(getattr(_imported(module), name))
+            objects.setdefault(name, []).append(getattr(_imported(module), name))
         except (Exception, SystemExit) as error:  # a user's module may raise anything
             what = f"the custom object can't be imported: {told(error)}"
             raise ModelError(what, where=full, hint=HINT) from error
-    return found
+    return objects
 
 
 def _imported(name: str) -> ModuleType:

@@ -100,20 +100,22 @@ def load_model(
     else:
         shown = str(source)
         carried = _from_files(Path(source), weights, custom_objects, wanted, trust=trust)
+    # The graph first: without one there are no inputs whose sizes could be settled.
     model, difference = like(_graph(carried.model, shown), carried.model), carried.difference
     if not is_settled(model):
         settle(model, wanted)
     # Before the comparison: NaN differs from everything, and where it comes from is more use than by how much.
     blame(model, difference, shown)
+    # Not `>`: NaN has to fail.
     if not difference <= tolerance(model):
         what = f"the translated model's outputs differ from the original's by {difference:.1e} (relative)"
         raise PostconditionError(what, where=shown, hint="please report this; saving it with tf_keras helps meanwhile")
-    whole, found = model, unwrapped(without_ellipses(model))
-    model, split_off = split_front(found.model) if preprocess == "extract" else (found.model, ())
+    whole, plain = model, unwrapped(without_ellipses(model))
+    model, split_off = split_front(plain.model) if preprocess == "extract" else (plain.model, ())
     if not is_settled(like(model, whole)):  # the inputs differ if layers were split off the front
         settle(model, wanted if leaves_sizes_open(model) else NOTHING)
-    notes = (*carried.notes, *found.notes, *notes_on(model, split_off))
-    return OpenedModel(model, shown, notes, difference, (*carried.outside, *split_off), found.plan)
+    notes = (*carried.notes, *plain.notes, *notes_on(model, split_off))
+    return OpenedModel(model, shown, notes, difference, (*carried.outside, *split_off), plain.plan)
 
 
 def tolerance(model: KerasModel) -> float:
@@ -140,6 +142,8 @@ def _from_files(
     custom = import_custom_objects(custom_objects)
     keras = import_keras()
     ours = objects_in(json.dumps(stored.config)) | of_keras(custom, keras)
+    # Neither Keras reads all files of the other: Keras 3 refuses `.h5` with a DepthwiseConv2D of Keras 2, tf_keras
+    # whatever has a `batch_shape`.
     if stored.keras3:
         return _of_keras3(stored, weights, Objects(ours, of_keras(custom, import_keras3())), wanted, trust=trust)
     model = read_model(stored, keras, ours, trust=trust)
@@ -150,6 +154,7 @@ def _from_files(
         _put_weights(model, weights)
     renew_constants(model)
     if kind == "saved_model":
+        # Now: the graph in the folder is run at these sizes, to compare with.
         settle(model, wanted)
         return Carried(model, difference_from_graph(model, path), notes=about_states)
     model, outside = without_text(model, keras)
@@ -169,8 +174,8 @@ def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, want
         try:
             original, outside = without_text(original, import_keras3())
             plain, notes = without_quantization(original, objects.keras3, wanted)
-            found = carry_over(plain, objects, wanted)
-            return replace(found, notes=(*about_states, *note_on(outside), *notes, *found.notes), outside=outside)
+            carried = carry_over(plain, objects, wanted)
+            return replace(carried, notes=(*about_states, *note_on(outside), *notes, *carried.notes), outside=outside)
         except ModelError as error:
             # Then a setting is at fault and no layer of the file.
             if error.where in (wanted.setting, DATA):
@@ -202,9 +207,9 @@ def _outputs_in_a_list(model: KerasModel) -> KerasModel:
     keras = import_keras()
     if isinstance(model, keras.Sequential):
         return model
-    given = model._nested_outputs  # noqa: SLF001 - Keras has no public way
-    if given is model.outputs or not isinstance(given, dict | list | tuple):
+    structure = model._nested_outputs  # noqa: SLF001 - Keras has no public way
+    if structure is model.outputs or not isinstance(structure, dict | list | tuple):
         return model
-    if isinstance(given, list | tuple) and not any(isinstance(one, dict | list | tuple) for one in given):
+    if isinstance(structure, list | tuple) and not any(isinstance(item, dict | list | tuple) for item in structure):
         return model
     return keras.Model(model._nested_inputs, model.outputs, name=model.name)  # noqa: SLF001

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOLERANCE = 1e-5  # of a translated model's outputs, relative to the original's largest
+# A depthwise convolution's kernel is `kernel` in Keras 3 and `depthwise_kernel` in tf_keras.
 RENAMED_WEIGHTS = {"depthwise_kernel": "kernel"}
 
 
@@ -75,8 +76,8 @@ def _carry_weights(source: KerasLayer, target: KerasLayer, done: Container[int])
     """Copy all weights, layer by layer; those of the layers in `done`, by identity, are in the graph already."""
     if not hasattr(source, "layers"):
         values = _values(source)
-        places = [(str(w.name).split(":")[0].rpartition("/")[2], w) for w in target.weights]
-        for variable, value in _matched(values, places, source):
+        variables = [(str(w.name).split(":")[0].rpartition("/")[2], w) for w in target.weights]
+        for variable, value in _matched(values, variables, source):
             variable.assign(value)
         return
     by_name = {layer.name: layer for layer in target.layers}
@@ -94,18 +95,18 @@ def _values(layer: KerasLayer) -> list[tuple[str, NDArray[Any]]]:
 
 
 def _matched(
-    values: list[tuple[str, NDArray[Any]]], places: list[tuple[str, TfVariable]], layer: KerasLayer
+    values: list[tuple[str, NDArray[Any]]], variables: list[tuple[str, TfVariable]], layer: KerasLayer
 ) -> Iterator[tuple[TfVariable, NDArray[Any]]]:
     """Match variables with their values: by name and shape, in order among equals; else by shapes in order."""
-    by_place: dict[Any, list[Any]] = defaultdict(list)
+    by_key: dict[Any, list[Any]] = defaultdict(list)
     for name, value in values:
-        by_place[RENAMED_WEIGHTS.get(name, name), tuple(value.shape)].append(value)
-    wanted = [((RENAMED_WEIGHTS.get(name, name), tuple(variable.shape)), variable) for name, variable in places]
-    if sorted(map(str, (key for key, _ in wanted))) == sorted(str(k) for k, found in by_place.items() for _ in found):
-        return iter([(variable, by_place[key].pop(0)) for key, variable in wanted])
+        by_key[RENAMED_WEIGHTS.get(name, name), tuple(value.shape)].append(value)
+    wanted = [((RENAMED_WEIGHTS.get(name, name), tuple(variable.shape)), variable) for name, variable in variables]
+    if sorted(map(str, (key for key, _ in wanted))) == sorted(str(k) for k, several in by_key.items() for _ in several):
+        return iter([(variable, by_key[key].pop(0)) for key, variable in wanted])
     if [tuple(value.shape) for _, value in values] == [shape for (_, shape), _ in wanted]:
-        return iter([(variable, value) for (_, variable), (_, value) in zip(places, values, strict=True)])
-    theirs, ours = ([f"{n} {tuple(v.shape)}" for n, v in pairs] for pairs in (values, places))
+        return iter([(variable, value) for (_, variable), (_, value) in zip(variables, values, strict=True)])
+    theirs, ours = ([f"{n} {tuple(v.shape)}" for n, v in pairs] for pairs in (values, variables))
     raise refused(layer.name, type(layer).__name__, f"its weights are {', '.join(theirs)}, here {', '.join(ours)}")
 
 
@@ -123,8 +124,8 @@ def _difference(original: KerasModel, model: KerasModel) -> float:
     structure = getattr(original, "_inputs_struct", original.inputs)
 
     def run(arrays: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        made = original(keras.tree.pack_sequence_as(structure, arrays), training=False)
-        return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(made)]
+        outputs = original(keras.tree.pack_sequence_as(structure, arrays), training=False)
+        return [keras.ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(outputs)]
 
-    found = model(inputs, training=False)
-    return difference_beyond_rounding(run, inputs, run(inputs), found, tolerance=TOLERANCE)
+    actual = model(inputs, training=False)
+    return difference_beyond_rounding(run, inputs, run(inputs), actual, tolerance=TOLERANCE)

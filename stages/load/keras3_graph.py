@@ -59,8 +59,8 @@ def _sequential(config: Entry, original: KerasModel, translation: Translation) -
 def _chain(config: Entry, original: KerasModel, translation: Translation) -> KerasModel:
     """Build a Sequential model as a graph."""
     layers = {layer.name: layer for layer in original.layers}
-    (given,) = original.inputs
-    start = tensor = import_keras().Input(batch_shape=given.shape, dtype=given.dtype, name=given.name)
+    (source,) = original.inputs
+    start = tensor = import_keras().Input(batch_shape=source.shape, dtype=source.dtype, name=source.name)
     for entry in config["layers"]:
         if entry["class_name"] != "InputLayer":
             (tensor,) = _Call(entry, layers[entry["config"]["name"]], (tensor,), {}).outputs({}, translation)
@@ -85,26 +85,27 @@ class _Functional:
 
     def model(self) -> KerasModel:
         config = self._config
-        pending = [(entry, place, node) for entry in config["layers"] for place, node in enumerate(_nodes(entry))]
+        pending = [(entry, number, node) for entry in config["layers"] for number, node in enumerate(_nodes(entry))]
         # In rounds: a layer that is called again waits for layers that stand after it in the file.
         while pending:
             waiting = []
-            for entry, place, node in pending:
+            for entry, number, node in pending:
                 if not _ready(node, self._tensors):
-                    waiting.append((entry, place, node))
+                    waiting.append((entry, number, node))
                     continue
-                for index, tensor in enumerate(self._outputs(entry, place, node)):
-                    self._tensors[entry["name"], place, index] = tensor
+                for index, tensor in enumerate(self._outputs(entry, number, node)):
+                    self._tensors[entry["name"], number, index] = tensor
             if len(waiting) == len(pending):
                 raise ModelError("the model's layers wait for each other", where=str(waiting[0][0]["name"]))
             pending = waiting
         inner = {entry["name"] for entry in config["layers"] if "input_layers" in entry["config"]}
         inputs, outputs = (_leaves(config[key], self._tensors, inner) for key in ("input_layers", "output_layers"))
+        # One output is written as [layer, call, output]; several, or one in a list, as a list of these.
         single = isinstance(config["output_layers"][0], str) if isinstance(config["output_layers"], list) else False
         model = import_keras().Model(inputs, outputs[0] if single else outputs, name=config["name"])
         return _frozen_as(config, model)
 
-    def _outputs(self, entry: Entry, place: int, node: Json) -> list[KerasTensor]:
+    def _outputs(self, entry: Entry, number: int, node: Json) -> list[KerasTensor]:
         """Return the tensors that one call of a layer or operation gives."""
         if node is None:
             layer, _ = _layer(entry, None, self._translation)
@@ -163,10 +164,10 @@ class _Call:
             made[name] = _layer(self.entry, self.original, translation)
         layer, then = made[name]
         # the caller of the Keras 3 model decides on `training`, whatever the file records for the call
-        given = {key: value for key, value in self.kwargs.items() if value is not None and key != "training"}
+        keywords = {key: value for key, value in self.kwargs.items() if value is not None and key != "training"}
         try:
-            args, given = settle_masks(layer, self.args, given)
-            flat = import_tensorflow().nest.flatten(layer(*args, **given))
+            args, keywords = settle_masks(layer, self.args, keywords)
+            flat = import_tensorflow().nest.flatten(layer(*args, **keywords))
         except Exception as error:  # Keras raises whatever its layers raise
             raise refused(name, str(self.entry["class_name"]), reason_of(error)) from error
         note_mask(layer, args, flat)
@@ -177,10 +178,10 @@ class _Call:
         if class_name not in OPERATIONS:
             raise refused(name, class_name, "this operation is not known here")
         try:
-            found = OPERATIONS[class_name]({**self.entry["config"], **self.kwargs}, self.args)
+            results = OPERATIONS[class_name]({**self.entry["config"], **self.kwargs}, self.args)
         except Exception as error:
             raise refused(name, class_name, f"{type(error).__name__}: {reason_of(error)}") from error
-        flat = list(import_tensorflow().nest.flatten(found))
+        flat = list(import_tensorflow().nest.flatten(results))
         # Keras 3 has promotion rules of its own between types. Where TensorFlow's differ, the call is traced instead.
         wanted = [tensor.dtype for tensor in self.original._inbound_nodes[0].outputs]  # noqa: SLF001
         if [tensor.dtype.name for tensor in flat] != wanted:

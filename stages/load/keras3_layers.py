@@ -113,7 +113,10 @@ def translate_layer(entry: Mapping[str, Any], objects: Objects) -> TranslatedLay
 def _with_twin(config: dict[str, Any]) -> dict[str, Any]:
     """Return a Bidirectional's settings: Keras 3 always writes both directions, tf_keras only separately given ones."""
     forward, backward = (dict(config[key]["config"]) for key in ("layer", "backward_layer"))
-    names = [str(one.pop("name")).removeprefix(word) for one, word in ((forward, "forward_"), (backward, "backward_"))]
+    names = [
+        str(direction.pop("name")).removeprefix(word)
+        for direction, word in ((forward, "forward_"), (backward, "backward_"))
+    ]
     twins = names[0] == names[1] and {**forward, "go_backwards": not forward["go_backwards"]} == backward
     named = {**config["layer"], "config": {**config["layer"]["config"], "name": names[0]}}
     other = {**config["backward_layer"], "config": {**config["backward_layer"]["config"], "name": names[1]}}
@@ -225,8 +228,8 @@ def _inner_layer(entry: Mapping[str, Any], name: str, class_name: str, objects: 
     inner = translate_layer(entry, objects)
     if inner.then is not None:
         raise refused(name, class_name, "a layer inside it has an activation that tf_keras does not know")
-    found = {"class_name": entry["class_name"], "config": inner.config, "registered_name": None}
-    return {"module": "keras.layers", **found}
+    settings = {"class_name": entry["class_name"], "config": inner.config, "registered_name": None}
+    return {"module": "keras.layers", **settings}
 
 
 def _dtype(value: Mapping[str, Any], name: str, class_name: str) -> str:

@@ -38,19 +38,19 @@ def note_mask(layer: KerasLayer, args: tuple[KerasValue, ...], outputs: list[Ker
         tensor._keras_mask = mask  # noqa: SLF001
 
 
-def _same(one: KerasValue, other: KerasValue) -> bool:
+def _same(left: KerasValue, right: KerasValue) -> bool:
     """Return whether two tensors or arguments are made by the same operations from the same tensors."""
-    if one is other:
+    if left is right:
         return True
-    if hasattr(one, "_keras_history") and hasattr(other, "_keras_history"):
-        return _history(one) == _history(other) or _same_operation(one, other)
-    if hasattr(one, "_keras_history") or hasattr(other, "_keras_history"):
+    if hasattr(left, "_keras_history") and hasattr(right, "_keras_history"):
+        return _history(left) == _history(right) or _same_operation(left, right)
+    if hasattr(left, "_keras_history") or hasattr(right, "_keras_history"):
         return False
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if _is_single(one) or _is_single(other):
-        return _same(*(item[0] if _is_single(item) else item for item in (one, other)))
-    return bool(one == other)
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if _is_single(left) or _is_single(right):
+        return _same(*(item[0] if _is_single(item) else item for item in (left, right)))
+    return bool(left == right)
 
 
 def _is_single(value: KerasValue) -> bool:
@@ -59,16 +59,16 @@ def _is_single(value: KerasValue) -> bool:
 
 
 def _history(tensor: KerasTensor) -> tuple[int, int, int]:
-    layer, node, place = tensor._keras_history  # noqa: SLF001 - Keras has no public way
-    return id(layer), node, place
+    layer, node, output = tensor._keras_history  # noqa: SLF001 - Keras has no public way
+    return id(layer), node, output
 
 
-def _same_operation(one: KerasTensor, other: KerasTensor) -> bool:
-    layers = [tensor._keras_history.layer for tensor in (one, other)]  # noqa: SLF001
+def _same_operation(left: KerasTensor, right: KerasTensor) -> bool:
+    layers = [tensor._keras_history.layer for tensor in (left, right)]  # noqa: SLF001
     symbols = [getattr(layer, "symbol", None) for layer in layers]
     if symbols[0] is None or symbols[0] != symbols[1]:
         return False
-    calls = [_call(tensor) for tensor in (one, other)]
+    calls = [_call(tensor) for tensor in (left, right)]
     return bool(calls[0].keys() == calls[1].keys()) and all(_same(value, calls[1][k]) for k, value in calls[0].items())
 
 
@@ -76,7 +76,7 @@ def _call(tensor: KerasTensor) -> dict[str, KerasValue]:
     """Return the arguments of the operation that made a tensor, by name, without defaults."""
     import inspect
 
-    layer, place, _ = tensor._keras_history  # noqa: SLF001
-    node = layer.inbound_nodes[place]
+    layer, index, _ = tensor._keras_history  # noqa: SLF001
+    node = layer.inbound_nodes[index]
     bound = inspect.signature(layer.function).bind(*node.call_args, **node.call_kwargs).arguments
     return {name: value for name, value in bound.items() if value is not None and value is not False and name != "name"}

@@ -78,10 +78,10 @@ def _extreme(path: str) -> Operation:
         (x,), axis, kept = arguments, settings["axis"], settings.get("keepdims")
         rank = len(x.shape)
         flat = tf.reshape(x, [-1]) if axis is None else x
-        found = operator.attrgetter(path)(tf)(flat, axis=0 if axis is None else axis, output_type="int32")
+        indices = operator.attrgetter(path)(tf)(flat, axis=0 if axis is None else axis, output_type="int32")
         if not kept:
-            return found
-        return tf.reshape(found, [1] * rank) if axis is None else tf.expand_dims(found, axis)
+            return indices
+        return tf.reshape(indices, [1] * rank) if axis is None else tf.expand_dims(indices, axis)
 
     return call
 

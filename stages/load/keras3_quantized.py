@@ -47,12 +47,13 @@ def without_quantization(
         _put(old, new)
     inputs, outputs = _run(plain, wanted)
     difference = relative_difference(_outputs(original, inputs), outputs)
+    # Not `>`: NaN has to fail.
     if not difference <= MOST_DIFFERENT:
         what = f"with its weights multiplied out, the model's outputs differ by {difference:.0%}"
         raise ModelError(what, where=original.name, hint=HINT)
     modes = ", ".join(dict.fromkeys(str(_mode(layer)) for layer in quantized))
-    said = f"{len(quantized)} layers were quantized to {modes} by Keras: their weights are float32 from here on"
-    return plain, (f"{said}, outputs differ from the quantized model's by {difference:.1%}",)
+    note = f"{len(quantized)} layers were quantized to {modes} by Keras: their weights are float32 from here on"
+    return plain, (f"{note}, outputs differ from the quantized model's by {difference:.1%}",)
 
 
 def _mode(layer: KerasLayer) -> str | None:
@@ -105,7 +106,7 @@ def _run(model: KerasModel, wanted: Wanted) -> tuple[list[NDArray[Any]], list[ND
 
     ModelError if a wanted size is none of these.
     """
-    said, inputs = "", list[Any]()
+    message, inputs = "", list[Any]()
     for shapes in candidates(model, wanted):
         inputs = _inputs(model, shapes)
         try:
@@ -113,22 +114,22 @@ def _run(model: KerasModel, wanted: Wanted) -> tuple[list[NDArray[Any]], list[ND
                 require_something_left(partial(_called, model), model, [array.shape for array in inputs])
             return inputs, _outputs(model, inputs)
         except Exception as error:  # noqa: BLE001 - Keras raises whatever its layers raise
-            said = said or reason_of(error)
+            message = message or reason_of(error)
     where = wanted.setting if wanted.sizes is not None else DATA if wanted.samples else model.name
     sizes = ", ".join("×".join(map(str, array.shape[1:])) for array in inputs)
-    raise ModelError(f"the network can't run at {sizes}: {said}", where=where, hint=OTHER_SIZES)
+    raise ModelError(f"the network can't run at {sizes}: {message}", where=where, hint=OTHER_SIZES)
 
 
 def _inputs(model: KerasModel, shapes: Mapping[str, Sequence[int]]) -> list[NDArray[Any]]:
     """Return samples for each of the model's inputs, drawn as `random_inputs` does for tf_keras."""
     import numpy as np
 
-    rng, found = np.random.default_rng(0), []
+    rng, inputs = np.random.default_rng(0), []
     for tensor in model.inputs:
         shape = (tensor.shape[0] or 4, *shapes.get(tensor.name, tuple(tensor.shape[1:])))
         drawn = rng.standard_normal(shape) if "float" in str(tensor.dtype) else rng.integers(0, 2, shape)
-        found.append(drawn.astype(str(tensor.dtype)))
-    return found
+        inputs.append(drawn.astype(str(tensor.dtype)))
+    return inputs
 
 
 def _called(model: KerasModel, inputs: list[NDArray[Any]]) -> TfTensor:

@@ -30,16 +30,16 @@ def trace_call(
     is_layer = hasattr(original, "_flatten_layers")
     if is_layer and any(getattr(part, "quantization_mode", None) for part in original._flatten_layers()):  # noqa: SLF001
         raise error
-    given = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
+    keywords = {key: value for key, value in kwargs.items() if value is not None and key != "training"}
     call = _at_inference(original) if is_layer else original
     try:
-        outputs = traced(call, (args, given), _holder(original, made) if is_layer else _nothing_held)
-    except Exception as why:  # Keras and TensorFlow may raise anything
-        what = str(why) if isinstance(why, UntraceableError) else reason_of(why)
-        raise UntranslatableError(f"{error.what}, and {what}", where=error.where, hint=error.hint) from why
+        outputs = traced(call, (args, keywords), _holder(original, made) if is_layer else _nothing_held)
+    except Exception as cause:  # Keras and TensorFlow may raise anything
+        what = str(cause) if isinstance(cause, UntraceableError) else reason_of(cause)
+        raise UntranslatableError(f"{error.what}, and {what}", where=error.where, hint=error.hint) from cause
     if is_layer:
         translation.traced[id(original)] = original
-        if len(outputs) == 1 and any(outputs[0] is given for given in args):
+        if len(outputs) == 1 and any(outputs[0] is argument for argument in args):
             translation.left_out.add(id(original))
             return [import_keras().layers.Activation("linear", name=original.name)(outputs[0])]
     return outputs
@@ -47,8 +47,8 @@ def trace_call(
 
 def _at_inference(layer: KerasLayer) -> Callable[..., Any]:
     def call(*args: TfTensor, **kwargs: TfTensor) -> TfTensor:
-        told = {"training": False} if "training" in layer._call_signature.parameters else {}  # noqa: SLF001
-        return layer(*args, **kwargs, **told)
+        settings = {"training": False} if "training" in layer._call_signature.parameters else {}  # noqa: SLF001
+        return layer(*args, **kwargs, **settings)
 
     return call
 
@@ -78,7 +78,7 @@ def _holder(original: KerasLayer, made: dict[str, Any]) -> Callable[[TfTensor, K
 
 def _embedding(name: str, weight: TfVariable) -> KerasLayer:
     size = int(weight.numpy().size)
-    place = "_".join(weight.path.split("/")[1:])
+    path = "_".join(weight.path.split("/")[1:])
     return import_keras().layers.Embedding(
-        1, size, name=f"{name}_{place}", dtype=weight.dtype, trainable=bool(weight.trainable)
+        1, size, name=f"{name}_{path}", dtype=weight.dtype, trainable=bool(weight.trainable)
     )

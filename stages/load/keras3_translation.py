@@ -23,13 +23,17 @@ class Translation:
     def notes(self) -> tuple[str, ...]:
         """Return what a user should know about the translation, one sentence each."""
         named = [
-            [f"{one.name} ({type(one).__name__})" for key, one in self.traced.items() if (key in self.left_out) is out]
+            [
+                f"{layer.name} ({type(layer).__name__})"
+                for key, layer in self.traced.items()
+                if (key in self.left_out) is out
+            ]
             for out in (False, True)
         ]
-        found = []
+        sentences = []
         if named[0]:
             what = "tf_keras has no such layer: it is taken over as what it computes at inference, in training too"
-            found.append(f"{', '.join(named[0])}: {what}")
+            sentences.append(f"{', '.join(named[0])}: {what}")
         if named[1]:
-            found.append(f"{', '.join(named[1])}: does nothing at inference, and `finetune` goes without it")
-        return tuple(found)
+            sentences.append(f"{', '.join(named[1])}: does nothing at inference, and `finetune` goes without it")
+        return tuple(sentences)

@@ -20,7 +20,7 @@ def notes_on(model: KerasModel, split_off: Sequence[dict[str, Any]]) -> tuple[st
     frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
     notes = [f"{len(frozen)} layers are not trainable: {', '.join(frozen[:3])} …"] if frozen else []
     kinds = Counter(wrappers_in(model).values())
-    notes += [f"{kinds[kind]} layers {what}" for kind, what in WRAPPERS.items() if kinds[kind]]
+    notes += [f"{kinds[kind]} layers {text}" for kind, text in WRAPPERS.items() if kinds[kind]]
     if split_off:
         names = ", ".join(f"{front['layer']} ({front['class']})" for front in split_off)
         notes.append(f"{names} was split off the front: the data has to be preprocessed so instead")

@@ -48,6 +48,7 @@ def _looked_up(path: Path) -> str:
         # The JSON is found among the bytes of an HDF5 file, so that `plan` needs neither h5py nor TensorFlow.
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _answer(content)
+    # zipfile raises RuntimeError for encrypted members, NotImplementedError for unknown compression.
     except (OSError, ValueError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
         return "unknown"
 

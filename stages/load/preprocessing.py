@@ -74,6 +74,7 @@ def _check(model: KerasModel, front: list[KerasLayer], rest: KerasModel) -> None
         features = layer(features)
     run = partial(model, training=False)
     difference = difference_beyond_rounding(run, inputs, run(inputs), rest(features, training=False), TOLERANCE)
+    # Not `>`: NaN has to fail.
     if not difference <= TOLERANCE:
         what = f"without its preprocessing the model differs by {difference:.1e} (relative)"
         raise PostconditionError(what, where=front[-1].name, hint="keep it: `model: {path: …, preprocess: keep}`")

@@ -21,9 +21,11 @@ RANDOM = frozenset(
     | {"StatelessRandomUniformV2", "StatelessRandomNormalV2", "StatelessRandomUniformIntV2", "StatelessRandomUniform"}
     | {"StatelessRandomNormal", "StatelessRandomUniformInt", "StatelessRandomBinomial", "StatelessRandomGammaV3"}
 )
+# Type attributes of sizes, axes and indices: functions take plain numbers for these.
 UNTYPED = frozenset(
     {"Tidx", "Tshape", "Tindices", "Tdim", "Tlen", "Tpaddings", "Tmultiples", "Tperm", "Index", "Taxis"}
 )
+# What TensorFlow makes of plain numbers and lists; other types have to be asked for.
 DEFAULT_TYPES = frozenset({"float32", "int32", "bool", "string"})
 
 # By kind of node: the function's path, then its arguments: `name`, `name=the node's name for it`, or `name:value`.
@@ -133,14 +135,15 @@ NODES: Mapping[str, str] = {
     "Roll": "roll input shift axis",
     "Conv2D": "nn.conv2d input filters=filter strides padding data_format dilations",
     "Conv3D": "nn.conv3d input filters=filter strides padding data_format dilations",
+    # Not `tf.nn.depthwise_conv2d`, which dilates by way of space-to-batch (`nn_impl.py`).
     "DepthwiseConv2dNative": "compat.v1.nn.depthwise_conv2d_native input filter strides padding data_format dilations",
     "Conv2DBackpropInput": "nn.conv2d_transpose input=out_backprop filters=filter output_shape=input_sizes strides "
     "padding data_format dilations",
     "Conv3DBackpropInputV2": "nn.conv3d_transpose input=out_backprop filters=filter output_shape=input_sizes strides "
     "padding data_format dilations",
     **{
-        kind: f"nn.{name} input{given} ksize strides padding data_format"
-        for kind, name, given in (
+        kind: f"nn.{name} input{source} ksize strides padding data_format"
+        for kind, name, source in (
             ("AvgPool", "avg_pool2d", "=value"),
             ("MaxPool", "max_pool2d", ""),
             ("AvgPool3D", "avg_pool3d", ""),
@@ -158,6 +161,7 @@ NODES: Mapping[str, str] = {
     "DepthToSpace": "nn.depth_to_space input block_size data_format",
     "SpaceToDepth": "nn.space_to_depth input block_size data_format",
     "ExtractImagePatches": "image.extract_patches images sizes=ksizes strides rates padding",
+    # `tf.image.resize` always takes half-pixel centers (`image_ops_impl.py`); a node may not.
     "ResizeBilinear": "compat.v1.image.resize_bilinear images size align_corners half_pixel_centers",
     "ResizeNearestNeighbor": "compat.v1.image.resize_nearest_neighbor images size align_corners half_pixel_centers",
     "ResizeBicubic": "compat.v1.image.resize_bicubic images size align_corners half_pixel_centers",
@@ -173,6 +177,7 @@ NODES: Mapping[str, str] = {
     "IRFFT": "signal.irfft input_tensor=input fft_length",
     "LowerBound": "searchsorted sorted_sequence=sorted_inputs values side:left out_type",
     "UpperBound": "searchsorted sorted_sequence=sorted_inputs values side:right out_type",
+    # Without both bounds the function counts as far as the values go, the node up to its `size`.
     "DenseBincount": "math.bincount arr=input weights minlength=size maxlength=size binary_output axis:-1",
     "AddN": "math.add_n inputs",
     "Unique": "unique x out_idx",
@@ -190,9 +195,9 @@ def evaluated(node: TfOperation, constants: Sequence[NDArray[Any]]) -> list[NDAr
     raw = getattr(tf.raw_ops, node.type)
     sources = _inputs(node, [tf.constant(c, t.dtype) for c, t in zip(constants, node.inputs, strict=True)])
     names = _names(raw, node)
-    given = {name: sources[s] if s in sources else _attribute(node, s) for name, s in names}
+    arguments = {name: sources[s] if s in sources else _attribute(node, s) for name, s in names}
     with tf.init_scope():  # outside of any graph that is being built
-        return [one.numpy() for one in tf.nest.flatten(raw(**given))]
+        return [output.numpy() for output in tf.nest.flatten(raw(**arguments))]
 
 
 def call_public(
@@ -205,23 +210,23 @@ def call_public(
     Raises:
         UntraceableError: TensorFlow has no public function for such a node.
     """
-    sources = _inputs(node, [_given(node, place, values, typed) for place in range(len(values))])
+    sources = _inputs(node, [_given(node, index, values, typed) for index in range(len(values))])
     if node.type == "AddV2" and not hasattr(sources["x"], "_keras_history"):
         sources = {"x": sources["y"], "y": sources["x"]}  # it takes the type of its first argument
     if node.type in COMPOSED:
         return COMPOSED[node.type](node, **sources)
     function, names = _public(node)
-    given = {}
+    arguments = {}
     for target, source in names:
         if source.startswith(":"):
-            given[target] = int(source[1:]) if source[1:].lstrip("-").isdigit() else source[1:]
+            arguments[target] = int(source[1:]) if source[1:].lstrip("-").isdigit() else source[1:]
         else:
-            given[target] = sources[source] if source in sources else _attribute(node, source)
+            arguments[target] = sources[source] if source in sources else _attribute(node, source)
     # The node's empty list stands for all axes of size 1, which the function calls None.
-    if node.type == "Squeeze" and not given["axis"]:
-        del given["axis"]
-    first = given.pop(next(iter(inspect.signature(function).parameters)))
-    return recorded(function, first, **given)
+    if node.type == "Squeeze" and not arguments["axis"]:
+        del arguments["axis"]
+    first = arguments.pop(next(iter(inspect.signature(function).parameters)))
+    return recorded(function, first, **arguments)
 
 
 def recorded(function: Callable[..., Any], *args: KerasValue, **kwargs: KerasValue) -> KerasTensor:
@@ -249,13 +254,13 @@ def _public(node: TfOperation) -> tuple[Callable[..., Any], list[tuple[str, str]
 def _names(function: Callable[..., Any], node: TfOperation) -> list[tuple[str, str]]:
     """Map a generated function's arguments to the node's names: inputs may be renamed, but not reordered."""
     inputs = [argument.name for argument in node.op_def.input_arg]
-    found = []
-    for place, name in enumerate(inspect.signature(function).parameters):
+    pairs = []
+    for index, name in enumerate(inspect.signature(function).parameters):
         if name in inputs or name in node.node_def.attr:
-            found.append((name, name))
-        elif place < len(inputs):
-            found.append((name, inputs[place]))
-    return found
+            pairs.append((name, name))
+        elif index < len(inputs):
+            pairs.append((name, inputs[index]))
+    return pairs
 
 
 def _pair(word: str) -> tuple[str, str]:
@@ -268,47 +273,47 @@ def _pair(word: str) -> tuple[str, str]:
 
 def _inputs(node: TfOperation, values: Sequence[KerasValue]) -> dict[str, KerasValue]:
     """Return the values by the names of the node's inputs; a list if one name takes many."""
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     rest = list(values)
     for argument in node.op_def.input_arg:
         if argument.number_attr or argument.type_list_attr:
             attribute = node.get_attr(argument.number_attr or argument.type_list_attr)
             count = attribute if isinstance(attribute, int) else len(attribute)
-            found[argument.name], rest = rest[:count], rest[count:]
+            by_name[argument.name], rest = rest[:count], rest[count:]
         else:
-            found[argument.name] = rest.pop(0)
-    return found
+            by_name[argument.name] = rest.pop(0)
+    return by_name
 
 
 def _given(
-    node: TfOperation, place: int, values: Sequence[KerasValue], typed: Callable[[KerasValue], KerasTensor]
+    node: TfOperation, index: int, values: Sequence[KerasValue], typed: Callable[[KerasValue], KerasTensor]
 ) -> KerasValue:
     """Return a value as the function takes it: a tensor, or numbers that will get the right type."""
     import numpy as np
 
-    value = values[place]
+    value = values[index]
     if hasattr(value, "_keras_history"):
         return value
     array = np.asarray(value)
     types = [kind for kind, _ in _types(node)]
-    others = [i for i, kind in enumerate(types) if kind == types[place] and hasattr(values[i], "_keras_history")]
+    others = [i for i, kind in enumerate(types) if kind == types[index] and hasattr(values[i], "_keras_history")]
     simple = array.dtype.name in DEFAULT_TYPES and (array.size or array.dtype.name == "int32")
-    if simple or types[place] in UNTYPED or (types[place] and others and array.size and array.dtype.kind != "c"):
+    if simple or types[index] in UNTYPED or (types[index] and others and array.size and array.dtype.kind != "c"):
         return array.tolist()
     return typed(array)
 
 
 def _types(node: TfOperation) -> list[tuple[str, str]]:
     """Return the type attribute of each input, and the input's name."""
-    found = []
+    types = []
     for argument in node.op_def.input_arg:
         count = 1
         if argument.number_attr:
             count = node.get_attr(argument.number_attr)
         elif argument.type_list_attr:
             count = len(node.get_attr(argument.type_list_attr))
-        found += [(argument.type_attr, argument.name)] * count
-    return found
+        types += [(argument.type_attr, argument.name)] * count
+    return types
 
 
 def _attribute(node: TfOperation, name: str) -> Any:

@@ -143,8 +143,8 @@ def difference_from_graph(model: KerasModel, folder: Path) -> float:
 def _signed(signature: ConcreteFunction, model: KerasModel, inputs: list[NDArray[Any]]) -> list[TfTensor]:
     """Return what a SavedModel's signature gives, in the order of the model's outputs."""
     named = dict(zip(model.input_names, map(import_tensorflow().constant, inputs), strict=True))
-    found = signature(**named)
-    return [found[key] for key in (model.output_names if len(found) > 1 else found)]
+    outputs = signature(**named)
+    return [outputs[key] for key in (model.output_names if len(outputs) > 1 else outputs)]
 
 
 def _check_operations(folder: Path) -> None:
@@ -192,11 +192,11 @@ def _reachable(graph: MetaGraphDef) -> Iterator[str]:
 def _called(nodes: Sequence[SavedObject]) -> Iterator[str]:
     """Yield the functions that loading or the signatures call; training functions are never called here."""
     signatures = {child.node_id for child in nodes[0].children if child.local_name == "signatures"}
-    places = {child.node_id for signature in signatures for child in nodes[signature].children}
+    node_ids = {child.node_id for signature in signatures for child in nodes[signature].children}
     for node in nodes:
-        places |= {child.node_id for child in node.children if child.local_name in CALLED_ON_LOADING}
+        node_ids |= {child.node_id for child in node.children if child.local_name in CALLED_ON_LOADING}
         for saveable in node.saveable_objects.values():
-            places |= {saveable.save_function, saveable.restore_function}
-    for place in places:
-        yield nodes[place].bare_concrete_function.concrete_function_name
-        yield from nodes[place].function.concrete_functions
+            node_ids |= {saveable.save_function, saveable.restore_function}
+    for node_id in node_ids:
+        yield nodes[node_id].bare_concrete_function.concrete_function_name
+        yield from nodes[node_id].function.concrete_functions

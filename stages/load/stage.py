@@ -91,6 +91,7 @@ class LoadStage:
     def ensures(self, context: StageContext[LoadConfig], result: StageResult) -> None:
         """Check that the stored model computes what the loaded one does; `load_model` compares it with its original."""
         stored = result.metrics["stored_difference"]
+        # Not `>`: NaN has to fail.
         if not stored <= STORED_TOLERANCE:
             what = f"stored_difference is {stored:.1e} (relative), at most {STORED_TOLERANCE:.0e} is right"
             hint = "its layers do not survive: look at custom layers"

@@ -25,10 +25,10 @@ def note_on_states(names: list[str]) -> tuple[str, ...]:
     """Return a sentence on layers that `without_state` changed."""
     if not names:
         return ()
-    told = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     what = "keeps its state" if len(names) == 1 else "keep their state"
     note = (
-        f"{told} {what} between calls in Keras (stateful=True): here, and in the files, each call begins with zeros; "
+        f"{listed} {what} between calls in Keras (stateful=True): here, and in the files, each call begins with zeros; "
         "to go on from a state, make it an input and an output of the model"
     )
     return (note,)

@@ -73,6 +73,7 @@ def _zip(path: Path) -> tuple[Json, str]:
 
     with zipfile.ZipFile(path) as archive:
         check_zip(archive, path)
+        # After the sizes are checked: this unpacks every member.
         broken = archive.testzip()
         if broken:
             raise ModelError(f"{broken} in it is damaged", hint="get the file again")
@@ -97,6 +98,7 @@ def _hdf5(path: Path) -> tuple[Json, str]:
                 )
                 raise ModelError("the file holds weights alone: model_config is missing", hint=hint)
             raise KeyError("model_config")
+        # The size is asked of HDF5, without reading the attribute.
         refuse_large_text(file.attrs.get_id("model_config").get_storage_size(), path)
         return json.loads(_text(file.attrs["model_config"])), _text(file.attrs.get("keras_version", ""))
 
@@ -160,6 +162,7 @@ def _copy_hdf5(stored: StoredModel, copy: Path) -> None:
 
     shutil.copyfile(stored.path, copy)
     with h5py.File(copy, "r+") as file:
+        # What Keras builds is what was checked, as in archives.
         file.attrs["model_config"] = json.dumps(stored.config).encode()
 
 

@@ -23,6 +23,7 @@ def without_text(model: KerasModel, keras: ModuleType) -> tuple[KerasModel, tupl
 
     Its weights are those of `model`.
     """
+    # A Sequential model without an input shape has no inputs; it is refused later, with the reason.
     if not any(_is_text(tensor) for tensor in model.inputs or ()):
         return model, ()
     layers = [layer for layer in model.layers if type(layer).__name__ in TEXT]
@@ -30,12 +31,12 @@ def without_text(model: KerasModel, keras: ModuleType) -> tuple[KerasModel, tupl
         return _rest_of_chain(model, keras, layers)
     read = {id(layer.input): layer for layer in layers}
     front = [read.get(id(tensor)) for tensor in model.inputs]
-    found = [layer for layer in front if layer is not None]
-    if not found:
+    removed = [layer for layer in front if layer is not None]
+    if not removed:
         return model, ()
     inputs = [tensor if layer is None else layer.output for tensor, layer in zip(model.inputs, front, strict=True)]
     ends = [tensors if len(tensors) > 1 else tensors[0] for tensors in (inputs, model.outputs)]
-    return keras.Model(*ends, name=model.name), tuple(_described(layer) for layer in found)
+    return keras.Model(*ends, name=model.name), tuple(_described(layer) for layer in removed)
 
 
 def _rest_of_chain(
@@ -53,7 +54,7 @@ def note_on(described: tuple[dict[str, Any], ...]) -> tuple[str, ...]:
     """Return what a user has to know about them; nothing if there are none."""
     if not described:
         return ()
-    names = ", ".join(f"{one['layer']} ({one['class']})" for one in described)
+    names = ", ".join(f"{layer['layer']} ({layer['class']})" for layer in described)
     what = "it reads text, and stays outside the model: the data has to be the numbers that it makes"
     return (f"{names}: {what} (`preprocessing.json` next to the model holds its vocabulary)",)
 

@@ -60,14 +60,14 @@ def traced(call: Callable[..., Any], arguments: KerasValue, hold: Holder) -> lis
     tf = import_tensorflow()
     flat = tf.nest.flatten(arguments)
     graph = tf.__internal__.FuncGraph("traced")
-    given: dict[str, KerasTensor] = {}
+    placeholders: dict[str, KerasTensor] = {}
     with graph.as_default():
         inside = []
         for item in flat:
             if hasattr(item, "_keras_history"):
-                place = tf.compat.v1.placeholder(item.dtype, item.shape)
-                given[place.op.name] = item
-                inside.append(place)
+                placeholder = tf.compat.v1.placeholder(item.dtype, item.shape)
+                placeholders[placeholder.op.name] = item
+                inside.append(placeholder)
             else:
                 inside.append(item)
         args, kwargs = tf.nest.pack_sequence_as(arguments, inside)
@@ -75,7 +75,10 @@ def traced(call: Callable[..., Any], arguments: KerasValue, hold: Holder) -> lis
     if any(operation.type in CONTROL for operation in graph.get_operations()):
         raise UntraceableError("it has control flow, whose bodies tf_keras can't store")
     replay = _Replay(
-        given, {inside.op.name: outside for outside, inside in graph.captures}, hold, next(iter(given.values()), None)
+        placeholders,
+        {inside.op.name: outside for outside, inside in graph.captures},
+        hold,
+        next(iter(placeholders.values()), None),
     )
     return [replay.output(tensor) for tensor in outputs]
 
@@ -83,17 +86,17 @@ def traced(call: Callable[..., Any], arguments: KerasValue, hold: Holder) -> lis
 def _moved(kind: str, inputs: Sequence[_Value]) -> bool:
     """Return whether only sizes and constants are moved, to known places."""
     data = 1 if kind == "Split" else 0
-    free = [place for place, value in enumerate(inputs) if value.make is not None]
-    return all(inputs[place].samples and (place == data or kind in JOINING) for place in free)
+    free = [index for index, value in enumerate(inputs) if value.make is not None]
+    return all(inputs[index].samples and (index == data or kind in JOINING) for index in free)
 
 
 class _Replay:
     """Repeat a traced graph; values are kept by the name of their tensor in it."""
 
     def __init__(
-        self, given: dict[str, KerasTensor], captured: dict[str, TfTensor], hold: Holder, anchor: KerasTensor
+        self, placeholders: dict[str, KerasTensor], captured: dict[str, TfTensor], hold: Holder, anchor: KerasTensor
     ) -> None:
-        self._given, self._captured, self._hold, self._anchor = given, captured, hold, anchor
+        self._placeholders, self._captured, self._hold, self._anchor = placeholders, captured, hold, anchor
         self._values: dict[str, _Value] = {}
 
     def output(self, tensor: TfTensor) -> KerasTensor:
@@ -133,14 +136,14 @@ class _Replay:
         if kind in ("Shape", "ShapeN", "Size", "Rank") and (known := self._sizes(operation)):
             return known
         if all(value.make is None for value in inputs):
-            return [_Value(constant=one) for one in evaluated(operation, [value.constant for value in inputs])]
+            return [_Value(constant=array) for array in evaluated(operation, [value.constant for value in inputs])]
         if kind in MOVING and operation.outputs[0].dtype != tf.bool and _moved(kind, inputs):
             return self._from_sizes(operation, inputs)
         return self._emitted(operation, inputs)
 
     def _outside(self, name: str) -> _Value:
-        if name in self._given:
-            tensor = self._given[name]
+        if name in self._placeholders:
+            tensor = self._placeholders[name]
             return _Value(make=lambda: tensor)
         outside = self._captured[name]
         if outside.dtype.name == "resource":
@@ -152,8 +155,8 @@ class _Replay:
         if any(tensor.shape.rank is None for tensor in operation.inputs):
             return []
         runs = (self._sampled(operation, free) for free in FREE)
-        found = [_Value(samples=sizes) for sizes in zip(*runs, strict=True)]
-        return self._settled(operation, found, [self._values[t.name] for t in operation.inputs])
+        values = [_Value(samples=sizes) for sizes in zip(*runs, strict=True)]
+        return self._settled(operation, values, [self._values[t.name] for t in operation.inputs])
 
     def _sampled(self, operation: TfOperation, free: int) -> list[NDArray[Any]]:
         import numpy as np
@@ -166,26 +169,26 @@ class _Replay:
     def _from_sizes(self, operation: TfOperation, inputs: list[_Value]) -> list[_Value]:
         """Evaluate size arithmetic for each of FREE, as a constant if all agree."""
         runs = []
-        for place in range(len(FREE)):
+        for index in range(len(FREE)):
             try:
-                runs.append(evaluated(operation, [v.samples[place] if v.samples else v.constant for v in inputs]))
+                runs.append(evaluated(operation, [v.samples[index] if v.samples else v.constant for v in inputs]))
             except import_tensorflow().errors.OpError:  # invalid for such a size: the graph reports that when it runs
                 return self._emitted(operation, inputs)
-        found = [_Value(samples=samples) for samples in zip(*runs, strict=True)]
-        return self._settled(operation, found, inputs)
+        values = [_Value(samples=samples) for samples in zip(*runs, strict=True)]
+        return self._settled(operation, values, inputs)
 
-    def _settled(self, operation: TfOperation, found: list[_Value], inputs: list[_Value]) -> list[_Value]:
+    def _settled(self, operation: TfOperation, values: list[_Value], inputs: list[_Value]) -> list[_Value]:
         import numpy as np
 
         emitted = None
         settled = []
-        for place, value in enumerate(found):
+        for index, value in enumerate(values):
             first = value.samples[0]
-            if all(np.array_equal(first, other) for other in value.samples):
+            if all(np.array_equal(first, sample) for sample in value.samples):
                 settled.append(_Value(constant=first))
                 continue
             emitted = emitted or self._emitted(operation, inputs)
-            settled.append(_Value(samples=value.samples, make=emitted[place].make))
+            settled.append(_Value(samples=value.samples, make=emitted[index].make))
         return settled
 
     def _emitted(self, operation: TfOperation, inputs: list[_Value]) -> list[_Value]:
@@ -193,21 +196,21 @@ class _Replay:
         tf = import_tensorflow()
         done: list[KerasTensor] = []
 
-        def output(place: int) -> KerasTensor:
+        def output(index: int) -> KerasTensor:
             if not done:
-                values = [self._argument(operation, place, value) for place, value in enumerate(inputs)]
+                values = [self._argument(operation, position, value) for position, value in enumerate(inputs)]
                 made = call_public(operation, values, self._typed)
                 done.extend(tf.nest.flatten(made))
                 self._check(operation, done)
-            return done[place]
+            return done[index]
 
-        return [_Value(make=partial(output, place)) for place in range(len(operation.outputs))]
+        return [_Value(make=partial(output, index)) for index in range(len(operation.outputs))]
 
-    def _argument(self, operation: TfOperation, place: int, value: _Value) -> KerasValue:
+    def _argument(self, operation: TfOperation, index: int, value: _Value) -> KerasValue:
         """Return a value that an operation takes; the free size of a requested shape is left to TensorFlow."""
         import numpy as np
 
-        if operation.type == "Reshape" and place == 1 and value.samples and len({s.shape for s in value.samples}) == 1:
+        if operation.type == "Reshape" and index == 1 and value.samples and len({s.shape for s in value.samples}) == 1:
             known = np.all([sample == value.samples[0] for sample in value.samples], axis=0)
             if np.sum(~known) == 1 and np.all(value.samples[0] >= 0):
                 return np.where(known, value.samples[0], -1)

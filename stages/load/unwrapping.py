@@ -66,12 +66,12 @@ def _kernels(layer: KerasLayer) -> Iterator[PlannedKernel]:
     """Yield the weights of a wrapped layer that have zeros, with their share."""
     import numpy as np
 
-    places = {id(weight): place for place, weight in enumerate(layer.layer.weights)}
+    positions = {id(weight): position for position, weight in enumerate(layer.layer.weights)}
     for weight, _, _ in layer.pruning_vars:
         value = weight.numpy()
         zeros = min(value.size - int(np.count_nonzero(value)), value.size - 1)  # one stays, as everywhere
         if zeros:
-            yield PlannedKernel(layer=layer.layer.name, weight=places[id(weight)], share=zeros / value.size)
+            yield PlannedKernel(layer=layer.layer.name, weight=positions[id(weight)], share=zeros / value.size)
 
 
 def _notes(pruned: list[KerasLayer], kernels: tuple[PlannedKernel, ...], inside: int) -> Iterator[str]:

@@ -46,10 +46,10 @@ class RankingConfig(StageConfig):
     @model_validator(mode="after")
     def _criterion_takes_them(self) -> Self:
         for name in ("samples", "data_split"):
-            given = name in self.model_fields_set and getattr(self, name) is not None
-            if given and self.declared.split is None:
-                those = _listed(lambda one: one.split is not None)
-                raise ValueError(f"{name} is for {those}: {self.criterion} looks at no data")
+            is_set = name in self.model_fields_set and getattr(self, name) is not None
+            if is_set and self.declared.split is None:
+                suitable = _listed(lambda criterion: criterion.split is not None)
+                raise ValueError(f"{name} is for {suitable}: {self.criterion} looks at no data")
         if "reduction" in self.model_fields_set and self.declared.loss:
             raise ValueError(f"reduction has nothing to reduce: {self.criterion} judges the whole group at once")
         return self
@@ -67,13 +67,13 @@ class RankingConfig(StageConfig):
     @property
     def split_of_criterion(self) -> Split | None:
         """Return the split whose samples the criterion uses; None if it uses weights alone."""
-        found = self.declared.split
-        return found and (self.data_split or found)
+        split = self.declared.split
+        return split and (self.data_split or split)
 
     def require_channels_ranked(self) -> None:
         """Raise ValueError if the criterion ranks single weights only."""
         if self.declared.score is None:
-            alike = _listed(lambda one: one.score is not None and one.sparse == self.declared.sparse)
+            alike = _listed(lambda criterion: criterion.score is not None and criterion.sparse == self.declared.sparse)
             raise ValueError(f"{self.criterion} is for method: unstructured; channels are ranked alike by {alike}")
 
 
@@ -164,12 +164,12 @@ class PruneConfig(RankingConfig):
 
     @model_validator(mode="after")
     def _one_way_to_say_how_many(self) -> Self:
-        given = [name for name in ("ratio", *TARGETS) if getattr(self, name) is not None]
-        given += [name for name in ("layers", "thresholds") if getattr(self, name)]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} say the same thing: give one of them")
+        settings = [name for name in ("ratio", *TARGETS) if getattr(self, name) is not None]
+        settings += [name for name in ("layers", "thresholds") if getattr(self, name)]
+        if len(settings) > 1:
+            raise ValueError(f"{' and '.join(settings)} say the same thing: give one of them")
         if (self.layers or self.thresholds) and "scope" in self.model_fields_set:
-            raise ValueError(f"{given[0]} says where from: leave scope out")
+            raise ValueError(f"{settings[0]} says where from: leave scope out")
         if self.scan is not None and self.scope != "sensitivity":
             raise ValueError("scan is for scope: sensitivity")
         return self
@@ -186,15 +186,15 @@ class PruneConfig(RankingConfig):
 
     @model_validator(mode="after")
     def _settings_of_the_method(self) -> Self:
-        given = self.model_fields_set
+        settings = self.model_fields_set
         if self.method == "structured":
-            if "sparsity" in given:
+            if "sparsity" in settings:
                 raise ValueError("sparsity is for method: unstructured")
             self.require_channels_ranked()
             return self
-        if "criterion" in given and self.declared.sparse is None:
+        if "criterion" in settings and self.declared.sparse is None:
             raise ValueError(f"single weights are ranked by magnitude or at random, not by {self.criterion}")
-        foreign = sorted(given - {"method", "criterion", "scope", "ratio", "layers", "exclude", "sparsity"})
+        foreign = sorted(settings - {"method", "criterion", "scope", "ratio", "layers", "exclude", "sparsity"})
         if foreign:
             raise ValueError(f"{foreign[0]} is for method: structured")
         if self.scope == "sensitivity":
@@ -202,9 +202,9 @@ class PruneConfig(RankingConfig):
         return self._sparsity_fits()
 
     def _sparsity_fits(self) -> Self:
-        sparsity, given = self.sparsity, self.model_fields_set
-        over_all = "scope" in given and self.scope == "global"
-        if sparsity.count is not None and ({"ratio", "layers"} & given or over_all):
+        sparsity, settings = self.sparsity, self.model_fields_set
+        over_all = "scope" in settings and self.scope == "global"
+        if sparsity.count is not None and ({"ratio", "layers"} & settings or over_all):
             raise ValueError("sparsity.count is a number for each layer: leave ratio, layers and scope: global out")
         if sparsity.pattern != "free" and over_all:
             raise ValueError(f"pattern {sparsity.pattern} goes layer by layer: scope: layer")

@@ -116,5 +116,8 @@ def _group_line(group: ChannelGroup) -> GroupLine:
         makers=group.makers,
         pass_through=group.layers(Role.PASS_THROUGH),
         consumers=group.layers(Role.CONSUMER),
-        frozen=tuple(f"{why}" + (f" (×{n})" if n > 1 else "") for why, n in Counter(map(str, group.frozen)).items()),
+        frozen=tuple(
+            f"{reason}" + (f" (×{count})" if count > 1 else "")
+            for reason, count in Counter(map(str, group.frozen)).items()
+        ),
     )

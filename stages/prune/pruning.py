@@ -45,7 +45,7 @@ def prune_model(
     """Return a new model without the channels that `config` removes, nested models flattened; `model` is unchanged.
 
     `data` is for criteria that use data: an array, or one for each model input, or (inputs, labels), or a `Split`. The
-    result was checked against the masked original: on the first few samples of it, or on random inputs. `given` adds
+    result was checked against the masked original: on the first few samples of it, or on random inputs. `basis` adds
     what a caller knows: an earlier source, a scan, scores, a device, a progress listener.
 
     Raises ModelError for models without a graph or with weights that are not finite, PreconditionError if the
@@ -64,8 +64,8 @@ def prune_model(
     else:
         choice = choose(model, config, known)
         pruned = remove_channels(model, choice.graph, choice.keep)
-    found = _proof(model, pruned, choice.graph, choice.keep, probes)
-    return PruneResult(pruned, _report(model, pruned, choice, config, found))
+    proof = _proof(model, pruned, choice.graph, choice.keep, probes)
+    return PruneResult(pruned, _report(model, pruned, choice, config, proof))
 
 
 def _check_finite(model: KerasModel) -> None:
@@ -87,18 +87,18 @@ def _proof(
     then the same surgery on random weights, with which every channel matters, has to be exact as well.
     """
     removed = int((~keep).sum())
-    found = masked_equivalence(model, pruned, graph, keep, probes)
-    if not removed or found.strong:
-        check_equivalence(found, removed)
-        return found
-    check_equivalence(found, removed=0)
+    proof = masked_equivalence(model, pruned, graph, keep, probes)
+    if not removed or proof.strong:
+        check_equivalence(proof, removed)
+        return proof
+    check_equivalence(proof, removed=0)
     twin = randomize_weights(remove_channels(model, graph, np.ones_like(keep)))  # with nothing removed, it is a copy
     again = masked_equivalence(twin, remove_channels(twin, graph, keep), graph, keep, probes)
     check_equivalence(again, removed)
-    return replace(found, error=max(found.error, again.error))
+    return replace(proof, error=max(proof.error, again.error))
 
 
-def _report(model: KerasModel, pruned: Any, choice: Choice, config: PruneConfig, found: Equivalence) -> PruneReport:
+def _report(model: KerasModel, pruned: Any, choice: Choice, config: PruneConfig, proof: Equivalence) -> PruneReport:
     graph, keep = choice.graph, choice.keep
     before = sum(group.channels.size for group in graph.prunable)
     removed = int((~keep).sum())
@@ -116,8 +116,8 @@ def _report(model: KerasModel, pruned: Any, choice: Choice, config: PruneConfig,
         macs_before=macs_of(model).number,
         macs_after=count_macs(pruned),
         macs_unknown=macs_of(model).unknown,
-        equivalence_error=found.error,
-        masking_effect=found.effect,
+        equivalence_error=proof.error,
+        masking_effect=proof.effect,
         groups=tuple(_group_report(group, keep) for group in graph.groups),
     )
 
@@ -132,5 +132,5 @@ def _group_report(group: ChannelGroup, keep: Keep) -> GroupReport:
         channels_before=group.channels.size,
         channels_after=int(stays.sum()),
         removed=tuple(np.flatnonzero(~stays).tolist()),
-        frozen=tuple(str(why) for why in group.frozen),
+        frozen=tuple(str(freeze) for freeze in group.frozen),
     )

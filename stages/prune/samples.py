@@ -86,7 +86,7 @@ def _samples_of_split(model: KerasModel, split: Split) -> RankingSamples:
     def tasks() -> Mapping[int, Task]:
         outputs = model.output_names if split.output_names or len(model.outputs) == 1 else ()
         views = [split.of_output(name) for name in outputs]
-        return {place: view.task for place, view in enumerate(views) if isinstance(view.task, str) and view.labelled}
+        return {index: view.task for index, view in enumerate(views) if isinstance(view.task, str) and view.labelled}
 
     return RankingSamples(len(split), read, tasks)
 

@@ -190,6 +190,7 @@ def _ensure_exact(context: StageContext[PruneConfig], result: StageResult) -> No
     source = context.inputs["model"].facts
     if not (isinstance(report, PruneFacts) and isinstance(pruned, KerasFacts) and isinstance(source, KerasFacts)):
         raise PostconditionError("the outputs are not a Keras model and a prune report", where="prune")
+    # Not `>`: NaN has to fail.
     if not report.equivalence_error <= TOLERANCE:
         raise PostconditionError(
             f"the pruned model differs from the masked original by {report.equivalence_error:.1e}", where="prune"

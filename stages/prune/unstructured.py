@@ -49,16 +49,17 @@ def _kernels(model: KerasModel, config: PruneConfig) -> Kernels:
     """Return every weight of two or more axes; for 2:4 those that are matrices of inputs and outputs."""
     names = [layer.name for layer in model.layers]
     excluded = {name for pattern in config.exclude for name in matching(pattern, names, "prune.exclude")}
-    found = []
+    kernels = []
     for layer in model.layers:
         if layer.name in excluded:
             continue
-        for place, variable in enumerate(layer.weights):
+        for index, variable in enumerate(layer.weights):
             is_kernel = len(variable.shape) > 1 and _leaf(variable).endswith(("kernel", "embeddings"))
             depthwise = _leaf(variable).startswith("depthwise") or type(layer).__name__.startswith("Depthwise")
+            # A depthwise kernel sums over no inputs: it has no four consecutive ones, and is no matrix to tile.
             if is_kernel and not (depthwise and config.sparsity.pattern != "free"):
-                found.append((layer.name, place, int(np.prod(variable.shape))))
-    return found
+                kernels.append((layer.name, index, int(np.prod(variable.shape))))
+    return kernels
 
 
 def _leaf(variable: Any) -> str:

@@ -89,14 +89,14 @@ class QuantizeConfig(StageConfig):
     def by_element(self) -> Mapping[str, Self]:
         """Return one configuration for each scheme, by its name, and one for the ladder."""
         alone = type(self).model_validate({"schemes": ("float32",), "io": self.io})
-        found = {name: alone.model_copy(update={"schemes": ({name: q},)}) for name, q in self.variants.items()}
-        return found | ({LADDER: self.model_copy(update={"schemes": None})} if self.ladder else {})
+        configs = {name: alone.model_copy(update={"schemes": ({name: q},)}) for name, q in self.variants.items()}
+        return configs | ({LADDER: self.model_copy(update={"schemes": None})} if self.ladder else {})
 
     @property
     def quantization(self) -> Quantization:
         """Return the one scheme of an action without a ladder."""
-        (found,) = self.variants.values()
-        return found
+        (settings,) = self.variants.values()
+        return settings
 
     @property
     def possible(self) -> tuple[Quantization, ...]:

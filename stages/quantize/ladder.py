@@ -73,19 +73,19 @@ class Ladder:
         """Return the scheme to take; PostconditionError, with what was tried, if none is accurate enough."""
         rungs = self._by_latency([rung for rung in self._rungs if rung != SELECTIVE])
         reserve: tuple[_Made, float] | None = None  # accurate enough, unless a faster rung is, too
-        for place, (made, ratio) in enumerate(rungs):
+        for index, (made, ratio) in enumerate(rungs):
             if reserve is not None and ratio >= reserve[1]:
                 break
             if self._accurate(made, ratio):
                 return self._climbed(made, f"the fastest of {len(rungs)} rungs that is")
-            if self._selective_comes_after(place, rungs):
+            if self._selective_comes_after(index, rungs):
                 reserve = self._selected()
         if not rungs:
             reserve = self._selected()
         if reserve is None:
-            told = ", ".join(f"{one.name} {one.accuracy_drop:.4f}" for one in self._tries)
+            losses = ", ".join(f"{attempt.name} {attempt.accuracy_drop:.4f}" for attempt in self._tries)
             raise PostconditionError(
-                f"no rung of the ladder loses at most {self._bound:g} of accuracy: {told}",
+                f"no rung of the ladder loses at most {self._bound:g} of accuracy: {losses}",
                 where="quantize.ladder",
                 hint="add float16 or float32, allow more, or train for it",
             )
@@ -100,21 +100,21 @@ class Ladder:
         assert self._config.max_accuracy_drop is not None
         return self._config.max_accuracy_drop
 
-    def _selective_comes_after(self, place: int, rungs: Sequence[tuple[_Made, float]]) -> bool:
+    def _selective_comes_after(self, index: int, rungs: Sequence[tuple[_Made, float]]) -> bool:
         """Return whether selective is next: it is slower than int8, so it follows it, or comes first without int8."""
         if SELECTIVE not in self._rungs:
             return False
         names = [made.name for made, _ in rungs]
-        return place == (names.index("int8") if "int8" in names else 0)
+        return index == (names.index("int8") if "int8" in names else 0)
 
     def _by_latency(self, names: Sequence[Rung]) -> list[tuple[_Made, float]]:
-        found = []
+        timed = []
         for done, name in enumerate(names):
             self._context.events.advanced(done, len(self._rungs), "rungs", f"latency of {name}")
             made = self._tried(name, Quantization(scheme=name))  # type: ignore[arg-type]  # `selective` is not among them
             if made is not None:
-                found.append((made, self._latency(made)))
-        return sorted(found, key=lambda one: one[1])
+                timed.append((made, self._latency(made)))
+        return sorted(timed, key=lambda rung: rung[1])
 
     def _selected(self) -> tuple[_Made, float] | None:
         """Return int8 with the worst layers in float, 1, 2, 4 … of them until the bound holds; None if it never does.
@@ -135,22 +135,22 @@ class Ladder:
                 return made, ratio
         return None
 
-    def _tried(self, name: str, how: Quantization) -> _Made | None:
+    def _tried(self, name: str, quantization: Quantization) -> _Made | None:
         """Return a rung; None, with a warning, if the model can't be converted or the conversion crashes."""
         try:
-            return self._make(name, how)
+            return self._make(name, quantization)
         except (UnsupportedError, NativeEndError) as error:
             self._context.events.warned(f"ladder: without {name}: {error}")
             return None
 
-    def _make(self, name: str, how: Quantization) -> _Made:
+    def _make(self, name: str, quantization: Quantization) -> _Made:
         context, config = self._context, self._config
-        settings = {"schemes": ({name: how.model_dump()},), "io": config.io}
+        settings = {"schemes": ({name: quantization.model_dump()},), "io": config.io}
         record = context.call("quantize", settings, {"model": context.inputs["model"]})
         quantized = record.output("quantized-model")
         exported = context.call("export", {"formats": (config.ladder_format,)}, {"model": quantized})
         export = exported.output(format_of(config.ladder_format).kind)
-        return _Made(name, how, record.outputs, export)
+        return _Made(name, quantization, record.outputs, export)
 
     def _latency(self, made: _Made) -> float:
         """Return the latency relative to float32's."""
@@ -207,12 +207,15 @@ class Ladder:
         assert made.calibration is not None
         files = calibration_files(len(names))
         arrays = [decode_samples(self._context.read_made(made.calibration, file))[:ERROR_SAMPLES] for file in files]
+        # Calibration files hold float32, whatever type an input has.
         return {n: a.astype(t.dtype.as_numpy_dtype) for n, a, t in zip(names, arrays, tensors, strict=True)}
 
     def _climbed(self, made: _Made, why: str) -> Climbed:
         context = self._context
-        chosen = next(one for one in reversed(self._tries) if one.name == made.name)
-        lost = ", ".join(f"{one.name} loses {one.accuracy_drop:.4f}" for one in self._tries if one is not chosen)
+        chosen = next(attempt for attempt in reversed(self._tries) if attempt.name == made.name)
+        lost = ", ".join(
+            f"{attempt.name} loses {attempt.accuracy_drop:.4f}" for attempt in self._tries if attempt is not chosen
+        )
         kept = f" with {', '.join(chosen.kept_float)} in float" if chosen.kept_float else ""
         context.events.warned(
             f"ladder: {made.name}{kept} loses {chosen.accuracy_drop:.4f} (at most {self._bound:g} is allowed) "

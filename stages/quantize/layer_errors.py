@@ -43,32 +43,32 @@ def layer_errors(
     """
     import numpy as np
 
-    found: dict[str, list[LayerError]] = {}
-    for place in range(len(next(iter(arrays.values())))):
-        sample = {name: values[place : place + 1] for name, values in arrays.items()}
+    by_layer: dict[str, list[LayerError]] = {}
+    for index in range(len(next(iter(arrays.values())))):
+        sample = {name: values[index : index + 1] for name, values in arrays.items()}
         calls = record_layers(model, sample)
         for error in _errors(calls, agreements(calls, tensors(kind, file, sample))):
-            found.setdefault(error.layer, []).append(error)
+            by_layer.setdefault(error.layer, []).append(error)
     figures = ("sqnr_db", "cosine", "noise", "added_noise")
     errors = [
         several[0].model_copy(update={name: float(np.mean([getattr(e, name) for e in several])) for name in figures})
-        for several in found.values()
+        for several in by_layer.values()
     ]
     return sorted(errors, key=lambda error: (-error.added_noise, error.layer))
 
 
-def _errors(calls: Sequence[LayerCall], found: Mapping[int, Agreement]) -> Iterator[LayerError]:
-    noise = {place: _noise(_output(calls[place], agreement), agreement.flat) for place, agreement in found.items()}
-    for place, agreement in found.items():
-        if not _only_rearranges(calls, place):
-            output = _output(calls[place], agreement)
+def _errors(calls: Sequence[LayerCall], matched: Mapping[int, Agreement]) -> Iterator[LayerError]:
+    noise = {index: _noise(_output(calls[index], agreement), agreement.flat) for index, agreement in matched.items()}
+    for index, agreement in matched.items():
+        if not _only_rearranges(calls, index):
+            output = _output(calls[index], agreement)
             yield LayerError(
-                layer=calls[place].layer,
-                readers=tuple(dict.fromkeys(calls[reader].layer for reader in _readers(calls, place))),
+                layer=calls[index].layer,
+                readers=tuple(dict.fromkeys(calls[reader].layer for reader in _readers(calls, index))),
                 sqnr_db=agreement.sqnr_db,
                 cosine=cosine(output.reshape(1, -1), agreement.flat.reshape(1, -1)),
-                noise=noise[place],
-                added_noise=noise[place] - _noise_before(calls, place, noise),
+                noise=noise[index],
+                added_noise=noise[index] - _noise_before(calls, index, noise),
             )
 
 
@@ -87,35 +87,36 @@ def _noise(reference: Any, flat: Any) -> float:
     alive = (signal > 0) | (noise > 0)
     if not alive.any():
         return 0.0
+    # The bound is for channels of zeros in Keras that are not zero in the file: all of that is noise.
     return float(np.minimum(noise[alive] / np.maximum(signal[alive], 1e-30), 1.0).mean())
 
 
-def _noise_before(calls: Sequence[LayerCall], place: int, noise: Mapping[int, float]) -> float:
+def _noise_before(calls: Sequence[LayerCall], index: int, noise: Mapping[int, float]) -> float:
     """Return the most noise among the nearest layers before this one that were found."""
-    most, pending, seen = 0.0, list(calls[place].reads), set(calls[place].reads)
+    most, pending, seen = 0.0, list(calls[index].reads), set(calls[index].reads)
     while pending:
-        one = pending.pop()
-        if one in noise:
-            most = max(most, noise[one])
+        earlier = pending.pop()
+        if earlier in noise:
+            most = max(most, noise[earlier])
             continue
-        new = calls[one].reads - seen
+        new = calls[earlier].reads - seen
         seen |= new
         pending.extend(new)
     return most
 
 
-def _readers(calls: Sequence[LayerCall], place: int) -> Iterator[int]:
+def _readers(calls: Sequence[LayerCall], index: int) -> Iterator[int]:
     """Yield the calls that read this one, through those that only rearrange."""
     for other, call in enumerate(calls):
-        if place in call.reads:
+        if index in call.reads:
             if _only_rearranges(calls, other):
                 yield from _readers(calls, other)
             else:
                 yield other
 
 
-def _only_rearranges(calls: Sequence[LayerCall], place: int) -> bool:
+def _only_rearranges(calls: Sequence[LayerCall], index: int) -> bool:
     import numpy as np
 
-    given = [values.ravel() for read in calls[place].reads for values in calls[read].outputs]
-    return any(np.array_equal(made.ravel(), values) for made in calls[place].outputs for values in given)
+    inputs = [values.ravel() for read in calls[index].reads for values in calls[read].outputs]
+    return any(np.array_equal(made.ravel(), values) for made in calls[index].outputs for values in inputs)

@@ -43,8 +43,8 @@ class QuantizeStage:
     packages: ClassVar[tuple[str, ...]] = ("tensorflow", "tf-keras", "numpy")  # TensorFlow decodes images
 
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
-        calibrated = any(how.calibrated for how in config.possible)
-        trained = any(how.qat for how in config.possible)
+        calibrated = any(quantization.calibrated for quantization in config.possible)
+        trained = any(quantization.qat for quantization in config.possible)
         return (
             *(("calibration",) if calibrated else ()),
             *(("test",) if config.ladder else ()),
@@ -74,7 +74,7 @@ class QuantizeStage:
         """Return what needs labels, and what to do without, if anything."""
         if config.ladder:
             return "quantize.ladder", "name the schemes: a ladder goes by accuracy"
-        if any(how.qat for how in config.possible):
+        if any(quantization.qat for quantization in config.possible):
             return "qat", "leave it out: int8 is then calibrated, which needs no labels"
         return None
 
@@ -88,16 +88,16 @@ class QuantizeStage:
     def run(self, context: StageContext[QuantizeConfig]) -> StageResult:
         if context.config.ladder:
             return _climbed(context)
-        how, model = context.config.quantization, context.inputs["model"]
-        if how.keep_float:
-            how = how.model_copy(update={"keep_float": _kept_layers(context)})
-        calibration = _calibration_set(context) if how.calibrated else None
+        quantization, model = context.config.quantization, context.inputs["model"]
+        if quantization.keep_float:
+            quantization = quantization.model_copy(update={"keep_float": _kept_layers(context)})
+        calibration = _calibration_set(context) if quantization.calibrated else None
         facts = keras_facts_of(model)
-        trained = _trained(context, how) if how.qat else model
+        trained = _trained(context, quantization) if quantization.qat else model
         quantized = Artifact(
             files=(trained.file(MODEL_FILE), *(calibration.files if calibration else ())),
             facts=QuantizedFacts(
-                quantization=how,
+                quantization=quantization,
                 io=_io(context.config),
                 calibration=calibration.digest if calibration else None,
                 params=facts.params,
@@ -115,24 +115,26 @@ class QuantizeStage:
 def _climbed(context: StageContext[QuantizeConfig]) -> StageResult:
     from stages.quantize.ladder import Ladder
 
-    found = Ladder(context).climb()
-    return StageResult(outputs=(found.quantized, *((found.calibration,) if found.calibration else ()), found.report))
+    climbed = Ladder(context).climb()
+    return StageResult(
+        outputs=(climbed.quantized, *((climbed.calibration,) if climbed.calibration else ()), climbed.report)
+    )
 
 
-def _trained(context: StageContext[QuantizeConfig], how: Quantization) -> Artifact:
+def _trained(context: StageContext[QuantizeConfig], quantization: Quantization) -> Artifact:
     """Return the model after quantization-aware training: a separate sub-step, cached independently."""
-    assert how.qat is not None
-    settings = how.qat.model_dump(exclude={"preserve"})
-    aware = {"exclude": how.keep_float, "preserve": how.qat.preserve}
+    assert quantization.qat is not None
+    settings = quantization.qat.model_dump(exclude={"preserve"})
+    aware = {"exclude": quantization.keep_float, "preserve": quantization.qat.preserve}
     record = context.call("finetune", {**settings, "quantization_aware": aware}, {"model": context.inputs["model"]})
     return record.output("keras-model")
 
 
 def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:
-    how = config.quantization
-    if config.io == "float32" or not how.calibrated:
+    quantization = config.quantization
+    if config.io == "float32" or not quantization.calibrated:
         return "float32"
-    return "int16" if how.scheme == "int16x8" else "int8"
+    return "int16" if quantization.scheme == "int16x8" else "int8"
 
 
 def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
@@ -165,6 +167,7 @@ def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[A
     with tensorflow_action(context.seed, context.threads):
         model = shared_in_float32(context, "model")
         silent = {layer.name for layer in model._flatten_layers() if layer.weights}  # noqa: SLF001 - nested ones too
+        # A fixed batch is kept: `batches_of` fills up the last one.
         size = model.inputs[0].shape[0] or min(CHECKED_BATCH, len(arrays[0]))
         for picked in batches_of(len(arrays[0]), size):
             batch = {

@@ -89,8 +89,8 @@ def _batches(context: StageContext[RecalibrateConfig], data: Split) -> Iterator[
     names = [spec.name for spec in keras_facts_of(context.inputs["model"]).inputs]
     picked = np.random.default_rng(context.seed).permutation(len(data))[:count]
     for start in range(0, count, context.config.batch):
-        places = picked[start : start + context.config.batch]
-        arrays = by_input(data.take(places)[0], names)
+        indices = picked[start : start + context.config.batch]
+        arrays = by_input(data.take(indices)[0], names)
         yield arrays if len(arrays) > 1 else arrays[0]
-        done = start + len(places)
+        done = start + len(indices)
         context.events.advanced(done, count, "samples", f"{done}/{count}")

@@ -12,7 +12,7 @@ CALIBRATION_MEDIA_TYPE = "application/x-npy"
 
 def calibration_files(inputs: int) -> tuple[str, ...]:
     """Return the file names of a calibration set, one for each model input, in the model's order."""
-    return (CALIBRATION_FILE,) if inputs == 1 else tuple(f"calibration-{place}.npy" for place in range(inputs))
+    return (CALIBRATION_FILE,) if inputs == 1 else tuple(f"calibration-{index}.npy" for index in range(inputs))
 
 
 def encode_samples(samples: Any) -> bytes:

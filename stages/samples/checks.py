@@ -103,10 +103,10 @@ def require_inputs(split: Split, facts: KerasFacts) -> None:
 
 def require_finite_inputs(split: Split) -> None:
     """Raise DataError, with its place, if a sample's inputs hold NaN or infinity: else later code would be blamed."""
-    found = split.first_not_finite()
-    if found is None:
+    position = split.first_not_finite()
+    if position is None:
         return
-    index, name = found
+    index, name = position
     what = f"sample {index} of the {split.name} split holds NaN or infinity" + (f" in input {name!r}" if name else "")
     if split.rows is not None:
         what += f" (row {int(split.rows[index])} of what is stored)"
@@ -138,10 +138,10 @@ def _require_classes(split: Split, output: TensorSpec, where: str) -> None:
 
 
 def _require_targets(split: Split, output: TensorSpec, where: str) -> None:
-    found, wanted = tuple(split.y.shape[1:]) or (1,), output.shape[1:]
-    if len(found) != len(wanted) or any(size not in (None, n) for size, n in zip(wanted, found, strict=True)):
+    shape, wanted = tuple(split.y.shape[1:]) or (1,), output.shape[1:]
+    if len(shape) != len(wanted) or any(size not in (None, n) for size, n in zip(wanted, shape, strict=True)):
         raise DataError(
-            f"targets are {found} a sample, the model's output {output.name!r} is {wanted}",
+            f"targets are {shape} a sample, the model's output {output.name!r} is {wanted}",
             where=where,
             hint=f"data.task is {split.task}: is this the data that the model was trained on?",
         )

@@ -41,12 +41,13 @@ def decode_images(
     images = np.zeros((len(encoded), *form.size, form.channels), np.float32)
     failures = {}
 
-    def decode_one(place: int) -> None:
+    def decode_one(index: int) -> None:
         try:
-            images[place] = decode(tf.constant(encoded[place])).numpy()
+            images[index] = decode(tf.constant(encoded[index])).numpy()
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            failures[place] = _said(error)
+            failures[index] = _said(error)
 
+    # One by one: images differ in size before they are resized, so there is no batch yet.
     with quiet() if silent else nullcontext(), ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         list(pool.map(decode_one, range(len(encoded))))
     return images, dict(sorted(failures.items()))
@@ -120,6 +121,6 @@ def parse_examples(records: Sequence[bytes], features: Mapping[str, Feature], th
 def _said(error: Exception) -> str:
     """Return what TensorFlow found, without the location in its graph."""
     lines = str(getattr(error, "message", error)).splitlines()
-    said = [line.strip() for line in lines if line.strip() and not line.strip().startswith(GRAPH_TALK)]
-    text = said[-1] if said else type(error).__name__
+    kept = [line.strip() for line in lines if line.strip() and not line.strip().startswith(GRAPH_TALK)]
+    text = kept[-1] if kept else type(error).__name__
     return re.sub(r"^\{\{.*?\}\} | \[Op:.*$", "", text)[:160]

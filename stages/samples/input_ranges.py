@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 MOVING = frozenset({"Transpose", "Reshape", "Identity", "Squeeze", "Unsqueeze"})  # ONNX operators that keep all values
+# `findings/onnx_pixels_on_rounding_ties.sh` shows the ties, and that one step more has none.
 STEPS = 255  # between the smallest and the largest of 8 bits
 NEAR = 1e-3  # of a step: rounding in float32 moves a value by a hundredth of that
 MANY = 0.05  # share of values halfway above which it is not by chance
@@ -23,6 +24,7 @@ def off_the_ties(samples: Any, low: float, high: float) -> tuple[float, float]:
 
     Unchanged if few of the `samples` lie halfway, or if no wider range helps.
     """
+    # Quantizers extend every range to zero, so that zeros (of padding) are exact.
     low, high = min(low, 0.0), max(high, 0.0)
     values = _some(samples)
     if half_way(values, low, high) < MANY:
@@ -30,9 +32,9 @@ def off_the_ties(samples: Any, low: float, high: float) -> tuple[float, float]:
     for more in range(1, TRIED_STEPS + 1):
         wider = (high - low) * STEPS / (STEPS - more)
         margin = (wider - (high - low)) / 2
-        found = (low - margin if low < 0 else low, high + margin if high > 0 else high)
-        if half_way(values, *found) < MANY / 10:
-            return found
+        limits = (low - margin if low < 0 else low, high + margin if high > 0 else high)
+        if half_way(values, *limits) < MANY / 10:
+            return limits
     return low, high
 
 
@@ -56,8 +58,8 @@ def half_way(values: Any, low: float, high: float) -> float:
 
     if not high > low or not np.size(values):
         return 0.0
-    places = np.asarray(values, np.float64) * (STEPS / (high - low))
-    return float(np.mean(np.abs(places - np.floor(places) - 0.5) < NEAR))
+    steps = np.asarray(values, np.float64) * (STEPS / (high - low))
+    return float(np.mean(np.abs(steps - np.floor(steps) - 0.5) < NEAR))
 
 
 def _some(samples: Any) -> Any:

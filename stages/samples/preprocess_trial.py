@@ -37,9 +37,9 @@ class Tried:
 
 def can_be_tried(model: KerasModel, split: Split) -> bool:
     """Return whether there is a choice: a classifier with one output and one input of image-like real numbers."""
-    one = len(model.inputs) == len(model.outputs) == 1 and not isinstance(split.x, Mapping)
+    single = len(model.inputs) == len(model.outputs) == 1 and not isinstance(split.x, Mapping)
     labelled = not isinstance(split.task, Mapping) and split.kind == "classes" and split.labelled
-    grid = one and len(split.input_shapes()[0]) > 1 and model.inputs[0].dtype == "float32"
+    grid = single and len(split.input_shapes()[0]) > 1 and model.inputs[0].dtype == "float32"
     return bool(grid and labelled and len(model.outputs[0].shape) == 2)  # a row per sample
 
 
@@ -50,19 +50,19 @@ def try_preprocessing(model: KerasModel, split: Split, batch: int = 64) -> list[
     """
     import numpy as np
 
-    places = np.unique(np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(np.int64))
+    indices = np.unique(np.linspace(0, len(split) - 1, min(SAMPLES, len(split))).astype(np.int64))
     stored = replace(split, preprocess=Preprocess())
     now = split.preprocess
     assert isinstance(now, Preprocess)  # `can_be_tried`: one input
     # Read without preprocessing once, and preprocessed in each way from there.
-    ways = {AS_NOW: now, **_others(np.asarray(stored.take(places)[0]), now)}
+    ways = {AS_NOW: now, **_others(np.asarray(stored.take(indices)[0]), now)}
     right, count = dict.fromkeys(ways, 0), correct_counter(model)
     tensor = import_tensorflow().constant
-    for start in range(0, len(places), batch):
-        raw, labels = stored.take(places[start : start + batch])
+    for start in range(0, len(indices), batch):
+        raw, labels = stored.take(indices[start : start + batch])
         for name, way in ways.items():
             right[name] += count([(tensor(way(raw)), np.reshape(labels, -1))])
-    return [Tried(name, ways[name], right[name], len(places)) for name in ways]
+    return [Tried(name, ways[name], right[name], len(indices)) for name in ways]
 
 
 def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
@@ -76,8 +76,8 @@ def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
     ways = {name: _between(held, ends) for name, ends in RANGES.items()}
     if held == RANGES["0…255"] and stored.ndim == 4 and stored.shape[-1] == COLORS:
         ways |= {"mode caffe": Preprocess(mode="caffe"), "mode torch": Preprocess(mode="torch")}
-    some = stored[:2]
-    return {name: way for name, way in ways.items() if not np.allclose(way(some), now(some), rtol=1e-3, atol=1e-3)}
+    first = stored[:2]
+    return {name: way for name, way in ways.items() if not np.allclose(way(first), now(first), rtol=1e-3, atol=1e-3)}
 
 
 def _between(held: tuple[float, float], wanted: tuple[float, float]) -> Preprocess:
@@ -91,5 +91,5 @@ def _between(held: tuple[float, float], wanted: tuple[float, float]) -> Preproce
 
 def setting_of(way: Preprocess) -> str:
     """Return the recipe's line: `preprocess: {mode: tf}`."""
-    said = way.model_dump(mode="json", exclude_defaults=True)
-    return f"preprocess: {{{', '.join(f'{key}: {value}' for key, value in said.items())}}}"
+    settings = way.model_dump(mode="json", exclude_defaults=True)
+    return f"preprocess: {{{', '.join(f'{key}: {value}' for key, value in settings.items())}}}"

@@ -36,6 +36,7 @@ class Fold:
         shape = [1] * kernel.ndim
         for axis in kind_of(self.producer).kernels[-1].outputs:
             shape[axis] = kernel.shape[axis]
+        # `scale` and `offset` are float64: each weight is rounded once, when it is stored.
         new = (kernel * scale.reshape(shape), bias * scale + offset)
         return [*others, *(array.astype(kernel.dtype) for array in new)]
 

@@ -22,8 +22,8 @@ from stages.strip.usage import Usage, is_of_keras, only_for_losses, usage_of
 DROPPING = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
 NOISE = ("GaussianDropout", "GaussianNoise", "ActivityRegularization")
 AUGMENTATION = frozenset(
-    f"Random{what}"
-    for what in ("Flip", "Rotation", "Translation", "Zoom", "Contrast", "Brightness", "Height", "Width", "Crop")
+    f"Random{change}"
+    for change in ("Flip", "Rotation", "Translation", "Zoom", "Contrast", "Brightness", "Height", "Width", "Crop")
 )
 TRAINING_LAYERS = AUGMENTATION.union(DROPPING, NOISE)
 CLUSTERING = frozenset({"ClusterWeights", "ClusterWeightsMHA"})
@@ -142,6 +142,7 @@ def _in_inference(layer: KerasLayer) -> Any:
 
 def _as(entry: dict[str, Any], layer: KerasLayer) -> dict[str, Any]:
     """Return the entry of a layer in its model's configuration, with another layer in its place."""
+    # tf_keras writes its own layers under this public name too, and Keras finds them by it.
     kind = {"module": "keras.layers", "class_name": type(layer).__name__, "registered_name": None}
     return {**entry, **kind, "config": layer.get_config()}
 
@@ -152,13 +153,13 @@ def _without_settings(value: Any, notes: list[str], *, dropout: bool) -> Any:
         return type(value)(_without_settings(item, notes, dropout=dropout) for item in value)
     if not isinstance(value, dict):
         return value
-    found = {}
+    stripped = {}
     for key, setting in value.items():
-        found[key] = _without_settings(setting, notes, dropout=dropout)
+        stripped[key] = _without_settings(setting, notes, dropout=dropout)
         if str(key).endswith("_regularizer") and setting is not None:
             notes.append(key)
-            found[key] = None
+            stripped[key] = None
         elif dropout and key in DROPOUT_SETTINGS and isinstance(setting, float) and setting > 0:
             notes.append(key)
-            found[key] = 0.0
-    return found
+            stripped[key] = 0.0
+    return stripped

@@ -68,6 +68,7 @@ class StripStage:
             stripped = strip_model(model, fold_batch_norm=context.config.fold_batch_norm)
             difference = output_difference(model, stripped.model)
             unchanged = stripped.model is model
+            # The same digest as before, so that nothing that follows has to run again.
             file = context.inputs["model"].file(MODEL_FILE) if unchanged else write_model(context, stripped.model)
             artifact = Artifact(files=(file,), facts=keras_facts(stripped.model))
         report = StripFacts(removed=stripped.removed, folded=stripped.folded, kept=stripped.kept)
@@ -78,6 +79,7 @@ class StripStage:
         """Check that stripping changed no output, and folding none by more than rounding."""
         difference = result.metrics["output_difference"]
         tolerance = ROUNDING_TOLERANCE if _rounds_otherwise(result) else TOLERANCE
+        # Not `>`: NaN has to fail.
         if not difference <= tolerance:
             what = f"stripping changed the outputs by {difference:.1e} (relative), allowed is {tolerance:.0e}"
             hint = "`fold_batch_norm: false` leaves the numbers as they are" if result.metrics["folded"] else None

@@ -61,6 +61,7 @@ def only_for_losses(model: KerasModel) -> list[Any]:
     if not any(type(layer).__name__ in ADDED for layer in model.layers):
         return []
     read, living, dead = {id(tensor) for tensor in model.outputs}, set[int](), set[int]()
+    # From the outputs back: all calls that read a tensor come before the one that made it.
     for node in reversed(list(nodes_of(model))):
         if any(id(tensor) in read for tensor in import_tensorflow().nest.flatten(node.outputs)):
             read |= {id(tensor) for tensor in node.keras_inputs}

@@ -32,11 +32,11 @@ def adversarial_inputs(specs: Sequence[TensorSpec], real: Arrays) -> dict[str, d
     for spec in specs:
         samples = np.asarray(real[spec.name])
         low, high = float(samples.min()), float(samples.max())
-        one, several = (1, *samples.shape[1:]), (REPEATS, *samples.shape[1:])
+        single, several = (1, *samples.shape[1:]), (REPEATS, *samples.shape[1:])
         made = {
-            "zeros": np.full(one, min(max(0.0, low), high) if np.dtype(spec.dtype).kind in "iu" else 0.0),
-            "lowest": np.full(one, low),
-            "highest": np.full(one, high),
+            "zeros": np.full(single, min(max(0.0, low), high) if np.dtype(spec.dtype).kind in "iu" else 0.0),
+            "lowest": np.full(single, low),
+            "highest": np.full(single, high),
             "extremes": np.where(rng.random(several) < 0.5, low, high),
             "noise": rng.uniform(low, high, several),
         }

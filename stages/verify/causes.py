@@ -50,9 +50,9 @@ def cause_in_inputs(inputs: Arrays, ends: Mapping[str, tuple[float, float]]) -> 
         step = (high - low) / 255
         share = float(((inputs[name] < low - step) | (inputs[name] > high + step)).mean())
         if share > OUTSIDE:
-            said = f"{share:.1%} of the numbers of input {name!r} in the test samples lie outside the file's range"
+            finding = f"{share:.1%} of the numbers of input {name!r} in the test samples lie outside the file's range"
             advice = "calibration samples that are preprocessed as the test samples are, and more of them"
-            return Cause(f"{said}, {_range((low, high))}", advice)
+            return Cause(f"{finding}, {_range((low, high))}", advice)
     return None
 
 
@@ -70,19 +70,21 @@ def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | N
     for use in uses:
         share = use.outside / use.numbers
         if share > OUTSIDE:
-            said = f"{share:.1%} of what {use.layer!r} gives on test samples lies outside its calibrated range"
-            return Cause(f"{said}, {_range(use.ends)}", "more or better calibration samples (data.calibration)")
+            finding = f"{share:.1%} of what {use.layer!r} gives on test samples lies outside its calibrated range"
+            return Cause(f"{finding}, {_range(use.ends)}", "more or better calibration samples (data.calibration)")
     for use in uses:
         if use.ends[1] - use.ends[0] < SILENT:
-            said = f"the range of {use.layer!r} is {_range(use.ends)}: nothing came out of it on calibration samples"
-            return Cause(said, f"take the layer out, if it is dead, or keep_float: [{use.layer}]")
+            finding = f"the range of {use.layer!r} is {_range(use.ends)}: nothing came out of it on calibration samples"
+            return Cause(finding, f"take the layer out, if it is dead, or keep_float: [{use.layer}]")
     for use in uses:
         if use.high - use.low < NARROW * (use.ends[1] - use.ends[0]):
-            said = (
+            finding = (
                 f"{use.layer!r} gives {_range((use.low, use.high))} and has the range {_range(use.ends)}, far too wide"
             )
             clipped = "calibration: percentile, " if can_clip else ""
-            return Cause(said, f"{clipped}calibration samples without outliers, int16x8, or keep_float: [{use.layer}]")
+            return Cause(
+                finding, f"{clipped}calibration samples without outliers, int16x8, or keep_float: [{use.layer}]"
+            )
     return None
 
 
@@ -94,10 +96,10 @@ def cause_in_constants(constants: Arrays) -> Cause | None:
         most = np.abs(stored.astype(np.int64)).reshape(len(stored), -1).max(axis=1)
         coarse = (most > 0) & (most <= FEW_STEPS)
         if coarse.any():
-            said = (
+            finding = (
                 f"{int(coarse.sum())} of {len(most)} channels of the constant {name!r} have {FEW_STEPS} steps or fewer"
             )
-            return Cause(said, "granularity: per_channel, or keep_float for its layer")
+            return Cause(finding, "granularity: per_channel, or keep_float for its layer")
     return None
 
 
@@ -113,21 +115,21 @@ def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
     """
     import numpy as np
 
-    found: dict[int, _Use] = {}
+    uses: dict[int, _Use] = {}
     for calls, tensors in samples:
-        for place, ends in _explained(calls, tensors).items():
-            found.setdefault(place, _Use(calls[place].layer, ends, np.inf, -np.inf, 0, 0))
-    for place, use in found.items():
+        for position, ends in _explained(calls, tensors).items():
+            uses.setdefault(position, _Use(calls[position].layer, ends, np.inf, -np.inf, 0, 0))
+    for position, use in uses.items():
         low, high = use.ends
         step = (high - low) / 255
         for calls, _ in samples:
-            values = calls[place].outputs[0]
+            values = calls[position].outputs[0]
             # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
             # range.
             use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
             use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
             use.numbers += values.size
-    return dict(sorted(found.items()))
+    return dict(sorted(uses.items()))
 
 
 def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, tuple[float, float]]:
@@ -140,13 +142,13 @@ def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
             continue
         flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
         scored = [
-            (float(scores([np.clip(values.ravel(), *tensor.ends)], flats).max()), place)
-            for place, call in enumerate(calls)
+            (float(scores([np.clip(values.ravel(), *tensor.ends)], flats).max()), position)
+            for position, call in enumerate(calls)
             for values in call.outputs[:1]
             if flats and values.dtype.kind == "f" and values.size == tensor.values.size
         ]
         # The last of equals: the tensor before a fused activation is clipped to the same.
-        score, place = max(scored, default=(-np.inf, -1))
-        if score >= EXPLAINED_DB and score > best.get(place, (-np.inf,))[0]:
-            best[place] = (score, tensor.ends)
-    return {place: ends for place, (_, ends) in best.items()}
+        score, position = max(scored, default=(-np.inf, -1))
+        if score >= EXPLAINED_DB and score > best.get(position, (-np.inf,))[0]:
+            best[position] = (score, tensor.ends)
+    return {position: ends for position, (_, ends) in best.items()}

@@ -41,7 +41,7 @@ def proved(tried: Sequence[Tried], chance: float) -> Tried | None:
     """Return the best of the others, if it is surely better than the current one and far from chance; else None."""
     if len(tried) < 2:
         return None
-    now, best = tried[0], max(tried[1:], key=lambda one: one.correct)
+    now, best = tried[0], max(tried[1:], key=lambda trial: trial.correct)
     least = wilson_interval(best.correct, best.samples, SURE)[0]
     most = wilson_interval(now.correct, now.samples, SURE)[1]
     return best if least > max(most, chance + BETTER * (1 - chance)) else None
@@ -49,11 +49,12 @@ def proved(tried: Sequence[Tried], chance: float) -> Tried | None:
 
 def words_on(tried: Sequence[Tried]) -> str:
     """Format `71.8 % at 0…255 (preprocess: {}), 10.3 % as now`, the best first."""
-    ordered = sorted(tried, key=lambda one: -one.correct)
+    ordered = sorted(tried, key=lambda trial: -trial.correct)
     named = (
-        f"{one.name}" if one.name == AS_NOW else f"at {one.name} ({setting_of(one.preprocess)})" for one in ordered
+        f"{trial.name}" if trial.name == AS_NOW else f"at {trial.name} ({setting_of(trial.preprocess)})"
+        for trial in ordered
     )
-    return ", ".join(f"{one.accuracy:.1%} {name}" for one, name in zip(ordered, named, strict=True))
+    return ", ".join(f"{trial.accuracy:.1%} {name}" for trial, name in zip(ordered, named, strict=True))
 
 
 def check_source(context: StageContext[Any], split: Split, outputs: Arrays, targets: Mapping[str, Split]) -> None:
@@ -84,12 +85,12 @@ def _tried(context: StageContext[Any], split: Split) -> Sequence[Tried]:
 def told_or_stopped(what: str, chance: float, tried: Sequence[Tried]) -> str:
     """Raise SourceError if another preprocessing is proved to be the right one; else return the warning."""
     best = proved(tried, chance)
-    told = f"of {tried[0].samples} samples right: {words_on(tried)}" if len(tried) > 1 else ""
+    trials = f"of {tried[0].samples} samples right: {words_on(tried)}" if len(tried) > 1 else ""
     if best is None:
         advice = "check data.preprocess and the labels, unless it is untrained on purpose"
-        return f"{what}; {advice}{f' ({told})' if told else ''}"
+        return f"{what}; {advice}{f' ({trials})' if trials else ''}"
     raise SourceError(
         f"{what}; with {setting_of(best.preprocess)} it is right on {best.accuracy:.1%}",
         where="data.preprocess",
-        hint=f"{told}; check_preprocess: false under data goes on all the same",
+        hint=f"{trials}; check_preprocess: false under data goes on all the same",
     )

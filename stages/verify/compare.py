@@ -42,12 +42,12 @@ class Comparison:
     def __init__(self, context: StageContext[VerifyConfig], split: Split, facts: KerasFacts) -> None:
         self._context, self._split, self._facts = context, split, facts
         export = context.inputs["export"]
-        self._format = found = format_of_kind(export.kind)
+        self._format = file_format = format_of_kind(export.kind)
         self._tasks = {spec.name: split.of_output(spec.name).task for spec in facts.outputs}
         self._file: bytes | Path
-        if isinstance(found, HoldsAnother):
+        if isinstance(file_format, HoldsAnother):
             held = context.read("export", export.files[0].name).read_bytes()
-            self._kind, self._file = formats()[found.holds].kind, found.held(held)
+            self._kind, self._file = formats()[file_format.holds].kind, file_format.held(held)
         else:
             # `tmp` in front: a killed verification has nothing to resume from.
             read, folder = partial(context.read, "export"), context.work_dir / "tmp-model"
@@ -89,20 +89,20 @@ class Comparison:
                 layer = first_not_finite(self._model, arrays)
                 self._context.events.warned(f"Keras gives no finite numbers on {inputs} inputs, first in layer {layer}")
                 continue
-            found = self._run(arrays)
-            self._require_finite(wanted, found, lambda place, arrays=arrays: _one(arrays, place))
-            rows += [parity_row(inputs, name, wanted[name], found[name], self._classes(name)) for name in wanted]
+            outputs = self._run(arrays)
+            self._require_finite(wanted, outputs, lambda index, arrays=arrays: _one(arrays, index))
+            rows += [parity_row(inputs, name, wanted[name], outputs[name], self._classes(name)) for name in wanted]
         return rows
 
     def _simulated_rows(self, simulated: Simulated, reference: Arrays) -> list[ParityRow]:
         """Return figures for the first of the real inputs, run as the device does; its kernels are slow here."""
         picked = self._picked[:SIMULATED_SAMPLES]
         arrays = self._arrays(self._split.take(picked)[0])
-        found = simulated.simulate(content_of(self._file), arrays, f"{self._context.axis} model")
-        if found is None:
+        outputs = simulated.simulate(content_of(self._file), arrays, f"{self._context.axis} model")
+        if outputs is None:
             return []
         rows = [
-            parity_row(f"{SIMULATED}{simulated.simulator}", name, values[picked], found[name], self._classes(name))
+            parity_row(f"{SIMULATED}{simulated.simulator}", name, values[picked], outputs[name], self._classes(name))
             for name, values in reference.items()
         ]
         return [row.model_copy(update={"worst_sample": int(picked[row.worst_sample])}) for row in rows]
@@ -125,17 +125,17 @@ class Comparison:
         from stages.verify.predict import run_keras
 
         real = self._arrays(self._split.take(self._picked)[0])
-        given = real if is_real(row.inputs) else self._made_up[row.inputs]
-        arrays = [given[name] for name in self._model.input_names]
-        place = self._model.output_names.index(row.output)
+        samples = real if is_real(row.inputs) else self._made_up[row.inputs]
+        arrays = [samples[name] for name in self._model.input_names]
+        output_index = self._model.output_names.index(row.output)
         with tensorflow_action(self._context.seed, self._context.threads):
             run = partial(run_keras, self._model)
             expected = run(arrays)
             # Of the real inputs, since a set like `zeros` has no scale whose last bits could be moved.
             scales = [float(np.abs(real[name]).max()) for name in self._model.input_names]
-            noise = rounding_noise(run, arrays, expected, scales)[place]
-        found = self._run(dict(zip(self._model.input_names, arrays, strict=True)))[row.output]
-        off = np.abs(found.astype(np.float64) - expected[place]).reshape(len(found), -1).max(axis=1)
+            noise = rounding_noise(run, arrays, expected, scales)[output_index]
+        actual = self._run(dict(zip(self._model.input_names, arrays, strict=True)))[row.output]
+        off = np.abs(actual.astype(np.float64) - expected[output_index]).reshape(len(actual), -1).max(axis=1)
         return bool((off <= np.maximum(allowed, ROOM * noise)).all())
 
     def cause(self, row: ParityRow) -> Cause | None:
@@ -151,13 +151,13 @@ class Comparison:
         data = content_of(self._file)
         try:
             shown = shows_tensors(self._kind)
-            found = cause_in_inputs(inputs, shown.input_ends(data)) or cause_in_ranges(
-                [self._with_inputs(_one(inputs, place)) for place in range(len(places))],
+            cause = cause_in_inputs(inputs, shown.input_ends(data)) or cause_in_ranges(
+                [self._with_inputs(_one(inputs, index)) for index in range(len(places))],
                 can_clip=format_of_kind(self._kind).refuses(CLIPPED) is None,
             )
         except DeviceError:
             return None
-        return found or cause_in_constants(shown.small_constants(data))
+        return cause or cause_in_constants(shown.small_constants(data))
 
     def _with_inputs(self, sample: Arrays) -> Observed:
         """Return `_observed`, with the inputs among the layers."""
@@ -187,7 +187,7 @@ class Comparison:
         except DeviceError as error:
             return f"which layer differs is not known ({error.what})"
 
-    def _recomputed(self, name: str, given: NDArray[Any]) -> NDArray[Any] | None:
+    def _recomputed(self, name: str, inputs: NDArray[Any]) -> NDArray[Any] | None:
         """Return what the reference's layer of this name makes of other inputs; None unless it has one call."""
         import numpy as np
         from tensorflow import errors
@@ -197,7 +197,7 @@ class Comparison:
         if layer is None or len(layer.inbound_nodes) != 1:
             return None
         try:
-            return np.asarray(layer(given, training=False))
+            return np.asarray(layer(inputs, training=False))
         except (TypeError, ValueError, errors.OpError):  # it takes more than that
             return None
 
@@ -205,27 +205,27 @@ class Comparison:
         import numpy as np
 
         for name, wanted in reference.items():
-            for values, whose in ((wanted, "the reference"), (actual[name], "the exported file")):
+            for values, owner in ((wanted, "the reference"), (actual[name], "the exported file")):
                 finite = np.isfinite(np.reshape(values, (len(values), -1))).all(axis=1)
                 if finite.all():
                     continue
-                place = int(finite.argmin())
-                sample = sample_at(place)
+                index = int(finite.argmin())
+                sample = sample_at(index)
                 if sample_at == self._real_sample:  # synthetic inputs are finite
                     require_finite_inputs(self._split)
-                if whose == "the reference":
+                if owner == "the reference":
                     where = f"the first layer with NaN or infinity is {first_not_finite(self._model, sample)!r}"
                 else:
                     where = self._where_they_part(sample, 10.0)
-                what = f"{int((~finite).sum())} outputs of {whose} are not finite, first that of sample {place}"
+                what = f"{int((~finite).sum())} outputs of {owner} are not finite, first that of sample {index}"
                 raise PostconditionError(f"{what}; {where}", where=self._context.axis)
             if actual[name].shape != wanted.shape:
                 what = f"output {name!r} of the file has shape {actual[name].shape}, the reference's {wanted.shape}"
                 raise PostconditionError(what, where=self._context.axis)
 
     def _run(self, arrays: Arrays) -> dict[str, NDArray[Any]]:
-        found: dict[str, Any] = self._loaded.run(arrays)
-        return {spec.name: found[spec.name] for spec in self._facts.outputs}
+        outputs: dict[str, Any] = self._loaded.run(arrays)
+        return {spec.name: outputs[spec.name] for spec in self._facts.outputs}
 
     def _arrays(self, inputs: Inputs) -> dict[str, NDArray[Any]]:
         """Return a split's inputs by name, in the model's types."""
@@ -245,14 +245,14 @@ class Comparison:
         from stages.formats.apart.runtimes import load_apart
 
         loaded = load_apart(self._kind, self._file, self._context.threads, self._doing, self._context.events)
-        for what, specs, wanted in (
+        for role, specs, wanted in (
             ("input", loaded.inputs, self._facts.inputs),
             ("output", loaded.outputs, self._facts.outputs),
         ):
             names = [spec.name for spec in specs]
             for spec in wanted:
                 if spec.name not in names:
-                    text = f"the file has no {what} {spec.name!r}; it has {', '.join(names)}"
+                    text = f"the file has no {role} {spec.name!r}; it has {', '.join(names)}"
                     raise PostconditionError(text, where=self._context.axis)
         return loaded
 
@@ -285,8 +285,8 @@ def advance(context: StageContext[VerifyConfig], done: int, total: int, runtime:
     context.events.advanced(done, total, "verification samples", f"{runtime} {done}/{total}")
 
 
-def _one(arrays: Arrays, place: int) -> dict[str, NDArray[Any]]:
-    return {name: values[place : place + 1] for name, values in arrays.items()}
+def _one(arrays: Arrays, index: int) -> dict[str, NDArray[Any]]:
+    return {name: values[index : index + 1] for name, values in arrays.items()}
 
 
 def parity_row(inputs: str, output: str, reference: NDArray[Any], actual: NDArray[Any], classes: bool) -> ParityRow:

@@ -66,19 +66,19 @@ class Tolerances(Value):
 
     @model_validator(mode="before")
     @classmethod
-    def _over_the_defaults(cls, given: Json) -> Json:
-        if not isinstance(given, Mapping):
-            return given
+    def _over_the_defaults(cls, settings: Json) -> Json:
+        if not isinstance(settings, Mapping):
+            return settings
         return {
             scheme: {**_kept(scheme, bounds), **bounds} if isinstance(bounds, Mapping) else bounds
-            for scheme, bounds in given.items()
+            for scheme, bounds in settings.items()
         }
 
     def of(self, scheme: Scheme) -> Bounds:
         """Return the bounds of a scheme."""
-        found = getattr(self, scheme)
-        assert isinstance(found, Bounds)
-        return found
+        bounds = getattr(self, scheme)
+        assert isinstance(bounds, Bounds)
+        return bounds
 
 
 def _kept(scheme: str, named: Mapping[str, Any]) -> dict[str, float]:

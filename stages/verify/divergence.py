@@ -38,48 +38,49 @@ def describe_divergence(
 
     `recompute` runs one of the model's layers on other inputs.
     """
-    found = agreements(calls, tensors)
-    agreeing = {place for place, agreement in found.items() if agreement.sqnr_db >= limit_db}
+    matches = agreements(calls, tensors)
+    agreeing = {position for position, agreement in matches.items() if agreement.sqnr_db >= limit_db}
     right = _right(calls, agreeing)
     # Shapes and indices are compared with nothing, and are folded or integers in the file: they can't be blamed.
-    real = [place for place, call in enumerate(calls) if any(values.dtype.kind == "f" for values in call.outputs)]
-    wrong = next((place for place in real if place not in right), None)
-    for place in sorted(agreeing):
-        channels = _wrong_channels(calls[place], found[place], limit_db)
-        if channels and (wrong is None or place < wrong):
-            return _in_channels(calls, place, found, limit_db, channels)
+    real = [position for position, call in enumerate(calls) if any(values.dtype.kind == "f" for values in call.outputs)]
+    wrong = next((position for position in real if position not in right), None)
+    for position in sorted(agreeing):
+        channels = _wrong_channels(calls[position], matches[position], limit_db)
+        if channels and (wrong is None or position < wrong):
+            return _in_channels(calls, position, matches, limit_db, channels)
     if wrong is not None:
-        before = _last_agreeing(calls, wrong, found, limit_db)
+        before = _last_agreeing(calls, wrong, matches, limit_db)
         text = f"the first layer that differs is {calls[wrong].layer!r}"
-        if recompute is not None and _came_to_it(calls, wrong, found, limit_db, recompute):
+        if recompute is not None and _came_to_it(calls, wrong, matches, limit_db, recompute):
             return (
                 f"which layer differs first is not known: {calls[wrong].layer!r} is the first that is far off, but it "
                 "computes what Keras does of what the file gives it, so that the difference comes from before it"
             )
-        return text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({found[before].tensor})"
-    if not found:
+        return (
+            text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({matches[before].tensor})"
+        )
+    if not matches:
         return "no layer could be compared"
     # A layer that was fused into a later one has no tensor: the nearest one says nothing about it.
-    worst = min(agreeing, key=lambda place: found[place].sqnr_db)
-    if found[worst].sqnr_db >= max(limit_db, SAME_DB):
+    worst = min(agreeing, key=lambda position: matches[position].sqnr_db)
+    if matches[worst].sqnr_db >= max(limit_db, SAME_DB):
         return "each layer's output is found among the file's tensors: what differs comes after them, or in a delegate"
     return (
         f"no single layer is that far off: the difference grows on the way, "
-        f"most by {calls[worst].layer!r} ({found[worst].sqnr_db:.0f} dB)"
+        f"most by {calls[worst].layer!r} ({matches[worst].sqnr_db:.0f} dB)"
     )
 
 
 def _in_channels(
-    calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float, channels: list[int]
+    calls: Sequence[LayerCall], position: int, matches: dict[int, Agreement], limit_db: float, channels: list[int]
 ) -> str:
-    before = _last_agreeing(calls, place, found, limit_db)
+    before = _last_agreeing(calls, position, matches, limit_db)
     several = (
         f"{len(channels)} channels (the first is {channels[0]})" if len(channels) > 1 else f"channel {channels[0]}"
     )
-    text = (
-        f"the first layer that differs is {calls[place].layer!r}, in {several} of {calls[place].outputs[0].shape[-1]}"
-    )
-    return text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({found[before].tensor})"
+    call = calls[position]
+    text = f"the first layer that differs is {call.layer!r}, in {several} of {call.outputs[0].shape[-1]}"
+    return text if before is None else f"{text}; {calls[before].layer!r} before it agrees ({matches[before].tensor})"
 
 
 def _wrong_channels(call: LayerCall, agreement: Agreement, limit_db: float) -> list[int]:
@@ -98,27 +99,27 @@ def _wrong_channels(call: LayerCall, agreement: Agreement, limit_db: float) -> l
     others = noise[noise > 0]
     if not others.size:
         return []
-    off = noise > OUTLIER**2 * np.median(others)
+    off = noise > OUTLIER**2 * np.median(others)  # squared: the noise is a power
     off &= decibels(np.square(wanted).mean(axis=0), noise) < limit_db
-    found = np.flatnonzero(off)
-    return [int(channel) for channel in found] if 2 * len(found) < len(noise) else []
+    wrong = np.flatnonzero(off)
+    return [int(channel) for channel in wrong] if 2 * len(wrong) < len(noise) else []
 
 
 def _came_to_it(
-    calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float, recompute: Recompute
+    calls: Sequence[LayerCall], position: int, matches: dict[int, Agreement], limit_db: float, recompute: Recompute
 ) -> bool:
     """Return whether a layer computes, from the file's inputs to it, the file's output."""
-    call = calls[place]
-    if len(call.reads) != 1 or place not in found or len(call.outputs) != 1:
+    call = calls[position]
+    if len(call.reads) != 1 or position not in matches or len(call.outputs) != 1:
         return False
     (read,) = call.reads
-    if read not in found or found[read].sqnr_db < limit_db:
+    if read not in matches or matches[read].sqnr_db < limit_db:
         return False
-    given = found[read].flat.reshape(calls[read].outputs[0].shape)
-    made = recompute(call.layer, given)
-    if made is None or made.size != found[place].flat.size:
+    inputs = matches[read].flat.reshape(calls[read].outputs[0].shape)
+    made = recompute(call.layer, inputs)
+    if made is None or made.size != matches[position].flat.size:
         return False
-    return bool(scores([made.ravel()], [found[place].flat])[0, 0] >= limit_db)
+    return bool(scores([made.ravel()], [matches[position].flat])[0, 0] >= limit_db)
 
 
 def _right(calls: Sequence[LayerCall], agreeing: set[int]) -> set[int]:
@@ -131,11 +132,13 @@ def _right(calls: Sequence[LayerCall], agreeing: set[int]) -> set[int]:
     return right
 
 
-def _last_agreeing(calls: Sequence[LayerCall], place: int, found: dict[int, Agreement], limit_db: float) -> int | None:
-    seen, pending = set(calls[place].reads), sorted(calls[place].reads)
+def _last_agreeing(
+    calls: Sequence[LayerCall], position: int, matches: dict[int, Agreement], limit_db: float
+) -> int | None:
+    seen, pending = set(calls[position].reads), sorted(calls[position].reads)
     while pending:
         nearest = pending.pop()
-        if nearest in found and found[nearest].sqnr_db >= limit_db:
+        if nearest in matches and matches[nearest].sqnr_db >= limit_db:
             return nearest
         new = calls[nearest].reads - seen
         seen |= new

@@ -68,12 +68,14 @@ class EvaluateStage:
         by_name = dict(zip([o.name for o in facts.outputs], as_arrays(outputs), strict=True))
         for values in by_name.values():
             require_finite(values, lambda sample: _first_not_finite(context, split, sample))
-        found = {name: evaluate(by_name[name], seen.y, seen.kind, names[name], own) for name, seen in targets.items()}
+        evaluations = {
+            name: evaluate(by_name[name], seen.y, seen.kind, names[name], own) for name, seen in targets.items()
+        }
         if context.config.check_preprocess:
             check_source(context, split, by_name, targets)
-        measured = flat(found, several=len(by_name) > 1)
+        measured = flat(evaluations, several=len(by_name) > 1)
         return StageResult(
-            outputs=(evaluation_artifact(context, measured, found, targets),),
+            outputs=(evaluation_artifact(context, measured, evaluations, targets),),
             metrics={
                 **measured.metrics,
                 **counted(facts),
@@ -96,15 +98,17 @@ def evaluation_artifact(
 ) -> Artifact:
     """Return the metrics as facts, and the confusion matrix of each output that has one as a file."""
     samples = len(next(iter(targets.values()), ()))
-    matrices = {output: one.confusion for output, one in found.items() if one.confusion is not None}
+    matrices = {
+        output: evaluation.confusion for output, evaluation in found.items() if evaluation.confusion is not None
+    }
     files = []
-    for place, (output, counts) in enumerate(matrices.items()):
+    for index, (output, counts) in enumerate(matrices.items()):
         names = targets[output].classes or tuple(str(number) for number in range(len(counts)))
         document = {"schema_version": 1, "rows": "actual", "columns": "predicted", "classes": names}
         if len(found) > 1:
             document["output"] = output
         data = json.dumps({**document, "counts": counts}, ensure_ascii=False, indent=1).encode()
-        name = CONFUSION_FILE if len(found) == 1 else CONFUSION_FILE.replace(".", f"-{place}.")
+        name = CONFUSION_FILE if len(found) == 1 else CONFUSION_FILE.replace(".", f"-{index}.")
         files.append(context.write(name, data, "application/json"))
     return Artifact(files=tuple(files), facts=EvaluationFacts(samples=samples, metrics=measured.metrics))
 

@@ -41,15 +41,15 @@ def violation(row: ParityRow, bounds: Bounds, scale: float = 0.0) -> Violation |
     """
     relative = row.max_abs_diff / max(row.reference_max_abs, scale, 1e-30)
     if bounds.max_diff is not None and relative > bounds.max_diff:
-        said = f"the relative difference is {relative:.3g}, at most {bounds.max_diff:g} is allowed"
-        return Violation(said, "max_diff", -20 * log10(bounds.max_diff))
+        text = f"the relative difference is {relative:.3g}, at most {bounds.max_diff:g} is allowed"
+        return Violation(text, "max_diff", -20 * log10(bounds.max_diff))
     real = is_real(row.inputs)
     of_real = (("cosine", row.cosine, "min_cosine"), ("signal-to-noise ratio (dB)", row.sqnr_db, "min_sqnr_db"))
-    for figure, found, setting in of_real if real else (("cosine", row.cosine, "adversarial_min_cosine"),):
+    for figure, value, setting in of_real if real else (("cosine", row.cosine, "adversarial_min_cosine"),):
         bound = getattr(bounds, setting)
-        if bound is not None and found < bound:
-            said = f"the {figure} is {found:.3g}, at least {bound:g} is allowed"
-            return Violation(said, setting, _decibels_of(bounds))
+        if bound is not None and value < bound:
+            text = f"the {figure} is {value:.3g}, at least {bound:g} is allowed"
+            return Violation(text, setting, _decibels_of(bounds))
     for share in shares(row, bounds) if real else ():
         if share.interval[1] < share.bound:
             return Violation(f"{share.said}, at least {share.bound:g} is allowed", share.setting, _decibels_of(bounds))
@@ -79,29 +79,31 @@ def shares(row: ParityRow, bounds: Bounds) -> list[Share]:
         ("top-1 agreement", agreed, row.samples, "min_top1_agreement"),
         ("agreement on samples that Keras decides clearly", row.decided_agreed, row.decided, "min_decided_agreement"),
     )
-    found = []
+    bounded = []
     for figure, hits, samples, setting in counted:
         bound = getattr(bounds, setting)
         if bound is not None and hits is not None and samples:
             low, high = wilson_interval(hits, samples)
-            said = f"the {figure} is {hits / samples:.3g} [{low:.3g}, {high:.3g}] ({hits} of {samples})"
-            found.append(Share(said, setting, bound, (low, high), hits / samples))
-    return found
+            text = f"the {figure} is {hits / samples:.3g} [{low:.3g}, {high:.3g}] ({hits} of {samples})"
+            bounded.append(Share(text, setting, bound, (low, high), hits / samples))
+    return bounded
 
 
 def doubts(row: ParityRow, bounds: Bounds) -> list[str]:
     """Return what a row leaves open: shares below their bounds, perhaps by chance, and errors like the variation."""
     if row.inputs != REAL:
         return []
-    found = [f"output {row.output!r}: {one.said}: too few to tell" for one in shares(row, bounds) if one.undecided]
+    notes = [
+        f"output {row.output!r}: {share.said}: too few to tell" for share in shares(row, bounds) if share.undecided
+    ]
     bound = bounds.min_sqnr_db
     if bound is not None and row.variation_db is not None and row.samples >= FEW and row.variation_db < bound:
         part = 10 ** (-row.variation_db / 20)
-        found.append(
+        notes.append(
             f"the file is off by {part:.0%} of what output {row.output!r} of Keras differs by from sample to sample "
             f"({row.variation_db:.0f} dB): it does not tell samples apart as Keras does"
         )
-    return found
+    return notes
 
 
 def hint_of(scheme: str, setting: str, cause: Cause | None) -> str:

@@ -121,8 +121,8 @@ def flat(found: Mapping[str, Evaluation], *, several: bool) -> Evaluation:
     Without a confusion matrix, which belongs to one output.
     """
     named = {output: output if several else None for output in found}
-    metrics = {of_output(k, named[o]): v for o, one in found.items() for k, v in one.metrics.items()}
-    intervals = {of_output(k, named[o]): v for o, one in found.items() for k, v in one.intervals.items()}
+    metrics = {of_output(k, named[o]): v for o, evaluation in found.items() for k, v in evaluation.metrics.items()}
+    intervals = {of_output(k, named[o]): v for o, evaluation in found.items() for k, v in evaluation.intervals.items()}
     return Evaluation(metrics, intervals)
 
 
@@ -178,6 +178,7 @@ def probabilities(outputs: ArrayLike, task: Task, logits: bool) -> NDArray[Any]:
 
     values = np.asarray(outputs, np.float64)
     if logits and task == "classes" and values.shape[1] > 1:
+        # Without the largest, which cancels out, exponentials would overflow.
         powers = np.exp(values - values.max(axis=1, keepdims=True))
         shares: NDArray[Any] = powers / powers.sum(axis=1, keepdims=True)
         return shares
@@ -248,9 +249,9 @@ def _auc(scores: NDArray[Any], labels: NDArray[Any], task: Task) -> float:
 
     if task == "classes":
         places = [1] if scores.shape[1] == 2 else range(scores.shape[1])
-        pairs = [(scores[:, place], labels == place) for place in places]
+        pairs = [(scores[:, index], labels == index) for index in places]
     else:
-        pairs = [(scores[:, place], labels[:, place]) for place in range(scores.shape[1])]
+        pairs = [(scores[:, index], labels[:, index]) for index in range(scores.shape[1])]
     areas = [_area(column, positive) for column, positive in pairs if 0 < positive.sum() < len(positive)]
     if not areas:
         raise PreconditionError("auc needs samples of two classes, all are of one", where="data.metrics")
@@ -264,6 +265,7 @@ def _area(scores: NDArray[Any], positive: NDArray[Any]) -> float:
     _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1, the mean rank among equals
     hits = int(positive.sum())
+    # The Mann-Whitney U statistic over the number of pairs: no curve has to be integrated.
     return float((ranks[positive].sum() - hits * (hits + 1) / 2) / (hits * (len(scores) - hits)))
 
 

@@ -89,10 +89,10 @@ def shared_made_up(
     if key not in last:
         with tensorflow_action(context.seed, context.threads):
             model = reference_in_float32(context, input_name)
-            found = {
+            outputs = {
                 name: dict(zip(model.output_names, run_keras(model, by_input(arrays, model.input_names)), strict=True))
                 for name, arrays in sets.items()
             }
         last.clear()
-        last[key] = found
+        last[key] = outputs
     return last[key]

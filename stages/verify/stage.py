@@ -85,10 +85,10 @@ class VerifyStage:
         return config if config.metrics is not None else config.model_copy(update={"metrics": data.metrics})
 
     def refuses(self, config: VerifyConfig, axis: str, upstream: Upstream, folder: Path) -> str | None:
-        found = format_of_kind(upstream.kind)
-        if isinstance(found, RunsElsewhere):
-            return found.elsewhere
-        return None if found.kind in running_kinds() else f"nothing on this machine runs {found.name} files"
+        file_format = format_of_kind(upstream.kind)
+        if isinstance(file_format, RunsElsewhere):
+            return file_format.elsewhere
+        return None if file_format.kind in running_kinds() else f"nothing on this machine runs {file_format.name} files"
 
     def labels_for(self, config: VerifyConfig) -> tuple[str, str] | None:
         """Return what needs labels, and what to do without; None if outputs are only compared."""
@@ -115,8 +115,8 @@ class VerifyStage:
             require_fit(split, facts)
         else:
             require_inputs(split, facts)
-        found = shared_outputs(context, "reference", split, BATCH, partial(advance, context, runtime="Keras"))
-        reference = dict(zip([spec.name for spec in facts.outputs], as_arrays(found), strict=True))
+        outputs = shared_outputs(context, "reference", split, BATCH, partial(advance, context, runtime="Keras"))
+        reference = dict(zip([spec.name for spec in facts.outputs], as_arrays(outputs), strict=True))
         comparison = _comparison(context)
         actual = comparison.on_the_split()
         rows = comparison.rows(reference, actual)
@@ -151,11 +151,11 @@ class VerifyStage:
                     where=context.axis,
                     hint=f"{_hint(context, comparison, row, setting)}; all figures are in {kept}",
                 )
-        said = worse(result.metrics, context.config, context.axis)
-        if said:
+        reason = worse(result.metrics, context.config, context.axis)
+        if reason:
             row = parity.rows[0]
             raise PostconditionError(
-                f"{said}; the outputs differ most for test sample {row.worst_sample}",
+                f"{reason}; the outputs differ most for test sample {row.worst_sample}",
                 where=context.axis,
                 hint=_hint(context, _comparison(context), row, "another bound under verify"),
             )
@@ -221,27 +221,27 @@ def _evaluated(
 ) -> tuple[Artifact, Evaluation]:
     """Return the evaluation of the file by output, and its metrics including changes from the reference."""
     names = metrics_by_output({name: seen.kind for name, seen in targets.items()}, context.config.metrics)
-    found, changed = {}, {}
+    evaluations, changed = {}, {}
     for output, seen in targets.items():
         compared = DEFAULTS[seen.kind][0]
         wanted = tuple(dict.fromkeys((compared, *names[output])))
         # Decided by the reference for both: probabilities of an 8-bit file need not add up to 1.
         logits = seen.kind != "regression" and are_logits(reference[output], seen.kind)
-        one = evaluate(actual[output], seen.y, seen.kind, wanted, own_metrics(context, wanted), logits=logits)
+        evaluation = evaluate(actual[output], seen.y, seen.kind, wanted, own_metrics(context, wanted), logits=logits)
         before = evaluate(reference[output], seen.y, seen.kind, (compared,), logits=logits).metrics[compared]
-        found[output] = one
-        with_changes = {**one.metrics, **_compared(compared, before, one.metrics[compared])}
-        changed[output] = Evaluation(with_changes, one.intervals)
+        evaluations[output] = evaluation
+        with_changes = {**evaluation.metrics, **_compared(compared, before, evaluation.metrics[compared])}
+        changed[output] = Evaluation(with_changes, evaluation.intervals)
     several = len(reference) > 1
-    artifact = evaluation_artifact(context, flat(found, several=several), found, targets)
+    artifact = evaluation_artifact(context, flat(evaluations, several=several), evaluations, targets)
     return artifact, flat(changed, several=several)
 
 
 def _compared(metric: str, reference: float, actual: float) -> dict[str, float]:
     """Return the change of the bounded metric from the reference to the export: positive, or above 1, is worse."""
-    what, change = next((one, change) for one, change in CHANGES.items() if one.name == metric)
-    if what.against_source == "drop":
-        return {change.name: what.worsening(reference, actual)}
+    quality, change = next((quality, change) for quality, change in CHANGES.items() if quality.name == metric)
+    if quality.against_source == "drop":
+        return {change.name: quality.worsening(reference, actual)}
     # Not infinite, because metrics are numbers in JSON.
     return {change.name: actual / reference if reference else 1.0 if not actual else 1e30}
 

@@ -28,12 +28,12 @@ def bench(
         return [_counted(model, target, sampling, events) for model in models]
     processes: list[list[Measurement]] = [[] for _ in models]
     for index in range(rounds):
-        for place in _turns(len(models), index):
-            processes[place].append(_measured(models[place], target, sampling))
+        for position in _turns(len(models), index):
+            processes[position].append(_measured(models[position], target, sampling))
         events.advanced(index + 1, rounds, f"round {index + 1}/{rounds}")
-    for doubt in doubts([process for found in processes for process in found]):
+    for doubt in doubts([process for own in processes for process in own]):
         events.warned(doubt)
-    return [_figures(model, found) for model, found in zip(models, processes, strict=True)]
+    return [_figures(model, own) for model, own in zip(models, processes, strict=True)]
 
 
 def _turns(count: int, index: int) -> list[int]:
@@ -50,13 +50,13 @@ def _measured(model: Model, target: Target, sampling: Sampling) -> Measurement:
 def _counted(model: Model, target: Target, sampling: Sampling, events: ActionEvents) -> tuple[str, Figures]:
     from stages.devices.target import count
 
-    found = count(target, model.path, model.title, sampling.shapes)
-    for note in found.notes:
+    counts = count(target, model.path, model.title, sampling.shapes)
+    for note in counts.notes:
         events.warned(f"{model.label}: {note}")
-    return found.runtime, {**found.metrics, "size_bytes": float(model.size_bytes)}
+    return counts.runtime, {**counts.metrics, "size_bytes": float(model.size_bytes)}
 
 
-def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
+def _figures(model: Model, measurements: Sequence[Measurement]) -> tuple[str, Figures]:
     """Weight rounds equally in percentiles; `latency_p50_low_ms` to `_high_ms` is the median's 95 % interval.
 
     A single round has no interval: what a second one would give is unknown.
@@ -71,22 +71,25 @@ def _figures(model: Model, found: Sequence[Measurement]) -> tuple[str, Figures]:
         round_medians_ns,
     )
 
-    devices = {(one.cpu_model, one.machine, one.runtime, one.runtime_version) for one in found}
+    devices = {
+        (measurement.cpu_model, measurement.machine, measurement.runtime, measurement.runtime_version)
+        for measurement in measurements
+    }
     if len(devices) > 1:
         raise DeviceError("the rounds come from different devices", where=model.title, hint="measure again")
-    samples = [one.samples_ns for one in found]
+    samples = [measurement.samples_ns for measurement in measurements]
     figures = {"latency_p50_ms": latency_quantile_ns(samples, 0.5) / NS_PER_MS}
-    if len(found) > 1:
+    if len(measurements) > 1:
         medians = round_medians_ns(samples)
         interval = latency_ratio(medians, [NS_PER_MS] * len(medians))  # over 1 ms: the medians themselves
         figures |= {"latency_p50_low_ms": interval.low, "latency_p50_high_ms": interval.high}
     figures |= {
         "latency_p90_ms": latency_quantile_ns(samples, 0.9) / NS_PER_MS,
-        "first_inference_ms": float(np.median([one.first_inference_ms for one in found])),
-        "load_ms": float(np.median([one.load_ms for one in found])),
-        "peak_memory_bytes": float(max(one.peak_memory_bytes for one in found)),
+        "first_inference_ms": float(np.median([measurement.first_inference_ms for measurement in measurements])),
+        "load_ms": float(np.median([measurement.load_ms for measurement in measurements])),
+        "peak_memory_bytes": float(max(measurement.peak_memory_bytes for measurement in measurements)),
         "size_bytes": float(model.size_bytes),
     }
     if sum(map(len, samples)) >= SAMPLES_FOR_P99:
         figures["latency_p99_ms"] = latency_quantile_ns(samples, 0.99) / NS_PER_MS
-    return f"{found[0].runtime} {found[0].runtime_version}", figures
+    return f"{measurements[0].runtime} {measurements[0].runtime_version}", figures

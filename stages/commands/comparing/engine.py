@@ -66,7 +66,7 @@ def metrics_on(target: Target) -> tuple[str, ...]:
 
 
 @dataclass
-class _Found:
+class _Finding:
     """Hold what is known of a pair so far."""
 
     pair: Pair
@@ -83,17 +83,17 @@ def compare(base: Operand, candidate: Operand, request: Request, listener: Liste
     devices = {target.name: device_fingerprint(target) for target in request.targets}
     pairs = _with_quality(pairs, request, listener)
     _require_quality(pairs, request)
-    found = [_Found(pair) for pair in pairs]
+    findings = [_Finding(pair) for pair in pairs]
     for target in request.targets:
         if target.counts:
-            _count(found, target, request)
+            _count(findings, target, request)
         elif (request.held | request.shown) & set(MEASURED):
-            _measure(found, target, request, listener)
+            _measure(findings, target, request, listener)
         if device_fingerprint(target) != devices[target.name]:
             raise DeviceError(f"{target.name} became another device meanwhile", hint="compare again")
-    for one in found:
-        _exact(one, request)
-    results = tuple(_pair_result(one) for one in found)
+    for finding in findings:
+        _exact(finding, request)
+    results = tuple(_pair_result(finding) for finding in findings)
     _require_named(results, request)
     verdict = worst(held.verdict for pair in results for held in pair.held())
     return ComparisonReport(
@@ -124,16 +124,16 @@ def _require_quality(pairs: Sequence[Pair], request: Request) -> None:
                 raise RecipeError(why, where=f"--metric {metric}", hint="--data RECIPE measures it on both sides")
 
 
-def _count(found: Sequence[_Found], target: Target, request: Request) -> None:
+def _count(findings: Sequence[_Finding], target: Target, request: Request) -> None:
     if not request.held & set(metrics_on(target)):
         return
-    for one in found:
-        results, notes = count_results(one.pair, target, request.tolerances, request.held, request.sampling.shapes)
-        one.metrics += results
-        one.notes += notes
+    for finding in findings:
+        results, notes = count_results(finding.pair, target, request.tolerances, request.held, request.sampling.shapes)
+        finding.metrics += results
+        finding.notes += notes
 
 
-def _measure(found: Sequence[_Found], target: Target, request: Request, listener: Listener) -> None:
+def _measure(findings: Sequence[_Finding], target: Target, request: Request, listener: Listener) -> None:
     """Measure all pairs on one target: first the declared rounds for all, then more for undecided pairs."""
     from stages.devices.measurement import doubts
     from stages.devices.rounds import processes_of
@@ -141,65 +141,70 @@ def _measure(found: Sequence[_Found], target: Target, request: Request, listener
     plan = Plan(target, request.sampling, request.rounds, request.tolerances, request.held, request.shown)
     with ExitStack() as stack:
         measuring = [
-            stack.enter_context(Measuring(one.pair, plan, ActionEvents(f"{one.pair.name}@{target.name}", listener)))
-            for one in found
+            stack.enter_context(
+                Measuring(finding.pair, plan, ActionEvents(f"{finding.pair.name}@{target.name}", listener))
+            )
+            for finding in findings
         ]
-        for one in measuring:
-            one.measure(plan.rounds)
-        undecided = [one for one, results in zip(measuring, judged(measuring), strict=True) if _open(results)]
-        for one in undecided:
-            one.extend()
-        for known, one, results in zip(found, measuring, judged(measuring), strict=True):
-            known.metrics += results
-            known.notes += doubts(processes_of(one.rounds))
+        for measurement in measuring:
+            measurement.measure(plan.rounds)
+        # After the rounds of all pairs: with several, whether one is decided depends on the p-values of the others.
+        undecided = [
+            measurement for measurement, results in zip(measuring, judged(measuring), strict=True) if _open(results)
+        ]
+        for measurement in undecided:
+            measurement.extend()
+        for finding, measurement, results in zip(findings, measuring, judged(measuring), strict=True):
+            finding.metrics += results
+            finding.notes += doubts(processes_of(measurement.rounds))
 
 
 def _open(results: Sequence[MetricResult]) -> bool:
-    return any(found.verdict == "inconclusive" for found in results)
+    return any(result.verdict == "inconclusive" for result in results)
 
 
 def judged(measuring: Sequence[Measuring]) -> list[list[MetricResult]]:
     """Judge all pairs; with several, a regression of latency must also be significant among all of them."""
     from stages.devices.statistics import significant
 
-    if len(measuring) == 1 or not any("latency" in one.plan.held for one in measuring):
-        return [one.results() for one in measuring]
-    p_values = [one.p_value() for one in measuring]
+    if len(measuring) == 1 or not any("latency" in measurement.plan.held for measurement in measuring):
+        return [measurement.results() for measurement in measuring]
+    p_values = [measurement.p_value() for measurement in measuring]
     differ = significant(p_values)
-    return [one.results(p, differs=d) for one, p, d in zip(measuring, p_values, differ, strict=True)]
+    return [measurement.results(p, differs=d) for measurement, p, d in zip(measuring, p_values, differ, strict=True)]
 
 
 def _require_named(results: Sequence[PairResult], request: Request) -> None:
     """Raise DeviceError if a named metric could not be measured: a missing result is not a passing one."""
     for pair in results:
-        for metric in sorted((request.metrics or frozenset()) - {found.metric for found in pair.metrics}):
+        for metric in sorted((request.metrics or frozenset()) - {result.metric for result in pair.metrics}):
             why = "; ".join(pair.notes)
             if metric == "p99":
                 why = "it takes 1,000 samples of each side: more --rounds, or more --seconds in each"
             raise DeviceError(f"there is no {metric} of {pair.name}", where=f"--metric {metric}", hint=why or None)
 
 
-def _exact(one: _Found, request: Request) -> None:
+def _exact(finding: _Finding, request: Request) -> None:
     if SIZE_NAME in request.held:
-        sizes = float(one.pair.baseline.size_bytes), float(one.pair.candidate.size_bytes)
-        one.metrics.append(exact_result(SIZE_NAME, *sizes, request.tolerances.of(SIZE_NAME)))
+        sizes = float(finding.pair.baseline.size_bytes), float(finding.pair.candidate.size_bytes)
+        finding.metrics.append(exact_result(SIZE_NAME, *sizes, request.tolerances.of(SIZE_NAME)))
     for metric in (metric for metric in qualities() if metric in request.held):
-        before, after = one.pair.baseline.quality.get(metric), one.pair.candidate.quality.get(metric)
+        before, after = finding.pair.baseline.quality.get(metric), finding.pair.candidate.quality.get(metric)
         if before is None or after is None:
             continue
-        why = not_comparable(one.pair, metric)
+        why = not_comparable(finding.pair, metric)
         if why:
-            one.notes.append(f"{why}; --data RECIPE measures it")
+            finding.notes.append(f"{why}; --data RECIPE measures it")
         else:
-            one.metrics.append(exact_result(metric, before, after, request.tolerances.of(metric)))
+            finding.metrics.append(exact_result(metric, before, after, request.tolerances.of(metric)))
 
 
-def _pair_result(one: _Found) -> PairResult:
+def _pair_result(finding: _Finding) -> PairResult:
     sides: Mapping[str, Side] = {
         name: Side(name=model.label, digest=model.digest, size_bytes=model.size_bytes)
-        for name, model in (("baseline", one.pair.baseline), ("candidate", one.pair.candidate))
+        for name, model in (("baseline", finding.pair.baseline), ("candidate", finding.pair.candidate))
     }
     order: dict[str | None, int] = {"regression": 0, "inconclusive": 1, "ok": 2, None: 3}
-    metrics = sorted(one.metrics, key=lambda found: order[found.verdict])
-    notes = tuple(dict.fromkeys(one.notes))
-    return PairResult(name=one.pair.name, metrics=tuple(metrics), notes=notes, **sides)
+    metrics = sorted(finding.metrics, key=lambda result: order[result.verdict])
+    notes = tuple(dict.fromkeys(finding.notes))
+    return PairResult(name=finding.pair.name, metrics=tuple(metrics), notes=notes, **sides)

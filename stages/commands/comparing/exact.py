@@ -54,8 +54,8 @@ def count_results(
 ) -> tuple[list[MetricResult], tuple[str, ...]]:
     """Return what a target counts for both sides, and its notes. DeviceError if it can't."""
     baseline, candidate = (_counted(target, side, model, shapes) for side, model in _sides(pair).items())
-    counts, found = (baseline, candidate), []
-    notes = [f"{side}: {note}" for side, one in zip(_sides(pair), counts, strict=True) for note in one.notes]
+    counts, results = (baseline, candidate), []
+    notes = [f"{side}: {note}" for side, counted in zip(_sides(pair), counts, strict=True) for note in counted.notes]
     apart = baseline.left_out != candidate.left_out
     for metric in target.metrics:
         name = metric.judged_as
@@ -63,12 +63,12 @@ def count_results(
             continue
         tolerance = tolerances.of(name) if name in held else None
         if metric.unit == SHARE:
-            found.append(_placement_result(metric, counts, target, tolerance))
+            results.append(_placement_result(metric, counts, target, tolerance))
         elif apart and metric.name == candidate.main:
             notes.append(f"{name} are not compared: each side's leave out other operators")
         else:
-            found.append(_count_result(metric, counts, target, tolerance))
-    return found, tuple(dict.fromkeys(notes))
+            results.append(_count_result(metric, counts, target, tolerance))
+    return results, tuple(dict.fromkeys(notes))
 
 
 def _sides(pair: Pair) -> dict[str, Model]:
@@ -90,7 +90,7 @@ def _placement_result(
     """
     baseline, candidate = counts
     left = Counter(candidate.left_out) - Counter(baseline.left_out)
-    before, after = (one.metrics[metric.name] for one in counts)
+    before, after = (counted.metrics[metric.name] for counted in counts)
     change = change_of(metric, before, after)
     verdict: Verdict | None = None
     if tolerance is not None:
@@ -122,7 +122,7 @@ def _count_result(
     baseline, candidate = counts
     if baseline.runtime != candidate.runtime:
         raise DeviceError(f"{baseline.runtime} and {candidate.runtime} count differently", where=target.name)
-    before, after = (one.metrics[metric.name] for one in counts)
+    before, after = (counted.metrics[metric.name] for counted in counts)
     change = change_of(metric, before, after)
     spread = baseline.spread + candidate.spread if metric.name == candidate.main else 0.0
     low, high = (1 + change) * (1 - spread) - 1, (1 + change) * (1 + spread) - 1

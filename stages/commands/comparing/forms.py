@@ -18,12 +18,12 @@ NOT_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010
 
 def rows(report: ComparisonReport) -> list[tuple[str, ...]]:
     """Return a line per number: verdict, model, metric, change, both sides, bound, basis."""
-    return [_row(pair, found) for pair in report.pairs for found in pair.metrics]
+    return [_row(pair, result) for pair in report.pairs for result in pair.metrics]
 
 
-def _row(pair: PairResult, found: MetricResult) -> tuple[str, ...]:
-    said = (VERDICTS[found.verdict], pair.name, found.name, changed(found), both(found))
-    return (*said, bound(found), basis(found))
+def _row(pair: PairResult, result: MetricResult) -> tuple[str, ...]:
+    cells = (VERDICTS[result.verdict], pair.name, result.name, changed(result), both(result))
+    return (*cells, bound(result), basis(result))
 
 
 def text_of(report: ComparisonReport) -> str:
@@ -41,8 +41,8 @@ def markdown_of(report: ComparisonReport) -> str:
     """Format for a pull request: a heading, a table, remarks as a list."""
     lines = [f"### {_cell(headline(report))}", "", _line(HEADS), _line(["---"] * len(HEADS))]
     lines += [_line(row) for row in rows(report)]
-    said = remarks(report)
-    return "\n".join([*lines, *(["", *(f"- {_cell(text)}" for text in said)] if said else [])])
+    notes = remarks(report)
+    return "\n".join([*lines, *(["", *(f"- {_cell(text)}" for text in notes)] if notes else [])])
 
 
 def _line(cells: tuple[str, ...] | list[str]) -> str:
@@ -56,25 +56,25 @@ def _cell(text: str) -> str:
 
 def junit_of(report: ComparisonReport) -> str:
     """Format as JUnit XML: a suite per model, a case per number with a verdict; an inconclusive one is an error."""
-    cases = [(pair, found) for pair in report.pairs for found in pair.held()]
+    cases = [(pair, result) for pair in report.pairs for result in pair.held()]
     suites = ET.Element("testsuites", {"name": _xml("secateur compare"), **_totals(cases)})
     for pair in report.pairs:
-        own = [(pair, found) for found in pair.held()]
+        own = [(pair, result) for result in pair.held()]
         suite = ET.SubElement(suites, "testsuite", {"name": _xml(pair.name), **_totals(own)})
-        for _, found in own:
-            case = ET.SubElement(suite, "testcase", {"classname": _xml(pair.name), "name": _xml(found.name)})
-            failed = {"regression": "failure", "inconclusive": "error"}.get(str(found.verdict))
+        for _, result in own:
+            case = ET.SubElement(suite, "testcase", {"classname": _xml(pair.name), "name": _xml(result.name)})
+            failed = {"regression": "failure", "inconclusive": "error"}.get(str(result.verdict))
             if failed:
-                part = ET.SubElement(case, failed, {"type": str(found.verdict), "message": _xml(changed(found))})
-                part.text = _xml(sentence(pair, found))
+                part = ET.SubElement(case, failed, {"type": str(result.verdict), "message": _xml(changed(result))})
+                part.text = _xml(sentence(pair, result))
             else:
-                ET.SubElement(case, "system-out").text = _xml(sentence(pair, found))
+                ET.SubElement(case, "system-out").text = _xml(sentence(pair, result))
     ET.indent(suites)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode")
 
 
 def _totals(cases: list[tuple[PairResult, MetricResult]]) -> dict[str, str]:
-    verdicts = [found.verdict for _, found in cases]
+    verdicts = [result.verdict for _, result in cases]
     numbers = {
         "tests": len(cases),
         "failures": verdicts.count("regression"),

@@ -35,23 +35,23 @@ def github_of(report: ComparisonReport, recipe: Recipe | None) -> str:
 
 def annotation_lines(report: ComparisonReport, recipe: Recipe | None) -> list[str]:
     """Return workflow commands, regressions first (docs.github.com: "Workflow commands for GitHub Actions")."""
-    found = [*report.findings("regression"), *report.findings("inconclusive")]
-    shown = found[:MOST_ANNOTATIONS]
+    findings = [*report.findings("regression"), *report.findings("inconclusive")]
+    shown = findings[:MOST_ANNOTATIONS]
     lines = []
-    for place, (pair, metric) in enumerate(shown):
-        more = len(found) - len(shown) if place == len(shown) - 1 else 0
+    for index, (pair, metric) in enumerate(shown):
+        more = len(findings) - len(shown) if index == len(shown) - 1 else 0
         text = sentence(pair, metric) + (f"; and {more} more, see the step's summary" if more else "")
         lines.append(_command(pair, metric, text, recipe))
     return lines
 
 
-def _command(pair: PairResult, found: MetricResult, text: str, recipe: Recipe | None) -> str:
-    properties = {"title": f"{found.verdict}: {found.name} of {pair.name}"}
+def _command(pair: PairResult, result: MetricResult, text: str, recipe: Recipe | None) -> str:
+    properties = {"title": f"{result.verdict}: {result.name} of {pair.name}"}
     if recipe is not None:
-        file, line = threshold(recipe, pair, found)
+        file, line = threshold(recipe, pair, result)
         properties = {"file": file, "line": str(line), **properties}
-    given = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
-    return f"::{LEVELS[str(found.verdict)]} {given}::{_message(text)}"
+    parameters = ",".join(f"{name}={_property(value)}" for name, value in properties.items())
+    return f"::{LEVELS[str(result.verdict)]} {parameters}::{_message(text)}"
 
 
 def threshold(recipe: Recipe, pair: PairResult, found: MetricResult) -> tuple[str, int]:
@@ -67,15 +67,16 @@ def threshold(recipe: Recipe, pair: PairResult, found: MetricResult) -> tuple[st
     return _place(recipe.source, step.path if step else ())
 
 
-def _measures(stage: AnyStage, found: MetricResult) -> bool:
+def _measures(stage: AnyStage, result: MetricResult) -> bool:
     """Return whether a stage of a recipe gives the number: on a target, or what it declares itself."""
     measures = isinstance(stage, MeasuresOnTarget)
-    return measures if found.target is not None else not measures and compared()[found.metric] in stage.metrics
+    return measures if result.target is not None else not measures and compared()[result.metric] in stage.metrics
 
 
 def _place(source: YamlSource, path: tuple[str | int, ...]) -> tuple[str, int]:
-    place = source.where(path).partition("   ")[0]
-    line = place.removeprefix(f"{source.file}").strip(":").partition(":")[0]
+    # `where` gives `file:line:column`, three blanks and the setting's name.
+    location = source.where(path).partition("   ")[0]
+    line = location.removeprefix(f"{source.file}").strip(":").partition(":")[0]
     file = source.file.resolve()
     root = Path(os.environ.get("GITHUB_WORKSPACE", Path.cwd())).resolve()
     shown = file.relative_to(root) if file.is_relative_to(root) else source.file
@@ -84,6 +85,7 @@ def _place(source: YamlSource, path: tuple[str | int, ...]) -> tuple[str, int]:
 
 def _message(text: str) -> str:
     """Escape data as actions/toolkit does."""
+    # The percent sign first, since the other escapes contain it.
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

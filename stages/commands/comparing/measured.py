@@ -111,10 +111,10 @@ class Measuring:
         candidate, baseline = self._sides(metric)
         ratio, floor = latency_ratio(candidate, baseline), noise_floor(candidate, baseline)
         tolerance = self.plan.tolerances.of(metric)
-        found: Verdict | None = None
+        decision: Verdict | None = None
         if metric in self.plan.held:
-            found = verdict(ratio, tolerance, floor or 0.0, differs=differs or metric != "latency")
-        logs = np.asarray(candidate) / np.asarray(baseline)
+            decision = verdict(ratio, tolerance, floor or 0.0, differs=differs or metric != "latency")
+        ratios = np.asarray(candidate) / np.asarray(baseline)
         return MetricResult(
             metric=metric,
             target=self.plan.target.name,
@@ -123,14 +123,14 @@ class Measuring:
             candidate=self._typical("candidate", metric, candidate),
             change=ratio.point - 1,
             interval=(ratio.low - 1, ratio.high - 1),
-            tolerance=tolerance if found else None,
-            verdict=found,
-            reason=_reason(found, tolerance, floor or 0.0, differs=differs),
+            tolerance=tolerance if decision else None,
+            verdict=decision,
+            reason=_reason(decision, tolerance, floor or 0.0, differs=differs),
             evidence=Evidence(
                 rounds=len(self._rounds),
                 extended=self.extended,
                 noise_floor=floor,
-                ratios=tuple(map(float, logs)),
+                ratios=tuple(map(float, ratios)),
                 apart=tuple(index + 1 for index in rounds_apart(candidate, baseline)),
                 p_value=p_value if metric == "latency" else None,
             ),
@@ -152,22 +152,22 @@ class Measuring:
         return candidate, tuple(_number(done.baseline, metric) for done in self._rounds)
 
 
-def _number(one: Measurement, metric: str) -> float:
+def _number(process: Measurement, metric: str) -> float:
     """Return one process' number: nanoseconds, milliseconds or bytes; only ratios of them are used."""
     from stages.devices.statistics import latency_quantile_ns, round_medians_ns
 
     if metric == "latency":
-        return round_medians_ns([one.samples_ns])[0]
+        return round_medians_ns([process.samples_ns])[0]
     if metric in QUANTILES:
-        return latency_quantile_ns([one.samples_ns], QUANTILES[metric])
+        return latency_quantile_ns([process.samples_ns], QUANTILES[metric])
     if metric == "memory":
-        return float(one.peak_memory_bytes)
-    return one.first_inference_ms if metric == "first" else one.load_ms
+        return float(process.peak_memory_bytes)
+    return process.first_inference_ms if metric == "first" else process.load_ms
 
 
-def _reason(found: Verdict | None, tolerance: float, floor: float, *, differs: bool) -> str | None:
+def _reason(decision: Verdict | None, tolerance: float, floor: float, *, differs: bool) -> str | None:
     """Return why there is no verdict."""
-    if found != "inconclusive":
+    if decision != "inconclusive":
         return None
     if tolerance < floor:
         return f"the tolerance of {tolerance:.2%} lies below the noise floor of {floor:.2%} here"
@@ -178,7 +178,10 @@ def check_rounds(rounds: Sequence[Round], where: str) -> None:
     """Raise DeviceError unless one device measured all rounds, and each side's outputs agree in all its processes."""
     from stages.devices.rounds import processes_of, results_of
 
-    devices = {f"{one.cpu_model} ({one.machine}, {one.runtime} {one.runtime_version})" for one in processes_of(rounds)}
+    devices = {
+        f"{process.cpu_model} ({process.machine}, {process.runtime} {process.runtime_version})"
+        for process in processes_of(rounds)
+    }
     if len(devices) > 1:
         what = "the rounds come from different devices: " + " and ".join(sorted(devices))
         raise DeviceError(what, where=where, hint="both sides have to be measured on one device")

@@ -74,8 +74,8 @@ def find_operand(name: str, open_store: Callable[[], Store]) -> Operand:
     """
     path = Path(name).expanduser()
     if path.is_file():
-        found = recognise(path)
-        kind, beside = found.kind, found.beside(path)
+        file_format = recognise(path)
+        kind, beside = file_format.kind, file_format.beside(path)
         digest = model_digest(digest_of_file(path), {file.name: digest_of_file(file) for file in beside})
         return Operand(name, (Model(path.name, kind, path, digest, beside=beside),))
     if path.is_dir():
@@ -109,20 +109,23 @@ def _nearest(path: Path, run: str, store: Store) -> str:
 
 def _runnable() -> str:
     """Return the names of the formats whose files are compared."""
-    return listed((found.name for found in formats().values() if isinstance(found, Runs)), "or")
+    return listed((file_format.name for file_format in formats().values() if isinstance(file_format, Runs)), "or")
 
 
 def _of_run(name: str, manifest: RunManifest, store: Store, wanted: str) -> Operand:
+    # Without the source's own exports, which the planner adds as what others are measured against.
     exports = [entry for entry in manifest.stages if entry.stage == "export" and not entry.id.startswith("baseline:")]
-    found = {str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in kinds_that(Runs)}
-    if not found:
+    by_axis = {
+        str(entry.axis): entry for entry in exports if entry.outputs and entry.outputs[0].kind in kinds_that(Runs)
+    }
+    if not by_axis:
         what = f"run {manifest.run_id} has no {_runnable()} files"
         hint = f"{secateur('show', manifest.run_id, store=store.root)}   tells how far it came"
         raise RecipeError(what, where=str(store.root), hint=hint)
-    if wanted and wanted not in found:
+    if wanted and wanted not in by_axis:
         what = f"run {manifest.run_id} has no {_runnable()} export {wanted!r}"
-        raise RecipeError(what, hint=nearest(wanted, sorted(found)))
-    chosen = {wanted: found[wanted]} if wanted else found
+        raise RecipeError(what, hint=nearest(wanted, sorted(by_axis)))
+    chosen = {wanted: by_axis[wanted]} if wanted else by_axis
     models = (_of_export(label, entry, manifest, store) for label, entry in chosen.items())
     return Operand(name, tuple(models), manifest)
 

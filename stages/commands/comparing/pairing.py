@@ -24,13 +24,13 @@ def pairs_of(base: Operand, candidate: Operand) -> tuple[list[Pair], list[str]]:
     if len(first) == len(second) == 1:
         return [_pair(first[0], second[0])], []
     if 1 in (len(first), len(second)) and not (base.run and candidate.run):
-        many, one = (base, second[0]) if len(second) == 1 else (candidate, first[0])
-        alike = [model for model in many.models if model.kind == one.kind]
+        many, single = (base, second[0]) if len(second) == 1 else (candidate, first[0])
+        alike = [model for model in many.models if model.kind == single.kind]
         if len(alike) != 1:
             names = ", ".join(f"{many.name}:{model.label}" for model in many.models)
-            what = f"{many.name} has {len(many.models)} models, and {one.label} can be compared with one"
+            what = f"{many.name} has {len(many.models)} models, and {single.label} can be compared with one"
             raise RecipeError(what, hint=f"name one of {names}")
-        pair = (alike[0], one) if many is base else (one, alike[0])
+        pair = (alike[0], single) if many is base else (single, alike[0])
         return [_pair(*pair)], []
     by_label = {model.label: model for model in second}
     pairs = [_pair(model, by_label[model.label]) for model in first if model.label in by_label]

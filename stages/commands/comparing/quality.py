@@ -49,6 +49,7 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
     loaded = load_apart(model.kind, model.path, 0, f"accuracy of the {title}", events)
     names = [spec.name for spec in loaded.inputs]
     batch_shapes = [(1, *shape) for shape in split.input_shapes()]
+    # `strict=False`: another number of inputs is reported below.
     misfits = [misfit(shape, spec) for shape, spec in zip(batch_shapes, loaded.inputs, strict=False)]
     wrong = next(filter(None, misfits), None)
     if wrong or len(names) != len(batch_shapes):
@@ -58,8 +59,8 @@ def _measured(model: Model, split: Split, title: str, events: ActionEvents) -> M
     seen, parts = split.of_output(output), []
     for inputs, _ in split.batches(BATCH):
         arrays = zip(names, by_input(inputs, names), loaded.inputs, strict=True)
-        found = loaded.run({name: array.astype(_type(spec.dtype), copy=False) for name, array, spec in arrays})
-        parts.append(found[output])
+        outputs = loaded.run({name: array.astype(_type(spec.dtype), copy=False) for name, array, spec in arrays})
+        parts.append(outputs[output])
         events.advanced(sum(map(len, parts)), len(split), f"accuracy of the {title.partition(' ')[0]}")
     metric = DEFAULTS[seen.kind][0]
     quality = evaluate(np.concatenate(parts), seen.y, seen.kind, (metric,)).metrics
@@ -71,8 +72,10 @@ def _labelled_output(split: Split, outputs: Sequence[str], title: str) -> str:
     labelled = outputs if split.output_names is None else [name for name in outputs if name in split.output_names]
     if len(labelled) != 1:
         what = f"accuracy is compared of one output; this model has {', '.join(outputs)}"
-        told = "labels without a name" if split.output_names is None else f"labels for {', '.join(split.output_names)}"
-        hint = f"name data with labels for one of them alone: here are {told}"
+        labels = (
+            "labels without a name" if split.output_names is None else f"labels for {', '.join(split.output_names)}"
+        )
+        hint = f"name data with labels for one of them alone: here are {labels}"
         raise DataError(what, where=title, hint=hint)
     return labelled[0]
 

@@ -78,7 +78,7 @@ class PairResult(Value):
 
     def held(self) -> tuple[MetricResult, ...]:
         """Return the metrics that have a verdict."""
-        return tuple(found for found in self.metrics if found.verdict is not None)
+        return tuple(result for result in self.metrics if result.verdict is not None)
 
 
 class ComparisonReport(Value):
@@ -94,10 +94,10 @@ class ComparisonReport(Value):
 
     def findings(self, verdict: Verdict) -> list[tuple[PairResult, MetricResult]]:
         """Return all results with this verdict, each with its pair."""
-        return [(pair, found) for pair in self.pairs for found in pair.held() if found.verdict == verdict]
+        return [(pair, result) for pair in self.pairs for result in pair.held() if result.verdict == verdict]
 
 
 def worst(verdicts: Iterable[Verdict | None]) -> Verdict:
     """Return the worst: one regression makes a regression; else one undecided makes it inconclusive."""
-    found = set(verdicts)
-    return "regression" if "regression" in found else "inconclusive" if "inconclusive" in found else "ok"
+    distinct = set(verdicts)
+    return "regression" if "regression" in distinct else "inconclusive" if "inconclusive" in distinct else "ok"

@@ -69,27 +69,27 @@ def sentence(pair: PairResult, found: MetricResult) -> str:
 
 def remarks(report: ComparisonReport) -> list[str]:
     """List other facts to know: noise, outlying rounds, added rounds, doubts, unpaired models."""
-    said = []
+    lines = []
     for pair in report.pairs:
-        for found in pair.metrics:
-            if found.evidence is not None and found.verdict is not None:
-                said += [f"{pair.name} {found.name}: {text}" for text in _of_rounds(found.evidence)]
-            if found.reason:
-                said.append(f"{pair.name} {found.name}: {found.reason}")
-        said += [f"{pair.name}: {note}" for note in pair.notes]
-    return [*said, *(f"not compared: {text}" for text in report.unpaired)]
+        for result in pair.metrics:
+            if result.evidence is not None and result.verdict is not None:
+                lines += [f"{pair.name} {result.name}: {text}" for text in _of_rounds(result.evidence)]
+            if result.reason:
+                lines.append(f"{pair.name} {result.name}: {result.reason}")
+        lines += [f"{pair.name}: {note}" for note in pair.notes]
+    return [*lines, *(f"not compared: {text}" for text in report.unpaired)]
 
 
 def _of_rounds(evidence: Evidence) -> list[str]:
-    said = []
+    lines = []
     if evidence.noise_floor is not None:
-        said.append(f"noise floor {100 * evidence.noise_floor:.1f} % (one model against itself, 95 of 100 times)")
+        lines.append(f"noise floor {100 * evidence.noise_floor:.1f} % (one model against itself, 95 of 100 times)")
     if evidence.extended:
-        said.append(f"{evidence.rounds // 2} rounds could not tell, so there were as many again")
+        lines.append(f"{evidence.rounds // 2} rounds could not tell, so there were as many again")
     if evidence.apart:
-        shown = ", ".join(f"{place} (×{evidence.ratios[place - 1]:.3f})" for place in evidence.apart)
-        said.append(f"rounds that stand apart, and count: {shown}")
-    return said
+        shown = ", ".join(f"{index} (×{evidence.ratios[index - 1]:.3f})" for index in evidence.apart)
+        lines.append(f"rounds that stand apart, and count: {shown}")
+    return lines
 
 
 def headline(report: ComparisonReport) -> str:
@@ -97,6 +97,6 @@ def headline(report: ComparisonReport) -> str:
     held = sum(len(pair.held()) for pair in report.pairs)
     if report.verdict == "ok":
         return f"ok  {report.base} → {report.candidate}: {held} of {held} within tolerance"
-    found = len(report.findings(report.verdict))
-    what = "worse" if report.verdict == "regression" else "can't be told"
-    return f"{VERDICTS[report.verdict]}  {report.base} → {report.candidate}: {found} of {held} {what}"
+    affected = len(report.findings(report.verdict))
+    outcome = "worse" if report.verdict == "regression" else "can't be told"
+    return f"{VERDICTS[report.verdict]}  {report.base} → {report.candidate}: {affected} of {held} {outcome}"

@@ -13,9 +13,11 @@ ENDS = {end: metric for metric, ends in INTERVAL.items() for end in ends}
 
 def main_metric(metrics: dict[str, float]) -> str:
     """Return the metric that an entry is about: the one that its target is compared by, else the file's size."""
-    steady = [one for one in every_metric().values() if one.judged_as and one.lower_is_better and not one.noisy]
-    found = [one.name for one in steady if one.name in metrics and not one.needs_labels]
-    return min(found, key=lambda name: name == SIZE.name, default=next(iter(metrics), ""))
+    steady = [
+        metric for metric in every_metric().values() if metric.judged_as and metric.lower_is_better and not metric.noisy
+    ]
+    names = [metric.name for metric in steady if metric.name in metrics and not metric.needs_labels]
+    return min(names, key=lambda name: name == SIZE.name, default=next(iter(metrics), ""))
 
 
 def said(metric: str, value: float) -> str:

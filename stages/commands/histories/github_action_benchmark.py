@@ -15,12 +15,12 @@ from stages.commands.histories.record import Entry
 
 def exported(entries: Sequence[Entry], metric: str | None = None) -> str:
     """Export all numbers of the newest entries that are declared better if smaller, or one metric of each."""
-    found = []
+    items = []
     for row in series_of(entries, metric).values():
         newest = row[-1]
         names = [metric] if metric else [name for name in newest.metrics if _smaller_is_better(name)]
-        found += [_item(newest, name) for name in names]
-    return json.dumps(found, ensure_ascii=False, indent=1)
+        items += [_item(newest, name) for name in names]
+    return json.dumps(items, ensure_ascii=False, indent=1)
 
 
 def undeclared(entries: Sequence[Entry]) -> tuple[str, ...]:

@@ -17,11 +17,11 @@ WIDTH, HEIGHT, MARGIN, LEFT = 640, 180, 24, 90
 
 def series_of(entries: Sequence[Entry], metric: str | None) -> dict[tuple[str, str, str], list[Entry]]:
     """Group comparable entries, oldest first; those without the metric are left out."""
-    found: dict[tuple[str, str, str], list[Entry]] = {}
+    grouped: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         if (metric or main_metric(entry.metrics)) in entry.metrics:
-            found.setdefault(entry.series, []).append(entry)
-    return {name: sorted(row, key=lambda entry: entry.time) for name, row in found.items()}
+            grouped.setdefault(entry.series, []).append(entry)
+    return {name: sorted(row, key=lambda entry: entry.time) for name, row in grouped.items()}
 
 
 def text_of(entries: Sequence[Entry], metric: str | None = None) -> str:
@@ -77,16 +77,16 @@ def _plot(row: Sequence[Entry], metric: str, top: float) -> str:
 
     points = [(LEFT + across * index, y(value)) for index, value in enumerate(values)]
     title = escape(f"{row[0].name} on {row[0].target}: {metric}")
-    found = [f'<text x="{LEFT}" y="{top + MARGIN:.1f}">{title}</text>']
-    found += [_height(LEFT - 8, y(value), said(metric, value)) for value in dict.fromkeys((low, high))]
+    parts = [f'<text x="{LEFT}" y="{top + MARGIN:.1f}">{title}</text>']
+    parts += [_height(LEFT - 8, y(value), said(metric, value)) for value in dict.fromkeys((low, high))]
     for (x, _), (first, last) in zip(points, ends, strict=True):
-        found.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(first):.1f}" y2="{y(last):.1f}" stroke="gray"/>')
+        parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(first):.1f}" y2="{y(last):.1f}" stroke="gray"/>')
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    found.append(f'<polyline points="{path}" fill="none" stroke="steelblue" stroke-width="1.5"/>')
+    parts.append(f'<polyline points="{path}" fill="none" stroke="steelblue" stroke-width="1.5"/>')
     for (x, height), entry in zip(points, row, strict=True):
-        told = escape(f"{entry.time} {entry.commit or ''} {said(metric, entry.metrics[metric])}")
-        found.append(f'<circle cx="{x:.1f}" cy="{height:.1f}" r="3" fill="steelblue"><title>{told}</title></circle>')
-    return "\n".join(found)
+        tooltip = escape(f"{entry.time} {entry.commit or ''} {said(metric, entry.metrics[metric])}")
+        parts.append(f'<circle cx="{x:.1f}" cy="{height:.1f}" r="3" fill="steelblue"><title>{tooltip}</title></circle>')
+    return "\n".join(parts)
 
 
 def _height(x: float, y: float, text: str) -> str:

@@ -65,9 +65,9 @@ def read_history(file: Path) -> History:
             entries.append(Entry.model_validate_json(line))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            said = first["msg"][:1].lower() + first["msg"][1:]
-            damaged.append(f"{file}:{number}: no entry of a history: {place + ': ' if place else ''}{said}")
+            location = ".".join(map(str, first["loc"]))
+            message = first["msg"][:1].lower() + first["msg"][1:]
+            damaged.append(f"{file}:{number}: no entry of a history: {location + ': ' if location else ''}{message}")
     if damaged and not entries:
         hint = f"{damaged[0]}; is it the right file?"
         raise RecipeError("the file is no history", where=str(file), hint=hint)
@@ -93,6 +93,7 @@ def append(file: Path, entries: Sequence[Entry]) -> None:
             if before and not before.endswith(b"\n"):
                 before += b"\n"  # a truncated line stays separate and damaged
             lines = "".join(f"{entry.model_dump_json(exclude_none=True)}\n" for entry in entries)
+            # Resolved: replacing a symbolic link would leave the history that it leads to without the new lines.
             publish(file.resolve(), before + lines.encode(), file.resolve().parent)
     except OSError as error:
         raise SecateurError(f"the history can't be written: {error.strerror or error}", where=str(file)) from error

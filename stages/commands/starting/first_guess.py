@@ -100,23 +100,23 @@ class ModelGuess(Value):
 def guess(model: KerasModel, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
     """Guess what `model`, a graph of layers, was made for."""
     flat = flattened(model)
-    found = inspect_model(flat, source)
+    inspection = inspect_model(flat, source)
     inputs = tuple(tensor_spec(tensor, name) for tensor, name in zip(model.inputs, model.input_names, strict=True))
     heads = [_producer(tensor) for tensor in flat.outputs]
-    outputs = tuple(_output(model, place, name, heads[place]) for place, name in enumerate(model.output_names))
-    free = [group for group in found.groups if not group.frozen]
+    outputs = tuple(_output(model, index, name, heads[index]) for index, name in enumerate(model.output_names))
+    free = [group for group in inspection.groups if not group.frozen]
     suited = any(output.size is not None for output in outputs)
     return ModelGuess(
         name=model.name,
-        params=found.params,
-        macs=found.macs,
-        macs_unknown=found.macs_unknown,
-        macs_size=found.macs_size,
+        params=inspection.params,
+        macs=inspection.macs,
+        macs_unknown=inspection.macs_unknown,
+        macs_size=inspection.macs_size,
         inputs=inputs,
         outputs=outputs,
         preprocessing=_preprocessing(flat, inputs[0]) if len(inputs) == 1 else _of_several(inputs),
-        prunable_share=found.prunable_macs_share,
-        groups=len(found.groups),
+        prunable_share=inspection.prunable_macs_share,
+        groups=len(inspection.groups),
         prunable_groups=len(free),
         pruning=first_pruning(flat),
         unsuited=None if suited else outputs[0].reason,
@@ -126,19 +126,19 @@ def guess(model: KerasModel, source: str, notes: tuple[str, ...] = (), *, keeps_
     )
 
 
-def _output(model: KerasModel, place: int, name: str, head: KerasLayer) -> OutputGuess:
-    shape = tuple(model.outputs[place].shape)
+def _output(model: KerasModel, index: int, name: str, head: KerasLayer) -> OutputGuess:
+    shape = tuple(model.outputs[index].shape)
     if len(shape) != 2 or shape[1] is None:
         reason = f"its output {name} has the shape {shape}, not one row a sample"
         return OutputGuess(name=name, task="other", size=None, reason=reason)
-    task, reason = _task(model, place, head)
+    task, reason = _task(model, index, head)
     return OutputGuess(name=name, task=task, size=shape[1], reason=reason)
 
 
-def _task(model: KerasModel, place: int, head: KerasLayer) -> tuple[Task, str]:
+def _task(model: KerasModel, index: int, head: KerasLayer) -> tuple[Task, str]:
     """Guess from the model's outputs: values that add up to 1 are probabilities, wherever the softmax is."""
-    size = model.outputs[place].shape[1]
-    if not gives_logits(model, place):
+    size = model.outputs[index].shape[1]
+    if not gives_logits(model, index):
         if size == 1:
             return "binary", "one output between 0 and 1"
         return "classes", f"{size} outputs that add up to 1"

@@ -28,13 +28,13 @@ def measured(model: KerasModel, guessed: Preprocessing, file: Path) -> Preproces
     except DataError:  # the run reports what does not fit
         return guessed
     tried = try_preprocessing(model, split)
-    best = max(tried, key=lambda one: one.correct)  # prefer the guess among equals
+    best = max(tried, key=lambda trial: trial.correct)  # prefer the guess among equals
     chance = chance_of(split.y, int(model.outputs[0].shape[-1]))
     if is_at_chance(best.accuracy, best.samples, chance) or best.samples < LEAST_SAMPLES:
-        told = f"{guessed.reason}; no usual one is better than chance on {best.samples} samples: {_words(tried)}"
-        return guessed.model_copy(update={"reason": told, "certain": False})
+        doubt = f"{guessed.reason}; no usual one is better than chance on {best.samples} samples: {_words(tried)}"
+        return guessed.model_copy(update={"reason": doubt, "certain": False})
     reason = f"right on {best.accuracy:.1%} of {best.samples} training samples"
-    others = [one for one in tried if one is not best]
+    others = [trial for trial in tried if trial is not best]
     reason += f"; {_words(others)}" if others else ""
     way = best.preprocess
     scaled = way != Preprocess() and way.mode is None
@@ -56,4 +56,6 @@ def _train(file: Path, way: Preprocess) -> Split | None:
 
 
 def _words(tried: list[Tried]) -> str:
-    return ", ".join(f"{one.accuracy:.1%} {'as guessed' if one.name == AS_NOW else f'at {one.name}'}" for one in tried)
+    return ", ".join(
+        f"{trial.accuracy:.1%} {'as guessed' if trial.name == AS_NOW else f'at {trial.name}'}" for trial in tried
+    )

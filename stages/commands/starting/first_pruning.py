@@ -51,9 +51,9 @@ def first_pruning(model: KerasModel) -> FirstPruning | None:
     orders = [np.arange(group.channels.size) for group in groups]
     measures: tuple[Literal["macs", "params"], ...] = ("params",) if macs_of(model).unknown else ("macs", "params")
     for measure in measures if groups else ():
-        found = _goal(measure, cost_of(model, graph, groups, orders, measure), groups, orders)
-        if found is not None:
-            return found
+        goal = _goal(measure, cost_of(model, graph, groups, orders, measure), groups, orders)
+        if goal is not None:
+            return goal
     return None
 
 
@@ -91,7 +91,7 @@ def _comes_near(goal: Goal, groups: Sequence[ChannelGroup], step: int) -> bool:
 
 def _one_step_apart(counts: Sequence[int], allowed: Sequence[Counts]) -> Iterator[list[int]]:
     """Yield the counts with one group reduced by one more step, for each group that allows it."""
-    for place, (count, own) in enumerate(zip(counts, allowed, strict=True)):
+    for index, (count, own) in enumerate(zip(counts, allowed, strict=True)):
         fewer = own[own < count]
         if fewer.size:
-            yield [*counts[:place], int(fewer[-1]), *counts[place + 1 :]]
+            yield [*counts[:index], int(fewer[-1]), *counts[index + 1 :]]

@@ -44,25 +44,25 @@ def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess |
     return "\n".join(lines) + "\n"
 
 
-def _with_data(found: ModelGuess, data: DataGuess | None) -> Iterator[str]:
-    unlabelled = data is not None and (found.unsuited is not None or not data.labelled)
-    classifiers = [output for output in found.labelled if output.task in ("classes", "binary")]
+def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
+    unlabelled = data is not None and (guess.unsuited is not None or not data.labelled)
+    classifiers = [output for output in guess.labelled if output.task in ("classes", "binary")]
     classifiers = [] if unlabelled else classifiers
     classifier = bool(classifiers)
-    for output in found.outputs:
-        of = "" if len(found.outputs) == 1 else f" of {_comment(output.name)}"
+    for output in guess.outputs:
+        of = "" if len(guess.outputs) == 1 else f" of {_comment(output.name)}"
         yield f"# task{of}: {_task_words(output)} ({_comment(output.reason)})"
     yield "data:"
     yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
     if data is None:
-        yield from _fill_in(found)
+        yield from _fill_in(guess)
         yield "  path: data.npz"
     else:
         yield _line(f"  path: {_scalar(data.path)}", f"holds {', '.join(map(_comment, data.splits))}")
     if unlabelled:
         why = "its labels are not looked at" if data and data.labelled else "there are none in it"
         yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
-    yield from _preprocess(found.preprocessing)
+    yield from _preprocess(guess.preprocessing)
     yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
     yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
     own_test = data is None or data.tested
@@ -71,14 +71,14 @@ def _with_data(found: ModelGuess, data: DataGuess | None) -> Iterator[str]:
         yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
     yield "  - load"
-    yield from _prune(found, criterion="taylor" if classifier else "l2")
-    tuning = f"epochs: 5, batch: {_batch(found)}, learning_rate: 0.001, schedule: cosine"
+    yield from _prune(guess, criterion="taylor" if classifier else "l2")
+    tuning = f"epochs: 5, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
     if unlabelled:
         yield _line(f"  - finetune: {{{tuning}, distill: {{}}}}", "learns from the unpruned model's outputs")
     else:
         yield _line(f"  - finetune: {{{tuning}}}")
     yield _line("  - strip", "takes out what only training needs")
-    if found.trained_for_int8:
+    if guess.trained_for_int8:
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
         yield _line("  - export: {formats: [tflite]}", "which keeps its ranges")
     else:
@@ -87,32 +87,32 @@ def _with_data(found: ModelGuess, data: DataGuess | None) -> Iterator[str]:
     drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
     yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
-    yield from _gates(found, classifiers)
+    yield from _gates(guess, classifiers)
 
 
-def _without_data(found: ModelGuess) -> Iterator[str]:
+def _without_data(guess: ModelGuess) -> Iterator[str]:
     """Yield the stages for a model that can't be trained or evaluated here: those that need no data."""
-    yield f"# {_comment(str(found.unsuited))}: fine-tuning, int8, verify and accuracies are left out"
+    yield f"# {_comment(str(guess.unsuited))}: fine-tuning, int8, verify and accuracies are left out"
     yield "stages:"
     yield "  - load"
-    yield from _prune(found, criterion="l2")
+    yield from _prune(guess, criterion="l2")
     yield "  - strip"
     yield "  - quantize: {schemes: [float32, float16]}"
     yield "  - export: {formats: [tflite, onnx]}"
     yield "  - benchmark: {targets: [cpu], rounds: 10}"
-    yield from _gates(found, [])
+    yield from _gates(guess, [])
 
 
-def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
-    if found.keeps_zeros:
+def _prune(guess: ModelGuess, criterion: str) -> Iterator[str]:
+    if guess.keeps_zeros:
         yield "  # no pruning of channels: the zeros that the model came with would not be kept"
         return
-    if not found.prunable_groups:
+    if not guess.prunable_groups:
         yield "  # nothing can be pruned: `secateur inspect` says why, group by group"
         return
-    goal = found.pruning
+    goal = guess.pruning
     if goal is None:
-        yield f"  # hardly any work can go ({found.prunable_share:.0%} of the MACs): this takes channels all the same"
+        yield f"  # hardly any work can go ({guess.prunable_share:.0%} of the MACs): this takes channels all the same"
         yield _line(f"  - prune: {{criterion: {criterion}, ratio: {RATIO}}}", "a share of the channels; outputs stay")
         return
     settings = f"{{criterion: {criterion}, {goal.measure}: {goal.left:g}, round_to: {goal.round_to}}}"
@@ -122,34 +122,34 @@ def _prune(found: ModelGuess, criterion: str) -> Iterator[str]:
 
 def pruning_words(goal: FirstPruning) -> str:
     """Describe a goal: `60 % of the MACs: 9.1 M → about 5.5 M`."""
-    what = "MACs" if goal.measure == "macs" else "parameters"
-    return f"{goal.left:.0%} of the {what}: {count(goal.before)} → about {count(goal.after)}"
+    unit = "MACs" if goal.measure == "macs" else "parameters"
+    return f"{goal.left:.0%} of the {unit}: {count(goal.before)} → about {count(goal.after)}"
 
 
-def _gates(found: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
-    several = len(found.outputs) > 1
+def _gates(guess: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
+    several = len(guess.outputs) > 1
     dropping = [of_output("tflite/int8.accuracy_drop", output.name if several else None) for output in classifiers]
     gates = [f"{{metric: {json.dumps(metric)}, max: 0.02}}" for metric in dropping]
-    if found.prunable_groups and not found.keeps_zeros:
+    if guess.prunable_groups and not guess.keeps_zeros:
         gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
     if gates:
         yield _line("gates:", "against the model as it came")
         yield from (f"  - {gate}" for gate in gates)
 
 
-def _preprocess(found: Preprocessing) -> Iterator[str]:
-    if found.certain and found.way != Preprocess():
-        yield f"  # {_comment(found.reason)}"
-        yield f"  {setting_of(found.way)}"
-    elif found.mode:
-        yield f"  # CHECK: {found.reason}; {found.mode} is {RANGES[found.mode]}"
-        yield f"  preprocess: {{mode: {found.mode}}}"
-    elif found.scale:
-        yield f"  # CHECK: {found.reason}; `mode: tf` gives -1…1"
-        yield f"  preprocess: {{scale: {found.scale!r}}}"
+def _preprocess(preprocessing: Preprocessing) -> Iterator[str]:
+    if preprocessing.certain and preprocessing.way != Preprocess():
+        yield f"  # {_comment(preprocessing.reason)}"
+        yield f"  {setting_of(preprocessing.way)}"
+    elif preprocessing.mode:
+        yield f"  # CHECK: {preprocessing.reason}; {preprocessing.mode} is {RANGES[preprocessing.mode]}"
+        yield f"  preprocess: {{mode: {preprocessing.mode}}}"
+    elif preprocessing.scale:
+        yield f"  # CHECK: {preprocessing.reason}; `mode: tf` gives -1…1"
+        yield f"  preprocess: {{scale: {preprocessing.scale!r}}}"
     else:
-        check = "" if found.certain else "CHECK: "
-        yield f"  # {check}no preprocess, {_comment(found.reason)}"
+        check = "" if preprocessing.certain else "CHECK: "
+        yield f"  # {check}no preprocess, {_comment(preprocessing.reason)}"
 
 
 def _task_words(output: OutputGuess) -> str:
@@ -162,25 +162,25 @@ def _task_words(output: OutputGuess) -> str:
     }[output.task]
 
 
-def _fill_in(found: ModelGuess) -> Iterator[str]:
+def _fill_in(guess: ModelGuess) -> Iterator[str]:
     """Say what the file must contain: on one line for one input and one output, else a line each."""
     members = []
-    for spec in found.inputs:
+    for spec in guess.inputs:
         shape = ", ".join("any" if size is None else str(size) for size in spec.shape[1:])
-        members.append(f"{_both('x', spec.name if len(found.inputs) > 1 else None)} (N, {shape})")
-    for output in found.labelled:
+        members.append(f"{_both('x', spec.name if len(guess.inputs) > 1 else None)} (N, {shape})")
+    for output in guess.labelled:
         targets = {
             "classes": f"(N,) from 0 to {(output.size or 1) - 1}",
             "binary": "(N,) of 0 and 1",
             "multilabel": f"(N, {output.size}) of 0 and 1",
         }.get(output.task, "(N,)")
-        members.append(f"{_both('y', output.name if len(found.outputs) > 1 else None)} {targets}")
+        members.append(f"{_both('y', output.name if len(guess.outputs) > 1 else None)} {targets}")
     if len(members) == 2:
         yield f"  # FILL IN: a file with {' and '.join(members)}"
         return
     yield "  # FILL IN: a file with"
     yield from (f"  #   {_comment(member)}" for member in members)
-    if len(found.outputs) > 1:
+    if len(guess.outputs) > 1:
         yield "  # (labels for one output are enough: the others are then trained without a loss, and not measured)"
 
 
@@ -189,8 +189,8 @@ def _both(letter: str, name: str | None) -> str:
     return f"{letter}_train{end}, {letter}_test{end}"
 
 
-def _batch(found: ModelGuess) -> int:
-    sizes = [size or 1 for size in found.inputs[0].shape[1:-1]]
+def _batch(guess: ModelGuess) -> int:
+    sizes = [size or 1 for size in guess.inputs[0].shape[1:-1]]
     return 16 if len(sizes) == 2 and sizes[0] * sizes[1] >= LARGE_INPUT else 64
 
 

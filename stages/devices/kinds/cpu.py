@@ -53,13 +53,13 @@ class CpuDriver:
         from stages.devices.runner import cpu_model
 
         # No host name and nothing that a reboot changes: records of two equal machines are equally good.
-        found = {
+        identity = {
             "cpu_model": cpu_model(),
             "cores": str(os.cpu_count() or 1),
             "machine": platform.machine(),
             "system": platform.system(),
         }
-        return found | affinity_fingerprint(target)
+        return identity | affinity_fingerprint(target)
 
     def set_up(self, target: Target, say: Say) -> None:
         say("nothing to set up: this machine is ready")

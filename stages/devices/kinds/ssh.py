@@ -79,7 +79,8 @@ os.replace(partial, os.path.join(folder, digest))
 names = sorted((os.path.join(folder, n) for n in os.listdir(folder)), key=os.path.getmtime)
 for name in names[:-kept]: shutil.rmtree(name) if os.path.isdir(name) else os.unlink(name)
 """
-# It touches the file, since STORE deletes those that were used least recently.
+# It touches the file, since STORE deletes those that were used least recently. The status 66 is its own: Python's
+# errors give 1, a shell's 126 and more.
 HAS = """
 import hashlib, os, sys
 path, found = os.path.join(sys.argv[1], sys.argv[2]), hashlib.sha256()
@@ -90,7 +91,8 @@ try:
 except OSError: pass
 sys.exit(0 if found.hexdigest() == sys.argv[2] else 66)
 """
-# Gives existing files their names in a separate folder, from which a model of several files is loaded.
+# Gives existing files their names in a separate folder, from which a model of several files is loaded. Separate, since
+# a model names its data as it likes, and Python looks for modules where the runner lies.
 NAME = """
 import os, shutil, sys
 place, names = sys.argv[1], sys.argv[2:]
@@ -136,14 +138,14 @@ class SshDriver:
         done = _ssh(target, _quoted(target.settings.python, runner, "--probe"), "the device runner", TIMEOUT_S)
         if done.returncode != 0:
             _explain(target, done, "the device runner")
-        found = json.loads(done.stdout)
-        runtimes = [name for name in found["runtimes"] if found[name]]
-        if not found["numpy"] or not runtimes:
-            missing = "numpy" if not found["numpy"] else "a runtime"
-            there = _quoted(target.settings.python, "-m", "pip", "install", "numpy", "ai-edge-litert")
-            hint = _quoted("ssh", *target.settings.options, host, there)
+        document = json.loads(done.stdout)
+        runtimes = [name for name in document["runtimes"] if document[name]]
+        if not document["numpy"] or not runtimes:
+            missing = "numpy" if not document["numpy"] else "a runtime"
+            install_command = _quoted(target.settings.python, "-m", "pip", "install", "numpy", "ai-edge-litert")
+            hint = _quoted("ssh", *target.settings.options, host, install_command)
             raise DeviceError(f"{host} has no {missing}", where=str(target.file), hint=hint)
-        device = {name: str(found[name]) for name in (*IDENTITY, *runtimes) if found[name] is not None}
+        device = {name: str(document[name]) for name in (*IDENTITY, *runtimes) if document[name] is not None}
         record = _record(target)
         record.parent.mkdir(parents=True, exist_ok=True)
         publish(record, json.dumps({"host": host, "device": device}, indent=1).encode(), record.parent)
@@ -151,13 +153,13 @@ class SshDriver:
     def measure(self, target: Target, model: Path, sampling: Sampling, name: str, timeout_s: float) -> Measurement:
         known = _known(target)
         options = [*sampling.arguments(), *affinity_options(target)]
-        found = measurement_of(_run_there(target, (model, *files_beside(model)), options, name, timeout_s), name)
-        seen = {"cpu_model": found.cpu_model, "machine": found.machine}
+        measurement = measurement_of(_run_there(target, (model, *files_beside(model)), options, name, timeout_s), name)
+        seen = {"cpu_model": measurement.cpu_model, "machine": measurement.machine}
         # A board may have been replaced under the same name: its times would be kept under the key of another one.
         if any(known[key] != value for key, value in seen.items()):
-            what = f"{target.settings.host} is {found.cpu_model}, and was {known['cpu_model']} when it was set up"
+            what = f"{target.settings.host} is {measurement.cpu_model}, and was {known['cpu_model']} when it was set up"
             raise DeviceError(what, where=name, hint=target.set_up_command)
-        return found
+        return measurement
 
     def probe(self, target: Target, archive: Path, name: str, options: Sequence[str] = ()) -> Probed:
         series = ["--series", *PROBING.arguments(), *affinity_options(target), *options]
@@ -196,27 +198,27 @@ def _send_all(target: Target, files: Sequence[Path], name: str) -> str:
     sent = [_send(target, path, name) for path in files]
     if len(sent) == 1:
         return sent[0]
-    settings, place = target.settings, f"{sent[0]}.files"
-    words = [word for there, path in zip(sent, files, strict=True) for word in (there, path.name)]
-    done = _ssh(target, _quoted(settings.python, "-c", NAME, place, *words), name, TIMEOUT_S)
+    settings, directory = target.settings, f"{sent[0]}.files"
+    words = [word for remote, path in zip(sent, files, strict=True) for word in (remote, path.name)]
+    done = _ssh(target, _quoted(settings.python, "-c", NAME, directory, *words), name, TIMEOUT_S)
     if done.returncode == 1:
         what = f"{settings.host} can't keep the files: {last_lines(done.stderr)}"
         raise DeviceError(what, where=name, hint=f"make room in {settings.folder} there, or name another `folder`")
     if done.returncode:
         _explain(target, done, name)
-    return f"{place}/{files[0].name}"
+    return f"{directory}/{files[0].name}"
 
 
 def _send(target: Target, path: Path, name: str) -> str:
     """Return a file's path on the board, sending it if it is missing."""
     digest, settings = digest_of_file(path).removeprefix("sha256:"), target.settings
-    there = _ssh(target, _quoted(settings.python, "-c", HAS, settings.folder, digest), name, TIMEOUT_S)
-    if there.returncode not in (0, 66):
-        _explain(target, there, name)
-    if there.returncode:
+    check = _ssh(target, _quoted(settings.python, "-c", HAS, settings.folder, digest), name, TIMEOUT_S)
+    if check.returncode not in (0, 66):
+        _explain(target, check, name)
+    if check.returncode:
         keep = _quoted(settings.python, "-c", STORE, settings.folder, digest, str(KEPT_FILES))
         sent = _ssh(target, keep, name, TIMEOUT_S, path.read_bytes())
-        if sent.returncode == 1:
+        if sent.returncode == 1:  # the status of `sys.exit` with a text: STORE could not write
             what = f"{settings.host} can't keep the file: {last_lines(sent.stderr)}"
             raise DeviceError(what, where=name, hint=f"make room in {settings.folder} there, or name another `folder`")
         if sent.returncode:
@@ -224,16 +226,16 @@ def _send(target: Target, path: Path, name: str) -> str:
     return f"{settings.folder}/{digest}"
 
 
-def _ssh(target: Target, command: str, name: str, timeout_s: float, given: bytes = b"") -> Ended:
+def _ssh(target: Target, command: str, name: str, timeout_s: float, stdin: bytes = b"") -> Ended:
     settings = target.settings
     return run_process(
-        ["ssh", *STRICT, *ALIVE, *settings.options, settings.host, command], name, timeout_s, given=given
+        ["ssh", *STRICT, *ALIVE, *settings.options, settings.host, command], name, timeout_s, given=stdin
     )
 
 
 def _explain(target: Target, done: Ended, name: str) -> NoReturn:
     """Raise the DeviceError, or LostConnectionError, that a command over ssh ended in."""
-    host, said = target.settings.host, done.stderr.decode(errors="replace")
+    host, output = target.settings.host, done.stderr.decode(errors="replace")
     if done.returncode == NOT_FOUND:
         hint = f"install Python 3.9 or newer there, or name it with `python` in {target.file.name}"
         raise DeviceError(f"{host} has no {target.settings.python}", where=name, hint=hint)
@@ -242,7 +244,7 @@ def _explain(target: Target, done: Ended, name: str) -> NoReturn:
     if done.returncode != SSH_FAILED:
         raise DeviceError(f"a command on {host} {ending(done.returncode)}", where=name, hint=last_lines(done.stderr))
     for sign, what, hint in REFUSALS:
-        if sign in said:
+        if sign in output:
             raise DeviceError(what.format(host=host), where=name, hint=hint.format(host=host))
     raise LostConnectionError(
         f"the connection to {host} failed",
@@ -265,10 +267,10 @@ def _record(target: Target) -> Path:
 def _known(target: Target) -> dict[str, str]:
     """Return what the board was at set-up; DeviceError if this host was not set up."""
     try:
-        found: dict[str, Any] = json.loads(_record(target).read_bytes())
+        record: dict[str, Any] = json.loads(_record(target).read_bytes())
     except (OSError, ValueError):
-        found = {}
-    if found.get("host") != target.settings.host:
+        record = {}
+    if record.get("host") != target.settings.host:
         hint = target.set_up_command
         raise DeviceError(f"the target {target.name} is not set up", where=str(target.file), hint=hint)
-    return dict(found["device"])
+    return dict(record["device"])

@@ -95,9 +95,9 @@ def _require_equal_outputs(model: Path, data: bytes, outputs: Sequence[Mapping[s
     done = run_process(command, name, TIMEOUT_S)
     require_success(done, name, "LiteRT", "can't run this model, so that TFLM's outputs can't be compared")
     expected = json.loads(done.stdout)["outputs"]
-    difference = micro_difference(data, [_array(one) for one in expected], [_array(one) for one in outputs])
+    difference = micro_difference(data, [_array(output) for output in expected], [_array(output) for output in outputs])
     allowed = allowed_difference(data)
-    if not difference <= allowed:
+    if not difference <= allowed:  # `not`, so that NaN is refused as well
         what = f"{RUNTIME} gives other outputs than LiteRT: {difference:.1e} of the largest, {allowed:.0e} is allowed"
         known = wrong_in_micro(data)
         hint = f"{known}: take int8, int16x8 or float32" if known else "please report the model: no reason is known"

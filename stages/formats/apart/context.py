@@ -84,7 +84,9 @@ def told(context: StageContext[Any], function: str, work_dir: Path) -> dict[str,
             name: {file.name: str(context.read(name, file.name).absolute()) for file in artifact.files}
             for name, artifact in context.inputs.items()
         },
-        "fingerprints": {digest: found.model_dump_json() for digest, found in fingerprints.items() if found},
+        "fingerprints": {
+            digest: fingerprint.model_dump_json() for digest, fingerprint in fingerprints.items() if fingerprint
+        },
     }
 
 

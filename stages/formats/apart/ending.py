@@ -51,7 +51,7 @@ def described(status: int, why: str | None, log: str, said: Sequence[str]) -> En
     the latest last.
     """
     before, dumped = _split(log)
-    frames = [(found["file"].replace("\\", "/"), found["function"]) for found in FRAME.finditer(dumped)]
+    frames = [(match["file"].replace("\\", "/"), match["function"]) for match in FRAME.finditer(dumped)]
     named = ((owner, function) for file, function in frames for part, owner in OUTSIDE if part in file)
     owner, function = next(named, ("the process that runs outside software", ""))
     lines = [line for text in (before, *said) for line in text.strip().splitlines() if line.strip()]
@@ -64,14 +64,14 @@ def described(status: int, why: str | None, log: str, said: Sequence[str]) -> En
 
 def _split(log: str) -> tuple[str, str]:
     """Split what was printed from what Python wrote at the end."""
-    found = DUMP.search(log)
-    return (log[: found.start()], log[found.start() :]) if found else (log, "")
+    match = DUMP.search(log)
+    return (log[: match.start()], log[match.start() :]) if match else (log, "")
 
 
 def _ended(status: int) -> str:
-    said = ending(status)
+    text = ending(status)
     try:
         meaning = MEANINGS.get(signal.Signals(-status).name) if status < 0 else None
     except ValueError:
         meaning = None
-    return f"{said}: {meaning}" if meaning else said
+    return f"{text}: {meaning}" if meaning else text

@@ -23,8 +23,8 @@ class Forked:
     """Represent the parent's side; `stdin` and `stdout` are pipes, stderr goes to the file descriptor `log`."""
 
     def __init__(self, log: int, run: Callable[[], None]) -> None:
-        given, stdin = os.pipe()
-        stdout, made = os.pipe()
+        child_stdin, stdin = os.pipe()
+        stdout, child_stdout = os.pipe()
         # What is still in the buffers would be copied by the fork and printed by both processes.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -35,9 +35,9 @@ class Forked:
             # issues/2448).
             self.pid = os.fork()
         if not self.pid:
-            _become(given, made, log, run)
-        os.close(given)
-        os.close(made)
+            _become(child_stdin, child_stdout, log, run)
+        os.close(child_stdin)
+        os.close(child_stdout)
         self.stdin: IO[bytes] | None = os.fdopen(stdin, "wb")
         self.stdout: IO[bytes] | None = os.fdopen(stdout, "rb")
         self.returncode: int | None = None
@@ -69,16 +69,16 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _become(given: int, made: int, log: int, run: Callable[[], None]) -> NoReturn:
+def _become(child_stdin: int, child_stdout: int, log: int, run: Callable[[], None]) -> NoReturn:
     """Set up the child: separate streams, no other file of the parent's, and no return into the parent's code."""
     try:
-        for place, number in enumerate((given, made, log)):
-            os.dup2(number, place)
+        for descriptor, number in enumerate((child_stdin, child_stdout, log)):
+            os.dup2(number, descriptor)
         # The parent's ends of both pipes above all: while a copy of them is open here, stdin never ends.
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         # New objects: another thread may have held the lock of the parent's.
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
-        sys.stdout, sys.stderr = (open(place, "w", closefd=False) for place in (1, 2))  # noqa: SIM115
+        sys.stdout, sys.stderr = (open(descriptor, "w", closefd=False) for descriptor in (1, 2))  # noqa: SIM115
         # The parent's handler came along in the fork, and would raise KeyboardInterrupt in the middle of a conversion.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         run()

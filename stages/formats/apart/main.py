@@ -125,6 +125,6 @@ def _do(job: Mapping[str, Any], speaker: Speaker) -> None:
         if isinstance(error, OSError) and error.errno is not None:  # for example a full disk: not the job's fault
             answer = {"system": [error.errno, error.strerror, str(error.filename or "")]}
         else:
-            told = f"{type(error).__name__}: {reason_of(error)}"
-            answer = {"unforeseen": told, "trace": "".join(traceback.format_exception(error))}
+            message = f"{type(error).__name__}: {reason_of(error)}"
+            answer = {"unforeseen": message, "trace": "".join(traceback.format_exception(error))}
     speaker.say(answer)

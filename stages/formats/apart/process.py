@@ -67,10 +67,10 @@ def limits() -> Limits:
 
 def _number(name: str, default: float) -> float:
     try:
-        given = float(os.environ.get(name, ""))
+        value = float(os.environ.get(name, ""))
     except ValueError:
         return default
-    return given if given > 0 else default
+    return value if value > 0 else default
 
 
 class Ended(Exception):
@@ -166,8 +166,8 @@ class Child:
             # At every look and not with each message: a conversion may fill the memory within one call.
             used = resident_bytes(self.pid)
             if used > bounds.memory_bytes:
-                said = f"took {used / 1e9:.1f} GB of memory, {bounds.memory_bytes / 1e9:.1f} GB are allowed"
-                raise Ended(self._ending(said))
+                reason = f"took {used / 1e9:.1f} GB of memory, {bounds.memory_bytes / 1e9:.1f} GB are allowed"
+                raise Ended(self._ending(reason))
             try:
                 line = self._lines.get(timeout=LOOK_S)
             except queue.Empty:
@@ -176,8 +176,8 @@ class Child:
                 continue
             if line is None:
                 raise Ended(self._ending(None))
-            found: Mapping[str, Any] = json.loads(line)
-            return found
+            message: Mapping[str, Any] = json.loads(line)
+            return message
 
     def _ending(self, why: str | None) -> Ending:
         """Describe how the process ended; given our own reason, end it here."""
@@ -276,18 +276,18 @@ def _heard(message: Mapping[str, Any], events: ActionEvents | None) -> None:
 
 def _native_end(ending: Ending, doing: str, where: str | None) -> NativeEndError:
     hint = "outside software failed on this model, all else goes on without it: take another scheme or format here"
-    said = f"; the last it said: {ending.said}" if ending.said else ""
-    return NativeEndError(f"{doing}: {ending.who} {ending.how}", where=where, hint=f"{hint}{said}")
+    output = f"; the last it said: {ending.said}" if ending.said else ""
+    return NativeEndError(f"{doing}: {ending.who} {ending.how}", where=where, hint=f"{hint}{output}")
 
 
 def _error(answer: Mapping[str, Any], where: str | None) -> Exception:
     """Return the error of a job, of the same type."""
     if "failed" in answer:
-        told = answer["failed"]
-        kind = getattr(errors, told["kind"], StageError)
+        failure = answer["failed"]
+        kind = getattr(errors, failure["kind"], StageError)
         # The name comes from another process: `errors` also holds functions and what it imports.
         assert issubclass(kind, SecateurError)
-        return kind(told["what"], where=told["where"], hint=told["hint"])
+        return kind(failure["what"], where=failure["where"], hint=failure["hint"])
     if "system" in answer:
         return OSError(*answer["system"])
     return StageError(answer["unforeseen"], where=where, hint=PLEASE_REPORT)

@@ -41,15 +41,15 @@ def load_apart(
     holder, token = _Held(model), next(_tokens)
 
     def call(function: str, **more: Json) -> Json:
-        given = {"token": token, "kind": kind, "model": str(holder.path), "threads": threads, **more}
+        arguments = {"token": token, "kind": kind, "model": str(holder.path), "threads": threads, **more}
         where = events.action if events else None
-        return call_child(f"{__name__}:{function}", given, doing, where=where)
+        return call_child(f"{__name__}:{function}", arguments, doing, where=where)
 
     def run(arrays: Arrays) -> dict[str, NDArray[Any]]:
         with tempfile.TemporaryDirectory(prefix="secateur-") as name:
-            given, made = Path(name) / "given.npz", Path(name) / "made.npz"
-            names = _save(given, arrays)
-            return _load(made, call("run_here", names=names, given=str(given), made=str(made)))
+            input_file, output_file = Path(name) / "given.npz", Path(name) / "made.npz"
+            names = _save(input_file, arrays)
+            return _load(output_file, call("run_here", names=names, given=str(input_file), made=str(output_file)))
 
     interface = call("interface_here")
     inputs, outputs = (tuple(TensorSpec.model_validate_json(spec) for spec in specs) for specs in interface)
@@ -64,15 +64,15 @@ def tensors_apart(
 
     holder = _Held(model)
     with tempfile.TemporaryDirectory(prefix="secateur-") as name:
-        given, made = Path(name) / "given.npz", Path(name) / "made.npz"
-        more = {"names": _save(given, arrays), "given": str(given), "made": str(made)}
+        input_file, output_file = Path(name) / "given.npz", Path(name) / "made.npz"
+        more = {"names": _save(input_file, arrays), "given": str(input_file), "made": str(output_file)}
         where = events.action if events else None
         arguments = {"kind": kind, "model": str(holder.path), **more}
-        found = call_child(f"{__name__}:tensors_here", arguments, doing, where=where)
-        values = _load(made, [str(place) for place in range(len(found))])
+        entries = call_child(f"{__name__}:tensors_here", arguments, doing, where=where)
+        values = _load(output_file, [str(index) for index in range(len(entries))])
     return [
-        FileTensor(name, values[str(place)], operator, None if ends is None else (ends[0], ends[1]))
-        for place, (name, operator, ends) in enumerate(found)
+        FileTensor(name, values[str(index)], operator, None if ends is None else (ends[0], ends[1]))
+        for index, (name, operator, ends) in enumerate(entries)
     ]
 
 
@@ -107,8 +107,8 @@ def _load(path: Path, names: list[str]) -> dict[str, NDArray[Any]]:
     import numpy as np
 
     # A pickle in an array of objects would be code from the child's side that runs here.
-    with np.load(path, allow_pickle=False) as found:
-        return {name: found[f"arr_{place}"] for place, name in enumerate(names)}
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[f"arr_{index}"] for index, name in enumerate(names)}
 
 
 def interface_here(_: Speaker, **opened: Json) -> list[list[str]]:
@@ -129,7 +129,7 @@ def tensors_here(
     from stages.formats.registry import file_tensors
 
     tensors = file_tensors(kind, Path(model), _load(Path(given), names))
-    _save(Path(made), {str(place): tensor.values for place, tensor in enumerate(tensors)})
+    _save(Path(made), {str(index): tensor.values for index, tensor in enumerate(tensors)})
     return [(tensor.name, tensor.operator, tensor.ends) for tensor in tensors]
 
 

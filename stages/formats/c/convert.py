@@ -117,12 +117,12 @@ def _samples(context: Context, facts: TFLiteFacts) -> dict[str, NDArray[Any]]:
 
     rng = np.random.default_rng(0)
     held = {file.name for file in context.inputs["model"].files}
-    found = {}
+    samples = {}
     for spec, name in zip(facts.inputs, calibration_files(len(facts.inputs)), strict=True):
         shape = [size or 1 for size in spec.shape]
         known = decode_samples(context.read("model", name))[:1] if len(facts.inputs) == 1 and name in held else None
-        found[spec.name] = rng.standard_normal(shape).astype(np.float32) if known is None else known
-    return found
+        samples[spec.name] = rng.standard_normal(shape).astype(np.float32) if known is None else known
+    return samples
 
 
 def _difference(expected: Arrays, run: tflm.MicroRun) -> float:

@@ -161,10 +161,10 @@ def _float(value: float) -> str:
 
 def bytes_in_source(source: bytes) -> bytes:
     """Return the bytes of the array that `c_source` wrote; DeviceError if there is none."""
-    found = ARRAY.search(source)
-    if found is None:
+    match = ARRAY.search(source)
+    if match is None:
         raise DeviceError("the C source holds no array")
-    return bytes.fromhex(b"".join(NUMBER.findall(found[1])).decode())
+    return bytes.fromhex(b"".join(NUMBER.findall(match[1])).decode())
 
 
 def _method(operator: str) -> str:

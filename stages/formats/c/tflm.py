@@ -53,17 +53,17 @@ def run_micro(data: bytes, arrays: dict[str, NDArray[Any]], name: str) -> MicroR
 
     inputs, outputs = signature_of(data)
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
-        model, given, made = (Path(folder) / file for file in ("model", "inputs.npz", "outputs.npz"))
+        model, input_file, output_file = (Path(folder) / file for file in ("model", "inputs.npz", "outputs.npz"))
         model.write_bytes(data)
         # TFLM's Python has no signatures: inputs and outputs are known by their place in the file only.
-        order = {place: quantized(arrays[name], detail) for name, (place, detail) in inputs.items()}
-        np.savez(given, *(order[place] for place in range(len(order))))
-        command = [sys.executable, "-m", __name__, str(model), str(given), str(made)]
+        order = {index: quantized(arrays[name], detail) for name, (index, detail) in inputs.items()}
+        np.savez(input_file, *(order[index] for index in range(len(order))))
+        command = [sys.executable, "-m", __name__, str(model), str(input_file), str(output_file)]
         done = run_process(command, name, TIMEOUT_S, program=RUNTIME)
         require_success(done, name, RUNTIME, "can't run this model")
         arena = json.loads(done.stdout)["arena"]["total"]
-        with np.load(made) as found:
-            values = {name: dequantized(found[f"arr_{place}"], detail) for name, (place, detail) in outputs.items()}
+        with np.load(output_file) as archive:
+            values = {name: dequantized(archive[f"arr_{index}"], detail) for name, (index, detail) in outputs.items()}
     return MicroRun(arena, values)
 
 
@@ -84,24 +84,25 @@ def printed(make: Callable[[], dict[str, Any]]) -> int:
     return status
 
 
-def _document(model: str, given: str, made: str) -> dict[str, Any]:
+def _document(model: str, input_file: str, output_file: str) -> dict[str, Any]:
     import numpy as np
 
     interpreter = open_interpreter(model)
-    with np.load(given) as found:
-        inputs = {place: found[name] for place, name in enumerate(found.files)}
+    with np.load(input_file) as archive:
+        inputs = {index: archive[name] for index, name in enumerate(archive.files)}
     count = len(details(interpreter.get_output_details))
     outputs: list[list[Any]] = [[] for _ in range(count)]
     for sample in range(len(inputs[0])):
         # https://github.com/tensorflow/tflite-micro/pull/1389 added it for this.
         interpreter.reset()  # a fused LSTM would continue from the previous sample
-        for place, values in inputs.items():
+        for index, values in inputs.items():
             # One sample at a time, as on a device: the files have batch 1.
-            interpreter.set_input(values[sample : sample + 1], place)
+            interpreter.set_input(values[sample : sample + 1], index)
         interpreter.invoke()
-        for place in range(count):
-            outputs[place].append(interpreter.get_output(place).copy())
-    np.savez(made, *map(np.concatenate, outputs))
+        for index in range(count):
+            outputs[index].append(interpreter.get_output(index).copy())
+    np.savez(output_file, *map(np.concatenate, outputs))
+    # Last: TFLM's recording allocator knows all of the arena after an inference only.
     return {"arena": arena(interpreter)}
 
 
@@ -114,12 +115,12 @@ def open_interpreter(path: str) -> Interpreter:
 
 def details(of: Callable[[int], Any]) -> list[Any]:
     """Return the details of tensors 0, 1, … until there is none."""
-    found: list[Any] = []
+    entries: list[Any] = []
     while True:
         try:
-            found.append(of(len(found)))
+            entries.append(of(len(entries)))
         except (IndexError, ValueError, RuntimeError):
-            return found
+            return entries
 
 
 def arena(interpreter: Interpreter) -> dict[str, int]:

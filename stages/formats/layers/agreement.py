@@ -31,26 +31,26 @@ def agreements(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
     """Return, by place of a call, the tensor that represents it."""
     import numpy as np
 
-    found: dict[int, Agreement] = {}
+    nearest: dict[int, Agreement] = {}
     outputs = [
-        (place, values) for place, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"
+        (position, values) for position, call in enumerate(calls) for values in call.outputs if values.dtype.kind == "f"
     ]
     # Only tensors of one size can be equal: comparing by size keeps the table of scores small.
     for size in sorted({values.size for _, values in outputs}):
-        here = [(place, values.ravel()) for place, values in outputs if values.size == size]
+        references = [(position, values.ravel()) for position, values in outputs if values.size == size]
         variants = [(t.name, flat) for t in tensors if t.values.size == size for flat in layouts(t.values)]
         variants = [(name, flat) for name, flat in variants if np.isfinite(flat).all()]
         if not variants:
             continue
-        found_scores = scores([flat for _, flat in here], [flat for _, flat in variants])
+        found_scores = scores([flat for _, flat in references], [flat for _, flat in variants])
         for column, (name, flat) in enumerate(variants):
             # A tensor represents only the layers that it is nearest to. Else the output of a large sum would also be a
             # fair match for each of its terms.
             for row in np.flatnonzero(found_scores[:, column] >= found_scores[:, column].max() - TIE_DB):
-                place, score = here[row][0], float(found_scores[row, column])
-                if place not in found or score > found[place].sqnr_db:
-                    found[place] = Agreement(score, name, flat)
-    return found
+                position, score = references[row][0], float(found_scores[row, column])
+                if position not in nearest or score > nearest[position].sqnr_db:
+                    nearest[position] = Agreement(score, name, flat)
+    return nearest
 
 
 def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, float]:
@@ -58,12 +58,12 @@ def call_scores(calls: Sequence[LayerCall], tensor: FileTensor) -> dict[int, flo
     import numpy as np
 
     flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
-    found: dict[int, float] = {}
-    for place, call in enumerate(calls):
+    best: dict[int, float] = {}
+    for position, call in enumerate(calls):
         for values in call.outputs:
             if flats and values.dtype.kind == "f" and values.size == flats[0].size:
-                found[place] = max(found.get(place, -np.inf), float(scores([values.ravel()], flats).max()))
-    return found
+                best[position] = max(best.get(position, -np.inf), float(scores([values.ravel()], flats).max()))
+    return best
 
 
 def layouts(values: NDArray[Any]) -> list[NDArray[Any]]:

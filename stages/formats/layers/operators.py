@@ -37,15 +37,15 @@ def operators_of(
     """
     calls = record_layers(model, arrays)
     regions = _regions(calls, _ends(calls, file_tensors(kind, file, arrays), _equal), shows_tensors(kind).reads(file))
-    wanted = [place for place, call in enumerate(calls) if call.layer in layers]
-    found = {operator for place in wanted for operator in regions(place)}
-    if not found:
+    wanted = [position for position, call in enumerate(calls) if call.layer in layers]
+    operators = {operator for position in wanted for operator in regions(position)}
+    if not operators:
         raise PreconditionError(
             f"no operator of the file computes {', '.join(layers)}: what only passes on or rearranges has none",
             where="quantize.keep_float",
             hint="name the layers around it",
         )
-    return frozenset(found)
+    return frozenset(operators)
 
 
 def layers_of_operators(
@@ -58,45 +58,45 @@ def layers_of_operators(
     """
     calls, reads = record_layers(model, arrays), shows_tensors(kind).reads(file)
     regions = _regions(calls, _ends(calls, tensors(kind, file, arrays), _nearest), reads)
-    found: list[dict[str, None]] = [{} for _ in reads]
-    for place, call in enumerate(calls):
-        for operator in regions(place):
-            found[operator][call.layer] = None
-    return [tuple(names) for names in found]
+    layers: list[dict[str, None]] = [{} for _ in reads]
+    for position, call in enumerate(calls):
+        for operator in regions(position):
+            layers[operator][call.layer] = None
+    return [tuple(names) for names in layers]
 
 
 def _ends(calls: Sequence[LayerCall], tensors: Iterable[FileTensor], matches: Matches) -> Ends:
     ends: dict[int, set[int]] = {}
     for tensor in tensors:
-        for place in matches(call_scores(calls, tensor)):
-            ends.setdefault(place, set()).add(tensor.operator)
+        for position in matches(call_scores(calls, tensor)):
+            ends.setdefault(position, set()).add(tensor.operator)
     return ends
 
 
 def _equal(scores: Mapping[int, float]) -> list[int]:
-    return [place for place, score in scores.items() if score >= EQUAL_DB]
+    return [position for position, score in scores.items() if score >= EQUAL_DB]
 
 
 def _nearest(scores: Mapping[int, float]) -> list[int]:
     # Relative to the best: in 8 bits no tensor equals its layer, and how near the best one comes differs from layer to
     # layer.
     least = max(max(scores.values(), default=0.0) - TIE_DB, ALIKE_DB)
-    return [place for place, score in scores.items() if score >= least]
+    return [position for position, score in scores.items() if score >= least]
 
 
 def _regions(calls: Sequence[LayerCall], ends: Ends, reads: Sequence[frozenset[int]]) -> Callable[[int], set[int]]:
     """Return a function from a call's place to its operators, given where calls end."""
     readers = _readers(calls)
-    return lambda place: _region(place, ends, reads, readers)
+    return lambda position: _region(position, ends, reads, readers)
 
 
-def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Sequence[set[int]]) -> set[int]:
+def _region(position: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Sequence[set[int]]) -> set[int]:
     """Return the operators between a call's end, or that of what it was fused into, and the ends of earlier calls."""
-    after = _reachable(place, readers)
+    after = _reachable(position, readers)
     # Calls that depend on this one are no borders: where a layer was fused into a later one, the later one's end is
     # also its own.
     borders = {operator for other, operators in ends.items() if other not in after for operator in operators}
-    pending = [operator for end in _first_ends(place, ends, readers) for operator in ends[end]]
+    pending = [operator for end in _first_ends(position, ends, readers) for operator in ends[end]]
     region: set[int] = set()
     while pending:
         operator = pending.pop()
@@ -106,32 +106,32 @@ def _region(place: int, ends: Ends, reads: Sequence[frozenset[int]], readers: Se
     return region
 
 
-def _first_ends(place: int, ends: Ends, readers: Sequence[set[int]]) -> Iterable[int]:
+def _first_ends(start: int, ends: Ends, readers: Sequence[set[int]]) -> Iterable[int]:
     """Return the call itself if the file holds its output, else the nearest after it on each path."""
-    pending, seen = deque([place]), {place}
+    pending, seen = deque([start]), {start}
     while pending:
-        one = pending.popleft()
-        if one in ends:
-            yield one
+        position = pending.popleft()
+        if position in ends:
+            yield position
             continue
-        new = readers[one] - seen
+        new = readers[position] - seen
         seen |= new
         pending.extend(sorted(new))
 
 
-def _reachable(place: int, readers: Sequence[set[int]]) -> set[int]:
+def _reachable(start: int, readers: Sequence[set[int]]) -> set[int]:
     """Return a call and all that depends on it."""
-    found, pending = {place}, [place]
+    reached, pending = {start}, [start]
     while pending:
-        new = readers[pending.pop()] - found
-        found |= new
+        new = readers[pending.pop()] - reached
+        reached |= new
         pending.extend(new)
-    return found
+    return reached
 
 
 def _readers(calls: Sequence[LayerCall]) -> list[set[int]]:
     readers: list[set[int]] = [set() for _ in calls]
-    for place, call in enumerate(calls):
+    for position, call in enumerate(calls):
         for read in call.reads:
-            readers[read].add(place)
+            readers[read].add(position)
     return readers

@@ -39,26 +39,26 @@ class Owners:
     def said_of(self, operator: str) -> str:
         """Return `layer 'conv'` for an operator's name, `operation 'tf.abs' after 'conv'`, or the name itself."""
         order = list(self.layers)
-        parts = [found for part in operator.split(";") if (found := self._found(part))]
-        known = dict(sorted(parts, key=lambda found: order.index(found[0].partition("/")[0])))
-        said = [*_layers_said([name for name, layer in known.items() if not layer.operation])]
-        said += [_operation_said(name, layer) for name, layer in known.items() if layer.operation]
+        parts = [owner for part in operator.split(";") if (owner := self._found(part))]
+        known = dict(sorted(parts, key=lambda owner: order.index(owner[0].partition("/")[0])))
+        words = [*_layers_said([name for name, layer in known.items() if not layer.operation])]
+        words += [_operation_said(name, layer) for name, layer in known.items() if layer.operation]
         whole = "the model's output" if operator.startswith(CALL) else f"operator {operator!r}"
-        return ", ".join(said) or whole
+        return ", ".join(words) or whole
 
     def _found(self, operator: str) -> tuple[str, Layer] | None:
         # The converter may write the traced function behind the name, after an `@`.
         parts = operator.partition("@")[0].split("/")
         while parts and parts[0] != self.model:  # names of functions may come before it
             parts = parts[1:]
-        found, layer, layers = list[str](), None, self.layers
+        path, layer, layers = list[str](), None, self.layers
         for part in parts[1:]:
             if part not in layers:
                 break
-            found.append(part)
+            path.append(part)
             layer = layers[part]
             layers = layer.inner
-        return ("/".join(found), layer) if layer else None
+        return ("/".join(path), layer) if layer else None
 
 
 def _layers_said(names: Sequence[str]) -> Iterator[str]:
@@ -78,12 +78,12 @@ def owners_of(model: KerasModel) -> Owners:
 
 
 def _layers_of(model: KerasModel) -> dict[str, Layer]:
-    found = dict[str, Layer]()
+    layers = dict[str, Layer]()
     for layer in _inner(model):
         operation = type(layer).__name__ in OPERATIONS
         after = tuple(dict.fromkeys(_before(layer))) if operation else ()
-        found[layer.name] = Layer(_layers_of(layer), operation, after)
-    return found
+        layers[layer.name] = Layer(_layers_of(layer), operation, after)
+    return layers
 
 
 def _inner(layer: KerasLayer) -> Sequence[KerasLayer]:

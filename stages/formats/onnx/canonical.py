@@ -97,13 +97,13 @@ def _rename_main(source: GraphProto, target: GraphProto, folder: Path | None, *,
     _rename(source, target, interface, names)
 
 
-def _rename(source: GraphProto, target: GraphProto, given: Mapping[str, str], names: _Names) -> None:
+def _rename(source: GraphProto, target: GraphProto, known: Mapping[str, str], names: _Names) -> None:
     """Fill `target` with `source` under new names.
 
-    `given` maps old to new names of the interface and surroundings, which are named already. The target is filled in
+    `known` maps old to new names of the interface and surroundings, which are named already. The target is filled in
     place, because protobuf copies whatever is put into a message, including all weights.
     """
-    new = dict(given)
+    new = dict(known)
     constants = _Constants(source, target, new, names)
     for node in ordered_nodes(source):
         name = names.node(node.op_type)
@@ -113,7 +113,7 @@ def _rename(source: GraphProto, target: GraphProto, given: Mapping[str, str], na
             constants.use(old, f"{name}_in{index}")
         for index, old in enumerate(node.output):
             if old:
-                new[old] = given.get(old) or names.free(f"{name}_out{index or ''}")
+                new[old] = known.get(old) or names.free(f"{name}_out{index or ''}")
         _rename_node(node, target.node.add(), name, new, names)
     for value in source.output:
         constants.use(value.name, value.name)

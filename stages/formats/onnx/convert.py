@@ -96,6 +96,7 @@ def convert_onnx(
             graph = _with_properties(graph, {**(metadata or {}), **own})
             if beside is not None and is_too_large(message_bytes(graph)):
                 return _in_two_files(graph, folder, beside)
+            # A large model that a scheme made small: canonicalizing takes the data from other files into the message.
             data = serialize(canonicalize(graph, folder) if large else graph)
             onnx.checker.check_model(data)
             return data
@@ -138,6 +139,7 @@ def _folded(graph: Graph, folder: Path, *, outside: bool) -> ModelProto:
     # Before folding: ONNX Runtime folds a normalization into a convolution only if no axis is dropped and inserted in
     # between.
     without_singletons(graph.model)
+    # Before it as well: PadFusion belongs to the basic level (seen in 1.31.1).
     keep_zeros(graph.model)
     graph.save(folder / "traced.onnx")
     options = onnxruntime.SessionOptions()
@@ -171,14 +173,14 @@ def _lifted(silence: Silence, callback: Callable[..., None]) -> Callable[..., No
 
 def _in_scheme(
     graph: ModelProto,
-    how: Quantization,
+    quantization: Quantization,
     calibration: Arrays,
     progress: Progress,
     kept: Sequence[str],
     folder: Path,
     told: Told,
 ) -> ModelProto:
-    match how.scheme:
+    match quantization.scheme:
         case "float32":
             return graph
         case "float16":
@@ -186,9 +188,11 @@ def _in_scheme(
         case "dynamic":
             return quantize_while_running(graph, folder, kept)
         case "weight_only":
-            return store_weights_in_int8(graph, folder, per_channel=how.granularity != "per_tensor", left_out=kept)
+            return store_weights_in_int8(
+                graph, folder, per_channel=quantization.granularity != "per_tensor", left_out=kept
+            )
         case "int8":
-            return quantize_activations(graph, how, calibration, progress, folder, kept, told)
+            return quantize_activations(graph, quantization, calibration, progress, folder, kept, told)
         case "int16x8":
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
 

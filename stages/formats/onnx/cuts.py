@@ -23,12 +23,12 @@ def onnx_cuts(data: bytes) -> Iterator[Cut]:
     nodes, outputs = list(model.graph.node), {value.name for value in model.graph.output}
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     reads = [set(_read_by(node)) for node in nodes]
-    for place, node in enumerate(nodes):
-        later = outputs.union(*reads[place + 1 :])
-        made = [name for earlier in nodes[:place] for name in earlier.output if name in later]
-        needed = set().union(*reads[: place + 1])
+    for index, node in enumerate(nodes):
+        later = outputs.union(*reads[index + 1 :])
+        made = [name for earlier in nodes[:index] for name in earlier.output if name in later]
+        needed = set().union(*reads[: index + 1])
         graph = onnx.helper.make_graph(
-            nodes[: place + 1],
+            nodes[: index + 1],
             "cut",
             list(model.graph.input),
             # Without a type: the runtime infers it. Optimized graphs have operators of its own, which onnx's inference
@@ -37,6 +37,7 @@ def onnx_cuts(data: bytes) -> Iterator[Cut]:
             # Else each of a hundred cuts would carry all weights of the network to the board.
             [tensor for name, tensor in weights.items() if name in needed],
         )
+        # With the file's IR version: onnx writes its newest one by default, which the runtime of a board may refuse.
         cut = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
         yield Cut(node.op_type, node.name, cut.SerializeToString())
 

@@ -61,7 +61,7 @@ def convert_here(context: Context) -> dict[str, Any]:
     return made_here(facts, difference)
 
 
-def _converted_and_run(context: Context, job: Job, how: Quantization) -> tuple[bytes, LoadedModel, float]:
+def _converted_and_run(context: Context, job: Job, quantization: Quantization) -> tuple[bytes, LoadedModel, float]:
     """Return the graph, loaded in its runtime, and its difference from Keras'. Large data is in `work_dir` afterwards.
 
     If ONNX Runtime refuses per-channel scales, each weight tensor gets one scale, and a note says so.
@@ -72,7 +72,7 @@ def _converted_and_run(context: Context, job: Job, how: Quantization) -> tuple[b
     settings, beside = context.config.of(ONNXSettings), context.work_dir / DATA_FILE
     data = convert_onnx(
         job.model,
-        how,
+        quantization,
         settings.opset,
         job.calibration,
         job.progress,
@@ -89,12 +89,16 @@ def _converted_and_run(context: Context, job: Job, how: Quantization) -> tuple[b
     except SecateurError as error:
         # `compared` wraps what the runtime said; `_tell_reading` raises it as it is.
         cause = error if isinstance(error, DeviceError) else error.__cause__
-        if isinstance(cause, DeviceError) and how.scheme == "int8" and how.granularity != "per_tensor":
-            said = (
+        if (
+            isinstance(cause, DeviceError)
+            and quantization.scheme == "int8"
+            and quantization.granularity != "per_tensor"
+        ):
+            note = (
                 f"weights have one scale each instead of one a channel, which ONNX Runtime refuses here ({cause.what})"
             )
-            context.events.warned(said)
-            return _converted_and_run(context, job, how.model_copy(update={"granularity": "per_tensor"}))
+            context.events.warned(note)
+            return _converted_and_run(context, job, quantization.model_copy(update={"granularity": "per_tensor"}))
         raise
     return data, loaded, difference
 

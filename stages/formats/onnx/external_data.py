@@ -34,16 +34,16 @@ def data_files(model: Path) -> tuple[Path, ...]:
 
     ModelError if one is missing or too short, or does not lie in the model's folder.
     """
-    found: dict[str, int] = {}
-    for place in _places(model):
-        location, offset, length = (place.get(key, "") for key in ("location", "offset", "length"))
+    sizes: dict[str, int] = {}
+    for entry in _places(model):
+        location, offset, length = (entry.get(key, "") for key in ("location", "offset", "length"))
         if not all(text.isdecimal() for text in (offset, length) if text):
             what = f"the data of a tensor has no place: from byte {offset!r}, {length!r} bytes"
             raise ModelError(what, where=str(model), hint="the file is damaged: copy or export it again")
         # The length is optional in the standard: an entry without one reaches to the end, and only its beginning is
         # checked.
-        found[location] = max(int(offset or 0) + int(length or 0), found.get(location, 0))
-    return tuple(_checked(model, location, found[location]) for location in sorted(found))
+        sizes[location] = max(int(offset or 0) + int(length or 0), sizes.get(location, 0))
+    return tuple(_checked(model, location, sizes[location]) for location in sorted(sizes))
 
 
 def _checked(model: Path, location: str, size: int) -> Path:
@@ -82,9 +82,9 @@ def _places(model: Path) -> list[dict[str, str]]:
 
 def _entries(data: mmap.mmap, kind: str, begin: int, end: int) -> Iterator[dict[str, str]]:
     if kind == "tensor":
-        places = [field for field in fields(data, begin, end) if field.number == EXTERNAL_DATA]
-        if places:
-            yield dict(_entry(data, place.begin, place.end) for place in places)
+        entries = [field for field in fields(data, begin, end) if field.number == EXTERNAL_DATA]
+        if entries:
+            yield dict(_entry(data, entry.begin, entry.end) for entry in entries)
         return
     inside = INSIDE[kind]
     for field in fields(data, begin, end):
@@ -93,5 +93,5 @@ def _entries(data: mmap.mmap, kind: str, begin: int, end: int) -> Iterator[dict[
 
 
 def _entry(data: mmap.mmap, begin: int, end: int) -> tuple[str, str]:
-    found = {field.number: data[field.begin : field.end].decode() for field in fields(data, begin, end)}
-    return found.get(KEY, ""), found.get(VALUE, "")
+    texts = {field.number: data[field.begin : field.end].decode() for field in fields(data, begin, end)}
+    return texts.get(KEY, ""), texts.get(VALUE, "")

@@ -40,8 +40,8 @@ def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | Non
     from stages.formats.apart.process import call_child
 
     sizes = {key: list(shape) for key, shape in (shapes or {}).items()}
-    given = {"model": str(model.absolute()), "name": name, "shapes": sizes}
-    return [Kernel(*found) for found in call_child(f"{__name__}:kernels_here", given, f"profiling {name}", where=name)]
+    arguments = {"model": str(model.absolute()), "name": name, "shapes": sizes}
+    return [Kernel(*row) for row in call_child(f"{__name__}:kernels_here", arguments, f"profiling {name}", where=name)]
 
 
 def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
@@ -66,40 +66,41 @@ def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             key = (event["args"]["op_name"], event["name"].removesuffix("_kernel_time"))
             times.setdefault(key, []).append(1e3 * event["dur"])
+    # The median, since one call that is preempted can be half of a network's time.
     # The profile holds the warm-up calls, too.
     return [(*key, statistics.median(taken[WARMUP:])) for key, taken in times.items()]
 
 
 def nodes_of(kernels: Iterable[Kernel], nodes: list[NodeProto]) -> dict[str, list[int]]:
     """Map each kernel's name to the places of its nodes; kernels that the optimizer inserted have none."""
-    by_name = {node.name: place for place, node in enumerate(nodes)}
-    maker = {output: place for place, node in enumerate(nodes) for output in node.output if output}
-    found, taken = dict[str, list[int]](), set[int]()
+    by_name = {node.name: index for index, node in enumerate(nodes)}
+    maker = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    by_kernel, taken = dict[str, list[int]](), set[int]()
     for kernel in kernels:
         name = kernel.name
         while ADDED.search(name):
             name = ADDED.sub("", name)
         last = by_name.get(name, maker.get(name))
-        found[kernel.name] = [] if last is None else list(_up_to(kernel.operator, last, nodes, maker))
-        taken.update(found[kernel.name])
-    holder = {place: name for name, places in found.items() for place in places}
-    for place, node in enumerate(nodes):  # the others went into the kernel that makes what they read
+        by_kernel[kernel.name] = [] if last is None else list(_up_to(kernel.operator, last, nodes, maker))
+        taken.update(by_kernel[kernel.name])
+    holder = {index: name for name, places in by_kernel.items() for index in places}
+    for index, node in enumerate(nodes):  # the others went into the kernel that makes what they read
         sources = [maker[name] for name in node.input if maker.get(name) in holder]
-        if place not in taken and sources:
+        if index not in taken and sources:
             # The last of them in the file's order: it is the one at which all inputs of the node exist.
-            holder[place] = holder[max(sources)]
-            found[holder[place]].append(place)
-    return {name: sorted(places) for name, places in found.items()}
+            holder[index] = holder[max(sources)]
+            by_kernel[holder[index]].append(index)
+    return {name: sorted(places) for name, places in by_kernel.items()}
 
 
 def _up_to(operator: str, last: int, nodes: list[NodeProto], maker: Mapping[str, int]) -> Iterator[int]:
     """Yield the nodes of a kernel that is named after its last one, back to its main operator."""
-    wanted, place = VARIANT.sub("", operator), last
-    passed = [place]
-    while nodes[place].op_type != wanted and nodes[place].input and nodes[place].input[0] in maker:
-        place = maker[nodes[place].input[0]]
-        passed.append(place)
-    yield from passed if nodes[place].op_type == wanted else [last]
+    wanted, index = VARIANT.sub("", operator), last
+    passed = [index]
+    while nodes[index].op_type != wanted and nodes[index].input and nodes[index].input[0] in maker:
+        index = maker[nodes[index].input[0]]
+        passed.append(index)
+    yield from passed if nodes[index].op_type == wanted else [last]
 
 
 def _ports(session: InferenceSession) -> Iterator[tuple[str, list[int | None], str]]:

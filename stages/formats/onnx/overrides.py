@@ -36,23 +36,23 @@ def weight_overrides(
     import onnx
 
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    found: Overrides = {}
+    overrides: Overrides = {}
     products = list(dict.fromkeys(_products(model.graph, constants))) if per_channel else []
     for name in products:
-        found[name] = [{"symmetric": True}]
+        overrides[name] = [{"symmetric": True}]
     for name, axis, needed in _needs(model.graph, constants, ranges, folder):
         values = np.abs(onnx.numpy_helper.to_array(constants[name], str(folder or "")))
         own = values.max(axis=tuple(n for n in range(values.ndim) if n != axis))
-        if per_channel and name not in found:
+        if per_channel and name not in overrides:
             # A Gemm may have one bias for all channels: then there is no need by channel, and the kernel keeps its own
             # scales.
             limits = np.maximum(own, needed * RANGE) if needed.shape == own.shape else own
             # Only then: an override for every kernel would hide what the quantizer does by itself.
             if (limits > own).any():
-                found[name] = [{"axis": axis, **_limits(limit)} for limit in limits]
+                overrides[name] = [{"axis": axis, **_limits(limit)} for limit in limits]
         elif float(needed.max()) * RANGE > float(own.max()):
-            found[name] = [{"symmetric": True, **_limits(needed.max() * RANGE)}]
-    return found, [_said(len(products))] if products else []
+            overrides[name] = [{"symmetric": True, **_limits(needed.max() * RANGE)}]
+    return overrides, [_said(len(products))] if products else []
 
 
 def _said(count: int) -> str:

@@ -43,8 +43,8 @@ def _pads_zeros(graph: GraphProto, node: NodeProto) -> bool:
     mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"constant")
     if mode != b"constant" or any(node.input[3:]):
         return False
-    given = node.input[2] if len(node.input) > 2 else ""
-    value = next((tensor for tensor in graph.initializer if tensor.name == given), None)
+    value_name = node.input[2] if len(node.input) > 2 else ""
+    value = next((tensor for tensor in graph.initializer if tensor.name == value_name), None)
     if value is None:
-        return not given
+        return not value_name
     return value.data_type == onnx.TensorProto.FLOAT and not onnx.numpy_helper.to_array(value).any()

@@ -41,6 +41,7 @@ def onnx_model(probe: Probe, scheme: ProbeScheme) -> bytes:
         for name, shape in zip(("input", "output"), ends, strict=True)
     ]
     graph = helper.make_graph(nodes, "probe", infos[:1], infos[1:], constants)
+    # With the IR version of set 17: onnx writes its newest one by default, which the runtime of a board may refuse.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -53,10 +54,10 @@ def _onnx_weights(
     from onnx import helper, numpy_helper
 
     if not integer:
-        found: dict[str, Any] = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
-        return [numpy_helper.from_array(values, name) for name, values in found.items()], [], ["input", *found]
+        arrays: dict[str, Any] = {"kernel": np.ascontiguousarray(kernel), "bias": bias}
+        return [numpy_helper.from_array(values, name) for name, values in arrays.items()], [], ["input", *arrays]
     scales = np.full(bias.size, WEIGHT_SCALE, np.float32)
-    found = {
+    arrays = {
         "kernel_q": np.rint(kernel * (SEVEN_BITS - 1)).astype(np.int8),
         "kernel_scale": scales,
         "kernel_zero": np.zeros(bias.size, np.int8),
@@ -73,5 +74,5 @@ def _onnx_weights(
         helper.make_node("DequantizeLinear", ["kernel_q", "kernel_scale", "kernel_zero"], ["kernel"], axis=axis),
         helper.make_node("DequantizeLinear", ["bias_q", "bias_scale", "bias_zero"], ["bias"], axis=0),
     ]
-    constants = [numpy_helper.from_array(np.asarray(values), name) for name, values in found.items()]
+    constants = [numpy_helper.from_array(np.asarray(values), name) for name, values in arrays.items()]
     return constants, nodes, ["input_d", "kernel", "bias"]

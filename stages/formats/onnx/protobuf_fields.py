@@ -15,7 +15,7 @@ FIXED = {FIXED64: 8, FIXED32: 4}
 class Data(Protocol):
     """Represent bytes, or a mapped file."""
 
-    def __getitem__(self, place: int, /) -> int: ...
+    def __getitem__(self, position: int, /) -> int: ...
 
 
 class Field(NamedTuple):
@@ -29,30 +29,30 @@ class Field(NamedTuple):
 
 def fields(data: Data, begin: int, end: int) -> Iterator[Field]:
     """Yield the outermost fields between two places; ValueError if the bytes are not a message, or are truncated."""
-    place = begin
-    while place < end:
-        tag, place = _varint(data, place, end)
+    position = begin
+    while position < end:
+        tag, position = _varint(data, position, end)
         number, kind = tag >> 3, tag & 7
         if kind == BYTES:
-            length, place = _varint(data, place, end)
+            length, position = _varint(data, position, end)
         elif kind == VARINT:
-            length = _varint(data, place, end)[1] - place
+            length = _varint(data, position, end)[1] - position
         elif kind in FIXED:
             length = FIXED[kind]
-        else:
+        else:  # groups (3 and 4) are deprecated, and ONNX has none
             raise ValueError(f"there is no wire type {kind}")
-        if not number or place + length > end:
+        if not number or position + length > end:
             raise ValueError("a field has no number, or is cut off")
-        yield Field(number, kind, place, place + length)
-        place += length
+        yield Field(number, kind, position, position + length)
+        position += length
 
 
-def _varint(data: Data, place: int, end: int) -> tuple[int, int]:
+def _varint(data: Data, position: int, end: int) -> tuple[int, int]:
     """Return a base-128 number and where it ends; ValueError if it does not end."""
     number, shift = 0, 0
-    while place < end and shift < 64:
-        byte = data[place]
-        place, number, shift = place + 1, number | (byte & 0x7F) << shift, shift + 7
+    while position < end and shift < 64:  # at most ten bytes, or damaged data would make a number of any size
+        byte = data[position]
+        position, number, shift = position + 1, number | (byte & 0x7F) << shift, shift + 7
         if byte < 0x80:
-            return number, place
+            return number, position
     raise ValueError("a number does not end")

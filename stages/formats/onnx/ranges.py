@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
     from onnxruntime.quantization import CalibrationMethod
 
+# ONNX Runtime's calibrators keep every activation of a batch: 32 images of 299×299 kept 8 GB.
 CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples per batch, and numbers in them: all activations are kept
 ENTROPY_BINS = 512  # candidates for the range: more take longer, for each tensor
 NOTHING = 1e-20  # a smaller range means zeros
@@ -79,17 +80,17 @@ def measure_ranges(
     if how.calibration == "mse":
         histograms = calibrator.collector.get_histogram_dict()
         best = {name: least_square_error(*histogram[:4]) for name, histogram in histograms.items()}
-        found = TensorsData(method, {name: (*best[name], *histograms[name][:2]) for name in best})
+        collected = TensorsData(method, {name: (*best[name], *histograms[name][:2]) for name in best})
     else:
-        found = calibrator.compute_data()
-    # `found` stays as the quantizer's own object: it is written to a file in the quantizer's form, with only the limits
-    # changed.
-    measured = {name: (data.lowest.item(), data.highest.item()) for name, data in found.items()}
+        collected = calibrator.compute_data()
+    # `collected` stays as the quantizer's own object: it is written to a file in the quantizer's form, with only the
+    # limits changed.
+    measured = {name: (data.lowest.item(), data.highest.item()) for name, data in collected.items()}
     ranges = inputs_off_the_ties(quantized.graph, usable_ranges(quantized, measured), calibration)
     for name in ranges:
         if ranges[name] != measured[name]:
-            found[name].lowest, found[name].highest = (np.array(limit, np.float32) for limit in ranges[name])
-    save_tensors_data(found, target)
+            collected[name].lowest, collected[name].highest = (np.array(limit, np.float32) for limit in ranges[name])
+    save_tensors_data(collected, target)
     return Measured(method, ranges)
 
 

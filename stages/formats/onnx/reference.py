@@ -38,10 +38,10 @@ def reading_of_the_standard(data: bytes, samples: Mapping[str, Any], actual: Map
     with quiet():
         try:
             evaluator = ReferenceEvaluator(model)
-            found = evaluator.run(names, {name: as_layout(values, layout) for name, values in samples.items()})
+            outputs = evaluator.run(names, {name: as_layout(values, layout) for name, values in samples.items()})
         except Exception:  # noqa: BLE001 - its operators, or numpy in them, raise anything where they lack something
             return None
-    for name, values in zip(names, found, strict=True):
+    for name, values in zip(names, outputs, strict=True):
         if values.shape != actual[name].shape:
             return _said(f"gives output {name!r} the shape {values.shape}, ONNX Runtime {actual[name].shape}")
         difference = relative_difference(actual[name], values)
@@ -50,5 +50,7 @@ def reading_of_the_standard(data: bytes, samples: Mapping[str, Any], actual: Map
     return None
 
 
-def _said(what: str) -> str:
-    return f"onnx's own evaluator {what}: other runtimes may read this file otherwise, too; run it in yours before use"
+def _said(finding: str) -> str:
+    return (
+        f"onnx's own evaluator {finding}: other runtimes may read this file otherwise, too; run it in yours before use"
+    )

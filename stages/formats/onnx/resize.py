@@ -106,14 +106,18 @@ def _is_clear(node: Tf2onnxNode, before: int, after: int) -> bool:
     if scale.denominator & (scale.denominator - 1) == 0 and scale.numerator & (scale.numerator - 1) == 0:
         return True  # a power of two: nothing is rounded
     if _flag(node, "half_pixel_centers"):
-        places = [Fraction((2 * i + 1) * before, 2 * after) for i in range(after)]
+        coordinates = [Fraction((2 * i + 1) * before, 2 * after) for i in range(after)]
     elif _flag(node, "align_corners"):
-        places = [Fraction(i * (before - 1), max(after - 1, 1)) + Fraction(1, 2) for i in range(after)]
+        coordinates = [Fraction(i * (before - 1), max(after - 1, 1)) + Fraction(1, 2) for i in range(after)]
     else:
-        places = [Fraction(i * before, after) for i in range(1, after)]
+        coordinates = [Fraction(i * before, after) for i in range(1, after)]
     # If a coordinate is a whole number except for rounding, the standard's evaluator may take its neighbor, too.
     exact = scale.denominator & (scale.denominator - 1) == 0
-    return all(abs(place - round(place)) > CLEAR for one in places for place in (one, one if exact else 2 * one))
+    return all(
+        abs(value - round(value)) > CLEAR
+        for coordinate in coordinates
+        for value in (coordinate, coordinate if exact else 2 * coordinate)
+    )
 
 
 def _by_resize(graph: Tf2onnxGraph, node: Tf2onnxNode, after: Sequence[int], mode: str) -> None:
@@ -148,8 +152,8 @@ def _target(graph: Tf2onnxGraph, image: str, shape: Sequence[int], after: Sequen
     new = np.array(after, np.int64)
     if shape[0] != -1 and shape[3] != -1:
         return _constant(graph, np.array([shape[0], shape[3], *new], np.int64))
-    here = graph.make_node("Shape", [image]).output[0]
-    kept = GraphBuilder(graph).make_slice({"data": here, "starts": [0], "ends": [2], "axes": [0]})
+    image_shape = graph.make_node("Shape", [image]).output[0]
+    kept = GraphBuilder(graph).make_slice({"data": image_shape, "starts": [0], "ends": [2], "axes": [0]})
     return str(graph.make_node("Concat", [kept, _constant(graph, new)], attr={"axis": 0}).output[0])
 
 
@@ -158,9 +162,9 @@ def _by_choice(graph: Tf2onnxGraph, node: Tf2onnxNode, sizes: tuple[list[int], l
     import numpy as np
 
     def chosen(image: str) -> str:
-        for place, axis in enumerate(AXES_FIRST):
-            line = np.arange(sizes[0][place], dtype=np.float32)[:, None]
-            picked = _constant(graph, _along(node, sizes, place, line)[:, 0].astype(np.int64))
+        for dimension, axis in enumerate(AXES_FIRST):
+            line = np.arange(sizes[0][dimension], dtype=np.float32)[:, None]
+            picked = _constant(graph, _along(node, sizes, dimension, line)[:, 0].astype(np.int64))
             image = graph.make_node("Gather", [image, picked], attr={"axis": axis}).output[0]
         return image
 
@@ -174,7 +178,7 @@ def _by_matrices(graph: Tf2onnxGraph, node: Tf2onnxNode, sizes: tuple[list[int],
     # An image's axes are resized independently, so that the operator applied to an identity matrix gives the whole
     # linear map.
     rows, columns = (
-        _along(node, sizes, place, np.eye(before, dtype=np.float32)) for place, before in enumerate(sizes[0])
+        _along(node, sizes, dimension, np.eye(before, dtype=np.float32)) for dimension, before in enumerate(sizes[0])
     )
 
     def multiplied(image: str) -> str:
@@ -185,10 +189,10 @@ def _by_matrices(graph: Tf2onnxGraph, node: Tf2onnxNode, sizes: tuple[list[int],
     _channels_first(graph, node, multiplied)
 
 
-def _along(node: Tf2onnxNode, sizes: tuple[list[int], list[int]], place: int, lines: NDArray[Any]) -> NDArray[Any]:
+def _along(node: Tf2onnxNode, sizes: tuple[list[int], list[int]], dimension: int, lines: NDArray[Any]) -> NDArray[Any]:
     """Return what TensorFlow's operator makes of `lines` (old size, n), resized along the first axis: (new size, n).
 
-    `place` is 0 if that is the height and 1 if it is the width.
+    `dimension` is 0 if that is the height and 1 if it is the width.
     """
     import numpy as np
 
@@ -196,7 +200,7 @@ def _along(node: Tf2onnxNode, sizes: tuple[list[int], list[int]], place: int, li
     settings: dict[str, Any]
     transformation = _transformation(node, sizes) if node.type == "ScaleAndTranslate" else None
     if transformation is not None:
-        scale, shift = (float(one[place]) for one in transformation)
+        scale, shift = (float(values[dimension]) for values in transformation)
         settings = {"scale": [scale, 1.0], "translation": [shift, 0.0]}
         settings |= {"kernel_type": node.get_attr_str("kernel_type"), "antialias": _flag(node, "antialias")}
     else:
@@ -206,7 +210,7 @@ def _along(node: Tf2onnxNode, sizes: tuple[list[int], list[int]], place: int, li
     # In a graph and session of its own: tf2onnx is inside of another graph here, where nothing computes.
     with tf.Graph().as_default() as own, tf.compat.v1.Session(graph=own) as session:
         image = tf.constant(lines[None, :, None, :])
-        resized = getattr(tf.raw_ops, node.type)(images=image, size=[sizes[1][place], 1], **settings)
+        resized = getattr(tf.raw_ops, node.type)(images=image, size=[sizes[1][dimension], 1], **settings)
         return np.asarray(session.run(resized))[0, :, 0, :]
 
 

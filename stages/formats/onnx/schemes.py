@@ -75,7 +75,7 @@ def kept_nodes(
     path = folder / "float.onnx"  # next to the data of its tensors
     path.write_bytes(model.SerializeToString())
     places = operators_of(how.keep_float, keras_model, "onnx-model", path, sample)
-    return [model.graph.node[place].name for place in sorted(places)]
+    return [model.graph.node[index].name for index in sorted(places)]
 
 
 def quantize_while_running(model: ModelProto, folder: Path, kept: Sequence[str] = ()) -> ModelProto:

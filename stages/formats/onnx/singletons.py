@@ -120,11 +120,11 @@ def _insert_elsewhere(graph: _Graph, node: NodeProto) -> None:
     axis = graph.axis_of(unsqueeze, len(permutation)) if permutation else None
     if unsqueeze is None or axis is None:
         return
-    others, source, place = _without(permutation, axis), unsqueeze.input[0], permutation.index(axis)
+    others, source, new_axis = _without(permutation, axis), unsqueeze.input[0], permutation.index(axis)
     # The other axes move as well, so a Transpose remains, but it is one of three axes now.
     if others != sorted(others):
         source = graph.add("Transpose", [source], f"{node.output[0]}/moved", perm=others)
-    graph.become(node, "Unsqueeze", source, place)
+    graph.become(node, "Unsqueeze", source, new_axis)
 
 
 def _shapes(model: ModelProto) -> dict[str, Sizes]:
@@ -143,12 +143,12 @@ def _insert_as_reshaped(graph: _Graph, node: NodeProto, shapes: Mapping[str, Siz
     sizes = shapes.get(source)
     if wanted is None or sizes is None or len(wanted) != len(sizes) + 1:
         return
-    for place, size in enumerate(wanted):
-        others = [one for spot, one in enumerate(wanted.tolist()) if spot != place]
+    for axis, size in enumerate(wanted):
+        others = [length for spot, length in enumerate(wanted.tolist()) if spot != axis]
         # The batch must stay first. Where several axes have size 1, the first place that explains the shape is as good
         # as any.
-        if size == 1 and place > 0 and others[0] in (-1, sizes[0]) and others[1:] == sizes[1:]:
-            graph.become(node, "Unsqueeze", source, place)
+        if size == 1 and axis > 0 and others[0] in (-1, sizes[0]) and others[1:] == sizes[1:]:
+            graph.become(node, "Unsqueeze", source, axis)
             return
 
 
@@ -167,7 +167,7 @@ def _drop_elsewhere(graph: _Graph, node: NodeProto) -> None:
 
 def _without(permutation: Sequence[int], axis: int) -> list[int]:
     """Return a permutation of the axes that remain without one of them."""
-    return [one - (one > axis) for one in permutation if one != axis]
+    return [other - (other > axis) for other in permutation if other != axis]
 
 
 def _reduce(graph: _Graph, node: NodeProto) -> None:
@@ -182,7 +182,7 @@ def _reduce(graph: _Graph, node: NodeProto) -> None:
         return
     for attribute in node.attribute:
         if attribute.name in NOTHING:
-            kept = [value for place, value in enumerate(attribute.ints) if place % 2 != axis - 2]
+            kept = [value for index, value in enumerate(attribute.ints) if index % 2 != axis - 2]
             del attribute.ints[:]
             attribute.ints.extend(kept)
     node.input[0] = unsqueeze.input[0]
@@ -200,7 +200,7 @@ def _reduce(graph: _Graph, node: NodeProto) -> None:
     graph.insert(narrow, axis, wide)
 
 
-def _does_nothing(node: NodeProto, place: int) -> bool:
+def _does_nothing(node: NodeProto, dimension: int) -> bool:
     """Return whether a 2-D window has size 1 in this dimension, with all its settings explicit."""
     settings = {attribute.name: attribute for attribute in node.attribute}
     if "kernel_shape" not in settings or len(settings["kernel_shape"].ints) != RANK - 2:
@@ -214,5 +214,5 @@ def _does_nothing(node: NodeProto, place: int) -> bool:
         for name, number in NOTHING.items()
         if name in settings and number is not None
         for spot, value in enumerate(settings[name].ints)
-        if spot % 2 == place
+        if spot % 2 == dimension
     )

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
 
-LEAST_BYTES = 1024  # of an external tensor
-PAGE_BYTES = 4096  # tensors in a file begin at pages, so that they can be mapped
+LEAST_BYTES = 1024  # of an external tensor; onnx' own default
+PAGE_BYTES = 4096  # tensors in a file begin at pages, so that they can be mapped, as onnx.proto recommends
 PIECE_BYTES = 1 << 24
 MESSAGE_BYTES = 64  # maximum framing overhead of a nested message
 
@@ -42,14 +42,14 @@ def place(tensor: TensorProto, location: str, offset: int, length: int) -> None:
 
 def pieces(tensor: TensorProto, folder: Path) -> Iterator[bytes]:
     """Yield the data of an external tensor in `folder` piece by piece; EOFError if the file is too short."""
-    found = {entry.key: entry.value for entry in tensor.external_data}
+    entries = {entry.key: entry.value for entry in tensor.external_data}
     left = tensor_bytes(tensor)
-    with (folder / found["location"]).open("rb") as file:
-        file.seek(int(found.get("offset", "0")))
+    with (folder / entries["location"]).open("rb") as file:
+        file.seek(int(entries.get("offset", "0")))
         while left:
             piece = file.read(min(left, PIECE_BYTES))
             if not piece:
-                raise EOFError(f"{found['location']} lacks {left} bytes of the tensor {tensor.name}")
+                raise EOFError(f"{entries['location']} lacks {left} bytes of the tensor {tensor.name}")
             left -= len(piece)
             yield piece
 
@@ -58,8 +58,8 @@ def reference(tensor: TensorProto) -> TensorProto:
     """Return a nameless copy of an external tensor, which refers to the same data."""
     # With offset and length written out: they may be missing where a tensor fills its file.
     copy = type(tensor)(data_type=tensor.data_type, dims=tensor.dims)
-    found = {entry.key: entry.value for entry in tensor.external_data}
-    place(copy, found["location"], int(found.get("offset", "0")), tensor_bytes(tensor))
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    place(copy, entries["location"], int(entries.get("offset", "0")), tensor_bytes(tensor))
     return copy
 
 

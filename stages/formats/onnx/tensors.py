@@ -21,7 +21,7 @@ def onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[File
     import onnxruntime
 
     model = onnx_graph(file)
-    makers = [(name, place) for place, node in enumerate(model.graph.node) for name in node.output if name]
+    makers = [(name, index) for index, node in enumerate(model.graph.node) for name in node.output if name]
     names = [name for name, _ in makers]
     del model.graph.output[:]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)  # the runtime infers their types
@@ -35,10 +35,10 @@ def onnx_tensors(file: bytes | Path, arrays: Mapping[str, Any]) -> Iterator[File
     layout = next((entry.value for entry in model.metadata_props if entry.key == LAYOUT), "")
     feeds = {name: as_layout(values, layout) for name, values in arrays.items()}
     ends = onnx_ends(model)
-    for (name, place), values in zip(makers, session.run(names, feeds), strict=True):
+    for (name, index), values in zip(makers, session.run(names, feeds), strict=True):
         # Sequences and optional values are no arrays; quantized ones appear again after their DequantizeLinear.
         if isinstance(values, np.ndarray) and values.dtype.kind == "f":
-            yield FileTensor(name, values, place, ends.get(name))
+            yield FileTensor(name, values, index, ends.get(name))
 
 
 def onnx_graph(file: bytes | Path) -> ModelProto:
@@ -59,15 +59,15 @@ def onnx_ends(model: ModelProto) -> dict[str, tuple[float, float]]:
     from onnx import numpy_helper
 
     held = {tensor.name: tensor for tensor in model.graph.initializer}
-    found = {}
+    ends_by_name = {}
     for node in model.graph.node:
         names = [name for name in node.input[1:] if name in held]
         if node.op_type == "DequantizeLinear" and len(names) == len(node.input) - 1 > 1:
             scale, zero_point = (numpy_helper.to_array(held[name]) for name in names)
             ends = ends_of(scale.item(), int(zero_point.item()), zero_point.dtype) if scale.size == 1 else None
             if ends is not None:
-                found[node.output[0]] = ends
-    return found
+                ends_by_name[node.output[0]] = ends
+    return ends_by_name
 
 
 def onnx_constants(model: ModelProto) -> Iterator[tuple[str, NDArray[Any]]]:

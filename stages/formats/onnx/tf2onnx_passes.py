@@ -32,11 +32,11 @@ class InPlacePasses:
         while changed:
             changed = False
             for factory in optimizer._get_optimizers().values():  # noqa: SLF001 - there is no public list of them
-                one = factory()
-                one.opt_iteration = round_number
-                graph = one._optimize(graph) or graph  # noqa: SLF001 - the public one also rewrites every weight
+                graph_pass = factory()
+                graph_pass.opt_iteration = round_number
+                graph = graph_pass._optimize(graph) or graph  # noqa: SLF001 - the public one also rewrites every weight
                 graph.delete_unused_nodes(graph.outputs)
-                changed = changed or one.graph_been_opt
+                changed = changed or graph_pass.graph_been_opt
             round_number += 1
         graph.update_proto()
         self.finished = True

@@ -185,31 +185,33 @@ def _with_weights_beside(tf: ModuleType, function: ConcreteFunction) -> tuple[Gr
         return None
     variables = {id(variable.handle): variable for variable in function.variables}
     captured = list(function.captured_inputs)
-    places = function.inputs[len(function.inputs) - len(captured) :]
-    held = {place.op.name: tensor for place, tensor in zip(places, captured, strict=True)}
+    # Not `[-len(captured):]`, which is everything if nothing is captured.
+    placeholders = function.inputs[len(function.inputs) - len(captured) :]
+    held = {placeholder.op.name: tensor for placeholder, tensor in zip(placeholders, captured, strict=True)}
     resources = {name: variables.get(id(tensor)) for name, tensor in held.items() if tensor.dtype == tf.resource}
     # A lookup table is a resource and no variable.
     if any(variable is None for variable in resources.values()):
         return None
-    found, weights, first_read = tf.compat.v1.GraphDef(versions=definition.versions), dict[str, Any](), dict[str, str]()
+    graph_def = tf.compat.v1.GraphDef(versions=definition.versions)
+    weights, first_read = dict[str, Any](), dict[str, str]()
     for node in definition.node:
         sources = [name.lstrip("^").partition(":")[0] for name in node.input]
         if node.name in resources:
             continue
         if node.name in held:
-            found.node.append(_constant(tf, node.name, held[node.name]))
+            graph_def.node.append(_constant(tf, node.name, held[node.name]))
         # Else the weight would be an input twice, and twice in the file until equal ones are merged.
         elif node.op == "ReadVariableOp" and sources[0] in first_read:  # a layer that is called twice
-            twin = found.node.add(name=node.name, op="Identity", input=[first_read[sources[0]]])
+            twin = graph_def.node.add(name=node.name, op="Identity", input=[first_read[sources[0]]])
             twin.attr["T"].type = node.attr["dtype"].type
         elif node.op == "ReadVariableOp" and sources[0] in resources:
             first_read[sources[0]] = node.name
-            found.node.append(_weight(tf, node.name, resources[sources[0]], weights))
+            graph_def.node.append(_weight(tf, node.name, resources[sources[0]], weights))
         elif not resources.keys().isdisjoint(sources):
             return None
         else:
-            found.node.append(node)
-    return found, weights
+            graph_def.node.append(node)
+    return graph_def, weights
 
 
 def _weight(tf: ModuleType, name: str, variable: TfVariable, weights: dict[str, TfVariable]) -> NodeDef:

@@ -57,5 +57,5 @@ def _as_padding(pads: Sequence[int]) -> tuple[list[int], list[int]]:
     axes = len(pads) // 2
     totals = [pads[axis] + pads[axis + axes] for axis in range(axes)]
     # Both ends become zero, since `output_padding` is added at the end of an axis only.
-    kept = [0 if totals[place % axes] < 0 else pad for place, pad in enumerate(pads)]
+    kept = [0 if totals[index % axes] < 0 else pad for index, pad in enumerate(pads)]
     return kept, [max(0, -total) for total in totals]

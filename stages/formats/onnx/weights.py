@@ -57,7 +57,7 @@ def store_weights_in_int8(
 
 def _kernels(graph: GraphProto, left_out: frozenset[str]) -> dict[str, int | None]:
     """Map initializers that only such nodes read as kernels to the axis of their output channels."""
-    found: dict[str, int | None] = {}
+    axes: dict[str, int | None] = {}
     other: set[str] = set()
     for node in graph.node:
         kernel = node.input[1] if node.op_type in CHANNEL_AXIS and node.name not in left_out else None
@@ -68,6 +68,6 @@ def _kernels(graph: GraphProto, left_out: frozenset[str]) -> dict[str, int | Non
         if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
             axis = 0
         # Two nodes read the same kernel with channels on other axes: one scale for all is right for both.
-        if found.setdefault(kernel, axis) != axis:
-            found[kernel] = None
-    return {name: axis for name, axis in found.items() if name not in other}
+        if axes.setdefault(kernel, axis) != axis:
+            axes[kernel] = None
+    return {name: axis for name, axis in axes.items() if name not in other}

@@ -42,6 +42,7 @@ def write_openvino(source: Path, target: Path, scheme: Scheme, metadata: Mapping
     with quiet() as silence:
         try:
             model = openvino.Core().read_model(str(source))
+            # With the arguments of OpenVINO's own converter (openvino/tools/ovc/moc_frontend/moc_emit_ir.py, 2026.4.1).
             apply_moc_transformations(model, cf=False, smart_reshape=True)
             if scheme == "float16":
                 _store_in_half(model)

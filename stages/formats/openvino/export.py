@@ -21,9 +21,9 @@ ALLOWED_LEFT_FREE = 1e-2  # rounding in 8 bits stays far below: both run the sam
 def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
     """Return the artifact: the graph, and the file of its constants."""
     made_of = export_in(context, ONNX.name).outputs[0]
-    given = {name: context.read_made(made_of, name) for name in made_of.names}
+    onnx_files = {name: context.read_made(made_of, name) for name in made_of.names}
     files = {FILE: "application/xml", DATA_FILE: "application/octet-stream"}
-    return exported_apart(context, quantized, f"{__name__}:convert_here", OpenVINOFacts, files, given=given)
+    return exported_apart(context, quantized, f"{__name__}:convert_here", OpenVINOFacts, files, given=onnx_files)
 
 
 def convert_here(context: Context) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def convert_here(context: Context) -> dict[str, Any]:
         loaded, difference = compared(job, lambda: load_openvino(path))
         # Compared with the same file at fixed sizes and not with Keras, so that what 8 bits lose does not count.
         left_free = difference_left_free(path, job.by_name, loaded.run(job.by_name))
-    if not left_free <= ALLOWED_LEFT_FREE:
+    if not left_free <= ALLOWED_LEFT_FREE:  # `not`, so that NaN is reported as well
         context.events.warned(
             f"OpenVINO computes something else where sizes stay free: outputs are {left_free:.1e} off (relative); "
             "fix them before you compile the model (`reshape`), or set export.batch: 1"

@@ -76,19 +76,19 @@ def operators_of(root: Element) -> list[Element]:
 
 def reads_in(root: Element) -> list[frozenset[int]]:
     """Return for each operator the places of those whose outputs it reads."""
-    places = {layer.get("id"): place for place, layer in enumerate(operators_of(root))}
-    found: list[set[int]] = [set() for _ in places]
+    places = {layer.get("id"): index for index, layer in enumerate(operators_of(root))}
+    reads: list[set[int]] = [set() for _ in places]
     for edge in root.findall("edges/edge"):
         source, reader = places.get(edge.get("from-layer")), places.get(edge.get("to-layer"))
         if source is not None and reader is not None:
-            found[reader].add(source)
-    return [frozenset(each) for each in found]
+            reads[reader].add(source)
+    return [frozenset(each) for each in reads]
 
 
 def operators_counted(root: Element) -> dict[str, int]:
     """Count each operator, those in bodies of loops included."""
-    found = Counter(str(layer.get("type")) for layer in root.iter("layer"))
-    return {kind: found[kind] for kind in sorted(found) if kind not in NO_OPERATORS}
+    counts = Counter(str(layer.get("type")) for layer in root.iter("layer"))
+    return {kind: counts[kind] for kind in sorted(counts) if kind not in NO_OPERATORS}
 
 
 def weights_in(root: Element) -> dict[str, int]:
@@ -96,13 +96,13 @@ def weights_in(root: Element) -> dict[str, int]:
 
     Biases and scales have as many axes as what they are added to, and only one of them is longer than one.
     """
-    found = Counter[str]()
+    counts = Counter[str]()
     for data in root.iterfind(".//layer[@type='Const']/data"):
         sizes = [int(size) for size in str(data.get("shape", "")).split(",") if size.strip()]
         kind = TYPES.get(str(data.get("element_type")))
         if kind is not None and sum(size > 1 for size in sizes) >= MATRIX:
-            found[kind] += prod(sizes)
-    return {kind: found[kind] for kind in sorted(found)}
+            counts[kind] += prod(sizes)
+    return {kind: counts[kind] for kind in sorted(counts)}
 
 
 def in_normal_form(root: Element, metadata: Mapping[str, str]) -> bytes:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from openvino import CompiledModel, InferRequest
 
+# Of one compilation alone, one interruption made a kernel look twelve times as expensive.
 WARMUP, CALLS, COMPILATIONS = 5, 25, 5
 NO_KERNELS = frozenset({"Parameter", "Result", "Constant"})
 FUSED = "undef"  # the execution type of what another kernel computes
@@ -37,8 +38,8 @@ def kernels_of(model: Path, name: str, shapes: Mapping[str, Sequence[int]] | Non
     from stages.formats.apart.process import call_child
 
     sizes = {key: list(shape) for key, shape in (shapes or {}).items()}
-    given = {"model": str(model.absolute()), "name": name, "shapes": sizes}
-    return [Kernel(*found) for found in call_child(f"{__name__}:kernels_here", given, f"profiling {name}", where=name)]
+    arguments = {"model": str(model.absolute()), "name": name, "shapes": sizes}
+    return [Kernel(*row) for row in call_child(f"{__name__}:kernels_here", arguments, f"profiling {name}", where=name)]
 
 
 def kernels_here(_: Speaker, model: str, name: str, shapes: Mapping[str, Any]) -> list[tuple[str, str, float]]:
@@ -57,7 +58,7 @@ def _costs(model: str, shapes: Mapping[str, Any]) -> dict[tuple[str, str], float
     ports = [(port.any_name, sizes_of(port.partial_shape), port.element_type.to_dtype()) for port in read.inputs]
     feeds = list(random_feeds(ports, shapes).values())
     # At fixed sizes, as the runner compiles it on devices.
-    read.reshape({place: list(array.shape) for place, array in enumerate(feeds)})
+    read.reshape({index: list(array.shape) for index, array in enumerate(feeds)})
     request = core.compile_model(read, DEVICE, {**compile_options(1), "PERF_COUNT": "YES"}).create_infer_request()
     before = _sums(request, feeds, WARMUP, WARMUP)
     after = _sums(request, feeds, CALLS, WARMUP + CALLS)
@@ -70,9 +71,9 @@ def _sums(request: InferRequest, feeds: Sequence[NDArray[Any]], more: int, calls
     for _ in range(more):
         request.infer(dict(enumerate(feeds)))
     return {
-        (one.node_type, one.node_name): calls * one.real_time.total_seconds() * 1e6
-        for one in request.get_profiling_info()
-        if one.node_type not in NO_KERNELS and one.exec_type != FUSED
+        (counter.node_type, counter.node_name): calls * counter.real_time.total_seconds() * 1e6
+        for counter in request.get_profiling_info()
+        if counter.node_type not in NO_KERNELS and counter.exec_type != FUSED
     }
 
 
@@ -84,19 +85,19 @@ def operators_by_kernel(kernels: Iterable[Kernel], model: Path) -> dict[str, lis
     """
     from stages.formats.apart.process import call_child
 
-    given = {"model": str(model.absolute())}
-    held = call_child(f"{__name__}:fused_here", given, f"kernels of {model.name}", where=model.name)
+    arguments = {"model": str(model.absolute())}
+    held = call_child(f"{__name__}:fused_here", arguments, f"kernels of {model.name}", where=model.name)
     root = graph_of(model)
-    places = {str(layer.get("name")): place for place, layer in enumerate(operators_of(root))}
+    places = {str(layer.get("name")): index for index, layer in enumerate(operators_of(root))}
     named = {kernel.name: [name.strip() for name in held.get(kernel.name, "").split(",")] for kernel in kernels}
     holder = {places[name]: kernel for kernel, names in named.items() for name in names if name in places}
     reads = reads_in(root)
     # Backwards, so that a chain of unnamed operators reaches the kernel that reads the last of them.
-    for place in reversed(range(len(reads))):
-        for source in reads[place]:
-            if place in holder:
-                holder.setdefault(source, holder[place])
-    return {kernel: sorted(place for place, name in holder.items() if name == kernel) for kernel in named}
+    for index in reversed(range(len(reads))):
+        for source in reads[index]:
+            if index in holder:
+                holder.setdefault(source, holder[index])
+    return {kernel: sorted(index for index, name in holder.items() if name == kernel) for kernel in named}
 
 
 def fused_here(_: Speaker, model: str) -> dict[str, str]:

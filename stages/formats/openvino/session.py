@@ -45,6 +45,7 @@ def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
         try:
             read = import_openvino().Core().read_model(str(path))
             inputs, outputs = (tuple(map(_spec, ports)) for ports in (read.inputs, read.outputs))
+            # Of a copy, here and below: `reshape` changes the model that it is given.
             compiled = {_usual(inputs): compiled_for_samples(read.clone(), threads)}
         except Exception as error:  # it raises RuntimeError, and pybind11 what it likes
             raise DeviceError(f"OpenVINO can't load the file: {said(error)}", hint=silence.text() or None) from error
@@ -58,8 +59,8 @@ def load_openvino(model: bytes | Path, threads: int = 1) -> LoadedModel:
                 # Only the last one is kept: each new shape would be one more compiled model in memory.
                 compiled.clear()
                 compiled[shapes] = compiled_at(read.clone(), shapes, threads)
-            found = compiled[shapes](feeds)
-            return {name: found[place] for place, name in enumerate(names)}
+            results = compiled[shapes](feeds)
+            return {name: results[index] for index, name in enumerate(names)}
         except Exception as error:  # as above
             raise DeviceError(f"OpenVINO can't run the file: {said(error)}") from error
 
@@ -77,17 +78,17 @@ def _usual(inputs: Sequence[TensorSpec]) -> Shapes:
 
 def compiled_at(model: OvModel, shapes: Shapes, threads: int) -> CompiledModel:
     """Return a model compiled for inputs of these shapes, in their order."""
-    model.reshape({place: list(shape) for place, shape in enumerate(shapes)})
+    model.reshape({index: list(shape) for index, shape in enumerate(shapes)})
     return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
 
 
 def compiled_for_samples(model: OvModel, threads: int) -> CompiledModel:
     """Return a model compiled as devices run it: for one sample if the batch is free."""
-    shapes = {place: sizes_of(port.partial_shape) for place, port in enumerate(model.inputs)}
+    shapes = {index: sizes_of(port.partial_shape) for index, port in enumerate(model.inputs)}
     if any(sizes and sizes[0] is None for sizes in shapes.values()):
         ones = {
-            place: [size if size is not None else -1 if axis else 1 for axis, size in enumerate(sizes)]
-            for place, sizes in shapes.items()
+            index: [size if size is not None else -1 if axis else 1 for axis, size in enumerate(sizes)]
+            for index, sizes in shapes.items()
         }
         model.reshape(ones)
     return import_openvino().Core().compile_model(model, DEVICE, compile_options(threads))
@@ -102,11 +103,11 @@ def difference_left_free(model: Path, arrays: Arrays, expected: Arrays) -> float
         if not read.is_dynamic():
             return 0.0
         compiled, layout = import_openvino().Core().compile_model(read, DEVICE, compile_options(1)), layout_of(model)
-        found = compiled({name: as_layout(values, layout) for name, values in arrays.items()})
+        results = compiled({name: as_layout(values, layout) for name, values in arrays.items()})
     names = [port.any_name for port in read.outputs]
     return max(
-        float(np.abs(found[place] - expected[name]).max() / max(float(np.abs(expected[name]).max()), 1e-30))
-        for place, name in enumerate(names)
+        float(np.abs(results[index] - expected[name]).max() / max(float(np.abs(expected[name]).max()), 1e-30))
+        for index, name in enumerate(names)
     )
 
 

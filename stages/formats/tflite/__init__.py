@@ -89,8 +89,8 @@ class TFLite:
     def layers_of(self, name: str) -> tuple[str, ...]:
         """Return conv and conv_relu for `model/conv_relu/Relu;model/conv/Conv2D1`: the layer with weights is last."""
         parts = [text.split("/") for text in name.split(";")]
-        found = [part[1] for part in reversed(parts) if len(part) > 2 or (len(part) == 2 and part[1])]
-        return tuple(dict.fromkeys(found))
+        layers = [part[1] for part in reversed(parts) if len(part) > 2 or (len(part) == 2 and part[1])]
+        return tuple(dict.fromkeys(layers))
 
     def cuts(self, model: bytes, name: str) -> Iterator[Cut]:
         from stages.formats.tflite.cuts import cuts

@@ -96,7 +96,7 @@ def convert_tflite(
         except SecateurError:
             raise
         except Exception as error:  # the converter raises whatever its passes raise
-            said, missing = silence.text(), _missing(error)
+            output, missing = silence.text(), _missing(error)
             if missing:
                 raise UnsupportedError(
                     lacking(model, "TFLite", missing),
@@ -107,31 +107,31 @@ def convert_tflite(
             raise kind(
                 f"TFLite can't represent the model: {str(error).strip() or type(error).__name__}",
                 where=model.name,
-                hint=said[-800:] or None,
+                hint=output[-800:] or None,
             ) from error
 
 
-def _converted(tf: ModuleType, model: KerasModel, how: Quantization, saved: str) -> bytes:
+def _converted(tf: ModuleType, model: KerasModel, quantization: Quantization, saved: str) -> bytes:
     """Convert a SavedModel in a scheme that takes no samples."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-    configure(tf, converter, how, "float32")
+    configure(tf, converter, quantization, "float32")
     data = bytes(converter.convert())
-    if by_edge_quantizer(how):
-        return quantize_weights(data, how, model)
-    if how.scheme == "dynamic" and leaves_small_kernels(data):
+    if by_edge_quantizer(quantization):
+        return quantize_weights(data, quantization, model)
+    if quantization.scheme == "dynamic" and leaves_small_kernels(data):
         # Both are right: the smaller one is what this scheme is chosen for.
-        return min(data, quantize_weights(_in_float(tf, saved), how, model), key=len)
+        return min(data, quantize_weights(_in_float(tf, saved), quantization, model), key=len)
     return data
 
 
 def _calibrated(
-    tf: ModuleType, model: KerasModel, how: Quantization, io: str, saved: str, arrays: Arrays, heard: Progress
+    tf: ModuleType, model: KerasModel, quantization: Quantization, io: str, saved: str, arrays: Arrays, heard: Progress
 ) -> bytes:
     """Convert a SavedModel with ranges measured on `arrays` by input name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
-    configure(tf, converter, how, io)
-    if how.scheme == "int8":
-        between_calibration_and_quantization(converter, how, model, arrays)
+    configure(tf, converter, quantization, io)
+    if quantization.scheme == "int8":
+        between_calibration_and_quantization(converter, quantization, model, arrays)
     batch = model.inputs[0].shape[0] or 1
     converter.representative_dataset = lambda: _representatives(arrays, batch, heard)
     return bytes(converter.convert())
@@ -139,8 +139,8 @@ def _calibrated(
 
 def _arrays(model: KerasModel, calibration: NDArray[Any] | Sequence[NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
     """Return calibration samples by input name, in the types that the model takes."""
-    given = zip(model.input_names, model.inputs, as_arrays(calibration), strict=True)
-    return {name: array.astype(tensor.dtype.as_numpy_dtype, copy=False) for name, tensor, array in given}
+    inputs = zip(model.input_names, model.inputs, as_arrays(calibration), strict=True)
+    return {name: array.astype(tensor.dtype.as_numpy_dtype, copy=False) for name, tensor, array in inputs}
 
 
 def _heard(progress: Progress, silence: Silence, done: int, total: int) -> None:
@@ -176,7 +176,9 @@ def _in_float(tf: ModuleType, saved: str) -> bytes:
     return bytes(tf.lite.TFLiteConverter.from_saved_model(saved).convert())
 
 
-def _unrolled(model: KerasModel, folder: str, how: Quantization, shapes: Shapes | None, recurrent: Recurrent) -> str:
+def _unrolled(
+    model: KerasModel, folder: str, quantization: Quantization, shapes: Shapes | None, recurrent: Recurrent
+) -> str:
     """Save the model to `folder` in a form without loops and return it; UnsupportedError if there is none."""
     if recurrent == "auto" and recurrent_layers(model):
         save_function(model, folder, shapes, "unrolled")
@@ -185,7 +187,9 @@ def _unrolled(model: KerasModel, folder: str, how: Quantization, shapes: Shapes 
     names = ", ".join(map(repr, paths_of(model, recurrent_layers(model)))) or "an operator of its own"
     hint = "export: {recurrent: unrolled} writes out each step" if recurrent == "fused" else None
     hint = hint or "take a scheme that computes in float32, or keep the loop outside of the model"
-    raise UnsupportedError(f"TFLite's converter has no loops in {how.scheme}: {names}", where=model.name, hint=hint)
+    raise UnsupportedError(
+        f"TFLite's converter has no loops in {quantization.scheme}: {names}", where=model.name, hint=hint
+    )
 
 
 def _state(data: bytes) -> dict[str, str]:
@@ -215,13 +219,13 @@ def save_function(model: KerasModel, folder: str, shapes: Shapes | None = None, 
 
 def _missing(error: Exception) -> list[tuple[str, str]]:
     """Return the operators (kind, name) that TFLite lacks according to the converter; empty if it failed otherwise."""
-    found = []
+    operators = []
     for entry in getattr(error, "errors", ()):
         kind = entry.operator.name.removeprefix("tf.")
         names = [call.name for call in entry.location.call]
         if kind and kind in str(error):
-            found.append((kind, names[0] if names else kind))
-    return found
+            operators.append((kind, names[0] if names else kind))
+    return operators
 
 
 def _representatives(arrays: Arrays, batch: int, heard: Progress) -> Iterator[Arrays]:

@@ -34,9 +34,9 @@ def cuts(data: bytes, source: str) -> Iterator[Cut]:
     kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     operators, outputs, buffers = list(graph.operators), list(graph.outputs), list(model.buffers)
     model.signatureDefs = None  # it names outputs that a cut lacks
-    for place, operator in enumerate(operators):
-        graph.operators = operators[: place + 1]
-        graph.outputs = _live(operators, place, outputs)
+    for index, operator in enumerate(operators):
+        graph.operators = operators[: index + 1]
+        graph.outputs = _live(operators, index, outputs)
         model.buffers = _needed(schema, graph, buffers)
         code = model.operatorCodes[operator.opcodeIndex]
         # Codes up to 126 stand in the old one-byte field as well; the new field is 0 in files of old converters.
@@ -44,12 +44,12 @@ def cuts(data: bytes, source: str) -> Iterator[Cut]:
         yield Cut(kind, graph.tensors[operator.outputs[0]].name.decode(), _packed(model, len(data)))
 
 
-def _live(operators: list[OperatorT], place: int, outputs: list[int]) -> list[int]:
-    """Return the tensors made up to `place` that are read later, or are the file's outputs."""
-    made = [int(tensor) for operator in operators[: place + 1] for tensor in operator.outputs]
-    read = {int(tensor) for operator in operators[place + 1 :] for tensor in operator.inputs}
+def _live(operators: list[OperatorT], index: int, outputs: list[int]) -> list[int]:
+    """Return the tensors made up to `index` that are read later, or are the file's outputs."""
+    made = [int(tensor) for operator in operators[: index + 1] for tensor in operator.outputs]
+    read = {int(tensor) for operator in operators[index + 1 :] for tensor in operator.inputs}
     # Outputs of the operator itself, also where nothing reads them: the cut has to run it.
-    last = {int(tensor) for tensor in operators[place].outputs}
+    last = {int(tensor) for tensor in operators[index].outputs}
     return [tensor for tensor in dict.fromkeys(made) if tensor in read or tensor in outputs or tensor in last]
 
 
@@ -57,7 +57,7 @@ def _needed(schema: ModuleType, graph: SubGraphT, buffers: list[BufferT]) -> lis
     """Return the buffers, emptied if no remaining operator reads them: a cut of a large file is smaller."""
     read = {int(tensor) for operator in graph.operators for tensor in operator.inputs if tensor >= 0}
     kept = {graph.tensors[tensor].buffer for tensor in read}
-    return [buffer if place in kept else schema.BufferT() for place, buffer in enumerate(buffers)]
+    return [buffer if index in kept else schema.BufferT() for index, buffer in enumerate(buffers)]
 
 
 def _packed(model: ModelT, size: int) -> bytes:

@@ -24,15 +24,15 @@ def with_operator(error: NativeEndError, file: Path, model: Path, events: Action
     if not file.exists():  # the converter crashed before it wrote one
         return error
     try:
-        found = list(cuts(file.read_bytes(), str(file)))
+        all_cuts = list(cuts(file.read_bytes(), str(file)))
     except SecateurError:  # loops have no order to cut in
         return error
-    place = first_that_ends(found, lambda cut: _ends(cut, events))
-    if place is None:
+    index = first_that_ends(all_cuts, lambda cut: _ends(cut, events))
+    if index is None:
         return error
-    cut = found[place]
+    cut = all_cuts[index]
     owner = stored_owners(model).said_of(cut.name)
-    what = f"{error.what}, at operator {place + 1} of {len(found)}: {cut.kind} of {owner}"
+    what = f"{error.what}, at operator {index + 1} of {len(all_cuts)}: {cut.kind} of {owner}"
     return NativeEndError(what, where=error.where, hint=error.hint)
 
 

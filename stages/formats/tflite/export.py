@@ -54,18 +54,22 @@ def convert_here(context: Context) -> dict[str, Any]:
 
     with tensorflow_action(context.seed, context.threads):
         job, shapes = job_of(context, CONVERTER), context.config.shapes
-        how, recurrent = job.quantized.quantization, context.config.of(TFLiteSettings).recurrent
+        quantization, recurrent = job.quantized.quantization, context.config.of(TFLiteSettings).recurrent
         digest = context.inputs["model"].file(MODEL_FILE).digest
-        saved = context.shared.of(SavedFunction).of(job.model, digest, shapes, first_form(job.model, how, recurrent))
-        io, given = job.quantized.io, job.calibration
-        data = convert_tflite(job.model, how, io, given, job.progress, job.metadata, shapes, saved, recurrent)
+        saved = context.shared.of(SavedFunction).of(
+            job.model, digest, shapes, first_form(job.model, quantization, recurrent)
+        )
+        io, calibration = job.quantized.io, job.calibration
+        data = convert_tflite(
+            job.model, quantization, io, calibration, job.progress, job.metadata, shapes, saved, recurrent
+        )
         # Before LiteRT sees the file: `allocate_tensors` would end the process there.
         refuse_operators(job.model, data, context.axis)
         (context.work_dir / FILE).write_bytes(data)  # before LiteRT reads it, to diagnose a crash
         loaded, difference = compared(job, partial(load_tflite, data))
-        if how.scheme == "float16":
+        if quantization.scheme == "float16":
             model = shared_model(context, "model")
             require_in_half(model, data, difference, ALLOWED_DIFFERENCE["float16"])
             for doubt in doubts_about_half(model):
                 context.events.warned(doubt)
-    return made_here(tflite_facts(data, how.scheme, loaded.inputs, loaded.outputs), difference)
+    return made_here(tflite_facts(data, quantization.scheme, loaded.inputs, loaded.outputs), difference)

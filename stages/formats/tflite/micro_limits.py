@@ -62,12 +62,12 @@ def micro_difference(data: bytes, expected: Sequence[NDArray[Any]], found: Seque
 def _output_steps(data: bytes) -> list[tuple[float, int]]:
     """Return scale and zero point of each output, in the file's order; 0 and 0 for plain numbers."""
     graph = _graph(data)
-    found = []
+    steps = []
     for index in graph.OutputsAsNumpy():
         quantization = graph.Tensors(int(index)).Quantization()
         quantized = quantization is not None and quantization.ScaleLength()
-        found.append((float(quantization.Scale(0)), int(quantization.ZeroPoint(0))) if quantized else (0.0, 0))
-    return found
+        steps.append((float(quantization.Scale(0)), int(quantization.ZeroPoint(0))) if quantized else (0.0, 0))
+    return steps
 
 
 def _graph(data: bytes) -> SubGraph:
@@ -81,8 +81,8 @@ def _operators(data: bytes) -> Iterator[tuple[str, list[Tensor], list[Tensor]]]:
     from stages.formats.tflite.tensors import operator_kinds
 
     graph = _graph(data)
-    for place, kind in enumerate(operator_kinds(data)[0]):
-        operator = graph.Operators(place)
+    for index, kind in enumerate(operator_kinds(data)[0]):
+        operator = graph.Operators(index)
         inputs = [graph.Tensors(operator.Inputs(i)) for i in range(operator.InputsLength()) if operator.Inputs(i) >= 0]
         yield kind, inputs, [graph.Tensors(operator.Outputs(i)) for i in range(operator.OutputsLength())]
 

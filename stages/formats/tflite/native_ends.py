@@ -21,6 +21,7 @@ from stages.keras.types import KerasModel
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import Tensor
 
+# The shifts of ADD and SUB (tensorflow/lite/kernels/add.cc): the shifted sum still fits into 32 bits.
 INTEGERS = {9: 20, 7: 15}  # a tensor's type in a TFLite file, int8 and int16, and by how many bits sums are shifted
 SUMS, RATIOS = (
     ("ADD", "SUB"),
@@ -96,6 +97,8 @@ def refuse_operators(model: KerasModel, data: bytes, where: str | None) -> None:
 def _impossible(kind: str, scales: tuple[float, ...], bits: int) -> str | None:
     """Return what is wrong with the scales of two inputs and the output of an operator that works in `bits`."""
     first, second, output = scales
+    # As ADD and SUB compute it in Prepare (add.cc): QuantizeMultiplierSmallerThanOneExp ends the process unless the
+    # multipliers that it is given, those of both inputs and of the output, lie between 0 and 1.
     widest = 2 * max(first, second)
     if not (first > 0 and second > 0 and first / widest > 0 and second / widest > 0):
         return "an input is zero, without a scale,"
@@ -115,12 +118,12 @@ def _quantized_pairs(data: bytes) -> Iterator[tuple[str, str, tuple[float, ...],
     codes = [model.OperatorCodes(index) for index in range(model.OperatorCodesLength())]
     named = [kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())] for code in codes]
     for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
-        for operator in (graph.Operators(place) for place in range(graph.OperatorsLength())):
+        for operator in (graph.Operators(index) for index in range(graph.OperatorsLength())):
             kind = named[operator.OpcodeIndex()]
             if kind not in (*SUMS, *RATIOS):
                 continue
             places = [*operator.InputsAsNumpy(), *operator.OutputsAsNumpy()]
-            tensors = [graph.Tensors(int(place)) for place in places]
+            tensors = [graph.Tensors(int(index)) for index in places]
             if len(tensors) == 3 and tensors[0].Type() in INTEGERS:
                 scales = tuple(_scale(tensor) for tensor in tensors)
                 yield kind, tensors[2].Name().decode(), scales, INTEGERS[tensors[0].Type()]

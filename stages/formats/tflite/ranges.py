@@ -52,7 +52,7 @@ class Ranges:
         self._model = schema.Model.GetRootAs(self._data, 0)
         signature = self._model.SignatureDefs(0)
         self._graph = self._model.Subgraphs(signature.SubgraphIndex())
-        pairs = (signature.Inputs(place) for place in range(signature.InputsLength()))
+        pairs = (signature.Inputs(index) for index in range(signature.InputsLength()))
         self.inputs: dict[str, int] = {pair.Name().decode(): pair.TensorIndex() for pair in pairs}
 
     @property
@@ -62,13 +62,13 @@ class Ranges:
 
     def __getitem__(self, tensor: int) -> tuple[float, float] | None:
         """Return minimum and maximum, widened to include zero as quantizers need; None for what was not measured."""
-        found = self._measured(tensor)
-        return None if found is None else (min(float(found[0][0]), 0.0), max(float(found[1][0]), 0.0))
+        measured = self._measured(tensor)
+        return None if measured is None else (min(float(measured[0][0]), 0.0), max(float(measured[1][0]), 0.0))
 
     def __setitem__(self, tensor: int, limits: tuple[float, float]) -> None:
-        found = self._measured(tensor)
-        if found is not None:
-            found[0][0], found[1][0] = limits
+        measured = self._measured(tensor)
+        if measured is not None:
+            measured[0][0], measured[1][0] = limits
 
     def _measured(self, tensor: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
         quantization = self._graph.Tensors(tensor).Quantization()
@@ -93,9 +93,9 @@ class Ranges:
         import numpy as np
         from ai_edge_litert import schema_py_generated as schema
 
-        found = self._graph.Tensors(tensor)
-        buffer = self._model.Buffers(found.Buffer())
-        if found.Type() != schema.TensorType.FLOAT32 or not buffer.DataLength():
+        stored = self._graph.Tensors(tensor)
+        buffer = self._model.Buffers(stored.Buffer())
+        if stored.Type() != schema.TensorType.FLOAT32 or not buffer.DataLength():
             return 0.0
         return float(np.abs(buffer.DataAsNumpy().view(np.float32)).max())
 
@@ -104,10 +104,11 @@ class Ranges:
         from ai_edge_litert import schema_py_generated as schema
 
         names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-        for place in range(self._graph.OperatorsLength()):
-            operator = self._graph.Operators(place)
+        for index in range(self._graph.OperatorsLength()):
+            operator = self._graph.Operators(index)
             code = self._model.OperatorCodes(operator.OpcodeIndex())
             ends = (operator.InputsAsNumpy(), operator.OutputsAsNumpy())
+            # flatbuffers gives 0 for a vector that is absent.
             inputs, outputs = (tuple(int(i) for i in end if i >= 0) if not isinstance(end, int) else () for end in ends)
             yield _Operator(names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())], inputs, outputs)
 
@@ -123,7 +124,7 @@ def usable_ranges(data: bytes, arrays: Arrays) -> bytes:
                 ranges[tensor] = wider
     operators = list(ranges.operators())
     for tensors in _reversed_together(operators):
-        known = [found for found in map(ranges.__getitem__, tensors) if found is not None]
+        known = [measured for measured in map(ranges.__getitem__, tensors) if measured is not None]
         for tensor in tensors if known else ():
             ranges[tensor] = (min(low for low, _ in known), max(high for _, high in known))
     for operator in operators:
@@ -140,8 +141,8 @@ def _least_width(ranges: Ranges, operator: _Operator) -> float:
     widths = [ranges.width(tensor) for tensor in operator.inputs]
     if operator.kind in KERNELS and len(operator.inputs) > 1:
         # Its first input is the output's size, and the image is the third.
-        place = 2 if operator.kind == "TRANSPOSE_CONV" else 0
-        return widths[place] * ranges.largest(operator.inputs[1]) / (LEVELS * FINEST)
+        image = 2 if operator.kind == "TRANSPOSE_CONV" else 0
+        return widths[image] * ranges.largest(operator.inputs[1]) / (LEVELS * FINEST)
     if operator.kind == "MUL":
         first, second = (w or ranges.largest(t) for t, w in zip(operator.inputs, widths, strict=True))
         return first * second / (STEPS * FINEST)

@@ -72,8 +72,8 @@ def unrolled(model: KerasModel) -> KerasModel:
             raise UnsupportedError(what, where=model.name, hint=hint)
     for name, steps in _steps(model):
         if steps is None or steps > MOST_STEPS:
-            said = f"has {steps} steps" if steps else "leaves its number of steps free"
-            what = f"layer {name!r} {said}, and can be unrolled up to {MOST_STEPS}"
+            reason = f"has {steps} steps" if steps else "leaves its number of steps free"
+            what = f"layer {name!r} {reason}, and can be unrolled up to {MOST_STEPS}"
             raise UnsupportedError(what, where=model.name, hint=hint)
     return copy_model(model, lambda config: _with_unrolling(unbuilt(config)))
 
@@ -86,6 +86,7 @@ def _steps(model: KerasModel) -> Iterator[tuple[str, int | None]]:
         if isinstance(inner, layers.RNN) and layer.inbound_nodes:
             shape = layer.get_input_shape_at(0)
             shape = shape[0] if isinstance(shape, list) else shape
+            # A TimeDistributed layer takes (batch, time, steps, …): its own axis comes before the steps.
             yield paths_of(model, [layer])[0], shape[2 if type(layer) is layers.TimeDistributed else 1]
 
 

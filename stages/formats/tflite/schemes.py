@@ -100,8 +100,8 @@ def leaves_small_kernels(data: bytes) -> bool:
     Pruned networks have many such kernels. ai-edge-quantizer takes them all, and is no less accurate on those that both
     take.
     """
-    found = tflite_weights(data)
-    return found.get("float32", 0) > MOST_LEFT * sum(found.values())
+    counts = tflite_weights(data)
+    return counts.get("float32", 0) > MOST_LEFT * sum(counts.values())
 
 
 def quantize_weights(data: bytes, how: Quantization, model: KerasModel) -> bytes:
@@ -132,5 +132,5 @@ def _names(data: bytes, operators: frozenset[int]) -> list[str]:
 
     model = schema.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
-    outputs = [int(index) for place in sorted(operators) for index in graph.Operators(place).OutputsAsNumpy()]
+    outputs = [int(index) for operator in sorted(operators) for index in graph.Operators(operator).OutputsAsNumpy()]
     return [graph.Tensors(index).Name().decode() for index in outputs]

@@ -25,14 +25,14 @@ def signature_of(data: bytes) -> tuple[dict[str, tuple[int, Any]], dict[str, tup
     with quiet():
         interpreter = Interpreter(model_content=data)
         runner = interpreter.get_signature_runner(SIGNATURE)
-        found = []
+        ports = []
         for named, placed in (
             (runner.get_input_details(), interpreter.get_input_details()),
             (runner.get_output_details(), interpreter.get_output_details()),
         ):
             order = [detail["index"] for detail in placed]
-            found.append({name: (order.index(detail["index"]), detail) for name, detail in named.items()})
-    return found[0], found[1]
+            ports.append({name: (order.index(detail["index"]), detail) for name, detail in named.items()})
+    return ports[0], ports[1]
 
 
 def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
@@ -51,7 +51,9 @@ def load_tflite(data: bytes, threads: int = 1) -> LoadedModel:
 
     def run_batch(batch: Arrays) -> dict[str, NDArray[Any]]:
         stored = {name: quantized(batch[name], detail) for name, detail in inputs.items()}
-        interpreter.reset_all_variables()  # a fused LSTM would continue from the previous sample
+        # A fused LSTM would continue from the previous sample: another `allocate_tensors` does not clear its state
+        # (LiteRT 2.3.0).
+        interpreter.reset_all_variables()
         try:
             # The runner returns views of the interpreter's memory: the next call would overwrite them.
             return {name: dequantized(value, outputs[name]) for name, value in runner(**stored).items()}

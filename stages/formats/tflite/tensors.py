@@ -35,17 +35,17 @@ def tflite_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
     model = schema.Model.GetRootAs(data, 0)
     graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
     details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    for place in range(graph.OperatorsLength()):
-        operator = graph.Operators(place)
+    for position in range(graph.OperatorsLength()):
+        operator = graph.Operators(position)
         for index in operator.OutputsAsNumpy() if operator.OutputsLength() else ():
             detail = details.get(int(index))
             # Tensors of other types are shapes and indices.
             if detail is not None and (detail["dtype"].__name__ == "float32" or detail["quantization"][0]):
                 values = dequantized(interpreter.get_tensor(int(index)), detail)
-                # Fused operators list all their names.
                 scale, zero_point = detail["quantization"]
                 ends = ends_of(scale, zero_point, detail["dtype"])
-                yield FileTensor(detail["name"].partition(";")[0], values, place, ends)
+                # Fused operators list all their names.
+                yield FileTensor(detail["name"].partition(";")[0], values, position, ends)
 
 
 def tflite_reads(file: bytes | Path) -> list[frozenset[int]]:
@@ -54,7 +54,7 @@ def tflite_reads(file: bytes | Path) -> list[frozenset[int]]:
 
     model = schema.Model.GetRootAs(content_of(file), 0)
     graph = model.Subgraphs(model.SignatureDefs(0).SubgraphIndex())
-    operators = [graph.Operators(place) for place in range(graph.OperatorsLength())]
+    operators = [graph.Operators(index) for index in range(graph.OperatorsLength())]
     return reads_of([(_numbers(o.InputsAsNumpy()), _numbers(o.OutputsAsNumpy())) for o in operators])
 
 
@@ -89,13 +89,13 @@ def input_ends(file: bytes) -> dict[str, tuple[float, float]]:
     if not model.SignatureDefsLength():
         return {}
     signature = model.SignatureDefs(0)
-    graph, found = model.Subgraphs(signature.SubgraphIndex()), {}
-    for place in range(signature.InputsLength()):
-        entry = signature.Inputs(place)
+    graph, ends_by_name = model.Subgraphs(signature.SubgraphIndex()), {}
+    for index in range(signature.InputsLength()):
+        entry = signature.Inputs(index)
         ends = _stored_ends(schema, graph.Tensors(entry.TensorIndex()))
         if ends is not None:
-            found[entry.Name().decode()] = ends
-    return found
+            ends_by_name[entry.Name().decode()] = ends
+    return ends_by_name
 
 
 def _stored_ends(schema: ModuleType, tensor: Tensor) -> tuple[float, float] | None:
@@ -111,12 +111,14 @@ def tflite_constants(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
-    for graph in (model.Subgraphs(place) for place in range(model.SubgraphsLength())):
-        for tensor in (graph.Tensors(place) for place in range(graph.TensorsLength())):
+    for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
+        for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
             buffer = model.Buffers(tensor.Buffer())
             if tensor.Type() != schema.TensorType.INT8 or not buffer.DataLength() or tensor.ShapeLength() < MATRIX:
                 continue
             quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
             values = buffer.DataAsNumpy().view(np.int8).reshape(shape)
-            axis = 3 if len(shape) == IMAGES and shape[0] == 1 else quantization.QuantizedDimension()  # depthwise
+            # A depthwise kernel (1, height, width, channels) has its channels last, also with one scale for all of
+            # them, when the file's own axis is 0.
+            axis = 3 if len(shape) == IMAGES and shape[0] == 1 else quantization.QuantizedDimension()
             yield tensor.Name().decode(errors="replace"), np.moveaxis(values, axis, 0)

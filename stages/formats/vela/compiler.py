@@ -70,6 +70,7 @@ class Compiled:
 def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
     """Compile `model`, a TFLite file, for `device`; DeviceError, which calls it `name`, if Vela refuses it."""
     with tempfile.TemporaryDirectory(prefix="secateur-") as scratch:
+        # A copy: Vela refuses a file without the suffix, and files in the store are named by digest.
         file = Path(scratch) / "model.tflite"
         shutil.copyfile(model, file)
         options = ["--accelerator-config", device.accelerator, "--system-config", device.system_config]
@@ -78,13 +79,13 @@ def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
         summaries = list(Path(scratch).glob("*_summary_*.csv"))
         # Vela names the summary after the model and the configuration: it is found by pattern.
         if done.returncode != 0 or len(summaries) != 1:
-            said = last_lines(done.stderr if done.stderr.strip() else done.stdout)
-            raise DeviceError(f"Vela {ending(done.returncode)} and gave no estimate", where=name, hint=said)
+            output = last_lines(done.stderr if done.stderr.strip() else done.stdout)
+            raise DeviceError(f"Vela {ending(done.returncode)} and gave no estimate", where=name, hint=output)
         with summaries[0].open(newline="") as summary:
             row = next(csv.DictReader(summary))
         made = list(Path(scratch).glob("*_vela.tflite"))
-        said = done.stdout.decode(errors="replace")
-        counts = {place: int(number) for place, number in OPERATORS.findall(said)}
+        output = done.stdout.decode(errors="replace")
+        counts = {side: int(number) for side, number in OPERATORS.findall(output)}
         data = made[0].read_bytes() if made else file.read_bytes()
         return Compiled(
             data=data,
@@ -93,7 +94,7 @@ def compile_for(device: EthosU, model: Path, name: str) -> Compiled:
             cycles=float(row["cycles_total"]),
             sram_bytes=KIB * float(row["sram_memory_used"]),
             on_cpu=_left(count_operators(data)),
-            reasons=_reasons(said),
+            reasons=_reasons(output),
         )
 
 
@@ -102,11 +103,11 @@ def _left(operators: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(kind for kind, count in operators.items() if kind != NPU_CODE for _ in range(count))
 
 
-def _reasons(said: str) -> tuple[str, ...]:
+def _reasons(output: str) -> tuple[str, ...]:
     """List why operators stay on the CPU, in Vela's words, such as `MEAN 'model/mean': Reduced axis is too large`."""
-    found = []
-    for match in WHY.finditer(said):
+    reasons = []
+    for match in WHY.finditer(output):
         kind = match["kind"] or match["kind2"] or match["kind3"]
         name, why = match["name"] or match["name3"], match["why"] or match["why3"] or "not supported on the NPU"
-        found.append(f"{kind}{f' {name!r}' if name else ''}: {why.strip()}")
-    return tuple(dict.fromkeys(found))
+        reasons.append(f"{kind}{f' {name!r}' if name else ''}: {why.strip()}")
+    return tuple(dict.fromkeys(reasons))

@@ -42,7 +42,7 @@ def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     known = {"cycles": compiled.cycles, "sram_bytes": compiled.sram_bytes} if compiled.npu_operators else {}
     estimates = {f"estimated_{name}": value for name, value in known.items()}
     file = context.write("model_vela.tflite", made, "application/vnd.tflite")
-    found = VelaFacts(
+    vela_facts = VelaFacts(
         scheme=facts.scheme,
         inputs=facts.inputs,
         outputs=facts.outputs,
@@ -58,4 +58,4 @@ def compiled_of(context: Context, quantized: QuantizedFacts) -> StageResult:
     )
     placed = {"estimated_npu_share": compiled.npu_share, "estimated_cpu_operators": float(len(compiled.on_cpu))}
     metrics |= {**estimates, **placed, "size_bytes": float(len(made))}
-    return StageResult((Artifact(files=(file,), facts=found),), metrics)
+    return StageResult((Artifact(files=(file,), facts=vela_facts),), metrics)

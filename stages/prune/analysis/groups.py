@@ -151,13 +151,13 @@ class _Walk:
 
     def _lose(self, call: Call, reason: str, made_before: int) -> Flow:
         """Freeze all that enters the call or was made in it; nothing can be removed from its outputs."""
-        why = Freeze(call.layer.name, reason)
-        self.lost[why.layer].append(why)
-        self.ledger.freeze(np.arange(made_before, self.ledger.count), why)
+        freeze = Freeze(call.layer.name, reason)
+        self.lost[freeze.layer].append(freeze)
+        self.ledger.freeze(np.arange(made_before, self.ledger.count), freeze)
         for carried in call.inputs:
             if isinstance(carried, Labels):
-                self.ledger.freeze(carried.ids, why)
-        return Flow(outputs=tuple(Fixed(why.layer, reason) for _ in call.output_shapes))
+                self.ledger.freeze(carried.ids, freeze)
+        return Flow(outputs=tuple(Fixed(freeze.layer, reason) for _ in call.output_shapes))
 
     def _join_calls(self, name: str, flow: Flow) -> None:
         """Couple the calls of a layer that is called again: they share its weights."""
@@ -242,7 +242,7 @@ def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) 
             group_of[channels] = index
     groups_of = OncePerArray(lambda channels: _distinct(group_of[channels]))
     held = _by_group((groups_of(slot.channels), slot) for slot in slots)
-    reasons = _by_group((_distinct(group_of[channel_of[ids]]), why) for ids, why in ledger.frozen)
+    reasons = _by_group((_distinct(group_of[channel_of[ids]]), freeze) for ids, freeze in ledger.frozen)
     titles = _titles([names[made_by[0]] for made_by, *_ in members])
     return tuple(
         ChannelGroup(
@@ -260,8 +260,8 @@ def _groups(ledger: Ledger, channel_of: Ids, count: int, slots: Sequence[Slot]) 
 
 def _mask(count: int, channels: Iterable[Ids]) -> NDArray[np.bool_]:
     mask = np.zeros(count, dtype=bool)
-    for some in channels:
-        mask[some] = True
+    for ids in channels:
+        mask[ids] = True
     return mask
 
 
@@ -298,11 +298,11 @@ def _distinct(numbers: Ids) -> list[int]:
 
 def _by_group(items: Iterable[tuple[Sequence[int], Item]]) -> defaultdict[int, list[Item]]:
     """Collect each item in the list of every group that is named with it."""
-    found: defaultdict[int, list[Item]] = defaultdict(list)
+    by_group: defaultdict[int, list[Item]] = defaultdict(list)
     for numbers, item in items:
         for number in numbers:
-            found[number].append(item)
-    return found
+            by_group[number].append(item)
+    return by_group
 
 
 def _titles(names: Sequence[str]) -> list[str]:

@@ -51,6 +51,7 @@ class Goal:
 
 def orders_of(scores: Sequence[Scores]) -> list[NDArray[np.int64]]:
     """Return for each group the places of its channels, most important first."""
+    # Stable: of equal scores the first channels stay, on every machine.
     return [np.argsort(-ranking, kind="stable") for ranking in scores]
 
 
@@ -100,27 +101,28 @@ def _settled(wanted: NDArray[np.float64], allowed: Sequence[Counts], goal: Goal)
 
     Each step moves the group that stays relatively nearest to its wanted count.
     """
-    places = [nearest(counts, want) for counts, want in zip(allowed, wanted, strict=True)]
-    now = np.array([counts[place] for counts, place in zip(allowed, places, strict=True)], np.float64)
+    positions = [nearest(counts, want) for counts, want in zip(allowed, wanted, strict=True)]
+    now = np.array([counts[position] for counts, position in zip(allowed, positions, strict=True)], np.float64)
     while True:
         excess = goal.cost(now) - goal.limit
         step = -1 if excess > 0 else 1
         best, best_distance = None, np.inf
-        for group, (counts, place) in enumerate(zip(allowed, places, strict=True)):
-            if not 0 <= place + step < counts.size:
+        for group, (counts, position) in enumerate(zip(allowed, positions, strict=True)):
+            if not 0 <= position + step < counts.size:
                 continue
-            distance = abs(counts[place + step] - wanted[group]) / counts[-1]
-            if distance < best_distance and _improves(now, group, counts[place + step], excess, goal):
+            distance = abs(counts[position + step] - wanted[group]) / counts[-1]
+            if distance < best_distance and _improves(now, group, counts[position + step], excess, goal):
                 best, best_distance = group, distance
         if best is None:
             return [int(count) for count in now]
-        places[best] += step
-        now[best] = allowed[best][places[best]]
+        positions[best] += step
+        now[best] = allowed[best][positions[best]]
 
 
 def _improves(now: NDArray[np.float64], group: int, count: float, excess: float, goal: Goal) -> bool:
     moved = now.copy()
     moved[group] = count
+    # By more than rounding, or two equally good counts could be exchanged forever.
     return abs(goal.cost(moved) - goal.limit) < abs(excess) * (1 - 1e-9)
 
 

@@ -24,6 +24,7 @@ def allowed_counts(group: ChannelGroup, config: PruneConfig, steps: Counts | Non
     if config.round_to == "auto":
         counts = np.arange(1, size + 1) if steps is None else steps
         return counts[counts >= floor]
+    # Each channel is `repeat` filters of a producer, and their number is to be a multiple of `round_to`.
     step = lcm(*(config.round_to // gcd(config.round_to, repeat) for repeat in repeats))
     counts = np.arange(1, size + 1)
     if size >= step:
@@ -38,8 +39,8 @@ def nearest(counts: Counts, wanted: float) -> int:
 
 def _repeats(group: ChannelGroup) -> set[int]:
     """Return how many indices of a producer make one channel: more than one in grouped convolutions."""
-    found = {1} if not group.producers else set()
+    repeats = {1} if not group.producers else set()
     for slot in group.producers:
         counts = np.bincount(slot.channels)[group.channels]
-        found.add(int(counts[0]) if (counts == counts[0]).all() else 1)
-    return found
+        repeats.add(int(counts[0]) if (counts == counts[0]).all() else 1)
+    return repeats

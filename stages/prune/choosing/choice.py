@@ -123,8 +123,8 @@ def prepare(model: KerasModel, config: PruneConfig, basis: ChoiceBasis) -> Prepa
     graph = prunable_graph(model, config.exclude)
     graph, scores = _ranked(model, graph, config, basis)
     groups = graph.prunable
-    found = _profiles(model, graph, config, basis)
-    steps = [profile.steps if profile else None for profile in found]
+    group_costs = _profiles(model, graph, config, basis)
+    steps = [profile.steps if profile else None for profile in group_costs]
     allowed = [allowed_counts(group, config, own) for group, own in zip(groups, steps, strict=True)]
     source = SourceGroups.of(model if basis.source is None else basis.source, groups, config.exclude)
     orders = orders_of(scores)
@@ -134,7 +134,7 @@ def prepare(model: KerasModel, config: PruneConfig, basis: ChoiceBasis) -> Prepa
         return Prepared(graph, orders, allowed, goal, None, counts, config)
     measure, left = config.target or ("channels", 1 - config.share)
     if config.measured_target:
-        goal = Goal(measure, left, 1.0, ProfiledCost(tuple(found), 1.0))  # type: ignore[arg-type]  # names of measures
+        goal = Goal(measure, left, 1.0, ProfiledCost(tuple(group_costs), 1.0))  # type: ignore[arg-type]  # measures
     else:
         goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # as above
     curve = _curve(model, graph, config, basis, scores, allowed, source)
@@ -153,14 +153,14 @@ def _profiles(
             where="prune.measure_on",
             hint="run it from a recipe, or give prune_model a device",
         )
-    found = profiles(model, graph, basis.device.costs)
-    if not any(found):
+    group_costs = profiles(model, graph, basis.device.costs)
+    if not any(group_costs):
         raise PreconditionError(
             "no layer of this model can be measured alone: convolutions and dense layers can",
             where="prune.measure_on",
             hint="round to a number, and prune to macs",
         )
-    return found
+    return group_costs
 
 
 def prunable_graph(model: KerasModel, exclude: Sequence[str]) -> ChannelGraph:
@@ -175,7 +175,7 @@ def check_prunable(model: KerasModel, graph: ChannelGraph) -> None:
     """Raise PreconditionError, with the reasons, if every group is frozen."""
     if graph.prunable:
         return
-    reasons = dict.fromkeys(str(why) for group in graph.groups for why in group.frozen)
+    reasons = dict.fromkeys(str(freeze) for group in graph.groups for freeze in group.frozen)
     raise PreconditionError(
         "no channel of this model can be taken away",
         where=model.name,
@@ -237,8 +237,8 @@ def _ranked(
 ) -> tuple[ChannelGraph, list[Scores]]:
     """Return the graph and scores of its prunable groups; groups that the criterion can't rank become frozen."""
     groups = graph.prunable
-    found = basis.score(model, groups, config, basis.seed, basis.samples, basis.heard)
-    scored = dict(zip(groups, found, strict=True))
+    all_scores = basis.score(model, groups, config, basis.seed, basis.samples, basis.heard)
+    scored = dict(zip(groups, all_scores, strict=True))
     reason = f"{config.criterion} has nothing to rank its channels by"
     every = tuple(
         replace(group, frozen=(Freeze(group.name, reason),)) if group in scored and scored[group] is None else group
@@ -246,7 +246,7 @@ def _ranked(
     )
     graph = replace(graph, groups=every)
     check_prunable(model, graph)
-    return graph, [scores for scores in found if scores is not None]
+    return graph, [scores for scores in all_scores if scores is not None]
 
 
 def _by_pattern(
@@ -258,10 +258,10 @@ def _by_pattern(
     source: SourceGroups,
 ) -> list[int]:
     names = [layer.name for layer in model.layers]
-    place = {group.name: index for index, group in enumerate(graph.prunable)}
+    positions = {group.name: index for index, group in enumerate(graph.prunable)}
     where, patterns = ("prune.layers", config.layers) if config.layers else ("prune.thresholds", config.thresholds)
-    found = numbers_of_groups(graph.groups, patterns, names, where)
-    numbers = {place[graph.groups[index].name]: number for index, number in found.items()}
+    by_index = numbers_of_groups(graph.groups, patterns, names, where)
+    numbers = {positions[graph.groups[index].name]: number for index, number in by_index.items()}
     if config.layers:
         return counts_by_ratio(graph.prunable, numbers, allowed, source.sizes)
     return counts_by_threshold(graph.prunable, numbers, allowed, scores)
@@ -292,6 +292,7 @@ def _curve(
         # What each channel costs the loss relative to what it saves: the greedy answer to a knapsack problem.
         measure = "macs" if config.measured_target else config.target[0]
         prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures
+        # A channel that saves nothing has the price 0: with this bound it goes last.
         scores = [score / np.maximum(price, 1e-12) for score, price in zip(scores, prices, strict=True)]
-    how = config.normalisation_of_criterion
-    return one_ranking([normalized(score, how) for score in scores], [int(counts[0]) for counts in allowed])
+    normalization = config.normalisation_of_criterion
+    return one_ranking([normalized(score, normalization) for score in scores], [int(counts[0]) for counts in allowed])

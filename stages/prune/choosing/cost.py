@@ -48,19 +48,19 @@ class Cost:
 
     def by_layer(self, counts: Sequence[float] | Floats) -> Mapping[str, float]:
         """Return the cost of each layer."""
-        found: dict[str, float] = {}
+        costs: dict[str, float] = {}
         for name, value in zip(self.layers, self._terms(self._lengths(np.asarray(counts))).tolist(), strict=True):
-            found[name] = found.get(name, 0.0) + value
-        return found
+            costs[name] = costs.get(name, 0.0) + value
+        return costs
 
     def slopes(self, counts: Floats) -> Floats:
         """Return what one more unit of length of each axis costs."""
         lengths = self._lengths(counts)
-        found = np.zeros(lengths.size)
+        slopes = np.zeros(lengths.size)
         for column in range(self.axes.shape[1]):
             others = np.delete(self.axes, column, axis=1)
-            np.add.at(found, self.axes[:, column], self.scale * lengths[others].prod(axis=1))
-        return found
+            np.add.at(slopes, self.axes[:, column], self.scale * lengths[others].prod(axis=1))
+        return slopes
 
     def _terms(self, lengths: Floats) -> Floats:
         return np.asarray(self.scale * lengths[self.axes].prod(axis=1))
@@ -84,14 +84,14 @@ def cost_of(
     if measure == "channels":
         held = [[group.channels] for group in groups]
         return _assemble(graph.count, [1.0] * len(held), held, groups, orders, [""] * len(held))
-    found: dict[str, dict[str, list[Slot]]] = {}
+    by_layer: dict[str, dict[str, list[Slot]]] = {}
     for slot in graph.slots:
-        found.setdefault(slot.layer, {}).setdefault(slot.weight, []).append(slot)
+        by_layer.setdefault(slot.layer, {}).setdefault(slot.weight, []).append(slot)
     scales, axes, layers = [], [], []
     works = work_of(model) if measure == "macs" else {}
     for layer in model.layers:
         per_element = _per_element(works.get(layer.name), measure)
-        slots_of = {id(slots[0].variable(layer)): slots for slots in found.get(layer.name, {}).values()}
+        slots_of = {id(slots[0].variable(layer)): slots for slots in by_layer.get(layer.name, {}).values()}
         for variable in layer.weights:
             slots = slots_of.get(id(variable), [])
             held_axes = {slot.axis for slot in slots}
@@ -112,11 +112,11 @@ def worths(model: KerasModel, graph: ChannelGraph, groups: Sequence[ChannelGroup
     cost = cost_of(model, graph, groups, orders, measure)
     counts = np.array([group.channels.size for group in groups], np.float64)
     slopes = cost.slopes(counts)
-    found = [np.zeros(group.channels.size) for group in groups]
+    drops = [np.zeros(group.channels.size) for group in groups]
     for axis, group, start in zip(cost.axis_of, cost.group_of, cost.start, strict=True):
-        size = found[group].size
-        found[group] += slopes[axis] * np.diff(cost.kept[start : start + size + 1])
-    return found
+        size = drops[group].size
+        drops[group] += slopes[axis] * np.diff(cost.kept[start : start + size + 1])
+    return drops
 
 
 def _per_element(work: Work | None, measure: Counted) -> Any:

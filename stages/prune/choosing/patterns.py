@@ -32,8 +32,8 @@ def numbers_of_groups(
     PreconditionError if a pattern matches no layer, or none that makes channels, or layers whose channels are all
     frozen, or if two patterns say different things about one group.
     """
-    found: dict[int, float] = {}
-    said_by: dict[int, str] = {}
+    numbers: dict[int, float] = {}
+    pattern_of: dict[int, str] = {}
     for pattern, number in patterns.items():
         layers = set(matching(pattern, layer_names, where))
         meant = [index for index, group in enumerate(groups) if layers & set(group.makers)]
@@ -45,14 +45,14 @@ def numbers_of_groups(
                 hint=_why(groups, meant, layers),
             )
         for index in prunable:
-            if found.setdefault(index, number) != number:
+            if numbers.setdefault(index, number) != number:
                 raise PreconditionError(
-                    f'"{said_by[index]}" and "{pattern}" say different things about {groups[index].name}',
+                    f'"{pattern_of[index]}" and "{pattern}" say different things about {groups[index].name}',
                     where=where,
                     hint="layers that share channels have one ratio or threshold: " + ", ".join(groups[index].makers),
                 )
-            said_by.setdefault(index, pattern)
-    return found
+            pattern_of.setdefault(index, pattern)
+    return numbers
 
 
 def counts_by_ratio(
@@ -99,7 +99,7 @@ def _excluding(group: ChannelGroup, excluded: Mapping[str, str]) -> ChannelGroup
 
 
 def _why(groups: Sequence[ChannelGroup], meant: Sequence[int], layers: set[str]) -> str:
-    reasons = dict.fromkeys(str(why) for index in meant for why in groups[index].frozen)
+    reasons = dict.fromkeys(str(freeze) for index in meant for freeze in groups[index].frozen)
     if reasons:
         return "frozen by " + "; ".join(list(reasons)[:3])
     return f"{min(layers)} makes no channels of its own: name the convolution or dense layer before it"

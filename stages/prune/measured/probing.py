@@ -103,20 +103,20 @@ def steps_of(counts: Counts, costs: Floats, spread: float) -> Counts:
     noise = min(spread * costs[-1], BARGAIN * price * counts[0])
     slack = price * counts[0] + noise
     stays = [
-        not (costs[place + 1 :] - costs[place] < BARGAIN * price * (counts[place + 1 :] - count) + noise).any()
-        and _above_lines(counts, costs, place) <= slack
-        for place, count in enumerate(counts)
+        not (costs[index + 1 :] - costs[index] < BARGAIN * price * (counts[index + 1 :] - count) + noise).any()
+        and _above_lines(counts, costs, index) <= slack
+        for index, count in enumerate(counts)
     ]
     return np.asarray(counts[np.array(stays)], np.int64)
 
 
-def _above_lines(counts: Counts, costs: Floats, place: int) -> float:
+def _above_lines(counts: Counts, costs: Floats, index: int) -> float:
     """Return how far the cost at `place` is above the lowest of all lines from a smaller count to a larger one."""
-    if place in (0, counts.size - 1):
+    if index in (0, counts.size - 1):
         return 0.0
-    left, right = costs[:place, None], costs[None, place + 1 :]
-    part = (counts[place] - counts[:place, None]) / (counts[None, place + 1 :] - counts[:place, None])
-    return float(costs[place] - (left + part * (right - left)).min())
+    left, right = costs[:index, None], costs[None, index + 1 :]
+    part = (counts[index] - counts[:index, None]) / (counts[None, index + 1 :] - counts[:index, None])
+    return float(costs[index] - (left + part * (right - left)).min())
 
 
 def candidates(size: int) -> Counts:
@@ -124,8 +124,8 @@ def candidates(size: int) -> Counts:
     every = 1
     while size > every * MOST_COUNTS:
         every *= 2
-    found = np.arange(every, size + 1, every)
-    return found if found.size and found[-1] == size else np.append(found, size)
+    counts = np.arange(every, size + 1, every)
+    return counts if counts.size and counts[-1] == size else np.append(counts, size)
 
 
 def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[GroupCosts | None]:
@@ -134,7 +134,7 @@ def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[GroupCost
     All probes are asked at once: a device takes longer to start than to measure a layer.
     """
     operators = list(operators_of(model, graph))
-    held = [[one for one in operators if any(one.share(group))] for group in graph.prunable]
+    held = [[operator for operator in operators if any(operator.share(group))] for group in graph.prunable]
     counts = [candidates(group.channels.size) for group in graph.prunable]
     wanted = [
         [[operator.probe(group, int(count)) for count in own] for operator in holders]
@@ -143,6 +143,7 @@ def profiles(model: KerasModel, graph: ChannelGraph, ask: Ask) -> list[GroupCost
     questions = {probe for rows in wanted for row in rows for probe, _ in row}
     if not questions:
         return [None] * len(held)
+    # Sorted: the order is in the key of the sub-step, and a set's order changes with the hash seed.
     answers, spread = ask(sorted(questions, key=lambda probe: probe.model_dump_json()))
     return [
         _profile(own, holders, [np.array([answers[probe] * often for probe, often in row]) for row in rows], spread)
@@ -167,19 +168,19 @@ def operators_of(model: KerasModel, graph: ChannelGraph) -> Iterator[Operator]:
             yield from _operators(layer, slots[layer.name], shapes[layer.name][1:-1])
 
 
-def _operators(layer: KerasLayer, slots: Sequence[Slot], places: Sequence[int]) -> Iterator[Operator]:
+def _operators(layer: KerasLayer, slots: Sequence[Slot], positions: Sequence[int]) -> Iterator[Operator]:
     """Yield the operators of a layer whose first call has this many rows and columns."""
     axes = {(slot.weight, slot.axis): slot.channels for slot in slots}
     kind = kind_of(layer)
     if not kind.probed:
         return
     if kind.kernels[0].probe == "dense":
-        rows = int(np.prod(places, dtype=np.int64))
+        rows = int(np.prod(positions, dtype=np.int64))
         inputs, outputs = (int(size) for size in layer.kernel.shape)
         whole = Probe(kind="dense", inputs=inputs, outputs=outputs, height=rows)
         yield Operator(layer.name, whole, axes.get(("kernel", 0)), axes.get(("kernel", 1)))
     elif layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1:
-        sizes, strides = _pair(places), _pair(layer.strides)
+        sizes, strides = _pair(positions), _pair(layer.strides)
         for kernel in kind.kernels:
             *window, inputs, outputs = (int(size) for size in getattr(layer, kernel.weight).shape)
             held = axes.get((kernel.weight, len(window))), axes.get((kernel.weight, len(window) + 1))
@@ -197,6 +198,7 @@ def _operators(layer: KerasLayer, slots: Sequence[Slot], places: Sequence[int]) 
                 strides=strides,
             )
             yield Operator(layer.name, whole, *held)
+            # The second convolution of a separable one works on the first one's output, without strides.
             sizes, strides = (-(-sizes[0] // strides[0]), -(-sizes[1] // strides[1])), (1, 1)
 
 
@@ -235,7 +237,7 @@ class ProfiledCost:
                 share = float(np.interp(count, profile.counts, costs)) / float(costs[-1]) if profile else 1.0
                 left[operator] = left.get(operator, 1.0) * share
         total = sum(full.values())
-        found: dict[str, float] = {}
+        by_name: dict[str, float] = {}
         for operator, cost in full.items():
-            found[operator.layer] = found.get(operator.layer, 0.0) + self.whole * cost / total * left[operator]
-        return found
+            by_name[operator.layer] = by_name.get(operator.layer, 0.0) + self.whole * cost / total * left[operator]
+        return by_name

@@ -92,10 +92,10 @@ def criteria() -> Mapping[str, EntryPoint]:
 def declared(name: str) -> Criterion:
     """Return the declaration of an installed criterion; SecateurError if its package is broken."""
     point = criteria()[name]
-    found = loaded(point, "criterion")
-    if not isinstance(found, Criterion):
+    declaration = loaded(point, "criterion")
+    if not isinstance(declaration, Criterion):
         raise SecateurError(f"{name} is not declared as a criterion", where=point.value, hint="put @criterion above it")
-    return found
+    return declaration
 
 
 def package_of(name: str) -> tuple[str, ...]:

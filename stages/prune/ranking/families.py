@@ -48,6 +48,7 @@ def by_sensitivity(
     now, full = np.array(sizes, np.float64), np.array(source_sizes, np.float64)
     curves = [_growing(pairs) for pairs in drops]
     worst = max((lost[-2] for _, lost in curves), default=0.0)
+    # Above every measured loss, even if no ratio lost anything.
     top = 2 * worst + 1e-6
 
     def curve(level: float) -> Floats:

@@ -49,6 +49,8 @@ def root_mean_square(filters: NDArray[Any]) -> Scores:
 def mean_distances(filters: NDArray[Any]) -> Scores:
     """Return the mean distance, in root mean square, from each filter to all others."""
     squares = np.square(filters).sum(axis=1)
+    # By a product of matrices: the differences themselves would be one filter for each pair of filters. Rounding can
+    # bring the square of a small distance below 0.
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None, :] - 2 * filters @ filters.T, 0))
     return np.asarray(distances.sum(axis=1) / max(1, len(filters) - 1) / filters.shape[1] ** 0.5)
 
@@ -59,6 +61,7 @@ def layer_adaptive(filters: NDArray[Any]) -> Scores:
     order = np.argsort(-squares, kind="stable")
     at_least_as_big = np.empty_like(squares)
     at_least_as_big[order] = np.cumsum(squares[order])
+    # The bound is for layers whose filters are all zero.
     return np.asarray(squares / np.maximum(at_least_as_big, 1e-300))
 
 

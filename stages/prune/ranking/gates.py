@@ -32,12 +32,12 @@ def mean_squares(
     """
     groups = question.groups
     readers = [{id(slot): slot for slot in group.consumers} for group in groups]
-    slots = {(s.layer, s.weight, s.axis): s for found in readers for s in found.values()}
+    slots = {(s.layer, s.weight, s.axis): s for by_id in readers for s in by_id.values()}
     sums = [np.zeros(group.channels.size) for group in groups]
     done = 0
-    for found in _derivatives(question.model, list(slots.values()), samples, objective, repeats):
+    for derivatives in _derivatives(question.model, list(slots.values()), samples, objective, repeats):
         for group, total in zip(groups, sums, strict=True):
-            np.add(total, np.square(_of_group(group, found)), out=total)  # each sample's: signs must not cancel
+            np.add(total, np.square(_of_group(group, derivatives)), out=total)  # each sample's: signs must not cancel
         done += 1
         question.heard(done // repeats, len(samples))
     return [
@@ -46,14 +46,15 @@ def mean_squares(
     ]
 
 
-def _of_group(group: ChannelGroup, found: Derivatives) -> Scores:
+def _of_group(group: ChannelGroup, derivatives: Derivatives) -> Scores:
     """Return the derivative with respect to the gate of each channel: over all that read it."""
     total = np.zeros(group.channels.size)
     for slot in group.consumers:
-        places = np.searchsorted(group.channels, slot.channels).clip(max=group.channels.size - 1)
-        inside = group.channels[places] == slot.channels
-        values = found[slot.layer, slot.weight, slot.axis]
-        total += np.bincount(places[inside], values[inside], minlength=total.size)
+        # Clipped, because `searchsorted` gives one more than the last index for ids above all of the group's.
+        positions = np.searchsorted(group.channels, slot.channels).clip(max=group.channels.size - 1)
+        inside = group.channels[positions] == slot.channels
+        values = derivatives[slot.layer, slot.weight, slot.axis]
+        total += np.bincount(positions[inside], values[inside], minlength=total.size)
     return total
 
 

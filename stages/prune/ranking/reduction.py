@@ -19,21 +19,21 @@ def reduced(group: ChannelGroup, members: Sequence[Member], how: Reduction) -> S
     `first` takes the first member that holds it, for groups in which one layer represents all.
     """
     size = group.channels.size
-    places, values = _placed(group, members)
-    if np.bincount(places, minlength=size).min(initial=1) == 0 or not places.size:
+    positions, values = _placed(group, members)
+    if np.bincount(positions, minlength=size).min(initial=1) == 0 or not positions.size:
         return None
     match how:
         case "max":
             scores = np.full(size, -np.inf)
-            np.maximum.at(scores, places, values)
+            np.maximum.at(scores, positions, values)
             return scores
         case "first":
-            _, first = np.unique(places, return_index=True)
+            _, first = np.unique(positions, return_index=True)
             return values[first]
         case "sum":
-            return np.bincount(places, values, minlength=size).astype(np.float64)
+            return np.bincount(positions, values, minlength=size).astype(np.float64)
         case "mean":
-            return np.asarray(np.bincount(places, values, minlength=size) / np.bincount(places, minlength=size))
+            return np.asarray(np.bincount(positions, values, minlength=size) / np.bincount(positions, minlength=size))
 
 
 def normalized(scores: Scores, how: Normalisation) -> Scores:
@@ -53,6 +53,7 @@ def _placed(group: ChannelGroup, members: Sequence[Member]) -> tuple[Ids, Scores
     """Return places within the group, and the values there, of all that the members say about it."""
     channels = np.concatenate([member.channels for member in members]) if members else group.channels[:0]
     values = np.concatenate([member.values for member in members]) if members else np.zeros(0)
-    places = np.searchsorted(group.channels, channels).clip(max=group.channels.size - 1)
-    inside = group.channels[places] == channels  # a member may hold other groups' channels as well
-    return places[inside], values[inside]
+    # Clipped, because `searchsorted` gives one more than the last index for ids above all of the group's.
+    positions = np.searchsorted(group.channels, channels).clip(max=group.channels.size - 1)
+    inside = group.channels[positions] == channels  # a member may hold other groups' channels as well
+    return positions[inside], values[inside]

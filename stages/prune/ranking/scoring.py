@@ -41,16 +41,16 @@ def group_scores(
     if declared.score is None:
         raise PreconditionError(f"{name} ranks single weights, not channels", where="prune.criterion")
     members = declared.score(Question(model, groups, seed, _samples(config, samples), heard))
-    how = "sum" if declared.loss else config.reduction
-    found = [reduced(group, parts, how) for group, parts in zip(groups, members, strict=True)]
-    for group, scores in zip(groups, found, strict=True):
+    reduction = "sum" if declared.loss else config.reduction
+    all_scores = [reduced(group, parts, reduction) for group, parts in zip(groups, members, strict=True)]
+    for group, scores in zip(groups, all_scores, strict=True):
         if scores is not None and not np.isfinite(scores).all():
             raise ModelError(
                 f"{name} gives scores that are not finite",
                 where=group.name,
                 hint="look at the data and the loss on it: something overflows",
             )
-    return found
+    return all_scores
 
 
 def _samples(config: RankingConfig, samples: RankingSamples | None) -> RankingSamples:

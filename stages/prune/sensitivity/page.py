@@ -23,13 +23,13 @@ svg text { font: 12px system-ui, sans-serif; fill: #59636e } svg path:hover { st
 def page_of(report: SensitivityReport, name: str) -> str:
     """Return the page: most sensitive groups first."""
     groups = sorted(report.groups, key=lambda group: sum(point.accuracy for point in group.points))
-    told = (
+    summary = (
         f"Accuracy on {report.samples} samples of {report.split} with the least important channels (by "
         f"{report.criterion}) of one group at a time masked; {report.baseline_accuracy:.2%} with all channels."
     )
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{escape(name)}: sensitivity</title><style>{STYLE}</style></head>
-<body><h1>{escape(name)}: what each channel group costs</h1><p>{escape(told)}</p>
+<body><h1>{escape(name)}: what each channel group costs</h1><p>{escape(summary)}</p>
 {_chart(report, groups)}
 {_table(groups)}
 </body></html>
@@ -59,8 +59,8 @@ def _chart(report: SensitivityReport, groups: Sequence[GroupScan]) -> str:
     lowest_label = TOP
     ends = sorted(range(min(LABELLED, len(groups))), key=lambda index: -groups[index].points[-1].accuracy)
     for index, group in enumerate(groups):
-        places = [(0.0, report.baseline_accuracy), *((point.ratio, point.accuracy) for point in group.points)]
-        path = "M" + "L".join(f"{x(ratio):.1f} {y(accuracy):.1f}" for ratio, accuracy in places)
+        points = [(0.0, report.baseline_accuracy), *((point.ratio, point.accuracy) for point in group.points)]
+        path = "M" + "L".join(f"{x(ratio):.1f} {y(accuracy):.1f}" for ratio, accuracy in points)
         parts.append(
             f'<path d="{path}" fill="none" stroke="{_color(index, len(groups))}" stroke-width="1.8">'
             f"<title>{escape(group.name)}</title></path>"
@@ -79,6 +79,7 @@ def _chart(report: SensitivityReport, groups: Sequence[GroupScan]) -> str:
 
 def _tenth(share: float) -> float:
     """Round down to a whole tenth."""
+    # A share that is meant to be a whole tenth can be the float below it.
     return floor(share * 10 + 1e-9) / 10
 
 
@@ -86,9 +87,9 @@ def _line(x1: float, y1: float, x2: float, y2: float, color: str) -> str:
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{color}"/>'
 
 
-def _color(place: int, count: int) -> str:
+def _color(rank: int, count: int) -> str:
     """Return a color from red for the most sensitive to blue, at equal lightness."""
-    return f"hsl({int(10 + 210 * place / max(1, count - 1))}, 65%, 42%)"
+    return f"hsl({int(10 + 210 * rank / max(1, count - 1))}, 65%, 42%)"
 
 
 def _table(groups: Sequence[GroupScan]) -> str:

@@ -100,15 +100,18 @@ def scan(
     base = points.measured("", 0, partial(meter.accuracy, (), None))
     scans = []
     for index, (group, ranking) in enumerate(ranked):
-        found = []
+        group_points = []
         for step, ratio in enumerate(sorted(config.ratios)):
+            # One stays: without any channel the network gives one answer for all.
             gone = min(round(ratio * ranking.size), ranking.size - 1)
             least = np.argsort(ranking, kind="stable")[:gone]
             accuracy = points.measured(group.name, gone, partial(meter.accuracy, (group,), least))
-            found.append(Point(ratio=ratio, channels=gone, accuracy=accuracy))
+            group_points.append(Point(ratio=ratio, channels=gone, accuracy=accuracy))
             done = index * len(config.ratios) + step + 1
             heard(done, total, "points", f"{group.name} -{ratio:.0%}: {accuracy:.4f}")
-        scans.append(GroupScan(name=group.name, producers=group.makers, channels=ranking.size, points=tuple(found)))
+        scans.append(
+            GroupScan(name=group.name, producers=group.makers, channels=ranking.size, points=tuple(group_points))
+        )
     if meter.accuracy((), None) != base:
         raise PostconditionError(
             "the scan left the model's weights changed", where="sensitivity", hint="please report it"
@@ -132,11 +135,11 @@ class _Meter:
         self._picked = np.sort(np.random.default_rng(0).choice(len(split), self.samples, replace=False))
         self._count = correct_counter(model)
 
-    def accuracy(self, groups: tuple[ChannelGroup, ...], places: Any) -> float:
+    def accuracy(self, groups: tuple[ChannelGroup, ...], positions: Any) -> float:
         """Return the accuracy with the channels at `places` of the one group masked, or nothing without a group."""
         keep = np.ones(self._graph.count, dtype=bool)
         for group in groups:
-            keep[group.channels[places]] = False
+            keep[group.channels[positions]] = False
         with masked(self._model, self._graph, keep):
             return self._count(self._batches()) / self.samples
 

@@ -75,7 +75,7 @@ class SensitivityStage:
         with tensorflow_action(context.seed, context.threads):
             model = own_model(context, "model")  # a separate copy: its weights are masked and restored
             ranked_by = splits.get(config.split_of_criterion or "")
-            found = scan(
+            scanned = scan(
                 model,
                 config,
                 splits[config.scan_split],
@@ -84,11 +84,11 @@ class SensitivityStage:
                 context.work_dir,
                 context.events.advanced,
             )
-        file = context.write(REPORT_FILE, found.report.to_json(), "application/json")
-        points = sum(len(group.points) for group in found.report.groups)
-        found_facts = SensitivityFacts(groups=len(found.report.groups), points=points, samples=found.report.samples)
-        metrics = {"baseline_accuracy": found.report.baseline_accuracy, "points": float(points)}
-        return StageResult((Artifact(files=(file,), facts=found_facts),), metrics, resumed=found.resumed)
+        file = context.write(REPORT_FILE, scanned.report.to_json(), "application/json")
+        points = sum(len(group.points) for group in scanned.report.groups)
+        scan_facts = SensitivityFacts(groups=len(scanned.report.groups), points=points, samples=scanned.report.samples)
+        metrics = {"baseline_accuracy": scanned.report.baseline_accuracy, "points": float(points)}
+        return StageResult((Artifact(files=(file,), facts=scan_facts),), metrics, resumed=scanned.resumed)
 
     def ensures(self, context: StageContext[ScanConfig], result: StageResult) -> None:
         """Rely on `scan`: it measured the baseline again, which would differ if weights had not been restored."""

@@ -64,5 +64,5 @@ def _with_change(value: Any, path: Path, change: Callable[[Any], Any]) -> Any:
     key, rest = path[0], path[1:]
     if isinstance(value, dict):
         return {**value, key: _with_change(value[key], rest, change)}
-    items = [_with_change(item, rest, change) if place == key else item for place, item in enumerate(value)]
+    items = [_with_change(item, rest, change) if index == key else item for index, item in enumerate(value)]
     return tuple(items) if isinstance(value, tuple) else items

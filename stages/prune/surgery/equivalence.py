@@ -68,6 +68,7 @@ def masked_equivalence(
         before = _outputs(original, probes)
         with masked(model, graph, keep):
             muted = _outputs(original, probes)
+            # Infinite outputs give NaN here, which `check_equivalence` reports.
             with np.errstate(invalid="ignore"):
                 run = partial(_outputs, original)
                 error = difference_beyond_rounding(run, probes, muted, after, TOLERANCE)
@@ -81,6 +82,7 @@ def check_flattened(model: KerasModel, flat: Any, inputs: Sequence[Any] | None =
     probes = random_inputs(model, SAMPLES) if inputs is None else list(inputs)
     run = partial(_outputs, model)
     difference = difference_beyond_rounding(run, probes, run(probes), _outputs(flat, probes), TOLERANCE)
+    # Not `>`: NaN has to fail.
     if not difference <= TOLERANCE:
         raise PostconditionError(
             f"without its nested models the model gives other outputs, by {difference:.1e}",
@@ -126,6 +128,7 @@ def masked(model: KerasModel, graph: ChannelGraph, keep: Keep) -> Iterator[None]
                 variable.assign(value)
         yield
     finally:
+        # Reversed: a variable that two slots masked gets the value from before the first one last.
         for variable, value in reversed(restore):
             variable.assign(value)
 

@@ -47,7 +47,7 @@ def _with_values(layer: KerasLayer, weights: Sequence[Any]) -> Any:
     """Return an `add_weight` that takes its values from `weights` (tensors), one after the other."""
     values, add_weight = iter(weights), layer.add_weight
 
-    def given(name: str | None = None, shape: Any = None, **settings: Any) -> Any:
+    def add_with_value(name: str | None = None, shape: Any = None, **settings: Any) -> Any:
         value = next(values, None)
         if value is None or tuple(shape or ()) != tuple(value.shape):
             raise PostconditionError(
@@ -58,7 +58,7 @@ def _with_values(layer: KerasLayer, weights: Sequence[Any]) -> Any:
             )
         return add_weight(name, shape, **{**settings, "initializer": _Values(value)})
 
-    return given
+    return add_with_value
 
 
 class _Values:

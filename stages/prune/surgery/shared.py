@@ -18,7 +18,7 @@ class OncePerArray(Generic[Made]):
         self._made: dict[int, tuple[Ids, Made]] = {}  # with the arrays, so that no other one gets their ids meanwhile
 
     def __call__(self, array: Ids) -> Made:
-        found = self._made.get(id(array))
-        if found is None:
-            found = self._made[id(array)] = (array, self._function(array))
-        return found[1]
+        cached = self._made.get(id(array))
+        if cached is None:
+            cached = self._made[id(array)] = (array, self._function(array))
+        return cached[1]

@@ -33,6 +33,7 @@ class _Slice:
         *before, last = sorted(self.kept)  # less is left for the last, slowest axis
         for axis in before:
             array = array.take(self.kept[axis], axis)
+        # Indices are never out of bounds, and in the default mode, "raise", NumPy buffers `out`.
         array.take(self.kept[last], last, out=self.target, mode="wrap")
 
 
@@ -59,12 +60,12 @@ class Slices:
 
     def write(self) -> None:
         """Copy large slices with two threads: NumPy releases the GIL while it copies, and new pages are zeroed."""
-        large = iter([one for one in self._promised if one.source.nbytes >= LARGE_BYTES])
+        large = iter([piece for piece in self._promised if piece.source.nbytes >= LARGE_BYTES])
         with ThreadPoolExecutor(1) as pool:
             helper = pool.submit(_write, large)
             _write(large)
             helper.result()
-        _write(one for one in self._promised if one.source.nbytes < LARGE_BYTES)
+        _write(piece for piece in self._promised if piece.source.nbytes < LARGE_BYTES)
         self._promised.clear()
 
     def _memory(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -77,5 +78,5 @@ class Slices:
 
 
 def _write(slices: Iterable[_Slice]) -> None:
-    for one in slices:
-        one.write()
+    for piece in slices:
+        piece.write()

@@ -58,6 +58,8 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
 
     argument_changes: Mapping[str, list[Change]] = MappingProxyType({})
 
+    # kerassurgeon 0.2.0's own rebuilds the graph by recursion, two frames a layer, drops call arguments, and takes the
+    # length of symbolic tensors, which TensorFlow refuses since 2.4.
     def operate(self) -> Any:
         """Return a new functional model with every `replace_layer` job done; each layer needs one."""
         model, nest = self.model, import_tensorflow().nest
@@ -142,12 +144,12 @@ def _sliced_weights(layer: KerasLayer, slots: list[Slot], left: OncePerArray[Ids
     TensorFlow copies one that has two owners when either is written to.
     """
     variables = layer.weights
-    place = {id(variable): index for index, variable in enumerate(variables)}
+    position = {id(variable): index for index, variable in enumerate(variables)}
     kept: defaultdict[int, dict[int, Ids]] = defaultdict(dict)
     for slot in slots:
         indices = left(slot.channels)
         if indices is not None:
-            kept[place[id(slot.variable(layer))]][slot.axis] = indices
+            kept[position[id(slot.variable(layer))]][slot.axis] = indices
     weights = [variable.value() for variable in variables]
     for index, axes in kept.items():
         weights[index] = slices.promise(weights[index], axes)

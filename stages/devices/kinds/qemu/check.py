@@ -18,6 +18,7 @@ from stages.devices.target import Sampling, Say, Target, find_target, measure
 PROCESSES = 5
 SAFETY = 2.0  # five processes do not show the full spread
 # How much real networks vary where the small ones here don't (benchmarks/instructions.py): a share, and instructions.
+# Ten processes with ONNX Runtime differed by up to 930 on a model of 2.7 million, its allocator's work, it seems.
 FLOOR = {"litert": (1e-6, 0.0), "onnxruntime": (1e-4, 2000.0)}
 NOTHING_KNOWN = {name: {"absolute": 0.0, "relative": 0.0} for name in ("litert", "onnxruntime")}
 
@@ -32,7 +33,7 @@ def check_target(target: Target, say: Say) -> dict[str, Any]:
                 write(model)
             counts = [count_once(target, model, f"{runtime}'s probe", NOTHING_KNOWN) for _ in range(PROCESSES)]
             _compare_outputs(target, model, counts[0].output_digests(), runtime)
-            numbers = [one.metrics["instructions"] for one in counts]
+            numbers = [count.metrics["instructions"] for count in counts]
             widest = max(numbers) - min(numbers)
             share, instructions = FLOOR[runtime]
             spread[runtime] = {
@@ -47,9 +48,9 @@ def check_target(target: Target, say: Say) -> dict[str, Any]:
 
 
 def _compare_outputs(target: Target, model: Path, digests: tuple[str, ...], runtime: str) -> None:
-    here = measure(find_target("cpu"), model, Sampling(seconds=0.0, min_iterations=1), f"{runtime}'s probe")
+    measured_here = measure(find_target("cpu"), model, Sampling(seconds=0.0, min_iterations=1), f"{runtime}'s probe")
     # Bit for bit, which is why both networks compute in integers: float32 differs by 1e-8 between sound systems.
-    if here.output_digests() != digests:
+    if measured_here.output_digests() != digests:
         what = f"{runtime} computes something else on {target.name} than on this machine"
         raise DeviceError(what, hint="the emulated system is damaged: delete it from the cache and set it up again")
 

@@ -57,8 +57,8 @@ class QemuDriver:
     cost_unit: ClassVar[CostUnit] = "instructions"
 
     def fingerprint(self, target: Target) -> dict[str, str]:
-        found = _setup(target)
-        return {"core": target.settings.core, "l2_kib": str(l2_kib(target)), "system": found["system"]}
+        record = _setup(target)
+        return {"core": target.settings.core, "l2_kib": str(l2_kib(target)), "system": record["system"]}
 
     def set_up(self, target: Target, say: Say) -> None:
         system, root = ensure_system(say), root_of(target)
@@ -82,7 +82,7 @@ class QemuDriver:
         document, regions = run_emulated(target, archive, ["--series", *options], name)
         empty = min(regions["empty"]).total
         calls = [
-            regions["call"][place : place + MARKED_CALLS] for place in range(0, len(regions["call"]), MARKED_CALLS)
+            regions["call"][start : start + MARKED_CALLS] for start in range(0, len(regions["call"]), MARKED_CALLS)
         ]
         runtime = f"{document['runtime']} {document['runtime_version']}"
         # The least of the marked calls: the first one still differs a little, and an allocator's work only adds.
@@ -97,13 +97,13 @@ def _setup(target: Target) -> dict[str, Any]:
     """Return what set-up found; DeviceError if it has not been done, or not for these versions."""
     hint = target.set_up_command
     try:
-        found = json.loads(_setup_file(target).read_bytes())
+        record = json.loads(_setup_file(target).read_bytes())
     except (OSError, ValueError) as error:
         raise DeviceError(f"the target {target.name} is not set up", where=str(target.file), hint=hint) from error
     lock = read_lock()
-    if lock is None or found["system"] != digest_of("sysroot", lock):
+    if lock is None or record["system"] != digest_of("sysroot", lock):
         raise DeviceError(f"the target {target.name} was set up for other versions", where=str(target.file), hint=hint)
-    return found  # type: ignore[no-any-return]
+    return record  # type: ignore[no-any-return]
 
 
 def _setup_file(target: Target) -> Path:

@@ -113,6 +113,7 @@ def _emulated(
     plugin = f"file={system / 'count_instructions.so'},out={scratch / COUNTS}"
     command = [*emulator(system), "-L", str(root_of(target)), "-cpu", _cpu(target), "-plugin", plugin, *python]
     environment = {**ENVIRONMENT, "PYTHONPATH": str(system / "site")}
+    # In the scratch folder, so that the guest's command line has relative names, which are the same in every run.
     done = run_process(["env", "-C", str(scratch), *command], name, TIMEOUT_S, environment)
     require_success(done, name, target.name, "can't run this model")
     return json.loads(done.stdout)  # type: ignore[no-any-return]
@@ -122,6 +123,7 @@ def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Re
     empty, call = min(regions["empty"]), min(regions["call"])
     metrics = {"instructions": float(call.total - empty.total)}
     for index, name in enumerate(CLASSES):
+        # Not below 0: the least region by total need not have the least of each class.
         metrics[f"instructions_{name}"] = float(max(0, call.classes[index] - empty.classes[index]))
     runtime = document["runtime"]
     return Counts(
@@ -137,7 +139,7 @@ def _counts(target: Target, document: dict[str, Any], regions: dict[str, list[Re
 
 def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
     """Read what the plugin wrote; DeviceError if it is incomplete or more than one virtual CPU ran."""
-    found: dict[str, list[Region]] = {"empty": [], "call": []}
+    regions: dict[str, list[Region]] = {"empty": [], "call": []}
     vcpus = None
     for line in file.read_text().splitlines():
         kind, *numbers = line.split()
@@ -145,13 +147,13 @@ def read_regions(file: Path, name: str) -> dict[str, list[Region]]:
             vcpus = int(numbers[0])
         else:
             total, *classes = map(int, numbers)
-            found[kind].append(Region(total, tuple(classes)))
+            regions[kind].append(Region(total, tuple(classes)))
     if vcpus != 1:
         what = f"the emulated runner used {vcpus or 'an unknown number of'} virtual CPUs: counts are exact for one only"
         raise DeviceError(what, where=name)
-    if not found["empty"] or not found["call"] or len(found["call"]) % MARKED_CALLS:
+    if not regions["empty"] or not regions["call"] or len(regions["call"]) % MARKED_CALLS:
         raise DeviceError("the emulated runner ended before all of its inferences were counted", where=name)
-    return found
+    return regions
 
 
 def root_of(target: Target) -> Path:

@@ -46,6 +46,8 @@ GUEST_PYTHON = (
 PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in (17, 24, 26, 27, 28, 31, 34)))
 PLUGIN_SOURCE = Path(__file__).parent / "plugin" / "count_instructions.c"
 LOCK_FILE = "lock.json"
+# Two architectures: the guest's, and that of QEMU. Without a sandbox user, since apt run by root would download as
+# `_apt`, and that user can't enter a private temporary folder.
 APT_CONFIGURATION = """
 APT::Architecture "arm64";
 APT::Architectures {{ "arm64"; "amd64"; }};
@@ -94,7 +96,7 @@ def ensure_system(say: Say) -> Path:
 def emulator(folder: Path) -> list[str]:
     """Return QEMU's command line, with the loader and the libraries that came with it."""
     host = folder / "host"
-    libraries = ":".join(str(host / place / "x86_64-linux-gnu") for place in ("lib", "usr/lib"))
+    libraries = ":".join(str(host / part / "x86_64-linux-gnu") for part in ("lib", "usr/lib"))
     loader = host / "lib" / "x86_64-linux-gnu" / "ld-linux-x86-64.so.2"
     return [str(loader), "--library-path", libraries, str(host / "usr/bin/qemu-aarch64")]
 
@@ -141,20 +143,20 @@ def _fetch_packages(folder: Path) -> list[Path]:
     wanted = [*GUEST_PACKAGES, f"{HOST_PACKAGE}:amd64"]
     _run(["apt-get", "update"], environment)
     _run(["apt-get", "install", "--download-only", "--yes", "--no-install-recommends", *wanted], environment)
-    found = sorted((folder / "cache" / "archives").glob("*.deb"))
+    archives = sorted((folder / "cache" / "archives").glob("*.deb"))
     # Debian 12's is the build that loads plugins: qemu-user-static does not, nor do the builds of 10.x.
-    if not any(path.name.startswith(f"{HOST_PACKAGE}_1%3a7.2") for path in found):
+    if not any(path.name.startswith(f"{HOST_PACKAGE}_1%3a7.2") for path in archives):
         what = "this machine's package sources hold no qemu-user 7.2, whose plugins count instructions"
         raise DeviceError(what, hint="set it up in a Debian 12 container")
-    return found
+    return archives
 
 
 def _link_merged_folders(root: Path) -> None:
     """Link `/bin` and `/lib`, which programs use; packages unpack into them or under `/usr`."""
     for name in ("bin", "lib"):
-        place = root / name
-        if not place.exists():
-            place.symlink_to(f"usr/{name}")
+        link = root / name
+        if not link.exists():
+            link.symlink_to(f"usr/{name}")
 
 
 def _fetch_wheels(folder: Path, site: Path) -> list[Path]:
@@ -182,5 +184,5 @@ def _python_with_pip() -> str:
 def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
-        said = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise DeviceError(f"{' '.join(command[:3])} … failed with exit status {done.returncode}", hint=said)
+        output = "\n".join(done.stderr.strip().splitlines()[-3:])
+        raise DeviceError(f"{' '.join(command[:3])} … failed with exit status {done.returncode}", hint=output)

@@ -19,21 +19,21 @@ def merge(call: Call) -> Flow:
     ]
     if not labelled:
         return Flow((call.inputs[0],))
-    places = {rank - labels.axis for labels, rank in labelled}  # counted from the end
-    if len(places) > 1:
+    positions = {rank - labels.axis for labels, rank in labelled}  # counted from the end
+    if len(positions) > 1:
         raise CannotFollowError("merges tensors with channels on different axes")
-    place, output_shape = places.pop(), call.output_shapes[0]
-    size = output_shape[-place]
-    return Flow((Labels(len(output_shape) - place, _coupled(call, place, size)),))
+    position, output_shape = positions.pop(), call.output_shapes[0]
+    size = output_shape[-position]
+    return Flow((Labels(len(output_shape) - position, _coupled(call, position, size)),))
 
 
-def _coupled(call: Call, place: int, size: int | None) -> Ids:
+def _coupled(call: Call, position: int, size: int | None) -> Ids:
     """Couple the ids of inputs `size` wide at `place` from the end; those one wide are broadcast and stay."""
     wide: Ids | None = None
     for index, shape in enumerate(call.input_shapes):
-        if len(shape) <= place:  # fewer axes: broadcast over channels
+        if len(shape) <= position:  # fewer axes: broadcast over channels
             continue
-        ids = call.read(len(shape) - place, index)
+        ids = call.read(len(shape) - position, index)
         if ids.size != size:
             call.freeze(ids, "broadcast over channels")
         elif wide is None:

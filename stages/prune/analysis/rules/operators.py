@@ -72,9 +72,9 @@ def elementwise(call: Call) -> Flow:
 def _arrays(call: Call) -> list[tuple[Path, Any]]:
     """Return the arguments that are arrays or lists of numbers, and the paths to them."""
     args, kwargs = call.arguments
-    places: list[tuple[Path, Any]] = [((0, place), value) for place, value in enumerate(args)]
-    places += [((1, name), value) for name, value in kwargs.items()]
-    arrays = [(path, value) for path, value in places if not _is_symbolic(value) and np.ndim(value)]
+    arguments: list[tuple[Path, Any]] = [((0, index), value) for index, value in enumerate(args)]
+    arguments += [((1, name), value) for name, value in kwargs.items()]
+    arrays = [(path, value) for path, value in arguments if not _is_symbolic(value) and np.ndim(value)]
     if len(call.inputs) > 1 and arrays:
         raise CannotFollowError(f"{call.layer.symbol} with tensors and constants at once")
     return arrays
@@ -89,10 +89,10 @@ def reduction(call: Call) -> Flow:
     labels, rank = _labels(call), len(call.input_shapes[0])
     _, axis = call.argument(1, "axis")
     _, keepdims = call.argument(2, "keepdims", default=False)
-    axes = set(range(rank)) if axis is None else {int(one) % rank for one in np.atleast_1d(axis)}
+    axes = set(range(rank)) if axis is None else {int(number) % rank for number in np.atleast_1d(axis)}
     if labels.axis in axes:
         raise CannotFollowError(f"{call.layer.symbol} across channels")
-    shift = 0 if keepdims else sum(one < labels.axis for one in axes)
+    shift = 0 if keepdims else sum(number < labels.axis for number in axes)
     return Flow((Labels(labels.axis - shift, labels.ids),))
 
 
@@ -129,18 +129,18 @@ def transpose(call: Call) -> Flow:
 def expand_dims(call: Call) -> Flow:
     labels, rank = _labels(call), len(call.output_shapes[0])
     _, axis = call.argument(1, "axis")
-    place = int(axis) % rank
-    return Flow((Labels(labels.axis + (place <= labels.axis), labels.ids),))
+    position = int(axis) % rank
+    return Flow((Labels(labels.axis + (position <= labels.axis), labels.ids),))
 
 
 def squeeze(call: Call) -> Flow:
     labels, shape = _labels(call), call.input_shapes[0]
     _, axis = call.argument(1, "axis")
-    gone = {int(one) % len(shape) for one in np.atleast_1d([] if axis is None else axis)}
-    gone = gone or {place for place, size in enumerate(shape) if size == 1}
-    if labels.axis in gone:
+    dropped = {int(number) % len(shape) for number in np.atleast_1d([] if axis is None else axis)}
+    dropped = dropped or {index for index, size in enumerate(shape) if size == 1}
+    if labels.axis in dropped:
         raise CannotFollowError("squeezes the channel axis")
-    return Flow((Labels(labels.axis - sum(one < labels.axis for one in gone), labels.ids),))
+    return Flow((Labels(labels.axis - sum(number < labels.axis for number in dropped), labels.ids),))
 
 
 def reshape(call: Call) -> Flow:
@@ -159,16 +159,16 @@ def resize(call: Call) -> Flow:
 def slicing(call: Call) -> Flow:
     """Handle `x[…]` with slices and indices: along the channel axis some of the channels, in their order."""
     labels, rank = _labels(call), len(call.input_shapes[0])
-    path, given = call.argument(1, "slice_spec")
-    single = isinstance(given, dict) or not isinstance(given, list | tuple)
-    steps = [given] if single else list(given)
+    path, spec = call.argument(1, "slice_spec")
+    single = isinstance(spec, dict) or not isinstance(spec, list | tuple)
+    steps = [spec] if single else list(spec)
     if any(_is_symbolic(step) or step is None for step in steps) or steps.count(Ellipsis) > 1:
         raise CannotFollowError("slices by what is computed, or adds axes")
     missing = rank - len(steps) + steps.count(Ellipsis)
-    place = steps.index(Ellipsis) if Ellipsis in steps else len(steps)
+    position = steps.index(Ellipsis) if Ellipsis in steps else len(steps)
     every = [None] * missing
-    full = steps[:place] + every + steps[place + 1 :]
-    mine, where = full[labels.axis], _where(labels.axis, place, missing)
+    full = steps[:position] + every + steps[position + 1 :]
+    mine, where = full[labels.axis], _where(labels.axis, position, missing)
     if mine is not None and not isinstance(mine, dict):
         raise CannotFollowError("takes one channel")
     axis = labels.axis - sum(step is not None and not isinstance(step, dict) for step in full[: labels.axis])
@@ -177,9 +177,9 @@ def slicing(call: Call) -> Flow:
     return _cut(call, labels, axis, mine, path if single else (*path, where))
 
 
-def _where(axis: int, place: int, missing: int) -> int:
+def _where(axis: int, position: int, missing: int) -> int:
     """Return the index of the step for `axis` among those given, if an ellipsis at `place` stands for `missing`."""
-    return axis if axis < place else axis - missing + 1
+    return axis if axis < position else axis - missing + 1
 
 
 def _cut(call: Call, labels: Labels, axis: int, step: dict[str, Any], path: Path) -> Flow:
@@ -189,9 +189,9 @@ def _cut(call: Call, labels: Labels, axis: int, step: dict[str, Any], path: Path
     start, stop, _ = bounds.indices(labels.ids.size)
     call.ledger.parts.append(labels.ids[start:stop])
     sizes: dict[Path, Ids] = {}
-    for name, place in (("start", start), ("stop", stop)):
+    for name, end in (("start", start), ("stop", stop)):
         if step[name] is not None:
-            sizes[*path, name] = labels.ids[:place]
+            sizes[*path, name] = labels.ids[:end]
     return Flow((Labels(axis, labels.ids[start:stop]),), sizes=sizes)
 
 

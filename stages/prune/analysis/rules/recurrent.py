@@ -45,6 +45,7 @@ def bidirectional(call: Call) -> Flow:
     for layer in (forward, backward):
         _check_activations(layer, made)
     twin = made if backward.units == forward.units else call.make(backward.units)
+    # tf_keras sets this attribute only if a backward layer was given (`rnn/bidirectional.py`).
     if hasattr(wrapper, "_backward_layer_config"):
         call.freeze(np.concatenate([made, twin]), "directions that were configured apart")
     weights = {

@@ -54,8 +54,10 @@ def layer_scale(call: Call, labels: Labels) -> Flow:
 @transparent
 def rescaling(call: Call, labels: Labels) -> Flow:
     settings = {"scale": call.layer.scale, "offset": call.layer.offset}
-    found: dict[Path, Constant | None] = {(name,): per_channel(call, labels, value) for name, value in settings.items()}
-    return Flow((labels,), constants=_those_held(found))
+    constants: dict[Path, Constant | None] = {
+        (name,): per_channel(call, labels, value) for name, value in settings.items()
+    }
+    return Flow((labels,), constants=_those_held(constants))
 
 
 @rule("Normalization")
@@ -65,15 +67,15 @@ def normalization_by_constants(call: Call, labels: Labels) -> Flow:
     kept = list(call.layer._keep_axis)  # noqa: SLF001 - the axes that they have, ascending
     if labels.axis not in kept:
         return Flow((labels,))
-    place = kept.index(labels.axis)
+    position = kept.index(labels.axis)
     if call.layer.input_mean is None:
-        held = {place: Held(labels.ids, Role.PASS_THROUGH)}
+        held = {position: Held(labels.ids, Role.PASS_THROUGH)}
         return Flow((labels,), weights={"adapt_mean": held, "adapt_variance": held})
     settings = {"mean": call.layer.input_mean, "variance": call.layer.input_variance}
-    found: dict[Path, Constant | None] = {
-        (name,): _along(value, len(kept) - place, labels) for name, value in settings.items()
+    constants: dict[Path, Constant | None] = {
+        (name,): _along(value, len(kept) - position, labels) for name, value in settings.items()
     }
-    return Flow((labels,), constants=_those_held(found))
+    return Flow((labels,), constants=_those_held(constants))
 
 
 def per_channel(call: Call, labels: Labels, value: Any) -> Constant | None:
@@ -84,15 +86,15 @@ def per_channel(call: Call, labels: Labels, value: Any) -> Constant | None:
     return _along(value, rank - labels.axis, labels)
 
 
-def _along(value: Any, place: int, labels: Labels) -> Constant | None:
+def _along(value: Any, position: int, labels: Labels) -> Constant | None:
     """Return the constant along the axis at `place` from the end, or None if one value applies to all channels."""
     shape = np.shape(value)
-    if len(shape) < place or shape[-place] == 1:
+    if len(shape) < position or shape[-position] == 1:
         return None
-    if shape[-place] != labels.ids.size:
+    if shape[-position] != labels.ids.size:
         raise CannotFollowError("a constant broadcast over channels")
-    return Constant(labels.ids, len(shape) - place)
+    return Constant(labels.ids, len(shape) - position)
 
 
-def _those_held(found: Mapping[Path, Constant | None]) -> dict[Path, Constant]:
-    return {path: constant for path, constant in found.items() if constant is not None}
+def _those_held(constants: Mapping[Path, Constant | None]) -> dict[Path, Constant]:
+    return {path: constant for path, constant in constants.items() if constant is not None}

@@ -57,11 +57,11 @@ def reshaped(call: Call, labels: Labels, path: Path, sizes: Sequence[int], first
         if labels.axis != len(source) - 1 or len(target) == 1 or target[-1] != labels.ids.size:
             what = "moves channels into the batch, or out of it" if known else "reshapes a tensor of unknown size"
             raise CannotFollowError(what)
-        found = Labels(len(target) - 1, labels.ids)
+        result = Labels(len(target) - 1, labels.ids)
     else:
-        found = _channel_axis(_grid(labels, source).reshape([size or 1 for size in target[1:]]))
-    place = found.axis - first
-    return Flow((found,), sizes={} if sizes[place] == -1 else {(*path, place): found.ids})
+        result = _channel_axis(_grid(labels, source).reshape([size or 1 for size in target[1:]]))
+    position = result.axis - first
+    return Flow((result,), sizes={} if sizes[position] == -1 else {(*path, position): result.ids})
 
 
 @rule("Permute")

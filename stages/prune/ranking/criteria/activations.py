@@ -38,6 +38,7 @@ def apoz(question: Question) -> list[list[Member]]:
         [
             Member(slot.channels, 1 - shares[slot.layer])
             for slot in kernels(group)
+            # A recurrent kernel has a column for each gate of a unit, and there are activations of units only.
             if shares[slot.layer].size == slot.channels.size
         ]
         for group in question.groups
@@ -55,7 +56,7 @@ def zero_shares(
 
     tf = import_tensorflow()
     tensors = {name: activations_after(model, model.get_layer(name)) for name in layers}
-    flat = [(name, tensor, axis) for name, found in tensors.items() for tensor, axis in found]
+    flat = [(name, tensor, axis) for name, calls in tensors.items() for tensor, axis in calls]
     reader = import_keras().Model(model.inputs, [tensor for _, tensor, _ in flat])
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
@@ -81,7 +82,7 @@ def _zeros(output: Any, axis: int) -> tuple[Any, Any]:
     Summed as float32, exact up to 2^24 positions of one sample: 64-bit counters took as long as the whole network.
     """
     tf = import_tensorflow()
-    others = [place for place in range(1, len(output.shape)) if place != axis]
+    others = [other for other in range(1, len(output.shape)) if other != axis]
     of_samples = tf.reduce_sum(tf.cast(tf.equal(output, 0), tf.float32), axis=others)
     zeros = tf.reduce_sum(tf.cast(of_samples, tf.int64), axis=0)
     return zeros, tf.size(output, out_type=tf.int64) // tf.cast(tf.shape(output)[axis], tf.int64)
@@ -91,12 +92,12 @@ def activations_after(model: KerasModel, layer: KerasLayer) -> list[tuple[Any, i
     """Return for each call of the layer the tensor after the following activation, and its channel axis."""
     inside = {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}  # noqa: SLF001 - Keras' own graph
     axis = 1 if getattr(layer, "data_format", None) == "channels_first" else -1
-    found = []
+    activations = []
     for node in layer.inbound_nodes:
         if id(node) in inside:
             tensor = _activated(node, inside).outputs
-            found.append((tensor, axis % len(tensor.shape)))
-    return found
+            activations.append((tensor, axis % len(tensor.shape)))
+    return activations
 
 
 def _activated(node: Any, inside: set[int]) -> Any:

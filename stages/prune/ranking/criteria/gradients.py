@@ -34,17 +34,17 @@ def taylor(question: Question) -> list[list[Member]]:
     if not tasks:
         what = "taylor needs labels, of several outputs by output name"
         raise PreconditionError(what, where="prune.criterion", hint="hessian needs none")
-    losses = {place: task_loss(model, task, place) for place, task in tasks.items()}
+    losses = {index: task_loss(model, task, index) for index, task in tasks.items()}
 
     def objective(inputs: list[Any], labels: list[Any]) -> Any:
         outputs = import_tensorflow().nest.flatten(model(_single(inputs), training=False))
-        return sum(loss(y, outputs[place]) for (place, loss), y in zip(losses.items(), labels, strict=True))
+        return sum(loss(y, outputs[index]) for (index, loss), y in zip(losses.items(), labels, strict=True))
 
     def read(start: int, stop: int) -> tuple[list[Any], list[Any]]:
         inputs, labels = samples.read(start, stop)
-        found = [labels[model.output_names[place]] if isinstance(labels, Mapping) else labels for place in tasks]
+        targets = [labels[model.output_names[index]] if isinstance(labels, Mapping) else labels for index in tasks]
         kinds = [np.int64 if task == "classes" else np.float32 for task in tasks.values()]
-        return inputs, [np.asarray(y, kind) for y, kind in zip(found, kinds, strict=True)]
+        return inputs, [np.asarray(y, kind) for y, kind in zip(targets, kinds, strict=True)]
 
     return mean_squares(question, replace(samples, read=read), objective)
 

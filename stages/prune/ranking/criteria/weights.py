@@ -85,6 +85,6 @@ def random(question: Question) -> list[list[Member]]:
     from stages.prune.ranking.members import Member
 
     return [
-        [Member(group.channels, np.random.default_rng((question.seed, place)).random(group.channels.size))]
-        for place, group in enumerate(question.groups)
+        [Member(group.channels, np.random.default_rng((question.seed, index)).random(group.channels.size))]
+        for index, group in enumerate(question.groups)
     ]
