@@ -30,6 +30,11 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
+def forget() -> None:
+    """Forget a request, for a process that goes on after it was interrupted."""
+    _requested.clear()
+
+
 @contextmanager
 def between_steps() -> Iterator[None]:
     """Delay a first request inside until the next `check`, which the work makes after each of its steps."""

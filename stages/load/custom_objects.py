@@ -10,12 +10,14 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from pipeline.errors import ModelError
 from pipeline.recipe.user_code import told
 from pipeline.records.keys import digest_of_bytes, digest_of_file
 
-_sources: dict[str, str] = {}  # module: the digest of its source at the first request here
+# The digest of each module's source at the first request here. A module that is imported again is another object.
+_sources: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
 
 HINT = "custom_objects are `module:Name`; modules are looked for where Python does, then in the recipe's folder"
 
@@ -42,7 +44,7 @@ def _imported(name: str) -> ModuleType:
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         module = import_module(name)
-        _sources.setdefault(name, digest_of_file(Path(str(module.__file__))))
+        _sources.setdefault(module, digest_of_file(Path(str(module.__file__))))
         return module
     path = spec.loader.get_filename(name)
     source = spec.loader.get_data(path)
@@ -53,7 +55,8 @@ def _imported(name: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    _sources[name] = digest_of_bytes(source)
+    module = sys.modules[name]  # a module may put another object in its place, which imports then return
+    _sources[module] = digest_of_bytes(source)
     return module
 
 
@@ -71,8 +74,8 @@ def _is_layer(kind: type) -> bool:
     return any(parent.__name__ == "Layer" and "keras" in parent.__module__ for parent in kind.__mro__)
 
 
-def check_source(module: str, verified: Path) -> None:
-    """Raise ModelError unless the module was imported from the source that the key was made with."""
-    if _sources.get(module) != digest_of_file(verified):
-        what = f"the source of {module} changed after it was imported"
-        raise ModelError(what, where=module, hint="run again, in a new process")
+def check_source(name: str, verified: Path) -> None:
+    """Raise ModelError unless the module of this name was imported from the source that the key was made with."""
+    if _sources.get(sys.modules[name]) != digest_of_file(verified):
+        what = f"the source of {name} changed after it was imported"
+        raise ModelError(what, where=name, hint="run again, in a new process")

@@ -20,5 +20,5 @@ def test_a_stage_that_tells_of_its_progress_can_be_interrupted_there():
         interruption.request(signal.SIGINT, None)
     with pytest.raises(KeyboardInterrupt):
         ActionEvents("prune", heard.append).advanced(1, 4, "group 1/4")
-    interruption._requested.clear()
+    interruption.forget()
     assert heard == []

@@ -1,5 +1,7 @@
 """Check what becomes of one action, by a stage of a few lines."""
 
+import dataclasses
+
 import pytest
 
 from pipeline.contracts.stage import StageConfig, StageResult
@@ -10,6 +12,7 @@ from pipeline.records.facts import CalibrationFacts
 from pipeline.records.manifest import Action
 from pipeline.running import run_action
 from pipeline.running.run_action import Context, Job, RunScope, perform
+from pipeline.store import Store
 
 
 class Writing:
@@ -95,11 +98,11 @@ def test_scratch_stays_for_a_stage_that_was_stopped_and_goes_with_its_success(sc
 def test_a_damaged_input_is_never_read(scope, staged):
     staged(Writing())
     artifact = perform(JOB, scope).record.outputs[0]
-    context = Context(Job("next", ACTION, StageConfig(), {"samples": artifact}), scope, scope.store.root)
-    path = context.read("samples", "samples.npy")
+    job = Job("next", ACTION, StageConfig(), {"samples": artifact})
+    path = Context(job, scope, scope.store.root).read("samples", "samples.npy")
     assert path.read_bytes() == b"samples"
     path.unlink()
-    scope.store.blobs._verified.clear()
+    another_process = dataclasses.replace(scope, store=Store(scope.store.root))
     with pytest.raises(BlobError, match="a blob is missing") as caught:
-        context.read("samples", "samples.npy")
+        Context(job, another_process, scope.store.root).read("samples", "samples.npy")
     assert caught.value.where == "next: samples/samples.npy"

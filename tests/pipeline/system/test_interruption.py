@@ -8,7 +8,7 @@ from pipeline.system import interruption
 @pytest.fixture(autouse=True)
 def nothing_requested():
     yield
-    interruption._requested.clear()
+    interruption.forget()
 
 
 def ask():
@@ -49,6 +49,6 @@ def test_a_second_request_raises_at_once():
 def test_a_request_after_the_last_step_is_not_lost_and_later_ones_raise_at_once_again():
     with pytest.raises(KeyboardInterrupt), interruption.between_steps():
         ask()
-    interruption._requested.clear()
+    interruption.forget()
     with pytest.raises(KeyboardInterrupt):
         ask()

@@ -226,7 +226,7 @@ def handlers(monkeypatch):
     """Install the command line's signal handlers, with nothing requested yet."""
     before = {number: signal.signal(number, interruption.request) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
-    interruption._requested.clear()
+    interruption.forget()
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -243,7 +243,7 @@ def test_a_signal_stops_after_the_step_and_the_epoch_is_done_again(train, handle
 
     with pytest.raises(KeyboardInterrupt):
         train("stopped", config, heard=interrupt)
-    interruption._requested.clear()
+    interruption.forget()
     assert heard == [2.4]
     resumed = train("stopped", config)
     assert resumed.resumed_from == 2

@@ -41,8 +41,7 @@ def custom(keras2, tmp_path, monkeypatch):
     sys.modules.pop("scaling", None)
 
 
-def test_custom_layers_go_through_all_stages(custom, loaded, tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.load.custom_objects._sources", {})
+def test_custom_layers_go_through_all_stages(custom, loaded, tmp_path):
     with pytest.raises(ModelError, match="'own' names the class Scale of scaling") as caught:
         loaded("m.keras")
     assert caught.value.where == str(tmp_path / "m.keras")
@@ -57,7 +56,6 @@ def test_custom_layers_go_through_all_stages(custom, loaded, tmp_path, monkeypat
     with pytest.raises(ModelError, match="changed after it was imported"):
         loaded("{path: m.keras, custom_objects: ['scaling:Scale']}")
     del sys.modules["scaling"]
-    monkeypatch.setattr("stages.load.custom_objects._sources", {})
     entries, files = loaded("{path: m.keras, custom_objects: ['scaling:Scale']}")
     assert entries[0].reason == "failed last time: the source of scaling changed after it was imported"
     assert not np.allclose(decode_model(files["model.keras"])(x), custom(x))
