@@ -3,39 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.records.facts import EvaluationFacts, ParityFacts, ParityRow
 from pipeline.records.manifest import RunManifest
-from pipeline.records.metrics import of_output
-from pipeline.reports.table import aligned, wilson_half_width
+from pipeline.records.metrics import metric_and_output
+from pipeline.reports.table import aligned, quality_of, quality_text
 
-COLUMNS = ("", "inputs", "max diff", "mean diff", "SQNR", "cosine", "top-1", "top-5", "accuracy")
+COLUMNS = ("", "inputs", "max diff", "mean diff", "SQNR", "cosine", "top-1", "top-5")
 
 
-def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, float | None, int | None]]:
-    """Yield the file as FORMAT/SCHEME, its figures, and on real inputs its accuracy with the number of samples."""
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """Hold the metric by which models are compared, such as `accuracy` or `mse[age]`, measured on `samples`."""
+
+    metric: str
+    value: float
+    samples: int
+
+
+def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, Quality | None]]:
+    """Yield the file as FORMAT/SCHEME, its figures, and on real inputs how good it is."""
     for entry in manifest.stages:
         facts = [output.facts for output in entry.outputs]
         measured = next((fact for fact in facts if isinstance(fact, EvaluationFacts)), None)
         for fact in (fact for fact in facts if isinstance(fact, ParityFacts)):
-            several = len({row.output for row in fact.rows}) > 1
             for row in fact.rows:
-                # The first rows are of real inputs, which alone have an accuracy.
-                evaluation = measured if row.inputs == fact.rows[0].inputs else None
-                metric = of_output("accuracy", row.output if several else None)
-                accuracy = evaluation.metrics.get(metric) if evaluation else None
-                yield str(entry.axis), row, accuracy, evaluation.samples if evaluation else None
+                # The first rows are of real inputs, which alone have a quality.
+                on_real_inputs = measured is not None and row.inputs == fact.rows[0].inputs
+                yield str(entry.axis), row, _quality(measured, row.output) if measured and on_real_inputs else None
+
+
+def _quality(measured: EvaluationFacts, output: str) -> Quality | None:
+    """Return the metric of an output; with a single one it has no output in its name."""
+    for metric, value in quality_of(measured.metrics):
+        if metric_and_output(metric)[1] in (None, output):
+            return Quality(metric, value, measured.samples)
+    return None
 
 
 def parity_document(manifest: RunManifest) -> dict[str, Any]:
     """Return the matrix as a JSON-like document."""
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": manifest.run_id,
         "parity": [
-            {"export": export, **row.model_dump(mode="json"), "accuracy": accuracy, "accuracy_samples": samples}
-            for export, row, accuracy, samples in parity_rows(manifest)
+            {"export": export, **row.model_dump(mode="json"), "quality": asdict(quality) if quality else None}
+            for export, row, quality in parity_rows(manifest)
         ],
     }
 
@@ -45,22 +60,18 @@ def parity_table(manifest: RunManifest) -> str:
     rows = list(parity_rows(manifest))
     if not rows:
         return ""
-    several = len({row.output for _, row, _, _ in rows}) > 1
-    lines: list[tuple[str, ...]] = [COLUMNS]
+    several = len({row.output for _, row, _ in rows}) > 1
+    metrics = dict.fromkeys(metric_and_output(quality.metric)[0] for _, _, quality in rows if quality)
+    lines: list[tuple[str, ...]] = [(*COLUMNS, " · ".join(metrics))]
     before = ""
-    for export, row, accuracy, samples in rows:
+    for export, row, quality in rows:
         name = f"{export}:{row.output}" if several else export
-        lines.append(("" if name == before else name, *_cells(row, accuracy, samples)))
+        lines.append(("" if name == before else name, *_cells(row, quality)))
         before = name
     return aligned(lines, words={0, 1})
 
 
-def _cells(row: ParityRow, accuracy: float | None, samples: int | None) -> tuple[str, ...]:
-    shown = ""
-    if accuracy is not None:
-        shown = f"{100 * accuracy:.2f}"
-        if samples:
-            shown += f" ± {100 * wilson_half_width(accuracy, samples):.1f}"
+def _cells(row: ParityRow, quality: Quality | None) -> tuple[str, ...]:
     return (
         f"{row.inputs} {row.samples}",
         f"{row.max_abs_diff:.1e}",
@@ -69,7 +80,7 @@ def _cells(row: ParityRow, accuracy: float | None, samples: int | None) -> tuple
         f"{row.cosine:.6f}",
         _share(row.top1_agreement),
         _share(row.top5_agreement),
-        shown,
+        "" if quality is None else quality_text(quality.metric, quality.value, quality.samples),
     )
 
 

@@ -101,10 +101,14 @@ def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
 
 
 def _quality(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
-    """Return the `accuracy` or `mse` of a model, or `accuracy[age]` of each of several outputs, with its value."""
     prefix = f"{name}."
-    values = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
-    known = {metric: value for metric, value in values.items() if _is_quality(metric)}
+    metrics = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
+    return quality_of(metrics)
+
+
+def quality_of(metrics: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """Return the `accuracy` or `mse` of a model, or `accuracy[age]` of each of several outputs, with its value."""
+    known = {metric: value for metric, value in metrics.items() if _is_quality(metric)}
     alone = [(metric, known[metric]) for metric in metrics_of_stages() if metric in known]
     return tuple(alone[:1] or known.items())
 
@@ -262,18 +266,22 @@ def _cells(row: Row) -> list[str]:
 
 
 def _quality_cell(row: Row) -> str:
-    """Format shares in percent, alone with their interval, and other numbers to four digits."""
+    """Format shares alone with their interval; of several outputs there is no room for it."""
     cells = []
     for metric, value in row.quality:
         bare, output = metric_and_output(metric)
-        if metrics_of_stages()[bare].unit != "share":
-            cells.append(f"{value:.4g}")
-        elif output is not None:
+        if output is not None and metrics_of_stages()[bare].unit == "share":
             cells.append(f"{value:.2%}")
         else:
-            interval = f" ± {100 * wilson_half_width(value, row.samples):.1f}" if row.samples else ""
-            cells.append(f"{value:.2%}".removesuffix("%") + interval)
+            cells.append(quality_text(metric, value, row.samples))
     return _joined(cells)
+
+
+def quality_text(metric: str, value: float, samples: int | None) -> str:
+    """Format a share in percent with its interval, and another number to four digits."""
+    if metrics_of_stages()[metric_and_output(metric)[0]].unit != "share":
+        return f"{value:.4g}"
+    return f"{100 * value:.2f}" + (f" ± {100 * wilson_half_width(value, samples):.1f}" if samples else "")
 
 
 def _joined(cells: Sequence[str]) -> str:

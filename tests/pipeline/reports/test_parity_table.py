@@ -13,8 +13,8 @@ def row(inputs, output="y", difference=0.25):
     )  # fmt: skip
 
 
-def manifest(*rows):
-    facts = [ParityFacts(rows=rows), EvaluationFacts(samples=100, metrics={"accuracy": 0.5})]
+def manifest(*rows, metrics=(("accuracy", 0.5),)):
+    facts = [ParityFacts(rows=rows), EvaluationFacts(samples=100, metrics=dict(metrics))]
     entry = StageEntry(
         id="verify:onnx/int8", stage="verify", axis="onnx/int8", key=None, status="ran", reason="", wall_s=1.0,
         outputs=tuple(Output.of(Artifact(files=(), facts=fact)) for fact in facts),
@@ -40,8 +40,15 @@ def test_several_outputs_are_named():
 
 def test_programs_get_all_of_it():
     first, second = parity_document(manifest(row("test"), row("noise")))["parity"]
-    assert (first["export"], first["accuracy"], first["accuracy_samples"]) == ("onnx/int8", 0.5, 100)
-    assert (second["inputs"], second["accuracy"], second["worst_sample"]) == ("noise", None, 7)
+    assert (first["export"], first["quality"]) == ("onnx/int8", {"metric": "accuracy", "value": 0.5, "samples": 100})
+    assert (second["inputs"], second["quality"], second["worst_sample"]) == ("noise", None, 7)
+
+
+def test_the_last_column_is_the_metric_of_the_task_for_each_output():
+    rows = (row("test", "age"), row("test", "sex"), row("noise", "age"))
+    lines = parity_table(manifest(*rows, metrics={"mse[age]": 12.3456, "accuracy[sex]": 0.5})).splitlines()
+    assert lines[0].endswith("top-5  mse · accuracy")
+    assert [line.split()[-1] for line in lines[1:]] == ["12.35", "9.6", "%"]
 
 
 def test_a_run_without_verification_has_none():
