@@ -277,8 +277,12 @@ class Run:
         # The first action may have failed before anything created the store.
         self.store.create()
         self.store.runs.put(manifest)
-        self.store.remember(self.resolution.digests)
         self.manifest = manifest
+        try:
+            self.store.remember(self.resolution.digests)
+        except StoreError as error:  # the run itself is written: whoever catches this gets it
+            self._told(error)
+            raise
         return manifest
 
 

@@ -1,5 +1,11 @@
+import shutil
+
+import pytest
+
 from pipeline import Recipe, run
+from pipeline.errors import StoreError
 from pipeline.running.run import _let_go
+from pipeline.store import file_digests
 
 
 def test_all_of_a_run_is_there_the_second_time_and_what_is_forced_runs(finished):
@@ -16,3 +22,17 @@ def test_an_error_that_is_its_own_cause_is_let_go():
     error.__cause__ = error
     _let_go(error)
     assert error.__traceback__ is None
+
+
+def test_a_run_whose_digests_can_not_be_remembered_is_written_all_the_same(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_digests, "SETTLED_NS", 0)  # files this young are not remembered otherwise
+    path, store, _ = finished
+    shutil.copytree(path.parent, tmp_path / "copy")
+    digests = tmp_path / "copy" / store.name / "file-digests.json"
+    digests.unlink(missing_ok=True)
+    (digests / "in the way").mkdir(parents=True)
+    with pytest.raises(StoreError) as caught:
+        run(Recipe.load(tmp_path / "copy" / path.name), digests.parent)
+    assert caught.value.where == str(digests)
+    assert {entry.status for entry in caught.value.manifest.stages} <= {"hit", "ran"}
+    assert (digests.parent / "runs" / f"{caught.value.manifest.run_id}.json").exists()
