@@ -108,7 +108,7 @@ class CsvTable:
     def _other_columns(self, stored: str) -> list[str]:
         """Return the columns of the header that are not labels, from the first line alone."""
         with self._file(stored).open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            header = next(csv.reader(file), [])
+            header = _header_of(next(filter(None, csv.reader(file)), []))
         return [name for name in header if name not in {*_columns(self._settings.label), self._settings.split}]
 
     def _numbers(self, rows: Rows) -> Samples | dict[str, Samples]:
@@ -272,9 +272,14 @@ class Rows:
             raise self.error("the file is empty", "its first line names the columns")
 
     def _take_header(self, cells: list[str]) -> None:
-        self.header = [cell.strip() for cell in cells]
+        self.header = _header_of(cells)
         for column in sorted(self._known):
             self.place(column)
+
+
+def _header_of(cells: Sequence[str]) -> list[str]:
+    """Return the names of columns: people write `a, b`."""
+    return [cell.strip() for cell in cells]
 
 
 @dataclass(frozen=True, slots=True)

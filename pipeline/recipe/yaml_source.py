@@ -108,7 +108,7 @@ def _plain(node: Any, path: Path, source: YamlSource) -> Json:
             # Keys from a merge (<<) were written elsewhere: use the map's own place for them.
             line, column = node.lc.data[key][:2] if key in (node.lc.data or {}) else (node.lc.line, node.lc.col)
             source.marks[(*path, str(key))] = f"{source.file}:{line + 1}:{column + 1}"
-        return {str(key): _plain(value, (*path, key), source) for key, value in node.items()}
+        return {str(key): _plain(value, (*path, str(key)), source) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
         for index in range(len(node)):
             line, column = node.lc.item(index)

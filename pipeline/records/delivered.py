@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.errors import first_line
+from pathlib import PurePosixPath
+
+from pipeline.errors import StoreError, first_line
 from pipeline.records.manifest import Output, RunManifest
 from pipeline.records.roles import files_of, is_baseline, is_control, makes_files, makes_model, proves
 
@@ -24,6 +26,9 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
     """Return `FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from.
 
     What a later stage made of an export takes its place.
+
+    Raises:
+        StoreError: the manifest was edited so that a name would lead out of the folder that files are copied to.
     """
     exports: dict[str, list[Output]] = {}
     keras: Output | None = None
@@ -40,4 +45,8 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
     }
     if files and keras is not None:
         files |= {f"keras/float32/{file.name}": file.digest for file in keras.files}
+    for name in map(PurePosixPath, files):
+        if name.is_absolute() or ".." in name.parts:
+            what = f"the manifest of run {manifest.run_id} names a file outside the folder that it is copied to"
+            raise StoreError(what, where=str(name), hint="no run writes that: do not use this store")
     return files

@@ -246,3 +246,9 @@ def test_a_page_begins_with_what_it_is_for(page):
     assert title.startswith("# ")
     assert not empty
     assert first.startswith("This page ")
+
+
+def test_no_page_holds_both_sides_of_a_merge():
+    pages = [*LINKING, ROOT / "CHANGELOG.md"]
+    held = [str(page) for page in pages if re.search(r"^(<{7}|>{7}) ", page.read_text(encoding="utf-8"), re.MULTILINE)]
+    assert held == []

@@ -49,6 +49,12 @@ def test_all_other_columns_are_inputs_and_whole_numbers_are_classes(table, sourc
     assert said.split("train").y.dtype == np.float32
 
 
+def test_a_header_with_blanks_and_empty_lines_before_it_tells_what_is_read(table, source):
+    data = source(table("\n\na, b, y \n1,2,0\n3,4,1\n"), **CSV, label="y", validation={"fraction": 0.5})
+    assert data.shapes() == ({"": (2,)},)
+    assert data.split("train").input_shapes() == data.split("validation").input_shapes() == ((2,),)
+
+
 def test_several_label_columns_of_zeros_and_ones_are_multilabel(table, source):
     path = table("a,sun,rain\n1,1,1\n2,0,0\n3,0,1\n")
     split = source(path, **CSV, label=["sun", "rain"], validation="none").split("train")

@@ -2,6 +2,7 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.yaml_source import read_yaml
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,10 @@ def test_a_recipe_that_is_not_there_or_not_text(tmp_path):
     with pytest.raises(RecipeError, match="this is a folder") as caught:
         Recipe.load(tmp_path)
     assert "file in it" in caught.value.hint
+
+
+def test_what_stands_below_a_number_has_its_own_place(tmp_path):
+    (tmp_path / "r.yaml").write_text("classes:\n  1:\n    name: x\n")
+    source = read_yaml(tmp_path / "r.yaml")
+    assert source.data == {"classes": {"1": {"name": "x"}}}
+    assert source.where(("classes", "1", "name")) == f"{source.file}:3:5   classes.1.name"

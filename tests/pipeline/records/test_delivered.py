@@ -1,5 +1,6 @@
 import pytest
 
+from pipeline.errors import StoreError
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.delivered import left_out, wanted_files
 from pipeline.records.facts import KerasFacts
@@ -56,3 +57,10 @@ def test_proven_exports_are_delivered_with_the_last_keras_model_and_no_control_o
         "keras/float32/model": "sha256:" + "1" * 64,
     }
     assert wanted_files(manifest.model_copy(update={"stages": manifest.stages[:4]})) == {}
+
+
+@pytest.mark.parametrize("axis", ["tflite/../..", "../tflite/int8", "/tflite/int8"])
+def test_a_manifest_that_was_edited_to_lead_out_of_the_folder_delivers_nothing(manifest, axis):
+    stages = (*manifest.stages, entry(f"export:{axis}", axis, "9"))
+    with pytest.raises(StoreError, match="run abcd names a file outside the folder"):
+        wanted_files(manifest.model_copy(update={"stages": stages}))
