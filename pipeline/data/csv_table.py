@@ -259,7 +259,7 @@ class Rows:
             reader = csv.reader(data.decode("utf-8-sig", "replace") for data in iter(file.readline, b""))
             try:
                 for cells in reader:
-                    if not self.header:
+                    if cells and not self.header:
                         self._take_header(cells)
                     elif cells:
                         if len(cells) != len(self.header):

@@ -31,7 +31,7 @@ class RecalibrateStage:
     """Convert keras-model → keras-model with other moving means and variances, and nothing else changed."""
 
     name: ClassVar[str] = "recalibrate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = RecalibrateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,19 +26,16 @@ def batch_normalizations(model: KerasModel) -> list[KerasLayer]:
 def recalibrate(model: KerasModel, batches: Iterable[Any]) -> float:
     """Set the moving statistics to the mean statistics over `batches`, in place.
 
-    Batches are arrays (N, …), or lists with one per input, and are weighted by N. Only batch normalizations run as in
+    Batches are arrays (N, …), or lists with one per input, and are weighted by N; so are the calls of a layer that a
+    network calls several times. Only batch normalizations run as in
     training: dropout and noise are inactive, weights are unchanged. Returns the mean shift of the moving means, in
     previous moving standard deviations.
     """
     norms = batch_normalizations(model)
     before = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]
-    seen = 0
-    with _counting_batches(norms):
+    with _averaging(norms) as count:
         for batch in batches:
-            count = len(batch[0]) if isinstance(batch, list) else len(batch)
-            seen += count
-            for norm in norms:
-                norm.momentum = 1 - count / seen  # so that the moving average is the mean over all so far
+            count.samples = len(batch[0]) if isinstance(batch, list) else len(batch)
             model(batch, training=False)
     shifts = [
         np.abs(norm.moving_mean.numpy() - mean) / np.sqrt(variance + norm.epsilon)
@@ -46,15 +44,23 @@ def recalibrate(model: KerasModel, batches: Iterable[Any]) -> float:
     return float(np.concatenate(shifts).mean())
 
 
+@dataclass
+class _Count:
+    """Hold how many samples the batch that the model is called with has."""
+
+    samples: int = 0
+
+
 @contextmanager
-def _counting_batches(norms: list[Any]) -> Iterator[None]:
+def _averaging(norms: list[Any]) -> Iterator[_Count]:
     """Run `norms` as in training meanwhile, whatever the rest of the model does and whether they are trainable."""
+    count = _Count()
     kept = [(norm, norm.momentum, norm.trainable, norm.__dict__.get("call")) for norm in norms]
     try:
         for norm in norms:
             norm.trainable = True  # one that is not uses its moving statistics even in training
-            norm.call = _as_in_training(norm.call)
-        yield
+            norm.call = _as_in_training(norm, count)
+        yield count
     finally:
         for norm, momentum, trainable, call in kept:
             del norm.call
@@ -63,8 +69,13 @@ def _counting_batches(norms: list[Any]) -> Iterator[None]:
             norm.momentum, norm.trainable = momentum, trainable
 
 
-def _as_in_training(call: Callable[..., TfTensor]) -> Callable[..., TfTensor]:
+def _as_in_training(norm: KerasLayer, count: _Count) -> Callable[..., TfTensor]:
+    call, seen = norm.call, 0
+
     def in_training(inputs: TfTensor, training: object = None, mask: TfTensor = None) -> TfTensor:  # noqa: ARG001 - Keras passes them
+        nonlocal seen
+        seen += count.samples
+        norm.momentum = 1 - count.samples / seen  # so that the moving average is the mean over all calls so far
         return call(inputs, training=True)
 
     return in_training

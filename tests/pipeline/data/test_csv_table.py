@@ -50,7 +50,7 @@ def test_all_other_columns_are_inputs_and_whole_numbers_are_classes(table, sourc
 
 
 def test_a_header_with_blanks_and_empty_lines_before_it_tells_what_is_read(table, source):
-    data = source(table("\n\na, b, y \n1,2,0\n3,4,1\n"), **CSV, label="y", validation={"fraction": 0.5})
+    data = source(table("\n\na, b, y \n" + "1,2,0\n3,4,1\n" * 20), **CSV, label="y", validation={"fraction": 0.5})
     assert data.shapes() == ({"": (2,)},)
     assert data.split("train").input_shapes() == data.split("validation").input_shapes() == ((2,),)
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError
+from stages.keras.tensorflow import import_keras
 from stages.recalibrate.statistics import recalibrate
 
 SAMPLES = 3.0 + 2.0 * np.random.default_rng(0).standard_normal((40, 5)).astype(np.float32)
@@ -22,6 +23,18 @@ def test_moving_statistics_become_those_of_the_samples_without_dropout_or_noise(
 def test_batches_of_other_sizes_count_by_their_samples(model):
     recalibrate(model, [SAMPLES[:30], SAMPLES[30:]])
     np.testing.assert_allclose(model.get_layer("first").moving_mean, SAMPLES.mean(0), rtol=1e-5)
+
+
+def test_the_calls_of_a_shared_layer_count_alike():
+    keras = import_keras()
+    one, other = keras.Input((5,)), keras.Input((5,))
+    shared = keras.layers.BatchNormalization(name="shared")
+    model = keras.Model([one, other], keras.layers.Add()([shared(one), shared(other)]))
+    batches = [[SAMPLES[:30], SAMPLES[:30] + 4], [SAMPLES[30:], SAMPLES[30:] + 4]]
+    recalibrate(model, batches)
+    np.testing.assert_allclose(shared.moving_mean, SAMPLES.mean(0) + 2, rtol=1e-5)
+    expected = 0.75 * SAMPLES[:30].var(0) + 0.25 * SAMPLES[30:].var(0)
+    np.testing.assert_allclose(shared.moving_variance, expected, rtol=1e-4)
 
 
 def test_only_the_statistics_change(model):
