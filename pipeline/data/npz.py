@@ -19,7 +19,7 @@ from pipeline.data.table import Shapes, Table
 from pipeline.errors import DataError
 from pipeline.records.keys import CHUNK_BYTES, digest_of
 from pipeline.store.file_digests import FileDigests
-from pipeline.system.memory import physical_bytes
+from pipeline.system.memory import usable_bytes
 
 ZIP = b"PK\x03\x04"  # how the file begins
 # What zipfile raises on damaged archives: the last three for streams, methods and flags that it does not know.
@@ -138,7 +138,7 @@ class NpzFile:
         import numpy as np
 
         try:
-            size, most = self._size(member), int(HELD_SHARE * physical_bytes())
+            size, most = self._size(member), int(HELD_SHARE * usable_bytes())
             # Asked before it is unpacked: a small file can hold zeros for more than there is memory.
             if size <= most:
                 # A pickle in the file would run whatever its author wrote.

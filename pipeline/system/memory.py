@@ -10,7 +10,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 GROWTH_BYTES = 32 * 2**20
 # glibc's numbers for `mallopt` (malloc.h), and what they are set to; the threshold is the largest that it accepts.
@@ -51,14 +51,25 @@ def physical_bytes() -> int:
         return 2**62
 
 
-def usable_bytes() -> int:
-    """Return the memory that processes here may take: the machine's, or less if their control group has a limit."""
-    # In a container these are its own limits. Elsewhere they are the root group's, which has none (no such file in
-    # version 2, a number near 2**63 in version 1): a limit that systemd sets for a service is not seen.
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # not Linux, another version of control groups, or the word `max`
-            return min(physical_bytes(), int(Path(path).read_text()))
-    return physical_bytes()
+def usable_bytes(membership: Path = Path("/proc/self/cgroup"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that processes here may take: the machine's, or the least limit of their control groups."""
+    return min([physical_bytes(), *_limits(membership, groups)])
+
+
+def _limits(membership: Path, groups: Path) -> Iterator[int]:
+    """Yield the limits of a process's control group and of those above it (Linux' cgroups(7), versions 1 and 2)."""
+    lines: list[str] = []
+    with suppress(OSError):  # not Linux
+        lines = membership.read_text().splitlines()
+    for _, controllers, path in (line.split(":", 2) for line in lines):
+        if controllers not in ("", "memory"):
+            continue
+        root, name = (groups / "memory", "memory.limit_in_bytes") if controllers else (groups, "memory.max")
+        group = PurePosixPath(path)
+        # A container often sees its own group as the root of all, under the path that the host knows.
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # no such group here, or no limit: the word `max`
+                yield int((root / folder.relative_to("/") / name).read_text())
 
 
 def resident_bytes() -> int | None:

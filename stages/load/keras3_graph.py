@@ -93,7 +93,7 @@ class _Functional:
                 if not _ready(node, self._tensors):
                     waiting.append((entry, number, node))
                     continue
-                for index, tensor in enumerate(self._outputs(entry, number, node)):
+                for index, tensor in enumerate(self._outputs(entry, node)):
                     self._tensors[entry["name"], number, index] = tensor
             if len(waiting) == len(pending):
                 raise ModelError("the model's layers wait for each other", where=str(waiting[0][0]["name"]))
@@ -105,7 +105,7 @@ class _Functional:
         model = import_keras().Model(inputs, outputs[0] if single else outputs, name=config["name"])
         return _frozen_as(config, model)
 
-    def _outputs(self, entry: Entry, number: int, node: Json) -> list[KerasTensor]:
+    def _outputs(self, entry: Entry, node: Json) -> list[KerasTensor]:
         """Return the tensors that one call of a layer or operation gives."""
         if node is None:
             layer, _ = _layer(entry, None, self._translation)

@@ -201,7 +201,11 @@ def _line(text: str, comment: str = "") -> str:
 def _scalar(text: str) -> str:
     """Quote a string for YAML if needed."""
     plain = PLAIN.fullmatch(text) and text.lower() not in NOT_PLAIN
-    return text if plain else json.dumps(text, ensure_ascii=True)
+    if plain:
+        return text
+    # JSON's own escapes of characters beyond 16 bits are surrogates, which YAML does not put together again.
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in quoted)
 
 
 def _comment(text: str) -> str:

@@ -103,7 +103,7 @@ def test_a_member_that_is_cut_is_damaged(stored, small_ones_too, source):
 
 def test_what_can_only_be_held_in_memory_has_a_limit(stored, source, monkeypatch):
     path = stored(np.savez_compressed, x_train=np.zeros((1000, 10)))
-    monkeypatch.setattr(npz, "physical_bytes", lambda: 100_000)
+    monkeypatch.setattr(npz, "usable_bytes", lambda: 100_000)
     with pytest.raises(DataError, match=r"x_train takes 0.0 GiB and could only be held in memory.* 50%") as caught:
         source(path, **SETTINGS).split("train")
     assert "np.savez, uncompressed" in caught.value.hint

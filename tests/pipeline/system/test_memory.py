@@ -6,7 +6,14 @@ import weakref
 
 import pytest
 
-from pipeline.system.memory import GROWTH_BYTES, Collector, collection_paused, resident_bytes
+from pipeline.system.memory import (
+    GROWTH_BYTES,
+    Collector,
+    collection_paused,
+    physical_bytes,
+    resident_bytes,
+    usable_bytes,
+)
 
 
 class Cycle:
@@ -49,6 +56,25 @@ def test_a_process_holds_at_least_what_it_touched():
     before = resident_bytes()
     touched = bytearray(b"x" * GROWTH_BYTES)
     assert resident_bytes() - before >= len(touched) * 0.9
+
+
+@pytest.mark.parametrize(
+    ("membership", "limits", "usable"),
+    [
+        ("0::/a.slice/b.service\n", {"a.slice/memory.max": "3000\n", "a.slice/b.service/memory.max": "max\n"}, 3000),
+        ("0::/a.slice\n", {"a.slice/memory.max": "3000", "memory.max": "2000"}, 2000),
+        ("9:name=systemd:/x\n4:memory:/box/1\n0::/\n", {"memory/memory.limit_in_bytes": "5000"}, 5000),  # a container
+        ("0::/\n", {"memory.max": "max"}, physical_bytes()),
+        ("1:cpu:/x\n", {"x/memory.max": "1"}, physical_bytes()),
+    ],
+)
+def test_the_least_limit_of_a_control_group_or_one_above_it_counts(tmp_path, membership, limits, usable):
+    (tmp_path / "cgroup").write_text(membership)
+    for name, limit in limits.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(limit)
+    assert usable_bytes(tmp_path / "cgroup", tmp_path / "groups") == usable
+    assert usable_bytes(tmp_path / "absent", tmp_path / "groups") == physical_bytes()
 
 
 def test_collection_goes_on_after_a_pause_even_one_that_fails():

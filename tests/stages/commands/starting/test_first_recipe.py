@@ -60,8 +60,9 @@ def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_p
 
 
 def test_names_that_yaml_would_read_otherwise_stay_names(tmp_path, invoke, saved):
-    (tmp_path / "1e3: #x").mkdir()
-    model = saved(tmp_path / "1e3: #x" / "2024.keras", name="a\nseed: 3")
+    folder = tmp_path / "1e3: #é\u2028\U0001f600"
+    folder.mkdir()
+    model = saved(folder / "2024.keras", name="a\nseed: 3")
     invoke(model, "-o", tmp_path / "r.yaml")
     recipe = Recipe.load(tmp_path / "r.yaml")
     assert (recipe.name, recipe.seed) == ("2024", 7)
