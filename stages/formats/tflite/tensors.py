@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stages.formats.format import Arrays, FileTensor
 from stages.formats.session import content_of, dequantized, quantized
-from stages.formats.tensors import IMAGES, MATRIX, ends_of, reads_of
+from stages.formats.tensors import MATRIX, ends_of, reads_of
 from stages.formats.tflite.session import SIGNATURE
 
 if TYPE_CHECKING:
@@ -111,14 +111,17 @@ def tflite_constants(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.Model.GetRootAs(data, 0)
-    for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
-        for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
+    for number, kinds in enumerate(operator_kinds(data)):
+        graph = model.Subgraphs(number)
+        depthwise = {graph.Operators(i).Inputs(1) for i, kind in enumerate(kinds) if kind == "DEPTHWISE_CONV_2D"}
+        for index in range(graph.TensorsLength()):
+            tensor = graph.Tensors(index)
             buffer = model.Buffers(tensor.Buffer())
             if tensor.Type() != schema.TensorType.INT8 or not buffer.DataLength() or tensor.ShapeLength() < MATRIX:
                 continue
             quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
             values = buffer.DataAsNumpy().view(np.int8).reshape(shape)
             # A depthwise kernel (1, height, width, channels) has its channels last, also with one scale for all of
-            # them, when the file's own axis is 0.
-            axis = 3 if len(shape) == IMAGES and shape[0] == 1 else quantization.QuantizedDimension()
+            # them, when the file's own axis is 0. So looks a convolution of one filter, whose channels come first.
+            axis = 3 if index in depthwise else quantization.QuantizedDimension()
             yield tensor.Name().decode(errors="replace"), np.moveaxis(values, axis, 0)

@@ -14,6 +14,7 @@ from stages.formats.tflite.tensors import (
     tflite_reads,
     tflite_tensors,
 )
+from stages.keras.tensorflow import import_keras
 
 
 @pytest.fixture(scope="module")
@@ -55,3 +56,12 @@ def test_kernels_of_integers_come_with_their_channels_first(files: dict[str, byt
     shapes = sorted(values.shape[0] for _, values in tflite_constants(files["int8"]))
     assert shapes == [4, 40, 40, 40]  # head, stem, and both kernels of the separable layer
     assert all(values.dtype == np.int8 for _, values in tflite_constants(files["int8"]))
+
+
+def test_a_convolution_of_one_filter_is_not_taken_for_a_depthwise_one() -> None:
+    keras = import_keras()
+    image = keras.Input((8, 8, 5))
+    model = keras.Model(image, keras.layers.Conv2D(1, 3)(image))
+    samples = np.random.default_rng(0).standard_normal((4, 8, 8, 5)).astype(np.float32)
+    data = convert_tflite(model, "int8", "float32", samples)
+    assert [values.shape for _, values in tflite_constants(data)] == [(1, 3, 3, 5)]
