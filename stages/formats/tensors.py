@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike
 
 SMALL_BYTES = 2  # of a small quantized type
-MATRIX, IMAGES = 2, 4  # axes of a kernel, and of an image's kernel
+MATRIX = 2  # axes of a kernel, at least
 
 # Returns the tensors of a file: `registry.file_tensors`, or `tensors_apart`, which runs in a child.
 Tensors = Callable[[Kind, bytes | Path, Mapping[str, Any]], list[FileTensor]]
