@@ -33,7 +33,7 @@ from resumable import DEFAULT_WORK, Results
 from small_networks import NETWORKS
 
 SAMPLES = 2
-CALMED = 6  # times that the last layer's weights are divided by ten
+CALMED = 7  # powers of ten that the last layer's weights are divided by, beginning with none
 SETTLED = 8  # samples of which batch normalizations then get the statistics
 CONVERTED = "operators"  # of the small networks, the one that is converted as well
 FILES = {"tflite", "tflite int8", "onnx", "ladder", "profile", "verify"}
@@ -99,14 +99,16 @@ def followed(name: str, model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]
     from stages.keras.tensorflow import import_keras
 
     turned = {key: values[::-1] for key, values in arrays.items()}
-    for step in range(CALMED * 2):
-        state = state_of(model, arrays)
-        if state_of(model, turned)["outputs"] != state["outputs"]:
-            return state
-        if step == CALMED:
+    last = model.layers[-1]
+    drawn = last.get_weights()
+    for settled in (False, True):
+        if settled:
             settle(model, import_keras(), random_inputs(model, SETTLED, seed=1))
-        for variable in model.layers[-1].weights if step != CALMED else ():
-            variable.assign(variable / 10)
+        for step in range(CALMED):
+            last.set_weights([weight / 10**step for weight in drawn])
+            state = state_of(model, arrays)
+            if state_of(model, turned)["outputs"] != state["outputs"]:
+                return state
     raise SystemExit(f"{name}: its outputs do not follow its inputs, so that they stay equal proves nothing")
 
 

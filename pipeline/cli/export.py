@@ -11,7 +11,7 @@ import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import RecipeError, SecateurError, StoreError
-from pipeline.records.delivered import left_out, wanted_files
+from pipeline.records.delivered import left_out, require_inside, wanted_files
 from pipeline.reports.command_lines import secateur
 from pipeline.store.files import publish
 
@@ -32,6 +32,7 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
         what = f"run {manifest.run_id} has nothing to copy"
         hint = "no export is proven" if left_out(manifest) else "its recipe has no export, or the run failed before"
         raise RecipeError(what, hint=f"{hint}: {secateur('show', manifest.run_id, store=opened.root)}")
+    require_inside(files, manifest.run_id)
     for digest in files.values():
         problem = opened.blobs.problem(digest)
         if problem:

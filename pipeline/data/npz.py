@@ -32,7 +32,7 @@ ABSENT = "absent"
 SHOWN_MEMBERS = 12
 DRAWN = ("test", "validation")  # splits that can be drawn where none is stored
 HELD_BYTES = 64 * 2**20  # inputs up to this size are kept in memory however they are stored
-HELD_SHARE = 0.5  # of the machine's memory, for arrays that can only be kept there
+HELD_SHARE = 0.5  # of the memory that may be used here, for arrays that can only be kept there
 
 
 class NpzFile:

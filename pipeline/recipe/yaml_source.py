@@ -92,7 +92,8 @@ def parse_yaml(text: str, name: str) -> Any:
         if r"'\t'" in problem:
             problem, hint = "a tab", "indent with spaces: YAML takes no tabs for it"
         raise RecipeError(f"not valid YAML: {problem}", where=where, hint=hint) from error
-    # ValueError: ruamel.yaml 0.19 lets it through from what it takes for a date, such as `2024-13-45`.
+    # ValueError: ruamel.yaml 0.19 lets it through from values that don't fit their type, such as
+    # the date `2024-13-45` and `!!int x`.
     except (YAMLError, ValueError) as error:
         raise RecipeError(f"not valid YAML: {error}", where=name) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from pipeline.errors import StoreError, first_line
@@ -26,9 +27,6 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
     """Return `FORMAT/SCHEME/name` and the digest of each proven export, and of the Keras model that they come from.
 
     What a later stage made of an export takes its place.
-
-    Raises:
-        StoreError: the manifest was edited so that a name would lead out of the folder that files are copied to.
     """
     exports: dict[str, list[Output]] = {}
     keras: Output | None = None
@@ -45,8 +43,12 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
     }
     if files and keras is not None:
         files |= {f"keras/float32/{file.name}": file.digest for file in keras.files}
+    return files
+
+
+def require_inside(files: Iterable[str], run_id: str) -> None:
+    """Raise StoreError if a manifest was edited so that a file would land outside the folder that it is copied to."""
     for name in map(PurePosixPath, files):
         if name.is_absolute() or ".." in name.parts:
-            what = f"the manifest of run {manifest.run_id} names a file outside the folder that it is copied to"
+            what = f"the manifest of run {run_id} names a file outside the folder that it is copied to"
             raise StoreError(what, where=str(name), hint="no run writes that: do not use this store")
-    return files

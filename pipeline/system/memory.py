@@ -58,15 +58,14 @@ def usable_bytes(membership: Path = Path("/proc/self/cgroup"), groups: Path = Pa
 
 def _limits(membership: Path, groups: Path) -> Iterator[int]:
     """Yield the limits of a process's control group and of those above it (Linux' cgroups(7), versions 1 and 2)."""
-    lines: list[str] = []
+    lines = ["0::/", "0:memory:/"]  # the roots at least: a container often sees its own group there
     with suppress(OSError):  # not Linux
-        lines = membership.read_text().splitlines()
+        lines += membership.read_text().splitlines()
     for _, controllers, path in (line.split(":", 2) for line in lines):
-        if controllers not in ("", "memory"):
+        if controllers and "memory" not in controllers.split(","):
             continue
         root, name = (groups / "memory", "memory.limit_in_bytes") if controllers else (groups, "memory.max")
         group = PurePosixPath(path)
-        # A container often sees its own group as the root of all, under the path that the host knows.
         for folder in (group, *group.parents):
             with suppress(OSError, ValueError):  # no such group here, or no limit: the word `max`
                 yield int((root / folder.relative_to("/") / name).read_text())

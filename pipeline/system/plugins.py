@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, EntryPoints
 from types import MappingProxyType
@@ -27,20 +28,26 @@ def named_in(group: str) -> EntryPoints:
     return points
 
 
-def loaded(point: EntryPoint, what: str) -> Any:
-    """Return what an entry point names; `what` names such things in messages.
-
-    Raises:
-        SecateurError: a package that is installed can't be imported, or lacks the name.
-    """
+@contextmanager
+def _loading(point: EntryPoint, what: str) -> Iterator[None]:
     try:
-        return point.load()
+        yield
     except (ImportError, AttributeError) as error:
         raise SecateurError(
             f"the {what} {point.name} can't be loaded: {error}",
             where=point.value,
             hint="install its package again, or remove it",
         ) from error
+
+
+def loaded(point: EntryPoint, what: str) -> Any:
+    """Return what an entry point names; `what` names such things in messages.
+
+    Raises:
+        SecateurError: a package that is installed can't be imported, or lacks the name.
+    """
+    with _loading(point, what):
+        return point.load()
 
 
 def require_installed(name: str, names: Iterable[str]) -> str:
@@ -57,6 +64,10 @@ def instances_of(group: str, what: str) -> Mapping[str, Any]:
     """Return what the classes of a group's entry points make, by name; `what` names one of them in messages.
 
     Raises:
-        SecateurError: a package that is installed can't be imported.
+        SecateurError: a package that is installed can't be imported, or lacks the name.
     """
-    return MappingProxyType({point.name: loaded(point, what)() for point in named_in(group)})
+    found: dict[str, Any] = {}
+    for point in named_in(group):
+        with _loading(point, what):
+            found[point.name] = point.load()()
+    return MappingProxyType(found)

@@ -10,14 +10,14 @@ from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from pipeline.errors import ModelError
 from pipeline.recipe.user_code import told
 from pipeline.records.keys import digest_of_bytes, digest_of_file
 
-# The digest of each module's source at the first request here. A module that is imported again is another object.
-_sources: WeakKeyDictionary[ModuleType, str] = WeakKeyDictionary()
+# By name: the module that was imported, and the digest of its source at the first request here. One that is imported
+# again is another object.
+_sources: dict[str, tuple[object, str]] = {}
 
 HINT = "custom_objects are `module:Name`; modules are looked for where Python does, then in the recipe's folder"
 
@@ -44,7 +44,8 @@ def _imported(name: str) -> ModuleType:
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         module = import_module(name)
-        _sources.setdefault(module, digest_of_file(Path(str(module.__file__))))
+        if _digest_at_import(name) is None:
+            _sources[name] = module, digest_of_file(Path(str(module.__file__)))
         return module
     path = spec.loader.get_filename(name)
     source = spec.loader.get_data(path)
@@ -55,9 +56,15 @@ def _imported(name: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    module = sys.modules[name]  # a module may put another object in its place, which imports then return
-    _sources[module] = digest_of_bytes(source)
+    module = sys.modules.get(name, module)  # one may put another object in its place, which imports then return
+    _sources[name] = module, digest_of_bytes(source)
     return module
+
+
+def _digest_at_import(name: str) -> str | None:
+    """Return the digest of a module's source when it was first requested here; None if it was imported again since."""
+    module, digest = _sources.get(name, (None, None))
+    return digest if sys.modules.get(name, module) is module else None
 
 
 def of_keras(objects: dict[str, list[Any]], keras: ModuleType) -> dict[str, Any]:
@@ -76,6 +83,6 @@ def _is_layer(kind: type) -> bool:
 
 def check_source(name: str, verified: Path) -> None:
     """Raise ModelError unless the module of this name was imported from the source that the key was made with."""
-    if _sources.get(sys.modules[name]) != digest_of_file(verified):
+    if _digest_at_import(name) != digest_of_file(verified):
         what = f"the source of {name} changed after it was imported"
         raise ModelError(what, where=name, hint="run again, in a new process")

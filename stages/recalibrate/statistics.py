@@ -27,9 +27,8 @@ def recalibrate(model: KerasModel, batches: Iterable[Any]) -> float:
     """Set the moving statistics to the mean statistics over `batches`, in place.
 
     Batches are arrays (N, …), or lists with one per input, and are weighted by N; so are the calls of a layer that a
-    network calls several times. Only batch normalizations run as in
-    training: dropout and noise are inactive, weights are unchanged. Returns the mean shift of the moving means, in
-    previous moving standard deviations.
+    network calls several times. Only batch normalizations run as in training: dropout and noise are inactive, weights
+    are unchanged. Returns the mean shift of the moving means, in previous moving standard deviations.
     """
     norms = batch_normalizations(model)
     before = [(norm.moving_mean.numpy(), norm.moving_variance.numpy()) for norm in norms]

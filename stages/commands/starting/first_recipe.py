@@ -129,7 +129,7 @@ def pruning_words(goal: FirstPruning) -> str:
 def _gates(guess: ModelGuess, classifiers: list[OutputGuess]) -> Iterator[str]:
     several = len(guess.outputs) > 1
     dropping = [of_output("tflite/int8.accuracy_drop", output.name if several else None) for output in classifiers]
-    gates = [f"{{metric: {json.dumps(metric)}, max: 0.02}}" for metric in dropping]
+    gates = [f"{{metric: {_quoted(metric)}, max: 0.02}}" for metric in dropping]
     if guess.prunable_groups and not guess.keeps_zeros:
         gates.append('{metric: "tflite/float32@cpu.latency_ratio", max: 1.0}')
     if gates:
@@ -201,8 +201,10 @@ def _line(text: str, comment: str = "") -> str:
 def _scalar(text: str) -> str:
     """Quote a string for YAML if needed."""
     plain = PLAIN.fullmatch(text) and text.lower() not in NOT_PLAIN
-    if plain:
-        return text
+    return text if plain else _quoted(text)
+
+
+def _quoted(text: str) -> str:
     # JSON's own escapes of characters beyond 16 bits are surrogates, which YAML does not put together again.
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in quoted)

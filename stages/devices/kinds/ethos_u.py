@@ -73,7 +73,7 @@ class EthosUDriver:
             spread=0.0,
             estimated=True,
             notes=(*notes, *compiled.said),
-            # Else moving work to the CPU would look like a gain: Vela 5.2 estimates a third fewer cycles for a mean
-            # over 4,160 positions, which leaves the NPU, than for one over 4,096.
+            # Else moving work to the CPU would look like a gain: for a U55, Vela 5.2 estimates a third fewer cycles for
+            # a mean over 4,160 positions, which leaves the NPU, than for one over 4,096.
             left_out=compiled.on_cpu,
         )

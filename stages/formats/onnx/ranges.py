@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from onnxruntime.quantization import CalibrationMethod
 
 # ONNX Runtime's calibrators keep every activation of a batch: 32 images of 299×299 kept 8 GB.
-CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples per batch, and numbers in them: all activations are kept
+CALIBRATION_BATCH, CALIBRATION_NUMBERS = 32, 2**20  # samples per batch, and numbers in them
 ENTROPY_BINS = 512  # candidates for the range: more take longer, for each tensor
 NOTHING = 1e-20  # a smaller range means zeros
 STEPS = 255  # between the smallest and the largest of 8 bits

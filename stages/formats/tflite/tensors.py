@@ -113,7 +113,11 @@ def tflite_constants(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     model = schema.Model.GetRootAs(data, 0)
     for number, kinds in enumerate(operator_kinds(data)):
         graph = model.Subgraphs(number)
-        depthwise = {graph.Operators(i).Inputs(1) for i, kind in enumerate(kinds) if kind == "DEPTHWISE_CONV_2D"}
+        operators = [(kind, graph.Operators(index)) for index, kind in enumerate(kinds)]
+        # A DEQUANTIZE stands between weights of 8 bits and an operator that computes in float32.
+        stored = {operator.Outputs(0): operator.Inputs(0) for kind, operator in operators if kind == "DEQUANTIZE"}
+        read = [operator.Inputs(1) for kind, operator in operators if kind == "DEPTHWISE_CONV_2D"]
+        depthwise = {stored.get(kernel, kernel) for kernel in read}
         for index in range(graph.TensorsLength()):
             tensor = graph.Tensors(index)
             buffer = model.Buffers(tensor.Buffer())
@@ -122,6 +126,7 @@ def tflite_constants(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
             quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
             values = buffer.DataAsNumpy().view(np.int8).reshape(shape)
             # A depthwise kernel (1, height, width, channels) has its channels last, also with one scale for all of
-            # them, when the file's own axis is 0. So looks a convolution of one filter, whose channels come first.
+            # them, when the file's own axis is 0. A convolution of one filter has the same shape, and its channels
+            # come first.
             axis = 3 if index in depthwise else quantization.QuantizedDimension()
             yield tensor.Name().decode(errors="replace"), np.moveaxis(values, axis, 0)

@@ -111,7 +111,7 @@ def steps_of(counts: Counts, costs: Floats, spread: float) -> Counts:
 
 
 def _above_lines(counts: Counts, costs: Floats, index: int) -> float:
-    """Return how far the cost at `place` is above the lowest of all lines from a smaller count to a larger one."""
+    """Return how far the cost at `index` is above the lowest of all lines from a smaller count to a larger one."""
     if index in (0, counts.size - 1):
         return 0.0
     left, right = costs[:index, None], costs[None, index + 1 :]

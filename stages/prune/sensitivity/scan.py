@@ -136,7 +136,7 @@ class _Meter:
         self._count = correct_counter(model)
 
     def accuracy(self, groups: tuple[ChannelGroup, ...], positions: Any) -> float:
-        """Return the accuracy with the channels at `places` of the one group masked, or nothing without a group."""
+        """Return the accuracy with the channels at `positions` of the one group masked, or nothing without a group."""
         keep = np.ones(self._graph.count, dtype=bool)
         for group in groups:
             keep[group.channels[positions]] = False

@@ -58,8 +58,8 @@ class GraphSurgeon(_import_surgeon()):  # type: ignore[misc]  # kerassurgeon has
 
     argument_changes: Mapping[str, list[Change]] = MappingProxyType({})
 
-    # kerassurgeon 0.2.0's own rebuilds the graph by recursion, two frames a layer, drops call arguments, and takes the
-    # length of symbolic tensors, which TensorFlow refuses since 2.4.
+    # kerassurgeon 0.2.0's own rebuilds the graph by recursion, drops call arguments, and takes the length of symbolic
+    # tensors, which tf_keras refuses.
     def operate(self) -> Any:
         """Return a new functional model with every `replace_layer` job done; each layer needs one."""
         model, nest = self.model, import_tensorflow().nest

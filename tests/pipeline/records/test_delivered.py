@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.records.artifacts import Artifact, FileRef
-from pipeline.records.delivered import left_out, wanted_files
+from pipeline.records.delivered import left_out, require_inside, wanted_files
 from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import Output, RunManifest, StageEntry
 from stages.formats.tflite.facts import TFLiteFacts
@@ -61,6 +61,7 @@ def test_proven_exports_are_delivered_with_the_last_keras_model_and_no_control_o
 
 @pytest.mark.parametrize("axis", ["tflite/../..", "../tflite/int8", "/tflite/int8"])
 def test_a_manifest_that_was_edited_to_lead_out_of_the_folder_delivers_nothing(manifest, axis):
-    stages = (*manifest.stages, entry(f"export:{axis}", axis, "9"))
+    require_inside(wanted_files(manifest), "abcd")
+    edited = manifest.model_copy(update={"stages": (*manifest.stages, entry(f"export:{axis}", axis, "9"))})
     with pytest.raises(StoreError, match="run abcd names a file outside the folder"):
-        wanted_files(manifest.model_copy(update={"stages": stages}))
+        require_inside(wanted_files(edited), "abcd")

@@ -64,6 +64,7 @@ def test_a_process_holds_at_least_what_it_touched():
         ("0::/a.slice/b.service\n", {"a.slice/memory.max": "3000\n", "a.slice/b.service/memory.max": "max\n"}, 3000),
         ("0::/a.slice\n", {"a.slice/memory.max": "3000", "memory.max": "2000"}, 2000),
         ("9:name=systemd:/x\n4:memory:/box/1\n0::/\n", {"memory/memory.limit_in_bytes": "5000"}, 5000),  # a container
+        ("5:cpu,memory:/a\n", {"memory/a/memory.limit_in_bytes": "4000"}, 4000),
         ("0::/\n", {"memory.max": "max"}, physical_bytes()),
         ("1:cpu:/x\n", {"x/memory.max": "1"}, physical_bytes()),
     ],
@@ -74,7 +75,12 @@ def test_the_least_limit_of_a_control_group_or_one_above_it_counts(tmp_path, mem
         (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "groups" / name).write_text(limit)
     assert usable_bytes(tmp_path / "cgroup", tmp_path / "groups") == usable
-    assert usable_bytes(tmp_path / "absent", tmp_path / "groups") == physical_bytes()
+
+
+def test_the_limits_at_the_roots_count_also_where_the_membership_is_not_told(tmp_path):
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000")
+    assert usable_bytes(tmp_path / "absent", tmp_path) == 5000
 
 
 def test_collection_goes_on_after_a_pause_even_one_that_fails():

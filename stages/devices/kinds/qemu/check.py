@@ -18,7 +18,8 @@ from stages.devices.target import Sampling, Say, Target, find_target, measure
 PROCESSES = 5
 SAFETY = 2.0  # five processes do not show the full spread
 # How much real networks vary where the small ones here don't (benchmarks/instructions.py): a share, and instructions.
-# Ten processes with ONNX Runtime differed by up to 930 on a model of 2.7 million, its allocator's work, it seems.
+# Ten processes with ONNX Runtime differed by up to 930 on a model of 2.7 million instructions: its allocator's work, it
+# seems.
 FLOOR = {"litert": (1e-6, 0.0), "onnxruntime": (1e-4, 2000.0)}
 NOTHING_KNOWN = {name: {"absolute": 0.0, "relative": 0.0} for name in ("litert", "onnxruntime")}
 

@@ -28,7 +28,7 @@ def merge(call: Call) -> Flow:
 
 
 def _coupled(call: Call, position: int, size: int | None) -> Ids:
-    """Couple the ids of inputs `size` wide at `place` from the end; those one wide are broadcast and stay."""
+    """Couple the ids of inputs `size` wide at `position` from the end; those one wide are broadcast and stay."""
     wide: Ids | None = None
     for index, shape in enumerate(call.input_shapes):
         if len(shape) <= position:  # fewer axes: broadcast over channels

@@ -178,7 +178,7 @@ def slicing(call: Call) -> Flow:
 
 
 def _where(axis: int, position: int, missing: int) -> int:
-    """Return the index of the step for `axis` among those given, if an ellipsis at `place` stands for `missing`."""
+    """Return the index of the step for `axis` among those given, if an ellipsis at `position` stands for `missing`."""
     return axis if axis < position else axis - missing + 1
 
 

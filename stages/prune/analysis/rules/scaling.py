@@ -87,7 +87,7 @@ def per_channel(call: Call, labels: Labels, value: Any) -> Constant | None:
 
 
 def _along(value: Any, position: int, labels: Labels) -> Constant | None:
-    """Return the constant along the axis at `place` from the end, or None if one value applies to all channels."""
+    """Return the constant along the axis at `position` from the end, or None if one value applies to all channels."""
     shape = np.shape(value)
     if len(shape) < position or shape[-position] == 1:
         return None

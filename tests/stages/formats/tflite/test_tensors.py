@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.records.schemes import Quantization
 from stages.formats.tflite.convert import convert_tflite
 from stages.formats.tflite.session import load_tflite
 from stages.formats.tflite.tensors import (
@@ -65,3 +66,12 @@ def test_a_convolution_of_one_filter_is_not_taken_for_a_depthwise_one() -> None:
     samples = np.random.default_rng(0).standard_normal((4, 8, 8, 5)).astype(np.float32)
     data = convert_tflite(model, "int8", "float32", samples)
     assert [values.shape for _, values in tflite_constants(data)] == [(1, 3, 3, 5)]
+
+
+@pytest.mark.parametrize("granularity", ["per_channel", "per_tensor"])
+def test_depthwise_kernels_behind_a_dequantization_have_their_channels_first_too(granularity: Any) -> None:
+    keras = import_keras()
+    image = keras.Input((16, 16, 40))
+    model = keras.Model(image, keras.layers.DepthwiseConv2D(7)(image))
+    data = convert_tflite(model, Quantization(scheme="weight_only", granularity=granularity))
+    assert [values.shape for _, values in tflite_constants(data)] == [(40, 1, 7, 7)]
