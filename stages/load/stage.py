@@ -43,7 +43,7 @@ class LoadStage:
     """Load the model file or application → keras-model."""
 
     name: ClassVar[str] = "load"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = LoadConfig
     inputs: ClassVar[Mapping[str, Input]] = {}
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model",)

@@ -122,7 +122,10 @@ def _of_keras3(config: Json, version: str) -> bool:
 
 
 def read_model(stored: StoredModel, keras: ModuleType, objects: Mapping[str, Any], *, trust: bool) -> KerasModel:
-    """Return the model, built by the Keras that wrote it (`keras`); from JSON, without weights."""
+    """Return the model, built by the Keras that wrote it (`keras`); from JSON, without weights.
+
+    Keras 3 reads an `.h5` file only if its configuration names no module: else it is built as from a `.keras` file.
+    """
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         copy = Path(folder) / f"model.{stored.kind}"
         try:
@@ -131,10 +134,15 @@ def read_model(stored: StoredModel, keras: ModuleType, objects: Mapping[str, Any
                     if stored.keras3:
                         return keras.saving.deserialize_keras_object(stored.config, safe_mode=not trust)
                     return keras.models.model_from_json(json.dumps(stored.config))
+                if stored.kind == "h5" and stored.keras3 and "module" in stored.config:
+                    model = keras.saving.deserialize_keras_object(stored.config, safe_mode=not trust)
+                    return _with_own_weights(model, stored.path)
                 (_copy_archive if stored.kind == "keras" else _copy_hdf5)(stored, copy)
                 # tf_keras has no safe mode for HDF5: code was refused before
                 safe = {"safe_mode": not trust} if stored.keras3 or stored.kind == "keras" else {}
                 return keras.models.load_model(copy, compile=False, **safe)
+        except ModelError:
+            raise
         except Exception as error:  # Keras raises whatever its layers raise
             hint = "layers of your own need `model: {path: …, custom_objects: [module:Name]}`"
             if stored.kind == "keras" and "QuantizeWrapper" in json.dumps(stored.config):
@@ -142,6 +150,13 @@ def read_model(stored: StoredModel, keras: ModuleType, objects: Mapping[str, Any
             raise ModelError(
                 f"the model can't be built: {reason_of(error)}", where=str(stored.path), hint=hint
             ) from error
+
+
+def _with_own_weights(model: KerasModel, path: Path) -> KerasModel:
+    """Load the weights that stand beside the configuration; a model without an input shape has no place for them."""
+    if model.built:
+        put_stored_weights(model, path)
+    return model
 
 
 def _copy_archive(stored: StoredModel, copy: Path) -> None:
