@@ -56,7 +56,9 @@ def _action(record: ActionRecord) -> dict[str, Any]:
     }
 
 
-@app.command(name="verify", help="Read everything and compare it with its digest.")
+@app.command(
+    name="verify", help="Read everything and compare it with its digest; damaged files are moved to quarantine/."
+)
 def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
     digests = sorted(opened.blobs.digests())

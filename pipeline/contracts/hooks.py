@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pipeline.contracts.stage import StageConfig, Upstream
+from pipeline.data.samples import Task
 from pipeline.data.spec import DataSpec, Metrics
 from pipeline.records.artifacts import Kind
 from pipeline.records.metrics import Metric
@@ -116,6 +117,14 @@ class NamesMetrics(Protocol):
     @property
     def metrics(self) -> Metrics | None:
         """Return the metrics, by output if there are several; None for those that fit the data."""
+
+
+@runtime_checkable
+class MeasuresByTask(Protocol):
+    """Mark a stage whose metrics from labels depend on what targets are."""
+
+    def measured(self, config: Any, task: Task, output: str | None) -> tuple[str, ...]:
+        """Return the metrics, without output, that an output of this task has; `output` is None for a single one."""
 
 
 @runtime_checkable

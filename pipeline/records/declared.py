@@ -66,6 +66,11 @@ def declared(metric: str) -> Metric | None:
     return _among(metrics_of_stages(), name) or _among(every_metric(), name)
 
 
+def declared_by_stages(name: str) -> Metric | None:
+    """Return what a stage declares of a metric without output, or of its family; None if no stage does."""
+    return _named(metrics_of_stages(), name)
+
+
 def comparison(metric: str) -> str | None:
     """Name the metric that compares a stage's with the source's: `accuracy_drop`, `mse_ratio[age]`; or None."""
     bare, output = metric_and_output(metric)

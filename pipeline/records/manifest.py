@@ -138,7 +138,10 @@ class StageEntry(Value):
 
 
 class GateResult(Value):
-    """Compare a gate with its metric: if the metric has an interval, all of it must be on one side."""
+    """Compare a gate with its metric: if the metric has an interval, all of it must be on one side.
+
+    `value` is null if the run does not have the metric.
+    """
 
     metric: str
     op: Literal["max", "min"]
@@ -149,7 +152,10 @@ class GateResult(Value):
 
 
 class RunManifest(Value):
-    """Hold what `run` returns and `show` prints. Metrics are flat: `NAME.METRIC`."""
+    """Hold what `run` returns and `show` prints. Metrics are flat: `NAME.METRIC`.
+
+    `chosen_metrics` are the recipe's `data.metrics`: by output, or a list for all; None if it leaves them to the task.
+    """
 
     schema_version: Literal[1] = 1
     run_id: str
@@ -157,6 +163,7 @@ class RunManifest(Value):
     recipe_digest: Digest
     stages: tuple[StageEntry, ...]
     metrics: dict[str, float]
+    chosen_metrics: tuple[str, ...] | dict[str, tuple[str, ...]] | None = None
     gates: tuple[GateResult, ...]
     verdict: Verdict
     left_out: dict[str, str] = Field(default_factory=dict)  # what can't be made and the recipe can do without

@@ -30,6 +30,7 @@ class Metric:
         against_source: how it is compared with the source's: divided by it, or subtracted from it.
         needs_labels: whether it is computed from labels.
         requested: whether it is computed where `data.metrics` names it.
+        proportion: whether it is the share of samples that are right, which has a binomial interval.
         judged_as: what `compare` calls it; None if `compare` leaves it out.
         noisy: whether it differs between processes by more than any tolerance: `compare` judges it only if it is named.
         tolerance: how much worse `compare` lets it become if nothing else is said; None for the general tolerance.
@@ -44,6 +45,7 @@ class Metric:
     against_source: Literal["ratio", "drop"] | None = None
     needs_labels: bool = False
     requested: bool = False
+    proportion: bool = False
     judged_as: str | None = None
     noisy: bool = False
     tolerance: float | None = None

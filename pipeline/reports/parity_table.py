@@ -9,7 +9,8 @@ from typing import Any
 from pipeline.records.facts import EvaluationFacts, ParityFacts, ParityRow
 from pipeline.records.manifest import RunManifest
 from pipeline.records.metrics import metric_and_output
-from pipeline.reports.table import aligned, quality_of, quality_text
+from pipeline.reports.quality import quality_of, quality_text
+from pipeline.reports.table import aligned
 
 COLUMNS = ("", "inputs", "max diff", "mean diff", "SQNR", "cosine", "top-1", "top-5")
 
@@ -25,6 +26,7 @@ class Quality:
 
 def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, Quality | None]]:
     """Yield the file as FORMAT/SCHEME, its figures, and on real inputs how good it is."""
+    shown = _shown(manifest)
     for entry in manifest.stages:
         facts = [output.facts for output in entry.outputs]
         measured = next((fact for fact in facts if isinstance(fact, EvaluationFacts)), None)
@@ -32,14 +34,26 @@ def parity_rows(manifest: RunManifest) -> Iterator[tuple[str, ParityRow, Quality
             for row in fact.rows:
                 # The first rows are of real inputs, which alone have a quality.
                 on_real_inputs = measured is not None and row.inputs == fact.rows[0].inputs
-                yield str(entry.axis), row, _quality(measured, row.output) if measured and on_real_inputs else None
+                yield (
+                    str(entry.axis),
+                    row,
+                    _quality(measured, row.output, shown) if measured and on_real_inputs else None,
+                )
 
 
-def _quality(measured: EvaluationFacts, output: str) -> Quality | None:
+def _shown(manifest: RunManifest) -> tuple[str, ...]:
+    """Return the metrics of the last column, of all files that were compared with Keras."""
+    verified = (entry for entry in manifest.stages if any(isinstance(o.facts, ParityFacts) for o in entry.outputs))
+    facts = [output.facts for entry in verified for output in entry.outputs]
+    measured = (metric for fact in facts if isinstance(fact, EvaluationFacts) for metric in fact.metrics)
+    return quality_of(measured, manifest.chosen_metrics)
+
+
+def _quality(measured: EvaluationFacts, output: str, shown: tuple[str, ...]) -> Quality | None:
     """Return the metric of an output; with a single one it has no output in its name."""
-    for metric, value in quality_of(measured.metrics):
-        if metric_and_output(metric)[1] in (None, output):
-            return Quality(metric, value, measured.samples)
+    for metric in shown:
+        if metric in measured.metrics and metric_and_output(metric)[1] in (None, output):
+            return Quality(metric, measured.metrics[metric], measured.samples)
     return None
 
 
@@ -61,7 +75,8 @@ def parity_table(manifest: RunManifest) -> str:
     if not rows:
         return ""
     several = len({row.output for _, row, _ in rows}) > 1
-    metrics = dict.fromkeys(metric_and_output(quality.metric)[0] for _, _, quality in rows if quality)
+    measured = {quality.metric for _, _, quality in rows if quality}
+    metrics = dict.fromkeys(metric_and_output(metric)[0] for metric in _shown(manifest) if metric in measured)
     lines: list[tuple[str, ...]] = [(*COLUMNS, " · ".join(metrics))]
     before = ""
     for export, row, quality in rows:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 
 from pipeline.errors import first_line
-from pipeline.records.declared import comparison, metrics_of_stages
+from pipeline.records.declared import comparison
 from pipeline.records.delivered import wanted_files
 from pipeline.records.facts import CountsWeights, EvaluationFacts, KeepsState, KerasFacts, LatencyFacts
 from pipeline.records.manifest import SOURCE, GateResult, RunManifest, StageEntry
-from pipeline.records.metrics import MACS, MACS_UNKNOWN, PARAMS, SIZE, metric_and_output
+from pipeline.records.metrics import MACS, MACS_UNKNOWN, PARAMS, SIZE, metric_and_output, name_and_metric
 from pipeline.records.roles import evaluates, files_of, is_baseline, makes_files, measures, on_exports, proves
 from pipeline.records.weight_types import LEAST_SHARE, NARROW, narrow_share
 from pipeline.reports.command_lines import note_of, secateur
+from pipeline.reports.quality import quality_of, quality_text, short_text
 
 WORTH_TELLING = 0.01  # the share of zeros in a model above which it is shown
 OUTPUTS_SHOWN = 3
 WIDTH = 100
 FAILED = "failed"
+MISSING = "–"  # of one of several outputs
 LAYERS_SHOWN = 3
 MOVED = 1.1  # ratio of the source's latency between benchmarks from which the table mentions it
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
@@ -52,10 +53,11 @@ def rows(manifest: RunManifest) -> list[Row]:
     keras: dict[str, Row] = {}
     baselines: dict[str, Row] = {}
     exports: dict[str, Row] = {}
+    shown = _shown(manifest)
     for entry in manifest.stages:
         group = baselines if is_baseline(entry) else exports if on_exports(entry) else keras
         name = _row_name(entry)
-        row, failures = _row(name, entry, manifest), _failures(name, entry)
+        row, failures = _row(name, entry, manifest, shown), _failures(name, entry)
         if row is not None or failures:
             before = group.get(name, Row(name))
             group[name] = replace(row or before, failures=(*before.failures, *failures))
@@ -71,13 +73,17 @@ def _row_name(entry: StageEntry) -> str:
     return entry.id.partition(":")[2] if evaluates(entry) else entry.id
 
 
-def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
+def _row(name: str, entry: StageEntry, manifest: RunManifest, shown: Sequence[str]) -> Row | None:
     """Return what an action reports about its model; None if nothing."""
     if evaluates(entry) and (entry.metrics or entry.status == "failed"):
-        return _keras_row(name, entry, manifest)
-    if not files_of(entry):
+        row = _keras_row(name, entry, manifest)
+    elif not files_of(entry):
         return None
-    return (_baseline_row if is_baseline(entry) else _export_row)(name, entry, manifest)
+    elif is_baseline(entry):
+        return _baseline_row(name, entry, manifest)
+    else:
+        row = _export_row(name, entry, manifest)
+    return replace(row, quality=_quality(name, manifest, shown))
 
 
 def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
@@ -97,25 +103,25 @@ def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     if sparsity >= WORTH_TELLING:
         against += f", {sparsity:.0%} zeros"
     samples, least = _samples([entry]), f"{name}.{MACS_UNKNOWN.name}" in manifest.metrics
-    return Row(name, _quality(name, manifest), samples, params, macs, least, size_bytes, against=against)
+    return Row(
+        name,
+        samples=samples,
+        params=params,
+        macs=macs,
+        macs_at_least=least,
+        size_bytes=size_bytes,
+        against=against,
+    )
 
 
-def _quality(name: str, manifest: RunManifest) -> tuple[tuple[str, float], ...]:
-    prefix = f"{name}."
-    metrics = {full.removeprefix(prefix): value for full, value in manifest.metrics.items() if full.startswith(prefix)}
-    return quality_of(metrics)
+def _quality(name: str, manifest: RunManifest, shown: Sequence[str]) -> tuple[tuple[str, float], ...]:
+    known = ((metric, manifest.metrics.get(f"{name}.{metric}")) for metric in shown)
+    return tuple((metric, value) for metric, value in known if value is not None)
 
 
-def quality_of(metrics: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    """Return the `accuracy` or `mse` of a model, or `accuracy[age]` of each of several outputs, with its value."""
-    known = {metric: value for metric, value in metrics.items() if _is_quality(metric)}
-    alone = [(metric, known[metric]) for metric in metrics_of_stages() if metric in known]
-    return tuple(alone[:1] or known.items())
-
-
-def _is_quality(metric: str) -> bool:
-    declared = metrics_of_stages().get(metric_and_output(metric)[0])
-    return declared is not None and declared.needs_labels and declared.judged_as is not None
+def _shown(manifest: RunManifest) -> tuple[str, ...]:
+    """Return the metrics of the column of quality, the same for all rows."""
+    return quality_of(sorted({name_and_metric(full)[1] for full in manifest.metrics}), manifest.chosen_metrics)
 
 
 def _sparsity(name: str, manifest: RunManifest) -> float:
@@ -157,14 +163,13 @@ def _export_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
     checks = [e for e in manifest.stages if proves(e) and e.axis == name]
     return Row(
         name,
-        _quality(name, manifest),
-        _samples(checks),
-        manifest.metrics.get(f"{name}.{PARAMS.name}"),
-        manifest.metrics.get(f"{name}.{MACS.name}"),
-        f"{name}.{MACS_UNKNOWN.name}" in manifest.metrics,
-        _size(entry),
-        latencies[0].candidate_p50_ms if latencies else None,
-        ", ".join([*([speed(latencies[0])] if latencies else []), *_marks(entry)]),
+        samples=_samples(checks),
+        params=manifest.metrics.get(f"{name}.{PARAMS.name}"),
+        macs=manifest.metrics.get(f"{name}.{MACS.name}"),
+        macs_at_least=f"{name}.{MACS_UNKNOWN.name}" in manifest.metrics,
+        size_bytes=_size(entry),
+        p50_ms=latencies[0].candidate_p50_ms if latencies else None,
+        against=", ".join([*([speed(latencies[0])] if latencies else []), *_marks(entry)]),
     )
 
 
@@ -203,20 +208,20 @@ def table(manifest: RunManifest) -> str:
     """Return the rows as aligned text of at most 100 columns, and notes about its MACs."""
     models = rows(manifest)
     columns = list(COLUMNS)
-    quality = next((row.quality for row in models if row.quality), ())
-    if quality:
-        columns[QUALITY] = _joined([metric for metric, _ in quality])
-    cells = [columns, *(_cells(row) for row in models)]
+    shown = [metric for metric in _shown(manifest) if any(metric in dict(row.quality) for row in models)]
+    if shown:
+        columns[QUALITY] = _joined(shown)
+    cells = [columns, *(_cells(row, shown) for row in models)]
     head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
     width = max((len(row.name) for row in models), default=0)
-    body = (_with_failures(line, row, width) for line, row in zip(lines, models, strict=True))
+    body = (_with_failures(line, row, shown, width) for line, row in zip(lines, models, strict=True))
     return "\n".join([head, *body, *_notes_on_baselines(manifest), *_notes_on_macs(manifest)])
 
 
-def _with_failures(line: str, row: Row, width: int) -> str:
+def _with_failures(line: str, row: Row, shown: Sequence[str], width: int) -> str:
     """Return the row's line, or `NAME  failed  REASON` if there is nothing else; more reasons below it."""
     reasons = list(row.failures)
-    if reasons and not any(_cells(replace(row, failures=(), against=""))[1:]):
+    if reasons and not any(_cells(replace(row, failures=(), against=""), shown)[1:]):
         line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
     return "\n".join([line, *(shortened(f"{' ' * width}  {reason}") for reason in reasons)])
 
@@ -250,8 +255,8 @@ def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
     return "\n".join(text)
 
 
-def _cells(row: Row) -> list[str]:
-    quality, against = _quality_cell(row), row.against
+def _cells(row: Row, shown: Sequence[str]) -> list[str]:
+    quality, against = _quality_cell(row, shown), row.against
     if row.failures:
         quality, against = quality or FAILED, f"{against} {FAILED}".strip() if quality else against
     return [
@@ -265,34 +270,19 @@ def _cells(row: Row) -> list[str]:
     ]
 
 
-def _quality_cell(row: Row) -> str:
-    """Format shares alone with their interval; of several outputs there is no room for it."""
-    cells = []
-    for metric, value in row.quality:
-        bare, output = metric_and_output(metric)
-        if output is not None and metrics_of_stages()[bare].unit == "share":
-            cells.append(f"{value:.2%}")
-        else:
-            cells.append(quality_text(metric, value, row.samples))
-    return _joined(cells)
-
-
-def quality_text(metric: str, value: float, samples: int | None) -> str:
-    """Format a share in percent with its interval, and another number to four digits."""
-    if metrics_of_stages()[metric_and_output(metric)[0]].unit != "share":
-        return f"{value:.4g}"
-    return f"{100 * value:.2f}" + (f" ± {100 * wilson_half_width(value, samples):.1f}" if samples else "")
+def _quality_cell(row: Row, shown: Sequence[str]) -> str:
+    """Format one number with its interval; for those of several outputs there is no room."""
+    values = dict(row.quality)
+    if not values:
+        return ""
+    if len(shown) == 1 and metric_and_output(shown[0])[1] is None:
+        return quality_text(shown[0], values[shown[0]], row.samples)
+    return _joined([short_text(metric, values[metric]) if metric in values else MISSING for metric in shown])
 
 
 def _joined(cells: Sequence[str]) -> str:
     """Join the first few of several outputs in one column."""
     return " · ".join(cells[:OUTPUTS_SHOWN]) + (" · …" if len(cells) > OUTPUTS_SHOWN else "")
-
-
-def wilson_half_width(share: float, samples: int) -> float:
-    """Return half the width of the 95 % interval of a share (E. B. Wilson, 1927), valid near 0 and 1 too."""
-    square = 1.96**2
-    return sqrt(square) / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples**2))
 
 
 def shortened(line: str) -> str:
@@ -328,7 +318,9 @@ def gate_line(gate: GateResult) -> str:
     mark = {"pass": "✔", "fail": "✘", "inconclusive": "?"}[gate.verdict]
     value = "none" if gate.value is None else f"{gate.value:.4g}"
     interval = f" [{gate.interval[0]:.4g}, {gate.interval[1]:.4g}]" if gate.interval else ""
-    return f"{mark} {gate.metric} {value}{interval} {'≤' if gate.op == 'max' else '≥'} {gate.limit:g}"
+    line = f"{mark} {gate.metric} {value}{interval} {'≤' if gate.op == 'max' else '≥'} {gate.limit:g}"
+    # A gate fails without a value only if nothing else did: then nothing could have measured it.
+    return f"{line}: the run has no such metric" if gate.value is None and gate.verdict == "fail" else line
 
 
 def _what_failed(manifest: RunManifest) -> str:

@@ -72,26 +72,25 @@ def hold(
     *,
     failed: bool = False,
 ) -> list[GateResult]:
-    """Evaluate each bound of each gate; RecipeError if a run has no such metric.
+    """Evaluate each bound of each gate; one on a metric that the run does not have has no value, and fails.
 
-    In a run in which something `failed`, a gate on a metric that was not made is inconclusive, without a value.
+    In a run in which something `failed`, it is inconclusive: the metric may only be lost.
     """
     results = []
     for gate in gates:
-        if gate.metric not in metrics and not failed:
-            known = [full for full in metrics if name_and_metric(full)[0] == name_and_metric(gate.metric)[0]]
-            what = f"the run has no metric {gate.metric!r}"
-            raise RecipeError(what, where="gates", hint=nearest(gate.metric, known or list(metrics)))
         value, interval = metrics.get(gate.metric), intervals.get(gate.metric)
+        missing: Verdict = "inconclusive" if failed else "fail"
         if gate.max is not None:
-            results.append(_hold_one(gate.metric, "max", gate.max, value, interval))
+            results.append(_hold_one(gate.metric, "max", gate.max, value, interval, missing))
         if gate.min is not None:
-            results.append(_hold_one(gate.metric, "min", gate.min, value, interval))
+            results.append(_hold_one(gate.metric, "min", gate.min, value, interval, missing))
     return results
 
 
-def _hold_one(metric: str, op: str, limit: float, value: float | None, interval: Interval | None) -> GateResult:
-    verdict = "inconclusive"
+def _hold_one(
+    metric: str, op: str, limit: float, value: float | None, interval: Interval | None, missing: Verdict
+) -> GateResult:
+    verdict = missing
     if value is not None:
         low, high = interval or (value, value)
         # A value that equals its limit passes, as `max` and as `min`.

@@ -15,15 +15,17 @@ from pathlib import Path
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
-from pipeline.contracts.hooks import MeasuresOnTarget
+from pipeline.contracts.hooks import MeasuresByTask, MeasuresOnTarget
 from pipeline.contracts.shared import Shared
-from pipeline.errors import BlobError, RecipeError, SecateurError, SourceError, StoreError, UnsupportedError
+from pipeline.errors import BlobError, SecateurError, SourceError, StoreError, UnsupportedError
 from pipeline.planning.chain import Node, OutputOf
+from pipeline.planning.gate_metrics import check_gate_metrics
 from pipeline.planning.plan import Resolution, plan_node, resolve
 from pipeline.recipe.model_files import make_importable
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import (
+    SOURCE,
     ActionRecord,
     GateResult,
     Interval,
@@ -95,7 +97,7 @@ class Run:
         self._do_all(nodes)
         results = self._hold_gates()
         undecided = {result.metric for result in results if result.verdict == "inconclusive"}
-        # Only after all nodes: before that a metric may not exist yet, which `hold` takes for a wrong name.
+        # Only after all nodes: before that a metric may not exist yet, which `hold` takes for a failed gate.
         extensions = [extended for node in nodes if (extended := self._extended(node, undecided)) is not None]
         self._do_all(extensions)
         self._nodes += extensions
@@ -139,24 +141,27 @@ class Run:
             self._fail(node, error, time.perf_counter() - started)
             if self._fail_fast or _ends_the_run(error):
                 raise
-        if node is self._nodes[0] and node.id in self.resolution.results:  # no long action has run yet
-            self._check_gates()
+        if node.id in self.resolution.results:
+            self._check_gates(node)
 
-    def _check_gates(self) -> None:
-        """Check the gates' outputs and MACs against the model, known since the first node; RecipeError."""
-        made = self.resolution.results[self._nodes[0].id].outputs
-        for facts in (artifact.facts for artifact in made if isinstance(artifact.facts, KerasFacts)):
+    def _check_gates(self, node: Node) -> None:
+        """Check the gates while no long action has run yet; RecipeError.
+
+        Their outputs and MACs are known since the first node, what labels can give since the source was evaluated.
+        """
+        record = self.resolution.results[node.id]
+        if node.name == SOURCE and isinstance(stages()[node.stage], MeasuresByTask):
+            check_gate_metrics(self.resolution.chain, record.metrics)
+        if node is not self._nodes[0]:
+            return
+        for facts in (artifact.facts for artifact in record.outputs if isinstance(artifact.facts, KerasFacts)):
             gates.check_outputs(self._recipe, [spec.name for spec in facts.outputs])
             gates.check_macs(self._recipe, facts)
 
     def _hold_gates(self) -> list[GateResult]:
         metrics, intervals = self._metrics()
         wanted = self._recipe.gates if self._until is None else [g for g in self._recipe.gates if g.metric in metrics]
-        try:
-            return gates.hold(wanted, metrics, intervals, failed=bool(self._lost))
-        except RecipeError as error:  # all the work is done: the manifest reports it
-            self._end(error)
-            raise
+        return gates.hold(wanted, metrics, intervals, failed=bool(self._lost))
 
     def _extended(self, node: Node, undecided: set[str]) -> Node | None:
         """Return a separate node for the one longer measurement of an undecided gate; or None."""
@@ -270,6 +275,7 @@ class Run:
             recipe_digest=self._recipe.digest,
             stages=tuple(self._entries),
             metrics=metrics,
+            chosen_metrics=self._recipe.data.metrics if self._recipe.data is not None else None,
             gates=results,
             verdict=verdict,
             left_out=self.resolution.chain.skipped | dict(self._left_out.values()),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
 from pipeline.data import Split
+from pipeline.data.samples import Task
 from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
@@ -17,7 +18,7 @@ from stages.keras.inputs import as_arrays
 from stages.keras.normal_form import MODEL_FILE
 from stages.samples.checks import keras_facts_of, labelled_outputs, require_finite_inputs, require_fit
 from stages.verify.config import EvaluateConfig
-from stages.verify.metrics import QUALITY, Evaluation, OwnMetric, evaluate, flat, metrics_by_output
+from stages.verify.metrics import QUALITY, Evaluation, OwnMetric, evaluate, flat, metrics_by_output, numbers_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +45,9 @@ class EvaluateStage:
         if data is None or data.test is None:
             return None
         return EvaluateConfig(metrics=data.metrics, check_preprocess=source and data.check_preprocess)
+
+    def measured(self, config: EvaluateConfig, task: Task, output: str | None) -> tuple[str, ...]:
+        return numbers_of(task, config.metrics, output)
 
     def splits(self, config: EvaluateConfig) -> tuple[str, ...]:
         return ("test",)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ ACCURACY = Metric(
     against_source="drop",
     needs_labels=True,
     requested=True,
+    proportion=True,
     judged_as="accuracy",
     tolerance=0.01,  # one point
     told="acc {:.2%}",
@@ -44,10 +45,11 @@ MSE = Metric(
     judged_as="mse",
     told="mse {:.4g}",
 )
-MACRO_F1, AUC, TOP_K = (
+MACRO_F1, AUC = (
     Metric(name, "share", lower_is_better=False, against_source="drop", needs_labels=True, requested=True)
-    for name in ("macro_f1", "auc", "top_K")
+    for name in ("macro_f1", "auc")
 )
+TOP_K = replace(MACRO_F1, name="top_K", proportion=True)
 CONFUSION = Metric("confusion_matrix", MATRIX, lower_is_better=None, needs_labels=True, requested=True)
 MAE = Metric("mae", "", lower_is_better=True, against_source="ratio", needs_labels=True, requested=True)
 QUALITY = (ACCURACY, MACRO_F1, AUC, CONFUSION, MSE, MAE, TOP_K)
@@ -109,6 +111,19 @@ def metrics_by_output(tasks: Mapping[str, Task], wanted: Metrics | None) -> dict
         output: tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]
         for output, task in tasks.items()
     }
+
+
+def numbers_of(task: Task, wanted: Metrics | None, output: str | None) -> tuple[str, ...]:
+    """Return the flat names of the numbers that an output of this task has, without checking what is wanted.
+
+    `output` is None if the model has one.
+    """
+    if task not in DEFAULTS:
+        return ()
+    if isinstance(wanted, Mapping):
+        wanted = tuple(name for of, names in wanted.items() if output in (None, of) for name in names)
+    names = tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]
+    return tuple(name.rpartition(":")[2] for name in names if name != CONFUSION.name)
 
 
 def _known(name: str, task: Task) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
 from pipeline.data import Split
+from pipeline.data.samples import Task
 from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
@@ -37,6 +38,7 @@ from stages.verify.metrics import (
     evaluate,
     flat,
     metrics_by_output,
+    numbers_of,
 )
 
 if TYPE_CHECKING:
@@ -77,6 +79,10 @@ class VerifyStage:
 
     def packages_for(self, axis: str | None) -> tuple[str, ...]:
         return ("tensorflow", "tf-keras", *packages_that_run(axis))
+
+    def measured(self, config: VerifyConfig, task: Task, output: str | None) -> tuple[str, ...]:
+        changes = [change.name for quality, change in CHANGES.items() if quality.name in DEFAULTS.get(task, ())[:1]]
+        return (*DEFAULTS.get(task, ())[:1], *changes, *numbers_of(task, config.metrics, output))
 
     def splits(self, config: VerifyConfig) -> tuple[str, ...]:
         return ("test",)

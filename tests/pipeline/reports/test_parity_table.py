@@ -51,5 +51,15 @@ def test_the_last_column_is_the_metric_of_the_task_for_each_output():
     assert [line.split()[-1] for line in lines[1:]] == ["12.35", "9.6", "%"]
 
 
+def test_the_last_column_is_the_metric_that_the_recipe_chose_in_the_table_s_order():
+    metrics = {"mse[age]": 99.0, "mae[age]": 12.5, "accuracy[sex]": 0.5}
+    run = manifest(row("test", "age"), row("test", "sex"), metrics=metrics)
+    chosen = run.model_copy(update={"chosen_metrics": {"sex": ("accuracy",), "age": ("mae",)}})
+    lines = parity_table(chosen).splitlines()
+    assert lines[0].endswith("top-5  accuracy · mae")
+    assert [line.split()[-1] for line in lines[1:]] == ["12.5", "9.6"]
+    assert [one["quality"]["metric"] for one in parity_document(chosen)["parity"]] == ["mae[age]", "accuracy[sex]"]
+
+
 def test_a_run_without_verification_has_none():
     assert parity_table(manifest()) == ""

@@ -113,6 +113,43 @@ def test_a_failed_gate_has_a_mark_of_its_own():
     assert gate_line(failed) == "✘ a.b 2 ≤ 1"
 
 
+def test_a_gate_on_a_metric_that_was_not_measured_says_so():
+    missing = GateResult(metric="a.b", op="max", limit=1, value=None, interval=None, verdict="fail")
+    assert gate_line(missing) == "✘ a.b none ≤ 1: the run has no such metric"
+    lost = missing.model_copy(update={"verdict": "inconclusive"})
+    assert gate_line(lost) == "? a.b none ≤ 1"
+
+
+def test_the_column_is_the_metric_that_the_recipe_chose():
+    metrics = {"source.mae": 0.25, "tflite/int8.mae": 0.5, "tflite/int8.mse": 2.0}
+    manifest = MANIFEST.model_copy(update={"metrics": metrics, "chosen_metrics": ("mae",)})
+    head, source, _, export = table(manifest).splitlines()
+    assert (head.split()[0], source.split()[1], export.split()[1]) == ("mae", "0.25", "0.5")
+    assert "2" not in export.split()
+
+
+def test_a_function_of_the_user_is_a_column_too():
+    metrics = {"source.score": 0.25, "tflite/int8.score": 0.5, "tflite/int8.accuracy": 0.75}
+    head, source, _, export = table(
+        MANIFEST.model_copy(update={"metrics": metrics, "chosen_metrics": ("mine:score",)})
+    ).splitlines()
+    assert (head.split()[0], source.split()[1], export.split()[1]) == ("score", "0.25", "0.5")
+
+
+def test_every_number_of_several_outputs_has_its_heading():
+    both = {"accuracy[kind]": 0.5, "mae[age]": 12.5}
+    metrics = {f"{name}.{metric}": value for name in ("source", "tflite/int8") for metric, value in both.items()}
+    metrics |= {"tflite/int8.mse[age]": 99.0}
+    chosen = {"age": ("mae",), "kind": ("accuracy",)}
+    lines = table(MANIFEST.model_copy(update={"metrics": metrics, "chosen_metrics": chosen})).splitlines()
+    assert "mae[age] · accuracy[kind]" in lines[0]
+    assert "12.5 · 50.00%" in lines[1]
+    assert "12.5 · 50.00%" in lines[3]
+    del metrics["source.mae[age]"]
+    lines = table(MANIFEST.model_copy(update={"metrics": metrics, "chosen_metrics": chosen})).splitlines()
+    assert "– · 50.00%" in lines[1]
+
+
 def test_regression_shows_its_error_in_the_place_of_accuracy():
     metrics = {"source.mse": 0.123456, "source.params": 10.0, "tflite/int8.mse": 2.0}
     text = table(MANIFEST.model_copy(update={"metrics": metrics}))

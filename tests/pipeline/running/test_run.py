@@ -1,9 +1,10 @@
 import shutil
 
+import numpy as np
 import pytest
 
 from pipeline import Recipe, run
-from pipeline.errors import StoreError
+from pipeline.errors import RecipeError, StoreError
 from pipeline.running.run import _let_go
 from pipeline.store import Store, file_digests
 
@@ -15,6 +16,43 @@ def test_all_of_a_run_is_there_the_second_time_and_what_is_forced_runs(finished)
     statuses = {entry.id: entry.status for entry in again.stages}
     assert statuses == {"load": "hit", "strip": "hit", "quantize:float32": "ran", "export:tflite/float32": "ran"}
     assert (again.metrics, again.verdict) == (manifest.metrics, "pass")
+
+
+def regression(folder, gates, data="", scale=2.0):
+    """Write a recipe of a linear model with labels that are `scale` beside what it computes."""
+    from stages.keras.tensorflow import import_keras
+
+    keras = import_keras()
+    x = keras.Input((4,), name="x")
+    keras.Model(x, keras.layers.Dense(1, name="y", kernel_initializer="zeros")(x)).save(folder / "model.keras")
+    samples = {f"x_{name}": np.ones((8, 4), np.float32) for name in ("train", "test")}
+    targets = {f"y_{name}": np.full((8, 1), scale, np.float32) for name in ("train", "test")}
+    np.savez(folder / "data.npz", **samples, **targets)
+    path = folder / "recipe.yaml"
+    spec = f"data: {{source: npz, path: data.npz, test: test{data}}}"
+    path.write_text(f"name: r\nmodel: model.keras\n{spec}\nstages: [load, strip]\ngates: [{gates}]\n")
+    return Recipe.load(path)
+
+
+def test_a_gate_that_the_data_s_task_rules_out_ends_the_run_after_the_source_s_evaluation(tmp_path):
+    recipe = regression(tmp_path, "{metric: strip.accuracy_drop, max: 1}")
+    with pytest.raises(
+        RecipeError, match="strip will have no 'accuracy_drop': the recipe measures mse and mae"
+    ) as caught:
+        run(recipe, tmp_path / "store")
+    statuses = {entry.id: entry.status for entry in caught.value.manifest.stages}
+    assert (statuses["evaluate:source"], statuses["strip"]) == ("ran", "skipped")
+
+
+def test_a_gate_without_its_metric_fails_beside_those_that_are_judged(tmp_path):
+    # The error of a source without one has no ratio.
+    gates = "{metric: strip.mse_ratio, max: 2}, {metric: strip.mse, max: 1}"
+    manifest = run(
+        regression(tmp_path, gates, data=", task: regression, metrics: [mse]", scale=0.0), tmp_path / "store"
+    )
+    judged = [(gate.metric, gate.value, gate.verdict) for gate in manifest.gates]
+    assert judged == [("strip.mse_ratio", None, "fail"), ("strip.mse", 0.0, "pass")]
+    assert (manifest.verdict, manifest.chosen_metrics) == ("fail", ("mse",))
 
 
 def test_an_error_that_is_its_own_cause_is_let_go():
