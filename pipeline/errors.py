@@ -107,6 +107,11 @@ def listed(names: Iterable[str], last: str) -> str:
     return f"{', '.join(before)} {last} {final}" if before else final
 
 
+def numbered(number: int, noun: str) -> str:
+    """Return `1 layer`, `2 layers`: a count with its noun, whose plural is regular."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def first_line(text: str) -> str:
     """Return the first line of a reason: the lines below it may say where and what to do."""
     return text.partition("\n")[0]

@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     open_store,
     print_json,
 )
-from pipeline.errors import SecateurError
+from pipeline.errors import SecateurError, numbered
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.manifest import RunManifest
 from pipeline.reports.progress import Progress
@@ -73,7 +73,7 @@ def execute(work: Run) -> RunManifest:
     ids = [node.id for node in work.resolution.chain.nodes]
     # A separate descriptor: converters that write to file descriptor 2 from C++ are silenced there, progress is not.
     with _own_stderr() as stream, Progress(stream, ids) as progress:
-        progress.line(f"{work.resolution.recipe.name} · store {work.store.root} · {len(ids)} actions")
+        progress.line(f"{work.resolution.recipe.name} · store {work.store.root} · {numbered(len(ids), 'action')}")
         for remark in work.resolution.remarks:
             progress.line(f"! {remark}")
         for axis, reason in work.resolution.chain.skipped.items():

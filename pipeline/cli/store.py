@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, numbered
 from pipeline.records.manifest import ActionRecord
 from pipeline.reports.table import size
 from pipeline.store.runs import Runs
@@ -27,7 +27,9 @@ def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
         document = {"schema_version": 1, "root": str(opened.root), "runs": runs, "actions": actions}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
-    print(f"{opened.root}: {len(runs)} runs, {len(actions)} actions, {len(list(opened.blobs.digests()))} blobs")
+    print(
+        f"{opened.root}: {numbered(len(runs), 'run')}, {numbered(len(actions), 'action')}, {numbered(len(list(opened.blobs.digests())), 'blob')}"
+    )
     for run in runs:
         print(f"run {run['run_id']}  {run['verdict']:12}  {run['name']}")
     for action in actions:
@@ -74,12 +76,14 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         document = {"schema_version": 1, "blobs": len(digests), "actions": len(keys), "problems": problems}
         print(json.dumps(document, indent=1))
     else:
-        print(f"{len(digests)} blobs, {len(keys)} actions: {len(problems)} problems")
+        print(
+            f"{numbered(len(digests), 'blob')}, {numbered(len(keys), 'action')}: {numbered(len(problems), 'problem')}"
+        )
         for name, problem in problems.items():
             print(f"  {name}: {problem}")
     if problems:
         error = StoreError(
-            f"{len(problems)} parts of the store are damaged or missing",
+            f"{numbered(len(problems), 'part')} of the store {'is' if len(problems) == 1 else 'are'} damaged or missing",
             where=str(opened.root),
             hint="damaged files went to quarantine/; the next run makes them again",
         )

@@ -6,7 +6,7 @@ it is told from the labels, and the first evaluation shows which tasks are possi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,7 +49,10 @@ def check_gate_metrics(chain: Chain, evaluated: Mapping[str, float] | None = Non
         if name not in names:
             continue
         possible = _Possible(chain, output, evaluated)
-        if any(bare in possible.metrics_of(name, task) for task in possible.tasks):
+        if possible.has(name, bare, possible.tasks):
+            continue
+        # Of the whole recipe it was checked before: this chain may end before what measures it (`--until`).
+        if evaluated is not None and not possible.has(name, bare, LABELLED):
             continue
         what = f"gates[{index}].metric: {name} will have no {metric!r}: {possible.told()}"
         where = chain.recipe.source.where(("gates", index, "metric"))
@@ -84,6 +87,10 @@ class _Possible:
                 asked = config if metrics is None else config.model_copy(update={"metrics": metrics})
                 found += stage.measured(asked, task, self.output)
         return tuple(dict.fromkeys(found))
+
+    def has(self, name: str, bare: str, tasks: Iterable[Task]) -> bool:
+        """Return whether a NAME has a metric, without output, for any of these tasks."""
+        return any(bare in self.metrics_of(name, task) for task in tasks)
 
     def metrics_of(self, name: str, task: Task) -> set[str]:
         """Return the metrics of a NAME for this task, with comparisons of what the source has too."""
@@ -121,8 +128,8 @@ class _Possible:
             return f"say {listed((of_output(bare, metric_and_output(metric)[1]) for metric in named), 'or')}"
         for task in self.tasks:
             if base in self.measured(task, (base,)):
-                of = f" for output {self.output!r}" if self.output else ""
-                return f"add {base} to data.metrics{of}: [{', '.join((*self.measured(task), base))}]"
+                names = f"[{', '.join((*self.measured(task), base))}]"
+                return f"add {base} to data.metrics: " + (f"{{{self.output}: {names}}}" if self.output else names)
         known = {metric for task in self.tasks for metric in self.metrics_of(name, task) if measured_by_labels(metric)}
         return f"hold {listed(sorted(known), 'or')} instead" if known else None
 

@@ -11,7 +11,7 @@ import typer
 from pipeline.cli.options import JsonOption, print_json
 from pipeline.data import data_source
 from pipeline.data.table import Shapes
-from pipeline.errors import SecateurError
+from pipeline.errors import SecateurError, numbered
 from pipeline.recipe.model_files import make_importable
 from pipeline.recipe.model_spec import Application, ModelFiles
 from pipeline.recipe.recipe import Recipe
@@ -102,7 +102,7 @@ def _of_recipe(recipe: Recipe) -> ModelFiles | Application:
 def text_of(found: Inspection) -> str:
     """Format three parts: layers, groups, and one line that says what can be removed."""
     free = [group for group in found.groups if not group.frozen]
-    sizes = f"{len(found.layers)} layers · {count(found.params)} params · {_macs(found)}"
+    sizes = f"{numbered(len(found.layers), 'layer')} · {count(found.params)} params · {_macs(found)}"
     shares = f"{found.prunable_macs_share:.1%} of the MACs and {found.prunable_params_share:.1%} of the parameters"
     layers = [_layer_cells(line) for line in found.layers]
     groups = [_group_cells(group) for group in found.groups]

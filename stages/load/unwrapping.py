@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pipeline.errors import numbered
 from stages.keras.free_sizes import like
 from stages.keras.normal_form import copy_model
 from stages.keras.sparsity import PlannedKernel, SparsityPlan
@@ -82,12 +83,12 @@ def _notes(pruned: list[KerasLayer], kernels: tuple[PlannedKernel, ...], inside:
     if kernels:
         share = sum(kernel.share for kernel in kernels) / len(kernels)
         yield (
-            f"{len(pruned)} layers carried tfmot's pruning wrapper: it was taken off, and `finetune` keeps the zeros, "
+            f"{numbered(len(pruned), 'layer')} carried tfmot's pruning wrapper: it was taken off, and `finetune` keeps the zeros, "
             f"{share:.0%} of a weight on average"
         )
     else:
         yield (
-            f"{len(pruned)} layers carried tfmot's pruning wrapper, which had set nothing to zero yet: it was taken "
+            f"{numbered(len(pruned), 'layer')} carried tfmot's pruning wrapper, which had set nothing to zero yet: it was taken "
             f"off, and {anew} begins anew"
         )
     if inside:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.errors import reason_of
+from pipeline.errors import numbered, reason_of
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,7 @@ from pipeline.errors import reason_of
 )
 def test_the_first_line_or_the_type(error, reason):
     assert reason_of(error) == reason
+
+
+def test_a_count_of_one_is_singular():
+    assert [numbered(number, "problem") for number in (0, 1, 2)] == ["0 problems", "1 problem", "2 problems"]

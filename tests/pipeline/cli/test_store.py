@@ -25,3 +25,11 @@ def test_damage_is_found_and_named(finished, call, tmp_path):
         call("store", "verify", "--store", tmp_path / "store")
     (kept,) = (tmp_path / "store" / "quarantine").iterdir()
     assert kept.name.startswith(digest[7:])
+
+
+def test_one_of_something_is_singular(finished, call, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "store")
+    (tmp_path / "store" / "runs" / finished[2].run_id / "manifest.json").write_text("{")
+    with pytest.raises(StoreError, match=r"^1 part of the store is damaged or missing"):
+        call("store", "verify", "--store", tmp_path / "store")
+    assert "4 actions" in call("store", "ls", "--store", finished[1])

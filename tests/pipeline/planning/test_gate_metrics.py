@@ -28,7 +28,12 @@ def told(text):
         ),
         ("  task: regression\n", GATE, r"the recipe measures mse and mae \(task regression\)", "hold mae, mae_ratio, "),
         ("  task: classes\n", "prune.macro_f1_drop", "prune will have no", "data.metrics: [accuracy, macro_f1]"),
-        ("  task: {age: regression}\n  metrics: {age: [mae]}\n", "source.mse[age]", "of output 'age'", "[mae, mse]"),
+        (
+            "  task: {age: regression}\n  metrics: {age: [mae]}\n",
+            "source.mse[age]",
+            "of output 'age'",
+            "{age: [mae, mse]}",
+        ),
         (
             "  metrics: [mae]\n",
             "prune.auc",
@@ -93,3 +98,9 @@ def test_of_several_outputs_the_gate_has_to_name_one(recipe_file, chain):
 
 def test_metrics_without_labels_need_no_output(recipe_file, chain):
     check_gate_metrics(chain(recipe_file, (GATE, "prune.macs_ratio")), {"accuracy[kind]": 0.5, **SOURCE})
+
+
+def test_a_chain_that_ends_before_what_measures_a_gate_is_not_refused(recipe_file, chain):
+    built = chain(recipe_file)
+    built.nodes = [node for node in built.nodes if node.stage != "verify"]
+    check_gate_metrics(built, {"accuracy": 0.5, **SOURCE})

@@ -11,6 +11,6 @@ def test_frozen_layers_wrappers_and_what_was_split_off_are_told_one_sentence_eac
     wrapped = wrap(model, number_of_clusters=2, cluster_centroids_init=linear)
     wrapped.layers[0].trainable = False
     frozen, clustered, front = notes_on(wrapped, [{"layer": "scale", "class": "Rescaling"}])
-    assert frozen == "1 layers are not trainable: cluster_cold …"
+    assert frozen == "1 layer is not trainable: cluster_cold"
     assert "2 layers carry tfmot's clustering wrapper" in clustered
     assert front.startswith("scale (Rescaling) was split off the front")
