@@ -27,9 +27,8 @@ def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
         document = {"schema_version": 1, "root": str(opened.root), "runs": runs, "actions": actions}
         print(json.dumps(document, ensure_ascii=False, indent=1))
         return
-    print(
-        f"{opened.root}: {numbered(len(runs), 'run')}, {numbered(len(actions), 'action')}, {numbered(len(list(opened.blobs.digests())), 'blob')}"
-    )
+    blobs = len(list(opened.blobs.digests()))
+    print(f"{opened.root}: {numbered(len(runs), 'run')}, {numbered(len(actions), 'action')}, {numbered(blobs, 'blob')}")
     for run in runs:
         print(f"run {run['run_id']}  {run['verdict']:12}  {run['name']}")
     for action in actions:
@@ -82,8 +81,9 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         for name, problem in problems.items():
             print(f"  {name}: {problem}")
     if problems:
+        are = "is" if len(problems) == 1 else "are"
         error = StoreError(
-            f"{numbered(len(problems), 'part')} of the store {'is' if len(problems) == 1 else 'are'} damaged or missing",
+            f"{numbered(len(problems), 'part')} of the store {are} damaged or missing",
             where=str(opened.root),
             hint="damaged files went to quarantine/; the next run makes them again",
         )

@@ -80,17 +80,12 @@ def _notes(pruned: list[KerasLayer], kernels: tuple[PlannedKernel, ...], inside:
         return
     aim = max((aim for layer in pruned if (aim := _aim(layer)) is not None), default=None)
     anew = f"`prune: {{method: unstructured, ratio: {0.5 if aim is None else aim:g}}}` before `finetune`"
+    carried = f"{numbered(len(pruned), 'layer')} carried tfmot's pruning wrapper"
     if kernels:
         share = sum(kernel.share for kernel in kernels) / len(kernels)
-        yield (
-            f"{numbered(len(pruned), 'layer')} carried tfmot's pruning wrapper: it was taken off, and `finetune` keeps the zeros, "
-            f"{share:.0%} of a weight on average"
-        )
+        yield (f"{carried}: it was taken off, and `finetune` keeps the zeros, {share:.0%} of a weight on average")
     else:
-        yield (
-            f"{numbered(len(pruned), 'layer')} carried tfmot's pruning wrapper, which had set nothing to zero yet: it was taken "
-            f"off, and {anew} begins anew"
-        )
+        yield (f"{carried}, which had set nothing to zero yet: it was taken off, and {anew} begins anew")
     if inside:
         yield f"{inside} of these are inside of nested models, where `finetune` does not keep zeros"
     if kernels and aim is not None and aim > max(kernel.share for kernel in kernels) + 0.01:
