@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from pipeline.data.image_folder import VerifiedFiles
 from pipeline.data.images import ImageForm, ImageSamples, ImageSettings, rows_at
 from pipeline.data.splits import Samples
 from pipeline.data.table import Shapes, Table
-from pipeline.errors import DataError
+from pipeline.errors import DataError, listed
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of, digest_of_file
 from pipeline.store.file_digests import State, state_of
@@ -73,6 +74,10 @@ class CsvTable:
 
     def shapes(self, stored: str) -> Shapes:
         settings = self._settings
+        path = self._path / f"{stored}.csv" if self._path.is_dir() else self._path
+        # Without this file the columns tell the shapes all the same: a recipe may have splits that no stage reads.
+        if path.is_file():
+            _header_in(path, settings)
         if settings.image is not None:
             return {"": settings.image_shape}
         if settings.inputs is None:
@@ -107,8 +112,7 @@ class CsvTable:
 
     def _other_columns(self, stored: str) -> list[str]:
         """Return the columns of the header that are not labels, from the first line alone."""
-        with self._file(stored).open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            header = _header_of(next(filter(None, csv.reader(file)), []))
+        header = _header_in(self._file(stored), self._settings)
         return [name for name in header if name not in {*_columns(self._settings.label), self._settings.split}]
 
     def _numbers(self, rows: Rows) -> Samples | dict[str, Samples]:
@@ -200,12 +204,7 @@ class Rows:
         self.header: list[str] = []
         self._offsets, self._lines = array("Q"), array("Q")
         self._state = state_of(path)
-        self._known = {
-            *_columns(settings.label),
-            *([settings.image] if settings.image else ()),
-            *([settings.split] if settings.split else ()),
-            *(_input_columns(settings)),
-        }
+        self._settings = settings
         wanted = settings.split if stored is not None else None
         for offset, row in self._all():
             if wanted is None or row.cells[self.header.index(wanted)] == stored:
@@ -273,13 +272,35 @@ class Rows:
 
     def _take_header(self, cells: list[str]) -> None:
         self.header = _header_of(cells)
-        for column in sorted(self._known):
+        _require_single(self.header, self._settings, self.path)
+        for column in sorted(_named(self._settings)):
             self.place(column)
 
 
 def _header_of(cells: Sequence[str]) -> list[str]:
     """Return the names of columns: people write `a, b`."""
     return [cell.strip() for cell in cells]
+
+
+def _header_in(path: Path, settings: CsvSettings) -> list[str]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = _header_of(next(filter(None, csv.reader(file)), []))
+    _require_single(header, settings, path)
+    return header
+
+
+def _require_single(header: Sequence[str], settings: CsvSettings, path: Path) -> None:
+    """Raise DataError if a column that is read shares its name with another: which one was meant can't be known."""
+    all_read = settings.image is None and settings.inputs is None  # all other columns are inputs
+    read = set(header) if all_read else _named(settings)
+    for name, times in Counter(header).items():
+        if times > 1 and name in read:
+            numbers = [str(number) for number, column in enumerate(header, 1) if column == name]
+            columns = f"columns {listed(numbers, 'and')}"
+            what = f"the header names {columns} {name!r}" if name else f"the header leaves {columns} without a name"
+            hint = "give each column a name of its own in the first line"
+            hint += ", or name the columns to read (`inputs: [a, b]`)" if name not in _named(settings) else ""
+            raise DataError(what, where=str(path), hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,6 +350,12 @@ def _columns(label: Label | None) -> tuple[str, ...]:
     if isinstance(label, dict):
         return tuple(column for names in label.values() for column in _columns(names))
     return () if label is None else (label,) if isinstance(label, str) else label
+
+
+def _named(settings: CsvSettings) -> set[str]:
+    """Return the columns that the settings name."""
+    alone = {column for column in (settings.image, settings.split) if column}
+    return alone.union(_columns(settings.label), _input_columns(settings))
 
 
 def _input_columns(settings: CsvSettings) -> tuple[str, ...]:

@@ -55,6 +55,41 @@ def test_a_header_with_blanks_and_empty_lines_before_it_tells_what_is_read(table
     assert data.split("train").input_shapes() == data.split("validation").input_shapes() == ((2,),)
 
 
+ROWS = "\n" + "1,2,3,4,5,6,7.5\n" * 20
+TWICE = "a,b,c,d,e,a,price" + ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "what", "hint"),
+    [
+        (TWICE, {}, r"the header names columns 1 and 6 'a'", "inputs: "),
+        ("a,b,a ,d,e,a,price" + ROWS, {}, r"the header names columns 1, 3 and 6 'a'", "inputs: "),
+        (TWICE, {"inputs": ["b", "a"]}, r"the header names columns 1 and 6 'a'", "a name of its own"),
+        (
+            "a,price,c,d,e,f,price" + ROWS,
+            {"inputs": ["c"]},
+            r"the header names columns 2 and 7 'price'",
+            "a name of its own",
+        ),
+        (",b,c,d,e,,price" + ROWS, {}, r"leaves columns 1 and 6 without a name", "inputs: "),
+    ],
+)
+def test_a_column_that_is_named_twice_is_refused_when_planned_and_when_read(table, source, text, settings, what, hint):
+    path = table(text)
+    data = source(path, **CSV, label="price", **settings)
+    for read in (data.shapes, lambda: data.split("train")):
+        with pytest.raises(DataError, match=what) as error:
+            read()
+        assert error.value.where == str(path)
+        assert hint in error.value.hint
+
+
+def test_a_column_named_twice_that_nothing_reads_does_no_harm(table, source):
+    data = source(table(TWICE), **CSV, label="price", inputs=["e", "b"])
+    assert data.shapes() == ({"": (2,)},)
+    assert data.split("train").inputs()[0].tolist() == [5, 2]
+
+
 def test_several_label_columns_of_zeros_and_ones_are_multilabel(table, source):
     path = table("a,sun,rain\n1,1,1\n2,0,0\n3,0,1\n")
     split = source(path, **CSV, label=["sun", "rain"], validation="none").split("train")
