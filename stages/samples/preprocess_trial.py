@@ -17,8 +17,10 @@ from stages.keras.types import KerasModel
 
 SAMPLES = 400
 COLORS = 3
+GRID = 3  # dimensions with that of the samples
 RANGES = {"0…1": (0.0, 1.0), "-1…1": (-1.0, 1.0), "0…255": (0.0, 255.0)}  # narrow ones first
 AS_NOW = "as now"
+AS_STORED = "as stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,21 @@ class Tried:
 
 
 def can_be_tried(model: KerasModel, split: Split) -> bool:
-    """Return whether there is a choice: a classifier with one output and one input of image-like real numbers."""
+    """Return whether there is a choice: a classifier with one output and one input of real numbers.
+
+    Grids can be in several ranges. Of a vector there is a choice only if it is preprocessed: to leave that out.
+    """
     single = len(model.inputs) == len(model.outputs) == 1 and not isinstance(split.x, Mapping)
     labelled = not isinstance(split.task, Mapping) and split.kind == "classes" and split.labelled
-    grid = single and len(split.input_shapes()[0]) > 1 and model.inputs[0].dtype == "float32"
-    return bool(grid and labelled and len(model.outputs[0].shape) == 2)  # a row per sample
+    chosen = single and (len(split.input_shapes()[0]) > 1 or split.preprocess != Preprocess())
+    # The outputs: a row per sample.
+    return bool(chosen and labelled and model.inputs[0].dtype == "float32" and len(model.outputs[0].shape) == 2)
 
 
 def try_preprocessing(model: KerasModel, split: Split, batch: int = 64) -> list[Tried]:
     """Return the accuracy of `model` on at most 400 samples, evenly spaced, with the current and other preprocessing.
 
-    The first is the split's own preprocessing. There is no other if stored numbers lie in no usual range.
+    The first is the split's own preprocessing. If it is one, none at all is always among the others.
     """
     import numpy as np
 
@@ -66,18 +72,35 @@ def try_preprocessing(model: KerasModel, split: Split, batch: int = 64) -> list[
 
 
 def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
-    """Return what is usual for numbers in the range of `stored` (n, …), without the current one."""
+    """Return what is usual for numbers in the range of `stored` (n, …), and none at all, without the current one."""
     import numpy as np
 
+    ways = _usual(stored)
+    if Preprocess() not in ways.values():
+        ways = {AS_STORED: Preprocess(), **ways}
+    first = stored[:2]
+    return {
+        name: way
+        for name, way in ways.items()
+        if (way == Preprocess() != now) or not np.allclose(way(first), now(first), rtol=1e-3, atol=1e-3)
+    }
+
+
+def _usual(stored: Any) -> dict[str, Preprocess]:
+    """Return the usual preprocessing of a grid by the range that it gives, if its numbers lie in a usual one."""
     low, high = float(stored.min()), float(stored.max())
     held = next((ends for ends in RANGES.values() if ends[0] <= low and high <= ends[1]), None)
-    if held is None:
+    if held is None or stored.ndim < GRID:
         return {}
     ways = {name: _between(held, ends) for name, ends in RANGES.items()}
     if held == RANGES["0…255"] and stored.ndim == 4 and stored.shape[-1] == COLORS:
         ways |= {"mode caffe": Preprocess(mode="caffe"), "mode torch": Preprocess(mode="torch")}
-    first = stored[:2]
-    return {name: way for name, way in ways.items() if not np.allclose(way(first), now(first), rtol=1e-3, atol=1e-3)}
+    return ways
+
+
+def words_for(tried: Tried) -> str:
+    """Return how to name it after a share: `at 0…1`, `as stored`."""
+    return tried.name if tried.name in (AS_NOW, AS_STORED) else f"at {tried.name}"
 
 
 def _between(held: tuple[float, float], wanted: tuple[float, float]) -> Preprocess:

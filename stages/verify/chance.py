@@ -13,7 +13,7 @@ from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.errors import SourceError
 from stages.formats.format import Arrays
-from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of
+from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of, words_for
 from stages.verify.metrics import evaluate, wilson_interval
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ def words_on(tried: Sequence[Tried]) -> str:
     """Format `71.8 % at 0…255 (preprocess: {}), 10.3 % as now`, the best first."""
     ordered = sorted(tried, key=lambda trial: -trial.correct)
     named = (
-        f"{trial.name}" if trial.name == AS_NOW else f"at {trial.name} ({setting_of(trial.preprocess)})"
-        for trial in ordered
+        words_for(trial) + ("" if trial.name == AS_NOW else f" ({setting_of(trial.preprocess)})") for trial in ordered
     )
     return ", ".join(f"{trial.accuracy:.1%} {name}" for trial, name in zip(ordered, named, strict=True))
 

@@ -12,7 +12,7 @@ from stages.commands.starting.first_guess import Preprocessing
 from stages.keras.normal_form import keras_facts
 from stages.keras.types import KerasModel
 from stages.samples.checks import require_fit
-from stages.samples.preprocess_trial import AS_NOW, Tried, can_be_tried, try_preprocessing
+from stages.samples.preprocess_trial import AS_NOW, Tried, can_be_tried, try_preprocessing, words_for
 from stages.verify.chance import LEAST_SAMPLES, chance_of, is_at_chance
 
 SEED = 7  # the recipe's, which draws the training split
@@ -57,5 +57,5 @@ def _train(file: Path, way: Preprocess) -> Split | None:
 
 def _words(tried: list[Tried]) -> str:
     return ", ".join(
-        f"{trial.accuracy:.1%} {'as guessed' if trial.name == AS_NOW else f'at {trial.name}'}" for trial in tried
+        f"{trial.accuracy:.1%} {'as guessed' if trial.name == AS_NOW else words_for(trial)}" for trial in tried
     )

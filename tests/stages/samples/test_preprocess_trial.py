@@ -3,11 +3,12 @@ import pytest
 
 from pipeline.data import Preprocess
 from stages.keras.tensorflow import import_keras
-from stages.samples.preprocess_trial import AS_NOW, can_be_tried, setting_of, try_preprocessing
+from stages.samples.preprocess_trial import AS_NOW, AS_STORED, can_be_tried, setting_of, try_preprocessing
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
 STORED = RNG.integers(0, 60, (120, 4, 4, 3)).astype(np.uint8) + (90 * LABELS[:, None, None, None]).astype(np.uint8)
+SCALED = Preprocess(scale=1 / 255)
 
 
 def by_brightness(dark, light, shape=(4, 4, 3)):
@@ -51,9 +52,28 @@ def test_numbers_between_0_and_1_are_brought_to_the_other_ranges(make_split):
     assert tried["-1…1"].accuracy == 1.0
 
 
-def test_numbers_in_no_usual_range_have_no_other_preprocessing(make_split):
-    tried = try_preprocessing(by_brightness(0, 255), make_split("test", STORED.astype(np.float32) * 3, LABELS))
-    assert [one.name for one in tried] == [AS_NOW]
+@pytest.mark.parametrize("shape", [(4, 4, 3), (48,)])
+def test_numbers_in_no_usual_range_are_tried_as_they_are_stored(make_split, shape):
+    stored = STORED.reshape(120, *shape).astype(np.float32) * 3
+    model, wrong = by_brightness(0, 765, shape), make_split("test", stored, LABELS, Preprocess(mode="tf"))
+    assert can_be_tried(model, wrong)
+    now, as_stored = try_preprocessing(model, wrong)
+    assert (now.name, now.correct, now.samples) == (AS_NOW, 40, 120)
+    assert (as_stored.name, as_stored.correct, as_stored.preprocess) == (AS_STORED, 120, Preprocess())
+    only = try_preprocessing(model, make_split("test", stored, LABELS))
+    assert [(one.name, one.correct) for one in only] == [(AS_NOW, 120)]
+
+
+def test_a_vector_is_tried_in_no_range(make_split):
+    tried = try_preprocessing(by_brightness(0, 255, (48,)), make_split("test", STORED.reshape(120, 48), LABELS, SCALED))
+    assert [(one.name, one.correct) for one in tried] == [(AS_NOW, 40), (AS_STORED, 120)]
+
+
+def test_samples_that_begin_blank_are_tried_as_they_are_stored(make_split):
+    stored = STORED.astype(np.float32)
+    stored[:2] = 0  # which a scale leaves as it is
+    tried = {one.name: one for one in try_preprocessing(by_brightness(0, 255), make_split("t", stored, LABELS, SCALED))}
+    assert tried["0…255"].correct == 119
 
 
 def test_at_most_400_samples_evenly_spread(make_split):

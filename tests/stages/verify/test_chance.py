@@ -17,12 +17,12 @@ STORED = (np.random.default_rng(1).integers(0, 60, (200, 6, 6)) + 60 * LABELS[:,
 SCALED = Preprocess(scale=1 / 255)
 
 
-def by_brightness():
-    """Predict the class of an image by its mean, on 0…255."""
+def by_brightness(times=1.0, offset=0.0):
+    """Predict the class of an image by its mean, on 0…255 times and plus this."""
     keras = import_keras()
     image = keras.Input((6, 6))
     model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Flatten()(image)))
-    level = np.array([30.0, 90.0, 150.0, 210.0])
+    level = np.array([30.0, 90.0, 150.0, 210.0]) * times + offset
     model.set_weights([np.tile(2 * level, (36, 1)).astype("f4") / 36, -np.square(level).astype("f4")])
     return model
 
@@ -47,6 +47,16 @@ def test_a_wrong_range_stops_with_what_each_gives(evaluated):
     assert "100.0% at 0…255 (preprocess: {})" in e.value.hint
     assert "25.0% as now" in e.value.hint
     assert "check_preprocess: false under data" in e.value.hint
+
+
+def test_a_mode_on_numbers_that_need_none_stops_whatever_their_range(evaluated):
+    model = by_brightness(times=4.0, offset=-480.0)  # made for -480…540
+    stored = STORED.astype(np.float32) * 4 - 480
+    with pytest.raises(SourceError, match=r"with preprocess: {} it is right on 100\.0%") as error:
+        evaluated(model, stored, LABELS, Preprocess(mode="tf"))
+    assert "of 200 samples right: 100.0% as stored (preprocess: {}), 31.0% as now" in error.value.hint
+    result, context = evaluated(model, stored, LABELS, Preprocess())
+    assert (result.metrics["accuracy"], context.warnings) == (1.0, [])
 
 
 def test_where_nobody_asks_or_all_is_well_there_is_no_word(evaluated):
