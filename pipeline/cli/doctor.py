@@ -16,8 +16,8 @@ import typer
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.contracts.discovery import stages
 from pipeline.errors import SecateurError
-from pipeline.reports.command_lines import SURGEON, install, install_locked, install_ourselves
-from pipeline.system.installed import package_version
+from pipeline.reports.command_lines import SURGEON, install, install_locked, install_optional, install_ourselves
+from pipeline.system.installed import optional_requirements, package_version
 
 PACKAGES = (
     "tensorflow",
@@ -38,23 +38,28 @@ FREE_BYTES_WANTED = 2 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Report one check: whether it passed, what was found, and what to do if it failed."""
+    """Report one check: whether it passed, what was found, and what to do if it failed.
+
+    What is not `needed` may be absent: only some formats and targets use it.
+    """
 
     name: str
     ok: bool
     seen: str
     hint: str = ""
+    needed: bool = True
 
 
 def command(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    findings = [_python(), *(_package(name) for name in PACKAGES), _stages(), *_store(store), _cpus()]
-    well = all(finding.ok for finding in findings)
+    packages = [*(_package(name) for name in PACKAGES), *(_optional(name) for name in optional_requirements())]
+    findings = [_python(), *packages, _stages(), *_store(store), _cpus()]
+    well = all(finding.ok or not finding.needed for finding in findings)
     if as_json:
         document = {"schema_version": 1, "ok": well, "findings": [asdict(finding) for finding in findings]}
         print(json.dumps(document, ensure_ascii=False, indent=1))
     else:
         for finding in findings:
-            print(f"{'✔' if finding.ok else '✘'} {finding.name:30} {finding.seen}")
+            print(f"{'✔' if finding.ok else '✘' if finding.needed else '·'} {finding.name:30} {finding.seen}")
             if not finding.ok:
                 print(f"  {finding.hint}")
     if not well:
@@ -70,6 +75,12 @@ def _package(name: str) -> Finding:
     surgeon = name in ("kerassurgeon", "importlib-metadata")
     hint = install(*SURGEON) if surgeon else install_locked()
     return Finding(name, version != "absent", version, hint)
+
+
+def _optional(name: str) -> Finding:
+    version = package_version(name)
+    seen = "absent; optional" if version == "absent" else version
+    return Finding(name, version != "absent", seen, install_optional(name), needed=False)
 
 
 def _stages() -> Finding:

@@ -13,6 +13,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 from pipeline.store import STORE_VARIABLE, default_store
+from pipeline.system.installed import optional_requirements
 
 SURGEON = ("--no-deps", "kerassurgeon==0.2.0", "importlib-metadata")  # its own pins cannot be resolved
 
@@ -43,6 +44,16 @@ def install(*words: str) -> str:
     own = PathFinder.find_spec("pip") is not None
     inside = [sys.executable, "-m", "pip"] if own else [base_python(), "-m", "pip", "--python", sys.executable]
     return shlex.join([*inside, "install", *words])
+
+
+def install_optional(package: str) -> str:
+    """Return the command that installs a package that one of our extras names, as it says, or any other one.
+
+    A package of exactly one version is installed alone: what it asks for beyond the lock was looked at, and is not
+    needed (openvino would bring a reporter of its use).
+    """
+    requirement = optional_requirements().get(package, package)
+    return install(*(("--no-deps",) if "==" in requirement else ()), requirement)
 
 
 def install_ourselves() -> str:

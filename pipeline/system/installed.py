@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import metadata
 from typing import Any
 
 FIELD = "Version:"
+OURSELVES = "secateur"
+NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 @cache
@@ -21,6 +24,17 @@ def package_version(name: str) -> str:
         # included.
         return next(line[len(FIELD) :].strip() for line in text.splitlines() if line.startswith(FIELD))
     return "absent"
+
+
+@cache
+def optional_requirements() -> dict[str, str]:
+    """Return what our extras require, by the package's name: `{"openvino": "openvino==2026.4.1"}`."""
+    try:
+        required = metadata.requires(OURSELVES) or []
+    except metadata.PackageNotFoundError:
+        return {}
+    optional = (requirement.partition(";")[0].strip() for requirement in required if "extra ==" in requirement)
+    return {found[0]: requirement for requirement in optional if (found := NAME.match(requirement))}
 
 
 @cache

@@ -14,7 +14,7 @@ from pipeline.data.spec import DataSpec
 from pipeline.errors import PostconditionError, PreconditionError, RecipeError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.metrics import COUNTED, SIZE, Metric
-from pipeline.reports.command_lines import install
+from pipeline.reports.command_lines import install_optional
 from stages.export.config import CommonConfig, ExportConfig
 from stages.formats.conversion import ALLOWED_DIFFERENCE, quantized_facts
 from stages.formats.registry import format_of, formats, missing_package, of_all_formats, packages_that_make
@@ -63,7 +63,7 @@ class ExportStage:
         file_format = format_of(axis)
         missing = missing_package(file_format)
         if missing is not None:
-            raise RecipeError(f"{file_format.name} files need the package {missing}", hint=install(missing))
+            raise RecipeError(f"{file_format.name} files need the package {missing}", hint=install_optional(missing))
         if quantized_by.ladder and quantized_by.ladder_format != (file_format.made_from or file_format.name):
             return f"the ladder measures {quantized_by.ladder_format} (quantize.ladder_format)"
         reasons = (file_format.refuses(quantization) for quantization in quantized_by.possible)
@@ -87,7 +87,7 @@ class ExportStage:
         if reason:
             raise PreconditionError(reason, where=where)
         if missing is not None:
-            raise PreconditionError(f"it needs the package {missing}", where=where, hint=install(missing))
+            raise PreconditionError(f"it needs the package {missing}", where=where, hint=install_optional(missing))
 
     def run(self, context: StageContext[CommonConfig]) -> StageResult:
         quantized = quantized_facts(context.inputs["model"])

@@ -20,7 +20,7 @@ from pipeline.errors import DeviceError
 from pipeline.records.artifacts import Kind
 from pipeline.records.metrics import SIZE, Metric
 from pipeline.records.schemes import Quantization
-from pipeline.reports.command_lines import install
+from pipeline.reports.command_lines import install_optional
 from pipeline.system.processes import TIMEOUT_S, require_success, run_process
 from stages.devices.counts import Counts
 from stages.devices.measurement import digests_of
@@ -116,4 +116,4 @@ def installed(package: str, target: Target) -> str:
         return version(package)
     except PackageNotFoundError as error:
         what = f"the target {target.name} needs the package {package}"
-        raise DeviceError(what, where=str(target.file), hint=install(package)) from error
+        raise DeviceError(what, where=str(target.file), hint=install_optional(package)) from error

@@ -12,7 +12,7 @@ from pipeline.contracts.stage import StageResult
 from pipeline.errors import ModelError, PostconditionError
 from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import QuantizedFacts
-from pipeline.reports.command_lines import install
+from pipeline.reports.command_lines import install_optional
 from pipeline.system.processes import ending, last_lines, run_process
 from stages.formats.c import tflm
 from stages.formats.c.facts import CSourceFacts
@@ -67,7 +67,7 @@ def source_of(context: Context, quantized: QuantizedFacts) -> StageResult:
             why = wrong_in_micro(data) or "please report the model: no reason is known"
             raise PostconditionError(what, where=context.axis, hint=f"{allowed:.0e} is allowed; {why}")
     else:
-        context.events.warned(f"the arena's size is not known without its runtime: {install(tflm.PACKAGE)}")
+        context.events.warned(f"the arena's size is not known without its runtime: {install_optional(tflm.PACKAGE)}")
     symbol = context.config.of(CSettings).symbol
     about = f"{quantized.scheme} of the Keras model {quantized.model_digest}, by tensorflow.lite"
     notes = STATE if facts.keeps_state else ()

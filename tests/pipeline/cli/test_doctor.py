@@ -2,6 +2,8 @@ import json
 
 from pipeline.cli.doctor import PACKAGES
 from pipeline.errors import SecateurError
+from pipeline.reports.command_lines import install_optional
+from pipeline.system.installed import package_version
 
 
 def test_all_is_looked_at_and_what_fails_comes_with_what_to_do(call, tmp_path):
@@ -13,6 +15,19 @@ def test_all_is_looked_at_and_what_fails_comes_with_what_to_do(call, tmp_path):
     assert "prune" in found["stages"]["seen"]
     assert found["store"]["hint"]
     assert document["ok"] is False
+
+
+def test_what_only_some_formats_need_may_be_absent_and_comes_with_its_command(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.cli.doctor.PACKAGES", ())
+    absent = ("openvino", "ethos-u-vela")
+    found = {name: "absent" if name in absent else package_version(name) for name in (*absent, "tflite-micro")}
+    monkeypatch.setattr("pipeline.cli.doctor.package_version", found.__getitem__)
+    monkeypatch.setattr("pipeline.cli.doctor.FREE_BYTES_WANTED", 0)
+    lines = call("doctor", "--store", tmp_path / "store").splitlines()  # and exits with 0
+    for name in absent:
+        place = next(index for index, line in enumerate(lines) if line.startswith(f"· {name} "))
+        assert lines[place].endswith("absent; optional")
+        assert lines[place + 1].strip() == install_optional(name)
 
 
 def test_a_store_that_is_still_to_be_made_is_well_where_its_folder_is(call, tmp_path, monkeypatch):

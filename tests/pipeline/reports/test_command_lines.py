@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.reports import command_lines
-from pipeline.reports.command_lines import checkout, install, install_locked, note_of, secateur, stands_for
+from pipeline.reports.command_lines import (
+    checkout,
+    install,
+    install_locked,
+    install_optional,
+    note_of,
+    secateur,
+    stands_for,
+)
 from pipeline.store import STORE_VARIABLE, default_store
 
 
@@ -59,6 +67,12 @@ def test_what_is_printed_here_reaches_a_pip():
     command = shlex.split(install("x"))[:-2]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("pip ")
+
+
+def test_optional_packages_are_installed_as_our_extras_name_them():
+    assert install_optional("openvino") == install("--no-deps", "openvino==2026.4.1")
+    assert install_optional("ethos-u-vela") == install("ethos-u-vela>=5")
+    assert install_optional("no-such-package") == install("no-such-package")
 
 
 def test_the_lock_and_the_project_are_named_where_they_lie():

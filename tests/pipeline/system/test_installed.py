@@ -1,6 +1,8 @@
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
-from pipeline.system.installed import package_version, points_of
+from pipeline.system.installed import optional_requirements, package_version, points_of
 
 
 def test_versions_are_those_of_the_distributions():
@@ -20,6 +22,13 @@ def test_a_distribution_may_be_installed_under_its_name_for_processors(monkeypat
 
     monkeypatch.setattr(metadata, "distribution", distribution)
     assert package_version("made-up") == "2.21.0"
+
+
+def test_optional_requirements_are_those_of_our_extras():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    written = {text for extra in project["optional-dependencies"].values() for text in extra}
+    assert set(optional_requirements().values()) == {text.partition(";")[0].strip() for text in written}
+    assert optional_requirements().keys() == {"tflite-micro", "ethos-u-vela", "openvino"}
 
 
 def test_entry_points_are_those_of_the_group():
