@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from pipeline.data.npz import NpzFile
+from pipeline.data.samples import Task
 from pipeline.data.splits import Inputs
-from pipeline.errors import RecipeError, SecateurError
+from pipeline.data.targets import task_and_targets
+from pipeline.errors import DataError, RecipeError, SecateurError
 from pipeline.records.values import Value
 from pipeline.store.file_digests import FileDigests
 
@@ -22,7 +27,8 @@ class DataGuess(Value):
     """Describe a data file; `path` is from the recipe's folder; `tested` means a separate, equally labelled test split.
 
     `prepared` describes the values of the first samples if they can't be pixels from 0 to 255; else None. `samples`
-    holds the shapes of the training samples.
+    holds the shapes of the training samples, `tasks` what the labels of each output are ("" if labels have no names):
+    None where they could mean two things.
     """
 
     path: str
@@ -31,6 +37,7 @@ class DataGuess(Value):
     tested: bool
     prepared: str | None = None
     samples: tuple[dict[str, tuple[int, ...]], ...] = ()
+    tasks: dict[str, Task | None] = Field(default_factory=dict)
 
 
 def look_into(file: Path, folder: Path) -> DataGuess:
@@ -47,6 +54,7 @@ def look_into(file: Path, folder: Path) -> DataGuess:
     reader = NpzFile(file, FileDigests())
     splits = reader.splits()
     labelled = splits["train"]
+    train = reader.read("train")
     path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
     tested = splits.get("test") is labelled
     return DataGuess(
@@ -54,8 +62,9 @@ def look_into(file: Path, folder: Path) -> DataGuess:
         splits=tuple(splits),
         labelled=labelled,
         tested=tested,
-        prepared=_prepared(reader.read("train").inputs),
+        prepared=_prepared(train.inputs),
         samples=tuple(shapes for shapes in (reader.shapes("train"),) if shapes),
+        tasks=_tasks(train.targets),
     )
 
 
@@ -69,6 +78,18 @@ def beside(folder: Path) -> Path | None:
     except SecateurError:
         return None
     return file
+
+
+def _tasks(targets: Any) -> dict[str, Task | None]:
+    """Return what labels are, as a run will take them; the run reports what is wrong with them."""
+    by_output = targets if isinstance(targets, Mapping) else {} if targets is None else {"": targets}
+    tasks: dict[str, Task | None] = {}
+    for name, values in by_output.items():
+        try:
+            tasks[name] = task_and_targets(values, None, name)[0]
+        except DataError:
+            tasks[name] = None
+    return tasks
 
 
 def _prepared(inputs: Inputs) -> str | None:

@@ -1,6 +1,7 @@
 """Check the recipes that models get."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -53,10 +54,55 @@ def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_p
         }
     np.savez(tmp_path / "data.npz", **parts)
     recipe = Recipe.load(tmp_path / "r.yaml")
-    assert "tflite/int8.accuracy_drop[kind]" in {gate.metric for gate in recipe.gates}
+    gates = {gate.metric: gate.max for gate in recipe.gates}
+    assert (gates["tflite/int8.accuracy_drop[kind]"], gates["tflite/int8.mse_ratio[level]"]) == (0.02, 1.5)
     assert next(step.config for step in recipe.steps if step.stage == "prune").round_to == 1
     manifest = run(recipe, store=tmp_path / "store", until="finetune")
     assert {"finetune.accuracy[kind]", "finetune.mse[level]", "control.accuracy[kind]"} <= manifest.metrics.keys()
+
+
+def dense_heads(folder, **settings):
+    """Write a model of one layer a head, of which no channel can be pruned."""
+    keras = import_keras()
+    inputs = keras.Input((4,), name="x")
+    heads = [keras.layers.Dense(size, activation, name=name)(inputs) for name, (size, activation) in settings.items()]
+    keras.Model(inputs, heads).save(folder / "m.keras")
+
+
+def gated(folder, invoke, **labels):
+    x = np.random.default_rng(0).random((80, 4)).astype(np.float32)
+    members = {f"y_{split}{name}": y for name, y in labels.items() for split in ("train", "test")}
+    np.savez(folder / "d.npz", x_train=x, x_test=x, **members)
+    invoke(folder / "m.keras", "-o", folder / "r.yaml", "--data", folder / "d.npz", "--force")
+    return Recipe.load(folder / "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("head", "labels", "metric"),
+    [
+        ((1, None), np.linspace(0, 3, 80, dtype="f4"), "tflite/int8.mse_ratio"),
+        ((1, None), np.arange(80) % 2, "tflite/int8.accuracy_drop"),  # then the number is the logit of two classes
+        ((3, None), np.linspace(0, 3, 240, dtype="f4").reshape(80, 3), "tflite/int8.mse_ratio"),  # no logits after all
+        ((3, "sigmoid"), np.eye(4, 3, dtype="i4").repeat(20, axis=0), "tflite/int8.accuracy_drop"),
+    ],
+)
+def test_a_run_of_the_recipe_has_the_metric_by_which_it_judges_the_output(tmp_path, head, labels, metric, invoke):
+    dense_heads(tmp_path, head=head)
+    recipe = gated(tmp_path, invoke, **{"": labels})
+    assert metric in {gate.metric for gate in recipe.gates}
+    text = (tmp_path / "r.yaml").read_text().replace("  - benchmark: {targets: [cpu], rounds: 10}\n", "")
+    (tmp_path / "r.yaml").write_text(re.sub(r".*latency_ratio.*\n", "", text).replace("[tflite, onnx]", "[tflite]"))
+    manifest = run(Recipe.load(tmp_path / "r.yaml"), store=tmp_path / "store")
+    (gate,) = manifest.gates
+    assert (gate.metric, gate.value) == (metric, manifest.metrics[metric])
+
+
+def test_outputs_that_the_data_has_no_labels_for_are_not_judged(tmp_path, invoke):
+    dense_heads(tmp_path, kind=(3, "softmax"), level=(1, None))
+    recipe = gated(tmp_path, invoke, __level=np.linspace(0, 3, 80, dtype="f4"))
+    judged = {gate.metric for gate in recipe.gates if "latency" not in gate.metric}
+    assert judged == {"tflite/int8.mse_ratio[level]"}
+    assert next(step.config for step in recipe.steps if step.stage == "verify").max_accuracy_drop is None
 
 
 def test_names_that_yaml_would_read_otherwise_stay_names(tmp_path, invoke, saved):
