@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,11 @@ import typer
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.records.delivered import left_out, require_inside, wanted_files
+from pipeline.records.manifest import RunManifest
 from pipeline.reports.command_lines import secateur
 from pipeline.store.files import publish
+
+MANIFEST = "manifest.json"
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")]
@@ -37,13 +41,33 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
         problem = opened.blobs.problem(digest)
         if problem:
             raise StoreError(f"a blob is {problem}", where=digest, hint="run the recipe again: what made it will run")
+    before, left = _left_from_before(folder, manifest, files)
     written = [_write(folder / name, opened.blobs.path(digest).read_bytes()) for name, digest in files.items()]
-    written.append(_write(folder / "manifest.json", manifest.model_dump_json(indent=1).encode()))
+    written.append(_write(folder / MANIFEST, manifest.model_dump_json(indent=1).encode()))
     if as_json:
         names = [path.relative_to(folder).as_posix() for path in written]
-        print(json.dumps({"schema_version": 1, "folder": str(folder), "files": names}, indent=1))
+        print(
+            json.dumps({"schema_version": 1, "folder": str(folder), "files": names, "left_from_before": left}, indent=1)
+        )
     else:
         print("\n".join(str(path) for path in written))
+    if left:
+        still = f"still has files of run {before} that this run does not deliver"
+        print(f"! {folder}/ {still}: {', '.join(left)}", file=sys.stderr)
+
+
+def _left_from_before(folder: Path, manifest: RunManifest, files: Iterable[str]) -> tuple[str, list[str]]:
+    """Return the run whose manifest is in the folder, and its files there that do not belong to this one.
+
+    Nothing is deleted: they may be wanted. But what ships the folder would take them for files of this run.
+    """
+    try:
+        other = RunManifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):  # none, or no manifest of ours
+        return "", []
+    if other.run_id == manifest.run_id:
+        return other.run_id, []
+    return other.run_id, sorted(name for name in {*wanted_files(other)} - {*files} if (folder / name).is_file())
 
 
 def _write(target: Path, data: bytes) -> Path:

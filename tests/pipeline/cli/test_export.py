@@ -1,7 +1,10 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline import Recipe, run
+from pipeline.cli import build_app
 from pipeline.errors import RecipeError
 from pipeline.store import Store
 
@@ -20,3 +23,31 @@ def test_a_run_that_is_not_there_is_named(finished, call, tmp_path):
     with pytest.raises(RecipeError, match="no run is called 'ffffffff'"):
         call("export", "ffffffff", tmp_path / "out", "--store", finished[1])
     assert not (tmp_path / "out").exists()
+
+
+def test_files_of_another_run_that_stay_are_named(finished, tmp_path):
+    recipe, store, _ = finished
+    out, app = tmp_path / "out", build_app(["export"])
+    second = recipe.with_name("second.yaml")
+    second.write_text(recipe.read_text().replace("float32", "float16"))
+    floats = run(Recipe.load(second), store)
+    for _ in range(2):  # the second time the folder holds the same run
+        result = CliRunner().invoke(app, ["export", floats.run_id, str(out), "--store", str(store)])
+        assert (result.exit_code, result.stderr) == (0, "")
+    arguments = ["export", finished[2].run_id, str(out), "--store", str(store), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    left = "tflite/float16/model.tflite"
+    assert result.stderr == (
+        f"! {out}/ still has files of run {floats.run_id} that this run does not deliver: {left}\n"
+    )
+    assert json.loads(result.stdout)["left_from_before"] == [left]
+    assert (out / left).is_file()
+    assert (out / "tflite/float32/model.tflite").is_file()
+    assert json.loads((out / "manifest.json").read_text())["run_id"] == finished[2].run_id
+    assert json.loads(CliRunner().invoke(app, arguments).stdout)["left_from_before"] == []
+
+
+def test_a_manifest_that_is_none_of_ours_is_replaced(finished, call, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"name": "a web app"}')
+    document = json.loads(call("export", finished[2].run_id, tmp_path, "--store", finished[1], "--json"))
+    assert document["left_from_before"] == []
