@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -27,8 +28,9 @@ def test_a_run_that_is_not_there_is_named(finished, call, tmp_path):
 
 def test_files_of_another_run_that_stay_are_named(finished, tmp_path):
     recipe, store, _ = finished
-    out, app = tmp_path / "out", build_app(["export"])
-    second = recipe.with_name("second.yaml")
+    copy = shutil.copytree(recipe.parent, tmp_path / "copy")  # other tests count what is in the store
+    out, app, store = tmp_path / "out", build_app(["export"]), copy / store.name
+    second = copy / "second.yaml"
     second.write_text(recipe.read_text().replace("float32", "float16"))
     floats = run(Recipe.load(second), store)
     for _ in range(2):  # the second time the folder holds the same run

@@ -26,7 +26,8 @@ def test_the_task_is_told_from_the_outputs(tmp_path, outputs, activation, task, 
     assert document["fill_in"] == ["data.path"]
     assert recipe.read_text().split("y_train, y_test ")[1].splitlines()[0] == targets
     gates = {gate.metric for gate in Recipe.load(recipe).gates}
-    assert ("tflite/int8.accuracy_drop" in gates) == (task in ("binary", "classes"))
+    assert ("tflite/int8.accuracy_drop" in gates) == (task in ("binary", "classes", "multilabel"))
+    assert ("tflite/int8.mse_ratio" in gates) == (task == "regression")
 
 
 def test_preprocessing_in_the_model_is_not_done_twice(tmp_path, invoke, saved):

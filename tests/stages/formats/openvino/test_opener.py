@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.system.installed import optional_requirements
 from stages.devices import runner
 from stages.formats.openvino import opener
 from stages.formats.registry import formats
@@ -22,13 +21,6 @@ from stages.formats.registry import formats
 
 def opened(path: Path, *shape: str) -> Any:
     return opener.open_model(str(path), argparse.Namespace(threads=1, shape=list(shape)), runner)
-
-
-def test_the_command_for_a_board_installs_what_our_extra_pins() -> None:
-    words = opener.INSTALL.split()
-    assert words[:4] == ["python3", "-m", "pip", "install"]
-    assert "--no-deps" in words  # it would bring a reporter of its use
-    assert optional_requirements()["openvino"] in words
 
 
 def test_a_session_computes_what_it_is_fed(
