@@ -85,9 +85,7 @@ def convert_onnx(
             traced = onnx_graph(model, opset, layout, batch, shapes)
             graph = _with_properties(_folded(traced, folder, outside=large), own)
             if how.scheme != "float32":
-                by_name = (
-                    {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
-                )
+                by_name = _by_input(model, calibration)
                 kept = kept_nodes(graph, how, model, by_name, folder)
                 turned = {name: as_layout(values, layout) for name, values in by_name.items()}
                 graph = _in_scheme(graph, how, turned, _lifted(silence, progress), kept, folder, _lifted(silence, told))
@@ -109,6 +107,10 @@ def convert_onnx(
                 where=model.name,
                 hint=silence.text()[-800:] or None,
             ) from error
+
+
+def _by_input(model: KerasModel, calibration: NDArray[Any] | Sequence[NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
+    return {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
 
 
 def _in_two_files(graph: ModelProto, folder: Path, beside: Path) -> bytes:

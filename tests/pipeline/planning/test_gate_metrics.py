@@ -68,7 +68,10 @@ def test_a_metric_that_the_recipe_will_not_measure_is_refused_with_what_to_add(
     ],
 )
 def test_what_may_still_come_is_not_refused(recipe_file, chain, data, gate):
-    chain(recipe_file, told(data), (GATE, gate))
+    built = chain(recipe_file, told(data), (GATE, gate))
+    assert gate in [held.metric for held in built.recipe.gates]
+    with pytest.raises(RecipeError, match="has no metric"):
+        chain(recipe_file, told(data), (GATE, "prune.never"))
 
 
 def test_the_source_s_evaluation_tells_the_task_that_the_recipe_leaves_open(recipe_file, chain):
@@ -82,6 +85,8 @@ def test_the_source_s_evaluation_tells_the_task_that_the_recipe_leaves_open(reci
 def test_a_function_alone_tells_no_task(recipe_file, chain):
     built = chain(recipe_file, told("  metrics: ['mine:score']\n"), (GATE, "tflite/int8.mse"))
     check_gate_metrics(built, {"score": 0.5, **SOURCE})
+    with pytest.raises(RecipeError, match="tflite/int8 will have no 'mse'"):  # accuracy is of classes alone
+        check_gate_metrics(built, {"accuracy": 0.5, **SOURCE})
 
 
 def test_of_several_outputs_the_gate_has_to_name_one(recipe_file, chain):
@@ -97,10 +102,15 @@ def test_of_several_outputs_the_gate_has_to_name_one(recipe_file, chain):
 
 
 def test_metrics_without_labels_need_no_output(recipe_file, chain):
-    check_gate_metrics(chain(recipe_file, (GATE, "prune.macs_ratio")), {"accuracy[kind]": 0.5, **SOURCE})
+    evaluated = {"accuracy[kind]": 0.5, **SOURCE}
+    check_gate_metrics(chain(recipe_file, (GATE, "prune.macs_ratio")), evaluated)
+    with pytest.raises(RecipeError, match="without an output's name"):
+        check_gate_metrics(chain(recipe_file), evaluated)
 
 
 def test_a_chain_that_ends_before_what_measures_a_gate_is_not_refused(recipe_file, chain):
     built = chain(recipe_file)
+    with pytest.raises(RecipeError, match="the recipe measures mse and mae"):
+        check_gate_metrics(built, {"mse": 0.5, "mae": 0.5, **SOURCE})
     built.nodes = [node for node in built.nodes if node.stage != "verify"]
-    check_gate_metrics(built, {"accuracy": 0.5, **SOURCE})
+    check_gate_metrics(built, {"mse": 0.5, "mae": 0.5, **SOURCE})
