@@ -83,9 +83,9 @@ def _notes(pruned: list[KerasLayer], kernels: tuple[PlannedKernel, ...], inside:
     carried = f"{numbered(len(pruned), 'layer')} carried tfmot's pruning wrapper"
     if kernels:
         share = sum(kernel.share for kernel in kernels) / len(kernels)
-        yield (f"{carried}: it was taken off, and `finetune` keeps the zeros, {share:.0%} of a weight on average")
+        yield f"{carried}: it was taken off, and `finetune` keeps the zeros, {share:.0%} of a weight on average"
     else:
-        yield (f"{carried}, which had set nothing to zero yet: it was taken off, and {anew} begins anew")
+        yield f"{carried}, which had set nothing to zero yet: it was taken off, and {anew} begins again"
     if inside:
         yield f"{inside} of these are inside of nested models, where `finetune` does not keep zeros"
     if kernels and aim is not None and aim > max(kernel.share for kernel in kernels) + 0.01:
