@@ -82,7 +82,7 @@ def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
     return {
         name: way
         for name, way in ways.items()
-        if (way == Preprocess() != now) or not np.allclose(way(first), now(first), rtol=1e-3, atol=1e-3)
+        if (way == Preprocess() and now != way) or not np.allclose(way(first), now(first), rtol=1e-3, atol=1e-3)
     }
 
 

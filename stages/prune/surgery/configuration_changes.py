@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.prune.analysis.groups import ChannelGraph
-from stages.prune.analysis.labels import Constant, Keep, Path
+from stages.keras.channels.groups import ChannelGraph
+from stages.keras.channels.labels import Constant, Keep, Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import PostconditionError, PreconditionError
+from pipeline.errors import PostconditionError, PreconditionError, numbered
+from stages.keras.channels.groups import ChannelGraph
+from stages.keras.channels.labels import Keep, Role
 from stages.keras.closing import before_squashing
 from stages.keras.normal_form import random_inputs, relative_difference
 from stages.keras.precision import in_float32
 from stages.keras.rounding import difference_beyond_rounding
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGraph
-from stages.prune.analysis.labels import Keep, Role
 
 TOLERANCE = 1e-4
 WEAK_EFFECT = 1e-2  # below, a wrong cut could pass for rounding
@@ -107,7 +107,7 @@ def check_equivalence(found: Equivalence, removed: int) -> None:
         )
     if removed and found.effect == 0.0:
         raise PostconditionError(
-            f"taking away {removed} channels changed no output, so the check proves nothing",
+            f"taking away {numbered(removed, 'channel')} changed no output, so the check proves nothing",
             where="prune",
             hint="the channels are dead, or the outputs are constant: look at the model's weights",
         )

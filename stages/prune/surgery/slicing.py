@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.keras.channels.labels import Ids
 from stages.keras.tensorflow import import_tensorflow
-from stages.prune.analysis.labels import Ids
 
 ALIGNMENT_BYTES = 64  # of tensors in TensorFlow (EIGEN_MAX_ALIGN_BYTES): computing with others crashes the process
 BLOCK_BYTES = 8 * 2**20  # NumPy requests huge pages from 4 MB on

@@ -20,16 +20,16 @@ import numpy as np
 from pipeline.errors import ModelError, PostconditionError, PreconditionError
 from pipeline.reports.command_lines import SURGEON, install
 from pipeline.system.memory import collection_paused
+from stages.keras.channels.groups import ChannelGraph, Slot
+from stages.keras.channels.labels import Ids, Keep
+from stages.keras.channels.shared import OncePerArray
 from stages.keras.free_sizes import like
 from stages.keras.graph import SingleSource, nodes_in_order
 from stages.keras.normal_form import put_weights, rebuilt, unbuilt
 from stages.keras.tensorflow import import_keras, import_tensorflow
 from stages.keras.types import KerasLayer, KerasModel
-from stages.prune.analysis.groups import ChannelGraph, Slot
-from stages.prune.analysis.labels import Ids, Keep
 from stages.prune.surgery.configuration_changes import Change, argument_changes, configuration_changes, with_changes
 from stages.prune.surgery.rebuild import spare_tracing, trace_again
-from stages.prune.surgery.shared import OncePerArray
 from stages.prune.surgery.slicing import Slices
 
 

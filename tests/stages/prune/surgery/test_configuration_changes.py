@@ -1,6 +1,6 @@
 import numpy as np
 
-from stages.prune.analysis.groups import channel_groups
+from stages.keras.channels.groups import channel_groups
 from stages.prune.surgery.configuration_changes import Change, argument_changes, configuration_changes, with_changes
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PostconditionError, PreconditionError
-from stages.prune.analysis.groups import channel_groups
+from stages.keras.channels.groups import channel_groups
 from stages.prune.surgery.equivalence import Equivalence, check_equivalence, masked_equivalence, random_inputs
 from stages.prune.surgery.surgeon import remove_channels
 

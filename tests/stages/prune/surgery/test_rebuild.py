@@ -1,9 +1,9 @@
 import pytest
 
 from pipeline.errors import PostconditionError
-from stages.prune.analysis.groups import channel_groups
-from stages.prune.analysis.labels import Flow, Labels
-from stages.prune.analysis.rules import RULES
+from stages.keras.channels.groups import channel_groups
+from stages.keras.channels.labels import Flow, Labels
+from stages.keras.channels.rules import RULES
 from stages.prune.surgery.surgeon import remove_channels
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.errors import ModelError
 from pipeline.reports.command_lines import SURGEON, install
+from stages.keras.channels.groups import channel_groups
 from stages.keras.normal_form import decode_model, encode_model
-from stages.prune.analysis.groups import channel_groups
 from stages.prune.surgery.surgeon import remove_channels
 
 

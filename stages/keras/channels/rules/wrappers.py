@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Carried, Fixed, Flow, Labels
-from stages.prune.analysis.rules.table import rule, rule_for
+from stages.keras.channels.labels import Call, CannotFollowError, Carried, Fixed, Flow, Labels
+from stages.keras.channels.rules.table import rule, rule_for
 
 
 @rule("TimeDistributed")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError, PreconditionError
-from stages.prune.analysis.groups import channel_groups
-from stages.prune.analysis.labels import Role
+from stages.keras.channels.groups import channel_groups
+from stages.keras.channels.labels import Role
 from stages.prune.choosing.patterns import frozen_layers
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Fixed, Labels, Ledger
+from stages.keras.channels.labels import Call, CannotFollowError, Fixed, Labels, Ledger
 
 
 def call_on(*inputs, shapes=((None, 4, 4, 6),), layer=None, arguments=((), {})):

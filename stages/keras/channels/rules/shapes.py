@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Flow, Ids, Labels, Path, Shape
-from stages.prune.analysis.rules.table import rule, transparent
+from stages.keras.channels.labels import Call, CannotFollowError, Flow, Ids, Labels, Path, Shape
+from stages.keras.channels.rules.table import rule, transparent
 
 
 @rule("MaxPooling1D", "MaxPooling2D", "MaxPooling3D", "AveragePooling1D", "AveragePooling2D", "AveragePooling3D")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.prune.analysis.labels import Ids
+from stages.keras.channels.labels import Ids
 
 
 def connected_components(count: int, pairs: list[tuple[Ids, Ids]]) -> Ids:

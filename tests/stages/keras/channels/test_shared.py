@@ -2,7 +2,7 @@ import gc
 
 import numpy as np
 
-from stages.prune.surgery.shared import OncePerArray
+from stages.keras.channels.shared import OncePerArray
 
 
 def test_each_array_is_asked_about_once_and_equal_ones_each_for_themselves():

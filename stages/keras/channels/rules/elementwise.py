@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Fixed, Flow, Labels
-from stages.prune.analysis.rules.activations import check_elementwise
-from stages.prune.analysis.rules.table import rule, transparent
+from stages.keras.channels.labels import Call, CannotFollowError, Fixed, Flow, Labels
+from stages.keras.channels.rules.activations import check_elementwise
+from stages.keras.channels.rules.table import rule, transparent
 
 
 @rule("InputLayer")

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from stages.keras.channels.labels import Call, CannotFollowError, Flow, Held, Ids, Labels, Path, Role
+from stages.keras.channels.rules.activations import check_elementwise
+from stages.keras.channels.rules.table import kind_of_class, rule
 from stages.keras.types import KerasLayer
-from stages.prune.analysis.labels import Call, CannotFollowError, Flow, Held, Ids, Labels, Path, Role
-from stages.prune.analysis.rules.activations import check_elementwise
-from stages.prune.analysis.rules.table import kind_of_class, rule
 
 GATES = {"SimpleRNN": 1, "GRU": 3, "LSTM": 4}
 

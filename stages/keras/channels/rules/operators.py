@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Fixed, Flow, Ids, Labels, Path
-from stages.prune.analysis.rules.merging import joined, merge
-from stages.prune.analysis.rules.scaling import per_channel
-from stages.prune.analysis.rules.shapes import reshaped
-from stages.prune.analysis.rules.table import rule
+from stages.keras.channels.labels import Call, CannotFollowError, Fixed, Flow, Ids, Labels, Path
+from stages.keras.channels.rules.merging import joined, merge
+from stages.keras.channels.rules.scaling import per_channel
+from stages.keras.channels.rules.shapes import reshaped
+from stages.keras.channels.rules.table import rule
 
 BINARY = frozenset({"add", "subtract", "multiply", "divide", "truediv", "maximum", "minimum", "pow"}) | {
     "add_v2",

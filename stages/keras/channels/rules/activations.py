@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from stages.keras.channels.labels import Call, CannotFollowError, Labels
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.prune.analysis.labels import Call, CannotFollowError, Labels
 
 ELEMENTWISE = frozenset({"linear", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "swish", "mish"}) | {
     "sigmoid",

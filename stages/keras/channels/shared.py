@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from stages.prune.analysis.labels import Ids
+from stages.keras.channels.labels import Ids
 
 Made = TypeVar("Made")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.prune.analysis.groups import channel_groups
+from stages.keras.channels.groups import channel_groups
 
 
 def conv(keras, x, filters, name, **settings):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Constant, Flow, Held, Labels, Path, Role
-from stages.prune.analysis.rules.table import rule, transparent
+from stages.keras.channels.labels import Call, CannotFollowError, Constant, Flow, Held, Labels, Path, Role
+from stages.keras.channels.rules.table import rule, transparent
 
 
 @rule("BatchNormalization", "SyncBatchNormalization")

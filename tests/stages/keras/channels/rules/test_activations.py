@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.prune.analysis.labels import CannotFollowError, Labels
-from stages.prune.analysis.rules.activations import check_elementwise
+from stages.keras.channels.labels import CannotFollowError, Labels
+from stages.keras.channels.rules.activations import check_elementwise
 
 LAST, SECOND = Labels(3, np.arange(4)), Labels(1, np.arange(4))
 

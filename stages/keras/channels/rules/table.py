@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 
+from stages.keras.channels.labels import Call, Fixed, Flow, Labels
 from stages.keras.types import KerasLayer
-from stages.prune.analysis.labels import Call, Fixed, Flow, Labels
 
 Rule = Callable[[Call], Flow]
 RULES: dict[str, Rule] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Flow, Ids, Labels
-from stages.prune.analysis.rules.table import rule
+from stages.keras.channels.labels import Call, CannotFollowError, Flow, Ids, Labels
+from stages.keras.channels.rules.table import rule
 
 
 @rule("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum")

@@ -12,7 +12,7 @@ import pytest
 from pipeline.data import Preprocess
 from pipeline.errors import DataError
 from stages.keras.tensorflow import import_keras
-from stages.prune.samples import samples_of
+from stages.samples.model_samples import samples_of
 
 A, B = np.arange(8.0).reshape(4, 2), np.arange(12.0).reshape(4, 3)
 

@@ -1,4 +1,4 @@
-"""Provide samples for criteria that use data: model inputs, labels if there are any, batch by batch."""
+"""Provide samples to what computes over a data set: model inputs, labels if there are any, batch by batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stages.samples.batches import misfit
 
 
 @dataclass(frozen=True, slots=True)
-class RankingSamples:
+class ModelSamples:
     """Provide `count` samples; `read(start, stop)` returns one float array per model input, and labels or None.
 
     `tasks` describes the labels, by the place of the model's output that they are for; asked for labels without a task,
@@ -37,17 +37,17 @@ class RankingSamples:
         for start in range(0, self.count, size):
             yield self.read(start, min(start + size, self.count))
 
-    def first(self, count: int) -> RankingSamples:
+    def first(self, count: int) -> ModelSamples:
         """Return the first `count` of them."""
         return replace(self, count=min(count, self.count))
 
 
-def samples_of(model: KerasModel, data: Any) -> RankingSamples:
+def samples_of(model: KerasModel, data: Any) -> ModelSamples:
     """Make samples from a `Split`, from arrays (one, or a list with one per input), or from (inputs, labels).
 
     Raises DataError if they don't fit the model.
     """
-    if isinstance(data, RankingSamples):
+    if isinstance(data, ModelSamples):
         return data
     if isinstance(data, Split):
         return _samples_of_split(model, data)
@@ -69,10 +69,10 @@ def samples_of(model: KerasModel, data: Any) -> RankingSamples:
             return {}
         return {0: task_and_targets(np.asarray(labels), None, model.name)[0]}
 
-    return RankingSamples(len(arrays[0]), read, tasks)
+    return ModelSamples(len(arrays[0]), read, tasks)
 
 
-def _samples_of_split(model: KerasModel, split: Split) -> RankingSamples:
+def _samples_of_split(model: KerasModel, split: Split) -> ModelSamples:
     names = split.input_names or model.input_names
     if set(names) != set(model.input_names):
         what = f"the data has inputs {', '.join(names)}, the model {', '.join(model.input_names)}"
@@ -88,7 +88,7 @@ def _samples_of_split(model: KerasModel, split: Split) -> RankingSamples:
         views = [split.of_output(name) for name in outputs]
         return {index: view.task for index, view in enumerate(views) if isinstance(view.task, str) and view.labelled}
 
-    return RankingSamples(len(split), read, tasks)
+    return ModelSamples(len(split), read, tasks)
 
 
 def _check(model: KerasModel, shapes: list[Any]) -> None:

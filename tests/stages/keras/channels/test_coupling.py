@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.prune.analysis.coupling import connected_components
+from stages.keras.channels.coupling import connected_components
 
 
 def by_hand(count, edges):

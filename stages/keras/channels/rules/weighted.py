@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from stages.prune.analysis.labels import Call, CannotFollowError, Flow, Held, Ids, Labels, Role
-from stages.prune.analysis.rules.activations import activated
-from stages.prune.analysis.rules.table import rule, transparent
+from stages.keras.channels.labels import Call, CannotFollowError, Flow, Held, Ids, Labels, Role
+from stages.keras.channels.rules.activations import activated
+from stages.keras.channels.rules.table import rule, transparent
 
 
 @rule("Conv1D", "Conv2D", "Conv3D")

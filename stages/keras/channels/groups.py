@@ -19,12 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.system.memory import collection_paused
-from stages.keras.flatten import flattened
-from stages.keras.graph import nodes_in_order
-from stages.keras.tensorflow import import_tensorflow
-from stages.keras.types import KerasLayer, KerasModel
-from stages.prune.analysis.coupling import connected_components
-from stages.prune.analysis.labels import (
+from stages.keras.channels.coupling import connected_components
+from stages.keras.channels.labels import (
     Call,
     CannotFollowError,
     Carried,
@@ -38,8 +34,12 @@ from stages.prune.analysis.labels import (
     Path,
     Role,
 )
-from stages.prune.analysis.rules import rule_for
-from stages.prune.surgery.shared import OncePerArray
+from stages.keras.channels.rules import rule_for
+from stages.keras.channels.shared import OncePerArray
+from stages.keras.flatten import flattened
+from stages.keras.graph import nodes_in_order
+from stages.keras.tensorflow import import_tensorflow
+from stages.keras.types import KerasLayer, KerasModel
 
 Item = TypeVar("Item")
 

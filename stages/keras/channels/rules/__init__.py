@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from stages.prune.analysis.rules import elementwise, merging, operators, recurrent, scaling, shapes, weighted, wrappers
-from stages.prune.analysis.rules.table import RULES, Rule, rule, rule_for, transparent
+from stages.keras.channels.rules import elementwise, merging, operators, recurrent, scaling, shapes, weighted, wrappers
+from stages.keras.channels.rules.table import RULES, Rule, rule, rule_for, transparent
 
 __all__ = [
     "RULES",

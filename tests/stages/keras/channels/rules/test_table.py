@@ -1,5 +1,5 @@
-from stages.prune.analysis.labels import Flow, Held, Role
-from stages.prune.analysis.rules import RULES, rule, transparent
+from stages.keras.channels.labels import Flow, Held, Role
+from stages.keras.channels.rules import RULES, rule, transparent
 
 
 def test_a_rule_of_ones_own_is_one_function(keras, cut, groups):
