@@ -24,6 +24,7 @@ from pipeline.errors import ModelError
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.facts import KerasFacts
 from pipeline.records.keys import digest_of_file
+from stages.keras.archived_weights import weights_apart
 from stages.keras.free_sizes import inputs_at, like, put_shapes, settled, shapes_of
 from stages.keras.tensorflow import import_keras, import_tfmot
 from stages.keras.types import KerasModel
@@ -72,7 +73,7 @@ def decode_model(path: Path) -> Any:
             with zipfile.ZipFile(copy) as archive:
                 metadata = archive.read("metadata.json")
                 objects = objects_in(archive.read("config.json")) | _custom_objects(metadata)
-            with keras.utils.custom_object_scope(objects):
+            with keras.utils.custom_object_scope(objects), weights_apart():
                 # Code in files from elsewhere was refused by `load`, or accepted by the user.
                 model = keras.models.load_model(copy, compile=False, safe_mode=False)
             put_shapes(model, json.loads(metadata).get("sizes", {}))
@@ -206,13 +207,22 @@ def copy_model(model: KerasModel, configured: Callable[[Any], Any] | None = None
 
     `configured` derives the configuration to build from `model`'s, if it is not to be the same.
     """
+    fresh = newly_built(model, configured)
+    put_weights(fresh, model.get_weights())
+    return fresh
+
+
+def newly_built(model: KerasModel, configured: Callable[[Any], Any] | None = None) -> Any:
+    """Return a new model of the same class and configuration, with the weights that its layers' initializers give.
+
+    `configured` is as for `copy_model`.
+    """
     classes = objects_in(" ".join(type(layer).__name__ for layer in model.layers))
     classes |= {type(layer).__name__: type(layer) for layer in model.layers}  # the user's own may be registered nowhere
     with import_keras().utils.custom_object_scope(classes):
         fresh = rebuilt(type(model), (configured or unbuilt)(model.get_config()))
     if not fresh.built:
         fresh.build(model.input_shape)
-    put_weights(fresh, model.get_weights())
     return like(fresh, model)
 
 

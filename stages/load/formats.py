@@ -25,7 +25,6 @@ from stages.load.applications import build_application
 from stages.load.code import by_name_alone, refuse_code
 from stages.load.custom_objects import import_custom_objects, of_keras
 from stages.load.keras3 import TOLERANCE, Carried, carry_over, import_keras3
-from stages.load.keras3_hdf5 import with_modules
 from stages.load.keras3_layers import Objects
 from stages.load.keras3_quantized import without_quantization
 from stages.load.not_finite import blame
@@ -164,8 +163,6 @@ def _from_files(
 
 def _of_keras3(stored: StoredModel, weights: Path | None, objects: Objects, wanted: Wanted, *, trust: bool) -> Carried:
     with quiet():  # Keras 3 warns by itself with newer releases of numpy
-        if stored.kind == "h5":
-            stored = replace(stored, config=with_modules(stored.config, import_keras3(), objects.keras3))
         original = read_model(stored, import_keras3(), objects.keras3, trust=trust)
         if not original.built:
             what = "the model was saved without its input shape"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ModelError, reason_of
+from pipeline.errors import ModelError, numbered, reason_of
 from pipeline.records.values import Json
 from stages.keras.free_sizes import DATA, NOTHING, Wanted, candidates, require_something_left
 from stages.keras.normal_form import relative_difference
@@ -52,7 +52,8 @@ def without_quantization(
         what = f"with its weights multiplied out, the model's outputs differ by {difference:.0%}"
         raise ModelError(what, where=original.name, hint=HINT)
     modes = ", ".join(dict.fromkeys(str(_mode(layer)) for layer in quantized))
-    note = f"{len(quantized)} layers were quantized to {modes} by Keras: their weights are float32 from here on"
+    were = f"{numbered(len(quantized), 'layer')} {'was' if len(quantized) == 1 else 'were'}"
+    note = f"{were} quantized to {modes} by Keras: the weights are float32 from here on"
     return plain, (f"{note}, outputs differ from the quantized model's by {difference:.1%}",)
 
 

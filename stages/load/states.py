@@ -6,6 +6,7 @@ once (fingerprints, checks, measurements), and a converter freezes whatever stat
 
 from __future__ import annotations
 
+from pipeline.errors import first_few
 from stages.keras.types import KerasLayer, KerasModel
 
 
@@ -25,11 +26,10 @@ def note_on_states(names: list[str]) -> tuple[str, ...]:
     """Return a sentence on layers that `without_state` changed."""
     if not names:
         return ()
-    listed = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     what = "keeps its state" if len(names) == 1 else "keep their state"
     note = (
-        f"{listed} {what} between calls in Keras (stateful=True): here, and in the files, each call begins with zeros; "
-        "to go on from a state, make it an input and an output of the model"
+        f"{first_few(names)} {what} between calls in Keras (stateful=True): here, and in the files, each call begins "
+        "with zeros; to go on from a state, make it an input and an output of the model"
     )
     return (note,)
 

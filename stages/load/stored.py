@@ -12,17 +12,19 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from pipeline.errors import ModelError, reason_of
 from pipeline.records.values import Json
+from stages.keras.archived_weights import weights_apart
 from stages.keras.normal_form import buildable
 from stages.keras.types import KerasModel
 from stages.load.archives import check_hdf5, check_zip, refuse_large_text
+from stages.load.keras3_hdf5 import with_modules
 from stages.load.recognise import HDF5_MAGIC, FileKind
 
 AGAIN = "get the file again, or save the model again"
@@ -124,8 +126,10 @@ def _of_keras3(config: Json, version: str) -> bool:
 def read_model(stored: StoredModel, keras: ModuleType, objects: Mapping[str, Any], *, trust: bool) -> KerasModel:
     """Return the model, built by the Keras that wrote it (`keras`); from JSON, without weights.
 
-    Keras 3 reads an `.h5` file only if its configuration names no module: else it is built as from a `.keras` file.
+    Of its `.h5` files Keras 3 reads some wrong: they are built as from a `.keras` file, by what `keras3_hdf5` adds.
     """
+    if stored.kind == "h5" and stored.keras3:
+        stored = replace(stored, config=with_modules(stored.config, keras, objects))
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         copy = Path(folder) / f"model.{stored.kind}"
         try:
@@ -140,7 +144,8 @@ def read_model(stored: StoredModel, keras: ModuleType, objects: Mapping[str, Any
                 (_copy_archive if stored.kind == "keras" else _copy_hdf5)(stored, copy)
                 # tf_keras has no safe mode for HDF5: code was refused before
                 safe = {"safe_mode": not trust} if stored.keras3 or stored.kind == "keras" else {}
-                return keras.models.load_model(copy, compile=False, **safe)
+                with nullcontext() if stored.keras3 else weights_apart():
+                    return keras.models.load_model(copy, compile=False, **safe)
         except ModelError:
             raise
         except Exception as error:  # Keras raises whatever its layers raise

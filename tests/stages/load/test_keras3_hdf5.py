@@ -63,6 +63,11 @@ def over_two_axes(keras):
     return keras.Model(given, keras.layers.Softmax(axis=[1, 2])(given))
 
 
+def of_unit_norm_over_two_axes(keras):
+    given = keras.Input((FEATURES, 3))
+    return keras.Model(given, keras.layers.UnitNormalization(axis=[1, 2])(given))
+
+
 def normalized_over_two_axes(keras):
     given = keras.Input((FEATURES, 3))
     return keras.Model(given, keras.layers.LayerNormalization(axis=[1, 2])(given))
@@ -107,6 +112,7 @@ def check(keras, model, path, **settings):
         two_inputs_and_outputs,
         layers_and_operations_of_one_name,
         over_two_axes,
+        of_unit_norm_over_two_axes,
         normalized_over_two_axes,
         masked,
     ],

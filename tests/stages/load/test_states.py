@@ -7,9 +7,9 @@ from pipeline.system.quiet import quiet
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.registry import load_exported
 from stages.formats.tflite.convert import convert_tflite
+from stages.keras.channels.groups import channel_groups
 from stages.keras.normal_form import copy_model
 from stages.load import load_model
-from stages.prune.analysis.groups import channel_groups
 
 X = np.random.default_rng(0).standard_normal((1, 6, 4)).astype(np.float32)
 

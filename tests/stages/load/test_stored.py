@@ -1,10 +1,12 @@
 import json
 import zipfile
 
+import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
 from stages.load import load_model
+from stages.load.stored import open_stored, read_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file"),
@@ -85,3 +87,27 @@ def test_what_a_file_says_of_optimizers_is_never_built(keras2, residual, tmp_pat
         for name, data in entries.items():
             archive.writestr(name, data)
     assert load_model(path).model.optimizer is None
+
+
+def test_whoever_reads_an_h5_file_of_keras3_gets_the_model_that_was_saved(keras3, tmp_path):
+    given = keras3.Input((6, 3))
+    path = saved(keras3.Model(given, keras3.layers.Softmax(axis=[1, 2])(given)), tmp_path / "m.h5")
+    model = read_model(open_stored(path, "h5"), keras3, {}, trust=False)
+    x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+    assert np.allclose(np.asarray(model(x)).sum(axis=(1, 2)), 1)  # over both axes: Keras 3 itself drops them
+
+
+def at_depth(frames, call):
+    return at_depth(frames - 1, call) if frames else call()
+
+
+def test_layers_and_callers_may_be_more_than_the_frames_that_python_permits(keras, tmp_path):
+    """Keras visits a graph by recursion: ResNetRS270 needs nearly all of the 1,000 frames without any caller."""
+    x = image = keras.Input((3,))
+    for _ in range(150):
+        x = keras.layers.Activation("tanh")(x)
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    model.save(tmp_path / "deep.keras")
+    loaded = at_depth(850, lambda: load_model(tmp_path / "deep.keras").model)
+    for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)

@@ -1,0 +1,47 @@
+"""Let tf_keras read the weights of a `.keras` archive from a file of their own.
+
+tf_keras has HDF5 read them where they stand in the archive, back and forth, and each time that HDF5 goes back, Python's
+zipfile begins again at their first byte: the time grows with the square of their size. Keras 3 reads them apart.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+
+@contextmanager
+def weights_apart() -> Iterator[None]:
+    """Let `load_model` of tf_keras extract the weights first, meanwhile."""
+    from tf_keras.src.saving import saving_lib
+
+    own: Any = saving_lib.H5IOStore
+
+    class Apart(own):  # type: ignore[misc]
+        def __init__(self, root_path: str, archive: Any = None, mode: str = "r") -> None:
+            apart = archive is not None and mode == "r"
+            super().__init__(root_path, _Extracting(archive) if apart else archive, mode)
+
+    saving_lib.H5IOStore = Apart
+    try:
+        yield
+    finally:
+        saving_lib.H5IOStore = own
+
+
+@dataclass(frozen=True, slots=True)
+class _Extracting:
+    """Open members of an archive as files that can go back; they vanish when they are closed."""
+
+    archive: zipfile.ZipFile
+
+    def open(self, name: str, _mode: str) -> IO[bytes]:
+        file = tempfile.TemporaryFile(prefix="secateur-")  # noqa: SIM115 - whoever asked closes it
+        with self.archive.open(name) as member:
+            shutil.copyfileobj(member, file, 1 << 20)
+        return file
