@@ -36,6 +36,13 @@ def flattened(model: KerasModel) -> Any:
     return like(_with_output_names(flat, model.output_names), model)
 
 
+def layers_by_flat_name(model: KerasModel) -> dict[str, KerasLayer]:
+    """Return the model's own layers, nested ones too, by the names that they have in `flattened(model)`."""
+    copies = _Copies()
+    copies.name_all(model)
+    return {copies.names[id(layer)]: layer for layer, _ in _leaves(model, "")}
+
+
 def _with_output_names(flat: Any, names: list[str]) -> Any:
     """Add identities for output names: labels use them with several outputs, and a nested model may have named one."""
     if len(names) == 1 or flat.output_names == names:

@@ -1,6 +1,6 @@
 """Hold the table of Keras' own kinds of layers: what counting, pruning, folding and training need to know of each.
 
-A new kind is one entry here. Which of its channels go together is a rule of pruning (`stages/prune/analysis/rules`).
+A new kind is one entry here. Which of its channels go together is a rule of pruning (`stages/keras/channels/rules`).
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -32,6 +33,10 @@ ENVIRONMENT = {
 # `findings/tensorflow_channels_first_needs_onednn.sh` shows it.
 NHWC_ONLY = re.compile(r"only supports? (the )?NHWC")
 
+# Keras walks along a network's graph by recursion, a frame or more for each layer on the longest way. ResNetRS270 needs
+# nearly all of the 1,000 frames that Python permits, and what calls Keras here needs some as well.
+RECURSION_LIMIT = 10_000
+
 _after_import: list[Callable[[], None]] = []
 
 
@@ -48,6 +53,7 @@ def import_keras() -> Any:
         # What the user has set stays.
         os.environ.setdefault(name, value)
     keep_pages_ready()
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), RECURSION_LIMIT))
     with quiet():  # deprecations, and what is logged before any level can be set: oneDNN's greeting on newer CPUs
         import tensorflow as tf
         import tf_keras

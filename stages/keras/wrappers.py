@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.errors import PreconditionError
+from pipeline.errors import PreconditionError, first_few, numbered
 from stages.keras.types import KerasLayer, KerasModel
 
 PRUNING, CLUSTERING, QUANTIZATION, ANNOTATION = "pruning", "clustering", "quantization", "annotation"
@@ -36,11 +36,17 @@ def wrappers_in(model: KerasModel) -> dict[str, str]:
     return {layer.name: kind for layer in layers if (kind := wrapper_of(layer))}
 
 
+def carrying(number: int, kind: str) -> str:
+    """Return `1 layer carries tfmot's pruning wrapper`, `2 layers carry …`."""
+    return f"{numbered(number, 'layer')} {'carries' if number == 1 else 'carry'} tfmot's {kind} wrapper"
+
+
 def require_unwrapped(model: KerasModel, stage: str) -> None:
     """Raise PreconditionError, with what to do, if a stage can't work on a model because of its wrappers."""
     wrappers = wrappers_in(model)
     if not wrappers:
         return
-    name, kind = next(iter(wrappers.items()))
-    what = f"{len(wrappers)} layers carry tfmot's {kind} wrapper, the first is {name}: {stage} can't look into them"
+    kind = next(iter(wrappers.values()))
+    names = [name for name, purpose in wrappers.items() if purpose == kind]
+    what = f"{carrying(len(names), kind)}, into which {stage} can't look: {first_few(names)}"
     raise PreconditionError(what, where=stage, hint=WHAT_TO_DO[kind])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.keras.closing import before_squashing
+from stages.keras.closing import before_squashing, closing_layers
 from stages.keras.tensorflow import import_keras
 
 
@@ -26,3 +26,29 @@ def test_activations_are_restored_after_an_error():
     with pytest.raises(ValueError, match="linear"), before_squashing(model):
         raise ValueError(model.layers[-1].activation.__name__)
     assert model.layers[-1].activation.__name__ == "softmax"
+
+
+def test_dense_layers_that_a_softmax_or_sigmoid_closes_are_found():
+    keras = import_keras()
+    layers = keras.layers
+    vector, grid = keras.Input((3,)), keras.Input((4, 3))
+    twice = layers.Dense(3, activation="softmax", name="twice")
+    outputs = [
+        layers.Dense(2, activation="softmax", name="own")(vector),
+        layers.Softmax()(layers.Dense(2, name="by_layer")(vector)),
+        layers.Activation("sigmoid")(layers.Dense(2, name="by_activation")(vector)),
+        layers.Softmax()(layers.Dense(2, activation="tanh", name="curved")(vector)),
+        layers.Dense(2, name="open")(vector),
+        layers.Dense(2, activation="softmax", name="each_place")(grid),
+        layers.Softmax()(layers.Reshape((6,))(layers.Dense(2, name="moved")(vector[:, :, None]))),
+        twice(twice(vector)),
+    ]
+    read_twice, given = layers.Dense(2, name="read_twice")(vector), layers.Dense(2, name="given")(vector)
+    outputs += [
+        layers.Softmax()(read_twice),
+        layers.Dense(2, name="reader")(read_twice),
+        layers.Softmax()(given),
+        given,
+    ]
+    found = closing_layers(keras.Model([vector, grid], outputs))
+    assert found == {"own": "softmax", "by_layer": "softmax", "by_activation": "sigmoid"}

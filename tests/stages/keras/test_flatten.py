@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ModelError
-from stages.keras.flatten import flattened
+from stages.keras.flatten import flattened, layers_by_flat_name
 from stages.keras.normal_form import random_inputs
 from stages.prune import PruneConfig, prune_model
 
@@ -29,6 +29,21 @@ def assert_same(model, flat):
 
 def test_a_flat_model_is_itself(mini_xception):
     assert flattened(mini_xception) is mini_xception
+
+
+def test_original_layers_are_found_by_their_flat_names(keras, randomize):
+    image = keras.Input((6, 6, 2), name="image")
+    x = keras.layers.Conv2D(6, 1, name="conv")(image)  # a name that both branches use as well
+    model = closed(keras, image, branch(keras, "second")(branch(keras, "first")(x)))
+    randomize(model)
+    layers, flat = layers_by_flat_name(model), flattened(model)
+    assert set(layers) == {layer.name for layer in flat.layers}
+    assert {layers["first_conv"], layers["conv"]} <= {*model.get_layer("first").layers, *model.layers}
+    for layer in flat.layers:
+        for copied, own in zip(layer.get_weights(), layers[layer.name].get_weights(), strict=True):
+            np.testing.assert_array_equal(copied, own)
+    plain = branch(keras, "plain")
+    assert layers_by_flat_name(plain) == {layer.name: layer for layer in plain.layers}
 
 
 def test_nested_three_deep(keras, cut, randomize):

@@ -5,12 +5,12 @@ from math import prod
 import numpy as np
 import pytest
 
+from stages.keras.channels.groups import channel_groups
+from stages.keras.channels.labels import Role
 from stages.keras.graph_products import products_of_node
 from stages.keras.layer_kinds import KINDS, UNKNOWN, kind_of
 from stages.keras.macs import count_macs, kernels_of
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.prune.analysis.groups import channel_groups
-from stages.prune.analysis.labels import Role
 from stages.prune.measured.probing import operators_of
 from stages.prune.surgery.rebuild import spare_tracing
 

@@ -24,7 +24,7 @@ def test_a_stage_that_can_not_look_into_them_says_what_to_do():
     require_unwrapped(dense_model(), "prune")
     wrapped = dense_model(import_tfmot().sparsity.keras.prune_low_magnitude)
     with pytest.raises(
-        PreconditionError, match="1 layers carry tfmot's pruning wrapper, the first is prune_low"
+        PreconditionError, match="1 layer carries tfmot's pruning wrapper, into which prune can't look: prune_low"
     ) as caught:
         require_unwrapped(wrapped, "prune")
     assert (caught.value.where, "`load`" in caught.value.hint) == ("prune", True)

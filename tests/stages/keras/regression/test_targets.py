@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from pipeline.errors import ModelError
+from stages.keras.regression.running import WORTH_A_GRAPH, Network
+from stages.keras.regression.targets import Positions, SourceLayer, Targets
+
+IMAGES = np.random.default_rng(0).standard_normal((4, 3, 3, 2)).astype(np.float32)
+
+
+def test_all_positions_of_a_small_map_and_some_of_a_larger_one():
+    where = Positions(count=6, seed=3)
+    assert where.of("conv", 0, 2, (2, 3)).tolist() == [[0, 1, 2, 3, 4, 5]] * 2
+    assert where.of("dense", 0, 2, ()).tolist() == [[0], [0]]
+    picks = where.of("conv", 0, 50, (4, 5))
+    assert picks.shape == (50, 6)
+    assert all(len(set(row)) == 6 and sorted(row) == list(row) for row in picks.tolist())
+    assert set(picks.flat) == set(range(20))
+
+
+def test_positions_follow_from_seed_call_and_batch():
+    drawn = Positions(3, 1).of("conv", 0, 4, (9, 9))
+    assert (Positions(3, 1).of("conv", 0, 4, (9, 9)) == drawn).all()
+    for other in (Positions(3, 2).of("conv", 0, 4, (9, 9)), Positions(3, 1).of("conv/1", 0, 4, (9, 9))):
+        assert (other != drawn).any()
+    assert (Positions(3, 1).of("conv", 1, 4, (9, 9)) != drawn).any()
+
+
+@pytest.fixture
+def model(keras, randomize):
+    """Build a shared convolution between others; one layer is named like an argument of numpy's."""
+    layers, image = keras.layers, keras.Input((3, 3, 2))
+    shared = layers.Conv2D(2, 2, padding="same", activation="relu", name="file")
+    x = shared(layers.Conv2D(2, 1, activation="tanh", name="allow_pickle")(shared(image)))
+    return randomize(keras.Model(image, layers.Dense(3, activation="softmax", name="a/b")(layers.Flatten()(x))))
+
+
+def computed(model, folder, kept, images=IMAGES, batches=2):
+    network, targets = Network.of(model), Targets(folder / "deep" / "er")
+    layers = {layer.name: SourceLayer.of(layer, kept.get(layer.name)) for layer in model.layers if layer.weights}
+    targets.compute(network, layers, batches, lambda batch: [images + batch], Positions(100, 0))
+    return targets
+
+
+@pytest.mark.parametrize("batches", [2, WORTH_A_GRAPH])
+def test_outputs_are_those_before_the_activation_at_the_channels_left(model, keras, tmp_path, batches):
+    targets = computed(model, tmp_path, {"file": np.array([1]), "a/b": np.array([0, 2])}, batches=batches)
+    for name in ("file", "allow_pickle", "a/b"):
+        model.get_layer(name).activation = keras.activations.linear
+    shared, between = model.get_layer("file"), model.get_layer("allow_pickle")
+    first = shared(IMAGES + 1)
+    middle = between(np.maximum(first, 0))
+    second = shared(np.tanh(middle))
+    last = model.get_layer("a/b")(np.maximum(second, 0).reshape(4, -1))
+    wanted = {"file": first[..., 1:], "allow_pickle": middle, "file/1": second[..., 1:]}
+    wanted |= {"a/b": last.numpy()[:, [0, 2]]}
+    for name, values in wanted.items():
+        found = targets.of(name, 1)
+        assert found.dtype == np.float64
+        np.testing.assert_allclose(found, np.reshape(values, (-1, found.shape[1])), rtol=1e-4, atol=1e-6)
+
+
+def test_a_layer_that_gives_nan_in_the_source_is_named(model, tmp_path):
+    model.get_layer("allow_pickle").bias.assign([np.nan, 0])
+    with pytest.raises(ModelError, match=r"NaN or infinite values in the source") as caught:
+        computed(model, tmp_path, {})
+    assert caught.value.where == "allow_pickle"
