@@ -15,7 +15,8 @@ from stages.prune.ranking.criterion import Criterion, CriterionName, criteria, d
 
 Reduction = Literal["mean", "max", "sum", "first"]
 Normalisation = Literal["mean", "max", "standardised", "none"]
-Scope = Literal["layer", "global", "sensitivity"]
+Scope = Literal["layer", "global", "sensitivity", "loss"]
+Competition = Literal["isomorphic", "all"]
 Split = Literal["train", "validation", "calibration"]
 Ratio = Annotated[float, Field(ge=0, lt=1)]
 
@@ -31,6 +32,7 @@ class RankingConfig(StageConfig):
     """Set how channels are ranked.
 
     `l2` needs no data; `taylor` chooses best if there are labelled samples; `hessian` needs samples without labels;
+    so does `obs`, which chooses best if `reconstruct` follows;
     `lamp` distributes a target on parameters well; `random` is the yardstick that any other has to beat. Each
     criterion's docstring says when to choose it and where it is from.
     """
@@ -124,9 +126,13 @@ class MeasureOn(Value):
 class PruneConfig(RankingConfig):
     """Set how channels are ranked, how many go, and from where.
 
-    Scopes: `layer` removes the same share of each group: choose it for a high ratio, or if no layer may become a
-    bottleneck. `global` removes the least important channels of the whole network, wherever they are. `sensitivity`
-    measures each group's accuracy at some ratios first and removes most where it costs least.
+    Scopes: `layer` removes the same share of each group: choose it if no layer may become a bottleneck. `loss` spends
+    the goal where the predicted loss per unit saved is least, and searches by trial how much each group's loss counts:
+    choose it with `obs`, before `reconstruct`. `global`
+    removes the least important channels, wherever they are: with `compete: isomorphic` the same share of each class of
+    groups that are built alike, so that no kind of layer is emptied because its scores are low; with `compete: all`
+    those of the whole network in one ranking. `sensitivity` measures each group's accuracy at some ratios first and
+    removes most where it costs least.
 
     How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number), or
     a target `latency` (above 1: milliseconds) or `instructions` that the exported network meets within 3 % on the
@@ -144,7 +150,12 @@ class PruneConfig(RankingConfig):
     method: Literal["structured", "unstructured"] = Field(
         "structured", description="whole channels go, so that any runtime is faster; or single weights become zero"
     )
-    scope: Scope = Field("global", description="one ranking over the network, or in each group, or by a scan")
+    scope: Scope = Field("global", description="one ranking over the network, or in each group, by a scan, or by loss")
+    compete: Competition | None = Field(
+        None,
+        description="for scope global: channels compete with those of groups built alike, or with all; isomorphic for "
+        "taylor and hessian with a ratio and for scores that are not normalized, else all",
+    )
     ratio: Ratio | None = Field(None, description="share of channels taken away over all groups not frozen; 0.5")
     macs: float | None = Field(None, gt=0, description="multiply-accumulates left")
     params: float | None = Field(None, gt=0, description="parameters left")
@@ -159,6 +170,9 @@ class PruneConfig(RankingConfig):
     measure_on: MeasureOn | None = Field(None, description="for round_to: auto, latency and instructions: {target: …}")
     min_channels: int = Field(1, ge=1, description="no layer keeps fewer channels than this")
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
+    search: int = Field(
+        100, ge=0, le=10_000, description="for scope loss: how many distributions are tried on the network; 0: none"
+    )
     scan: ScanConfig | None = Field(None, description="for scope sensitivity: what to measure")
     sparsity: SparsityConfig = Field(default_factory=SparsityConfig, description="for method unstructured")
 
@@ -172,6 +186,10 @@ class PruneConfig(RankingConfig):
             raise ValueError(f"{settings[0]} says where from: leave scope out")
         if self.scan is not None and self.scope != "sensitivity":
             raise ValueError("scan is for scope: sensitivity")
+        if "search" in self.model_fields_set and self.scope != "loss":
+            raise ValueError("search is for scope: loss")
+        if self.compete is not None and self.method == "structured" and self.competition is None:
+            raise ValueError("compete is for scope: global, with a ratio or a target")
         return self
 
     @model_validator(mode="after")
@@ -191,15 +209,21 @@ class PruneConfig(RankingConfig):
             if "sparsity" in settings:
                 raise ValueError("sparsity is for method: unstructured")
             self.require_channels_ranked()
+            self._require_losses()
             return self
         if "criterion" in settings and self.declared.sparse is None:
             raise ValueError(f"single weights are ranked by magnitude or at random, not by {self.criterion}")
         foreign = sorted(settings - {"method", "criterion", "scope", "ratio", "layers", "exclude", "sparsity"})
         if foreign:
             raise ValueError(f"{foreign[0]} is for method: structured")
-        if self.scope == "sensitivity":
-            raise ValueError("scope sensitivity is for method: structured")
+        if self.scope in ("sensitivity", "loss"):
+            raise ValueError(f"scope {self.scope} is for method: structured")
         return self._sparsity_fits()
+
+    def _require_losses(self) -> None:
+        if self.scope == "loss" and not self.declared.loss:
+            suitable = _listed(lambda criterion: criterion.loss)
+            raise ValueError(f"scope loss adds up losses, which {self.criterion} does not predict: {suitable} do")
 
     def _sparsity_fits(self) -> Self:
         sparsity, settings = self.sparsity, self.model_fields_set
@@ -213,6 +237,19 @@ class PruneConfig(RankingConfig):
         if sparsity.pattern == "2:4" and sparsity.schedule == "polynomial":
             raise ValueError("2:4 is there at once or not at all: schedule: constant")
         return self
+
+    @property
+    def competition(self) -> Competition | None:
+        """Return which groups compete under scope `global`, as requested or as suits the scores; else None.
+
+        All compete if something makes any two channels comparable, however their layers are built: a normalization, a
+        criterion that balances layers by itself (`lamp`, `random`), or a target, where a loss counts per unit saved.
+        """
+        if self.method != "structured" or self.scope != "global" or self.layers or self.thresholds:
+            return None
+        balanced = self.target is not None if self.declared.loss else self.declared.comparable
+        balanced = balanced or self.normalisation_of_criterion != "none"
+        return self.compete or ("all" if balanced else "isomorphic")
 
     @property
     def sparse_scope(self) -> Literal["layer", "global"]:

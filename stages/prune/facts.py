@@ -1,14 +1,19 @@
-"""Define the facts of pruning: what was removed, and what a sensitivity scan covered."""
+"""Define the facts of pruning: what was ranked and removed, and what a sensitivity scan covered."""
 
 from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from pipeline.records.artifacts import Facts
 
 
 class PruneFacts(Facts):
-    """Describe what was pruned. `equivalence_error` is the largest relative difference from the masked original."""
+    """Describe what was pruned. `equivalence_error` is the largest relative difference from the masked original.
+
+    `notes` are sentences about it, shown below the table of the run.
+    """
 
     kind: Literal["prune-report"] = "prune-report"
     groups: int
@@ -16,6 +21,17 @@ class PruneFacts(Facts):
     channels_before: int
     channels_after: int
     equivalence_error: float
+    # Left out where there are none, so that records from before have the digests and seals that they had.
+    notes: tuple[str, ...] = Field((), exclude_if=lambda notes: not notes)
+
+
+class RankingFacts(Facts):
+    """Describe a ranking: of how many groups of channels, by how many samples."""
+
+    kind: Literal["ranking-report"] = "ranking-report"
+    groups: int
+    unranked_groups: int
+    samples: int
 
 
 class SensitivityFacts(Facts):

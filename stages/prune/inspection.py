@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from pipeline.records.values import Value
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup, channel_groups
+from stages.keras.channels.labels import Role
 from stages.keras.flatten import flattened
 from stages.keras.layer_work import Work
 from stages.keras.macs import macs_of, work_of
 from stages.keras.types import KerasLayer, KerasModel
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
-from stages.prune.analysis.labels import Role
 from stages.prune.choosing.cost import Counted, cost_of
 
 

@@ -10,16 +10,21 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ModelError
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup
+from stages.keras.channels.labels import Keep, Role
+from stages.keras.channels.left import channels_left
 from stages.keras.flatten import flattened
 from stages.keras.macs import count_macs, macs_of
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
-from stages.prune.analysis.labels import Keep, Role
-from stages.prune.choosing.choice import Choice, ChoiceBasis, choose, prepare
-from stages.prune.config import PruneConfig
+from stages.prune.choosing.choice import Choice, ChoiceBasis, Prepared, prepare, prunable_graph
+from stages.prune.choosing.depletion import depleted, prevention
+from stages.prune.choosing.searched import searched
+from stages.prune.config import PruneConfig, RankingConfig
 from stages.prune.measured.measured_goal import reach_measured_goal
-from stages.prune.report import GroupReport, PruneReport
-from stages.prune.samples import samples_of
+from stages.prune.ranking.predicted_loss import predicted_losses
+from stages.prune.ranking.report import RankingReport
+from stages.prune.ranking.scoring import group_scores
+from stages.prune.report import DepletedGroup, GroupReport, PruneReport, SearchReport
 from stages.prune.surgery.equivalence import (
     SAMPLES,
     Equivalence,
@@ -29,6 +34,8 @@ from stages.prune.surgery.equivalence import (
 )
 from stages.prune.surgery.random_weights import randomize_weights
 from stages.prune.surgery.surgeon import remove_channels
+from stages.samples.batches import Progress, unheard
+from stages.samples.model_samples import samples_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +66,30 @@ def prune_model(
     known = replace(basis or ChoiceBasis(), seed=seed, samples=samples)
     if known.source is not None:
         known = replace(known, source=flattened(known.source))
+    prepared, search = prepare(model, config, known), None
+    if config.scope == "loss" and config.search and samples is not None:
+        prepared, search = searched(prepared, samples.first(config.samples), known)
     if config.measured_target:
-        choice, pruned = reach_measured_goal(prepare(model, config, known), model, known)
+        choice, pruned = reach_measured_goal(prepared, model, known)
     else:
-        choice = choose(model, config, known)
+        choice = prepared.choice()
         pruned = remove_channels(model, choice.graph, choice.keep)
     proof = _proof(model, pruned, choice.graph, choice.keep, probes)
-    return PruneResult(pruned, _report(model, pruned, choice, config, proof))
+    return PruneResult(pruned, _report(model, pruned, prepared, search, choice, proof))
+
+
+def rank_channels(
+    model: KerasModel, config: RankingConfig, data: Any, seed: int, heard: Progress = unheard
+) -> RankingReport:
+    """Return how the channels of every group that can be pruned score; `model` is unchanged.
+
+    `data` is as for `prune_model`, and so are the errors.
+    """
+    model = flattened(model)
+    _check_finite(model)
+    groups, samples = prunable_graph(model, ()).prunable, samples_of(model, data)
+    scores = group_scores(model, groups, config, seed, samples, heard)
+    return RankingReport.of(config, min(len(samples), config.samples), groups, scores)
 
 
 def _check_finite(model: KerasModel) -> None:
@@ -98,16 +122,23 @@ def _proof(
     return replace(proof, error=max(proof.error, again.error))
 
 
-def _report(model: KerasModel, pruned: Any, choice: Choice, config: PruneConfig, proof: Equivalence) -> PruneReport:
-    graph, keep = choice.graph, choice.keep
+def _report(
+    model: KerasModel, pruned: Any, prepared: Prepared, search: SearchReport | None, choice: Choice, proof: Equivalence
+) -> PruneReport:
+    graph, keep, config = choice.graph, choice.keep, prepared.config
+    lost = depleted(prepared.ranking, choice.counts)
+    losses = _losses(prepared, choice)
     before = sum(group.channels.size for group in graph.prunable)
     removed = int((~keep).sum())
     return PruneReport(
         criterion=config.criterion,
         scope=config.scope,
+        competition=config.competition,
         measure=choice.measure,
         wanted=None if math.isnan(choice.wanted) else choice.wanted,
         reached=choice.reached,
+        predicted_loss=sum(losses.values()) if losses else None,
+        search=search,
         removed_share=removed / before,
         channels_before=before,
         channels_after=before - removed,
@@ -118,11 +149,30 @@ def _report(model: KerasModel, pruned: Any, choice: Choice, config: PruneConfig,
         macs_unknown=macs_of(model).unknown,
         equivalence_error=proof.error,
         masking_effect=proof.effect,
-        groups=tuple(_group_report(group, keep) for group in graph.groups),
+        depleted=tuple(_depleted_group(prepared, choice, index) for index in lost),
+        prevention=prevention(prepared, choice) if lost else None,
+        groups=tuple(_group_report(group, keep, losses.get(group.name)) for group in graph.groups),
+        kept={name: tuple(left.tolist()) for name, left in channels_left(model, graph, keep).items()},
     )
 
 
-def _group_report(group: ChannelGroup, keep: Keep) -> GroupReport:
+def _depleted_group(prepared: Prepared, choice: Choice, index: int) -> DepletedGroup:
+    return DepletedGroup(
+        name=choice.graph.prunable[index].name,
+        channels_in_source=prepared.ranking.source.sizes[index],
+        channels_after=choice.counts[index],
+    )
+
+
+def _losses(prepared: Prepared, choice: Choice) -> dict[str, float]:
+    """Return by group what the criterion predicts that its removed channels cost; nothing if it is no loss."""
+    if not prepared.config.declared.loss:
+        return {}
+    ranked = zip(choice.graph.prunable, prepared.ranking.scores, choice.counts, strict=True)
+    return {group.name: float(predicted_losses(scores)[count]) for group, scores, count in ranked}
+
+
+def _group_report(group: ChannelGroup, keep: Keep, predicted_loss: float | None) -> GroupReport:
     stays = keep[group.channels]
     return GroupReport(
         name=group.name,
@@ -132,5 +182,6 @@ def _group_report(group: ChannelGroup, keep: Keep) -> GroupReport:
         channels_before=group.channels.size,
         channels_after=int(stays.sum()),
         removed=tuple(np.flatnonzero(~stays).tolist()),
+        predicted_loss=predicted_loss,
         frozen=tuple(str(freeze) for freeze in group.frozen),
     )

@@ -21,12 +21,12 @@ from stages.keras.sparsity_facts import SparsityFacts
 from stages.prune.config import RATIO_OF, PruneConfig
 from stages.prune.facts import PruneFacts
 from stages.prune.ranking.criterion import package_of
+from stages.prune.ranking.stage import ranking_of
 from stages.prune.sensitivity.stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity.stage import SensitivityStage
-from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:
-    from stages.prune.choosing.choice import Drops
+    from stages.prune.choosing.choice import Drops, Score
     from stages.prune.report import PruneReport
 
 REPORT_FILE = "prune-report.json"
@@ -37,7 +37,7 @@ class PruneStage:
     """Remove whole channels and prove that nothing else changed."""
 
     name: ClassVar[str] = "prune"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     config: ClassVar[type[StageConfig]] = PruneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
@@ -89,10 +89,14 @@ class PruneStage:
     def labels_for(self, config: PruneConfig) -> tuple[str, str] | None:
         """Return what needs labels, and what to do without, if anything."""
         if config.scope == "sensitivity":
-            return "prune.scope sensitivity", "rank without labels: scope global, criterion l2 or hessian"
+            return "prune.scope sensitivity", "rank without labels: scope loss, criterion obs"
         if config.method == "structured" and config.declared.needs == "labels":
-            return f"criterion {config.criterion}", "rank without labels: criterion l2 or hessian"
+            return f"criterion {config.criterion}", "rank without labels: criterion l2, hessian or obs"
         return None
+
+    def kinds_for(self, config: PruneConfig) -> tuple[Kind, ...]:
+        """Return what is made: channels that go are in a prune report, weights that are zero in a sparsity report."""
+        return ("keras-model", "prune-report" if config.method == "structured" else "sparsity-report")
 
     def requires(self, config: PruneConfig, inputs: Mapping[str, Artifact]) -> None:
         if find_spec("kerassurgeon") is None:
@@ -124,21 +128,20 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     if any(file.name == PLAN_FILE for file in context.inputs["model"].files):
         context.events.warned("single weights that are zero will not be kept so: prune channels first, then weights")
     drops, ranked_by = _drops(context), context.config.split_of_criterion
-    data = None if ranked_by is None else context.data(ranked_by)
-    if data is not None:
-        needs_labels = context.config.declared.needs == "labels"
-        require_fit(data, keras_facts_of(context.inputs["model"]), labels=needs_labels)
-        require_finite_inputs(data)
+    score = _score(context)
+    data = None if ranked_by is None else context.data(ranked_by)  # which the ranking has checked
 
     def heard(done: int, total: int) -> None:
-        context.events.advanced(done, total, "samples", f"{context.config.criterion} {done}/{total}")
+        context.events.advanced(done, total, "networks", f"tried {done}/{total}")
 
     with tensorflow_action(context.seed, context.threads):
         model = shared_model(context, "model")
         source = shared_model(context, "source") if "source" in context.inputs else None
         on = context.config.measure_on
         device = None if on is None else MeasuringDevice(context, on, model if source is None else source)
-        basis = ChoiceBasis(source=source, drops=drops, device=device, heard=heard)
+        basis = ChoiceBasis(
+            source=source, drops=drops, device=device, folder=context.work_dir, heard=heard, score=score
+        )
         result = prune_model(model, context.config, data, context.seed, basis=basis)
         facts = keras_facts(result.model)
         model_file = write_model(context, result.model)
@@ -148,6 +151,8 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
             f"{report.reached:.3f} of the {report.measure} are left, not {report.wanted:.3f}: "
             f"round_to {config.round_to} and min_channels {config.min_channels} permit no nearer share"
         )
+    for note in report.notes:
+        context.events.warned(note)
     report_file = context.write(REPORT_FILE, report.to_json(), "application/json")
     metrics = {
         **counted(facts),
@@ -210,6 +215,16 @@ def _drops(context: StageContext[PruneConfig]) -> Drops | None:
     return SensitivityReport.model_validate_json(context.read_made(made, SCAN_FILE).read_bytes()).drops()
 
 
+def _score(context: StageContext[PruneConfig]) -> Score:
+    """Return how channels score: criteria that look at data were asked in a sub-step, cached independently."""
+    from stages.prune.ranking.scoring import group_scores
+
+    if context.config.split_of_criterion is None:
+        return group_scores
+    ranking = ranking_of(context)
+    return lambda _, groups, *__: ranking.scores_of(groups)
+
+
 def _report_facts(report: PruneReport) -> PruneFacts:
     return PruneFacts(
         groups=len(report.groups),
@@ -217,4 +232,5 @@ def _report_facts(report: PruneReport) -> PruneFacts:
         channels_before=report.channels_before,
         channels_after=report.channels_after,
         equivalence_error=report.equivalence_error,
+        notes=report.notes,
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import PreconditionError
+from pipeline.errors import PreconditionError, numbered
 from stages.keras.layer_patterns import matching
 from stages.keras.sparsity import PlannedKernel, SparsityPlan
 from stages.keras.types import KerasModel
@@ -85,8 +85,8 @@ def _shares(kernels: Kernels, model: KerasModel, config: PruneConfig) -> dict[st
     small = [f"{name} ({size})" for name, size in sizes.items() if size <= count]
     if small:
         raise PreconditionError(
-            f"taking {count} weights would empty {small[0]}",
+            f"taking {numbered(count, 'weight')} would empty {small[0]}",
             where="prune.sparsity.count",
-            hint=f"{len(small)} layers have no more: exclude them, or give a ratio",
+            hint="exclude the layers that have no more, or give a ratio",
         )
     return {name: count / size for name, size in sizes.items()}

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import PreconditionError
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
-from stages.prune.analysis.labels import Keep
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup
+from stages.keras.channels.labels import Keep
 from stages.prune.choosing.allowed_counts import Counts, nearest
 from stages.prune.choosing.cost import Measure
 from stages.prune.config import PruneConfig
@@ -70,7 +70,7 @@ def counts_for(goal: Goal, curve: Curve, allowed: Sequence[Counts]) -> list[int]
 
     Raises PreconditionError if even the smallest counts exceed the goal by more than 2 %.
     """
-    _check_reachable(goal, allowed)
+    check_reachable(goal, allowed)
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -78,7 +78,8 @@ def counts_for(goal: Goal, curve: Curve, allowed: Sequence[Counts]) -> list[int]
     return _settled(curve(high), allowed, goal)
 
 
-def _check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
+def check_reachable(goal: Goal, allowed: Sequence[Counts]) -> None:
+    """Raise PreconditionError if even the smallest counts exceed the goal by more than 2 %."""
     if goal.measure == "channels":
         return  # rounding may forbid a share of the channels: the actual share is reported
     least = [float(counts[0]) for counts in allowed]

@@ -7,7 +7,7 @@ from math import ceil, gcd, lcm
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.prune.analysis.groups import ChannelGroup
+from stages.keras.channels.groups import ChannelGroup
 from stages.prune.config import PruneConfig
 
 Counts = NDArray[np.int64]
@@ -18,7 +18,7 @@ def allowed_counts(group: ChannelGroup, config: PruneConfig, steps: Counts | Non
 
     `steps` are the measured ones for `round_to: auto`; without them there, all numbers are allowed.
     """
-    repeats = _repeats(group)
+    repeats = filters_per_channel(group)
     size = group.channels.size
     floor = min(size, max(1, ceil(config.min_channels / min(repeats))))
     if config.round_to == "auto":
@@ -37,7 +37,7 @@ def nearest(counts: Counts, wanted: float) -> int:
     return int(np.argmin(np.abs(counts - wanted)))
 
 
-def _repeats(group: ChannelGroup) -> set[int]:
+def filters_per_channel(group: ChannelGroup) -> set[int]:
     """Return how many indices of a producer make one channel: more than one in grouped convolutions."""
     repeats = {1} if not group.producers else set()
     for slot in group.producers:

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.errors import PreconditionError
 from stages.formats.probe import Probe
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup, channel_groups
+from stages.keras.channels.labels import Freeze, Keep
 from stages.keras.macs import macs_of
 from stages.keras.types import KerasModel
 from stages.keras.wrappers import require_unwrapped
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, channel_groups
-from stages.prune.analysis.labels import Freeze, Keep
 from stages.prune.choosing.allocate import Curve, Goal, check_something_goes, counts_for, kept_channels, orders_of
 from stages.prune.choosing.allowed_counts import Counts, allowed_counts
 from stages.prune.choosing.cost import Counted, Measure, cost_of, worths
 from stages.prune.choosing.patterns import counts_by_ratio, counts_by_threshold, frozen_layers, numbers_of_groups
+from stages.prune.choosing.spend import counts_by_loss
 from stages.prune.config import PruneConfig, RankingConfig
 from stages.prune.measured.probing import GroupCosts, ProfiledCost, profiles
-from stages.prune.ranking.families import by_sensitivity, one_ranking, uniform
+from stages.prune.ranking.families import by_sensitivity, one_ranking, one_ranking_per_class, uniform
+from stages.prune.ranking.isomorphism import isomorphism_classes
 from stages.prune.ranking.members import Scores
 from stages.prune.ranking.reduction import normalized
 from stages.prune.ranking.scoring import group_scores
-from stages.prune.samples import RankingSamples
 from stages.samples.batches import Progress, unheard
+from stages.samples.model_samples import ModelSamples
 
+Allocate = Callable[[Goal, Sequence[Counts]], list[int]]  # from a goal and the allowed counts to counts by group
 Drops = Mapping[str, Sequence[tuple[float, float]]]  # by group: (ratio, accuracy lost), ascending
 # For a model: a score for each channel of each group, as `group_scores` gives them.
-Score = Callable[
-    [Any, Sequence[ChannelGroup], RankingConfig, int, RankingSamples | None, Progress], list[Scores | None]
-]
+Score = Callable[[Any, Sequence[ChannelGroup], RankingConfig, int, ModelSamples | None, Progress], list[Scores | None]]
 
 
 class Device(Protocol):
@@ -53,15 +55,17 @@ class ChoiceBasis:
     """Hold what choosing needs besides the model and the settings.
 
     `source` is the model that ratios and targets are relative to, if an earlier step has pruned it already; `drops`
-    holds a scan's result, for scope `sensitivity`; `device` answers what only measuring tells. `score` replaces the
+    holds a scan's result, for scope `sensitivity`; `device` answers what only measuring tells; `folder` takes scratch
+    files, in place of the system's own folder. `score` replaces the
     criterion: with scores that were computed before, or by a custom measure.
     """
 
     seed: int = 0
-    samples: RankingSamples | None = None
+    samples: ModelSamples | None = None
     source: Any = None
     drops: Drops | None = None
     device: Device | None = None
+    folder: Path | None = None
     heard: Progress = field(default=unheard)
     score: Score = group_scores
 
@@ -70,28 +74,45 @@ class ChoiceBasis:
 class Choice:
     """Hold the graph, with groups frozen that can't be ranked, and for each of its channels whether it stays.
 
-    `measure`, `wanted` and `reached` are shares: of channels removed, or of what is left of a target.
+    `counts` are the channels that prunable groups keep. `measure`, `wanted` and `reached` are shares: of channels
+    removed, or of what is left of a target.
     """
 
     graph: ChannelGraph
     keep: Keep
+    counts: tuple[int, ...]
     measure: Measure
     wanted: float
     reached: float
 
 
 @dataclass(frozen=True, slots=True)
+class Ranking:
+    """Hold what takes long to find out about a network: how its channels score, and what they cost on a device.
+
+    How many channels go follows from it within milliseconds, for any settings that rank and exclude alike.
+    """
+
+    model: KerasModel
+    graph: ChannelGraph
+    scores: Sequence[Scores]
+    group_costs: Sequence[GroupCosts | None]
+    source: SourceGroups
+    drops: Drops | None
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """Hold a network whose channels are ranked, before it is decided how many go.
 
-    `fixed` are the counts that patterns give; otherwise a goal and a curve decide.
+    `fixed` are the counts that patterns give; otherwise `allocate` gives those for a goal.
     """
 
-    graph: ChannelGraph
+    ranking: Ranking
     orders: Sequence[Any]
     allowed: Sequence[Counts]
     goal: Goal
-    curve: Curve | None
+    allocate: Allocate | None
     fixed: Sequence[int] | None
     config: PruneConfig
 
@@ -101,44 +122,43 @@ class Prepared:
         Raises PreconditionError if the settings ask for what the network can't give.
         """
         goal = self.goal if limit is None else replace(self.goal, limit=limit)
-        if self.fixed is not None or self.curve is None:
+        if self.fixed is not None or self.allocate is None:
             counts, wanted = list(self.fixed or ()), float("nan")
         else:
-            counts, wanted = counts_for(goal, self.curve, self.allowed), goal.limit / goal.whole
-        keep = kept_channels(self.graph, self.graph.prunable, self.orders, counts)
+            counts, wanted = self.allocate(goal, self.allowed), goal.limit / goal.whole
+        graph = self.ranking.graph
+        keep = kept_channels(graph, graph.prunable, self.orders, counts)
         check_something_goes(self.config, int((~keep).sum()))
-        return Choice(self.graph, keep, goal.measure, wanted, goal.cost(counts) / goal.whole)
-
-
-def choose(model: KerasModel, config: PruneConfig, basis: ChoiceBasis) -> Choice:
-    """Choose what `config` removes from `model`, which holds no nested models.
-
-    Raises PreconditionError if settings don't fit the model, or ask for what it can't give.
-    """
-    return prepare(model, config, basis).choice()
+        return Choice(graph, keep, tuple(counts), goal.measure, wanted, goal.cost(counts) / goal.whole)
 
 
 def prepare(model: KerasModel, config: PruneConfig, basis: ChoiceBasis) -> Prepared:
-    """Rank channels, and measure them on a device if one is asked. Raises PreconditionError as `choose` does."""
+    """Rank the channels of `model`, which holds no nested models, and measure them on a device if one is asked.
+
+    Raises PreconditionError if settings don't fit the model, or ask for what it can't give.
+    """
     graph = prunable_graph(model, config.exclude)
     graph, scores = _ranked(model, graph, config, basis)
-    groups = graph.prunable
     group_costs = _profiles(model, graph, config, basis)
-    steps = [profile.steps if profile else None for profile in group_costs]
+    source = SourceGroups.of(model if basis.source is None else basis.source, graph.prunable, config.exclude)
+    return prepared_from(Ranking(model, graph, scores, group_costs, source, basis.drops), config)
+
+
+def prepared_from(ranking: Ranking, config: PruneConfig) -> Prepared:
+    """Apply the settings to channels that are ranked already. Raises PreconditionError as `prepare` does."""
+    groups = ranking.graph.prunable
+    steps = [profile.steps if profile else None for profile in ranking.group_costs]
     allowed = [allowed_counts(group, config, own) for group, own in zip(groups, steps, strict=True)]
-    source = SourceGroups.of(model if basis.source is None else basis.source, groups, config.exclude)
-    orders = orders_of(scores)
+    orders = orders_of(ranking.scores)
     if config.layers or config.thresholds:
-        counts = _by_pattern(model, graph, config, scores, allowed, source)
-        goal = _goal(model, graph, orders, source, "channels", 0.0)
-        return Prepared(graph, orders, allowed, goal, None, counts, config)
+        counts = _by_pattern(ranking, config, allowed)
+        return Prepared(ranking, orders, allowed, _goal(ranking, orders, "channels", 0.0), None, counts, config)
     measure, left = config.target or ("channels", 1 - config.share)
     if config.measured_target:
-        goal = Goal(measure, left, 1.0, ProfiledCost(tuple(group_costs), 1.0))  # type: ignore[arg-type]  # measures
+        goal = Goal(measure, left, 1.0, ProfiledCost(tuple(ranking.group_costs), 1.0))  # type: ignore[arg-type]  # measures
     else:
-        goal = _goal(model, graph, orders, source, measure, left)  # type: ignore[arg-type]  # as above
-    curve = _curve(model, graph, config, basis, scores, allowed, source)
-    return Prepared(graph, orders, allowed, goal, curve, None, config)
+        goal = _goal(ranking, orders, measure, left)  # type: ignore[arg-type]  # as above
+    return Prepared(ranking, orders, allowed, goal, _allocation(ranking, config, allowed), None, config)
 
 
 def _profiles(
@@ -212,14 +232,12 @@ class SourceGroups:
         return cost_of(self.model, self.graph, (), (), measure)(())
 
 
-def _goal(
-    model: KerasModel, graph: ChannelGraph, orders: Sequence[Any], source: SourceGroups, measure: Counted, left: float
-) -> Goal:
+def _goal(ranking: Ranking, orders: Sequence[Any], measure: Counted, left: float) -> Goal:
     if measure == "macs":
-        _require_known_macs(model)
-    whole = source.cost(measure)
+        _require_known_macs(ranking.model)
+    whole = ranking.source.cost(measure)
     limit = left * whole if left <= 1 else left
-    return Goal(measure, limit, whole, cost_of(model, graph, graph.prunable, orders, measure))
+    return Goal(measure, limit, whole, cost_of(ranking.model, ranking.graph, ranking.graph.prunable, orders, measure))
 
 
 def _require_known_macs(model: KerasModel) -> None:
@@ -249,50 +267,52 @@ def _ranked(
     return graph, [scores for scores in all_scores if scores is not None]
 
 
-def _by_pattern(
-    model: KerasModel,
-    graph: ChannelGraph,
-    config: PruneConfig,
-    scores: Sequence[Scores],
-    allowed: Sequence[Counts],
-    source: SourceGroups,
-) -> list[int]:
-    names = [layer.name for layer in model.layers]
+def _by_pattern(ranking: Ranking, config: PruneConfig, allowed: Sequence[Counts]) -> list[int]:
+    graph = ranking.graph
+    names = [layer.name for layer in ranking.model.layers]
     positions = {group.name: index for index, group in enumerate(graph.prunable)}
     where, patterns = ("prune.layers", config.layers) if config.layers else ("prune.thresholds", config.thresholds)
     by_index = numbers_of_groups(graph.groups, patterns, names, where)
     numbers = {positions[graph.groups[index].name]: number for index, number in by_index.items()}
     if config.layers:
-        return counts_by_ratio(graph.prunable, numbers, allowed, source.sizes)
-    return counts_by_threshold(graph.prunable, numbers, allowed, scores)
+        return counts_by_ratio(graph.prunable, numbers, allowed, ranking.source.sizes)
+    return counts_by_threshold(graph.prunable, numbers, allowed, ranking.scores)
 
 
-def _curve(
-    model: KerasModel,
-    graph: ChannelGraph,
-    config: PruneConfig,
-    basis: ChoiceBasis,
-    scores: Sequence[Scores],
-    allowed: Sequence[Counts],
-    source: SourceGroups,
-) -> Curve:
-    groups = graph.prunable
+def _allocation(ranking: Ranking, config: PruneConfig, allowed: Sequence[Counts]) -> Allocate:
+    """Return how the settings distribute pruning over the groups."""
+    if config.scope == "loss":
+        return lambda goal, counts: counts_by_loss(goal, ranking.scores, counts)
+    curve = _curve(ranking, config, allowed)
+    return lambda goal, counts: counts_for(goal, curve, counts)
+
+
+def _curve(ranking: Ranking, config: PruneConfig, allowed: Sequence[Counts]) -> Curve:
+    groups, source_sizes = ranking.graph.prunable, ranking.source.sizes
     sizes = [group.channels.size for group in groups]
     if config.scope == "layer":
-        return uniform(sizes, source.sizes)
+        return uniform(sizes, source_sizes)
     if config.scope == "sensitivity":
-        if basis.drops is None:
+        if ranking.drops is None:
             raise PreconditionError(
                 "scope sensitivity goes by a scan, and there is none",
                 where="prune.scope",
                 hint="run it from a recipe with data, or give prune_model the drops that a scan found",
             )
-        return by_sensitivity(sizes, source.sizes, [basis.drops.get(group.name, ()) for group in groups])
+        return by_sensitivity(sizes, source_sizes, [ranking.drops.get(group.name, ()) for group in groups])
+    scores, floors = _comparable_scores(ranking, config), [int(counts[0]) for counts in allowed]
+    if config.competition == "all":
+        return one_ranking(scores, floors)
+    return one_ranking_per_class(scores, floors, source_sizes, isomorphism_classes(ranking.model, ranking.graph))
+
+
+def _comparable_scores(ranking: Ranking, config: PruneConfig) -> list[Scores]:
+    """Return scores of which the lowest go first, whatever their group."""
+    scores: Sequence[Scores] = ranking.scores
     if config.target and config.declared.loss:
         # What each channel costs the loss relative to what it saves: the greedy answer to a knapsack problem.
         measure = "macs" if config.measured_target else config.target[0]
-        prices = worths(model, graph, groups, measure)  # type: ignore[arg-type]  # names of measures
+        prices = worths(ranking.model, ranking.graph, ranking.graph.prunable, measure)  # type: ignore[arg-type]  # names of measures
         # A channel that saves nothing has the price 0: with this bound it goes last.
         scores = [score / np.maximum(price, 1e-12) for score, price in zip(scores, prices, strict=True)]
-    normalization = config.normalisation_of_criterion
-    return one_ranking([normalized(score, normalization) for score in scores], [int(counts[0]) for counts in allowed])
+    return [normalized(score, config.normalisation_of_criterion) for score in scores]

@@ -14,11 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup, Slot
+from stages.keras.channels.labels import Ids
 from stages.keras.layer_work import Work
 from stages.keras.macs import work_of
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
-from stages.prune.analysis.labels import Ids
 
 Counted = Literal["macs", "params", "bytes", "channels"]
 Measure = Literal["macs", "params", "bytes", "channels", "latency", "instructions"]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.errors import PreconditionError
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup
+from stages.keras.channels.labels import Freeze, Role
 from stages.keras.layer_patterns import matching
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
-from stages.prune.analysis.labels import Freeze, Role
 from stages.prune.choosing.allowed_counts import Counts, nearest
 from stages.prune.ranking.members import Scores
 

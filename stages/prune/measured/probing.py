@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.formats.probe import Probe
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup, Slot
+from stages.keras.channels.labels import Ids
 from stages.keras.layer_kinds import kind_of
 from stages.keras.macs import input_shapes
 from stages.keras.types import KerasLayer, KerasModel
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
-from stages.prune.analysis.labels import Ids
 from stages.prune.choosing.allowed_counts import Counts
 
 MOST_COUNTS = 32  # candidates of a group: all numbers up to 32 channels, multiples of 2 up to 64 and so on

@@ -22,10 +22,10 @@ from stages.keras.types import KerasModel
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from stages.prune.analysis.groups import ChannelGroup
+    from stages.keras.channels.groups import ChannelGroup
     from stages.prune.ranking.members import Member
-    from stages.prune.samples import RankingSamples
     from stages.samples.batches import Progress
+    from stages.samples.model_samples import ModelSamples
 
 CRITERIA_GROUP = "secateur.criteria"
 Needs = Literal["weights", "samples", "labels"]
@@ -42,7 +42,7 @@ class Question:
     model: KerasModel
     groups: Sequence[ChannelGroup]
     seed: int
-    samples: RankingSamples
+    samples: ModelSamples
     heard: Progress
 
 

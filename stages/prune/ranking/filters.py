@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.keras.channels.groups import ChannelGroup, Slot
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGroup, Slot
 from stages.prune.ranking.criterion import Question
 from stages.prune.ranking.members import Member, Scores
 

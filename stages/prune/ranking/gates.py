@@ -12,19 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from stages.keras.channels.groups import ChannelGroup, Slot
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGroup, Slot
 from stages.prune.ranking.criterion import Question
 from stages.prune.ranking.members import Member, Scores
-from stages.prune.samples import RankingSamples
+from stages.samples.model_samples import ModelSamples
 
 Objective = Callable[[list[Any], list[Any]], Any]  # inputs and labels (or signs) of one sample to a scalar
 Derivatives = dict[tuple[str, str, int], Scores]  # by layer, weight and axis: one per index
 
 
 def mean_squares(
-    question: Question, samples: RankingSamples, objective: Objective, repeats: int = 1
+    question: Question, samples: ModelSamples, objective: Objective, repeats: int = 1
 ) -> list[list[Member]]:
     """Return for each channel the mean, over `samples`, of `objective`'s squared derivative by its gate.
 
@@ -59,7 +59,7 @@ def _of_group(group: ChannelGroup, derivatives: Derivatives) -> Scores:
 
 
 def _derivatives(
-    model: KerasModel, slots: Sequence[Slot], samples: RankingSamples, objective: Objective, repeats: int
+    model: KerasModel, slots: Sequence[Slot], samples: ModelSamples, objective: Objective, repeats: int
 ) -> Iterator[Derivatives]:
     """Yield the derivative along the axis of each slot, for one sample after the other, `repeats` times each."""
     tf = import_tensorflow()

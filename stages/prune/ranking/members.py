@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.prune.analysis.labels import Ids
+from stages.keras.channels.labels import Ids
 
 Scores = NDArray[np.float64]
 

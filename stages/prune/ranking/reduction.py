@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from stages.prune.analysis.groups import ChannelGroup
-from stages.prune.analysis.labels import Ids
+from stages.keras.channels.groups import ChannelGroup
+from stages.keras.channels.labels import Ids
 from stages.prune.config import Normalisation, Reduction
 from stages.prune.ranking.members import Member, Scores
 

@@ -12,16 +12,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.errors import ModelError, PreconditionError
+from stages.keras.channels.groups import ChannelGroup
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGroup
 from stages.prune.config import RankingConfig
 from stages.prune.ranking.criterion import Question
 from stages.prune.ranking.members import Scores
 from stages.prune.ranking.reduction import reduced
-from stages.prune.samples import RankingSamples
 from stages.samples.batches import Progress, unheard
+from stages.samples.model_samples import ModelSamples
 
-NO_SAMPLES = RankingSamples(0, lambda _start, _stop: ([], None))
+NO_SAMPLES = ModelSamples(0, lambda _start, _stop: ([], None))
 
 
 def group_scores(
@@ -29,7 +29,7 @@ def group_scores(
     groups: Sequence[ChannelGroup],
     config: RankingConfig,
     seed: int,
-    samples: RankingSamples | None = None,
+    samples: ModelSamples | None = None,
     heard: Progress = unheard,
 ) -> list[Scores | None]:
     """Return a score for each channel of each group, in the group's order; None if the criterion can't rank it.
@@ -53,7 +53,7 @@ def group_scores(
     return all_scores
 
 
-def _samples(config: RankingConfig, samples: RankingSamples | None) -> RankingSamples:
+def _samples(config: RankingConfig, samples: ModelSamples | None) -> ModelSamples:
     """Return the samples that the criterion may look at; PreconditionError if it needs some and there are none."""
     if config.declared.needs == "weights":
         return NO_SAMPLES

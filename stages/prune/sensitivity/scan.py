@@ -20,14 +20,14 @@ from pipeline.data import Split
 from pipeline.errors import PostconditionError
 from pipeline.records.values import Value
 from stages.keras.accuracy import correct_counter
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup
 from stages.keras.flatten import flattened
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup
 from stages.prune.choosing.choice import prunable_graph
 from stages.prune.config import ScanConfig
 from stages.prune.ranking.scoring import group_scores
-from stages.prune.samples import samples_of
 from stages.prune.surgery.equivalence import masked
+from stages.samples.model_samples import samples_of
 
 Progress = Callable[[float, float, str, str], None]  # done, total, what, detail
 BATCH = 64

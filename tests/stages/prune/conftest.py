@@ -44,6 +44,10 @@ class FolderContext:
     shared: Shared = field(default_factory=Shared)
 
     @property
+    def work_dir(self) -> Path:
+        return self.folder
+
+    @property
     def events(self) -> ActionEvents:
         return ActionEvents("prune", self.heard.append)
 
@@ -60,6 +64,32 @@ class FolderContext:
         digest = hashlib.sha256(data).hexdigest()
         (self.folder / digest).write_bytes(data)
         return FileRef(name=name, digest=f"sha256:{digest}", size=len(data), media_type=media_type)
+
+
+@pytest.fixture
+def branches(keras: Any, randomize: Any) -> Any:
+    """Build two convolutions that are joined and read by one layer, which a dense layer reads after Flatten."""
+    image = keras.Input((6, 6, 2))
+    a = keras.layers.Conv2D(5, 3, activation="relu", name="a")(image)
+    b = keras.layers.Conv2D(4, 3, activation="relu", name="b")(image)
+    x = keras.layers.Conv2D(6, 3, activation="relu", name="of_both")(keras.layers.Concatenate()([a, b]))
+    x = keras.layers.Dense(7, activation="relu", name="flat")(keras.layers.Flatten()(x))
+    return randomize(keras.Model(image, keras.layers.Dense(3, activation="softmax", name="head")(x)))
+
+
+@pytest.fixture
+def blocks(randomize: Any) -> Any:
+    """Build convolutions, a separable one and a shortcut beside it, with random weights: quick to store and read."""
+    layers, image = import_keras().layers, import_keras().Input((12, 12, 1))
+    x = layers.Conv2D(16, 3, use_bias=False, name="block1_conv1")(image)
+    x = layers.ReLU()(layers.BatchNormalization(name="block1_bn1")(x))
+    x = layers.Conv2D(24, 3, use_bias=False, name="block1_conv2")(x)
+    x = layers.ReLU()(layers.BatchNormalization(name="block1_bn2")(x))
+    y = layers.Conv2D(32, 1, strides=2, padding="same", name="block2_shortcut")(x)
+    x = layers.SeparableConv2D(32, 3, strides=2, padding="same", use_bias=False, name="block2_sepconv1")(x)
+    x = layers.Add()([layers.BatchNormalization(name="block2_bn1")(x), y])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(x))
+    return randomize(import_keras().Model(image, layers.Dense(10, activation="softmax", name="head")(x)))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ def test_impossible_settings_are_refused(settings):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"criterion": "l2", "samples": 5}, "samples is for apoz, hessian and taylor"),
+        ({"criterion": "l2", "samples": 5}, "samples is for apoz, hessian, obs and taylor"),
         ({"criterion": "lamp", "data_split": "train"}, "l?amp looks at no data"),
         ({"criterion": "taylor", "reduction": "max"}, "nothing to reduce"),
     ],
@@ -37,6 +37,13 @@ def test_settings_that_a_criterion_does_not_take(settings, message):
         ({"layers": {"a": 1.0}}, "less than 1"),
         ({"macs": 0}, "greater than 0"),
         ({"scan": {"ratios": [0.5]}}, "scan is for scope: sensitivity"),
+        ({"scope": "layer", "compete": "all"}, "compete is for scope: global"),
+        ({"criterion": "obs", "search": 50}, "search is for scope: loss"),
+        ({"layers": {"a": 0.5}, "compete": "isomorphic"}, "compete is for scope: global"),
+        ({"compete": "none"}, "isomorphic"),
+        ({"scope": "loss"}, "which l2 does not predict: hessian, obs and taylor do"),
+        ({"scope": "loss", "criterion": "lamp"}, "which lamp does not predict"),
+        ({"scope": "loss", "criterion": "obs", "compete": "all"}, "compete is for scope: global"),
     ],
 )
 def test_settings_that_contradict_each_other(settings, message):
@@ -49,7 +56,9 @@ def test_settings_that_contradict_each_other(settings, message):
     [
         ({"criterion": "taylor"}, "not by taylor"),
         ({"macs": 0.5}, "macs is for method: structured"),
+        ({"compete": "all"}, "compete is for method: structured"),
         ({"scope": "sensitivity"}, "scope sensitivity is for"),
+        ({"scope": "loss"}, "scope loss is for"),
         ({"sparsity": {"count": 5}, "ratio": 0.5}, "leave ratio"),
         ({"sparsity": {"pattern": "2:4"}, "ratio": 0.6}, "2:4 makes half"),
         ({"sparsity": {"pattern": "2:4", "schedule": "polynomial"}}, "at once or not at all"),
@@ -84,3 +93,26 @@ def test_the_scan_ranks_and_leaves_out_as_pruning_does():
     assert (config.scan_or_default.criterion, config.scan_or_default.exclude) == ("bn_scale", ("head",))
     asked = PruneConfig(scope="sensitivity", criterion="bn_scale", scan=ScanConfig(criterion="l2", ratios=(0.3,)))
     assert (asked.scan_or_default.criterion, asked.scan_or_default.ratios) == ("l2", (0.3,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "competition"),
+    [
+        ({}, "all"),
+        ({"macs": 0.5}, "all"),
+        ({"normalisation": "none"}, "isomorphic"),
+        ({"macs": 0.5, "compete": "isomorphic"}, "isomorphic"),
+        ({"criterion": "taylor", "normalisation": "mean"}, "all"),
+        ({"criterion": "taylor", "ratio": 0.5}, "isomorphic"),
+        ({"criterion": "hessian", "macs": 0.5}, "all"),
+        ({"criterion": "hessian", "macs": 0.5, "compete": "isomorphic"}, "isomorphic"),
+        ({"criterion": "lamp"}, "all"),
+        ({"criterion": "random"}, "all"),
+        ({"criterion": "taylor", "compete": "all"}, "all"),
+        ({"scope": "layer"}, None),
+        ({"layers": {"a": 0.5}}, None),
+        ({"method": "unstructured", "scope": "global"}, None),
+    ],
+)
+def test_who_competes_follows_from_what_scores_compare(settings, competition):
+    assert PruneConfig.model_validate(settings).competition == competition

@@ -72,6 +72,31 @@ def test_a_share_that_rounding_forbids_is_told(small, context):
     assert event.message.startswith("0.667 of the channels are left, not 0.500")
 
 
+def test_an_emptied_group_is_told_in_a_warning_the_report_and_the_facts(mini_xception, context):
+    made = context(mini_xception, PruneConfig(layers={"block4_sepconv1": 0.9}))
+    result = PruneStage().run(made)
+    note = (
+        "more than 75 % of the channels are gone: block4_sepconv1 keeps 13 of 128; "
+        "layers: {block4_sepconv1: 0.75} prevents this"
+    )
+    assert [event.message for event in made.heard] == [note]
+    report = result.outputs[1]
+    assert report.facts.notes == (note,)
+    made.inputs = {"report": report}
+    written = json.loads(made.read("report", "prune-report.json").read_bytes())
+    assert written["schema_version"] == 3
+    assert written["depleted"] == [{"name": "block4_sepconv1", "channels_in_source": 128, "channels_after": 13}]
+    assert written["prevention"] == "layers: {block4_sepconv1: 0.75}"
+
+
+def test_facts_without_notes_are_written_as_before_there_were_any(small, context):
+    report = PruneStage().run(context(small, PruneConfig())).outputs[1]
+    assert "notes" not in report.model_dump(mode="json")["facts"]
+    told = report.model_copy(update={"facts": report.facts.model_copy(update={"notes": ("so",)})})
+    assert type(report).model_validate_json(told.model_dump_json()) == told
+    assert type(report).model_validate_json(report.model_dump_json()) == report
+
+
 def test_ensures_refuses_a_result_that_is_not_exact_or_not_smaller(small, context):
     made = context(small, PruneConfig())
     stage = PruneStage()

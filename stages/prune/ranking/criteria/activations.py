@@ -17,7 +17,7 @@ from stages.samples.batches import Progress, unheard
 
 if TYPE_CHECKING:
     from stages.prune.ranking.members import Member, Scores
-    from stages.prune.samples import RankingSamples
+    from stages.samples.model_samples import ModelSamples
 
 BATCH = 16  # activations of all layers of a deep network at 299×299 are 0.1 GB a sample
 
@@ -46,7 +46,7 @@ def apoz(question: Question) -> list[list[Member]]:
 
 
 def zero_shares(
-    model: KerasModel, layers: Sequence[str], samples: RankingSamples, heard: Progress = unheard, batch: int = BATCH
+    model: KerasModel, layers: Sequence[str], samples: ModelSamples, heard: Progress = unheard, batch: int = BATCH
 ) -> Mapping[str, Scores]:
     """Return for each layer the average percentage of zeros (0…1) of each of its channels, after its activation.
 

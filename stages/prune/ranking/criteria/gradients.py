@@ -79,5 +79,26 @@ def hessian(question: Question) -> list[list[Member]]:
         return mean_squares(question, replace(samples, read=signed), objective, PROBES)
 
 
+@criterion(needs="samples", loss=True)
+def obs(question: Question) -> list[list[Member]]:
+    """Compute the rise of the loss when each channel goes, one after another, and the others take over what they can.
+
+    It needs no labels. Choose it before `reconstruct`, which lets them take over, and for a high ratio: other criteria
+    judge each channel as if it went alone. Structured optimal brain surgeon (ZipLM, arXiv:2302.04089).
+    """
+    import numpy as np
+
+    from stages.keras.regression.one_thread import one_blas_thread
+    from stages.prune.ranking.members import Member
+    from stages.prune.ranking.removal import removal_losses_of
+
+    with one_blas_thread():
+        losses = removal_losses_of(question)
+    return [
+        [] if loss is None else [Member(group.channels, np.asarray(loss))]
+        for group, loss in zip(question.groups, losses, strict=True)
+    ]
+
+
 def _single(inputs: list[Any]) -> Any:
     return inputs[0] if len(inputs) == 1 else inputs

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import PreconditionError
-from stages.prune.analysis.groups import ChannelGraph, ChannelGroup, Slot
-from stages.prune.analysis.labels import Role
+from stages.keras.channels.groups import ChannelGraph, ChannelGroup, Slot
+from stages.keras.channels.labels import Role
 from stages.prune.choosing.allocate import Goal, counts_for, kept_channels, orders_of
 from stages.prune.choosing.allowed_counts import allowed_counts
 from stages.prune.choosing.cost import Cost, cost_of

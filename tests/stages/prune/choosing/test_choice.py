@@ -67,3 +67,35 @@ def test_no_target_on_macs_that_are_not_known(keras):
     report = prune_model(model, PruneConfig(params=0.8)).report
     assert report.macs_unknown == ("own (Lambda: a loop or branch around products)",)
     assert report.macs_after < report.macs_before
+
+
+@pytest.mark.parametrize("criterion", ["taylor", "hessian", "obs"])
+@pytest.mark.parametrize("goal", [{"ratio": 0.4}, {"macs": 0.5}, {"params": 0.4}, {"bytes": 0.4}])
+def test_scope_loss_meets_each_goal_from_below(mini_xception, criterion, goal):
+    rng = np.random.default_rng(0)
+    data = rng.uniform(-1, 1, (4, 28, 28, 1)).astype(np.float32), rng.integers(0, 10, 4)
+    config = PruneConfig(criterion=criterion, scope="loss", search=0, round_to=4, min_channels=8, **goal)
+    report = prune_model(mini_xception, config, data).report
+    assert report.wanted - 0.02 < report.reached <= report.wanted + 1e-9
+    left = [group.channels_after for group in report.groups if not group.frozen]
+    assert all(count >= 8 and count % 4 == 0 for count in left)
+    assert len({group.channels_after / group.channels_before for group in report.groups}) > 2
+
+
+def falling(model, groups, *_):
+    """Score channels so that each group's first is worth most; the first group is worth more than all others."""
+    return [10.0 ** (3 * (place == 0)) * np.arange(group.channels.size, 0, -1.0) for place, group in enumerate(groups)]
+
+
+def test_scope_loss_takes_from_where_it_costs_least_also_in_steps(mini_xception):
+    config = PruneConfig(criterion="obs", scope="loss", ratio=0.5)
+    basis = ChoiceBasis(score=falling)
+    whole = prune_model(mini_xception, config, basis=basis).report
+    assert whole.groups[0].channels_after == whole.groups[0].channels_before
+    assert all(group.removed[-1:] == (group.channels_before - 1,) for group in whole.groups if group.removed)
+    first = prune_model(mini_xception, config.at_step(lambda share: share / 2), basis=basis)
+    assert first.report.reached == pytest.approx(0.75, abs=0.003)
+    basis = ChoiceBasis(score=falling, source=mini_xception)
+    second = prune_model(first.model, config, basis=basis).report
+    assert second.reached == pytest.approx(0.5, abs=0.003)
+    assert second.params_after == pytest.approx(whole.params_after, rel=0.05)

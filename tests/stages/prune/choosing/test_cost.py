@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from stages.keras.channels.groups import channel_groups
 from stages.keras.flatten import flattened
 from stages.keras.macs import count_macs
 from stages.keras.normal_form import keras_facts
-from stages.prune.analysis.groups import channel_groups
 from stages.prune.choosing.allocate import kept_channels
 from stages.prune.choosing.cost import cost_of, worths
 from stages.prune.surgery.surgeon import remove_channels

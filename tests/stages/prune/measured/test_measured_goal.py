@@ -100,3 +100,11 @@ def test_a_goal_that_leads_nowhere_new_is_left_further_behind():
     further = next_limit(between, 0.5)
     assert further == pytest.approx(0.4 + 2 * 0.1 / 3)
     assert next_limit([*between, Attempt(further, 0.5, 0.6)], 0.5) is None  # there is nothing between
+
+
+def test_scope_loss_spends_what_a_device_measures(mini_xception):
+    device = Biased(mini_xception, 0.1)
+    images = np.random.default_rng(0).uniform(-1, 1, (6, 28, 28, 1)).astype(np.float32)
+    settings = config(instructions=0.5, criterion="obs", scope="loss", search=3, round_to="auto")
+    result = prune_model(mini_xception, settings, images, basis=ChoiceBasis(device=device))
+    assert abs(device.share(result.model) / 0.5 - 1) <= TOLERANCE

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.formats.probe import Probe
-from stages.prune.analysis.groups import channel_groups
+from stages.keras.channels.groups import channel_groups
 from stages.prune.measured.probing import MOST_COUNTS, ProfiledCost, candidates, operators_of, profiles, steps_of
 
 

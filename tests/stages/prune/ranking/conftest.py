@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from stages.prune.analysis.groups import channel_groups
+from stages.keras.channels.groups import channel_groups
 from stages.prune.config import RankingConfig
 from stages.prune.ranking.scoring import group_scores
-from stages.prune.samples import samples_of
+from stages.samples.model_samples import samples_of
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from stages.prune.ranking.criterion import criteria, declared, package_of
 from stages.prune.ranking.scoring import group_scores
 from stages.prune.stage import PruneStage
 
-NEEDS = {"apoz": "samples", "hessian": "samples", "taylor": "labels"}
-SPLITS = {"apoz": "calibration", "hessian": "calibration", "taylor": "train"}
-LOSSES = {"hessian", "taylor"}
+NEEDS = {"apoz": "samples", "hessian": "samples", "obs": "samples", "taylor": "labels"}
+SPLITS = {"apoz": "calibration", "hessian": "calibration", "obs": "calibration", "taylor": "train"}
+LOSSES = {"hessian", "obs", "taylor"}
 COMPARABLE = LOSSES | {"lamp", "random"}
 SPARSE = {"l1": "magnitude", "l2": "magnitude", "magnitude": "magnitude", "random": "random"}
-OURS = ("apoz", "bn_scale", "fpgm", "hessian", "l1", "l2", "lamp", "magnitude", "random", "taylor")
+OURS = ("apoz", "bn_scale", "fpgm", "hessian", "l1", "l2", "lamp", "magnitude", "obs", "random", "taylor")
 
 
 def test_which_there_are_and_what_they_declare():

@@ -1,10 +1,10 @@
 import numpy as np
 
+from stages.keras.channels.groups import channel_groups
 from stages.keras.tensorflow import import_tensorflow
-from stages.prune.analysis.groups import channel_groups
 from stages.prune.ranking.criterion import Question
 from stages.prune.ranking.gates import mean_squares
-from stages.prune.samples import RankingSamples
+from stages.samples.model_samples import ModelSamples
 
 
 def test_each_sample_is_squared_before_the_mean_so_that_signs_do_not_cancel(keras):
@@ -14,7 +14,7 @@ def test_each_sample_is_squared_before_the_mean_so_that_signs_do_not_cancel(kera
     x = np.array([[1.0, -2.0], [-1.0, 2.0], [0.5, 3.0]], np.float32)  # the first two are opposite
     tf, told = import_tensorflow(), []
     groups = channel_groups(model).prunable
-    samples = RankingSamples(3, lambda start, stop: ([x[start:stop]], [np.zeros(stop - start)]))
+    samples = ModelSamples(3, lambda start, stop: ([x[start:stop]], [np.zeros(stop - start)]))
     question = Question(model, groups, 0, samples, lambda done, total: told.append((done, total)))
     found = mean_squares(question, samples, lambda inputs, _labels: tf.reduce_sum(model(inputs[0])))
     (group,) = (group for group in groups if group.name == "hidden")

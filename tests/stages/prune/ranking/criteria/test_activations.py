@@ -1,7 +1,7 @@
 import numpy as np
 
 from stages.prune.ranking.criteria.activations import zero_shares
-from stages.prune.samples import samples_of
+from stages.samples.model_samples import samples_of
 
 
 def test_apoz_counts_zeros_after_the_activation_in_any_number_of_batches(keras, randomize, scores, with_relus):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.prune.analysis.groups import channel_groups
+from stages.keras.channels.groups import channel_groups
 
 
 def without_channel(model, group, index):
@@ -106,3 +106,28 @@ def test_hessian_is_the_squared_change_of_the_logits_by_a_small_gate(keras, rand
         model.set_weights(weights)
     np.testing.assert_allclose(found, expected, rtol=0.3)  # random signs: 4 a sample, 64 samples
     assert (np.argsort(found) == np.argsort(expected)).all()
+
+
+def test_obs_ranks_by_what_stays_lost_after_the_others_took_over(keras, randomize, scores, with_relus):
+    model = randomize(with_relus(keras))
+    images = np.random.default_rng(0).standard_normal((32, 6, 6, 2)).astype(np.float32)
+    own = model.get_layer("own")
+    kernel, bias = own.get_weights()
+    kernel[..., 2], bias[2] = 2 * kernel[..., 0], 2 * bias[0]
+    own.set_weights([kernel, bias])
+    reader = model.get_layer("later")
+    weights = reader.kernel.numpy()
+    weights[..., 1, :] *= 0.3
+    reader.kernel.assign(weights)
+    found = scores(model, "obs", data=images)
+    # One of the twins goes first, because the other can replace it; `hessian` sees that both matter.
+    assert np.argmin(found["own"]) in (0, 2)
+    assert np.argmin(scores(model, "hessian", data=images)["own"]) == 1
+    assert set(found) == {"own", "later", "none"}
+
+
+def test_obs_takes_no_labels_and_gives_the_same_again(keras, randomize, scores, with_relus):
+    model = randomize(with_relus(keras))
+    images = np.random.default_rng(0).standard_normal((12, 6, 6, 2)).astype(np.float32)
+    first, again = scores(model, "obs", data=images), scores(model, "obs", data=(images, np.zeros(12, np.int64)))
+    assert [values.tobytes() for values in first.values()] == [values.tobytes() for values in again.values()]
