@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.hooks import MakesKindByAxis, NamesTargets
+from pipeline.contracts.hooks import MakesKindByAxis, MakesKindsBySettings, NamesTargets
 from pipeline.contracts.stage import StageConfig, Upstream
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
@@ -60,7 +61,7 @@ class Node:
     can_be_left_out: bool = False  # if it turns out to be impossible
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Branch:
     """Track what a node makes, and what it was made from; `element` is its own part of its place on the axes."""
 
@@ -68,10 +69,12 @@ class Branch:
     element: str | None = None
     parent: Branch | None = None
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[Kind, ...]:
         """Return the kinds of artifacts that the node makes."""
         stage = stages()[self.node.stage]
+        if isinstance(stage, MakesKindsBySettings):
+            return stage.kinds_for(self.node.config)
         return (stage.kind_for(str(self.node.axis)),) if isinstance(stage, MakesKindByAxis) else stage.outputs
 
     def lineage(self) -> Iterator[Branch]:

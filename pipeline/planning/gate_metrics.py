@@ -13,7 +13,7 @@ from functools import cached_property
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import MeasuresByTask, MeasuresOnTarget
 from pipeline.data.samples import Task
-from pipeline.data.spec import named_metrics
+from pipeline.data.spec import Metrics, named_metrics
 from pipeline.errors import RecipeError, listed
 from pipeline.planning.chain import Chain, Node
 from pipeline.planning.label_needs import measured_by_labels
@@ -110,28 +110,81 @@ class _Possible:
         return found
 
     def told(self) -> str:
-        """Tell what the recipe measures."""
-        measured = dict.fromkeys(name for task in self.tasks for name in self.measured(task))
-        if not measured:
-            of = f"of output {self.output!r}" if self.output else "without an output's name"
-            return f"nothing is measured from labels {of}"
-        of = f" of output {self.output!r}" if self.output else ""
-        task = f" (task {self.tasks[0]})" if len(self.tasks) == 1 else ""
-        return f"the recipe measures {listed(measured, 'and')}{of}{task}"
+        """Tell what the recipe measures, or can measure where the labels are still to tell the task."""
+        by_names: dict[tuple[str, ...], list[Task]] = {}
+        for task in self.tasks:
+            by_names.setdefault(self.measured(task), []).append(task)
+        by_names.pop((), None)
+        if not by_names:
+            return f"nothing is measured from labels{self._of_output()}"
+        if len(by_names) == 1:
+            (names,) = by_names
+            task_words = f" (task {self.tasks[0]})" if len(self.tasks) == 1 else ""
+            return f"the recipe measures {listed(names, 'and')}{self._of_output()}{task_words}"
+        each = (f"{listed(names, 'and')} ({listed(tasks, 'or')})" for names, tasks in by_names.items())
+        return f"the recipe can measure {listed(each, 'or')}{self._of_output()}"
+
+    def _of_output(self) -> str:
+        if self.output is not None:
+            return f" of output {self.output!r}"
+        several = any(metric_and_output(metric)[1] for metric in self.evaluated or ())
+        return " without an output's name" if several else ""
 
     def hint(self, name: str, bare: str) -> str | None:
-        """Tell what to add to `data.metrics`, or what can be held instead."""
+        """Tell what to add to `data.metrics`, in words to paste there, or what can be held instead."""
         declaration = declared(bare)
         base = (declaration.of if declaration else None) or bare
-        named = [metric for metric in self.evaluated or () if metric_and_output(metric)[0] == base]
-        if self.output is None and named:
-            return f"say {listed((of_output(bare, metric_and_output(metric)[1]) for metric in named), 'or')}"
-        for task in self.tasks:
+        if self.output is None and (outputs := self._outputs_with(base)):
+            return f"say {listed((of_output(bare, output) for output in outputs), 'or')}"
+        fitting = [task for task in self.tasks if self._fits(task)] or self.tasks
+        for task in fitting:
             if base in self.measured(task, (base,)):
-                names = f"[{', '.join((*self.measured(task), base))}]"
-                return f"add {base} to data.metrics: " + (f"{{{self.output}: {names}}}" if self.output else names)
-        known = {metric for task in self.tasks for metric in self.metrics_of(name, task) if measured_by_labels(metric)}
+                return f"add {base} to data.metrics: {self._with(base, task)}"
+        known = {metric for task in fitting for metric in self.metrics_of(name, task) if measured_by_labels(metric)}
         return f"hold {listed(sorted(known), 'or')} instead" if known else None
+
+    def _outputs_with(self, base: str) -> list[str]:
+        """Return the outputs by which a metric is measured, or may be where the recipe names several."""
+        if self.evaluated is None:
+            metrics = self._metrics_of_recipe
+            return list(metrics) if isinstance(metrics, dict) and len(metrics) > 1 else []
+        pairs = map(metric_and_output, self.evaluated)
+        return [output for metric, output in pairs if metric == base and output is not None]
+
+    @property
+    def _metrics_of_recipe(self) -> Metrics | None:
+        data = self.chain.recipe.data
+        return (data.metrics or None) if data is not None else None
+
+    def _chosen(self) -> tuple[str, ...]:
+        """Return what the recipe's `data.metrics` names for the output, as it is written there."""
+        metrics = self._metrics_of_recipe
+        if not isinstance(metrics, dict):
+            return metrics or ()
+        # Of a model with one output, gates leave out its name.
+        return metrics.get(self.output, ()) if self.output is not None else next(iter(metrics.values()))
+
+    def _fits(self, task: Task) -> bool:
+        """Return whether a model with one output can have this task: an evaluation refuses metrics of other tasks."""
+        if self.output is not None:
+            return True
+        own = self.measured(task, ())
+        # A metric of another task leaves those of the task itself.
+        return all(name in own or self.measured(task, (name,)) != own for name in self._chosen())
+
+    def _with(self, base: str, task: Task) -> str:
+        """Return `data.metrics` with one more of the output, and without loss of what is measured already."""
+        chosen, metrics = self._chosen(), self._metrics_of_recipe
+        flat = {name.rpartition(":")[2] for name in chosen}
+        names = (*chosen, *(name for name in self.measured(task) if name not in flat), base)
+        if not isinstance(metrics, dict):
+            return _pasted(names) if metrics or self.output is None else f"{{{self.output}: {_pasted(names)}}}"
+        outputs = {**metrics, self.output or next(iter(metrics)): names}
+        return f"{{{', '.join(f'{output}: {_pasted(wanted)}' for output, wanted in outputs.items())}}}"
+
+
+def _pasted(names: Iterable[str]) -> str:
+    return f"[{', '.join(names)}]"
 
 
 def stage_metrics(node: Node, recipe: Recipe) -> tuple[Metric, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
+
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import Follows, TreatsControl
 from pipeline.planning.chain import Branch, Chain, Node
@@ -16,8 +19,8 @@ def add_followers(chain: Chain, branch: Branch, step: StageStep) -> None:
     name = SOURCE if is_source else branch.node.name
     if name is None:
         return
-    for stage_name, stage in stages().items():
-        if not isinstance(stage, Follows) or stage.follows not in branch.kinds:
+    for stage_name, stage in _followers().items():
+        if stage.follows not in branch.kinds:
             continue
         config = stage.following(chain.recipe.data, source=is_source)
         if config is not None:
@@ -25,19 +28,26 @@ def add_followers(chain: Chain, branch: Branch, step: StageStep) -> None:
             chain.add(Node(f"{stage_name}:{name}", stage_name, None, config, inputs, name, step.index))
 
 
+@cache
+def _followers() -> Mapping[str, Follows]:
+    return {name: stage for name, stage in stages().items() if isinstance(stage, Follows)}
+
+
 def add_control(chain: Chain, step: StageStep) -> None:
     """Add the control's action for a step, if there is to be one: on the source, as often as the recipe has such steps.
 
     The last one's result is called `control`.
     """
-    if not (chain.recipe.control and isinstance(stages()[step.stage], TreatsControl)):
+    stage = stages()[step.stage]
+    if not (chain.recipe.control and isinstance(stage, TreatsControl)):
         return
     before = chain.control or chain.source
     assert before is not None
     treated = [other.id for other in chain.recipe.steps if isinstance(stages()[other.stage], TreatsControl)]
     last = step.id == treated[-1]
     node_id = CONTROL if last else f"{CONTROL}[{treated.index(step.id) + 1}]"
-    inputs = inputs_of(chain, step, before, step.config, step.stage)
-    node = Node(node_id, step.stage, None, step.config, inputs, CONTROL if last else None, step.index)
+    config = stage.for_control(step.config)
+    inputs = inputs_of(chain, step, before, config, step.stage)
+    node = Node(node_id, step.stage, None, config, inputs, CONTROL if last else None, step.index)
     chain.control = Branch(chain.add(node), None, before)
     add_followers(chain, chain.control, step)

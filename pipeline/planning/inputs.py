@@ -10,7 +10,7 @@ from pipeline.contracts.hooks import HasBaseline, NamesMetrics
 from pipeline.contracts.stage import AnyStage, Input, StageConfig
 from pipeline.data.spec import named_metrics
 from pipeline.errors import listed
-from pipeline.planning.chain import Branch, Chain, CodeOf, Origin, OutputOf, SplitOf, by_element, error_at
+from pipeline.planning.chain import Branch, Chain, CodeOf, Node, Origin, OutputOf, SplitOf, by_element, error_at
 from pipeline.planning.label_needs import require_splits
 from pipeline.recipe.steps import StageStep
 from pipeline.recipe.user_code import code_input
@@ -38,7 +38,7 @@ def inputs_of(chain: Chain, step: StageStep, branch: Branch, config: StageConfig
             inputs[name] = origin
         elif wanted.required:
             what = f"{stage_name} needs {name}, which no stage before it makes"
-            raise error_at(chain.recipe, step, what, f"it takes {listed(wanted.kinds, 'or')}")
+            raise error_at(chain.recipe, step, what, f"it takes {listed(wanted.by or wanted.kinds, 'or')}")
     inputs |= {split: SplitOf(split) for split in require_splits(chain.recipe, stage_name, config, step)}
     metrics = named_metrics(config.metrics) if isinstance(config, NamesMetrics) else ()
     return inputs | {code_input(metric): CodeOf(metric) for metric in metrics if ":" in metric}
@@ -57,8 +57,16 @@ def _artifact(chain: Chain, step: StageStep, branch: Branch, wanted: Input, stag
             return _baseline(chain, step, branch).output(wanted.kinds)
         case "first":
             first = next((node for node in chain.nodes if node.stage == stage_name), None)
-            taken = next(name for name, declared in stages()[stage_name].inputs.items() if declared.of == "branch")
-            return first.inputs[taken] if first is not None else None
+            return _taken(first) if first is not None else None
+        case "taken":
+            maker = next((ancestor for ancestor in branch.lineage() if ancestor.output(wanted.by)), None)
+            return _taken(maker.node) if maker is not None else None
+
+
+def _taken(node: Node) -> Origin:
+    """Return the branch that an action takes."""
+    declared = stages()[node.stage].inputs
+    return node.inputs[next(name for name, wanted in declared.items() if wanted.of == "branch")]
 
 
 def _nearest(branch: Branch, kinds: Sequence[Kind]) -> OutputOf | None:

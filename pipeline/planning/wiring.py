@@ -1,7 +1,8 @@
 """Turn a recipe into its actions, by what its stages declare: which feeds which, what fans out, and what is implied.
 
 No stage is known here by its name. A stage runs on each branch of the kinds that its inputs take, once for each element
-of its axis; what it implies besides (`implied.py`) are evaluations, the control and the baselines.
+of its axis; what it implies besides (`implied.py`) are evaluations, the control, the narrower network
+(`narrow.py`) and the baselines.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ from pipeline.recipe.steps import StageStep
 
 def build_chain(recipe: Recipe) -> Chain:
     """Build the recipe's actions; RecipeError if its stages don't fit together or a gate names nothing."""
-    chain = Chain(recipe)
+    chain, narrow = Chain(recipe), None
+    if recipe.source_epochs is not None:
+        from pipeline.planning.narrow import add_narrow, narrow_of
+
+        narrow = narrow_of(recipe, recipe.source_epochs)
     for step in recipe.steps:
         stage = stages()[step.stage]
         if isinstance(stage, OpensModel):
@@ -35,6 +40,8 @@ def build_chain(recipe: Recipe) -> Chain:
             raise error_at(recipe, step, f"{step.stage} has no model yet", hint)
         else:
             _add_step(chain, step, stage)
+        if narrow is not None and narrow.after is step:
+            add_narrow(chain, narrow)
     check_gate_names(chain)
     return chain
 

@@ -8,6 +8,7 @@ from pipeline.data import Split
 from pipeline.errors import PreconditionError
 from pipeline.records.facts import KerasFacts
 from stages.finetune.config import Augment, FinetuneConfig
+from stages.keras.sparsity import SparsityPlan
 from stages.keras.types import KerasModel
 
 if TYPE_CHECKING:
@@ -42,6 +43,14 @@ def require_blendable(model: KerasModel, config: FinetuneConfig) -> None:
     if config.mixup and not all(tensor.dtype.is_floating for tensor in model.inputs):
         what = "inputs are whole numbers, which can't be blended"
         raise PreconditionError(what, where="finetune.mixup", hint="leave mixup out")
+
+
+def require_no_plan(plan: SparsityPlan | None, config: FinetuneConfig) -> None:
+    """Raise PreconditionError if channels are to shrink in a model whose single weights follow a plan of sparsity."""
+    if plan is not None and config.regularize:
+        what = "the model keeps a plan of single zeros, which no cut of channels would keep"
+        hint = "leave regularize out, or put it before a structured prune"
+        raise PreconditionError(what, where="finetune.regularize", hint=hint)
 
 
 def class_weights(config: FinetuneConfig, split: Split, outputs: int) -> NDArray[Any] | None:

@@ -78,6 +78,22 @@ class Distill(Value):
     features: Features | None = None
 
 
+class Regularize(Value):
+    """Shrink whole channels, the weakest most, so that a structured cut after this training loses little.
+
+    A group lasso over all weights of each channel (DepGraph, CVPR 2023, arXiv:2301.12900). Put this training before
+    `prune`. The weights of its last epoch are kept.
+    """
+
+    groups: float = Field(
+        gt=0,
+        description="strength: a step takes learning rate × this × 1 (a group's strongest channel) to 16 (its weakest) "
+        "of a channel's weights",
+    )
+    growth: float = Field(default=0.5, ge=0, le=1, description="share of the training in which it rises from 0")
+    exclude: tuple[str, ...] = Field(default=(), description="names or patterns of layers whose channels are spared")
+
+
 class QuantizationAware(Value):
     """Train for int8, with tfmot's fake quantization around all layers that it knows and `exclude` does not name.
 
@@ -89,7 +105,7 @@ class QuantizationAware(Value):
 
 
 class FinetuneConfig(StageConfig):
-    """Set how to train. The weights of the epoch with the lowest validation loss are kept."""
+    """Set how to train. The weights of the epoch with the lowest validation loss are kept, or those before training."""
 
     epochs: int = Field(default=3, ge=1)
     batch: int = Field(default=64, ge=1, description="samples a step; the last step of an epoch takes what is left")
@@ -134,6 +150,7 @@ class FinetuneConfig(StageConfig):
         default=None, description="mirrored: a copy of the model on each GPU, the batch shared among them"
     )
     distill: Distill | None = Field(default=None, description="take the unpruned source as a teacher")
+    regularize: Regularize | None = Field(default=None, description="shrink channels that a later `prune` will take")
     quantization_aware: QuantizationAware | None = Field(
         default=None, description="train for int8; `qat` under quantize does it for one scheme"
     )
@@ -152,6 +169,10 @@ class FinetuneConfig(StageConfig):
             raise ValueError(f"a warmup of {self.warmup:g} epochs leaves nothing of {self.epochs}")
         if self.quantization_aware and (self.mixed_precision or self.strategy):
             raise ValueError("quantization_aware trains in float32 on one device: leave mixed_precision, strategy out")
+        if self.regularize and self.strategy:
+            raise ValueError("regularize changes weights between steps, on one device: leave strategy out")
+        if self.regularize and self.quantization_aware:
+            raise ValueError("regularize prepares a cut, which can't follow quantization_aware: use one of them")
         if isinstance(self.class_weights, dict):
             wrong = [label for label, weight in self.class_weights.items() if label < 0 or weight < 0]
             if wrong:

@@ -8,7 +8,10 @@ from pipeline.records.artifacts import Facts
 
 
 class TrainingFacts(Facts):
-    """Describe a fine-tuning: epochs run, the one whose weights were kept (from 1), and its validation loss."""
+    """Describe a fine-tuning: epochs run, the one whose weights were kept, and its validation loss.
+
+    Epochs count from 1; 0 says that no epoch was better than the weights before training, which were kept.
+    """
 
     kind: Literal["training-log"] = "training-log"
     epochs: int

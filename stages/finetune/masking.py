@@ -55,11 +55,6 @@ class MaskedModel:
         begin._supports_tf_logs = True  # noqa: SLF001 - it reads no logs: without this Keras copies them at each batch
         return [keep, begin]
 
-    def first_epoch_at_target(self, epochs: int) -> int:
-        """Return the epoch (from 0) from which on the full sparsity is reached: no earlier one can be the best."""
-        reached = self._plan.reached_at * epochs
-        return min(epochs - 1, -int(-reached // 1))
-
     def set_masks(self, progress: float) -> None:
         """Set the plan's masks, and zero the weights that they mask."""
         variables = [inner_layer(layer).weights[position] for layer, position in self._kernels()]

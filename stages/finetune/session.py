@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,11 +18,13 @@ from pipeline.system import interruption
 from stages.finetune.checkpoints import Checkpoint, Checkpoints
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.masking import MaskedModel
+from stages.keras.sparsity import SparsityPlan
 from stages.keras.tensorflow import import_keras
 from stages.keras.types import KerasLayer, KerasModel, TfTensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from tensorflow.data import Dataset
     from tf_keras.callbacks import Callback
 
 Progress = Callable[[float, float, str, str], None]  # done and total epochs, what, detail
@@ -34,8 +36,23 @@ SHORT_NAMES = {"accuracy": "acc"}
 HINT = "lower finetune.learning_rate, or bound gradients by finetune.clip"
 
 
+def first_that_counts(config: FinetuneConfig, plan: SparsityPlan | None) -> int:
+    """Return the first epoch that may be kept, from 1, or 0 if the weights before training may be kept as well."""
+    if config.regularize is not None:
+        return config.epochs  # the validation loss would choose an earlier one, whose channels have not shrunk yet
+    if plan is not None and plan.reached_at > 0:
+        return min(config.epochs, math.ceil(plan.reached_at * config.epochs) + 1)  # earlier ones have too few zeros
+    # The quantizers of quantization-aware training have seen no data at the start: their ranges are arbitrary.
+    return 1 if config.quantization_aware else 0
+
+
 class Session:
-    """Hold a compiled model with its callbacks; between epochs `epoch` counts finished ones."""
+    """Hold a compiled model with its callbacks; between epochs `epoch` counts finished ones.
+
+    The weights before training are epoch 0. If they count, `start` has their validation figures under the names that
+    the history uses, and a trained epoch is kept only if its validation loss is lower. `first` is the first epoch that
+    counts.
+    """
 
     def __init__(
         self,
@@ -45,20 +62,56 @@ class Session:
         seed: int,
         checkpoints: Checkpoints | None,
         masked: MaskedModel | None = None,
+        *,
+        first: int = 0,
     ) -> None:
         self.model, self.steps = model, steps
         self.epoch, self.stopped = 0, False
         self.history: History = {}
+        self.start: dict[str, float] = {}
+        # The start's weights while no epoch is better. Taken before `resume` overwrites them: no checkpoint holds them.
+        self._unbeaten = model.get_weights() if first == 0 else None
         self._config, self._seed, self._masked, self._checkpoints = config, seed, masked, checkpoints
         self._restored: tuple[Checkpoint, list[NDArray[Any]] | None] | None = None
         self._random_layers: list[KerasLayer] | None = None
         self._plateau = _plateau(config)
-        first = masked.first_epoch_at_target(config.epochs) if masked else 0
         # Always there, with a patience that never ends if none is set: it also keeps the best weights.
         self.stopping = import_keras().callbacks.EarlyStopping(
-            patience=config.early_stopping or config.epochs + 1, restore_best_weights=True, start_from_epoch=first
+            patience=config.early_stopping or config.epochs + 1,
+            restore_best_weights=True,
+            start_from_epoch=max(first - 1, 0),  # Keras counts from 0
         )
-        self.stopping.best_epoch, self.stopping.best_weights = 0, model.get_weights()
+
+    @property
+    def best_epoch(self) -> int:
+        """Return the epoch with the best weights, from 1; 0 if no epoch is better than the start."""
+        return 0 if self._unbeaten else int(self.stopping.best_epoch) + 1
+
+    @property
+    def best_weights(self) -> list[NDArray[Any]]:
+        """Return the weights of the best epoch."""
+        weights: list[NDArray[Any]] = self._unbeaten or self.stopping.best_weights
+        return weights
+
+    def measure_start(self, held_out: Dataset, callbacks: Sequence[Callback], progress: Progress) -> None:
+        """Measure the weights before training on the validation data, unless they don't count or a kill came later.
+
+        A loss that is not a finite number does not count either: training will say where it comes from.
+        """
+        if self._unbeaten is None or self.epoch:
+            return
+        found = self.model.evaluate(held_out, callbacks=callbacks, verbose=0, return_dict=True)
+        if not math.isfinite(found["loss"]):
+            self._unbeaten = None
+        else:
+            self.start = {f"val_{name}": float(value) for name, value in found.items()}
+            words = (f"val {_short(name)} {value:.3f}" for name, value in found.items())
+            progress(0.0, self._config.epochs, f"epoch 0/{self._config.epochs}", " ".join(words))
+
+    def _compare_with_start(self) -> None:
+        """Free the start's weights as soon as an epoch is better: the best loss never rises again."""
+        if not self.start or self.stopping.best < self.start["val_loss"]:
+            self._unbeaten = None
 
     def callbacks(self, progress: Progress, interval_s: float) -> list[Callback]:
         """Return the callbacks in the order to run at the end of an epoch: schedules first, the checkpoint last."""
@@ -79,6 +132,7 @@ class Session:
             checkpoint.state["stopped"],
             checkpoint.state["history"],
         )
+        self.start = checkpoint.state["start"]
         self.model.set_weights(_numbered(checkpoint, "weight"))
         for variable, value in zip(self.model.optimizer.variables, _numbered(checkpoint, "optimizer"), strict=True):
             variable.assign(value)
@@ -98,6 +152,7 @@ class Session:
                 # The checkpoint holds them all as floats; Keras' counters and epochs are whole numbers.
                 setattr(callback, name, value if name == "best" else int(value))
         self.stopping.best_weights = best_weights  # None before the first epoch that counts
+        self._compare_with_start()
 
     def begin_epoch(self, epoch: int) -> None:
         """Reseed the generator of every random layer from seed, epoch and the layer's place."""
@@ -115,6 +170,7 @@ class Session:
         if not math.isfinite(logs["val_loss"]):
             what = f"the validation loss became {float(logs['val_loss'])} in epoch {epoch + 1}"
             raise PostconditionError(what, where="finetune", hint=HINT)
+        self._compare_with_start()
         best = None if self.stopping.best_weights is None else int(self.stopping.best_epoch) + 1
         # EarlyStopping has just copied the same arrays.
         weights = self.stopping.best_weights if best == epoch + 1 else self.model.get_weights()
@@ -138,6 +194,7 @@ class Session:
         arrays |= {f"optimizer-{i}": v.numpy() for i, v in enumerate(self.model.optimizer.variables)}
         state = {
             "history": self.history,
+            "start": self.start,
             "stopped": bool(self.model.stop_training),
             # `best` is infinite until an epoch counts; Python's json writes that, and reads it back.
             "stopping": {name: float(getattr(self.stopping, name)) for name in STOPPING_STATE},
@@ -178,10 +235,14 @@ class _Teller:
 
 def _figures(logs: dict[str, TfTensor], history: History) -> str:
     """Format `loss 0.312 acc 0.901 val acc 0.880`."""
-    words = [f"{SHORT_NAMES.get(name, name)} {float(value):.3f}" for name, value in logs.items()]
+    words = [f"{_short(name)} {float(value):.3f}" for name, value in logs.items()]
     metrics = [name for name in history if name.startswith("val_") and name != "val_loss"]
-    words += [f"val {SHORT_NAMES.get(name[4:], name[4:])} {history[name][-1]:.3f}" for name in metrics]
+    words += [f"val {_short(name[4:])} {history[name][-1]:.3f}" for name in metrics]
     return " ".join(words)
+
+
+def _short(name: str) -> str:
+    return SHORT_NAMES.get(name, name)
 
 
 @cache  # TensorFlow keeps every class that it has seen: so there is only one, and it holds no training

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageContext, StageResult
@@ -12,6 +12,7 @@ from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.metrics import SPARSITY, Metric, of_output
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.facts import TrainingFacts
+from stages.finetune.from_scratch import from_scratch
 from stages.keras.types import KerasModel
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
@@ -24,14 +25,14 @@ TOLERANCE = 1e-3
 
 
 class FinetuneStage:
-    """Train keras-model → keras-model with the weights of the best epoch, and the log of the training.
+    """Train keras-model → keras-model with the weights of the best epoch or of the start, and the training's log.
 
     If the model carries a plan of sparsity, training follows it, and the outcome is a report. If the settings say
     `distill`, the source is the teacher.
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
@@ -39,7 +40,6 @@ class FinetuneStage:
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log", "sparsity-report")
     axis: ClassVar[Axis | None] = None
-    treats_control: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("epochs", "count", lower_is_better=None),
@@ -57,6 +57,14 @@ class FinetuneStage:
         """Return what needs labels, and what to do without them; None if a teacher suffices."""
         hint = "`distill: {}` under finetune learns from the unpruned source's outputs alone"
         return ("finetune", hint) if config.distill is None else None
+
+    def from_scratch(self, trainings: Sequence[FinetuneConfig], source_epochs: int) -> FinetuneConfig:
+        """Return the settings with which a network with random weights is trained as long as these together."""
+        return from_scratch(trainings, source_epochs)
+
+    def for_control(self, config: FinetuneConfig) -> FinetuneConfig:
+        """Return the settings for the source: it is not to be cut, and smaller channels would be a handicap."""
+        return config.model_copy(update={"regularize": None})
 
     def requires(self, config: FinetuneConfig, inputs: Mapping[str, Artifact]) -> None:
         from stages.finetune.checks import require_teacher
@@ -102,6 +110,8 @@ class FinetuneStage:
             facts = keras_facts(trained)
             tuned = Artifact(files=files, facts=facts)
             reports = (sparsity_report(result.model, plan),) if plan else ()
+        if result.best_epoch == 0:
+            context.events.warned(_unimproved(result, config))
         log = Artifact(files=(context.write(LOG_FILE, _document(result), "application/json"),), facts=_facts(result))
         metrics = {"epochs": float(len(result.history["loss"])), "validation_loss": result.validation_loss}
         outputs = [spec.name for spec in facts.outputs]
@@ -109,8 +119,7 @@ class FinetuneStage:
             for name in ("accuracy", "mae"):
                 logged = f"val_{name}" if output is None else f"val_{output}_{name}"
                 if logged in result.history:
-                    value = result.history[logged][result.best_epoch]
-                    metrics[of_output(f"validation_{name}", output)] = value
+                    metrics[of_output(f"validation_{name}", output)] = result.of_best(logged)
         if plan:
             metrics["sparsity"] = facts.sparsity
         return StageResult((tuned, log, *reports), metrics, resumed=result.resumed_from > 0)
@@ -139,14 +148,22 @@ def _aware(context: StageContext[FinetuneConfig], model: KerasModel) -> AwareMod
     return aware
 
 
+def _unimproved(result: TrainingResult, config: FinetuneConfig) -> str:
+    """Return the words for a training whose result is its start."""
+    epochs, reached = len(result.history["loss"]), min(result.history["val_loss"])
+    losses = f"{result.start['val_loss']:.4f} before it, {reached:.4f} in its best epoch"
+    advice = "a lower learning_rate" if config.distill else "a lower learning_rate, or `distill: {}`"
+    return f"kept epoch 0 of {epochs}: training did not improve the validation loss ({losses}); try {advice}"
+
+
 def _document(result: TrainingResult) -> bytes:
-    document = {"best_epoch": result.best_epoch + 1, "history": result.history}
+    document = {"best_epoch": result.best_epoch, "start": result.start, "history": result.history}
     return json.dumps(document, sort_keys=True, indent=1).encode()
 
 
 def _facts(result: TrainingResult) -> TrainingFacts:
     return TrainingFacts(
         epochs=len(result.history["loss"]),
-        best_epoch=result.best_epoch + 1,
-        best_validation_loss=result.history["val_loss"][result.best_epoch],
+        best_epoch=result.best_epoch,
+        best_validation_loss=result.of_best("val_loss"),
     )

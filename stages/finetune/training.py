@@ -12,14 +12,15 @@ from pipeline.errors import PreconditionError
 from pipeline.system import interruption
 from stages.finetune.augment import training_transform, validation_transform
 from stages.finetune.batches import Failures, steps_per_epoch, training_batches, validation_batches
+from stages.finetune.channel_lasso import ChannelLasso
 from stages.finetune.checkpoints import Checkpoints
-from stages.finetune.checks import class_weights, require_blendable, require_images
+from stages.finetune.checks import class_weights, require_blendable, require_images, require_no_plan
 from stages.finetune.config import FinetuneConfig
 from stages.finetune.distill import learner
 from stages.finetune.masking import MaskedModel
 from stages.finetune.objective import Objectives, objectives
 from stages.finetune.optimizers import make_optimizer
-from stages.finetune.session import History, Progress, Session
+from stages.finetune.session import History, Progress, Session, first_that_counts
 from stages.finetune.trainee import frozen, needs_scaled_losses, strategy_scope, trainee_of
 from stages.keras.normal_form import copy_model, put_weights
 from stages.keras.sparsity import SparsityPlan
@@ -34,16 +35,22 @@ PROGRESS_INTERVAL_S = 0.1
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Hold the result: the model has the weights of `best_epoch` (from 0), `validation_loss` is measured on it again.
+    """Hold the result: the model has the weights of `best_epoch`, `validation_loss` is measured on it again.
 
-    `resumed_from` counts the epochs that a killed run had finished.
+    Epochs count from 1; 0 is the weights before training, whose validation figures are in `start` unless they do not
+    count. `resumed_from` counts the epochs that a killed run had finished.
     """
 
     model: KerasModel
     history: History
+    start: dict[str, float]
     best_epoch: int
     validation_loss: float
     resumed_from: int
+
+    def of_best(self, figure: str) -> float:
+        """Return a figure of the history at the best epoch. Raises KeyError if there is none of this name."""
+        return self.history[figure][self.best_epoch - 1] if self.best_epoch else self.start[figure]
 
 
 def fine_tune(
@@ -58,7 +65,9 @@ def fine_tune(
     teacher: KerasModel | None = None,
     progress_interval_s: float = PROGRESS_INTERVAL_S,
 ) -> TrainingResult:
-    """Train `model` in place; weights that `plan` selects are kept at zero, or become zero.
+    """Train `model` in place, or leave it as it is if no epoch is better on the validation data.
+
+    Weights that `plan` selects are kept at zero, or become zero.
 
     `teacher` is the model to distill from; it is not changed. Raises PreconditionError if settings, model and data
     don't fit together, PostconditionError when the loss is no longer finite, and KeyboardInterrupt after the step in
@@ -66,6 +75,7 @@ def fine_tune(
     """
     require_images(train, config.augment)
     require_blendable(model, config)
+    require_no_plan(plan, config)
     if len(model.outputs) == 1:  # targets may use its name, but don't have to
         train, validation = (split.of_output(model.output_names[0]) for split in (train, validation))
     steps, failures = steps_per_epoch(len(train), config.batch), Failures()
@@ -73,12 +83,18 @@ def fine_tune(
         goals = objectives(model, train, validation, config)
         learning = _learner(trainee, teacher, config, goals, train, seed)
         _compile(learning, config, goals, steps)
-        session = Session(learning, config, steps, seed, checkpoints, masked)
+        first = first_that_counts(config, plan)
+        session = Session(learning, config, steps, seed, checkpoints, masked, first=first)
         resumed_from = session.resume()
         transform = training_transform(config, goals.shares, _weights_of_classes(config, train, goals))
         to_validate = validation_transform(goals.shares)
         held_out = validation_batches(validation, max(config.batch, VALIDATION_BATCH), to_validate, failures)
+        callbacks = session.callbacks(progress, progress_interval_s)
+        if config.regularize:
+            lasso = ChannelLasso(trainee, config.regularize, steps * config.epochs)
+            callbacks.insert(0, lasso.callback(learning.optimizer))  # those after it see the weights that it leaves
         with interruption.between_steps(), failures.raised():
+            session.measure_start(held_out, callbacks, progress)
             if session.epoch < config.epochs and not session.stopped:
                 learning.fit(
                     training_batches(train, config.batch, seed, session.epoch, config.epochs, transform, failures),
@@ -86,13 +102,13 @@ def fine_tune(
                     initial_epoch=session.epoch,
                     epochs=config.epochs,
                     steps_per_epoch=steps,
-                    callbacks=session.callbacks(progress, progress_interval_s),
+                    callbacks=callbacks,
                     verbose=0,
                 )
             # Keras does this only at the end of `fit`, and there is none if all epochs were trained before a kill.
-            learning.set_weights(session.stopping.best_weights)
+            learning.set_weights(session.best_weights)
             loss = float(learning.evaluate(held_out, verbose=0, return_dict=True)["loss"])
-    return TrainingResult(model, session.history, int(session.stopping.best_epoch), loss, resumed_from)
+    return TrainingResult(model, session.history, session.start, session.best_epoch, loss, resumed_from)
 
 
 @contextmanager

@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.contracts.stage import StageConfig
 from pipeline.errors import RecipeError
-from pipeline.planning.chain import Chain, Node
+from pipeline.planning.chain import Branch, Chain, Node
 from pipeline.recipe.recipe import Recipe
 
 
@@ -19,3 +19,12 @@ def test_one_stage_makes_each_name_once_and_several_may_share_it(recipe_file):
         chain.add(verify)
     assert caught.value.where.endswith(f"stages[{step.index}]")
     assert len(chain.nodes) == 4
+
+
+def test_what_a_stage_makes_can_follow_from_its_settings(recipe_file, chain):
+    def kinds(method):
+        built = chain(recipe_file, ("prune: {ratio: 0.5}", f"prune: {{ratio: 0.5, method: {method}}}"))
+        return Branch(next(node for node in built.nodes if node.id == "prune")).kinds
+
+    assert kinds("structured") == ("keras-model", "prune-report")
+    assert kinds("unstructured") == ("keras-model", "sparsity-report")

@@ -37,9 +37,37 @@ def told(text):
         (
             "  metrics: [mae]\n",
             "prune.auc",
-            "the recipe measures accuracy, macro_f1 and mae",
-            "add auc to data.metrics",
+            r"the recipe can measure accuracy \(classes\), accuracy and macro_f1 \(multilabel\) or mae \(regression\)$",
+            "hold mae or mae_ratio instead",  # of one output that mae is of, nothing can be auc
         ),
+        (
+            "  metrics: [mae]\n",
+            "prune.auc[kind]",
+            r"or mae \(regression\) of output 'kind'",
+            "add auc to data.metrics: [mae, accuracy, auc]",  # of several, each takes those of its task
+        ),
+        ("  metrics: ['mine:score']\n", "prune.auc", "the recipe measures score$", "data.metrics: [mine:score, auc]"),
+        (
+            "  task: classes\n  metrics: ['mine:score', accuracy, confusion_matrix]\n",
+            "prune.auc",
+            r"the recipe measures score and accuracy \(task classes\)",
+            "data.metrics: [mine:score, accuracy, confusion_matrix, auc]",
+        ),
+        (
+            "  task: classes\n  metrics: [confusion_matrix]\n",
+            "prune.macro_f1",
+            "will have no 'macro_f1': nothing is measured from labels$",
+            "data.metrics: [confusion_matrix, macro_f1]",
+        ),
+        (
+            "  metrics: {kind: [top_5], age: [mae]}\n",
+            "prune.mse[age]",
+            "of output 'age'",
+            "data.metrics: {kind: [top_5], age: [mae, mse]}",
+        ),
+        ("  metrics: {age: [mae]}\n", "prune.mse", r"or mae \(regression\)$", "data.metrics: {age: [mae, mse]}"),
+        ("  metrics: {kind: [top_5], age: [mae]}\n", "prune.auc", "can measure", "say auc[kind] or auc[age]"),
+        ("  task: {age: regression}\n", "prune.auc[kind]", "of output 'kind'", "{kind: [accuracy, auc]}"),
     ],
 )
 def test_a_metric_that_the_recipe_will_not_measure_is_refused_with_what_to_add(
@@ -49,6 +77,10 @@ def test_a_metric_that_the_recipe_will_not_measure_is_refused_with_what_to_add(
         chain(recipe_file, told(data), (GATE, gate))
     assert hint in caught.value.hint
     assert "recipe.yaml:" in caught.value.where
+    _, adds, pasted = caught.value.hint.partition("data.metrics: ")
+    if adds:
+        others = "".join(line for line in data.splitlines(keepends=True) if "metrics" not in line)
+        chain(recipe_file, told(f"{others}  metrics: {pasted}\n"), (GATE, gate))
 
 
 @pytest.mark.parametrize(
@@ -72,6 +104,8 @@ def test_what_may_still_come_is_not_refused(recipe_file, chain, data, gate):
     assert gate in [held.metric for held in built.recipe.gates]
     with pytest.raises(RecipeError, match="has no metric"):
         chain(recipe_file, told(data), (GATE, "prune.never"))
+    with pytest.raises(RecipeError, match="will have no"):
+        chain(recipe_file, told(data), (GATE, "prune.auc[kind]" if "[kind]" in gate else "prune.auc"))
 
 
 def test_the_source_s_evaluation_tells_the_task_that_the_recipe_leaves_open(recipe_file, chain):
@@ -99,6 +133,15 @@ def test_of_several_outputs_the_gate_has_to_name_one(recipe_file, chain):
         check_gate_metrics(chain(recipe_file, (GATE, f"{GATE}[age]")), evaluated)
     with pytest.raises(RecipeError, match="nothing is measured from labels of output 'bare'"):
         check_gate_metrics(chain(recipe_file, (GATE, f"{GATE}[bare]")), evaluated)
+
+
+def test_of_one_output_no_name_is_missed(recipe_file, chain):
+    matrix = told("  metrics: [confusion_matrix]\n")
+    built = chain(recipe_file, matrix, (GATE, "tflite/int8.mse_ratio"))
+    with pytest.raises(RecipeError, match=r"nothing is measured from labels$"):
+        check_gate_metrics(built, SOURCE)
+    with pytest.raises(RecipeError, match="nothing is measured from labels without an output's name"):
+        check_gate_metrics(built, {"accuracy[kind]": 0.5, **SOURCE})
 
 
 def test_metrics_without_labels_need_no_output(recipe_file, chain):

@@ -29,6 +29,14 @@ def test_a_control_is_tuned_as_often_as_the_model_is(recipe_file, chain):
     assert node(built, "prune[2]").inputs["model"] == OutputOf("finetune[1]", "keras-model")
 
 
+def test_the_control_is_not_regularized_for_a_cut_that_it_does_not_get(recipe_file, chain):
+    sparse = ("  - prune:", "  - finetune: {epochs: 3, regularize: {groups: 0.3}}\n  - prune:")
+    built = chain(recipe_file, sparse)
+    assert node(built, "finetune[1]").config.regularize.groups == 0.3
+    assert node(built, "control[1]").config.regularize is None
+    assert node(built, "control[1]").config.epochs == 3
+
+
 def test_evaluations_get_the_recipe_s_metrics_and_the_user_s_modules(recipe_file, chain):
     with_metrics = ("  test: test\n", '  test: test\n  metrics: [top_2, confusion_matrix, "mine:spread"]\n')
     gate = ('"tflite/int8.accuracy_drop", max: 0.5', '"tflite/int8.top_2_drop", max: 0.5')

@@ -63,3 +63,55 @@ def test_each_step_goes_by_the_source_and_feeds_the_next(repeated):
     }
     assert nodes["strip"].inputs["model"] == OutputOf("finetune[3]", "keras-model")
     assert [name for name in nodes if name.startswith("control")] == ["control[1]", "control[2]", "control"]
+
+
+PRUNED = ("  - prune: {ratio: 0.5}\n", "  - prune: {ratio: 0.5}\n  - reconstruct\n")
+
+
+def test_what_the_nearest_prune_took_is_the_source_of_reconstruction(recipe_file, chain):
+    built = chain(recipe_file, PRUNED)
+    assert node(built, "reconstruct").inputs == {
+        "model": OutputOf("prune", "keras-model"),
+        "report": OutputOf("prune", "prune-report"),
+        "source": OutputOf("load", "keras-model"),
+        "calibration": SplitOf("calibration"),
+    }
+    assert node(built, "finetune").inputs["model"] == OutputOf("reconstruct", "keras-model")
+    assert [n.id for n in built.nodes if n.stage == "evaluate" and "reconstruct" in n.id] == ["evaluate:reconstruct"]
+
+
+def test_in_a_repeat_it_is_what_the_prune_of_the_same_round_took(repeated):
+    old, new = "- finetune: {epochs: 1}", "- reconstruct: {data_split: train}\n        - finetune: {epochs: 1}"
+    nodes = {node.id: node for node in build_chain(repeated(old=old, new=new)).nodes}
+    assert nodes["reconstruct[1]"].inputs["source"] == OutputOf("load", "keras-model")
+    assert nodes["reconstruct[3]"].inputs == {
+        "model": OutputOf("prune[3]", "keras-model"),
+        "report": OutputOf("prune[3]", "prune-report"),
+        "source": OutputOf("finetune[2]", "keras-model"),
+        "train": SplitOf("train"),
+    }
+
+
+def test_after_training_and_a_second_time_it_is_still_that_of_the_prune(recipe_file, chain):
+    later = "  - prune: {ratio: 0.5}\n  - reconstruct\n  - recalibrate\n  - reconstruct: {samples: 99}\n"
+    built = chain(recipe_file, (PRUNED[0], later))
+    second = node(built, "reconstruct[2]").inputs
+    assert second["model"] == OutputOf("recalibrate", "keras-model")
+    assert (second["report"], second["source"]) == (
+        OutputOf("prune", "prune-report"),
+        OutputOf("load", "keras-model"),
+    )
+
+
+@pytest.mark.parametrize("before", ["", "  - prune: {method: unstructured, ratio: 0.5}\n"])
+def test_without_channels_that_went_there_is_nothing_to_reconstruct(recipe_file, chain, before):
+    with pytest.raises(RecipeError, match="reconstruct needs report, which no stage before it makes") as caught:
+        chain(recipe_file, (PRUNED[0], f"{before}  - reconstruct\n"))
+    assert caught.value.hint == "it takes prune-report"
+    assert caught.value.where.endswith(f"stages[{2 if before else 1}]")
+
+
+def test_reconstruction_asks_for_data(recipe_file):
+    text = "name: x\nmodel: model.keras\nstages: [load, prune: {ratio: 0.5}, reconstruct]\n"
+    with pytest.raises(RecipeError, match="reconstruct needs data"):
+        build_chain(Recipe.load(recipe_file(text=text)))

@@ -21,7 +21,7 @@ def test_without_labels_the_same_actions_compare_and_learn_from_the_source(recip
         (("- verify", "- verify: {max_mse_ratio: 2}"), "verify.max_mse_ratio needs labels", "leave it out"),
         (("- verify", "- verify: {metrics: [auc]}"), "verify.metrics needs labels", "leave it out"),
         (("{ratio: 0.5}", "{ratio: 0.5, criterion: taylor}"), "criterion taylor needs labels", "hessian"),
-        (("{ratio: 0.5}", "{ratio: 0.5, scope: sensitivity}"), "scope sensitivity needs labels", "scope global"),
+        (("{ratio: 0.5}", "{ratio: 0.5, scope: sensitivity}"), "scope sensitivity needs labels", "scope loss"),
         (
             ("{schemes: [float32, int8]}", "{ladder: [int8], max_accuracy_drop: 0.1}"),
             "quantize.ladder needs labels",

@@ -22,6 +22,9 @@ def config(**settings):
         ({"clip": {}}, "either norm or value"),
         ({"distill": {"weight": 0}}, "greater than 0"),
         ({"distill": {"features": {"layers": []}}}, "at least 1 item"),
+        ({"regularize": {"groups": 0}}, "greater than 0"),
+        ({"regularize": {"groups": 0.1}, "strategy": "mirrored"}, "leave strategy out"),
+        ({"regularize": {"groups": 0.1}, "quantization_aware": {}}, "prepares a cut"),
         ({"label_smoothing": 1.0}, "less than 1"),
     ],
 )

@@ -7,9 +7,10 @@ import pytest
 
 from pipeline.errors import PostconditionError
 from stages.finetune.checkpoints import Checkpoints
-from stages.finetune.config import Distill, Features, FinetuneConfig
-from stages.finetune.session import Session
+from stages.finetune.config import Distill, Features, FinetuneConfig, QuantizationAware, Regularize
+from stages.finetune.session import Session, first_that_counts
 from stages.finetune.training import fine_tune
+from stages.keras.sparsity import PlannedKernel, SparsityPlan
 from stages.keras.tensorflow import tensorflow_action
 
 
@@ -19,12 +20,33 @@ def test_nothing_of_a_training_outlives_it(network, pair):
     with tensorflow_action(0, 2):
         for distill in (None, Distill(features=Features(layers=("conv",)))):
             student, teacher = network(), network()
-            fine_tune(student, FinetuneConfig(epochs=1, batch=16, distill=distill), *pair(), 3, teacher=teacher)
+            config = FinetuneConfig(epochs=1, batch=16, distill=distill, regularize=Regularize(groups=0.1))
+            fine_tune(student, config, *pair(), 3, teacher=teacher)
             alive += [weakref.ref(student), weakref.ref(teacher)]
             del student, teacher
     gc.collect()
     assert [one() for one in alive] == [None] * 4
     assert not [one for one in gc.get_objects() if isinstance(one, Session)]
+
+
+def test_the_start_counts_if_it_has_its_zeros_and_needs_no_trained_quantizers():
+    def plan(reached_at):
+        return SparsityPlan(
+            criterion="magnitude",
+            scope="layer",
+            pattern="free",
+            block=(4, 4),
+            reached_at=reached_at,
+            seed=1,
+            kernels=(PlannedKernel(layer="conv", weight=0, share=0.5),),
+        )
+
+    plain = FinetuneConfig(epochs=4)
+    aware = FinetuneConfig(epochs=4, quantization_aware=QuantizationAware())
+    plans = (None, plan(0.0), plan(0.1), plan(0.5), plan(1.0))
+    assert [first_that_counts(plain, one) for one in plans] == [0, 0, 2, 3, 4]
+    assert first_that_counts(aware, None) == 1
+    assert first_that_counts(FinetuneConfig(epochs=4, regularize=Regularize(groups=0.1)), None) == 4
 
 
 def of_kind(kind, split):

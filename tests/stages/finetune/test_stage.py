@@ -53,7 +53,8 @@ def test_each_task_has_its_metric(context, run, task, shape, metric):
 def test_a_student_is_stored_with_its_own_layers_only(context, run):
     from stages.keras.stored import shared_model
 
-    made = context("unlabelled", epochs=2, batch=16, distill=Distill(features={"layers": ("conv",)}))
+    distill = Distill(features={"layers": ("conv",)})
+    made = context("unlabelled", epochs=4, batch=16, learning_rate=0.02, distill=distill)
     before = shared_model(made, "model").get_weights()
     result = run(made)
     assert result.outputs[0].facts == made.inputs["model"].facts
@@ -77,10 +78,27 @@ def test_a_teacher_of_other_outputs_and_a_missing_one_are_refused(context, run):
 def test_fewer_samples_than_a_batch_are_told_of(context, run):
     made = context(epochs=1, batch=500)
     run(made)
-    assert made.warnings == ["70 training samples are fewer than a batch of 500: an epoch is one step"]
+    assert made.warnings[0] == "70 training samples are fewer than a batch of 500: an epoch is one step"
     quiet = context(epochs=1, batch=70)
     run(quiet)
-    assert quiet.warnings == []
+    assert not [told for told in quiet.warnings if "fewer" in told]
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [({}, "try a lower learning_rate, or `distill: {}`"), ({"distill": Distill()}, "try a lower learning_rate")],
+)
+def test_a_training_without_gain_is_told_of_and_is_epoch_0(context, run, settings, advice):
+    made = context(epochs=2, batch=16, optimizer="sgd", learning_rate=1e-30, freeze_batch_norm=True, **settings)
+    result = run(made)
+    (told,) = made.warnings
+    assert told.startswith("kept epoch 0 of 2: training did not improve the validation loss (")
+    assert told.endswith(advice)
+    facts = result.outputs[1].facts
+    assert (facts.best_epoch, facts.epochs) == (0, 2)
+    log = json.loads((made.folder / result.outputs[1].files[0].digest.removeprefix("sha256:")).read_bytes())
+    assert (log["best_epoch"], log["start"]["val_loss"]) == (0, facts.best_validation_loss)
+    assert result.metrics["validation_accuracy"] == log["start"]["val_accuracy"]
 
 
 def test_weights_of_another_epoch_are_noticed(context, run):

@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import DataError, PostconditionError, PreconditionError
 from pipeline.system import interruption
 from stages.finetune.checkpoints import Checkpoints
-from stages.finetune.config import Augment, Clip, Distill, Features, FinetuneConfig
+from stages.finetune.config import Augment, Clip, Distill, Features, FinetuneConfig, Regularize
 from stages.finetune.training import fine_tune
 from stages.keras.tensorflow import tensorflow_action
 
@@ -28,6 +28,9 @@ CONFIGS = {
     ),
     "distilled": FinetuneConfig(
         epochs=5, batch=16, optimizer="adamw", clip=Clip(norm=1.0), distill=Distill(features=Features(layers=("conv",)))
+    ),
+    "shrunk": FinetuneConfig(
+        epochs=5, batch=16, schedule="cosine", learning_rate=0.01, regularize=Regularize(groups=2.0), distill=Distill()
     ),
     "frozen": FinetuneConfig(epochs=5, batch=16, freeze=("conv",), freeze_batch_norm=True, schedule="exponential"),
 }
@@ -118,9 +121,54 @@ def test_plateau_lowers_the_rate_and_early_stopping_stops_also_after_a_resume(tr
 
 
 def test_the_best_epoch_is_kept_and_its_loss_is_measured_again(train):
-    result = train("a", FinetuneConfig(epochs=4, batch=16, learning_rate=0.3))
-    assert result.best_epoch == int(np.argmin(result.history["val_loss"]))
+    result = train("a", FinetuneConfig(epochs=4, batch=16, learning_rate=0.03))
+    assert result.best_epoch == int(np.argmin(result.history["val_loss"])) + 1
     assert result.validation_loss == pytest.approx(min(result.history["val_loss"]), rel=1e-5)
+    assert result.start["val_loss"] > result.of_best("val_loss") == min(result.history["val_loss"])
+
+
+GOOD = FinetuneConfig(epochs=12, batch=16, learning_rate=0.02)
+HARMFUL = FinetuneConfig(epochs=3, batch=16, learning_rate=1.0, class_weights={1: 0.0})
+
+
+@pytest.mark.parametrize("settings", [{}, {"distill": Distill()}, {"mixed_precision": True}], ids=str)
+def test_a_training_that_harms_gives_back_what_it_was_given(train, settings):
+    """Also after a kill, whose checkpoint has the weights of the last epoch, and not those of the start."""
+    good, given = train("good", GOOD).model.get_weights(), []
+
+    def begin(model):
+        model.set_weights(good)
+        given[:] = model.get_weights()
+
+    config, heard = HARMFUL.model_copy(update=settings), []
+    whole = train("whole", config, before=begin, heard=lambda *told: heard.append(told))
+    assert (whole.best_epoch, whole.of_best("val_accuracy")) == (0, whole.start["val_accuracy"])
+    assert whole.start["val_loss"] <= min(whole.history["val_loss"])
+    assert len(whole.history["val_loss"]) == 3
+    assert all(np.array_equal(a, b) for a, b in zip(given, whole.model.get_weights(), strict=True))
+    assert whole.validation_loss == pytest.approx(whole.start["val_loss"], rel=1e-6)
+    figures = f"val loss {whole.start['val_loss']:.3f} val acc {whole.start['val_accuracy']:.3f}"
+    assert heard[0] == (0.0, 3, "epoch 0/3", figures)
+    with pytest.raises(KilledError):
+        train("killed", config, kill_after=3, before=begin)
+    resumed = train("killed", config, before=begin)
+    assert (resumed.resumed_from, resumed.best_epoch, resumed.start) == (2, 0, whole.start)
+    assert equal(resumed, whole)
+
+
+def test_measuring_the_start_changes_nothing_of_the_training(train, monkeypatch):
+    config = FinetuneConfig(epochs=2, batch=16, learning_rate=0.01, augment=AUGMENT)
+    measured = train("measured", config)
+    monkeypatch.setattr("stages.finetune.training.first_that_counts", lambda *_: 1)
+    assert equal(train("not", config), measured)
+
+
+def test_a_start_without_a_finite_loss_is_not_kept(train):
+    def spoil(model):
+        model.layers[-1].bias.assign([np.inf, 0.0])
+
+    with pytest.raises(PostconditionError, match="epoch 1, step 1 of 5"):
+        train("a", FinetuneConfig(batch=16), before=spoil)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +221,14 @@ def test_balanced_classes_weigh_as_if_there_were_equally_many_of_each(train, pai
     rare = np.flatnonzero((training.y == 0) | (np.arange(70) % 14 == 1))
     skewed = samples("train", training.x[rare], training.y[rare])
     config = FinetuneConfig(epochs=6, batch=16, learning_rate=0.01)
-    plain = train("plain", config, splits=(skewed, validation))
-    balanced = train("balanced", config.model_copy(update={"class_weights": "balanced"}), splits=(skewed, validation))
+    equal_weights = config.model_copy(update={"class_weights": "balanced"})
+
+    def begin(model):
+        model.layers[-1].bias.assign([2.0, 0.0])  # so wrong that no training keeps its start
+
+    plain = train("plain", config, splits=(skewed, validation), before=begin)
+    balanced = train("balanced", equal_weights, splits=(skewed, validation), before=begin)
+    assert min(plain.best_epoch, balanced.best_epoch) > 0
     found = [result.model.predict(validation.x, verbose=0).argmax(1).mean() for result in (plain, balanced)]
     assert found[1] > found[0]
 
@@ -203,7 +257,7 @@ def test_fewer_samples_than_a_batch_are_one_step_an_epoch(train, pair):
     steps = []
     config = FinetuneConfig(epochs=2, batch=500)
     train("a", config, heard=lambda done, total, what, detail: steps.append((done, detail.split()[1])))
-    assert steps == [(1.0, "1/1"), (2.0, "1/1")]
+    assert steps[1:] == [(1.0, "1/1"), (2.0, "1/1")]
 
 
 @pytest.mark.parametrize(
