@@ -119,8 +119,8 @@ def _scan(model: Any, arrays: Arrays) -> object:
 
     from pipeline.data import Preprocess, Split
     from pipeline.errors import PreconditionError
+    from stages.keras.channels.groups import channel_groups
     from stages.keras.flatten import flattened
-    from stages.prune.analysis.groups import channel_groups
     from stages.prune.config import ScanConfig
     from stages.prune.sensitivity.scan import scan
 
@@ -146,12 +146,12 @@ def _ranking(criterion: str) -> Looker:
     def rank(model: Any, arrays: Arrays) -> object:
         import numpy as np
 
+        from stages.keras.channels.groups import channel_groups
         from stages.keras.flatten import flattened
-        from stages.prune.analysis.groups import channel_groups
         from stages.prune.config import RankingConfig
         from stages.prune.ranking.criterion import declared
         from stages.prune.ranking.scoring import group_scores
-        from stages.prune.samples import samples_of
+        from stages.samples.model_samples import samples_of
 
         flat = flattened(model)
         data: Any = [arrays[name] for name in model.input_names]

@@ -166,7 +166,7 @@ def runs(model: Any) -> bool:
 
 def channels_of(graph: Any, layer: Any) -> Any:
     """Return a layer's channels in the order of its outputs; Refused if they can't be removed."""
-    from stages.prune.analysis.labels import Role
+    from stages.keras.channels.labels import Role
 
     slots = [slot for slot in graph.slots if slot.layer == layer.name and slot.role is Role.PRODUCER]
     count = next(getattr(layer, name) for name in ("units", "filters") if hasattr(layer, name))

@@ -106,7 +106,7 @@ def fine_tuned(name: str, model: Any, config: FinetuneConfig, data: DataSource, 
     for split in (train, validation):
         require_fit(split, keras_facts(model))
     result = fine_tune(model, config, train, validation, seed)
-    say(f"fine-tune {name}", validation_loss=result.validation_loss, best_epoch=result.best_epoch + 1)
+    say(f"fine-tune {name}", validation_loss=result.validation_loss, best_epoch=result.best_epoch)
     return result.model
 
 

@@ -65,7 +65,7 @@ class Repeated:
 def ours(count: int) -> dict[str, Any]:
     """Score all convolutions in one pass."""
     from stages.prune.ranking.criteria.activations import zero_shares
-    from stages.prune.samples import samples_of
+    from stages.samples.model_samples import samples_of
 
     model, names = xception()
     data = samples_of(model, images(count))

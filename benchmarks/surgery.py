@@ -68,7 +68,7 @@ def ours() -> dict[str, Any]:
     """Run channel groups and surgery, then the proof."""
     import numpy as np
 
-    from stages.prune.analysis.groups import channel_groups
+    from stages.keras.channels.groups import channel_groups
     from stages.prune.surgery.equivalence import check_equivalence, masked_equivalence
     from stages.prune.surgery.surgeon import remove_channels
 
@@ -102,8 +102,8 @@ def scaling(family: str) -> dict[str, Any]:
     """
     import numpy as np
 
+    from stages.keras.channels.groups import channel_groups
     from stages.keras.tensorflow import import_keras
-    from stages.prune.analysis.groups import channel_groups
     from stages.prune.surgery.surgeon import remove_channels
 
     models = {name: getattr(import_keras().applications, name)(weights=None) for name in FAMILIES[family]}

@@ -98,7 +98,7 @@ def tuned(train: Any, validation: Any, epochs: int, folder: Path | None) -> list
     ends: list[Moment] = []
 
     def progress(done: float, _total: float, _what: str, _detail: str) -> None:
-        if done == int(done):
+        if done and done == int(done):  # the weights before training are epoch 0
             ends.append(now())
 
     checkpoints = Checkpoints(folder) if folder else None
