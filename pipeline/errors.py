@@ -6,13 +6,14 @@ Errors are raised where the fact is known, chained to their cause, and caught on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pipeline.records.manifest import RunManifest
 
 STYLING = re.compile(r"\x1b\[[0-9;]*m")  # bold and colors, as Keras 3 writes into its messages
+FEW = 3
 WHERE_ALONE = ("Exception encountered when calling",)  # both Keras versions: the reason is on the next line
 PLEASE_REPORT = "if the recipe asks for nothing unusual, please report this with the log"
 
@@ -105,6 +106,11 @@ def listed(names: Iterable[str], last: str) -> str:
     """Return names in a sentence: `a`, `a or b`, `a, b or c` with `last` as "or"."""
     *before, final = names
     return f"{', '.join(before)} {last} {final}" if before else final
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return at most three names, and how many there are more: `a, b, c and 2 more`."""
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 def numbered(number: int, noun: str) -> str:

@@ -150,8 +150,8 @@ def _random_keep(graph: Any, seed: int = 0) -> Any:
 
 def _cut(model: Any, seed: int = 0) -> Any:
     """Return the network without random channels, which must equal the masked original."""
+    from stages.keras.channels.groups import channel_groups
     from stages.keras.flatten import flattened
-    from stages.prune.analysis.groups import channel_groups
     from stages.prune.surgery.equivalence import masked_equivalence
     from stages.prune.surgery.random_weights import randomize_weights
     from stages.prune.surgery.surgeon import remove_channels

@@ -51,8 +51,9 @@ class Finding:
 
 
 def command(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    packages = [*(_package(name) for name in PACKAGES), *(_optional(name) for name in optional_requirements())]
-    findings = [_python(), *packages, _stages(), *_store(store), _cpus()]
+    packages = [_package(name, _repair(name)) for name in PACKAGES]
+    optional = [_package(name, install_optional(name), needed=False) for name in optional_requirements()]
+    findings = [_python(), *packages, *optional, _stages(), *_store(store), _cpus()]
     well = all(finding.ok or not finding.needed for finding in findings)
     if as_json:
         document = {"schema_version": 1, "ok": well, "findings": [asdict(finding) for finding in findings]}
@@ -70,17 +71,15 @@ def _python() -> Finding:
     return Finding("python", sys.version_info >= (3, 11), platform.python_version(), "Python 3.11 or newer is needed")
 
 
-def _package(name: str) -> Finding:
+def _package(name: str, hint: str, *, needed: bool = True) -> Finding:
     version = package_version(name)
-    surgeon = name in ("kerassurgeon", "importlib-metadata")
-    hint = install(*SURGEON) if surgeon else install_locked()
-    return Finding(name, version != "absent", version, hint)
+    absent = version == "absent"
+    return Finding(name, not absent, "absent; optional" if absent and not needed else version, hint, needed)
 
 
-def _optional(name: str) -> Finding:
-    version = package_version(name)
-    seen = "absent; optional" if version == "absent" else version
-    return Finding(name, version != "absent", seen, install_optional(name), needed=False)
+def _repair(name: str) -> str:
+    """Return the command that installs a package that everything needs."""
+    return install(*SURGEON) if name in ("kerassurgeon", "importlib-metadata") else install_locked()
 
 
 def _stages() -> Finding:

@@ -13,11 +13,8 @@ import typer
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.records.delivered import left_out, require_inside, wanted_files
-from pipeline.records.manifest import RunManifest
 from pipeline.reports.command_lines import secateur
 from pipeline.store.files import publish
-
-MANIFEST = "manifest.json"
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go.")]
@@ -41,9 +38,9 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
         problem = opened.blobs.problem(digest)
         if problem:
             raise StoreError(f"a blob is {problem}", where=digest, hint="run the recipe again: what made it will run")
-    before, left = _left_from_before(folder, manifest, files)
+    left = _left_from_before(folder, files)
     written = [_write(folder / name, opened.blobs.path(digest).read_bytes()) for name, digest in files.items()]
-    written.append(_write(folder / MANIFEST, manifest.model_dump_json(indent=1).encode()))
+    written.append(_write(folder / "manifest.json", manifest.model_dump_json(indent=1).encode()))
     if as_json:
         names = [path.relative_to(folder).as_posix() for path in written]
         print(
@@ -52,22 +49,18 @@ def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None,
     else:
         print("\n".join(str(path) for path in written))
     if left:
-        still = f"still has files of run {before} that this run does not deliver"
-        print(f"! {folder}/ {still}: {', '.join(left)}", file=sys.stderr)
+        print(f"! {folder}/ still has files that this run does not deliver: {', '.join(left)}", file=sys.stderr)
 
 
-def _left_from_before(folder: Path, manifest: RunManifest, files: Iterable[str]) -> tuple[str, list[str]]:
-    """Return the run whose manifest is in the folder, and its files there that do not belong to this one.
+def _left_from_before(folder: Path, files: Iterable[str]) -> list[str]:
+    """Return what lies in the folders of the delivered formats and is none of `files`, which name it from `folder`.
 
-    Nothing is deleted: they may be wanted. But what ships the folder would take them for files of this run.
+    Nothing is deleted: it may be wanted. But what ships the folder would take it for this run's, whoever put it there.
     """
-    try:
-        other = RunManifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError):  # none, or no manifest of ours
-        return "", []
-    if other.run_id == manifest.run_id:
-        return other.run_id, []
-    return other.run_id, sorted(name for name in {*wanted_files(other)} - {*files} if (folder / name).is_file())
+    delivered = set(files)
+    formats = {name.partition("/")[0] for name in delivered}
+    there = (path for name in formats for path in (folder / name).rglob("*") if path.is_file())
+    return sorted({path.relative_to(folder).as_posix() for path in there} - delivered)
 
 
 def _write(target: Path, data: bytes) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -95,6 +95,14 @@ class MakesKindByAxis(Protocol):
 
 
 @runtime_checkable
+class MakesKindsBySettings(Protocol):
+    """Mark a stage that makes only some of its `outputs`, by its settings."""
+
+    def kinds_for(self, config: Any) -> tuple[Kind, ...]:
+        """Return the kinds of artifacts that an action with these settings makes, or may make."""
+
+
+@runtime_checkable
 class OpensModel(Protocol):
     """Mark a stage that opens the model that the recipe names: recipes begin with it."""
 
@@ -141,7 +149,30 @@ class Follows(Protocol):
 class TreatsControl(Protocol):
     """Mark a stage that is also run on the unpruned source if the recipe asks for a control."""
 
-    treats_control: ClassVar[bool]
+    def for_control(self, config: Any) -> StageConfig:
+        """Return the settings for the control: these, without what only prepares the model for a cut."""
+
+
+@runtime_checkable
+class Narrows(Protocol):
+    """Mark a stage that recipes do not name: it makes the source uniformly narrower, as costly as a pruned model.
+
+    An action of it is added if the recipe asks for `control: {narrow: true}`; what it makes is not trained.
+    """
+
+    def narrowing(self, pruning: Any) -> StageConfig | None:
+        """Return its settings beside a stage with the settings `pruning`; None if these take no channels away."""
+
+
+@runtime_checkable
+class TrainsFromScratch(Protocol):
+    """Mark a stage that can also train a network whose weights are random."""
+
+    def from_scratch(self, trainings: Sequence[Any], source_epochs: int) -> StageConfig:
+        """Return the settings of one training that takes as many steps as all `trainings` of this stage together.
+
+        `source_epochs` of the source's own training are added.
+        """
 
 
 @runtime_checkable

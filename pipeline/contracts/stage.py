@@ -46,7 +46,7 @@ Config = TypeVar("Config", bound=StageConfig, contravariant=True)
 ConfigOut = TypeVar("ConfigOut", covariant=True)  # a stage's settings, or what others see of them
 
 
-Of = Literal["branch", "ancestor", "source", "first", "baseline"]
+Of = Literal["branch", "ancestor", "source", "first", "taken", "baseline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ class Input:
     - `ancestor`: the nearest one from which the branch was made, which may be the result of the same action;
     - `source`: the model that the recipe opens;
     - `first`: the branch that the first action of this stage took;
+    - `taken`: the branch that the nearest action before took that made one of the kinds `by`;
     - `baseline`: what the source becomes by the stages that made the branch from its model, see `HasBaseline`.
 
     `when` names a setting of the stage: without it, the input is not taken. One that is not `required` is left out if
@@ -69,6 +70,7 @@ class Input:
     of: Of = "branch"
     when: str | None = None
     required: bool = True
+    by: tuple[Kind, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ class CsvTable:
 
     def content(self, stored: str, *, anew: bool = False) -> dict[str, Any]:
         path = self._file(stored)
+        # Every plan asks for a digest: a header that can't be read right is refused there, before anything runs.
+        _header_in(path, self._settings)
         look_up = self._digests.confirmed if anew else self._digests.remembered
         content: dict[str, Any] = {"table": look_up(path, "", partial(digest_of_file, path))}
         if self._settings.split is not None:
@@ -74,10 +76,6 @@ class CsvTable:
 
     def shapes(self, stored: str) -> Shapes:
         settings = self._settings
-        path = self._path / f"{stored}.csv" if self._path.is_dir() else self._path
-        # Without this file the columns tell the shapes all the same: a recipe may have splits that no stage reads.
-        if path.is_file():
-            _header_in(path, settings)
         if settings.image is not None:
             return {"": settings.image_shape}
         if settings.inputs is None:
@@ -284,7 +282,10 @@ def _header_of(cells: Sequence[str]) -> list[str]:
 
 def _header_in(path: Path, settings: CsvSettings) -> list[str]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = _header_of(next(filter(None, csv.reader(file)), []))
+        try:
+            header = _header_of(next(filter(None, csv.reader(file)), []))
+        except csv.Error as error:
+            raise DataError(f"the header can't be read: {error}", where=str(path)) from error
     _require_single(header, settings, path)
     return header
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, TypeVar, Union, get_args, get_origin
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 V = TypeVar("V", bound=Value)
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """Return a hint: the nearest of the known names, or all of them."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
@@ -43,8 +44,9 @@ def explain(error: ValidationError, kind: type[Value], data: Json, prefix: Path,
     # A union reports once for each member: the one that got furthest into the value is the most specific.
     first = max(findings, key=lambda finding: len(finding["loc"]))
     if len({len(finding["loc"]) for finding in findings}) == 1:
-        first = findings[0]
-    inner = _path(first["loc"], data)
+        # A validator is asked only once a member's own fields are right, so it is the most specific too.
+        first = next((finding for finding in findings if finding["type"] == "value_error"), findings[0])
+    inner = _path(first["loc"], data, missing=first["type"] == "missing")
     path = prefix + inner
     what, hint = _words(first, kind, inner)
     others = len({finding["loc"] for finding in findings}) - 1
@@ -54,10 +56,10 @@ def explain(error: ValidationError, kind: type[Value], data: Json, prefix: Path,
     return RecipeError(f"{short}: {what}" if short else what, where=source.where(path), hint=hint)
 
 
-def _path(location: Path, data: Json) -> Path:
+def _path(location: Path, data: Json, *, missing: bool) -> Path:
     """Return pydantic's location without the names of a union's members: only the parts that exist in the data.
 
-    The last part of an unknown or missing key does not exist yet, and stays.
+    The last part of a missing key does not exist yet, and stays.
     """
     path: list[str | int] = []
     for index, part in enumerate(location):
@@ -65,7 +67,7 @@ def _path(location: Path, data: Json) -> Path:
             data = data[str(part)]
         elif isinstance(data, list) and isinstance(part, int) and part < len(data):
             data = data[part]
-        elif not (isinstance(data, dict) and index == len(location) - 1):
+        elif not (missing and isinstance(data, dict) and index == len(location) - 1):
             continue
         path.append(part)
     return tuple(path)

@@ -35,6 +35,26 @@ class Gate(Value):
         return self
 
 
+class Control(Value):
+    """Also train yardsticks, beside which the pruned model is judged: the unpruned source, exactly as the recipe does.
+
+    `narrow` adds the network that costs as much as the pruned one without any pruning: every group of channels keeps
+    the same share, and the weights are random. It is trained like the recipe's last training, for as many steps as all
+    its trainings together. How long the source was trained before is not known here: `source_epochs` says it.
+    """
+
+    narrow: bool = Field(default=False, description="also train a uniformly narrower network from scratch")
+    source_epochs: int = Field(
+        default=0, ge=0, description="epochs that the source itself was trained for: the narrow network gets them too"
+    )
+
+    @model_validator(mode="after")
+    def _of_the_narrow_one(self) -> Self:
+        if self.source_epochs and not self.narrow:
+            raise ValueError("source_epochs is for narrow: true")
+        return self
+
+
 class RecipeFields(Value):
     """Hold the recipe's top level; each stage checks the settings under its name."""
 
@@ -45,7 +65,7 @@ class RecipeFields(Value):
     threads: int = Field(default=2, ge=1, le=1024)
     model: ModelSource
     data: DataSpec | None = None
-    control: bool = False
+    control: bool | Control = False
     stages: tuple[Any, ...] = Field(min_length=1)
     gates: tuple[Gate, ...] = ()
 
@@ -59,7 +79,7 @@ class Recipe:
     threads: int
     model: Model
     data: DataSpec | None
-    control: bool
+    control: bool | Control
     steps: tuple[StageStep, ...]
     gates: tuple[Gate, ...]
     folder: Path
@@ -88,10 +108,16 @@ class Recipe:
             source=source,
         )
 
+    @property
+    def source_epochs(self) -> int | None:
+        """Return the source's epochs that count for a narrower network; None if the recipe asks for no such network."""
+        control = self.control
+        return control.source_epochs if isinstance(control, Control) and control.narrow else None
+
     def place_of(self, where: str | None, index: int) -> str | None:
         """Locate in the file the setting that a stage's error names, such as `prune.exclude`; else return `where`."""
         first, *keys = (where or "").split(".")
         step = next((step for step in self.steps if step.index == index), None)
         if step is not None and first == step.stage:
             return self.source.where((*step.path, first, *keys))
-        return self.source.where((first, *keys)) if first in ("data", "model", "threads") else where
+        return self.source.where((first, *keys)) if first in ("data", "model", "threads", "control") else where

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import Field
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.hooks import Follows, OpensModel
+from pipeline.contracts.hooks import Follows, Narrows, OpensModel
 from pipeline.contracts.stage import AnyStage, StageConfig
 from pipeline.errors import RecipeError
 from pipeline.recipe.errors import nearest, validate
@@ -113,15 +114,16 @@ def _entry(raw: Json, path: Path, source: YamlSource) -> tuple[str, Json]:
     return name, settings
 
 
-def names_of_entries() -> list[str]:
+@cache
+def names_of_entries() -> tuple[str, ...]:
     """Return what an entry can be: the stages that open a model or run on a branch of it, and `repeat`.
 
     Others are added by the planner, or other stages ask for them.
     """
     named = [name for name, stage in stages().items() if _can_be_named(stage)]
-    return sorted([*named, REPEAT])
+    return tuple(sorted([*named, REPEAT]))
 
 
 def _can_be_named(stage: AnyStage) -> bool:
     takes_a_branch = any(wanted.of == "branch" for wanted in stage.inputs.values())
-    return isinstance(stage, OpensModel) or (takes_a_branch and not isinstance(stage, Follows))
+    return isinstance(stage, OpensModel) or (takes_a_branch and not isinstance(stage, Follows | Narrows))

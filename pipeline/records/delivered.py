@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from pipeline.errors import StoreError, first_line
 from pipeline.records.manifest import Output, RunManifest
-from pipeline.records.roles import files_of, is_baseline, is_control, makes_files, makes_model, proves
+from pipeline.records.roles import files_of, is_baseline, is_yardstick, makes_files, makes_model, proves
 
 
 def left_out(manifest: RunManifest) -> dict[str, str]:
@@ -32,7 +32,7 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
     keras: Output | None = None
     unproven = left_out(manifest)
     for entry in manifest.stages[1:]:  # the first opens the source, which is the user's own
-        if is_baseline(entry) or is_control(entry):
+        if is_baseline(entry) or is_yardstick(entry):
             continue
         if entry.axis is not None and files_of(entry) and entry.axis not in unproven:
             exports[entry.axis] = files_of(entry)

@@ -80,6 +80,15 @@ class KeepsState(Protocol):
         """Return whether outputs match Keras only if the state is cleared before each sample."""
 
 
+@runtime_checkable
+class HasNotes(Protocol):
+    """Mark facts of a result that a reader of the run's numbers must know about."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences, shown below the table of the run whenever the result is part of it."""
+
+
 class CalibrationFacts(Facts):
     """Describe preprocessed inputs that represent the data when activation ranges are measured."""
 

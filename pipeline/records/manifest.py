@@ -14,7 +14,12 @@ from pipeline.records.artifacts import AnyFacts, Artifact, Digest, FileRef
 from pipeline.records.keys import digest_of, digest_of_bytes
 from pipeline.records.values import Value
 
-SOURCE, CONTROL, BASELINE = "source", "control", "baseline"  # names of results that recipes do not give
+SOURCE, CONTROL, NARROW, BASELINE = (
+    "source",
+    "control",
+    "narrow",
+    "baseline",
+)  # names of results that recipes do not give
 UNSEALED = "sha256:" + "0" * 64  # has the form of a digest, so that a record validates before it has its seal
 Status = Literal["hit", "ran", "resumed", "failed", "skipped"]
 Verdict = Literal["pass", "fail", "inconclusive", "failed"]

@@ -1,6 +1,7 @@
 """Name metrics, `NAME.METRIC` or, with several outputs, `NAME.METRIC[OUTPUT]`, and declare what each of them is.
 
-NAME is `source`, `control`, a stage's id, `format/scheme` or `format/scheme@target`, and may itself contain brackets.
+NAME is `source`, `control`, `narrow`, a stage's id, `format/scheme` or `format/scheme@target`, and may itself contain
+brackets.
 """
 
 from __future__ import annotations
@@ -84,8 +85,12 @@ class Metric:
         )
 
     def worsening(self, before: float, after: float) -> float:
-        """Return what was lost from `before` to `after`, in the metric's unit: above 0 is worse."""
-        return after - before if self.lower_is_better else before - after
+        """Return what was lost from `before` to `after`, in the metric's unit: above 0 is worse.
+
+        To nine digits: what a subtraction rounds must not make 67 % less 65 % more than two points.
+        """
+        lost = after - before if self.lower_is_better else before - after
+        return float(f"{lost:.9g}")
 
 
 # Of every model, whatever makes or measures it.

@@ -10,7 +10,7 @@ from pipeline.records.artifacts import Facts, PlainFacts
 from pipeline.records.declared import STAGES_GROUP
 from pipeline.records.facts import CountFacts, EvaluationFacts, ExportFacts, KerasFacts, LatencyFacts, ParityFacts
 from pipeline.records.kinds import facts_class
-from pipeline.records.manifest import BASELINE, CONTROL, Output, StageEntry
+from pipeline.records.manifest import BASELINE, CONTROL, NARROW, Output, StageEntry
 from pipeline.system.plugins import instances_of
 
 
@@ -59,9 +59,9 @@ def is_baseline(entry: StageEntry) -> bool:
     return entry.id.partition(":")[0] == BASELINE
 
 
-def is_control(entry: StageEntry) -> bool:
-    """Return whether an entry makes the control, or a step towards it."""
-    return entry.id.partition("[")[0] == CONTROL
+def is_yardstick(entry: StageEntry) -> bool:
+    """Return whether an entry makes the control or the narrower network, or a step towards one of them."""
+    return entry.id.partition("[")[0] in (CONTROL, NARROW)
 
 
 def _makes(entry: StageEntry, *classes: type[Facts]) -> bool:

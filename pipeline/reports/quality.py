@@ -41,7 +41,7 @@ def _in_order(chosen: Chosen) -> Iterator[tuple[str | None, str]]:
 
 
 def _is_judged(metric: str) -> bool:
-    declared = metrics_of_stages().get(metric_and_output(metric)[0])
+    declared = _declared(metric)
     return declared is not None and declared.needs_labels and declared.judged_as is not None
 
 

@@ -7,10 +7,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.errors import first_line
+from pipeline.errors import first_few, first_line
 from pipeline.records.declared import comparison
 from pipeline.records.delivered import wanted_files
-from pipeline.records.facts import CountsWeights, EvaluationFacts, KeepsState, KerasFacts, LatencyFacts
+from pipeline.records.facts import CountsWeights, EvaluationFacts, HasNotes, KeepsState, KerasFacts, LatencyFacts
 from pipeline.records.manifest import SOURCE, GateResult, RunManifest, StageEntry
 from pipeline.records.metrics import MACS, MACS_UNKNOWN, PARAMS, SIZE, metric_and_output, name_and_metric
 from pipeline.records.roles import evaluates, files_of, is_baseline, makes_files, measures, on_exports, proves
@@ -23,7 +23,6 @@ OUTPUTS_SHOWN = 3
 WIDTH = 100
 FAILED = "failed"
 MISSING = "–"  # of one of several outputs
-LAYERS_SHOWN = 3
 MOVED = 1.1  # ratio of the source's latency between benchmarks from which the table mentions it
 COLUMNS = ("", "accuracy", "params", "MACs", "size", "p50", "against source")
 QUALITY = 1  # the column headed by the metric by which models are compared
@@ -33,11 +32,12 @@ QUALITY = 1  # the column headed by the metric by which models are compared
 class Row:
     """Hold what is known of one model: None if a column does not apply.
 
-    `quality` has, as (metric, value), the number by which models are compared, of each output if there are several.
+    `quality` has, as (metric, value), the number by which models are compared, of each output if there are several: the
+    same metrics in all rows of a table, None where this model has no such number.
     """
 
     name: str
-    quality: tuple[tuple[str, float], ...] = ()
+    quality: tuple[tuple[str, float | None], ...] = ()
     samples: int | None = None
     params: float | None = None
     macs: float | None = None
@@ -53,15 +53,28 @@ def rows(manifest: RunManifest) -> list[Row]:
     keras: dict[str, Row] = {}
     baselines: dict[str, Row] = {}
     exports: dict[str, Row] = {}
-    shown = _shown(manifest)
     for entry in manifest.stages:
         group = baselines if is_baseline(entry) else exports if on_exports(entry) else keras
         name = _row_name(entry)
-        row, failures = _row(name, entry, manifest, shown), _failures(name, entry)
+        row, failures = _row(name, entry, manifest), _failures(name, entry)
         if row is not None or failures:
             before = group.get(name, Row(name))
             group[name] = replace(row or before, failures=(*before.failures, *failures))
-    return [*keras.values(), *baselines.values(), *exports.values()]
+    return _with_quality([*keras.values(), *baselines.values(), *exports.values()], manifest)
+
+
+def _with_quality(found: Sequence[Row], manifest: RunManifest) -> list[Row]:
+    """Return the rows with the metrics to show that any of them has."""
+    known = sorted({name_and_metric(full)[1] for full in manifest.metrics})
+    values = {
+        metric: [manifest.metrics.get(f"{row.name}.{metric}") for row in found]
+        for metric in quality_of(known, manifest.chosen_metrics)
+    }
+    shown = [metric for metric in values if any(value is not None for value in values[metric])]
+    return [
+        replace(row, quality=tuple((metric, values[metric][index]) for metric in shown))
+        for index, row in enumerate(found)
+    ]
 
 
 def _row_name(entry: StageEntry) -> str:
@@ -73,17 +86,13 @@ def _row_name(entry: StageEntry) -> str:
     return entry.id.partition(":")[2] if evaluates(entry) else entry.id
 
 
-def _row(name: str, entry: StageEntry, manifest: RunManifest, shown: Sequence[str]) -> Row | None:
+def _row(name: str, entry: StageEntry, manifest: RunManifest) -> Row | None:
     """Return what an action reports about its model; None if nothing."""
     if evaluates(entry) and (entry.metrics or entry.status == "failed"):
-        row = _keras_row(name, entry, manifest)
-    elif not files_of(entry):
+        return _keras_row(name, entry, manifest)
+    if not files_of(entry):
         return None
-    elif is_baseline(entry):
-        return _baseline_row(name, entry, manifest)
-    else:
-        row = _export_row(name, entry, manifest)
-    return replace(row, quality=_quality(name, manifest, shown))
+    return (_baseline_row if is_baseline(entry) else _export_row)(name, entry, manifest)
 
 
 def _failures(name: str, entry: StageEntry) -> tuple[str, ...]:
@@ -112,16 +121,6 @@ def _keras_row(name: str, entry: StageEntry, manifest: RunManifest) -> Row:
         size_bytes=size_bytes,
         against=against,
     )
-
-
-def _quality(name: str, manifest: RunManifest, shown: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    known = ((metric, manifest.metrics.get(f"{name}.{metric}")) for metric in shown)
-    return tuple((metric, value) for metric, value in known if value is not None)
-
-
-def _shown(manifest: RunManifest) -> tuple[str, ...]:
-    """Return the metrics of the column of quality, the same for all rows."""
-    return quality_of(sorted({name_and_metric(full)[1] for full in manifest.metrics}), manifest.chosen_metrics)
 
 
 def _sparsity(name: str, manifest: RunManifest) -> float:
@@ -205,23 +204,24 @@ def speed(latency: LatencyFacts) -> str:
 
 
 def table(manifest: RunManifest) -> str:
-    """Return the rows as aligned text of at most 100 columns, and notes about its MACs."""
+    """Return the rows as aligned text of at most 100 columns, and notes about them."""
     models = rows(manifest)
     columns = list(COLUMNS)
-    shown = [metric for metric in _shown(manifest) if any(metric in dict(row.quality) for row in models)]
-    if shown:
-        columns[QUALITY] = _joined(shown)
-    cells = [columns, *(_cells(row, shown) for row in models)]
+    if models and models[0].quality:
+        columns[QUALITY] = _joined([metric for metric, _ in models[0].quality])
+    cells = [columns, *map(_cells, models)]
     head, *lines = aligned(cells, words={0, len(COLUMNS) - 1}).split("\n")
     width = max((len(row.name) for row in models), default=0)
-    body = (_with_failures(line, row, shown, width) for line, row in zip(lines, models, strict=True))
-    return "\n".join([head, *body, *_notes_on_baselines(manifest), *_notes_on_macs(manifest)])
+    body = (_with_failures(line, row, width) for line, row in zip(lines, models, strict=True))
+    return "\n".join(
+        [head, *body, *_notes_on_baselines(manifest), *_notes_on_macs(manifest), *_notes_of_results(manifest)]
+    )
 
 
-def _with_failures(line: str, row: Row, shown: Sequence[str], width: int) -> str:
+def _with_failures(line: str, row: Row, width: int) -> str:
     """Return the row's line, or `NAME  failed  REASON` if there is nothing else; more reasons below it."""
     reasons = list(row.failures)
-    if reasons and not any(_cells(replace(row, failures=(), against=""), shown)[1:]):
+    if reasons and not any(_cells(replace(row, failures=(), against=""))[1:]):
         line = shortened(f"{row.name.ljust(width)}  {FAILED}  {reasons.pop(0)}")
     return "\n".join([line, *(shortened(f"{' ' * width}  {reason}") for reason in reasons)])
 
@@ -233,12 +233,17 @@ def _notes_on_macs(manifest: RunManifest) -> list[str]:
     return macs_notes(tuple(unknown), next((fact.macs_size for fact in models if fact.macs_size), None))
 
 
+def _notes_of_results(manifest: RunManifest) -> list[str]:
+    """Return `prune: …` for each note: unlike warnings, they are there for cached results too."""
+    results = [(entry.id, output.facts) for entry in manifest.stages for output in entry.outputs]
+    return [f"{name}: {note}" for name, facts in results if isinstance(facts, HasNotes) for note in facts.notes]
+
+
 def macs_notes(unknown: Sequence[str], size: Mapping[str, Sequence[int]] | None) -> list[str]:
     """Return what a reader of MACs must know: layers whose MACs are unknown, and the shapes assumed for free inputs."""
     notes = []
     if unknown:
-        more = f" and {len(unknown) - LAYERS_SHOWN} more" if len(unknown) > LAYERS_SHOWN else ""
-        notes.append(f"MACs are at least these: not known of {', '.join(unknown[:LAYERS_SHOWN])}{more}")
+        notes.append(f"MACs are at least these: not known of {first_few(unknown)}")
     if size:
         shapes = ", ".join(f"{name} {'×'.join(map(str, shape))}" for name, shape in size.items())
         notes.append(f"MACs are counted at {shapes}: the model leaves sizes open")
@@ -255,8 +260,8 @@ def aligned(lines: Sequence[Sequence[str]], words: Container[int]) -> str:
     return "\n".join(text)
 
 
-def _cells(row: Row, shown: Sequence[str]) -> list[str]:
-    quality, against = _quality_cell(row, shown), row.against
+def _cells(row: Row) -> list[str]:
+    quality, against = _quality_cell(row), row.against
     if row.failures:
         quality, against = quality or FAILED, f"{against} {FAILED}".strip() if quality else against
     return [
@@ -270,14 +275,15 @@ def _cells(row: Row, shown: Sequence[str]) -> list[str]:
     ]
 
 
-def _quality_cell(row: Row, shown: Sequence[str]) -> str:
+def _quality_cell(row: Row) -> str:
     """Format one number with its interval; for those of several outputs there is no room."""
-    values = dict(row.quality)
-    if not values:
+    if all(value is None for _, value in row.quality):
         return ""
-    if len(shown) == 1 and metric_and_output(shown[0])[1] is None:
-        return quality_text(shown[0], values[shown[0]], row.samples)
-    return _joined([short_text(metric, values[metric]) if metric in values else MISSING for metric in shown])
+    if len(row.quality) == 1:
+        ((metric, value),) = row.quality
+        if value is not None and metric_and_output(metric)[1] is None:
+            return quality_text(metric, value, row.samples)
+    return _joined([MISSING if value is None else short_text(metric, value) for metric, value in row.quality])
 
 
 def _joined(cells: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
-from pipeline.errors import PostconditionError, PreconditionError, listed
+from pipeline.errors import PostconditionError, PreconditionError, listed, numbered
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CountFacts
 from pipeline.records.metrics import Metric
@@ -131,7 +131,9 @@ def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], tar
 
     config = context.config
     if config.rounds < ENOUGH_ROUNDS:
-        context.events.warned(f"{config.rounds} rounds: an interval to rely on needs {ENOUGH_ROUNDS} or more")
+        context.events.warned(
+            f"{numbered(config.rounds, 'round')}: an interval to rely on needs {ENOUGH_ROUNDS} or more"
+        )
     resumed = load_round(context.work_dir, 0) is not None
     subjects = {side: _subject(context, side) for side in INPUT_OF}
     sampling = Sampling(seconds=config.seconds, threads=config.threads)

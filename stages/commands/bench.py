@@ -13,6 +13,7 @@ import typer
 
 from pipeline.cli.options import JsonOption, StoreOption, open_store, print_json
 from pipeline.contracts.events import ActionEvents, Started
+from pipeline.errors import numbered
 from pipeline.records.values import Value
 from pipeline.reports.progress import Progress
 from pipeline.reports.table import aligned
@@ -68,7 +69,7 @@ def command(
     models = _models(files, partial(open_store, store))
     sampling = Sampling(seconds=seconds, threads=threads, shapes=read_shapes(shape or ()))
     with Progress(sys.stderr, []) as progress:
-        progress(Started("bench", f"{rounds} rounds"))
+        progress(Started("bench", numbered(rounds, "round")))
         results = bench(models, resolved, sampling, rounds, ActionEvents("bench", progress))
     time, commit = now(), commit_of(Path())
     entries = tuple(
@@ -111,7 +112,7 @@ def _table(entries: tuple[Entry, ...]) -> str:
     lines += [[entry.name, *(_cell(entry, name) for name in names)] for entry in entries]
     first = entries[0]
     runtimes = ", ".join(dict.fromkeys(entry.runtime for entry in entries))
-    basis = f"{first.rounds} round{'s' * (first.rounds > 1)}" if first.rounds else "counted"
+    basis = numbered(first.rounds, "round") if first.rounds else "counted"
     return f"{aligned(lines, words={0})}\n\n{first.target}: {_device(first)}, {runtimes}, {basis}"
 
 

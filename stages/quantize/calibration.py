@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.errors import first_few
+
 FEW_SAMPLES = 10
-NAMES_SHOWN = 3
 
 
 def doubts_about(samples: Any) -> tuple[str, ...]:
@@ -27,7 +28,7 @@ def doubts_about(samples: Any) -> tuple[str, ...]:
 
 def asleep_in_words(layers: Sequence[str]) -> str:
     """Explain what it means that these layers give only zeros on all calibration samples."""
-    names = ", ".join(repr(name) for name in layers[:NAMES_SHOWN]) + (" …" if len(layers) > NAMES_SHOWN else "")
+    names = first_few([repr(name) for name in layers])
     many = f"{len(layers)} layers give" if len(layers) > 1 else "a layer gives"
     advice = "later inputs that wake them are clipped; with other samples not, and a branch that is dead can be removed"
     return f"{many} nothing but zeros on all calibration samples: {names}; {advice}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.data.splits import Inputs
-from pipeline.errors import DeviceError, PostconditionError
+from pipeline.errors import DeviceError, PostconditionError, numbered
 from pipeline.records.facts import KerasFacts, ParityRow
 from pipeline.records.schemes import Quantization
 from stages.formats.format import Arrays, HoldsAnother, Simulated
@@ -217,7 +217,8 @@ class Comparison:
                     where = f"the first layer with NaN or infinity is {first_not_finite(self._model, sample)!r}"
                 else:
                     where = self._where_they_part(sample, 10.0)
-                what = f"{int((~finite).sum())} outputs of {owner} are not finite, first that of sample {index}"
+                on = numbered(int((~finite).sum()), "sample")
+                what = f"outputs of {owner} are not finite on {on}, first on sample {index}"
                 raise PostconditionError(f"{what}; {where}", where=self._context.axis)
             if actual[name].shape != wanted.shape:
                 what = f"output {name!r} of the file has shape {actual[name].shape}, the reference's {wanted.shape}"

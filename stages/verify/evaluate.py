@@ -10,7 +10,7 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.data import Split
 from pipeline.data.samples import Task
 from pipeline.data.spec import DataSpec
-from pipeline.errors import PostconditionError
+from pipeline.errors import PostconditionError, numbered
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import EvaluationFacts
 from pipeline.records.metrics import COUNTED, SIZE, Metric, counted
@@ -30,7 +30,7 @@ class EvaluateStage:
     """Measure without changing anything."""
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = EvaluateConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("evaluation",)
@@ -125,8 +125,8 @@ def require_finite(outputs: NDArray[Any], layer_of: Callable[[int], str | None])
     if not finite.all():
         sample = int(finite.argmin())
         raise PostconditionError(
-            f"{int((~finite).sum())} outputs of the model are not finite, first that of test sample {sample}; "
-            f"the first layer with NaN or infinity is {layer_of(sample)!r}",
+            f"outputs of the model are not finite on {numbered(int((~finite).sum()), 'sample')}, first on test sample "
+            f"{sample}; the first layer with NaN or infinity is {layer_of(sample)!r}",
             hint="look for NaN in its weights, and for what overflows on this sample: secateur inspect MODEL",
         )
 

@@ -107,10 +107,7 @@ def metrics_by_output(tasks: Mapping[str, Task], wanted: Metrics | None) -> dict
         if not any(_known(name, task) for task in tasks.values()):
             what = f"{name} is not a metric for any of the tasks here: {', '.join(sorted(set(tasks.values())))}"
             raise PreconditionError(what, where="data.metrics", hint="give them by output: `metrics: {NAME: [mae]}`")
-    return {
-        output: tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]
-        for output, task in tasks.items()
-    }
+    return {output: _of_task(task, wanted) for output, task in tasks.items()}
 
 
 def numbers_of(task: Task, wanted: Metrics | None, output: str | None) -> tuple[str, ...]:
@@ -122,8 +119,12 @@ def numbers_of(task: Task, wanted: Metrics | None, output: str | None) -> tuple[
         return ()
     if isinstance(wanted, Mapping):
         wanted = tuple(name for of, names in wanted.items() if output in (None, of) for name in names)
-    names = tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]
-    return tuple(name.rpartition(":")[2] for name in names if name != CONFUSION.name)
+    return tuple(name.rpartition(":")[2] for name in _of_task(task, wanted) if name != CONFUSION.name)
+
+
+def _of_task(task: Task, wanted: Sequence[str] | None) -> tuple[str, ...]:
+    """Return those of the wanted metrics that this task has; its own if there are none."""
+    return tuple(name for name in wanted or () if _known(name, task)) or DEFAULTS[task]
 
 
 def _known(name: str, task: Task) -> bool:

@@ -65,7 +65,7 @@ class VerifyStage:
     """Compare without changing anything."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(running_kinds()),

@@ -15,6 +15,7 @@ from pipeline.cli import COMMANDS, build_app
 from pipeline.contracts.discovery import command_modules, stages
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe, RecipeFields
+from pipeline.system.installed import optional_requirements
 from stages.devices.target import read_target
 
 ROOT = Path(__file__).parents[2]
@@ -223,6 +224,12 @@ def test_a_broken_link_is_seen(tmp_path):
 def test_files_that_pages_name_are_there(page):
     named = {text for text in inline(page) if re.fullmatch(r"(configs|docker|docs|benchmarks|findings)/[\w./-]*", text)}
     assert not [name for name in named - {"configs/images.npz"} if not (ROOT / name).exists()]  # that one is the user's
+
+
+def test_installing_gives_every_optional_package_as_our_extras_require_it():
+    text = (ROOT / "docs" / "guide" / "installing.md").read_text(encoding="utf-8")
+    assert {"openvino", "ethos-u-vela"} <= optional_requirements().keys()
+    assert not [requirement for requirement in optional_requirements().values() if requirement not in text]
 
 
 def test_python_snippets_import_what_is_there():

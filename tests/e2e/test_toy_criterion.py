@@ -67,7 +67,7 @@ def test_settings_that_it_does_not_take_are_told_with_all_that_do(toy):
     run, _ = toy
     code, _, err = run("plan", "toy.yaml", "--set", "stages.prune.criterion=l2")
     assert code == 2
-    assert "samples is for apoz, hessian, taylor and toy_order: l2 looks at no data" in err
+    assert "samples is for apoz, hessian, obs, taylor and toy_order: l2 looks at no data" in err
 
 
 def test_its_version_is_in_the_key(toy, manifest, tmp_path):

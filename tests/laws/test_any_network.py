@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from stages.keras.channels.groups import channel_groups
 from stages.keras.macs import count_macs
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.prune.analysis.groups import channel_groups
 from stages.prune.choosing.cost import cost_of
 
 STEPS = {2: {}, 3: {}, 4: {}, 5: {}}
@@ -210,6 +210,14 @@ def nested(x, older, width):
     inner = layers().Conv2D(width, 1, activation="relu")(image)
     block = keras.Model(image, layers().Add()([image, layers().Conv2D(x.shape[-1], 1)(inner)]))
     return block(block(x))
+
+
+def random_inputs(model, seed, samples):
+    """Return inputs of a network of one input: numbers, or words that its embedding knows."""
+    rng, (source,) = np.random.default_rng(seed), model.inputs
+    if source.dtype.is_integer:
+        return rng.integers(0, 4, (samples, *source.shape[1:])).astype(np.float32)
+    return rng.standard_normal((samples, *source.shape[1:])).astype(np.float32)
 
 
 def start(kind):

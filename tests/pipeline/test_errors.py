@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.errors import numbered, reason_of
+from pipeline.errors import first_few, numbered, reason_of
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,7 @@ def test_the_first_line_or_the_type(error, reason):
 
 def test_a_count_of_one_is_singular():
     assert [numbered(number, "problem") for number in (0, 1, 2)] == ["0 problems", "1 problem", "2 problems"]
+
+
+def test_of_many_names_the_first_few_are_given():
+    assert [first_few("abcd"[:count]) for count in (0, 1, 3, 4)] == ["", "a", "a, b, c", "a, b, c and 1 more"]

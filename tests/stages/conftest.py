@@ -27,9 +27,9 @@ from stages.export.config import ExportConfig
 from stages.formats.onnx.external_data import data_files
 from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.tflite.facts import TFLiteFacts
+from stages.keras.channels.groups import channel_groups
 from stages.keras.normal_form import MEDIA_TYPE, MODEL_FILE, encode_model, keras_facts
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.prune.analysis.groups import channel_groups
 from stages.prune.surgery.random_weights import randomize_weights
 from stages.samples.calibration import CALIBRATION_FILE, encode_samples
 

@@ -11,15 +11,16 @@ from typing import Literal
 
 from pipeline.errors import PreconditionError
 from pipeline.records.values import Value
+from stages.keras.channels.groups import ChannelGroup, channel_groups
+from stages.keras.channels.labels import Ids
 from stages.keras.macs import macs_of
 from stages.keras.types import KerasModel
-from stages.prune.analysis.groups import ChannelGroup, channel_groups
-from stages.prune.analysis.labels import Ids
 from stages.prune.choosing.allocate import Goal, counts_for
 from stages.prune.choosing.allowed_counts import Counts, allowed_counts
 from stages.prune.choosing.cost import Cost, cost_of
 from stages.prune.config import PruneConfig
 from stages.prune.ranking.families import uniform
+from stages.prune.ranking.readers import has_linear_reader
 
 LEFT = 0.6  # of the MACs, if the network allows it
 GIVEN = 0.6  # of the prunable share otherwise
@@ -29,12 +30,16 @@ STEPS = (8, 4, 2, 1)  # channels; kernels of runtimes work on 8 at a time
 
 
 class FirstPruning(Value):
-    """Set a goal: the share `left` of `measure`, which is `before`, in steps of `round_to` channels."""
+    """Set a goal: the share `left` of `measure`, which is `before`, in steps of `round_to` channels.
+
+    `by_loss` tells that the loss of removing channels can be predicted in every group.
+    """
 
     measure: Literal["macs", "params"]
     left: float
     before: int
     round_to: int
+    by_loss: bool = False
 
     @property
     def after(self) -> int:
@@ -53,7 +58,7 @@ def first_pruning(model: KerasModel) -> FirstPruning | None:
     for measure in measures if groups else ():
         goal = _goal(measure, cost_of(model, graph, groups, orders, measure), groups, orders)
         if goal is not None:
-            return goal
+            return goal.model_copy(update={"by_loss": all(has_linear_reader(model, group) for group in groups)})
     return None
 
 

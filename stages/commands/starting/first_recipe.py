@@ -20,8 +20,10 @@ RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "tor
 LARGE_INPUT = 128 * 128  # pixels; above this, batches of 64 take much memory
 COMMENT_COLUMN = 52
 RATIO = 0.3
+OBS = "criterion: obs, scope: loss"  # channels go where their loss costs least
+TEACHER = 0.8  # of the loss: after re-fitting, labels alone gain nothing in a short training
 ACCURACY_DROP = 0.02
-MSE_RATIO = 1.5  # errors 22 % larger: pruned and in int8, as the drop, and not the export alone, whose bound is 1.05
+MSE_RATIO = 1.5  # errors 22 % larger: of pruning and int8 together, as the drop; verify bounds the export alone
 
 
 def recipe_name(stem: str) -> str:
@@ -75,12 +77,15 @@ def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
         yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
     yield "  - load"
-    yield from _prune(guess, criterion="taylor" if classifier else "l2")
+    by_loss = guess.pruning is not None and guess.pruning.by_loss
+    yield from _prune(guess, OBS if by_loss else "criterion: taylor" if classifier else "criterion: l2")
+    if guess.prunable_groups and not guess.keeps_zeros:
+        yield _line("  - reconstruct: {data_split: train}", "fits what is left to the unpruned model")
     tuning = f"epochs: 5, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
-    if unlabelled:
-        yield _line(f"  - finetune: {{{tuning}, distill: {{}}}}", "learns from the unpruned model's outputs")
-    else:
-        yield _line(f"  - finetune: {{{tuning}}}")
+    lesson = "distill: {}" if unlabelled else f"distill: {{weight: {TEACHER}}}"
+    taught = "without labels" if unlabelled else "as well as from labels"
+    yield f"  # learns from the unpruned model's outputs, {taught}"
+    yield f"  - finetune: {{{tuning}, {lesson}}}"
     yield _line("  - strip", "takes out what only training needs")
     if guess.trained_for_int8:
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
@@ -88,7 +93,7 @@ def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
     else:
         yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
         yield _line("  - export: {formats: [tflite, onnx]}")
-    drop = "  - verify: {max_accuracy_drop: 0.02}" if classifier else "  - verify"
+    drop = f"  - verify: {{max_accuracy_drop: {ACCURACY_DROP}}}" if classifier else "  - verify"
     yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
     yield from _gates(guess, judged)
@@ -99,7 +104,7 @@ def _without_data(guess: ModelGuess) -> Iterator[str]:
     yield f"# {_comment(str(guess.unsuited))}: fine-tuning, int8, verify and accuracies are left out"
     yield "stages:"
     yield "  - load"
-    yield from _prune(guess, criterion="l2")
+    yield from _prune(guess, "criterion: l2")
     yield "  - strip"
     yield "  - quantize: {schemes: [float32, float16]}"
     yield "  - export: {formats: [tflite, onnx]}"
@@ -107,7 +112,7 @@ def _without_data(guess: ModelGuess) -> Iterator[str]:
     yield from _gates(guess, {})
 
 
-def _prune(guess: ModelGuess, criterion: str) -> Iterator[str]:
+def _prune(guess: ModelGuess, ranking: str) -> Iterator[str]:
     if guess.keeps_zeros:
         yield "  # no pruning of channels: the zeros that the model came with would not be kept"
         return
@@ -117,9 +122,9 @@ def _prune(guess: ModelGuess, criterion: str) -> Iterator[str]:
     goal = guess.pruning
     if goal is None:
         yield f"  # hardly any work can go ({guess.prunable_share:.0%} of the MACs): this takes channels all the same"
-        yield _line(f"  - prune: {{criterion: {criterion}, ratio: {RATIO}}}", "a share of the channels; outputs stay")
+        yield _line(f"  - prune: {{{ranking}, ratio: {RATIO}}}", "a share of the channels; outputs stay")
         return
-    settings = f"{{criterion: {criterion}, {goal.measure}: {goal.left:g}, round_to: {goal.round_to}}}"
+    settings = f"{{{ranking}, {goal.measure}: {goal.left:g}, round_to: {goal.round_to}}}"
     yield f"  # leaves {pruning_words(goal)}"
     yield _line(f"  - prune: {settings}", "outputs stay as they are")
 

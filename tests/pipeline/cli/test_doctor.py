@@ -2,7 +2,7 @@ import json
 
 from pipeline.cli.doctor import PACKAGES
 from pipeline.errors import SecateurError
-from pipeline.reports.command_lines import install_optional
+from pipeline.reports.command_lines import SURGEON, install, install_locked, install_optional
 from pipeline.system.installed import package_version
 
 
@@ -28,6 +28,15 @@ def test_what_only_some_formats_need_may_be_absent_and_comes_with_its_command(ca
         place = next(index for index, line in enumerate(lines) if line.startswith(f"· {name} "))
         assert lines[place].endswith("absent; optional")
         assert lines[place + 1].strip() == install_optional(name)
+
+
+def test_what_everything_needs_comes_with_the_command_that_repairs_it(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.cli.doctor.PACKAGES", ("kerassurgeon", "onnx"))
+    monkeypatch.setattr("pipeline.cli.doctor.package_version", lambda name: "absent")
+    document = json.loads(call("doctor", "--store", tmp_path / "store", "--json", code=SecateurError.exit_code))
+    found = {finding["name"]: finding for finding in document["findings"]}
+    for name, hint in (("kerassurgeon", install(*SURGEON)), ("onnx", install_locked())):
+        assert found[name] == {"name": name, "ok": False, "seen": "absent", "hint": hint, "needed": True}
 
 
 def test_a_store_that_is_still_to_be_made_is_well_where_its_folder_is(call, tmp_path, monkeypatch):

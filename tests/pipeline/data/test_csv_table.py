@@ -77,7 +77,7 @@ TWICE = "a,b,c,d,e,a,price" + ROWS
 def test_a_column_that_is_named_twice_is_refused_when_planned_and_when_read(table, source, text, settings, what, hint):
     path = table(text)
     data = source(path, **CSV, label="price", **settings)
-    for read in (data.shapes, lambda: data.split("train")):
+    for read in (lambda: data.digest("train"), lambda: data.split("train")):
         with pytest.raises(DataError, match=what) as error:
             read()
         assert error.value.where == str(path)
@@ -158,6 +158,7 @@ def test_rows_are_found_by_offset_across_quotes_and_empty_lines(table, source):
         ("a,b\n1,nan\n", {}, "'nan' is not a finite number"),
         ("a,b\n1,2\n3\n", {}, "line 3 has 1 cells, the header 2"),
         ("", {}, "the file is empty"),
+        ("a" * 140_000, {}, "the header can't be read: field larger than"),
         ("a,b\n", {}, "there are no rows"),
         ("a,b\n1,2\n", {"test": "test"}, "no split test of its own"),
     ],

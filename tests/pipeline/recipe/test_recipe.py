@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+import pytest
+
 
 def test_a_recipe_is_read_with_defaults_filled_in(recipe_file, load):
     recipe = load(recipe_file)
@@ -27,9 +29,30 @@ def test_what_a_stage_says_of_its_settings_is_told_with_their_line(recipe_file, 
         told = recipe.place_of(where, recipe.steps[1].index)
         assert told.startswith(f"{recipe.source.file}:{line}:")
         assert told.endswith(f"stages[1].{where}")
-    assert recipe.place_of("data.test", recipe.steps[1].index).endswith("data.test")
+    for elsewhere in ("data.test", "control.narrow"):
+        assert recipe.place_of(elsewhere, recipe.steps[1].index).endswith(elsewhere)
+        assert recipe.place_of(elsewhere, recipe.steps[1].index) != elsewhere
     for elsewhere in ("conv1", "tflite/int8", "finetune.epochs", None):
         assert recipe.place_of(elsewhere, recipe.steps[1].index) == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("control", "on", "source_epochs"),
+    [
+        ("true", True, None),
+        ("false", False, None),
+        ("{}", True, None),
+        ("{narrow: true}", True, 0),
+        ("{narrow: true, source_epochs: 9}", True, 9),
+    ],
+)
+def test_a_control_is_on_or_off_or_says_what_else_is_trained(recipe_file, load, control, on, source_epochs):
+    recipe = load(recipe_file, ("control: true", f"control: {control}"))
+    assert (bool(recipe.control), recipe.source_epochs) == (on, source_epochs)
+
+
+def test_a_narrower_network_can_be_asked_for_from_outside(recipe_file, load):
+    assert load(recipe_file, overrides=("control.narrow=true",)).source_epochs == 0
 
 
 def test_mistakes_are_found_without_tensorflow(recipe_file):

@@ -65,6 +65,16 @@ def test_a_comparison_is_of_what_was_lost():
         Metric("shine", "", lower_is_better=None, judged_as="shine")
 
 
+def test_what_was_lost_of_shares_of_a_count_is_at_most_the_bound_that_it_equals():
+    """All of these differences are 0.01 exactly in counts; as floats many are more."""
+    accuracy = Metric("accuracy", "share", lower_is_better=False)
+    for count in (100, 1_000, 10_000):
+        step = count // 100
+        assert all(accuracy.worsening(right / count, (right - step) / count) == 0.01 for right in range(step, count))
+    assert accuracy.worsening(0.5, 0.5 - 1e-6) == 1e-6
+    assert accuracy.worsening(0.0201, 0.0) > 0.02
+
+
 @pytest.mark.parametrize(
     ("declaration", "words"),
     [

@@ -31,6 +31,8 @@ def manifest():
         entry("load", None, "0"),
         entry("strip", None, "1"),
         entry("control", None, "2"),
+        entry("narrow[1]", None, "2"),
+        entry("narrow", None, "2"),
         entry("baseline:tflite", "tflite/float32", "3"),
         entry("export:tflite/int8", "tflite/int8", "4"),
         entry("export:tflite/dynamic", "tflite/dynamic", "5"),
@@ -56,7 +58,7 @@ def test_proven_exports_are_delivered_with_the_last_keras_model_and_no_control_o
         "tflite/int8/model": "sha256:" + "4" * 64,
         "keras/float32/model": "sha256:" + "1" * 64,
     }
-    assert wanted_files(manifest.model_copy(update={"stages": manifest.stages[:4]})) == {}
+    assert wanted_files(manifest.model_copy(update={"stages": manifest.stages[:6]})) == {}
 
 
 @pytest.mark.parametrize("axis", ["tflite/../..", "../tflite/int8", "/tflite/int8"])

@@ -7,7 +7,7 @@ from pipeline.records.roles import (
     evaluates,
     files_of,
     is_baseline,
-    is_control,
+    is_yardstick,
     makes_files,
     makes_model,
     measures,
@@ -60,9 +60,7 @@ def test_files_that_nothing_installed_reads_count_where_they_stand_for_a_format_
 
 def test_implied_entries_are_told_by_their_ids():
     assert [is_baseline(entry("export", "a/b", name=name)) for name in ("baseline", "baseline:a", "base")] == [1, 1, 0]
-    assert [is_control(entry("finetune", None, name=name)) for name in ("control", "control[2]", "finetune")] == [
-        1,
-        1,
-        0,
-    ]
+    yardsticks = ("control", "control[2]", "narrow[1]", "narrow")
+    assert all(is_yardstick(entry("finetune", None, name=name)) for name in yardsticks)
+    assert not is_yardstick(entry("finetune", None, name="finetune"))
     assert [on_exports(entry("x", axis)) for axis in ("tflite/int8", "tflite/int8@cpu", "int8", None)] == [1, 1, 0, 0]

@@ -3,6 +3,7 @@ from pipeline.records.facts import EvaluationFacts, KerasFacts, LatencyFacts
 from pipeline.records.manifest import GateResult, Output, RunManifest, StageEntry
 from pipeline.reports.table import closing, count, counted, gate_line, rows, size, speed, table
 from stages.formats.tflite.facts import TFLiteFacts
+from stages.prune.facts import PruneFacts
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -62,6 +63,7 @@ def test_rows_are_models_then_baselines_then_exports():
     source, baseline, export = rows(MANIFEST)
     assert (source.name, source.quality, source.samples) == ("source", (("accuracy", 0.5),), 100)
     assert source.params == 1234.0
+    assert (baseline.quality, export.quality) == ((("accuracy", None),), (("accuracy", 0.9),))
     assert (baseline.name, baseline.size_bytes, baseline.p50_ms) == ("source tflite/float32", 4000, 2.0)
     assert (export.size_bytes, export.p50_ms, export.macs) == (1000, 1.0, 2e6)
 
@@ -72,6 +74,16 @@ def test_a_source_that_took_otherwise_beside_each_file_is_shown_with_its_range()
     assert "source's" not in table(MANIFEST)
     *_, note = table(MANIFEST.model_copy(update={"stages": (*MANIFEST.stages, again)})).splitlines()
     assert note == ("the source's tflite file took 1.250 to 2.000 ms: each file is compared with it in the same rounds")
+
+
+def test_notes_of_results_stand_below_the_table_for_cached_ones_too():
+    facts = PruneFacts(
+        groups=1, frozen_groups=0, channels_before=8, channels_after=1, equivalence_error=0.0, notes=("it is narrow",)
+    )
+    pruned = entry("prune[2]", "prune", None, facts).model_copy(update={"status": "hit"})
+    manifest = MANIFEST.model_copy(update={"stages": (*MANIFEST.stages, pruned)})
+    reread = RunManifest.model_validate_json(manifest.model_dump_json())
+    assert table(reread).splitlines() == [*table(MANIFEST).splitlines(), "prune[2]: it is narrow"]
 
 
 def test_copying_is_offered_where_there_is_something_to_copy():

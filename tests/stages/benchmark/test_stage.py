@@ -81,7 +81,7 @@ def test_few_rounds_are_warned_of(tflite_file: Path, make_benchmark) -> None:
     context = make_benchmark(tflite_file, tflite_file, rounds=1, seconds=0.005)
     stage.run(context)
     warnings = [event.message for event in context.heard if isinstance(event, Warned)]
-    assert any(message.startswith("1 rounds") for message in warnings)
+    assert any(message.startswith("1 round:") for message in warnings)
 
 
 def test_a_second_run_in_the_same_scratch_resumes(tflite_file: Path, make_benchmark) -> None:

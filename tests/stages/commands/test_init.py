@@ -30,7 +30,7 @@ def test_data_without_labels_gives_a_recipe_that_asks_for_none(tmp_path, members
     text = recipe.read_text()
     assert 'path: "my data.npz"' in text
     assert ("test: test" in text) is ("x_test" in members)
-    loaded = Recipe.load(recipe, ("stages.finetune.epochs=1", "stages.prune.criterion=l2", "stages.benchmark.rounds=2"))
+    loaded = Recipe.load(recipe, ("stages.finetune.epochs=1", "stages.benchmark.rounds=2"))
     assert (loaded.data.unlabelled, loaded.control) == (True, False)
     assert "accuracy" not in text.partition("stages:")[2]
     make_plan(loaded, Store(tmp_path / "store"))

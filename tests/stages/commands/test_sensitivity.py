@@ -37,8 +37,9 @@ def test_the_scan_ranks_as_the_first_pruning_does(tmp_path):
 
 
 def test_the_command_writes_a_page_and_the_scan_is_what_pruning_takes(tmp_path):
-    settings = (("scope: global", "scope: sensitivity, scan: {ratios: [0.5], scan_samples: 32}"),)
-    path = recipe(tmp_path, changes=settings)
+    ranked = "criterion: obs, scope: loss, macs: 0.5, round_to: 8, data_split: train, samples: 1024"
+    scanned = "criterion: l2, scope: sensitivity, macs: 0.5, round_to: 8, scan: {ratios: [0.5], scan_samples: 32}"
+    path = recipe(tmp_path, changes=((ranked, scanned),))
     page, store = tmp_path / "page.html", tmp_path / "store"
     arguments = ["sensitivity", str(path), "-o", str(page), "--store", str(store)]
     result = CliRunner().invoke(build_app(["sensitivity", "version"]), arguments, catch_exceptions=False)

@@ -94,7 +94,8 @@ def test_outputs_that_are_not_finite_are_an_error(evaluating: Callable[..., Any]
     large = STORED.astype(np.float32)
     large[2] = 3e38  # finite each, but not their sum
     with pytest.raises(
-        PostconditionError, match=r"1 outputs of the model are not finite.* sample 2; the first layer .* is 'y'"
+        PostconditionError,
+        match=r"outputs of the model are not finite on 1 sample, first on test sample 2; the first layer .* is 'y'",
     ):
         STAGE.run(evaluating(sums, large, LABELS))
 

@@ -15,6 +15,7 @@ from stages.commands.comparing.tolerances import Tolerances
 from stages.devices.target import Sampling, find_target
 
 BRIEF = Sampling(seconds=0.005, min_iterations=3)
+TENFOLD = Tolerances(9.0)  # a busy neighbor makes so few inferences of microseconds several times as slow
 
 
 def request(**changes) -> Request:
@@ -63,7 +64,7 @@ def test_what_can_not_be_told_is_measured_once_more_and_then_left_open(onnx_file
 
 
 def test_usual_metrics_and_those_that_are_only_shown(onnx_file, operand):
-    report = compare(operand(onnx_file), operand(onnx_file), request(tolerances=Tolerances(0.99)))
+    report = compare(operand(onnx_file), operand(onnx_file), request(tolerances=TENFOLD))
     (pair,) = report.pairs
     held = {found.metric: found.verdict is not None for found in pair.metrics}
     shown = dict.fromkeys(("p90", "first", "load", "memory"), False)
@@ -137,7 +138,7 @@ def test_free_sizes_are_asked_for_and_then_taken(make_onnx, operand):
     file = operand(make_onnx(4, ("N", "length")))
     with pytest.raises(DeviceError, match=r"give them with --shape x=\?,\?"):
         compare(file, file, request())
-    asked = request(sampling=Sampling(0.005, min_iterations=3, shapes=("x=1,512",)), tolerances=Tolerances(0.99))
+    asked = request(sampling=Sampling(0.005, min_iterations=3, shapes=("x=1,512",)), tolerances=TENFOLD)
     assert compare(file, file, asked).verdict == "ok"
 
 

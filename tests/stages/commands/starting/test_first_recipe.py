@@ -56,6 +56,7 @@ def test_several_inputs_and_outputs_are_each_told_of_and_filled_in_by_name(tmp_p
     recipe = Recipe.load(tmp_path / "r.yaml")
     gates = {gate.metric: gate.max for gate in recipe.gates}
     assert (gates["tflite/int8.accuracy_drop[kind]"], gates["tflite/int8.mse_ratio[level]"]) == (0.02, 1.5)
+    assert next(step.config for step in recipe.steps if step.stage == "verify").max_accuracy_drop == 0.02
     assert next(step.config for step in recipe.steps if step.stage == "prune").round_to == 1
     manifest = run(recipe, store=tmp_path / "store", until="finetune")
     assert {"finetune.accuracy[kind]", "finetune.mse[level]", "control.accuracy[kind]"} <= manifest.metrics.keys()
