@@ -10,7 +10,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -25,23 +25,23 @@ def weights_apart() -> Iterator[None]:
     class Apart(own):  # type: ignore[misc]
         def __init__(self, root_path: str, archive: Any = None, mode: str = "r") -> None:
             apart = archive is not None and mode == "r"
-            super().__init__(root_path, _Extracting(archive) if apart else archive, mode)
+            super().__init__(root_path, _Extracting(archive, opened) if apart else archive, mode)
 
-    saving_lib.H5IOStore = Apart
-    try:
+    with ExitStack() as opened:
+        opened.callback(setattr, saving_lib, "H5IOStore", own)
+        saving_lib.H5IOStore = Apart
         yield
-    finally:
-        saving_lib.H5IOStore = own
 
 
 @dataclass(frozen=True, slots=True)
 class _Extracting:
-    """Open members of an archive as files that can go back; they vanish when they are closed."""
+    """Open members of an archive as files that can go back, until `opened` ends: tf_keras leaves what it can't read."""
 
     archive: zipfile.ZipFile
+    opened: ExitStack
 
     def open(self, name: str, _mode: str) -> IO[bytes]:
-        file = tempfile.TemporaryFile(prefix="secateur-")  # noqa: SIM115 - whoever asked closes it
+        file = self.opened.enter_context(tempfile.TemporaryFile(prefix="secateur-"))
         with self.archive.open(name) as member:
             shutil.copyfileobj(member, file, 1 << 20)
         return file

@@ -1,4 +1,5 @@
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,3 +39,18 @@ def test_tf_keras_is_as_it_was_afterwards(saved):
     with pytest.raises(OSError, match="No file or directory"), weights_apart():
         import_keras().models.load_model(saved[1].with_name("absent.keras"))
     assert saving_lib.H5IOStore is own
+
+
+def test_of_weights_that_cannot_be_read_no_file_stays_open(saved, tmp_path):
+    with zipfile.ZipFile(saved[1]) as archive, zipfile.ZipFile(tmp_path / "damaged.keras", "w") as damaged:
+        for name in archive.namelist():
+            damaged.writestr(name, archive.read(name)[:200] if name.endswith(".h5") else archive.read(name))
+    before = open_files()
+    with pytest.raises(OSError, match="file signature|truncated") as kept, weights_apart():  # with the frames of tf_keras
+        import_keras().models.load_model(tmp_path / "damaged.keras", compile=False)
+    assert kept.value
+    assert not {name for name in open_files() - before if "secateur-" in name}
+
+
+def open_files():
+    return {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
