@@ -41,7 +41,8 @@ class _Extracting:
     opened: ExitStack
 
     def open(self, name: str, _mode: str) -> IO[bytes]:
-        file = self.opened.enter_context(tempfile.TemporaryFile(prefix="secateur-"))
+        file = tempfile.TemporaryFile(prefix="secateur-")  # noqa: SIM115 - closed with the stack
+        self.opened.enter_context(file)
         with self.archive.open(name) as member:
             shutil.copyfileobj(member, file, 1 << 20)
         return file

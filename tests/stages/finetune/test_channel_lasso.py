@@ -175,8 +175,8 @@ def test_weak_channels_shrink_accuracy_stays_and_a_cut_costs_less(fashion: Any) 
                 float(np.abs(outputs[0] - outputs[1]).mean()),
             )
     plain, sparse = figures["plain"], figures["sparse"]
-    # Without the regularizer both trainings are the same. Processors round differently, which is like another seed: over
-    # five of them the four figures were 0.36 to 0.46, -0.021 to 0.012, 0.079 to 0.229, and 0.53 to 0.81.
+    # Without the regularizer both trainings are the same. Processors round differently, which is like another seed:
+    # over five of them the four figures were 0.36 to 0.46, -0.021 to 0.012, 0.079 to 0.229, and 0.53 to 0.81.
     assert sparse[0] < 0.6 * plain[0]
     assert sparse[1] > began - 0.04
     assert sparse[2] > plain[2] + 0.04
