@@ -46,7 +46,7 @@ Config = TypeVar("Config", bound=StageConfig, contravariant=True)
 ConfigOut = TypeVar("ConfigOut", covariant=True)  # a stage's settings, or what others see of them
 
 
-Of = Literal["branch", "ancestor", "source", "first", "taken", "baseline"]
+Of = Literal["branch", "ancestor", "source", "first", "taken", "original", "baseline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Input:
     - `source`: the model that the recipe opens;
     - `first`: the branch that the first action of this stage took;
     - `taken`: the branch that the nearest action before took that made one of the kinds `by`;
+    - `original`: the branch that the first action took that made one of the kinds `by`; the source if none did;
     - `baseline`: what the source becomes by the stages that made the branch from its model, see `HasBaseline`.
 
     `when` names a setting of the stage: without it, the input is not taken. One that is not `required` is left out if

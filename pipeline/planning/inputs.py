@@ -52,7 +52,7 @@ def _artifact(chain: Chain, step: StageStep, branch: Branch, wanted: Input, stag
         case "ancestor":
             return _nearest(branch, wanted.kinds)
         case "source":
-            return chain.source.output(wanted.kinds) if chain.source else None
+            return _source(chain, wanted.kinds)
         case "baseline":
             return _baseline(chain, step, branch).output(wanted.kinds)
         case "first":
@@ -61,6 +61,13 @@ def _artifact(chain: Chain, step: StageStep, branch: Branch, wanted: Input, stag
         case "taken":
             maker = next((ancestor for ancestor in branch.lineage() if ancestor.output(wanted.by)), None)
             return _taken(maker.node) if maker is not None else None
+        case "original":
+            first = next((node for node in chain.nodes if Branch(node).output(wanted.by)), None)
+            return _taken(first) if first is not None else _source(chain, wanted.kinds)
+
+
+def _source(chain: Chain, kinds: Sequence[Kind]) -> OutputOf | None:
+    return chain.source.output(kinds) if chain.source else None
 
 
 def _taken(node: Node) -> Origin:

@@ -67,7 +67,7 @@ class Features(Value):
 
 
 class Distill(Value):
-    """Learn from the unpruned source as well as from the labels (Hinton et al., 2015, arXiv:1503.02531).
+    """Learn from the unpruned model as well as from the labels (Hinton et al., 2015, arXiv:1503.02531).
 
     The teacher's loss is the divergence of softened outputs (for regression the loss between outputs); it needs no
     labels, and without labels it is the only loss.
@@ -149,7 +149,7 @@ class FinetuneConfig(StageConfig):
     strategy: Literal["mirrored"] | None = Field(
         default=None, description="mirrored: a copy of the model on each GPU, the batch shared among them"
     )
-    distill: Distill | None = Field(default=None, description="take the unpruned source as a teacher")
+    distill: Distill | None = Field(default=None, description="take the unpruned model as a teacher")
     regularize: Regularize | None = Field(default=None, description="shrink channels that a later `prune` will take")
     quantization_aware: QuantizationAware | None = Field(
         default=None, description="train for int8; `qat` under quantize does it for one scheme"

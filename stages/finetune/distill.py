@@ -1,4 +1,4 @@
-"""Learn from a teacher, the unpruned source, by softened outputs and by intermediate features.
+"""Learn from a teacher, the unpruned model, by softened outputs and by intermediate features.
 
 Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015 (outputs); Romero et al., "FitNets", 2015
 (features). The teacher only computes; the linear maps between features are dropped with the learner.

@@ -28,7 +28,7 @@ class FinetuneStage:
     """Train keras-model → keras-model with the weights of the best epoch or of the start, and the training's log.
 
     If the model carries a plan of sparsity, training follows it, and the outcome is a report. If the settings say
-    `distill`, the source is the teacher.
+    `distill`, what the first pruning took is the teacher: the source, as earlier stages left it.
     """
 
     name: ClassVar[str] = "finetune"
@@ -36,7 +36,7 @@ class FinetuneStage:
     config: ClassVar[type[FinetuneConfig]] = FinetuneConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),
-        "teacher": Input(("keras-model",), of="source", when="distill"),
+        "teacher": Input(("keras-model",), of="original", by=("prune-report",), when="distill"),
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("keras-model", "training-log", "sparsity-report")
     axis: ClassVar[Axis | None] = None
@@ -55,7 +55,7 @@ class FinetuneStage:
 
     def labels_for(self, config: FinetuneConfig) -> tuple[str, str] | None:
         """Return what needs labels, and what to do without them; None if a teacher suffices."""
-        hint = "`distill: {}` under finetune learns from the unpruned source's outputs alone"
+        hint = "`distill: {}` under finetune learns from the unpruned model's outputs alone"
         return ("finetune", hint) if config.distill is None else None
 
     def from_scratch(self, trainings: Sequence[FinetuneConfig], source_epochs: int) -> FinetuneConfig:

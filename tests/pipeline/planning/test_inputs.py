@@ -42,6 +42,21 @@ def test_the_source_teaches_where_it_is_asked_to(recipe_file, chain):
         assert node(built, name).inputs["teacher"] == OutputOf("load", "keras-model")
 
 
+def test_what_the_first_prune_took_teaches(repeated, recipe_file, chain):
+    """What comes before a prune may better the source, as training on other data does; a step of pruning does not."""
+    before = chain(
+        recipe_file,
+        ("  - load\n", "  - load\n  - recalibrate\n"),
+        ("{epochs: 1}", "{epochs: 1, distill: {temperature: 4}}"),
+    )
+    for name in ("finetune", "control"):
+        assert node(before, name).inputs["teacher"] == OutputOf("recalibrate", "keras-model")
+    steps = build_chain(repeated(old="finetune: {", new="finetune: {distill: {}, "))
+    taught = [n.inputs["teacher"] for n in steps.nodes if n.id.startswith("finetune[")]
+    assert len(taught) > 1
+    assert set(taught) == {OutputOf("load", "keras-model")}
+
+
 def test_data_that_a_stage_needs_and_the_recipe_lacks_is_asked_for(recipe_file):
     text = "name: x\nmodel: model.keras\nstages:\n  - load\n  - finetune\n"
     with pytest.raises(RecipeError, match="finetune needs data"):
