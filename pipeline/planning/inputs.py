@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.hooks import HasBaseline, NamesMetrics
+from pipeline.contracts.hooks import HasBaseline, MakesKindsBySettings, NamesMetrics
 from pipeline.contracts.stage import AnyStage, Input, StageConfig
 from pipeline.data.spec import named_metrics
 from pipeline.errors import listed
@@ -38,10 +38,20 @@ def inputs_of(chain: Chain, step: StageStep, branch: Branch, config: StageConfig
             inputs[name] = origin
         elif wanted.required:
             what = f"{stage_name} needs {name}, which no stage before it makes"
-            raise error_at(chain.recipe, step, what, f"it takes {listed(wanted.by or wanted.kinds, 'or')}")
+            raise error_at(chain.recipe, step, what, _what_helps(wanted.by or wanted.kinds))
     inputs |= {split: SplitOf(split) for split in require_splits(chain.recipe, stage_name, config, step)}
     metrics = named_metrics(config.metrics) if isinstance(config, NamesMetrics) else ()
     return inputs | {code_input(metric): CodeOf(metric) for metric in metrics if ":" in metric}
+
+
+def _what_helps(kinds: Sequence[Kind]) -> str:
+    """Return which stages make one of these kinds, and for some whether they do depends on their settings."""
+    makers = {name: stage for name, stage in stages().items() if set(stage.outputs) & set(kinds)}
+    by_settings = [name for name, stage in makers.items() if isinstance(stage, MakesKindsBySettings)]
+    hint = f"it takes {listed(kinds, 'or')}"
+    if makers:
+        hint += f": put {listed((f'`- {name}`' for name in makers), 'or')} before it"
+    return hint + (f" (settings of {listed(by_settings, 'and')} say what it makes)" if by_settings else "")
 
 
 def _artifact(chain: Chain, step: StageStep, branch: Branch, wanted: Input, stage_name: str) -> Origin | None:

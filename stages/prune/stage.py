@@ -149,7 +149,7 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     if report.wanted is not None and abs(report.reached - report.wanted) > MISS_WORTH_A_WARNING:
         context.events.warned(
             f"{report.reached:.3f} of the {report.measure} are left, not {report.wanted:.3f}: "
-            f"round_to {config.round_to} and min_channels {config.min_channels} permit no nearer share"
+            f"{_no_nearer(config, report.measure)} (round_to {config.round_to}, min_channels {config.min_channels})"
         )
     for note in report.notes:
         context.events.warned(note)
@@ -213,6 +213,13 @@ def _drops(context: StageContext[PruneConfig]) -> Drops | None:
     settings = context.config.scan_or_default.model_dump(exclude_unset=True)
     made = context.call("sensitivity", settings, {"model": context.inputs["model"]}).output("sensitivity-report")
     return SensitivityReport.model_validate_json(context.read_made(made, SCAN_FILE).read_bytes()).drops()
+
+
+def _no_nearer(config: PruneConfig, measure: str) -> str:
+    """Return the words for why the numbers of channels are not nearer to the goal."""
+    if config.scope == "loss" and measure != "channels":
+        return "scope: loss keeps within a budget, which one more step of any group would exceed"
+    return "one more step of any group comes no nearer"
 
 
 def _score(context: StageContext[PruneConfig]) -> Score:

@@ -13,7 +13,7 @@ from stages.keras.regression.refit import LayerFit
 class ReconstructionReport(Value):
     """Report the samples, the error of the network's outputs before and after, and each layer.
 
-    `not_fitted` are layers that lost channels or read fewer, and are of a kind that is not fitted, with their kind.
+    `not_fitted` are layers that read fewer channels and are of a kind that is not fitted, with their kind.
     """
 
     schema_version: Literal[1] = 1

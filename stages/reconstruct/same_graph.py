@@ -51,14 +51,25 @@ def put_back_normalizations(pruned: Network, source: Network, kept: Kept) -> Non
 
 
 def not_fitted(pruned: Network, source: Network) -> dict[str, str]:
-    """Return the layers with other shapes of weights than in the source that no fit covers, with their kinds."""
+    """Return the layers that read fewer channels than in the source and that no fit covers, with their kinds."""
+    ours, theirs = _shapes_read(pruned), _shapes_read(source)
     return {
         layer.name: type(layer).__name__
         for layer in pruned.model.layers
         if not is_linear(layer)
         and not _by_channel(layer)
         and [w.shape for w in layer.weights] != [w.shape for w in source.model.get_layer(layer.name).weights]
+        # A layer inside of a wrapper that only makes fewer has lost nothing; recurrent ones read what they make.
+        and not (is_linear(getattr(layer, "layer", None)) and ours[layer.name] == theirs[layer.name])
     }
+
+
+def _shapes_read(network: Network) -> dict[str, list[tuple[int | None, ...]]]:
+    """Return for each layer the shapes of all tensors that its calls read."""
+    found: dict[str, list[tuple[int | None, ...]]] = {}
+    for node, call in zip(network.nodes, network.calls, strict=True):
+        found.setdefault(call.layer, []).extend(tuple(tensor.shape) for tensor in node.keras_inputs)
+    return found
 
 
 def _difference(name: str, ours: Readers, theirs: Readers) -> str | None:

@@ -155,5 +155,5 @@ def _remarks(report: ReconstructionReport) -> list[str]:
         remarks.append(f"{first_few(back)} kept the weights from before: the new ones moved the network's outputs away")
     if report.not_fitted:
         kinds = ", ".join(dict.fromkeys(report.not_fitted.values()))
-        remarks.append(f"{first_few(list(report.not_fitted))} lost channels and can't be fitted: {kinds}")
+        remarks.append(f"{first_few(list(report.not_fitted))} read fewer channels and can't be fitted: {kinds}")
     return remarks

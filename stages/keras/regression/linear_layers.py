@@ -19,6 +19,7 @@ from stages.keras.layer_kinds import Kernel, kind_of
 from stages.keras.layer_work import of_keras
 from stages.keras.regression.normal_equations import Moments
 from stages.keras.regression.windows import Floats, Places, axes_of, channels_last, windows
+from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasLayer, TfVariable
 
 Matrices = NDArray[np.float64]  # (G, U, O)
@@ -86,8 +87,18 @@ class LinearLayer:
         return to_matrices(self.kernel.numpy().astype(np.float64), self._kernels[-1], self._groups)
 
     def candidates(self, moments: Moments, ridge: float) -> Iterator[Candidate]:
-        """Yield the ridge regression."""
-        yield Candidate(moments.solve(ridge).weights, self.written)
+        """Yield the ridge regression, as the kernel's constraint leaves it."""
+        change = moments.solve(ridge).weights
+        yield Candidate(change if self.kernel.constraint is None else self._constrained(change), self.written)
+
+    def _constrained(self, change: Matrices) -> Matrices:
+        """Return what a constraint leaves of a change: nothing if it is one of a part of the kernel."""
+        own = self.matrices
+        if change.shape != own.shape:
+            return np.zeros_like(change)
+        ((kernel, wanted),) = self.written(own + change)
+        allowed = np.asarray(kernel.constraint(import_tensorflow().cast(wanted, kernel.dtype)), np.float64)
+        return to_matrices(allowed, self._kernels[-1], self._groups) - own
 
     def written(self, matrices: Matrices) -> Values:
         """Return the kernel with the values that make it these matrices."""

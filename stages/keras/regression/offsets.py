@@ -48,9 +48,9 @@ class Offset:
 
 
 def offset_of(network: Network, layer: KerasLayer) -> Offset | None:
-    """Return where the layer's offset can go; None if nothing takes one."""
+    """Return where the layer's offset can go; None if nothing takes one, or only what a constraint binds."""
     if getattr(layer, "bias", None) is not None:
-        return Offset(layer)
+        return Offset(layer) if layer.bias.constraint is None else None
     if getattr(getattr(layer, "activation", None), "__name__", "linear") != "linear":
         return None
     place = _only([place for place, call in enumerate(network.calls) if call.layer == layer.name])
@@ -62,7 +62,8 @@ def offset_of(network: Network, layer: KerasLayer) -> Offset | None:
         if kind_of(following).folds:
             alone = sum(call.layer == following.name for call in network.calls) == 1
             along = list(following.axis) == [_channel_axis(layer, network.nodes[place].keras_inputs[0])]
-            return Offset(layer, following) if alone and along and following.center else None
+            free = following.center and following.beta.constraint is None
+            return Offset(layer, following) if alone and along and free else None
         if type(following).__name__ not in PASSING:
             return None
     return None

@@ -178,7 +178,7 @@ class _Fitter:
 
     def _system(self, name: str) -> System:
         linear, squashing, probabilities = self.linear[name], self.settings.closing.get(name), None
-        if squashing is not None:
+        if squashing is not None and linear.layer.kernel.constraint is None:
             probabilities = Probabilities.of(squashing, linear.shape, self.samples.fitted_count)
         return System(linear, offset_of(self.network, linear.layer), probabilities)
 
@@ -210,7 +210,8 @@ def _linear_layers(model: KerasModel) -> dict[str, KerasLayer]:
 
 def _view_of(layer: KerasLayer) -> Linear:
     """Return how a layer is fitted: a separable convolution of few unknowns by both of its kernels."""
-    separable = SeparableLayer(layer) if kind_of(layer).separable else None
+    free = kind_of(layer).separable and layer.depthwise_kernel.constraint is layer.pointwise_kernel.constraint is None
+    separable = SeparableLayer(layer) if free else None
     return separable if separable is not None and separable.shape[1] <= MOST_WINDOWED else LinearLayer(layer)
 
 

@@ -3,7 +3,8 @@
 Each group's channels go in the order of their losses, which never fall along it. So the cheapest step of all, per unit
 saved of what the goal counts, is taken until the goal is met. Costs that a device measured fall in stairs, on which the
 next count is often a bad one: a group's steps lead along the lower convex hull of its loss over its cost, from one
-count that pays to the next. At the end, what still fits within the goal is given back channel by channel.
+count that pays to the next. At the end, what still fits within the goal is given back channel by channel. A budget is
+never exceeded; a share of the channels is, by one step, where that is nearer to it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ SAME = 1e-9  # a relative difference between costs that is rounding
 def counts_by_loss(goal: Goal, scores: Sequence[Scores], allowed: Sequence[Counts]) -> list[int]:
     """Return how many channels each group keeps, allowed counts within the goal, at the least predicted loss.
 
+    A share of the channels is no budget: counts are those next to it, above or below.
+
     Raises PreconditionError if even the smallest counts exceed the goal by more than 2 %.
     """
     check_reachable(goal, allowed)
@@ -35,6 +38,8 @@ def counts_by_loss(goal: Goal, scores: Sequence[Scores], allowed: Sequence[Count
     spending = _Spending(goal, losses, allowed)
     spending.meet_the_goal()
     spending.give_back()
+    if goal.measure == "channels":
+        spending.come_nearer()
     return [int(count) for count in spending.now]
 
 
@@ -100,15 +105,21 @@ class _Spending:
     def give_back(self) -> None:
         """Take the steps back that regain most loss for what they cost, of those within the goal."""
         while True:
-            steps = [
-                self._step(group, place + 1)
-                for group, place in enumerate(self.places)
-                if place + 1 < self.allowed[group].size
-            ]
-            within = [step for step in steps if step.cost <= self.limit]
+            within = [step for step in self._steps_back() if step.cost <= self.limit]
             if not within:
                 return
             self._take(max(within, key=lambda step: step.price))
+
+    def come_nearer(self) -> None:
+        """Take one more step back, beyond the goal, if one is nearer to it."""
+        missing = self.goal.limit - self.cost
+        nearer = [step for step in self._steps_back() if step.cost - self.goal.limit < missing * (1 - SAME)]
+        if nearer:
+            self._take(max(nearer, key=lambda step: step.price))
+
+    def _steps_back(self) -> list[_Step]:
+        places = enumerate(self.places)
+        return [self._step(group, place + 1) for group, place in places if place + 1 < self.allowed[group].size]
 
     def _path(self, group: int) -> list[int]:
         """Return the places that pay below the present one, the next one last."""

@@ -85,7 +85,8 @@ class FittedReader:
             own += mean[:, :, None] * mean[:, None]
             across += mean[:, :, None] * gone[:, None]
         add_ridge(own, RIDGE)
-        change[:, stay] = np.linalg.solve(own, across @ weights[:, go])
+        with np.errstate(invalid="ignore", over="ignore"):
+            change[:, stay] = np.linalg.solve(own, across @ weights[:, go])
         return change
 
 
@@ -146,6 +147,7 @@ def _on_disk(pieces: Sequence[Piece], folder: Path) -> list[Inputs]:
     found = []
     for number, piece in enumerate(pieces):
         path = folder / f"{number}.npy"
-        np.save(path, piece.moments.covariances()[0].astype(np.float32))
+        with np.errstate(over="ignore"):  # an error that is not finite counts as the greatest
+            np.save(path, piece.moments.covariances()[0].astype(np.float32))
         found.append(Inputs(piece.inputs, piece.moments.row_means, path))
     return found

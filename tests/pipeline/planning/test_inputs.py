@@ -122,7 +122,7 @@ def test_after_training_and_a_second_time_it_is_still_that_of_the_prune(recipe_f
 def test_without_channels_that_went_there_is_nothing_to_reconstruct(recipe_file, chain, before):
     with pytest.raises(RecipeError, match="reconstruct needs report, which no stage before it makes") as caught:
         chain(recipe_file, (PRUNED[0], f"{before}  - reconstruct\n"))
-    assert caught.value.hint == "it takes prune-report"
+    assert caught.value.hint == "it takes prune-report: put `- prune` before it (settings of prune say what it makes)"
     assert caught.value.where.endswith(f"stages[{2 if before else 1}]")
 
 

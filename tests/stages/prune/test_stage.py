@@ -10,6 +10,7 @@ import rfc8785
 from pipeline.contracts.events import Warned
 from pipeline.errors import PostconditionError
 from stages.keras.normal_form import decode_model, keras_facts
+from stages.prune import stage as stage_module
 from stages.prune.config import PruneConfig
 from stages.prune.stage import PruneStage
 
@@ -69,7 +70,15 @@ def test_a_share_that_rounding_forbids_is_told(small, context):
     PruneStage().run(made)
     (event,) = made.heard
     assert isinstance(event, Warned)
-    assert event.message.startswith("0.667 of the channels are left, not 0.500")
+    assert event.message.startswith(
+        "0.667 of the channels are left, not 0.500: one more step of any group comes no nearer"
+    )
+
+
+def test_a_budget_that_is_not_used_up_is_told():
+    config = PruneConfig(criterion="hessian", scope="loss", macs=0.5)
+    assert "keeps within a budget" in stage_module._no_nearer(config, "macs")
+    assert "comes no nearer" in stage_module._no_nearer(config, "channels")
 
 
 def test_an_emptied_group_is_told_in_a_warning_the_report_and_the_facts(mini_xception, context):

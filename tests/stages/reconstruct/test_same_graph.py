@@ -92,3 +92,12 @@ def test_layers_of_other_kinds_that_read_fewer_are_named(keras, cut_kept):
     x = layers.PReLU(name="prelu")(layers.Conv1D(6, 2, name="conv")(x))
     case = cut_kept(keras.Model(words, layers.Dense(2)(layers.LSTM(3, name="lstm")(x))))
     assert not_fitted(Network.of(case.pruned), Network.of(case.source)) == {"lstm": "LSTM"}
+
+
+def test_a_wrapped_layer_that_only_makes_fewer_has_lost_nothing(keras, cut_kept):
+    layers, steps = keras.layers, keras.Input((4, 5))
+    first = layers.TimeDistributed(layers.Dense(8, activation="relu"), name="first")(steps)
+    second = layers.TimeDistributed(layers.Dense(6, activation="relu"), name="second")(first)
+    case = cut_kept(keras.Model(steps, layers.Dense(2)(layers.Flatten()(second))))
+    assert case.pruned.get_layer("first").output_shape != case.source.get_layer("first").output_shape
+    assert not_fitted(Network.of(case.pruned), Network.of(case.source)) == {"second": "TimeDistributed"}

@@ -159,7 +159,7 @@ def test_layers_taken_back_and_layers_of_other_kinds_are_told():
     )
     back, kinds = stage_module._remarks(report)
     assert back.startswith("conv0, conv1, conv2 and 1 more kept the weights from before")
-    assert kinds == "lstm, gru, other lost channels and can't be fitted: LSTM, GRU"
+    assert kinds == "lstm, gru, other read fewer channels and can't be fitted: LSTM, GRU"
     facts = stage_module._facts(report)
     assert (facts.layers, facts.fitted, facts.taken_back) == (6, 2, 4)
 

@@ -88,8 +88,10 @@ def test_a_bias_grows_by_the_offset(randomize):
         lambda layers: after(norm(axis=1)),
         lambda layers: after(norm(), activation="relu"),
         lambda layers: after(layers.GlobalAveragePooling2D(keepdims=True), norm()),
+        lambda layers: after(use_bias=True, bias_constraint="non_neg"),
+        lambda layers: after(norm(beta_constraint="non_neg")),
     ],
-    ids=["nothing", "relu", "padding", "no beta", "other axis", "activation", "dense"],
+    ids=["nothing", "relu", "padding", "no beta", "other axis", "activation", "dense", "bound bias", "bound beta"],
 )
 def test_where_nothing_takes_it(make):
     assert found(make(import_keras().layers)) is None

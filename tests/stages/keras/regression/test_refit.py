@@ -81,6 +81,36 @@ def test_each_layer_and_the_whole_network_come_nearer_to_the_source(case, tmp_pa
     assert not list(tmp_path.glob("front-*"))
 
 
+def bound(keras):
+    """Return a network in which most layers may not have any weights."""
+    layers, image = keras.layers, keras.Input((6, 6, 2), name="image")
+    x = layers.Conv2D(8, 3, activation="relu", name="free")(image)
+    x = layers.Conv2D(8, 3, activation="relu", kernel_constraint="non_neg", bias_constraint="non_neg", name="conv")(x)
+    x = layers.SeparableConv2D(6, 2, depthwise_constraint="non_neg", pointwise_constraint="unit_norm", name="both")(x)
+    x = layers.Dense(3, kernel_constraint="max_norm", activation="softmax", name="head")(layers.Flatten()(x))
+    model = keras.Model(image, x)
+    for layer in model.layers:
+        for weight in layer.weights:
+            if weight.constraint is not None:
+                weight.assign(weight.constraint(weight))
+    return model
+
+
+def test_weights_stay_within_their_constraints(cut, tmp_path):
+    case = Case(cut, lambda: bound(import_keras()))
+    for weight in case.pruned.weights:
+        if weight.constraint is not None:
+            weight.assign(weight.constraint(weight))
+    case.first = case.pruned.get_weights()
+    fits = {fit.layer: fit for fit in case.fit(tmp_path)}
+    assert sum(fits[name].kept for name in ("conv", "both", "head")) >= 2
+    assert all(fit.error_after < fit.error_before for fit in fits.values() if fit.kept)
+    assert fits["head"].divergence_after is None
+    for weight in case.pruned.weights:
+        if weight.constraint is not None:
+            np.testing.assert_allclose(weight.constraint(weight), weight, atol=1e-5, err_msg=weight.name)
+
+
 def test_layers_that_read_what_they_read_before_keep_their_weights(case, tmp_path):
     fits = {fit.layer: fit for fit in case.fit(tmp_path)}
     before = dict(zip([weight.name for weight in case.pruned.weights], case.first, strict=True))

@@ -97,6 +97,21 @@ def test_a_share_that_floats_miss_takes_no_channel_more(ratio):
     assert counts_by_loss(asked, [np.arange(10.0)], [np.arange(1, 11)]) == [round(10 * (1 - ratio))]
 
 
+@pytest.mark.parametrize(("share", "left"), [(0.6, 5), (0.55, 4), (0.5, 4), (0.99, 8)])
+def test_of_the_channels_the_nearest_share_stays_and_a_budget_is_never_exceeded(share, left):
+    whole = Table(linear(8))
+    scores, allowed = [np.arange(8.0)], [np.arange(1, 9)]
+    assert counts_by_loss(Goal("channels", share * 8, 8.0, whole), scores, allowed) == [left]
+    assert counts_by_loss(Goal("macs", share * 8, 8.0, whole), scores, allowed) == [int(share * 8)]
+
+
+def test_the_step_beyond_a_share_of_the_channels_goes_to_what_regains_most():
+    scores = [np.array([1.0, 1.0, 8.0, 9.0]), np.array([1.0, 3.0, 8.0, 9.0])]
+    asked = Goal("channels", 4.6, 8.0, Table(linear(4), linear(4)))
+    assert counts_by_loss(asked, scores, [np.array([1, 2, 4])] * 2) == [2, 2]  # both next steps are of two channels
+    assert counts_by_loss(asked, scores, [np.arange(1, 5)] * 2) == [2, 3]
+
+
 def stairs(size, tile):
     return np.ceil(np.arange(size + 1) / tile) * tile
 

@@ -139,3 +139,14 @@ def test_readers_in_pieces_and_in_passes(branches, stitch, monkeypatch):
         without_fit = np.square(branches(data).numpy() - own).mean()
     stitched.keep(keep)
     assert np.square(stitched.model(data).numpy() - own).mean() < without_fit
+
+
+def test_what_overflows_on_the_way_is_an_error_that_is_not_finite(keras, randomize, stitch):
+    """Covariances are kept as float32: a search counts such a network as the worst, and says nothing else of it."""
+    vector = keras.Input((7,))
+    x = keras.layers.Dense(6, activation="relu", name="a")(vector)
+    model = randomize(keras.Model(vector, keras.layers.Dense(3, name="head")(x)))
+    model.get_layer("a").kernel.assign(model.get_layer("a").kernel * 1e25)
+    stitched, graph, data = stitch(model)
+    stitched.keep(without(graph, a=[1, 4]))
+    assert not np.isfinite(stitched.model(data).numpy()).all()
