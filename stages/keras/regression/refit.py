@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import ModelError
 from pipeline.records.values import Value
 from stages.keras.layer_kinds import kind_of
+from stages.keras.regression.ahead import one_ahead
 from stages.keras.regression.finished import finished, restore, store
 from stages.keras.regression.linear_layers import Linear, LinearLayer, Rows, is_linear
 from stages.keras.regression.offsets import offset_of
@@ -166,7 +167,7 @@ class _Fitter:
             asked = {name: system for name, system in systems.items() if block < system.blocks}
             for system in asked.values():
                 system.begin(block)
-            for place, rows, targets, fitted in self._rows(step):
+            for place, rows, targets, fitted in one_ahead(self._rows(step)):
                 name = self.network.calls[place].layer
                 if name in asked:
                     asked[name].add(block, rows, targets, fitted)
@@ -185,7 +186,7 @@ class _Fitter:
     def _rows(self, step: Step) -> Iterator[tuple[int, Rows, NDArray[np.float64], NDArray[np.bool_]]]:
         """Yield for each batch and call of the step's layers: rows, the source's outputs, which rows are fitted."""
         names, stored = self.network.names, Targets(self.settings.folder)
-        for batch, inputs in self.walk.inputs_at(step):
+        for batch, inputs in one_ahead(self.walk.inputs_at(step)):
             fitted = self.samples.fitted(batch)
             for place, tensor in inputs.items():
                 linear = self.linear[self.network.calls[place].layer]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ModelError
+from stages.keras.regression.ahead import one_ahead
 from stages.keras.regression.fronts import Tensors
 from stages.keras.regression.linear_layers import Linear, LinearLayer, Matrices, Rows, outputs_of, spatial_sizes
 from stages.keras.regression.running import Network
@@ -109,17 +110,16 @@ class Targets:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         parts = _parts_of(source, layers, batches)
-        for batch in range(batches):
-            found, tensors = dict[str, NDArray[np.float32]](), source.start(read(batch))
-            for part in parts:
-                tensors = part.run(tensors)
-                for place in part.asked:
-                    layer, name = layers[source.calls[place].layer], source.names[place]
-                    given = np.asarray(tensors[source.calls[place].reads[0]])
-                    found[_entry(name)] = layer.outputs(given, name, batch, where).astype(np.float32)
-            with self._path(batch).open("wb") as file:
-                np.savez(file, **found)  # type: ignore[arg-type]  # by keyword: the stubs take them for `allow_pickle`
-            heard(batch + 1)
+        found = dict[str, NDArray[np.float32]]()
+        for batch, part, tensors in one_ahead(_run(source, parts, batches, read)):
+            for place in part.asked:
+                layer, name = layers[source.calls[place].layer], source.names[place]
+                given = np.asarray(tensors[source.calls[place].reads[0]])
+                found[_entry(name)] = layer.outputs(given, name, batch, where).astype(np.float32)
+            if part is parts[-1]:
+                with self._path(batch).open("wb") as file:
+                    np.savez(file, **found)  # type: ignore[arg-type]  # by keyword: not its `allow_pickle`
+                heard(batch + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,15 @@ def _parts_of(network: Network, layers: Mapping[str, SourceLayer], batches: int)
         parts.append(_Part(network.runner(range(start, stop), kept, batches), chunk))
         start = stop
     return parts
+
+
+def _run(source: Network, parts: Sequence[_Part], batches: int, read: Read) -> Iterator[tuple[int, _Part, Tensors]]:
+    """Yield for each batch and part the tensors that its asked calls read, and those of later parts."""
+    for batch in range(batches):
+        tensors = source.start(read(batch))
+        for part in parts:
+            tensors = part.run(tensors)
+            yield batch, part, tensors
 
 
 def _entry(call: str) -> str:
