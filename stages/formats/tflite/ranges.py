@@ -113,9 +113,8 @@ class Ranges:
             yield _Operator(names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())], inputs, outputs)
 
 
-def usable_ranges(data: bytes, arrays: Arrays) -> bytes:
-    """Return the calibrated file `data` with usable ranges; `arrays` are the samples by input name."""
-    ranges = Ranges(data)
+def make_usable(ranges: Ranges, arrays: Arrays) -> None:
+    """Change ranges that would make a bad file; `arrays` are the samples by input name."""
     for name, tensor in ranges.inputs.items():
         limits = ranges[tensor]
         if limits is not None and name in arrays:
@@ -133,7 +132,6 @@ def usable_ranges(data: bytes, arrays: Arrays) -> bytes:
     for operator in operators:
         for tensor in operator.inputs if operator.kind in SUMS else ():
             ranges.widen(tensor, ranges.width(operator.outputs[0]) / LEAST_OF_SUM)
-    return ranges.data
 
 
 def _least_width(ranges: Ranges, operator: _Operator) -> float:

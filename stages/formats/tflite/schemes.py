@@ -18,7 +18,8 @@ from pipeline.records.schemes import Quantization
 from pipeline.system.quiet import quiet
 from stages.formats.format import Arrays
 from stages.formats.layers.operators import operators_of
-from stages.formats.tflite.ranges import usable_ranges
+from stages.formats.tflite.ranges import Ranges, make_usable
+from stages.formats.tflite.true_ranges import put_true_ranges
 from stages.formats.weight_types import tflite_weights
 from stages.keras.types import KerasModel
 
@@ -50,7 +51,7 @@ def configure(tf: ModuleType, converter: TFLiteConverter, how: Quantization, io:
 def between_calibration_and_quantization(
     converter: TFLiteConverter, how: Quantization, model: KerasModel, calibration: Arrays
 ) -> None:
-    """Quantize to int8 in the converter with usable ranges, and keep the operators of `how.keep_float` in float32.
+    """Quantize to int8 in the converter with true and usable ranges, and keep operators of `how.keep_float` in float32.
 
     Its quantizer accepts names of operators to leave out, though only its debugger passes any, and ranges from the
     file: so its step between calibration and quantization is taken here.
@@ -71,8 +72,10 @@ def between_calibration_and_quantization(
 
         # Makes `_quantize` return the calibrated float32 file, with ranges beside the tensors.
         converter._experimental_calibrate_only = True  # noqa: SLF001
-        measured = bytes(step(result, input_type, output_type, activations, bias, floats, variables, debug))
-        file = usable_ranges(measured, calibration)
+        ranges = Ranges(bytes(step(result, input_type, output_type, activations, bias, floats, variables, debug)))
+        put_true_ranges(ranges, calibration)
+        make_usable(ranges, calibration)
+        file = ranges.data
         sample = {name: samples[:1] for name, samples in calibration.items()}
         kept = operators_of(how.keep_float, model, "tflite-model", file, sample) if how.keep_float else frozenset()
         made: bytes = mlir_quantize(
