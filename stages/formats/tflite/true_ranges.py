@@ -29,12 +29,14 @@ HARMLESS = frozenset(
         "TRANSPOSE_CONV",
     }
 )
+WITH_STATE = frozenset({"UNIDIRECTIONAL_SEQUENCE_LSTM"})  # its output shares its scale with its state's, left as it is
 
 
 def put_true_ranges(ranges: Ranges, arrays: Arrays) -> None:
     """Change the ranges that an operator may have spoiled to those on `arrays`, the samples by input name."""
     operators = [*ranges.operators()]
-    made = {tensor for operator in operators for tensor in operator.outputs if ranges[tensor] is not None}
+    makers = [operator for operator in operators if operator.kind not in WITH_STATE]
+    made = {tensor for operator in makers for tensor in operator.outputs if ranges[tensor] is not None}
     read = {tensor for operator in operators if operator.kind not in HARMLESS for tensor in operator.inputs}
     for tensor, limits in _measured(ranges.data, sorted(made & read), arrays).items():
         ranges[tensor] = limits
