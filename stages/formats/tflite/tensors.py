@@ -14,15 +14,15 @@ from stages.formats.tensors import MATRIX, ends_of, reads_of
 from stages.formats.tflite.session import SIGNATURE
 
 if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
     from ai_edge_litert.schema_py_generated import Tensor
     from numpy.typing import NDArray
 
 
-def tflite_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
-    from ai_edge_litert import schema_py_generated as schema
+def keeping_tensors(data: bytes) -> Interpreter:
+    """Return an interpreter of a file in which every tensor holds its values after a run."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    data = content_of(file)
     interpreter = Interpreter(
         model_content=data,
         experimental_preserve_all_tensors=True,
@@ -30,6 +30,14 @@ def tflite_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
+    return interpreter
+
+
+def tflite_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = content_of(file)
+    interpreter = keeping_tensors(data)
     runner = interpreter.get_signature_runner(SIGNATURE)
     runner(**{name: quantized(arrays[name], detail) for name, detail in runner.get_input_details().items()})
     model = schema.Model.GetRootAs(data, 0)

@@ -13,6 +13,7 @@ import numpy as np
 from stages.formats.format import Arrays
 from stages.formats.tflite.ranges import Ranges
 from stages.formats.tflite.session import SIGNATURE
+from stages.formats.tflite.tensors import keeping_tensors
 from stages.samples.batches import batches_of
 
 # Operators that write elsewhere: what only these read has the range that was recorded.
@@ -46,15 +47,7 @@ def _measured(data: bytes, tensors: list[int], arrays: Arrays) -> dict[int, tupl
     """Return the smallest and the largest value of each of `tensors` of a float32 file on all samples."""
     if not tensors:
         return {}
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        model_content=data,
-        experimental_preserve_all_tensors=True,
-        # XNNPACK writes no tensors inside of what it computes.
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    )
-    interpreter.allocate_tensors()
+    interpreter = keeping_tensors(data)
     runner = interpreter.get_signature_runner(SIGNATURE)
     details = runner.get_input_details()
     size = int(next(iter(details.values()))["shape"][0])

@@ -20,6 +20,7 @@ from stages.keras.tensorflow import import_keras, import_tensorflow
 def model() -> Any:
     """Build dense layers, one in a nested model and one in a wrapper, and operations between layers."""
     keras, tf = import_keras(), import_tensorflow()
+    keras.backend.clear_session()  # the names of operations count
     layers = keras.layers
     x = keras.Input((4, 4), name="x")
     within = keras.Sequential([layers.Input((4, 4)), layers.Dense(4, name="dense")], name="inner")
