@@ -23,21 +23,21 @@ WAYS = ("obs", "hessian", "taylor", "l2", "random", "narrow")
 COLORS = ("#c2410c", "#7c3aed", "#0369a1", "#15803d", "#737373", "#171717")
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 STATES = {"right after the cut": "after_cut", "re-fitted, not trained": "fitted", "trained": "trained"}
-PANEL, HEIGHT, LEFT, TOP, BOTTOM, LEGEND = 300, 320, 44, 34, 44, 24  # pixels
+PANEL, GAP, HEIGHT, LEFT, TOP, BOTTOM, LEGEND = 300, 40, 320, 44, 34, 44, 24  # pixels
 
 Curves = Mapping[str, Sequence[Row]]  # by the way to choose: a row for each share
 
 
 def picture(curves: Curves, source: float) -> str:
     """Return an SVG with a panel for each state: accuracy over the share of MACs; the dashed line is the source."""
-    width = LEFT + len(STATES) * (PANEL + 16)
+    width = LEFT + len(STATES) * (PANEL + GAP)
     size, font = f'viewBox="0 0 {width} {HEIGHT + LEGEND}" width="{width}"', 'font-family="sans-serif" font-size="12"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>',
         f'<rect width="{width}" height="{HEIGHT + LEGEND}" fill="#fff"/>',
     ]
     for place, (title, state) in enumerate(STATES.items()):
-        lines += _panel(curves, title, state, LEFT + place * (PANEL + 16), source, labeled=not place)
+        lines += _panel(curves, title, state, LEFT + place * (PANEL + GAP), source, labeled=not place)
     for place, (way, color) in enumerate(zip(curves, COLORS, strict=True)):
         x = LEFT + place * 110
         lines.append(f'<path d="M{x} {HEIGHT + 8}h22" stroke="{color}" stroke-width="2.5"/>')
