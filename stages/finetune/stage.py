@@ -28,7 +28,7 @@ class FinetuneStage:
     """Train keras-model → keras-model with the weights of the best epoch or of the start, and the training's log.
 
     If the model carries a plan of sparsity, training follows it, and the outcome is a report. If the settings say
-    `distill`, what the first pruning took is the teacher: the source, as earlier stages left it.
+    `distill`, what the first prune of channels took is the teacher, else the source.
     """
 
     name: ClassVar[str] = "finetune"
