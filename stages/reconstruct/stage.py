@@ -30,7 +30,7 @@ class ReconstructStage:
     """Convert keras-model → keras-model with layers fitted to the source's own outputs, and a report."""
 
     name: ClassVar[str] = "reconstruct"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     config: ClassVar[type[StageConfig]] = ReconstructConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "model": Input(("keras-model",)),

@@ -1,4 +1,7 @@
-"""Compute what layers of the source give, before their activations, at sampled positions: one pass, kept on disk."""
+"""Compute what layers of the source give, before their activations, at sampled positions: one pass, kept on disk.
+
+A layer without an activation gives that itself. For others it is computed from their inputs, in float64.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,9 @@ from stages.keras.regression.ahead import one_ahead
 from stages.keras.regression.fronts import Tensors
 from stages.keras.regression.linear_layers import Linear, LinearLayer, Matrices, Rows, outputs_of, spatial_sizes
 from stages.keras.regression.running import Network
-from stages.keras.regression.steps import front_of
-from stages.keras.regression.windows import Floats, Places
+from stages.keras.regression.steps import GraphCall, front_of
+from stages.keras.regression.windows import Floats, Places, channels_last
+from stages.keras.tensorflow import import_keras
 from stages.keras.types import KerasLayer
 
 ASKED_AT_ONCE = 4
@@ -48,30 +52,49 @@ class Positions:
         picks = self.of(call, batch, len(inputs), spatial_sizes(linear.layer, shape))
         return linear.rows(inputs, shape, picks)
 
+    def outputs(self, layer: KerasLayer, made: Floats, call: str, batch: int) -> Floats:
+        """Return (N·P, channels) of what a layer made (N, …), at the positions drawn for this call and batch."""
+        spatial = spatial_sizes(layer, made.shape)
+        picks = self.of(call, batch, len(made), spatial)
+        by_place = channels_last(layer, made).reshape(len(made), prod(spatial), -1)
+        return by_place[np.arange(len(made))[:, None], picks].reshape(picks.size, -1)
+
 
 @dataclass(frozen=True, slots=True)
 class SourceLayer:
-    """Hold a layer of the source with its matrices and bias, and the output channels that are left; None for all."""
+    """Hold a layer of the source with its matrices and bias, and the output channels that are left; None for all.
+
+    `direct` if its output is what is wanted: it has no activation, and is precise enough.
+    """
 
     linear: LinearLayer
     matrices: Matrices
     offset: NDArray[np.float64]
     left: NDArray[np.int64] | None
+    direct: bool
 
     @classmethod
     def of(cls, layer: KerasLayer, left: NDArray[np.int64] | None) -> SourceLayer:
         linear = LinearLayer(layer)
         matrices, offset = linear.matrices, linear.offset
-        if left is not None and len(matrices) == 1:  # what goes need not be computed
+        direct = layer.activation is import_keras().activations.linear and layer.compute_dtype in ("float32", "float64")
+        if left is not None and len(matrices) == 1 and not direct:  # what goes need not be computed
             matrices, offset, left = matrices[:, :, left], offset[left], None
-        return cls(linear, matrices, offset, left)
+        return cls(linear, matrices, offset, left, direct)
 
-    def outputs(self, inputs: Floats, call: str, batch: int, where: Positions) -> NDArray[np.float64]:
+    def key_in(self, call: GraphCall) -> str:
+        """Return the key of the tensor that `outputs` takes, of those of a call of this layer."""
+        return call.makes[0] if self.direct else call.reads[0]
+
+    def outputs(self, tensor: Floats, call: str, batch: int, where: Positions) -> NDArray[np.float32]:
         """Return (n, channels left) before the activation, at positions drawn for this call and batch.
 
         Raises ModelError if they are not finite.
         """
-        made = outputs_of(where.rows(self.linear, inputs, call, batch), self.matrices, self.offset)
+        if self.direct:
+            made = where.outputs(self.linear.layer, tensor, call, batch)
+        else:
+            made = outputs_of(where.rows(self.linear, tensor, call, batch), self.matrices, self.offset)
         made = made if self.left is None else made[:, self.left]
         if not np.isfinite(made).all():
             raise ModelError(
@@ -79,7 +102,7 @@ class SourceLayer:
                 where=self.linear.layer.name,
                 hint="look at the data and at the model's weights",
             )
-        return made
+        return made.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +137,8 @@ class Targets:
         for batch, part, tensors in one_ahead(_run(source, parts, batches, read)):
             for place in part.asked:
                 layer, name = layers[source.calls[place].layer], source.names[place]
-                given = np.asarray(tensors[source.calls[place].reads[0]])
-                found[_entry(name)] = layer.outputs(given, name, batch, where).astype(np.float32)
+                tensor = np.asarray(tensors[layer.key_in(source.calls[place])])
+                found[_entry(name)] = layer.outputs(tensor, name, batch, where)
             if part is parts[-1]:
                 with self._path(batch).open("wb") as file:
                     np.savez(file, **found)  # type: ignore[arg-type]  # by keyword: not its `allow_pickle`
@@ -131,22 +154,22 @@ class _Part:
 
 
 def _parts_of(network: Network, layers: Mapping[str, SourceLayer], batches: int) -> list[_Part]:
-    """Return the calls in parts, each with few of those asked for: a part holds all of their inputs at once."""
+    """Return the calls in parts, each with few of those asked for: a part holds the tensors of all of them at once."""
     asked = [place for place, call in enumerate(network.calls) if call.layer in layers]
     chunks = [asked[at : at + ASKED_AT_ONCE] for at in range(0, len(asked), ASKED_AT_ONCE)]
     parts, start = [], 0
     for chunk in chunks:
-        stop = chunk[-1]  # which need not run: what it reads is there
+        stop = chunk[-1] + layers[network.calls[chunk[-1]].layer].direct  # else what it reads is enough
         front = front_of(network.calls, frozenset(range(stop)), network.given)
-        inputs = [network.calls[place].reads[0] for place in chunk]
-        kept = list(dict.fromkeys([*front, *inputs]))
+        asked_for = [layers[network.calls[place].layer].key_in(network.calls[place]) for place in chunk]
+        kept = list(dict.fromkeys([*front, *asked_for]))
         parts.append(_Part(network.runner(range(start, stop), kept, batches), chunk))
         start = stop
     return parts
 
 
 def _run(source: Network, parts: Sequence[_Part], batches: int, read: Read) -> Iterator[tuple[int, _Part, Tensors]]:
-    """Yield for each batch and part the tensors that its asked calls read, and those of later parts."""
+    """Yield for each batch and part the tensors that its asked calls read or make, and those of later parts."""
     for batch in range(batches):
         tensors = source.start(read(batch))
         for part in parts:

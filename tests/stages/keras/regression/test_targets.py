@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,32 @@ def test_a_layer_that_gives_nan_in_the_source_is_named(model, tmp_path):
     with pytest.raises(ModelError, match=r"NaN or infinite values in the source") as caught:
         computed(model, tmp_path, {})
     assert caught.value.where == "allow_pickle"
+
+
+def test_a_layer_without_an_activation_gives_what_would_be_computed_from_its_inputs(keras, randomize):
+    layers, where = keras.layers, Positions(5, 0)
+    for layer, left in (
+        (layers.Conv2D(4, 3, strides=2, padding="same", name="x"), [0, 3]),
+        (layers.Conv2D(4, 3, groups=2, name="x"), [1, 2]),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2, name="x"), [2, 3, 6, 7]),
+        (layers.SeparableConv2D(3, 3, dilation_rate=2, name="x"), [1]),
+        (layers.Conv2DTranspose(3, 3, strides=2, name="x"), None),
+        (layers.Dense(3, name="x"), [0, 2]),
+    ):
+        image = keras.Input((9, 8, 4))
+        model = randomize(keras.Model(image, layer(image)))
+        given = np.random.default_rng(1).standard_normal((6, 9, 8, 4)).astype(np.float32)
+        direct = SourceLayer.of(model.get_layer("x"), None if left is None else np.array(left))
+        assert direct.direct
+        found = direct.outputs(model(given).numpy(), "x", 0, where)
+        wanted = replace(direct, direct=False).outputs(given, "x", 0, where)
+        assert found.shape == (30, layer.output_shape[-1] if left is None else len(left))
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_half_precision_gives_is_computed_anew(keras):
+    image = keras.Input((3, 3, 2))
+    half, whole = keras.layers.Conv2D(2, 1, dtype="mixed_bfloat16"), keras.layers.Conv2D(2, 1)
+    keras.Model(image, [half(image), whole(image)])
+    assert not SourceLayer.of(half, None).direct
+    assert SourceLayer.of(whole, None).direct
