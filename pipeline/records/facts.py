@@ -32,7 +32,8 @@ class KerasFacts(Facts):
 class QuantizedFacts(Facts):
     """Describe a Keras model with the scheme to export it in and the calibration set that goes with it.
 
-    `io` is the type of a TFLite file's inputs and outputs.
+    `io` is the type of a TFLite file's inputs and outputs. `rewrites` say how the stored model differs from the one
+    that was quantized, with outputs equal on calibration samples but for `rewrites_difference`, relative.
     """
 
     kind: Literal["quantized-model"] = "quantized-model"
@@ -43,6 +44,8 @@ class QuantizedFacts(Facts):
     macs: int
     macs_unknown: tuple[str, ...] = ()
     model_digest: Digest = Field(description="the digest of the keras-model artifact that was quantized")
+    rewrites: tuple[str, ...] = ()
+    rewrites_difference: float = 0.0
 
     @property
     def scheme(self) -> Scheme:

@@ -23,8 +23,8 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "float16": (),
     "dynamic": ("granularity", "keep_float"),
     "weight_only": ("granularity", "keep_float"),
-    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
-    "int16x8": (),
+    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat", "equalize"),
+    "int16x8": ("equalize",),
 }
 
 
@@ -49,7 +49,8 @@ class Quantization(Value):
     the least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the
     smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019). `activations`:
     signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them.
-    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
+    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `equalize`:
+    quantize a network of equal outputs whose channels are alike in size, unless it is trained for int8; on by default.
     """
 
     scheme: Scheme
@@ -58,6 +59,7 @@ class Quantization(Value):
     percentile: float | None = Field(None, gt=50, le=100)
     activations: Literal["signed", "unsigned"] | None = None
     qat: Training | None = None
+    equalize: bool | None = None
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
@@ -77,6 +79,11 @@ class Quantization(Value):
     def calibrated(self) -> bool:
         """Return whether calibration samples are needed."""
         return self.scheme in CALIBRATED
+
+    @property
+    def equalized(self) -> bool:
+        """Return whether the network's channels are made alike first."""
+        return self.calibrated and self.qat is None and self.equalize is not False
 
 
 def quantization_of(how: Quantization | Scheme) -> Quantization:

@@ -168,7 +168,7 @@ class Ladder:
         """Return whether the bound holds; records the try."""
         self._context.events.advanced(len(self._tries), len(self._rungs), "rungs", f"accuracy of {made.name}")
         settings = {"tolerances": {made.how.scheme: UNBOUNDED}}
-        inputs = {"export": made.export, "reference": self._context.inputs["model"]}
+        inputs = {"export": made.export, "reference": self._context.inputs["model"], "quantized": made.quantized}
         metrics = self._context.call("verify", settings, inputs).metrics
         drop = metrics.get("accuracy_drop_reference")
         if drop is None:
@@ -187,12 +187,14 @@ class Ladder:
 
     def _layer_errors(self, made: _Made) -> list[LayerError]:
         from stages.formats.apart.runtimes import tensors_apart
-        from stages.keras.precision import shared_in_float32
+        from stages.keras.normal_form import decode_model
+        from stages.keras.precision import in_float32
         from stages.keras.tensorflow import tensorflow_action
 
         context = self._context
         with tensorflow_action(context.seed, context.threads):
-            model = shared_in_float32(context, "model")
+            # Not this action's own model: int8 quantizes an equal one, whose layers the file computes.
+            model = in_float32(decode_model(context.read_made(made.quantized, MODEL_FILE)))
             arrays = self._samples(made, model.input_names, model.inputs)
             tensors = partial(tensors_apart, doing=f"layers of {made.name}", events=context.events)
             return layer_errors(model, made.export.kind, self._file(made.export), arrays, tensors)
@@ -230,8 +232,6 @@ class Ladder:
         )
         document = rfc8785.dumps([error.model_dump() for error in self._errors])
         files = (context.write(ERRORS_FILE, document, "application/json"),) if self._errors else ()
-        # The child made it for the store; its model file is this action's input.
-        assert made.quantized.file(MODEL_FILE) == context.inputs["model"].file(MODEL_FILE)
         return Climbed(made.quantized, made.calibration, Artifact(files=files, facts=facts))
 
 

@@ -22,6 +22,7 @@ from stages.keras.inputs import by_input
 from stages.keras.normal_form import MODEL_FILE
 from stages.quantize.calibration import asleep_in_words, doubts_about
 from stages.quantize.config import QuantizeConfig
+from stages.quantize.equalized import equalized_model
 from stages.samples.batches import batches_of
 from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_inputs
@@ -33,7 +34,7 @@ class QuantizeStage:
     """Attach a scheme to a Keras model; if ranges are to be measured also the preprocessed calibration samples."""
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     config: ClassVar[type[StageConfig]] = QuantizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report")
@@ -91,11 +92,13 @@ class QuantizeStage:
         quantization, model = context.config.quantization, context.inputs["model"]
         if quantization.keep_float:
             quantization = quantization.model_copy(update={"keep_float": _kept_layers(context)})
-        calibration = _calibration_set(context) if quantization.calibrated else None
+        arrays = _calibration_arrays(context) if quantization.calibrated else None
+        calibration = _calibration_set(context, arrays) if arrays else None
         facts = keras_facts_of(model)
         trained = _trained(context, quantization) if quantization.qat else model
+        alike = equalized_model(context, arrays, quantization.keep_float) if arrays and quantization.equalized else None
         quantized = Artifact(
-            files=(trained.file(MODEL_FILE), *(calibration.files if calibration else ())),
+            files=(alike.file if alike else trained.file(MODEL_FILE), *(calibration.files if calibration else ())),
             facts=QuantizedFacts(
                 quantization=quantization,
                 io=_io(context.config),
@@ -104,6 +107,8 @@ class QuantizeStage:
                 macs=facts.macs,
                 macs_unknown=facts.macs_unknown,
                 model_digest=trained.digest,
+                rewrites=alike.notes if alike else (),
+                rewrites_difference=alike.difference if alike else 0.0,
             ),
         )
         return StageResult(outputs=(quantized, calibration) if calibration else (quantized,))
@@ -187,8 +192,8 @@ def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[A
         context.events.warned(asleep_in_words(asleep))
 
 
-def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
-    """Return the calibration split as an artifact; PreconditionError if there is none, or it does not fit the model."""
+def _calibration_arrays(context: StageContext[QuantizeConfig]) -> list[Any]:
+    """Return the calibration split by input; PreconditionError if there is none, or it does not fit the model."""
     split = context.data("calibration")
     if len(split) == 0:
         raise PreconditionError(
@@ -203,8 +208,12 @@ def _calibration_set(context: StageContext[QuantizeConfig]) -> Artifact:
     for doubt in dict.fromkeys(doubt for samples in arrays for doubt in doubts_about(samples)):
         context.events.warned(doubt)
     _check_activations(context, arrays)
+    return list(arrays)
+
+
+def _calibration_set(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> Artifact:
     files = tuple(
         context.write(name, encode_samples(samples), CALIBRATION_MEDIA_TYPE)
         for name, samples in zip(calibration_files(len(arrays)), arrays, strict=True)
     )
-    return Artifact(files=files, facts=CalibrationFacts(samples=len(split)))
+    return Artifact(files=files, facts=CalibrationFacts(samples=len(arrays[0])))

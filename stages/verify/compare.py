@@ -177,7 +177,7 @@ class Comparison:
         # A file made for a larger batch takes no single sample.
         arrays = {name: np.repeat(values, size, axis=0) for name, values in sample.items()}
         tensors = tensors_apart(self._kind, self._file, arrays, self._doing, self._context.events)
-        return record_layers(self._model, arrays), tensors
+        return record_layers(self._made_from, arrays), tensors
 
     def _where_they_part(self, sample: Arrays, limit_db: float) -> str:
         from stages.verify.divergence import describe_divergence
@@ -192,7 +192,7 @@ class Comparison:
         import numpy as np
         from tensorflow import errors
 
-        layers = {layer.name: layer for layer in self._model._flatten_layers()}  # noqa: SLF001 - nested ones too
+        layers = {layer.name: layer for layer in self._made_from._flatten_layers()}  # noqa: SLF001 - nested ones too
         layer = layers.get(name)
         if layer is None or len(layer.inbound_nodes) != 1:
             return None
@@ -262,6 +262,13 @@ class Comparison:
         from stages.keras.precision import reference_in_float32
 
         return reference_in_float32(self._context, "reference")
+
+    @cached_property
+    def _made_from(self) -> KerasModel:
+        """Return the model that export took, whose layers the file computes: equal to the reference in its outputs."""
+        from stages.keras.precision import reference_in_float32
+
+        return reference_in_float32(self._context, "quantized" if "quantized" in self._context.inputs else "reference")
 
     @cached_property
     def _made_up(self) -> dict[str, dict[str, NDArray[Any]]]:

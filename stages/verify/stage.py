@@ -65,11 +65,12 @@ class VerifyStage:
     """Compare without changing anything."""
 
     name: ClassVar[str] = "verify"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     config: ClassVar[type[StageConfig]] = VerifyConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(running_kinds()),
         "reference": Input(("keras-model",), of="ancestor"),
+        "quantized": Input(("quantized-model",), of="ancestor", required=False),  # whose layers the file computes
     }
     outputs: ClassVar[tuple[Kind, ...]] = ("parity-report", "evaluation")
     axis: ClassVar[Axis | None] = None

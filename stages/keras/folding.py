@@ -15,7 +15,7 @@ from typing import Any
 from stages.keras.layer_kinds import kind_of
 from stages.keras.layer_work import of_keras
 from stages.keras.tensorflow import import_keras
-from stages.strip.usage import Usage, nodes_of
+from stages.keras.usage import Usage, nodes_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Fold:
 
     def weights(self) -> list[Any]:
         """Return the producer's weights with the normalization in them, always including a bias."""
-        scale, offset = _scale_and_offset(self.norm)
+        scale, offset = scale_and_offset(self.norm)
         *others, bias = self.producer.get_weights() if self.producer.use_bias else (*self.producer.get_weights(), 0.0)
         *others, kernel = others
         shape = [1] * kernel.ndim
@@ -41,7 +41,7 @@ class Fold:
         return [*others, *(array.astype(kernel.dtype) for array in new)]
 
 
-def _scale_and_offset(norm: Any) -> tuple[Any, Any]:
+def scale_and_offset(norm: Any) -> tuple[Any, Any]:
     """Return what the normalization multiplies each channel by, and then adds, in float64."""
     import numpy as np
 
@@ -105,6 +105,6 @@ def _obstacle_inside(norm: Any, producer: Any, rank: int) -> str | None:
         return f"{producer.name} is transposed and grouped"
     if getattr(norm, "virtual_batch_size", None) is not None:
         return "it has virtual batches"
-    if not all(np.isfinite(part).all() for part in _scale_and_offset(norm)):
+    if not all(np.isfinite(part).all() for part in scale_and_offset(norm)):
         return "its statistics give no finite factor"
     return None

@@ -1,0 +1,82 @@
+"""Move what all samples of a channel have in common into biases (high bias absorption, Nagel et al. 2019).
+
+Behind a convolution without an activation that is the middle of the channel's range: exact for any input. Behind a ReLU
+it is most of the smallest value, if that is above zero on all samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from stages.keras.equalizing.draft import Array, Draft, has_channels
+from stages.keras.equalizing.offsets import followed
+from stages.keras.equalizing.passing import activation_of, is_linear
+from stages.keras.equalizing.statistics import Statistics
+from stages.keras.regression.running import Network
+
+WORTH = 0.9  # of the range's width: what narrows it less is left as it is
+MARGIN = 0.1  # of a channel's range: behind a ReLU, so far below its smallest value
+
+
+def absorb_offsets(
+    network: Network, draft: Draft, measured: Mapping[str, Statistics], kept: frozenset[str]
+) -> list[str]:
+    """Change the draft where a tensor's range becomes narrower, and that of none behind it wider; a note each.
+
+    `measured` are statistics of the tensors by key, of the network as drafted; they change too.
+    """
+    notes = []
+    for maker, key, rectified in _starts(network, kept):
+        offset = _common(measured[key], rectified=rectified) if key in measured else None
+        if offset is None or not offset.any():
+            continue
+        found = followed(network, key, np.ones_like(offset), offset, kept)
+        if found is None or not found.changes or not found.moved.keys() <= measured.keys():
+            continue
+        before = {each: measured[each].width() for each in found.moved}
+        after = {each: measured[each].width(offset=moved) for each, moved in found.moved.items()}
+        if after[key] > WORTH * before[key] or any(after[each] > before[each] for each in before):
+            continue
+        draft.of(maker).shift_outputs(-offset)
+        for change in found.changes:
+            draft.of(change.layer).shift_inputs(change.offset)
+        for each, moved in found.moved.items():
+            measured[each].shift(-moved)
+        notes.append(
+            f"{maker}: offsets of its channels go on, so that their range is {after[key] / before[key]:.2f} of it"
+        )
+    return notes
+
+
+def _common(seen: Statistics, *, rectified: bool) -> Array:
+    if rectified:
+        return np.maximum(seen.low - MARGIN * (seen.high - seen.low), 0)
+    return (seen.low + seen.high) / 2
+
+
+def _starts(network: Network, kept: frozenset[str]) -> Iterator[tuple[str, str, bool]]:
+    """Yield layers with a kernel, the tensor that they make, and whether that is behind a ReLU."""
+    calls = Counter(call.layer for call in network.calls)
+    readers: dict[str, list[int]] = {}
+    for place, call in enumerate(network.calls):
+        for key in call.reads:
+            readers.setdefault(key, []).append(place)
+    for call, node in zip(network.calls, network.nodes, strict=True):
+        if calls[call.layer] > 1 or call.layer in kept or not has_channels(node.layer):
+            continue
+        if activation_of(node.layer) not in ("linear", "relu"):
+            continue
+        key, rectified = call.makes[0], activation_of(node.layer) == "relu"
+        while len(readers.get(key, [])) == 1:
+            (place,) = readers[key]
+            after = network.nodes[place].layer
+            is_relu = type(after).__name__ == "ReLU" and not after.negative_slope and after.max_value is None
+            is_relu |= type(after).__name__ == "Activation" and activation_of(after) == "relu"
+            is_identity = type(after).__name__ == "Activation" and is_linear(after)
+            if not (is_relu or is_identity):
+                break
+            key, rectified = network.calls[place].makes[0], rectified or is_relu
+        yield call.layer, key, rectified
