@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from stages.keras.regression.refit import LayerFit
     from stages.keras.regression.rounded_layer import RoundedLayer
 
-POSITIONS = 32  # of each feature map, drawn by seed
+POSITIONS = 16  # of each feature map, drawn by seed
 RIDGE = 1e-2  # the share of the inputs' variance that GPTQ adds to its sums
 DEAD = 1e-6  # of a layer's largest weight: channels without larger ones get other steps from the quantizers
 
@@ -121,36 +121,35 @@ def round_model(
     from stages.keras.normal_form import copy_model
     from stages.keras.regression.linear_layers import is_linear
     from stages.keras.regression.output_error import OutputError
-    from stages.keras.regression.refit import Settings, fit_layers
-    from stages.keras.regression.rounded_layer import RoundedLayer, put_on_grid
+    from stages.keras.regression.refit import Settings, compute_targets, fit_layers
+    from stages.keras.regression.rounded_layer import RoundedLayer
     from stages.keras.regression.running import Network
     from stages.keras.regression.samples import batched
     from stages.keras.regression.taking_back import values_of, without_harm
     from stages.keras.regression.targets import Positions
     from stages.keras.stripping.layers import strip_model
 
-    source = flattened(strip_model(model, fold_batch_norm=True).model)
+    found = flattened(strip_model(model, fold_batch_norm=True).model)
+    found = copy_model(model) if found is model else found
     kept = _kept(model, how.keep_float)
-    made = copy_model(source)
-    adaptive = how.rounding == "adaptive"
-    linear = {
-        layer.name: RoundedLayer(layer, source.get_layer(layer.name), grid, adaptive)
-        for layer in made.layers
-        if is_linear(layer) and layer.name not in kept
-    }
-    for view in linear.values():
-        put_on_grid(view.layer, grid)
-    network, order = Network.of(made), np.random.default_rng(0).permutation(len(calibration[0]))
+    names = [layer.name for layer in found.layers if is_linear(layer) and layer.name not in kept]
+    network, order = Network.of(found), np.random.default_rng(0).permutation(len(calibration[0]))
     samples = batched(network, order, lambda places: [values[places] for values in calibration])
-    error = OutputError.against(source, samples, folder / "outputs")
-    before, error_before = values_of(made), error.of(made)
     settings = Settings(Positions(POSITIONS, 0), RIDGE, folder, offsets=how.bias_correction is not False)
-    fits = fit_layers(
-        made, source, linear, {}, samples, settings, lambda done, total, at: advanced(done, total, "rounding", at)
-    )
+
+    def heard(done: int, total: int, at: str) -> None:
+        advanced(done, total, "rounding", at)
+
+    # All that is read of the float network, before its weights change.
+    error = OutputError.against(found, samples, folder / "outputs")
+    compute_targets(found, names, {}, samples, settings, heard)
+    adaptive = how.rounding == "adaptive"
+    linear = {name: RoundedLayer.of(found.get_layer(name), grid, adaptive=adaptive) for name in names}
+    before, error_before = values_of(found), error.of(found)
+    fits = fit_layers(found, linear, lambda: None, samples, settings, heard)
     fits, error_after = without_harm(network, before, fits, error, error_before)
     how = how.model_copy(update={"keep_float": tuple(sorted(kept))})
-    return Rounded(made, how, grid, tuple(linear.values()), tuple(fits), error_before, error_after)
+    return Rounded(found, how, grid, tuple(linear.values()), tuple(fits), error_before, error_after)
 
 
 def _kept(model: KerasModel, keep_float: Sequence[str]) -> set[str]:

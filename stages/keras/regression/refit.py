@@ -6,8 +6,9 @@ arXiv:1707.06168): see docs/design/reconstruction.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,29 +82,44 @@ def refit(
     outputs are not finite.
     """
     linear = {layer.name: _view_of(layer) for layer in model.layers if is_linear(layer)}
-    return fit_layers(model, source, linear, kept, samples, settings, heard)
+    compute = partial(compute_targets, source, linear, kept, samples, settings, heard)
+    return fit_layers(model, linear, compute, samples, settings, heard)
+
+
+@one_blas_thread()
+def compute_targets(
+    source: KerasModel, names: Collection[str], kept: Kept, samples: Samples, settings: Settings, heard: Heard
+) -> None:
+    """Put the outputs of the layers in `names` of the source into the settings' folder, before their activations."""
+    layers = {name: SourceLayer.of(source.get_layer(name), kept.get(name)) for name in names}
+    total, network = samples.batches + len(names), Network.of(source)
+
+    def told(batch: int) -> None:
+        heard(batch, total, "source")
+
+    Targets(settings.folder).compute(network, layers, samples.batches, samples.read, settings.positions, told)
 
 
 @one_blas_thread()
 def fit_layers(
     model: KerasModel,
-    source: KerasModel,
     linear: Mapping[str, Linear],
-    kept: Kept,
+    compute: Callable[[], None],
     samples: Samples,
     settings: Settings,
     heard: Heard,
 ) -> list[LayerFit]:
-    """Fit the layers of `model` that `linear` holds by name, in the way that it sees them; all else as `refit` says."""
+    """Fit the layers of `model` that `linear` holds by name, in the way that it sees them; all else as `refit` says.
+
+    `compute` is called for the targets in the settings' folder unless a killed run had finished all steps.
+    """
     network = Network.of(model)
     sizes = {name: _bytes_of(layer) for name, layer in linear.items()}
     steps = steps_of(network.calls, sizes, max([SMALL_BYTES, *sizes.values()]))
     total = samples.batches + len(linear)
     done = [finished(settings.folder, number) for number in range(len(steps))]
     if not all(done):
-        layers = {name: SourceLayer.of(source.get_layer(name), kept.get(name)) for name in linear}
-        targets, told = Targets(settings.folder), lambda batch: heard(batch, total, "source")
-        targets.compute(Network.of(source), layers, samples.batches, samples.read, settings.positions, told)
+        compute()
     fitter = _Fitter(network, linear, samples, settings, Walk(network, samples.batches, samples.read, settings.folder))
     found: list[LayerFit] = []
     for number, step in enumerate(steps):

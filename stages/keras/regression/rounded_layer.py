@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stages.keras.layer_kinds import kind_of
 from stages.keras.regression.grids import Grid
@@ -17,16 +18,28 @@ from stages.keras.types import KerasLayer
 
 @dataclass(frozen=True, slots=True)
 class RoundedLayer:
-    """See `layer`, whose kernels are on `grid`, as its last kernel's matrices; `original` has the float weights.
+    """See `layer`, whose kernels are on `grid`, as its last kernel's matrices; `original` are those of float weights.
 
     Its candidates are the present points, for what a bias can correct, and if `adaptive` points nearer to what the
-    original computes.
+    original weights compute.
     """
 
     layer: KerasLayer
-    original: KerasLayer
+    original: NDArray[np.float32]
     grid: Grid
     adaptive: bool
+
+    @classmethod
+    def of(cls, layer: KerasLayer, grid: Grid, *, adaptive: bool) -> RoundedLayer:
+        """Round all kernels of a linear layer, in place, to their nearest points."""
+        original = LinearLayer(layer).matrices.astype(np.float32)
+        groups = int(getattr(layer, "groups", 1))
+        for kernel in kind_of(layer).kernels:
+            variable = getattr(layer, kernel.weight)
+            matrices = to_matrices(variable.numpy().astype(np.float64), kernel, groups)
+            points = grid.nearest(matrices, grid.steps(matrices))
+            variable.assign(to_kernel(points, tuple(variable.shape), kernel))
+        return cls(layer, original, grid, adaptive)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,7 +65,7 @@ class RoundedLayer:
         points = self.matrices[:, block]
         yield Candidate(np.zeros_like(points), self.written)
         if self.adaptive:
-            original = LinearLayer(self.original).matrices
+            original = self.original.astype(np.float64)
             steps, weights = self.grid.steps(original), original[:, block]
             gram, cross = moments.covariances()
             residual = cross + gram @ (points - weights)  # of what the original weights give on these rows
@@ -64,7 +77,7 @@ class RoundedLayer:
     @property
     def steps(self) -> Array:
         """Return the step of each output channel, (outputs, 1)."""
-        return self.grid.steps(LinearLayer(self.original).matrices).reshape(-1, 1)
+        return self.grid.steps(self.original.astype(np.float64)).reshape(-1, 1)
 
     @property
     def codes(self) -> Array:
@@ -74,13 +87,3 @@ class RoundedLayer:
     def written(self, matrices: Matrices) -> Values:
         """Return the kernel with the values that make it these matrices."""
         return LinearLayer(self.layer).written(matrices)
-
-
-def put_on_grid(layer: KerasLayer, grid: Grid) -> None:
-    """Round all kernels of a linear layer, in place, to their nearest points."""
-    groups = int(getattr(layer, "groups", 1))
-    for kernel in kind_of(layer).kernels:
-        variable = getattr(layer, kernel.weight)
-        matrices = to_matrices(variable.numpy().astype(np.float64), kernel, groups)
-        points = grid.nearest(matrices, grid.steps(matrices))
-        variable.assign(to_kernel(points, tuple(variable.shape), kernel))

@@ -19,6 +19,7 @@ from stages.formats.tflite.ranges import LEVELS
 from stages.formats.tflite.tensors import tflite_constants
 from stages.keras.layer_kinds import kind_of
 from stages.keras.precision import shared_in_float32
+from stages.keras.regression import refit, system
 from stages.keras.regression.grids import Grid
 from stages.keras.tensorflow import import_keras
 
@@ -108,11 +109,22 @@ def test_each_layer_and_the_network_come_nearer_to_the_float_one(network, tmp_pa
         np.testing.assert_array_equal(now, before)
 
 
+def test_layers_of_many_unknowns_are_rounded_block_by_block(network, tmp_path, monkeypatch):
+    for module in (system, refit):
+        monkeypatch.setattr(module, "BLOCK", 10)
+    model, samples = network
+    found = round_model(model, ADAPTIVE, [samples], Grid(15), tmp_path)
+    assert found.error_after < 0.5 * found.error_before
+    for view in found.layers:
+        assert np.abs(view.codes).max(axis=1).tolist() == [15] * len(view.codes)
+        np.testing.assert_allclose(view.codes * view.steps, view.matrices.swapaxes(1, 2).reshape(view.codes.shape))
+
+
 def plain():
     """Return a network whose convolutions end before their activations, on small maps: all positions are read."""
     keras = import_keras()
     layers = keras.layers
-    image = keras.Input((5, 5, 3), name="image")
+    image = keras.Input((4, 4, 3), name="image")
     x = layers.ReLU(name="relu")(layers.Conv2D(4, 3, padding="same", name="first")(image))
     x = layers.ReLU()(layers.Conv2D(5, 3, name="second")(x))
     return keras.Model(image, layers.Dense(3, name="head")(layers.Flatten()(x)))
@@ -121,7 +133,7 @@ def plain():
 def test_bias_correction_takes_the_mean_error_of_each_channel(tmp_path):
     """Compare with a convolution of numpy's own: means of the errors on the fitted samples, before and after."""
     import_keras().utils.set_random_seed(2)
-    model, samples = plain(), np.random.default_rng(3).uniform(0, 1, (50, 5, 5, 3)).astype(np.float32)
+    model, samples = plain(), np.random.default_rng(3).uniform(0, 1, (50, 4, 4, 3)).astype(np.float32)
     grid = Grid(7)
     found = round_model(model, BIASES, [samples], grid, tmp_path)
     fitted = np.random.default_rng(0).permutation(50)[np.arange(50) % 5 != 4]
@@ -129,7 +141,7 @@ def test_bias_correction_takes_the_mean_error_of_each_channel(tmp_path):
     def first(of, bias):
         kernel = of.get_layer("first").kernel.numpy().astype(np.float64)
         padded = np.pad(samples[fitted].astype(np.float64), ((0, 0), (1, 1), (1, 1), (0, 0)))
-        seen = sliding_window_view(padded, (3, 3), axis=(1, 2))  # (N, 5, 5, C, 3, 3)
+        seen = sliding_window_view(padded, (3, 3), axis=(1, 2))  # (N, 4, 4, C, 3, 3)
         return np.einsum("nxycij,ijco->nxyo", seen, kernel) + bias
 
     float_bias = model.get_layer("first").bias.numpy()
@@ -150,7 +162,7 @@ def test_bias_correction_takes_the_mean_error_of_each_channel(tmp_path):
 
 
 def test_without_bias_correction_biases_stay(tmp_path):
-    model, samples = plain(), np.random.default_rng(3).uniform(0, 1, (50, 5, 5, 3)).astype(np.float32)
+    model, samples = plain(), np.random.default_rng(3).uniform(0, 1, (50, 4, 4, 3)).astype(np.float32)
     how = Quantization(scheme="int8", rounding="adaptive", bias_correction=False)
     found = round_model(model, how, [samples], Grid(7), tmp_path)
     assert any(fit.kept for fit in found.fits)
@@ -179,7 +191,7 @@ def test_the_export_takes_the_weights_and_says_what_they_gain(exporting, network
     (warning,) = context.warnings
     assert warning.startswith("adaptive rounding of 7 layers: mean squared error of the outputs by weights alone ")
     before, after = re.findall(r"\d\S*", warning)[1:3]
-    assert float(after) < 0.5 * float(before)
+    assert float(after) < 0.8 * float(before)
     for now, then in zip(shared_in_float32(context, "model").get_weights(), weights, strict=True):
         np.testing.assert_array_equal(now, then)
 
