@@ -102,7 +102,7 @@ def _inspect(model: Any, _: Arrays) -> object:
 
 
 def _strip(model: Any, _: Arrays) -> object:
-    from stages.strip.layers import strip_model
+    from stages.keras.stripping.layers import strip_model
 
     return strip_model(model)
 

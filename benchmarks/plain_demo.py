@@ -44,12 +44,12 @@ from stages.keras.normal_form import (
     keras_facts,
     random_inputs,
 )
+from stages.keras.stripping.layers import strip_model
 from stages.keras.tensorflow import tensorflow_action
 from stages.load import load_model
 from stages.prune.pruning import prune_model
 from stages.quantize.calibration import doubts_about
 from stages.samples.checks import require_fit
-from stages.strip.layers import strip_model
 from stages.strip.stage import output_difference
 from stages.verify import metrics
 from stages.verify.adversarial import adversarial_inputs

@@ -16,6 +16,7 @@ from pipeline.records.values import Value
 Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8"]
 Granularity = Literal["per_channel", "per_tensor"]
 Ranges = Literal["min_max", "percentile", "entropy", "mse"]
+Rounding = Literal["nearest", "adaptive"]
 
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # schemes whose ranges are measured on samples
 SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
@@ -23,8 +24,11 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "float16": (),
     "dynamic": ("granularity", "keep_float"),
     "weight_only": ("granularity", "keep_float"),
-    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat", "equalize"),
-    "int16x8": ("equalize",),
+    "int8": (
+        *("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
+        *("rounding", "bias_correction", "equalize"),
+    ),
+    "int16x8": ("rounding", "bias_correction", "equalize"),
 }
 
 
@@ -49,8 +53,10 @@ class Quantization(Value):
     the least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the
     smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019). `activations`:
     signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them.
-    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `equalize`:
-    quantize a network of equal outputs whose channels are alike in size, unless it is trained for int8; on by default.
+    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `rounding`:
+    each weight to the nearest step (default), or `adaptive`: to the steps with which each layer's outputs on the
+    calibration samples change least. `bias_correction`: change biases so that these outputs keep their means.
+    `equalize`: quantize a network of equal outputs whose channels are alike in size; on unless it is trained for int8.
     """
 
     scheme: Scheme
@@ -59,6 +65,8 @@ class Quantization(Value):
     percentile: float | None = Field(None, gt=50, le=100)
     activations: Literal["signed", "unsigned"] | None = None
     qat: Training | None = None
+    rounding: Rounding | None = None
+    bias_correction: bool | None = None
     equalize: bool | None = None
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
@@ -73,6 +81,10 @@ class Quantization(Value):
             raise ValueError("percentile needs calibration: percentile")
         if self.qat is not None and self.granularity == "per_tensor":
             raise ValueError("qat trains for one scale a channel: leave granularity out")
+        if self.qat is not None and (self.rounding == "adaptive" or self.bias_correction):
+            raise ValueError(
+                "qat trains weights and biases for nearest rounding: leave rounding and bias_correction out"
+            )
         return self
 
     @property

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipeline.errors import PreconditionError
-from stages.keras.channels.labels import Ids
 from stages.keras.closing import closing_layers
 from stages.keras.flatten import flattened
 from stages.keras.regression.output_error import OutputError
-from stages.keras.regression.refit import HELD_OUT, Heard, Samples, Settings, Take, refit
+from stages.keras.regression.refit import Heard, Settings, refit
 from stages.keras.regression.running import Network
+from stages.keras.regression.samples import FEWEST_SAMPLES, HELD_OUT, Take, batched
+from stages.keras.regression.taking_back import values_of, without_harm
 from stages.keras.regression.targets import Kept, Positions
 from stages.keras.types import KerasModel
 from stages.reconstruct.config import ReconstructConfig
 from stages.reconstruct.report import ReconstructionReport
 from stages.reconstruct.same_graph import not_fitted, put_back_normalizations, require_same_graph
-from stages.reconstruct.taking_back import values_of, without_harm
-
-BATCH_BYTES = 128 * 2**20  # of a batch's largest tensor
-MOST_SAMPLES = 64  # in a batch
-FEWEST_SAMPLES = 2 * HELD_OUT  # two of them are held out
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +59,7 @@ def reconstruct(
     network, original = Network.of(pruned), Network.of(source)
     require_same_graph(network, original, kept)
     order = np.random.default_rng(seed).permutation(count)[: config.samples]
-    samples = _batched(original, order, take)
+    samples = batched(original, order, take)
     error = OutputError.against(source, samples, folder / "outputs")
     before, error_before = values_of(pruned), error.of(pruned)
     put_back_normalizations(network, original, kept)
@@ -80,15 +75,3 @@ def reconstruct(
         not_fitted=not_fitted(network, original),
     )
     return Reconstruction(pruned, report)
-
-
-def _batched(network: Network, order: Ids, take: Take) -> Samples:
-    """Return the samples in batches so small that a tensor of the network takes little memory."""
-    largest = 1
-
-    def hear(_place: int, _given: object, made: Any) -> None:
-        nonlocal largest
-        largest = max(largest, (made.shape.num_elements() or 1) * made.dtype.size)  # of a ragged tensor: not known
-
-    network.run(range(len(network.calls)), network.start(take(order[:1])), hear=hear)
-    return Samples(order, max(1, min(MOST_SAMPLES, BATCH_BYTES // largest)), take)

@@ -57,8 +57,8 @@ class StripStage:
         from stages.keras.normal_form import MODEL_FILE, keras_facts
         from stages.keras.sparsity import plan_of
         from stages.keras.stored import shared_model, write_model
+        from stages.keras.stripping.layers import strip_model
         from stages.keras.tensorflow import tensorflow_action
-        from stages.strip.layers import strip_model
 
         with tensorflow_action(context.seed, context.threads):
             model = shared_model(context, "model")

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from stages.keras.channels.left import channels_left
 from stages.keras.layer_kinds import kind_of
 from stages.keras.regression import refit as refitting
-from stages.keras.regression.refit import Samples, Settings, refit
+from stages.keras.regression.refit import Settings, refit
+from stages.keras.regression.samples import Samples
 from stages.keras.regression.system import System
 from stages.keras.regression.targets import Positions
 from stages.keras.tensorflow import import_keras

@@ -9,6 +9,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -347,3 +348,39 @@ def nested() -> Any:
     inputs = keras.Input((4,), name="x")
     stem = layers.Dense(5, name="stem")(inputs)
     return keras.Model(inputs, layers.Dense(2, name="head")(layers.Add(name="sum")([stem, block(stem)])))
+
+
+def small_network() -> Any:
+    layers, image = import_keras().layers, import_keras().Input((6, 6, 2), name="image")
+    x = layers.Conv2D(8, 3, padding="same", use_bias=False, name="stem")(image)
+    x = layers.ReLU(name="relu")(layers.BatchNormalization(name="norm")(x))
+    x = layers.Add(name="add")([x, layers.SeparableConv2D(8, 3, padding="same", name="separable")(x)])
+    x = layers.Conv2D(8, 3, activation="relu", name="conv")(x)
+    x = layers.Dense(3, activation="softmax", name="head")(layers.GlobalAveragePooling2D(name="pool")(x))
+    return import_keras().Model(image, x, name="small")
+
+
+@pytest.fixture
+def network() -> Any:
+    """Return a function that builds the network."""
+    return small_network
+
+
+@pytest.fixture
+def images() -> Any:
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((60, 6, 6, 2)).astype(np.float32)
+
+
+@pytest.fixture
+def small(randomize: Any) -> Any:
+    """Return the source, the pruned model, prune's report of it and what is kept."""
+    import numpy as np
+
+    from stages.prune import PruneConfig, prune_model
+
+    source = randomize(small_network())
+    result = prune_model(source, PruneConfig(ratio=0.5, criterion="random", scope="layer"), seed=1)
+    kept = {name: np.asarray(places) for name, places in result.report.kept.items()}
+    return SimpleNamespace(source=source, pruned=result.model, report=result.report, kept=kept)

@@ -13,7 +13,9 @@ from stages.formats.conversion import Context, Job, compared, exported_apart, jo
 from stages.formats.format import LoadedModel
 from stages.formats.onnx.external_data import DATA_FILE
 from stages.formats.onnx.facts import ONNXFacts
+from stages.formats.onnx.overrides import RANGE
 from stages.formats.onnx.settings import ONNXSettings
+from stages.formats.rounding import rounded
 
 FILE = "model.onnx"
 CONVERTER = "tf2onnx"
@@ -68,11 +70,13 @@ def _converted_and_run(context: Context, job: Job, quantization: Quantization) -
     """
     from stages.formats.onnx.convert import convert_onnx
     from stages.formats.onnx.session import load_onnx
+    from stages.formats.onnx.tensors import onnx_constants, onnx_graph
 
     settings, beside = context.config.of(ONNXSettings), context.work_dir / DATA_FILE
+    chosen = rounded(context, job, quantization, RANGE)
     data = convert_onnx(
-        job.model,
-        quantization,
+        job.model if chosen is None else chosen.model,
+        quantization if chosen is None else chosen.how,
         settings.opset,
         job.calibration,
         job.progress,
@@ -100,6 +104,8 @@ def _converted_and_run(context: Context, job: Job, quantization: Quantization) -
             context.events.warned(note)
             return _converted_and_run(context, job, quantization.model_copy(update={"granularity": "per_tensor"}))
         raise
+    if chosen is not None and not beside.exists():  # else some constants are in the other file
+        chosen.tell(context, (values for _, values in onnx_constants(onnx_graph(data))))
     return data, loaded, difference
 
 

@@ -11,6 +11,7 @@ from pipeline.errors import NativeEndError
 from pipeline.records.facts import QuantizedFacts
 from stages.formats.conversion import ALLOWED_DIFFERENCE, Context, compared, exported_apart, job_of, made_here
 from stages.formats.tflite.facts import TFLiteFacts
+from stages.formats.tflite.ranges import LEVELS
 from stages.formats.tflite.settings import TFLiteSettings
 from stages.keras.normal_form import MODEL_FILE
 
@@ -44,25 +45,32 @@ def exported(context: Context, quantized: QuantizedFacts) -> StageResult:
 def convert_here(context: Context) -> dict[str, Any]:
     """Write the file into `work_dir` in the child; returns its facts, and how far its outputs are from Keras'."""
     from stages.formats.half import doubts_about_half, require_in_half
+    from stages.formats.rounding import rounded
     from stages.formats.tflite.convert import convert_tflite, tflite_facts
     from stages.formats.tflite.native_ends import refuse_operators
     from stages.formats.tflite.recurrent import first_form
     from stages.formats.tflite.saved_function import SavedFunction
     from stages.formats.tflite.session import load_tflite
+    from stages.formats.tflite.tensors import tflite_constants
     from stages.keras.stored import shared_model
     from stages.keras.tensorflow import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
         job, shapes = job_of(context, CONVERTER), context.config.shapes
         quantization, recurrent = job.quantized.quantization, context.config.of(TFLiteSettings).recurrent
-        digest = context.inputs["model"].file(MODEL_FILE).digest
-        saved = context.shared.of(SavedFunction).of(
-            job.model, digest, shapes, first_form(job.model, quantization, recurrent)
-        )
+        chosen = rounded(context, job, quantization, LEVELS)
+        if chosen is None:
+            model, digest = job.model, context.inputs["model"].file(MODEL_FILE).digest
+            form = first_form(model, quantization, recurrent)
+            saved = context.shared.of(SavedFunction).of(model, digest, shapes, form)
+        else:  # a model of this scheme alone
+            model, quantization, saved = chosen.model, chosen.how, None
         io, calibration = job.quantized.io, job.calibration
         data = convert_tflite(
-            job.model, quantization, io, calibration, job.progress, job.metadata, shapes, saved, recurrent
+            model, quantization, io, calibration, job.progress, job.metadata, shapes, saved, recurrent
         )
+        if chosen is not None:
+            chosen.tell(context, (values for _, values in tflite_constants(data)))
         # Before LiteRT sees the file: `allocate_tensors` would end the process there.
         refuse_operators(job.model, data, context.axis)
         (context.work_dir / FILE).write_bytes(data)  # before LiteRT reads it, to diagnose a crash

@@ -22,7 +22,9 @@ from stages.keras.regression.running import Network
 
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SMALLEST = 2.0**-8  # factor relative to the largest of a tensor: a channel that samples hardly use may be used later
-HEADROOM = 2.0  # beyond the calibrated range, for all but the channels of largest range: with factors all reach their ends
+HEADROOM = (
+    2.0  # beyond the calibrated range, for all but the channels of largest range: with factors all reach their ends
+)
 WORTH = 0.5  # of the noise without factors: the model of noise is too rough to believe it in smaller gains
 STEPS, LEVELS = 255, 127
 

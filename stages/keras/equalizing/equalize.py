@@ -17,11 +17,11 @@ from stages.keras.equalizing.draft import Draft, has_channels, identity
 from stages.keras.equalizing.normalizations import settle_normalizations
 from stages.keras.equalizing.statistics import statistics_of
 from stages.keras.flatten import flattened
-from stages.keras.folding import find_folds, scale_and_offset
 from stages.keras.normal_form import as_list, relative_difference
 from stages.keras.regression.running import Network
+from stages.keras.stripping.folding import find_folds, scale_and_offset
+from stages.keras.stripping.usage import usage_of
 from stages.keras.types import KerasModel
-from stages.keras.usage import usage_of
 
 TOLERANCE = 1e-4  # of outputs, relative: the same function, with factors in other places
 BATCH = 32

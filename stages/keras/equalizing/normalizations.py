@@ -10,8 +10,8 @@ import numpy as np
 from stages.keras.equalizing.channels import FIXED, Channels, is_normalization
 from stages.keras.equalizing.draft import Array, Draft, Replacement, identity
 from stages.keras.equalizing.offsets import followed
-from stages.keras.folding import scale_and_offset
 from stages.keras.regression.running import Network
+from stages.keras.stripping.folding import scale_and_offset
 from stages.keras.tensorflow import import_keras
 from stages.keras.types import KerasLayer
 

@@ -59,8 +59,8 @@ class Linear(Protocol):
     def rows(self, inputs: Floats, outputs: tuple[int, ...], picks: Places) -> Rows:
         """Return (G, N·P, U) rows of `inputs` (N, …) at the positions `picks` (N, P) of outputs of this shape."""
 
-    def candidates(self, moments: Moments, ridge: float) -> Iterator[Candidate]:
-        """Yield changes of the block of unknowns that `moments` are of, each of which reduces their residuals."""
+    def candidates(self, moments: Moments, ridge: float, block: slice) -> Iterator[Candidate]:
+        """Yield changes of the `block` of unknowns that `moments` are of, each of which may reduce their residuals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class LinearLayer:
         """Return the kernel's values."""
         return to_matrices(self.kernel.numpy().astype(np.float64), self._kernels[-1], self._groups)
 
-    def candidates(self, moments: Moments, ridge: float) -> Iterator[Candidate]:
+    def candidates(self, moments: Moments, ridge: float, block: slice) -> Iterator[Candidate]:
         """Yield the ridge regression, as the kernel's constraint leaves it."""
         change = moments.solve(ridge).weights
         yield Candidate(change if self.kernel.constraint is None else self._constrained(change), self.written)

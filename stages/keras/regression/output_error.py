@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.keras.closing import before_squashing
-from stages.keras.regression.refit import Samples
+from stages.keras.regression.samples import Samples
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
 

@@ -6,10 +6,10 @@ arXiv:1707.06168): see docs/design/reconstruction.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,17 +24,16 @@ from stages.keras.regression.offsets import offset_of
 from stages.keras.regression.one_thread import one_blas_thread
 from stages.keras.regression.probabilities import Probabilities
 from stages.keras.regression.running import Network, Walk
+from stages.keras.regression.samples import Samples
 from stages.keras.regression.separable import SeparableLayer
 from stages.keras.regression.steps import Step, steps_of
 from stages.keras.regression.system import BLOCK, System
 from stages.keras.regression.targets import Kept, Positions, SourceLayer, Targets
 from stages.keras.types import KerasLayer, KerasModel
 
-HELD_OUT = 5  # one sample in so many decides whether a fit is kept, and is not fitted
 MOST_WINDOWED = 1024  # unknowns of a separable convolution's windows: sums over more cost more than they gain
 SMALL_BYTES = 64 * 2**20  # of normal equations: layers share a step up to this, or up to the widest layer alone
 
-Take = Callable[[NDArray[np.int64]], list[NDArray[Any]]]
 Heard = Callable[[int, int, str], None]  # how much is done, of how much, at what
 
 
@@ -59,61 +58,20 @@ class LayerFit(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
-    """Give samples in batches of `size`; `take` returns an array for each input, of the samples at these places."""
-
-    order: NDArray[np.int64]
-    size: int
-    take: Take
-
-    @property
-    def batches(self) -> int:
-        return -(-len(self.order) // self.size)
-
-    @property
-    def held_out(self) -> NDArray[np.int64]:
-        """Return the places of the samples that are held out."""
-        return self.order[HELD_OUT - 1 :: HELD_OUT]
-
-    @property
-    def held_out_batches(self) -> int:
-        return -(-len(self.held_out) // self.size)
-
-    @property
-    def fitted_count(self) -> int:
-        """Return how many samples are fitted."""
-        return len(self.order) - len(self.held_out)
-
-    def fitted(self, batch: int) -> NDArray[np.bool_]:
-        """Return for each sample of a batch whether it is fitted; the others are held out."""
-        return np.asarray(self._numbers(batch) % HELD_OUT != HELD_OUT - 1)
-
-    def read(self, batch: int) -> list[NDArray[Any]]:
-        """Return all samples of a batch."""
-        return self.take(self.order[self._numbers(batch)])
-
-    def read_held_out(self, batch: int) -> list[NDArray[Any]]:
-        """Return a batch of the samples that are held out, of `held_out_batches`."""
-        return self.take(self.held_out[batch * self.size : (batch + 1) * self.size])
-
-    def _numbers(self, batch: int) -> NDArray[np.int64]:
-        return np.arange(batch * self.size, min(len(self.order), (batch + 1) * self.size))
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """Set how a network is fitted: positions of a feature map, the ridge's share, a folder for what is on disk.
 
-    `closing` are the layers whose sums become probabilities, with softmax or sigmoid: fitted to those as well.
+    `closing` are the layers whose sums become probabilities, with softmax or sigmoid: fitted to those as well. Without
+    `offsets` only kernels change.
     """
 
     positions: Positions
     ridge: float
     folder: Path
     closing: Mapping[str, str] = field(default_factory=dict)
+    offsets: bool = True
 
 
-@one_blas_thread()
 def refit(
     model: KerasModel, source: KerasModel, kept: Kept, samples: Samples, settings: Settings, heard: Heard
 ) -> list[LayerFit]:
@@ -123,14 +81,45 @@ def refit(
     that a killed run had finished are read from the settings' folder. Raises ModelError naming a layer whose inputs or
     outputs are not finite.
     """
+    linear = {layer.name: _view_of(layer) for layer in model.layers if is_linear(layer)}
+    compute = partial(compute_targets, source, linear, kept, samples, settings, heard)
+    return fit_layers(model, linear, compute, samples, settings, heard)
+
+
+@one_blas_thread()
+def compute_targets(
+    source: KerasModel, names: Collection[str], kept: Kept, samples: Samples, settings: Settings, heard: Heard
+) -> None:
+    """Put the outputs of the layers in `names` of the source into the settings' folder, before their activations."""
+    layers = {name: SourceLayer.of(source.get_layer(name), kept.get(name)) for name in names}
+    total, network = samples.batches + len(names), Network.of(source)
+
+    def told(batch: int) -> None:
+        heard(batch, total, "source")
+
+    Targets(settings.folder).compute(network, layers, samples.batches, samples.read, settings.positions, told)
+
+
+@one_blas_thread()
+def fit_layers(
+    model: KerasModel,
+    linear: Mapping[str, Linear],
+    compute: Callable[[], None],
+    samples: Samples,
+    settings: Settings,
+    heard: Heard,
+) -> list[LayerFit]:
+    """Fit the layers of `model` that `linear` holds by name, in the way that it sees them; all else as `refit` says.
+
+    `compute` is called for the targets in the settings' folder unless a killed run had finished all steps.
+    """
     network = Network.of(model)
-    linear: dict[str, Linear] = {name: _view_of(layer) for name, layer in _linear_layers(model).items()}
     sizes = {name: _bytes_of(layer) for name, layer in linear.items()}
     steps = steps_of(network.calls, sizes, max([SMALL_BYTES, *sizes.values()]))
     total = samples.batches + len(linear)
     done = [finished(settings.folder, number) for number in range(len(steps))]
     if not all(done):
-        _compute_targets(source, kept, samples, settings, lambda batch: heard(batch, total, "source"))
+        compute()
     fitter = _Fitter(network, linear, samples, settings, Walk(network, samples.batches, samples.read, settings.folder))
     found: list[LayerFit] = []
     for number, step in enumerate(steps):
@@ -152,7 +141,7 @@ class _Fitter:
     """Hold what the fitting of each step needs."""
 
     network: Network
-    linear: dict[str, Linear]
+    linear: Mapping[str, Linear]
     samples: Samples
     settings: Settings
     walk: Walk
@@ -181,7 +170,8 @@ class _Fitter:
         linear, squashing, probabilities = self.linear[name], self.settings.closing.get(name), None
         if squashing is not None and linear.layer.kernel.constraint is None:
             probabilities = Probabilities.of(squashing, linear.shape, self.samples.fitted_count)
-        return System(linear, offset_of(self.network, linear.layer), probabilities)
+        offset = offset_of(self.network, linear.layer) if self.settings.offsets else None
+        return System(linear, offset, probabilities)
 
     def _rows(self, step: Step) -> Iterator[tuple[int, Rows, NDArray[np.float64], NDArray[np.bool_]]]:
         """Yield for each batch and call of the step's layers: rows, the source's outputs, which rows are fitted."""
@@ -199,14 +189,10 @@ class _Fitter:
 def _require_finite(layer: KerasLayer, values: NDArray[np.float64], does: str) -> None:
     if not np.isfinite(values).all():
         raise ModelError(
-            f"{does} NaN or infinite values in the pruned network on the samples",
+            f"{does} NaN or infinite values in the fitted network on the samples",
             where=layer.name,
             hint="look at the data and at the model's weights",
         )
-
-
-def _linear_layers(model: KerasModel) -> dict[str, KerasLayer]:
-    return {layer.name: layer for layer in model.layers if is_linear(layer)}
 
 
 def _view_of(layer: KerasLayer) -> Linear:
@@ -220,14 +206,6 @@ def _bytes_of(linear: Linear) -> int:
     """Return what two sets of normal equations of a layer take."""
     groups, unknowns, outputs = linear.shape
     return 16 * groups * min(unknowns, BLOCK) * (min(unknowns, BLOCK) + outputs)
-
-
-def _compute_targets(
-    source: KerasModel, kept: Kept, samples: Samples, settings: Settings, heard: Callable[[int], None]
-) -> None:
-    network, targets = Network.of(source), Targets(settings.folder)
-    layers = {name: SourceLayer.of(layer, kept.get(name)) for name, layer in _linear_layers(source).items()}
-    targets.compute(network, layers, samples.batches, samples.read, settings.positions, heard)
 
 
 def _report(system: System) -> LayerFit:

@@ -47,7 +47,7 @@ class SeparableLayer:
         seen = LinearLayer(self.layer).windows(inputs, outputs, picks)
         return seen.reshape(1, -1, prod(seen.shape[2:])).astype(np.float64)
 
-    def candidates(self, moments: Moments, ridge: float) -> Iterator[Candidate]:
+    def candidates(self, moments: Moments, ridge: float, block: slice) -> Iterator[Candidate]:
         """Yield a change of the matrix after each half of a turn; `moments` are of all unknowns."""
         covariance, cross = (values[0] for values in moments.covariances())
         depthwise, pointwise = self._kernels()

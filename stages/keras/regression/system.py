@@ -107,7 +107,7 @@ class System:
             return
         tried = [
             (float(self._held_out.error(solution).sum()) / scale, solution, candidate)
-            for candidate in self.linear.candidates(self._fitted, ridge)
+            for candidate in self.linear.candidates(self._fitted, ridge, self._of(block))
             for solution in (self._fitted.with_offset(candidate.change),)
         ]
         after, solution, candidate = min(tried, key=itemgetter(0))

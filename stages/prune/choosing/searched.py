@@ -16,7 +16,7 @@ from stages.keras.channels.labels import Ids
 from stages.keras.closing import before_squashing
 from stages.keras.regression.one_thread import one_blas_thread
 from stages.keras.regression.output_error import OutputError, at_inference
-from stages.keras.regression.refit import HELD_OUT, Samples
+from stages.keras.regression.samples import HELD_OUT, Samples
 from stages.keras.tensorflow import import_tensorflow
 from stages.prune.choosing.allocate import Goal, kept_channels
 from stages.prune.choosing.allowed_counts import Counts

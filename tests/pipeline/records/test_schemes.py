@@ -14,6 +14,9 @@ from pipeline.records.schemes import Quantization, quantization_of
         ({"scheme": "dynamic", "qat": {}}, "qat means nothing in dynamic: it has granularity, keep_float"),
         ({"scheme": "int8", "percentile": 99.9}, "percentile needs calibration: percentile"),
         ({"scheme": "int8", "qat": {}, "granularity": "per_tensor"}, "one scale a channel"),
+        ({"scheme": "int8", "qat": {}, "rounding": "adaptive"}, "leave rounding and bias_correction out"),
+        ({"scheme": "int8", "qat": {}, "bias_correction": True}, "leave rounding and bias_correction out"),
+        ({"scheme": "float16", "bias_correction": False}, "bias_correction means nothing in float16"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(settings, words):

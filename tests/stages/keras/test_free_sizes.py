@@ -6,9 +6,9 @@ from pipeline.errors import ModelError
 from stages.keras.flatten import flattened
 from stages.keras.free_sizes import SIZES, Wanted, filled, settle, shapes_of
 from stages.keras.normal_form import copy_model, decode_model, encode_model, keras_facts, random_inputs
+from stages.keras.stripping.layers import strip_model as stripped
 from stages.keras.tensorflow import import_keras
 from stages.prune import PruneConfig, prune_model
-from stages.strip.layers import strip_model as stripped
 
 
 def halving(times):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import PreconditionError
+from stages.keras.regression import samples
 from stages.keras.stored import state_of
-from stages.reconstruct import reconstruction
 from stages.reconstruct.config import ReconstructConfig
 from stages.reconstruct.reconstruction import reconstruct
 
@@ -71,7 +71,7 @@ def test_constant_inputs_and_dead_channels(small, images, tmp_path):
 
 
 def test_batches_are_small_where_tensors_are_large(small, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(reconstruction, "BATCH_BYTES", 6 * 6 * 8 * 4 * 7)  # seven samples of the largest
+    monkeypatch.setattr(samples, "BATCH_BYTES", 6 * 6 * 8 * 4 * 7)  # seven samples of the largest
     sizes = set()
 
     def take(places):

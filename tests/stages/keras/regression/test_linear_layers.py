@@ -140,7 +140,7 @@ def test_the_candidate_is_the_ridge_regression(keras):
     rng = np.random.default_rng(0)
     moments = Moments(1, 3, 2)
     moments.add(rng.standard_normal((1, 50, 3)), rng.standard_normal((1, 50, 2)))
-    (candidate,) = LinearLayer(layer).candidates(moments, 0.1)
+    (candidate,) = LinearLayer(layer).candidates(moments, 0.1, slice(None))
     np.testing.assert_array_equal(candidate.change, moments.solve(0.1).weights)
     ((variable, values),) = candidate.write(np.full((1, 3, 2), 7.0))
     assert variable is layer.kernel

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.keras.regression.output_error import OutputError
-from stages.keras.regression.refit import Samples
+from stages.keras.regression.samples import Samples
 
 
 @pytest.fixture

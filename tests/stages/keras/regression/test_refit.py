@@ -5,7 +5,8 @@ from pipeline.errors import ModelError
 from stages.keras.channels.left import channels_left
 from stages.keras.regression import refit as refit_module
 from stages.keras.regression import system as system_module
-from stages.keras.regression.refit import Samples, Settings, refit
+from stages.keras.regression.refit import Settings, refit
+from stages.keras.regression.samples import Samples
 from stages.keras.regression.targets import Positions
 from stages.keras.tensorflow import import_keras, import_tensorflow
 
@@ -205,7 +206,7 @@ def test_layers_that_are_not_finite_are_named(cut, tmp_path):
     kernel = case.pruned.get_layer("conv1").kernel
     kernel.assign(np.full(kernel.shape, np.inf))
     case.first = case.pruned.get_weights()
-    with pytest.raises(ModelError, match="holds NaN or infinite values in the pruned network") as caught:
+    with pytest.raises(ModelError, match="holds NaN or infinite values in the fitted network") as caught:
         case.fit(tmp_path / "weights")
     assert caught.value.where == "conv1"
     case = Case(cut, chain)
@@ -225,7 +226,7 @@ def logarithms():
 def test_values_that_are_not_finite_in_the_pruned_network_alone(cut, tmp_path):
     case = Case(cut, logarithms)
     case.pruned.get_layer("first").activation = import_keras().activations.linear
-    with pytest.raises(ModelError, match="reads NaN or infinite values in the pruned network") as caught:
+    with pytest.raises(ModelError, match="reads NaN or infinite values in the fitted network") as caught:
         case.fit(tmp_path)
     assert caught.value.where == "last"
 

@@ -7,6 +7,7 @@ from stages.keras.regression.linear_layers import LinearLayer, outputs_of
 from stages.keras.regression.normal_equations import Moments
 from stages.keras.regression.separable import TURNS, SeparableLayer
 
+ALL = slice(None)
 RIDGE = 1e-3
 
 
@@ -35,7 +36,7 @@ def moments(layer):
 
 def test_each_half_of_a_turn_brings_the_outputs_nearer(layer, moments):
     sums, _, _ = moments
-    errors = [sums.error(sums.with_offset(c.change)).sum() for c in SeparableLayer(layer).candidates(sums, 1e-9)]
+    errors = [sums.error(sums.with_offset(c.change)).sum() for c in SeparableLayer(layer).candidates(sums, 1e-9, ALL)]
     assert len(errors) == 2 * TURNS
     assert all(after <= before * (1 + 1e-9) for before, after in pairwise(errors))
     assert errors[-1] < 0.95 * errors[0]
@@ -44,7 +45,7 @@ def test_each_half_of_a_turn_brings_the_outputs_nearer(layer, moments):
 def test_the_first_half_is_the_regression_of_the_pointwise_kernel(layer, moments):
     """The same problem in rows: what the depthwise kernel computes, and the ridge as more rows."""
     sums, filtered, rows = moments
-    first = next(iter(SeparableLayer(layer).candidates(sums, RIDGE)))
+    first = next(iter(SeparableLayer(layer).candidates(sums, RIDGE, ALL)))
     pointwise = layer.pointwise_kernel.numpy()[0].astype(np.float64)
     (seen,) = filtered - filtered.mean(axis=1, keepdims=True)
     count, unknowns = seen.shape
@@ -65,7 +66,7 @@ def test_the_first_half_is_the_regression_of_the_pointwise_kernel(layer, moments
 def test_a_candidate_writes_the_kernels_that_make_its_change(layer, moments):
     view = SeparableLayer(layer)
     before = view.matrices
-    *_, last = view.candidates(moments[0], RIDGE)
+    *_, last = view.candidates(moments[0], RIDGE, ALL)
     for variable, values in last.write(before):
         variable.assign(values)
     np.testing.assert_allclose(view.matrices, before + last.change, rtol=1e-5, atol=1e-6)

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from stages.keras.folding import Fold, find_folds
 from stages.keras.free_sizes import like
 from stages.keras.normal_form import put_weights, rebuilt, unbuilt
+from stages.keras.stripping.folding import Fold, find_folds
+from stages.keras.stripping.usage import Usage, is_of_keras, only_for_losses, usage_of
 from stages.keras.tensorflow import import_keras, import_tfmot
 from stages.keras.types import KerasLayer, KerasModel
-from stages.keras.usage import Usage, is_of_keras, only_for_losses, usage_of
 
 DROPPING = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout")
 NOISE = ("GaussianDropout", "GaussianNoise", "ActivityRegularization")

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.keras.normal_form import relative_difference
+from stages.keras.stripping.layers import strip_model
 from stages.keras.tensorflow import import_keras
-from stages.strip.layers import strip_model
 
 
 def randomized(model, seed=0):

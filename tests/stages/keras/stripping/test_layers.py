@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 
 from stages.keras.normal_form import encode_model
+from stages.keras.stripping.layers import strip_model
 from stages.keras.tensorflow import import_keras, import_tensorflow, import_tfmot
-from stages.strip.layers import strip_model
 from stages.strip.stage import output_difference
 
 

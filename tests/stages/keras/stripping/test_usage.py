@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from stages.keras.stripping.layers import strip_model
 from stages.keras.tensorflow import import_keras, import_tensorflow
-from stages.strip.layers import strip_model
 
 
 def test_what_is_called_as_in_training_stays():

@@ -14,8 +14,8 @@ from typing import Any
 
 from stages.keras.layer_kinds import kind_of
 from stages.keras.layer_work import of_keras
+from stages.keras.stripping.usage import Usage, nodes_of
 from stages.keras.tensorflow import import_keras
-from stages.keras.usage import Usage, nodes_of
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from stages.keras.regression.output_error import OutputError
-from stages.keras.regression.refit import LayerFit, Samples
+from stages.keras.regression.refit import LayerFit
 from stages.keras.regression.running import Network
-from stages.reconstruct.taking_back import values_of, without_harm
+from stages.keras.regression.samples import Samples
+from stages.keras.regression.taking_back import values_of, without_harm
 
 
 def fit(name, kept=True):
