@@ -37,10 +37,9 @@ def with_blocks_in_float(data: bytes) -> bytes:
 
     Their operators then don't round what they read to 8 bits.
     """
-    import flatbuffers
-    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
     kernels = [
         (graph, tensor) for graph in model.subgraphs for tensor in graph.tensors if scales_of_blocks(tensor) is not None
     ]
@@ -48,9 +47,7 @@ def with_blocks_in_float(data: bytes) -> bytes:
         return data
     for graph, tensor in kernels:
         _to_float(model, graph, tensor)
-    builder = flatbuffers.Builder(len(data))
-    builder.Finish(model.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _to_float(model: ModelT, graph: SubGraphT, tensor: TensorT) -> None:
@@ -58,8 +55,8 @@ def _to_float(model: ModelT, graph: SubGraphT, tensor: TensorT) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
     blocks = tensor.quantization.details
-    scales = model.buffers[graph.tensors[blocks.scales].buffer].data.view(np.float16).astype(np.float32)
-    codes = unpacked(model.buffers[tensor.buffer].data, int(np.prod(tensor.shape)))
+    scales = np.frombuffer(model.buffers[graph.tensors[blocks.scales].buffer].data, np.float16).astype(np.float32)
+    codes = unpacked(np.frombuffer(model.buffers[tensor.buffer].data, np.uint8), int(np.prod(tensor.shape)))
     # In a buffer of its own: another tensor may read the old one.
     buffer = schema.BufferT()
     buffer.data = (codes.reshape(-1, blocks.blockSize) * scales.reshape(-1, 1)).view(np.uint8).ravel()

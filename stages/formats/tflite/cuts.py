@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 def cuts(data: bytes, source: str) -> Iterator[Cut]:
     """Yield a cut after each operator, in execution order; ModelError for damaged files and control flow."""
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools.flatbuffer_utils import read_model_from_bytearray
 
     try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        # It also finds weights behind the flatbuffer, where ai-edge-quantizer puts those of files above 256 kB.
+        model = read_model_from_bytearray(bytearray(data))
     except (struct.error, IndexError, ValueError, TypeError) as error:  # whatever a wrong offset leads to
         raise ModelError(f"the file is no whole TFLite file: {error}", where=source) from error
     if len(model.subgraphs) != 1:

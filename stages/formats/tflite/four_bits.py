@@ -96,36 +96,35 @@ def _fit_for_blocks(data: bytes) -> list[str]:
 
 
 def repaired(data: bytes) -> bytes:
-    """Return a 4-bit file with numbers that all of LiteRT's kernels take.
+    """Return ai-edge-quantizer's file with numbers that all of LiteRT's kernels take, and with its weights inside.
 
-    Codes in FULLY_CONNECTED are from -7 to 7: with -8, LiteRT's kernel without XNNPACK computes other numbers (8 dB),
+    Codes in FULLY_CONNECTED become -7 to 7: with -8, LiteRT's kernel without XNNPACK computes other numbers (8 dB),
     without an error. Elsewhere -8 is right, and what OCTAV chose. A channel or block of zeros gets a scale above 0, or
-    XNNPACK does not load the file.
+    XNNPACK does not load the file. Large weights lie behind the flatbuffer, where most of its readers find none.
     """
     import numpy as np
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools import flatbuffer_utils
 
-    file = bytearray(data)
-    for model, graph, operators in _graphs(file):
-        tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
-        dense = {operator.Inputs(1) for kind, operator in operators if kind == "FULLY_CONNECTED"}
-        for index, tensor in enumerate(tensors):
-            if tensor.Type() != schema.TensorType.INT4:
+    model = flatbuffer_utils.read_model_from_bytearray(bytearray(data))
+    for graph, kinds in zip(model.subgraphs, operator_kinds(data), strict=True):
+        dense = {o.inputs[1] for o, kind in zip(graph.operators, kinds, strict=True) if kind == "FULLY_CONNECTED"}
+        for index, tensor in enumerate(graph.tensors):
+            if tensor.type != schema.TensorType.INT4:
                 continue
             if index in dense:
-                codes = _constant(model, tensor)
+                buffer = model.buffers[tensor.buffer]
+                codes = np.frombuffer(buffer.data, np.uint8)
                 low, high = codes & 15, codes >> 4
-                codes[...] = np.where(low == 8, 9, low) | np.where(high == 8, 9, high) << 4
-            blocks = scales_of_blocks(schema.TensorT.InitFromObj(tensor))
-            if blocks is None:
-                _raise_zeros(tensor.Quantization().ScaleAsNumpy(), LEAST_SCALE)
+                buffer.data = np.where(low == 8, 9, low) | np.where(high == 8, 9, high) << 4
+            place = scales_of_blocks(tensor)
+            if place is None:
+                tensor.quantization.scale = [scale or LEAST_SCALE for scale in tensor.quantization.scale]
             else:
-                _raise_zeros(_constant(model, tensors[blocks]).view(np.float16), LEAST_HALF)
-    return bytes(file)
-
-
-def _raise_zeros(scales: NDArray[Any], least: float) -> None:
-    scales[scales == 0] = least
+                buffer = model.buffers[graph.tensors[place].buffer]
+                scales = np.frombuffer(buffer.data, np.float16)
+                buffer.data = np.where(scales == 0, np.float16(LEAST_HALF), scales).view(np.uint8)
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def doubts_about_4_bits(data: bytes, how: Quantization) -> tuple[str, ...]:
@@ -158,7 +157,7 @@ def _with_8_bits(data: bytes) -> Iterator[str]:
                 yield kind
 
 
-def _graphs(data: bytes | bytearray) -> Iterator[tuple[Model, SubGraph, list[tuple[str, Operator]]]]:
+def _graphs(data: bytes) -> Iterator[tuple[Model, SubGraph, list[tuple[str, Operator]]]]:
     """Yield the file, each subgraph of it, and the subgraph's operators with their kinds."""
     from ai_edge_litert import schema_py_generated as schema
 

@@ -138,7 +138,7 @@ def quantize_weights(data: bytes, how: Quantization, model: KerasModel) -> bytes
     # It prints what it saved, and divides by the scale of channels of zeros.
     with redirect_stdout(io.StringIO()), np.errstate(divide="ignore", invalid="ignore"):
         made = bytes(quantizer.quantize().quantized_model)
-    return repaired(made) if how.scheme in FOUR_BIT else made
+    return repaired(made)
 
 
 def _names(data: bytes, operators: frozenset[int]) -> list[str]:

@@ -72,7 +72,7 @@ def count_operators(data: bytes) -> dict[str, int]:
     return dict(sorted(Counter(kind for graph in operator_kinds(data) for kind in graph).items()))
 
 
-def operator_kinds(data: bytes | bytearray) -> list[list[str]]:
+def operator_kinds(data: bytes) -> list[list[str]]:
     """Return the operator kinds of each subgraph of a TFLite file, in order, as `CONV_2D`."""
     from ai_edge_litert import schema_py_generated as schema
 

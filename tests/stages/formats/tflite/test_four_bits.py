@@ -14,6 +14,7 @@ from stages.formats.tflite.convert import convert_tflite
 from stages.formats.tflite.four_bits import doubts_about_4_bits, scope_of
 from stages.formats.tflite.session import load_tflite
 from stages.formats.tflite.tensors import tflite_tensors
+from stages.formats.weight_types import tflite_weights
 from stages.keras.tensorflow import import_keras
 
 
@@ -158,3 +159,13 @@ def test_4_bits_take_half_of_8_where_weights_dominate() -> None:
     sizes = [len(convert_tflite(model, Quantization(scheme=s, granularity=g))) for s, g in settings]
     assert [size / sizes[0] < 0.55 for size in sizes[1:]] == [True, True, False]
     assert sizes[3] / sizes[0] < 0.57  # a float16 more for each 32 weights
+
+
+@pytest.mark.parametrize("scheme", ["weight_only", "int4_dynamic"])
+def test_weights_of_a_large_file_are_inside_of_it(scheme: Any) -> None:
+    """Above 256 kB ai-edge-quantizer puts them behind the flatbuffer."""
+    keras = import_keras()
+    start = keras.Input((768,))
+    data = convert_tflite(keras.Model(start, keras.layers.Dense(768)(start)), scheme)
+    assert tflite_weights(data) == {"int4" if scheme == "int4_dynamic" else "int8": 768 * 768}
+    assert len(data) > 256 * 1024
