@@ -32,6 +32,8 @@ SOUND: tuple[tuple[str, Scheme], ...] = (
     ("tflite", "int16x8"),
     ("tflite", "dynamic"),
     ("tflite", "weight_only"),
+    ("tflite", "int4_weight_only"),
+    ("tflite", "int4_dynamic"),
     ("onnx", "int8"),
     ("onnx", "dynamic"),
     ("onnx", "weight_only"),

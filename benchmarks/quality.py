@@ -52,6 +52,9 @@ stages:
         - int8-entropy: {{scheme: int8, calibration: entropy}}
         - int8-mse: {{scheme: int8, calibration: mse}}
         - int16x8
+        - int4_weight_only
+        - int4_dynamic
+        - int4-blocks: {{scheme: int4_dynamic, granularity: per_block}}
   - export: {{formats: [tflite, onnx], unsupported: skip}}
   - verify: {{tolerances: {{int8: {{min_cosine: null}}}}}}    # the worst are to be told too
   - benchmark: {{targets: [cpu], rounds: {rounds}}}

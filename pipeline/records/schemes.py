@@ -13,12 +13,13 @@ from pydantic import Field, model_validator
 
 from pipeline.records.values import Value
 
-Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8"]
-Granularity = Literal["per_channel", "per_tensor"]
+Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8", "int4_weight_only", "int4_dynamic"]
+Granularity = Literal["per_channel", "per_tensor", "per_block"]
 Ranges = Literal["min_max", "percentile", "entropy", "mse"]
 Rounding = Literal["nearest", "adaptive"]
 
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # schemes whose ranges are measured on samples
+FOUR_BIT: tuple[Scheme, ...] = ("int4_weight_only", "int4_dynamic")
 SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "float32": (),
     "float16": (),
@@ -29,6 +30,8 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
         *("rounding", "bias_correction", "equalize"),
     ),
     "int16x8": ("rounding", "bias_correction", "equalize"),
+    "int4_weight_only": ("granularity", "keep_float"),
+    "int4_dynamic": ("granularity", "keep_float"),
 }
 
 
@@ -48,15 +51,16 @@ class Training(Value):
 class Quantization(Value):
     """Set a scheme with its settings; None leaves a setting to the format's own quantizer.
 
-    `granularity`: one scale per channel of each kernel, or one per kernel. `calibration`: how ranges are derived from
-    samples: minimum and maximum, the central share `percentile` (of 100) of all values, or the range whose 8 bits lose
-    the least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the
-    smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019). `activations`:
-    signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them.
-    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `rounding`:
-    each weight to the nearest step (default), or `adaptive`: to the steps with which each layer's outputs on the
-    calibration samples change least. `bias_correction`: change biases so that these outputs keep their means.
-    `equalize`: quantize a network of equal outputs whose channels are alike in size; on unless it is trained for int8.
+    `granularity`: one scale per channel of each kernel, or one per kernel; with 4 bits also one per block of 32 weights
+    of a channel. `calibration`: how ranges are derived from samples: minimum and maximum, the central share
+    `percentile` (of 100) of all values, or the range whose 8 bits lose the least information (Kullback-Leibler
+    divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the smallest mean squared error (Choukroun et
+    al., "Low-bit Quantization of Neural Networks", 2019). `activations`: signed 8 bits, as TFLite's are, or unsigned,
+    which is ONNX's default: ONNX Runtime has more kernels for them. `keep_float`: layers that stay in float32, names or
+    patterns. `qat`: train the model for int8 first. `rounding`: each weight to the nearest step (default), or
+    `adaptive`: to the steps with which each layer's outputs on the calibration samples change least. `bias_correction`:
+    change biases so that these outputs keep their means. `equalize`: quantize a network of equal outputs whose channels
+    are alike in size; on unless it is trained for int8.
     """
 
     scheme: Scheme
@@ -77,6 +81,8 @@ class Quantization(Value):
             if name != "scheme" and name not in known and getattr(self, name) not in (None, ()):
                 settings = f"it has {', '.join(known)}" if known else "it has no settings"
                 raise ValueError(f"{name} means nothing in {self.scheme}: {settings}")
+        if self.granularity == "per_block" and self.scheme not in FOUR_BIT:
+            raise ValueError(f"per_block means nothing in {self.scheme}: only 4-bit weights have blocks")
         if self.percentile is not None and self.calibration != "percentile":
             raise ValueError("percentile needs calibration: percentile")
         if self.qat is not None and self.granularity == "per_tensor":

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.records.facts import CountsWeights
-from pipeline.records.schemes import Scheme
+from pipeline.records.schemes import FOUR_BIT, Scheme
 
 LEAST_SHARE = 0.5  # of weights in the type of a scheme: below that the scheme had little effect
 NARROW: Mapping[Scheme, tuple[str, ...]] = {
     "float16": ("float16",),
     **dict.fromkeys(("dynamic", "weight_only", "int8", "int16x8"), ("int8", "uint8")),
+    **dict.fromkeys(FOUR_BIT, ("int4",)),
 }
 
 

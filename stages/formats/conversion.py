@@ -108,10 +108,10 @@ def made_here(facts: ExportFacts, difference: float) -> dict[str, Any]:
 
 def doubt_about(facts: ExportFacts) -> str | None:
     """Return a warning about a file that hardly uses its scheme; None for any other."""
-    share = narrow_share(facts) if isinstance(facts, CountsWeights) else None
-    if share is not None and share < LEAST_SHARE:
-        text = f"only {share:.0%} of the weights are in {NARROW[facts.scheme][0]}"
-        return f"{text}: the quantizer has left the others as they were"
+    if isinstance(facts, CountsWeights) and (share := narrow_share(facts)) is not None and share < LEAST_SHARE:
+        narrow = NARROW[facts.scheme]
+        others = ", ".join(name for name in facts.weights if name not in narrow)
+        return f"only {share:.0%} of the weights are in {narrow[0]}: the quantizer has left the others in {others}"
     return None
 
 

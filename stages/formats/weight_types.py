@@ -22,7 +22,10 @@ def tflite_weights(data: bytes) -> dict[str, int]:
     names = {code: name.lower() for name, code in vars(schema.TensorType).items() if isinstance(code, int)}
     model, counts, seen = schema.Model.GetRootAs(data, 0), Counter[str](), set[int]()
     for graph in (model.Subgraphs(index) for index in range(model.SubgraphsLength())):
-        for tensor in (graph.Tensors(index) for index in range(graph.TensorsLength())):
+        operators = [graph.Operators(index) for index in range(graph.OperatorsLength())]
+        # In order, so that of two tensors with one buffer it is the first. No operator reads the scales of blocks.
+        read = sorted({o.Inputs(i) for o in operators for i in range(o.InputsLength()) if o.Inputs(i) >= 0})
+        for tensor in (graph.Tensors(index) for index in read):
             buffer = tensor.Buffer()
             # Buffer 0 is empty and stands for all tensors that are no constants.
             if buffer not in seen and tensor.ShapeLength() > 1 and model.Buffers(buffer).DataLength():

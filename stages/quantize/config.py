@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from pipeline.contracts.stage import StageConfig
-from pipeline.records.schemes import Quantization
+from pipeline.records.schemes import Quantization, Scheme
 from stages.formats.format import OnDevice
 from stages.formats.registry import names_one_that
 
 LADDER, SELECTIVE = "ladder", "selective"
-Rung = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8", "selective"]
+Rung = Literal[Scheme, "selective"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
 
 
@@ -43,8 +43,10 @@ class QuantizeConfig(StageConfig):
     nearly no loss, no speed. `dynamic` stores weights in 8 bits and quantizes activations while running: no data
     needed. `int8` quantizes both beforehand, by ranges measured on calibration samples: the smallest and, if the device
     has integer units, the fastest. `int16x8` keeps activations in 16 bits: nearly float's accuracy if int8 loses too
-    much, at less speed. `io` is the type of TFLite files' inputs and outputs: with `int8` those of int8 files are int8
-    and those of int16x8 files int16, as microcontrollers need them. ONNX files keep float32 ones.
+    much, at less speed. `int4_weight_only` and `int4_dynamic` are `weight_only` and `dynamic` with weights in 4 bits
+    (TFLite): half of their files, at a loss that you should measure. `io` is the type of TFLite files' inputs and
+    outputs: with `int8` those of int8 files are int8 and those of int16x8 files int16, as microcontrollers need them.
+    ONNX files keep float32 ones.
 
     A `ladder` finds the fastest scheme that loses at most `max_accuracy_drop` of the model's accuracy on the test
     split: its rungs are measured in `ladder_format` on `ladder_target`, and tried from the fastest on. `selective` is

@@ -32,6 +32,7 @@ class Bounds(Value):
 
 
 EIGHT_BIT: Mapping[str, float] = {"min_cosine": 0.95, "min_sqnr_db": 12.0, "min_decided_agreement": 0.9}
+FOUR_BIT: Mapping[str, float] = {"min_cosine": 0.8, "min_sqnr_db": 4.0, "min_decided_agreement": 0.7}
 FINER: Mapping[str, float] = {**EIGHT_BIT, "min_sqnr_db": 18.0}  # 8 bits in weights alone
 DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "float32": {"max_diff": 1e-4},
@@ -40,6 +41,8 @@ DEFAULTS: Mapping[str, Mapping[str, float]] = {
     "weight_only": FINER,
     "int8": EIGHT_BIT,
     "int16x8": FINER,
+    "int4_weight_only": FOUR_BIT,
+    "int4_dynamic": FOUR_BIT,
 }
 
 
@@ -63,6 +66,8 @@ class Tolerances(Value):
     weight_only: Bounds = Bounds(**DEFAULTS["weight_only"])
     int8: Bounds = Bounds(**DEFAULTS["int8"])
     int16x8: Bounds = Bounds(**DEFAULTS["int16x8"])
+    int4_weight_only: Bounds = Bounds(**DEFAULTS["int4_weight_only"])
+    int4_dynamic: Bounds = Bounds(**DEFAULTS["int4_dynamic"])
 
     @model_validator(mode="before")
     @classmethod

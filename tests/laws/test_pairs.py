@@ -10,14 +10,14 @@ from pipeline.records.schemes import Quantization, Scheme, Training
 from stages.formats.registry import formats
 
 
-def test_every_scheme_is_there_in_both_formats_but_one() -> None:
+def test_every_scheme_is_there_in_both_formats_but_three() -> None:
     refused = [
         (target_format, scheme)
         for target_format in ("tflite", "onnx")
         for scheme in get_args(Scheme)
         if formats()[target_format].refuses(Quantization(scheme=scheme))
     ]
-    assert refused == [("onnx", "int16x8")]
+    assert refused == [("onnx", "int16x8"), ("onnx", "int4_weight_only"), ("onnx", "int4_dynamic")]
 
 
 def test_microcontrollers_take_what_their_kernels_compute() -> None:
@@ -40,6 +40,8 @@ def test_microcontrollers_take_what_their_kernels_compute() -> None:
         ({"scheme": "int8", "activations": "unsigned"}, "tflite", "are signed"),
         ({"scheme": "int8", "qat": Training()}, "onnx", "that tfmot trains with"),
         ({"scheme": "dynamic", "granularity": "per_channel"}, "onnx", "one scale a kernel"),
+        ({"scheme": "int4_weight_only", "keep_float": ("head",)}, "onnx", "for TFLite only"),
+        ({"scheme": "int4_dynamic", "granularity": "per_block"}, "onnx", "for TFLite only"),
         ({"scheme": "int8", "keep_float": ("head",)}, None, ""),
         ({"scheme": "int8", "granularity": "per_tensor"}, None, ""),
         ({"scheme": "int8", "calibration": "min_max", "activations": "signed"}, None, ""),
@@ -52,3 +54,9 @@ def test_settings_that_a_quantizer_lacks_are_refused(settings: Any, by: str | No
         reason = formats()[target_format].refuses(how)
         assert (reason is not None) == (target_format == by)
         assert reason is None or says in reason
+
+
+def test_blocks_that_are_dequantized_are_refused() -> None:
+    reason = formats()["tflite"].refuses(Quantization(scheme="int4_weight_only", granularity="per_block"))
+    assert reason is not None
+    assert "DEQUANTIZE does not know blocks" in reason

@@ -11,7 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.records.artifacts import Kind
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.metrics import Metric
-from pipeline.records.schemes import Quantization
+from pipeline.records.schemes import FOUR_BIT, Quantization
 from stages.formats.format import Arrays, Content, FileTensor, FormatSettings, Kernel, LoadedModel
 from stages.formats.onnx.settings import ONNXSettings
 
@@ -64,6 +64,8 @@ class ONNX:
     def refuses(self, how: Quantization) -> str | None:
         if how.qat is not None:
             return "ONNX has no operator for the rounding by channel that tfmot trains with (qat)"
+        if how.scheme in FOUR_BIT:
+            return "4-bit weights are made for TFLite only (by ai-edge-quantizer)"
         if how.scheme == "int16x8":
             return "ONNX Runtime has no kernels for 16-bit activations on a CPU"
         if how.scheme == "dynamic" and how.granularity == "per_channel":

@@ -197,6 +197,8 @@ def _in_scheme(
             return quantize_activations(graph, quantization, calibration, progress, folder, kept, told)
         case "int16x8":
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
+        case "int4_weight_only" | "int4_dynamic":
+            raise PreconditionError("4-bit weights are made for TFLite only", where=f"onnx/{quantization.scheme}")
 
 
 def _with_properties(graph: ModelProto, metadata: Mapping[str, Any]) -> ModelProto:

@@ -53,6 +53,8 @@ class TFLite:
             return f"TFLite's converter takes ranges from least and greatest values only, not by {how.calibration}"
         if how.activations == "unsigned":
             return "activations of TFLite's int8 are signed"
+        if how.scheme == "int4_weight_only" and how.granularity == "per_block":
+            return "LiteRT's DEQUANTIZE does not know blocks: take int4_dynamic, or granularity: per_channel"
         return None
 
     def convert(self, context: StageContext[Any], quantized: QuantizedFacts) -> StageResult:

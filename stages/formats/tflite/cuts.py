@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import ModelError
 from stages.formats.cut import Cut
+from stages.formats.tflite.blocks import scales_of_blocks
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import BufferT, ModelT, OperatorT, SubGraphT
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 def cuts(data: bytes, source: str) -> Iterator[Cut]:
     """Yield a cut after each operator, in execution order; ModelError for damaged files and control flow."""
     from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools.flatbuffer_utils import read_model_from_bytearray
 
     try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+        # It also finds weights behind the flatbuffer, where ai-edge-quantizer puts those of files above 256 kB.
+        model = read_model_from_bytearray(bytearray(data))
     except (struct.error, IndexError, ValueError, TypeError) as error:  # whatever a wrong offset leads to
         raise ModelError(f"the file is no whole TFLite file: {error}", where=source) from error
     if len(model.subgraphs) != 1:
@@ -56,6 +59,8 @@ def _live(operators: list[OperatorT], index: int, outputs: list[int]) -> list[in
 def _needed(schema: ModuleType, graph: SubGraphT, buffers: list[BufferT]) -> list[BufferT]:
     """Return the buffers, emptied if no remaining operator reads them: a cut of a large file is smaller."""
     read = {int(tensor) for operator in graph.operators for tensor in operator.inputs if tensor >= 0}
+    # Kernels name their blocks' scales, which no operator does.
+    read |= {scales for tensor in read if (scales := scales_of_blocks(graph.tensors[tensor])) is not None}
     kept = {graph.tensors[tensor].buffer for tensor in read}
     return [buffer if index in kept else schema.BufferT() for index, buffer in enumerate(buffers)]
 

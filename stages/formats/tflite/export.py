@@ -47,6 +47,7 @@ def convert_here(context: Context) -> dict[str, Any]:
     from stages.formats.half import doubts_about_half, require_in_half
     from stages.formats.rounding import rounded
     from stages.formats.tflite.convert import convert_tflite, tflite_facts
+    from stages.formats.tflite.four_bits import doubts_about_4_bits
     from stages.formats.tflite.native_ends import refuse_operators
     from stages.formats.tflite.recurrent import first_form
     from stages.formats.tflite.saved_function import SavedFunction
@@ -80,4 +81,6 @@ def convert_here(context: Context) -> dict[str, Any]:
             require_in_half(model, data, difference, ALLOWED_DIFFERENCE["float16"])
             for doubt in doubts_about_half(model):
                 context.events.warned(doubt)
+        for doubt in doubts_about_4_bits(data, quantization):
+            context.events.warned(doubt)
     return made_here(tflite_facts(data, quantization.scheme, loaded.inputs, loaded.outputs), difference)

@@ -20,6 +20,8 @@ FLOAT, INTEGERS = 1e-3, 0.1  # reference kernels round as specified; others may 
 LEAST_STEPS = 20  # minimum scale of quantized outputs that stay near zero on one sample
 KNOWN: Mapping[str, str] = {
     "dynamic": "it has no hybrid kernels (8-bit weights, float activations)",
+    "int4_dynamic": "it has no hybrid kernels (4-bit weights, float activations)",
+    "int4_weight_only": "its DEQUANTIZE takes no 4-bit weights",
     "float16": "it has no kernels for half-precision weights",
 }
 

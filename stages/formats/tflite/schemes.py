@@ -2,22 +2,22 @@
 
 The converter quantizes float16, dynamic, int8 and int16x8: its int8 lost less of ResNet-8's accuracy than that of
 ai-edge-quantizer (81.35 % compared with 80.55 %, Keras 82.05 %). It has no scheme that stores weights in 8 bits and
-computes in float, and its dynamic one can't leave out individual operators: there ai-edge-quantizer takes its float32
-file.
+computes in float, and its dynamic one can't leave out individual operators, nor give depthwise kernels one scale a
+channel where others have one: there, and in 4 bits, ai-edge-quantizer takes its float32 file.
 """
 
 from __future__ import annotations
 
 import io
-import re
 from contextlib import redirect_stdout
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.records.schemes import Quantization
+from pipeline.records.schemes import FOUR_BIT, Quantization
 from pipeline.system.quiet import quiet
 from stages.formats.format import Arrays
 from stages.formats.layers.operators import operators_of
+from stages.formats.tflite.four_bits import add_four_bits, repaired, scope_of
 from stages.formats.tflite.ranges import Ranges, make_usable
 from stages.formats.tflite.true_ranges import put_true_ranges
 from stages.formats.weight_types import tflite_weights
@@ -94,7 +94,8 @@ def between_calibration_and_quantization(
 
 def by_edge_quantizer(how: Quantization) -> bool:
     """Return whether ai-edge-quantizer takes the converter's float32 file."""
-    return how.scheme == "weight_only" or (how.scheme == "dynamic" and bool(how.keep_float))
+    settings = bool(how.keep_float) or how.granularity == "per_tensor"
+    return how.scheme in ("weight_only", *FOUR_BIT) or (how.scheme == "dynamic" and settings)
 
 
 def leaves_small_kernels(data: bytes) -> bool:
@@ -108,7 +109,9 @@ def leaves_small_kernels(data: bytes) -> bool:
 
 
 def quantize_weights(data: bytes, how: Quantization, model: KerasModel) -> bytes:
-    """Store weights of a float32 TFLite file in 8 bits; a random sample shows which operators stay in float."""
+    """Store weights of a float32 TFLite file in 8 or 4 bits; a random sample shows which operators stay in float."""
+    import numpy as np
+
     from stages.keras.normal_form import random_inputs
 
     with quiet():
@@ -117,16 +120,25 @@ def quantize_weights(data: bytes, how: Quantization, model: KerasModel) -> bytes
     every = qtyping.TFLOperationName.ALL_SUPPORTED
     granularity = qtyping.QuantGranularity
     quantizer = Quantizer(bytearray(data))
-    add = quantizer.add_weight_only_config if how.scheme == "weight_only" else quantizer.add_dynamic_config
+    dynamic = how.scheme in ("dynamic", "int4_dynamic")
+    add = quantizer.add_dynamic_config if dynamic else quantizer.add_weight_only_config
     per_tensor = how.granularity == "per_tensor"
     add(".*", every, num_bits=8, granularity=granularity.TENSORWISE if per_tensor else granularity.CHANNELWISE)
+    if dynamic:
+        # Of a depthwise kernel with one scale LiteRT 2.3.0 reads one a channel, beyond the end.
+        kind = qtyping.TFLOperationName.DEPTHWISE_CONV_2D
+        add(".*", kind, num_bits=8, granularity=granularity.CHANNELWISE)
+    if how.scheme in FOUR_BIT:
+        add_four_bits(quantizer, how, data)
     if how.keep_float:
         sample = dict(zip(model.input_names, random_inputs(model, samples=1), strict=True))
         for name in _names(data, operators_of(how.keep_float, model, "tflite-model", data, sample)):
             # After the rule for all: of several that match, the last one wins.
-            quantizer.update_quantization_recipe(re.escape(name), every, algorithm_key="no_quantize")
-    with redirect_stdout(io.StringIO()):  # it prints what it saved
-        return bytes(quantizer.quantize().quantized_model)
+            quantizer.update_quantization_recipe(scope_of(name), every, algorithm_key="no_quantize")
+    # It prints what it saved, and divides by the scale of channels of zeros.
+    with redirect_stdout(io.StringIO()), np.errstate(divide="ignore", invalid="ignore"):
+        made = bytes(quantizer.quantize().quantized_model)
+    return repaired(made)
 
 
 def _names(data: bytes, operators: frozenset[int]) -> list[str]:

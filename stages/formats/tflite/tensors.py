@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stages.formats.format import Arrays, FileTensor
 from stages.formats.session import content_of, dequantized, quantized
 from stages.formats.tensors import MATRIX, ends_of, reads_of
+from stages.formats.tflite.blocks import with_blocks_in_float
 from stages.formats.tflite.session import SIGNATURE
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def keeping_tensors(data: bytes) -> Interpreter:
 def tflite_tensors(file: bytes | Path, arrays: Arrays) -> Iterator[FileTensor]:
     from ai_edge_litert import schema_py_generated as schema
 
-    data = content_of(file)
+    data = with_blocks_in_float(content_of(file))
     interpreter = keeping_tensors(data)
     runner = interpreter.get_signature_runner(SIGNATURE)
     runner(**{name: quantized(arrays[name], detail) for name, detail in runner.get_input_details().items()})

@@ -12,6 +12,7 @@ from pipeline.records.schemes import Quantization, quantization_of
             "granularity means nothing in float16: it has no settings",
         ),
         ({"scheme": "dynamic", "qat": {}}, "qat means nothing in dynamic: it has granularity, keep_float"),
+        ({"scheme": "dynamic", "granularity": "per_block"}, "per_block means nothing in dynamic: only 4-bit weights"),
         ({"scheme": "int8", "percentile": 99.9}, "percentile needs calibration: percentile"),
         ({"scheme": "int8", "qat": {}, "granularity": "per_tensor"}, "one scale a channel"),
         ({"scheme": "int8", "qat": {}, "rounding": "adaptive"}, "leave rounding and bias_correction out"),

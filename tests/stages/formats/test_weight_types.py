@@ -43,6 +43,7 @@ def facts_of(target_format: str, scheme: Any, model: Any, samples: Any = None) -
     ("target_format", "scheme", "stored"),
     [
         *(("tflite", scheme, {"int8": KERNELS}) for scheme in ("dynamic", "weight_only", "int8", "int16x8")),
+        *(("tflite", scheme, {"int4": KERNELS}) for scheme in ("int4_weight_only", "int4_dynamic")),
         ("tflite", "float16", {"float16": KERNELS}),
         ("tflite", "float32", {"float32": KERNELS}),
         *(("onnx", scheme, {"int8": KERNELS}) for scheme in ("weight_only", "int8")),

@@ -60,6 +60,8 @@ def test_c_source_holds_the_tflite_file_and_its_arena(
         ("float16", "c", "no kernels for half-precision weights"),
         ("dynamic", "c", "no hybrid kernels"),
         ("weight_only", "c", "one scale a tensor"),
+        ("int4_weight_only", "c", "takes no 4-bit weights"),
+        ("int4_dynamic", "vela", "computes in integers"),
         ("float32", "vela", "computes in integers"),
     ],
 )

@@ -41,6 +41,8 @@ def test_schemes_are_refused_before_there_is_a_file() -> None:
     assert set(reasons.values()) == {None}
     assert "half-precision" in str(refused_in_micro(Quantization(scheme="float16")))
     assert "hybrid" in str(refused_in_micro(Quantization(scheme="dynamic")))
+    assert "hybrid" in str(refused_in_micro(Quantization(scheme="int4_dynamic")))
+    assert "no 4-bit weights" in str(refused_in_micro(Quantization(scheme="int4_weight_only")))
     assert "one scale a tensor" in str(refused_in_micro(Quantization(scheme="weight_only")))
     assert refused_in_micro(Quantization(scheme="weight_only", granularity="per_tensor")) is None
 
