@@ -15,7 +15,7 @@ from pipeline.records.values import Value
 
 Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8"]
 Granularity = Literal["per_channel", "per_tensor"]
-Ranges = Literal["min_max", "percentile", "entropy", "mse"]
+Ranges = Literal["min_max", "percentile", "entropy", "mse", "auto"]
 
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # schemes whose ranges are measured on samples
 SETTINGS: Mapping[Scheme, tuple[str, ...]] = {

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.contracts.stage import StageResult
 from pipeline.errors import NativeEndError
 from pipeline.records.facts import QuantizedFacts
+from stages.formats.calibration.choice import RangeChoice
 from stages.formats.conversion import ALLOWED_DIFFERENCE, Context, compared, exported_apart, job_of, made_here
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.settings import TFLiteSettings
@@ -59,9 +60,18 @@ def convert_here(context: Context) -> dict[str, Any]:
         saved = context.shared.of(SavedFunction).of(
             job.model, digest, shapes, first_form(job.model, quantization, recurrent)
         )
-        io, calibration = job.quantized.io, job.calibration
+        io, calibration, choices = job.quantized.io, job.calibration, list[RangeChoice]()
         data = convert_tflite(
-            job.model, quantization, io, calibration, job.progress, job.metadata, shapes, saved, recurrent
+            job.model,
+            quantization,
+            io,
+            calibration,
+            job.progress,
+            job.metadata,
+            shapes,
+            saved,
+            recurrent,
+            choices.append,
         )
         # Before LiteRT sees the file: `allocate_tensors` would end the process there.
         refuse_operators(job.model, data, context.axis)
@@ -72,4 +82,5 @@ def convert_here(context: Context) -> dict[str, Any]:
             require_in_half(model, data, difference, ALLOWED_DIFFERENCE["float16"])
             for doubt in doubts_about_half(model):
                 context.events.warned(doubt)
-    return made_here(tflite_facts(data, quantization.scheme, loaded.inputs, loaded.outputs), difference)
+    facts = tflite_facts(data, quantization.scheme, loaded.inputs, loaded.outputs)
+    return made_here(facts.model_copy(update={"ranges": choices[-1]}) if choices else facts, difference)
