@@ -64,7 +64,7 @@ def half_way(values: Any, low: float, high: float) -> float:
 
 
 def _some(samples: Any) -> Any:
-    """Return a bounded number of values of samples (N, …): the same places of each, so that their order is no matter."""
+    """Return a bounded number of values of samples (N, …), at the same places of each, whatever their order."""
     import numpy as np
 
     rows = np.reshape(samples, (len(samples), -1))

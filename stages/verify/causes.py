@@ -7,9 +7,10 @@ of it (calibration did not see them), use next to nothing of it (an outlier made
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.errors import first_few
 from stages.formats.format import Arrays, FileTensor
 from stages.formats.layers.agreement import layouts, scores
 from stages.keras.layer_calls import LayerCall
@@ -61,11 +62,8 @@ def input_calls(sample: Arrays) -> list[LayerCall]:
     return [LayerCall(name, (values,), frozenset()) for name, values in sample.items()]
 
 
-def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | None:
-    """Return the first layer whose range does not fit its numbers, or None; exceeded ranges come before too wide ones.
-
-    `can_clip` is whether the format supports ranges that exclude outliers.
-    """
+def cause_in_ranges(samples: Sequence[Observed]) -> Cause | None:
+    """Return the first layer whose range does not fit its numbers, or None; exceeded ones come before too wide ones."""
     uses = list(_uses(samples).values())
     for use in uses:
         share = use.outside / use.numbers
@@ -81,11 +79,28 @@ def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | N
             finding = (
                 f"{use.layer!r} gives {_range((use.low, use.high))} and has the range {_range(use.ends)}, far too wide"
             )
-            clipped = "calibration: percentile, " if can_clip else ""
-            return Cause(
-                finding, f"{clipped}calibration samples without outliers, int16x8, or keep_float: [{use.layer}]"
-            )
+            others = f"calibration samples without outliers, int16x8, or keep_float: [{use.layer}]"
+            return Cause(finding, f"calibration: percentile or auto, {others}")
     return None
+
+
+def outside_in_words(observed: Observed, others: Iterable[Sequence[LayerCall]]) -> str | None:
+    """Return which layers give numbers on test samples that their ranges cut off, and what share of them; or None.
+
+    The `observed` sample shows which tensor holds which layer, with it the `others`, the same calls, are counted.
+    """
+    uses = _uses([observed])
+    for calls in others:
+        _count(uses, calls)
+    shares = {use.layer: use.outside / use.numbers for use in uses.values() if use.outside > OUTSIDE * use.numbers}
+    if not shares:
+        return None
+    worst = sorted(shares, key=lambda layer: -shares[layer])
+    named = first_few([f"{shares[layer]:.1%} of {layer!r}" for layer in worst])
+    return (
+        f"on test samples {len(shares)} of {len(uses)} layers give more than {OUTSIDE:.0%} of their numbers outside of "
+        f"their calibrated ranges: {named}; calibration samples are unlike these, or `calibration` clips much"
+    )
 
 
 def cause_in_constants(constants: Arrays) -> Cause | None:
@@ -119,17 +134,22 @@ def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
     for calls, tensors in samples:
         for position, ends in _explained(calls, tensors).items():
             uses.setdefault(position, _Use(calls[position].layer, ends, np.inf, -np.inf, 0, 0))
+    for calls, _ in samples:
+        _count(uses, calls)
+    return dict(sorted(uses.items()))
+
+
+def _count(uses: Mapping[int, _Use], calls: Sequence[LayerCall]) -> None:
+    """Add the numbers that layers give to their uses, by place of a call."""
     for position, use in uses.items():
         low, high = use.ends
         step = (high - low) / 255
-        for calls, _ in samples:
-            values = calls[position].outputs[0]
-            # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
-            # range.
-            use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
-            use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
-            use.numbers += values.size
-    return dict(sorted(uses.items()))
+        values = calls[position].outputs[0]
+        # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
+        # range.
+        use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
+        use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
+        use.numbers += values.size
 
 
 def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, tuple[float, float]]:
