@@ -24,7 +24,7 @@ from quality import calibrated_range, noise, photographs, towards_all_classes
 from resumable import DEFAULT_WORK
 
 CALIBRATION, TEST, MOST_TIMES, MOST_ERROR = 256, 2_000, 3.0, 1.1
-METHODS = (None, "min_max", "percentile", "mse", "auto")
+METHODS = ("min_max", "percentile", "mse", "auto")  # the default is the first
 
 
 @dataclass
@@ -63,13 +63,13 @@ def networks(data: Path, work: Path) -> Iterator[tuple[str, Any, Any, Any, Any]]
         yield name, model, start[:CALIBRATION], towards_all_classes(model, start[CALIBRATION:], low, high), None
 
 
-def converted(model: Any, target: str, method: Any, calibration: Any) -> tuple[bytes, str]:
+def converted(model: Any, target: str, method: str, calibration: Any) -> tuple[bytes, str]:
     from pipeline.records.schemes import Quantization
     from stages.formats.calibration.choice import RangeChoice
     from stages.formats.onnx.convert import convert_onnx
     from stages.formats.tflite.convert import convert_tflite
 
-    how, choices = Quantization(scheme="int8", calibration=method), list[RangeChoice]()
+    how, choices = Quantization.model_validate({"scheme": "int8", "calibration": method}), list[RangeChoice]()
     if target == "tflite":
         data = convert_tflite(model, how, calibration=calibration, chose=choices.append)
     else:
@@ -77,12 +77,12 @@ def converted(model: Any, target: str, method: Any, calibration: Any) -> tuple[b
     return data, choices[0].said if choices else ""
 
 
-def measured(model: Any, target: str, calibration: Any, test: Any, rounds: int) -> dict[Any, Row]:
+def measured(model: Any, target: str, calibration: Any, test: Any, rounds: int) -> dict[str, Row]:
     from stages.formats.onnx.session import load_onnx
     from stages.formats.tflite.session import load_tflite
 
-    rows: dict[Any, Row] = {method: Row() for method in METHODS}
-    converted(model, target, None, calibration)  # imports, and the first trace
+    rows = {method: Row() for method in METHODS}
+    converted(model, target, "min_max", calibration)  # imports, and the first trace
     for round_ in range(rounds):
         for method, row in rows.items():
             start = time.perf_counter()
@@ -104,17 +104,17 @@ def compared(name: str, model: Any, calibration: Any, test: Any, labels: Any, ro
     fine = True
     for target in ("tflite", "onnx"):
         rows = measured(model, target, calibration, test, rounds)
-        base, losses = min(rows[None].seconds), dict[Any, float]()
+        base, losses = min(rows["min_max"].seconds), dict[str, float]()
         for method, row in rows.items():
             losses[method] = float(np.sqrt(np.mean(np.square(row.outputs - expected))))
             accuracy = "" if labels is None else f"accuracy {(row.outputs.argmax(1) == labels).mean():.2%}  "
             agreement = (row.outputs.argmax(1) == expected.argmax(1)).mean()
             print(
-                f"  {target:6} {method or 'default':10} {min(row.seconds):5.2f} s, {min(row.seconds) / base:4.2f} times"
+                f"  {target:6} {method:10} {min(row.seconds):5.2f} s, {min(row.seconds) / base:4.2f} times"
                 f"   {accuracy}names Keras' class {agreement:.2%}  rms error {losses[method]:.4f}  {row.said}",
                 flush=True,
             )
-        fine &= min(rows["auto"].seconds) <= MOST_TIMES * base and losses["auto"] <= MOST_ERROR * losses[None]
+        fine &= min(rows["auto"].seconds) <= MOST_TIMES * base and losses["auto"] <= MOST_ERROR * losses["min_max"]
     return fine
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import DeviceError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import GraphProto, NodeProto
@@ -22,7 +24,7 @@ def closing_nodes(graph: GraphProto) -> dict[str, NodeProto]:
 def outputs_before_closing(model: Path, batches: Iterable[Mapping[str, Any]]) -> list[NDArray[Any]]:
     """Return float arrays (N, …) over all `batches`, one for each output in the graph's order.
 
-    Data of a large model lies in the folder of `model`.
+    Data of a large model lies in the folder of `model`. DeviceError if ONNX Runtime refuses the file.
     """
     import numpy as np
     import onnx
@@ -39,6 +41,9 @@ def outputs_before_closing(model: Path, batches: Iterable[Mapping[str, Any]]) ->
     onnx.save(shown, path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    parts = [session.run(names, dict(batch)) for batch in batches]
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        parts = [session.run(names, dict(batch)) for batch in batches]
+    except Exception as error:  # its errors have no common base but Exception
+        raise DeviceError(f"ONNX Runtime can't run the file: {error}") from error
     return [np.concatenate(part) for part in zip(*parts, strict=True)]

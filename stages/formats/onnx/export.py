@@ -9,7 +9,7 @@ from pipeline.contracts.stage import StageResult
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError, SecateurError
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.schemes import Quantization
-from stages.formats.calibration.choice import Chose, RangeChoice
+from stages.formats.calibration.choice import Chose, RangeChoice, unchosen
 from stages.formats.conversion import Context, Job, compared, exported_apart, job_of, made_here
 from stages.formats.format import LoadedModel
 from stages.formats.onnx.external_data import DATA_FILE
@@ -64,7 +64,7 @@ def convert_here(context: Context) -> dict[str, Any]:
 
 
 def _converted_and_run(
-    context: Context, job: Job, quantization: Quantization, chose: Chose
+    context: Context, job: Job, quantization: Quantization, chose: Chose = unchosen
 ) -> tuple[bytes, LoadedModel, float]:
     """Return the graph, loaded in its runtime, and its difference from Keras'. Large data is in `work_dir` afterwards.
 
@@ -74,25 +74,26 @@ def _converted_and_run(
     from stages.formats.onnx.session import load_onnx
 
     settings, beside = context.config.of(ONNXSettings), context.work_dir / DATA_FILE
-    data = convert_onnx(
-        job.model,
-        quantization,
-        settings.opset,
-        job.calibration,
-        job.progress,
-        job.metadata,
-        settings.layout,
-        1 if settings.batch == 1 else None,
-        context.config.shapes,
-        beside,
-        context.events.warned,
-        chose,
-    )
     try:
+        data = convert_onnx(
+            job.model,
+            quantization,
+            settings.opset,
+            job.calibration,
+            job.progress,
+            job.metadata,
+            settings.layout,
+            1 if settings.batch == 1 else None,
+            context.config.shapes,
+            beside,
+            context.events.warned,
+            chose,
+        )
         loaded, difference = compared(job, lambda: load_onnx(_loadable(data, beside)))
         _tell_reading(context, job, data, loaded)
     except SecateurError as error:
-        # `compared` wraps what the runtime said; `_tell_reading` raises it as it is.
+        # `compared` wraps what the runtime said; `_tell_reading`, and the trials of `calibration: auto`, raise it as it
+        # is.
         cause = error if isinstance(error, DeviceError) else error.__cause__
         if (
             isinstance(cause, DeviceError)

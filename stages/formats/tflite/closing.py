@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import UnsupportedError
 from stages.formats.format import Arrays
 from stages.formats.session import dequantized, quantized
 from stages.formats.tflite.ranges import Ranges
@@ -20,23 +21,29 @@ SQUASHING = frozenset({"LOGISTIC", "LOG_SOFTMAX", "SOFTMAX"})
 
 
 def outputs_before_closing(data: bytes, arrays: Arrays, picked: Sequence[int]) -> list[NDArray[Any]]:
-    """Return float arrays (N, …) for the `picked` samples, one for each output in the order of their names."""
+    """Return float arrays (N, …) for the `picked` samples, one for each output in the order of their names.
+
+    UnsupportedError if LiteRT refuses the file.
+    """
     import numpy as np
 
     tensors = _before_closing(Ranges(data))
-    interpreter = keeping_tensors(data)
-    runner = interpreter.get_signature_runner(SIGNATURE)
-    details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
-    inputs = runner.get_input_details()
-    size = int(next(iter(inputs.values()))["shape"][0])
-    parts: list[list[NDArray[Any]]] = [[] for _ in tensors]
-    for places in batches_of(len(picked), size):
-        batch = [picked[place] for place in places]
-        interpreter.reset_all_variables()
-        runner(**{name: quantized(arrays[name][batch], detail) for name, detail in inputs.items()})
-        for part, tensor in zip(parts, tensors, strict=True):
-            # A copy: in float32 it is a view of the interpreter's memory.
-            part.append(np.array(dequantized(interpreter.get_tensor(tensor), details[tensor])))
+    try:
+        interpreter = keeping_tensors(data)
+        runner = interpreter.get_signature_runner(SIGNATURE)
+        details = {detail["index"]: detail for detail in interpreter.get_tensor_details()}
+        inputs = runner.get_input_details()
+        size = int(next(iter(inputs.values()))["shape"][0])
+        parts: list[list[NDArray[Any]]] = [[] for _ in tensors]
+        for places in batches_of(len(picked), size):
+            batch = [picked[place] for place in places]
+            interpreter.reset_all_variables()
+            runner(**{name: quantized(arrays[name][batch], detail) for name, detail in inputs.items()})
+            for part, tensor in zip(parts, tensors, strict=True):
+                # A copy: in float32 it is a view of the interpreter's memory.
+                part.append(np.array(dequantized(interpreter.get_tensor(tensor), details[tensor])))
+    except (ValueError, RuntimeError) as error:
+        raise UnsupportedError(f"LiteRT can't run the file: {error}") from error
     return [np.concatenate(part) for part in parts]
 
 

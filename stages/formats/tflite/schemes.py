@@ -19,6 +19,7 @@ from pipeline.system.quiet import quiet
 from stages.formats.calibration.choice import Chose
 from stages.formats.format import Arrays
 from stages.formats.layers.operators import operators_of
+from stages.formats.tflite.native_ends import refuse_operators
 from stages.formats.tflite.range_methods import put_best_ranges, put_ranges
 from stages.formats.tflite.ranges import Ranges
 from stages.formats.weight_types import tflite_weights
@@ -93,8 +94,13 @@ def between_calibration_and_quantization(
             )
             return made
 
+        def runnable(calibrated: bytes) -> bytes:
+            made = quantize(calibrated)
+            refuse_operators(model, made, model.name)  # before LiteRT sees the file: it would end the process
+            return made
+
         if how.calibration == "auto":
-            chose(put_best_ranges(ranges, how, calibration, quantize))
+            chose(put_best_ranges(ranges, how, calibration, runnable))
         else:
             put_ranges(ranges, how, calibration)
         return quantize(ranges.data)
