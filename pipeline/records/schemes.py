@@ -47,9 +47,11 @@ class Quantization(Value):
     `granularity`: one scale per channel of each kernel, or one per kernel. `calibration`: how ranges are derived from
     samples: minimum and maximum, the central share `percentile` (of 100) of all values, or the range whose 8 bits lose
     the least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the
-    smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019). `activations`:
-    signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them.
-    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
+    smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019); `auto` makes the
+    file with minimum and maximum, percentile and squared error, and takes the one that errs least at the outputs on
+    samples held out. `activations`: signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime
+    has more kernels for them. `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for
+    int8 first.
     """
 
     scheme: Scheme

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import first_few
 from stages.formats.format import Arrays, FileTensor
 from stages.formats.layers.agreement import layouts, scores
 from stages.keras.layer_calls import LayerCall
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 OUTSIDE = 0.01  # of a layer's numbers: fewer are the tails that clipping is for
 NARROW = 1 / 16  # of the range in use: four of eight bits
 SILENT = 1e-7  # a smaller range is none
 EXPLAINED_DB = 10.0  # how near a tensor is to a layer's numbers once these are clipped to its range
+MATCHED = 2**14  # numbers of a tensor by which its layer is found
 FEW_STEPS = 8  # of 127 that a channel of a constant has
 
 Observed = tuple[Sequence[LayerCall], Sequence[FileTensor]]  # of one sample, in the model and in the file
@@ -145,10 +150,14 @@ def _count(uses: Mapping[int, _Use], calls: Sequence[LayerCall]) -> None:
         low, high = use.ends
         step = (high - low) / 255
         values = calls[position].outputs[0]
+        least, greatest = float(values.min()), float(values.max())
         # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
         # range.
-        use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
-        use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
+        if least < low - step and low < -step:
+            use.outside += int((values < low - step).sum())
+        if greatest > high + step:
+            use.outside += int((values > high + step).sum())
+        use.low, use.high = min(use.low, least), max(use.high, greatest)
         use.numbers += values.size
 
 
@@ -160,9 +169,9 @@ def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
     for tensor in tensors:
         if tensor.ends is None:
             continue
-        flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
+        flats = [_some(flat) for flat in layouts(tensor.values) if np.isfinite(flat).all()]
         scored = [
-            (float(scores([np.clip(values.ravel(), *tensor.ends)], flats).max()), position)
+            (float(scores([np.clip(_some(values.ravel()), *tensor.ends)], flats).max()), position)
             for position, call in enumerate(calls)
             for values in call.outputs[:1]
             if flats and values.dtype.kind == "f" and values.size == tensor.values.size
@@ -172,3 +181,8 @@ def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
         if score >= EXPLAINED_DB and score > best.get(position, (-np.inf,))[0]:
             best[position] = (score, tensor.ends)
     return {position: ends for position, (_, ends) in best.items()}
+
+
+def _some(flat: NDArray[Any]) -> NDArray[Any]:
+    """Return a bounded number of an array's numbers, evenly spaced; not by an even number, which is one channel's."""
+    return flat[:: flat.size // MATCHED | 1]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BATCH = 256
 SIMULATED_SAMPLES = 8
 LOOKED_AT = 4  # samples, besides the worst, on which ranges are examined
-COUNTED = 32  # samples on which numbers outside of ranges are counted
+COUNTED = 16  # samples on which numbers outside of ranges are counted
 
 
 class Comparison:
