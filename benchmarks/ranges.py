@@ -1,7 +1,7 @@
 """Compare the methods of `calibration` in int8: what each costs at export, and what it loses, in both formats.
 
 MLPerf Tiny's ResNet-8 on the first 2,000 test images of CIFAR-10, with accuracy; keyword spotting and visual wake words
-on 2,000 made-up inputs (see quality.py), by how often they name Keras' class. Times are those of one conversion, in
+on 2,000 made-up inputs (see quality.py), by how often they name Keras' class. Times are the CPU's of one conversion, in
 turns, the fastest of `--rounds`.
 
 Exit status 1 unless auto takes at most three times the default's time, and its outputs are never further from Keras'
@@ -85,9 +85,9 @@ def measured(model: Any, target: str, calibration: Any, test: Any, rounds: int) 
     converted(model, target, "min_max", calibration)  # imports, and the first trace
     for round_ in range(rounds):
         for method, row in rows.items():
-            start = time.perf_counter()
+            start = time.process_time()
             data, row.said = converted(model, target, method, calibration)
-            row.seconds.append(time.perf_counter() - start)
+            row.seconds.append(time.process_time() - start)
             if not round_:
                 loaded = load_tflite(data) if target == "tflite" else load_onnx(data)
                 (row.outputs,) = loaded.run({loaded.inputs[0].name: test}).values()

@@ -42,10 +42,15 @@ class Histogram:
 
         return np.arange(-HALF, HALF + 1) * self.width
 
-    def add(self, values: NDArray[Any]) -> None:
-        """Count float `values` of any shape; PreconditionError if one is NaN or infinite."""
+    def add(self, values: NDArray[Any], share: float = 1.0) -> None:
+        """Count float `values` of any shape; PreconditionError if one is NaN or infinite.
+
+        Only the first `share` counts of a batch that was filled up with samples that were there before.
+        """
         import numpy as np
 
+        if share < 1 and values.ndim:
+            values = values[: round(len(values) * share)]
         if not values.size:
             return
         low, high = float(values.min()), float(values.max())

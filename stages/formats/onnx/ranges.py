@@ -86,10 +86,9 @@ def histograms(
     done, total = 0, sum(map(len, parts))
     for part, tensors in zip(parts, found, strict=True):
         for batch, count in batches(calibrator.model.graph.input, calibration, part):
-            size = len(next(iter(batch.values())))
+            share = count / len(next(iter(batch.values())))
             for name, values in zip(wanted, session.run(wanted, batch), strict=True):
-                # What a fixed batch repeats is counted once.
-                tensors[name].add(values[: len(values) * count // size] if count < size else values)
+                tensors[name].add(values, share)
             done += count
             progress(done, total)
     return found

@@ -65,7 +65,7 @@ def histograms(data: bytes, tensors: Sequence[int], arrays: Arrays, picked: Sequ
     found = {tensor: Histogram() for tensor in tensors}
     for values, share in _runs(data, tensors, arrays, picked):
         for histogram, view in zip(found.values(), values, strict=True):
-            histogram.add(view[: round(len(view) * share)] if share < 1 else view)
+            histogram.add(view, share)
     return found
 
 

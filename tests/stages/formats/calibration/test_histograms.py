@@ -41,6 +41,13 @@ def test_values_that_are_much_larger_leave_the_small_ones_next_to_zero() -> None
     assert found.counts.sum() == 3
 
 
+def test_what_fills_up_a_batch_is_not_counted() -> None:
+    found = Histogram()
+    found.add(np.array([[1.0, 2.0], [3.0, 4.0], [9.0, 9.0]], np.float32), 2 / 3)
+    found.add(np.array(0.5, np.float32), 2 / 3)
+    assert (found.low, found.high, int(found.counts.sum())) == (0.5, 4.0, 5)
+
+
 def test_zeros_are_counted_and_have_no_extent() -> None:
     found = collected([np.zeros(5, np.float32)])
     assert (found.low, found.high, int(found.counts[HALF])) == (0.0, 0.0, 5)
