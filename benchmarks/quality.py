@@ -51,6 +51,7 @@ stages:
         - int8-percentile: {{scheme: int8, calibration: percentile, percentile: 99.99}}
         - int8-entropy: {{scheme: int8, calibration: entropy}}
         - int8-mse: {{scheme: int8, calibration: mse}}
+        - int8-auto: {{scheme: int8, calibration: auto}}
         - int16x8
         - int4_weight_only
         - int4_dynamic

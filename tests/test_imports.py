@@ -31,7 +31,7 @@ VERBS = {path.parent.name for path in (ROOT / "stages").glob("*/stage.py")}
 MADE_FROM = {"c": {"tflite"}, "vela": {"tflite"}, "openvino": {"onnx"}}
 """Formats that are made from files of another format: they alone import another's folder."""
 
-SHARED = {"layers", "apart"}
+SHARED = {"apart", "calibration", "layers"}
 """Folders under `formats/` that are not a format: what the formats have in common."""
 
 

@@ -15,7 +15,7 @@ from pipeline.records.values import Value
 
 Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x8", "int4_weight_only", "int4_dynamic"]
 Granularity = Literal["per_channel", "per_tensor", "per_block"]
-Ranges = Literal["min_max", "percentile", "entropy", "mse"]
+Ranges = Literal["min_max", "percentile", "entropy", "mse", "auto"]
 Rounding = Literal["nearest", "adaptive"]
 
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # schemes whose ranges are measured on samples
@@ -55,12 +55,13 @@ class Quantization(Value):
     of a channel. `calibration`: how ranges are derived from samples: minimum and maximum, the central share
     `percentile` (of 100) of all values, or the range whose 8 bits lose the least information (Kullback-Leibler
     divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the smallest mean squared error (Choukroun et
-    al., "Low-bit Quantization of Neural Networks", 2019). `activations`: signed 8 bits, as TFLite's are, or unsigned,
-    which is ONNX's default: ONNX Runtime has more kernels for them. `keep_float`: layers that stay in float32, names or
-    patterns. `qat`: train the model for int8 first. `rounding`: each weight to the nearest step (default), or
-    `adaptive`: to the steps with which each layer's outputs on the calibration samples change least. `bias_correction`:
-    change biases so that these outputs keep their means. `equalize`: quantize a network of equal outputs whose channels
-    are alike in size; on unless it is trained for int8.
+    al., "Low-bit Quantization of Neural Networks", 2019); `auto` makes the file with minimum and maximum, percentile
+    and squared error, and takes the one that errs least at the outputs on samples held out. `activations`: signed 8
+    bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them. `keep_float`:
+    layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `rounding`: each weight to
+    the nearest step (default), or `adaptive`: to the steps with which each layer's outputs on the calibration samples
+    change least. `bias_correction`: change biases so that these outputs keep their means. `equalize`: quantize a
+    network of equal outputs whose channels are alike in size; on unless it is trained for int8.
     """
 
     scheme: Scheme

@@ -17,6 +17,7 @@ NEAR = 1e-3  # of a step: rounding in float32 moves a value by a hundredth of th
 MANY = 0.05  # share of values halfway above which it is not by chance
 TRIED_STEPS = 8
 MOST_VALUES = 2**16
+LEAST_VALUES = 16  # of each sample, if there are many
 
 
 def off_the_ties(samples: Any, low: float, high: float) -> tuple[float, float]:
@@ -63,8 +64,8 @@ def half_way(values: Any, low: float, high: float) -> float:
 
 
 def _some(samples: Any) -> Any:
-    """Return a bounded number of an array's values, evenly spaced."""
+    """Return a bounded number of values of samples (N, …), at the same places of each, whatever their order."""
     import numpy as np
 
-    flat = np.reshape(samples, -1)
-    return flat[:: max(1, flat.size // MOST_VALUES)]
+    rows = np.reshape(samples, (len(samples), -1))
+    return rows[:, :: max(1, min(rows.size // MOST_VALUES, rows.shape[1] // LEAST_VALUES))]

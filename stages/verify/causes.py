@@ -7,17 +7,23 @@ of it (calibration did not see them), use next to nothing of it (an outlier made
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import first_few
 from stages.formats.format import Arrays, FileTensor
 from stages.formats.layers.agreement import layouts, scores
 from stages.keras.layer_calls import LayerCall
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 OUTSIDE = 0.01  # of a layer's numbers: fewer are the tails that clipping is for
 NARROW = 1 / 16  # of the range in use: four of eight bits
 SILENT = 1e-7  # a smaller range is none
 EXPLAINED_DB = 10.0  # how near a tensor is to a layer's numbers once these are clipped to its range
+MATCHED = 2**14  # numbers of a tensor by which its layer is found
 FEW_STEPS = 8  # of 127 that a channel of a constant has
 
 Observed = tuple[Sequence[LayerCall], Sequence[FileTensor]]  # of one sample, in the model and in the file
@@ -61,11 +67,8 @@ def input_calls(sample: Arrays) -> list[LayerCall]:
     return [LayerCall(name, (values,), frozenset()) for name, values in sample.items()]
 
 
-def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | None:
-    """Return the first layer whose range does not fit its numbers, or None; exceeded ranges come before too wide ones.
-
-    `can_clip` is whether the format supports ranges that exclude outliers.
-    """
+def cause_in_ranges(samples: Sequence[Observed]) -> Cause | None:
+    """Return the first layer whose range does not fit its numbers, or None; exceeded ones come before too wide ones."""
     uses = list(_uses(samples).values())
     for use in uses:
         share = use.outside / use.numbers
@@ -81,11 +84,28 @@ def cause_in_ranges(samples: Sequence[Observed], *, can_clip: bool) -> Cause | N
             finding = (
                 f"{use.layer!r} gives {_range((use.low, use.high))} and has the range {_range(use.ends)}, far too wide"
             )
-            clipped = "calibration: percentile, " if can_clip else ""
-            return Cause(
-                finding, f"{clipped}calibration samples without outliers, int16x8, or keep_float: [{use.layer}]"
-            )
+            others = f"calibration samples without outliers, int16x8, or keep_float: [{use.layer}]"
+            return Cause(finding, f"calibration: percentile or auto, {others}")
     return None
+
+
+def outside_in_words(observed: Observed, others: Iterable[Sequence[LayerCall]]) -> str | None:
+    """Return which layers give numbers on test samples that their ranges cut off, and what share of them; or None.
+
+    The `observed` sample shows which tensor holds which layer, with it the `others`, the same calls, are counted.
+    """
+    uses = _uses([observed])
+    for calls in others:
+        _count(uses, calls)
+    shares = {use.layer: use.outside / use.numbers for use in uses.values() if use.outside > OUTSIDE * use.numbers}
+    if not shares:
+        return None
+    worst = sorted(shares, key=lambda layer: -shares[layer])
+    named = first_few([f"{shares[layer]:.1%} of {layer!r}" for layer in worst])
+    return (
+        f"on test samples {len(shares)} of {len(uses)} layers give more than {OUTSIDE:.0%} of their numbers outside of "
+        f"their calibrated ranges: {named}; calibration samples are unlike these, or `calibration` clips much"
+    )
 
 
 def cause_in_constants(constants: Arrays) -> Cause | None:
@@ -119,17 +139,26 @@ def _uses(samples: Sequence[Observed]) -> dict[int, _Use]:
     for calls, tensors in samples:
         for position, ends in _explained(calls, tensors).items():
             uses.setdefault(position, _Use(calls[position].layer, ends, np.inf, -np.inf, 0, 0))
+    for calls, _ in samples:
+        _count(uses, calls)
+    return dict(sorted(uses.items()))
+
+
+def _count(uses: Mapping[int, _Use], calls: Sequence[LayerCall]) -> None:
+    """Add the numbers that layers give to their uses, by place of a call."""
     for position, use in uses.items():
         low, high = use.ends
         step = (high - low) / 255
-        for calls, _ in samples:
-            values = calls[position].outputs[0]
-            # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
-            # range.
-            use.outside += int(((values < low - step) & (low < -step) | (values > high + step)).sum())
-            use.low, use.high = min(use.low, float(values.min())), max(use.high, float(values.max()))
-            use.numbers += values.size
-    return dict(sorted(uses.items()))
+        values = calls[position].outputs[0]
+        least, greatest = float(values.min()), float(values.max())
+        # A range that ends at zero is that of a fused ReLU: what lies below was cut by the network and not by the
+        # range.
+        if least < low - step and low < -step:
+            use.outside += int((values < low - step).sum())
+        if greatest > high + step:
+            use.outside += int((values > high + step).sum())
+        use.low, use.high = min(use.low, least), max(use.high, greatest)
+        use.numbers += values.size
 
 
 def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dict[int, tuple[float, float]]:
@@ -140,9 +169,9 @@ def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
     for tensor in tensors:
         if tensor.ends is None:
             continue
-        flats = [flat for flat in layouts(tensor.values) if np.isfinite(flat).all()]
+        flats = [_some(flat) for flat in layouts(tensor.values) if np.isfinite(flat).all()]
         scored = [
-            (float(scores([np.clip(values.ravel(), *tensor.ends)], flats).max()), position)
+            (float(scores([np.clip(_some(values.ravel()), *tensor.ends)], flats).max()), position)
             for position, call in enumerate(calls)
             for values in call.outputs[:1]
             if flats and values.dtype.kind == "f" and values.size == tensor.values.size
@@ -152,3 +181,8 @@ def _explained(calls: Sequence[LayerCall], tensors: Sequence[FileTensor]) -> dic
         if score >= EXPLAINED_DB and score > best.get(position, (-np.inf,))[0]:
             best[position] = (score, tensor.ends)
     return {position: ends for position, (_, ends) in best.items()}
+
+
+def _some(flat: NDArray[Any]) -> NDArray[Any]:
+    """Return a bounded number of an array's numbers, evenly spaced; not by an even number, which is one channel's."""
+    return flat[:: flat.size // MATCHED | 1]

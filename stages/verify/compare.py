@@ -12,13 +12,13 @@ from pipeline.data import Split
 from pipeline.data.splits import Inputs
 from pipeline.errors import DeviceError, PostconditionError, numbered
 from pipeline.records.facts import KerasFacts, ParityRow
-from pipeline.records.schemes import Quantization
 from stages.formats.format import Arrays, HoldsAnother, Simulated
 from stages.formats.registry import format_of_kind, formats, shows_tensors, whole_model
 from stages.formats.session import content_of
 from stages.keras.inputs import by_input
 from stages.keras.layer_calls import first_not_finite
 from stages.keras.types import KerasModel
+from stages.samples.batches import batches_of
 from stages.samples.checks import require_finite_inputs
 from stages.verify.config import VerifyConfig
 from stages.verify.limits import REAL, SIMULATED, is_real
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 # Of Keras; the file itself runs in its own batch size, which is 1 for most (formats/session.py).
 BATCH = 256
-CLIPPED = Quantization(scheme="int8", calibration="percentile")
 SIMULATED_SAMPLES = 8
 LOOKED_AT = 4  # samples, besides the worst, on which ranges are examined
+COUNTED = 16  # samples on which numbers outside of ranges are counted
 
 
 class Comparison:
@@ -152,12 +152,32 @@ class Comparison:
         try:
             shown = shows_tensors(self._kind)
             cause = cause_in_inputs(inputs, shown.input_ends(data)) or cause_in_ranges(
-                [self._with_inputs(_one(inputs, index)) for index in range(len(places))],
-                can_clip=format_of_kind(self._kind).refuses(CLIPPED) is None,
+                [self._with_inputs(_one(inputs, index)) for index in range(len(places))]
             )
         except DeviceError:
             return None
         return cause or cause_in_constants(shown.small_constants(data))
+
+    def outside(self) -> str | None:
+        """Return which layers' numbers a quantized file's ranges cut off on real inputs, and how many; or None.
+
+        Counted in Keras, since what the file itself holds was cut: one sample shows which tensor is which layer's.
+        """
+        from stages.keras.layer_calls import record_layers
+        from stages.verify.causes import input_calls, outside_in_words
+
+        model, step = self._model, -(-len(self._picked) // COUNTED)
+        inputs = self._arrays(self._split.take(self._picked[::step])[0])
+        count = len(next(iter(inputs.values())))
+        parts = (
+            {name: values[picked] for name, values in inputs.items()}
+            for picked in batches_of(count, model.inputs[0].shape[0] or LOOKED_AT)
+        )
+        try:
+            observed = self._with_inputs(_one(inputs, 0))
+        except DeviceError:
+            return None
+        return outside_in_words(observed, ([*input_calls(part), *record_layers(model, part)] for part in parts))
 
     def _with_inputs(self, sample: Arrays) -> Observed:
         """Return `_observed`, with the inputs among the layers."""

@@ -20,7 +20,7 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import ExportFacts, ParityFacts, ParityRow
 from pipeline.records.metrics import Metric, metric_and_output
-from pipeline.records.schemes import Scheme
+from pipeline.records.schemes import CALIBRATED, Scheme
 from stages.formats.format import Arrays, RunsElsewhere
 from stages.formats.registry import format_of_kind, packages_that_run, running_kinds
 from stages.keras.inputs import as_arrays
@@ -166,6 +166,9 @@ class VerifyStage:
                 where=context.axis,
                 hint=_hint(context, _comparison(context), row, "another bound under verify"),
             )
+        outside = _comparison(context).outside() if scheme in CALIBRATED else None
+        if outside:
+            context.events.warned(outside)
 
 
 def _comparison(context: StageContext[VerifyConfig]) -> Comparison:

@@ -34,9 +34,9 @@ def test_microcontrollers_take_what_their_kernels_compute() -> None:
 @pytest.mark.parametrize(
     ("settings", "by", "says"),
     [
-        ({"scheme": "int8", "calibration": "entropy"}, "tflite", "not by entropy"),
-        ({"scheme": "int8", "calibration": "percentile"}, "tflite", "not by percentile"),
-        ({"scheme": "int8", "calibration": "mse"}, "tflite", "not by mse"),
+        ({"scheme": "int8", "calibration": "entropy"}, "tflite", "by entropy are ONNX Runtime's"),
+        ({"scheme": "int8", "calibration": "percentile", "percentile": 99.9}, None, ""),
+        ({"scheme": "int8", "calibration": "auto"}, None, ""),
         ({"scheme": "int8", "activations": "unsigned"}, "tflite", "are signed"),
         ({"scheme": "int8", "qat": Training()}, "onnx", "that tfmot trains with"),
         ({"scheme": "dynamic", "granularity": "per_channel"}, "onnx", "one scale a kernel"),
@@ -60,3 +60,10 @@ def test_blocks_that_are_dequantized_are_refused() -> None:
     reason = formats()["tflite"].refuses(Quantization(scheme="int4_weight_only", granularity="per_block"))
     assert reason is not None
     assert "DEQUANTIZE does not know blocks" in reason
+
+
+def test_ranges_that_training_set_are_not_measured_by_another_method() -> None:
+    reason = formats()["tflite"].refuses(Quantization(scheme="int8", qat=Training(), calibration="auto"))
+    assert reason is not None
+    assert "qat trains the ranges" in reason
+    assert formats()["tflite"].refuses(Quantization(scheme="int8", qat=Training(), calibration="min_max")) is None

@@ -17,6 +17,7 @@ from pipeline.errors import ModelError, PreconditionError, SecateurError
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
+from stages.formats.calibration.choice import Chose, unchosen
 from stages.formats.format import Arrays
 from stages.formats.onnx.canonical import canonicalize, count_operators, serialize
 from stages.formats.onnx.facts import ONNXFacts
@@ -60,15 +61,17 @@ def convert_onnx(
     shapes: Shapes | None = None,
     beside: Path | None = None,
     told: Told = untold,
+    chose: Chose = unchosen,
 ) -> bytes:
     """Return the ONNX file of a Keras model.
 
     `calibration` is needed for int8: float32 inputs (N, …) as Keras takes them, or a list with one per input;
-    `progress` hears how many, `told` gets notes on differences from the request. `metadata` becomes the file's own
-    properties. With the `layout` nchw, inputs of rank 4 have their channels first, and the properties say so. `batch`
-    is the batch size, free if None; `shapes` are the other sizes if the model leaves them free. `beside` is where the
-    data of large tensors goes if one file does not hold the model, and only then is it written: the file refers to it
-    by its name, so both belong in one folder. ModelError says what ONNX can't represent.
+    `progress` hears how many, `told` gets notes on differences from the request, `chose` hears which ranges
+    `calibration: auto` took. `metadata` becomes the file's own properties. With the `layout` nchw, inputs of rank 4
+    have their channels first, and the properties say so. `batch` is the batch size, free if None; `shapes` are the
+    other sizes if the model leaves them free. `beside` is where the data of large tensors goes if one file does not
+    hold the model, and only then is it written: the file refers to it by its name, so both belong in one folder.
+    ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what ONNX Runtime's import requires
     import onnx
@@ -88,7 +91,8 @@ def convert_onnx(
                 by_name = _by_input(model, calibration)
                 kept = kept_nodes(graph, how, model, by_name, folder)
                 turned = {name: as_layout(values, layout) for name, values in by_name.items()}
-                graph = _in_scheme(graph, how, turned, _lifted(silence, progress), kept, folder, _lifted(silence, told))
+                heard, noted = _lifted(silence, progress), _lifted(silence, told)
+                graph = _in_scheme(graph, how, turned, heard, kept, folder, noted, chose)
                 # Again, after the quantizer: it adds nodes and names in the order of its own dictionaries.
                 graph = canonicalize(graph, folder, outside=large)
             graph = _with_properties(graph, {**(metadata or {}), **own})
@@ -181,6 +185,7 @@ def _in_scheme(
     kept: Sequence[str],
     folder: Path,
     told: Told,
+    chose: Chose,
 ) -> ModelProto:
     match quantization.scheme:
         case "float32":
@@ -194,7 +199,7 @@ def _in_scheme(
                 graph, folder, per_channel=quantization.granularity != "per_tensor", left_out=kept
             )
         case "int8":
-            return quantize_activations(graph, quantization, calibration, progress, folder, kept, told)
+            return quantize_activations(graph, quantization, calibration, progress, folder, kept, told, chose)
         case "int16x8":
             raise PreconditionError("ONNX Runtime has no kernels for 16-bit activations on a CPU", where="onnx/int16x8")
         case "int4_weight_only" | "int4_dynamic":

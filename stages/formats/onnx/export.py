@@ -9,6 +9,7 @@ from pipeline.contracts.stage import StageResult
 from pipeline.errors import DeviceError, PostconditionError, PreconditionError, SecateurError
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.schemes import Quantization
+from stages.formats.calibration.choice import Chose, RangeChoice, unchosen
 from stages.formats.conversion import Context, Job, compared, exported_apart, job_of, made_here
 from stages.formats.format import LoadedModel
 from stages.formats.onnx.external_data import DATA_FILE
@@ -51,7 +52,8 @@ def convert_here(context: Context) -> dict[str, Any]:
     with tensorflow_action(context.seed, context.threads):
         job = job_of(context, CONVERTER)
         _require_exportable(job)
-        data, loaded, difference = _converted_and_run(context, job, job.quantized.quantization)
+        choices: list[RangeChoice] = []
+        data, loaded, difference = _converted_and_run(context, job, job.quantized.quantization, choices.append)
         if job.quantized.scheme == "float16":
             _tell_range(context)
     (context.work_dir / FILE).write_bytes(data)
@@ -60,10 +62,12 @@ def convert_here(context: Context) -> dict[str, Any]:
         words = transposes_in_words(data, facts)
         if words:
             context.events.warned(words)
-    return made_here(facts, difference)
+    return made_here(facts.model_copy(update={"ranges": choices[-1]}) if choices else facts, difference)
 
 
-def _converted_and_run(context: Context, job: Job, quantization: Quantization) -> tuple[bytes, LoadedModel, float]:
+def _converted_and_run(
+    context: Context, job: Job, quantization: Quantization, chose: Chose = unchosen
+) -> tuple[bytes, LoadedModel, float]:
     """Return the graph, loaded in its runtime, and its difference from Keras'. Large data is in `work_dir` afterwards.
 
     If ONNX Runtime refuses per-channel scales, each weight tensor gets one scale, and a note says so.
@@ -74,24 +78,26 @@ def _converted_and_run(context: Context, job: Job, quantization: Quantization) -
 
     settings, beside = context.config.of(ONNXSettings), context.work_dir / DATA_FILE
     chosen = rounded(context, job, quantization, RANGE)
-    data = convert_onnx(
-        job.model if chosen is None else chosen.model,
-        quantization if chosen is None else chosen.how,
-        settings.opset,
-        job.calibration,
-        job.progress,
-        job.metadata,
-        settings.layout,
-        1 if settings.batch == 1 else None,
-        context.config.shapes,
-        beside,
-        context.events.warned,
-    )
     try:
+        data = convert_onnx(
+            job.model if chosen is None else chosen.model,
+            quantization if chosen is None else chosen.how,
+            settings.opset,
+            job.calibration,
+            job.progress,
+            job.metadata,
+            settings.layout,
+            1 if settings.batch == 1 else None,
+            context.config.shapes,
+            beside,
+            context.events.warned,
+            chose,
+        )
         loaded, difference = compared(job, lambda: load_onnx(_loadable(data, beside)))
         _tell_reading(context, job, data, loaded)
     except SecateurError as error:
-        # `compared` wraps what the runtime said; `_tell_reading` raises it as it is.
+        # `compared` wraps what the runtime said; `_tell_reading`, and the trials of `calibration: auto`, raise it as it
+        # is.
         cause = error if isinstance(error, DeviceError) else error.__cause__
         if (
             isinstance(cause, DeviceError)
@@ -102,7 +108,8 @@ def _converted_and_run(context: Context, job: Job, quantization: Quantization) -
                 f"weights have one scale each instead of one a channel, which ONNX Runtime refuses here ({cause.what})"
             )
             context.events.warned(note)
-            return _converted_and_run(context, job, quantization.model_copy(update={"granularity": "per_tensor"}))
+            per_tensor = quantization.model_copy(update={"granularity": "per_tensor"})
+            return _converted_and_run(context, job, per_tensor, chose)
         raise
     if chosen is not None and not beside.exists():  # else some constants are in the other file
         chosen.tell(context, (values for _, values in onnx_constants(onnx_graph(data))))

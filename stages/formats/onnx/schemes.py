@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import PreconditionError
 from pipeline.records.schemes import Quantization
+from stages.formats.calibration.choice import Chose, unchosen
 from stages.formats.format import Arrays
+from stages.formats.onnx.closing import closing_nodes
 from stages.formats.onnx.overrides import weight_overrides
-from stages.formats.onnx.ranges import measure_ranges
+from stages.formats.onnx.range_choice import best_ranges
+from stages.formats.onnx.ranges import Measured, measure_ranges
 from stages.formats.onnx.tensor_data import has_data_outside
 from stages.keras.types import KerasModel
 from stages.samples.batches import Progress
@@ -27,7 +30,6 @@ from stages.samples.batches import Progress
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
-CLOSING = ("Softmax", "Sigmoid")
 Told = Callable[[str], None]  # receives notes on what differs from the request
 
 
@@ -112,6 +114,7 @@ def quantize_activations(
     folder: Path,
     kept: Sequence[str] = (),
     told: Told = untold,
+    chose: Chose = unchosen,
 ) -> ModelProto:
     """Quantize weights and activations to 8 bits (QDQ): U8S8, or S8S8 if signed. Nodes in `kept` stay float.
 
@@ -127,33 +130,43 @@ def quantize_activations(
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
     quantization = _import_quantization()
     kinds, per_channel = quantization.QuantType, how.granularity != "per_tensor"
-    outputs, large = {value.name for value in model.graph.output}, has_data_outside(model)
-    left_out = [n.name for n in model.graph.node if n.op_type in CLOSING and outputs & set(n.output)]
+    large = has_data_outside(model)
+    left_out = [node.name for node in closing_nodes(model.graph).values()]
 
     def quantize(source: Path, target: Path) -> None:
         # The quantizer reads its ranges from a file here. It would otherwise calibrate itself, on all samples at once.
         ranges = source.with_suffix(".ranges")
-        measured = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
-        overrides, notes = weight_overrides(model, measured.ranges, folder, per_channel=per_channel)
-        for note in notes:
+
+        def quantize_with(measured: Measured, made: Path) -> list[str]:
+            overrides, notes = weight_overrides(model, measured.ranges, folder, per_channel=per_channel)
+            quantization.quantize_static(
+                source,
+                made,
+                None,
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
+                weight_type=kinds.QInt8,
+                per_channel=per_channel,
+                # Upstream says the same of kernels with a scale per channel:
+                # https://github.com/microsoft/onnxruntime/issues/12072.
+                reduce_range=True,
+                nodes_to_exclude=[*left_out, *kept],
+                calibrate_method=measured.method,
+                calibration_cache_path=ranges,
+                use_external_data_format=large,
+                extra_options={"TensorQuantOverrides": overrides} if overrides else None,
+            )
+            return notes
+
+        if how.calibration == "auto":
+            measured, choice = best_ranges(
+                quantization, source, how, calibration, progress, ranges, quantize_with, large=large
+            )
+            chose(choice)
+        else:
+            measured = measure_ranges(quantization, source, how, calibration, progress, ranges, large=large)
+        for note in quantize_with(measured, target):
             told(note)
-        quantization.quantize_static(
-            source,
-            target,
-            None,
-            quant_format=quantization.QuantFormat.QDQ,
-            activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
-            weight_type=kinds.QInt8,
-            per_channel=per_channel,
-            # Upstream says the same of kernels with a scale per channel:
-            # https://github.com/microsoft/onnxruntime/issues/12072.
-            reduce_range=True,
-            nodes_to_exclude=[*left_out, *kept],
-            calibrate_method=measured.method,
-            calibration_cache_path=ranges,
-            use_external_data_format=large,
-            extra_options={"TensorQuantOverrides": overrides} if overrides else None,
-        )
 
     return _through_files(quantize, model, folder)
 

@@ -49,8 +49,10 @@ class TFLite:
         return ()
 
     def refuses(self, how: Quantization) -> str | None:
-        if how.calibration not in (None, "min_max"):
-            return f"TFLite's converter takes ranges from least and greatest values only, not by {how.calibration}"
+        if how.calibration == "entropy":
+            return "ranges by entropy are ONNX Runtime's: take min_max, percentile, mse or auto"
+        if how.qat is not None and how.calibration not in (None, "min_max"):
+            return f"qat trains the ranges of activations: nothing is left for calibration: {how.calibration}"
         if how.activations == "unsigned":
             return "activations of TFLite's int8 are signed"
         if how.scheme == "int4_weight_only" and how.granularity == "per_block":

@@ -19,6 +19,7 @@ from pipeline.errors import ModelError, SecateurError, UnsupportedError
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.schemes import Quantization, Scheme, quantization_of
 from pipeline.system.quiet import Silence, quiet
+from stages.formats.calibration.choice import Chose, unchosen
 from stages.formats.format import Arrays
 from stages.formats.layers.owners import lacking, paths_of
 from stages.formats.tflite.facts import TFLiteFacts
@@ -67,6 +68,7 @@ def convert_tflite(
     shapes: Shapes | None = None,
     saved: str | None = None,
     recurrent: Recurrent = "auto",
+    chose: Chose = unchosen,
 ) -> bytes:
     """Return the TFLite file of a Keras model; `io` is the type of an int8 or int16x8 file's inputs and outputs.
 
@@ -74,7 +76,8 @@ def convert_tflite(
     processed; `metadata` goes into the file as JSON, under `secateur.json`; `shapes` are sizes that the model leaves
     free. `saved` is a folder in which `save_function` has put this model, if it is converted in several schemes.
     `recurrent` is the form of recurrent layers (see `recurrent.py`); the metadata say whether a file keeps state
-    between calls. ModelError says which operators TFLite lacks, and whose they are.
+    between calls; `chose` hears which ranges `calibration: auto` took. ModelError says which operators TFLite lacks,
+    and whose they are.
     """
     tf, how = import_tensorflow(), quantization_of(how)
     require_size(model, "a TFLite file", "export it to ONNX, which keeps large weights in a second file, or prune it")
@@ -89,7 +92,7 @@ def convert_tflite(
                 saved = _unrolled(model, f"{scratch}/unrolled", how, shapes, recurrent)
             if how.calibrated:
                 arrays = _arrays(model, calibration)
-                data = _calibrated(tf, model, how, io, saved, arrays, partial(_heard, progress, silence))
+                data = _calibrated(tf, model, how, io, saved, arrays, partial(_heard, progress, silence), chose)
             else:
                 data = _converted(tf, model, how, saved)
             return with_metadata(data, metadata and {**metadata, **_state(data)})
@@ -125,13 +128,20 @@ def _converted(tf: ModuleType, model: KerasModel, quantization: Quantization, sa
 
 
 def _calibrated(
-    tf: ModuleType, model: KerasModel, quantization: Quantization, io: str, saved: str, arrays: Arrays, heard: Progress
+    tf: ModuleType,
+    model: KerasModel,
+    quantization: Quantization,
+    io: str,
+    saved: str,
+    arrays: Arrays,
+    heard: Progress,
+    chose: Chose,
 ) -> bytes:
     """Convert a SavedModel with ranges measured on `arrays` by input name."""
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     configure(tf, converter, quantization, io)
     if quantization.scheme == "int8":
-        between_calibration_and_quantization(converter, quantization, model, arrays)
+        between_calibration_and_quantization(converter, quantization, model, arrays, chose)
     batch = model.inputs[0].shape[0] or 1
     converter.representative_dataset = lambda: _representatives(arrays, batch, heard)
     return bytes(converter.convert())

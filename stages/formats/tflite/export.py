@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.contracts.stage import StageResult
 from pipeline.errors import NativeEndError
 from pipeline.records.facts import QuantizedFacts
+from stages.formats.calibration.choice import RangeChoice
 from stages.formats.conversion import ALLOWED_DIFFERENCE, Context, compared, exported_apart, job_of, made_here
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.ranges import LEVELS
@@ -59,7 +60,7 @@ def convert_here(context: Context) -> dict[str, Any]:
     with tensorflow_action(context.seed, context.threads):
         job, shapes = job_of(context, CONVERTER), context.config.shapes
         quantization, recurrent = job.quantized.quantization, context.config.of(TFLiteSettings).recurrent
-        chosen = rounded(context, job, quantization, LEVELS)
+        chosen, choices = rounded(context, job, quantization, LEVELS), list[RangeChoice]()
         if chosen is None:
             model, digest = job.model, context.inputs["model"].file(MODEL_FILE).digest
             form = first_form(model, quantization, recurrent)
@@ -68,7 +69,16 @@ def convert_here(context: Context) -> dict[str, Any]:
             model, quantization, saved = chosen.model, chosen.how, None
         io, calibration = job.quantized.io, job.calibration
         data = convert_tflite(
-            model, quantization, io, calibration, job.progress, job.metadata, shapes, saved, recurrent
+            model,
+            quantization,
+            io,
+            calibration,
+            job.progress,
+            job.metadata,
+            shapes,
+            saved,
+            recurrent,
+            choices.append,
         )
         if chosen is not None:
             chosen.tell(context, (values for _, values in tflite_constants(data)))
@@ -83,4 +93,5 @@ def convert_here(context: Context) -> dict[str, Any]:
                 context.events.warned(doubt)
         for doubt in doubts_about_4_bits(data, quantization):
             context.events.warned(doubt)
-    return made_here(tflite_facts(data, quantization.scheme, loaded.inputs, loaded.outputs), difference)
+    facts = tflite_facts(data, quantization.scheme, loaded.inputs, loaded.outputs)
+    return made_here(facts.model_copy(update={"ranges": choices[-1]}) if choices else facts, difference)

@@ -52,8 +52,10 @@ class Ranges:
         self._model = schema.Model.GetRootAs(self._data, 0)
         signature = self._model.SignatureDefs(0)
         self._graph = self._model.Subgraphs(signature.SubgraphIndex())
-        pairs = (signature.Inputs(index) for index in range(signature.InputsLength()))
-        self.inputs: dict[str, int] = {pair.Name().decode(): pair.TensorIndex() for pair in pairs}
+        inputs = (signature.Inputs(index) for index in range(signature.InputsLength()))
+        outputs = (signature.Outputs(index) for index in range(signature.OutputsLength()))
+        self.inputs: dict[str, int] = {pair.Name().decode(): pair.TensorIndex() for pair in inputs}
+        self.outputs: dict[str, int] = {pair.Name().decode(): pair.TensorIndex() for pair in outputs}
 
     @property
     def data(self) -> bytes:

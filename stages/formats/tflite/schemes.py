@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from pipeline.records.schemes import FOUR_BIT, Quantization
 from pipeline.system.quiet import quiet
+from stages.formats.calibration.choice import Chose
 from stages.formats.format import Arrays
 from stages.formats.layers.operators import operators_of
 from stages.formats.tflite.four_bits import add_four_bits, repaired, scope_of
-from stages.formats.tflite.ranges import Ranges, make_usable
-from stages.formats.tflite.true_ranges import put_true_ranges
+from stages.formats.tflite.native_ends import refuse_operators
+from stages.formats.tflite.range_methods import put_best_ranges, put_ranges
+from stages.formats.tflite.ranges import Ranges
 from stages.formats.weight_types import tflite_weights
 from stages.keras.types import KerasModel
 
@@ -49,9 +51,11 @@ def configure(tf: ModuleType, converter: TFLiteConverter, how: Quantization, io:
 
 
 def between_calibration_and_quantization(
-    converter: TFLiteConverter, how: Quantization, model: KerasModel, calibration: Arrays
+    converter: TFLiteConverter, how: Quantization, model: KerasModel, calibration: Arrays, chose: Chose
 ) -> None:
-    """Quantize to int8 in the converter with true and usable ranges, and keep operators of `how.keep_float` in float32.
+    """Quantize to int8 in the converter with ranges as asked for, and keep operators of `how.keep_float` in float32.
+
+    `chose` hears which method `calibration: auto` took.
 
     Its quantizer accepts names of operators to leave out, though only its debugger passes any, and ranges from the
     file: so its step between calibration and quantization is taken here.
@@ -73,21 +77,33 @@ def between_calibration_and_quantization(
         # Makes `_quantize` return the calibrated float32 file, with ranges beside the tensors.
         converter._experimental_calibrate_only = True  # noqa: SLF001
         ranges = Ranges(bytes(step(result, input_type, output_type, activations, bias, floats, variables, debug)))
-        put_true_ranges(ranges, calibration)
-        make_usable(ranges, calibration)
-        file = ranges.data
         sample = {name: samples[:1] for name, samples in calibration.items()}
+        file = ranges.data
         kept = operators_of(how.keep_float, model, "tflite-model", file, sample) if how.keep_float else frozenset()
-        made: bytes = mlir_quantize(
-            file,
-            disable_per_channel=how.granularity == "per_tensor",
-            input_data_type=input_type,
-            output_data_type=output_type,
-            denylisted_nodes=_names(file, kept) or None,
-            enable_variable_quantization=variables,
-            debug_options_str=debug.SerializeToString(),
-        )
-        return made
+        names = _names(file, kept) or None
+
+        def quantize(calibrated: bytes) -> bytes:
+            made: bytes = mlir_quantize(
+                calibrated,
+                disable_per_channel=how.granularity == "per_tensor",
+                input_data_type=input_type,
+                output_data_type=output_type,
+                denylisted_nodes=names,
+                enable_variable_quantization=variables,
+                debug_options_str=debug.SerializeToString(),
+            )
+            return made
+
+        def runnable(calibrated: bytes) -> bytes:
+            made = quantize(calibrated)
+            refuse_operators(model, made, model.name)  # before LiteRT sees the file: it would end the process
+            return made
+
+        if how.calibration == "auto":
+            chose(put_best_ranges(ranges, how, calibration, runnable))
+        else:
+            put_ranges(ranges, how, calibration)
+        return quantize(ranges.data)
 
     converter._quantize = selective  # noqa: SLF001
 

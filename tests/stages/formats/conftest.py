@@ -53,3 +53,29 @@ def _exported(manifest: RunManifest, axis: str) -> Any:
 @pytest.fixture(scope="session")
 def exported() -> Any:
     return _exported
+
+
+@pytest.fixture(scope="session")
+def spiky() -> Callable[..., tuple[Any, dict[str, Any]]]:
+    """Return a function that builds a network in which `spikes` of 64 samples drive one channel 50 times as far.
+
+    What follows reads nothing but this channel, or all but this one.
+    """
+    from stages.keras.tensorflow import import_keras
+
+    def build(spikes: int, *, read: bool) -> tuple[Any, dict[str, Any]]:
+        layers, rng = import_keras().layers, np.random.default_rng(0)
+        image = import_keras().Input((32, 32, 1), name="image")
+        wide, head = layers.Conv2D(16, 1, activation="relu"), layers.Conv2D(4, 8, strides=8, name="head")
+        model = import_keras().Model(image, head(wide(image)))
+        weights, biases = rng.uniform(0.02, 0.04, (1, 1, 1, 16)), np.zeros(16)
+        weights[..., 0], biases[0] = 2.0, -1.0  # only what is above a half passes
+        wide.set_weights([weights, biases])
+        kernel = rng.normal(size=(8, 8, 16, 4))
+        kernel[:, :, np.arange(16) != 0 if read else np.arange(16) == 0] = 0
+        head.set_weights([kernel, np.zeros(4)])
+        x = rng.uniform(0, 0.5, (64, 32, 32, 1)).astype(np.float32)
+        x[:spikes, 5, 5, 0] = np.linspace(0.6, 1, spikes)
+        return model, {"image": x}
+
+    return build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from stages.formats.tflite.convert import convert_tflite
 from stages.formats.tflite.tensors import input_ends
 from stages.keras.layer_calls import LayerCall, record_layers
 from stages.keras.normal_form import copy_model
-from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges, input_calls
+from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges, input_calls, outside_in_words
 from stages.verify.config import VerifyConfig
 
 FORMATS = ("tflite", "onnx")
@@ -33,7 +34,7 @@ def found_in(target_format: str, model: Any, data: bytes, images: Any) -> Any:
     kind: Any = f"{target_format}-model"
     samples = [{"image": image[None]} for image in images]
     seen = [([*input_calls(one), *record_layers(model, one)], file_tensors(kind, data, one)) for one in samples]
-    return cause_in_ranges(seen, can_clip=kind == "onnx-model")
+    return cause_in_ranges(seen)
 
 
 @pytest.mark.parametrize("target_format", FORMATS)
@@ -53,7 +54,29 @@ def test_samples_outside_of_what_was_calibrated_are_told_from_ranges_that_are_to
     wide = found(40.0)
     assert "far too wide" in wide.said
     assert "more" not in wide.advice
-    assert ("percentile" in wide.advice) == (target_format == "onnx")
+    assert "percentile" in wide.advice
+
+
+@pytest.mark.parametrize("target_format", FORMATS)
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_the_share_of_numbers_outside_of_ranges_is_told_by_layer(
+    target_format: str, factor: float, tiny_xception: Any, tiny_images: Any
+) -> None:
+    data = converted(target_format, tiny_xception, "int8", tiny_images * np.float32(factor))
+    every = [*input_calls({"image": tiny_images}), *record_layers(tiny_xception, {"image": tiny_images})]
+    one = {"image": tiny_images[:1]}
+    calls = [*input_calls(one), *record_layers(tiny_xception, one)]
+    kind: Any = f"{target_format}-model"
+    said = outside_in_words((calls, file_tensors(kind, data, one)), [every])
+    if factor == 1.0:
+        assert said is None
+        return
+    limit = np.abs(tiny_images).max() * factor
+    assert said is not None
+    share = float((np.abs(tiny_images) > limit * (1 + 1 / 255)).mean())
+    told = re.search(r"([\d.]+)% of 'image'", said)
+    assert told is not None
+    assert float(told[1]) / 100 == pytest.approx(share, abs=0.005)
 
 
 def test_an_input_that_the_file_stores_in_8_bits_is_looked_at_too(tiny_xception: Any, tiny_images: Any) -> None:
@@ -90,7 +113,7 @@ def test_channels_that_one_scale_leaves_few_steps_are_found(
 def test_a_range_of_nothing_is_no_range() -> None:
     values = np.zeros((1, 8), np.float32)
     calls = [LayerCall("silent", (values,), frozenset())]
-    found = cause_in_ranges([(calls, [FileTensor("t", values, 0, (-1e-9, 1e-9))])], can_clip=False)
+    found = cause_in_ranges([(calls, [FileTensor("t", values, 0, (-1e-9, 1e-9))])])
     assert found is not None
     assert "nothing came out of it on calibration samples" in found.said
     assert "keep_float: [silent]" in found.advice
@@ -105,8 +128,8 @@ def test_outliers_of_the_worst_sample_are_no_share_of_what_a_layer_gives() -> No
         ([LayerCall("layer", (values,), frozenset())], [FileTensor("t", held, 0, ends)])
         for values, held in zip(every, found_there, strict=True)
     ]
-    assert cause_in_ranges(samples, can_clip=False) is None
-    told = cause_in_ranges(samples[:1], can_clip=False)
+    assert cause_in_ranges(samples) is None
+    told = cause_in_ranges(samples[:1])
     assert told is not None
     assert "4.0% of what 'layer' gives" in told.said
 

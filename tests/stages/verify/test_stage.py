@@ -388,3 +388,21 @@ def test_a_model_of_two_files_has_the_figures_of_one(
     context.inputs["export"] = export.model_copy(update={"files": (*export.files, data, data)})
     with pytest.raises(PreconditionError, match="3 files can't be verified as onnx-model"):
         run(context)
+
+
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_calibration_that_was_unlike_the_test_samples_is_told_by_layer_and_share(
+    fmt: str, verifying: Callable[..., Any], tiny_xception: Any, tiny_images: Any, run: Any
+) -> None:
+    loose = Tolerances(int8=Bounds(min_cosine=0.0, adversarial_min_cosine=None))
+    told = {}
+    for factor in (1.0, 0.6):
+        samples = tiny_images * np.float32(factor)
+        convert = convert_tflite if fmt == "tflite" else convert_onnx
+        context = verifying((fmt, "int8"), convert(tiny_xception, "int8", calibration=samples), tolerances=loose)
+        run(context)
+        told[factor] = [warning for warning in context.warnings if "outside of their calibrated ranges" in warning]
+    assert told[1.0] == []
+    (warning,) = told[0.6]
+    assert "of 'image'" in warning
+    assert "calibration samples are unlike these" in warning

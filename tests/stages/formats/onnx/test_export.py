@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.records.schemes import Quantization
 from stages.formats.conversion import job_of
 from stages.formats.format import LoadedModel
 from stages.formats.onnx.convert import convert_onnx
-from stages.formats.onnx.export import CONVERTER, _converted_and_run, _tell_reading
+from stages.formats.onnx.export import CONVERTER, _converted_and_run, _tell_reading, exported
+from stages.formats.onnx.facts import ONNXFacts
 from stages.formats.registry import load_exported
 from stages.keras.tensorflow import import_keras
 
@@ -36,8 +38,9 @@ def test_small_float32_files_are_read_by_the_standard_s_evaluator_as_well(
     assert context.warnings == []
 
 
+@pytest.mark.parametrize("calibration", [None, "auto"])
 def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
-    exporting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    calibration: Any, exporting: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For weights with three dimensions this is known beforehand; here it is found when the file runs."""
     monkeypatch.setattr("stages.formats.onnx.overrides._products", lambda *_: iter(()))
@@ -46,7 +49,7 @@ def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
     inputs = keras.Input((8, 3), name="x")
     model = keras.Model(inputs, keras.layers.LocallyConnected1D(2, 3, name="y")(inputs))
     samples = np.random.default_rng(0).standard_normal((16, 8, 3)).astype(np.float32)
-    context = exporting("onnx", "int8", model, samples)
+    context = exporting("onnx", Quantization(scheme="int8", calibration=calibration), model, samples)
     job = job_of(context, CONVERTER)
     data, _, difference = _converted_and_run(context, job, job.quantized.quantization)
     assert difference < 0.05
@@ -54,3 +57,13 @@ def test_what_onnx_runtime_refuses_by_channel_is_quantized_by_tensor(
     assert warning.startswith("weights have one scale each instead of one a channel, which ONNX Runtime refuses here (")
     outputs = load_exported("onnx-model", data).run({"x": samples})["y"]
     np.testing.assert_allclose(outputs, np.asarray(model(samples)), atol=0.1)
+
+
+def test_the_ranges_that_auto_took_are_among_the_facts_and_in_a_note(exporting: Callable[..., Any], spiky: Any) -> None:
+    model, samples = spiky(spikes=3, read=False)
+    context = exporting("onnx", Quantization(scheme="int8", calibration="auto"), model, samples["image"])
+    facts = exported(context, context.inputs["model"].facts).outputs[0].facts
+    assert isinstance(facts, ONNXFacts)
+    assert facts.ranges is not None
+    assert facts.ranges.method == "percentile"
+    assert facts.notes == (facts.ranges.said,)

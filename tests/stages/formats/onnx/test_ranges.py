@@ -1,57 +1,67 @@
-"""Compare the range of least squared error with what 8 bits really do to values."""
+"""Hold the ranges that ONNX files get against what the tensors really are."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import onnx
+import onnxruntime.quantization
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from stages.formats.onnx.ranges import least_square_error
+from pipeline.records.schemes import Quantization
+from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.pads import NOT_NEGATIVE
+from stages.formats.onnx.ranges import measure_ranges
+from stages.formats.onnx.tensors import onnx_tensors
+from stages.samples.input_ranges import MOVING
 
-BINS = 2048
-
-
-def histogram(values):
-    """Return the histogram as ONNX Runtime collects it: bins from minus to plus the largest magnitude."""
-    limit = np.abs(values).max()
-    counts, edges = np.histogram(values, BINS, range=(-limit, limit))
-    return counts, edges, values.min(), values.max()
+TAIL = 0.87  # percent cut off on each side
 
 
-def error_of(values, low, high):
-    """Return the mean squared error of values in 8 bits that cover `low` to `high`, zero among the steps."""
-    step = (high - low) / 255
-    zero = np.round(-low / step)
-    steps = np.clip(np.round(values / step) + zero, 0, 255)
-    return float(np.mean(((steps - zero) * step - values) ** 2))
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.integers(0, 2**32 - 1),
-    st.sampled_from(["normal", "laplace", "standard_cauchy"]),
-    st.booleans(),
-    st.floats(0.01, 100),
-)
-def test_it_is_close_to_the_best_of_all_ranges(seed, distribution, rectified, scale):
-    values = (getattr(np.random.default_rng(seed), distribution)(size=4000) * scale).astype(np.float32)
-    values = np.maximum(values, 0) if rectified else values
-    low, high = least_square_error(*histogram(values))
-    assert low.dtype == high.dtype == np.float32
-    assert min(values.min(), 0) <= low <= 0 <= high <= values.max()
-    shares = np.linspace(0.02, 1, 50)
-    best = min(error_of(values, values.min() * a if not rectified else 0.0, values.max() * a) for a in shares)
-    assert error_of(values, float(low), float(high)) <= best * 1.1
-
-
-def test_an_outlier_is_cut_where_many_values_gain_by_it_and_kept_where_few_do():
-    few, many = (np.linspace(-1, 1, count, dtype=np.float32) for count in (1_000, 1_000_000))
-    assert least_square_error(*histogram(many)) == pytest.approx((-1.0, 1.0), abs=0.01)
-    outlier = np.float32(3.0)
-    assert least_square_error(*histogram(np.append(many, outlier))) == pytest.approx((-1.0, 1.0), abs=0.1)
-    assert least_square_error(*histogram(np.append(few, outlier))) == pytest.approx((-1.0, 3.0), abs=0.1)
-
-
-def test_a_tensor_of_zeros_has_an_empty_range():
-    assert least_square_error(*histogram(np.zeros(10, np.float32))) == (0.0, 0.0)
+@pytest.mark.parametrize("batch", [None, 7])
+@pytest.mark.parametrize("method", ["min_max", "percentile", "mse"])
+def test_ranges_are_those_of_the_true_tensors_at_any_batch_size(
+    method: Any, batch: int | None, tiny_xception: Any, tiny_images: Any, tmp_path: Path
+) -> None:
+    samples, source = tiny_images[:45], tmp_path / "source.onnx"  # 45: more than a batch, and a rest
+    plain = convert_onnx(tiny_xception, "float32")
+    model = onnx.shape_inference.infer_shapes(
+        onnx.load_from_string(convert_onnx(tiny_xception, "float32", batch=batch))
+    )
+    onnx.save(model, source)
+    percentile = 100 - 2 * TAIL if method == "percentile" else None
+    how = Quantization(scheme="int8", calibration=method, percentile=percentile)
+    told: list[tuple[int, int]] = []
+    measured = measure_ranges(
+        onnxruntime.quantization,
+        source,
+        how,
+        {"image": samples},
+        lambda done, total: told.append((done, total)),
+        tmp_path / "ranges",
+    ).ranges
+    assert told[-1] == (45, 45)
+    assert measured["image"] == pytest.approx((samples.min(), samples.max()), abs=0.02)
+    kinds = {node.output[0]: node.op_type for node in model.graph.node}
+    compared = 0
+    for tensor in onnx_tensors(plain, {"image": samples}):
+        values = tensor.values.ravel().astype(np.float64)
+        if tensor.name not in measured or values.size < 300 or kinds[tensor.name] in MOVING:
+            continue  # what only moves the input has its range
+        low, high = measured[tensor.name]
+        if method == "percentile":
+            wanted = np.percentile(values, [TAIL, 100 - TAIL], method="inverted_cdf")
+        else:
+            wanted = np.array([values.min(), values.max()])
+        if kinds[tensor.name] in NOT_NEGATIVE:
+            wanted[0] = max(wanted[0], 0.0)
+        extent = np.abs(values).max()
+        if method == "mse":
+            assert wanted[0] <= low + 1e-6 * extent
+            assert 0.3 * wanted[1] < high <= wanted[1] * (1 + 1e-6)
+        else:
+            assert (low, high) == pytest.approx(tuple(wanted), abs=extent / 1000), tensor.name
+        compared += 1
+    assert compared > 3

@@ -22,6 +22,7 @@ from stages.keras import serving as interface
 from stages.keras.tensorflow import import_keras
 
 SCHEMES = ("float32", "float16", "weight_only", "dynamic", "int8")
+AUTO = Quantization(scheme="int8", calibration="auto")  # whose trials are in two files as well
 OPSET = [helper.make_opsetid("", 17)]
 
 
@@ -39,7 +40,7 @@ def in_folder(folder: Path, model: Any, how: Any, **settings: Any) -> Path:
     return folder / "model.onnx"
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", [*SCHEMES, pytest.param(AUTO, id="auto")])
 def test_two_files_compute_what_one_does_and_are_the_same_each_time(
     scheme: Any, tiny_xception: Any, tiny_images: Any, limit: Callable[[int], None], tmp_path: Path
 ) -> None:

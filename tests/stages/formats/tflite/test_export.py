@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.records.schemes import Quantization
 from stages.formats.tflite.export import exported
 from stages.formats.tflite.facts import TFLiteFacts
 from stages.formats.tflite.session import load_tflite
@@ -43,3 +44,16 @@ def test_a_file_that_keeps_a_state_is_told_with_what_clears_it(exporting: Callab
     (warning,) = context.warnings
     assert "keeps its LSTMs' state" in warning
     assert "recurrent: unrolled" in warning
+
+
+def test_the_ranges_that_auto_took_are_among_the_facts_and_in_a_note(exporting: Callable[..., Any], spiky: Any) -> None:
+    model, samples = spiky(spikes=3, read=False)
+    context = exporting("tflite", Quantization(scheme="int8", calibration="auto"), model, samples["image"])
+    facts = exported(context, context.inputs["model"].facts).outputs[0].facts
+    assert isinstance(facts, TFLiteFacts)
+    assert facts.ranges is not None
+    assert facts.ranges.method == "percentile"
+    (note,) = facts.notes
+    assert note.startswith("calibration auto took percentile: ")
+    assert f"mse {facts.ranges.errors['mse']:.2e}" in note
+    assert "on 16 samples" in note

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_networks import NETWORKS
 
-from stages.formats.tflite import schemes
+from stages.formats.tflite import range_methods
 from stages.formats.tflite.convert import convert_tflite
 from stages.formats.tflite.ranges import Ranges
 from stages.formats.tflite.session import load_tflite
@@ -87,7 +87,7 @@ def samples_of(model: Any) -> dict[str, Any]:
 def quantized_with(monkeypatch: pytest.MonkeyPatch, model: Any, samples: dict[str, Any]) -> tuple[bytes, bytes]:
     """Return the calibrated float32 file as it is before ranges are made usable, and the int8 file."""
     calibrated = list[bytes]()
-    monkeypatch.setattr(schemes, "make_usable", lambda ranges, _: calibrated.append(ranges.data))
+    monkeypatch.setattr(range_methods, "make_usable", lambda ranges, _: calibrated.append(ranges.data))
     made = convert_tflite(model, "int8", calibration=[samples[name] for name in model.input_names])
     return calibrated[0], made
 
@@ -124,5 +124,5 @@ def test_a_difference_is_nearer_to_keras(monkeypatch: pytest.MonkeyPatch) -> Non
         return float(np.square(load_tflite(file).run(samples)["head"] - wanted).mean())
 
     ours = error()
-    monkeypatch.setattr(schemes, "put_true_ranges", lambda *_: None)
+    monkeypatch.setattr(range_methods, "put_true_ranges", lambda *_: None)
     assert ours < 0.8 * error()
