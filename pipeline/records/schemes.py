@@ -23,7 +23,7 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "float16": (),
     "dynamic": ("granularity", "keep_float"),
     "weight_only": ("granularity", "keep_float"),
-    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
+    "int8": ("granularity", "keep_float", "calibration", "percentile", "activations", "qat", "faster_on"),
     "int16x8": (),
 }
 
@@ -49,7 +49,8 @@ class Quantization(Value):
     the least information (Kullback-Leibler divergence, Migacz, "8-bit Inference with TensorRT", 2017) or have the
     smallest mean squared error (Choukroun et al., "Low-bit Quantization of Neural Networks", 2019). `activations`:
     signed 8 bits, as TFLite's are, or unsigned, which is ONNX's default: ONNX Runtime has more kernels for them.
-    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first.
+    `keep_float`: layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `faster_on`: a
+    target on which layers that int8 makes slower stay in float32 too, as measured there in TFLite.
     """
 
     scheme: Scheme
@@ -59,6 +60,7 @@ class Quantization(Value):
     activations: Literal["signed", "unsigned"] | None = None
     qat: Training | None = None
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    faster_on: str | None = None
 
     @model_validator(mode="after")
     def _settings_of_the_scheme(self) -> Self:
