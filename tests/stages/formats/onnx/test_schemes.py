@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import PreconditionError
 from pipeline.records.schemes import Quantization
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.kernels import kernels_of
 from stages.formats.onnx.session import load_onnx
 from stages.keras.tensorflow import import_keras
 
@@ -112,3 +113,22 @@ def test_a_first_convolution_of_few_channels_stays_in_float(channels: int, kerne
     assert readers == ["Relu"] * len(types)
     wanted = np.asarray(model(samples))
     assert float(np.square(outputs(data, samples) - wanted).mean()) < 1e-3 * float(np.square(wanted).mean())
+
+
+@pytest.mark.parametrize(("units", "kinds"), [(4, {"Gemm"}), (400, {"QGemm"})])
+def test_a_small_dense_layer_at_the_end_stays_in_float(units: int, kinds: set[str], tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 8), name="image")
+    x = keras.layers.Conv2D(32, 3, activation="relu", name="conv")(image)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    dense = keras.layers.Dense(units, activation="softmax", bias_initializer="random_normal", name="head")
+    model = keras.Model(image, dense(x))
+    samples = np.random.default_rng(5).normal(size=(32, 8, 8, 8)).astype(np.float32)
+    data = convert(model, samples, scheme="int8")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    kernels = {kernel.operator for kernel in kernels_of(path, "test")}
+    assert kernels & {"Gemm", "QGemm"} == kinds
+    assert "QLinearConv" in kernels
+    assert np.abs(outputs(data, samples) - np.asarray(model(samples))).max() < 0.02
