@@ -230,7 +230,9 @@ def main() -> int:
             rows[way] = row
             accuracies = (row["accuracy"], row["float_accuracy"])
             told = "".join(f"{'–' if one is None else format(one, '.2%'):>{w}}" for one, w in zip(accuracies, (10, 9)))
-            print(f"{name:20}{way:19}{agreeing(row).mean():>8.2%}{told}{row['db']:>7.1f}{row['cpu_s']:>7.0f}", flush=True)
+            print(
+                f"{name:20}{way:19}{agreeing(row).mean():>8.2%}{told}{row['db']:>7.1f}{row['cpu_s']:>7.0f}", flush=True
+            )
         if set(WAYS[:5]) <= rows.keys():
             for what, fine in verdicts(rows):
                 missed |= not fine

@@ -27,7 +27,7 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "weight_only": ("granularity", "keep_float"),
     "int8": (
         *("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
-        *("rounding", "bias_correction", "equalize"),
+        *("rounding", "bias_correction", "equalize", "faster_on"),
     ),
     "int16x8": ("rounding", "bias_correction", "equalize"),
     "int4_weight_only": ("granularity", "keep_float"),
@@ -61,7 +61,8 @@ class Quantization(Value):
     layers that stay in float32, names or patterns. `qat`: train the model for int8 first. `rounding`: each weight to
     the nearest step (default), or `adaptive`: to the steps with which each layer's outputs on the calibration samples
     change least. `bias_correction`: change biases so that these outputs keep their means. `equalize`: quantize a
-    network of equal outputs whose channels are alike in size; on unless it is trained for int8.
+    network of equal outputs whose channels are alike in size; on unless it is trained for int8. `faster_on`: a target
+    on which layers that int8 makes slower stay in float32 too, as measured there in TFLite.
     """
 
     scheme: Scheme
@@ -74,6 +75,7 @@ class Quantization(Value):
     bias_correction: bool | None = None
     equalize: bool | None = None
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    faster_on: str | None = None
 
     @model_validator(mode="after")
     def _settings_of_the_scheme(self) -> Self:

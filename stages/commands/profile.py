@@ -24,6 +24,7 @@ from stages.formats.format import ProfiledHere, TellsOrigin
 from stages.formats.registry import format_of_kind
 
 if TYPE_CHECKING:
+    from stages.devices.advice import Advised
     from stages.devices.profile import Origin, Profile
     from stages.devices.target import Target
 
@@ -36,6 +37,9 @@ NameArgument = Annotated[
     str, typer.Argument(metavar="FILE|RUN", help="A file, a run (`latest:tflite/int8`), a digest.")
 ]
 TargetOption = Annotated[str, typer.Option("--target", metavar="T", help="Where: cpu, an ssh target, or cortex-a72.")]
+AdviseOption = Annotated[
+    bool, typer.Option("--advise", help="Name int8 operators that cost more than in float32, why, and what helps.")
+]
 KerasOption = Annotated[
     Path | None,
     typer.Option("--model", metavar="FILE", help="The Keras model of an ONNX file, if the store no longer has it."),
@@ -45,21 +49,27 @@ KerasOption = Annotated[
 def command(
     name: NameArgument,
     target: TargetOption = "cpu",
+    advised: AdviseOption = False,
     keras: KerasOption = None,
     shape: ShapeOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what each operator of a file costs: time, or instructions on an emulated core."""
+    """Show what each operator of a file costs: time, or instructions on an emulated core; or which cost too much."""
     where, shapes = target_named(target, Path()), read_shapes(shape or ())
     model = _model(find_operand(name, partial(open_store, store)))
     title = name if Path(name).is_file() else f"{model.label} of {name}"
+    from stages.devices.advice import advise
     from stages.devices.profile import profile, require_profiling
 
     require_profiling(where)
     if shapes:
         _require_free(where, model, shapes)
     with _origin(model, keras, partial(open_store, store)) as origin:
+        if advised:
+            found = advise(where, model.path, title, origin)
+            typer.echo(found.model_dump_json(indent=1) if as_json else advice_text(found, title))
+            return
         profiled = profile(where, model.path, title, origin, _by_input(shapes))
     typer.echo(profiled.model_dump_json(indent=1) if as_json else table(profiled, title))
 
@@ -140,6 +150,24 @@ def table(found: Profile, title: str) -> str:
     head = f"{title} on {found.target}, {found.runtime}"
     foot = f"{found.total / divisor:,.1f} {unit} in {len(found.operators)} operators"
     return f"{head}\n\n{aligned(rows, words={0, 3, 4})}\n\n{foot}"
+
+
+def advice_text(found: Advised, title: str) -> str:
+    """Format each operator that costs more than it should, with the reason and what helps; the sum below."""
+    divisor, unit = SCALES[found.unit]
+    parts = [f"{title} on {found.target}, {found.runtime or 'no operator in 8 bits'}"]
+    for advice in found.advice:
+        layers = " + ".join(advice.layers) or advice.name[:40]
+        costs = f"{advice.cost / divisor:,.1f} {unit}, in float32 {advice.float_cost / divisor:,.1f}"
+        parts.append(f"{advice.kind} of {layers}: {costs}\n  why    {advice.why}\n  helps  {advice.helps}")
+    lost = sum(advice.lost for advice in found.advice)
+    share = lost / found.total if found.total else 0.0
+    parts.append(
+        f"{lost / divisor:,.1f} of {found.total / divisor:,.1f} {unit} ({share:.0%}) are lost in 8 bits"
+        if found.advice
+        else "no operator costs notably more than in float32"
+    )
+    return "\n\n".join(parts)
 
 
 def bar(share: float) -> str:

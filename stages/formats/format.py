@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from stages.formats.cut import Cut
     from stages.formats.probe import Probe, ProbeScheme
+    from stages.formats.twin import Twin
 
 Arrays: TypeAlias = Mapping[str, "NDArray[Any]"]  # tensor name -> (N, …)
 Content: TypeAlias = bytes | mmap  # of a file, which may be mapped into memory
@@ -206,6 +207,14 @@ class Cuttable(Protocol):
 
     def cuts(self, model: bytes, name: str) -> Iterator[Cut]:
         """Yield the file cut after each of its operators, in order; `name` is used in errors."""
+
+
+@runtime_checkable
+class HasTwins(Protocol):
+    """Mark a format whose operators can be taken out of a file, in 8 bits as they are and in float32."""
+
+    def twins(self, model: bytes, name: str) -> Iterator[Twin]:
+        """Yield both files of each operator that computes in 8 bits, in order; `name` is used in errors."""
 
 
 @runtime_checkable

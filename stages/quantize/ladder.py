@@ -125,7 +125,7 @@ class Ladder:
         if base is None:
             return None
         self._errors = self._layer_errors(base)
-        for count in _doubling(len(self._errors)):
+        for count in doubling(len(self._errors)):
             kept = tuple(sorted({name for error in self._errors[:count] for name in (error.layer, *error.readers)}))
             self._context.events.advanced(count, len(self._errors), "layers in float", f"{count} worst")
             made = self._make(SELECTIVE, Quantization(scheme="int8", keep_float=kept))
@@ -242,7 +242,8 @@ def speed_ratios() -> tuple[str, ...]:
     return tuple(metric.name for metric in known.values() if metric.unit == "ratio" and metric.of in fast)
 
 
-def _doubling(most: int) -> Iterator[int]:
+def doubling(most: int) -> Iterator[int]:
+    """Yield 1, 2, 4, … and `most` itself; nothing if that is 0."""
     count = 1
     while count < most:
         yield count

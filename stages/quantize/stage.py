@@ -56,20 +56,21 @@ class QuantizeStage:
         return QuantizeConfig.model_validate({"schemes": ("float32",)})
 
     def device(self, config: QuantizeConfig, folder: Path, axis: str | None) -> Mapping[str, str] | None:
-        """Return the fingerprint of the target that a ladder measures on, which its result depends on; else nothing.
+        """Return the fingerprints of the targets that the result depends on; nothing if it depends on none.
 
-        DeviceError if the target is not set up, RecipeError if there is none of that name.
+        DeviceError if a target is not set up, RecipeError if there is none of that name.
         """
-        if not config.ladder:
-            return None
-        benchmark = stages()["benchmark"]
+        benchmark, found = stages()["benchmark"], dict[str, str]()
         assert isinstance(benchmark, DependsOnDevice)
-        settings = benchmark.config.model_validate({"targets": (config.ladder_target,)})
-        return benchmark.device(settings, folder, config.ladder_format)
+        for target in self.targets_of(config):
+            settings = benchmark.config.model_validate({"targets": (target,)})
+            found |= benchmark.device(settings, folder, config.ladder_format) or {}
+        return found or None
 
     def targets_of(self, config: QuantizeConfig) -> tuple[str, ...]:
-        """Return the target that a ladder measures on."""
-        return (config.ladder_target,) if config.ladder else ()
+        """Return the targets that a ladder or a scheme measures on."""
+        of_schemes = (scheme.faster_on for scheme in config.variants.values() if scheme.faster_on)
+        return tuple(dict.fromkeys((*((config.ladder_target,) if config.ladder else ()), *of_schemes)))
 
     def labels_for(self, config: QuantizeConfig) -> tuple[str, str] | None:
         """Return what needs labels, and what to do without, if anything."""
@@ -90,8 +91,8 @@ class QuantizeStage:
         if context.config.ladder:
             return _climbed(context)
         quantization, model = context.config.quantization, context.inputs["model"]
-        if quantization.keep_float:
-            quantization = quantization.model_copy(update={"keep_float": _kept_layers(context)})
+        if quantization.keep_float or quantization.faster_on:
+            quantization = _with_kept_layers(context, quantization)
         arrays = _calibration_arrays(context) if quantization.calibrated else None
         calibration = _calibration_set(context, arrays) if arrays else None
         facts = keras_facts_of(model)
@@ -142,8 +143,8 @@ def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:
     return "int16" if quantization.scheme == "int16x8" else "int8"
 
 
-def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
-    """Return the names of layers that stay in float, in model order; PreconditionError if a pattern matches none."""
+def _with_kept_layers(context: StageContext[QuantizeConfig], how: Quantization) -> Quantization:
+    """Return `how` with names of layers that stay in float, in model order; PreconditionError if a pattern has none."""
     from stages.keras.layer_calls import layer_names
     from stages.keras.layer_patterns import matching
     from stages.keras.stored import shared_model
@@ -151,12 +152,13 @@ def _kept_layers(context: StageContext[QuantizeConfig]) -> tuple[str, ...]:
 
     with tensorflow_action(context.seed, context.threads):
         names = layer_names(shared_model(context, "model"))
-    kept = {
-        name
-        for pattern in context.config.quantization.keep_float
-        for name in matching(pattern, names, "quantize.schemes.keep_float")
-    }
-    return tuple(name for name in names if name in kept)
+    kept = {name for pattern in how.keep_float for name in matching(pattern, names, "quantize.schemes.keep_float")}
+    how = how.model_copy(update={"keep_float": tuple(name for name in names if name in kept)})
+    if not how.faster_on:
+        return how
+    from stages.quantize.faster import kept_where_slower
+
+    return kept_where_slower(context, how, names)
 
 
 def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ from stages.formats.tflite.settings import TFLiteSettings
 if TYPE_CHECKING:
     from stages.formats.cut import Cut
     from stages.formats.probe import Probe, ProbeScheme
+    from stages.formats.twin import Twin
 
 MARK, MARK_PLACE = b"TFL3", slice(4, 8)  # the file identifier of its flatbuffer's schema
 PACKAGES = ("tensorflow", "tf-keras", "ai-edge-litert", "ai-edge-quantizer", "flatbuffers", "numpy")
@@ -100,6 +101,11 @@ class TFLite:
         from stages.formats.tflite.cuts import cuts
 
         return cuts(model, name)
+
+    def twins(self, model: bytes, name: str) -> Iterator[Twin]:
+        from stages.formats.tflite.twins import twins
+
+        return twins(model, name)
 
     def probe_model(self, probe: Probe, scheme: ProbeScheme) -> bytes:
         from stages.formats.tflite.probe_model import tflite_model

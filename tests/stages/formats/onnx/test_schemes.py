@@ -13,7 +13,9 @@ import pytest
 from pipeline.errors import PreconditionError
 from pipeline.records.schemes import Quantization
 from stages.formats.onnx.convert import convert_onnx
+from stages.formats.onnx.kernels import kernels_of
 from stages.formats.onnx.session import load_onnx
+from stages.keras.tensorflow import import_keras
 
 
 def convert(model: Any, samples: Any, **settings: Any) -> bytes:
@@ -87,3 +89,46 @@ def test_onnx_runtime_computes_all_of_an_int8_file_in_8_bits(
 def test_onnx_has_no_int16x8(tiny_xception: Any, tiny_images: Any) -> None:
     with pytest.raises(PreconditionError, match="16-bit activations"):
         convert(tiny_xception, tiny_images, scheme="int16x8")
+
+
+@pytest.mark.parametrize(("channels", "kernel", "types"), [(1, 3, ["Conv"]), (3, 3, ["Conv"]), (4, 3, []), (3, 9, [])])
+def test_a_first_convolution_of_few_channels_stays_in_float(channels: int, kernel: int, types: list[str]) -> None:
+    """It stays up to three channels, and where it holds no more than a quarter of the weights: not with 9 by 9."""
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    image = keras.Input((16, 16, channels), name="image")
+    x = keras.layers.Conv2D(8, kernel, strides=2, activation="relu", name="first")(image)
+    x = keras.layers.Conv2D(24, 3, activation="relu", name="second")(x)
+    model = keras.Model(image, keras.layers.Dense(4, name="head")(keras.layers.Flatten()(x)))
+    samples = np.random.default_rng(5).normal(size=(32, 16, 16, channels)).astype(np.float32)
+    data = convert(model, samples, scheme="int8")
+    graph = onnx.load_from_string(data).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    in_float = [node for node in convolutions if node.input[1] not in makers]
+    assert [node.op_type for node in in_float] == types
+    assert len(convolutions) == 2
+    # The activation goes with it: no conversion stands between them, so that ONNX Runtime fuses them.
+    readers = [node.op_type for node in graph.node if any(node.input[0] == one.output[0] for one in in_float)]
+    assert readers == ["Relu"] * len(types)
+    wanted = np.asarray(model(samples))
+    assert float(np.square(outputs(data, samples) - wanted).mean()) < 1e-3 * float(np.square(wanted).mean())
+
+
+@pytest.mark.parametrize(("units", "kinds"), [(4, {"Gemm"}), (400, {"QGemm"})])
+def test_a_small_dense_layer_at_the_end_stays_in_float(units: int, kinds: set[str], tmp_path: Path) -> None:
+    keras = import_keras()
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 8), name="image")
+    x = keras.layers.Conv2D(32, 3, activation="relu", name="conv")(image)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    dense = keras.layers.Dense(units, activation="softmax", bias_initializer="random_normal", name="head")
+    model = keras.Model(image, dense(x))
+    samples = np.random.default_rng(5).normal(size=(32, 8, 8, 8)).astype(np.float32)
+    data = convert(model, samples, scheme="int8")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data)
+    kernels = {kernel.operator for kernel in kernels_of(path, "test")}
+    assert kernels & {"Gemm", "QGemm"} == kinds
+    assert "QLinearConv" in kernels
+    assert np.abs(outputs(data, samples) - np.asarray(model(samples))).max() < 0.02
