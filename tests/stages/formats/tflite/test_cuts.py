@@ -99,3 +99,14 @@ def test_damaged_files_are_named(tflite_file, tmp_path):
     with pytest.raises((DeviceError, ModelError)) as caught:
         profile(find_target("cpu"), path, "the file")
     assert caught.value.where == "the file"
+
+
+def test_weights_behind_the_flatbuffer_are_found():
+    """ai-edge-quantizer puts those of files above 256 kB there: a cut has other offsets."""
+    from ai_edge_quantizer import Quantizer, recipe
+
+    data = tflite_model(Probe(kind="dense", inputs=768, outputs=768), "float32")
+    made = bytes(Quantizer(bytearray(data), recipe.weight_only_wi8_afp32()).quantize().quantized_model)
+    *_, last = cuts(made, "model")
+    (found,), (expected,) = outputs(last.data).values(), outputs(made).values()
+    np.testing.assert_array_equal(found, expected)
