@@ -45,9 +45,9 @@ def absorb_offsets(
             draft.of(change.layer).shift_inputs(change.offset)
         for each, moved in found.moved.items():
             measured[each].shift(-moved)
-        notes.append(
-            f"{maker}: offsets of its channels go on, so that their range is {after[key] / before[key]:.2f} of it"
-        )
+        share = after[key] / before[key]
+        text = "what its channels have in common goes into the biases that read them, their range is"
+        notes.append(f"{maker}: {text} {share:.2f} of what it was")
     return notes
 
 

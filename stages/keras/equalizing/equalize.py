@@ -81,7 +81,8 @@ class _Run:
             self._wanted = self._outputs(model)
         difference = relative_difference(self._wanted, self._outputs(changed))
         if not difference <= TOLERANCE:  # NaN is not
-            self.left_out.append(f"{notes[0]} (and {len(notes) - 1} more): outputs would change by {difference:.1e}")
+            more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+            self.left_out.append(f"{notes[0]}{more}: outputs would change by {difference:.1e}")
             return model, []
         self.difference = difference
         return changed, notes
@@ -107,7 +108,8 @@ class _Run:
 
     def settle(self, model: KerasModel) -> tuple[Draft, list[str]]:
         draft = Draft(model)
-        return draft, settle_normalizations(Network.of(model), draft, self._kept)
+        with_their_layers = {fold.norm.name for fold in find_folds(usage_of(model))[0]}  # converters fold these
+        return draft, settle_normalizations(Network.of(model), draft, self._kept | with_their_layers)
 
     def equalize(self, model: KerasModel) -> tuple[Draft, list[str]]:
         network, draft = Network.of(model), Draft(model)

@@ -6,8 +6,20 @@ from stages.keras.equalizing.passing import activation_of, is_homogeneous, is_li
 def test_which_layers_commute_with_factors_and_offsets(keras):
     layers = keras.layers
     both = [layers.MaxPooling2D(), layers.Flatten(), layers.Dropout(0.1), layers.UpSampling2D(), layers.Cropping1D()]
-    factors = [layers.ReLU(), layers.ReLU(negative_slope=0.1), layers.LeakyReLU(), layers.PReLU(), layers.ZeroPadding2D()]
-    neither = [layers.ReLU(6.0), layers.ReLU(threshold=1.0), layers.Softmax(), layers.Activation("tanh"), layers.LSTM(2)]
+    factors = [
+        layers.ReLU(),
+        layers.ReLU(negative_slope=0.1),
+        layers.LeakyReLU(),
+        layers.PReLU(),
+        layers.ZeroPadding2D(),
+    ]
+    neither = [
+        layers.ReLU(6.0),
+        layers.ReLU(threshold=1.0),
+        layers.Softmax(),
+        layers.Activation("tanh"),
+        layers.LSTM(2),
+    ]
     assert all(is_homogeneous(layer) and is_linear(layer) for layer in both)
     assert all(is_homogeneous(layer) and not is_linear(layer) for layer in factors)
     assert not any(is_homogeneous(layer) or is_linear(layer) for layer in neither)
