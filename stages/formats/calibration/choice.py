@@ -23,8 +23,8 @@ HELD_OUT_EVERY = 4
 class RangeChoice(Value):
     """Say which method was taken.
 
-    `errors` are the squared errors at the outputs by method, relative to the outputs' own power, before a closing
-    softmax or sigmoid, on `samples` that were held out; empty if there were too few samples to hold any out.
+    `errors` are the squared errors at the outputs by method, before a closing softmax or sigmoid, relative to the
+    outputs' power, on `samples` that were held out; empty if there were too few samples to hold any out.
     """
 
     method: Ranges
@@ -38,8 +38,8 @@ class RangeChoice(Value):
             return f"calibration auto took {self.method}: of fewer than {HELD_OUT_EVERY} samples none can be held out"
         errors = ", ".join(f"{method} {error:.2e}" for method, error in self.errors.items())
         return (
-            f"calibration auto took {self.method}: squared errors at the outputs, of their power, on {self.samples} "
-            f"samples held out: {errors}"
+            f"calibration auto took {self.method}: squared error relative to the outputs' power on {self.samples} "
+            f"held-out samples: {errors}"
         )
 
 

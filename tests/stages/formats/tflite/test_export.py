@@ -56,4 +56,4 @@ def test_the_ranges_that_auto_took_are_among_the_facts_and_in_a_note(exporting: 
     (note,) = facts.notes
     assert note.startswith("calibration auto took percentile: ")
     assert f"mse {facts.ranges.errors['mse']:.2e}" in note
-    assert "on 16 samples" in note
+    assert "on 16 held-out samples" in note
