@@ -48,7 +48,7 @@ class QuantizeConfig(StageConfig):
     outputs: with `int8` those of int8 files are int8 and those of int16x8 files int16, as microcontrollers need them.
     ONNX files keep float32 ones.
 
-    A `ladder` finds the fastest scheme that loses at most `max_accuracy_drop` of the model's accuracy on the test
+    A `ladder` finds the fastest scheme that loses at most `max_accuracy_drop` of the model's accuracy on the validation
     split: its rungs are measured in `ladder_format` on `ladder_target`, and tried from the fastest on. `selective` is
     int8 with the layers that it harms most left in float, as few as suffice. The result is called `ladder`.
     """

@@ -167,7 +167,8 @@ class Ladder:
     def _accurate(self, made: _Made, ratio: float | None) -> bool:
         """Return whether the bound holds; records the try."""
         self._context.events.advanced(len(self._tries), len(self._rungs), "rungs", f"accuracy of {made.name}")
-        settings = {"tolerances": {made.how.scheme: UNBOUNDED}}
+        # Not the test split, which is there to judge what was chosen.
+        settings = {"tolerances": {made.how.scheme: UNBOUNDED}, "data_split": "validation"}
         inputs = {"export": made.export, "reference": self._context.inputs["model"], "quantized": made.quantized}
         metrics = self._context.call("verify", settings, inputs).metrics
         drop = metrics.get("accuracy_drop_reference")

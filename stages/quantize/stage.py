@@ -48,8 +48,8 @@ class QuantizeStage:
         trained = any(quantization.qat for quantization in config.possible)
         return (
             *(("calibration",) if calibrated else ()),
-            *(("test",) if config.ladder else ()),
-            *(("train", "validation") if trained else ()),
+            *(("train",) if trained else ()),
+            *(("validation",) if trained or config.ladder else ()),
         )
 
     def baseline(self) -> QuantizeConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -98,7 +98,7 @@ class VerifyConfig(StageConfig):
     `max_accuracy_drop` bounds the reference's accuracy minus the export's on the whole test split (0.01 is one point);
     `max_mse_ratio` is for regression: the export's mean squared error relative to the reference's (1.05 is 5 % more).
     Without them both are reported. `samples` is how many test samples outputs are compared on, evenly spaced. `metrics`
-    are by default the recipe's `data.metrics`.
+    are by default the recipe's `data.metrics`. `data_split` is whose samples are meant.
     """
 
     max_accuracy_drop: float | None = Field(None, ge=0, le=1)
@@ -106,6 +106,7 @@ class VerifyConfig(StageConfig):
     samples: int = Field(256, ge=1)
     tolerances: Tolerances = Field(default_factory=Tolerances)
     metrics: Metrics | None = None
+    data_split: Literal["test", "validation"] = "test"
 
 
 class EvaluateConfig(StageConfig):

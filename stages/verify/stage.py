@@ -86,7 +86,7 @@ class VerifyStage:
         return (*DEFAULTS.get(task, ())[:1], *changes, *numbers_of(task, config.metrics, output))
 
     def splits(self, config: VerifyConfig) -> tuple[str, ...]:
-        return ("test",)
+        return (config.data_split,)
 
     def filled(self, config: VerifyConfig, data: DataSpec, folder: Path) -> VerifyConfig:
         return config if config.metrics is not None else config.model_copy(update={"metrics": data.metrics})
@@ -114,7 +114,7 @@ class VerifyStage:
         from stages.verify.compare import BATCH, advance
         from stages.verify.predict import shared_outputs
 
-        split, facts = context.data("test"), keras_facts_of(context.inputs["reference"])
+        split, facts = context.data(context.config.data_split), keras_facts_of(context.inputs["reference"])
         several = len(facts.outputs) > 1
         # Labels without an output's name say nothing about several outputs, and outputs can be compared without labels.
         measurable = not split.said_unlabelled and (not several or split.output_names is not None)
@@ -174,7 +174,8 @@ class VerifyStage:
 def _comparison(context: StageContext[VerifyConfig]) -> Comparison:
     from stages.verify.compare import Comparison
 
-    return Comparison(context, context.data("test"), keras_facts_of(context.inputs["reference"]))
+    split = context.data(context.config.data_split)
+    return Comparison(context, split, keras_facts_of(context.inputs["reference"]))
 
 
 def _hint(context: StageContext[VerifyConfig], comparison: Comparison, row: ParityRow, setting: str) -> str:

@@ -23,7 +23,8 @@ RECIPE = """\
 name: ladder
 threads: {threads}
 model: model.keras
-data: {{source: npz, path: data.npz, calibration: {{from: train, take: 64}}, test: test}}
+data: {{source: npz, path: data.npz, calibration: {{from: train, take: 64}},
+  validation: val, test: test}}
 stages:
   - load
   - quantize: {{ladder: {rungs}, max_accuracy_drop: {bound}, ladder_rounds: 1}}
@@ -37,7 +38,9 @@ def climbing(tmp_path: Path, lopsided: Any, make_context: Callable[..., Any]) ->
     """Run a ladder on the network, whose own classes are the labels: return the entry, the manifest, the messages."""
     x = np.random.default_rng(6).standard_normal((400, 12)).astype(np.float32)
     y = np.asarray(lopsided(x, training=False)).argmax(1)
-    np.savez(tmp_path / "data.npz", x_train=x[:100], y_train=y[:100], x_test=x[100:], y_test=y[100:])
+    parts = {"train": slice(0, 100), "val": slice(100, 250), "test": slice(250, 400)}
+    arrays = {f"{which}_{name}": values[at] for which, values in (("x", x), ("y", y)) for name, at in parts.items()}
+    np.savez(tmp_path / "data.npz", **arrays)
     threads = make_context(None).threads
 
     def climb(rungs: list[str], bound: float, model: Any = lopsided) -> Any:
@@ -57,18 +60,18 @@ def report_of(entry: Any) -> LadderFacts:
 
 
 def test_the_worst_layers_stay_in_float_until_the_bound_holds(climbing: Callable[..., Any], tmp_path: Path) -> None:
-    entry, manifest, warned = climbing(["int8", "selective"], 0.01)
+    entry, manifest, warned = climbing(["int8", "selective"], 0.04)
     report = report_of(entry)
     assert [one.name for one in report.tries] == ["int8", "selective"]
     assert [one.kept_float for one in report.tries] == [(), ("head", "wide")]
     assert report.tries[0].accuracy_drop > 0.2
-    assert report.tries[-1].accuracy_drop <= 0.01
+    assert report.tries[-1].accuracy_drop <= 0.04
     assert report.chosen == "selective"
     assert report.tries[0].latency_ratio is not None
     assert report.tries[-1].latency_ratio is not None
     quantized = next(output.facts for output in entry.outputs if isinstance(output.facts, QuantizedFacts))
     assert quantized.quantization.keep_float == ("wide", "head")
-    assert manifest.metrics["tflite/ladder.accuracy"] >= 0.99
+    assert manifest.metrics["tflite/ladder.accuracy"] >= 0.96
     assert "selective with head, wide in float loses 0.0" in warned[0]
     file = next(f for output in entry.outputs for f in output.files if f.name == "layer-errors.json")
     errors = json.loads(Store(tmp_path / "store").blobs.path(file.digest).read_bytes())
