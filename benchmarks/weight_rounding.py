@@ -3,8 +3,8 @@
 The demo's network and MLPerf Tiny's ResNet-8 on their whole test sets, keyword spotting and visual wake words on the
 inputs of `quality.py`, each calibrated on 256 samples. `agrees` is how often a file predicts Keras' class, `error` the
 mean squared difference of the outputs, `weights` the part of the weights alone (before the closing softmax, on held-out
-samples, relative to the outputs' variance). `choosing` takes the place of nothing: it comes on top of the conversion;
-`epoch` is the first epoch of `model.fit` on the same samples, in batches of 32, with its tracing. Both in CPU seconds.
+samples, relative to the outputs' variance). `choosing` is what rounding adds to the conversion, and an epoch the first
+one of `model.fit` on the same samples, in batches of 32, with its tracing: both in CPU seconds.
 
 Exit status 1 if adaptive rounding agrees less often than the nearest, by more than the 95 % interval of the difference,
 or takes longer than the epoch.

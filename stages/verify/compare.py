@@ -166,7 +166,7 @@ class Comparison:
         from stages.keras.layer_calls import record_layers
         from stages.verify.causes import input_calls, outside_in_words
 
-        model, step = self._model, -(-len(self._picked) // COUNTED)
+        model, step = self._made_from, -(-len(self._picked) // COUNTED)
         inputs = self._arrays(self._split.take(self._picked[::step])[0])
         count = len(next(iter(inputs.values())))
         parts = (

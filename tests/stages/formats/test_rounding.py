@@ -7,6 +7,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from pipeline.records.schemes import Quantization
+from stages.formats import rounding
 from stages.formats.conversion import job_of
 from stages.formats.onnx import export as onnx_export
 from stages.formats.onnx.convert import convert_onnx
@@ -130,8 +131,9 @@ def plain():
     return keras.Model(image, layers.Dense(3, name="head")(layers.Flatten()(x)))
 
 
-def test_bias_correction_takes_the_mean_error_of_each_channel(tmp_path):
+def test_bias_correction_takes_the_mean_error_of_each_channel(tmp_path, monkeypatch):
     """Compare with a convolution of numpy's own: means of the errors on the fitted samples, before and after."""
+    monkeypatch.setattr(rounding, "POSITIONS", 16)  # all of them
     import_keras().utils.set_random_seed(2)
     model, samples = plain(), np.random.default_rng(3).uniform(0, 1, (50, 4, 4, 3)).astype(np.float32)
     grid = Grid(7)
@@ -226,6 +228,16 @@ def test_recurrent_layers_are_left_alone_and_nested_models_are_not(tmp_path):
         ):
             np.testing.assert_array_equal(now, then)
     np.testing.assert_allclose(found.model(samples), model(samples), atol=0.02)
+
+
+def test_a_network_without_linear_layers_is_its_copy(tmp_path):
+    keras = import_keras()
+    sequence = keras.Input((4, 3))
+    model = keras.Model(sequence, keras.layers.ReLU()(keras.layers.GRU(2)(sequence)))
+    samples = np.random.default_rng(0).standard_normal((20, 4, 3)).astype(np.float32)
+    found = round_model(model, ADAPTIVE, [samples], Grid(127), tmp_path)
+    assert (found.layers, found.error_before, found.error_after) == ((), 0.0, 0.0)
+    assert found.model is not model
 
 
 def test_one_step_for_all_channels(network, tmp_path):
