@@ -28,6 +28,7 @@ LEAST_SHARE = 0.01  # of the file's cost, that an operator loses in 8 bits
 LEAST_RATIO = {"instructions": 1.0, "nanoseconds": 1.15}
 FEW = 4  # channels, from which on no kernel seen pads its input
 CONVERSIONS = frozenset({"QuantizeLinear", "DequantizeLinear"})
+INTEGER = ("QLinear", "QGemm", "MatMulInteger", "ConvInteger")  # how ONNX Runtime's integer kernels begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,13 +167,17 @@ def _between_conversions(target: Target, model: Path, name: str, origin: Origin 
     """Advise on a file whose runtime fuses conversions with operators: those left over cost for nothing."""
     found = profile(target, model, name, origin)
     operators, advice = found.operators, []
+    kinds = [operator.kind for operator in operators]
     for place, operator in enumerate(operators):
         if operator.kind not in CONVERSIONS or operator.cost < LEAST_SHARE * found.total:
             continue
-        beside = next(_floats_beside(place, [one.kind for one in operators]), None)
+        back, there = "DequantizeLinear" in kinds[: place + 1], "QuantizeLinear" in kinds[place:]
+        if not (back and there):
+            continue  # where the integer part begins and ends, conversions have to be
+        beside = next(_floats_beside(place, kinds), None)
         inner = operators[beside] if beside is not None else None
         layers = operator.layers or (inner.layers if inner else ())
-        around = f"{inner.kind} stands in float32 next to it" if inner else "what is next to it computes in float32"
+        around = f"{inner.kind} stands in float32 next to it" if inner else "it only changes the scale"
         advice.append(
             Advice(
                 rule="left_in_float",
@@ -181,7 +186,7 @@ def _between_conversions(target: Target, model: Path, name: str, origin: Origin 
                 layers=layers,
                 cost=operator.cost,
                 float_cost=0.0,
-                why=f"{around}: ONNX Runtime has no integer kernel for it, or its quantization does not fit one",
+                why=f"{around}: ONNX Runtime has no integer kernel for that",
                 helps="activations: unsigned if they are signed, or "
                 f"keep_float: [{layers[0] if layers else 'LAYER'}] with its neighbors",
             )
@@ -193,5 +198,5 @@ def _between_conversions(target: Target, model: Path, name: str, origin: Origin 
 def _floats_beside(place: int, kinds: Sequence[str]) -> Iterator[int]:
     """Yield places next to a conversion whose operators compute in float32."""
     for near in (place + 1, place - 1):
-        if 0 <= near < len(kinds) and kinds[near] not in CONVERSIONS and not kinds[near].startswith("QLinear"):
+        if 0 <= near < len(kinds) and kinds[near] not in CONVERSIONS and not kinds[near].startswith(INTEGER):
             yield near

@@ -1,8 +1,8 @@
 """Find the layers that int8 makes slower on a target, and keep as many of them in float as make the file fastest.
 
 Each operator of the int8 file is measured alone, in 8 bits and in float32; those that lose are candidates. Conversions
-around them cost too, so that files with the 1, 2, 4, … worst candidates in float are measured whole. Every try is a
-chain of actions of its own, cached as any other.
+around them cost too, so that files with the 1, 2, 4, … worst candidates in float are measured whole, and one counts as
+faster from 1 % on. Every try is a chain of actions of its own, cached as any other.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from pipeline.contracts.stage import StageContext
 from pipeline.errors import PreconditionError
 from pipeline.records.artifacts import Artifact
 from pipeline.records.schemes import Quantization
-from stages.devices.advice import advise
+from stages.devices.advice import LEAST_SHARE, advise
 from stages.devices.target import find_target
 from stages.formats.registry import format_of
 from stages.quantize.config import QuantizeConfig
 from stages.quantize.ladder import doubling, speed_ratios
 
 FORMAT = "tflite"
+ROUNDS = 5  # of each try, where times are measured: which of two files is faster, not by how much
 
 
 def kept_where_slower(context: StageContext[QuantizeConfig], how: Quantization, known: Sequence[str]) -> Quantization:
@@ -39,7 +40,8 @@ def kept_where_slower(context: StageContext[QuantizeConfig], how: Quantization, 
         attempt = plain.model_copy(update={"keep_float": tuple(name for name in known if name in wanted)})
         _, ratio = _measured(context, attempt, how.faster_on, base)
         tried.append(f"{', '.join(candidates[:count])}: {ratio:.3f}")
-        best = min(best, (ratio, attempt), key=lambda one: one[0])
+        if ratio < (1 - LEAST_SHARE) * best[0]:
+            best = ratio, attempt
     kept = ", ".join(best[1].keep_float) or "no layer"
     tries = "; ".join(tried)
     context.events.warned(
@@ -75,7 +77,8 @@ def _measured(
 ) -> tuple[Artifact, float]:
     """Return the file of a scheme, and its cost on the target relative to float32's."""
     export = _exported(context, how)
-    metrics = context.call("benchmark", {"targets": (target,)}, {"export": export, "baseline": base}).metrics
+    settings = {"targets": (target,), "rounds": ROUNDS}
+    metrics = context.call("benchmark", settings, {"export": export, "baseline": base}).metrics
     ratio = next((metrics[name] for name in speed_ratios() if name in metrics), None)
     if ratio is None:
         what = f"{target} measures nothing that tells which of two files is faster"

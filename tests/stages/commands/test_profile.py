@@ -5,11 +5,17 @@ import json
 import pytest
 
 from pipeline.errors import DeviceError, ModelError, RecipeError, SecateurError
-from stages.commands.profile import bar, command
+from stages.commands.profile import advice_text, bar, command
+from stages.devices.advice import Advice, Advised
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.probe import Probe
 from stages.formats.tflite.probe_model import tflite_model
 from stages.keras.tensorflow import import_keras
+
+ADVICE = Advice(
+    rule="few_channels", kind="CONV_2D", name="model/conv1/Conv2D", layers=("conv1",), cost=2.2e5, float_cost=8.4e4,
+    why="padding", helps="keep_float: [conv1]",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -92,6 +98,23 @@ def test_an_onnx_file_damaged_inside_is_told(tmp_path):
     with pytest.raises(ModelError, match="the ONNX file is damaged") as told:
         command(str(damaged), store=tmp_path / "store")
     assert told.value.where == str(damaged)
+
+
+def test_advice_names_operators_with_the_reason_or_says_that_there_is_none(file, tmp_path, capsys):
+    found = Advised(target="pi", runtime="litert 2.3", unit="instructions", total=9e5, advice=(ADVICE,))
+    text = advice_text(found, "model.tflite").splitlines()
+    assert text[0] == "model.tflite on pi, litert 2.3"
+    assert text[2] == "CONV_2D of conv1: 220.0 thousand instructions, in float32 84.0"
+    assert text[3:5] == ["  why    padding", "  helps  keep_float: [conv1]"]
+    assert text[-1] == "136.0 of 900.0 thousand instructions (15%) are lost in 8 bits"
+    command(str(file), advised=True, as_json=True)
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema_version"], document["target"], document["unit"]) == (1, "cpu", "nanoseconds")
+    assert document["total"] > 0
+    float_file = tmp_path / "float.tflite"
+    float_file.write_bytes(tflite_model(Probe(kind="conv", inputs=8, outputs=8), "float32"))
+    command(str(float_file), advised=True)
+    assert "no operator costs notably more than in float32" in capsys.readouterr().out
 
 
 def test_bars_are_in_eighths():
