@@ -6,11 +6,11 @@ the error at the outputs before a closing softmax in dB. Ways: TensorFlow's conv
 of the converter's float32 file, ONNX Runtime's quantizer with its defaults on our float32 ONNX file, our TFLite and
 ONNX files by the settings of `--settings`, and the vendor's own file where there is one.
 
-Exit status 1, and MISSED, unless in each network our better file agrees with float32 at least as often as ONNX Runtime's
-and the vendor's do (as far as 95 % intervals of the difference can tell), and ours in TFLite loses at most half of
-what TensorFlow's converter does.
+Exit status 1, and MISSED, unless in each network our better file agrees with float32 at least as often as ONNX
+Runtime's and the vendor's do (as far as 95 % intervals of the difference can tell), and ours in TFLite disagrees at
+most half as often as TensorFlow's converter's.
 
-    python benchmarks/int8_losses.py --data DIR [--work DIR] [--only NAME …]      # contents of DIR: see public_models.py
+    python benchmarks/int8_losses.py --data DIR [--work DIR] [--only NAME …]      # for the contents see public_models.py
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ def main() -> int:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     if options.one:
-        print(json.dumps(row_of(*options.one, options.data, options.work, options.settings)))
+        name, way = options.one
+        print(json.dumps(row_of(name, way, options.data, options.work, options.settings)))
         return 0
     results, missed = Results(options.work, Path(__file__), ROOT / "benchmarks" / "int8_networks.py"), False
     print(f"{'network':20}{'way':19}{'agree':>8}{'accuracy':>10}{'float32':>9}{'dB':>7}{'CPU s':>7}", flush=True)
@@ -229,7 +230,9 @@ def main() -> int:
                 continue
             rows[way] = row
             accuracies = (row["accuracy"], row["float_accuracy"])
-            told = "".join(f"{'–' if one is None else format(one, '.2%'):>{w}}" for one, w in zip(accuracies, (10, 9)))
+            told = "".join(
+                f"{'–' if one is None else format(one, '.2%'):>{w}}" for one, w in zip(accuracies, (10, 9), strict=True)
+            )
             print(
                 f"{name:20}{way:19}{agreeing(row).mean():>8.2%}{told}{row['db']:>7.1f}{row['cpu_s']:>7.0f}", flush=True
             )
