@@ -10,7 +10,7 @@ Exit status 1, and MISSED, unless in each network our better file agrees with fl
 Runtime's and the vendor's do (as far as 95 % intervals of the difference can tell), and ours in TFLite disagrees at
 most half as often as TensorFlow's converter's.
 
-    python benchmarks/int8_losses.py --data DIR [--work DIR] [--only NAME …]      # for the contents see public_models.py
+    python benchmarks/int8_losses.py --data DIR [--work DIR] [--only NAME …]      # DIR: see public_models.py
 """
 
 from __future__ import annotations

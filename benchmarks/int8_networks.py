@@ -3,8 +3,8 @@
 * `relu_bn_demo`, `relu_bn_cifar`: Conv → ReLU → BatchNormalization, trained here on the demo's images and on CIFAR-10;
 * `resnet8`, `keyword_spotting`, `visual_wake_words`, `anomaly_detection`: MLPerf Tiny's trained networks. Only the
   first one's data is in a registry: the others see what `quality.py` says; anomaly detection sees noise.
-* `MobileNetV2`, `MobileNetV3Small`, `EfficientNetB0` at 96×96, trained here for a short time on CIFAR-10's images, three
-  times enlarged; then their batch normalizations are measured on these.
+* `MobileNetV2`, `MobileNetV3Small`, `EfficientNetB0` at 96×96, trained here for a short time on CIFAR-10's images,
+  three times enlarged; then their batch normalizations are measured on these.
 """
 
 from __future__ import annotations
