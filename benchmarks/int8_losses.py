@@ -109,13 +109,25 @@ def run_tflite(data: bytes, x: Any) -> Outputs:
     interpreter = Interpreter(model_content=data, num_threads=1)
     interpreter.allocate_tensors()
     (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
-    return _each(x, lambda one: _invoked(interpreter, given["index"], made, one))
+    return _each(x, lambda one: _invoked(interpreter, given, made, one))
 
 
-def _invoked(interpreter: Any, given: int, made: Any, one: Any) -> Any:
-    interpreter.set_tensor(given, one[None])
+def _invoked(interpreter: Any, given: Any, made: Any, one: Any) -> Any:
+    interpreter.set_tensor(given["index"], _stored(given, one[None]))
     interpreter.invoke()
-    return interpreter.get_tensor(made["index"])[0]
+    values = interpreter.get_tensor(made["index"])[0]
+    scale, zero = made["quantization"]
+    return (values.astype("float32") - zero) * scale if scale else values
+
+
+def _stored(details: Any, values: Any) -> Any:
+    """Return values in the type of an input: ai-edge-quantizer makes it int8."""
+    import numpy as np
+
+    scale, zero = details["quantization"]
+    if not scale:
+        return values
+    return np.clip(np.round(values / scale + zero), -128, 127).astype(details["dtype"])
 
 
 def run_onnx(data: bytes, x: Any) -> Outputs:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from pipeline.errors import first_few
 from pipeline.records.artifacts import Digest, Facts, TensorSpec
 from pipeline.records.schemes import Quantization, Scheme
 from pipeline.records.values import Value
@@ -50,6 +51,16 @@ class QuantizedFacts(Facts):
     @property
     def scheme(self) -> Scheme:
         return self.quantization.scheme
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what differs from the model that was quantized, in a sentence; nothing if it is the same."""
+        if not self.rewrites:
+            return ()
+        changed = first_few(list(dict.fromkeys(text.partition(":")[0] for text in self.rewrites)))
+        return (
+            f"a network of equal outputs (to {self.rewrites_difference:.0e}) is quantized, with changes at {changed}",
+        )
 
 
 class ExportFacts(Facts):
