@@ -142,9 +142,12 @@ def main() -> int:
         before = f"{ratios['before']:.3f}" if "before" in ratios else "-"
         verdict = "MISSED" if ratios["fast"] > MOST else "ok"
         print(f"{network:<24}{core:<12}{before:>8}{ratios['int8']:>8.3f}{ratios['fast']:>11.3f}  {verdict}", flush=True)
-    enough = fast >= FAST_CASES * cases / (len(NETWORKS) * len(CORES))
+    whole = cases == len(NETWORKS) * len(CORES)  # the second bound is on all cores together
+    enough = fast >= FAST_CASES or not whole
     print(f"{cases - slow} of {cases} at most {MOST:g}: {'MISSED' if slow else 'ok'}")
-    print(f"{fast} of {cases} at most {FAST:g}: {'ok' if enough else 'MISSED'}")
+    print(
+        f"{fast} of {cases} at most {FAST:g}: {('ok' if enough else 'MISSED') if whole else 'judged on all cores only'}"
+    )
     return 1 if slow or not enough else 0
 
 
