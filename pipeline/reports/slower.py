@@ -38,7 +38,9 @@ def slower_than_float(manifest: RunManifest) -> list[str]:
         ratio = _ratio(facts, measured.get(f"{other}@{target}"))
         if ratio is not None:
             command = secateur("profile", f"{manifest.run_id}:{pair}", "--target", target, "--advise")
-            found.append((ratio, f"slower than float32: {pair} on {target}, ×{ratio:.2f} of {other}; why:\n  {command}"))
+            found.append(
+                (ratio, f"slower than float32: {pair} on {target}, ×{ratio:.2f} of {other}; why:\n  {command}")
+            )
     return [note for _, note in sorted(found, reverse=True)]
 
 

@@ -11,6 +11,8 @@ from stages.keras.regression.running import Network
 from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasLayer
 
+MARGIN = 1.5  # between what samples reach and the limit: they are few
+
 
 def clips_at(layer: KerasLayer) -> float | None:
     """Return the number at which a ReLU of Keras' own clips; None for other layers."""
@@ -24,7 +26,7 @@ def clips_at(layer: KerasLayer) -> float | None:
 def open_activations(
     network: Network, draft: Draft, measured: Mapping[str, Statistics], kept: frozenset[str]
 ) -> list[str]:
-    """Change the draft where no measured output has reached the limit; return a note for each layer."""
+    """Change the draft where no measured output comes near the limit; return a note for each layer."""
     highest: dict[str, float] = {}
     for call, node in zip(network.calls, network.nodes, strict=True):
         if clips_at(node.layer) is not None and node.layer.name not in kept:
@@ -34,7 +36,7 @@ def open_activations(
     for name, high in highest.items():
         layer = network.model.get_layer(name)
         limit = clips_at(layer)
-        if limit is not None and high < limit:
+        if limit is not None and MARGIN * high < limit:
             draft.settings[name] = {"max_value": None} if type(layer).__name__ == "ReLU" else {"activation": "relu"}
-            notes.append(f"{name}: no sample reaches {limit:g}, so it clips nothing any more")
+            notes.append(f"{name}: no sample comes near {limit:g}, so it clips nothing any more")
     return notes

@@ -26,7 +26,7 @@ from stages.keras.types import KerasModel
 TOLERANCE = 1e-4  # of outputs, relative: the same function, with factors in other places
 BATCH = 32
 PROOF_SAMPLES = 16
-MOST_SAMPLES = 128  # on which channels are measured
+MOST_SAMPLES = 64  # on which channels are measured
 
 
 @dataclass(frozen=True, slots=True)
