@@ -19,7 +19,7 @@ from stages.formats.tflite.session import load_tflite
 from stages.formats.weight_types import onnx_weights
 from stages.keras.tensorflow import import_keras
 
-KERNELS = 3 * 3 * 3 * 8 + 3 * 3 * 8 * 12 + 12 * 10  # each below the converter's minimum of 1,024
+KERNELS = 3 * 3 * 4 * 8 + 3 * 3 * 8 * 12 + 12 * 10  # each below the converter's minimum of 1,024
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def narrow() -> Any:
     keras = import_keras()
     keras.utils.set_random_seed(1)
     layers = keras.layers
-    start = keras.Input((8, 8, 3), name="image")
+    start = keras.Input((8, 8, 4), name="image")  # ONNX int8 keeps a first convolution of three in float32
     inner = layers.Conv2D(12, 3, activation="relu")(layers.Conv2D(8, 3, activation="relu")(start))
     return keras.Model(start, layers.Dense(10, name="head")(layers.GlobalAveragePooling2D()(inner)))
 
@@ -54,7 +54,7 @@ def facts_of(target_format: str, scheme: Any, model: Any, samples: Any = None) -
 def test_every_kernel_is_in_the_type_of_the_scheme(
     narrow: Any, target_format: str, scheme: Any, stored: dict[str, int]
 ) -> None:
-    samples = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+    samples = np.random.default_rng(0).normal(size=(8, 8, 8, 4)).astype(np.float32)
     facts = facts_of(target_format, scheme, narrow, samples)
     assert facts.weights == stored
     assert narrow_share(facts) == (None if scheme == "float32" else 1.0)
@@ -64,7 +64,7 @@ def test_every_kernel_is_in_the_type_of_the_scheme(
 def test_a_pruned_network_in_dynamic_is_small_and_near_keras(narrow: Any) -> None:
     sizes = {scheme: len(convert_tflite(narrow, scheme)) for scheme in ("float32", "dynamic")}
     assert sizes["dynamic"] < 0.55 * sizes["float32"]
-    x = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 4)).astype(np.float32)
     wanted = np.asarray(narrow(x))
     found = load_tflite(convert_tflite(narrow, "dynamic")).run({"image": x})["head"]
     assert 1e-4 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.05
