@@ -116,3 +116,33 @@ def test_a_sample_that_is_no_number_is_named_before_any_layer(verifying_sums: Ca
     with pytest.raises(DataError, match="sample 5 of the test split holds NaN or infinity") as caught:
         run(context)
     assert "layer" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("known", "blamed"), [(True, "y"), (False, "a")])
+def test_layers_are_those_of_the_equal_network_that_was_exported(
+    make_context: Callable[..., Any], make_split: Callable[..., Any], export_artifact: Any, run: Any, *, known: bool,
+    blamed: str,
+) -> None:  # fmt: skip
+    keras = import_keras()
+
+    factors = np.array([1.0, 8, 0.2, 3, 30, 0.5])
+
+    def network(factors: Any, right: float = 1.0) -> Any:
+        x = keras.Input((12,), name="x")
+        hidden = keras.layers.Dense(6, activation="relu", name="a")
+        model = keras.Model(x, keras.layers.Dense(2, use_bias=False, name="y")(hidden(x)))
+        rng = np.random.default_rng(0)
+        first, last = rng.standard_normal((12, 6)), rng.standard_normal((6, 2))
+        model.set_weights([first * factors, np.zeros(6), last / factors[:, None] * [right, 1.0]])
+        return model
+
+    context = make_context(VerifyConfig(), axis="onnx/float32")
+    x = np.random.default_rng(1).standard_normal((20, 12)).astype(np.float32)
+    context.splits = {"test": make_split("test", x, np.zeros((20, 2), np.float32), task="regression")}
+    context.inputs = {
+        "export": export_artifact(context, ("onnx", "float32"), convert_onnx(network(factors, 1.5), "float32")),
+        "reference": context.write_model(network(np.ones(6))),
+        **({"quantized": context.write_model(network(factors))} if known else {}),
+    }
+    with pytest.raises(PostconditionError, match=rf"the first layer that differs is '{blamed}'"):
+        run(context)
