@@ -24,9 +24,8 @@ from stages.keras.stripping.usage import usage_of
 from stages.keras.types import KerasModel
 
 TOLERANCE = 1e-4  # of outputs, relative: the same function, with factors in other places
-BATCH = 32
-PROOF_SAMPLES = 16
-MOST_SAMPLES = 64  # on which channels are measured
+MOST_SAMPLES = 64  # on which channels are measured; the first batch of them is compared
+BATCH_SAMPLES, BATCH_NUMBERS = 32, 2**20  # in a batch, at most, and numbers of its inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,9 @@ class _Run:
     """Hold what all steps need: the layers that stay, samples in batches, and what could not be proved."""
 
     def __init__(self, kept: frozenset[str], samples: Sequence[NDArray[Any]], batch: int | None) -> None:
-        self._kept, self._samples, self._batch = kept, samples, batch
+        self._kept, self._samples, self._fixed = kept, samples, batch
+        numbers = sum(array[:1].size for array in samples)
+        self._batch = batch or max(1, min(BATCH_SAMPLES, BATCH_NUMBERS // numbers))
         self.left_out: list[str] = []
         self.difference = 0.0
         self._wanted: list[Any] | None = None  # the outputs of the model that came first
@@ -124,16 +125,14 @@ class _Run:
         return draft, notes + absorb_offsets(network, draft, measured, kept)
 
     def _batches(self) -> Iterator[list[NDArray[Any]]]:
-        for start in range(0, len(self._samples[0]), self._batch or BATCH):
-            yield self._batch_at(start, self._batch or BATCH)
-
-    def _batch_at(self, start: int, size: int) -> list[NDArray[Any]]:
-        """Return samples from `start` on; the last one fills up a batch of fixed size."""
         count = len(self._samples[0])
-        places = [min(place, count - 1) for place in range(start, start + size)]
-        return [samples[places if self._batch else slice(start, start + size)] for samples in self._samples]
+        for start in range(0, count, self._batch):
+            places = range(start, start + self._batch)
+            # The last sample fills up a batch of fixed size.
+            picked = [min(place, count - 1) for place in places if self._fixed or place < count]
+            yield [samples[picked] for samples in self._samples]
 
     def _outputs(self, model: KerasModel) -> list[Any]:
-        inputs = self._batch_at(0, self._batch or PROOF_SAMPLES)
+        inputs = next(self._batches())
         with before_squashing(model) as linear:
             return as_list(linear(inputs if len(inputs) > 1 else inputs[0], training=False))
