@@ -155,7 +155,9 @@ def table(found: Profile, title: str) -> str:
 def advice_text(found: Advised, title: str) -> str:
     """Format each operator that costs more than it should, with the reason and what helps; the sum below."""
     divisor, unit = SCALES[found.unit]
-    parts = [f"{title} on {found.target}, {found.runtime or 'no operator in 8 bits'}"]
+    if not found.runtime:
+        return f"{title} on {found.target}: nothing to compare, no operator computes in 8 bits"
+    parts = [f"{title} on {found.target}, {found.runtime}"]
     for advice in found.advice:
         layers = " + ".join(advice.layers) or advice.name[:40]
         costs = f"{advice.cost / divisor:,.1f} {unit}, in float32 {advice.float_cost / divisor:,.1f}"

@@ -17,7 +17,8 @@ def doubts_about(samples: Any) -> tuple[str, ...]:
     count = len(samples)
     doubts = []
     if count < FEW_SAMPLES:
-        doubts.append(f"{count} calibration samples are few: ranges that they don't show will be clipped")
+        few = "1 calibration sample is" if count == 1 else f"{count} calibration samples are"
+        doubts.append(f"{few} few: ranges that they don't show will be clipped")
     flat = np.reshape(samples, (count, -1))
     if np.all(flat == flat[:, :1]):
         doubts.append("every calibration sample is one constant: the ranges will not be those of real inputs")

@@ -34,7 +34,10 @@ def equalized_model(context: StageContext[Any], arrays: Sequence[Any], kept: Seq
         model = shared_in_float32(context, "model")
         has_graph = getattr(model, "_is_graph_network", False)
         # Layers inside of nested models can have other names in the network without nesting.
-        if not has_graph or (kept and any(is_nested(layer) for layer in model.layers)):
+        if not has_graph:
+            return None
+        if kept and any(is_nested(layer) for layer in model.layers):
+            context.events.warned("not equalized: keep_float names layers of a model with others nested in it")
             return None
         made = equalized(model, arrays, kept)
         for note in made.left_out:

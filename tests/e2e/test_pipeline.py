@@ -121,7 +121,9 @@ def test_what_a_gate_can_not_tell_is_measured_once_more_with_twice_the_rounds(fi
     )
     code, text, _ = secateur("run", undecided, "--store", store)
     ratio = last["outputs"][0]["facts"]["ratio"]
-    assert f"×{max(ratio, 1 / ratio):.2f} " in next(line for line in text.splitlines() if line.startswith("tflite/int8 "))
+    assert f"×{max(ratio, 1 / ratio):.2f} " in next(
+        line for line in text.splitlines() if line.startswith("tflite/int8 ")
+    )
 
 
 def test_exported_files_are_copied_out_and_run(finished, secateur, tmp_path):

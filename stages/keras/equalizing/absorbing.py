@@ -1,7 +1,8 @@
 """Move what all samples of a channel have in common into biases (high bias absorption, Nagel et al. 2019).
 
 Behind a convolution without an activation that is the middle of the channel's range: exact for any input. Behind a ReLU
-it is most of the smallest value, if that is above zero on all samples.
+it is the smallest value less the width of the channel's range, if that is above zero: exact for all inputs that come no
+lower, which none of the samples comes near.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from stages.keras.equalizing.statistics import Statistics
 from stages.keras.regression.running import Network
 
 WORTH = 0.9  # of the range's width: what narrows it less is left as it is
-MARGIN = 0.1  # of a channel's range: behind a ReLU, so far below its smallest value
+MARGIN = 1.0  # of a channel's range: behind a ReLU, so far below its smallest value
+CONSTANT = 1e-3  # of a channel's value: samples in which it varies less tell nothing of others
 
 
 def absorb_offsets(
@@ -53,7 +55,8 @@ def absorb_offsets(
 
 def _common(seen: Statistics, *, rectified: bool) -> Array:
     if rectified:
-        return np.maximum(seen.low - MARGIN * (seen.high - seen.low), 0)
+        width = seen.high - seen.low
+        return np.where(width > CONSTANT * seen.high, np.maximum(seen.low - MARGIN * width, 0), 0)
     return (seen.low + seen.high) / 2
 
 

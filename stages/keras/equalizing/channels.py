@@ -81,7 +81,9 @@ def is_normalization(node: Any) -> bool:
     layer = node.layer
     if not (kind_of(layer).folds and of_keras(layer) and layer.compute_dtype == "float32"):
         return False
-    return list(layer.axis) == [len(node.keras_inputs[0].shape) - 1] and not getattr(layer, "virtual_batch_size", None)
+    # Layers that renormalize hold more, and keep it.
+    plain = not getattr(layer, "virtual_batch_size", None) and len(layer.weights) == 2 + layer.scale + layer.center
+    return plain and list(layer.axis) == [len(node.keras_inputs[0].shape) - 1]
 
 
 @dataclass(slots=True)

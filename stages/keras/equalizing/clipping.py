@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from stages.keras.equalizing.draft import Draft
 from stages.keras.equalizing.statistics import Statistics
+from stages.keras.layer_kinds import kind_of
 from stages.keras.layer_work import of_keras
 from stages.keras.regression.running import Network
 from stages.keras.tensorflow import import_tensorflow
@@ -20,7 +21,8 @@ def clips_at(layer: KerasLayer) -> float | None:
         return None
     if type(layer).__name__ == "ReLU":
         return None if layer.max_value is None or layer.threshold else float(layer.max_value)
-    return 6.0 if getattr(layer, "activation", None) is import_tensorflow().nn.relu6 else None
+    last = type(layer).__name__ == "Activation" or kind_of(layer).absorbs  # not the inner one of a recurrent layer
+    return 6.0 if last and layer.activation is import_tensorflow().nn.relu6 else None
 
 
 def open_activations(

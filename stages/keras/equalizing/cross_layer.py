@@ -21,7 +21,7 @@ from stages.keras.equalizing.statistics import Statistics
 from stages.keras.regression.running import Network
 
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-SMALLEST = 2.0**-8  # factor relative to the largest of a tensor: a channel that samples hardly use may be used later
+SMALLEST = 2.0**-4  # factor relative to the largest of a tensor: a channel that samples hardly use may be used later
 HEADROOM = (
     2.0  # beyond the calibrated range, for all but the channels of largest range: with factors all reach their ends
 )

@@ -24,7 +24,7 @@ from stages.keras.stripping.usage import usage_of
 from stages.keras.types import KerasModel
 
 TOLERANCE = 1e-4  # of outputs, relative: the same function, with factors in other places
-MOST_SAMPLES = 64  # on which channels are measured; the first batch of them is compared
+MOST_SAMPLES = 512  # on which channels are measured; the first batch of them is compared
 BATCH_SAMPLES, BATCH_NUMBERS = 32, 2**20  # in a batch, at most, and numbers of its inputs
 
 

@@ -13,7 +13,14 @@ def test_what_clips(keras):
     assert clips_at(layers.ReLU(6.0)) == 6
     assert clips_at(layers.Activation(tf.nn.relu6)) == 6
     assert clips_at(layers.Conv2D(1, 1, activation=tf.nn.relu6)) == 6
-    for layer in (layers.ReLU(), layers.ReLU(6.0, threshold=1.0), layers.Activation("relu"), layers.MaxPooling2D()):
+    inner = layers.LSTM(2, activation=tf.nn.relu6)  # what it gives is not what that makes
+    for layer in (
+        inner,
+        layers.ReLU(),
+        layers.ReLU(6.0, threshold=1.0),
+        layers.Activation("relu"),
+        layers.MaxPooling2D(),
+    ):
         assert clips_at(layer) is None
 
 

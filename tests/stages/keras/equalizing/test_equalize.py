@@ -79,3 +79,15 @@ def test_nested_models_are_taken_apart(keras):
     assert "inner" in [layer.name for layer in made.model.layers]
     np.testing.assert_allclose(made.model(X), model(X), atol=1e-5)
     assert pytest.approx(0, abs=1e-5) == made.difference
+
+
+def test_a_channel_that_few_samples_use_is_seen_in_all_of_them(keras):
+    vector = keras.Input((3,))
+    x = keras.layers.Dense(3, activation="relu", name="read", kernel_initializer="identity")(vector)
+    model = keras.Model(vector, keras.layers.Dense(2, name="reader")(x))
+    samples = np.random.default_rng(0).uniform(0, 1, (300, 3)) * [1, 1, 0]
+    samples[280, 2] = 30
+    made = equalized(model, [samples.astype(np.float32)])
+    kernel = np.diag(made.model.get_layer("read").kernel.numpy())
+    assert kernel[2] == 1
+    assert (kernel[:2] > 1).all()

@@ -88,3 +88,12 @@ def test_without_height_and_width_it_stays_and_so_does_what_is_kept(keras):
     made, notes = settled(keras, build, kept=frozenset({"bn"}))
     assert [kind(made, name) for name in ("bn", "vector")] == ["BatchNormalization"] * 2
     assert notes == []
+
+
+def test_a_layer_that_renormalizes_is_left_as_it_is(keras):
+    image = keras.Input((9, 9, 2))
+    x = keras.layers.Conv2D(3, 3, activation="relu", name="maker")(image)
+    model = keras.Model(image, keras.layers.Conv2D(2, 1)(keras.layers.BatchNormalization(renorm=True, name="bn")(x)))
+    draft = Draft(model)
+    assert settle_normalizations(Network.of(model), draft, frozenset()) == []
+    assert draft.built() is model
