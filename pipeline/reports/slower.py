@@ -7,6 +7,7 @@ nothing is said: the source that `ratio` compares with is another model.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from pipeline.records.facts import CountFacts, ExportFacts, LatencyFacts
 from pipeline.records.manifest import RunManifest
@@ -16,10 +17,10 @@ from pipeline.reports.command_lines import secateur
 CHOSEN_FOR_SPEED, REFERENCE = "int8", "float32"
 
 
-def slower_than_float(manifest: RunManifest) -> list[str]:
+def slower_than_float(manifest: RunManifest, store: Path | None = None) -> list[str]:
     """Return a note for each file and target, each with the command that names the operators, slowest first.
 
-    Empty where intervals of latencies allow that the file is as fast.
+    `store` is where the command looks for the run. Empty where intervals of latencies allow that the file is as fast.
     """
     schemes = _schemes(manifest)
     measured = {
@@ -37,7 +38,7 @@ def slower_than_float(manifest: RunManifest) -> list[str]:
         other = _float_of(pair, schemes)
         ratio = _ratio(facts, measured.get(f"{other}@{target}"))
         if ratio is not None:
-            command = secateur("profile", f"{manifest.run_id}:{pair}", "--target", target, "--advise")
+            command = secateur("profile", f"{manifest.run_id}:{pair}", "--target", target, "--advise", store=store)
             found.append(
                 (ratio, f"slower than float32: {pair} on {target}, ×{ratio:.2f} of {other}; why:\n  {command}")
             )

@@ -204,8 +204,8 @@ def speed(latency: LatencyFacts) -> str:
     return f"×{latency.ratio:.2f} slower [{latency.ratio_low:.2f}, {latency.ratio_high:.2f}]"
 
 
-def table(manifest: RunManifest) -> str:
-    """Return the rows as aligned text of at most 100 columns, and notes about them."""
+def table(manifest: RunManifest, store: Path | None = None) -> str:
+    """Return the rows as aligned text of at most 100 columns, and notes about them; `store` is where commands look."""
     models = rows(manifest)
     columns = list(COLUMNS)
     if models and models[0].quality:
@@ -216,7 +216,7 @@ def table(manifest: RunManifest) -> str:
     body = (_with_failures(line, row, width) for line, row in zip(lines, models, strict=True))
     notes = (*_notes_on_baselines(manifest), *_notes_on_macs(manifest), *_notes_of_results(manifest))
     # First of all: a scheme that is chosen for speed, and is slower, is what the reader must not miss.
-    return "\n".join([*slower_than_float(manifest), head, *body, *notes])
+    return "\n".join([*slower_than_float(manifest, store), head, *body, *notes])
 
 
 def _with_failures(line: str, row: Row, width: int) -> str:
@@ -345,7 +345,11 @@ def _what_failed(manifest: RunManifest) -> str:
 
 def closing(manifest: RunManifest, store: Path | None = None) -> str:
     """Return the table, the gates, the verdict, and what to do next, with the run's store if it must be named."""
-    lines = [table(manifest), *(f"left out: {name}: {first_line(why)}" for name, why in manifest.left_out.items()), ""]
+    lines = [
+        table(manifest, store),
+        *(f"left out: {name}: {first_line(why)}" for name, why in manifest.left_out.items()),
+        "",
+    ]
     for index, gate in enumerate(manifest.gates):
         lines.append(("gates  " if index == 0 else "       ") + gate_line(gate))
     verdict = {"fail": "FAIL", "failed": _what_failed(manifest)}.get(manifest.verdict, manifest.verdict)

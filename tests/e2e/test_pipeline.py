@@ -167,7 +167,8 @@ def test_the_table_has_a_row_for_each_step(finished, secateur):
     code, text, err = secateur("run", recipe, "--store", store)
     assert code == 0
     rows = [line.split("  ")[0] for line in text.splitlines()]
-    assert rows[2:13] == [
+    start = rows.index("source")  # above it stands what int8 is slower than float32, if it is here
+    assert rows[start : start + 11] == [
         "source",
         "prune",
         "finetune",
@@ -180,7 +181,7 @@ def test_the_table_has_a_row_for_each_step(finished, secateur):
         "onnx/float32",
         "onnx/int8",
     ]
-    assert all(len(line) <= 100 for line in text.splitlines()[:14])
+    assert all(len(line) <= 100 for line in text.splitlines()[start - 1 : start + 12])
     assert "27 cached" in err
 
 
@@ -189,7 +190,8 @@ def test_what_is_printed_to_be_typed_works_as_it_stands(finished, secateur, tmp_
     code, text, _ = secateur("show", "latest", "--store", "my store", cwd=tmp_path)
     assert code == 0
     printed = [line.strip().split("   ")[0] for line in text.splitlines() if line.startswith("  secateur ")]
-    assert [line.split()[1] for line in printed] == ["show", "show", "export"]
+    names = [line.split()[1] for line in printed]
+    assert [name for name in names if name != "profile"] == ["show", "show", "export"]  # which int8 may call for
     for line in printed:
         code, _, err = secateur(*shlex.split(line)[1:], cwd=tmp_path)
         assert code == 0, err

@@ -123,7 +123,7 @@ def test_a_ladder_is_one_element_in_the_format_that_it_measures(recipe_file, cha
     with pytest.raises(RecipeError, match="export of onnx/ladder is impossible: the ladder measures tflite"):
         chain(recipe_file, ladder)
     built = chain(recipe_file, ladder, ("{formats: [tflite, onnx]}", "{formats: [tflite]}"))
-    assert node(built, "quantize:ladder").inputs.keys() == {"model", "calibration", "test"}
+    assert node(built, "quantize:ladder").inputs.keys() == {"model", "calibration", "validation"}
     assert node(built, "quantize:ladder").config.schemes is None
     assert not node(built, "quantize:int8").config.ladder
     assert {"tflite/ladder", "tflite/ladder@cpu", "tflite/int8"} <= set(built.names())
