@@ -85,6 +85,7 @@ def test_a_channel_that_few_samples_use_is_seen_in_all_of_them(keras):
     vector = keras.Input((3,))
     x = keras.layers.Dense(3, activation="relu", name="read", kernel_initializer="identity")(vector)
     model = keras.Model(vector, keras.layers.Dense(2, name="reader")(x))
+    model.get_layer("reader").set_weights([np.array([[1.0, 2], [3, 1], [0.1, 0.1]]), np.zeros(2)])
     samples = np.random.default_rng(0).uniform(0, 1, (300, 3)) * [1, 1, 0]
     samples[280, 2] = 30
     made = equalized(model, [samples.astype(np.float32)])
