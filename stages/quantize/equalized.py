@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.contracts.stage import StageContext
 from pipeline.records.artifacts import FileRef
+from stages.keras.normal_form import MODEL_FILE
+
+if TYPE_CHECKING:
+    from stages.keras.equalizing.equalize import Equalized
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,14 @@ class Stored:
     file: FileRef
     notes: tuple[str, ...]
     difference: float
+
+
+class LastEqualized:
+    """Hold what a run equalized last, for the schemes of one model: by the model, the samples and the layers kept."""
+
+    def __init__(self) -> None:
+        self.key: tuple[object, ...] = ()
+        self.made: Equalized | None = None
 
 
 def equalized_model(context: StageContext[Any], arrays: Sequence[Any], kept: Sequence[str]) -> Stored | None:
@@ -39,7 +52,11 @@ def equalized_model(context: StageContext[Any], arrays: Sequence[Any], kept: Seq
         if kept and any(is_nested(layer) for layer in model.layers):
             context.events.warned("not equalized: keep_float names layers of a model with others nested in it")
             return None
-        made = equalized(model, arrays, kept)
+        samples = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()
+        last, key = context.shared.of(LastEqualized), (context.inputs["model"].file(MODEL_FILE).digest, samples, *kept)
+        if last.made is None or last.key != key:
+            last.key, last.made = key, equalized(model, arrays, kept)
+        made = last.made
         for note in made.left_out:
             context.events.warned(f"not equalized: {note}")
         return Stored(write_model(context, made.model), made.notes, made.difference) if made.notes else None

@@ -7,14 +7,13 @@ left out.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ModelError
 from stages.formats.cut import Cut
 from stages.formats.tflite.blocks import scales_of_blocks
+from stages.formats.tflite.unpacked import unpacked
 
 if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import BufferT, ModelT, OperatorT, SubGraphT
@@ -23,16 +22,8 @@ if TYPE_CHECKING:
 def cuts(data: bytes, source: str) -> Iterator[Cut]:
     """Yield a cut after each operator, in execution order; ModelError for damaged files and control flow."""
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.tools.flatbuffer_utils import read_model_from_bytearray
 
-    try:
-        # It also finds weights behind the flatbuffer, where ai-edge-quantizer puts those of files above 256 kB.
-        model = read_model_from_bytearray(bytearray(data))
-    except (struct.error, IndexError, ValueError, TypeError) as error:  # whatever a wrong offset leads to
-        raise ModelError(f"the file is no whole TFLite file: {error}", where=source) from error
-    if len(model.subgraphs) != 1:
-        what = f"the file has {len(model.subgraphs)} subgraphs (control flow): its operators have no single order"
-        raise ModelError(what, where=source)
+    model = unpacked(data, source)
     graph = model.subgraphs[0]
     kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     operators, outputs, buffers = list(graph.operators), list(graph.outputs), list(model.buffers)

@@ -7,12 +7,11 @@ that a convolution of one channel is mostly padding, and has no int8 kernel at a
 from __future__ import annotations
 
 import copy
-import struct
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from pipeline.errors import ModelError
+from stages.formats.tflite.unpacked import unpacked
 from stages.formats.twin import Twin
 
 if TYPE_CHECKING:
@@ -29,13 +28,7 @@ def twins(data: bytes, source: str) -> Iterator[Twin]:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
-    except (struct.error, IndexError, ValueError, TypeError) as error:  # whatever a wrong offset leads to
-        raise ModelError(f"the file is no whole TFLite file: {error}", where=source) from error
-    if len(model.subgraphs) != 1:
-        what = f"the file has {len(model.subgraphs)} subgraphs (control flow): its operators have no single order"
-        raise ModelError(what, where=source)
+    model = unpacked(data, source)
     graph = model.subgraphs[0]
     kinds = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     for operator in graph.operators:

@@ -44,3 +44,17 @@ def test_names_in_nested_models_are_not_guessed(keras, make_context):
     model = relu_before_normalization(keras, nested=True)
     assert stored(make_context, model, kept=["bn"])[0] is None
     assert stored(make_context, model)[0].notes
+
+
+def test_the_schemes_of_a_run_equalize_a_model_once(keras, make_context, monkeypatch):
+    from stages.keras.equalizing import equalize
+
+    made, real = [], equalize.equalized
+    monkeypatch.setattr(equalize, "equalized", lambda *given: made.append(given) or real(*given))
+    context = make_context(None)
+    context.inputs = {"model": context.write_model(relu_before_normalization(keras))}
+    first, again = (equalized_model(context, [X], ()) for _ in range(2))
+    assert (first, len(made)) == (again, 1)
+    equalized_model(context, [X + 1], ())
+    equalized_model(context, [X + 1], ("head",))
+    assert len(made) == 3

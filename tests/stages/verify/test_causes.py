@@ -19,7 +19,7 @@ from stages.formats.tflite.tensors import input_ends
 from stages.keras.layer_calls import LayerCall, record_layers
 from stages.keras.normal_form import copy_model
 from stages.verify.causes import cause_in_constants, cause_in_inputs, cause_in_ranges, input_calls, outside_in_words
-from stages.verify.config import VerifyConfig
+from stages.verify.config import Bounds, Tolerances, VerifyConfig
 
 FORMATS = ("tflite", "onnx")
 
@@ -169,3 +169,21 @@ def test_the_hint_of_a_failed_verification_follows_from_what_was_found(
     assert says in str(caught.value.hint)
     assert not_said not in str(caught.value.hint)
     assert "report" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
+def test_calibration_that_was_unlike_the_test_samples_is_told_by_layer_and_share(
+    fmt: str, verifying: Callable[..., Any], tiny_xception: Any, tiny_images: Any, run: Any
+) -> None:
+    loose = Tolerances(int8=Bounds(min_cosine=0.0, adversarial_min_cosine=None))
+    told = {}
+    for factor in (1.0, 0.6):
+        samples = tiny_images * np.float32(factor)
+        convert = convert_tflite if fmt == "tflite" else convert_onnx
+        context = verifying((fmt, "int8"), convert(tiny_xception, "int8", calibration=samples), tolerances=loose)
+        run(context)
+        told[factor] = [warning for warning in context.warnings if "outside of their calibrated ranges" in warning]
+    assert told[1.0] == []
+    (warning,) = told[0.6]
+    assert "of 'image'" in warning
+    assert "calibration samples are unlike these" in warning

@@ -38,33 +38,6 @@ def files(tiny_xception: Any, tiny_images: Any) -> dict[tuple[str, str], bytes]:
     }
 
 
-@pytest.fixture(scope="module")
-def labels(tiny_xception: Any, tiny_images: Any) -> Any:
-    """Return the reference's classes, except for every fourth sample: its accuracy is 48 of 64."""
-    said = np.asarray(tiny_xception(tiny_images, training=False)).argmax(axis=1)
-    said[::4] = (said[::4] + 1) % 4
-    return said
-
-
-@pytest.fixture
-def verifying(
-    make_context: Callable[..., Any],
-    make_split: Callable[..., Any],
-    tiny_xception: Any,
-    tiny_images: Any,
-    labels: Any,
-    export_artifact: Any,
-) -> Callable[..., Any]:
-    def make(pair: tuple[str, str], data: bytes, **settings: Any) -> Any:
-        context = make_context(VerifyConfig(**settings), axis="/".join(pair))
-        context.splits = {"test": make_split("test", tiny_images, labels)}
-        export = export_artifact(context, pair, data)
-        context.inputs = {"export": export, "reference": context.write_model(tiny_xception)}
-        return context
-
-    return make
-
-
 @pytest.mark.parametrize("pair", PAIRS, ids="/".join)
 def test_a_good_file_passes_with_true_figures(pair: Any, verifying: Callable[..., Any], files: Any, run: Any) -> None:
     context = verifying(pair, files[pair])
@@ -388,21 +361,3 @@ def test_a_model_of_two_files_has_the_figures_of_one(
     context.inputs["export"] = export.model_copy(update={"files": (*export.files, data, data)})
     with pytest.raises(PreconditionError, match="3 files can't be verified as onnx-model"):
         run(context)
-
-
-@pytest.mark.parametrize("fmt", ["tflite", "onnx"])
-def test_calibration_that_was_unlike_the_test_samples_is_told_by_layer_and_share(
-    fmt: str, verifying: Callable[..., Any], tiny_xception: Any, tiny_images: Any, run: Any
-) -> None:
-    loose = Tolerances(int8=Bounds(min_cosine=0.0, adversarial_min_cosine=None))
-    told = {}
-    for factor in (1.0, 0.6):
-        samples = tiny_images * np.float32(factor)
-        convert = convert_tflite if fmt == "tflite" else convert_onnx
-        context = verifying((fmt, "int8"), convert(tiny_xception, "int8", calibration=samples), tolerances=loose)
-        run(context)
-        told[factor] = [warning for warning in context.warnings if "outside of their calibrated ranges" in warning]
-    assert told[1.0] == []
-    (warning,) = told[0.6]
-    assert "of 'image'" in warning
-    assert "calibration samples are unlike these" in warning
