@@ -96,3 +96,18 @@ def test_what_half_precision_gives_is_computed_anew(keras):
     keras.Model(image, [half(image), whole(image)])
     assert not SourceLayer.of(half, None).direct
     assert SourceLayer.of(whole, None).direct
+
+
+@pytest.mark.parametrize("batches", [2, WORTH_A_GRAPH])
+def test_outputs_of_layers_without_activations_are_taken_as_they_are(keras, randomize, tmp_path, batches):
+    layers, image = keras.layers, keras.Input((3, 3, 2))
+    first, second = layers.Conv2D(3, 2, name="first"), layers.DepthwiseConv2D(2, name="second")
+    last = layers.Dense(2, name="last")
+    made = last(layers.Flatten()(second(layers.ReLU()(first(image)))))
+    targets = computed(randomize(keras.Model(image, made)), tmp_path, {"second": np.array([0, 2])}, batches=batches)
+    x = first(IMAGES + 1)
+    y = second(np.maximum(x, 0)).numpy()
+    wanted = {"first": x, "second": y[..., [0, 2]], "last": last(y.reshape(4, -1))}
+    for name, values in wanted.items():
+        found = targets.of(name, 1)
+        np.testing.assert_allclose(found, np.reshape(values, (-1, found.shape[1])), rtol=1e-4, atol=1e-5)
