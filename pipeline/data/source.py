@@ -74,6 +74,8 @@ class DataSource:
         """Describe as plain data which samples of which stored split this one consists of."""
         spec, drawn = self.spec, self._drawn(self.spec.validation)
         tested = {"test": part} if (part := self._drawn(spec.test)) else {}
+        if split == "test":
+            split = spec.judge_on
         if split == "train":
             return {"split": "train", "without": drawn, **tested}
         if split == "validation":

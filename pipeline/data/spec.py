@@ -88,6 +88,9 @@ class DataSpec(Value):
     validation: HeldOutPart | str = Field(default_factory=HeldOutPart)
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
     test: HeldOutPart | str | None = None
+    judge_on: Literal["test", "validation"] = Field(
+        "test", description="the split that accuracies are measured on: validation while something is still chosen"
+    )
     metrics: Metrics | None = Field(None, description="those of the task if left out; by output name for several")
 
     @model_validator(mode="after")
@@ -135,6 +138,11 @@ class DataSpec(Value):
         if self.classes is not None or self.unlabelled or named is None:
             return self.classes
         return named(self.settings, folder)
+
+    @property
+    def judged(self) -> bool:
+        """Return whether there is a split on which accuracies can be measured."""
+        return self.test is not None or self.judge_on == "validation"
 
     @property
     def unlabelled(self) -> bool:

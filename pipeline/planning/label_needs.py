@@ -24,7 +24,7 @@ def require_splits(recipe: Recipe, stage: str, config: StageConfig, step: StageS
         raise RecipeError(what, where=where, hint="add `data:` to the recipe")
     if data is None:
         return wanted
-    if "test" in wanted and data.test is None:
+    if "test" in wanted and not data.judged:
         hint = "add `test: test` under data, or `test: {fraction: 0.2}`; labels are not needed for comparing outputs"
         raise RecipeError(f"{stage} needs a test split, and the recipe names none", where=where, hint=hint)
     implementation = stages()[stage]

@@ -15,10 +15,13 @@ from pipeline.data import DataSpec
 from pipeline.recipe.errors import validate
 from pipeline.recipe.model_spec import Model, ModelSource
 from pipeline.recipe.overrides import apply_override
+from pipeline.recipe.search_spec import SearchSpec, SweepSpec
 from pipeline.recipe.steps import StageStep, read_steps
 from pipeline.recipe.yaml_source import YamlSource, read_yaml
 from pipeline.records.keys import digest_of
 from pipeline.records.values import Value
+
+STUDY = ("search", "sweep")  # say nothing about this recipe's own run
 
 
 class Gate(Value):
@@ -68,6 +71,14 @@ class RecipeFields(Value):
     control: bool | Control = False
     stages: tuple[Any, ...] = Field(min_length=1)
     gates: tuple[Gate, ...] = ()
+    search: SearchSpec | None = Field(None, description="what `secateur search` looks for; `run` does not look at it")
+    sweep: SweepSpec | None = Field(None, description="the recipes that `secateur search` runs instead")
+
+    @model_validator(mode="after")
+    def _one_study(self) -> Self:
+        if self.search is not None and self.sweep is not None:
+            raise ValueError("search and sweep are two studies: keep one of them")
+        return self
 
 
 @dataclass(frozen=True)
@@ -82,6 +93,8 @@ class Recipe:
     control: bool | Control
     steps: tuple[StageStep, ...]
     gates: tuple[Gate, ...]
+    search: SearchSpec | None
+    sweep: SweepSpec | None
     folder: Path
     digest: str
     source: YamlSource
@@ -103,8 +116,10 @@ class Recipe:
             control=fields.control,
             steps=steps,
             gates=fields.gates,
+            search=fields.search,
+            sweep=fields.sweep,
             folder=Path(path).resolve().parent,
-            digest=digest_of("recipe", source.data),
+            digest=digest_of("recipe", {key: value for key, value in source.data.items() if key not in STUDY}),
             source=source,
         )
 

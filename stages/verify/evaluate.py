@@ -42,7 +42,7 @@ class EvaluateStage:
 
     def following(self, data: DataSpec | None, *, source: bool) -> EvaluateConfig | None:
         """Return the data's metrics; None where there is no test split. The preprocessing is checked on the source."""
-        if data is None or data.test is None:
+        if data is None or not data.judged:
             return None
         return EvaluateConfig(metrics=data.metrics, check_preprocess=source and data.check_preprocess)
 

@@ -20,7 +20,7 @@ BATCH = 256
 def labelled_test_data(recipe_file: Path) -> Split:
     """Return the test data of a recipe; RecipeError if it has none."""
     recipe = Recipe.load(recipe_file)
-    if recipe.data is None or recipe.data.test is None:
+    if recipe.data is None or not recipe.data.judged:
         what = "the recipe has no test data"
         raise RecipeError(what, where=str(recipe_file), hint="`test: …` under `data:` names it")
     split = data_source(recipe.data, recipe.folder, recipe.seed).split("test")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import DataSpec, data_source
+from pipeline.data.spec import HeldOutPart
 from pipeline.errors import RecipeError
 
 
@@ -104,3 +105,13 @@ def test_other_sources_tell_by_their_settings(make_images, tmp_path, data_of):
         "import numpy as np\ndef split(name):\n    assert name == 'train'\n    return np.zeros((3, 7, 2))\n"
     )
     assert data_of({"source": "python", "function": "mine:split"}, tmp_path).shapes() == ({"": (7, 2)},)
+
+
+def test_judged_on_validation_everything_else_is_drawn_as_before(npz_source):
+    final = npz_source(test=HeldOutPart(fraction=0.2))
+    chosen = npz_source(test=HeldOutPart(fraction=0.2), judge_on="validation")
+    assert np.array_equal(chosen.split("test").x, final.split("validation").x)
+    assert chosen.digest("test") == final.digest("validation")
+    for name in ("train", "validation", "calibration"):
+        assert chosen.digest(name) == final.digest(name)
+    assert chosen.digest("test") != final.digest("test")
