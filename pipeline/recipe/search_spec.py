@@ -45,7 +45,7 @@ class SearchSpec(Value):
     """Say what the best recipe is and where to look for it.
 
     `objectives` are the cost, which is to be low, and an accuracy, which is to be high; by default the cost of the
-    recipe's own files on its own target. `constraints` bound `accuracy_drop` (against the control, or against the source
+    recipe's own files on its own target. `constraints` bound `accuracy_drop` (against the control, or the source
     if nothing is trained) and costs such as `size_bytes`. `space` are the settings that vary, each a list of choices or
     bounds; by default how much is pruned, the criterion, and how training goes.
     """
