@@ -26,7 +26,7 @@ from pipeline.store.runs import Runs
 
 STORE_VARIABLE = "SECATEUR_STORE"  # environment variable, used if the command line names no store
 FORMAT_VERSION = "1"
-FOLDERS = ("tmp", "blobs", "actions", "runs", "work", "locks")
+FOLDERS = ("tmp", "blobs", "actions", "runs", "studies", "work", "locks")
 # A file system of its own has `lost+found` at its root; emulated targets and our benchmarks keep the other two in the
 # default store's folder.
 NEIGHBORS = ("lost+found", "targets", "benchmarks")

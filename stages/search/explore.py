@@ -1,0 +1,149 @@
+"""Propose candidates with Optuna, and keep what became of them in its storage, so that a killed study goes on.
+
+With an accuracy to keep, the tree-structured Parzen estimator minimizes the cost under that constraint (Bergstra et
+al., 2011), and Hyperband (arXiv:1603.06560) gives up candidates after their first level: levels are its resource.
+Without one there are two objectives, and NSGA-II (Deb et al., 2002) looks for their front.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import StoreError
+from pipeline.recipe.search_spec import Interval
+from pipeline.records.values import Json
+from stages.search.goal import Goal
+from stages.search.space import Dimension, Space
+from stages.search.trial import Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+LEVELS = 3
+TRIAL, SPENT = "trial", "seconds"
+STARTUP = 6  # candidates at random before the estimator proposes
+
+
+class Explorer:
+    """Wrap one study of Optuna. Choices are stored as JSON, since Optuna takes only numbers and text."""
+
+    def __init__(self, storage: str, name: str, space: Space, goal: Goal, seed: int) -> None:
+        self._space, self._goal = space, goal
+        self._asked: dict[int, optuna.trial.Trial] = {}
+        self._study = _opened(storage, name, goal, seed)
+        for left in self._study.get_trials(deepcopy=False):
+            if left.state.name == "RUNNING":  # by a study that was killed: its results are in the store
+                self._study.tell(left.number, state=_state("FAIL"))
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Return all candidates that ended, in the order in which they were proposed."""
+        kept = (frozen.user_attrs.get(TRIAL) for frozen in self._study.get_trials(deepcopy=False))
+        return [Trial.model_validate_json(text) for text in kept if text is not None]
+
+    @property
+    def spent_s(self) -> float:
+        """Return for how long earlier parts of the study ran."""
+        return float(self._study.user_attrs.get(SPENT, 0.0))
+
+    def spend(self, seconds: float) -> None:
+        """Keep for how long the study has run."""
+        self._study.set_user_attr(SPENT, seconds)
+
+    def ask(self, why: str, budget: float | Interval, settings: Mapping[str, Json] | None = None) -> Trial:
+        """Return a new candidate: of these settings, or of those that the sampler proposes near a budget."""
+        bounds = budget if isinstance(budget, Interval) else self._space.bounds
+        if settings is not None:
+            self._study.enqueue_trial({**{k: _stored(v) for k, v in settings.items()}, self._space.budget: budget})
+        asked = self._study.ask()
+        self._asked[asked.number] = asked
+        chosen: dict[str, Json] = {self._space.budget: _suggested(asked, self._space.budget, bounds)}
+        for key, dimension in self._space.dimensions.items():
+            chosen[key] = _suggested(asked, key, dimension)
+        return Trial.model_validate({"number": asked.number, "settings": {**self._space.fixed, **chosen}, "why": why})
+
+    def gives_up(self, trial: Trial, score: float) -> bool:
+        """Report a candidate's score at its level; return whether it should go no further."""
+        if self._goal.max_drop is None:
+            return False
+        asked = self._asked[trial.number]
+        asked.report(score, len(trial.reached))
+        return bool(asked.should_prune())
+
+    def tell(self, trial: Trial, share: float | None, drop: float | None) -> None:
+        """Keep a candidate that ended, and let the sampler learn from it."""
+        asked = self._asked.pop(trial.number)
+        asked.set_user_attr(TRIAL, trial.model_dump_json())
+        if share is None or drop is None:
+            self._study.tell(asked, state=_state("FAIL"))
+            return
+        if self._goal.max_drop is not None:
+            asked.set_constraint("drop", drop - self._goal.max_drop)
+        if trial.ended == "pruned":
+            self._study.tell(asked, state=_state("PRUNED"))
+        else:
+            self._study.tell(asked, share if self._goal.max_drop is not None else (share, drop))
+
+
+def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler: Any
+    pruner: Any
+    if goal.max_drop is None:
+        sampler = optuna.samplers.NSGAIISampler(population_size=2 * STARTUP, seed=seed)
+        directions, pruner = ["minimize", "minimize"], optuna.pruners.NopPruner()
+    else:
+        sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
+        directions = ["minimize"]
+        pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=LEVELS, reduction_factor=2)
+    try:
+        return optuna.create_study(
+            storage=storage,
+            study_name=name,
+            sampler=sampler,
+            pruner=pruner,
+            directions=directions,  # type: ignore[arg-type]  # plain text is one of its forms
+            load_if_exists=True,
+        )
+    except SQLAlchemyError as error:
+        first = str(error.orig if hasattr(error, "orig") and error.orig else error).splitlines()[0]
+        what = f"the study can't be opened: {first}"
+        raise StoreError(
+            what, where=_without_password(storage), hint="delete the file, or name another database"
+        ) from error
+
+
+def _state(name: str) -> Any:
+    import optuna
+
+    return optuna.trial.TrialState[name]
+
+
+def _stored(value: Json) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _suggested(asked: Any, key: str, dimension: Dimension) -> Json:
+    """Return a value of a dimension: a number of an interval, or one of its choices."""
+    if not isinstance(dimension, Interval):
+        return json.loads(asked.suggest_categorical(key, [_stored(choice) for choice in dimension]))
+    numbers = (dimension.low, dimension.high, dimension.step or 1)
+    if all(isinstance(number, int) for number in numbers):
+        return asked.suggest_int(key, dimension.low, dimension.high, step=dimension.step or 1, log=dimension.log)
+    value = asked.suggest_float(key, dimension.low, dimension.high, step=dimension.step, log=dimension.log)
+    return round(value, 4)
+
+
+def _without_password(storage: str) -> str:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(storage).render_as_string(hide_password=True)
+    except ArgumentError:
+        return storage

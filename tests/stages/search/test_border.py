@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.recipe.search_spec import Interval
+from stages.search.border import NARROW, next_budget
+
+BOUNDS = Interval(low=0.1, high=0.95)
+
+
+def bisected(border: float, start: float) -> list[tuple[float, bool]]:
+    """Return all that is tried if the goal is met from `border` on."""
+    known: list[tuple[float, bool]] = []
+    while (budget := next_budget(known, BOUNDS, start)) is not None:
+        assert BOUNDS.low <= budget <= BOUNDS.high
+        assert len(known) < 12
+        known.append((budget, budget >= border))
+    return known
+
+
+@given(st.floats(0.11, 0.94), st.floats(0.05, 1.0))
+def test_finds_the_border_wherever_it_is(border: float, start: float) -> None:
+    known = bisected(border, start)
+    best = min(budget for budget, met in known if met)
+    assert border <= best <= NARROW * border * 1.06
+
+
+@given(st.floats(0.05, 1.0))
+def test_ends_where_all_or_nothing_meets_the_goal(start: float) -> None:
+    assert min(budget for budget, _ in bisected(0.0, start)) <= 1.06 * BOUNDS.low
+    never = bisected(2.0, start)
+    assert not any(met for _, met in never)
+    assert max(budget for budget, _ in never) >= BOUNDS.high / 1.06
+
+
+def test_bad_luck_above_the_border_is_passed_over() -> None:
+    assert next_budget([(0.6, False), (0.5, True), (0.3, False)], BOUNDS, 0.5) == (0.5 * 0.3) ** 0.5
