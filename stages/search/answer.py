@@ -65,6 +65,7 @@ class Answer(Value):
     schema_version: Literal[1] = 1
     name: str
     goal: str
+    max_drop: float | None
     cost: str
     target: str | None
     source: float | None
@@ -75,6 +76,7 @@ class Answer(Value):
     verdict: str
     rankings: tuple[Ranking, ...]
     trials: tuple[Trial, ...]
+    finalists: tuple[Trial, ...]
     seconds: float
     test_samples: int | None
 
@@ -111,6 +113,7 @@ def answered(
     return Answer(
         name=base.recipe.name,
         goal=str(found.goal),
+        max_drop=found.goal.max_drop,
         cost=found.goal.cost.name,
         target=found.goal.target,
         source=found.source,
@@ -121,6 +124,7 @@ def answered(
         verdict=verdict_of(found, points, chosen, _untouched(source_run)),
         rankings=tuple(rankings_of([*found.trials, *found.finalists])),
         trials=found.trials,
+        finalists=found.finalists,
         seconds=round(found.seconds, 1),
         test_samples=_samples(source_run),
     )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pipeline.contracts.events import Event
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
@@ -26,7 +25,7 @@ from stages.search.goal import Goal, goal_of
 from stages.search.levels import Level, accuracy_of, levels_of, share_left, yardstick_of
 from stages.search.space import space_of
 from stages.search.trial import Reached, Trial, dropped, figures_of, pairs_of, smoothed_drops
-from stages.search.workers import Workers
+from stages.search.workers import StudyListener, Workers, unheard
 
 JUDGED: dict[str, Json] = {"data.judge_on": "validation"}
 SKETCHED = 6  # budgets of the first sketch
@@ -73,13 +72,12 @@ Heard = Callable[[Status], None]
 
 
 class Study:
-    """Run one search to its end. `heard` is told how far it is, `listener` what happens in its runs."""
+    """Run one search to its end; `listener` hears what happens in its runs."""
 
-    def __init__(
-        self, base: Base, store: Store, workers: Workers, heard: Heard, listener: Callable[[int, Event], None]
-    ) -> None:
+    def __init__(self, base: Base, store: Store, workers: Workers, listener: StudyListener = unheard) -> None:
         recipe = base.recipe
-        self._base, self._workers, self._heard, self._listener = base, workers, heard, listener
+        self._base, self._workers, self._listener = base, workers, listener
+        self._heard: Heard = _unheard
         self._spec: SearchSpec = recipe.search or SearchSpec()
         if recipe.data is None:
             hint = "add `data:`; without labels, agreement with the source stands for the accuracy"
@@ -96,8 +94,9 @@ class Study:
         self._running = 0
         self._phase = ""
 
-    def run(self) -> Found:
+    def run(self, heard: Heard) -> Found:
         """Return what was found; SecateurError if not even the recipe itself can be run."""
+        self._heard = heard
         self._measure_yardstick()
         self._sketch()
         self._find_border()
@@ -328,6 +327,10 @@ class Study:
                 phase=self._phase,
             )
         )
+
+
+def _unheard(_: Status) -> None:
+    """Ignore how far a study is."""
 
 
 def _has_control(manifest: RunManifest) -> bool:

@@ -14,7 +14,7 @@ CLEANS = "strip"  # takes out what only training needs, and computes the same
 
 def untouched(recipe: Recipe) -> dict[str, Any]:
     """Return the plain data of a recipe that exports, verifies and measures the source, in the same files."""
-    data = deepcopy(recipe.source.data)
+    data: dict[str, Any] = deepcopy(recipe.source.data)
     changing = {
         step.path[1]
         for step in recipe.steps

@@ -1,0 +1,90 @@
+"""Show an answer as a table to paste anywhere, and how well each level of fidelity ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.records.declared import every_metric
+from pipeline.records.metrics import Metric
+from pipeline.reports.command_lines import note_of, secateur
+from pipeline.reports.quality import wilson_half_width
+from pipeline.reports.table import WIDTH, aligned, count, size
+from stages.search.answer import Answer, Point
+
+COLUMNS = ("", "file", "accuracy", "", "cost", "size", "against the source's")
+WORDS = frozenset({0, 1, 6})
+
+
+def text_of(answer: Answer) -> str:
+    """Return the table, the verdict, and what to do next; accuracies are of test data, where it was read."""
+    metric = every_metric()[answer.cost]
+    lines: list[Sequence[str]] = [(*COLUMNS[:4], metric.name, *COLUMNS[5:])]
+    lines += [_yardstick("source", answer.source), *([_yardstick("control", answer.control)] if answer.control else [])]
+    lines += [_row(answer, point, metric) for point in answer.points]
+    tail = [answer.verdict, *_next(answer)]
+    return "\n".join([aligned(lines, WORDS), *_rankings(answer), *tail])
+
+
+def _yardstick(name: str, accuracy: float | None) -> tuple[str, ...]:
+    shown = "" if accuracy is None else f"{100 * accuracy:.2f}"
+    return (name, "", shown, "on validation data", "", "", "")
+
+
+def _row(answer: Answer, point: Point, metric: Metric) -> tuple[str, ...]:
+    mark = f"{point.letter}  ←" if point.letter == answer.chosen else point.letter
+    seen = point.test
+    accuracy = seen.accuracy if seen is not None else point.validation.accuracy
+    samples = answer.test_samples if seen is not None else None
+    half = f" ± {100 * wilson_half_width(accuracy, samples):.1f}" if accuracy is not None and samples else ""
+    drop = seen.drop if seen is not None else point.validation.drop
+    return (
+        mark,
+        point.axis,
+        "" if accuracy is None else f"{100 * accuracy:.2f}{half}",
+        "" if drop is None else f"{-100 * drop:+.1f}",
+        said(metric, seen.cost if seen is not None and seen.cost is not None else point.validation.cost),
+        size(seen.size_bytes) if seen is not None else "",
+        _against(point),
+    )
+
+
+def said(metric: Metric, value: float) -> str:
+    """Format a cost in its unit."""
+    if metric.unit == "bytes":
+        return size(value)
+    return count(value) if metric.unit == "count" else f"{value:.3f} {metric.unit}"
+
+
+def _against(point: Point) -> str:
+    against = point.test.against if point.test is not None else None
+    if against is None or not against.ratio:
+        return ""
+    if against.low is None or against.high is None:
+        return f"×{1 / against.ratio:.2f} less [exact]"
+    return f"×{1 / against.ratio:.2f} faster [{1 / against.high:.2f}, {1 / against.low:.2f}]"
+
+
+def _rankings(answer: Answer) -> Iterator[str]:
+    """Yield one line that says how well what was cheap predicted what was dear."""
+    known = [ranking for ranking in answer.rankings if ranking.correlation is not None]
+    if known:
+        words = (f"{r.lower} → {r.higher} {r.of} {r.correlation:.2f} ({r.candidates})" for r in known)
+        line = "rank correlations: "
+        for word in words:
+            if len(line) + len(word) > WIDTH:
+                yield line.rstrip(" ·")
+                line = "  "
+            line += f"{word} · "
+        yield line.rstrip(" ·")
+
+
+def _next(answer: Answer) -> Iterator[str]:
+    chosen = next((point for point in answer.points if point.letter == answer.chosen), None)
+    if chosen is None:
+        chosen = min(answer.points, key=lambda point: point.validation.cost, default=None)
+    if chosen is not None:
+        command = secateur("run", Path(chosen.recipe))
+        yield f"  {command}   reproduces {chosen.letter} from the cache"
+        if note := note_of(command):
+            yield f"  {note}"
