@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.search_spec import Interval, SearchSpec
+from stages.search.candidates import Base, recipe_of
+from stages.search.goal import goal_of
+from stages.search.levels import levels_of
+from stages.search.space import space_of
+
+
+def spaced(recipe):
+    spec = recipe.search or SearchSpec()
+    return space_of(recipe, spec, goal_of(recipe, spec), levels_of(recipe))
+
+
+def test_by_default_the_macs_the_criterion_and_the_training_vary(small):
+    space = spaced(small())
+    assert space.budget == "stages.prune.macs"
+    assert space.dimensions == {
+        "stages.prune.criterion": ("obs", "taylor", "hessian"),
+        "stages.prune.round_to": (1, 4, 8),
+        "stages.finetune.epochs": (2, 4, 8),
+        "stages.finetune.learning_rate": (0.0005, 0.001, 0.002),
+        "stages.finetune.distill.weight": (0.5, 0.8, 1.0),
+    }
+    assert space.usual["stages.finetune.epochs"] == 2
+    assert space.fixed == {}
+
+
+def test_another_budget_takes_the_place_of_the_recipes_own(small):
+    recipe = small("{space: {stages.prune.params: {low: 0.2, high: 0.9}, seed: [1, 2]}}")
+    space = spaced(recipe)
+    assert (space.budget, space.bounds) == ("stages.prune.params", Interval(low=0.2, high=0.9))
+    assert (space.dimensions, space.fixed) == ({"seed": (1, 2)}, {"stages.prune.macs": None})
+    made = recipe_of(Base(recipe.source.file, (), recipe), {**space.fixed, space.budget: 0.3, "seed": 2})
+    (prune,) = [step.config for step in made.steps if step.stage == "prune"]
+    assert (prune.macs, prune.params, made.seed) == (None, 0.3, 2)
+
+
+def test_instructions_are_met_where_they_are_counted(small):
+    recipe = small("{objectives: [tflite/int8@cortex-a72.instructions]}", benchmark="  - benchmark: {targets: [cortex-a72]}")
+    space = spaced(recipe)
+    assert space.budget == "stages.prune.instructions"
+    assert space.fixed == {
+        "stages.prune.macs": None,
+        "stages.prune.measure_on": {"target": "cortex-a72", "format": "tflite", "scheme": "int8"},
+    }
+
+
+def test_two_budgets_and_choices_of_one_are_refused(small):
+    with pytest.raises(RecipeError, match="say the same thing"):
+        spaced(small("{space: {stages.prune.params: {low: 0.2, high: 0.9}, stages.prune.macs: {low: 0.2, high: 0.9}}}"))
+    with pytest.raises(RecipeError, match="needs bounds"):
+        spaced(small("{space: {stages.prune.macs: [0.2, 0.9]}}"))
