@@ -40,7 +40,9 @@ def test_another_budget_takes_the_place_of_the_recipes_own(small):
 
 
 def test_instructions_are_met_where_they_are_counted(small):
-    recipe = small("{objectives: [tflite/int8@cortex-a72.instructions]}", benchmark="  - benchmark: {targets: [cortex-a72]}")
+    recipe = small(
+        "{objectives: [tflite/int8@cortex-a72.instructions]}", benchmark="  - benchmark: {targets: [cortex-a72]}"
+    )
     space = spaced(recipe)
     assert space.budget == "stages.prune.instructions"
     assert space.fixed == {
