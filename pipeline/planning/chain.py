@@ -60,6 +60,11 @@ class Node:
     step: int
     can_be_left_out: bool = False  # if it turns out to be impossible
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return the targets that its settings name."""
+        return targets_of(self.stage, self.config)
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -131,10 +136,15 @@ def error_at(recipe: Recipe, step: StageStep, what: str, hint: str | None) -> Re
     return RecipeError(what, where=recipe.source.where(step.path), hint=hint)
 
 
+def targets_of(stage: str, config: StageConfig) -> tuple[str, ...]:
+    """Return the targets that the settings of a stage name."""
+    implementation = stages()[stage]
+    return implementation.targets_of(config) if isinstance(implementation, NamesTargets) else ()
+
+
 def where_of_target(recipe: Recipe, step: StageStep, stage: str, config: StageConfig) -> str:
     """Locate the target of an action of `stage` in a recipe's step; if the step names none, locate the step."""
-    implementation = stages()[stage]
-    named = implementation.targets_of(config) if isinstance(implementation, NamesTargets) else ()
+    named = targets_of(stage, config)
     return recipe.source.where_is(named[0], step.path) if named else recipe.source.where(step.path)
 
 

@@ -16,13 +16,12 @@ from pipeline.contracts.hooks import (
     DependsBySettings,
     DependsOnDevice,
     MeasuresOnTarget,
-    NamesTargets,
 )
 from pipeline.contracts.stage import StageConfig
 from pipeline.data import DataSource, data_source
 from pipeline.errors import DeviceError, RecipeError
 from pipeline.planning.cache_misses import failed_before, reason_to_run
-from pipeline.planning.chain import Chain, CodeOf, Node, OutputOf, SplitOf, where_of_target
+from pipeline.planning.chain import Chain, CodeOf, ModelFile, Node, OutputOf, SplitOf, where_of_target
 from pipeline.planning.wiring import build_chain
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.model_files import digest_of_model, find_files
@@ -52,19 +51,14 @@ class Resolution:
 
     def action(self, node: Node) -> Action | None:
         """Return the action of a node, or None while an input of it is not made."""
-        inputs = {}
-        for name, source in node.inputs.items():
-            if isinstance(source, OutputOf):
-                if source.node not in self.results:
-                    return None
-                inputs[name] = self.results[source.node].output(source.kind).digest
-            elif isinstance(source, SplitOf):
-                inputs[name] = self._data().digest(source.split)
-            elif isinstance(source, CodeOf):
-                inputs[name] = code_digest(self.recipe.folder, source.reference)
-            else:
-                inputs[name] = self._model_digest(source.role)
+        if any(isinstance(s, OutputOf) and s.node not in self.results for s in node.inputs.values()):
+            return None
+        inputs = self.given(node) | {name: artifact.digest for name, artifact in self.artifacts(node).items()}
         return make_action(node.stage, node.config, node.axis, inputs, self.recipe)
+
+    def given(self, node: Node) -> dict[str, str]:
+        """Return the digests of the inputs that no other node makes: data splits, the user's modules, model files."""
+        return {name: self._digest(origin) for name, origin in node.inputs.items() if not isinstance(origin, OutputOf)}
 
     def artifacts(self, node: Node) -> dict[str, Artifact]:
         """Return the input artifacts of a node whose inputs are all made."""
@@ -81,6 +75,13 @@ class Resolution:
         upstream = [s.node for s in node.inputs.values() if isinstance(s, OutputOf)]
         return next((self.causes[name] for name in upstream if name in self.causes), None)
 
+    def _digest(self, origin: SplitOf | CodeOf | ModelFile) -> str:
+        if isinstance(origin, SplitOf):
+            return self._data().digest(origin.split)
+        if isinstance(origin, CodeOf):
+            return code_digest(self.recipe.folder, origin.reference)
+        return self._model_digest(origin.role)
+
     def _data(self) -> DataSource:
         if self.data is None:
             raise RecipeError("the recipe has no data", hint="add `data:` to the recipe")
@@ -93,15 +94,21 @@ class Resolution:
         return self.digests.remembered(path, "", partial(digest_of_file, path))
 
 
-def resolve(recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None) -> Resolution:
-    """Resolve the recipe's chain and files; RecipeError if a file is missing or a named stage does not exist."""
+def resolve(
+    recipe: Recipe, store: Store, until: str | None = None, force_from: str | None = None, *, devices: bool = True
+) -> Resolution:
+    """Resolve the recipe's chain and files; RecipeError if a file is missing or a named stage does not exist.
+
+    `devices` says whether every device that the recipe measures on has to be ready here.
+    """
     digests = FileDigests(store.file_digests)
     chain = build_chain(recipe)
     if until is not None:
         last = step_index(recipe, until)
         chain.nodes = [node for node in chain.nodes if node.step <= last]
     files = find_files(recipe)
-    _check_devices(chain)
+    if devices:
+        _check_devices(chain)
     data, forced = _data_source(recipe, digests), _forced(chain, force_from)
     _tell_samples(chain, files, data, digests)
     return Resolution(recipe, chain, data, files, digests, forced=forced, remarks=_remarks(chain))
@@ -121,8 +128,7 @@ def _remarks(chain: Chain) -> tuple[str, ...]:
     by_target: dict[str, str | None] = {}
     measurers = [stage for stage in stages().values() if isinstance(stage, MeasuresOnTarget)]
     for node in chain.nodes:
-        stage = stages()[node.stage]
-        for name in stage.targets_of(node.config) if isinstance(stage, NamesTargets) else ():
+        for name in node.targets:
             if name not in by_target:
                 remarks = (measurer.remark(name, chain.recipe.folder) for measurer in measurers)
                 by_target[name] = next((remark for remark in remarks if remark), None)

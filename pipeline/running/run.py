@@ -14,30 +14,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Started, silent
+from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, silent
 from pipeline.contracts.hooks import MeasuresByTask, MeasuresOnTarget
 from pipeline.contracts.shared import Shared
 from pipeline.errors import BlobError, SecateurError, SourceError, StoreError, UnsupportedError
 from pipeline.planning.chain import Node, OutputOf
 from pipeline.planning.gate_metrics import check_gate_metrics
-from pipeline.planning.plan import Resolution, plan_node, resolve
+from pipeline.planning.plan import Resolution, resolve
 from pipeline.recipe.model_files import make_importable
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.facts import KerasFacts
 from pipeline.records.manifest import (
     SOURCE,
-    ActionRecord,
     GateResult,
     Interval,
     Output,
-    PlannedAction,
     RunManifest,
     StageEntry,
     Verdict,
 )
 from pipeline.running import gates
-from pipeline.running.ahead import prepare_followers
-from pipeline.running.run_action import ActionResult, Job, RunScope, perform
+from pipeline.running.run_action import RunScope
+from pipeline.running.run_node import Done, NodeRunner, run_node
 from pipeline.store import Store, default_store
 from pipeline.system import interruption
 from pipeline.system.memory import give_back
@@ -63,7 +61,10 @@ def run(
 
 
 class Run:
-    """Track one run: what is resolved, and an entry for each action so far."""
+    """Track one run: what is resolved, and an entry for each action so far.
+
+    `elsewhere` runs a node in another place, against the same store; without it, nodes run in this process.
+    """
 
     def __init__(
         self,
@@ -73,8 +74,10 @@ class Run:
         force_from: str | None = None,
         *,
         fail_fast: bool = False,
+        elsewhere: NodeRunner | None = None,
     ) -> None:
-        self.resolution: Resolution = resolve(recipe, store, until, force_from)
+        self.resolution: Resolution = resolve(recipe, store, until, force_from, devices=elsewhere is None)
+        self._run_node: NodeRunner = elsewhere or self._run_here
         self._nodes = list(self.resolution.chain.nodes)  # and what a gate requested beyond them
         self._until = until
         self._fail_fast = fail_fast
@@ -180,24 +183,12 @@ class Run:
         return extended
 
     def _step(self, node: Node) -> None:
-        started = time.perf_counter()
-        planned = plan_node(node, self.resolution, self.store)
-        record = self.resolution.results.get(node.id)
-        done = ActionResult(record, "hit") if record else self._perform(node, planned)
-        self.resolution.results[node.id] = done.record
-        wall_s = time.perf_counter() - started
-        reason = planned.reason if done.status != "hit" or record else "done by another run meanwhile"
-        self._entries.append(_entry(node, done, reason, wall_s))
-        self._listener(Finished(node.id, done.status, reason, wall_s, done.record.metrics))
+        done = self._run_node(node)
+        self.resolution.results[node.id] = done.result.record
+        self._entries.append(_entry(node, done))
+        self._listener(Finished(node.id, done.result.status, done.reason, done.wall_s, done.result.record.metrics))
 
-    def _perform(self, node: Node, planned: PlannedAction) -> ActionResult:
-        action = self.resolution.action(node)
-        if action is None:  # nodes run in order, and those whose inputs were lost are skipped
-            raise RuntimeError(f"{node.id} has inputs that nothing made")
-        self._listener(Started(node.id, planned.reason))
-        # Only here, so that a run of nothing but hits starts no child and imports no TensorFlow.
-        prepare_followers(node, self._nodes, self._recipe.threads)
-        job = Job(node.id, action, node.config, self.resolution.artifacts(node), self.resolution.fingerprints(node))
+    def _run_here(self, node: Node) -> Done:
         scope = RunScope(
             self._recipe,
             self.store,
@@ -207,7 +198,7 @@ class Run:
             self.run_id,
             self._shared,
         )
-        return perform(job, scope, force=node.id in self.resolution.forced)
+        return run_node(node, self.resolution, scope, self._nodes)
 
     def _fail(self, node: Node, error: BaseException, wall_s: float) -> None:
         interrupted = isinstance(error, KeyboardInterrupt)
@@ -316,16 +307,16 @@ def _where_and_hint(error: BaseException) -> list[str]:
     return [text for text in (error.where, error.hint) if text] if isinstance(error, SecateurError) else []
 
 
-def _entry(node: Node, done: ActionResult, reason: str, wall_s: float) -> StageEntry:
-    record: ActionRecord = done.record
+def _entry(node: Node, done: Done) -> StageEntry:
+    record = done.result.record
     document = {
         "id": node.id,
         "stage": node.stage,
         "axis": node.axis,
         "key": record.key,
-        "status": done.status,
-        "reason": reason,
-        "wall_s": round(wall_s, 3),
+        "status": done.result.status,
+        "reason": done.reason,
+        "wall_s": round(done.wall_s, 3),
         "inputs": record.action.inputs,
         "outputs": tuple(Output.of(artifact) for artifact in record.outputs),
         "metrics": record.metrics,
