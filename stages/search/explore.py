@@ -38,10 +38,10 @@ class Explorer:
                 self._study.tell(left.number, state=_state("FAIL"))
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> tuple[Trial, ...]:
         """Return all candidates that ended, in the order in which they were proposed."""
         kept = (frozen.user_attrs.get(TRIAL) for frozen in self._study.get_trials(deepcopy=False))
-        return [Trial.model_validate_json(text) for text in kept if text is not None]
+        return tuple(Trial.model_validate_json(text) for text in kept if text is not None)
 
     @property
     def spent_s(self) -> float:

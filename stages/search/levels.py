@@ -21,11 +21,11 @@ SHARES = ("latency_ratio", "instruction_ratio")  # what `prune` reports where it
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Hold a level: the step after which a run stops there, None for all; and whose figures count, a NAME."""
+    """Hold a level: the step after which a run stops there, None for all; and the Keras model that counts, a NAME."""
 
     name: LevelName
     until: str | None
-    named: str | None
+    named: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class Levels:
 
     levels: tuple[Level, ...]
     prune: str
+
+    @property
+    def before_files(self) -> Level:
+        """Return the highest level that exports nothing."""
+        return self.levels[-2]
 
     @property
     def trains(self) -> bool:
@@ -55,7 +60,7 @@ def levels_of(recipe: Recipe) -> Levels:
     found = [Level("fitted", fitted[-1].id, fitted[-1].id)]
     if trained:
         found.append(Level("trained", trained[-1].id, trained[-1].id))
-    return Levels((*found, Level("measured", None, None)), prunes[-1].id)
+    return Levels((*found, Level("measured", None, found[-1].named)), prunes[-1].id)
 
 
 def accuracy_of(metrics: Mapping[str, float], named: str) -> float | None:

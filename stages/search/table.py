@@ -10,7 +10,8 @@ from pipeline.records.metrics import Metric
 from pipeline.reports.command_lines import note_of, secateur
 from pipeline.reports.quality import wilson_half_width
 from pipeline.reports.table import WIDTH, aligned, count, size
-from stages.search.answer import Answer, Point
+from stages.search.answer import Answer
+from stages.search.verdict import Point
 
 COLUMNS = ("", "file", "accuracy", "", "cost", "size", "against the source's")
 WORDS = frozenset({0, 1, 6})

@@ -105,8 +105,8 @@ def pairs_of(trials: Iterable[Trial], lower: LevelName, higher: LevelName) -> li
     return [(low, high) for low, high in both if low is not None and high is not None]
 
 
-def smoothed_drops(trials: Sequence[Trial]) -> dict[int, float]:
-    """Return the expected drop of each trained trial, by its number.
+def smoothed_drops(trials: Sequence[Trial], level: LevelName) -> dict[int, float]:
+    """Return the expected drop of each trial that got to a level, by its number.
 
     A validation split of some hundred samples tells drops apart by a point or two, so that the best of many trials is
     mostly the luckiest. What is left of the network explains most of the drop, and more of it never hurts: the monotone
@@ -114,7 +114,7 @@ def smoothed_drops(trials: Sequence[Trial]) -> dict[int, float]:
     """
     from scipy.optimize import isotonic_regression
 
-    found = [(trial, reached) for trial in trials if (reached := trial.at("trained") or trial.at("fitted")) is not None]
+    found = [(trial, reached) for trial in trials if (reached := trial.at(level)) is not None]
     known = sorted(
         ((reached.share, reached.drop, trial.number) for trial, reached in found if reached.drop is not None),
         key=lambda entry: (entry[0] or 1.0, entry[2]),

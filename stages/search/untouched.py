@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
-from typing import Any
-
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import OpensModel
 from pipeline.recipe.recipe import Recipe
+from pipeline.records.values import Json
 
 CLEANS = "strip"  # takes out what only training needs, and computes the same
 
 
-def untouched(recipe: Recipe) -> dict[str, Any]:
-    """Return the plain data of a recipe that exports, verifies and measures the source, in the same files."""
-    data: dict[str, Any] = deepcopy(recipe.source.data)
+def untouched(recipe: Recipe) -> dict[str, Json]:
+    """Return settings with which a recipe exports, verifies and measures the source, in the same files."""
     changing = {
         step.path[1]
         for step in recipe.steps
@@ -22,7 +19,9 @@ def untouched(recipe: Recipe) -> dict[str, Any]:
         and not isinstance(stages()[step.stage], OpensModel)
         and step.stage != CLEANS
     }
-    data["stages"] = [entry for index, entry in enumerate(data["stages"]) if index not in changing]
-    for key in ("search", "sweep", "gates", "control"):
-        data.pop(key, None)
-    return data
+    entries = recipe.source.data["stages"]
+    return {
+        "stages": [entry for index, entry in enumerate(entries) if index not in changing],
+        "control": False,
+        "gates": [],
+    }

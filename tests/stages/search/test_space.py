@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.search_spec import Interval, SearchSpec
-from stages.search.candidates import Base, recipe_of
+from stages.search.candidates import Candidate
 from stages.search.goal import goal_of
 from stages.search.levels import levels_of
 from stages.search.space import space_of
@@ -34,7 +34,7 @@ def test_another_budget_takes_the_place_of_the_recipes_own(small):
     space = spaced(recipe)
     assert (space.budget, space.bounds) == ("stages.prune.params", Interval(low=0.2, high=0.9))
     assert (space.dimensions, space.fixed) == ({"seed": (1, 2)}, {"stages.prune.macs": None})
-    made = recipe_of(Base(recipe.source.file, (), recipe), {**space.fixed, space.budget: 0.3, "seed": 2})
+    made = Candidate(recipe.source.file, {**space.fixed, space.budget: 0.3, "seed": 2}).recipe()
     (prune,) = [step.config for step in made.steps if step.stage == "prune"]
     assert (prune.macs, prune.params, made.seed) == (None, 0.3, 2)
 

@@ -1,0 +1,73 @@
+"""Judge candidates by what they reached: who meets the goal, who should go on, who is exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from stages.search.front import front
+from stages.search.goal import Goal
+from stages.search.levels import Levels
+from stages.search.trial import Trial, pairs_of, smoothed_drops
+
+FINALISTS = 5
+LEFT_BY_TRAINING = 0.5  # of the drop before it, until candidates tell
+LEAST_DROP = 1e-3  # below it a goal's drop is no unit to count others in
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judge the candidates of one goal."""
+
+    goal: Goal
+    levels: Levels
+
+    def meets(self, trial: Trial) -> bool:
+        """Return whether a candidate met the goal's accuracy at the level before files are exported."""
+        reached, most = trial.at(self.levels.before_files.name), self.goal.max_drop
+        return reached is not None and reached.drop is not None and most is not None and reached.drop <= most
+
+    def cheapest_that_meets(self, trials: Sequence[Trial]) -> Trial | None:
+        """Return the candidate that leaves least of the source and meets the goal's accuracy; None if none does."""
+        return min((trial for trial in trials if self.meets(trial)), key=_share, default=None)
+
+    def expected_drop(self, trial: Trial, trials: Sequence[Trial]) -> float | None:
+        """Return what a candidate loses, or would after training, by what training gave back in `trials`."""
+        reached = trial.best_known
+        if reached is None or reached.drop is None:
+            return None
+        untrained = self.levels.trains and reached.level == "fitted"
+        return _left_by_training(trials) * reached.drop if untrained else reached.drop
+
+    def score(self, trial: Trial, trials: Sequence[Trial]) -> float | None:
+        """Return what a candidate costs, raised by how far its expected drop misses the goal; low is good."""
+        drop, most = self.expected_drop(trial, trials), self.goal.max_drop
+        if drop is None or most is None:
+            return None
+        return _share(trial) * (1 + max(0.0, drop - most) / max(most, LEAST_DROP))
+
+    def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Return the candidates to export: of the front those that just meet the goal, and the nearest beyond.
+
+        Drops are smoothed, so that luck on validation data decides less.
+        """
+        drops = smoothed_drops(trials, self.levels.before_files.name)
+        best = front([trial for trial in trials if trial.number in drops], lambda t: (_share(t), drops[t.number]))
+        if self.goal.max_drop is None:
+            return best[:: max(1, -(-len(best) // FINALISTS))]
+        most = self.goal.max_drop
+        meets = [trial for trial in best if drops[trial.number] <= most]
+        misses = [trial for trial in best if drops[trial.number] > most]
+        return [*meets[: FINALISTS - 1], *misses[::-1]][:FINALISTS]
+
+
+def _share(trial: Trial) -> float:
+    reached = trial.best_known
+    return reached.share if reached is not None and reached.share is not None else 1.0
+
+
+def _left_by_training(trials: Sequence[Trial]) -> float:
+    pairs = [(low.drop, high.drop) for low, high in pairs_of(trials, "fitted", "trained")]
+    shares = [high / low for low, high in pairs if low is not None and low > 0 and high is not None]
+    return max(0.0, median(shares)) if shares else LEFT_BY_TRAINING

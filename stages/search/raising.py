@@ -1,0 +1,88 @@
+"""Bring candidates to a level of fidelity, and read off what they reached there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.errors import RecipeError, SecateurError
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.manifest import CONTROL, SOURCE, RunManifest
+from pipeline.records.values import Json
+from stages.search.candidates import Candidate
+from stages.search.goal import Goal
+from stages.search.levels import Level, Levels, accuracy_of, share_left, yardstick_of
+from stages.search.trial import Reached, Trial, dropped, figures_of
+from stages.search.workers import StudyListener, Workers
+
+JUDGED: dict[str, Json] = {"data.judge_on": "validation"}  # nothing is chosen by what test data say
+
+
+@dataclass(slots=True)
+class Raising:
+    """Run candidates of a base recipe. `source`, `control`, `yardstick` are accuracies, once they were measured."""
+
+    base: Candidate
+    goal: Goal
+    levels: Levels
+    workers: Workers
+    listener: StudyListener
+    source: float | None = None
+    control: float | None = None
+    yardstick: float | None = None
+    running: int = field(default=0, init=False)
+
+    def measure_yardstick(self, settings: dict[str, Json]) -> None:
+        """Measure the source, and train it as candidates are trained: a drop is from the better of the two.
+
+        Raises RecipeError if there is no accuracy, and whatever fails.
+        """
+        level = self.levels.before_files
+        recipe = self._recipe(settings, control=self.levels.trains)
+        ((_, ended),) = self.workers.run([recipe], level.until, self.listener)
+        if isinstance(ended, SecateurError):
+            raise ended
+        self.source, self.control = (accuracy_of(ended.metrics, name) for name in (SOURCE, CONTROL))
+        self.yardstick = yardstick_of(ended.metrics)
+        if self.source is None:
+            what = "the accuracy of the source is not measured, so that candidates can't be told apart"
+            hint = "give labels of one output of classes; `secateur optimize` makes some up where there are none"
+            raise RecipeError(what, where=recipe.source.where(("data",)), hint=hint)
+
+    def to(
+        self, trials: Sequence[Trial], level: Level, say: Callable[[], None], *, control: bool = False
+    ) -> list[Trial]:
+        """Return candidates with what they reached at a level; those that failed end there. `say` hears of each."""
+        self.running = len(trials)
+        say()
+        raised, begun = list(trials), time.monotonic()
+        recipes = [self._recipe(trial.settings, control=control) for trial in trials]
+        for index, ended in self.workers.run(recipes, level.until, self.listener):
+            now = time.monotonic()
+            self.running, took, begun = self.running - 1, now - begun, now
+            if isinstance(ended, SecateurError):
+                raised[index] = trials[index].model_copy(update={"ended": "failed", "reason": ended.what})
+            else:
+                raised[index] = self._reached(trials[index], level, ended, took)
+            say()
+        return raised
+
+    def _recipe(self, settings: dict[str, Json], *, control: bool) -> Recipe:
+        own = {**settings, **JUDGED, "control": control}
+        return Candidate(self.base.base, own, self.base.overrides).recipe()
+
+    def _reached(self, trial: Trial, level: Level, manifest: RunManifest, wall_s: float) -> Trial:
+        has_control = accuracy_of(manifest.metrics, CONTROL) is not None
+        yardstick = yardstick_of(manifest.metrics) if has_control or self.yardstick is None else self.yardstick
+        accuracy = accuracy_of(manifest.metrics, level.named)
+        reached = Reached(
+            level=level.name,
+            accuracy=accuracy,
+            drop=dropped(accuracy, yardstick),
+            share=share_left(manifest.metrics, self.levels),
+            wall_s=round(wall_s, 3),
+        )
+        files = figures_of(manifest, self.goal, yardstick) if level.until is None else ()
+        update = {"reached": (*trial.reached, reached), "files": files, "run_id": manifest.run_id}
+        return trial.model_copy(update=update)

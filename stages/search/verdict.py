@@ -1,0 +1,74 @@
+"""Say which point of a front is the answer, or why there is none and what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.records.values import Json, Value
+from stages.search.measuring import Against
+from stages.search.study import Found
+from stages.search.trial import FileFigures, dropped
+
+
+class Tested(Value):
+    """Hold a file's figures on test data: what it lost against the better of source and control, and its cost."""
+
+    accuracy: float | None
+    drop: float | None
+    cost: float | None
+    size_bytes: float | None
+    against: Against | None
+
+
+class Point(Value):
+    """Hold one candidate of the answer and the file of it that serves the goal best."""
+
+    letter: str
+    axis: str
+    recipe: str
+    settings: dict[str, Json]
+    validation: FileFigures
+    test: Tested | None
+
+
+def loss(file: FileFigures) -> float:
+    """Return a file's drop as a number to order by: one that was not measured comes last."""
+    return float("inf") if file.drop is None else file.drop
+
+
+def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, untouched: Mapping[str, float]) -> str:
+    """Say which point is the answer, or why there is none and what would help."""
+    if found.goal.max_drop is None:
+        return f"{len(points)} points of the front" if points else _failed(found)
+    most = 100 * found.goal.max_drop
+    if chosen is not None:
+        text = f"{chosen.letter} is the best within {most:g} points"
+        if chosen.test is None or chosen.test.drop is None:
+            return text
+        text += f" (test data, read once: {_points(chosen.test.drop)})"
+        if chosen.test.drop > found.goal.max_drop:
+            text += f"; that is more than the goal: {_points(chosen.validation.drop)} on validation data was luck"
+        return text
+    nearest = min(points, key=lambda point: loss(point.validation), default=None)
+    near = f"; nearest: {nearest.letter} at {_points(nearest.validation.drop)}" if nearest else ""
+    lost = dropped(found.control, found.source)
+    if lost is not None and lost > found.goal.max_drop:
+        plain = min(untouched.values(), default=None)
+        intact = "" if plain is None else f"; the source untouched loses {100 * plain:.1f} in its best file"
+        help_ = "more training images or epochs, or a lower learning rate, would help"
+        return (
+            f"not reachable: the control itself loses {100 * lost:.1f} points with this training{intact}{near}; {help_}"
+        )
+    if not points:
+        return _failed(found)
+    cause = "the time ran out" if found.ran_out else f"{len(found.trials)} candidates were tried"
+    return f"not reached: {cause}{near}; more trials, more epochs or a larger drop would help"
+
+
+def _failed(found: Found) -> str:
+    reason = next((trial.reason for trial in (*found.finalists, *found.trials) if trial.reason), "no file was measured")
+    return f"not reached: {reason}"
+
+
+def _points(drop: float | None) -> str:
+    return "unknown" if drop is None else f"{-100 * drop:+.1f} points"
