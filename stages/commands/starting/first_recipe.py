@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pipeline.data.samples import Preprocess
 from pipeline.records.metrics import of_output
 from pipeline.reports.table import count, macs_notes
-from stages.commands.starting.first_data import DataGuess
+from stages.commands.starting.first_data import DRAWN_TEST, SEED, DataGuess
 from stages.commands.starting.first_guess import ModelGuess, OutputGuess, Preprocessing
+from stages.commands.starting.first_preprocessing import SourceReport, table_of
 from stages.commands.starting.first_pruning import FirstPruning
 from stages.samples.preprocess_trial import setting_of
 
@@ -31,8 +32,13 @@ def recipe_name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
 
 
-def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None) -> str:
-    """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists."""
+def recipe_text(
+    found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None, source: SourceReport | None = None
+) -> str:
+    """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists.
+
+    `source` reports what was measured on the data.
+    """
     least = "at least " if found.macs_unknown else ""
     lines = [
         f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
@@ -41,14 +47,14 @@ def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess |
         "# `secateur schema` lists all settings, `secateur plan` says what would run.",
         *(f"# note: {_comment(note)}" for note in found.notes),
         f"name: {_scalar(name)}",
-        "seed: 7",
+        f"seed: {SEED}",
         f"model: {_scalar(model_path)}",
-        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data)),
+        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data, source)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
+def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport | None) -> Iterator[str]:
     unlabelled = data is not None and (guess.unsuited is not None or not data.labelled)
     judged = {} if unlabelled else _judged(guess, data)
     classifier = any(
@@ -59,20 +65,19 @@ def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
         of = "" if len(guess.outputs) == 1 else f" of {_comment(output.name)}"
         yield f"# task{of}: {_task_words(output)} ({_comment(output.reason)})"
     yield "data:"
-    yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
     if data is None:
+        yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
         yield from _fill_in(guess)
         yield "  path: data.npz"
     else:
+        yield f"  source: {data.source}"
         yield _line(f"  path: {_scalar(data.path)}", f"holds {', '.join(map(_comment, data.splits))}")
+        yield from (_line(f"  {own.key}: {_flow(own.value)}", own.comment) for own in data.settings)
     if unlabelled:
         why = "its labels are not looked at" if data and data.labelled else "there are none in it"
         yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
-    yield from _preprocess(guess.preprocessing)
-    yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
-    yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
-    own_test = data is None or data.tested
-    yield "  test: test" if own_test else _line("  test: {fraction: 0.2}", "drawn from x_train: no test split fits it")
+    yield from _preprocess(guess.preprocessing, source)
+    yield from _splits(data)
     if not unlabelled:
         yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
@@ -97,6 +102,19 @@ def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
     yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
     yield from _gates(guess, judged)
+
+
+def _splits(data: DataGuess | None) -> Iterator[str]:
+    """Yield the splits of the recipe: those that are stored, and the others drawn from train."""
+    if data is not None and data.validation is not None:
+        yield f"  validation: {_scalar(data.validation)}"
+    else:
+        yield _line("  validation: {from: train, fraction: 0.1}", "held out of train, or a split: val")
+    yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
+    if data is None or data.tested:
+        yield "  test: test"
+    else:
+        yield _line(f"  test: {{fraction: {DRAWN_TEST}}}", "drawn from train: no test split fits it")
 
 
 def _without_data(guess: ModelGuess) -> Iterator[str]:
@@ -159,19 +177,22 @@ def _gates(guess: ModelGuess, judged: dict[str, str]) -> Iterator[str]:
         yield from (f"  - {gate}" for gate in gates)
 
 
-def _preprocess(preprocessing: Preprocessing) -> Iterator[str]:
-    if preprocessing.certain and preprocessing.way != Preprocess():
-        yield f"  # {_comment(preprocessing.reason)}"
-        yield f"  {setting_of(preprocessing.way)}"
+def _preprocess(preprocessing: Preprocessing, source: SourceReport | None) -> Iterator[str]:
+    check = "" if preprocessing.certain else "CHECK: "
+    reason = _comment(preprocessing.reason)
+    if source is not None and source.unmeasured is not None:
+        yield f"  # the source's accuracy is not measured: {_comment(source.unmeasured)}"
+    if source is not None and source.tried:
+        yield f"  # {check}{reason}"
+        yield from (f"  #   {line}" for line in table_of(source))
+    elif preprocessing.way == Preprocess():
+        yield f"  # {check}no preprocess, {reason}"
     elif preprocessing.mode:
-        yield f"  # CHECK: {preprocessing.reason}; {preprocessing.mode} is {RANGES[preprocessing.mode]}"
-        yield f"  preprocess: {{mode: {preprocessing.mode}}}"
-    elif preprocessing.scale:
-        yield f"  # CHECK: {preprocessing.reason}; `mode: tf` gives -1…1"
-        yield f"  preprocess: {{scale: {preprocessing.scale!r}}}"
+        yield f"  # {check}{reason}; {preprocessing.mode} is {RANGES[preprocessing.mode]}"
     else:
-        check = "" if preprocessing.certain else "CHECK: "
-        yield f"  # {check}no preprocess, {_comment(preprocessing.reason)}"
+        yield f"  # {check}{reason}; `mode: tf` gives -1…1"
+    if preprocessing.way != Preprocess() or (source is not None and source.tried):
+        yield f"  {setting_of(preprocessing.way)}"
 
 
 def _task_words(output: OutputGuess) -> str:
@@ -218,6 +239,15 @@ def _batch(guess: ModelGuess) -> int:
 
 def _line(text: str, comment: str = "") -> str:
     return f"{text.ljust(COMMENT_COLUMN)} # {comment}" if comment else text
+
+
+def _flow(value: object) -> str:
+    """Return a value in YAML's flow style, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_scalar(str(key))}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _scalar(value) if isinstance(value, str) else str(value)
 
 
 def _scalar(text: str) -> str:
