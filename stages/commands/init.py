@@ -157,6 +157,7 @@ def _told(found: Found, report: InitReport, text: str) -> str:
         lines.append(f"task        {of}{output.task}: {output.reason}")
     if held is not None:
         lines.append(f"data        {held.path} ({held.source}): {held.words}")
+        lines += [f"            {doubt}" for doubt in held.doubts]
     if not guessed.unsuited:
         lines.append(f"preprocess  {preparation}{check}: {ready.reason}")
     if found.source is not None:

@@ -14,6 +14,7 @@ from pipeline.data import Split
 from stages.keras.macs import count_macs
 from stages.keras.types import KerasModel
 from stages.samples.batches import Progress, unheard
+from stages.samples.label_order import reordered
 from stages.samples.preprocess_trial import Tried, can_be_measured, try_preprocessing
 from stages.samples.proportions import wilson_interval
 
@@ -31,13 +32,17 @@ class Measured:
     """Hold a source's accuracy, with the given preprocessing (the first of `tried`) and with other usual ones.
 
     `chance` is the accuracy of guessing; `chosen` is the given one, unless another one is surely better, by a paired
-    test and three standard deviations, and surely above chance.
+    test and three standard deviations, and surely above chance. `order` is the number by which the model knows each
+    class of the data, and `ordered` is a trial with labels in that order, if it is far better than all of `tried`;
+    else both are None.
     """
 
     classes: int
     chance: float
     tried: tuple[Tried, ...]
     chosen: Tried
+    order: tuple[int, ...] | None = None
+    ordered: Tried | None = None
 
     @property
     def as_given(self) -> Tried:
@@ -45,8 +50,9 @@ class Measured:
 
     @property
     def proved(self) -> bool:
-        """Return whether the chosen preprocessing is surely that of the training: far above chance."""
-        return self.chosen.samples >= LEAST_SAMPLES and is_far_above(self.chosen, self.chance)
+        """Return whether the chosen preprocessing is surely that of the training: far above chance, and in order."""
+        enough = self.chosen.samples >= LEAST_SAMPLES
+        return enough and self.ordered is None and is_far_above(self.chosen, self.chance)
 
 
 def why_unmeasured(model: KerasModel, split: Split) -> str | None:
@@ -65,14 +71,20 @@ def measure(model: KerasModel, split: Split, progress: Progress = unheard) -> Me
 
     It takes 1,000 samples, or as many as large networks can do in seconds, at least 100.
     """
-    work = max(count_macs(model), 1)
-    samples = min(MOST_MEASURED, max(LEAST_MEASURED, int(WORK / work)))
-    tried = tuple(try_preprocessing(model, split, samples, progress))
+    tried = tuple(try_preprocessing(model, split, sample_count(count_macs(model)), progress))
     classes = max(int(model.outputs[0].shape[-1]), 2)
     chance = chance_of(split.y, classes)
     best = better(tried)
     chosen = best if best is not None and best.surely_above(chance) else tried[0]
+    found = reordered(tried, classes)
+    if found is not None and is_far_above(found[0], max(chance, chosen.accuracy)):
+        return Measured(classes, chance, tried, chosen, order=found[1], ordered=found[0])
     return Measured(classes, chance, tried, chosen)
+
+
+def sample_count(macs: int) -> int:
+    """Return on how many samples a network of so many MACs is measured."""
+    return min(MOST_MEASURED, max(LEAST_MEASURED, int(WORK / max(macs, 1))))
 
 
 def chance_of(labels: NDArray[Any], classes: int) -> float:

@@ -18,11 +18,12 @@ from pipeline.data.table import Shapes, Table
 from pipeline.data.targets import is_one_hot, task_and_targets
 from pipeline.errors import DataError, SecateurError
 from pipeline.records.artifacts import TensorSpec
-from pipeline.records.facts import KerasFacts
 from pipeline.records.values import Value
 from pipeline.store.file_digests import FileDigests
 from stages.commands.starting.first_guess import OutputGuess
 from stages.commands.starting.first_source import Kind, Setting, of_images, of_table, source_at
+from stages.keras.normal_form import keras_facts
+from stages.keras.types import KerasModel
 from stages.samples.checks import require_finite_inputs, require_fit
 
 DATA_FILE = "data.npz"
@@ -53,6 +54,16 @@ class DataGuess(Value):
     prepared: str | None = None
     tasks: dict[str, Task | None] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Return the settings to check, with what was guessed."""
+        return tuple(f"{own.key} (check it): {own.doubt}" for own in self.settings if own.doubt)
+
+    def saying(self, setting: Setting) -> DataGuess:
+        """Return the same with one more setting, in place of one of its name if there is one."""
+        others = tuple(own for own in self.settings if own.key != setting.key)
+        return self.model_copy(update={"settings": (*others, setting)})
 
     @property
     def words(self) -> str:
@@ -127,9 +138,9 @@ def opened(guess: DataGuess, folder: Path, preprocess: Preprocess, digests: File
     return DataSource(spec, file, SEED, digests, THREADS)
 
 
-def checked(data: DataSource, facts: KerasFacts, *, labels: bool) -> dict[str, Split]:
+def checked(data: DataSource, model: KerasModel, *, labels: bool) -> dict[str, Split]:
     """Return the splits of a recipe by name; DataError if one does not fit the model, or its inputs are not finite."""
-    splits = {}
+    splits, facts = {}, keras_facts(model)
     for name in ("train", "validation", "test"):
         try:
             splits[name] = data.split(name)
@@ -187,13 +198,13 @@ def _task_to_say(train: Table, output: OutputGuess) -> Setting | None:
     told = _tasks(y, None)[""]
     if output.task in ("classes", "binary") and told != "classes":
         if is_one_hot(y):
-            return Setting(key="task", value="classes", comment="its labels are one-hot")
+            return Setting(key="task", value="classes", note="its labels are one-hot")
         if y.size == len(y) and (y == np.round(y)).all():
-            return Setting(key="task", value="classes", comment="its labels are class numbers, stored as floats")
+            return Setting(key="task", value="classes", note="its labels are class numbers, stored as floats")
     if output.task == "multilabel" and told is None:
-        return Setting(key="task", value="multilabel", comment="CHECK: or classes, one-hot")
+        return Setting(key="task", value="multilabel", doubt="or classes, one-hot")
     if output.task == "regression" and told == "classes" and y.max() > 1:
-        return Setting(key="task", value="regression", comment="whole numbers, and one output without bounds")
+        return Setting(key="task", value="regression", note="whole numbers, and one output without bounds")
     return None
 
 

@@ -8,8 +8,10 @@ from typing import Literal
 from pipeline.data.samples import Preprocess
 from pipeline.records.values import Value
 from stages.commands.starting.first_guess import Preprocessing
-from stages.samples.preprocess_trial import AS_NOW, Tried
+from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of
 from stages.samples.source_accuracy import LEAST_SAMPLES, Measured, is_at_chance
+
+SHOWN = 12  # classes
 
 
 class Trial(Value):
@@ -25,13 +27,15 @@ class Trial(Value):
 class SourceReport(Value):
     """Report the accuracy of a source on training samples: with the preprocessing that was guessed, then with others.
 
-    `chance` is that of guessing, `split` what the samples are of: training data, or stored validation data.
-    `unmeasured` says why nothing was measured, if so.
+    `chance` is that of guessing, `split` what the samples are of: training data, or stored validation data. `order` is
+    the number by which the model knows each class of the data, if it is far better with that. `unmeasured` says why
+    nothing was measured, if so.
     """
 
     unmeasured: str | None = None
     split: Literal["training", "validation"] = "training"
     classes: int = 0
+    order: tuple[int, ...] | None = None
     chance: float = 0.0
     tried: tuple[Trial, ...] = ()
 
@@ -39,7 +43,9 @@ class SourceReport(Value):
 def report_on(measured: Measured, split: Literal["training", "validation"]) -> SourceReport:
     """Return a measurement on samples of `split` as plain data."""
     tried = tuple(_trial(trial, chosen=trial is measured.chosen) for trial in measured.tried)
-    return SourceReport(split=split, classes=measured.classes, chance=measured.chance, tried=tried)
+    return SourceReport(
+        split=split, order=measured.order, classes=measured.classes, chance=measured.chance, tried=tried
+    )
 
 
 def _trial(trial: Tried, *, chosen: bool) -> Trial:
@@ -57,8 +63,12 @@ def preprocessing_by(measured: Measured, guessed: Preprocessing, report: SourceR
     )
     if best.samples < LEAST_SAMPLES:
         reason += ", too few to tell"
+    elif measured.ordered is not None and measured.order is not None:
+        reason += f"; on {measured.ordered.accuracy:.1%} at {setting_of(measured.ordered.preprocess)} if "
+        reason += f"labels 0, 1, 2, … were {', '.join(map(str, measured.order[:SHOWN]))}"
+        reason += ", …" if len(measured.order) > SHOWN else ""
     elif is_at_chance(best.accuracy, best.samples, measured.chance):
-        reason = f"no better than chance: {reason}; is it untrained, or are its labels in another order?"
+        reason = f"no better than chance: {reason}; is it untrained, or is this not what it was trained for?"
     elif not measured.proved:
         reason += ", which proves little"
     if best is measured.as_given:

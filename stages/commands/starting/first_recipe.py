@@ -72,7 +72,8 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
     else:
         yield f"  source: {data.source}"
         yield _line(f"  path: {_scalar(data.path)}", f"holds {', '.join(map(_comment, data.splits))}")
-        yield from (_line(f"  {own.key}: {_flow(own.value)}", own.comment) for own in data.settings)
+        for own in data.settings:
+            yield from _setting(f"  {own.key}: {_flow(own.value)}", own.comment)
     if unlabelled:
         why = "its labels are not looked at" if data and data.labelled else "there are none in it"
         yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
@@ -235,6 +236,14 @@ def _both(letter: str, name: str | None) -> str:
 def _batch(guess: ModelGuess) -> int:
     sizes = [size or 1 for size in guess.inputs[0].shape[1:-1]]
     return 16 if len(sizes) == 2 and sizes[0] * sizes[1] >= LARGE_INPUT else 64
+
+
+def _setting(text: str, comment: str) -> Iterator[str]:
+    """Yield a line with its comment beside it; above it if the line is long."""
+    above = bool(comment) and len(text) > COMMENT_COLUMN
+    if above:
+        yield f"  # {comment}"
+    yield _line(text, "" if above else comment)
 
 
 def _line(text: str, comment: str = "") -> str:

@@ -36,13 +36,13 @@ def of_records(path: Path, entry: TensorSpec, threads: int) -> Iterator[Setting]
     usual = label is not None
     label = label or (numbers[0] if len(numbers) == 1 else None)
     labels = {} if label is None else {label: {"type": _number_type(features[label])}}
-    yield Setting(key="features", value={name: kind, **labels}, comment="CHECK: from the first example")
+    yield Setting(key="features", value={name: kind, **labels}, doubt="from the first example")
     if kind["type"] == "image":
-        yield Setting(key="size", value=shape[:2], comment="the model's; `resize: crop` keeps proportions")
+        yield Setting(key="size", value=shape[:2], note="the model's; `resize: crop` keeps proportions")
         if shape[2] != 3:
-            yield Setting(key="channels", value=shape[2], comment="the model's")
+            yield Setting(key="channels", value=shape[2], note="the model's")
     if label is not None:
-        yield Setting(key="label", value=label, comment="" if usual else "CHECK: guessed, none is called label")
+        yield Setting(key="label", value=label, doubt="" if usual else "guessed, none is called label")
 
 
 def _first_example(path: Path, threads: int) -> Mapping[str, Any]:

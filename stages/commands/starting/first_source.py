@@ -21,6 +21,7 @@ from pipeline.records.values import Value
 Kind = Literal["npz", "image_folder", "csv", "tfrecord"]
 FILES: tuple[Kind, ...] = ("npz", "tfrecord", "csv")  # by their first bytes; any text may be a csv
 LABELS = ("label", "labels", "class", "class_id", "target", "y", "category")
+ROW_NUMBERS = ("", "id", "index", "unnamed: 0")  # the last two as pandas writes them
 SPLITS = ("split", "subset", "set")
 HEAD_BYTES = 512
 LOOKED_AT = 200  # rows
@@ -28,11 +29,17 @@ COLORS = (1, 3, 4)
 
 
 class Setting(Value):
-    """Set one key under `data`, with what to say beside it."""
+    """Set one key under `data`, with what to say beside it: `note` what it is, `doubt` what was guessed."""
 
     key: str
     value: Any
-    comment: str = ""
+    note: str = ""
+    doubt: str = ""
+
+    @property
+    def comment(self) -> str:
+        """Return the recipe's comment."""
+        return f"CHECK: {self.doubt}" if self.doubt else self.note
 
 
 def source_at(path: Path) -> tuple[Kind, Path]:
@@ -95,9 +102,9 @@ def of_images(entry: TensorSpec) -> Iterator[Setting]:
     if len(entry.shape) != 4 or colors not in COLORS:
         what = f"the data is images, and the model's input {entry.name!r} has shape {tuple(entry.shape)}"
         raise DataError(what, where="--data", hint="images are for inputs (batch, height, width, 1, 3 or 4 colors)")
-    yield Setting(key="size", value=(height, width), comment="the model's; `resize: crop` keeps proportions")
+    yield Setting(key="size", value=(height, width), note="the model's; `resize: crop` keeps proportions")
     if colors != 3:
-        yield Setting(key="channels", value=colors, comment="the model's")
+        yield Setting(key="channels", value=colors, note="the model's")
 
 
 def of_table(path: Path, entry: TensorSpec) -> Iterator[Setting]:
@@ -121,11 +128,11 @@ def of_table(path: Path, entry: TensorSpec) -> Iterator[Setting]:
     if label is None:
         return
     usual = label_among([label]) is not None
-    yield Setting(key="label", value=label, comment="" if usual else "CHECK: guessed, no column is called label")
+    yield Setting(key="label", value=label, doubt="" if usual else "guessed, no column is called label")
     if path.is_dir() and not all(map(is_number, columns[label])):
         # Every split has a file of its own, so that none of them knows all classes.
         classes = tuple(sorted({row[header.index(label)] for row in _head_of(path / "train.csv", None)[1]}))
-        yield Setting(key="classes", value=classes, comment="CHECK: in the model's order")
+        yield Setting(key="classes", value=classes, doubt="in the model's order")
 
 
 def _last_of(columns: dict[str, list[str]], width: int) -> str | None:
@@ -137,10 +144,12 @@ def _last_of(columns: dict[str, list[str]], width: int) -> str | None:
 
 
 def _of_inputs(columns: dict[str, list[str]], width: int) -> Iterator[Setting]:
-    """Yield the columns of numbers, if other columns hold words and the numbers are as many as the model takes."""
-    numbers = tuple(name for name, cells in columns.items() if all(map(is_number, cells)))
-    if len(numbers) == width and len(numbers) < len(columns):
-        yield Setting(key="inputs", value=numbers, comment="CHECK: the columns of numbers")
+    """Yield the columns of numbers, if they are as many as the model takes, and others hold words or numbers of rows."""
+    numbers = [name for name, cells in columns.items() if all(map(is_number, cells))]
+    features = [name for name in numbers if name.casefold() not in ROW_NUMBERS]
+    inputs = next((found for found in (numbers, features) if len(found) == width), None)
+    if inputs is not None and len(inputs) < len(columns):
+        yield Setting(key="inputs", value=tuple(inputs), doubt="the columns of numbers")
 
 
 def _head_of(file: Path, rows: int | None = LOOKED_AT) -> tuple[list[str], list[list[str]]]:

@@ -1,9 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.data import Preprocess
 from stages.keras.tensorflow import import_keras
-from stages.samples.preprocess_trial import AS_NOW, AS_STORED, can_be_tried, setting_of, try_preprocessing
+from stages.samples.preprocess_trial import (
+    AS_NOW,
+    AS_STORED,
+    can_be_measured,
+    can_be_tried,
+    setting_of,
+    try_preprocessing,
+)
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -89,6 +98,9 @@ def test_only_classifiers_of_grids_of_real_numbers_are_tried(make_split):
     words = keras.Input((4, 4, 3), dtype="int32")
     counted = keras.Model(words, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Embedding(5, 2)(words))))
     assert not can_be_tried(counted, make_split("test", STORED, LABELS))
+    assert can_be_measured(counted, make_split("test", STORED, LABELS))
+    by_name = replace(make_split("test", STORED, LABELS), preprocess={"x": SCALED})
+    assert not can_be_measured(by_brightness(0, 255), by_name)
     image = by_brightness(0, 255)
-    assert not can_be_tried(image, make_split("test", STORED, LABELS.astype("f4"), task="regression"))
+    assert not can_be_measured(image, make_split("test", STORED, LABELS.astype("f4"), task="regression"))
     assert not can_be_tried(by_brightness(0, 255, (48,)), make_split("test", STORED.reshape(120, 48), LABELS))
