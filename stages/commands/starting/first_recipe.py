@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from textwrap import wrap
 
 from pipeline.data.samples import Preprocess
 from pipeline.records.metrics import of_output
@@ -20,6 +21,7 @@ NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels; above this, batches of 64 take much memory
 COMMENT_COLUMN = 52
+WIDTH = 100
 RATIO = 0.3
 OBS = "criterion: obs, scope: loss"  # channels go where their loss costs least
 TEACHER = 0.8  # of the loss: after re-fitting, labels alone gain nothing in a short training
@@ -184,7 +186,7 @@ def _preprocess(preprocessing: Preprocessing, source: SourceReport | None) -> It
     if source is not None and source.unmeasured is not None:
         yield f"  # the source's accuracy is not measured: {_comment(source.unmeasured)}"
     if source is not None and source.tried:
-        yield f"  # {check}{reason}"
+        yield from wrap(check + reason, WIDTH, initial_indent="  # ", subsequent_indent="  #   ")
         yield from (f"  #   {line}" for line in table_of(source))
     elif preprocessing.way == Preprocess():
         yield f"  # {check}no preprocess, {reason}"

@@ -14,12 +14,13 @@ from typing import Any, Literal
 from pipeline.data.csv_table import is_number
 from pipeline.data.declaration import source_named
 from pipeline.data.images import IMAGE_SUFFIXES
-from pipeline.errors import DataError, RecipeError, listed
+from pipeline.errors import DataError, RecipeError, first_few, listed, numbered
 from pipeline.records.artifacts import TensorSpec
 from pipeline.records.values import Value
+from stages.samples.batches import shape_text
 
 Kind = Literal["npz", "image_folder", "csv", "tfrecord"]
-FILES: tuple[Kind, ...] = ("npz", "tfrecord", "csv")  # by their first bytes; any text may be a csv
+FILES: tuple[Kind, ...] = ("npz", "tfrecord", "csv")  # by their first bytes
 LABELS = ("label", "labels", "class", "class_id", "target", "y", "category")
 ROW_NUMBERS = ("", "id", "index", "unnamed: 0")  # the last two as pandas writes them
 SPLITS = ("split", "subset", "set")
@@ -52,9 +53,13 @@ def source_at(path: Path) -> tuple[Kind, Path]:
     begin = _begin(path)
     for kind in FILES:
         recognises = source_named(kind).recognises
-        if recognises is not None and recognises(begin):
+        # Any text could be a csv: one that has no commas hardly is.
+        if recognises is not None and recognises(begin) and (kind != "csv" or b"," in begin.partition(b"\n")[0]):
             return kind, path
-    hint = "--data names an npz, a csv, TFRecords, or a folder of them or of images; write `data:` for all else"
+    hint = (
+        "--data names an npz, a csv with commas and a first line of names, TFRecords, or a folder of images; "
+        "leave it out for all else, and write `data:` into the recipe"
+    )
     raise RecipeError("the data is of no kind that is known here", where=str(path), hint=hint)
 
 
@@ -124,7 +129,7 @@ def of_table(path: Path, entry: TensorSpec) -> Iterator[Setting]:
     else:
         width = entry.shape[-1] or 0
         label = label or _last_of(columns, width)
-        yield from _of_inputs({name: cells for name, cells in columns.items() if name != label}, width)
+        yield from _of_inputs({name: cells for name, cells in columns.items() if name != label}, entry, path)
     if label is None:
         return
     usual = label_among([label]) is not None
@@ -143,12 +148,17 @@ def _last_of(columns: dict[str, list[str]], width: int) -> str | None:
     return words[0] if words else list(columns)[-1]
 
 
-def _of_inputs(columns: dict[str, list[str]], width: int) -> Iterator[Setting]:
-    """Yield the columns of numbers, if they are as many as the model takes, and others hold words or numbers of rows."""
+def _of_inputs(columns: dict[str, list[str]], entry: TensorSpec, path: Path) -> Iterator[Setting]:
+    """Yield the columns of numbers if there are others; DataError if they are not as many as the model takes."""
     numbers = [name for name, cells in columns.items() if all(map(is_number, cells))]
     features = [name for name in numbers if name.casefold() not in ROW_NUMBERS]
-    inputs = next((found for found in (numbers, features) if len(found) == width), None)
-    if inputs is not None and len(inputs) < len(columns):
+    inputs = next((found for found in (numbers, features) if tuple(entry.shape[1:]) in ((len(found),), (None,))), None)
+    if inputs is None:
+        what = f"the model's input {entry.name!r} takes {shape_text(entry.shape[1:])}, and the table has "
+        what += f"{numbered(len(numbers), 'column')} of numbers besides the label: {first_few(numbers)}"
+        hint = "leave --data out, and name the columns in the recipe: `inputs: [a, b]`, `label: c`"
+        raise DataError(what, where=str(path), hint=hint)
+    if len(inputs) < len(columns):
         yield Setting(key="inputs", value=tuple(inputs), doubt="the columns of numbers")
 
 

@@ -42,6 +42,9 @@ def test_what_data_is_is_told_from_its_content(tmp_path):
 def test_what_no_source_reads_is_named(tmp_path):
     with pytest.raises(RecipeError, match="the data can't be read: no such file"):
         source_at(tmp_path / "none")
+    (tmp_path / "data.py").write_text("def load():\n    return 1, 2\n")
+    with pytest.raises(RecipeError, match="of no kind that is known here"):
+        source_at(tmp_path / "data.py")
     np.savez(tmp_path / "a.npz", x_train=np.zeros(3))
     with pytest.raises(RecipeError, match="holds no images, csv files or TFRecords") as error:
         source_at(tmp_path)
@@ -57,6 +60,10 @@ def test_a_column_is_the_label_by_its_name_or_since_it_remains(tmp_path):
     last = table(tmp_path / "c.csv", "a,b,price", "1.5,2,3", "2.5,3,4")
     assert settings(of_table(last, entry(2))) == {"label": "price"}
     assert settings(of_table(last, entry(3))) == {}  # all are inputs
+    with pytest.raises(DataError, match="takes 1, and the table has 2 columns of numbers besides the label: a, b"):
+        list(of_table(named, entry(1)))
+    with pytest.raises(DataError, match="takes 2×1, and the table has 2 columns"):
+        list(of_table(named, entry(2, 1)))
     pandas = table(tmp_path / "d.csv", ",a,b,note,label", "0,1.5,2,x,0", "1,2.5,3,y,1")
     assert settings(of_table(pandas, entry(2))) == {"inputs": ("a", "b"), "label": "label"}
 
