@@ -22,6 +22,7 @@ from pipeline.store.files import publish
 
 if TYPE_CHECKING:
     from stages.commands.starting.first_look import Found
+    from stages.commands.starting.first_recipe import Wanted
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.", show_default=False)]
 OutputOption = Annotated[
@@ -63,11 +64,10 @@ def command(
 ) -> None:
     """Write a first recipe for a model, guessed from the model itself."""
     _check_output(output, force=force)
-    from stages.commands.starting.first_recipe import recipe_name, recipe_text
+    from stages.commands.starting.first_recipe import Wanted
 
-    found = _look(model, data, output.parent)
-    text = recipe_text(found.guess, _relative(model, output.parent), recipe_name(model.stem), found.data, found.source)
-    _write(output, text)
+    found = look(model, data, output.parent)
+    text = write_recipe(found, model, output, Wanted())
     report = InitReport(
         recipe=str(output),
         guess=found.guess.model_dump(mode="json"),
@@ -82,7 +82,7 @@ def command(
         typer.echo(_told(found, report, text))
 
 
-def _look(model: Path, data: Path | None, folder: Path) -> Found:
+def look(model: Path, data: Path | None, folder: Path) -> Found:
     """Look at the model, and at its data if there is any: those that are named have to fit."""
     from stages.commands.starting.first_data import THREADS, beside, known_shapes
     from stages.commands.starting.first_guess import guess
@@ -106,6 +106,16 @@ def _look(model: Path, data: Path | None, folder: Path) -> Found:
             if asked:
                 raise
             return Found(guessed.noting(f"{data} is not used, since it does not fit: {error.what}"))
+
+
+def write_recipe(found: Found, model: Path, output: Path, wanted: Wanted) -> str:
+    """Write the recipe, and return its text; SecateurError if it can't be written."""
+    from stages.commands.starting.first_recipe import recipe_name, recipe_text
+
+    name, path = recipe_name(model.stem), _relative(model, output.parent)
+    text = recipe_text(found.guess, path, name, found.data, found.source, wanted)
+    _write(output, text)
+    return text
 
 
 def _check_output(output: Path, *, force: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from textwrap import wrap
 
 from pipeline.data.samples import Preprocess
@@ -34,8 +35,23 @@ def recipe_name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Say what the recipe is to end in: files for a target, with training or without, and a goal to search for."""
+
+    target: str = "cpu"
+    formats: tuple[str, ...] = ("tflite", "onnx")
+    training: bool = True
+    search: str | None = None
+
+
 def recipe_text(
-    found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None, source: SourceReport | None = None
+    found: ModelGuess,
+    model_path: str,
+    name: str,
+    data: DataGuess | None = None,
+    source: SourceReport | None = None,
+    wanted: Wanted = Wanted(),
 ) -> str:
     """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists.
 
@@ -51,12 +67,12 @@ def recipe_text(
         f"name: {_scalar(name)}",
         f"seed: {SEED}",
         f"model: {_scalar(model_path)}",
-        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data, source)),
+        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data, source, wanted)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport | None) -> Iterator[str]:
+def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport | None, wanted: Wanted) -> Iterator[str]:
     unlabelled = data is not None and (guess.unsuited is not None or not data.labelled)
     judged = {} if unlabelled else _judged(guess, data)
     classifier = any(
@@ -81,7 +97,7 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
         yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
     yield from _preprocess(guess.preprocessing, source)
     yield from _splits(data)
-    if not unlabelled:
+    if not unlabelled and wanted.training:
         yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
     yield "  - load"
@@ -89,22 +105,31 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
     yield from _prune(guess, OBS if by_loss else "criterion: taylor" if classifier else "criterion: l2")
     if guess.prunable_groups and not guess.keeps_zeros:
         yield _line("  - reconstruct: {data_split: train}", "fits what is left to the unpruned model")
-    tuning = f"epochs: 5, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
-    lesson = "distill: {}" if unlabelled else f"distill: {{weight: {TEACHER}}}"
-    taught = "without labels" if unlabelled else "as well as from labels"
-    yield f"  # learns from the unpruned model's outputs, {taught}"
-    yield f"  - finetune: {{{tuning}, {lesson}}}"
+    if wanted.training:
+        yield from _training(guess, unlabelled=unlabelled)
     yield _line("  - strip", "takes out what only training needs")
     if guess.trained_for_int8:
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
         yield _line("  - export: {formats: [tflite]}", "which keeps its ranges")
     else:
         yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
-        yield _line("  - export: {formats: [tflite, onnx]}")
-    drop = f"  - verify: {{max_accuracy_drop: {ACCURACY_DROP}}}" if classifier else "  - verify"
+        yield _line(f"  - export: {{formats: [{', '.join(wanted.formats)}]}}")
+    judges = classifier and wanted.search is None  # a search judges files by its own goal
+    drop = f"  - verify: {{max_accuracy_drop: {ACCURACY_DROP}}}" if judges else "  - verify"
     yield _line(drop, "in each file's own runtime")
-    yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
-    yield from _gates(guess, judged)
+    yield _line(f"  - benchmark: {{targets: [{wanted.target}], rounds: 10}}")
+    if wanted.search is None:
+        yield from _gates(guess, judged)
+    else:
+        yield _line(f"search: {wanted.search}", "what `secateur search` looks for")
+
+
+def _training(guess: ModelGuess, *, unlabelled: bool) -> Iterator[str]:
+    tuning = f"epochs: 5, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
+    lesson = "distill: {}" if unlabelled else f"distill: {{weight: {TEACHER}}}"
+    taught = "without labels" if unlabelled else "as well as from labels"
+    yield f"  # learns from the unpruned model's outputs, {taught}"
+    yield f"  - finetune: {{{tuning}, {lesson}}}"
 
 
 def _splits(data: DataGuess | None) -> Iterator[str]:
