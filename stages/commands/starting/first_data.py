@@ -99,9 +99,8 @@ def look_into(
 ) -> DataGuess:
     """Inspect data for the recipe, in `folder`, of a model with these inputs and outputs.
 
-    Raises as `known_shapes` does.
-
-    Without `labels` those of the data, if any, are not to be looked at.
+    Without `labels` those of the data, if any, are not to be looked at. Raises as `known_shapes` does, and DataError if
+    it can't be told how to read the data for this model.
     """
     kind, path = source_at(path)
     settings = _settings_of(kind, path, inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from pipeline.data.samples import Preprocess
@@ -64,9 +64,8 @@ def preprocessing_by(measured: Measured, guessed: Preprocessing, report: SourceR
     if best.samples < LEAST_SAMPLES:
         reason += ", too few to tell"
     elif measured.ordered is not None and measured.order is not None:
-        reason += f"; on {measured.ordered.accuracy:.1%} at {setting_of(measured.ordered.preprocess)} if "
-        reason += f"labels 0, 1, 2, … were {', '.join(map(str, measured.order[:SHOWN]))}"
-        reason += ", …" if len(measured.order) > SHOWN else ""
+        reason += f"; on {measured.ordered.accuracy:.1%} at {setting_of(measured.ordered.preprocess)} if labels "
+        reason += f"{_numbers(range(measured.classes))} were {_numbers(measured.order)}"
     elif is_at_chance(best.accuracy, best.samples, measured.chance):
         reason = f"no better than chance: {reason}; is it untrained, or is this not what it was trained for?"
     elif not measured.proved:
@@ -81,6 +80,10 @@ def preprocessing_by(measured: Measured, guessed: Preprocessing, report: SourceR
         reason=reason,
         certain=measured.proved,
     )
+
+
+def _numbers(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:SHOWN])) + (", …" if len(numbers) > SHOWN else "")
 
 
 def table_of(report: SourceReport) -> Iterator[str]:

@@ -85,7 +85,7 @@ def test_numbers_that_are_in_another_order_are_told(started):
     data, text, told = started(x_train=STORED, y_train=(LABELS + 1) % 4)
     assert "CHECK" in text.partition("data:")[2]
     assert "on 100.0% at preprocess: {scale: 0.00392" in told
-    assert "if labels 0, 1, 2, … were 3, 0, 1, 2" in told
+    assert "if labels 0, 1, 2, 3 were 3, 0, 1, 2" in told
     assert data.preprocess.scale == 1 / 255
 
 
