@@ -107,7 +107,7 @@ def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:
             study_name=name,
             sampler=sampler,
             pruner=pruner,
-            directions=directions,  # type: ignore[arg-type]  # plain text is one of its forms
+            directions=directions,
             load_if_exists=True,
         )
     except SQLAlchemyError as error:
@@ -144,6 +144,6 @@ def _without_password(storage: str) -> str:
     from sqlalchemy.exc import ArgumentError
 
     try:
-        return make_url(storage).render_as_string(hide_password=True)
+        return str(make_url(storage).render_as_string(hide_password=True))
     except ArgumentError:
         return storage
