@@ -111,7 +111,8 @@ class Study:
         """Bring candidates of the usual settings and some budgets to the first level."""
         self._enter("fitted")
         low, high = self._bounds
-        budgets = [round(low * (high / low) ** (place / (SKETCHED - 1)), 4) for place in range(SKETCHED)]
+        count = min(SKETCHED, max(2, self._spec.budget.trials // 2))
+        budgets = [round(low * (high / low) ** (place / (count - 1)), 4) for place in range(count)]
         known = [self._budget_of(trial) for trial in self._trials]
         missing = [budget for budget in budgets if not any(abs(budget / seen - 1) < CLOSE for seen in known)]
         asked = [self._explorer.ask("levels", budget, self._space.usual) for budget in missing]
@@ -121,7 +122,7 @@ class Study:
     def _find_border(self) -> None:
         """Bisect the budget at which trained candidates of the usual settings just meet the goal."""
         self._enter("border")
-        while self.goal.max_drop is not None and not self._out_of_time():
+        while self.goal.max_drop is not None and self._trials_left() and not self._out_of_time():
             known = [(self._budget_of(trial), self._judge.meets(trial)) for trial in self._usual_ones()]
             budget = next_budget(known, self._space.bounds, self._start())
             if budget is None:
@@ -136,7 +137,7 @@ class Study:
         if border is not None:
             low, high = max(low, AROUND[0] * border), min(high, AROUND[1] * border)
         around = Interval(low=round(low, 4), high=round(high, 4))
-        while not self._out_of_time() and (left := self._spec.budget.trials - len(self._trials)) > 0:
+        while (left := self._trials_left()) and not self._out_of_time():
             self._raise([self._explorer.ask("explored", around) for _ in range(min(BATCH, left))], may_give_up=True)
 
     def _raise(self, asked: Sequence[Trial], *, may_give_up: bool) -> None:
@@ -166,6 +167,9 @@ class Study:
     @property
     def _trials(self) -> tuple[Trial, ...]:
         return self._explorer.trials
+
+    def _trials_left(self) -> int:
+        return max(0, self._spec.budget.trials - len(self._trials))
 
     def _usual_ones(self) -> list[Trial]:
         """Return the candidates that differ from the recipe in their budget alone, and were trained or failed."""

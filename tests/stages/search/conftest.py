@@ -27,7 +27,7 @@ stages:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Callable[..., Recipe]:
+def searched(tmp_path: Path) -> Callable[..., Recipe]:
     """Load the recipe with a line more, and words of it changed."""
 
     def make(search: str = "", **changed: str) -> Recipe:

@@ -6,8 +6,8 @@ from pipeline.errors import RecipeError
 from stages.search.goal import files_and_targets, goal_of
 
 
-def test_by_default_any_file_on_the_recipes_own_target(small):
-    recipe = small("{constraints: {accuracy_drop: 0.01, size_bytes: 300000}}")
+def test_by_default_any_file_on_the_recipes_own_target(searched):
+    recipe = searched("{constraints: {accuracy_drop: 0.01, size_bytes: 300000}}")
     goal = goal_of(recipe, recipe.search)
     assert files_and_targets(recipe) == (("tflite/float32", "tflite/int8"), ("cpu",))
     assert (goal.cost.name, goal.axis, goal.target) == ("latency_p50_ms", None, "cpu")
@@ -15,14 +15,14 @@ def test_by_default_any_file_on_the_recipes_own_target(small):
     assert str(goal).startswith("at most 1 points lost, size_bytes at most 300000, least latency_p50_ms on cpu")
 
 
-def test_one_file_can_be_meant(small):
-    recipe = small("{objectives: [tflite/int8@cpu.latency_ms, accuracy]}")
+def test_one_file_can_be_meant(searched):
+    recipe = searched("{objectives: [tflite/int8@cpu.latency_ms, accuracy]}")
     goal = goal_of(recipe, recipe.search)
     assert (goal.cost.name, goal.axis, goal.target, goal.max_drop) == ("latency_p50_ms", "tflite/int8", "cpu", None)
 
 
-def test_a_size_needs_no_target(small):
-    recipe = small("{objectives: [tflite/int8.size_bytes]}", benchmark="")
+def test_a_size_needs_no_target(searched):
+    recipe = searched("{objectives: [tflite/int8.size_bytes]}", benchmark="")
     goal = goal_of(recipe, recipe.search)
     assert (goal.cost.name, goal.axis, goal.target) == ("size_bytes", "tflite/int8", None)
 
@@ -38,8 +38,8 @@ def test_a_size_needs_no_target(small):
         ("{objectives: [channels_removed]}", "is no cost"),
     ],
 )
-def test_what_names_nothing_is_refused_where_it_stands(small, search, words):
-    recipe = small(search)
+def test_what_names_nothing_is_refused_where_it_stands(searched, search, words):
+    recipe = searched(search)
     with pytest.raises(RecipeError) as caught:
         goal_of(recipe, recipe.search)
     assert words in caught.value.what

@@ -15,8 +15,8 @@ def spaced(recipe):
     return space_of(recipe, spec, goal_of(recipe, spec), levels_of(recipe))
 
 
-def test_by_default_the_macs_the_criterion_and_the_training_vary(small):
-    space = spaced(small())
+def test_by_default_the_macs_the_criterion_and_the_training_vary(searched):
+    space = spaced(searched())
     assert space.budget == "stages.prune.macs"
     assert space.dimensions == {
         "stages.prune.criterion": ("obs", "taylor", "hessian"),
@@ -29,8 +29,8 @@ def test_by_default_the_macs_the_criterion_and_the_training_vary(small):
     assert space.fixed == {}
 
 
-def test_another_budget_takes_the_place_of_the_recipes_own(small):
-    recipe = small("{space: {stages.prune.params: {low: 0.2, high: 0.9}, seed: [1, 2]}}")
+def test_another_budget_takes_the_place_of_the_recipes_own(searched):
+    recipe = searched("{space: {stages.prune.params: {low: 0.2, high: 0.9}, seed: [1, 2]}}")
     space = spaced(recipe)
     assert (space.budget, space.bounds) == ("stages.prune.params", Interval(low=0.2, high=0.9))
     assert (space.dimensions, space.fixed) == ({"seed": (1, 2)}, {"stages.prune.macs": None})
@@ -39,8 +39,8 @@ def test_another_budget_takes_the_place_of_the_recipes_own(small):
     assert (prune.macs, prune.params, made.seed) == (None, 0.3, 2)
 
 
-def test_instructions_are_met_where_they_are_counted(small):
-    recipe = small(
+def test_instructions_are_met_where_they_are_counted(searched):
+    recipe = searched(
         "{objectives: [tflite/int8@cortex-a72.instructions]}", benchmark="  - benchmark: {targets: [cortex-a72]}"
     )
     space = spaced(recipe)
@@ -51,8 +51,10 @@ def test_instructions_are_met_where_they_are_counted(small):
     }
 
 
-def test_two_budgets_and_choices_of_one_are_refused(small):
+def test_two_budgets_and_choices_of_one_are_refused(searched):
     with pytest.raises(RecipeError, match="say the same thing"):
-        spaced(small("{space: {stages.prune.params: {low: 0.2, high: 0.9}, stages.prune.macs: {low: 0.2, high: 0.9}}}"))
+        spaced(
+            searched("{space: {stages.prune.params: {low: 0.2, high: 0.9}, stages.prune.macs: {low: 0.2, high: 0.9}}}")
+        )
     with pytest.raises(RecipeError, match="needs bounds"):
-        spaced(small("{space: {stages.prune.macs: [0.2, 0.9]}}"))
+        spaced(searched("{space: {stages.prune.macs: [0.2, 0.9]}}"))
