@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOCAL, REMOTE = re.compile(r"local:([1-9]\d{0,2})"), re.compile(r"[a-z]+://\S+")
 CONNECT_S, WORKERS_S = 20.0, 60.0
+HERE = "127.0.0.1"
 
 
 @contextmanager
@@ -55,6 +56,7 @@ def local_cluster(count: int) -> Iterator[Any]:
             "nthreads": 1,  # TensorFlow's state is global: one action in a process at a time
             "memory_limit": 0,  # a model's memory is not Dask's to judge
             "resources": {LOCAL_DEVICE: 1} if number == 0 else {},
+            "host": HERE,
             "dashboard": False,
             "silence_logs": logging.ERROR,
         }
@@ -64,7 +66,7 @@ def local_cluster(count: int) -> Iterator[Any]:
     with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
         cluster = SpecCluster(
             workers={number: worker(number) for number in range(count)},
-            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+            scheduler={"cls": Scheduler, "options": {"host": HERE, "port": 0, "dashboard_address": f"{HERE}:0"}},
             silence_logs=logging.ERROR,
         )
     try:
