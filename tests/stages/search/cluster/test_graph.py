@@ -43,5 +43,7 @@ def test_only_what_no_measurement_precedes_comes_before_measuring(resolved) -> N
     measuring = [node.id for node in resolution.chain.nodes if node.targets]
     assert measuring == ["benchmark:tflite/float32@cpu"]
     assert set(before_measuring(resolution.chain)) == {node.id for node in resolution.chain.nodes} - set(measuring)
-    by_latency = resolved("stages.prune.ratio=null", "stages.prune.latency=0.8", "stages.prune.measure_on={target: cpu}")
+    by_latency = resolved(
+        "stages.prune.ratio=null", "stages.prune.latency=0.8", "stages.prune.measure_on={target: cpu}"
+    )
     assert set(before_measuring(by_latency.chain)) == {"load", "baseline", "baseline:tflite"}

@@ -72,6 +72,12 @@ def untimed(manifest: RunManifest) -> dict[str, float]:
     return {name: value for name, value in manifest.metrics.items() if "@" not in name}
 
 
+def computed(tasks: list[dict[str, Any]], prefix: str) -> list[tuple[float, float]]:
+    """Return when tasks of a stage began and ended, without the transfers before them."""
+    steps = [step for task in tasks if task["key"].startswith(prefix) for step in task["startstops"]]
+    return [(step["start"], step["stop"]) for step in steps if step["action"] == "compute"]
+
+
 def test_results_are_those_of_one_process_although_a_worker_was_killed(here, there, client) -> None:
     assert len(there.killed) == 1
     assert there.killed[0] not in client.scheduler_info(n_workers=-1)["workers"]
@@ -102,11 +108,9 @@ def test_only_the_worker_that_carries_the_device_measures_one_at_a_time_after_al
     measured = [task for task in there.tasks if task["key"].startswith("benchmark-")]
     assert len(measured) == 3
     assert {task["worker"] for task in measured} == {device}
-    spans = sorted((step["start"], step["stop"]) for task in measured for step in task["startstops"])
+    spans = sorted(computed(there.tasks, "benchmark-"))
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
-    exported = [
-        step["stop"] for task in there.tasks if task["key"].startswith("export-") for step in task["startstops"]
-    ]
+    exported = [stop for _, stop in computed(there.tasks, "export-")]
     assert max(exported) <= spans[0][0]
 
 
