@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import DeviceError, RecipeError, SecateurError
+from pipeline.errors import DeviceError, RecipeError
+from pipeline.reports.command_lines import install_optional
 from pipeline.store import Store
-from pipeline.system.installed import optional_requirements
 from stages.search.cluster.site import WORKER_COMMAND
 from stages.search.cluster.workers import LOCAL_DEVICE, ClusterWorkers
 
@@ -27,7 +27,7 @@ def open_cluster(address: str, store: Store, wait_s: float = WORKERS_S) -> Itera
     """Yield workers on `tcp://HOST:PORT`, a Dask scheduler, or `local:N`, N processes started here and ended after it.
 
     Raises:
-        RecipeError: the address is neither.
+        RecipeError: the address is neither, or Dask is not installed.
         DeviceError: nothing answers there, or no worker within `wait_s` seconds.
     """
     local = LOCAL.fullmatch(address)
@@ -102,5 +102,5 @@ def _require_distributed() -> None:
     try:
         import distributed  # noqa: F401
     except ImportError as error:
-        required = optional_requirements().get("distributed", "distributed")
-        raise SecateurError("--cluster needs Dask", hint=f"pip install '{required}'") from error
+        what = "a cluster needs the package distributed"
+        raise RecipeError(what, where="--cluster", hint=install_optional("distributed")) from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ def test_what_is_not_an_address_is_refused(address: str, tmp_path: Path) -> None
     with pytest.raises(RecipeError, match="is not a cluster") as caught, open_cluster(address, Store(tmp_path)):
         pass
     assert caught.value.exit_code == 2
+
+
+def test_the_package_that_is_needed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(RecipeError, match="needs the package distributed") as caught:
+        open_cluster("local:2", Store(tmp_path)).__enter__()
+    assert "'distributed>=" in str(caught.value.hint)
 
 
 def test_a_scheduler_that_is_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def test_only_the_worker_that_carries_the_device_measures_one_at_a_time_after_al
     assert len(measured) == 3
     assert {task["worker"] for task in measured} == {device}
     spans = sorted(computed(there.tasks, "benchmark-"))
-    assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans)), spans
     exported = [stop for _, stop in computed(there.tasks, "export-")]
     assert max(exported) <= spans[0][0]
 
