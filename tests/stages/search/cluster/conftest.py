@@ -29,10 +29,14 @@ sweep:
 
 
 @pytest.fixture(scope="session")
-def swept_recipe(tmp_path_factory: pytest.TempPathFactory, tiny_xception: Any) -> Path:
-    """Return a recipe of three chains that measure on this machine."""
-    folder = tmp_path_factory.mktemp("swept")
-    tiny_xception.save(folder / "model.keras")
+def swept_recipe(tmp_path_factory: pytest.TempPathFactory, keras: Any) -> Path:
+    """Return a recipe of three chains that measure on this machine, for a network that is small and quick."""
+    folder, layers = tmp_path_factory.mktemp("swept"), keras.layers
+    keras.utils.set_random_seed(1)
+    image = keras.Input((8, 8, 2), name="image")
+    x = layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(image)
+    x = layers.GlobalAveragePooling2D(name="pool")(layers.Conv2D(8, 3, activation="relu", name="conv")(x))
+    keras.Model(image, layers.Dense(3, name="head")(x), name="small").save(folder / "model.keras")
     (folder / "recipe.yaml").write_text(TEXT)
     return folder / "recipe.yaml"
 
