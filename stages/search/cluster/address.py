@@ -79,6 +79,7 @@ def local_cluster(count: int) -> Iterator[Any]:
 def _client(address: Any) -> Iterator[Client]:
     from distributed import Client
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it prints tracebacks of what is told here
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:

@@ -139,5 +139,5 @@ def test_an_error_of_a_stage_is_that_of_its_recipe(three, there, client) -> None
 def test_a_device_that_no_worker_carries_is_named_before_anything_runs(three, client, tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="no worker of the cluster carries the device cortex-a72") as caught:
         list(ClusterWorkers(client, Store(tmp_path / "store")).run(three("stages.benchmark.targets=[cortex-a72]")))
-    assert '--resources "cortex-a72=1"' in str(caught.value)
+    assert '--resources "cortex-a72=1"' in str(caught.value.hint)
     assert list((tmp_path / "store" / "tmp").iterdir()) == []
