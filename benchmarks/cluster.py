@@ -6,7 +6,7 @@ store; times include the start of the workers. Nothing is measured on a device: 
 Exit status 1, and MISSED, unless no action is computed twice, three workers are at least 1.7 times as fast as one on
 two cores, and the killed worker changes no result.
 
-    python benchmarks/cluster.py [--pairs 1]
+    python benchmarks/cluster.py [--images 4000] [--pairs 1]
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 ROOT = Path(__file__).resolve().parent.parent
 ASSETS = ROOT / "configs" / "assets"
 FASTER, KILL_AFTER = 1.7, 12  # times as fast as one worker; recipes that have ended when a worker is killed
@@ -34,7 +36,7 @@ threads: 1
 model: {assets}/mini_xception.keras
 data:
   source: npz
-  path: {assets}/fashion_mnist.npz
+  path: data.npz
   preprocess: {{scale: 0.00784313725490196, offset: -1.0}}
   test: test
   metrics: [accuracy]
@@ -55,12 +57,22 @@ sweep:
 
 @dataclass(frozen=True)
 class Ran:
-    """Hold what one sweep took, how often each action was computed, and the digests of what the recipes made."""
+    """Hold what one sweep took (CPU of the workers and their children), how often each action was computed, and the digests of what the recipes made."""
 
     wall_s: float
+    cpu_s: float
     computed: Counter[str]
     outputs: list[list[tuple[str, str]]]
     recorded: int
+
+
+def prepare(folder: Path, images: int) -> Path:
+    """Write the recipe, and the first images of Fashion-MNIST beside it."""
+    with np.load(ASSETS / "fashion_mnist.npz") as data:
+        some = {name: data[name][:images] for name in data.files}
+    np.savez_compressed(folder / "data.npz", **some)
+    (folder / "recipe.yaml").write_text(TEXT.format(assets=ASSETS))
+    return folder / "recipe.yaml"
 
 
 def sweep(path: Path, count: int, *, kill: bool = False) -> Ran:
@@ -74,7 +86,7 @@ def sweep(path: Path, count: int, *, kill: bool = False) -> Ran:
     recipes = read_sweep(Recipe.load(path)).recipes
     with tempfile.TemporaryDirectory() as folder:
         store, ends = Store(Path(folder) / "store"), {}
-        began = time.monotonic()
+        began, before = time.monotonic(), os.times()
         with open_cluster(f"local:{count}", store) as workers:
             for index, end in workers.run(recipes):
                 if not isinstance(end, RunManifest):
@@ -83,10 +95,12 @@ def sweep(path: Path, count: int, *, kill: bool = False) -> Ran:
                 if kill and len(ends) == KILL_AFTER:
                     threading.Thread(target=kill_one, args=(workers.client, began)).start()
             wall_s = time.monotonic() - began
+        after = os.times()  # of processes that have ended
+        cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
         entries = [ends[index].stages for index in sorted(ends)]
         computed = Counter(str(e.key) for chain in entries for e in chain if e.status != "hit")
         outputs = [[(e.id, output.digest) for e in chain for output in e.outputs] for chain in entries]
-        return Ran(wall_s, computed, outputs, len([*store.records.keys()]))
+        return Ran(wall_s, cpu_s, computed, outputs, len([*store.records.keys()]))
 
 
 def kill_one(client: Any, began: float) -> None:
@@ -111,17 +125,20 @@ def told(text: str, *, fine: bool) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=4000, help="that each chain trains and is judged on, at most")
     parser.add_argument("--pairs", type=int, default=1, help="of one worker and three, in turns")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recipe.yaml"
-        path.write_text(TEXT.format(assets=ASSETS))
+        path = prepare(Path(folder), arguments.images)
         ratios, one, three = [], None, None
         for _ in range(arguments.pairs):
             one, three = sweep(path, 1), sweep(path, 3)
             ratios.append(one.wall_s / three.wall_s)
             load = os.getloadavg()[0]
-            print(f"one worker {one.wall_s:.0f} s, three {three.wall_s:.0f} s (load average {load:.1f})", flush=True)
+            both = (
+                f"{name} {ran.wall_s:.0f} s, CPU {ran.cpu_s:.0f} s" for name, ran in (("one", one), ("three", three))
+            )
+            print(f"{'; '.join(both)}; load average {load:.1f}", flush=True)
         assert one is not None
         assert three is not None
         killed = sweep(path, 3, kill=True)
