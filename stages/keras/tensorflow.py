@@ -113,6 +113,7 @@ def tensorflow_action(seed: int, threads: int) -> Iterator[Any]:
     # Dropout and augmentation then draw from generators that can be reseeded at each epoch.
     keras.backend.experimental.enable_tf_random_generator()
     keras.utils.set_random_seed(seed)
+    _save_as_documented()
     known_gradients = frozenset(_gradients())
     try:
         yield keras
@@ -141,6 +142,16 @@ def _set_threads(tf: Any, threads: int) -> None:
     except RuntimeError as error:
         what = f"TensorFlow runs with other thread counts already, {threads} can't be set any more"
         raise PreconditionError(what, where="threads", hint="use one process for each thread count") from error
+
+
+def _save_as_documented() -> None:
+    """Let `.keras` files be what they are in any thread: Keras 2 enables that only in the thread that imported it.
+
+    In other threads the first save or load turns it off, and the next file would be HDF5 under that name.
+    """
+    from tf_keras.src.saving import saving_lib
+
+    saving_lib._SAVING_V3_ENABLED.value = True  # noqa: SLF001 - there is no public switch
 
 
 def _gradients() -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from pipeline.contracts.events import Event
+from pipeline.contracts.events import Event, Finished, Skipped
 from pipeline.errors import RecipeError, SecateurError, first_line
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import swept
@@ -22,7 +22,7 @@ from pipeline.reports.table import aligned, shortened, size
 from stages.search.candidates import Candidate, short, shown
 from stages.search.workers import Workers
 
-AFTER_QUALITY = ("size_bytes", "macs_ratio", "latency_ratio", "instructions_ratio")  # what is told of the last file
+OF_FILES, OF_TARGETS = ("size_bytes", "macs_ratio"), ("latency_ratio", "instructions_ratio")  # what a row tells
 MINUTE_S = 60
 
 
@@ -68,7 +68,9 @@ class Sweep:
         began, count = time.monotonic(), len(self.recipes)
 
         def listen(index: int, event: Event) -> None:
-            hear(replace(event, action=f"{index + 1}: {event.action}"))
+            # What is summed up in one line keeps its plain name.
+            summed = isinstance(event, Skipped) or (isinstance(event, Finished) and event.status == "hit")
+            hear(event if summed else replace(event, action=f"{index + 1}: {event.action}"))
 
         for index, end in workers.run(self.recipes, None, listen):
             ends[index] = end
@@ -117,13 +119,9 @@ def _main_metrics(base: Recipe, entries: Sequence[SweepEntry]) -> tuple[str, ...
         return tuple(dict.fromkeys(gated))
     last = name_and_metric(measured[-1])[0]
     of_last = [full for full in measured if name_and_metric(full)[0] == last]
-    after = [
-        full
-        for metric in AFTER_QUALITY
-        for full in there
-        if (name := name_and_metric(full))[1] == metric and name[0].partition("@")[0] == last
-    ]
-    return tuple(dict.fromkeys([*gated, *of_last, *after]))
+    of_file = [full for metric in OF_FILES if (full := f"{last}.{metric}") in there]
+    on_targets = [full for full in there if full.startswith(f"{last}@") and name_and_metric(full)[1] in OF_TARGETS]
+    return tuple(dict.fromkeys([*gated, *of_last, *of_file, *on_targets]))
 
 
 def sweep_table(report: SweepReport) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import DeviceError, RecipeError, SecateurError
+from pipeline.errors import DeviceError, RecipeError
+from pipeline.reports.command_lines import install_optional
 from pipeline.store import Store
-from pipeline.system.installed import optional_requirements
 from stages.search.cluster.site import WORKER_COMMAND
 from stages.search.cluster.workers import LOCAL_DEVICE, ClusterWorkers
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LOCAL, REMOTE = re.compile(r"local:([1-9]\d{0,2})"), re.compile(r"[a-z]+://\S+")
 CONNECT_S, WORKERS_S = 20.0, 60.0
+HERE = "127.0.0.1"
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def open_cluster(address: str, store: Store, wait_s: float = WORKERS_S) -> Itera
     """Yield workers on `tcp://HOST:PORT`, a Dask scheduler, or `local:N`, N processes started here and ended after it.
 
     Raises:
-        RecipeError: the address is neither.
+        RecipeError: the address is neither, or Dask is not installed.
         DeviceError: nothing answers there, or no worker within `wait_s` seconds.
     """
     local = LOCAL.fullmatch(address)
@@ -55,6 +56,7 @@ def local_cluster(count: int) -> Iterator[Any]:
             "nthreads": 1,  # TensorFlow's state is global: one action in a process at a time
             "memory_limit": 0,  # a model's memory is not Dask's to judge
             "resources": {LOCAL_DEVICE: 1} if number == 0 else {},
+            "host": HERE,
             "dashboard": False,
             "silence_logs": logging.ERROR,
         }
@@ -64,7 +66,7 @@ def local_cluster(count: int) -> Iterator[Any]:
     with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
         cluster = SpecCluster(
             workers={number: worker(number) for number in range(count)},
-            scheduler={"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}},
+            scheduler={"cls": Scheduler, "options": {"host": HERE, "port": 0, "dashboard_address": f"{HERE}:0"}},
             silence_logs=logging.ERROR,
         )
     try:
@@ -77,6 +79,7 @@ def local_cluster(count: int) -> Iterator[Any]:
 def _client(address: Any) -> Iterator[Client]:
     from distributed import Client
 
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it prints tracebacks of what is told here
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -100,5 +103,5 @@ def _require_distributed() -> None:
     try:
         import distributed  # noqa: F401
     except ImportError as error:
-        required = optional_requirements().get("distributed", "distributed")
-        raise SecateurError("--cluster needs Dask", hint=f"pip install '{required}'") from error
+        what = "a cluster needs the package distributed"
+        raise RecipeError(what, where="--cluster", hint=install_optional("distributed")) from error

@@ -5,9 +5,11 @@ Each recipe has its own `Run` here, which writes the manifest as always and wait
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,6 +34,7 @@ LOOK_S = 10.0  # between looks at what the cluster lacks, while nothing ends
 MOST_WAITING = 64  # threads here, each of which waits for one recipe
 LOCAL_DEVICE = "cpu"
 SHARED = "done by another run meanwhile"
+LOST = "the connection to the cluster is lost"
 GO_ON = "what is finished stays in the store: start the cluster, and the same command goes on from there"
 
 End = tuple[int, RunManifest | SecateurError]
@@ -66,9 +69,9 @@ class ClusterWorkers:
             self._check_workers(site)
             study = _Study(self, site, listener)
             refused_recipes = study.plan(recipes, until)
-            missing = self.missing({name for _, task in study.tasks.values() for name in self.resources(task.node)})
+            missing = self.missing(study.devices())
             if missing:
-                raise DeviceError(*_absent(missing))
+                raise absent(missing)
             yield from refused_recipes
             yield from study.results()
 
@@ -78,8 +81,11 @@ class ClusterWorkers:
 
     def missing(self, devices: set[str]) -> list[str]:
         """Return those devices that no worker carries now."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return sorted(devices - {name for worker in workers for name in worker["resources"]})
+        return sorted(devices - {name for worker in self.present() for name in worker["resources"]})
+
+    def present(self) -> list[dict[str, Any]]:
+        """Return what the scheduler knows about each worker that is there now."""
+        return [*self.client.scheduler_info(n_workers=-1)["workers"].values()]
 
     def _check_workers(self, site: Site) -> None:
         try:
@@ -95,14 +101,18 @@ class ClusterWorkers:
                 raise refused(worker, complaint)
 
 
-def _absent(devices: Sequence[str]) -> tuple[str]:
-    command = WORKER_COMMAND + ' --resources "{}"'.format(" ".join(f"{name}=1" for name in devices))
-    return (f"no worker of the cluster carries the device {listed(devices, 'or')}: start one there by `{command}`",)
+def absent(devices: Sequence[str]) -> DeviceError:
+    """Return the error about devices that no worker carries."""
+    resources = " ".join(f"{name}=1" for name in devices)
+    return DeviceError(
+        f"no worker of the cluster carries the device {listed(devices, 'or')}",
+        hint=f'start one where it is: {WORKER_COMMAND} --resources "{resources}"',
+    )
 
 
 def lost() -> DeviceError:
     """Return the error about a cluster that is gone."""
-    return DeviceError("the connection to the cluster is lost", hint=GO_ON)
+    return DeviceError(LOST, hint=GO_ON)
 
 
 @dataclass
@@ -127,29 +137,37 @@ class _Study:
         for index, recipe in enumerate(recipes):
             try:
                 run = Run(recipe, self.workers.store, until, elsewhere=partial(self._wait, index))
-                self.runs[index], self.names[index] = run, {}
-                for node in run.resolution.chain.nodes:
-                    self._add(index, node)
+                self.names[index] = {}
+                tasks = dict([self._named(index, node, run) for node in run.resolution.chain.nodes])
                 # So that the next recipe need not read the same data again.
                 run.store.remember(run.resolution.digests)
             except SecateurError as error:
-                self.runs.pop(index, None)
                 errors.append((index, error))
+                continue
+            self.runs[index] = run
+            self.tasks = {name: (index, task) for name, task in tasks.items()} | self.tasks
         return errors
+
+    def devices(self) -> set[str]:
+        """Return what workers must carry for all tasks."""
+        return {name for _, task in self.tasks.values() for name in self.workers.resources(task.node)}
 
     def results(self) -> Iterator[End]:
         """Submit all tasks and yield the end of each run."""
         client, pool = self.workers.client, ThreadPoolExecutor(min(MOST_WAITING, len(self.runs) or 1))
         try:
-            self._submit_all()
+            with _connected():
+                self._submit_all()
+                self._look()
             ends = {pool.submit(self._execute, index, run): index for index, run in self.runs.items()}
             while ends:
                 try:
                     for end in as_completed(list(ends), timeout=LOOK_S):
                         yield ends.pop(end), end.result()
                 except TimeoutError:
-                    self._look()
-        except (ClusterLostError, OSError) as error:
+                    with _connected():
+                        self._look()
+        except ClusterLostError as error:
             raise lost() from error
         finally:
             self.stopped = True
@@ -157,26 +175,21 @@ class _Study:
                 client.cancel(list(self.futures.values()))
             pool.shutdown(cancel_futures=True)
 
-    def _add(self, index: int, node: Node) -> str:
-        run, names = self.runs[index], self.names[index]
-        given = run.resolution.given(node)
-        name = names[node.id] = task_name(node, run.resolution, given, names, self.site.store)
-        self.tasks.setdefault(name, (index, Task(run.resolution.recipe, node, given, run.run_id, self.site)))
-        return name
+    def _named(self, index: int, node: Node, run: Run) -> tuple[str, Task]:
+        given, names = run.resolution.given(node), self.names[index]
+        names[node.id] = task_name(node, run.resolution, given, names, self.site.store)
+        return names[node.id], Task(run.resolution.recipe, node, given, run.run_id, self.site)
 
     def _submit_all(self) -> None:
-        undisturbing = [
-            self.names[index][node]
-            for index, run in self.runs.items()
-            for node in before_measuring(run.resolution.chain)
-        ]
-        for name in undisturbing:
-            self._submit(name)
-        if self.workers.one_machine and len(self.futures) < len(self.tasks):
+        for index, run in self.runs.items():
+            for node in before_measuring(run.resolution.chain):
+                self._submit(self.names[index][node])
+        if self.workers.one_machine and self.devices():
             key = digest_of("quiet", sorted(self.futures)).replace("sha256:", "quiet-")
             self.quiet = self.workers.client.submit(settled, *self.futures.values(), key=key)
-        for name in self.tasks:  # what a task reads was added before it
-            self._submit(name)
+        for index in self.runs:
+            for name in self.names[index].values():
+                self._submit(name)
 
     def _submit(self, name: str) -> Any:
         with self.lock:
@@ -197,7 +210,10 @@ class _Study:
 
     def _wait(self, index: int, node: Node) -> Done:
         """Return what the cluster made of a node; raises what its stage raised there."""
-        name = self.names[index].get(node.id) or self._add(index, node)
+        if node.id not in self.names[index]:  # a longer measurement, for a gate that is not decided
+            name, task = self._named(index, node, self.runs[index])
+            self.tasks.setdefault(name, (index, task))
+        name = self.names[index][node.id]
         outcome = self._outcome(node, self._submit(name))
         own = self.tasks[name][0] == index
         for message in outcome.warnings if own else ():
@@ -221,7 +237,7 @@ class _Study:
         except (OSError, CancelledError) as error:
             if self.stopped:
                 raise KeyboardInterrupt from error
-            raise ClusterLostError from error
+            raise ClusterLostError(LOST) from error
         return outcome
 
     def _tell(self, index: int, event: Event) -> None:
@@ -229,11 +245,29 @@ class _Study:
             self.listener(index, event)
 
     def _look(self) -> None:
-        """Say once what the cluster lacks now, and wait on: a job queue may give it later."""
-        workers = self.workers
-        missing = workers.missing({name for _, task in self.tasks.values() for name in workers.resources(task.node)})
-        nobody = not workers.client.scheduler_info(n_workers=-1)["workers"]
-        text = "the cluster has no workers now: waiting for one" if nobody else _absent(missing)[0] if missing else ""
-        if text and text != self.told:
-            self._tell(min(self.runs), Warned("cluster", text))
-        self.told = text
+        """Say once what is wrong with the cluster now, and wait on: a job queue may give more workers later."""
+        doubt = self._doubt()
+        if doubt and doubt != self.told:
+            self._tell(min(self.runs, default=0), Warned("cluster", doubt))
+        self.told = doubt
+
+    def _doubt(self) -> str:
+        present, missing = self.workers.present(), self.workers.missing(self.devices())
+        threads = max((task.recipe.threads for _, task in self.tasks.values()), default=0)
+        cores = os.cpu_count() or 1
+        if not present:
+            return "there are no workers now: waiting for one"
+        if missing:
+            return f"{absent(missing)}; waiting for it"
+        if self.workers.one_machine and len(present) * threads > cores:
+            return f"{len(present)} workers of {threads} threads share {cores} cores: start fewer, or set `threads: 1`"
+        return ""
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Raise ClusterLostError where Dask says that the scheduler is gone."""
+    try:
+        yield
+    except (OSError, CancelledError) as error:
+        raise ClusterLostError(LOST) from error

@@ -80,3 +80,20 @@ def test_a_cpu_without_kernels_for_channels_first_is_told_what_helps():
     assert said["1"] == "(1, 4, 6, 6)"
     assert "no kernels for layers with channels first" in said["0"]
     assert "set TF_ENABLE_ONEDNN_OPTS=1" in said["0"]
+
+
+def test_files_are_what_their_name_says_in_a_thread_that_did_not_import_keras(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+    from zipfile import is_zipfile
+
+    keras = import_keras()
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(3,))])
+    model.save(tmp_path / "first.keras")
+
+    def work(name):
+        with tensorflow_action(0, THREADS):
+            keras.models.load_model(tmp_path / "first.keras").save(tmp_path / name)
+            return is_zipfile(tmp_path / name)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert [pool.submit(work, name).result() for name in ("second.keras", "third.keras")] == [True, True]
