@@ -22,7 +22,7 @@ from pipeline.data.declaration import Opening, Source
 from pipeline.data.image_folder import VerifiedFiles
 from pipeline.data.images import ImageForm, ImageSamples, ImageSettings, rows_at
 from pipeline.data.splits import Samples
-from pipeline.data.table import Shapes, Table
+from pipeline.data.table import Shapes, Table, train_first
 from pipeline.errors import DataError, listed
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of, digest_of_file
@@ -73,6 +73,15 @@ class CsvTable:
         if self._settings.image is not None:
             content["images"] = self._image_content(path, content["table"])
         return content
+
+    def splits(self) -> dict[str, bool]:
+        """Return which splits are stored, `train` first, with whether they have labels."""
+        names = {"train"}
+        if self._path.is_dir():
+            names = {file.stem for file in self._path.glob("*.csv")}
+        elif self._settings.split is not None:
+            names = set(Rows(self._path, self._settings, None).texts(self._settings.split))
+        return dict.fromkeys(train_first(names), self._settings.label is not None)
 
     def shapes(self, stored: str) -> Shapes:
         settings = self._settings
@@ -145,7 +154,7 @@ class CsvTable:
         if len(columns) == 1:
             words = rows.texts(columns[0])
             everywhere = Rows(rows.path, self._settings, None).texts(columns[0]) if self._settings.split else words
-            if self._settings.classes is not None or not all(map(_is_number, everywhere)):
+            if self._settings.classes is not None or not all(map(is_number, everywhere)):
                 classes = self._settings.classes or self._class_names(everywhere)
                 return _class_numbers(words, classes, rows, columns[0]), classes
             whole = all(word.lstrip("+-").isdigit() for word in everywhere)
@@ -329,7 +338,7 @@ class NumberRows:
         return np.array(values, np.float32).reshape(-1, len(positions))
 
     def _number(self, row: Row, position: int) -> float:
-        if not _is_number(row.cells[position]):
+        if not is_number(row.cells[position]):
             column, cell = self.rows.header[position], row.cells[position]
             what = f"line {row.line}, column {column!r}: {cell!r} is not a finite number"
             hint = "name the numeric columns (`inputs: [a, b]`), or the one with paths of images (`image: path`)"
@@ -365,7 +374,7 @@ def _input_columns(settings: CsvSettings) -> tuple[str, ...]:
     return settings.inputs or ()
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     try:
         return abs(float(text)) < float("inf")
     except ValueError:

@@ -18,7 +18,7 @@ from pydantic import Field
 from pipeline.data.declaration import Opening, Source
 from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples, ImageSettings
 from pipeline.data.samples import Task
-from pipeline.data.table import Shapes, Table
+from pipeline.data.table import Shapes, Table, train_first
 from pipeline.errors import DataError
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of_bytes
@@ -66,6 +66,11 @@ class ImageFolder:
                 digest.update(f"{label} {self._digest_of[name]}\n".encode())
             self._known[stored] = {"classes": self._classes(stored), "images": digest.hexdigest()}
         return self._known[stored]
+
+    def splits(self) -> dict[str, bool]:
+        """Return which splits are stored, `train` first, with whether their images have classes."""
+        tops = [folder for folder in self._listed[1] if "/" not in folder] if self._in_splits else []
+        return {name: bool(self._class_folders(name)) for name in train_first({"train", *tops})}
 
     def shapes(self, stored: str) -> Shapes:
         return {"": self._settings.image_shape}

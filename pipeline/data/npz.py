@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline.data.declaration import Opening, PathSettings, Source
 from pipeline.data.npz_rows import array_shape, stored_rows
-from pipeline.data.table import Shapes, Table
+from pipeline.data.table import Shapes, Table, train_first
 from pipeline.errors import DataError
 from pipeline.records.keys import CHUNK_BYTES, digest_of
 from pipeline.store.file_digests import FileDigests
@@ -71,7 +71,7 @@ class NpzFile:
         if "train" not in names:
             raise self._without("train")
         labelled = {name[2:].partition("__")[0] for name in members if name.startswith("y_")}
-        return {name: name in labelled for name in sorted(names, key=lambda name: (name != "train", name))}
+        return {name: name in labelled for name in train_first(names)}
 
     def _without(self, stored: str) -> DataError:
         """Return the error that tells what the file holds instead of a split's inputs."""

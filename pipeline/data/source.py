@@ -16,7 +16,7 @@ from pipeline.data.spec import DataSpec, HeldOutPart
 from pipeline.data.splits import Picked, Split, at, held_out_part
 from pipeline.data.table import Shapes, Table, first_of
 from pipeline.data.targets import tasks_and_targets
-from pipeline.errors import DataError, RecipeError, listed
+from pipeline.errors import DataError, RecipeError, listed, numbered
 from pipeline.records.keys import digest_of
 from pipeline.store.file_digests import FileDigests
 
@@ -103,7 +103,8 @@ class DataSource:
         indices = picked_rows(pick, count, _class_labels(task, targets))
         indices, notes = self._decodable(name, table, indices)
         if not len(indices):
-            raise DataError(f"the {name} split is empty", where=str(self.path))
+            hint = f"{numbered(count, 'stored sample')}: too few to draw it from" if len(pick) > 1 else None
+            raise DataError(f"the {name} split is empty", where=str(self.path), hint=hint)
         inputs: Any
         if len(indices) == count:
             inputs = table.inputs

@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
@@ -89,6 +97,12 @@ class DataSpec(Value):
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
     test: HeldOutPart | str | None = None
     metrics: Metrics | None = Field(None, description="those of the task if left out; by output name for several")
+
+    @field_validator("preprocess")
+    @classmethod
+    def _none_at_all(cls, rules: Preprocess | dict[str, Preprocess]) -> Preprocess | dict[str, Preprocess]:
+        """Take `{}` as no preprocessing, whatever the inputs are called."""
+        return rules or Preprocess()
 
     @model_validator(mode="after")
     def _settings_of_the_source(self, info: ValidationInfo) -> Self:

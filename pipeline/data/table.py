@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,6 +43,11 @@ class Reader(Protocol):
 
     def read(self, stored: str) -> Table:
         """Read the samples of a stored split, which are those that `content` named; DataError if they are not."""
+
+
+def train_first(names: Iterable[str]) -> list[str]:
+    """Return names of stored splits sorted, with `train` before the others."""
+    return sorted(names, key=lambda name: (name != "train", name))
 
 
 def first_of(failures: Failures) -> str:

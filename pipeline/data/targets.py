@@ -40,7 +40,8 @@ def tasks_and_targets(
 def task_and_targets(targets: Any, said: Task | None, where: str) -> tuple[Task, Any]:
     """Return the task, and targets in its form: integers (N,), float32 zeros and ones (N, k), float32 (N, …), or None.
 
-    `said` is what the recipe says. DataError if targets do not fit the task, or if they could mean two things.
+    `said` is what the recipe says: if `classes`, one-hot rows become class numbers. DataError if targets do not fit the
+    task, or if they could mean two things.
     """
     import numpy as np
 
@@ -68,14 +69,19 @@ def _told(y: Any, where: str) -> Task:
         return "classes"
     # Rows with exactly one 1 each are as likely one-hot classes: then the recipe has to say. So are zeros and ones that
     # are stored as floats.
-    if whole and y.ndim == 2 and binary and not (y.sum(axis=1) == 1).all():
+    if whole and y.ndim == 2 and binary and not is_one_hot(y):
         return "multilabel"
     if not whole and not binary:
         return "regression"
     what = f"targets are {y.dtype} of shape {y.shape}: integer class labels of shape (N,) are needed"
     if y.ndim == 2 and binary:
         what = f"targets are {y.dtype} zeros and ones of shape {y.shape}, no integer class labels of shape (N,)"
-    raise DataError(what, where=where, hint=f"turn one-hot labels into class numbers, or {SAY_SO}")
+    raise DataError(what, where=where, hint=f"{SAY_SO}; of one-hot labels, classes")
+
+
+def is_one_hot(y: Any) -> bool:
+    """Return whether targets are rows (N, k) of zeros with a single 1, whose place may be a class number."""
+    return y.ndim == 2 and y.shape[1] > 1 and bool((((y == 0) | (y == 1)).all(axis=1) & (y.sum(axis=1) == 1)).all())
 
 
 def _classes(y: Any, where: str) -> Any:
@@ -83,6 +89,8 @@ def _classes(y: Any, where: str) -> Any:
 
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
+    if is_one_hot(y):
+        return y.argmax(axis=1)
     if y.ndim == 1 and y.dtype.kind in "bf" and (y == np.round(y)).all():
         y = y.astype(np.int64)
     if y.ndim != 1 or y.dtype.kind not in "iu":

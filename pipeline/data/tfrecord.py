@@ -22,7 +22,7 @@ from pipeline.data.declaration import Opening, Source
 from pipeline.data.decoders import decoder
 from pipeline.data.images import ImageForm, ImageSamples, ImageSettings, rows_at
 from pipeline.data.splits import Samples
-from pipeline.data.table import Failures, Shapes, Table
+from pipeline.data.table import Failures, Shapes, Table, train_first
 from pipeline.errors import DataError, RecipeError
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of_file
@@ -72,6 +72,10 @@ class TFRecords:
         look_up = self._digests.confirmed if anew else self._digests.remembered
         return {"records": [look_up(path, "", partial(digest_of_file, path)) for path in self._files(stored)]}
 
+    def splits(self) -> dict[str, bool]:
+        """Return which splits are stored, `train` first, with whether they have labels."""
+        return dict.fromkeys(train_first(stored_files(self._path)), bool(self._labels()))
+
     def shapes(self, stored: str) -> Shapes:
         features, names = self._settings.features, self._inputs()
         known = {name: features[name] for name in names if name in features}
@@ -117,20 +121,26 @@ class TFRecords:
         return ImageSamples(len(records), encoded, records.name, form, where, self._threads)
 
     def _files(self, stored: str) -> list[Path]:
-        if self._path.is_file():
-            if stored != "train":
+        by_split = stored_files(self._path)
+        if stored not in by_split:
+            if self._path.is_file():
                 hint = "make a file for each split, or draw one: `test: {fraction: 0.2}`"
                 raise DataError(f"one file has no split {stored} of its own", where=str(self._path), hint=hint)
-            return [self._path]
-        by_split: dict[str, list[Path]] = {}
-        for path in sorted(self._path.iterdir()):
-            if path.is_file() and not path.name.startswith("."):
-                by_split.setdefault(re.split(r"[-.]", path.name)[0], []).append(path)
-        if stored not in by_split:
             known = sorted(by_split)
             hint = nearest(stored, known) if known else "the folder is empty"
             raise DataError(f"there are no files of split {stored}", where=str(self._path), hint=hint)
         return by_split[stored]
+
+
+def stored_files(path: Path) -> dict[str, list[Path]]:
+    """Return the files of each split, sorted: those of a folder by the beginning of their names; a file is `train`."""
+    if path.is_file():
+        return {"train": [path]}
+    by_split: dict[str, list[Path]] = {}
+    for file in sorted(path.iterdir()):
+        if file.is_file() and not file.name.startswith("."):
+            by_split.setdefault(re.split(r"[-.]", file.name)[0], []).append(file)
+    return by_split
 
 
 class Records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -10,34 +11,45 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from pipeline.cli.options import JsonOption, print_json
-from pipeline.errors import RecipeError, SecateurError
+from pipeline.contracts.events import ActionEvents, Started
+from pipeline.errors import DataError, RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
 from pipeline.records.values import Value
 from pipeline.reports.command_lines import note_of, secateur
+from pipeline.reports.progress import Progress
 from pipeline.reports.table import count
 from pipeline.store.files import publish
 
 if TYPE_CHECKING:
-    from stages.commands.starting.first_data import DataGuess
-    from stages.commands.starting.first_guess import ModelGuess
+    from stages.commands.starting.first_look import Found
 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.", show_default=False)]
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="The recipe to write.", show_default=True)
 ]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", metavar="FILE", help="An npz with x_train and, if there are labels, y_train.")
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="An npz (x_train, y_train), a folder of images, a csv or TFRecords: it is checked.",
+    ),
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace the recipe if it is there.")]
 FILL_IN = "path: data.npz"
 
 
 class InitReport(Value):
-    """Define what `--json` prints: where the recipe is, what was guessed, what to fill in, what comes next."""
+    """Define what `--json` prints: where the recipe is, what was guessed and measured, what to fill in, what is next.
+
+    `data` and `source` are None without data.
+    """
 
     schema_version: Literal[1] = 1
     recipe: str
     guess: dict[str, object]
+    data: dict[str, object] | None
+    source: dict[str, object] | None
     fill_in: tuple[str, ...]
     next: str
 
@@ -51,38 +63,49 @@ def command(
 ) -> None:
     """Write a first recipe for a model, guessed from the model itself."""
     _check_output(output, force=force)
-    from stages.commands.starting.first_data import beside, look_into
-    from stages.commands.starting.first_guess import Preprocessing, guess
-    from stages.commands.starting.first_preprocessing import measured
     from stages.commands.starting.first_recipe import recipe_name, recipe_text
-    from stages.keras.free_sizes import Wanted
-    from stages.keras.tensorflow import tensorflow_action
-    from stages.load import load_model
 
-    data = data or beside(output.parent)
-    held = look_into(data, output.parent) if data is not None else None
-    with tensorflow_action(seed=0, threads=2):
-        loaded = load_model(model, wanted=Wanted(samples=held.samples if held is not None else ()))
-        guessed = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
-        if held is not None and held.prepared and not guessed.preprocessing.certain:
-            none = Preprocessing(reason=f"the file's samples go {held.prepared}", certain=False)
-            guessed = guessed.model_copy(update={"preprocessing": none})
-        if data is not None:
-            ready = measured(loaded.model, guessed.preprocessing, data)
-            guessed = guessed.model_copy(update={"preprocessing": ready})
-    text = recipe_text(guessed, _relative(model, output.parent), recipe_name(model.stem), held)
+    found = _look(model, data, output.parent)
+    text = recipe_text(found.guess, _relative(model, output.parent), recipe_name(model.stem), found.data, found.source)
     _write(output, text)
-    fill_in = tuple(["data.path"] if data is None and FILL_IN in text else [])
     report = InitReport(
         recipe=str(output),
-        guess=guessed.model_dump(mode="json"),
-        fill_in=fill_in,
+        guess=found.guess.model_dump(mode="json"),
+        data=None if found.data is None else found.data.model_dump(mode="json"),
+        source=None if found.source is None else found.source.model_dump(mode="json"),
+        fill_in=("data.path",) if FILL_IN in text and found.data is None else (),
         next=secateur("plan", output),
     )
     if as_json:
         print_json(report)
     else:
-        typer.echo(_told(guessed, report, text, held))
+        typer.echo(_told(found, report, text))
+
+
+def _look(model: Path, data: Path | None, folder: Path) -> Found:
+    """Look at the model, and at its data if there is any: those that are named have to fit."""
+    from stages.commands.starting.first_data import THREADS, beside, known_shapes
+    from stages.commands.starting.first_guess import guess
+    from stages.commands.starting.first_look import Found, look_at_data
+    from stages.keras.free_sizes import Wanted
+    from stages.keras.tensorflow import tensorflow_action
+    from stages.load import load_model
+
+    asked = data is not None
+    data = data or beside(folder)
+    shapes = known_shapes(data) if data is not None else ()
+    with tensorflow_action(seed=0, threads=THREADS), Progress(sys.stderr, []) as progress:
+        progress(Started("init", "loading the model"))
+        loaded = load_model(model, wanted=Wanted(samples=shapes))
+        guessed = guess(loaded.model, str(model), loaded.notes, keeps_zeros=loaded.sparsity is not None)
+        if data is None:
+            return Found(guessed)
+        try:
+            return look_at_data(loaded.model, guessed, data, folder, ActionEvents("init", progress))
+        except DataError as error:
+            if asked:
+                raise
+            return Found(guessed.noting(f"{data} is not used, since it does not fit: {error.what}"))
 
 
 def _check_output(output: Path, *, force: bool) -> None:
@@ -115,9 +138,11 @@ def _write(output: Path, text: str) -> None:
         raise SecateurError(f"the recipe can't be written: {error.strerror or error}", where=str(output)) from error
 
 
-def _told(guessed: ModelGuess, report: InitReport, text: str, held: DataGuess | None) -> str:
+def _told(found: Found, report: InitReport, text: str) -> str:
+    from stages.commands.starting.first_preprocessing import table_of
     from stages.commands.starting.first_recipe import pruning_words
 
+    guessed, held = found.guess, found.data
     ready = guessed.preprocessing
     preparation = f"mode {ready.mode}" if ready.mode else f"times {ready.scale:.4g}" if ready.scale else "none"
     preparation += f" plus {ready.offset:.4g}" if ready.offset else ""
@@ -131,9 +156,13 @@ def _told(guessed: ModelGuess, report: InitReport, text: str, held: DataGuess | 
         of = "" if len(guessed.outputs) == 1 else f"{output.name}: "
         lines.append(f"task        {of}{output.task}: {output.reason}")
     if held is not None:
-        lines.append(f"data        {held.path}: {', '.join(held.splits)}")
+        lines.append(f"data        {held.path} ({held.source}): {held.words}")
+        lines += [f"            {doubt}" for doubt in held.doubts]
     if not guessed.unsuited:
         lines.append(f"preprocess  {preparation}{check}: {ready.reason}")
+    if found.source is not None:
+        lines += [f"            {line}" for line in table_of(found.source)]
+        lines += [f"source      not measured: {found.source.unmeasured}"] if found.source.unmeasured else []
     groups, share = f"{guessed.prunable_groups} of {guessed.groups}", guessed.prunable_share
     pruned = f"{groups} channel groups, at most {share:.0%} of the MACs"
     if guessed.pruning is not None and not guessed.keeps_zeros:

@@ -9,8 +9,8 @@ from stages.keras.tensorflow import import_tensorflow
 from stages.keras.types import KerasModel
 
 
-def correct_counter(model: KerasModel) -> Callable[[Iterable[tuple[Any, Any]]], int]:
-    """Return a function that counts, over batches of (inputs, integer labels), how many `model` classifies correctly.
+def predictor(model: KerasModel) -> Callable[[Any], Any]:
+    """Return a function that returns the class numbers, int64 (n,), that `model` predicts for inputs (n, …).
 
     It compiles the model once and reads the weights again at each call. A single output is a class of two: above 0.5,
     or above 0 if outputs are logits.
@@ -23,12 +23,19 @@ def correct_counter(model: KerasModel) -> Callable[[Iterable[tuple[Any, Any]]], 
 
     # The last batch is smaller: traced at most once more, and then for any size.
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def correct(inputs: Any, labels: Any) -> Any:
+    def predict(inputs: Any) -> Any:
         outputs = model(inputs, training=False)
-        classes = tf.cast(outputs[..., 0] > threshold, tf.int64) if binary else tf.argmax(outputs, axis=-1)
-        return tf.math.count_nonzero(tf.equal(classes, labels))
+        return tf.cast(outputs[..., 0] > threshold, tf.int64) if binary else tf.argmax(outputs, axis=-1)
 
-    def count(batches: Iterable[tuple[Any, Any]]) -> int:
-        return sum(int(correct(tf.constant(x), tf.cast(y, tf.int64))) for x, y in batches)
+    return lambda x: predict(tf.constant(x))
 
-    return count
+
+def correct_counter(model: KerasModel) -> Callable[[Iterable[tuple[Any, Any]]], int]:
+    """Return a function that counts, over batches of (inputs, integer labels), how many `model` classifies correctly.
+
+    As with `predictor`, weights are read again at each call.
+    """
+    import numpy as np
+
+    predict = predictor(model)
+    return lambda batches: sum(int(np.count_nonzero(predict(x).numpy() == np.asarray(y))) for x, y in batches)

@@ -15,7 +15,7 @@ def misfit(batch_shape: Sequence[int], spec: TensorSpec) -> str | None:
     fits = len(sample) == len(wanted) and all(size in (None, n) for size, n in zip(wanted, sample, strict=True))
     if fits:
         return None
-    return f"samples are {_text(sample)}, the model's input {spec.name!r} takes {_text(wanted)}"
+    return f"samples are {shape_text(sample)}, the model's input {spec.name!r} takes {shape_text(wanted)}"
 
 
 def batches_of(count: int, size: int) -> Iterator[list[int]]:
@@ -29,5 +29,6 @@ def unheard(_done: int, _total: int) -> None:
     """Ignore progress."""
 
 
-def _text(shape: Sequence[int | None]) -> str:
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Return `28×28×1`, with `?` for free sizes."""
     return "×".join("?" if size is None else str(size) for size in shape) or "single numbers"

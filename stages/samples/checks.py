@@ -98,7 +98,17 @@ def require_inputs(split: Split, facts: KerasFacts) -> None:
     for name, shape in zip(names, split.input_shapes(), strict=True):
         reason = misfit((len(split), *shape), wanted[name])
         if reason:
+            hint = _axes_hint(shape, wanted[name].shape[1:]) or hint
             raise DataError(f"the data does not fit the model: {reason}", where=where, hint=hint)
+
+
+def _axes_hint(sample: tuple[int, ...], wanted: tuple[int | None, ...]) -> str | None:
+    """Return what to do where only axes differ; None if sizes do."""
+    if (*sample, 1) == wanted:
+        return "its last axis of one channel is missing: store x[..., None]"
+    if sample != wanted and len(sample) > 1 and (*sample[1:], sample[0]) == wanted:
+        return "its channels come first, the model's last: store numpy.moveaxis(x, 1, -1)"
+    return None
 
 
 def require_finite_inputs(split: Split) -> None:

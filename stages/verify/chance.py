@@ -7,44 +7,15 @@ a warning: hours of pruning and fine-tuning need a source that works, tests and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.contracts.stage import StageContext
 from pipeline.data import Split
 from pipeline.errors import SourceError
 from stages.formats.format import Arrays
 from stages.samples.preprocess_trial import AS_NOW, Tried, setting_of, words_for
-from stages.verify.metrics import evaluate, wilson_interval
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-LEAST_SAMPLES = 50  # fewer can't distinguish a classifier from guessing
-SURE = 3.0  # standard deviations, since several are tried
-BETTER = 0.25  # of the way from chance to no error, which an untrained network does not reach by luck
-
-
-def chance_of(labels: NDArray[Any], classes: int) -> float:
-    """Return the accuracy of always predicting the most frequent class, or a random one, whichever is larger."""
-    import numpy as np
-
-    counts = np.unique(np.asarray(labels).reshape(-1), return_counts=True)[1]
-    return max(1 / max(classes, 2), float(counts.max() / counts.sum()))
-
-
-def is_at_chance(accuracy: float, samples: int, chance: float) -> bool:
-    """Return whether the 95 % interval of an accuracy contains `chance`, or is below it; False with too few samples."""
-    return samples >= LEAST_SAMPLES and wilson_interval(accuracy * samples, samples)[0] <= chance
-
-
-def proved(tried: Sequence[Tried], chance: float) -> Tried | None:
-    """Return the best of the others, if it is surely better than the current one and far from chance; else None."""
-    if len(tried) < 2:
-        return None
-    now, best = tried[0], max(tried[1:], key=lambda trial: trial.correct)
-    least = wilson_interval(best.correct, best.samples, SURE)[0]
-    most = wilson_interval(now.correct, now.samples, SURE)[1]
-    return best if least > max(most, chance + BETTER * (1 - chance)) else None
+from stages.samples.source_accuracy import better, chance_of, is_at_chance, is_far_above
+from stages.verify.metrics import evaluate
 
 
 def words_on(tried: Sequence[Tried]) -> str:
@@ -83,9 +54,9 @@ def _tried(context: StageContext[Any], split: Split) -> Sequence[Tried]:
 
 def told_or_stopped(what: str, chance: float, tried: Sequence[Tried]) -> str:
     """Raise SourceError if another preprocessing is proved to be the right one; else return the warning."""
-    best = proved(tried, chance)
+    best = better(tried)
     trials = f"of {tried[0].samples} samples right: {words_on(tried)}" if len(tried) > 1 else ""
-    if best is None:
+    if best is None or not is_far_above(best, chance):
         advice = "check data.preprocess and the labels, unless it is untrained on purpose"
         return f"{what}; {advice}{f' ({trials})' if trials else ''}"
     raise SourceError(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pipeline.records.facts import ParityRow
 from stages.formats.layers.parity import EQUAL_DB
+from stages.samples.proportions import wilson_interval
 from stages.verify.config import Bounds
-from stages.verify.metrics import wilson_interval
 
 if TYPE_CHECKING:
     from stages.verify.causes import Cause

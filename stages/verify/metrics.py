@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from typing import TYPE_CHECKING, Any
 
 from pipeline.data.samples import Task
@@ -18,11 +17,11 @@ from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.recipe.errors import nearest
 from pipeline.recipe.user_code import told
 from pipeline.records.metrics import MATRIX, Metric, of_output
+from stages.samples.proportions import wilson_interval
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-Z_95 = 1.959963984540054  # the 97.5 % quantile of the standard normal distribution
 ACCURACY = Metric(
     "accuracy",
     "share",
@@ -210,19 +209,6 @@ def confusion_matrix(scores: NDArray[Any], labels: NDArray[Any]) -> NDArray[Any]
     classes = scores.shape[1]
     pairs = labels.astype(np.int64) * classes + scores.argmax(axis=1)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
-
-
-def wilson_interval(correct: float, samples: int, z: float = Z_95) -> tuple[float, float]:
-    """Return the 95 % interval of a share (E. B. Wilson, 1927): within 0 and 1, and right near both ends."""
-    if samples <= 0:
-        raise ValueError("an interval needs at least one sample")
-    share, square = correct / samples, z * z
-    center = (share + square / (2 * samples)) / (1 + square / samples)
-    half = z / (1 + square / samples) * sqrt(share * (1 - share) / samples + square / (4 * samples * samples))
-    # At the ends the exact bounds are 0 and 1, which the sums miss by a rounding error.
-    low = 0.0 if correct == 0 else max(0.0, center - half)
-    high = 1.0 if correct == samples else min(1.0, center + half)
-    return low, high
 
 
 def _right(scores: NDArray[Any], labels: NDArray[Any], task: Task, k: int) -> float:

@@ -1,71 +1,154 @@
-"""Look into a data file for a first recipe: its splits, and whether there are labels."""
+"""Look into data for a first recipe: what it is, its splits, what its labels are, and whether it fits the model."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from pipeline.data.npz import NpzFile
-from pipeline.data.samples import Task
+from pipeline.data import DataSource, Split
+from pipeline.data.declaration import Opening, source_named
+from pipeline.data.samples import Preprocess, Task
+from pipeline.data.spec import DataSpec
 from pipeline.data.splits import Inputs
-from pipeline.data.targets import task_and_targets
-from pipeline.errors import DataError, RecipeError, SecateurError
+from pipeline.data.table import Shapes, Table
+from pipeline.data.targets import is_one_hot, task_and_targets
+from pipeline.errors import DataError, SecateurError
+from pipeline.records.artifacts import TensorSpec
 from pipeline.records.values import Value
 from pipeline.store.file_digests import FileDigests
+from stages.commands.starting.first_guess import OutputGuess
+from stages.commands.starting.first_source import Kind, Setting, of_images, of_table, source_at
+from stages.keras.normal_form import keras_facts
+from stages.keras.types import KerasModel
+from stages.samples.checks import require_finite_inputs, require_fit
 
-ZIP = b"PK\x03\x04"
 DATA_FILE = "data.npz"
 LOOKED_AT = 256  # samples
 LARGEST_PREPARED = 16.0  # standardized values reach a few units, pixels far more
+VALIDATIONS = ("val", "validation", "valid", "dev")  # what a stored one is called
+DRAWN_TEST = 0.2  # of train, if no test split is stored
+SEED = 7  # the recipe's, which draws splits
+THREADS = 2  # of TensorFlow, also where it decodes
 
 
 class DataGuess(Value):
-    """Describe a data file; `path` is from the recipe's folder; `tested` means a separate, equally labelled test split.
+    """Describe data; `path` is from the recipe's folder, and `settings` are what its source needs besides.
 
-    `prepared` describes the values of the first samples if they can't be pixels from 0 to 255; else None. `samples`
-    holds the shapes of the training samples, `tasks` what the labels of each output are ("" if labels have no names):
-    None where they could mean two things.
+    `tested` means a separate, equally labelled test split, `validation` names a stored one for validation. `prepared`
+    describes the values of the first samples if they can't be pixels from 0 to 255; else None. `tasks` is what the
+    labels of each output are ("" if labels have no names): None where they could mean two things. `counts` are the
+    samples of each split of the recipe.
     """
 
+    source: Kind
     path: str
+    settings: tuple[Setting, ...]
     splits: tuple[str, ...]
     labelled: bool
     tested: bool
+    validation: str | None = None
     prepared: str | None = None
-    samples: tuple[dict[str, tuple[int, ...]], ...] = ()
     tasks: dict[str, Task | None] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Return the settings to check, with what was guessed."""
+        return tuple(f"{own.key} (check it): {own.doubt}" for own in self.settings if own.doubt)
+
+    def saying(self, setting: Setting) -> DataGuess:
+        """Return the same with one more setting, in place of one of its name if there is one."""
+        others = tuple(own for own in self.settings if own.key != setting.key)
+        return self.model_copy(update={"settings": (*others, setting)})
+
+    @property
+    def words(self) -> str:
+        """Return `train 54,000 · validation 6,000 (drawn from train) · test 10,000`."""
+        drawn = {"validation": self.validation is None, "test": not self.tested}
+        return " · ".join(
+            f"{name} {count:,}{' (drawn from train)' if drawn.get(name) else ''}" for name, count in self.counts.items()
+        )
 
 
-def look_into(file: Path, folder: Path) -> DataGuess:
-    """Inspect an npz for a recipe in `folder`; RecipeError if it is not one, DataError without a train split."""
-    try:
-        with file.open("rb") as opened:
-            begin = opened.read(len(ZIP))
-    except OSError as error:
-        what = f"the data can't be read: {(error.strerror or str(error)).lower()}"
-        raise RecipeError(what, where=str(file), hint="--data names an npz file") from error
-    if begin != ZIP:
-        hint = "leave --data out, and write `data:` for an image folder, a csv, TFRecords or a function into the recipe"
-        raise RecipeError("the data is not an npz file", where=str(file), hint=hint)
-    reader = NpzFile(file, FileDigests())
+def known_shapes(path: Path) -> tuple[Shapes, ...]:
+    """Return the shapes of training samples by input name, if the file holds them; before a model is loaded.
+
+    RecipeError if no source reads `path`, DataError without a train split.
+    """
+    kind, file = source_at(path)
+    if kind != "npz":
+        return ()
+    reader = _reader(kind, file, (), FileDigests())
+    reader.splits()
+    shapes = reader.shapes("train")
+    return (shapes,) if shapes else ()
+
+
+def look_into(
+    path: Path,
+    folder: Path,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[OutputGuess],
+    digests: FileDigests,
+    *,
+    labels: bool,
+) -> DataGuess:
+    """Inspect data for the recipe, in `folder`, of a model with these inputs and outputs.
+
+    Without `labels` those of the data, if any, are not to be looked at. Raises as `known_shapes` does, and DataError if
+    it can't be told how to read the data for this model.
+    """
+    kind, path = source_at(path)
+    settings = _settings_of(kind, path, inputs)
+    reader = _reader(kind, path, settings, digests)
     splits = reader.splits()
     labelled = splits["train"]
     train = reader.read("train")
-    path = Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    tested = splits.get("test") is labelled
+    said = _task_to_say(train, outputs[0]) if len(outputs) == 1 and labels else None
     return DataGuess(
-        path=path,
+        source=kind,
+        path=Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix(),
+        settings=settings if said is None else (*settings, said),
         splits=tuple(splits),
         labelled=labelled,
-        tested=tested,
-        prepared=_prepared(train.inputs),
-        samples=tuple(shapes for shapes in (reader.shapes("train"),) if shapes),
-        tasks=_tasks(train.targets),
+        tested=splits.get("test") is labelled,
+        validation=next((name for name in VALIDATIONS if splits.get(name) is labelled), None),
+        prepared=_prepared(train.inputs) if kind == "npz" else None,
+        tasks=_tasks(train.targets, None if said is None else said.value),
     )
+
+
+def opened(guess: DataGuess, folder: Path, preprocess: Preprocess, digests: FileDigests, *, labels: bool) -> DataSource:
+    """Return the data as the recipe reads it; without `labels`, as if it had none."""
+    settings = {setting.key: setting.value for setting in guess.settings}
+    if not labels:
+        settings["task"] = "unlabelled"
+    if guess.validation is not None:
+        settings["validation"] = guess.validation
+    file = folder / guess.path
+    test = "test" if guess.tested else {"fraction": DRAWN_TEST}
+    spec = DataSpec.model_validate(
+        {"source": guess.source, "path": file, "preprocess": preprocess, "test": test, **settings}
+    )
+    return DataSource(spec, file, SEED, digests, THREADS)
+
+
+def checked(data: DataSource, model: KerasModel, *, labels: bool) -> dict[str, Split]:
+    """Return the splits of a recipe by name; DataError if one does not fit the model, or its inputs are not finite."""
+    splits, facts = {}, keras_facts(model)
+    for name in ("train", "validation", "test"):
+        try:
+            splits[name] = data.split(name)
+            require_fit(splits[name], facts, labels=labels)
+            require_finite_inputs(splits[name])
+        except DataError as error:
+            where = f"{data.path}: {name}" if (error.where or "").startswith("data.") else error.where
+            raise DataError(error.what, where=where, hint=error.hint) from error
+    return splits
 
 
 def beside(folder: Path) -> Path | None:
@@ -74,19 +157,63 @@ def beside(folder: Path) -> Path | None:
     if not file.is_file():
         return None
     try:
-        look_into(file, folder)
+        known_shapes(file)
     except SecateurError:
         return None
     return file
 
 
-def _tasks(targets: Any) -> dict[str, Task | None]:
+def _settings_of(kind: Kind, path: Path, inputs: Sequence[TensorSpec]) -> tuple[Setting, ...]:
+    if kind == "npz":
+        return ()
+    if len(inputs) > 1:
+        what = f"{kind} data is for one input here, and the model takes {', '.join(spec.name for spec in inputs)}"
+        hint = "leave --data out, and say in the recipe what each input reads (docs/guide/data-and-models.md)"
+        raise DataError(what, where=str(path), hint=hint)
+    if kind == "image_folder":
+        return tuple(of_images(inputs[0]))
+    if kind == "csv":
+        return tuple(of_table(path, inputs[0]))
+    from stages.commands.starting.first_records import of_records
+
+    return tuple(of_records(path, inputs[0], THREADS))
+
+
+def _reader(kind: Kind, path: Path, settings: Sequence[Setting], digests: FileDigests) -> Any:
+    source = source_named(kind)
+    own = source.settings.model_validate({"path": path, **{setting.key: setting.value for setting in settings}})
+    return source.reader(Opening(path, own, unlabelled=False, digests=digests, threads=THREADS))
+
+
+def _task_to_say(train: Table, output: OutputGuess) -> Setting | None:
+    """Return the task that the recipe has to say, since labels alone mean something else or could mean two things."""
+    import numpy as np
+
+    if train.targets is None or isinstance(train.targets, Mapping):
+        return None
+    y = np.asarray(train.targets)
+    if y.dtype.kind not in "biuf" or not y.size:
+        return None
+    told = _tasks(y, None)[""]
+    if output.task in ("classes", "binary") and told != "classes":
+        if is_one_hot(y):
+            return Setting(key="task", value="classes", note="its labels are one-hot")
+        if y.size == len(y) and (y == np.round(y)).all():
+            return Setting(key="task", value="classes", note="its labels are class numbers, stored as floats")
+    if output.task == "multilabel" and told is None:
+        return Setting(key="task", value="multilabel", doubt="or classes, one-hot")
+    if output.task == "regression" and told == "classes" and y.max() > 1:
+        return Setting(key="task", value="regression", note="whole numbers, and one output without bounds")
+    return None
+
+
+def _tasks(targets: Any, said: Task | None) -> dict[str, Task | None]:
     """Return what labels are, as a run will take them; the run reports what is wrong with them."""
     by_output = targets if isinstance(targets, Mapping) else {} if targets is None else {"": targets}
     tasks: dict[str, Task | None] = {}
     for name, values in by_output.items():
         try:
-            tasks[name] = task_and_targets(values, None, name)[0]
+            tasks[name] = task_and_targets(values, said, name)[0]
         except DataError:
             tasks[name] = None
     return tasks

@@ -96,6 +96,19 @@ class ModelGuess(Value):
         """Return the outputs that can be trained and measured."""
         return tuple(output for output in self.outputs if output.size is not None)
 
+    @property
+    def sized_inputs(self) -> tuple[TensorSpec, ...]:
+        """Return the inputs, with the sizes that are assumed for open ones."""
+        known = self.macs_size or {}
+        return tuple(
+            entry.model_copy(update={"shape": (entry.shape[0], *known[entry.name])}) if entry.name in known else entry
+            for entry in self.inputs
+        )
+
+    def noting(self, note: str) -> ModelGuess:
+        """Return the same with one more note."""
+        return self.model_copy(update={"notes": (*self.notes, note)})
+
 
 def guess(model: KerasModel, source: str, notes: tuple[str, ...] = (), *, keeps_zeros: bool = False) -> ModelGuess:
     """Guess what `model`, a graph of layers, was made for."""

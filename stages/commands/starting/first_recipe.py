@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from textwrap import wrap
 
 from pipeline.data.samples import Preprocess
 from pipeline.records.metrics import of_output
 from pipeline.reports.table import count, macs_notes
-from stages.commands.starting.first_data import DataGuess
+from stages.commands.starting.first_data import DRAWN_TEST, SEED, DataGuess
 from stages.commands.starting.first_guess import ModelGuess, OutputGuess, Preprocessing
+from stages.commands.starting.first_preprocessing import SourceReport, table_of
 from stages.commands.starting.first_pruning import FirstPruning
 from stages.samples.preprocess_trial import setting_of
 
@@ -19,6 +21,7 @@ NOT_PLAIN = frozenset({"true", "false", "null"})
 RANGES = {"tf": "0…255 to -1…1", "caffe": "BGR, less ImageNet's means", "torch": "ImageNet's means and deviations"}
 LARGE_INPUT = 128 * 128  # pixels; above this, batches of 64 take much memory
 COMMENT_COLUMN = 52
+WIDTH = 100
 RATIO = 0.3
 OBS = "criterion: obs, scope: loss"  # channels go where their loss costs least
 TEACHER = 0.8  # of the loss: after re-fitting, labels alone gain nothing in a short training
@@ -31,8 +34,13 @@ def recipe_name(stem: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80] or "model"
 
 
-def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None) -> str:
-    """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists."""
+def recipe_text(
+    found: ModelGuess, model_path: str, name: str, data: DataGuess | None = None, source: SourceReport | None = None
+) -> str:
+    """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists.
+
+    `source` reports what was measured on the data.
+    """
     least = "at least " if found.macs_unknown else ""
     lines = [
         f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
@@ -41,14 +49,14 @@ def recipe_text(found: ModelGuess, model_path: str, name: str, data: DataGuess |
         "# `secateur schema` lists all settings, `secateur plan` says what would run.",
         *(f"# note: {_comment(note)}" for note in found.notes),
         f"name: {_scalar(name)}",
-        "seed: 7",
+        f"seed: {SEED}",
         f"model: {_scalar(model_path)}",
-        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data)),
+        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data, source)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
+def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport | None) -> Iterator[str]:
     unlabelled = data is not None and (guess.unsuited is not None or not data.labelled)
     judged = {} if unlabelled else _judged(guess, data)
     classifier = any(
@@ -59,20 +67,20 @@ def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
         of = "" if len(guess.outputs) == 1 else f" of {_comment(output.name)}"
         yield f"# task{of}: {_task_words(output)} ({_comment(output.reason)})"
     yield "data:"
-    yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
     if data is None:
+        yield _line("  source: npz", "or image_folder, csv, tfrecord, python")
         yield from _fill_in(guess)
         yield "  path: data.npz"
     else:
+        yield f"  source: {data.source}"
         yield _line(f"  path: {_scalar(data.path)}", f"holds {', '.join(map(_comment, data.splits))}")
+        for own in data.settings:
+            yield from _setting(f"  {own.key}: {_flow(own.value)}", own.comment)
     if unlabelled:
         why = "its labels are not looked at" if data and data.labelled else "there are none in it"
         yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
-    yield from _preprocess(guess.preprocessing)
-    yield _line("  validation: {from: train, fraction: 0.1}", "held out of x_train, or a split: val")
-    yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
-    own_test = data is None or data.tested
-    yield "  test: test" if own_test else _line("  test: {fraction: 0.2}", "drawn from x_train: no test split fits it")
+    yield from _preprocess(guess.preprocessing, source)
+    yield from _splits(data)
     if not unlabelled:
         yield _line("control: true", "fine-tunes the unpruned model as well")
     yield "stages:"
@@ -97,6 +105,19 @@ def _with_data(guess: ModelGuess, data: DataGuess | None) -> Iterator[str]:
     yield _line(drop, "in each file's own runtime")
     yield _line("  - benchmark: {targets: [cpu], rounds: 10}")
     yield from _gates(guess, judged)
+
+
+def _splits(data: DataGuess | None) -> Iterator[str]:
+    """Yield the splits of the recipe: those that are stored, and the others drawn from train."""
+    if data is not None and data.validation is not None:
+        yield f"  validation: {_scalar(data.validation)}"
+    else:
+        yield _line("  validation: {from: train, fraction: 0.1}", "held out of train, or a split: val")
+    yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
+    if data is None or data.tested:
+        yield "  test: test"
+    else:
+        yield _line(f"  test: {{fraction: {DRAWN_TEST}}}", "drawn from train: no test split fits it")
 
 
 def _without_data(guess: ModelGuess) -> Iterator[str]:
@@ -159,19 +180,22 @@ def _gates(guess: ModelGuess, judged: dict[str, str]) -> Iterator[str]:
         yield from (f"  - {gate}" for gate in gates)
 
 
-def _preprocess(preprocessing: Preprocessing) -> Iterator[str]:
-    if preprocessing.certain and preprocessing.way != Preprocess():
-        yield f"  # {_comment(preprocessing.reason)}"
-        yield f"  {setting_of(preprocessing.way)}"
+def _preprocess(preprocessing: Preprocessing, source: SourceReport | None) -> Iterator[str]:
+    check = "" if preprocessing.certain else "CHECK: "
+    reason = _comment(preprocessing.reason)
+    if source is not None and source.unmeasured is not None:
+        yield f"  # the source's accuracy is not measured: {_comment(source.unmeasured)}"
+    if source is not None and source.tried:
+        yield from wrap(check + reason, WIDTH, initial_indent="  # ", subsequent_indent="  #   ")
+        yield from (f"  #   {line}" for line in table_of(source))
+    elif preprocessing.way == Preprocess():
+        yield f"  # {check}no preprocess, {reason}"
     elif preprocessing.mode:
-        yield f"  # CHECK: {preprocessing.reason}; {preprocessing.mode} is {RANGES[preprocessing.mode]}"
-        yield f"  preprocess: {{mode: {preprocessing.mode}}}"
-    elif preprocessing.scale:
-        yield f"  # CHECK: {preprocessing.reason}; `mode: tf` gives -1…1"
-        yield f"  preprocess: {{scale: {preprocessing.scale!r}}}"
+        yield f"  # {check}{reason}; {preprocessing.mode} is {RANGES[preprocessing.mode]}"
     else:
-        check = "" if preprocessing.certain else "CHECK: "
-        yield f"  # {check}no preprocess, {_comment(preprocessing.reason)}"
+        yield f"  # {check}{reason}; `mode: tf` gives -1…1"
+    if preprocessing.way != Preprocess() or (source is not None and source.tried):
+        yield f"  {setting_of(preprocessing.way)}"
 
 
 def _task_words(output: OutputGuess) -> str:
@@ -216,8 +240,25 @@ def _batch(guess: ModelGuess) -> int:
     return 16 if len(sizes) == 2 and sizes[0] * sizes[1] >= LARGE_INPUT else 64
 
 
+def _setting(text: str, comment: str) -> Iterator[str]:
+    """Yield a line with its comment beside it; above it if the line is long."""
+    above = bool(comment) and len(text) > COMMENT_COLUMN
+    if above:
+        yield f"  # {comment}"
+    yield _line(text, "" if above else comment)
+
+
 def _line(text: str, comment: str = "") -> str:
     return f"{text.ljust(COMMENT_COLUMN)} # {comment}" if comment else text
+
+
+def _flow(value: object) -> str:
+    """Return a value in YAML's flow style, on one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_scalar(str(key))}: {_flow(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_flow, value))}]"
+    return _scalar(value) if isinstance(value, str) else str(value)
 
 
 def _scalar(text: str) -> str:

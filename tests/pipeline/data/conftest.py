@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.data import DataSource, DataSpec, data_source
+from pipeline.data.declaration import Opening
 from pipeline.store.file_digests import FileDigests
 from stages.keras.tensorflow import import_tensorflow
 
@@ -51,6 +52,16 @@ def source():
         return DataSource(spec, path, seed, FileDigests(memory))
 
     return make
+
+
+def stored_splits(reader, path, settings):
+    return reader(Opening(path, settings, unlabelled=False, digests=FileDigests(), threads=1)).splits()
+
+
+@pytest.fixture
+def splits_of():
+    """Return the splits that a reader of a source finds at a path."""
+    return stored_splits
 
 
 def source_of(settings, folder):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from pipeline.data.csv_table import CsvSettings, CsvTable
 from pipeline.errors import DataError
 
 HOUSES = "rooms,area,city,price\n" + "".join(f"{i},{i * 10}.5,x,{i * 3}.25\n" for i in range(1, 21))
@@ -129,17 +130,21 @@ def test_several_inputs_by_name(table, source):
     assert targets is None
 
 
-def test_a_column_or_files_tell_splits_apart(table, source):
+def test_a_column_or_files_tell_splits_apart(table, source, splits_of):
     path = table("a,y,part\n1,0.5,train\n2,1.5,test\n3,2.5,train\n")
     data = source(path, **CSV, label="y", split="part", test="test", validation="none")
     assert data.split("test").inputs().tolist() == [[2]]
     assert data.split("train").y.tolist() == [0.5, 2.5]
+    labelled = CsvSettings(path=path, label="y", split="part")
+    assert splits_of(CsvTable, path, labelled) == {"train": True, "test": True}
+    assert splits_of(CsvTable, path, CsvSettings(path=path)) == {"train": False}
     with pytest.raises(DataError, match="no rows of split none"):
         data.split("validation")
     table("a,y\n1,0.5\n", "folder/train.csv")
     table("a,y\n2,1.5\n", "folder/test.csv")
     files = source(path.parent / "folder", **CSV, label="y", test="test", validation="none")
     assert files.split("test").inputs().tolist() == [[2]]
+    assert splits_of(CsvTable, files.path, CsvSettings(path=files.path)) == {"train": False, "test": False}
     with pytest.raises(DataError, match=r"there is no none\.csv"):
         files.digest("validation")
 

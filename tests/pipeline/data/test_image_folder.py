@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from pipeline.data.image_folder import ImageFolder
 from pipeline.errors import DataError
 from pipeline.store import file_digests
 
@@ -75,7 +76,7 @@ def test_preprocessing_and_channels(make_images, source):
         source(folder, **FORM, channels=1, preprocess={"mode": "torch"}).split("train")
 
 
-def test_images_without_class_folders_are_unlabelled(make_images, source):
+def test_images_without_class_folders_are_unlabelled(make_images, source, splits_of):
     data = source(make_images({f"{index}.png": index for index in range(6)}), **FORM)
     split = data.split("calibration")
     assert (split.task, split.y) == ("unlabelled", None)
@@ -83,6 +84,9 @@ def test_images_without_class_folders_are_unlabelled(make_images, source):
         *range(6)
     ]
     assert next(split.batches(4))[1] is None
+    assert splits_of(ImageFolder, data.path, data.spec.settings) == {"train": False}
+    path = make_images({"train/a/1.png": 1, "train/b/2.png": 2, "test/a/3.png": 3}, "in splits")
+    assert splits_of(ImageFolder, path, data.spec.settings) == {"train": True, "test": True}
 
 
 def test_labels_may_be_left_aside(make_images, source):

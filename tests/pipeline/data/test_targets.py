@@ -48,3 +48,14 @@ def test_a_task_by_output_says_what_could_be_two_things_or_leaves_an_output_out(
     assert "kind" in caught.value.hint
     with pytest.raises(DataError, match=r"data\.task is by output, the targets have no names"):
         npz_source(task={"kind": "classes"}).split("test")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, bool])
+def test_one_hot_labels_are_class_numbers_where_the_recipe_says_classes(npz_source, arrays, dtype):
+    members = arrays()
+    hot = {name: np.eye(12, dtype=dtype)[members[name]] for name in ("y_train", "y_test")}
+    split = npz_source(members=members | hot, task="classes").split("test")
+    assert (split.task, split.y.tolist()) == ("classes", members["y_test"].tolist())
+    members["y_test"] = np.zeros((30, 12), dtype)
+    with pytest.raises(DataError, match="integer class labels"):
+        npz_source(members=members, task="classes").split("test")

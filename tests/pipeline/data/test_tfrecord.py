@@ -3,6 +3,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from pipeline.data.tfrecord import TFRecords
 from pipeline.errors import DataError, RecipeError
 from stages.keras.tensorflow import import_tensorflow
 
@@ -38,7 +39,7 @@ def numbers(count, first=0):
     return [example(x=[float(i), i + 0.5], y=i % 3) for i in range(first, first + count)]
 
 
-def test_records_are_read_by_number_over_several_files(write, source):
+def test_records_are_read_by_number_over_several_files(write, source, splits_of):
     write("train-00000-of-00002", numbers(5))
     write("train-00001-of-00002", numbers(5, 5))
     folder = write("test.tfrecord", numbers(2, 50)).parent
@@ -49,6 +50,7 @@ def test_records_are_read_by_number_over_several_files(write, source):
     assert inputs.tolist() == [[7, 7.5], [0, 0.5], [4, 4.5]]
     assert labels.tolist() == [1, 0, 1]
     assert data.split("test").inputs()[:, 0].tolist() == [50, 51]
+    assert splits_of(TFRecords, folder, data.spec.settings) == {"train": True, "test": True}
 
 
 def test_one_file_is_divided_by_the_seed(write, source):

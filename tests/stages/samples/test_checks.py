@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -51,6 +52,17 @@ def test_data_that_does_not_fit(make_split: Callable[..., Any], x: Any, y: Any, 
     with pytest.raises(DataError, match=says) as caught:
         require_fit(make_split("test", x, y), facts((None, 4), (None, 3)))
     assert caught.value.where == "data.test"
+
+
+@pytest.mark.parametrize(
+    ("sample", "hint"),
+    [((8, 6), r"store x\[..., None\]"), ((1, 8, 6), "numpy.moveaxis"), ((8, 7, 1), "reshape or resize")],
+)
+def test_axes_that_differ_are_told_apart_from_sizes(make_split: Callable[..., Any], sample: Any, hint: str) -> None:
+    with pytest.raises(DataError, match="the model's input 'x' takes 8×6×1") as caught:
+        require_fit(make_split("test", np.zeros((3, *sample)), np.arange(3)), facts((None, 8, 6, 1), (None, 3)))
+    assert caught.value.hint is not None
+    assert re.search(hint, caught.value.hint)
 
 
 def test_data_that_fits(make_split: Callable[..., Any]) -> None:

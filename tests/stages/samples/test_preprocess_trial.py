@@ -1,9 +1,18 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.data import Preprocess
 from stages.keras.tensorflow import import_keras
-from stages.samples.preprocess_trial import AS_NOW, AS_STORED, can_be_tried, setting_of, try_preprocessing
+from stages.samples.preprocess_trial import (
+    AS_NOW,
+    AS_STORED,
+    can_be_measured,
+    can_be_tried,
+    setting_of,
+    try_preprocessing,
+)
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -35,10 +44,11 @@ def test_the_range_that_a_network_was_made_for_tells_itself(make_split, dark, li
     split = make_split("test", STORED, LABELS, Preprocess(scale=-7.0))
     model = by_brightness(dark, light)
     assert can_be_tried(model, split)
-    tried = try_preprocessing(model, split, batch=50)
+    tried = try_preprocessing(model, split)
     assert [one.name for one in tried] == [AS_NOW, "0…1", "-1…1", "0…255", "mode caffe", "mode torch"]
-    assert {one.samples for one in tried} == {120}
     found = {one.name: one for one in tried}
+    assert (found[AS_NOW].samples, found[right].samples) == (120, 120)
+    assert {one.samples for one in tried if one.accuracy < 0.5} == {32, 120}  # surely worse ones end early
     assert found[right].accuracy == 1.0
     assert found[AS_NOW].accuracy < 0.4
     assert setting_of(found[right].preprocess) == setting
@@ -88,6 +98,9 @@ def test_only_classifiers_of_grids_of_real_numbers_are_tried(make_split):
     words = keras.Input((4, 4, 3), dtype="int32")
     counted = keras.Model(words, keras.layers.Dense(3)(keras.layers.Flatten()(keras.layers.Embedding(5, 2)(words))))
     assert not can_be_tried(counted, make_split("test", STORED, LABELS))
+    assert can_be_measured(counted, make_split("test", STORED, LABELS))
+    by_name = replace(make_split("test", STORED, LABELS), preprocess={"x": SCALED})
+    assert not can_be_measured(by_brightness(0, 255), by_name)
     image = by_brightness(0, 255)
-    assert not can_be_tried(image, make_split("test", STORED, LABELS.astype("f4"), task="regression"))
+    assert not can_be_measured(image, make_split("test", STORED, LABELS.astype("f4"), task="regression"))
     assert not can_be_tried(by_brightness(0, 255, (48,)), make_split("test", STORED.reshape(120, 48), LABELS))

@@ -7,8 +7,6 @@ from pipeline import Recipe, run
 from pipeline.data import Preprocess
 from pipeline.errors import SourceError
 from stages.keras.tensorflow import import_keras
-from stages.samples.preprocess_trial import Tried
-from stages.verify.chance import chance_of, is_at_chance, proved
 from stages.verify.config import EvaluateConfig
 from stages.verify.evaluate import EvaluateStage
 
@@ -80,26 +78,6 @@ def test_an_untrained_network_is_a_warning(evaluated):
     (warning,) = context.warnings
     assert "no better than chance" in warning
     assert "unless it is untrained on purpose (of 200 samples right: " in warning
-
-
-def test_chance_is_the_largest_class_or_a_guess():
-    assert chance_of([0, 0, 0, 1], 2) == 0.75
-    assert chance_of([0, 1, 2, 3], 10) == 0.25
-    assert chance_of([0, 1], 1) == 0.5
-    assert is_at_chance(0.1, 100, 0.1)
-    assert is_at_chance(0.02, 100, 0.1)
-    assert not is_at_chance(0.3, 100, 0.1)
-    assert not is_at_chance(0.1, 49, 0.1)
-
-
-@pytest.mark.parametrize(
-    ("now", "other", "stops"),
-    [(10, 80, True), (10, 30, False), (10, 20, False), (60, 80, False), (10, 55, True)],
-)
-def test_only_what_is_surely_better_and_far_from_chance_stops(now, other, stops):
-    tried = [Tried("as now", Preprocess(), now, 100), Tried("0…1", SCALED, other, 100), Tried("x", SCALED, 0, 100)]
-    assert (proved(tried, chance=0.1) is tried[1]) == stops
-    assert proved(tried[:1], chance=0.1) is None
 
 
 def test_the_run_ends_there_unless_it_is_told_to_go_on(tmp_path):

@@ -14,9 +14,9 @@ from pipeline.data import Preprocess
 from pipeline.errors import DataError, PostconditionError, PreconditionError
 from pipeline.records.facts import CalibrationFacts, EvaluationFacts
 from stages.keras.tensorflow import import_keras
+from stages.samples.proportions import wilson_interval
 from stages.verify.config import EvaluateConfig
 from stages.verify.evaluate import CONFUSION_FILE, EvaluateStage
-from stages.verify.metrics import wilson_interval
 
 STAGE = EvaluateStage()
 

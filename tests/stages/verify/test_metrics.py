@@ -1,4 +1,4 @@
-"""Compare metrics with counts by hand, and Wilson's interval with published numbers."""
+"""Compare metrics with counts by hand."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipeline.errors import PostconditionError, PreconditionError
 from stages.keras.tensorflow import import_keras
-from stages.verify.metrics import are_logits, evaluate, metrics_for, wilson_interval
+from stages.samples.proportions import wilson_interval
+from stages.verify.metrics import are_logits, evaluate, metrics_for
 
 SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5], [0.1, 0.2, 0.7]])
 LABELS = np.array([1, 0, 1, 0, 2])
@@ -132,32 +131,3 @@ def test_metrics_follow_from_the_task_and_are_held_against_it() -> None:
     assert metrics_for("classes", ("top_5", "mine:own")) == ("top_5", "mine:own")
     with pytest.raises(PreconditionError, match="accuracy is not a metric for task regression"):
         metrics_for("regression", ("accuracy",))
-
-
-@pytest.mark.parametrize(
-    ("correct", "samples", "low", "high"),
-    [
-        # R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 3
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
-    ],
-)
-def test_wilson_interval_as_published(correct: int, samples: int, low: float, high: float) -> None:
-    assert wilson_interval(correct, samples) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_holds_the_share_and_mirrors(counts: tuple[int, int]) -> None:
-    correct, samples = counts
-    low, high = wilson_interval(correct, samples)
-    assert 0 <= low <= correct / samples <= high <= 1
-    mirrored = wilson_interval(samples - correct, samples)
-    assert (low, high) == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
-    assert high - low > wilson_interval(2 * correct, 2 * samples)[1] - wilson_interval(2 * correct, 2 * samples)[0]
-
-
-def test_an_interval_of_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least one sample"):
-        wilson_interval(0, 0)

@@ -19,8 +19,8 @@ from stages.formats.onnx.session import load_onnx
 from stages.formats.tflite.convert import convert_tflite
 from stages.keras.normal_form import copy_model
 from stages.keras.tensorflow import import_keras
+from stages.samples.proportions import wilson_interval
 from stages.verify.config import Bounds, Tolerances, VerifyConfig
-from stages.verify.metrics import wilson_interval
 from stages.verify.stage import VerifyStage
 
 STAGE = VerifyStage()

@@ -43,7 +43,7 @@ def written(tmp_path):
 def test_the_data_tells_the_range_that_the_network_was_made_for(written, dark, light, way):
     recipe, text, told = written(dark, light)
     assert recipe.data.preprocess == way
-    assert "right on 100.0% of 270 training samples; " in text
+    assert "  # right on 100.0% of 270 training samples (3 classes, chance 33.3%)\n" in text
     assert "CHECK" not in text.partition("data:")[2]
     assert "right on 100.0% of 270 training samples" in told
 
@@ -58,7 +58,9 @@ def test_what_proves_nothing_leaves_the_guess_and_says_so(written):
     shuffled = np.random.default_rng(5).permutation(LABELS)
     recipe, text, _ = written(0, 255, labels=shuffled)
     assert recipe.data.preprocess == Preprocess(scale=1 / 255)
-    assert "# CHECK: images are mostly scaled from 0…255 to 0…1; no usual one is better than chance on 270" in text
+    assert "# CHECK: no better than chance: right on " in text
+    assert "is it untrained, or is this not what it was trained for?" in text.replace("\n  #   ", " ")
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_data_that_is_where_the_recipe_looks_for_it_is_looked_into_unasked(written, tmp_path):
@@ -66,7 +68,7 @@ def test_data_that_is_where_the_recipe_looks_for_it_is_looked_into_unasked(writt
     (tmp_path / "d.npz").rename(tmp_path / "data.npz")
     arguments = [str(tmp_path / "m.keras"), "-o", str(tmp_path / "r2.yaml")]
     told = CliRunner().invoke(APP, arguments, catch_exceptions=False).stdout
-    assert "data        data.npz: train, test" in told
+    assert "data        data.npz (npz): train 270 · validation 30 (drawn from train) · test 60" in told
     assert "fill in" not in told
     data = Recipe.load(tmp_path / "r2.yaml").data
     assert (str(data.path), data.preprocess) == ("data.npz", Preprocess())
