@@ -65,6 +65,8 @@ class Search:
         self._found[()] = start
         if self._budget.size_bytes is not None and start.size_bytes > FAR * self._budget.size_bytes:
             self._refuse()
+        if self._done(start) and self._budget.target is None:
+            return start  # whatever is kept makes the file larger
         self.errors = self._tries.layer_errors(start.made)
         groups = [group for error in self.errors if (group := self._group(error))]
         measured, rest = groups[: self._budget.candidates], groups[self._budget.candidates :]

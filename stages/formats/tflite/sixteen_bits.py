@@ -44,6 +44,8 @@ def with_sixteen_bits(data: bytes, operators: Sequence[str], arrays: Arrays) -> 
         from ai_edge_quantizer import Quantizer, qtyping
 
     found = _places(data, set(operators))
+    if not found:
+        return data
     quantizer = Quantizer(bytearray(data))
     for name in found:
         quantizer.add_static_config(scope_of(name), qtyping.TFLOperationName.ALL_SUPPORTED, BITS, WEIGHT_BITS)

@@ -14,6 +14,7 @@ from pipeline.contracts.events import Event, Warned
 from pipeline.errors import PostconditionError, RecipeError
 from pipeline.records.facts import QuantizedFacts
 from pipeline.records.schemes import Quantization
+from stages.formats.registry import load_exported
 from stages.keras.normal_form import encode_model
 from stages.quantize.budget import doubling, kept_in
 from stages.quantize.budget_facts import BudgetFacts
@@ -80,6 +81,25 @@ def test_a_limit_of_bytes_is_held_and_the_file_with_the_least_noise_is_taken(sea
     assert any(one.size_bytes > spoiled.size_bytes and one.noise < spoiled.noise for one in report.tries)
     assert (how.keep_float, how.keep_int16, how.budget) == (("wide", "head"), (), None)
     assert told[0].startswith(f"budget: of {len(report.tries)} files the best has wide, head in float32 kept, 5,")
+
+
+def test_what_a_try_loses_is_that_of_its_file_on_the_validation_split(
+    search: Callable[..., Searched], folder: Path, lopsided: Any
+) -> None:
+    report, _, _, _ = search("{size_bytes: 1000000}")
+    with np.load(folder / "labelled.npz") as arrays:
+        x, y = arrays["x_val"], arrays["y_val"]
+    wanted, seen = lopsided(x, training=False).numpy(), 0
+    for blob in (path for path in (folder / "store" / "blobs").rglob("*") if path.is_file()):
+        data = blob.read_bytes()
+        for one in report.tries:
+            if data[4:8] == b"TFL3" and len(data) == one.size_bytes:
+                (found,) = load_exported("tflite-model", data).run({"x": x}).values()
+                noise = np.square(found - wanted).sum() / np.square(wanted).sum()
+                assert one.noise == pytest.approx(noise, rel=1e-3, abs=1e-12)
+                assert one.accuracy_drop == pytest.approx(1 - (found.argmax(1) == y).mean(), abs=1e-6)
+                seen += 1
+    assert seen >= len(report.tries)
 
 
 def test_layers_in_16_bits_take_fewer_bytes_than_in_float(search: Callable[..., Searched]) -> None:
