@@ -32,7 +32,7 @@ DEAD = 1e-6  # of a layer's largest weight: channels without larger ones get oth
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """Hold what to convert, and how: `keep_float` names layers of this model.
+    """Hold what to convert, and how: `keep_float` and `keep_int16` name layers of this model.
 
     Errors are those of the network's outputs on held-out samples, relative to the float outputs' variance.
     """
@@ -148,21 +148,22 @@ def round_model(
     before, error_before = values_of(found), error.of(found)
     fits = fit_layers(found, linear, lambda: None, samples, settings, heard)
     fits, error_after = without_harm(network, before, fits, error, error_before)
-    how = how.model_copy(update={"keep_float": tuple(sorted(kept))})
+    wide = _kept(model, how.keep_int16)
+    how = how.model_copy(update={"keep_float": tuple(sorted(kept)), "keep_int16": tuple(sorted(wide))})
     return Rounded(found, how, grid, tuple(linear.values()), tuple(fits), error_before, error_after)
 
 
-def _kept(model: KerasModel, keep_float: Sequence[str]) -> set[str]:
-    """Return the flat names of the layers that `keep_float` names; of a normalization, that of what absorbs it."""
+def _kept(model: KerasModel, layers: Sequence[str]) -> set[str]:
+    """Return the flat names of these layers; of a normalization, that of what absorbs it."""
     from stages.keras.flatten import layers_by_flat_name
     from stages.keras.stripping.folding import find_folds
     from stages.keras.stripping.usage import usage_of
 
-    layers = layers_by_flat_name(model)
-    names, takers = {id(layer): name for name, layer in layers.items()}, {}
-    if keep_float:
+    flat = layers_by_flat_name(model)
+    names, takers = {id(layer): name for name, layer in flat.items()}, {}
+    if layers:
         takers = {id(fold.norm): fold.producer for fold in find_folds(usage_of(model))[0]}
-    return {names[id(takers.get(id(layer), layer))] for layer in layers.values() if layer.name in keep_float}
+    return {names[id(takers.get(id(layer), layer))] for layer in flat.values() if layer.name in layers}
 
 
 def _obstacle(model: KerasModel, samples: int) -> str | None:
