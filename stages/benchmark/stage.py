@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
-from pipeline.errors import PostconditionError, PreconditionError, listed, numbered
+from pipeline.errors import DeviceError, ModelError, PostconditionError, PreconditionError, listed, numbered
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CountFacts, OperatorLoss
 from pipeline.records.metrics import Metric
@@ -142,22 +142,29 @@ def _target(config: BenchmarkConfig, folder: Path) -> Target:
 
 def _advised(stage: BenchmarkStage, context: StageContext[BenchmarkConfig]) -> StageResult:
     """Return what is measured without `advise`, with the int8 operators that cost more than in float32 in the facts."""
-    from stages.devices.advice import advise
-
     plain = context.config.model_copy(update={"advise": False})
     record = context.call(stage.name, plain.model_dump(), context.inputs)
+    (measured,) = record.outputs
+    facts = measured.facts.model_copy(update={"losses": _losses(context, _target(plain, context.folder))})
+    outputs = (measured.model_copy(update={"facts": facts}),)
+    return StageResult(outputs=outputs, metrics=record.metrics, intervals=record.intervals)
+
+
+def _losses(context: StageContext[BenchmarkConfig], target: Target) -> tuple[OperatorLoss, ...] | None:
+    """Return the operators that lose; None, with a warning, if they can't be measured: the file itself was."""
+    from stages.devices.advice import advise
+
     subject = _subject(context, "candidate")
-    advised = advise(_target(plain, context.folder), subject.path, subject.name)
-    losses = tuple(
+    try:
+        advised = advise(target, subject.path, subject.name)
+    except (DeviceError, ModelError) as error:
+        context.events.warned(f"its operators could not be measured alone: {error}")
+        return None
+    return tuple(
         OperatorLoss(
             kind=one.kind, layers=one.layers, cost=one.cost, float_cost=max(1.0, one.float_cost), helps=one.helps
         )
         for one in advised.advice
-    )
-    (measured,) = record.outputs
-    facts = measured.facts.model_copy(update={"losses": losses})
-    return StageResult(
-        outputs=(measured.model_copy(update={"facts": facts}),), metrics=record.metrics, intervals=record.intervals
     )
 
 

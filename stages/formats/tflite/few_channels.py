@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ai_edge_litert.schema_py_generated import Conv2DOptionsT, ModelT, OperatorT, SubGraphT, TensorT
     from numpy.typing import NDArray
 
+GATHER_KERNEL = "gather_kernel"  # the tensor's name: no weights of the network are in it
 GROUP = 8  # channels, and filters, that a kernel takes at a time
 MOST = 0.8  # of a convolution's steps, above which it stays
 LEAST_SAVED = 500  # steps: an operator more takes a thousand instructions and more
@@ -67,6 +68,15 @@ class Window:
         first, last = max(-self.before // block, -beyond), min(last, beyond)
         left = max(-first, last - 1)
         return left, left + max(left, last) + 1
+
+    def pixel(self, block: int, begin: int, tap: int) -> int | None:
+        """Return which of the pixels in `blocks` is the one at `tap` of the window number `begin` of a block.
+
+        None if it is always in the padding, of an image that is narrower than a window.
+        """
+        left, taps = self.blocks(block)
+        place = left * block - self.before + begin * self.stride + tap
+        return place if 0 <= place < taps * block else None
 
     def block_sizes(self) -> list[int]:
         """Return the sizes of blocks which a row and its windows are whole numbers of."""
@@ -179,7 +189,7 @@ class _Rewriting:
             source = before[-1].outputs[0]
             if block > window.stride:
                 rows = self._graph.tensors[source].shape[1]
-                before.append(self._reshape(operator, source, [1, rows, window.out, size * channels]))
+                before.append(self._reshape(operator, source, "windows", [1, rows, window.out, size * channels]))
                 source = before[-1].outputs[0]
             kernel.shape = [filters, kernel_rows, 1, size * channels]
         options.strideW = 1
@@ -190,18 +200,21 @@ class _Rewriting:
     def _blocks(self, operator: OperatorT, block: int) -> OperatorT:
         """Return a RESHAPE of the convolution's input that makes each block of pixels one with more channels."""
         _, rows, width, channels = map(int, self._graph.tensors[operator.inputs[0]].shape)
-        return self._reshape(operator, operator.inputs[0], [1, rows, width // block, block * channels])
+        return self._reshape(operator, operator.inputs[0], "blocks", [1, rows, width // block, block * channels])
 
     def _fold(self, kernel: TensorT, window: Window, block: int) -> None:
         """Put the kernel's pixels where they are in blocks, zeros between them."""
         import numpy as np
 
         filters, kernel_rows, size, channels = map(int, kernel.shape)
-        left, taps = window.blocks(block)
+        _, taps = window.blocks(block)
         buffer = self._model.buffers[kernel.buffer]
+        given = np.asarray(buffer.data, np.uint8).view(np.int8).reshape(kernel.shape)
         values = np.zeros((filters, kernel_rows, taps * block, channels), np.int8)
-        start = left * block - window.before
-        values[:, :, start : start + size] = np.asarray(buffer.data, np.uint8).view(np.int8).reshape(kernel.shape)
+        for tap in range(size):
+            pixel = window.pixel(block, 0, tap)
+            if pixel is not None:
+                values[:, :, pixel] = given[:, :, tap]
         kernel.shape = [filters, kernel_rows, taps, block * channels]
         buffer.data = values.view(np.uint8).ravel()
 
@@ -209,20 +222,20 @@ class _Rewriting:
         """Return the convolution that makes the pixels of a window's row into channels."""
         import numpy as np
 
-        left, taps = window.blocks(block)
+        _, taps = window.blocks(block)
         windows = block // window.stride
         ones = np.zeros((windows, window.size, channels, taps * block, channels), np.int8)
         for begin in range(windows):
             for tap in range(window.size):
-                pixel = left * block - window.before + begin * window.stride + tap
-                if 0 <= pixel < taps * block:  # others are always in the padding
+                pixel = window.pixel(block, begin, tap)
+                if pixel is not None:
                     ones[begin, tap, :, pixel] = np.eye(channels, dtype=np.int8)
         filters = windows * window.size * channels
         image = self._graph.tensors[operator.inputs[0]]
         scale = float(image.quantization.scale[0])
         # A file with one scale a tensor may be for a runtime that knows no others.
         scales = filters if len(self._graph.tensors[operator.inputs[1]].quantization.scale) > 1 else 1
-        kernel = self._constant("gather_kernel", ones.reshape(filters, 1, taps, block * channels), [1.0] * scales)
+        kernel = self._constant(GATHER_KERNEL, ones.reshape(filters, 1, taps, block * channels), [1.0] * scales)
         bias = self._constant("gather_bias", np.zeros(filters, np.int32), [scale] * scales)
         gather = copy.deepcopy(operator)
         gather.builtinOptions.strideH = gather.builtinOptions.strideW = 1
@@ -231,7 +244,7 @@ class _Rewriting:
         gather.inputs, gather.outputs = [source, kernel, bias], [made]
         return gather
 
-    def _reshape(self, operator: OperatorT, source: int, shape: list[int]) -> OperatorT:
+    def _reshape(self, operator: OperatorT, source: int, what: str, shape: list[int]) -> OperatorT:
         import numpy as np
 
         reshape, options = self._schema.OperatorT(), self._schema.ReshapeOptionsT()
@@ -239,8 +252,8 @@ class _Rewriting:
         reshape.opcodeIndex = self._code_of_reshape()
         reshape.builtinOptionsType = self._schema.BuiltinOptions.ReshapeOptions
         reshape.builtinOptions = options
-        reshape.inputs = [source, self._constant("blocks_shape", np.asarray(shape, np.int32))]
-        reshape.outputs = [self._like(operator, "blocks", shape)]
+        reshape.inputs = [source, self._constant(f"{what}_shape", np.asarray(shape, np.int32))]
+        reshape.outputs = [self._like(operator, what, shape)]
         return reshape
 
     def _like(self, operator: OperatorT, what: str, shape: list[int]) -> int:

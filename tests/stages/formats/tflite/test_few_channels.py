@@ -26,7 +26,12 @@ GRAY = (  # kernel, strides, padding, dilation of convolutions of one channel
     ((4, 6), (3, 1), "valid", 1),
     ((1, 9), (1, 3), "valid", 1),
 )
-COLOR = (((3, 3), (2, 2), "same", 1), ((3, 3), (2, 2), "valid", 1), ((7, 7), (4, 4), "same", 1))
+COLOR = (
+    ((3, 3), (2, 2), "same", 1),
+    ((3, 3), (2, 2), "valid", 1),
+    ((7, 7), (4, 4), "same", 1),
+    ((3, 99), (1, 2), "same", 1),
+)
 LEFT = (((3, 3), (1, 1), "same", 2), ((3, 3), (3, 5), "same", 1))  # dilated, and a row of no whole strides
 
 
