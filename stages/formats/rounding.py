@@ -62,7 +62,8 @@ class Rounded:
     def rounded_again(self, constants: Iterable[NDArray[Any]]) -> list[str]:
         """Return the layers whose weights are not among a file's 8-bit `constants`, which have their channels first.
 
-        The order within a channel is each format's own, so a channel's weights are compared sorted.
+        The order within a channel is each format's own, and a format may add zeros (`few_channels` in TFLite). So a
+        channel's weights are compared sorted, with as many zeros.
         """
         there = [self._sorted(values) for values in constants]
         return [view.layer.name for view in self.layers if not any(self._holds(values, view) for values in there)]
@@ -72,7 +73,11 @@ class Rounded:
 
         codes, sizes = self._sorted(view.codes), np.abs(view.codes * view.steps)
         alive = self._sorted(sizes).max(axis=1) > DEAD * sizes.max()
-        return values.shape == codes.shape and bool((values == codes)[alive].all())
+        added = values.shape[1] - codes.shape[1]
+        if len(values) != len(codes) or added < 0:
+            return False
+        codes = np.sort(np.pad(codes, ((0, 0), (0, added))), axis=1)
+        return bool((values == codes)[alive].all())
 
     def _sorted(self, values: NDArray[Any]) -> NDArray[Any]:
         import numpy as np
