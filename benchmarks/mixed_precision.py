@@ -90,11 +90,14 @@ def made(folder: Path, schemes: Mapping[str, Mapping[str, Any]]) -> tuple[dict[s
 
 
 def candidates(report: Any) -> list[Layers]:
-    """Return what the search tried alone, in its order: that first which gained most for its bytes."""
-    start, *others = report.tries
-    alone = others[: report.budget.candidates]
-    rated = [(start.noise - one.noise, one.size_bytes - start.size_bytes, one.kept_float) for one in alone]
-    return [kept for gain, cost, kept in sorted(rated, key=lambda one: (one[1] > 0, -one[0] / max(one[1], 1)))]
+    """Return what the search measured alone in int8, in its order: that first which gains most for its bytes."""
+    _, whole, *others = report.tries
+    rated = []
+    for one in others[: report.budget.candidates]:
+        unit = tuple(name for name in whole.kept_float if name not in one.kept_float)
+        if unit and len(whole.kept_float) == len(one.kept_float) + len(unit):
+            rated.append(((one.noise - whole.noise) / max(whole.size_bytes - one.size_bytes, 1), unit))
+    return [unit for _, unit in sorted(rated, reverse=True)]
 
 
 def orders(case: Case, ours: Sequence[Layers]) -> Iterator[tuple[str, list[Layers]]]:

@@ -1,18 +1,19 @@
 """Find which layers of an int8 file to keep in float32 or 16×8 bits within a budget, by measured gain and cost.
 
-1. Candidates are the layers to which int8 adds most noise, each with its readers, which would quantize its output.
-   Each is tried alone, in each precision: a whole file with only it kept says what it gains and costs.
-2. They are put together in the order of gain per cost, one more at a time; one that makes the file worse by the
-   budget's aim is left out again. Of the layers that were not measured alone 1, 2, 4, … follow, by their noise.
+1. Candidates are the layers to which int8 adds most noise, with those that share their operators. Each is measured in a
+   file in which all others are in float32: what the outputs lose by it alone in int8 is what it gains. In a file of
+   int8 the others' noise hides that: in a chain of layers nothing is gained until the last of them is kept.
+2. In the order of gain per cost they are kept, one more at a time, as far as the limits allow. Of the layers that were
+   not measured 1, 2, 4, … follow, by their noise, with their readers, which would quantize their outputs again.
 3. Where a loss is allowed, those kept that the bound does not need are taken out again.
 
-Each step is a whole file that was exported and measured: gains and costs do not add up (conversions between two kept
-neighbors vanish). All files are chains of cached actions, and what they lose is measured on the validation split.
+Each step is a whole file that was exported and measured, and the best of all files is taken: gains and costs do not add
+up. All files are chains of cached actions, and what they lose is measured on the validation split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -68,47 +69,68 @@ class Search:
         if self._done(start) and self._budget.target is None:
             return start  # whatever is kept makes the file larger
         self.errors = self._tries.layer_errors(start.made)
-        groups = [group for error in self.errors if (group := self._group(error))]
-        measured, rest = groups[: self._budget.candidates], groups[self._budget.candidates :]
-        best, steps = start, list[Kept]()
-        for option in self._by_gain_per_cost(start, measured):
-            if self._done(best):
+        options, measured = self._measured_options(start) if self._budget.candidates else ([], set())
+        now, steps = start, list[Kept]()
+        for option in options:
+            if self._done(self._best):
                 break
-            attempt = self._better(_merged(best.kept, option), best)
-            if attempt is not None:
-                best, steps = attempt, [*steps, option]
-        best = self._with_rest(best, rest)
+            attempt = self._try(_merged(now.kept, option))
+            if attempt is not None and self._excess(attempt) <= self._excess(now):
+                now, steps = attempt, [*steps, option]
+        self._keep_more(now.kept, [self._group(error) for error in self.errors if error.layer not in measured])
         if self._budget.bounds_loss:
-            best = self._without_needless(best, steps)
-        best = min(self.tried, key=lambda tried: (self._key(tried), tried is not best))
+            self._take_out(steps)
+        best = self._best
         if self._excess(best) or self._exceeds_loss(best):
             self._refuse()
         return best
+
+    @property
+    def _best(self) -> Tried:
+        return min(self.tried, key=self._key)
 
     def _group(self, error: LayerError) -> tuple[str, ...]:
         names = {error.layer, *error.readers}
         return tuple(name for name in self._known if name in names)
 
-    def _by_gain_per_cost(self, start: Tried, groups: Iterable[tuple[str, ...]]) -> list[Kept]:
-        """Return what lowers the noise if it alone is kept, that first of which gains most for its cost.
+    def _measured_options(self, start: Tried) -> tuple[list[Kept], set[str]]:
+        """Return what to keep, that first which gains most for its cost, and all layers that were measured.
 
         A cost is the share that it takes of what the budget leaves. What costs nothing comes first.
         """
-        options = [dict.fromkeys(group, precision) for group in groups for precision in self._budget.precisions]
-        rated = list[tuple[float, float, Kept]]()
-        for done, option in enumerate(options):
-            self._tries.context.events.advanced(done, len(options), "layers alone", ", ".join(option))
-            alone = self._try(option)
-            if alone is None:
-                continue
-            gain, cost = start.judged.noise - alone.judged.noise, self._added_cost(start, alone)
-            if gain > 0 or (cost < 0 and self._excess(start)):
-                rated.append((cost <= 0, gain / cost if cost > 0 else gain, option))
-        return [option for _, _, option in sorted(rated, key=lambda one: one[:2], reverse=True)]
+        units = self._units(start)
+        floats: Kept = {name: "float32" for unit in units for name in unit}
+        whole = self._try(floats)
+        if whole is None:
+            return [], set()
+        by_noise = dict.fromkeys(unit for error in self.errors for unit in units if error.layer in unit)
+        rated, measured = list[tuple[bool, float, Kept]](), list(by_noise)[: self._budget.candidates]
+        for done, unit in enumerate(measured):
+            self._tries.context.events.advanced(done, len(measured), "layers alone", ", ".join(unit))
+            narrow = self._try({name: precision for name, precision in floats.items() if name not in unit})
+            for precision in self._budget.precisions if narrow is not None else ():
+                option = dict.fromkeys(unit, precision)
+                wide = self._try({**floats, **option})
+                if narrow is None or wide is None:
+                    continue
+                gain, cost = narrow.judged.noise - wide.judged.noise, self._added_cost(start, narrow, wide)
+                if gain > 0 or cost < 0:
+                    rated.append((cost <= 0, gain / cost if cost > 0 else gain, option))
+        ordered = sorted(rated, key=lambda one: one[:2], reverse=True)
+        return [option for _, _, option in ordered], {name for unit in measured for name in unit}
 
-    def _added_cost(self, start: Tried, alone: Tried) -> float:
+    def _units(self, start: Tried) -> list[tuple[str, ...]]:
+        """Return the layers that the file computes, those together that share an operator."""
+        units = list[set[str]]()
+        for layers in self._tries.layers_together(start.made):
+            names = set(layers) & set(self._known)
+            names.update(*(unit for unit in units if unit & names))
+            units = [unit for unit in units if not unit & names] + ([names] if names else [])
+        return [tuple(name for name in self._known if name in unit) for unit in units]
+
+    def _added_cost(self, start: Tried, before: Tried, after: Tried) -> float:
         budget, shares = self._budget, list[float]()
-        size, cost = alone.size_bytes - start.size_bytes, (alone.cost or 0.0) - (start.cost or 0.0)
+        size, cost = after.size_bytes - before.size_bytes, (after.cost or 0.0) - (before.cost or 0.0)
         if budget.size_bytes is not None:
             shares.append(size / max(budget.size_bytes - start.size_bytes, 1))
         if budget.ratio is not None:
@@ -116,33 +138,26 @@ class Search:
             shares.append(cost / max(budget.ratio - start.cost, 1e-6))
         return max(shares) if shares else cost if budget.target else float(size)
 
-    def _with_rest(self, best: Tried, rest: Sequence[tuple[str, ...]]) -> Tried:
-        """Return the best file with more layers kept, of those that were not measured alone."""
-        start, precision = best, self._budget.precisions[0]
-        for count in doubling(len(rest)):
-            if self._done(best):
+    def _keep_more(self, kept: Kept, groups: Sequence[tuple[str, ...]]) -> None:
+        """Try files with more layers kept, of those that were not measured alone."""
+        precision = self._budget.precisions[0]
+        for count in doubling(len(groups)):
+            if self._done(self._best):
                 break
-            self._tries.context.events.advanced(count, len(rest), "layers kept", f"{count} more")
-            more = {name: precision for group in rest[:count] for name in group}
-            best = self._better(_merged(start.kept, more), best) or best
-        return best
+            self._tries.context.events.advanced(count, len(groups), "layers kept", f"{count} more")
+            self._try(_merged(kept, {name: precision for group in groups[:count] for name in group}))
 
-    def _without_needless(self, best: Tried, steps: Sequence[Kept]) -> Tried:
-        """Return the cheapest file that keeps less and still holds the bound, the last step taken out first."""
+    def _take_out(self, steps: Sequence[Kept]) -> None:
+        """Try files that keep less and may still hold the bound, the last step taken out first."""
         for step in reversed(steps):
+            best = self._best
             if not self._done(best):
                 break
             others = {name for other in steps if other is not step for name in other}
             less = {name: precision for name, precision in best.kept.items() if name in others or name not in step}
-            attempt = self._better(less, best)
-            if attempt is not None:
-                best, steps = attempt, [other for other in steps if other is not step]
-        return best
-
-    def _better(self, kept: Kept, best: Tried) -> Tried | None:
-        """Return the file that keeps these layers if it is better than `best`."""
-        attempt = self._try(kept)
-        return attempt if attempt is not None and self._key(attempt) < self._key(best) else None
+            attempt = self._try(less)
+            if attempt is not None and self._best is attempt:
+                steps = [other for other in steps if other is not step]
 
     def _done(self, tried: Tried) -> bool:
         """Return whether more layers can only cost: what may be lost holds, and so does all else."""
@@ -172,9 +187,12 @@ class Search:
             budget.max_accuracy_drop is not None and drop is not None and drop > budget.max_accuracy_drop
         )
 
+    def _place(self, kept: Kept) -> tuple[tuple[str, Precision], ...]:
+        return tuple((name, kept[name]) for name in self._known if name in kept)
+
     def _try(self, kept: Kept) -> Tried | None:
         """Return the file that keeps these layers; None, with a warning, if it can't be made."""
-        key = tuple((name, kept[name]) for name in self._known if name in kept)
+        key = self._place(kept)
         if key not in self._found:
             try:
                 self._found[key] = self._measured(dict(key))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +17,9 @@ from pipeline.records.facts import ParityFacts
 from pipeline.records.metrics import metric_and_output
 from pipeline.records.schemes import Quantization
 from stages.formats.registry import format_of, whole_model
+from stages.formats.tensors import Tensors
 from stages.keras.normal_form import MODEL_FILE
+from stages.keras.types import KerasModel
 from stages.quantize.config import QuantizeConfig
 from stages.quantize.layer_errors import LayerError, layer_errors
 from stages.samples.calibration import calibration_files, decode_samples
@@ -109,6 +112,23 @@ class Tries:
 
     def layer_errors(self, made: Made) -> list[LayerError]:
         """Return what each layer loses in a calibrated file, on some of its calibration samples."""
+        with self._inside(made, made) as (model, file, arrays, tensors):
+            return layer_errors(model, made.export.kind, file, arrays, tensors)
+
+    def layers_together(self, calibrated: Made) -> list[tuple[str, ...]]:
+        """Return for each operator of the float32 file the layers that it computes: they share its precision.
+
+        A calibration sample of another file shows which: in 8 bits a tensor may be too far off to be known again.
+        """
+        from stages.formats.layers.operators import layers_of_operators
+
+        with self._inside(self.base, calibrated) as (model, file, arrays, tensors):
+            sample = {name: values[:1] for name, values in arrays.items()}
+            return layers_of_operators(model, self.base.export.kind, file, sample, tensors)
+
+    @contextmanager
+    def _inside(self, made: Made, calibrated: Made) -> Iterator[tuple[KerasModel, Path, Mapping[str, Any], Tensors]]:
+        """Give the model that a file computes, the file, samples of a calibrated one, and what computes its tensors."""
         from stages.formats.apart.runtimes import tensors_apart
         from stages.keras.normal_form import decode_model
         from stages.keras.precision import in_float32
@@ -118,9 +138,8 @@ class Tries:
         with tensorflow_action(context.seed, context.threads):
             # Not this action's own model: int8 quantizes an equal one, whose layers the file computes.
             model = in_float32(decode_model(context.read_made(made.quantized, MODEL_FILE)))
-            arrays = _samples(context, made, model)
             tensors = partial(tensors_apart, doing=f"layers of {made.name}", events=context.events)
-            return layer_errors(model, made.export.kind, self._file(made.export), arrays, tensors)
+            yield model, self._file(made.export), _samples(context, calibrated, model), tensors
 
     def _file(self, export: Artifact) -> Path:
         """Return the model's file, with those that belong to it next to it."""
