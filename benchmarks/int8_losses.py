@@ -4,7 +4,8 @@ For each network and way: how often the int8 file names the class that the float
 there are labels (MLPerf Tiny's ResNet-8 on CIFAR-10's 10,000 test images; what the others see: int8_networks.py), and
 the error at the outputs before a closing softmax in dB. Ways: TensorFlow's converter, ai-edge-quantizer's static int8
 of the converter's float32 file, ONNX Runtime's quantizer with its defaults on our float32 ONNX file, our TFLite and
-ONNX files by default and with `rounding: adaptive`, and the vendor's own file where there is one.
+ONNX files by default and tuned (`calibration: auto`, `rounding: adaptive`), and the vendor's own file where there is
+one.
 
 Exit status 1, and MISSED, unless in each network our better file agrees with float32 at least as often as ONNX
 Runtime's and the vendor's do (as far as 95 % intervals of the difference can tell), and it disagrees at most half as
@@ -30,7 +31,7 @@ from int8_networks import Case, networks
 from public_models import tiny_model_file
 from resumable import DEFAULT_WORK, Results
 
-OURS = ("ours in TFLite", "ours in ONNX", "adaptive in TFLite", "adaptive in ONNX")
+OURS = ("ours in TFLite", "ours in ONNX", "tuned in TFLite", "tuned in ONNX")
 WAYS = ("converter", "ai-edge-quantizer", "onnxruntime", *OURS, "vendor")
 VENDOR = {"resnet8": "image_classification"}
 NOTHING = 1e-12
@@ -90,7 +91,7 @@ def onnxruntime(case: Case) -> Outputs:
         return run_onnx(target.read_bytes(), case.x)
 
 
-def ours(case: Case, file_format: str, *, adaptive: bool) -> Outputs:
+def ours(case: Case, file_format: str, *, tuned: bool) -> Outputs:
     """Run the file that a recipe makes: quantize, then export."""
     from pipeline.records.schemes import Quantization
     from stages.formats.onnx.convert import convert_onnx
@@ -101,9 +102,11 @@ def ours(case: Case, file_format: str, *, adaptive: bool) -> Outputs:
     from stages.keras.equalizing.equalize import equalized
     from stages.keras.regression.grids import Grid
 
-    how = Quantization(scheme="int8", rounding="adaptive" if adaptive else None)
+    how = Quantization(scheme="int8")
+    if tuned:
+        how = Quantization(scheme="int8", calibration="auto", rounding="adaptive")
     model = equalized(case.model, [case.calibration]).model
-    if adaptive:
+    if tuned:
         grid = Grid(RANGE if file_format == "onnx" else LEVELS, per_channel=True)
         with tempfile.TemporaryDirectory() as folder:
             model = round_model(model, how, [case.calibration], grid, Path(folder)).model
@@ -168,7 +171,7 @@ def row_of(name: str, way: str, data: Path, work: Path) -> dict[str, Any]:
         if way == "vendor":
             found = _vendor(name, data, case)
         elif way in OURS:
-            found = ours(case, "onnx" if "ONNX" in way else "tflite", adaptive=way.startswith("adaptive"))
+            found = ours(case, "onnx" if "ONNX" in way else "tflite", tuned=way.startswith("tuned"))
         else:
             found = {"converter": converter, "ai-edge-quantizer": edge_quantizer, "onnxruntime": onnxruntime}[way](case)
     agree = found.argmax(1) == wanted.argmax(1)

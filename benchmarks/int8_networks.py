@@ -21,6 +21,7 @@ from quality import calibrated_range, noise, photographs, towards_all_classes
 CALIBRATION, TRAINING, SIDE = 256, 20_000, 96
 SMALL_TRAINING, SMALL_EPOCHS = 4_096, 4
 SMALL = ("MobileNetV2", "MobileNetV3Small", "EfficientNetB0")
+SCALE_THEMSELVES = ("MobileNetV3Small", "EfficientNetB0")  # from 0 to 255
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def _small(name: str, data: Path, work: Path) -> Case:
 
     x, y, x_test, y_test = _cifar_images(data)
     train, test = (np.kron(part, np.ones((1, 3, 3, 1), np.float32)) for part in (x[:SMALL_TRAINING], x_test[:1_000]))
+    if name in SCALE_THEMSELVES:
+        train, test = ((part + 1) * 127.5 for part in (train, test))
 
     def make() -> Any:
         from stages.keras.tensorflow import import_keras
@@ -117,7 +120,6 @@ def _small(name: str, data: Path, work: Path) -> Case:
 
         keras = import_keras()
         keras.utils.set_random_seed(0)
-        # Only EfficientNet scales inputs itself, from 0 to 255: it sees the same images.
         model = getattr(keras.applications, name)(weights=None, input_shape=(SIDE, SIDE, 3), classes=10)
         model.compile(keras.optimizers.Adam(1e-3), "sparse_categorical_crossentropy")
         model.fit(train, y[:SMALL_TRAINING], batch_size=32, epochs=SMALL_EPOCHS, verbose=0)

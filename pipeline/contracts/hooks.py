@@ -67,6 +67,14 @@ class MeasuresOnTarget(NamesTargets, Protocol):
 
 
 @runtime_checkable
+class ExplainsSlowness(Protocol):
+    """Mark a stage that can tell which operators make a file slow."""
+
+    def explaining(self, config: Any, axis: str, folder: Path) -> StageConfig | None:
+        """Return settings that add the operators to a measurement at this place on the axes; None if none do."""
+
+
+@runtime_checkable
 class Refuses(Protocol):
     """Mark a stage that can't take every artifact of the kinds that it accepts."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -150,6 +150,24 @@ class ParityFacts(Facts):
     rows: tuple[ParityRow, ...]
 
 
+class OperatorLoss(Value):
+    """Name an int8 operator that costs more on a target than the same one in float32, and what helps.
+
+    Costs are in the target's unit, instructions or nanoseconds.
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    cost: float
+    float_cost: float = Field(gt=0)
+    helps: str
+
+
+Losses = Annotated[
+    tuple[OperatorLoss, ...] | None, Field(description="most costly first; None where no operator was measured alone")
+]
+
+
 class LatencyFacts(Facts):
     """Compare the latency of candidate and baseline in interleaved rounds of fresh processes."""
 
@@ -164,6 +182,7 @@ class LatencyFacts(Facts):
     ratio: float
     ratio_low: float
     ratio_high: float
+    losses: Losses = None
 
 
 class CountFacts(Facts):
@@ -180,3 +199,4 @@ class CountFacts(Facts):
     candidate: dict[str, float]
     baseline: dict[str, float]
     spread: float
+    losses: Losses = None

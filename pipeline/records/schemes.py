@@ -17,6 +17,7 @@ Scheme = Literal["float32", "float16", "dynamic", "weight_only", "int8", "int16x
 Granularity = Literal["per_channel", "per_tensor", "per_block"]
 Ranges = Literal["min_max", "percentile", "entropy", "mse", "auto"]
 Rounding = Literal["nearest", "adaptive"]
+Precision = Literal["float32", "int16x8"]  # of a layer that is not in int8
 
 CALIBRATED: tuple[Scheme, ...] = ("int8", "int16x8")  # schemes whose ranges are measured on samples
 FOUR_BIT: tuple[Scheme, ...] = ("int4_weight_only", "int4_dynamic")
@@ -27,7 +28,7 @@ SETTINGS: Mapping[Scheme, tuple[str, ...]] = {
     "weight_only": ("granularity", "keep_float"),
     "int8": (
         *("granularity", "keep_float", "calibration", "percentile", "activations", "qat"),
-        *("rounding", "bias_correction", "equalize", "faster_on"),
+        *("rounding", "bias_correction", "equalize", "faster_on", "keep_int16", "budget"),
     ),
     "int16x8": ("rounding", "bias_correction", "equalize"),
     "int4_weight_only": ("granularity", "keep_float"),
@@ -48,6 +49,59 @@ class Training(Value):
     preserve: Literal["sparsity", "clusters"] | None = None
 
 
+class Budget(Value):
+    """Limit what a mixed file of int8 may cost, or what it may lose; which layers are not in int8 is then found.
+
+    `size_bytes` is the size of the file in `format`; `latency_ratio` or `instruction_ratio` its cost on `target`
+    relative to the model's float32 file. Within these limits the file is taken that errs least at the outputs, on the
+    validation split. With `max_accuracy_drop` or `max_noise` it is the one that costs least of those that lose at most
+    that much of the model's accuracy there, or whose outputs' errors have at most that share of the outputs' power,
+    which needs no labels. `precisions` are what layers may be in instead of int8. `candidates` is how many layers are
+    measured one by one, those first to which int8 adds most noise.
+    """
+
+    size_bytes: int | None = Field(None, gt=0)
+    latency_ratio: float | None = Field(None, gt=0)
+    instruction_ratio: float | None = Field(None, gt=0)
+    max_accuracy_drop: float | None = Field(None, ge=0, le=1)
+    max_noise: float | None = Field(None, gt=0)
+    target: str | None = None
+    format: str = "tflite"
+    precisions: Annotated[tuple[Precision, ...], Field(strict=False, min_length=1)] = ("float32",)
+    candidates: int = Field(8, ge=0)
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Self:
+        if self.size_bytes is None and self.ratio is None and not self.bounds_loss:
+            limits = "size_bytes, latency_ratio, instruction_ratio, max_accuracy_drop or max_noise"
+            raise ValueError(f"a budget limits {limits}")
+        if self.latency_ratio is not None and self.instruction_ratio is not None:
+            raise ValueError("a target measures latency or counts instructions: limit one of them")
+        if self.ratio is not None and self.target is None:
+            raise ValueError(f"{self.ratio_name} needs a target on which it is measured")
+        if self.target is not None and self.ratio is None and not self.bounds_loss:
+            raise ValueError("target means nothing here: limit the ratio that it measures, or what may be lost")
+        if len(set(self.precisions)) != len(self.precisions):
+            raise ValueError("precisions names one twice")
+        return self
+
+    @property
+    def bounds_loss(self) -> bool:
+        """Return whether the aim is the smallest cost, for what may be lost."""
+        return self.max_accuracy_drop is not None or self.max_noise is not None
+
+    @property
+    def ratio(self) -> float | None:
+        """Return the limit of the cost on the target."""
+        return self.latency_ratio if self.latency_ratio is not None else self.instruction_ratio
+
+    @property
+    def ratio_name(self) -> str | None:
+        """Return the metric that the limit of the cost is of."""
+        names = ("latency_ratio", "instruction_ratio")
+        return next((name for name in names if getattr(self, name) is not None), None)
+
+
 class Quantization(Value):
     """Set a scheme with its settings; None leaves a setting to the format's own quantizer.
 
@@ -62,7 +116,9 @@ class Quantization(Value):
     the nearest step (default), or `adaptive`: to the steps with which each layer's outputs on the calibration samples
     change least. `bias_correction`: change biases so that these outputs keep their means. `equalize`: quantize a
     network of equal outputs whose channels are alike in size; on unless it is trained for int8. `faster_on`: a target
-    on which layers that int8 makes slower stay in float32 too, as measured there in TFLite.
+    on which layers that int8 makes slower stay in float32 too, as measured there in TFLite. `keep_int16`: layers that
+    have 16-bit activations and 8-bit weights, names or patterns; one that `keep_float` names too stays in float32.
+    `budget`: find layers to keep by what they gain and cost.
     """
 
     scheme: Scheme
@@ -76,6 +132,8 @@ class Quantization(Value):
     equalize: bool | None = None
     keep_float: Annotated[tuple[str, ...], Field(strict=False)] = ()
     faster_on: str | None = None
+    keep_int16: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    budget: Budget | None = None
 
     @model_validator(mode="after")
     def _settings_of_the_scheme(self) -> Self:
@@ -94,12 +152,24 @@ class Quantization(Value):
             raise ValueError(
                 "qat trains weights and biases for nearest rounding: leave rounding and bias_correction out"
             )
+        if self.qat is not None and self.budget is not None:
+            raise ValueError("a budget tries many files, and qat would train for each: leave one of them out")
         return self
 
     @property
     def calibrated(self) -> bool:
         """Return whether calibration samples are needed."""
         return self.scheme in CALIBRATED
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Return the layers that are not in the scheme's own precision."""
+        return (*self.keep_float, *self.keep_int16)
+
+    @property
+    def wants_int16(self) -> bool:
+        """Return whether some layers have 16-bit activations beside others in int8, or may get them."""
+        return bool(self.keep_int16) or (self.budget is not None and "int16x8" in self.budget.precisions)
 
     @property
     def equalized(self) -> bool:

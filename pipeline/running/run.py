@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, silent
-from pipeline.contracts.hooks import MeasuresByTask, MeasuresOnTarget
+from pipeline.contracts.hooks import ExplainsSlowness, MeasuresByTask, MeasuresOnTarget
 from pipeline.contracts.shared import Shared
 from pipeline.errors import BlobError, SecateurError, SourceError, StoreError, UnsupportedError
 from pipeline.planning.chain import Node, OutputOf
@@ -33,6 +33,7 @@ from pipeline.records.manifest import (
     StageEntry,
     Verdict,
 )
+from pipeline.records.speed import slower_files
 from pipeline.running import gates
 from pipeline.running.run_action import RunScope
 from pipeline.running.run_node import Done, NodeRunner, run_node
@@ -105,6 +106,9 @@ class Run:
         self._do_all(extensions)
         self._nodes += extensions
         results = self._hold_gates() if extensions else results
+        explained = self._explained()
+        self._do_all(explained)
+        self._nodes += explained
         verdict = "failed" if self._failures else gates.verdict_of(results)
         manifest = self._write(verdict, self._metrics()[0], tuple(results))
         if self._failures:
@@ -181,6 +185,20 @@ class Run:
         if node.id in self.resolution.forced:
             self.resolution.forced |= {extended.id}
         return extended
+
+    def _explained(self) -> list[Node]:
+        """Return a separate node for each file that is slower than float32, which also names the operators."""
+        slower = {found.axis for found in slower_files(self._entries)}
+        last = {node.axis: node for node in self._nodes if node.axis in slower}
+        found = []
+        for axis, node in last.items():
+            stage = stages()[node.stage]
+            if axis is None or not isinstance(stage, ExplainsSlowness):
+                continue
+            config = stage.explaining(node.config, axis, self._recipe.folder)
+            if config is not None:
+                found.append(replace(node, id=f"{node.id}:operators", config=config))
+        return found
 
     def _step(self, node: Node) -> None:
         done = self._run_node(node)

@@ -19,7 +19,8 @@ class BenchmarkConfig(StageConfig):
     `rounds` are pairs of fresh processes, one of the candidate and one of the baseline; `seconds` is how long each
     process takes samples; `threads` is what the runtime's kernels may use. Targets that count, such as cortex-a72, need
     neither rounds nor seconds, and run one thread. `secateur target list` names the targets; `unsupported` says what
-    happens to a format that a target can't take.
+    happens to a format that a target can't take. `advise` also measures each operator of an int8 TFLite file alone,
+    beside the same one in float32; a run does so by itself for files that turn out slower than float32.
     """
 
     targets: tuple[TargetName, ...] = Field(("cpu",), min_length=1)
@@ -27,6 +28,7 @@ class BenchmarkConfig(StageConfig):
     seconds: float = Field(0.1, gt=0)
     threads: int = Field(1, ge=1)
     unsupported: Literal["refuse", "skip"] = "refuse"
+    advise: bool = False
 
     def by_element(self) -> Mapping[str, Self]:
         """Return these settings for each target separately.

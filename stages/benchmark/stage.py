@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult, Upstream
-from pipeline.errors import PostconditionError, PreconditionError, listed, numbered
+from pipeline.errors import DeviceError, ModelError, PostconditionError, PreconditionError, listed, numbered
 from pipeline.records.artifacts import Artifact, Kind
-from pipeline.records.facts import CountFacts
+from pipeline.records.facts import CountFacts, OperatorLoss
 from pipeline.records.metrics import Metric
 from stages.benchmark.config import ENOUGH_ROUNDS, BenchmarkConfig
-from stages.formats.format import Runs
-from stages.formats.registry import format_of_kind, kinds_that, packages_that_run, pinned_by_format, whole_model
+from stages.formats.format import HasTwins, Runs
+from stages.formats.registry import (
+    format_of,
+    format_of_kind,
+    kinds_that,
+    packages_that_run,
+    pinned_by_format,
+    whole_model,
+)
 
 if TYPE_CHECKING:  # import measuring code where it is used: cached runs load this module at every start
     from stages.devices.rounds import Round, Side, Subject
@@ -28,7 +35,7 @@ class BenchmarkStage:
     """Measure without changing anything. Equal models are measured too: an A/A shows the machine's noise."""
 
     name: ClassVar[str] = "benchmark"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = BenchmarkConfig
     inputs: ClassVar[Mapping[str, Input]] = {
         "export": Input(kinds_that(Runs)),
@@ -98,13 +105,24 @@ class BenchmarkStage:
             if len(artifact.files) not in format_of_kind(artifact.kind).file_counts:
                 raise PreconditionError(f"a model of {len(artifact.files)} files can't be measured", where=name)
 
+    def explaining(self, config: BenchmarkConfig, axis: str, folder: Path) -> BenchmarkConfig | None:
+        """Return settings with `advise` where operators can be measured alone."""
+        from stages.devices.target import ProbingDriver
+
+        able = isinstance(format_of(axis), HasTwins) and isinstance(_target(config, folder).driver, ProbingDriver)
+        return config.model_copy(update={"advise": True}) if able else None
+
     def run(self, context: StageContext[BenchmarkConfig]) -> StageResult:
+        if context.config.advise:
+            return _advised(self, context)
         target = _target(context.config, context.folder)
         return _counted(self, context, target) if target.counts else _measured(self, context, target)
 
     def ensures(self, context: StageContext[BenchmarkConfig], result: StageResult) -> None:
         from stages.devices.rounds import forget_rounds, load_round
 
+        if context.config.advise:
+            return  # the measurement is an action of its own
         if _target(context.config, context.folder).counts:
             _check_counts(context, result)
             return
@@ -120,6 +138,34 @@ def _target(config: BenchmarkConfig, folder: Path) -> Target:
     from stages.devices.target import find_target
 
     return find_target(config.targets[0], folder)
+
+
+def _advised(stage: BenchmarkStage, context: StageContext[BenchmarkConfig]) -> StageResult:
+    """Return what is measured without `advise`, with the int8 operators that cost more than in float32 in the facts."""
+    plain = context.config.model_copy(update={"advise": False})
+    record = context.call(stage.name, plain.model_dump(), context.inputs)
+    (measured,) = record.outputs
+    facts = measured.facts.model_copy(update={"losses": _losses(context, _target(plain, context.folder))})
+    outputs = (measured.model_copy(update={"facts": facts}),)
+    return StageResult(outputs=outputs, metrics=record.metrics, intervals=record.intervals)
+
+
+def _losses(context: StageContext[BenchmarkConfig], target: Target) -> tuple[OperatorLoss, ...] | None:
+    """Return the operators that lose; None, with a warning, if they can't be measured: the file itself was."""
+    from stages.devices.advice import advise
+
+    subject = _subject(context, "candidate")
+    try:
+        advised = advise(target, subject.path, subject.name)
+    except (DeviceError, ModelError) as error:
+        context.events.warned(f"its operators could not be measured alone: {error}")
+        return None
+    return tuple(
+        OperatorLoss(
+            kind=one.kind, layers=one.layers, cost=one.cost, float_cost=max(1.0, one.float_cost), helps=one.helps
+        )
+        for one in advised.advice
+    )
 
 
 def _measured(stage: BenchmarkStage, context: StageContext[BenchmarkConfig], target: Target) -> StageResult:

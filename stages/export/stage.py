@@ -24,7 +24,7 @@ class ExportStage:
     """Convert; in all schemes but float32 and float16 the converter, or a step after it, also quantizes."""
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     config: ClassVar[type[StageConfig]] = ExportConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("quantized-model",))}
     outputs: ClassVar[tuple[Kind, ...]] = tuple(file_format.kind for file_format in formats().values())

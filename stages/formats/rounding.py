@@ -32,7 +32,7 @@ DEAD = 1e-6  # of a layer's largest weight: channels without larger ones get oth
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """Hold what to convert, and how: `keep_float` names layers of this model.
+    """Hold what to convert, and how: `keep_float` and `keep_int16` name layers of this model.
 
     Errors are those of the network's outputs on held-out samples, relative to the float outputs' variance.
     """
@@ -62,7 +62,8 @@ class Rounded:
     def rounded_again(self, constants: Iterable[NDArray[Any]]) -> list[str]:
         """Return the layers whose weights are not among a file's 8-bit `constants`, which have their channels first.
 
-        The order within a channel is each format's own, so a channel's weights are compared sorted.
+        The order within a channel is each format's own, and a format may add zeros (`few_channels` in TFLite). So a
+        channel's weights are compared sorted, with as many zeros.
         """
         there = [self._sorted(values) for values in constants]
         return [view.layer.name for view in self.layers if not any(self._holds(values, view) for values in there)]
@@ -72,7 +73,11 @@ class Rounded:
 
         codes, sizes = self._sorted(view.codes), np.abs(view.codes * view.steps)
         alive = self._sorted(sizes).max(axis=1) > DEAD * sizes.max()
-        return values.shape == codes.shape and bool((values == codes)[alive].all())
+        added = values.shape[1] - codes.shape[1]
+        if len(values) != len(codes) or added < 0:
+            return False
+        codes = np.sort(np.pad(codes, ((0, 0), (0, added))), axis=1)
+        return bool((values == codes)[alive].all())
 
     def _sorted(self, values: NDArray[Any]) -> NDArray[Any]:
         import numpy as np
@@ -148,21 +153,22 @@ def round_model(
     before, error_before = values_of(found), error.of(found)
     fits = fit_layers(found, linear, lambda: None, samples, settings, heard)
     fits, error_after = without_harm(network, before, fits, error, error_before)
-    how = how.model_copy(update={"keep_float": tuple(sorted(kept))})
+    wide = _kept(model, how.keep_int16)
+    how = how.model_copy(update={"keep_float": tuple(sorted(kept)), "keep_int16": tuple(sorted(wide))})
     return Rounded(found, how, grid, tuple(linear.values()), tuple(fits), error_before, error_after)
 
 
-def _kept(model: KerasModel, keep_float: Sequence[str]) -> set[str]:
-    """Return the flat names of the layers that `keep_float` names; of a normalization, that of what absorbs it."""
+def _kept(model: KerasModel, layers: Sequence[str]) -> set[str]:
+    """Return the flat names of these layers; of a normalization, that of what absorbs it."""
     from stages.keras.flatten import layers_by_flat_name
     from stages.keras.stripping.folding import find_folds
     from stages.keras.stripping.usage import usage_of
 
-    layers = layers_by_flat_name(model)
-    names, takers = {id(layer): name for name, layer in layers.items()}, {}
-    if keep_float:
+    flat = layers_by_flat_name(model)
+    names, takers = {id(layer): name for name, layer in flat.items()}, {}
+    if layers:
         takers = {id(fold.norm): fold.producer for fold in find_folds(usage_of(model))[0]}
-    return {names[id(takers.get(id(layer), layer))] for layer in layers.values() if layer.name in keep_float}
+    return {names[id(takers.get(id(layer), layer))] for layer in flat.values() if layer.name in layers}
 
 
 def _obstacle(model: KerasModel, samples: int) -> str | None:

@@ -8,11 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from pipeline.contracts.stage import StageConfig
-from pipeline.records.schemes import Quantization, Scheme
+from pipeline.data.samples import Preprocess
+from pipeline.records.schemes import Budget, Quantization, Scheme
+from pipeline.system.plugins import require_installed
 from stages.formats.format import OnDevice
-from stages.formats.registry import names_one_that
+from stages.formats.registry import formats, names_one_that
 
 LADDER, SELECTIVE = "ladder", "selective"
+FASTER_FORMAT = "tflite"  # in which faster_on measures
 Rung = Literal[Scheme, "selective"]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=40)]
 
@@ -51,6 +54,7 @@ class QuantizeConfig(StageConfig):
     A `ladder` finds the fastest scheme that loses at most `max_accuracy_drop` of the model's accuracy on the validation
     split: its rungs are measured in `ladder_format` on `ladder_target`, and tried from the fastest on. `selective` is
     int8 with the layers that it harms most left in float, as few as suffice. The result is called `ladder`.
+    `labels` and `preprocess` are what the files of a `budget` hold besides the model; by default those of the data.
     """
 
     schemes: tuple[Entry, ...] | None = Field(None, min_length=1)
@@ -60,6 +64,8 @@ class QuantizeConfig(StageConfig):
     ladder_format: Annotated[str, names_one_that(OnDevice)] = "tflite"
     ladder_target: str = "cpu"
     ladder_rounds: int = Field(10, ge=1)
+    labels: tuple[str, ...] | None = Field(None, min_length=1, description="class names, as export writes them")
+    preprocess: Preprocess | dict[str, Preprocess] | None = Field(None, description="as export writes it into files")
 
     @model_validator(mode="after")
     def _something_to_do(self) -> Self:
@@ -83,6 +89,17 @@ class QuantizeConfig(StageConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _budgets_can_be_measured(self) -> Self:
+        for scheme in self.variants.values():
+            if scheme.budget is not None:
+                name = scheme.budget.format
+                able = [known.name for known in formats().values() if isinstance(known, OnDevice)]
+                reason = formats()[require_installed(name, able)].refuses(scheme)
+                if reason:
+                    raise ValueError(f"a budget for {name} files: {reason}")
+        return self
+
     @property
     def variants(self) -> dict[str, Quantization]:
         """Return the schemes by name."""
@@ -91,7 +108,11 @@ class QuantizeConfig(StageConfig):
     def by_element(self) -> Mapping[str, Self]:
         """Return one configuration for each scheme, by its name, and one for the ladder."""
         alone = type(self).model_validate({"schemes": ("float32",), "io": self.io})
-        configs = {name: alone.model_copy(update={"schemes": ({name: q},)}) for name, q in self.variants.items()}
+        written = {"labels": self.labels, "preprocess": self.preprocess}
+        configs = {
+            name: alone.model_copy(update={"schemes": ({name: q},), **(written if q.budget else {})})
+            for name, q in self.variants.items()
+        }
         return configs | ({LADDER: self.model_copy(update={"schemes": None})} if self.ladder else {})
 
     @property
@@ -99,6 +120,11 @@ class QuantizeConfig(StageConfig):
         """Return the one scheme of an action without a ladder."""
         (settings,) = self.variants.values()
         return settings
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """Return the budgets of all schemes."""
+        return tuple(scheme.budget for scheme in self.variants.values() if scheme.budget is not None)
 
     @property
     def possible(self) -> tuple[Quantization, ...]:

@@ -6,27 +6,30 @@ format. This stage decides everything they share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import DependsOnDevice
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
-from pipeline.errors import PreconditionError
+from pipeline.data.spec import DataSpec
+from pipeline.errors import PreconditionError, RecipeError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.metrics import Metric
-from pipeline.records.schemes import Quantization
+from pipeline.records.schemes import Budget, Precision, Quantization
 from stages.keras.inputs import by_input
 from stages.keras.normal_form import MODEL_FILE
 from stages.quantize.calibration import asleep_in_words, doubts_about
-from stages.quantize.config import QuantizeConfig
+from stages.quantize.config import FASTER_FORMAT, QuantizeConfig
 from stages.quantize.equalized import equalized_model
 from stages.samples.batches import batches_of
 from stages.samples.calibration import CALIBRATION_MEDIA_TYPE, calibration_files, encode_samples
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_inputs
 
+PRECISIONS: Mapping[str, Precision] = {"keep_int16": "int16x8", "keep_float": "float32"}  # the last one wins
+KEEPING = (*PRECISIONS, "faster_on", "budget")
 CHECKED_BATCH = 32  # samples that run through the model at once when its activations are checked
 
 
@@ -34,10 +37,10 @@ class QuantizeStage:
     """Attach a scheme to a Keras model; if ranges are to be measured also the preprocessed calibration samples."""
 
     name: ClassVar[str] = "quantize"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     config: ClassVar[type[StageConfig]] = QuantizeConfig
     inputs: ClassVar[Mapping[str, Input]] = {"model": Input(("keras-model",))}
-    outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report")
+    outputs: ClassVar[tuple[Kind, ...]] = ("quantized-model", "calibration-set", "ladder-report", "budget-report")
     axis: ClassVar[Axis | None] = Axis("schemes", named=False)  # exports name their results
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[Metric, ...]] = ()
@@ -46,11 +49,22 @@ class QuantizeStage:
     def splits(self, config: QuantizeConfig) -> tuple[str, ...]:
         calibrated = any(quantization.calibrated for quantization in config.possible)
         trained = any(quantization.qat for quantization in config.possible)
+        judged = config.ladder or any(quantization.budget for quantization in config.possible)
         return (
             *(("calibration",) if calibrated else ()),
             *(("train",) if trained else ()),
-            *(("validation",) if trained or config.ladder else ()),
+            *(("validation",) if trained or judged else ()),
         )
+
+    def filled(self, config: QuantizeConfig, data: DataSpec, folder: Path) -> QuantizeConfig:
+        """Fill in what export will write into files, if a budget counts their bytes."""
+        if not config.budgets:
+            return config
+        updates = {
+            "labels": config.labels or data.class_names(folder),
+            "preprocess": config.preprocess or data.preprocess,
+        }
+        return config.model_copy(update=updates)
 
     def baseline(self) -> QuantizeConfig:
         return QuantizeConfig.model_validate({"schemes": ("float32",)})
@@ -62,20 +76,33 @@ class QuantizeStage:
         """
         benchmark, found = stages()["benchmark"], dict[str, str]()
         assert isinstance(benchmark, DependsOnDevice)
-        for target in self.targets_of(config):
+        for budget in config.budgets:
+            _require_measured(budget, folder)
+        for target, file_format in self._measured(config):
             settings = benchmark.config.model_validate({"targets": (target,)})
-            found |= benchmark.device(settings, folder, config.ladder_format) or {}
+            found |= benchmark.device(settings, folder, file_format) or {}
         return found or None
 
     def targets_of(self, config: QuantizeConfig) -> tuple[str, ...]:
         """Return the targets that a ladder or a scheme measures on."""
-        of_schemes = (scheme.faster_on for scheme in config.variants.values() if scheme.faster_on)
-        return tuple(dict.fromkeys((*((config.ladder_target,) if config.ladder else ()), *of_schemes)))
+        return tuple(dict.fromkeys(target for target, _ in self._measured(config)))
+
+    def _measured(self, config: QuantizeConfig) -> Iterator[tuple[str, str]]:
+        """Yield each target that something is measured on, and the format of the files."""
+        if config.ladder:
+            yield config.ladder_target, config.ladder_format
+        for scheme in config.variants.values():
+            if scheme.faster_on:
+                yield scheme.faster_on, FASTER_FORMAT
+            if scheme.budget and scheme.budget.target:
+                yield scheme.budget.target, scheme.budget.format
 
     def labels_for(self, config: QuantizeConfig) -> tuple[str, str] | None:
         """Return what needs labels, and what to do without, if anything."""
         if config.ladder:
             return "quantize.ladder", "name the schemes: a ladder goes by accuracy"
+        if any(budget.max_accuracy_drop is not None for budget in config.budgets):
+            return "a budget's max_accuracy_drop", "set max_noise: agreement with the model's outputs needs no labels"
         if any(quantization.qat for quantization in config.possible):
             return "qat", "leave it out: int8 is then calibrated, which needs no labels"
         return None
@@ -91,13 +118,14 @@ class QuantizeStage:
         if context.config.ladder:
             return _climbed(context)
         quantization, model = context.config.quantization, context.inputs["model"]
-        if quantization.keep_float or quantization.faster_on:
-            quantization = _with_kept_layers(context, quantization)
+        reports: tuple[Artifact, ...] = ()
+        if any(getattr(quantization, name) for name in KEEPING):
+            quantization, reports = _with_kept_layers(context, quantization)
         arrays = _calibration_arrays(context) if quantization.calibrated else None
         calibration = _calibration_set(context, arrays) if arrays else None
         facts = keras_facts_of(model)
         trained = _trained(context, quantization) if quantization.qat else model
-        alike = equalized_model(context, arrays, quantization.keep_float) if arrays and quantization.equalized else None
+        alike = equalized_model(context, arrays, quantization.kept) if arrays and quantization.equalized else None
         quantized = Artifact(
             files=(alike.file if alike else trained.file(MODEL_FILE), *(calibration.files if calibration else ())),
             facts=QuantizedFacts(
@@ -112,10 +140,25 @@ class QuantizeStage:
                 rewrites_difference=alike.difference if alike else 0.0,
             ),
         )
-        return StageResult(outputs=(quantized, calibration) if calibration else (quantized,))
+        return StageResult(outputs=(quantized, *((calibration,) if calibration else ()), *reports))
 
     def ensures(self, context: StageContext[QuantizeConfig], result: StageResult) -> None:
         """Check nothing, since nothing was computed: `requires` and `run` have checked all inputs."""
+
+
+def _require_measured(budget: Budget, folder: Path) -> None:
+    """Raise RecipeError unless the budget's target measures what it limits, or which of two files is faster."""
+    from stages.devices.target import find_target
+    from stages.quantize.tries import speed_ratios
+
+    if budget.target is None:
+        return
+    measures = [name for name in speed_ratios() if name in {m.name for m in find_target(budget.target, folder).metrics}]
+    wanted = budget.ratio_name or next(iter(measures), "a ratio of speed")
+    if wanted not in measures:
+        what = f"{budget.target} does not measure {wanted}"
+        hint = f"limit {measures[0]} there" if measures else f"name a target that measures {', '.join(speed_ratios())}"
+        raise RecipeError(what, where="quantize.schemes.budget", hint=hint)
 
 
 def _climbed(context: StageContext[QuantizeConfig]) -> StageResult:
@@ -131,7 +174,7 @@ def _trained(context: StageContext[QuantizeConfig], quantization: Quantization) 
     """Return the model after quantization-aware training: a separate sub-step, cached independently."""
     assert quantization.qat is not None
     settings = quantization.qat.model_dump(exclude={"preserve"})
-    aware = {"exclude": quantization.keep_float, "preserve": quantization.qat.preserve}
+    aware = {"exclude": quantization.kept, "preserve": quantization.qat.preserve}
     record = context.call("finetune", {**settings, "quantization_aware": aware}, {"model": context.inputs["model"]})
     return record.output("keras-model")
 
@@ -143,22 +186,33 @@ def _io(config: QuantizeConfig) -> Literal["float32", "int8", "int16"]:
     return "int16" if quantization.scheme == "int16x8" else "int8"
 
 
-def _with_kept_layers(context: StageContext[QuantizeConfig], how: Quantization) -> Quantization:
-    """Return `how` with names of layers that stay in float, in model order; PreconditionError if a pattern has none."""
-    from stages.keras.layer_calls import layer_names
+def _with_kept_layers(
+    context: StageContext[QuantizeConfig], how: Quantization
+) -> tuple[Quantization, tuple[Artifact, ...]]:
+    """Return `how` with names of layers that are not in 8 bits, in model order, and the report if they were searched.
+
+    PreconditionError if a pattern has none.
+    """
     from stages.keras.layer_patterns import matching
-    from stages.keras.stored import shared_model
-    from stages.keras.tensorflow import tensorflow_action
+    from stages.quantize.budget import kept_in, within_budget
+    from stages.quantize.tries import known_layers
 
-    with tensorflow_action(context.seed, context.threads):
-        names = layer_names(shared_model(context, "model"))
-    kept = {name for pattern in how.keep_float for name in matching(pattern, names, "quantize.schemes.keep_float")}
-    how = how.model_copy(update={"keep_float": tuple(name for name in names if name in kept)})
-    if not how.faster_on:
-        return how
-    from stages.quantize.faster import kept_where_slower
+    names = known_layers(context)
+    kept: dict[str, Precision] = {}
+    for setting, precision in PRECISIONS.items():
+        patterns = getattr(how, setting)
+        found = {name for pattern in patterns for name in matching(pattern, names, f"quantize.schemes.{setting}")}
+        kept |= dict.fromkeys(found, precision)
+    budget = how.budget
+    how = kept_in(how.model_copy(update={**dict.fromkeys(PRECISIONS, ()), "budget": None}), kept, names)
+    if how.faster_on:
+        from stages.quantize.faster import kept_where_slower
 
-    return kept_where_slower(context, how, names)
+        how = kept_where_slower(context, how, names)
+    if not budget:
+        return how, ()
+    how, report = within_budget(context, how, budget, names)
+    return how, (report,)
 
 
 def _check_activations(context: StageContext[QuantizeConfig], arrays: Sequence[Any]) -> None:

@@ -108,7 +108,8 @@ def test_what_a_gate_can_not_tell_is_measured_once_more_with_twice_the_rounds(fi
     undecided = recipe.with_name("undecided.yaml")
     undecided.write_text(recipe.read_text().replace('{metric: "tflite/int8.accuracy", min: 0.1}', gate))
     _, longer, err = secateur("run", undecided, "--store", store, "--json")
-    *first, last = longer["stages"]
+    # What int8 turns out to be slower by is explained after all measurements.
+    *first, last = [entry for entry in longer["stages"] if not entry["id"].endswith(":operators")]
     assert {entry["status"] for entry in first} == {"hit"}
     assert (last["id"], last["status"]) == ("benchmark:tflite/int8@cpu:extended", "ran"), err
     assert last["outputs"][0]["facts"]["rounds"] == 2 * latency["rounds"]
@@ -182,7 +183,7 @@ def test_the_table_has_a_row_for_each_step(finished, secateur):
         "onnx/int8",
     ]
     assert all(len(line) <= 100 for line in text.splitlines()[start - 1 : start + 12])
-    assert "27 cached" in err
+    assert "27 cached" in err or "28 cached" in err  # the operators of a slower int8 file are an action more
 
 
 def test_what_is_printed_to_be_typed_works_as_it_stands(finished, secateur, tmp_path):

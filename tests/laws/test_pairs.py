@@ -43,6 +43,7 @@ def test_microcontrollers_take_what_their_kernels_compute() -> None:
         ({"scheme": "int4_weight_only", "keep_float": ("head",)}, "onnx", "for TFLite only"),
         ({"scheme": "int4_dynamic", "granularity": "per_block"}, "onnx", "for TFLite only"),
         ({"scheme": "int8", "keep_float": ("head",)}, None, ""),
+        ({"scheme": "int8", "keep_int16": ("head",)}, "onnx", "no kernels for 16-bit activations"),
         ({"scheme": "int8", "granularity": "per_tensor"}, None, ""),
         ({"scheme": "int8", "calibration": "min_max", "activations": "signed"}, None, ""),
         ({"scheme": "weight_only", "granularity": "per_tensor", "keep_float": ("a",)}, None, ""),

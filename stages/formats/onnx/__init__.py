@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stages.formats.probe import Probe, ProbeScheme
 
 GRAPH, LARGEST_FIELD = 7, 25  # of onnx.ModelProto: a required field, and the largest that exists
+NO_16_BITS = "ONNX Runtime has no kernels for 16-bit activations on a CPU"
 PACKAGES = ("tensorflow", "tf-keras", "tf2onnx", "onnx", "onnxruntime", "protobuf", "numpy")
 
 
@@ -67,7 +68,9 @@ class ONNX:
         if how.scheme in FOUR_BIT:
             return "4-bit weights are made for TFLite only (by ai-edge-quantizer)"
         if how.scheme == "int16x8":
-            return "ONNX Runtime has no kernels for 16-bit activations on a CPU"
+            return NO_16_BITS
+        if how.wants_int16:
+            return f"{NO_16_BITS}: such layers would be computed in float and rounded (take keep_float)"
         if how.scheme == "dynamic" and how.granularity == "per_channel":
             return "ONNX Runtime's dynamic convolution has one scale a kernel (granularity: per_tensor)"
         return None

@@ -23,6 +23,7 @@ from stages.formats.calibration.choice import Chose, unchosen
 from stages.formats.format import Arrays
 from stages.formats.layers.owners import lacking, paths_of
 from stages.formats.tflite.facts import TFLiteFacts
+from stages.formats.tflite.few_channels import with_more_channels
 from stages.formats.tflite.lone_relus import without_lone_relus
 from stages.formats.tflite.recurrent import (
     RESET,
@@ -146,7 +147,7 @@ def _calibrated(
     batch = model.inputs[0].shape[0] or 1
     converter.representative_dataset = lambda: _representatives(arrays, batch, heard)
     data = bytes(converter.convert())
-    return without_lone_relus(data) if quantization.scheme == "int8" else data
+    return with_more_channels(without_lone_relus(data)) if quantization.scheme == "int8" else data
 
 
 def _arrays(model: KerasModel, calibration: NDArray[Any] | Sequence[NDArray[Any]] | None) -> dict[str, NDArray[Any]]:

@@ -58,7 +58,7 @@ def without_lone_relus(data: bytes) -> bytes:
             relu.builtinOptions = schema.QuantizeOptionsT()
     if not found:
         return data
-    _drop_unused_codes(model)
+    drop_unused_codes(model)
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
@@ -104,7 +104,7 @@ def _place_of_quantize(schema: ModuleType, model: ModelT, names: list[str]) -> i
     return names.index("QUANTIZE")
 
 
-def _drop_unused_codes(model: ModelT) -> None:
+def drop_unused_codes(model: ModelT) -> None:
     """Remove codes that no operator has: a microcontroller's program would register them for nothing."""
     used = sorted({operator.opcodeIndex for graph in model.subgraphs for operator in graph.operators})
     model.operatorCodes = [model.operatorCodes[place] for place in used]

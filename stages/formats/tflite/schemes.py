@@ -9,6 +9,7 @@ channel where others have one: there, and in 4 bits, ai-edge-quantizer takes its
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from stages.formats.tflite.four_bits import add_four_bits, repaired, scope_of
 from stages.formats.tflite.native_ends import refuse_operators
 from stages.formats.tflite.range_methods import put_best_ranges, put_ranges
 from stages.formats.tflite.ranges import Ranges
+from stages.formats.tflite.sixteen_bits import with_sixteen_bits
 from stages.formats.weight_types import tflite_weights
 from stages.keras.types import KerasModel
 
@@ -53,9 +55,10 @@ def configure(tf: ModuleType, converter: TFLiteConverter, how: Quantization, io:
 def between_calibration_and_quantization(
     converter: TFLiteConverter, how: Quantization, model: KerasModel, calibration: Arrays, chose: Chose
 ) -> None:
-    """Quantize to int8 in the converter with ranges as asked for, and keep operators of `how.keep_float` in float32.
+    """Quantize to int8 in the converter with ranges as asked for, but not the operators of layers that `how` keeps.
 
-    `chose` hears which method `calibration: auto` took.
+    Those of `how.keep_float` stay in float32, those of `how.keep_int16` get 16-bit activations afterwards. `chose`
+    hears which method `calibration: auto` took.
 
     Its quantizer accepts names of operators to leave out, though only its debugger passes any, and ranges from the
     file: so its step between calibration and quantization is taken here.
@@ -79,8 +82,9 @@ def between_calibration_and_quantization(
         ranges = Ranges(bytes(step(result, input_type, output_type, activations, bias, floats, variables, debug)))
         sample = {name: samples[:1] for name, samples in calibration.items()}
         file = ranges.data
-        kept = operators_of(how.keep_float, model, "tflite-model", file, sample) if how.keep_float else frozenset()
-        names = _names(file, kept) or None
+        kept = _names_of(how.keep_float, model, file, sample)
+        sixteen = [name for name in _names_of(how.keep_int16, model, file, sample) if name not in kept]
+        names = [*kept, *sixteen] or None
 
         def quantize(calibrated: bytes) -> bytes:
             made: bytes = mlir_quantize(
@@ -103,9 +107,15 @@ def between_calibration_and_quantization(
             chose(put_best_ranges(ranges, how, calibration, runnable))
         else:
             put_ranges(ranges, how, calibration)
-        return quantize(ranges.data)
+        made = quantize(ranges.data)
+        return with_sixteen_bits(made, sixteen, calibration) if sixteen else made
 
     converter._quantize = selective  # noqa: SLF001
+
+
+def _names_of(layers: Sequence[str], model: KerasModel, data: bytes, sample: Arrays) -> list[str]:
+    """Return the names of the operators of float32 file `data` that compute `layers` of `model`."""
+    return _names(data, operators_of(layers, model, "tflite-model", data, sample)) if layers else []
 
 
 def by_edge_quantizer(how: Quantization) -> bool:
@@ -148,7 +158,7 @@ def quantize_weights(data: bytes, how: Quantization, model: KerasModel) -> bytes
         add_four_bits(quantizer, how, data)
     if how.keep_float:
         sample = dict(zip(model.input_names, random_inputs(model, samples=1), strict=True))
-        for name in _names(data, operators_of(how.keep_float, model, "tflite-model", data, sample)):
+        for name in _names_of(how.keep_float, model, data, sample):
             # After the rule for all: of several that match, the last one wins.
             quantizer.update_quantization_recipe(scope_of(name), every, algorithm_key="no_quantize")
     # It prints what it saved, and divides by the scale of channels of zeros.

@@ -12,6 +12,7 @@ from stages.formats.format import Arrays, FileTensor
 from stages.formats.session import content_of, dequantized, quantized
 from stages.formats.tensors import MATRIX, ends_of, reads_of
 from stages.formats.tflite.blocks import with_blocks_in_float
+from stages.formats.tflite.few_channels import GATHER_KERNEL
 from stages.formats.tflite.session import SIGNATURE
 
 if TYPE_CHECKING:
@@ -132,10 +133,13 @@ def tflite_constants(data: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
             buffer = model.Buffers(tensor.Buffer())
             if tensor.Type() != schema.TensorType.INT8 or not buffer.DataLength() or tensor.ShapeLength() < MATRIX:
                 continue
+            name = tensor.Name().decode(errors="replace")
+            if name == GATHER_KERNEL:
+                continue
             quantization, shape = tensor.Quantization(), tensor.ShapeAsNumpy()
             values = buffer.DataAsNumpy().view(np.int8).reshape(shape)
             # A depthwise kernel (1, height, width, channels) has its channels last, also with one scale for all of
             # them, when the file's own axis is 0. A convolution of one filter has the same shape, and its channels
             # come first.
             axis = 3 if index in depthwise else quantization.QuantizedDimension()
-            yield tensor.Name().decode(errors="replace"), np.moveaxis(values, axis, 0)
+            yield name, np.moveaxis(values, axis, 0)

@@ -16,6 +16,7 @@ import numpy as np
 
 from stages.formats.calibration.histograms import Histogram
 from stages.formats.format import Arrays
+from stages.formats.session import quantized
 from stages.formats.tflite.ranges import Ranges
 from stages.formats.tflite.session import SIGNATURE
 from stages.formats.tflite.tensors import keeping_tensors
@@ -43,7 +44,7 @@ WITH_STATE = frozenset({"UNIDIRECTIONAL_SEQUENCE_LSTM"})  # its output shares it
 
 def put_true_ranges(ranges: Ranges, arrays: Arrays) -> None:
     """Change the ranges that an operator may have spoiled to those on `arrays`, the samples by input name."""
-    for tensor, limits in _measured(ranges.data, spoiled_tensors(ranges), arrays).items():
+    for tensor, limits in measured_ranges(ranges.data, spoiled_tensors(ranges), arrays).items():
         ranges[tensor] = limits
 
 
@@ -69,8 +70,8 @@ def histograms(data: bytes, tensors: Sequence[int], arrays: Arrays, picked: Sequ
     return found
 
 
-def _measured(data: bytes, tensors: list[int], arrays: Arrays) -> dict[int, tuple[float, float]]:
-    """Return the smallest and the largest value of each of `tensors` of a float32 file on all samples."""
+def measured_ranges(data: bytes, tensors: list[int], arrays: Arrays) -> dict[int, tuple[float, float]]:
+    """Return the smallest and the largest value of each of `tensors`, which are float32, on all samples."""
     if not tensors:
         return {}
     lows, highs = np.full(len(tensors), np.inf), np.full(len(tensors), -np.inf)
@@ -92,5 +93,5 @@ def _runs(
     for places in batches_of(len(picked), size):
         batch = [picked[place] for place in places]
         interpreter.reset_all_variables()
-        runner(**{name: arrays[name][batch] for name in details})
+        runner(**{name: quantized(arrays[name][batch], detail) for name, detail in details.items()})
         yield [view() for view in views], len(set(places)) / size

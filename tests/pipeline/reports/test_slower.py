@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.records.artifacts import FileRef
-from pipeline.records.facts import CountFacts, LatencyFacts
+from pipeline.records.facts import CountFacts, LatencyFacts, OperatorLoss
 from pipeline.records.manifest import Output, RunManifest, StageEntry
 from pipeline.reports.slower import slower_than_float
 from pipeline.reports.table import table
@@ -60,23 +60,32 @@ def test_each_slower_pair_is_named_with_the_command_slowest_first_and_above_the_
         }
     )  # fmt: skip
     notes = slower_than_float(run)
-    assert [note.partition(";")[0] for note in notes] == [
+    assert [note.partition("\n")[0] for note in notes] == [
         "slower than float32: tflite/int8 on pi, ×1.50 of tflite/float32",
         "slower than float32: tflite/int8 on cpu, ×1.20 of tflite/float32",
     ]
-    assert notes[0].endswith("why:\n  secateur profile abcd1234:tflite/int8 --target pi --advise")
+    assert notes[0].endswith("\n  why: secateur profile abcd1234:tflite/int8 --target pi --advise")
     assert table(run).startswith("\n".join(notes))
 
 
-@pytest.mark.parametrize(
-    "measured",
-    [
-        {"float32@cpu": latency(0.5, 0.1), "int8@cpu": latency(0.6, 0.1)},  # both within what they vary by
-        {"int8@cpu": latency(3.0)},  # against the source alone, which is another model
-        {"float32@cpu": latency(0.5), "float16@cpu": latency(3.0)},  # not chosen for speed
-        {"float32@pi": counts(80.0), "int8@pi": counts(80.05)},
-        {"float32@pi": counts(80.0), "int8@cpu": latency(3.0)},  # another target
-    ],
-)
-def test_nothing_is_said_of_others(measured: dict[str, Any]) -> None:
-    assert slower_than_float(manifest(measured)) == []
+@pytest.mark.parametrize(("number", "ending"), [(2, "why"), (4, "1 more operator"), (5, "2 more operators")])
+def test_the_operators_that_cost_most_and_what_helps_are_named(number: int, ending: str) -> None:
+    losses = tuple(
+        OperatorLoss(
+            kind="CONV_2D", layers=(f"conv{place}", "relu"), cost=30.0, float_cost=10.0 + place, helps=f"try {place}"
+        )
+        for place in range(number)
+    )  # fmt: skip
+    facts = counts(120.0).model_copy(update={"losses": losses})
+    (note,) = slower_than_float(manifest({"float32@pi": counts(80.0), "int8@pi": facts}))
+    _, *lines, helps, command = note.splitlines()
+    named = ["  CONV_2D of conv0 + relu costs ×3.00 of float32", "  CONV_2D of conv1 + relu costs ×2.73 of float32"]
+    assert lines == [*named, "  CONV_2D of conv2 + relu costs ×2.50 of float32"][:number]
+    assert helps == "  helps: try 0"
+    assert command == f"  {ending}: secateur profile abcd1234:tflite/int8 --target pi --advise"
+
+
+def test_that_no_operator_stands_out_is_said() -> None:
+    facts = counts(120.0).model_copy(update={"losses": ()})
+    (note,) = slower_than_float(manifest({"float32@pi": counts(80.0), "int8@pi": facts}))
+    assert "no single operator" in note

@@ -15,6 +15,7 @@ def test_defaults() -> None:
         "seconds": 0.1,
         "threads": 1,
         "unsupported": "refuse",
+        "advise": False,
     }
 
 

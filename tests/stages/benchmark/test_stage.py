@@ -182,3 +182,13 @@ def test_a_model_of_two_files_is_measured_whole(make_external, make_benchmark) -
     model.with_name("model.onnx.data").write_bytes(b"cut")
     with pytest.raises(ModelError, match="has 3 bytes, and the graph reads 20480"):
         stage.run(make_benchmark(model, model, rounds=3))
+
+
+@pytest.mark.parametrize(
+    ("axis", "target", "able"),
+    [("tflite/int8@cpu", "cpu", True), ("onnx/int8@cpu", "cpu", False), ("tflite/int8@tflm", "tflm", False)],
+)
+def test_operators_can_be_measured_where_they_can_be_taken_out_and_probed(axis: str, target: str, able: bool) -> None:
+    explaining = stage.explaining(BenchmarkConfig(targets=(target,)), axis, Path())
+    assert (explaining == BenchmarkConfig(targets=(target,), advise=True)) is able
+    assert (explaining is None) is not able

@@ -61,6 +61,7 @@ def test_facts_say_the_same_as_the_metrics(rounds) -> None:
         "ratio": 0.5,
         "ratio_low": 0.5,
         "ratio_high": 0.5,
+        "losses": None,
     }
 
 

@@ -80,6 +80,8 @@ def test_the_file_holds_the_very_codes(network, tmp_path, form):
         data = convert_onnx(found.model, found.how, calibration=samples)
         constants = [c for _, c in onnx_constants(onnx_graph(data))]
     assert found.rounded_again(constants) == []
+    with_zeros = [np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, 2)]) for values in constants]
+    assert found.rounded_again(with_zeros) == []
     assert found.rounded_again([*constants[:-1], constants[-1] + 1]) != []
     for view in found.layers:
         for kernel in kind_of(view.layer).kernels:

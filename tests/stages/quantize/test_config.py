@@ -37,6 +37,18 @@ def test_schemes_are_a_list_in_the_recipe_and_io_has_a_default() -> None:
         ('{"schemes": [{"int8": {"percentile": 99.9}}]}', "percentile needs calibration: percentile"),
         ('{"schemes": ["int8"], "io": "uint8"}', "'float32' or 'int8'"),
         ('{"schemes": ["int8"], "bits": 8}', "Extra inputs"),
+        ('{"schemes": [{"int8": {"budget": {}}}]}', "a budget limits size_bytes"),
+        ('{"schemes": [{"int8": {"budget": {"size_byte": 9}}}]}', "Extra inputs"),
+        ('{"schemes": [{"int8": {"budget": {"latency_ratio": 1.0}}}]}', "latency_ratio needs a target"),
+        ('{"schemes": [{"int8": {"budget": {"size_bytes": 9, "target": "cpu"}}}]}', "target means nothing here"),
+        ('{"schemes": [{"int8": {"budget": {"size_bytes": 9, "format": "onxn"}}}]}', "onnx"),
+        ('{"schemes": [{"int8": {"budget": {"size_bytes": 9, "precisions": ["int16x8", "int16x8"]}}}]}', "one twice"),
+        (
+            '{"schemes": [{"int8": {"budget": {"size_bytes": 9, "format": "onnx", "precisions": ["int16x8"]}}}]}',
+            "no kernels for 16-bit activations",
+        ),
+        ('{"schemes": [{"int8": {"qat": {}, "budget": {"size_bytes": 9}}}]}', "qat would train for each"),
+        ('{"schemes": [{"float16": {"budget": {"size_bytes": 9}}}]}', "budget means nothing in float16"),
     ],
 )
 def test_what_is_refused(text: str, says: str) -> None:

@@ -58,7 +58,7 @@ def test_twins_compute_what_the_operators_do(file: bytes, tiny_images: Any) -> N
 
 
 def test_twins_know_how_many_channels_are_read(file: bytes) -> None:
-    assert next(twin.channels for twin in twins(file, "test") if twin.kind == "CONV_2D") == 2
+    assert next(twin.channels for twin in twins(file, "test") if twin.kind == "CONV_2D") == 4  # two pixels of two
 
 
 def test_float_files_have_none_and_damaged_ones_are_refused(tiny_xception: Any, file: bytes) -> None:
