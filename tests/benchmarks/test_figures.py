@@ -64,9 +64,9 @@ def test_the_commit_is_the_checkouts(record, tmp_path):
     assert json.loads((tmp_path / "warm_run.json").read_text())["commit"] == head
 
 
-def test_the_last_twelve_lines_are_kept(record, tmp_path):
+def test_the_last_lines_are_kept(record, tmp_path):
     assert record("steps-demo", "--commit", "c", output="\n".join(f"line {n}" for n in range(40))) == 0
-    assert figures.kept(tmp_path)[0].lines == tuple(f"line {n}" for n in range(28, 40))
+    assert figures.kept(tmp_path)[0].lines == tuple(f"line {n}" for n in range(40 - figures.MOST_LINES, 40))
 
 
 def test_no_path_of_the_machine_is_kept(record, tmp_path):
