@@ -61,15 +61,20 @@ def command(
         raise RecipeError("the front can't be written there", where=str(folder), hint="-o names a folder")
     opened = open_store(store)
     with interruptible():
-        folder.mkdir(parents=True, exist_ok=True)
-        found = _labelled(look(model, data, folder), model, data, folder)
         goal = f"{{constraints: {{accuracy_drop: {max_drop:g}}}, budget: {{trials: {trials}, minutes: {minutes:g}}}}}"
-        recipe, wanted = folder / RECIPE, Wanted(target, file_formats, training, goal)
-        write_recipe(found, model, recipe, wanted)
-        typer.echo("\n".join(_told(found, recipe)), err=True)
+        recipe = write_search(model, data, folder / RECIPE, Wanted(target, file_formats, training, goal))
         with workers_on(cluster, opened) as workers:
             code = search(Candidate(recipe, {}), folder, opened, workers, storage, as_json=as_json)
     raise typer.Exit(code)
+
+
+def write_search(model: Path, data: Path, recipe: Path, wanted: Wanted) -> Path:
+    """Write a recipe with a search, and say what it was written from; its folder is made."""
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    found = _labelled(look(model, data, recipe.parent), model, data, recipe.parent)
+    write_recipe(found, model, recipe, wanted)
+    typer.echo("\n".join(_told(found, recipe)), err=True)
+    return recipe
 
 
 def _labelled(found: Found, model: Path, data: Path, folder: Path) -> Found:

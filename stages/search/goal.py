@@ -16,6 +16,7 @@ from stages.devices.target import find_target
 
 DROP = "accuracy_drop"
 ACCURACY = "accuracy"
+ONE_POINT = 0.01  # is one point
 ALIASES = {"latency_ms": "latency_p50_ms"}
 
 
@@ -37,9 +38,14 @@ class Goal:
     def __str__(self) -> str:
         where = f" on {self.target}" if self.target else ""
         whose = f" of {self.axis}" if self.axis else ""
-        bound = "" if self.max_drop is None else f"at most {100 * self.max_drop:g} points lost, "
+        bound = "" if self.max_drop is None else f"at most {points_of(self.max_drop)} lost, "
         bounds = "".join(f"{name} at most {limit:g}, " for name, limit in self.limits.items())
         return f"{bound}{bounds}least {self.cost.name}{whose}{where}"
+
+
+def points_of(drop: float) -> str:
+    """Format a share of accuracy in points: `1 point`."""
+    return f"{100 * drop:g} point{'' if drop == ONE_POINT else 's'}"
 
 
 def goal_of(recipe: Recipe, spec: SearchSpec) -> Goal:

@@ -13,8 +13,9 @@ from pipeline.reports.table import WIDTH, aligned, count, size
 from stages.search.answer import Answer
 from stages.search.verdict import Point
 
-COLUMNS = ("", "file", "accuracy", "", "cost", "size", "against the source's")
+COLUMNS = ("", "file", "accuracy", "lost", "cost", "size", "against the source's")
 WORDS = frozenset({0, 1, 6})
+FEWEST_RANKED = 5  # candidates of which a rank correlation says something
 
 
 def text_of(answer: Answer) -> str:
@@ -29,7 +30,7 @@ def text_of(answer: Answer) -> str:
 
 def _yardstick(name: str, accuracy: float | None) -> tuple[str, ...]:
     shown = "" if accuracy is None else f"{100 * accuracy:.2f}"
-    return (name, "", shown, "on validation data", "", "", "")
+    return (f"{name}, validation", "", shown, "", "", "", "")
 
 
 def _row(answer: Answer, point: Point, metric: Metric) -> tuple[str, ...]:
@@ -43,7 +44,7 @@ def _row(answer: Answer, point: Point, metric: Metric) -> tuple[str, ...]:
         mark,
         point.axis,
         "" if accuracy is None else f"{100 * accuracy:.2f}{half}",
-        "" if drop is None else f"{-100 * drop:+.1f}",
+        "" if drop is None else f"{100 * drop:.1f}",
         said(metric, seen.cost if seen is not None and seen.cost is not None else point.validation.cost),
         size(seen.size_bytes) if seen is not None else "",
         _against(point),
@@ -68,7 +69,7 @@ def _against(point: Point) -> str:
 
 def _rankings(answer: Answer) -> Iterator[str]:
     """Yield one line that says how well what was cheap predicted what was dear."""
-    known = [ranking for ranking in answer.rankings if ranking.correlation is not None]
+    known = [r for r in answer.rankings if r.correlation is not None and r.candidates >= FEWEST_RANKED]
     if known:
         words = (f"{r.lower} → {r.higher} {r.of} {r.correlation:.2f} ({r.candidates})" for r in known)
         line = "rank correlations: "

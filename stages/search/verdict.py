@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.records.values import Json, Value
+from stages.search.goal import points_of
 from stages.search.measuring import Against
 from stages.search.study import Found
 from stages.search.trial import FileFigures, dropped
@@ -40,17 +41,16 @@ def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, unto
     """Say which point is the answer, or why there is none and what would help."""
     if found.goal.max_drop is None:
         return f"{len(points)} points of the front" if points else _failed(found)
-    most = 100 * found.goal.max_drop
     if chosen is not None:
-        text = f"{chosen.letter} is the best within {most:g} points"
+        text = f"{chosen.letter} is the best within {points_of(found.goal.max_drop)}"
         if chosen.test is None or chosen.test.drop is None:
             return text
-        text += f" (test data, read once: {_points(chosen.test.drop)})"
+        text += f" (test data, read once: {_change(chosen.test.drop)})"
         if chosen.test.drop > found.goal.max_drop:
-            text += f"; that is more than the goal: {_points(chosen.validation.drop)} on validation data was luck"
+            text += f"; that is more than the goal: {_change(chosen.validation.drop)} on validation data was luck"
         return text
     nearest = min(points, key=lambda point: loss(point.validation), default=None)
-    near = f"; nearest: {nearest.letter} at {_points(nearest.validation.drop)}" if nearest else ""
+    near = f"; nearest: {nearest.letter} at {_change(nearest.validation.drop)}" if nearest else ""
     lost = dropped(found.control, found.source)
     if lost is not None and lost > found.goal.max_drop:
         plain = min(untouched.values(), default=None)
@@ -70,5 +70,5 @@ def _failed(found: Found) -> str:
     return f"not reached: {reason}"
 
 
-def _points(drop: float | None) -> str:
+def _change(drop: float | None) -> str:
     return "unknown" if drop is None else f"{-100 * drop:+.1f} points"

@@ -12,7 +12,7 @@ def test_by_default_any_file_on_the_recipes_own_target(searched):
     assert files_and_targets(recipe) == (("tflite/float32", "tflite/int8"), ("cpu",))
     assert (goal.cost.name, goal.axis, goal.target) == ("latency_p50_ms", None, "cpu")
     assert (goal.max_drop, dict(goal.limits)) == (0.01, {"size_bytes": 300_000})
-    assert str(goal).startswith("at most 1 points lost, size_bytes at most 300000, least latency_p50_ms on cpu")
+    assert str(goal).startswith("at most 1 point lost, size_bytes at most 300000, least latency_p50_ms on cpu")
 
 
 def test_one_file_can_be_meant(searched):

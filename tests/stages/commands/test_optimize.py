@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.errors import RecipeError
+from pipeline.recipe.recipe import Recipe
+from stages.commands.optimize import command, exported_for, write_search
+from stages.commands.starting.first_recipe import Wanted
+from stages.devices.target import find_target
+from stages.keras.tensorflow import import_keras
+from stages.search.goal import goal_of
+from stages.search.levels import levels_of
+
+GOAL = "{constraints: {accuracy_drop: 0.02}, budget: {trials: 5, minutes: 1}}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    keras = import_keras()
+    layers = keras.layers
+    keras.utils.set_random_seed(3)
+    image = keras.Input((8, 8, 1))
+    made = layers.Conv2D(16, 3, activation="relu")(image)
+    made = layers.Conv2D(16, 3, activation="relu")(made)
+    folder = tmp_path_factory.mktemp("optimize")
+    keras.Model(image, layers.Dense(3, activation="softmax")(layers.Flatten()(made))).save(folder / "m.keras")
+    return folder / "m.keras"
+
+
+def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "d.npz",
+        **{f"x_{split}": rng.normal(size=(n, 8, 8, 1)).astype("f4") for split, n in (("train", 90), ("test", 40))},
+    )
+    recipe = Recipe.load(
+        write_search(model, tmp_path / "d.npz", tmp_path / "front" / "r.yaml", Wanted("cpu", ("tflite",), True, GOAL))
+    )
+    assert "accuracy is agreement with the source" in capsys.readouterr().err
+    labelled = np.load(tmp_path / "front" / "labelled-by-source.npz")
+    assert labelled["y_train"].shape == (90,)
+    assert recipe.search is not None
+    goal = goal_of(recipe, recipe.search)
+    assert (goal.cost.name, goal.target, goal.max_drop) == ("latency_p50_ms", "cpu", 0.02)
+    assert levels_of(recipe).trains
+
+
+def test_training_can_be_left_out(model, tmp_path):
+    np.savez(tmp_path / "d.npz", x_train=np.zeros((40, 8, 8, 1), "f4"), y_train=np.arange(40) % 3)
+    recipe = Recipe.load(
+        write_search(model, tmp_path / "d.npz", tmp_path / "r.yaml", Wanted("cpu", ("onnx",), False, GOAL))
+    )
+    assert not levels_of(recipe).trains
+
+
+def test_a_target_gets_the_formats_that_it_takes():
+    assert exported_for(find_target("cpu")) == ("tflite", "onnx")
+    assert exported_for(find_target("ethos-u55-128")) == ("tflite",)
+
+
+def test_data_are_needed(model):
+    with pytest.raises(RecipeError, match="none is named"):
+        command(model)
+
+
+def test_a_file_is_no_place_for_a_front(model, tmp_path):
+    with pytest.raises(RecipeError, match="can't be written there"):
+        command(model, data=model, output=model)
