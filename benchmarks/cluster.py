@@ -57,7 +57,10 @@ sweep:
 
 @dataclass(frozen=True)
 class Ran:
-    """Hold what one sweep took (CPU of the workers and their children), how often each action was computed, and the digests of what the recipes made."""
+    """Hold what one sweep took, how often each action was computed, and the digests of what the recipes made.
+
+    CPU time is that of the workers and their children.
+    """
 
     wall_s: float
     cpu_s: float
