@@ -113,7 +113,8 @@ def hint_of(scheme: str, setting: str, cause: Cause | None) -> str:
     if cause is not None:
         return f"{cause.said}: {cause.advice}; or {setting}"
     finer = "a finer scheme" if scheme in ("int16x8", "weight_only") else "a finer scheme (int16x8, weight_only)"
-    return f"no range and no constant explains it: {finer}, keep_float for the layers that differ, or {setting}"
+    better = "calibration: auto and rounding: adaptive, " if scheme == "int8" else ""
+    return f"no range and no constant explains it: {better}{finer}, keep_float for the layers that differ, or {setting}"
 
 
 def _decibels_of(bounds: Bounds) -> float:
