@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
@@ -25,8 +24,8 @@ from stages.keras.stripping.usage import usage_of
 from stages.keras.types import KerasModel
 
 TOLERANCE = 1e-4  # of outputs, relative: the same function, with factors in other places
-MOST_SAMPLES = 512  # on which channels are measured; the first batch of them is compared
-BATCH_SAMPLES, BATCH_NUMBERS = 32, 2**20  # in a batch, at most, and numbers of its inputs
+MOST_SAMPLES, COMPARED_SAMPLES = 512, 32  # on which channels are measured, and outputs compared
+BATCH_SAMPLES, BATCH_NUMBERS = 64, 2**21  # in a batch, at most, and numbers of its inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,8 @@ class _Run:
         network = Network.of(self.model)
         nodes = zip(network.calls, network.nodes, strict=True)
         keys = {call.makes[0] for call, node in nodes if clips_at(node.layer) is not None}
-        # The first batch reaches most limits, so that most networks need no statistics of all tensors.
-        first = statistics_of(network, islice(self._batches(), 1), keys)
+        # The first samples reach most limits: most networks then need no statistics of all tensors.
+        first = statistics_of(network, [self._compared()], keys)
         if not open_activations(network, Draft(self.model), first, self._kept):
             return []
         self._measured = network, statistics_of(network, self._batches())
@@ -163,13 +162,17 @@ class _Run:
             picked = [min(place, count - 1) for place in places if self._fixed or place < count]
             yield [samples[picked] for samples in self._samples]
 
+    def _compared(self) -> list[NDArray[Any]]:
+        first = next(self._batches())
+        return first if self._fixed else [samples[:COMPARED_SAMPLES] for samples in first]
+
     def _difference(self) -> float:
         if self._wanted is None:
             self._wanted = self._outputs(self._first)
         return relative_difference(self._wanted, self._outputs(self.model))
 
     def _outputs(self, model: KerasModel) -> list[Any]:
-        inputs = next(self._batches())
+        inputs = self._compared()
         with before_squashing(model) as linear:
             return as_list(linear(inputs if len(inputs) > 1 else inputs[0], training=False))
 
