@@ -52,12 +52,15 @@ class KeptModels:
 
 def write_model(context: StageContext[Any], model: KerasModel) -> FileRef:
     """Store `model`, as it is now, in its normal form."""
-    if not settled(model):  # a stage's output has the sizes of its input
-        for artifact in context.inputs.values():
-            if isinstance(artifact.facts, KerasFacts):
-                put_shapes(model, artifact.facts.macs_size or {})
+    _settle(context, model)
     copy = copy_model(model)
     return _stored(context, encode_copy(copy), copy)
+
+
+def write_new(context: StageContext[Any], model: KerasModel) -> FileRef:
+    """Store a model that was built of a configuration, as copies are, and that nobody changes any more: no copy."""
+    _settle(context, model)
+    return _stored(context, encode_copy(model), model)
 
 
 def write_checked(context: StageContext[Any], model: KerasModel) -> tuple[FileRef, float]:
@@ -107,6 +110,14 @@ def untouched_model(context: StageContext[Any], input_name: str) -> KerasModel:
 def own_model(context: StageContext[Any], input_name: str) -> KerasModel:
     """Return the model of an input, for the caller alone."""
     return copy_model(shared_model(context, input_name))
+
+
+def _settle(context: StageContext[Any], model: KerasModel) -> None:
+    """Give a model that leaves sizes open those of the stage's input."""
+    if not settled(model):
+        for artifact in context.inputs.values():
+            if isinstance(artifact.facts, KerasFacts):
+                put_shapes(model, artifact.facts.macs_size or {})
 
 
 def _stored(context: StageContext[Any], data: bytes, model: KerasModel) -> FileRef:

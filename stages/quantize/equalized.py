@@ -40,7 +40,7 @@ def equalized_model(context: StageContext[Any], arrays: Sequence[Any], kept: Seq
     from stages.keras.equalizing.equalize import equalized
     from stages.keras.graph import is_nested
     from stages.keras.precision import shared_in_float32
-    from stages.keras.stored import write_model
+    from stages.keras.stored import write_new
     from stages.keras.tensorflow import tensorflow_action
 
     with tensorflow_action(context.seed, context.threads):
@@ -59,4 +59,4 @@ def equalized_model(context: StageContext[Any], arrays: Sequence[Any], kept: Seq
         made = last.made
         for note in made.left_out:
             context.events.warned(f"not equalized: {note}")
-        return Stored(write_model(context, made.model), made.notes, made.difference) if made.notes else None
+        return Stored(write_new(context, made.model), made.notes, made.difference) if made.notes else None

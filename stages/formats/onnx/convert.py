@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,8 +75,6 @@ def convert_onnx(
     ModelError says what ONNX can't represent.
     """
     import_keras()  # sets what ONNX Runtime's import requires
-    import onnx
-
     how = quantization_of(how)
     large = is_too_large(weight_bytes(model))
     if beside is None:
@@ -84,7 +83,7 @@ def convert_onnx(
     own = {LAYOUT: layout} if layout == "nchw" else {}
     with quiet() as silence, tempfile.TemporaryDirectory(prefix="secateur-") as name:
         folder = Path(name)
-        try:
+        with _in_words_of_ours(model, how, silence):
             traced = onnx_graph(model, opset, layout, batch, shapes)
             graph = _with_properties(_folded(traced, folder, outside=large), own)
             if how.scheme != "float32":
@@ -98,23 +97,37 @@ def convert_onnx(
             graph = _with_properties(graph, {**(metadata or {}), **own})
             if beside is not None and is_too_large(message_bytes(graph)):
                 return _in_two_files(graph, folder, beside)
-            # A large model that a scheme made small: canonicalizing takes the data from other files into the message.
-            data = serialize(canonicalize(graph, folder) if large else graph)
-            onnx.checker.check_model(data)
-            return data
-        except SecateurError:
-            raise
-        except Exception as error:  # tf2onnx and ONNX Runtime raise whatever their passes raise
-            reason = str(error).strip() or type(error).__name__
-            raise ModelError(
-                f"ONNX can't represent the model in {how.scheme}: {reason}",
-                where=model.name,
-                hint=silence.text()[-800:] or None,
-            ) from error
+            return _in_one_file(graph, folder, large=large)
+
+
+@contextmanager
+def _in_words_of_ours(model: KerasModel, how: Quantization, silence: Silence) -> Iterator[None]:
+    """Raise ModelError for what tf2onnx and ONNX Runtime raise, with what they printed."""
+    try:
+        yield
+    except SecateurError:
+        raise
+    except Exception as error:  # whatever their passes raise
+        reason = str(error).strip() or type(error).__name__
+        raise ModelError(
+            f"ONNX can't represent the model in {how.scheme}: {reason}",
+            where=model.name,
+            hint=silence.text()[-800:] or None,
+        ) from error
 
 
 def _by_input(model: KerasModel, calibration: NDArray[Any] | Sequence[NDArray[Any]] | None) -> dict[str, NDArray[Any]]:
     return {} if calibration is None else dict(zip(model.input_names, as_arrays(calibration), strict=True))
+
+
+def _in_one_file(graph: ModelProto, folder: Path, *, large: bool) -> bytes:
+    """Return the graph's bytes, all tensors in them."""
+    import onnx
+
+    # A large model that a scheme made small: canonicalizing takes the data from other files into the message.
+    data = serialize(canonicalize(graph, folder) if large else graph)
+    onnx.checker.check_model(data)
+    return data
 
 
 def _in_two_files(graph: ModelProto, folder: Path, beside: Path) -> bytes:

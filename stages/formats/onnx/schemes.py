@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import PreconditionError
 from pipeline.records.schemes import Quantization
@@ -135,34 +135,20 @@ def quantize_activations(
     """
     if not calibration or not len(next(iter(calibration.values()))):
         raise PreconditionError("int8 needs calibration samples", where="onnx/int8")
-    quantization = _import_quantization()
-    kinds, per_channel = quantization.QuantType, how.granularity != "per_tensor"
-    large = has_data_outside(model)
-    left_out = [*first_convolutions(model), *last_layers(model)]
+    quantization, large = _import_quantization(), has_data_outside(model)
+    left_out = [*first_convolutions(model), *last_layers(model), *kept]
 
     def quantize(source: Path, target: Path) -> None:
         # The quantizer reads its ranges from a file here. It would otherwise calibrate itself, on all samples at once.
         ranges = source.with_suffix(".ranges")
 
         def quantize_with(measured: Measured, made: Path) -> list[str]:
+            per_channel = how.granularity != "per_tensor"
             overrides, notes = weight_overrides(model, measured.ranges, folder, per_channel=per_channel)
-            quantization.quantize_static(
-                source,
-                made,
-                None,
-                quant_format=quantization.QuantFormat.QDQ,
-                activation_type=kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
-                weight_type=kinds.QInt8,
-                per_channel=per_channel,
-                # Upstream says the same of kernels with a scale per channel:
-                # https://github.com/microsoft/onnxruntime/issues/12072.
-                reduce_range=True,
-                nodes_to_exclude=[*left_out, *kept],
-                calibrate_method=measured.method,
-                calibration_cache_path=ranges,
-                use_external_data_format=large,
-                extra_options={"TensorQuantOverrides": overrides} if overrides else None,
-            )
+            settings = {"calibrate_method": measured.method, "calibration_cache_path": ranges}
+            settings |= {"nodes_to_exclude": left_out, "use_external_data_format": large}
+            settings |= {"extra_options": {"TensorQuantOverrides": overrides} if overrides else None}
+            quantization.quantize_static(source, made, None, **_kinds_of_numbers(quantization, how), **settings)
             return notes
 
         if how.calibration == "auto":
@@ -176,6 +162,20 @@ def quantize_activations(
             told(note)
 
     return _through_files(quantize, model, folder)
+
+
+def _kinds_of_numbers(quantization: ModuleType, how: Quantization) -> dict[str, Any]:
+    """Return the settings of `quantize_static` that `quantize_activations` gives the reasons for."""
+    kinds = quantization.QuantType
+    return {
+        "quant_format": quantization.QuantFormat.QDQ,
+        "activation_type": kinds.QInt8 if how.activations == "signed" else kinds.QUInt8,
+        "weight_type": kinds.QInt8,
+        "per_channel": how.granularity != "per_tensor",
+        # Upstream says the same of kernels with a scale per channel:
+        # https://github.com/microsoft/onnxruntime/issues/12072.
+        "reduce_range": True,
+    }
 
 
 def first_convolutions(model: ModelProto) -> list[str]:

@@ -53,6 +53,16 @@ def absorb_offsets(
     return notes
 
 
+def tensors_moved(network: Network, kept: frozenset[str]) -> set[str]:
+    """Return the keys of the tensors that offsets can move: `absorb_offsets` reads the statistics of these alone."""
+    moved = set[str]()
+    for maker, key, _ in _starts(network, kept):
+        some = np.ones(network.model.get_layer(maker).output_shape[-1])
+        found = followed(network, key, some, some, kept)
+        moved |= found.moved.keys() if found is not None and found.changes else set()
+    return moved
+
+
 def _common(seen: Statistics, *, rectified: bool) -> Array:
     if rectified:
         width = seen.high - seen.low

@@ -55,7 +55,10 @@ class _Read:
 def choose_factors(
     network: Network, channels: Channels, draft: Draft, measured: Mapping[str, Statistics]
 ) -> dict[str, Array]:
-    """Return factors by tensor, of those that get any: x = factor · new."""
+    """Return factors by tensor, of those that get any: x = factor · new.
+
+    `measured` are the statistics of `tensors_read`, at least, by key.
+    """
     reads = list(_reads(network, channels, draft, measured))
     chosen: dict[int, float] = {}
     for members in _together([read.ids for read in reads]):
@@ -89,18 +92,28 @@ def apply_factors(channels: Channels, draft: Draft, factors: Mapping[str, Array]
     return notes
 
 
+def tensors_read(network: Network, channels: Channels) -> list[tuple[str, str]]:
+    """Return what decides about factors: calls that read tensors that can have some, as layer and key."""
+    return [
+        (call.layer, key)
+        for call, node in zip(network.calls, network.nodes, strict=True)
+        if call.layer in channels.reads or type(node.layer).__name__ in SUMS
+        for key in dict.fromkeys(call.reads)
+        if (channels.tensors[key] != FIXED).any()
+    ]
+
+
 def _reads(network: Network, channels: Channels, draft: Draft, measured: Mapping[str, Statistics]) -> Iterator[_Read]:
-    for call, node in zip(network.calls, network.nodes, strict=True):
-        for key in dict.fromkeys(call.reads):
-            ids, seen = channels.tensors[key], measured.get(key)
-            if seen is None or not (ids != FIXED).any():
-                continue
-            if call.layer in channels.reads:
-                kernels = draft.seen(call.layer)
-                peaks = None if kernels.by_channel else kernels.peaks
-                yield _Read(seen, ids, kernels.gains, peaks, kernels.taps)
-            elif type(node.layer).__name__ in SUMS:
-                yield _Read(seen, ids, np.ones(len(ids)))
+    for layer, key in tensors_read(network, channels):
+        ids, seen = channels.tensors[key], measured.get(key)
+        if seen is None:
+            continue
+        if layer in channels.reads:
+            kernels = draft.seen(layer)
+            peaks = None if kernels.by_channel else kernels.peaks
+            yield _Read(seen, ids, kernels.gains, peaks, kernels.taps)
+        else:
+            yield _Read(seen, ids, np.ones(len(ids)))
 
 
 def _together(tensors: Sequence[Ids]) -> list[set[int]]:

@@ -159,9 +159,13 @@ def identity(layer: KerasLayer) -> Replacement:
 
 @dataclass(slots=True)
 class Draft:
-    """Collect changes of the layers of `model`, which has no model nested in it and stays as it is."""
+    """Collect changes of the layers of `model`, which has no model nested in it.
+
+    It stays as it is, unless it is the caller's `own`: then it takes changes that need no other layers.
+    """
 
     model: KerasModel
+    own: bool = False
     kernels: dict[str, Kernels] = field(default_factory=dict)
     replaced: dict[str, Replacement] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # of layers that stay
@@ -175,8 +179,11 @@ class Draft:
         return self.kernels[name] if name in self.kernels else Kernels(self.model.get_layer(name))
 
     def built(self) -> Any:
-        """Return the model with the changes; `model` itself if there are none."""
+        """Return the model with the changes; `model` itself if there are none, or if it could take them."""
         if not (self.kernels or self.replaced or self.settings):
+            return self.model
+        if self.own and not self._needs_layers():
+            self._put()
             return self.model
         config = self.model.get_config()
         entries = [self._entry(entry) for entry in config["layers"]]
@@ -187,6 +194,18 @@ class Draft:
             if layer.weights:
                 put_weights(layer, self._weights(layer, old[layer.name]))
         return like(fresh, self.model)
+
+    def _needs_layers(self) -> bool:
+        return bool(self.replaced) or any(own.biased and not own.layer.use_bias for own in self.kernels.values())
+
+    def _put(self) -> None:
+        for name, settings in self.settings.items():
+            layer = self.model.get_layer(name)
+            for setting, value in settings.items():
+                setattr(layer, setting, import_keras().activations.get(value) if setting == "activation" else value)
+        for name in self.kernels:
+            layer = self.model.get_layer(name)
+            put_weights(layer, self._weights(layer, layer))
 
     def _weights(self, layer: KerasLayer, old: KerasLayer) -> list[Any]:
         if layer.name in self.replaced:

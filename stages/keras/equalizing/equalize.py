@@ -9,13 +9,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from stages.keras.closing import before_squashing
-from stages.keras.equalizing.absorbing import absorb_offsets
+from stages.keras.equalizing.absorbing import absorb_offsets, tensors_moved
 from stages.keras.equalizing.channels import Channels, is_normalization
 from stages.keras.equalizing.clipping import clips_at, open_activations
-from stages.keras.equalizing.cross_layer import apply_factors, choose_factors
+from stages.keras.equalizing.cross_layer import apply_factors, choose_factors, tensors_read
 from stages.keras.equalizing.draft import Draft, has_channels, identity
 from stages.keras.equalizing.normalizations import settle_normalizations
-from stages.keras.equalizing.statistics import statistics_of
+from stages.keras.equalizing.statistics import Statistics, statistics_of
 from stages.keras.flatten import flattened
 from stages.keras.normal_form import as_list, relative_difference
 from stages.keras.regression.running import Network
@@ -24,8 +24,8 @@ from stages.keras.stripping.usage import usage_of
 from stages.keras.types import KerasModel
 
 TOLERANCE = 1e-4  # of outputs, relative: the same function, with factors in other places
-MOST_SAMPLES = 512  # on which channels are measured; the first batch of them is compared
-BATCH_SAMPLES, BATCH_NUMBERS = 32, 2**20  # in a batch, at most, and numbers of its inputs
+MOST_SAMPLES, COMPARED_SAMPLES = 512, 32  # on which channels are measured, and outputs compared
+BATCH_SAMPLES, BATCH_NUMBERS = 64, 2**21  # in a batch, at most, and numbers of its inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,50 +47,66 @@ def equalized(model: KerasModel, samples: Sequence[NDArray[Any]], kept: Sequence
     It has no model nested in it if anything was done.
     """
     flat = flattened(model)
-    run = _Run(frozenset(kept), [array[:MOST_SAMPLES] for array in samples], flat.inputs[0].shape[0])
-    folded, _ = run.proved(flat, _Run.fold)
-    now, notes = folded, list[str]()
-    for step in (_Run.open, _Run.settle, _Run.equalize):
-        now, done = run.proved(now, step)
-        notes += done
-    if now is folded:  # converters fold by themselves
+    given = [array[:MOST_SAMPLES] for array in samples]
+    run = _Run(flat, frozenset(kept), given)
+    if not run.at_once():
+        run = _Run(flat, frozenset(kept), given)
+        run.one_by_one()
+    if not run.notes:
         return Equalized(model, (), tuple(run.left_out), 0.0)
-    return Equalized(now, tuple(notes), tuple(run.left_out), run.difference)
+    return Equalized(run.model, tuple(run.notes), tuple(run.left_out), run.difference)
 
 
-Step = Callable[["_Run", KerasModel], tuple[Draft, list[str]]]
+Step = Callable[["_Run", Draft], list[str]]  # changes the draft, and returns notes of that
 
 
 class _Run:
-    """Hold what all steps need: the layers that stay, samples in batches, and what could not be proved."""
+    """Hold a network as it is by now, what was done to it, and what could not be proved."""
 
-    def __init__(self, kept: frozenset[str], samples: Sequence[NDArray[Any]], batch: int | None) -> None:
-        self._kept, self._samples, self._fixed = kept, samples, batch
+    def __init__(self, flat: KerasModel, kept: frozenset[str], samples: Sequence[NDArray[Any]]) -> None:
+        self.model, self.notes, self.left_out, self.difference = flat, list[str](), list[str](), 0.0
+        self._first, self._kept, self._samples, self._fixed = flat, kept, samples, flat.inputs[0].shape[0]
         numbers = sum(array[:1].size for array in samples)
-        self._batch = batch or max(1, min(BATCH_SAMPLES, BATCH_NUMBERS // numbers))
-        self.left_out: list[str] = []
-        self.difference = 0.0
-        self._wanted: list[Any] | None = None  # the outputs of the model that came first
+        self._batch = self._fixed or max(1, min(BATCH_SAMPLES, BATCH_NUMBERS // numbers))
+        self._wanted: list[Any] | None = None  # the outputs of the first model
+        self._measured: tuple[Network, dict[str, Statistics]] | None = None  # where all tensors are
 
-    def proved(self, model: KerasModel, step: Step) -> tuple[KerasModel, list[str]]:
-        """Return the model after a step and what was done; the model itself if its outputs would change."""
-        draft, notes = step(self, model)
-        if not notes:
-            return model, []
-        changed = draft.built()
-        if self._wanted is None:
-            self._wanted = self._outputs(model)
-        difference = relative_difference(self._wanted, self._outputs(changed))
-        if not difference <= TOLERANCE:  # NaN is not
-            more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
-            self.left_out.append(f"{notes[0]}{more}: outputs would change by {difference:.1e}")
-            return model, []
-        self.difference = difference
-        return changed, notes
+    def at_once(self) -> bool:
+        """Take all steps, one model taking the changes of all; return whether its outputs are those of the first."""
+        for step in STEPS:
+            draft = Draft(self.model, own=self.model is not self._first)
+            if notes := step(self, draft):
+                self._go_on(step, draft.built(), notes)
+        if self.notes:
+            self.difference = self._difference()
+        return self.difference <= TOLERANCE  # NaN is not
 
-    def fold(self, model: KerasModel) -> tuple[Draft, list[str]]:
-        draft, notes = Draft(model), []
-        for fold in find_folds(usage_of(model))[0]:
+    def one_by_one(self) -> None:
+        """Take each step alone, or leave it out if outputs would change."""
+        for step in STEPS:
+            before, draft = self.model, Draft(self.model)
+            if not (notes := step(self, draft)):
+                continue
+            self.model = draft.built()
+            difference = self._difference()
+            if difference <= TOLERANCE:
+                self._go_on(step, self.model, notes)
+                self.difference = difference
+            else:
+                more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+                self.left_out.append(f"{notes[0]}{more}: outputs would change by {difference:.1e}")
+                self.model = before
+
+    def _go_on(self, step: Step, changed: KerasModel, notes: Sequence[str]) -> None:
+        self.model = changed
+        if step is not _Run.fold:  # converters fold by themselves
+            self.notes += notes
+        if step is _Run.settle:
+            self._measured = None
+
+    def fold(self, draft: Draft) -> list[str]:
+        notes = []
+        for fold in find_folds(usage_of(self.model))[0]:
             if has_channels(fold.producer) and not {fold.norm.name, fold.producer.name} & self._kept:
                 scale, offset = scale_and_offset(fold.norm)
                 kernels = draft.of(fold.producer.name)
@@ -98,31 +114,45 @@ class _Run:
                 kernels.shift_outputs(offset)
                 draft.replaced[fold.norm.name] = identity(fold.norm)
                 notes.append(str(fold))
-        return draft, notes
+        return notes
 
-    def open(self, model: KerasModel) -> tuple[Draft, list[str]]:
-        network, draft = Network.of(model), Draft(model)
+    def open(self, draft: Draft) -> list[str]:
+        network = Network.of(self.model)
         nodes = zip(network.calls, network.nodes, strict=True)
         keys = {call.makes[0] for call, node in nodes if clips_at(node.layer) is not None}
-        measured = statistics_of(network, self._batches(), keys) if keys else {}
-        return draft, open_activations(network, draft, measured, self._kept)
+        # The first samples reach most limits: most networks then need no statistics of all tensors.
+        first = statistics_of(network, [self._compared()], keys)
+        if not open_activations(network, Draft(self.model), first, self._kept):
+            return []
+        self._measured = network, statistics_of(network, self._batches())
+        return open_activations(network, draft, self._measured[1], self._kept)
 
-    def settle(self, model: KerasModel) -> tuple[Draft, list[str]]:
-        draft = Draft(model)
-        with_their_layers = {fold.norm.name for fold in find_folds(usage_of(model))[0]}  # converters fold these
-        return draft, settle_normalizations(Network.of(model), draft, self._kept | with_their_layers)
+    def settle(self, draft: Draft) -> list[str]:
+        network = Network.of(self.model)
+        if not any(is_normalization(node) for node in network.nodes):
+            return []
+        with_their_layers = {fold.norm.name for fold in find_folds(usage_of(self.model))[0]}  # converters fold these
+        return settle_normalizations(network, draft, self._kept | with_their_layers)
 
-    def equalize(self, model: KerasModel) -> tuple[Draft, list[str]]:
-        network, draft = Network.of(model), Draft(model)
+    def equalize(self, draft: Draft) -> list[str]:
+        network = Network.of(self.model)
         kept = self._kept | {node.layer.name for node in network.nodes if is_normalization(node)}
         channels = Channels.of(network, kept)
-        measured = statistics_of(network, self._batches())
+        keys = {key for _, key in tensors_read(network, channels)} | tensors_moved(network, kept)
+        measured = self._statistics(network, keys)
         factors = choose_factors(network, channels, draft, measured)
         notes = apply_factors(channels, draft, factors)
-        for key, own in factors.items():
+        for key, factor in factors.items():
             if key in measured:
-                measured[key].scale(1 / own)
-        return draft, notes + absorb_offsets(network, draft, measured, kept)
+                measured[key].scale(1 / factor)
+        return notes + absorb_offsets(network, draft, measured, kept)
+
+    def _statistics(self, network: Network, keys: set[str]) -> dict[str, Statistics]:
+        if self._measured is None:
+            return statistics_of(network, self._batches(), keys)
+        then, measured = self._measured  # the same graph, whose tensors may have other keys
+        pairs = zip(then.calls, network.calls, strict=True)
+        return {now.makes[0]: measured[call.makes[0]] for call, now in pairs if call.makes[0] in measured}
 
     def _batches(self) -> Iterator[list[NDArray[Any]]]:
         count = len(self._samples[0])
@@ -132,7 +162,19 @@ class _Run:
             picked = [min(place, count - 1) for place in places if self._fixed or place < count]
             yield [samples[picked] for samples in self._samples]
 
+    def _compared(self) -> list[NDArray[Any]]:
+        first = next(self._batches())
+        return first if self._fixed else [samples[:COMPARED_SAMPLES] for samples in first]
+
+    def _difference(self) -> float:
+        if self._wanted is None:
+            self._wanted = self._outputs(self._first)
+        return relative_difference(self._wanted, self._outputs(self.model))
+
     def _outputs(self, model: KerasModel) -> list[Any]:
-        inputs = next(self._batches())
+        inputs = self._compared()
         with before_squashing(model) as linear:
             return as_list(linear(inputs if len(inputs) > 1 else inputs[0], training=False))
+
+
+STEPS: tuple[Step, ...] = (_Run.fold, _Run.open, _Run.settle, _Run.equalize)

@@ -5,8 +5,8 @@ from pipeline.contracts.stage import StageConfig
 from stages.formats.onnx.convert import convert_onnx
 from stages.formats.tflite.convert import convert_tflite
 from stages.keras import stored as stored_models
-from stages.keras.normal_form import MODEL_FILE, decode_model, keras_facts, random_inputs
-from stages.keras.stored import KeptModels, own_model, shared_model, write_checked, write_model
+from stages.keras.normal_form import MODEL_FILE, copy_model, decode_model, keras_facts, random_inputs
+from stages.keras.stored import KeptModels, own_model, shared_model, write_checked, write_model, write_new
 from stages.keras.tensorflow import import_keras
 
 
@@ -40,7 +40,11 @@ def stored(make_context):
     return store
 
 
-@pytest.mark.parametrize("write", [write_model, write_checked])
+def write_a_copy(context, model):
+    return write_new(context, copy_model(model))
+
+
+@pytest.mark.parametrize("write", [write_model, write_checked, write_a_copy])
 def test_what_is_kept_is_what_the_blob_holds(stored, write):
     model = small()
     context = stored(model, write)

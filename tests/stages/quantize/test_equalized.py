@@ -1,6 +1,7 @@
 import numpy as np
 
-from stages.keras.normal_form import decode_model
+from stages.keras.equalizing.equalize import equalized
+from stages.keras.normal_form import decode_model, encode_model
 from stages.quantize.equalized import equalized_model
 
 X = np.random.default_rng(0).standard_normal((16, 8, 8, 3)).astype(np.float32)
@@ -32,6 +33,8 @@ def test_the_equal_model_is_stored_with_what_was_done(keras, make_context):
     read = decode_model(context.stored(made.file))
     assert type(read.get_layer("bn")).__name__ == "Activation"
     np.testing.assert_allclose(read(X), model(X), rtol=1e-4, atol=1e-4)
+    # The model that was changed in place is stored as a copy of it would be.
+    assert context.stored(made.file).read_bytes() == encode_model(equalized(model, [X]).model)
 
 
 def test_where_nothing_is_to_be_done_the_model_stays(keras, make_context):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stages.keras.equalizing.absorbing import absorb_offsets
+from stages.keras.equalizing.absorbing import absorb_offsets, tensors_moved
 from stages.keras.equalizing.draft import Draft
 from stages.keras.equalizing.statistics import statistics_of
 from stages.keras.regression.running import Network
@@ -15,7 +15,8 @@ def absorbed(keras, build, bias=HIGH):
     model = keras.Model(image, build(layers, layers.Conv2D(3, 1, name="maker")(image)))
     model.get_layer("maker").bias.assign(bias)
     network, draft = Network.of(model), Draft(model)
-    notes = absorb_offsets(network, draft, statistics_of(network, [[X]]), frozenset())
+    measured = statistics_of(network, [[X]], tensors_moved(network, frozenset()))
+    notes = absorb_offsets(network, draft, measured, frozenset())
     made = draft.built()
     np.testing.assert_allclose(made(X), model(X), rtol=1e-4, atol=1e-4)
     return made, notes

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.keras.equalizing.channels import Channels
-from stages.keras.equalizing.cross_layer import SMALLEST, apply_factors, choose_factors
+from stages.keras.equalizing.cross_layer import SMALLEST, apply_factors, choose_factors, tensors_read
 from stages.keras.equalizing.draft import Draft
 from stages.keras.equalizing.statistics import statistics_of
 from stages.keras.regression.running import Network
@@ -40,7 +40,8 @@ def uneven(keras, randomize):
 def equalized(model):
     network, draft = Network.of(model), Draft(model)
     channels = Channels.of(network, frozenset())
-    factors = choose_factors(network, channels, draft, statistics_of(network, [[X]]))
+    keys = {key for _, key in tensors_read(network, channels)}
+    factors = choose_factors(network, channels, draft, statistics_of(network, [[X]], keys))
     return draft, apply_factors(channels, draft, factors), factors
 
 

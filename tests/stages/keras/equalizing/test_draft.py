@@ -65,6 +65,31 @@ def test_layers_that_take_no_factors(keras):
     assert has_channels(layers.Conv2D(2, 1))
 
 
+def test_only_a_model_of_one_s_own_takes_changes_itself(keras, randomize):
+    image = keras.Input(SHAPE)
+    made = keras.layers.ReLU(6.0, name="b")(keras.layers.Conv2D(4, 1, activation="relu6", use_bias=False)(image))
+    model = randomize(keras.Model(image, keras.layers.Dense(2, name="c")(made)))
+    x = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
+    wanted, name = 2 * model(x).numpy(), model.layers[1].name
+
+    def draft(own):
+        drafted = Draft(model, own=own)
+        drafted.settings = {"b": {"max_value": None}, name: {"activation": "relu"}}
+        drafted.of("c").scale_outputs(np.full(2, 2.0))
+        return drafted
+
+    other = draft(own=False).built()
+    assert other is not model
+    assert model.get_layer("b").max_value == 6
+    assert draft(own=True).built() is model
+    assert model.get_config() == other.get_config()
+    for one in (model, other):
+        np.testing.assert_allclose(one(x), wanted, rtol=1e-5, atol=1e-5)
+    needs_a_bias = Draft(model, own=True)
+    needs_a_bias.of(name).shift_outputs(np.ones(4))
+    assert needs_a_bias.built() is not model
+
+
 def test_layers_are_replaced_under_their_names_and_others_keep_their_weights(keras, randomize):
     image = keras.Input(SHAPE)
     made = keras.layers.ReLU(name="b")(keras.layers.Conv2D(4, 1, name="a")(image))

@@ -72,6 +72,15 @@ def test_a_step_that_changes_outputs_is_left_out_and_told(keras, monkeypatch):
     np.testing.assert_allclose(made.model(X), model(X), atol=1e-5)
 
 
+def test_a_limit_that_only_a_late_sample_comes_near_stays(keras):
+    late = X.copy()
+    late[35] *= 300  # of 40, behind those that outputs are compared on
+    for samples, opened in ((X, True), (late, False)):
+        made = equalized(network(), [samples])
+        assert any(note.startswith("clip:") for note in made.notes) == opened
+        assert (made.model.get_layer("clip").max_value is None) == opened
+
+
 def test_nested_models_are_taken_apart(keras):
     inner, image = network("inner"), keras.Input((10, 10, 3))
     model = keras.Model(image, keras.layers.Dense(2, name="end")(inner(image)))
