@@ -29,6 +29,7 @@ from stages.quantize.tries import Judged, Made, Tries
 WHERE = "quantize.schemes.budget"
 ROUNDS = 5  # of each try, where times are measured: which of two files is faster, not by how much
 FAR = 1.1  # of the allowed size: what is kept makes a small file smaller by its scales, and none by so much
+LEAST = 0.01
 Kept = Mapping[str, Precision]  # layers that are not in int8
 
 
@@ -72,14 +73,13 @@ class Search:
         options, measured = self._measured_options(start) if self._budget.candidates else ([], set())
         now, steps = start, list[Kept]()
         for option in options:
-            if self._done(self._best):
+            if self._done(now):
                 break
             attempt = self._try(_merged(now.kept, option))
             if attempt is not None and self._excess(attempt) <= self._excess(now):
                 now, steps = attempt, [*steps, option]
-        self._keep_more(now.kept, [self._group(error) for error in self.errors if error.layer not in measured])
-        if self._budget.bounds_loss:
-            self._take_out(steps)
+        now = self._with_more(now, [self._group(error) for error in self.errors if error.layer not in measured])
+        self._take_out(now, steps)
         best = self._best
         if self._excess(best) or self._exceeds_loss(best):
             self._refuse()
@@ -96,7 +96,8 @@ class Search:
     def _measured_options(self, start: Tried) -> tuple[list[Kept], set[str]]:
         """Return what to keep, that first which gains most for its cost, and all layers that were measured.
 
-        A cost is the share that it takes of what the budget leaves. What costs nothing comes first.
+        A cost is the share that it takes of what the budget leaves, and at least a hundredth of what all layers cost:
+        what small layers cost, or save, is that of conversions, which others share.
         """
         units = self._units(start)
         floats: Kept = {name: "float32" for unit in units for name in unit}
@@ -104,7 +105,8 @@ class Search:
         if whole is None:
             return [], set()
         by_noise = dict.fromkeys(unit for error in self.errors for unit in units if error.layer in unit)
-        rated, measured = list[tuple[bool, float, Kept]](), list(by_noise)[: self._budget.candidates]
+        least = LEAST * abs(self._added_cost(start, start, whole)) or LEAST
+        rated, measured = list[tuple[float, Kept]](), list(by_noise)[: self._budget.candidates]
         for done, unit in enumerate(measured):
             self._tries.context.events.advanced(done, len(measured), "layers alone", ", ".join(unit))
             narrow = self._try({name: precision for name, precision in floats.items() if name not in unit})
@@ -115,9 +117,9 @@ class Search:
                     continue
                 gain, cost = narrow.judged.noise - wide.judged.noise, self._added_cost(start, narrow, wide)
                 if gain > 0 or cost < 0:
-                    rated.append((cost <= 0, gain / cost if cost > 0 else gain, option))
-        ordered = sorted(rated, key=lambda one: one[:2], reverse=True)
-        return [option for _, _, option in ordered], {name for unit in measured for name in unit}
+                    rated.append((gain / max(cost, least), option))
+        ordered = sorted(rated, key=lambda one: one[0], reverse=True)
+        return [option for _, option in ordered], {name for unit in measured for name in unit}
 
     def _units(self, start: Tried) -> list[tuple[str, ...]]:
         """Return the layers that the file computes, those together that share an operator."""
@@ -138,26 +140,24 @@ class Search:
             shares.append(cost / max(budget.ratio - start.cost, 1e-6))
         return max(shares) if shares else cost if budget.target else float(size)
 
-    def _keep_more(self, kept: Kept, groups: Sequence[tuple[str, ...]]) -> None:
-        """Try files with more layers kept, of those that were not measured alone."""
+    def _with_more(self, now: Tried, groups: Sequence[tuple[str, ...]]) -> Tried:
+        """Return the first file that needs no more, of those that keep layers that were not measured; else `now`."""
         precision = self._budget.precisions[0]
-        for count in doubling(len(groups)):
-            if self._done(self._best):
-                break
+        for count in doubling(len(groups) if not self._done(now) else 0):
             self._tries.context.events.advanced(count, len(groups), "layers kept", f"{count} more")
-            self._try(_merged(kept, {name: precision for group in groups[:count] for name in group}))
+            attempt = self._try(_merged(now.kept, {name: precision for group in groups[:count] for name in group}))
+            if attempt is not None and self._done(attempt):
+                return attempt
+        return now
 
-    def _take_out(self, steps: Sequence[Kept]) -> None:
-        """Try files that keep less and may still hold the bound, the last step taken out first."""
-        for step in reversed(steps):
-            best = self._best
-            if not self._done(best):
-                break
+    def _take_out(self, now: Tried, steps: Sequence[Kept]) -> None:
+        """Try files that keep less and may still hold the bound that `now` holds, the last step taken out first."""
+        for step in reversed(steps if self._done(now) else ()):
             others = {name for other in steps if other is not step for name in other}
-            less = {name: precision for name, precision in best.kept.items() if name in others or name not in step}
+            less = {name: precision for name, precision in now.kept.items() if name in others or name not in step}
             attempt = self._try(less)
-            if attempt is not None and self._best is attempt:
-                steps = [other for other in steps if other is not step]
+            if attempt is not None and self._key(attempt) < self._key(now):
+                now, steps = attempt, [other for other in steps if other is not step]
 
     def _done(self, tried: Tried) -> bool:
         """Return whether more layers can only cost: what may be lost holds, and so does all else."""

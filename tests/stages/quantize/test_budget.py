@@ -16,6 +16,7 @@ from pipeline.records.facts import QuantizedFacts
 from pipeline.records.schemes import Quantization
 from stages.formats.registry import load_exported
 from stages.keras.normal_form import encode_model
+from stages.keras.tensorflow import import_keras
 from stages.quantize.budget import doubling, kept_in
 from stages.quantize.budget_facts import BudgetFacts
 
@@ -33,15 +34,28 @@ Searched = tuple[BudgetFacts, Quantization, dict[str, float], list[str]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, lopsided: Any) -> Path:
+def network(lopsided: Any) -> Any:
+    """Build first → second → narrow → wide → head: int8 spoils what `wide` gives, and hardly anything else."""
+    keras = import_keras()
+    image = keras.Input((12,), name="image")
+    keras.utils.set_random_seed(8)
+    first, second = (keras.layers.Dense(12, activation="tanh", name=name) for name in ("first", "second"))
+    x = second(first(image))
+    for name in ("narrow", "wide", "head"):
+        x = lopsided.get_layer(name)(x)
+    return keras.Model(image, x, name="network")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, network: Any) -> Path:
     """Hold the model, its data and a store for all searches; labels are the network's own classes."""
     folder = tmp_path_factory.mktemp("budget")
     x = np.random.default_rng(6).standard_normal((160, 12)).astype(np.float32)
-    y = np.asarray(lopsided(x, training=False)).argmax(1)
+    y = np.asarray(network(x, training=False)).argmax(1)
     arrays = {"x_train": x[:40], "x_val": x[40:]}
     np.savez(folder / "bare.npz", **arrays)
     np.savez(folder / "labelled.npz", **arrays, y_train=y[:40], y_val=y[40:])
-    (folder / "model.keras").write_bytes(encode_model(lopsided))
+    (folder / "model.keras").write_bytes(encode_model(network))
     return folder
 
 
@@ -69,32 +83,36 @@ def search(folder: Path, make_context: Callable[..., Any]) -> Callable[..., Sear
     return searched
 
 
-def test_a_limit_of_bytes_is_held_and_the_file_with_the_least_noise_is_taken(search: Callable[..., Searched]) -> None:
-    free, _, _, _ = search("{size_bytes: 1000000}")
-    by_layers = {one.kept_float: one for one in free.tries}
-    spoiled = by_layers["wide", "head"]
-    assert free.tries[free.chosen] is by_layers["narrow", "wide", "head"]
-    report, how, metrics, told = search(f"{{size_bytes: {spoiled.size_bytes}}}")
-    assert report.tries[report.chosen] == spoiled
-    assert spoiled.noise < 0.001 < 0.5 < by_layers[()].noise
-    assert metrics["tflite/mixed.size_bytes"] == spoiled.size_bytes
-    assert any(one.size_bytes > spoiled.size_bytes and one.noise < spoiled.noise for one in report.tries)
+def test_the_cheapest_file_that_holds_a_loss_and_the_best_of_as_many_bytes_are_one(
+    search: Callable[..., Searched],
+) -> None:
+    report, how, metrics, told = search("{max_accuracy_drop: 0.05}")
+    int8, cheapest = report.tries[0], report.tries[report.chosen]
+    assert int8.noise > 0.5 > 0.001 > cheapest.noise
+    assert cheapest.kept_float == ("wide", "head")
+    assert all(one.accuracy_drop > 0.05 for one in report.tries if one.size_bytes < cheapest.size_bytes)  # type: ignore[operator]
     assert (how.keep_float, how.keep_int16, how.budget) == (("wide", "head"), (), None)
-    assert told[0].startswith(f"budget: of {len(report.tries)} files the best has wide, head in float32 kept, 5,")
+    assert told[0].startswith(f"budget: of {len(report.tries)} files the best has wide, head in float32 kept, ")
+    limit = cheapest.size_bytes
+    assert metrics["tflite/mixed.size_bytes"] == limit
+    limited, how, metrics, _ = search(f"{{size_bytes: {limit}}}")
+    assert how.keep_float == ("wide", "head")
+    assert metrics["tflite/mixed.size_bytes"] == limit
+    assert any(one.size_bytes > limit and one.noise < cheapest.noise for one in limited.tries)
 
 
 def test_what_a_try_loses_is_that_of_its_file_on_the_validation_split(
-    search: Callable[..., Searched], folder: Path, lopsided: Any
+    search: Callable[..., Searched], folder: Path, network: Any
 ) -> None:
     report, _, _, _ = search("{size_bytes: 1000000}")
     with np.load(folder / "labelled.npz") as arrays:
         x, y = arrays["x_val"], arrays["y_val"]
-    wanted, seen = lopsided(x, training=False).numpy(), 0
+    wanted, seen = network(x, training=False).numpy(), 0
     for blob in (path for path in (folder / "store" / "blobs").rglob("*") if path.is_file()):
         data = blob.read_bytes()
         for one in report.tries:
             if data[4:8] == b"TFL3" and len(data) == one.size_bytes:
-                (found,) = load_exported("tflite-model", data).run({"x": x}).values()
+                (found,) = load_exported("tflite-model", data).run({"image": x}).values()
                 noise = np.square(found - wanted).sum() / np.square(wanted).sum()
                 assert one.noise == pytest.approx(noise, rel=1e-3, abs=1e-12)
                 assert one.accuracy_drop == pytest.approx(1 - (found.argmax(1) == y).mean(), abs=1e-6)
@@ -103,19 +121,18 @@ def test_what_a_try_loses_is_that_of_its_file_on_the_validation_split(
 
 
 def test_layers_in_16_bits_take_fewer_bytes_than_in_float(search: Callable[..., Searched]) -> None:
-    report, how, _, _ = search("{max_accuracy_drop: 0.05, precisions: [float32, int16x8]}")
+    report, how, _, told = search("{max_accuracy_drop: 0.05, precisions: [float32, int16x8]}")
+    assert "ELU (network/wide/Elu) can't be made with 16-bit activations" in told[0]
     holds = [one for one in report.tries if one.accuracy_drop is not None and one.accuracy_drop <= 0.05]
     assert report.tries[0] not in holds
     chosen = report.tries[report.chosen]
     assert chosen.size_bytes == min(one.size_bytes for one in holds)
     assert how.keep_int16 == chosen.kept_int16
-    sizes: dict[frozenset[str], list[tuple[bool, int]]] = {}
-    for one in report.tries:
-        kept = frozenset((*one.kept_float, *one.kept_int16))
-        sizes.setdefault(kept, []).append((bool(one.kept_int16), one.size_bytes))
-    pairs = [sorted(found) for found in sizes.values() if {wide for wide, _ in found} == {False, True}]
-    assert pairs
-    assert any(found[-1][1] < found[0][1] for found in pairs)  # not of the smallest layers
+    sizes: dict[bool, dict[frozenset[str], int]] = {False: {}, True: {}}
+    for one in sorted(report.tries, key=lambda one: -one.size_bytes):
+        sizes[bool(one.kept_int16)][frozenset((*one.kept_float, *one.kept_int16))] = one.size_bytes
+    both = sizes[True].keys() & sizes[False].keys()
+    assert any(sizes[True][kept] < sizes[False][kept] for kept in both)
 
 
 def test_without_labels_the_outputs_are_compared_with_the_model_s(search: Callable[..., Searched]) -> None:
