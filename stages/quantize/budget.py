@@ -230,7 +230,7 @@ class Search:
         cost = "" if tried.cost is None else f", {tried.cost:.3f} of float32's cost ({self.cost_name})"
         drop = "" if tried.judged.accuracy_drop is None else f"loses {tried.judged.accuracy_drop:.4f} of accuracy, "
         return (
-            f"has {' and '.join(parts) or 'no more layers'} kept, {tried.size_bytes:,} bytes{cost}, "
+            f"keeps {' and '.join(parts) or 'no more layers'}: {tried.size_bytes:,} bytes{cost}, "
             f"{drop}noise {tried.judged.noise:.2e}"
         )
 
