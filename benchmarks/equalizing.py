@@ -41,6 +41,7 @@ stages:
   - export: {{formats: [tflite, onnx]}}
 """
 LOST, FASTER, LONGER = 0.003, 1.15, 1.3
+ROUNDING = 1e-9  # of a difference of accuracies: 6 of 2,000 images are 0.3 points
 TURNS = 3
 
 
@@ -152,7 +153,7 @@ def told(rows: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[bool]:
             exact, plain, ours = row["accuracies"]
             point, low, high = row["ratio"]
             text += f"; float32 {exact:.2%}, int8 {plain:.2%} → {ours:.2%}, ×{point:.2f} faster [{low:.2f}, {high:.2f}]"
-            verdicts = {"accuracy": exact - ours <= LOST, "speed": point >= FASTER}
+            verdicts = {"accuracy": exact - ours <= LOST + ROUNDING, "speed": point >= FASTER}
             text += "".join(f", {what}: {'ok' if fine else 'MISSED'}" for what, fine in verdicts.items())
             yield not all(verdicts.values())
         print(text, flush=True)
