@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,14 +14,15 @@ from pipeline.errors import RecipeError
 from pipeline.reports.table import count
 from stages.commands.init import DataOption, ModelArgument, look, write_recipe
 from stages.commands.search import ClusterOption, FolderOption, StorageOption, interruptible, search, workers_on
-from stages.commands.starting.first_data import THREADS
-from stages.commands.starting.first_look import Found
-from stages.commands.starting.first_recipe import Wanted
 from stages.commands.target import target_named
 from stages.devices.target import Target
 from stages.formats.format import OnDevice
 from stages.formats.registry import formats
 from stages.search.candidates import Candidate
+
+if TYPE_CHECKING:
+    from stages.commands.starting.first_look import Found
+    from stages.commands.starting.first_recipe import Wanted
 
 MaxDropOption = Annotated[
     float, typer.Option("--max-drop", min=0, max=1, help="How much accuracy may be lost: 0.01 is one point.")
@@ -54,6 +55,8 @@ def command(
     if data is None:
         hint = "--data names an npz with x_train (and y_train), a folder of images, a csv file or TFRecords"
         raise RecipeError("candidates are judged on data, and none is named", where="--data", hint=hint)
+    from stages.commands.starting.first_recipe import Wanted
+
     device = target_named(target, Path())
     file_formats = exported_for(device)
     folder = output or Path(f"{model.stem}-front")
@@ -83,6 +86,7 @@ def _labelled(found: Found, model: Path, data: Path, folder: Path) -> Found:
         raise RecipeError(f"candidates can't be judged: {found.guess.unsuited}", where=str(model))
     if found.data is None or found.data.labelled:
         return found
+    from stages.commands.starting.first_data import THREADS
     from stages.keras.tensorflow import tensorflow_action
     from stages.load import load_model
     from stages.search.agreement import label_by_source

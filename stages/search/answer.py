@@ -26,7 +26,7 @@ from stages.search.ranking import Ranking, rankings_of
 from stages.search.study import Found
 from stages.search.trial import FileFigures, Trial, dropped, figures_of
 from stages.search.untouched import untouched
-from stages.search.verdict import Point, Tested, loss, verdict_of
+from stages.search.verdict import Point, FinalFigures, loss, verdict_of
 from stages.search.workers import StudyListener, Workers, unheard
 
 
@@ -127,7 +127,7 @@ def _tested(
     goal: Goal,
     store: Store,
     folder: Path,
-) -> Tested | None:
+) -> FinalFigures | None:
     if not isinstance(run, RunManifest):
         return None
     file = next((file for file in figures_of(run, goal, yardstick_of(run.metrics)) if file.axis == axis), None)
@@ -137,7 +137,7 @@ def _tested(
     if isinstance(source, RunManifest):
         sides: dict[Side, RunManifest] = {"baseline": source, "candidate": run}
         against = against_source(goal, axis, sides, store, folder, silent)
-    return Tested(
+    return FinalFigures(
         accuracy=file.accuracy,
         drop=file.drop,
         cost=file.cost,

@@ -100,7 +100,7 @@ def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:
     else:
         sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
         directions = ["minimize"]
-        pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=LEVELS, reduction_factor=2)
+        pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=LEVELS, reduction_factor=3)
     try:
         return optuna.create_study(
             storage=storage,

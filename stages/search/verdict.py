@@ -11,7 +11,7 @@ from stages.search.study import Found
 from stages.search.trial import FileFigures, dropped
 
 
-class Tested(Value):
+class FinalFigures(Value):
     """Hold a file's figures on test data: what it lost against the better of source and control, and its cost."""
 
     accuracy: float | None
@@ -29,7 +29,7 @@ class Point(Value):
     recipe: str
     settings: dict[str, Json]
     validation: FileFigures
-    test: Tested | None
+    test: FinalFigures | None
 
 
 def loss(file: FileFigures) -> float:

@@ -162,7 +162,9 @@ def wrong_with(line):
         found = found.commands.get(words.pop(0) if words else "")
     if found is None:
         return f"no such command: secateur {line}"
-    known = {option for parameter in found.params for option in parameter.opts} | {"--help"}
+    known = {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)} | {
+        "--help"
+    }
     unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
     return f"no such option: {unknown[0]} of secateur {line}" if unknown else None
 
@@ -186,7 +188,12 @@ def test_wrong_commands_are_seen():
 def test_options_in_sentences_exist(page):
     groups = app().commands.values()
     leaves = [one for group in groups for one in getattr(group, "commands", {"": group}).values()]
-    known = {option for leaf in leaves for parameter in leaf.params for option in parameter.opts} | {"--help"}
+    known = {
+        option
+        for leaf in leaves
+        for parameter in leaf.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    } | {"--help"}
     named = {text.split()[0] for text in inline(page) if text.startswith("--")}
     assert named - {"--platform"} <= known  # that one is docker's
 

@@ -28,7 +28,7 @@ def test_optional_requirements_are_those_of_our_extras():
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     written = {text for extra in project["optional-dependencies"].values() for text in extra}
     assert set(optional_requirements().values()) == {text.partition(";")[0].strip() for text in written}
-    assert optional_requirements().keys() == {"tflite-micro", "ethos-u-vela", "openvino"}
+    assert optional_requirements().keys() == {"tflite-micro", "ethos-u-vela", "openvino", "distributed"}
 
 
 def test_entry_points_are_those_of_the_group():

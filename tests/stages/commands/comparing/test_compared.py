@@ -13,7 +13,7 @@ from stages.commands.comparing.result import MetricResult
 from stages.commands.comparing.tolerances import Tolerances
 from stages.commands.comparing.words import bound, changed, number
 from stages.devices.target import Sampling, find_target
-from stages.quantize.ladder import speed_ratios
+from stages.quantize.tries import speed_ratios
 
 NAMES = {"latency", "p90", "p99", "first", "load", "memory", "size", "instructions", "arena", "cycles", "npu"}
 

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from stages.search.judging import FINALISTS, Judge
+from stages.search.levels import levels_of
+
+
+@pytest.fixture
+def judge(goal, searched):
+    return Judge(goal, levels_of(searched()))
+
+
+def test_the_cheapest_that_meets_the_goal_was_trained(judge, trial):
+    met, missed = trial(0, 0.5, fitted=0.7, trained=0.895), trial(1, 0.3, fitted=0.5, trained=0.88)
+    untrained = trial(2, 0.2, fitted=0.9)
+    assert judge.meets(met)
+    assert not judge.meets(missed)
+    assert judge.cheapest_that_meets([met, missed, untrained]) is met
+    assert judge.cheapest_that_meets([missed]) is None
+
+
+def test_what_training_gives_back_is_learned(judge, trial):
+    known = [trial(0, 0.5, fitted=0.7, trained=0.85), trial(1, 0.4, fitted=0.5, trained=0.8)]  # a quarter is left
+    new = trial(2, 0.3, fitted=0.5)
+    assert judge.expected_drop(new, []) == pytest.approx(0.2)
+    assert judge.expected_drop(new, known) == pytest.approx(0.1)
+    assert judge.expected_drop(known[0], known) == pytest.approx(0.05)
+    assert judge.expected_drop(trial(3, 0.3), known) is None
+
+
+def test_a_score_is_the_cost_unless_too_much_is_lost(judge, trial):
+    assert judge.score(trial(0, 0.5, fitted=0.8, trained=0.895), []) == 0.5
+    assert judge.score(trial(0, 0.5, fitted=0.8, trained=0.88), []) == pytest.approx(1.0)  # twice the drop allowed
+    assert Judge(replace(judge.goal, max_drop=None), judge.levels).score(trial(0, 0.5, trained=0.8), []) is None
+
+
+def test_finalists_are_those_about_the_border(judge, trial):
+    trials = [trial(n, share, trained=0.9 - (1 - share) / 21) for n, share in enumerate(x / 20 for x in range(2, 20))]
+    chosen = judge.finalists(trials)
+    shares = [one.settings["stages.prune.macs"] for one in chosen]
+    assert len(chosen) == FINALISTS
+    assert shares == [0.8, 0.85, 0.9, 0.95, 0.75]
+    assert judge.finalists([trial(0, 0.5, "failed")]) == []

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pipeline.records.metrics import SIZE
+from stages.devices.metrics import INSTRUCTIONS, LATENCY
+from stages.search.table import said, text_of
+
+
+def test_costs_are_said_in_their_units():
+    assert said(LATENCY, 0.0634) == "0.063 ms"
+    assert said(SIZE, 41_200.0) == "41.2 kB"
+    assert said(INSTRUCTIONS, 9.1e6) == "9.1 M"
+
+
+def test_each_point_has_a_row_and_the_chosen_one_an_arrow(answer):
+    lines = text_of(answer).splitlines()
+    assert lines[0].split() == ["file", "accuracy", "lost", "latency_p50_ms", "size", "against", "the", "source's"]
+    assert lines[1].split() == ["source,", "validation", "90.00"]
+    first = next(line for line in lines if line.startswith("A "))
+    chosen = next(line for line in lines if line.startswith("B  ←"))
+    assert "89.80 ± 1.3" in first
+    assert first.split()[5:] == ["0.2", "0.900", "ms", "40.0", "kB", "×1.11", "faster", "[1.09,", "1.14]"]
+    assert "×2.00 less [exact]" in chosen
+    assert answer.verdict in lines
+    assert any("secateur run B.yaml" in line for line in lines)

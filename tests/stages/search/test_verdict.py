@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from stages.search.study import Found
+from stages.search.verdict import FinalFigures, Point, loss, verdict_of
+
+
+@pytest.fixture
+def point(file):
+    def make(drop, tested=None):
+        test = None
+        if tested is not None:
+            test = FinalFigures(accuracy=0.9 - tested, drop=tested, cost=1.0, size_bytes=1.0, against=None)
+        return Point(
+            letter="A", axis="tflite/int8", recipe="A.yaml", settings={}, validation=file(1.0, drop), test=test
+        )
+
+    return make
+
+
+def found(goal, **changed):
+    known = {"trials": (), "finalists": (), "source": 0.9, "control": 0.9, "seconds": 1.0, "ran_out": False}
+    return Found(goal, **{**known, **changed})
+
+
+def test_a_point_that_is_chosen_is_told_with_what_test_data_say(goal, point):
+    chosen = point(0.009, 0.008)
+    assert verdict_of(found(goal), [chosen], chosen, {}) == (
+        "A is the best within 1 point (test data, read once: -0.8 points)"
+    )
+    lucky = point(0.009, 0.013)
+    assert "that is more than the goal: -0.9 points on validation data was luck" in verdict_of(
+        found(goal), [lucky], lucky, {}
+    )
+
+
+def test_a_control_that_loses_too_much_makes_the_goal_unreachable(goal, point):
+    text = verdict_of(found(goal, control=0.888), [point(0.013)], None, {"tflite/int8": 0.001, "onnx/int8": 0.002})
+    assert text.startswith("not reachable: the control itself loses 1.2 points with this training")
+    assert "the source untouched loses 0.1 in its best file; nearest: A at -1.3 points" in text
+
+
+def test_without_a_point_it_says_why(goal, point, trial):
+    failed = trial(0, 0.5, "failed").model_copy(update={"reason": "the converter ended"})
+    assert verdict_of(found(goal, trials=(failed,)), [], None, {}) == "not reached: the converter ended"
+    assert "the time ran out; nearest: A at -2.0 points" in verdict_of(
+        found(goal, ran_out=True), [point(0.02)], None, {}
+    )
+
+
+def test_a_loss_that_is_not_known_comes_last(file):
+    assert loss(file(1.0, 0.5)) < loss(file(1.0, 0.0).model_copy(update={"drop": None}))
