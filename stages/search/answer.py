@@ -26,7 +26,7 @@ from stages.search.ranking import Ranking, rankings_of
 from stages.search.study import Found
 from stages.search.trial import FileFigures, Trial, dropped, figures_of
 from stages.search.untouched import untouched
-from stages.search.verdict import Point, FinalFigures, loss, verdict_of
+from stages.search.verdict import FinalFigures, Point, loss, verdict_of
 from stages.search.workers import StudyListener, Workers, unheard
 
 
