@@ -146,6 +146,9 @@ class Quantization(Value):
             raise ValueError(f"per_block means nothing in {self.scheme}: only 4-bit weights have blocks")
         if self.percentile is not None and self.calibration != "percentile":
             raise ValueError("percentile needs calibration: percentile")
+        both = sorted(set(self.keep_int16) & set(self.keep_float))
+        if both:
+            raise ValueError(f"{both[0]} is to stay in float and in 16 bits: name it once")
         if self.qat is not None and self.granularity == "per_tensor":
             raise ValueError("qat trains for one scale a channel: leave granularity out")
         if self.qat is not None and (self.rounding == "adaptive" or self.bias_correction):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from pipeline.start import INTERRUPTED
 from pipeline.store import Store
 from stages.search.candidates import Candidate
 from stages.search.workers import Here, Workers
+
+if TYPE_CHECKING:
+    from stages.search.answer import Answer
 
 ClusterOption = Annotated[
     str | None,
@@ -36,7 +39,7 @@ StorageOption = Annotated[
     str | None, typer.Option("--storage", metavar="URL", help="Optuna's database; a file in the store by default.")
 ]
 PICTURE = "front.svg"
-NOT_REACHED = 1
+NOT_REACHED, INCONCLUSIVE = 1, 5
 EXAMPLE = "`search: {constraints: {accuracy_drop: 0.01}}`, or `sweep: {stages.prune.ratio: [0.3, 0.5], seed: [1, 2]}`"
 
 
@@ -82,7 +85,18 @@ def search(base: Candidate, folder: Path, store: Store, workers: Workers, storag
         print_json(answer)
     else:
         typer.echo(text_of(answer))
-    return 0 if answer.chosen is not None or answer.max_drop is None else NOT_REACHED
+    return exit_code(answer)
+
+
+def exit_code(answer: Answer) -> int:
+    """Return 0 if a point meets the goal, or there is none to meet; 1 if none does; 5 if test data contradict it."""
+    if answer.max_drop is None:
+        return 0
+    chosen = next((point for point in answer.points if point.letter == answer.chosen), None)
+    if chosen is None:
+        return NOT_REACHED
+    lost = chosen.test.drop if chosen.test is not None else None
+    return INCONCLUSIVE if lost is not None and lost > answer.max_drop else 0
 
 
 def _sweep(base: Recipe, said: tuple[str, ...], workers: Workers, store: Store, *, as_json: bool) -> int:

@@ -26,7 +26,7 @@ from stages.search.ranking import Ranking, rankings_of
 from stages.search.study import Found
 from stages.search.trial import FileFigures, Trial, dropped, figures_of
 from stages.search.untouched import untouched
-from stages.search.verdict import FinalFigures, Point, loss, verdict_of
+from stages.search.verdict import FinalFigures, Point, chosen_of, loss, verdict_of
 from stages.search.workers import StudyListener, Workers, unheard
 
 
@@ -40,6 +40,7 @@ class Answer(Value):
     cost: str
     target: str | None
     source: float | None
+    source_on_test: float | None
     control: float | None
     untouched: dict[str, float]
     points: tuple[Point, ...]
@@ -79,8 +80,7 @@ def answered(
         )
         for index, ((trial, file), path, run) in enumerate(zip(best, paths, ended, strict=True))
     ]
-    keeping = [point for point in points if point.validation.keeps(goal)]
-    chosen, plain_drops = keeping[-1] if keeping else None, _untouched(source)
+    chosen, plain_drops = chosen_of(points, goal), _untouched(source)
     return Answer(
         name=recipe.name,
         goal=str(goal),
@@ -88,6 +88,7 @@ def answered(
         cost=goal.cost.name,
         target=goal.target,
         source=found.source,
+        source_on_test=accuracy_of(source.metrics, SOURCE) if isinstance(source, RunManifest) else None,
         control=found.control,
         untouched=plain_drops,
         points=tuple(points),

@@ -21,7 +21,7 @@ from stages.search.goal import Goal, goal_of
 from stages.search.judging import Judge
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
-from stages.search.space import space_of
+from stages.search.space import Space, space_of
 from stages.search.trial import Trial
 from stages.search.workers import StudyListener, Workers, unheard
 
@@ -82,7 +82,7 @@ class Study:
         self._budget = self._space.budget
         self._bounds = (float(self._space.bounds.low), float(self._space.bounds.high))
         self._usual = {**self._space.fixed, **self._space.usual}
-        Candidate(base.base, {**self._usual, self._budget: self._bounds[1]}, base.overrides).recipe()  # it is valid
+        _check_space(base, recipe, self._space)
         self._raising = Raising(base, self.goal, levels, workers, listener)
         self._judge = Judge(self.goal, levels)
         name = study_name(recipe, self._spec)
@@ -197,6 +197,18 @@ class Study:
         left_s = max(0.0, 60 * self._spec.budget.minutes - self._spent_s())
         best, most = self._judge.cheapest_that_meets(self._trials), self._spec.budget.trials
         self._heard(Status(self._phase, self._trials, most, self._raising.running, best, left_s))
+
+
+def _check_space(base: Candidate, recipe: Recipe, space: Space) -> None:
+    """Raise RecipeError, at the setting in the recipe, if a value that can be proposed is not allowed."""
+    usual = {**space.fixed, space.budget: space.bounds.high}
+    for key, dimension in {space.budget: space.bounds, **space.dimensions}.items():
+        for value in (dimension.low, dimension.high) if isinstance(dimension, Interval) else dimension:
+            try:
+                Candidate(base.base, {**usual, key: value}, base.overrides).recipe()
+            except RecipeError as error:
+                where = recipe.source.where(("search", "space", key))
+                raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 
 def study_name(recipe: Recipe, spec: SearchSpec) -> str:

@@ -23,14 +23,15 @@ def text_of(answer: Answer) -> str:
     metric = every_metric()[answer.cost]
     lines: list[Sequence[str]] = [(*COLUMNS[:4], metric.name, *COLUMNS[5:])]
     lines += [_yardstick("source", answer.source), *([_yardstick("control", answer.control)] if answer.control else [])]
+    lines += [_yardstick("source", answer.source_on_test, "test")] if answer.source_on_test is not None else []
     lines += [_row(answer, point, metric) for point in answer.points]
     tail = [answer.verdict, *_next(answer)]
     return "\n".join([aligned(lines, WORDS), *_rankings(answer), *tail])
 
 
-def _yardstick(name: str, accuracy: float | None) -> tuple[str, ...]:
+def _yardstick(name: str, accuracy: float | None, split: str = "validation") -> tuple[str, ...]:
     shown = "" if accuracy is None else f"{100 * accuracy:.2f}"
-    return (f"{name}, validation", "", shown, "", "", "", "")
+    return (f"{name}, {split}", "", shown, "", "", "", "")
 
 
 def _row(answer: Answer, point: Point, metric: Metric) -> tuple[str, ...]:
@@ -64,6 +65,8 @@ def _against(point: Point) -> str:
         return ""
     if against.low is None or against.high is None:
         return f"×{1 / against.ratio:.2f} less [exact]"
+    if against.ratio >= 1:
+        return f"×{against.ratio:.2f} slower [{against.low:.2f}, {against.high:.2f}]"
     return f"×{1 / against.ratio:.2f} faster [{1 / against.high:.2f}, {1 / against.low:.2f}]"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.records.values import Json, Value
-from stages.search.goal import points_of
+from stages.search.goal import Goal, points_of
 from stages.search.measuring import Against
 from stages.search.study import Found
 from stages.search.trial import FileFigures, dropped
@@ -31,10 +31,22 @@ class Point(Value):
     validation: FileFigures
     test: FinalFigures | None
 
+    @property
+    def costs_more(self) -> bool:
+        """Return whether it is known to cost no less than the source's file."""
+        against = self.test.against if self.test is not None else None
+        return against is not None and against.ratio >= 1
+
 
 def loss(file: FileFigures) -> float:
     """Return a file's drop as a number to order by: one that was not measured comes last."""
     return float("inf") if file.drop is None else file.drop
+
+
+def chosen_of(points: Sequence[Point], goal: Goal) -> Point | None:
+    """Return the cheapest of the points that keep the goal and cost less than the source; None without a goal."""
+    keeping = [point for point in points if point.validation.keeps(goal) and not point.costs_more]
+    return keeping[-1] if keeping and goal.max_drop is not None else None
 
 
 def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, untouched: Mapping[str, float]) -> str:
@@ -47,8 +59,11 @@ def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, unto
             return text
         text += f" (test data, read once: {_change(chosen.test.drop)})"
         if chosen.test.drop > found.goal.max_drop:
-            text += f"; that is more than the goal: {_change(chosen.validation.drop)} on validation data was luck"
+            said = _change(chosen.validation.drop)
+            text += f"; that is more than the goal, and validation data said {said}: more of them would tell better"
         return text
+    if any(point.validation.keeps(found.goal) for point in points):
+        return f"not reached: within {points_of(found.goal.max_drop)} nothing costs less than the source"
     nearest = min(points, key=lambda point: loss(point.validation), default=None)
     near = f"; nearest: {nearest.letter} at {_change(nearest.validation.drop)}" if nearest else ""
     lost = dropped(found.control, found.source)

@@ -17,6 +17,7 @@ from pipeline.records.schemes import Quantization, quantization_of
         ({"scheme": "int8", "qat": {}, "granularity": "per_tensor"}, "one scale a channel"),
         ({"scheme": "int8", "qat": {}, "rounding": "adaptive"}, "leave rounding and bias_correction out"),
         ({"scheme": "int8", "qat": {}, "bias_correction": True}, "leave rounding and bias_correction out"),
+        ({"scheme": "int8", "keep_float": ("a", "b"), "keep_int16": ("b",)}, "b is to stay in float and in 16 bits"),
         ({"scheme": "float16", "bias_correction": False}, "bias_correction means nothing in float16"),
     ],
 )

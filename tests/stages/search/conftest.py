@@ -97,7 +97,8 @@ def answer(trial: Callable[..., Trial], file: Callable[..., FileFigures]) -> Ans
         for letter, one, compared in zip("AB", files, against, strict=True)
     )
     return Answer(
-        name="n", goal="g", max_drop=0.01, cost=LATENCY.name, target="cpu", source=0.9, control=0.89, untouched={},
+        name="n", goal="g", max_drop=0.01, cost=LATENCY.name, target="cpu", source=0.9, source_on_test=0.9,
+        control=0.89, untouched={},
         points=points, chosen="B", verdict="B is the best", rankings=(), trials=(), finalists=finalists, seconds=1.0,
         test_samples=2000,
     )  # fmt: skip

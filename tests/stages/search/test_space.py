@@ -4,10 +4,13 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.search_spec import Interval, SearchSpec
+from pipeline.store import Store
 from stages.search.candidates import Candidate
 from stages.search.goal import goal_of
 from stages.search.levels import levels_of
 from stages.search.space import space_of
+from stages.search.study import Study
+from stages.search.workers import Here
 
 
 def spaced(recipe):
@@ -58,3 +61,14 @@ def test_two_budgets_and_choices_of_one_are_refused(searched):
         )
     with pytest.raises(RecipeError, match="needs bounds"):
         spaced(searched("{space: {stages.prune.macs: [0.2, 0.9]}}"))
+
+
+def test_values_that_are_not_allowed_are_refused_where_they_stand_as_it_is_read(searched, tmp_path):
+    recipe = searched("{space: {stages.prune.criterion: [obs, blah]}}")
+    with pytest.raises(RecipeError, match="blah") as caught:
+        Study(Candidate(recipe.source.file, {}), Store(tmp_path / "store"), Here(Store(tmp_path / "store")))
+    assert "search.space.stages.prune.criterion" in str(caught.value.where)
+    recipe = searched("{space: {stages.finetune.epochs: [1]}}", finetune="")
+    with pytest.raises(RecipeError, match="no stage 'finetune'") as caught:
+        Study(Candidate(recipe.source.file, {}), Store(tmp_path / "store"), Here(Store(tmp_path / "store")))
+    assert "search.space.stages.finetune.epochs" in str(caught.value.where)

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from stages.search.measuring import Against
 from stages.search.study import Found
-from stages.search.verdict import FinalFigures, Point, loss, verdict_of
+from stages.search.verdict import FinalFigures, Point, chosen_of, loss, verdict_of
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def test_a_point_that_is_chosen_is_told_with_what_test_data_say(goal, point):
         "A is the best within 1 point (test data, read once: -0.8 points)"
     )
     lucky = point(0.009, 0.013)
-    assert "that is more than the goal: -0.9 points on validation data was luck" in verdict_of(
+    assert "that is more than the goal, and validation data said -0.9 points" in verdict_of(
         found(goal), [lucky], lucky, {}
     )
 
@@ -51,3 +54,15 @@ def test_without_a_point_it_says_why(goal, point, trial):
 
 def test_a_loss_that_is_not_known_comes_last(file):
     assert loss(file(1.0, 0.5)) < loss(file(1.0, 0.0).model_copy(update={"drop": None}))
+
+
+def test_what_costs_no_less_than_the_source_is_not_chosen(goal, point):
+    slower = point(0.0, 0.0)
+    slower = slower.model_copy(update={"test": slower.test.model_copy(update={"against": Against(ratio=1.02)})})
+    assert chosen_of([slower], goal) is None
+    assert (
+        verdict_of(found(goal), [slower], None, {}) == "not reached: within 1 point nothing costs less than the source"
+    )
+    fine = point(0.005, 0.005)
+    assert chosen_of([fine, slower], goal) is fine
+    assert chosen_of([fine], replace(goal, max_drop=None)) is None
