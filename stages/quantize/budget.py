@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from pipeline.contracts.stage import StageContext
-from pipeline.errors import NativeEndError, PostconditionError, PreconditionError, UnsupportedError, first_few
+from pipeline.errors import NativeEndError, PostconditionError, PreconditionError, UnsupportedError
 from pipeline.records.artifacts import Artifact
 from pipeline.records.schemes import Budget, Precision, Quantization
 from stages.quantize.budget_facts import BudgetFacts, BudgetTry
@@ -222,31 +222,11 @@ class Search:
 
     def in_words(self, tried: Tried) -> str:
         """Return what is kept in a file, what it costs and what it loses."""
-        parts = [
-            f"{first_few(names)} in {precision}"
-            for precision in self._budget.precisions
-            if (names := [name for name, its in tried.kept.items() if its == precision])
-        ]
-        cost = "" if tried.cost is None else f", {tried.cost:.3f} of float32's cost ({self.cost_name})"
-        drop = "" if tried.judged.accuracy_drop is None else f"loses {tried.judged.accuracy_drop:.4f} of accuracy, "
-        return (
-            f"keeps {' and '.join(parts) or 'no more layers'}: {tried.size_bytes:,} bytes{cost}, "
-            f"{drop}noise {tried.judged.noise:.2e}"
-        )
+        return _as_try(tried).words(self.cost_name)
 
     def report(self, best: Tried) -> BudgetFacts:
         """Return what was tried, as facts."""
-        tries = tuple(
-            BudgetTry(
-                kept_float=tried.made.how.keep_float,
-                kept_int16=tried.made.how.keep_int16,
-                size_bytes=tried.size_bytes,
-                cost=tried.cost,
-                accuracy_drop=tried.judged.accuracy_drop,
-                noise=tried.judged.noise,
-            )
-            for tried in self.tried
-        )
+        tries = tuple(_as_try(tried) for tried in self.tried)
         return BudgetFacts(
             budget=self._budget,
             cost=self.cost_name,
@@ -264,11 +244,20 @@ def within_budget(
     """
     search = Search(Tries(context, budget.format, WHERE), how, budget, known)
     best = search.run()
-    facts, start = search.report(best), search.tried[0]
-    context.events.warned(
-        f"budget: of {len(facts.tries)} files the best {search.in_words(best)}; int8 {search.in_words(start)}"
-    )
+    facts = search.report(best)
+    context.events.warned(*facts.notes)
     return best.made.how, Artifact(files=(), facts=facts)
+
+
+def _as_try(tried: Tried) -> BudgetTry:
+    return BudgetTry(
+        kept_float=tried.made.how.keep_float,
+        kept_int16=tried.made.how.keep_int16,
+        size_bytes=tried.size_bytes,
+        cost=tried.cost,
+        accuracy_drop=tried.judged.accuracy_drop,
+        noise=tried.judged.noise,
+    )
 
 
 def kept_in(how: Quantization, kept: Kept, known: Sequence[str]) -> Quantization:

@@ -93,6 +93,8 @@ def test_the_cheapest_file_that_holds_a_loss_and_the_best_of_as_many_bytes_are_o
     assert all(one.accuracy_drop > 0.05 for one in report.tries if one.size_bytes < cheapest.size_bytes)  # type: ignore[operator]
     assert (how.keep_float, how.keep_int16, how.budget) == (("wide", "head"), (), None)
     assert told[0].startswith(f"budget: of {len(report.tries)} files the best keeps wide, head in float32: ")
+    assert report.notes == (told[0],)
+    assert "; int8 alone keeps no layer: " in told[0]
     limit = cheapest.size_bytes
     assert metrics["tflite/mixed.size_bytes"] == limit
     limited, how, metrics, _ = search(f"{{size_bytes: {limit}}}")
@@ -146,7 +148,7 @@ def test_without_labels_the_outputs_are_compared_with_the_model_s(search: Callab
 
 def test_a_budget_that_nothing_holds_names_the_nearest(search: Callable[..., Searched]) -> None:
     with pytest.raises(
-        PostconditionError, match=r"is within the budget: the nearest keeps no more layers: [\d,]+ bytes"
+        PostconditionError, match=r"is within the budget: the nearest keeps no layer: [\d,]+ bytes"
     ):
         search("{size_bytes: 500}")
 
