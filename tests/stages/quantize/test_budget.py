@@ -147,9 +147,7 @@ def test_without_labels_the_outputs_are_compared_with_the_model_s(search: Callab
 
 
 def test_a_budget_that_nothing_holds_names_the_nearest(search: Callable[..., Searched]) -> None:
-    with pytest.raises(
-        PostconditionError, match=r"is within the budget: the nearest keeps no layer: [\d,]+ bytes"
-    ):
+    with pytest.raises(PostconditionError, match=r"is within the budget: the nearest keeps no layer: [\d,]+ bytes"):
         search("{size_bytes: 500}")
 
 
