@@ -14,7 +14,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.records.facts import EvaluationFacts
 from pipeline.records.manifest import SOURCE, RunManifest
 from pipeline.records.metrics import SIZE
-from pipeline.records.values import Value
+from pipeline.records.values import Json, Value
 from pipeline.store import Store
 from stages.devices.rounds import Side
 from stages.search.candidates import Candidate
@@ -63,9 +63,11 @@ def answered(
     recipe, goal = base.recipe(), found.goal
     picked = [(trial, file) for trial in found.finalists if (file := best_file(trial, goal)) is not None]
     best = front(picked, lambda pick: (pick[1].cost, loss(pick[1])))[::-1]
+    # Drops on test data are from the same yardstick, also where the recipe asks for no control.
+    control: dict[str, Json] = {"control": True} if found.control is not None else {}
     paths = [folder / _file_name(file, index) for index, (_, file) in enumerate(best)]
     for (trial, _), path in zip(best, paths, strict=True):
-        replace(base, settings=trial.settings).write(path)
+        replace(base, settings=trial.settings | control).write(path)
     plain = folder / "source.yaml"
     replace(base, settings=untouched(recipe)).write(plain)
     *ended, source = _all(workers, [Recipe.load(path) for path in (*paths, plain)], listener)

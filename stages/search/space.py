@@ -42,7 +42,11 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
     prune = next(step for step in recipe.steps if step.id == levels.prune)
     path = f"stages.{prune.id}"
     own = dict(spec.space)
-    named = [f"{path}.{measure}" for measure in (*MEASURES, "ratio") if f"{path}.{measure}" in own]
+    if f"{path}.ratio" in own:
+        where = recipe.source.where(("search", "space", f"{path}.ratio"))
+        what = "a ratio says how many channels go, and a search needs to know how much is left"
+        raise RecipeError(what, where=where, hint=f"write {path}.macs: {{low: 0.2, high: 0.9}}")
+    named = [f"{path}.{measure}" for measure in MEASURES if f"{path}.{measure}" in own]
     if len(named) > 1:
         where = recipe.source.where(("search", "space", named[1]))
         raise RecipeError(f"{named[0]} and {named[1]} say the same thing", where=where, hint="keep one of them")
@@ -51,6 +55,8 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
         if not isinstance(bounds, Interval):
             where = recipe.source.where(("search", "space", named[0]))
             raise RecipeError(f"{named[0]} needs bounds", where=where, hint="write {low: 0.2, high: 0.9}")
+        # As real numbers, whatever is written: bisection and the sampler go between whole ones.
+        bounds = Interval(low=float(bounds.low), high=float(bounds.high))
         budget, fixed = named[0], _without_others(prune, path, named[0])
     else:
         measure, extra = _measure(recipe, goal)

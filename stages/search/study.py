@@ -85,9 +85,9 @@ class Study:
         _check_space(base, recipe, self._space)
         self._raising = Raising(base, self.goal, levels, workers, listener)
         self._judge = Judge(self.goal, levels)
-        name = study_name(recipe, self._spec)
-        self._explorer = Explorer(storage or _in_store(store, name), name, self._space, self.goal, recipe.seed)
-        self._started, self._before_s = time.monotonic(), self._explorer.spent_s
+        self._recipe, self._store, self._storage = recipe, store, storage
+        self._started, self._before_s = time.monotonic(), 0.0
+        self._explorer: Explorer | None = None  # until the yardstick tells which study this is
         self._phase = ""
         self._heard: Heard = _unheard
 
@@ -95,10 +95,14 @@ class Study:
         """Return what was found; SecateurError if not even the recipe itself can be run."""
         self._heard = heard
         self._enter("control")
-        self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
-        self._sketch()
-        self._find_border()
-        self._explore()
+        keys = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
+        name = study_name(self._recipe, self._spec, keys)
+        storage = self._storage or _in_store(self._store, name)
+        self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
+        self._before_s = self._explorer.spent_s
+        self._sketch(self._explorer)
+        self._find_border(self._explorer)
+        self._explore(self._explorer)
         self._enter("measured")
         top, level = self._judge.finalists(self._trials), self._raising.levels.levels[-1]
         finalists = self._raising.to(top, level, self._say, control=self._raising.levels.trains)
@@ -107,7 +111,7 @@ class Study:
 
     # --- phases -----------------------------------------------------------------------------------------------------
 
-    def _sketch(self) -> None:
+    def _sketch(self, explorer: Explorer) -> None:
         """Bring candidates of the usual settings and some budgets to the first level."""
         self._enter("fitted")
         low, high = self._bounds
@@ -115,11 +119,11 @@ class Study:
         budgets = [round(low * (high / low) ** (place / (count - 1)), 4) for place in range(count)]
         known = [self._budget_of(trial) for trial in self._trials]
         missing = [budget for budget in budgets if not any(abs(budget / seen - 1) < CLOSE for seen in known)]
-        asked = [self._explorer.ask("levels", budget, self._space.usual) for budget in missing]
+        asked = [explorer.ask("levels", budget, self._space.usual) for budget in missing]
         for trial in self._raising.to(asked, self._raising.levels.levels[0], self._say):
-            self._tell(trial)
+            self._tell(explorer, trial)
 
-    def _find_border(self) -> None:
+    def _find_border(self, explorer: Explorer) -> None:
         """Bisect the budget at which trained candidates of the usual settings just meet the goal."""
         self._enter("border")
         while self.goal.max_drop is not None and self._trials_left() and not self._out_of_time():
@@ -127,9 +131,9 @@ class Study:
             budget = next_budget(known, self._space.bounds, self._start())
             if budget is None:
                 return
-            self._raise([self._explorer.ask("border", round(budget, 4), self._space.usual)], may_give_up=False)
+            self._raise(explorer, [explorer.ask("border", round(budget, 4), self._space.usual)], may_give_up=False)
 
-    def _explore(self) -> None:
+    def _explore(self, explorer: Explorer) -> None:
         """Let the sampler propose candidates around the border until the budget of trials or minutes is used."""
         self._enter("explored")
         low, high = self._bounds
@@ -138,35 +142,36 @@ class Study:
             low, high = max(low, AROUND[0] * border), min(high, AROUND[1] * border)
         around = Interval(low=round(low, 4), high=round(high, 4))
         while (left := self._trials_left()) and not self._out_of_time():
-            self._raise([self._explorer.ask("explored", around) for _ in range(min(BATCH, left))], may_give_up=True)
+            asked = [explorer.ask("explored", around) for _ in range(min(BATCH, left))]
+            self._raise(explorer, asked, may_give_up=True)
 
-    def _raise(self, asked: Sequence[Trial], *, may_give_up: bool) -> None:
+    def _raise(self, explorer: Explorer, asked: Sequence[Trial], *, may_give_up: bool) -> None:
         """Bring candidates to the level before files are exported; some are given up after the first."""
         levels, on = self._raising.levels, list[Trial]()
         for trial in self._raising.to(asked, levels.levels[0], self._say):
             score = self._judge.score(trial, self._trials)
-            hopeless = may_give_up and score is not None and self._explorer.gives_up(trial, score)
+            hopeless = may_give_up and score is not None and explorer.gives_up(trial, score)
             if trial.ended == "failed" or not levels.trains:
-                self._tell(trial)
+                self._tell(explorer, trial)
             elif hopeless:
-                self._tell(trial.model_copy(update={"ended": "pruned"}))
+                self._tell(explorer, trial.model_copy(update={"ended": "pruned"}))
             else:
                 on.append(trial)
         for trial in self._raising.to(on, levels.before_files, self._say):
-            self._tell(trial)
+            self._tell(explorer, trial)
 
-    def _tell(self, trial: Trial) -> None:
+    def _tell(self, explorer: Explorer, trial: Trial) -> None:
         done = trial if trial.ended != "running" else trial.model_copy(update={"ended": "done"})
         share = done.best_known.share if done.best_known is not None else None
-        self._explorer.tell(done, share, self._judge.expected_drop(done, self._trials))
-        self._explorer.spend(self._spent_s())
+        explorer.tell(done, share, self._judge.expected_drop(done, self._trials))
+        explorer.spend(self._spent_s())
         self._say()
 
     # --- what is known ----------------------------------------------------------------------------------------------
 
     @property
     def _trials(self) -> tuple[Trial, ...]:
-        return self._explorer.trials
+        return self._explorer.trials if self._explorer is not None else ()
 
     def _trials_left(self) -> int:
         return max(0, self._spec.budget.trials - len(self._trials))
@@ -211,9 +216,13 @@ def _check_space(base: Candidate, recipe: Recipe, space: Space) -> None:
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 
-def study_name(recipe: Recipe, spec: SearchSpec) -> str:
-    """Return the name of a study in its storage: it is another one if the recipe or what is looked for changes."""
-    return f"{recipe.name}-{digest_of('study', [recipe.digest, spec.model_dump(mode='json')])[-12:]}"
+def study_name(recipe: Recipe, spec: SearchSpec, keys: Sequence[str]) -> str:
+    """Return the name of a study in its storage: it is another one if the recipe or what is looked for changes.
+
+    `keys` are those of the yardstick: a changed model, data or version begins another study too.
+    """
+    what = [recipe.digest, spec.model_dump(mode="json"), list(keys)]
+    return f"{recipe.name}-{digest_of('study', what)[-12:]}"
 
 
 def _in_store(store: Store, name: str) -> str:

@@ -54,6 +54,17 @@ def test_instructions_are_met_where_they_are_counted(searched):
     }
 
 
+def test_a_ratio_is_no_budget_since_more_of_it_leaves_less(searched):
+    with pytest.raises(RecipeError, match="how much is left") as caught:
+        spaced(searched("{space: {stages.prune.ratio: {low: 0, high: 0.9}}}"))
+    assert "search.space.stages.prune.ratio" in str(caught.value.where)
+
+
+def test_bounds_in_whole_numbers_are_real_ones(searched):
+    space = spaced(searched("{space: {stages.prune.bytes: {low: 20000, high: 90000}}}"))
+    assert [type(end) for end in (space.bounds.low, space.bounds.high)] == [float, float]
+
+
 def test_two_budgets_and_choices_of_one_are_refused(searched):
     with pytest.raises(RecipeError, match="say the same thing"):
         spaced(

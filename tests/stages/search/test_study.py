@@ -16,7 +16,7 @@ from stages.keras.tensorflow import import_keras
 from stages.search.answer import answered
 from stages.search.candidates import Candidate
 from stages.search.picture import svg_of
-from stages.search.study import Study
+from stages.search.study import Study, study_name
 from stages.search.table import text_of
 from stages.search.workers import Here
 
@@ -134,6 +134,16 @@ def test_the_table_and_the_picture_show_the_front(study):
     assert f"{answer.chosen}  ←" in text
     assert max(len(line) for line in text.splitlines() if "secateur" not in line) <= 100
     assert picture.count('class="point"') == len(answer.points)
+
+
+def test_another_model_or_data_or_goal_is_another_study(folder):
+    recipe = Recipe.load(folder / "bars.yaml")
+    name = study_name(recipe, recipe.search, ("a", "b"))
+    assert name.startswith("bars-")
+    assert study_name(recipe, recipe.search, ("a", "b")) == name
+    assert study_name(recipe, recipe.search, ("a", "c")) != name
+    other = recipe.search.model_copy(update={"constraints": {"accuracy_drop": 0.5}})
+    assert study_name(recipe, other, ("a", "b")) != name
 
 
 def test_data_are_needed(folder):
