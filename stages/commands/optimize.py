@@ -75,6 +75,8 @@ def write_search(model: Path, data: Path, recipe: Path, wanted: Wanted) -> Path:
     """Write a recipe with a search, and say what it was written from; its folder is made."""
     recipe.parent.mkdir(parents=True, exist_ok=True)
     found = _labelled(look(model, data, recipe.parent), model, data, recipe.parent)
+    if found.data is not None:
+        found = replace(found, data=found.data.for_a_search())
     write_recipe(found, model, recipe, wanted)
     typer.echo("\n".join(_told(found, recipe)), err=True)
     return recipe

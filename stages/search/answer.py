@@ -11,7 +11,6 @@ from typing import Literal
 from pipeline.contracts.events import silent
 from pipeline.errors import SecateurError
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.facts import EvaluationFacts
 from pipeline.records.manifest import SOURCE, RunManifest
 from pipeline.records.metrics import SIZE
 from pipeline.records.values import Json, Value
@@ -20,7 +19,7 @@ from stages.devices.rounds import Side
 from stages.search.candidates import Candidate
 from stages.search.front import front
 from stages.search.goal import Goal
-from stages.search.levels import accuracy_of, yardstick_of
+from stages.search.levels import accuracy_of, samples_of, yardstick_of
 from stages.search.measuring import against_source
 from stages.search.ranking import Ranking, rankings_of
 from stages.search.study import Found
@@ -50,6 +49,7 @@ class Answer(Value):
     trials: tuple[Trial, ...]
     finalists: tuple[Trial, ...]
     seconds: float
+    validation_samples: int | None
     test_samples: int | None
 
 
@@ -100,7 +100,8 @@ def answered(
         trials=found.trials,
         finalists=found.finalists,
         seconds=round(found.seconds, 1),
-        test_samples=_samples(source),
+        validation_samples=found.samples,
+        test_samples=samples_of(source) if isinstance(source, RunManifest) else None,
     )
 
 
@@ -157,10 +158,3 @@ def _untouched(run: RunManifest | SecateurError) -> dict[str, float]:
     axes = {name.partition(".")[0] for name in run.metrics if "/" in name and "@" not in name}
     drops = {axis: dropped(accuracy_of(run.metrics, axis), yardstick) for axis in sorted(axes)}
     return {axis: drop for axis, drop in drops.items() if drop is not None}
-
-
-def _samples(run: RunManifest | SecateurError) -> int | None:
-    """Return on how many test samples accuracies were measured."""
-    entries = run.stages if isinstance(run, RunManifest) else ()
-    facts = (output.facts for entry in entries for output in entry.outputs)
-    return next((seen.samples for seen in facts if isinstance(seen, EvaluationFacts)), None)

@@ -10,7 +10,8 @@ from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import TreatsControl
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
-from pipeline.records.manifest import CONTROL, SOURCE
+from pipeline.records.facts import EvaluationFacts
+from pipeline.records.manifest import CONTROL, SOURCE, RunManifest
 from pipeline.records.metrics import MACS
 from stages.search.goal import ACCURACY
 
@@ -66,6 +67,12 @@ def levels_of(recipe: Recipe) -> Levels:
 def accuracy_of(metrics: Mapping[str, float], named: str) -> float | None:
     """Return the accuracy of a model or file, if it was measured."""
     return metrics.get(f"{named}.{ACCURACY}")
+
+
+def samples_of(manifest: RunManifest) -> int | None:
+    """Return on how many samples a run measured accuracies; None if it measured none."""
+    facts = (output.facts for entry in manifest.stages for output in entry.outputs)
+    return next((seen.samples for seen in facts if isinstance(seen, EvaluationFacts)), None)
 
 
 def yardstick_of(metrics: Mapping[str, float]) -> float | None:

@@ -12,7 +12,7 @@ from pipeline.records.manifest import CONTROL, SOURCE, RunManifest
 from pipeline.records.values import Json
 from stages.search.candidates import Candidate
 from stages.search.goal import Goal
-from stages.search.levels import Level, Levels, accuracy_of, share_left, yardstick_of
+from stages.search.levels import Level, Levels, accuracy_of, samples_of, share_left, yardstick_of
 from stages.search.trial import Reached, Trial, dropped, figures_of
 from stages.search.workers import StudyListener, Workers
 
@@ -21,7 +21,7 @@ JUDGED: dict[str, Json] = {"data.judge_on": "validation"}  # nothing is chosen b
 
 @dataclass(slots=True)
 class Raising:
-    """Run candidates of a base recipe. `source`, `control`, `yardstick` are accuracies, once they were measured."""
+    """Run candidates of a base recipe. `source`, `control`, `yardstick` are accuracies on `samples`, once measured."""
 
     base: Candidate
     goal: Goal
@@ -31,6 +31,7 @@ class Raising:
     source: float | None = None
     control: float | None = None
     yardstick: float | None = None
+    samples: int | None = None
     running: int = field(default=0, init=False)
 
     def measure_yardstick(self, settings: dict[str, Json]) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ class Raising:
         if isinstance(ended, SecateurError):
             raise ended
         self.source, self.control = (accuracy_of(ended.metrics, name) for name in (SOURCE, CONTROL))
-        self.yardstick = yardstick_of(ended.metrics)
+        self.yardstick, self.samples = yardstick_of(ended.metrics), samples_of(ended)
         if self.source is None:
             what = "the accuracy of the source is not measured, so that candidates can't be told apart"
             hint = "give labels of one output of classes; `secateur optimize` makes some up where there are none"

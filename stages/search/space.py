@@ -100,10 +100,12 @@ def _worth_varying(recipe: Recipe, prune: StageStep, path: str) -> dict[str, Dim
         if step.stage == "finetune":
             config, own = step.config, f"stages.{step.id}"
             epochs, rate = int(getattr(config, "epochs", 1)), float(getattr(config, "learning_rate", 1e-3))
-            found[f"{own}.epochs"] = (epochs, 2 * epochs, 4 * epochs)
-            found[f"{own}.learning_rate"] = tuple(rate * factor for factor in (0.5, 1.0, 2.0))
+            found[f"{own}.epochs"] = tuple(dict.fromkeys((max(1, epochs // 2), epochs, 2 * epochs)))
+            found[f"{own}.learning_rate"] = tuple(rate * factor for factor in (0.3, 1.0, 2.0))
             if getattr(config, "distill", None) is not None and not (recipe.data is None or recipe.data.unlabelled):
                 found[f"{own}.distill.weight"] = (0.5, 0.8, 1.0)
+            if getattr(config, "mixup", None) is not None:
+                found[f"{own}.mixup"] = (None, config.mixup)
     return found
 
 

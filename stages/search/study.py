@@ -22,12 +22,13 @@ from stages.search.judging import Judge
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
 from stages.search.space import Space, space_of
-from stages.search.trial import Trial
+from stages.search.trial import Trial, expected_s
 from stages.search.workers import StudyListener, Workers, unheard
 
 SKETCHED = 6  # budgets of the first sketch
 BATCH = 4  # candidates that are explored at once
-FOR_FINALISTS = 0.35  # of the minutes, kept for exporting and measuring
+FOR_FINALISTS, MOST_FOR_FINALISTS_S = 0.35, 360  # of the minutes, kept for exporting and measuring; seconds at most
+AND_ON_TEST_DATA = 1.5  # times as long as measuring a finalist takes its part of the final table as well
 AROUND = (0.6, 1.4)  # where candidates are explored, as factors of the border's budget
 START = 0.5  # the first budget that is trained
 CLOSE = 1e-3  # two budgets that differ by less, relatively, are one
@@ -47,7 +48,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold what a study found: all candidates, those that were measured, and accuracies on validation data."""
+    """Hold what a study found: all candidates, those measured, and accuracies on `samples` of validation data."""
 
     goal: Goal
     trials: tuple[Trial, ...]
@@ -56,6 +57,7 @@ class Found:
     control: float | None
     seconds: float
     ran_out: bool
+    samples: int | None
 
 
 Heard = Callable[[Status], None]
@@ -104,10 +106,27 @@ class Study:
         self._find_border(self._explorer)
         self._explore(self._explorer)
         self._enter("measured")
-        top, level = self._judge.finalists(self._trials), self._raising.levels.levels[-1]
-        finalists = self._raising.to(top, level, self._say, control=self._raising.levels.trains)
-        source, control = self._raising.source, self._raising.control
-        return Found(self.goal, self._trials, tuple(finalists), source, control, self._spent_s(), self._out_of_time())
+        finalists = self._measured(self._judge.finalists(self._trials))
+        raising, out_of_time = self._raising, self._out_of_time()
+        return Found(
+            goal=self.goal,
+            trials=self._trials,
+            finalists=tuple(finalists),
+            source=raising.source,
+            control=raising.control,
+            seconds=self._spent_s(),
+            ran_out=out_of_time,
+            samples=raising.samples,
+        )
+
+    def _measured(self, top: Sequence[Trial]) -> list[Trial]:
+        """Export and measure the first, and as many others as the time allows, two of them at least."""
+        level, began = self._raising.levels.levels[-1], time.monotonic()
+        control = self._raising.levels.trains
+        first = self._raising.to(top[:1], level, self._say, control=control)
+        each_s = AND_ON_TEST_DATA * (time.monotonic() - began)
+        fit = int((self._left_s() - each_s / 2) / each_s)
+        return [*first, *self._raising.to(top[1 : 1 + max(2, fit)], level, self._say, control=control)]
 
     # --- phases -----------------------------------------------------------------------------------------------------
 
@@ -143,10 +162,14 @@ class Study:
         around = Interval(low=round(low, 4), high=round(high, 4))
         while (left := self._trials_left()) and not self._out_of_time():
             asked = [explorer.ask("explored", around) for _ in range(min(BATCH, left))]
-            self._raise(explorer, asked, may_give_up=True)
+            if not self._raise(explorer, asked, may_give_up=True):
+                return
 
-    def _raise(self, explorer: Explorer, asked: Sequence[Trial], *, may_give_up: bool) -> None:
-        """Bring candidates to the level before files are exported; some are given up after the first."""
+    def _raise(self, explorer: Explorer, asked: Sequence[Trial], *, may_give_up: bool) -> bool:
+        """Bring candidates to the level before files are exported; some are given up after the first.
+
+        Return False if one of them had to be given up for lack of time.
+        """
         levels, on = self._raising.levels, list[Trial]()
         for trial in self._raising.to(asked, levels.levels[0], self._say):
             score = self._judge.score(trial, self._trials)
@@ -157,8 +180,21 @@ class Study:
                 self._tell(explorer, trial.model_copy(update={"ended": "pruned"}))
             else:
                 on.append(trial)
-        for trial in self._raising.to(on, levels.before_files, self._say):
+        fit = self._fitting(on) if may_give_up else len(on)
+        for trial in on[fit:]:
+            self._tell(explorer, trial.model_copy(update={"ended": "pruned", "reason": "no time to train it"}))
+        for trial in self._raising.to(on[:fit], levels.before_files, self._say):
             self._tell(explorer, trial)
+        return fit == len(on)
+
+    def _fitting(self, candidates: Sequence[Trial]) -> int:
+        """Return how many of the candidates, in their order, can be trained in the time that is left for that."""
+        left_s = self._time_to_explore_s() - self._spent_s()
+        for number, trial in enumerate(candidates):
+            left_s -= expected_s(trial, self._trials, self._raising.levels.before_files.name) or 0.0
+            if left_s < 0:
+                return number
+        return len(candidates)
 
     def _tell(self, explorer: Explorer, trial: Trial) -> None:
         done = trial if trial.ended != "running" else trial.model_copy(update={"ended": "done"})
@@ -191,17 +227,23 @@ class Study:
     def _spent_s(self) -> float:
         return self._before_s + time.monotonic() - self._started
 
+    def _time_to_explore_s(self) -> float:
+        whole_s = 60 * self._spec.budget.minutes
+        return whole_s - min(FOR_FINALISTS * whole_s, MOST_FOR_FINALISTS_S)
+
     def _out_of_time(self) -> bool:
-        return self._spent_s() > (1 - FOR_FINALISTS) * 60 * self._spec.budget.minutes
+        return self._spent_s() > self._time_to_explore_s()
+
+    def _left_s(self) -> float:
+        return max(0.0, 60 * self._spec.budget.minutes - self._spent_s())
 
     def _enter(self, phase: str) -> None:
         self._phase = phase
         self._say()
 
     def _say(self) -> None:
-        left_s = max(0.0, 60 * self._spec.budget.minutes - self._spent_s())
         best, most = self._judge.cheapest_that_meets(self._trials), self._spec.budget.trials
-        self._heard(Status(self._phase, self._trials, most, self._raising.running, best, left_s))
+        self._heard(Status(self._phase, self._trials, most, self._raising.running, best, self._left_s()))
 
 
 def _check_space(base: Candidate, recipe: Recipe, space: Space) -> None:

@@ -22,29 +22,40 @@ def text_of(answer: Answer) -> str:
     """Return the table, the verdict, and what to do next; accuracies are of test data, where it was read."""
     metric = every_metric()[answer.cost]
     lines: list[Sequence[str]] = [(*COLUMNS[:4], metric.name, *COLUMNS[5:])]
-    lines += [_yardstick("source", answer.source), *([_yardstick("control", answer.control)] if answer.control else [])]
-    lines += [_yardstick("source", answer.source_on_test, "test")] if answer.source_on_test is not None else []
+    judged = {"validation": answer.validation_samples, "test": answer.test_samples}
+    yardsticks = (
+        ("source", "validation", answer.source),
+        ("control", "validation", answer.control),
+        ("source", "test", answer.source_on_test),
+    )
+    lines += [
+        (f"{name}, {split}", "", _share(accuracy, judged[split]), *[""] * 4)
+        for name, split, accuracy in yardsticks
+        if accuracy is not None
+    ]
     lines += [_row(answer, point, metric) for point in answer.points]
     tail = [answer.verdict, *_next(answer)]
     return "\n".join([aligned(lines, WORDS), *_rankings(answer), *tail])
 
 
-def _yardstick(name: str, accuracy: float | None, split: str = "validation") -> tuple[str, ...]:
-    shown = "" if accuracy is None else f"{100 * accuracy:.2f}"
-    return (f"{name}, {split}", "", shown, "", "", "", "")
+def _share(accuracy: float | None, samples: int | None) -> str:
+    """Format an accuracy in percent, with its 95 % interval if it is known on how many samples it was measured."""
+    if accuracy is None:
+        return ""
+    half = f" ± {100 * wilson_half_width(accuracy, samples):.1f}" if samples else ""
+    return f"{100 * accuracy:.2f}{half}"
 
 
 def _row(answer: Answer, point: Point, metric: Metric) -> tuple[str, ...]:
     mark = f"{point.letter}  ←" if point.letter == answer.chosen else point.letter
     seen = point.test
     accuracy = seen.accuracy if seen is not None else point.validation.accuracy
-    samples = answer.test_samples if seen is not None else None
-    half = f" ± {100 * wilson_half_width(accuracy, samples):.1f}" if accuracy is not None and samples else ""
+    samples = answer.test_samples if seen is not None else answer.validation_samples
     drop = seen.drop if seen is not None else point.validation.drop
     return (
         mark,
         point.axis,
-        "" if accuracy is None else f"{100 * accuracy:.2f}{half}",
+        _share(accuracy, samples),
         "" if drop is None else f"{100 * drop:.1f}",
         said(metric, seen.cost if seen is not None and seen.cost is not None else point.validation.cost),
         size(seen.size_bytes) if seen is not None else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
 from typing import Literal
 
 from pydantic import Field
@@ -103,6 +104,18 @@ def pairs_of(trials: Iterable[Trial], lower: LevelName, higher: LevelName) -> li
     """Return what candidates reached at two levels, of those that got to both."""
     both = ((trial.at(lower), trial.at(higher)) for trial in trials)
     return [(low, high) for low, high in both if low is not None and high is not None]
+
+
+def expected_s(trial: Trial, trials: Iterable[Trial], level: LevelName) -> float | None:
+    """Return how many seconds a level will take a candidate, by the others and its epochs; None if none got there."""
+    paces = [reached.wall_s / epochs_of(other) for other in trials if (reached := other.at(level)) is not None]
+    return median(paces) * epochs_of(trial) if paces else None
+
+
+def epochs_of(trial: Trial) -> float:
+    """Return how long a candidate is trained, in epochs where its settings say so."""
+    said = [float(value) for key, value in trial.settings.items() if key.endswith(".epochs") and isinstance(value, int)]
+    return sum(said) or 1.0
 
 
 def smoothed_drops(trials: Sequence[Trial], level: LevelName) -> dict[int, float]:

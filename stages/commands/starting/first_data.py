@@ -31,6 +31,7 @@ LOOKED_AT = 256  # samples
 LARGEST_PREPARED = 16.0  # standardized values reach a few units, pixels far more
 VALIDATIONS = ("val", "validation", "valid", "dev")  # what a stored one is called
 DRAWN_TEST = 0.2  # of train, if no test split is stored
+FEW_SAMPLES, HELD_OUT_OF_FEW = 10_000, 0.2  # 400 samples tell accuracies apart by two points, 800 by one and a half
 SEED = 7  # the recipe's, which draws splits
 THREADS = 2  # of TensorFlow, also where it decodes
 
@@ -41,7 +42,7 @@ class DataGuess(Value):
     `tested` means a separate, equally labelled test split, `validation` names a stored one for validation. `prepared`
     describes the values of the first samples if they can't be pixels from 0 to 255; else None. `tasks` is what the
     labels of each output are ("" if labels have no names): None where they could mean two things. `counts` are the
-    samples of each split of the recipe.
+    samples of each split of the recipe; `held_out` is the share of train that is drawn for validation.
     """
 
     source: Kind
@@ -54,6 +55,16 @@ class DataGuess(Value):
     prepared: str | None = None
     tasks: dict[str, Task | None] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)
+    held_out: float = 0.1
+
+    def for_a_search(self) -> DataGuess:
+        """Return the same with more validation data if there is little: candidates are chosen by nothing else."""
+        drawn_from = self.counts.get("train", 0) + self.counts.get("validation", 0)
+        if self.validation is not None or not 0 < drawn_from < FEW_SAMPLES:
+            return self
+        held_out = round(HELD_OUT_OF_FEW * drawn_from)
+        counts = {**self.counts, "validation": held_out, "train": drawn_from - held_out}
+        return self.model_copy(update={"counts": counts, "held_out": HELD_OUT_OF_FEW})
 
     @property
     def doubts(self) -> tuple[str, ...]:

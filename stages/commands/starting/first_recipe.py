@@ -24,7 +24,9 @@ LARGE_INPUT = 128 * 128  # pixels; above this, batches of 64 take much memory
 COMMENT_COLUMN = 52
 WIDTH = 100
 RATIO = 0.3
+EPOCHS, MOST_EPOCHS, STEPS = 5, 20, 1_000  # steps of a training in a search
 OBS = "criterion: obs, scope: loss"  # channels go where their loss costs least
+IMAGE_RANK, BLENDING = 4, 0.4  # alpha of mixup; function matching (Beyer et al., 2022, arXiv:2106.05237)
 TEACHER = 0.8  # of the loss: after re-fitting, labels alone gain nothing in a short training
 ACCURACY_DROP = 0.02
 MSE_RATIO = 1.5  # errors 22 % larger: of pruning and int8 together, as the drop; verify bounds the export alone
@@ -106,7 +108,7 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
     if guess.prunable_groups and not guess.keeps_zeros:
         yield _line("  - reconstruct: {data_split: train}", "fits what is left to the unpruned model")
     if wanted.training:
-        yield from _training(guess, unlabelled=unlabelled)
+        yield from _training(guess, _epochs(guess, data, wanted), wanted, unlabelled=unlabelled)
     yield _line("  - strip", "takes out what only training needs")
     if guess.trained_for_int8:
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
@@ -124,8 +126,20 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
         yield _line(f"search: {wanted.search}", "what `secateur search` looks for")
 
 
-def _training(guess: ModelGuess, *, unlabelled: bool) -> Iterator[str]:
-    tuning = f"epochs: 5, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
+def _epochs(guess: ModelGuess, data: DataGuess | None, wanted: Wanted) -> int:
+    """Return how long to train. A search trains to find out what can go, which too few steps would hide."""
+    if wanted.search is None or data is None or not data.counts:
+        return EPOCHS
+    steps = -(-data.counts["train"] // _batch(guess))
+    return min(max(EPOCHS, -(-STEPS // steps)), MOST_EPOCHS)
+
+
+def _training(guess: ModelGuess, epochs: int, wanted: Wanted, *, unlabelled: bool) -> Iterator[str]:
+    tuning = f"epochs: {epochs}, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
+    if wanted.search is not None and all(len(spec.shape) == IMAGE_RANK for spec in guess.inputs):
+        yield "  # learns the unpruned model's outputs, for blends of two images as well"
+        yield f"  - finetune: {{{tuning}, mixup: {BLENDING}, distill: {{weight: 1.0}}}}"
+        return
     lesson = "distill: {}" if unlabelled else f"distill: {{weight: {TEACHER}}}"
     taught = "without labels" if unlabelled else "as well as from labels"
     yield f"  # learns from the unpruned model's outputs, {taught}"
@@ -137,7 +151,8 @@ def _splits(data: DataGuess | None) -> Iterator[str]:
     if data is not None and data.validation is not None:
         yield f"  validation: {_scalar(data.validation)}"
     else:
-        yield _line("  validation: {from: train, fraction: 0.1}", "held out of train, or a split: val")
+        share = DataGuess.model_fields["held_out"].default if data is None else data.held_out
+        yield _line(f"  validation: {{from: train, fraction: {share}}}", "held out of train, or a split: val")
     yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
     if data is None or data.tested:
         yield "  test: test"

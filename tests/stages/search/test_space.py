@@ -24,8 +24,8 @@ def test_by_default_the_macs_the_criterion_and_the_training_vary(searched):
     assert space.dimensions == {
         "stages.prune.criterion": ("obs", "taylor", "hessian"),
         "stages.prune.round_to": (1, 4, 8),
-        "stages.finetune.epochs": (2, 4, 8),
-        "stages.finetune.learning_rate": (0.0005, 0.001, 0.002),
+        "stages.finetune.epochs": (1, 2, 4),
+        "stages.finetune.learning_rate": (0.0003, 0.001, 0.002),
         "stages.finetune.distill.weight": (0.5, 0.8, 1.0),
     }
     assert space.usual["stages.finetune.epochs"] == 2

@@ -14,7 +14,7 @@ def test_costs_are_said_in_their_units():
 def test_each_point_has_a_row_and_the_chosen_one_an_arrow(answer):
     lines = text_of(answer).splitlines()
     assert lines[0].split() == ["file", "accuracy", "lost", "latency_p50_ms", "size", "against", "the", "source's"]
-    assert lines[1].split() == ["source,", "validation", "90.00"]
+    assert lines[1].split() == ["source,", "validation", "90.00", "±", "2.9"]
     first = next(line for line in lines if line.startswith("A "))
     chosen = next(line for line in lines if line.startswith("B  ←"))
     assert "89.80 ± 1.3" in first

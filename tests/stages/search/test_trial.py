@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.records.manifest import RunManifest
-from stages.search.trial import dropped, figures_of, pairs_of, smoothed_drops
+from stages.search.trial import dropped, epochs_of, expected_s, figures_of, pairs_of, smoothed_drops
 
 
 def manifest(metrics):
@@ -49,3 +49,15 @@ def test_luck_is_taken_half_out(trial):
     expected = smoothed_drops(trials, "trained")
     assert expected == pytest.approx({0: 0.10, 1: (0.02 + 0.03) / 2, 2: (0.04 + 0.03) / 2, 3: 0.0})
     assert smoothed_drops([], "trained") == {}
+
+
+def test_a_training_is_expected_to_take_as_long_as_others_by_its_epochs(trial):
+    def took(number, epochs, wall_s):
+        made = trial(number, 0.5, fitted=0.7, trained=0.8)
+        reached = (made.reached[0], made.reached[1].model_copy(update={"wall_s": wall_s}))
+        return made.model_copy(update={"settings": {"stages.finetune.epochs": epochs}, "reached": reached})
+
+    others = [took(0, 5, 10.0), took(1, 10, 30.0), took(2, 20, 100.0)]
+    assert expected_s(took(3, 4, 0.0), others, "trained") == pytest.approx(4 * 3.0)
+    assert expected_s(took(3, 4, 0.0), [], "trained") is None
+    assert epochs_of(trial(0, 0.5)) == 1.0
