@@ -2,7 +2,8 @@
 
 The demo's network and data, and the recipe that `secateur optimize` writes, for a float32 TFLite file on this machine.
 Ours searches as `secateur search` does, for the front of latency and accuracy. The rivals propose a criterion, a ratio
-for each channel group, and epochs: Optuna by its tree-structured Parzen estimator for several objectives, random search
+for each channel group, and epochs: Optuna by its tree-structured Parzen estimator for several objectives (as many
+trials at random before it as in our search, fewer than its default, which would take up the minutes), random search
 uniformly. Each of their trials is pruned, re-fitted and trained with the source as teacher, by the same engine and with
 the same settings as ours, from an empty store. A trial that begins in time is finished and counts. What is in their
 favor: within its minutes, ours exports and measures finalists as well, and they are given the re-fitting.
@@ -104,6 +105,7 @@ def search_by_optuna(folder: Path, minutes: float, seed: int, *, at_random: bool
     from pipeline import run
     from pipeline.errors import SecateurError
     from stages.search.candidates import Candidate
+    from stages.search.explore import STARTUP
     from stages.search.levels import accuracy_of, levels_of, share_left
 
     begun, samplers = time.monotonic(), optuna.samplers
@@ -111,7 +113,10 @@ def search_by_optuna(folder: Path, minutes: float, seed: int, *, at_random: bool
     base = folder / "rivals.yaml"
     recipe = Candidate(base, {}).recipe()
     levels, groups = levels_of(recipe), list(recipe.source.data["stages"][1]["prune"]["layers"])
-    sampler = samplers.RandomSampler(seed=seed) if at_random else samplers.TPESampler(seed=seed)
+    # Both would begin with the same proposals if they had one seed.
+    sampler = (
+        samplers.RandomSampler(seed=seed + 1) if at_random else samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
+    )
     study, trials = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler), []
     while time.monotonic() - begun < 60 * minutes:
         asked = study.ask()
@@ -125,7 +130,8 @@ def search_by_optuna(folder: Path, minutes: float, seed: int, *, at_random: bool
         share, accuracy = share_left(ended.metrics, levels), accuracy_of(ended.metrics, level.named)
         study.tell(asked, [share, accuracy])
         trials.append({"settings": settings, "share": share, "accuracy": accuracy})
-    return {"trials": trials, "tried": len(study.trials), "spent_s": {}}
+    by_chance = len(study.trials) if at_random else min(STARTUP, len(study.trials))
+    return {"trials": trials, "tried": len(study.trials), "by_chance": by_chance, "spent_s": {}}
 
 
 def proposed(asked: Any, groups: Sequence[str]) -> dict[str, Any]:
