@@ -25,8 +25,8 @@ class Judge:
 
     def meets(self, trial: Trial) -> bool:
         """Return whether a candidate met the goal's accuracy at the level before files are exported."""
-        reached, most = trial.at(self.levels.before_files.name), self.goal.max_drop
-        return reached is not None and reached.drop is not None and most is not None and reached.drop <= most
+        drop, most = self.trained_drop(trial), self.goal.max_drop
+        return drop is not None and most is not None and drop <= most
 
     def cheapest_that_meets(self, trials: Sequence[Trial]) -> Trial | None:
         """Return the candidate that leaves least of the source and meets the goal's accuracy; None if none does."""
@@ -46,6 +46,20 @@ class Judge:
         if drop is None or most is None:
             return None
         return _share(trial) * (1 + max(0.0, drop - most) / max(most, LEAST_DROP))
+
+    def trained_drop(self, trial: Trial) -> float | None:
+        """Return what a candidate lost at the level before files are exported; None if it has not got there."""
+        reached = trial.at(self.levels.before_files.name)
+        return reached.drop if reached is not None else None
+
+    def is_behind(self, trial: Trial, trials: Sequence[Trial]) -> bool:
+        """Return whether another candidate was more accurate at the first level and costs no more."""
+        level = self.levels.levels[0].name
+        mine, others = trial.at(level), [other for other in trials if other.number != trial.number]
+        if mine is None or mine.drop is None:
+            return False
+        known = [(_share(other), at.drop) for other in others if (at := other.at(level)) is not None]
+        return any(share <= _share(trial) and drop is not None and drop < mine.drop for share, drop in known)
 
     def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
         """Return the candidates to export: of the front those that just meet the goal, and the nearest beyond.

@@ -13,6 +13,7 @@ PHASES = {
     "control": "training the control",
     "fitted": "pruned and re-fitted",
     "border": "bisecting",
+    "gaps": "filling the front",
     "explored": "exploring",
     "measured": "measuring the best",
 }

@@ -1,5 +1,7 @@
 """Search: raise candidates through levels of fidelity, bisect for the border of the goal, explore around it.
 
+Without an accuracy to keep there is no border: the gaps of the front are filled instead.
+
 What is computed is cached as in any run; what was proposed is in Optuna's storage. So a study that was killed goes on.
 """
 
@@ -17,6 +19,7 @@ from pipeline.store import Store
 from stages.search.border import next_budget
 from stages.search.candidates import Candidate
 from stages.search.explore import Explorer
+from stages.search.gaps import widest_gap
 from stages.search.goal import Goal, goal_of
 from stages.search.judging import Judge
 from stages.search.levels import levels_of
@@ -102,8 +105,11 @@ class Study:
         storage = self._storage or _in_store(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
         self._before_s = self._explorer.spent_s
-        self._sketch(self._explorer)
-        self._find_border(self._explorer)
+        if self.goal.max_drop is None and self._raising.levels.trains:
+            self._fill_gaps(self._explorer)
+        else:
+            self._sketch(self._explorer)
+            self._find_border(self._explorer)
         self._explore(self._explorer)
         self._enter("measured")
         finalists = self._measured(self._judge.finalists(self._trials))
@@ -152,6 +158,16 @@ class Study:
                 return
             self._raise(explorer, [explorer.ask("border", round(budget, 4), self._space.usual)], may_give_up=False)
 
+    def _fill_gaps(self, explorer: Explorer) -> None:
+        """Train candidates of the usual settings, each in the widest gap that the front has so far."""
+        self._enter("gaps")
+        while self._trials_left() and not self._out_of_time():
+            known = [(self._budget_of(trial), self._judge.trained_drop(trial)) for trial in self._usual_ones()]
+            budget = widest_gap(known, self._space.bounds)
+            if budget is None:
+                return
+            self._raise(explorer, [explorer.ask("gaps", round(budget, 4), self._space.usual)], may_give_up=False)
+
     def _explore(self, explorer: Explorer) -> None:
         """Let the sampler propose candidates around the border until the budget of trials or minutes is used."""
         self._enter("explored")
@@ -172,8 +188,7 @@ class Study:
         """
         levels, on = self._raising.levels, list[Trial]()
         for trial in self._raising.to(asked, levels.levels[0], self._say):
-            score = self._judge.score(trial, self._trials)
-            hopeless = may_give_up and score is not None and explorer.gives_up(trial, score)
+            hopeless = may_give_up and self._is_hopeless(explorer, trial)
             if trial.ended == "failed" or not levels.trains:
                 self._tell(explorer, trial)
             elif hopeless:
@@ -195,6 +210,13 @@ class Study:
             if left_s < 0:
                 return number
         return len(candidates)
+
+    def _is_hopeless(self, explorer: Explorer, trial: Trial) -> bool:
+        """Return whether a candidate should not be trained, by what it is before that."""
+        score = self._judge.score(trial, self._trials)
+        if score is None:
+            return self._judge.is_behind(trial, self._trials)
+        return explorer.gives_up(trial, score)
 
     def _tell(self, explorer: Explorer, trial: Trial) -> None:
         done = trial if trial.ended != "running" else trial.model_copy(update={"ended": "done"})

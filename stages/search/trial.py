@@ -49,7 +49,7 @@ class Trial(Value):
 
     number: int
     settings: dict[str, Json]
-    why: Literal["levels", "border", "explored"]
+    why: Literal["levels", "border", "gaps", "explored"]
     reached: tuple[Reached, ...] = ()
     files: tuple[FileFigures, ...] = ()
     run_id: str | None = None

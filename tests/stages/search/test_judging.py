@@ -37,6 +37,16 @@ def test_a_score_is_the_cost_unless_too_much_is_lost(judge, trial):
     assert Judge(replace(judge.goal, max_drop=None), judge.levels).score(trial(0, 0.5, trained=0.8), []) is None
 
 
+def test_a_candidate_is_behind_what_costs_no_more_and_was_more_accurate_before_training(judge, trial):
+    known = [trial(0, 0.5, fitted=0.8, trained=0.81), trial(1, 0.3, fitted=0.6, trained=0.9), trial(2, 0.2, "failed")]
+    assert judge.is_behind(trial(3, 0.5, fitted=0.79), known)
+    assert judge.is_behind(trial(3, 0.4, fitted=0.59), known)
+    assert not judge.is_behind(trial(3, 0.4, fitted=0.79), known)
+    assert not judge.is_behind(trial(3, 0.5, fitted=0.8), known)
+    assert not judge.is_behind(trial(3, 0.5), known)
+    assert not judge.is_behind(known[0], known)
+
+
 def test_finalists_are_those_about_the_border(judge, trial):
     trials = [trial(n, share, trained=0.9 - (1 - share) / 21) for n, share in enumerate(x / 20 for x in range(2, 20))]
     chosen = judge.finalists(trials)

@@ -127,6 +127,19 @@ def test_a_study_goes_on_where_it_was(study, folder):
     assert again.trials == study[0].trials
 
 
+def test_without_an_accuracy_to_keep_the_gaps_of_the_front_are_trained_first(folder):
+    text = RECIPE.replace("  constraints: {accuracy_drop: 0.02}\n", "").replace("trials: 8", "trials: 4")
+    (folder / "gaps.yaml").write_text(text)
+    store = Store(folder / "store")
+    found = Study(Candidate(folder / "gaps.yaml", {}), store, Here(store)).run(lambda _: None)
+    assert found.goal.max_drop is None
+    gaps = [trial for trial in found.trials if trial.why == "gaps"]
+    assert [trial.settings["stages.prune.macs"] for trial in gaps][:2] == [0.15, 0.3674]  # sqrt(0.15 * 0.9)
+    assert all(trial.at("trained") is not None for trial in gaps)
+    assert {trial.settings["stages.finetune.learning_rate"] for trial in gaps} == {0.003}
+    assert found.finalists
+
+
 def test_the_table_and_the_picture_show_the_front(study):
     answer, _ = study
     text, picture = text_of(answer), svg_of(answer)
