@@ -135,10 +135,10 @@ class PruneConfig(RankingConfig):
     removes most where it costs least.
 
     How many: `ratio`, or a target `macs`, `params` or `bytes` (what is to be left: a fraction, or above 1 a number), or
-    a target `latency` (above 1: milliseconds) or `instructions` that the exported network meets within 3 % on the
-    device that `measure_on` names, compared with the source in the same format and scheme; or with `layers` a ratio for
-    each pattern, or with `thresholds` a minimum score (before normalization) for each. With `layers` and `thresholds`,
-    nothing else is pruned.
+    a target `latency` (above 1: milliseconds) or `instructions` that the exported network meets within `tolerance` on
+    the device that `measure_on` names, compared with the source in the same format and scheme; or with `layers` a ratio
+    for each pattern, or with `thresholds` a minimum score (before normalization) for each. With `layers` and
+    `thresholds`, nothing else is pruned.
 
     `round_to: auto` asks the device of `measure_on` which numbers of channels are steps: runtimes compute channels in
     tiles, so that 25 can cost as much as 32.
@@ -168,6 +168,9 @@ class PruneConfig(RankingConfig):
         1, description="channels kept are a multiple of this where a group is that big; or auto: measured steps"
     )
     measure_on: MeasureOn | None = Field(None, description="for round_to: auto, latency and instructions: {target: …}")
+    tolerance: float = Field(
+        0.03, gt=0, description="of latency and instructions: how far from what is asked for is near enough"
+    )
     min_channels: int = Field(1, ge=1, description="no layer keeps fewer channels than this")
     exclude: tuple[str, ...] = Field((), description="names or patterns of layers whose channels stay: head*")
     search: int = Field(
@@ -200,6 +203,8 @@ class PruneConfig(RankingConfig):
             raise ValueError(f"{asks[0]} needs a device: measure_on: {{target: cortex-a72}}")
         if self.measure_on is not None and not asks:
             raise ValueError("measure_on is for round_to: auto, latency and instructions")
+        if "tolerance" in self.model_fields_set and not self.measured_target:
+            raise ValueError("tolerance is for latency and instructions")
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from stages.search.study import Status
 
 PHASES = {
     "control": "training the control",
+    "file": "finding the fastest file",
     "fitted": "pruned and re-fitted",
     "border": "bisecting",
     "gaps": "filling the front",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
@@ -12,12 +12,17 @@ from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.recipe.steps import StageStep
 from pipeline.records.values import Json
 from stages.devices.target import find_target
+from stages.formats.format import MakesProbes
+from stages.formats.probe import ProbeScheme
+from stages.formats.registry import formats
 from stages.search.goal import Goal
 from stages.search.levels import Levels
 
 Dimension = tuple[Any, ...] | Interval
 MEASURES = ("macs", "params", "bytes", "latency", "instructions")
 LEAST_LEFT, MOST_LEFT = 0.1, 0.95
+LEAST_LATENCY = 0.2
+NEAR_ENOUGH = 1.0  # of what is asked for: what is left is measured, and counts, however near it is
 BY_LOSS = ("obs", "taylor", "hessian")  # criteria that predict a loss, with scope: loss
 NEEDS_LABELS = ("taylor",)
 
@@ -66,6 +71,24 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
     return Space(budget, bounds, dimensions, fixed, {key: _said(recipe, key) for key in dimensions})
 
 
+def on_device(space: Space, recipe: Recipe, goal: Goal, levels: Levels, axis: str) -> Space:
+    """Return the space with latency as its budget, measured in the file of a format and scheme.
+
+    Channels go by measured costs of layers, and each pruned network is exported and measured once. The space is
+    returned as it is where the user said what the budget counts, or layers of such files can't be probed.
+    """
+    file_format, _, scheme = axis.partition("/")
+    prune = next(step for step in recipe.steps if step.id == levels.prune)
+    path = f"stages.{prune.id}"
+    said = recipe.search is not None and any(f"{path}.{measure}" in recipe.search.space for measure in MEASURES)
+    if said or not isinstance(formats()[file_format], MakesProbes) or scheme not in get_args(ProbeScheme):
+        return space
+    budget = f"{path}.latency"
+    on = {"target": goal.target, "format": file_format, "scheme": scheme}
+    fixed = _without_others(prune, path, budget) | {f"{path}.measure_on": on, f"{path}.tolerance": NEAR_ENOUGH}
+    return replace(space, budget=budget, bounds=Interval(low=LEAST_LATENCY, high=MOST_LEFT), fixed=fixed)
+
+
 def _without_others(prune: StageStep, path: str, kept: str) -> dict[str, Json]:
     """Return settings that take other ways to say how much is pruned out of the recipe."""
     config = prune.config
@@ -78,12 +101,12 @@ def _without_others(prune: StageStep, path: str, kept: str) -> dict[str, Json]:
 def _measure(recipe: Recipe, goal: Goal) -> tuple[str, dict[str, Json]]:
     """Return what the budget counts, and what else `prune` must be told.
 
-    Instructions are counted exactly, so they are met on the target. Times of a target vary: MACs come near enough to
-    rank candidates, and files are measured at the end.
+    Instructions are counted on the target. For a latency these are MACs until it is known in which file to measure it.
     """
     if goal.target is not None and find_target(goal.target, recipe.folder).counts and goal.cost.name == "instructions":
         file_format, _, scheme = (goal.axis or "tflite/int8").partition("/")
-        return "instructions", {"measure_on": {"target": goal.target, "format": file_format, "scheme": scheme}}
+        on = {"target": goal.target, "format": file_format, "scheme": scheme}
+        return "instructions", {"measure_on": on, "tolerance": NEAR_ENOUGH}
     return ("bytes" if goal.cost.name == "size_bytes" else "macs"), {}
 
 
@@ -104,8 +127,8 @@ def _worth_varying(recipe: Recipe, prune: StageStep, path: str) -> dict[str, Dim
             found[f"{own}.learning_rate"] = tuple(rate * factor for factor in (0.3, 1.0, 2.0))
             if getattr(config, "distill", None) is not None and not (recipe.data is None or recipe.data.unlabelled):
                 found[f"{own}.distill.weight"] = (0.5, 0.8, 1.0)
-            if getattr(config, "mixup", None) is not None:
-                found[f"{own}.mixup"] = (None, config.mixup)
+            if (mixup := getattr(config, "mixup", None)) is not None:
+                found[f"{own}.mixup"] = (None, mixup)
     return found
 
 

@@ -16,6 +16,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.records.keys import digest_of
 from pipeline.store import Store
+from stages.devices.target import find_target
 from stages.search.border import next_budget
 from stages.search.candidates import Candidate
 from stages.search.explore import Explorer
@@ -24,7 +25,7 @@ from stages.search.goal import Goal, goal_of
 from stages.search.judging import Judge
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
-from stages.search.space import Space, space_of
+from stages.search.space import Space, on_device, space_of
 from stages.search.trial import Trial, expected_s
 from stages.search.workers import StudyListener, Workers, unheard
 
@@ -34,6 +35,7 @@ FOR_FINALISTS, MOST_FOR_FINALISTS_S = 0.35, 360  # of the minutes, kept for expo
 AND_ON_TEST_DATA = 1.5  # times as long as measuring a finalist takes its part of the final table as well
 AROUND = (0.6, 1.4)  # where candidates are explored, as factors of the border's budget
 START = 0.5  # the first budget that is trained
+LATENCY = "latency"  # names of metrics begin so
 CLOSE = 1e-3  # two budgets that differ by less, relatively, are one
 
 
@@ -83,10 +85,7 @@ class Study:
             hint = "add `data:`; `secateur optimize` needs no labels in it"
             raise RecipeError("a search needs data", where=recipe.source.where(("stages",)), hint=hint)
         levels, self.goal = levels_of(recipe), goal_of(recipe, self._spec)
-        self._space = space_of(recipe, self._spec, self.goal, levels)
-        self._budget = self._space.budget
-        self._bounds = (float(self._space.bounds.low), float(self._space.bounds.high))
-        self._usual = {**self._space.fixed, **self._space.usual}
+        self._take(space_of(recipe, self._spec, self.goal, levels))
         _check_space(base, recipe, self._space)
         self._raising = Raising(base, self.goal, levels, workers, listener)
         self._judge = Judge(self.goal, levels)
@@ -101,7 +100,9 @@ class Study:
         self._heard = heard
         self._enter("control")
         keys = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
-        name = study_name(self._recipe, self._spec, keys)
+        if file := self._file_to_measure():
+            self._take(on_device(self._space, self._recipe, self.goal, self._raising.levels, file))
+        name = study_name(self._recipe, self._spec, [*keys, file or ""])
         storage = self._storage or _in_store(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
         self._before_s = self._explorer.spent_s
@@ -124,6 +125,24 @@ class Study:
             ran_out=out_of_time,
             samples=raising.samples,
         )
+
+    def _take(self, space: Space) -> None:
+        self._space, self._budget = space, space.budget
+        self._bounds = (float(space.bounds.low), float(space.bounds.high))
+        self._usual = {**space.fixed, **space.usual}
+
+    def _file_to_measure(self) -> str | None:
+        """Return in which file, a place on the axes, pruned networks are measured; None if they are not.
+
+        It is the fastest one of the network that is tried first. Workers that prune side by side can't measure.
+        """
+        goal, workers = self.goal, self._raising.workers
+        if goal.target is None or not goal.cost.name.startswith(LATENCY) or workers.side_by_side:
+            return None
+        if find_target(goal.target, self._recipe.folder).counts:
+            return None
+        self._enter("file")
+        return goal.axis or self._raising.cheapest_file({**self._usual, self._budget: self._start()})
 
     def _measured(self, top: Sequence[Trial]) -> list[Trial]:
         """Export and measure the first, and as many others as the time allows, two of them at least."""

@@ -25,7 +25,10 @@ def unheard(_index: int, _event: Event) -> None:
 
 
 class Workers(Protocol):
-    """Run recipes somewhere, against one store."""
+    """Run recipes somewhere, against one store; `side_by_side` tells whether several run at the same time."""
+
+    @property
+    def side_by_side(self) -> bool: ...
 
     def run(
         self, recipes: Sequence[Recipe], until: str | None = None, listener: StudyListener = unheard
@@ -44,6 +47,7 @@ class Here:
     """Run recipes in this process, one after another, in their order."""
 
     store: Store
+    side_by_side: bool = False
 
     def run(
         self, recipes: Sequence[Recipe], until: str | None = None, listener: StudyListener = unheard

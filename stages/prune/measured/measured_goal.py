@@ -16,7 +16,6 @@ from stages.prune.choosing.choice import Choice, ChoiceBasis, Prepared
 from stages.prune.measured.probing import ProfiledCost
 from stages.prune.surgery.surgeon import remove_channels
 
-TOLERANCE = 0.03  # of the requested share
 TRIES = 10
 SAME_GOAL = 1e-5
 
@@ -31,7 +30,7 @@ class Attempt:
 
 
 def reach_measured_goal(prepared: Prepared, model: KerasModel, basis: ChoiceBasis) -> tuple[Choice, Any]:
-    """Return the choice and the pruned network whose exported file's measured share is within 3 % of the wanted one.
+    """Return the choice and the pruned network whose exported file's measured share is as near as `tolerance` asks.
 
     Raises PreconditionError, with the nearest measured share, if the allowed counts come no nearer.
     """
@@ -49,7 +48,7 @@ def reach_measured_goal(prepared: Prepared, model: KerasModel, basis: ChoiceBasi
         measured = device.share(pruned)
         attempts.append(Attempt(limit, choice.reached, measured))
         basis.heard(len(attempts), TRIES)
-        if abs(measured / wanted - 1) <= TOLERANCE:
+        if abs(measured / wanted - 1) <= prepared.config.tolerance:
             return replace(choice, wanted=wanted, reached=measured), pruned
         limit = next_limit(attempts, wanted)
     raise _missed(attempts, wanted, prepared)
@@ -78,7 +77,7 @@ def _missed(attempts: Sequence[Attempt], wanted: float, prepared: Prepared) -> P
     nearest = min(attempts, key=lambda a: abs(a.measured - wanted))
     measure = prepared.goal.measure
     return PreconditionError(
-        f"{measure} of {wanted:.3f} of the source can't be met within {TOLERANCE:.0%}: "
+        f"{measure} of {wanted:.3f} of the source can't be met within {prepared.config.tolerance:.0%}: "
         f"{len(attempts)} networks were measured, the nearest has {nearest.measured:.3f}",
         where=f"prune.{measure}",
         hint=f"{measure}: {nearest.measured:.3f} can be had; round_to, min_channels and exclude limit what can",

@@ -56,6 +56,7 @@ class ClusterWorkers:
     client: Any
     store: Store
     one_machine: bool = False
+    side_by_side: bool = True
 
     def run(
         self, recipes: Sequence[Recipe], until: str | None = None, listener: StudyListener = unheard

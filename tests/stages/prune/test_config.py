@@ -80,6 +80,7 @@ def test_settings_of_the_other_method_are_refused(settings, message):
         {"measure_on": {"target": "cpu"}},
         {"round_to": "often", "measure_on": {"target": "cpu"}},
         {"latency": 0.5, "macs": 0.5, "measure_on": {"target": "cpu"}},
+        {"macs": 0.5, "tolerance": 0.1},
         {"round_to": "auto", "measure_on": {"target": "cpu", "scheme": "dynamic"}},
     ],
 )

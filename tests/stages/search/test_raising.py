@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.errors import PreconditionError, RecipeError
+from pipeline.errors import PreconditionError, RecipeError, StoreError
 from pipeline.records.manifest import RunManifest
 from stages.search.candidates import Candidate
 from stages.search.levels import levels_of
@@ -12,6 +12,8 @@ from stages.search.workers import unheard
 
 class Scripted:
     """End each recipe as it was told, and remember what was run."""
+
+    side_by_side = False
 
     def __init__(self, *ends):
         self.ends, self.ran = list(ends), []
@@ -73,3 +75,14 @@ def test_each_candidate_gets_its_own_end_in_whatever_order_they_come(raising, tr
     assert (second.ended, second.reason, second.reached) == ("failed", "out of reach", ())
     assert said == [2, 1, 0]
     assert [until for _, until in workers.ran] == ["reconstruct"] * 2
+
+
+def test_the_cheapest_file_is_that_of_a_whole_run_on_validation_data(raising):
+    made, workers = raising(
+        ended(**{"tflite/int8@cpu__latency_p50_ms": 0.7, "onnx/int8@cpu__latency_p50_ms": 0.6}), StoreError("full")
+    )
+    assert made.cheapest_file({"stages.prune.macs": 0.5}) == "onnx/int8"
+    ((recipe, until),) = workers.ran
+    assert (until, recipe.control, recipe.data.judge_on) == (None, False, "validation")
+    with pytest.raises(StoreError, match="full"):
+        made.cheapest_file({})

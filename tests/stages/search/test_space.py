@@ -8,7 +8,7 @@ from pipeline.store import Store
 from stages.search.candidates import Candidate
 from stages.search.goal import goal_of
 from stages.search.levels import levels_of
-from stages.search.space import space_of
+from stages.search.space import on_device, space_of
 from stages.search.study import Study
 from stages.search.workers import Here
 
@@ -51,7 +51,32 @@ def test_instructions_are_met_where_they_are_counted(searched):
     assert space.fixed == {
         "stages.prune.macs": None,
         "stages.prune.measure_on": {"target": "cortex-a72", "format": "tflite", "scheme": "int8"},
+        "stages.prune.tolerance": 1.0,
     }
+
+
+def test_a_latency_is_measured_in_the_file_that_is_fastest(searched):
+    recipe = searched("{objectives: [latency_ms]}")
+    goal, levels = goal_of(recipe, SearchSpec(objectives=("latency_ms",))), levels_of(recipe)
+    space = on_device(spaced(recipe), recipe, goal, levels, "onnx/float32")
+    assert space.budget == "stages.prune.latency"
+    made = Candidate(recipe.source.file, {**space.fixed, **space.usual, space.budget: 0.4}).recipe()
+    prune = next(step.config for step in made.steps if step.stage == "prune")
+    assert (prune.macs, prune.latency, prune.tolerance) == (None, 0.4, 1.0)
+    assert (prune.measure_on.target, prune.measure_on.format, prune.measure_on.scheme) == ("cpu", "onnx", "float32")
+
+
+@pytest.mark.parametrize("axis", ["tflite/dynamic", "c/int8"])
+def test_where_no_layer_can_be_probed_the_macs_are_what_counts(searched, axis):
+    recipe = searched()
+    goal = goal_of(recipe, SearchSpec())
+    assert on_device(spaced(recipe), recipe, goal, levels_of(recipe), axis) == spaced(recipe)
+
+
+def test_a_budget_of_the_user_stays(searched):
+    recipe = searched("{space: {stages.prune.macs: {low: 0.2, high: 0.9}}}")
+    space = on_device(spaced(recipe), recipe, goal_of(recipe, SearchSpec()), levels_of(recipe), "tflite/int8")
+    assert space.budget == "stages.prune.macs"
 
 
 def test_a_ratio_is_no_budget_since_more_of_it_leaves_less(searched):

@@ -7,7 +7,7 @@ from pipeline.errors import PreconditionError
 from stages.keras.macs import count_macs
 from stages.prune.choosing.choice import ChoiceBasis
 from stages.prune.config import PruneConfig
-from stages.prune.measured.measured_goal import TOLERANCE, Attempt, next_limit
+from stages.prune.measured.measured_goal import Attempt, next_limit
 from stages.prune.pruning import prune_model
 
 
@@ -39,7 +39,7 @@ def test_the_measured_share_is_the_wanted_one(mini_xception, fixed):
     device = Biased(mini_xception, fixed)
     result = prune_model(mini_xception, config(instructions=0.5), basis=ChoiceBasis(device=device))
     measured = device.share(result.model)
-    assert abs(measured / 0.5 - 1) <= TOLERANCE
+    assert abs(measured / 0.5 - 1) <= 0.03
     assert (result.report.measure, result.report.wanted) == ("instructions", 0.5)
     assert result.report.reached == pytest.approx(measured)
     assert device.asked <= 6
@@ -48,14 +48,14 @@ def test_the_measured_share_is_the_wanted_one(mini_xception, fixed):
 def test_a_number_is_of_the_source(mini_xception):
     device = Biased(mini_xception, 0.1)
     result = prune_model(mini_xception, config(instructions=1.2e6), basis=ChoiceBasis(device=device))
-    assert abs(device.share(result.model) / 0.6 - 1) <= TOLERANCE
+    assert abs(device.share(result.model) / 0.6 - 1) <= 0.03
 
 
 def test_in_steps_the_share_stays_that_of_the_source(mini_xception):
     device = Biased(mini_xception, 0.0)
     first = prune_model(mini_xception, config(instructions=0.75), basis=ChoiceBasis(device=device)).model
     second = prune_model(first, config(instructions=0.5), basis=ChoiceBasis(device=device, source=mini_xception)).model
-    assert abs(device.share(second) / 0.5 - 1) <= TOLERANCE
+    assert abs(device.share(second) / 0.5 - 1) <= 0.03
     assert count_macs(second) < count_macs(first)
 
 
@@ -107,4 +107,4 @@ def test_scope_loss_spends_what_a_device_measures(mini_xception):
     images = np.random.default_rng(0).uniform(-1, 1, (6, 28, 28, 1)).astype(np.float32)
     settings = config(instructions=0.5, criterion="obs", scope="loss", search=3, round_to="auto")
     result = prune_model(mini_xception, settings, images, basis=ChoiceBasis(device=device))
-    assert abs(device.share(result.model) / 0.5 - 1) <= TOLERANCE
+    assert abs(device.share(result.model) / 0.5 - 1) <= 0.03
