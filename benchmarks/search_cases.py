@@ -18,7 +18,7 @@ from quality import calibrated_range, photographs, towards_all_classes
 
 NAMES = ("demo", "resnet8", "visual_wake_words")
 RESNET8_IMAGES = 20_000
-PHOTOGRAPHS, TESTED_PHOTOGRAPHS = 4_000, 1_000
+PHOTOGRAPHS, TESTED_PHOTOGRAPHS = 2_000, 1_000
 ASSETS = ROOT / "configs" / "assets"
 
 
