@@ -127,6 +127,23 @@ def test_a_study_goes_on_where_it_was(study, folder):
     assert again.trials == study[0].trials
 
 
+def test_an_interrupted_study_keeps_its_trials_and_goes_on(study, folder):
+    base, store = Candidate(folder / "bars.yaml", {}), Store(folder / "store")
+    storage, seen = f"sqlite:///{folder / 'own.db'}", []
+
+    def interrupted(status):
+        seen.append(status)
+        if status.phase == "border" and status.running:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Study(base, store, Here(store), storage).run(interrupted)
+    again = Study(base, store, Here(store), storage).run(lambda _: None)
+    kept = seen[-1].trials
+    assert 0 < len(kept) < 8 == len(again.trials)
+    assert again.trials[: len(kept)] == kept
+
+
 def test_without_an_accuracy_to_keep_the_gaps_of_the_front_are_trained_first(folder):
     text = RECIPE.replace("  constraints: {accuracy_drop: 0.02}\n", "").replace("trials: 8", "trials: 4")
     (folder / "gaps.yaml").write_text(text)
