@@ -73,8 +73,8 @@ def command(
 
 def write_search(model: Path, data: Path, recipe: Path, wanted: Wanted) -> Path:
     """Write a recipe with a search, and say what it was written from; its folder is made."""
-    recipe.parent.mkdir(parents=True, exist_ok=True)
     found = _labelled(look(model, data, recipe.parent), model, data, recipe.parent)
+    recipe.parent.mkdir(parents=True, exist_ok=True)  # only now: bad input leaves no empty folder
     if found.data is not None:
         found = replace(found, data=found.data.for_a_search())
     write_recipe(found, model, recipe, wanted)

@@ -35,7 +35,7 @@ def text_of(answer: Answer) -> str:
     ]
     lines += [_row(answer, point, metric) for point in answer.points]
     tail = [answer.verdict, *_next(answer)]
-    return "\n".join([aligned(lines, WORDS), *_rankings(answer), *tail])
+    return "\n".join([aligned(lines, WORDS), _levels(answer), *_rankings(answer), *tail])
 
 
 def _share(accuracy: float | None, samples: int | None) -> str:
@@ -79,6 +79,21 @@ def _against(point: Point) -> str:
     if against.ratio >= 1:
         return f"×{against.ratio:.2f} slower [{against.low:.2f}, {against.high:.2f}]"
     return f"×{1 / against.ratio:.2f} faster [{1 / against.high:.2f}, {1 / against.low:.2f}]"
+
+
+def _levels(answer: Answer) -> str:
+    """Return how many candidates got how far, and why others did not."""
+    reached = {level: sum(trial.at(level) is not None for trial in answer.trials) for level in ("fitted", "trained")}
+    late = sum(trial.ended == "pruned" and bool(trial.reason) for trial in answer.trials)
+    ends = {
+        "pruned and re-fitted": reached["fitted"],
+        "given up then": sum(trial.ended == "pruned" for trial in answer.trials) - late,
+        "with no time to train": late,
+        "trained": reached["trained"],
+        "measured": len(answer.finalists),
+        "failed": sum(trial.ended == "failed" for trial in answer.trials),
+    }
+    return "candidates: " + " · ".join(f"{count} {words}" for words, count in ends.items() if count)
 
 
 def _rankings(answer: Answer) -> Iterator[str]:

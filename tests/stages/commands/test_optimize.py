@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
 from stages.commands.optimize import command, exported_for, write_search
 from stages.commands.starting.first_recipe import Wanted
@@ -44,6 +44,13 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     goal = goal_of(recipe, recipe.search)
     assert (goal.cost.name, goal.target, goal.max_drop) == ("latency_p50_ms", "cpu", 0.02)
     assert levels_of(recipe).trains
+
+
+def test_bad_data_leave_no_folder(model, tmp_path):
+    np.savez(tmp_path / "d.npz", x_train=np.zeros((40, 9, 9, 1), "f4"), y_train=np.arange(40) % 3)
+    with pytest.raises(SecateurError):
+        write_search(model, tmp_path / "d.npz", tmp_path / "front" / "r.yaml", Wanted("cpu", ("onnx",), False, GOAL))
+    assert not (tmp_path / "front").exists()
 
 
 def test_training_can_be_left_out(model, tmp_path):

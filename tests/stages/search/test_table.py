@@ -14,7 +14,7 @@ def test_costs_are_said_in_their_units():
 def test_each_point_has_a_row_and_the_chosen_one_an_arrow(answer):
     lines = text_of(answer).splitlines()
     assert lines[0].split() == ["file", "accuracy", "lost", "latency_p50_ms", "size", "against", "the", "source's"]
-    assert lines[1].split() == ["source,", "validation", "90.00", "±", "2.9"]
+    assert lines[1].split() == ["source,", "validation", "90.00", "±", "3.0"]
     first = next(line for line in lines if line.startswith("A "))
     chosen = next(line for line in lines if line.startswith("B  ←"))
     assert "89.80 ± 1.3" in first
@@ -22,3 +22,16 @@ def test_each_point_has_a_row_and_the_chosen_one_an_arrow(answer):
     assert "×2.00 less [exact]" in chosen
     assert answer.verdict in lines
     assert any("secateur run B.yaml" in line for line in lines)
+
+
+def test_it_says_how_far_candidates_got(answer, trial):
+    late = trial(2, 0.5, fitted=0.6).model_copy(update={"ended": "pruned", "reason": "no time to train it"})
+    trials = (
+        trial(0, 0.5, fitted=0.7, trained=0.8),
+        trial(1, 0.4, fitted=0.6).model_copy(update={"ended": "pruned"}),
+        late,
+        trial(3, 0.1).model_copy(update={"ended": "failed", "reason": "too small"}),
+    )
+    lines = text_of(answer.model_copy(update={"trials": trials, "finalists": trials[:1]})).splitlines()
+    counts = "3 pruned and re-fitted · 1 given up then · 1 with no time to train · 1 trained · 1 measured · 1 failed"
+    assert f"candidates: {counts}" in lines
