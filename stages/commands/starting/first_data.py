@@ -140,7 +140,7 @@ def opened(guess: DataGuess, folder: Path, preprocess: Preprocess, digests: File
         settings["task"] = "unlabelled"
     if guess.validation is not None:
         settings["validation"] = guess.validation
-    file = folder / guess.path
+    file = Path(os.path.normpath(folder.resolve() / guess.path))  # the folder need not be there yet
     test = "test" if guess.tested else {"fraction": DRAWN_TEST}
     spec = DataSpec.model_validate(
         {"source": guess.source, "path": file, "preprocess": preprocess, "test": test, **settings}
