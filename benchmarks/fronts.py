@@ -122,9 +122,10 @@ def judged(name: str, options: argparse.Namespace) -> bool:
     if point is None:
         print("  nothing was chosen: MISSED", flush=True)
         return False
-    axis, store, recipe = point["axis"], folder / "store", Recipe.load(Path(point["recipe"]))
+    axis, store, path = point["axis"], folder / "store", folder / point["recipe"]
+    recipe = Recipe.load(path)
     manifest = run(recipe, store)
-    plain = run(Recipe.load(Path(point["recipe"]).with_name("source.yaml")), store)
+    plain = run(Recipe.load(path.with_name("source.yaml")), store)
     file_format = axis.partition("/")[0]
     ratio = turns(file_of(plain, store, f"{file_format}/int8")[1], file_of(manifest, store, axis)[1])
     wanted = FASTER[name]
