@@ -243,7 +243,7 @@ def main() -> int:
             results.add(case, found)
         tell_search(method, found)
         fronts[method] = chosen(found["trials"])
-    judged: dict[str, list[Any]] = {method: [] for method in METHODS}
+    judged: dict[str, list[Point]] = {method: [] for method in METHODS}
     for method, points in fronts.items():
         for point in points:
             case = {**asked, "method": method, "judged": point["settings"]}

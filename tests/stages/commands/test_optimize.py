@@ -44,6 +44,10 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     goal = goal_of(recipe, recipe.search)
     assert (goal.cost.name, goal.target, goal.max_drop) == ("latency_p50_ms", "cpu", 0.02)
     assert levels_of(recipe).trains
+    (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
+    assert (training.epochs, training.early_stopping, training.mixup, training.distill.weight) == (40, None, 0.4, 1.0)
+    assert recipe.data is not None
+    assert recipe.data.validation.fraction == 0.2  # of 90
 
 
 def test_bad_data_leave_no_folder(model, tmp_path):
