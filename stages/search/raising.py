@@ -56,14 +56,14 @@ class Raising:
     def cheapest_file(self, settings: dict[str, Json]) -> str | None:
         """Return which exported file of a recipe costs least, a place on the axes; None if none has the goal's cost.
 
-        Raises whatever fails.
+        Files beyond the goal's limits come last. Raises whatever fails.
         """
         recipe = self._recipe(settings, control=False)
         ((_, ended),) = self.workers.run([recipe], self.levels.levels[-1].until, self.listener)
         if isinstance(ended, SecateurError):
             raise ended
         files = figures_of(ended, self.goal, None)
-        return min(files, key=lambda file: file.cost).axis if files else None
+        return min(files, key=lambda file: (not file.within(self.goal.limits), file.cost)).axis if files else None
 
     def to(
         self, trials: Sequence[Trial], level: Level, say: Callable[[], None], *, control: bool = False

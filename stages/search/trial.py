@@ -41,7 +41,11 @@ class FileFigures(Value):
     def keeps(self, goal: Goal) -> bool:
         """Return whether the file meets all bounds of the goal."""
         dropped = goal.max_drop is not None and (self.drop is None or self.drop > goal.max_drop)
-        return not dropped and all(self.bounded.get(name, limit) <= limit for name, limit in goal.limits.items())
+        return not dropped and self.within(goal.limits)
+
+    def within(self, limits: Mapping[str, float]) -> bool:
+        """Return whether no metric of the file that was measured is above its limit."""
+        return all(self.bounded.get(name, limit) <= limit for name, limit in limits.items())
 
 
 class Trial(Value):

@@ -79,10 +79,20 @@ def test_each_candidate_gets_its_own_end_in_whatever_order_they_come(raising, tr
 
 def test_the_cheapest_file_is_that_of_a_whole_run_on_validation_data(raising):
     made, workers = raising(
-        ended(**{"tflite/int8@cpu__latency_p50_ms": 0.7, "onnx/int8@cpu__latency_p50_ms": 0.6}), StoreError("full")
+        ended(**{"tflite/int8@cpu__latency_p50_ms": 0.7, "onnx/int8@cpu__latency_p50_ms": 0.6}),
+        ended(
+            **{
+                "tflite/int8@cpu__latency_p50_ms": 0.7,
+                "tflite/int8__size_bytes": 5000.0,
+                "onnx/int8@cpu__latency_p50_ms": 0.6,
+                "onnx/int8__size_bytes": 5001.0,
+            }
+        ),
+        StoreError("full"),
     )
     assert made.cheapest_file({"stages.prune.macs": 0.5}) == "onnx/int8"
-    ((recipe, until),) = workers.ran
+    assert made.cheapest_file({"stages.prune.macs": 0.5}) == "tflite/int8"  # the other is larger than the goal allows
+    recipe, until = workers.ran[0]
     assert (until, recipe.control, recipe.data.judge_on) == (None, False, "validation")
     with pytest.raises(StoreError, match="full"):
         made.cheapest_file({})
