@@ -15,6 +15,7 @@ from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.records.keys import digest_of
+from pipeline.records.values import Json
 from pipeline.store import Store
 from stages.devices.target import find_target
 from stages.search.border import next_budget
@@ -98,10 +99,10 @@ class Study:
     def run(self, heard: Heard) -> Found:
         """Return what was found; SecateurError if not even the recipe itself can be run."""
         self._heard = heard
-        self._enter("control")
-        keys = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
         if file := self._file_to_measure():
             self._take(on_device(self._space, self._recipe, self.goal, self._raising.levels, file))
+        self._enter("control")
+        keys = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
         name = study_name(self._recipe, self._spec, [*keys, file or ""])
         storage = self._storage or _in_store(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
@@ -134,7 +135,8 @@ class Study:
     def _file_to_measure(self) -> str | None:
         """Return in which file, a place on the axes, pruned networks are measured; None if they are not.
 
-        It is the fastest one of the network that is tried first. Workers that prune side by side can't measure.
+        It is the fastest one of the network that is tried first, which is hardly trained. Workers that prune side by
+        side can't measure.
         """
         goal, workers = self.goal, self._raising.workers
         if goal.target is None or not goal.cost.name.startswith(LATENCY) or workers.side_by_side:
@@ -142,7 +144,8 @@ class Study:
         if find_target(goal.target, self._recipe.folder).counts:
             return None
         self._enter("file")
-        return goal.axis or self._raising.cheapest_file({**self._usual, self._budget: self._start()})
+        brief: dict[str, Json] = {f"stages.{s.id}.epochs": 1 for s in self._recipe.steps if hasattr(s.config, "epochs")}
+        return goal.axis or self._raising.cheapest_file({**self._usual, self._budget: self._start(), **brief})
 
     def _measured(self, top: Sequence[Trial]) -> list[Trial]:
         """Export and measure the first, and as many others as the time allows, two of them at least."""

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.data import data_source
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, StoreError
 from pipeline.recipe.recipe import Recipe
+from pipeline.records.manifest import RunManifest
 from pipeline.running.run import run
 from pipeline.store import Store
 from stages.keras.tensorflow import import_keras
@@ -18,7 +19,7 @@ from stages.search.candidates import Candidate
 from stages.search.picture import svg_of
 from stages.search.study import Study, study_name
 from stages.search.table import text_of
-from stages.search.workers import Here
+from stages.search.workers import Here, unheard
 
 RECIPE = """name: bars
 seed: 3
@@ -164,6 +165,35 @@ def test_the_table_and_the_picture_show_the_front(study):
     assert f"{answer.chosen}  ←" in text
     assert max(len(line) for line in text.splitlines() if "secateur" not in line) <= 100
     assert picture.count('class="point"') == len(answer.points)
+
+
+class Scripted:
+    """End each recipe as it was told, and remember what was run."""
+
+    side_by_side = False
+
+    def __init__(self, *ends):
+        self.ends, self.ran = list(ends), []
+
+    def run(self, recipes, until=None, listener=unheard):
+        self.ran += recipes
+        yield from [(index, self.ends.pop(0)) for index, _ in enumerate(recipes)]
+
+
+def test_a_latency_is_measured_in_the_file_that_is_fastest_from_the_control_on(searched, tmp_path):
+    recipe = searched("{objectives: [latency_ms], constraints: {accuracy_drop: 0.01}}")
+    metrics = {"tflite/int8@cpu.latency_p50_ms": 0.7, "onnx/float32@cpu.latency_p50_ms": 0.6}
+    first = RunManifest(
+        run_id="abcd1234", name="n", recipe_digest="sha256:" + "0" * 64, stages=(), metrics=metrics, gates=(),
+        verdict="pass",
+    )  # fmt: skip
+    workers = Scripted(first, StoreError("full"))
+    with pytest.raises(StoreError, match="full"):
+        Study(Candidate(recipe.source.file, {}), Store(tmp_path / "store"), workers).run(lambda _: None)
+    (brief, control) = ({step.id: step.config for step in ran.steps} for ran in workers.ran)
+    assert (brief["prune"].macs, brief["finetune"].epochs) == (0.5, 1)
+    assert (control["prune"].macs, control["prune"].latency, control["finetune"].epochs) == (None, 0.5, 2)
+    assert (control["prune"].measure_on.format, control["prune"].measure_on.scheme) == ("onnx", "float32")
 
 
 def test_another_model_or_data_or_goal_is_another_study(folder):
