@@ -21,8 +21,8 @@ from pipeline.data import DataSource, Split
 from pipeline.errors import (
     PLEASE_REPORT,
     BlobError,
-    DataError,
-    ModelError,
+    ChangedDataError,
+    ChangedModelError,
     PostconditionError,
     PreconditionError,
     SecateurError,
@@ -148,7 +148,7 @@ class Context:
         # Hashed again from the copy: the plan's digest may be of a file that was replaced between the plan and now.
         if digest_of_model(copy) != self.job.action.inputs[role]:
             what = "the model file changed during the run"
-            raise ModelError(what, where=str(path), hint="run again")
+            raise ChangedModelError(what, where=str(path), hint="run again")
         return copy
 
     @property
@@ -166,7 +166,7 @@ class Context:
         # good.
         if samples.digest != self.job.action.inputs[split]:
             what = f"the {split} data changed during the run"
-            raise DataError(what, where=str(self.scope.data.path), hint="run again")
+            raise ChangedDataError(what, where=str(self.scope.data.path), hint="run again")
         for note in samples.notes:
             self.events.warned(note)
         return samples

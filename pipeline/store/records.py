@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from pipeline.records.manifest import ActionRecord
+from pipeline.records.manifest import Action, ActionRecord, Provenance
 from pipeline.store.blobs import Blobs, quarantine
 from pipeline.store.files import publish, store_errors
 
@@ -41,14 +38,8 @@ class Records:
                 data = path.read_bytes()
             except FileNotFoundError:  # not asked before: another process may move a damaged one away in between
                 return None
-            try:
-                record = ActionRecord.model_validate_json(data)
-            except ValidationError:
-                quarantine(self._root, path)
-                return "record damaged"
-            # A record that was edited or copied to another name is valid JSON. `action.key` is computed from the action
-            # itself, so the file name, the action and all that the seal covers must agree.
-            if record.key != key or record.action.key != key or record.seal != record.computed_seal():
+            record = _verified(data, key)
+            if record is None:
                 quarantine(self._root, path)
                 return "record damaged"
         for file in (file for artifact in record.outputs for file in artifact.files):
@@ -61,14 +52,34 @@ class Records:
         """Yield the keys of all records, in no order."""
         return (path.stem for path in self._folder.glob("*/*.json"))
 
-    def documents(self, stage: str, axis: str | None) -> Iterator[dict[str, Any]]:
-        """Yield records of one stage and axis as plain JSON, unverified: to compare with, not to use."""
+    def actions(self, stage: str, axis: str | None) -> Iterator[tuple[Action, Provenance]]:
+        """Yield the recorded actions of one stage and axis: to compare with, not to use.
+
+        They are what their keys say, but neither their records' other parts nor their outputs are verified.
+        """
         for path in self._folder.glob("*/*.json"):
             try:
                 document = json.loads(path.read_bytes())
-                action = document["action"]
-                if action["stage"] == stage and action["axis"] == axis:
-                    yield document
-            except (OSError, ValueError, KeyError, TypeError):
+                named = document["action"]
+                if named["stage"] != stage or named["axis"] != axis:
+                    continue
+                action = Action.model_validate(named)
+                provenance = Provenance.model_validate(document["provenance"])
+                whole = action.key == path.stem
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 # One that is damaged, of another release, or just moved away only makes an explanation poorer.
                 continue
+            if whole:
+                yield action, provenance
+
+
+def _verified(data: bytes, key: str) -> ActionRecord | None:
+    """Return the record in these bytes; None if they are not what was once written under this key."""
+    try:
+        record = ActionRecord.model_validate_json(data)
+        # A record that was edited or copied to another name is valid JSON. `action.key` is computed from the action
+        # itself, so the file name, the action and all that the seal covers must agree.
+        whole = record.key == key == record.action.key and record.seal == record.computed_seal()
+    except ValueError:  # of pydantic, or of canonical JSON, which has no integers above 2**53
+        return None
+    return record if whole else None

@@ -50,7 +50,7 @@ class Runs:
 
     def has(self, run_id: str) -> bool:
         """Return whether there is a manifest of exactly this id."""
-        return (self._folder / run_id / "manifest.json").is_file()
+        return _is_id(run_id) and (self._folder / run_id / "manifest.json").is_file()
 
     def keys_of(self, recipe: str) -> frozenset[str]:
         """Return the keys of all actions in the latest runs of recipes with this name."""
@@ -86,10 +86,7 @@ class Runs:
     def get(self, name: str) -> RunManifest | None:
         """Return the run with the id `name`, a unique prefix of it, or `latest`; None if there is none."""
         ids = self.ids()
-        if name == "latest":
-            matches = ids[:1]
-        else:
-            matches = [i for i in ids if i.startswith(name)] if re.fullmatch(r"[0-9a-f]{1,8}", name) else []
+        matches = ids[:1] if name == "latest" else [i for i in ids if _is_id(name) and i.startswith(name)]
         if not matches:
             return None
         if len(matches) > 1:
@@ -101,3 +98,8 @@ class Runs:
             raise StoreError(
                 "the run's manifest is damaged, or of another release", where=str(path), hint="run the recipe again"
             ) from error
+
+
+def _is_id(name: str) -> bool:
+    """Return whether a name is a run's id or the beginning of one: others, such as `../x`, must not become a path."""
+    return re.fullmatch(r"[0-9a-f]{1,8}", name) is not None

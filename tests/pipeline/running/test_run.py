@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from pipeline import Recipe, run
-from pipeline.errors import RecipeError, StoreError
+from pipeline.errors import ModelError, RecipeError, StoreError
+from pipeline.records.keys import digest_of_file
 from pipeline.running.run import _let_go
 from pipeline.store import Store, file_digests
+from pipeline.store.seals import sealed, unsealed
 
 
 def test_all_of_a_run_is_there_the_second_time_and_what_is_forced_runs(finished):
@@ -73,3 +75,19 @@ def test_a_run_whose_digests_can_not_be_remembered_is_written_all_the_same(finis
         run(Recipe.load(tmp_path / "copy" / path.name), digests.parent)
     assert {entry.status for entry in caught.value.manifest.stages} <= {"hit", "ran"}
     assert Store(digests.parent).runs.get(caught.value.manifest.run_id) == caught.value.manifest
+
+
+def test_a_wrong_digest_in_the_memory_of_files_fails_one_run_and_no_more(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_digests, "SETTLED_NS", -(10**12))  # the files are some ms old
+    folder = shutil.copytree(finished[0].parent, tmp_path / "copy")
+    recipe, memory = Recipe.load(folder / "recipe.yaml"), folder / "store" / "file-digests.json"
+    run(recipe, folder / "store")
+    digest = digest_of_file(folder / "model.keras")
+    memory.write_bytes(memory.read_bytes().replace(digest[:-1].encode(), digest[:-2].encode() + b"?"))
+    assert {entry.status for entry in run(recipe, folder / "store").stages} == {"hit"}  # its seal is broken
+    document = unsealed(memory.read_bytes())
+    assert digest.encode() in document
+    memory.write_bytes(sealed(document.replace(digest.encode(), f"sha256:{'0' * 64}".encode())))
+    with pytest.raises(ModelError, match="the model file changed during the run"):
+        run(recipe, folder / "store")
+    assert {entry.status for entry in run(recipe, folder / "store").stages} == {"hit"}
