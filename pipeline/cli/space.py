@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -59,16 +60,13 @@ def _bytes(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        found = int(TypeAdapter(ByteSize).validate_python(text))
+        return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError as error:
         what = f"{text!r} is not a size"
         raise RecipeError(what, where="--max-size", hint="write 20GB, 500MB, 1.5GiB, or a number of bytes") from error
-    if found < 0:
-        raise RecipeError("a size below zero keeps nothing", where="--max-size", hint="0 keeps what is pinned or used")
-    return found
 
 
-def _existing(store: Any) -> Store:
+def _existing(store: Path | None) -> Store:
     opened = open_store(store)
     if not (opened.root / "VERSION").exists():
         raise RecipeError("there is no store", where=str(opened.root), hint="a run makes one; --store names another")

@@ -127,9 +127,10 @@ def _forced(contents: Contents, roots: Roots, now: float) -> _Unit:
     young = now - GRACE_S
     keys = {key for key, item in contents.records.items() if item.time > young and key not in named.keys}
     blobs = {digest for digest, item in contents.blobs.items() if item.time > young and digest not in named_by_any}
-    keys |= roots.busy | (roots.used & (contents.records.keys() | contents.work.keys()))
-    blobs |= roots.used & contents.blobs.keys()
-    work = {key for key, item in contents.work.items() if key in keys or item.time > young}
+    in_use = roots.used | roots.busy
+    keys |= in_use & contents.records.keys()
+    blobs |= in_use & contents.blobs.keys()
+    work = {key for key, item in contents.work.items() if key in in_use or item.time > young}
     direct = Named(frozenset(keys), frozenset(blobs))
     return _Unit(now, frozenset(runs), (direct, *(contents.listed[run] for run in runs)), frozenset(work))
 
