@@ -113,8 +113,8 @@ def _text(store: Store, limits: Limits, collected: Collected, *, dry_run: bool) 
 def pin(run: RunArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Keep a run, and all that it reaches, whatever is collected."""
     opened = _existing(store)
-    # Under the lock: a collection would not see the pin of what it is about to remove.
-    with opened.leases.alone():
+    # Under a lease, which notes the run: a collection does not see the pin of what it is about to remove.
+    with opened.leases.hold():
         run_id = _run_id(opened, run)
         opened.pins.add(run_id)
     _print_pin(run_id, "pinned", as_json=as_json)

@@ -100,7 +100,10 @@ class Leases:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep all processes from looking up anything new; StoreError if the store can't be locked."""
+        """Keep all processes from looking up anything new; StoreError if the store can't be locked.
+
+        Inside, this thread must not look up anything through the store itself: it would wait for its own lock.
+        """
         with ExitStack() as stack:
             with store_errors(self._folder):
                 stack.enter_context(_mutex)

@@ -87,11 +87,13 @@ class Runs:
 
     def get(self, name: str) -> RunManifest | None:
         """Return the run with the id `name`, a unique prefix of it, or `latest`; None if there is none."""
-        ids = self.ids()
         if name == "latest":
-            matches = ids[:1]
+            matches = self.ids()[:1]
+        elif not re.fullmatch(r"[0-9a-f]{1,8}", name):
+            matches = []
         else:
-            matches = [i for i in ids if i.startswith(name)] if re.fullmatch(r"[0-9a-f]{1,8}", name) else []
+            # A whole id needs no listing of all runs.
+            matches = [name] if self.has(name) else [i for i in self.ids() if i.startswith(name)]
         if not matches:
             return None
         if len(matches) > 1:

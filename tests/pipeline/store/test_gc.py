@@ -12,7 +12,7 @@ import pytest
 from pipeline import Recipe, run
 from pipeline.errors import StoreError
 from pipeline.records.manifest import ActionRecord
-from pipeline.store import Store
+from pipeline.store import Store, choice, gc
 from pipeline.store.choice import DAY_S, GRACE_S, Limits
 from pipeline.store.gc import collect, collect_if_due
 from pipeline.store.settings import GcSettings
@@ -168,8 +168,6 @@ def test_a_killed_collection_leaves_no_record_without_its_files(store, filled, m
     count = sum(figures.count for figures in collect(store, NOTHING, dry_run=True).removed.values())
     assert count == 8
     shutil.copytree(store.root, store.root.parent / "whole")
-    from pipeline.store import gc
-
     remove = gc._remove
     for stop in range(count):
         shutil.rmtree(store.root)
@@ -252,3 +250,80 @@ def test_a_run_collects_by_the_settings_and_keeps_itself(finished, tmp_path, mon
     manifest = run(Recipe.load(recipe), store.root)
     assert store.runs.ids() == [manifest.run_id]
     assert {entry.status for entry in run(Recipe.load(recipe), store.root).stages} == {"hit"}
+
+
+SECONDS = 3.0
+CHAINS = """
+import random, sys, time
+from pathlib import Path
+
+from pipeline.contracts.stage import StageConfig, StageResult
+from pipeline.recipe.recipe import Recipe
+from pipeline.records.artifacts import Artifact
+from pipeline.records.facts import CalibrationFacts
+from pipeline.records.manifest import Action, ActionRecord, RunManifest, StageEntry
+from pipeline.running import run_action
+from pipeline.running.run_action import Job, RunScope, perform
+from pipeline.store import Store, choice, gc
+
+
+class Appending:
+    outputs = ("calibration-set",)
+
+    def requires(self, config, inputs):
+        pass
+
+    def ensures(self, context, result):
+        pass
+
+    def run(self, context):
+        (context.work_dir / "step").write_text("1")
+        data = b"".join(context.read(name, "f").read_bytes() for name in context.inputs)
+        time.sleep(random.random() * 0.01)
+        assert (context.work_dir / "step").read_text() == "1"
+        file = context.write("f", data[-1000:] + bytes([context.job.action.config["n"]]), "x/y")
+        return StageResult((Artifact(files=(file,), facts=CalibrationFacts(samples=1)),), {})
+
+
+def chain(store, scope):
+    records = []
+    for index in range(6):
+        inputs = {str(place): made.outputs[0] for place, made in enumerate(records[-2:])}
+        digests = {name: artifact.digest for name, artifact in inputs.items()}
+        of_stage = {"stage": "appending", "version": 1, "axis": None, "config": {"n": random.randrange(3)}}
+        action = Action(**of_stage, inputs=digests, packages={}, seed=None, threads=None, device=None)
+        records.append(perform(Job(f"appending[{index}]", action, StageConfig(), inputs), scope).record)
+    return records
+
+
+run_action.stages = lambda: {"appending": Appending()}
+random.seed(int(sys.argv[3]))
+end, count = time.monotonic() + float(sys.argv[4]), 0
+while time.monotonic() < end or count == 0:
+    store, run_id = Store(Path(sys.argv[1])), f"{int(sys.argv[3]):04x}{count:04x}"
+    with store.leases.hold():
+        records = chain(store, RunScope(Recipe.load(Path(sys.argv[2])), store, None, {}, lambda event: None, run_id))
+        for record in records:
+            assert Store(store.root).records.get(record.key) == record
+        count += 1
+print(count)
+"""
+
+
+def test_nothing_that_two_processes_work_on_is_removed_and_afterwards_everything(recipe_file, store, monkeypatch):
+    for module in (choice, gc):  # the other processes have leases, and need no grace
+        monkeypatch.setattr(module, "GRACE_S", 0.0)
+    command = [sys.executable, "-c", CHAINS, str(store.root), str(recipe_file())]
+    workers = [
+        subprocess.Popen([*command, str(seed), str(SECONDS)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for seed in (1, 2)
+    ]
+    removed = 0
+    while any(worker.poll() is None for worker in workers):
+        removed += collect(Store(store.root), NOTHING).removed["records"].count
+    ended = [worker.communicate() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0], ended
+    assert removed > 0
+    collect(Store(store.root), NOTHING)
+    left = sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file())
+    assert left == ["VERSION", "leases/collected", "leases/lock"]
