@@ -26,7 +26,7 @@ COMMANDS = {
     "plan": "Say what would run, and why.",
     "show": "Show a run or an artifact, and where it came from.",
     "export": "Copy a run's files out, as FORMAT/SCHEME/name.",
-    "store": "Look into the artifact store.",
+    "store": "List, check, keep and free what is stored.",
     "doctor": "Check this installation.",
     "schema": "Print the JSON Schema of recipes.",
     "version": "Print the version.",

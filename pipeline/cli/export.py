@@ -14,6 +14,7 @@ from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import RecipeError, SecateurError, StoreError
 from pipeline.records.delivered import left_out, require_inside, wanted_files
 from pipeline.reports.command_lines import secateur
+from pipeline.store import Store
 from pipeline.store.files import publish
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, or `latest`.")]
@@ -22,6 +23,11 @@ FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Where the f
 
 def command(run: RunArgument, folder: FolderArgument, store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
+    with opened.leases.hold():
+        _export(run, folder, opened, as_json=as_json)
+
+
+def _export(run: str, folder: Path, opened: Store, *, as_json: bool) -> None:
     manifest = opened.runs.get(run)
     if manifest is None:
         listing = secateur("store", "ls", store=opened.root)

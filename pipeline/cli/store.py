@@ -1,27 +1,34 @@
-"""Implement `secateur store ls` and `secateur store verify`."""
+"""Implement `secateur store ls` and `secateur store verify`, and bring the other commands of the store together."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
 
+from pipeline.cli import space
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import StoreError, numbered
 from pipeline.records.manifest import ActionRecord
 from pipeline.reports.table import size
+from pipeline.store import Store
+from pipeline.store.contents import survey
 from pipeline.store.runs import Runs
 
 app = typer.Typer(no_args_is_help=True)
+for command in (space.gc, space.pin, space.unpin, space.stats):
+    app.command(name=command.__name__, help=command.__doc__)(command)
 
 
 @app.command(name="ls", help="List runs and actions.")
 def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
-    runs = [_run(opened.runs, name) for name in opened.runs.ids()]
-    records = [opened.records.get(key) for key in sorted(opened.records.keys())]
-    actions = [_action(record) for record in records if isinstance(record, ActionRecord)]
+    runs = _dated(opened)
+    # Not verified, which would read every file: that is what `verify` is for.
+    records = [opened.records.peek(key) for key in sorted(opened.records.keys())]
+    actions = [_action(record) for record in records if record is not None]
     actions.sort(key=lambda action: action["finished_at"])
     if as_json:
         document = {"schema_version": 1, "root": str(opened.root), "runs": runs, "actions": actions}
@@ -30,10 +37,24 @@ def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
     blobs = len(list(opened.blobs.digests()))
     print(f"{opened.root}: {numbered(len(runs), 'run')}, {numbered(len(actions), 'action')}, {numbered(blobs, 'blob')}")
     for run in runs:
-        print(f"run {run['run_id']}  {run['verdict']:12}  {run['name']}")
+        taken, pinned = size(run["size"]), "  pinned" if run["pinned"] else ""
+        print(f"run {run['run_id']}  {run['finished_at']}  {taken:>9}  {run['verdict']:12}  {run['name']}{pinned}")
     for action in actions:
         name = f"{action['stage']} {action['axis'] or ''}".strip()
         print(f"{action['finished_at']}  {name:28}  {size(action['size']):>9}  {' '.join(action['artifacts'])}")
+
+
+def _dated(store: Store) -> list[dict[str, Any]]:
+    """Return a line for each run, the newest first: the size is that of all that it reaches, its manifest included."""
+    contents, pinned = survey(store.root), store.pins.ids()
+    lines = []
+    for name, item in sorted(contents.runs.items(), key=lambda run: -run[1].time):
+        keys, blobs = contents.reached([contents.listed[name]])
+        parts = [*(contents.records.get(key) for key in keys), *(contents.blobs.get(blob) for blob in blobs)]
+        when = datetime.fromtimestamp(item.time, UTC).isoformat(timespec="seconds")
+        taken = item.size_bytes + sum(part.size_bytes for part in parts if part is not None)
+        lines.append({**_run(store.runs, name), "finished_at": when, "size": taken, "pinned": name in pinned})
+    return lines
 
 
 def _run(runs: Runs, name: str) -> dict[str, Any]:

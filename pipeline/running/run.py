@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.contracts.discovery import stages
-from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, silent
+from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Warned, silent
 from pipeline.contracts.hooks import ExplainsSlowness, MeasuresByTask, MeasuresOnTarget
 from pipeline.contracts.shared import Shared
 from pipeline.errors import (
@@ -46,6 +46,8 @@ from pipeline.running import gates
 from pipeline.running.run_action import RunScope
 from pipeline.running.run_node import Done, NodeRunner, run_node
 from pipeline.store import Store, default_store
+from pipeline.store.gc import collect_if_due
+from pipeline.store.settings import user_settings
 from pipeline.system import interruption
 from pipeline.system.memory import give_back
 
@@ -93,6 +95,7 @@ class Run:
         self._recipe = recipe
         self.store = store
         self._listener: Listener = silent
+        self._gc = user_settings().gc  # now: a mistake in it is told before hours of work
         self.run_id = store.runs.new_id()
         self._entries: list[StageEntry] = []
         self._shared = Shared()
@@ -104,6 +107,17 @@ class Run:
     def execute(self, listener: Listener = silent) -> RunManifest:
         """Execute all nodes that can run, then write the manifest; `listener` hears of each. Raises as `run` does."""
         self._listener = listener
+        # The recipe's last run is kept too: what follows from an action that runs now may be in it.
+        with self.store.leases.hold(f"recipe:{self._recipe.name}"):
+            try:
+                manifest = self._execute()
+            except SecateurError:
+                self._collect()  # the disk may be full
+                raise
+            self._collect()
+            return manifest
+
+    def _execute(self) -> RunManifest:
         make_importable(self._recipe)
         nodes = tuple(self._nodes)
         self._do_all(nodes)
@@ -122,6 +136,13 @@ class Run:
         if self._failures:
             raise self._told(self._failures[0][1])
         return manifest
+
+    def _collect(self) -> None:
+        """Free space if the user's settings ask for it, inside of the lease, which keeps this run."""
+        try:
+            collect_if_due(self.store, self._gc)
+        except SecateurError as error:
+            self._listener(Warned("store gc", f"nothing was freed: {error}"))
 
     def _do_all(self, nodes: Sequence[Node]) -> None:
         """Run nodes in order. An error that ends the run is raised once the manifest reflects it for the rest."""

@@ -10,7 +10,7 @@ from pipeline.contracts.events import Started
 from pipeline.planning.chain import Node
 from pipeline.planning.plan import Resolution, plan_node
 from pipeline.records.manifest import PlannedAction
-from pipeline.running.ahead import prepare_followers
+from pipeline.running.ahead import keep_hits, prepare_followers
 from pipeline.running.run_action import ActionResult, Job, RunScope, perform
 
 
@@ -49,5 +49,6 @@ def _perform(
     scope.listener(Started(node.id, planned.reason))
     # Only here, so that a run of nothing but hits starts no child and imports no TensorFlow.
     prepare_followers(node, following, scope.recipe.threads)
+    keep_hits(following, resolution, scope.store)
     job = Job(node.id, action, node.config, resolution.artifacts(node), resolution.fingerprints(node))
     return perform(job, scope, force=node.id in resolution.forced)

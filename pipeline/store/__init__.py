@@ -1,11 +1,11 @@
 """Keep artifacts: blobs by content, records by key, runs by id, scratch and locks by key.
 
     <store>/VERSION  blobs/sha256/<hex>  actions/sha256/<ab>/<key>.json  runs/<id>/manifest.json
-            work/<key>/  locks/<key>.lock  quarantine/  tmp/  file-digests.json
+            work/<key>/  locks/<key>.lock  refs/<run id>  leases/  quarantine/  tmp/  file-digests.json
 
 Invariants: a name under `blobs/` or `actions/` exists only with all its bytes (temporary file, fsync, rename, fsync of
 the folder); a record is written after every blob that it names; what fails verification is moved to `quarantine/` and
-counts as missing.
+counts as missing; what `pipeline.store.gc` removes was named by nothing that it keeps.
 """
 
 from __future__ import annotations
@@ -19,14 +19,19 @@ import platformdirs
 
 from pipeline.errors import StoreError
 from pipeline.store.blobs import Blobs
+from pipeline.store.contents import has_progress
 from pipeline.store.file_digests import FileDigests
 from pipeline.store.files import publish, store_errors
+from pipeline.store.leases import FOLDER as LEASES
+from pipeline.store.leases import Leases
+from pipeline.store.pins import FOLDER as PINS
+from pipeline.store.pins import Pins
 from pipeline.store.records import Records
 from pipeline.store.runs import Runs
 
 STORE_VARIABLE = "SECATEUR_STORE"  # environment variable, used if the command line names no store
 FORMAT_VERSION = "1"
-FOLDERS = ("tmp", "blobs", "actions", "runs", "studies", "work", "locks")
+FOLDERS = ("tmp", "blobs", "actions", "runs", "studies", "work", "locks", PINS, LEASES)
 # A file system of its own has `lost+found` at its root; emulated targets and our benchmarks keep the other two in the
 # default store's folder.
 NEIGHBORS = ("lost+found", "targets", "benchmarks")
@@ -42,9 +47,11 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.blobs = Blobs(root)
-        self.records = Records(root, self.blobs)
-        self.runs = Runs(root)
+        self.leases = Leases(root)
+        self.blobs = Blobs(root, self.leases)
+        self.records = Records(root, self.blobs, self.leases)
+        self.runs = Runs(root, self.leases)
+        self.pins = Pins(root)
         self._check_version()
 
     def _check_version(self) -> None:
@@ -105,10 +112,8 @@ class Store:
         shutil.rmtree(self.work_dir(key), ignore_errors=True)
 
     def can_resume(self, key: str) -> bool:
-        """Return whether a killed run left something to resume from (a dot or `tmp` in front excludes a name)."""
-        folder = self.work_dir(key)
-        # `.file` is a copy of the recipe's model, `tmp…` a write that was cut short: neither is progress.
-        return folder.is_dir() and any(not path.name.startswith((".", "tmp")) for path in folder.iterdir())
+        """Return whether a killed run left something to resume from."""
+        return has_progress(self.work_dir(key))
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
@@ -118,7 +123,8 @@ class Store:
         path = self.root / "locks" / f"{key}.lock"
         # An flock: the kernel releases it when its process dies, so a killed run blocks nobody.
         lock = FileLock(path)
-        with store_errors(path):
+        # Under the lease: the collection removes lock files that nobody holds.
+        with self.leases.using(key), store_errors(path):
             try:
                 # Not waiting here lets the caller tell the user first that another process is at work (`Waiting`).
                 lock.acquire(timeout=0)

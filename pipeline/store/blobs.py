@@ -8,13 +8,15 @@ from pathlib import Path
 
 from pipeline.records.keys import digest_of_bytes, digest_of_file
 from pipeline.store.files import publish, store_errors
+from pipeline.store.leases import Leases
 
 
 class Blobs:
     """Manage `blobs/sha256/<hex>`. A blob is verified once per process."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, leases: Leases) -> None:
         self._root = root
+        self._leases = leases
         self._folder = root / "blobs" / "sha256"
         # Records share blobs (a model is the output of one and the input of others): each is read and hashed only once.
         self._verified: set[str] = set()
@@ -36,12 +38,15 @@ class Blobs:
 
     def problem(self, digest: str) -> str | None:
         """Return why the blob can't be used ("missing", "damaged"), or None. A damaged one goes to quarantine."""
+        path = self.path(digest)
+        # Whoever reads or writes a blob asks this first: from here on no collection removes it.
+        with self._leases.using(digest), store_errors(path):
+            there = path.is_file()
+        if not there:
+            return "missing"
         if digest in self._verified:
             return None
-        path = self.path(digest)
         with store_errors(path):
-            if not path.is_file():
-                return "missing"
             if digest_of_file(path) != digest and not self._was_mended(digest, path):
                 return "damaged"
         self._verified.add(digest)

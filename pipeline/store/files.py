@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pipeline.errors import StoreError
 # At import, while there is one thread: between these two lines any thread would create files that all can write.
 UMASK = os.umask(0)
 os.umask(UMASK)  # it can only be read by setting it
+PROCESS = secrets.token_hex(8)  # names this process in a store: its lease, its temporary files
 HINTS = {
     errno.ENOSPC: "the disk is full: free space, or give another --store; what is finished stays cached",
     errno.EDQUOT: "the disk quota is used up: free space, or give another --store; what is finished stays cached",
@@ -45,7 +47,7 @@ def publish(target: Path, data: bytes | memoryview, scratch: Path) -> None:
     Raises OSError; then neither `target` nor the temporary file is there.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=scratch)
+    handle, name = tempfile.mkstemp(dir=scratch, prefix=f"{PROCESS}-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -54,7 +56,7 @@ def publish(target: Path, data: bytes | memoryview, scratch: Path) -> None:
             # Before the rename: after a power cut the name could otherwise exist without the bytes.
             os.fsync(file.fileno())
         Path(name).replace(target)
-    # Also at Ctrl-C: nothing else ever deletes files in the scratch folder.
+    # Also at Ctrl-C: otherwise the file would stay until the next collection.
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from pipeline.records.manifest import Action, ActionRecord, Provenance
 from pipeline.store.blobs import Blobs, quarantine
 from pipeline.store.files import publish, store_errors
+from pipeline.store.leases import Leases
 
 
 class Records:
     """Manage `actions/sha256/<ab>/<key>.json`."""
 
-    def __init__(self, root: Path, blobs: Blobs) -> None:
+    def __init__(self, root: Path, blobs: Blobs, leases: Leases) -> None:
         self._root = root
+        self._leases = leases
         self._blobs = blobs
         self._folder = root / "actions" / "sha256"
 
@@ -35,7 +40,8 @@ class Records:
         path = self.path(key)
         with store_errors(path):
             try:
-                data = path.read_bytes()
+                with self._leases.using(key):
+                    data = path.read_bytes()
             except FileNotFoundError:  # not asked before: another process may move a damaged one away in between
                 return None
             record = _verified(data, key)
@@ -47,6 +53,12 @@ class Records:
             if problem:
                 return f"blob {file.digest[:11]}… {problem}"
         return record
+
+    def peek(self, key: str) -> ActionRecord | None:
+        """Return the record unverified, to look ahead or to list; None if there is none. Nothing is moved."""
+        with suppress(OSError, ValidationError), self._leases.using(key):
+            return ActionRecord.model_validate_json(self.path(key).read_bytes())
+        return None
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all records, in no order."""

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pipeline.errors import RecipeError, StoreError
 from pipeline.records.manifest import RunManifest
 from pipeline.store.files import publish, store_errors
+from pipeline.store.leases import Leases
 
 RUNS_LOOKED_INTO = 100  # of one recipe, when a reason is needed
 HEAD_BYTES = 400  # hold the schema's version, the run's id and the name, which has at most 80 characters
@@ -23,8 +24,9 @@ HEAD_BYTES = 400  # hold the schema's version, the run's id and the name, which 
 class Runs:
     """Manage `runs/<id>/manifest.json`; ids are eight hexadecimal digits, any unique prefix names one."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, leases: Leases) -> None:
         self._root = root
+        self._leases = leases
         self._folder = root / "runs"
         self._documents: dict[str, list[dict[str, Any]]] = {}
 
@@ -38,7 +40,7 @@ class Runs:
 
     def put(self, manifest: RunManifest) -> None:
         """Write a run's manifest, replacing an earlier version from the same run."""
-        with store_errors(self._root):
+        with self._leases.using(f"run:{manifest.run_id}"), store_errors(self._root):
             path = self._folder / manifest.run_id / "manifest.json"
             publish(path, manifest.model_dump_json(indent=1).encode(), self._root / "tmp")
 
@@ -85,15 +87,22 @@ class Runs:
 
     def get(self, name: str) -> RunManifest | None:
         """Return the run with the id `name`, a unique prefix of it, or `latest`; None if there is none."""
-        ids = self.ids()
-        matches = ids[:1] if name == "latest" else [i for i in ids if _is_id(name) and i.startswith(name)]
+        if name == "latest":
+            matches = self.ids()[:1]
+        elif not _is_id(name):
+            matches = []
+        else:
+            # A whole id needs no listing of all runs.
+            matches = [name] if self.has(name) else [i for i in self.ids() if i.startswith(name)]
         if not matches:
             return None
         if len(matches) > 1:
             raise RecipeError(f"{len(matches)} runs begin with {name}", hint="give more digits: " + ", ".join(matches))
         path = self._folder / matches[0] / "manifest.json"
         try:
-            return RunManifest.model_validate_json(path.read_bytes())
+            with self._leases.using(f"run:{matches[0]}"):
+                data = path.read_bytes()
+            return RunManifest.model_validate_json(data)
         except ValidationError as error:
             raise StoreError(
                 "the run's manifest is damaged, or of another release", where=str(path), hint="run the recipe again"

@@ -125,11 +125,12 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def workers_on(cluster: str | None, store: Store) -> Iterator[Workers]:
-    """Yield the workers of a cluster, or this process."""
-    if cluster is None:
-        yield Here(store)
-        return
-    from stages.search.cluster.address import open_cluster
+    """Yield the workers of a cluster, or this process; until it ends, the results of all runs are kept."""
+    with store.leases.hold():
+        if cluster is None:
+            yield Here(store)
+            return
+        from stages.search.cluster.address import open_cluster
 
-    with open_cluster(cluster, store) as workers:
-        yield workers
+        with open_cluster(cluster, store) as workers:
+            yield workers

@@ -14,7 +14,10 @@ from ruamel.yaml import YAML
 from pipeline.cli import COMMANDS, build_app
 from pipeline.contracts.discovery import command_modules, stages
 from pipeline.errors import RecipeError
+from pipeline.recipe.errors import validate
 from pipeline.recipe.recipe import Recipe, RecipeFields
+from pipeline.recipe.yaml_source import read_yaml
+from pipeline.store.settings import UserSettings
 from pipeline.system.installed import optional_requirements
 from stages.devices.target import read_target
 
@@ -50,7 +53,7 @@ def inline(page):
 
 
 def check_snippet(text, folder):
-    """Raise RecipeError if a snippet (a recipe, a part of one, stages, or a target) is not valid."""
+    """Raise RecipeError if a snippet (a recipe, a part of one, stages, a target, or settings) is not valid."""
     data = YAML(typ="safe").load(text)
     if isinstance(data, dict) and "jobs" in data:
         return "workflow"
@@ -58,6 +61,10 @@ def check_snippet(text, folder):
         (folder / "target.yaml").write_text(text)
         read_target(folder / "target.yaml")
         return "target"
+    if isinstance(data, dict) and data.keys() <= UserSettings.model_fields.keys():
+        (folder / "settings.yaml").write_text(text)
+        validate(UserSettings, data, (), read_yaml(folder / "settings.yaml"))
+        return "settings"
     parts = data if isinstance(data, dict) and "stages" in data else part_of(data)
     (folder / "recipe.yaml").write_text(dumped(parts))
     Recipe.load(folder / "recipe.yaml")
@@ -88,7 +95,7 @@ SETTINGS = sorted(
 
 @pytest.mark.parametrize(("page", "number", "text"), SNIPPETS, ids=[f"{page}-{number}" for page, number, _ in SNIPPETS])
 def test_snippets_are_valid(page, number, text, tmp_path):
-    assert check_snippet(text, tmp_path) in {"recipe", "target", "workflow"}
+    assert check_snippet(text, tmp_path) in {"recipe", "target", "workflow", "settings"}
 
 
 @pytest.mark.parametrize("text", SETTINGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.records.keys import digest_of_file
 from pipeline.records.manifest import ActionRecord, Output, RunManifest, StageEntry
 from pipeline.reports.command_lines import secateur
 from pipeline.store import Store
-from pipeline.store.files import store_errors
+from pipeline.store.files import PROCESS, store_errors
 from pipeline.store.lineage import digests_named, makers
 from stages.commands.comparing.compared import compared, qualities
 from stages.formats.format import Runs
@@ -156,6 +157,10 @@ def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Mode
 
 
 def _stored(label: str, output: Output, store: Store, quality: Mapping[str, float], tested_on: str | None) -> Model:
+    # Until this process ends: its paths are measured for minutes.
+    lease = ExitStack()
+    lease.enter_context(store.leases.hold())
+    atexit.register(lease.close)
     for file in output.files:
         problem = store.blobs.problem(file.digest)
         if problem:
@@ -174,6 +179,6 @@ def _whole(output: Output, store: Store) -> Path:
     if len(paths) == 1:
         return next(iter(paths.values()))
     with store_errors(store.root):
-        folder = Path(mkdtemp(prefix="model-", dir=store.root / "tmp"))
+        folder = Path(mkdtemp(prefix=f"{PROCESS}-model-", dir=store.root / "tmp"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return whole_model(output.kind, tuple(paths), paths.__getitem__, folder)

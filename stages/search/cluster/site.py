@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.contracts.discovery import stages
 from pipeline.errors import DeviceError, first_few
 from pipeline.store import Store
+from pipeline.store.files import PROCESS
 from pipeline.system.installed import package_version
 
 WORKER_COMMAND = "dask worker ADDRESS --nthreads 1 --memory-limit 0"
@@ -73,7 +74,7 @@ def software() -> dict[str, str]:
 def site_of(store: Store) -> Iterator[Site]:
     """Yield what workers are to check, while the token is in the store."""
     store.create()
-    token = store.root / "tmp" / f"cluster-{secrets.token_hex(8)}"
+    token = store.root / "tmp" / f"{PROCESS}-cluster-{secrets.token_hex(8)}"
     token.touch()
     try:
         yield Site(store.root.absolute(), token.name, software())

@@ -100,7 +100,8 @@ def _run(task: Task, upstream: Mapping[str, str], listen: Listener) -> Done:
         task.run_id,
         opened.shared,
     )
-    return run_node(task.node, resolution, scope)
+    with opened.store.leases.hold():
+        return run_node(task.node, resolution, scope)
 
 
 def record_of(store: Store, node: str, key: str) -> ActionRecord:

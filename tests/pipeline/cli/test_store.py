@@ -1,5 +1,6 @@
 import json
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 
@@ -7,12 +8,35 @@ from pipeline.errors import StoreError
 from pipeline.store import Store
 
 
+def files_in(manifest):
+    return [file for entry in manifest.stages for output in entry.outputs for file in output.files]
+
+
 def test_runs_and_actions_are_listed(finished, call):
     _, store, manifest = finished
     document = json.loads(call("store", "ls", "--store", store, "--json"))
-    assert {"run_id": manifest.run_id, "name": "short", "verdict": "pass"} in document["runs"]
+    line = next(run for run in document["runs"] if run["run_id"] == manifest.run_id)
+    assert (line["name"], line["verdict"], line["pinned"]) == ("short", "pass", False)
+    taken = {entry.key: Store(store).records.path(entry.key) for entry in manifest.stages}
+    taken |= {file.digest: Store(store).blobs.path(file.digest) for file in files_in(manifest)}
+    taken["manifest"] = store / "runs" / manifest.run_id / "manifest.json"
+    assert line["size"] == sum(path.stat().st_size for path in taken.values())
+    written = datetime.fromtimestamp(taken["manifest"].stat().st_mtime, UTC)
+    assert line["finished_at"] == written.isoformat(timespec="seconds")
     assert {action["key"] for action in document["actions"]} == {entry.key for entry in manifest.stages}
-    assert f"run {manifest.run_id}  pass" in call("store", "ls", "--store", store)
+    (printed,) = [row for row in call("store", "ls", "--store", store).splitlines() if manifest.run_id in row]
+    assert printed.split()[2] == line["finished_at"]
+    assert f"{line['size'] / 1000:.1f} kB  pass" in printed
+
+
+def test_a_listing_moves_nothing(finished, call, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "store")
+    record = Store(tmp_path / "store").records.path(finished[2].stages[0].key)
+    record.write_text("{")
+    assert "3 actions" in call("store", "ls", "--store", tmp_path / "store")
+    assert record.read_text() == "{"
+    with pytest.raises(StoreError, match="1 part of the store is damaged"):
+        call("store", "verify", "--store", tmp_path / "store")
 
 
 def test_damage_is_found_and_named(finished, call, tmp_path):

@@ -1,10 +1,10 @@
-"""Check what starts ahead: the child that exports, if an export follows from what is about to run."""
+"""Check what starts ahead: the child that exports, if an export follows from what is about to run; and what is kept."""
 
 import pytest
 
 from pipeline.planning.plan import resolve
 from pipeline.recipe.recipe import Recipe
-from pipeline.running.ahead import prepare_followers
+from pipeline.running.ahead import keep_hits, prepare_followers
 from pipeline.store import Store
 from stages.formats.apart import process as child_process
 
@@ -29,3 +29,24 @@ def test_the_child_starts_where_an_export_follows(nodes, running, starts):
     # If TensorFlow is still to be imported, the child comes right after it.
     threads = [child.threads for child in child_process._children] + [one for one, _ in child_process._wanted]
     assert threads == ([2] if starts else [])
+
+
+def test_hits_that_are_to_come_are_noted_and_are_no_results_yet(finished):
+    path, root, manifest = finished
+    store = Store(root)
+    resolution = resolve(Recipe.load(path), store)
+    with store.leases.hold():
+        keep_hits(resolution.chain.nodes, resolution, store)
+        (noted,) = store.leases.live().values()
+    assert noted == {entry.key for entry in manifest.stages}
+    assert (resolution.results, resolution.causes) == ({}, {})
+
+
+def test_what_is_forced_is_no_hit_to_come(finished):
+    path, root, manifest = finished
+    store = Store(root)
+    resolution = resolve(Recipe.load(path), store, force_from="quantize")
+    with store.leases.hold():
+        keep_hits(resolution.chain.nodes, resolution, store)
+        (noted,) = store.leases.live().values()
+    assert noted == {entry.key for entry in manifest.stages[:2]}
