@@ -61,8 +61,7 @@ def answered(
     The test split is read here for the first time, and nothing is chosen by what it says.
     """
     recipe, goal = base.recipe(), found.goal
-    picked = [(trial, file) for trial in found.finalists if (file := best_file(trial, goal)) is not None]
-    best = front(picked, lambda pick: (pick[1].cost, loss(pick[1])))[::-1]
+    best = best_files(found.finalists, goal)
     # Drops on test data are from the same yardstick, also where the recipe asks for no control.
     control: dict[str, Json] = {"control": True} if found.control is not None else {}
     paths = [folder / _file_name(file, index) for index, (_, file) in enumerate(best)]
@@ -111,12 +110,14 @@ def _all(workers: Workers, recipes: Sequence[Recipe], listener: StudyListener) -
     return [ended[index] for index in range(len(recipes))]
 
 
-def best_file(trial: Trial, goal: Goal) -> FileFigures | None:
-    """Return the file of a candidate that serves the goal best: the cheapest that keeps it, else the most accurate."""
-    keeping = [file for file in trial.files if file.keeps(goal)]
-    if keeping:
-        return min(keeping, key=lambda file: file.cost)
-    return min(trial.files, key=lambda file: (loss(file), file.cost), default=None)
+def best_files(finalists: Sequence[Trial], goal: Goal) -> list[tuple[Trial, FileFigures]]:
+    """Return the front of all files within the goal's limits by cost and loss, the most accurate first.
+
+    Where none is within the limits, it is that of the others. One candidate can be there with several files.
+    """
+    files = [(trial, file) for trial in finalists for file in trial.files]
+    within = [(trial, file) for trial, file in files if file.within(goal.limits)]
+    return front(within or files, lambda pick: (pick[1].cost, loss(pick[1])))[::-1]
 
 
 def _file_name(file: FileFigures, index: int) -> str:
