@@ -31,7 +31,6 @@ class Named:
     keys: frozenset[str] = frozenset()
     blobs: frozenset[str] = frozenset()
     title: str = ""  # the recipe of a run, the stage of a record
-    whole: bool = True  # false for a document that could not be read
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ def _named_by_record(document: Any) -> Named:
             title=str(document["action"]["stage"]),
         )
     except (TypeError, KeyError):
-        return Named(whole=False)
+        return Named()
 
 
 def _named_by_run(document: Any) -> Named:
@@ -146,7 +145,7 @@ def _named_by_run(document: Any) -> Named:
         blobs = {digest for entry in entries for digest in _files(entry["outputs"])}
         return Named(frozenset(keys - {None}), frozenset(blobs), str(document["name"]))
     except (TypeError, KeyError):
-        return Named(whole=False)
+        return Named()
 
 
 def _files(outputs: Any) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,7 +70,7 @@ def collect(store: Store, limits: Limits, *, dry_run: bool = False) -> Collected
             stack.enter_context(store.leases.alone())
         now, live = time.time(), store.leases.live()
         contents, pinned = survey(store.root), store.pins.ids()
-        _check_pinned(store, contents, pinned)
+        _check_pinned(store, pinned)
         busy = frozenset(key for key, item in contents.locks.items() if not is_free(item.path))
         roots = Roots(pinned, frozenset(name for names in live.values() for name in names), busy)
         kept = choose(contents, roots, limits, now)
@@ -97,12 +97,14 @@ def collect_if_due(store: Store, settings: GcSettings) -> Collected | None:
     return collect(store, settings.limits())
 
 
-def _check_pinned(store: Store, contents: Contents, pinned: frozenset[str]) -> None:
-    """Raise StoreError if it can't be told what a pinned run reaches."""
+def _check_pinned(store: Store, pinned: frozenset[str]) -> None:
+    """Raise StoreError if it can't be told what a pinned run reaches. Other runs that are damaged go by their age."""
     for run in sorted(pinned):
-        named = contents.listed.get(run)
-        if named is None or not named.whole:
-            what = f"the manifest of the pinned run {run} is {'damaged' if named else 'missing'}"
+        manifest = None
+        with suppress(StoreError):
+            manifest = store.runs.get(run)
+        if manifest is None:
+            what = f"the manifest of the pinned run {run} is damaged or missing"
             hint = "unpin it, or put the manifest back: what the run reaches can't be told, so nothing was removed"
             raise StoreError(what, where=str(store.root / "runs" / run / "manifest.json"), hint=hint)
 

@@ -50,6 +50,7 @@ class _Held:
 _held: dict[str, _Held] = {}
 # Also around the file locks: over NFS, closing a file in one thread would release a lock of another.
 _mutex = threading.RLock()
+_alone: dict[str, int] = {}  # the thread that collects now, by the store's real path
 
 
 class Leases:
@@ -82,8 +83,8 @@ class Leases:
     def using(self, name: str) -> Iterator[None]:
         """Note what is about to be looked up, made or begun; until the context ends, no collection removes anything."""
         held = _held.get(self._real)
-        # A name that is noted is protected already, and needs no lock.
-        if held is None or name in held.names:
+        # A name that is noted is protected already, and a collection would wait for its own lock.
+        if held is None or name in held.names or _alone.get(self._real) == threading.get_ident():
             yield
             return
         with ExitStack() as stack:
@@ -100,15 +101,14 @@ class Leases:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep all processes from looking up anything new; StoreError if the store can't be locked.
-
-        Inside, this thread must not look up anything through the store itself: it would wait for its own lock.
-        """
+        """Keep other threads and processes from looking up anything new; StoreError if the store can't be locked."""
         with ExitStack() as stack:
             with store_errors(self._folder):
                 stack.enter_context(_mutex)
                 self._folder.mkdir(exist_ok=True)
                 stack.enter_context(self._lock(fcntl.LOCK_EX, wait_s=WAIT_S))
+            _alone[self._real] = threading.get_ident()
+            stack.callback(_alone.pop, self._real)
             yield
 
     def live(self) -> dict[str, frozenset[str]]:

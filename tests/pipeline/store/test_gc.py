@@ -64,15 +64,15 @@ def test_a_pinned_run_survives_the_smallest_size(store, filled):
     assert collect(store, NOTHING).kept_bytes == 0
 
 
-@pytest.mark.parametrize(("damage", "what"), [(b"{", "damaged"), (None, "missing")])
-def test_nothing_is_removed_while_it_can_not_be_told_what_a_pinned_run_reaches(store, filled, damage, what):
+@pytest.mark.parametrize("damage", [b"{", None])
+def test_nothing_is_removed_while_it_can_not_be_told_what_a_pinned_run_reaches(store, filled, damage):
     store.pins.add("aaaa1111")
     manifest = store.root / "runs" / "aaaa1111" / "manifest.json"
     manifest.unlink()
     if damage:
         manifest.write_bytes(damage)
     before = files(store.root)
-    with pytest.raises(StoreError, match=f"pinned run aaaa1111 is {what}"):
+    with pytest.raises(StoreError, match="pinned run aaaa1111 is damaged or missing"):
         collect(store, NOTHING)
     assert files(store.root) == before
 

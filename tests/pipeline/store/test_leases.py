@@ -93,6 +93,15 @@ def test_a_collection_waits_for_a_look_and_a_look_for_a_collection(store):
     assert events == ["begins", "ends", "collects"]
 
 
+def test_what_collects_can_look_up_what_its_own_process_has_not_noted(store):
+    with store.leases.hold(), store.leases.alone():
+        assert store.runs.get("aaaa1111") is None
+        assert store.records.get("0" * 64) is None
+    with store.leases.hold():
+        store.records.get("0" * 64)
+        assert list(store.leases.live().values()) == [{"0" * 64}]
+
+
 def test_a_collection_gives_up_on_a_store_that_stays_locked(store, monkeypatch):
     monkeypatch.setattr("pipeline.store.leases.WAIT_S", 0.1)
     code = (
