@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline.store.files import store_errors
 from pipeline.store.leases import is_free, remove_free
 from pipeline.store.settings import GcSettings
 
-KINDS = ("runs", "records", "blobs", "work", "quarantine", "tmp", "locks")  # in the order of their removal
+KINDS = ("runs", "records", "blobs", "work", "quarantine", "tmp", "locks", "leases")  # in the order of their removal
 
 EVERY_S = 3600.0  # an automatic one
 
@@ -80,9 +80,6 @@ def collect(store: Store, limits: Limits, *, dry_run: bool = False) -> Collected
                 collected.add(kind, name, item)
         if not dry_run:
             _remove_empty_runs(store.root, contents, now)
-            for path in store.leases.files():
-                if path.stem not in live:
-                    _remove("leases", path)
             store.leases.mark_collection()
     collected.runs.sort()
     return collected
@@ -110,7 +107,7 @@ def _check_pinned(store: Store, pinned: frozenset[str]) -> None:
 
 
 def _removable(
-    contents: Contents, kept: Kept, roots: Roots, living: Iterable[str], now: float
+    contents: Contents, kept: Kept, roots: Roots, living: Collection[str], now: float
 ) -> Iterator[tuple[str, str, Item]]:
     """Yield what is to be removed, in the order of KINDS: kind, name, item."""
     of_living = tuple(f"{name}-" for name in living)
@@ -127,6 +124,7 @@ def _removable(
             if item.time < young and not (of_living and name.startswith(of_living))
         },
         "locks": {key: item for key, item in contents.locks.items() if key not in roots.busy},
+        "leases": {name: item for name, item in contents.leases.items() if item.path.stem not in living},
     }
     for kind in KINDS:
         for name, item in parts[kind].items():
