@@ -69,8 +69,7 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         record = opened.records.get(key)
         if isinstance(record, str):
             problems[key] = record
-    damaged = [run["run_id"] for run in (_run(opened.runs, name) for name in opened.runs.ids()) if not run["name"]]
-    problems |= dict.fromkeys(damaged, "manifest damaged")
+    problems |= {name: problem for name in opened.runs.ids() if (problem := opened.runs.problem(name))}
     if as_json:
         document = {"schema_version": 1, "blobs": len(digests), "actions": len(keys), "problems": problems}
         print(json.dumps(document, indent=1))

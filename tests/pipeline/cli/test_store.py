@@ -23,8 +23,9 @@ def test_damage_is_found_and_named(finished, call, tmp_path):
     (tmp_path / "store" / "runs" / finished[2].run_id / "manifest.json").write_text("{")
     with pytest.raises(StoreError, match="parts of the store are damaged or missing"):
         call("store", "verify", "--store", tmp_path / "store")
-    (kept,) = (tmp_path / "store" / "quarantine").iterdir()
-    assert kept.name.startswith(digest[7:])
+    kept = sorted(path.name.partition(".")[0] for path in (tmp_path / "store" / "quarantine").iterdir())
+    assert kept == sorted([digest[7:], "manifest"])
+    assert Store(tmp_path / "store").runs.ids() == []  # what is in quarantine is found no second time
 
 
 def test_one_of_something_is_singular(finished, call, tmp_path):
