@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import typer
@@ -10,7 +11,10 @@ import typer
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import StoreError, numbered
 from pipeline.records.manifest import ActionRecord
+from pipeline.reports.command_lines import secateur
 from pipeline.reports.table import size
+from pipeline.store import Store
+from pipeline.store.blobs import QUARANTINE
 from pipeline.store.runs import Runs
 
 app = typer.Typer(no_args_is_help=True)
@@ -20,9 +24,11 @@ app = typer.Typer(no_args_is_help=True)
 def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
     runs = [_run(opened.runs, name) for name in opened.runs.ids()]
-    records = [opened.records.get(key) for key in sorted(opened.records.keys())]
-    actions = [_action(record) for record in records if isinstance(record, ActionRecord)]
+    # Not verified, which would read every file: that is what `verify` is for.
+    records = [opened.records.peek(key) for key in sorted(opened.records.keys())]
+    actions = [_action(record) for record in records if record is not None]
     actions.sort(key=lambda action: action["finished_at"])
+    _warn_of_damage(opened, records.count(None) + sum(run["verdict"] == "damaged" for run in runs))
     if as_json:
         document = {"schema_version": 1, "root": str(opened.root), "runs": runs, "actions": actions}
         print(json.dumps(document, ensure_ascii=False, indent=1))
@@ -34,6 +40,12 @@ def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
     for action in actions:
         name = f"{action['stage']} {action['axis'] or ''}".strip()
         print(f"{action['finished_at']}  {name:28}  {size(action['size']):>9}  {' '.join(action['artifacts'])}")
+
+
+def _warn_of_damage(store: Store, count: int) -> None:
+    if count:
+        verifying = secateur("store", "verify", store=store.root)
+        print(f"! {numbered(count, 'file')} can't be listed: {verifying}   tells which", file=sys.stderr)
 
 
 def _run(runs: Runs, name: str) -> dict[str, Any]:
@@ -62,6 +74,7 @@ def _action(record: ActionRecord) -> dict[str, Any]:
 )
 def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
+    before = sum(1 for _ in (opened.root / QUARANTINE).glob("*"))
     digests = sorted(opened.blobs.digests())
     problems = {digest: problem for digest in digests if (problem := opened.blobs.problem(digest))}
     keys = sorted(opened.records.keys())
@@ -71,7 +84,13 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
             problems[key] = record
     problems |= {name: problem for name in opened.runs.ids() if (problem := opened.runs.problem(name))}
     if as_json:
-        document = {"schema_version": 1, "blobs": len(digests), "actions": len(keys), "problems": problems}
+        document = {
+            "schema_version": 1,
+            "blobs": len(digests),
+            "actions": len(keys),
+            "problems": problems,
+            "quarantined": before,
+        }
         print(json.dumps(document, indent=1))
     else:
         print(
@@ -79,12 +98,14 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         )
         for name, problem in problems.items():
             print(f"  {name}: {problem}")
+        if before:
+            print(f"{QUARANTINE}/ also holds {numbered(before, 'file')} with damage that was found before")
     if problems:
         are = "is" if len(problems) == 1 else "are"
         error = StoreError(
             f"{numbered(len(problems), 'part')} of the store {are} damaged or missing",
             where=str(opened.root),
-            hint="damaged files went to quarantine/; the next run makes them again",
+            hint="damaged files go to quarantine/ where the store can be written; the next run makes them again",
         )
         error.printed = True
         raise error

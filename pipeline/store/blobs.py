@@ -9,6 +9,8 @@ from pathlib import Path
 from pipeline.records.keys import digest_of_bytes, digest_of_file
 from pipeline.store.files import publish, store_errors
 
+QUARANTINE = "quarantine"
+
 
 class Blobs:
     """Manage `blobs/sha256/<hex>`. A blob is verified once per process."""
@@ -69,7 +71,7 @@ def quarantine(root: Path, path: Path) -> Path | None:
 
     Another process may have moved it, or the store may be read-only: either way it can't be used.
     """
-    folder = root / "quarantine"
+    folder = root / QUARANTINE
     # A random ending: a second damaged copy of the same blob must not replace the first.
     target = folder / f"{path.name}.{secrets.token_hex(4)}"
     try:

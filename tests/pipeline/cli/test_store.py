@@ -2,7 +2,9 @@ import json
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
+from pipeline.cli import build_app
 from pipeline.errors import StoreError
 from pipeline.store import Store
 
@@ -26,6 +28,26 @@ def test_damage_is_found_and_named(finished, call, tmp_path):
     kept = sorted(path.name.partition(".")[0] for path in (tmp_path / "store" / "quarantine").iterdir())
     assert kept == sorted([digest[7:], "manifest"])
     assert Store(tmp_path / "store").runs.ids() == []  # what is in quarantine is found no second time
+
+
+def test_listing_and_showing_leave_damage_where_it_is_and_verify_tells_it(finished, call, tmp_path):
+    store = Store(shutil.copytree(finished[1], tmp_path / "store"))
+    export = next(entry for entry in finished[2].stages if entry.stage == "export")
+    strip = next(entry for entry in finished[2].stages if entry.stage == "strip")
+    path = store.records.path(strip.key)
+    path.write_bytes(path.read_bytes()[:-1])
+    result = CliRunner().invoke(build_app(["store"]), ["store", "ls", "--json", "--store", str(store.root)])
+    assert len(json.loads(result.stdout)["actions"]) == len(finished[2].stages) - 1
+    assert result.stderr.startswith("! 1 file can't be listed: ")
+    assert "store verify" in result.stderr
+    call("show", export.outputs[0].digest, "--store", store.root)
+    call("show", finished[2].run_id, "--why", "strip", "--store", store.root)
+    assert path.is_file()
+    with pytest.raises(StoreError, match=r"^1 part of the store is damaged or missing"):
+        call("store", "verify", "--store", store.root)
+    assert not path.exists()
+    assert "quarantine/ also holds 1 file with damage" in call("store", "verify", "--store", store.root)
+    assert json.loads(call("store", "verify", "--json", "--store", store.root))["quarantined"] == 1
 
 
 def test_one_of_something_is_singular(finished, call, tmp_path):
