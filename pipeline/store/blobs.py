@@ -32,7 +32,7 @@ class Blobs:
         if self.problem(digest) is None:
             return digest
         with store_errors(self._root):
-            publish(self.path(digest), data, self._root / "tmp")
+            put_file(self._root, self.path(digest), data)
         self._verified.add(digest)
         return digest
 
@@ -64,6 +64,24 @@ class Blobs:
         """Yield the digests of all blobs, in no order."""
         if self._folder.is_dir():
             yield from (f"sha256:{path.name}" for path in self._folder.iterdir())
+
+
+def put_file(root: Path, target: Path, data: bytes | memoryview) -> None:
+    """Publish a file of the store at `root`. What stands in its way, such as a folder of its name, is quarantined."""
+    make_way(root, target)
+    publish(target, data, root / "tmp")
+
+
+def make_way(root: Path, target: Path, *, folder: bool = False) -> None:
+    """Quarantine what stands where a file of the store (or a `folder`) and the folders around it are to be.
+
+    A copy that went wrong leaves such things, and nothing that is written replaces them.
+    """
+    around = [parent for parent in reversed(target.parents) if parent.is_relative_to(root) and parent != root]
+    for path in (*around, target):
+        # Not of links that lead nowhere: a part of the store may be on a disk that is not there at the moment.
+        if path.exists() and path.is_dir() == (path == target and not folder):
+            quarantine(root, path)
 
 
 def quarantine(root: Path, path: Path) -> Path | None:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.records.manifest import Action, ActionRecord, Provenance
-from pipeline.store.blobs import Blobs, quarantine
-from pipeline.store.files import publish, store_errors
+from pipeline.store.blobs import Blobs, put_file, quarantine
+from pipeline.store.files import store_errors
 
 
 class Records:
@@ -29,7 +29,7 @@ class Records:
         with store_errors(self._root):
             # This rename is the commit of the whole action: a process killed before it has made blobs that nothing
             # names.
-            publish(self.path(record.key), record.model_dump_json(indent=1).encode(), self._root / "tmp")
+            put_file(self._root, self.path(record.key), record.model_dump_json(indent=1).encode())
 
     def get(self, key: str) -> ActionRecord | str | None:
         """Return the record with all its blobs verified; None if there is none; a reason if it can't be used."""
@@ -37,8 +37,11 @@ class Records:
         with store_errors(path):
             try:
                 data = path.read_bytes()
-            except FileNotFoundError:  # not asked before: another process may move a damaged one away in between
+            # Not asked before: another process may move a damaged one away in between.
+            except (FileNotFoundError, NotADirectoryError):
                 return None
+            except IsADirectoryError:
+                data = b""
             record = _verified(data, key)
             if record is None:
                 quarantine(self._root, path)

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from pipeline.errors import RecipeError, StoreError
 from pipeline.records.manifest import RunManifest
-from pipeline.store.blobs import quarantine
-from pipeline.store.files import publish, store_errors
+from pipeline.store.blobs import put_file, quarantine
+from pipeline.store.files import store_errors
 from pipeline.store.seals import sealed, unsealed
 
 RUNS_LOOKED_INTO = 100  # of one recipe, when a reason is needed
@@ -42,7 +42,7 @@ class Runs:
         """Write a run's manifest, replacing an earlier version from the same run."""
         with store_errors(self._root):
             path = self._folder / manifest.run_id / "manifest.json"
-            publish(path, sealed(manifest.model_dump_json(indent=1).encode()), self._root / "tmp")
+            put_file(self._root, path, sealed(manifest.model_dump_json(indent=1).encode()))
 
     def ids(self) -> list[str]:
         """Return all run ids, the newest first."""
