@@ -54,6 +54,14 @@ class DataError(SecateurError):
     """Raised if the data can't be read, or does not fit the model."""
 
 
+class ChangedModelError(ModelError):
+    """Raised if the model's file is not the one that was hashed: the run forgets what it remembers of files."""
+
+
+class ChangedDataError(DataError):
+    """Raised if data are not those that were hashed: the run forgets what it remembers of files."""
+
+
 class SourceError(DataError):
     """Raised if model and data fit each other so badly that all later results would be worthless: it ends the run."""
 

@@ -19,7 +19,7 @@ from pipeline.data.declaration import Opening, Source
 from pipeline.data.images import IMAGE_SUFFIXES, ImageForm, ImageSamples, ImageSettings
 from pipeline.data.samples import Task
 from pipeline.data.table import Shapes, Table, train_first
-from pipeline.errors import DataError
+from pipeline.errors import ChangedDataError, DataError
 from pipeline.recipe.errors import nearest
 from pipeline.records.keys import digest_of_bytes
 from pipeline.store.file_digests import listing
@@ -180,7 +180,7 @@ class VerifiedFiles:
         except OSError as error:
             raise DataError(f"an image can't be read: {error}", where=str(path)) from error
         if digest_of_bytes(data) != self._digests[name]:
-            raise DataError("the image changed during the run", where=str(path), hint="run again")
+            raise ChangedDataError("the image changed during the run", where=str(path), hint="run again")
         return data
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED
 from pipeline.errors import first_line
-from pipeline.records.manifest import Action
+from pipeline.records.manifest import Action, Provenance
 from pipeline.records.values import Json
 from pipeline.store import Store
 
@@ -33,33 +33,32 @@ def reason_to_run(action: Action, store: Store, recipe: str) -> str:
     The action is compared with those in runs of this `recipe` (by its name) and, for runs that were killed before they
     wrote a manifest, with actions on the same model. A difference from another recipe does not count as a change.
     """
-    wanted = action.model_dump(mode="json")
-    recorded = list(store.records.documents(action.stage, action.axis))
+    recorded = list(store.records.actions(action.stage, action.axis))
     own_keys = store.runs.keys_of(recipe) if recorded else frozenset()
     recorded = [
-        document for document in recorded if document.get("key") in own_keys or _was_killed_on(document, wanted, store)
+        (old, made) for old, made in recorded if old.key in own_keys or _was_killed_on(old, made, action, store)
     ]
     if not recorded:
         return "first run"
     # The nearest has the fewest differences; among equals, the most recent wins: times are ISO 8601 in UTC,
     # which sort as text.
-    recorded.sort(key=lambda document: str(document.get("provenance", {}).get("finished_at", "")), reverse=True)
-    nearest = min((differences(document["action"], wanted) for document in recorded), key=len)
+    recorded.sort(key=lambda one: one[1].finished_at, reverse=True)
+    wanted = action.model_dump(mode="json")
+    nearest = min((differences(old.model_dump(mode="json"), wanted) for old, _ in recorded), key=len)
     if not nearest:
         return "record missing"
     return nearest[0] if len(nearest) == 1 else f"{nearest[0]} (+{len(nearest) - 1} more)"
 
 
-def _was_killed_on(document: dict[str, Any], wanted: dict[str, Any], store: Store) -> bool:
-    """Return whether a record comes from a run without a manifest, on a model that is wanted now."""
-    made_by = str(document.get("provenance", {}).get("run_id", ""))
-    return not store.runs.has(made_by) and _of_one_model(document["action"], wanted)
+def _was_killed_on(old: Action, made: Provenance, wanted: Action, store: Store) -> bool:
+    """Return whether an action was recorded by a run without a manifest, on a model that is wanted now."""
+    return not store.runs.has(made.run_id) and _of_one_model(old, wanted)
 
 
-def _of_one_model(old: dict[str, Any], new: dict[str, Any]) -> bool:
+def _of_one_model(old: Action, new: Action) -> bool:
     """Return whether two actions of one stage share a model among their inputs; for `load`, a file."""
-    models = stages()[new["stage"]].inputs or new["inputs"]
-    return any(name in old["inputs"] and old["inputs"][name] == new["inputs"].get(name) for name in models)
+    models = stages()[new.stage].inputs or new.inputs
+    return any(name in old.inputs and old.inputs[name] == new.inputs.get(name) for name in models)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -19,6 +19,8 @@ from pipeline.errors import RecipeError
 from pipeline.records.values import Json
 
 LARGEST_INTEGER = 2**53 - 1  # largest that canonical JSON (RFC 8785) holds exactly
+MOST_CHARACTERS = 1 << 20  # of a file: a recipe has thousands, and the parser takes minutes for other tools' files
+MOST_PARTS = 20_000  # of a document whose aliases are expanded: nine lines can stand for a billion parts
 Path = tuple[str | int, ...]
 
 
@@ -62,7 +64,8 @@ def dotted(path: Path) -> str:
 def read_yaml(file: FilePath) -> YamlSource:
     """Parse a YAML 1.2 file; RecipeError with line and column if it is not YAML."""
     try:
-        text = file.read_text(encoding="utf-8")
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(MOST_CHARACTERS + 1)
     except FileNotFoundError as error:
         raise RecipeError("the recipe is not there", where=str(file)) from error
     except IsADirectoryError as error:
@@ -72,6 +75,8 @@ def read_yaml(file: FilePath) -> YamlSource:
         raise RecipeError(what, where=str(file), hint="name a YAML file, or save it as UTF-8") from error
     except OSError as error:
         raise RecipeError(f"the recipe can't be read: {error.strerror or error}", where=str(file)) from error
+    if len(text) > MOST_CHARACTERS:
+        raise RecipeError(f"the file has more than {MOST_CHARACTERS} characters: no recipe has", where=str(file))
     node = parse_yaml(text, str(file))
     source = YamlSource(file, None)
     source.data = _plain(node, (), source)
@@ -92,10 +97,15 @@ def parse_yaml(text: str, name: str) -> Any:
         if r"'\t'" in problem:
             problem, hint = "a tab", "indent with spaces: YAML takes no tabs for it"
         raise RecipeError(f"not valid YAML: {problem}", where=where, hint=hint) from error
-    # ValueError: ruamel.yaml 0.19 lets it through from values that don't fit their type, such as
-    # the date `2024-13-45` and `!!int x`.
-    except (YAMLError, ValueError) as error:
+    except YAMLError as error:
         raise RecipeError(f"not valid YAML: {error}", where=name) from error
+    except RecursionError as error:
+        raise RecipeError("not valid YAML: it is nested too deeply", where=name) from error
+    # ruamel.yaml 0.19 lets these through from values that don't fit their type: the date `2024-13-45`, `!!int x`,
+    # `!!bool x`, `!!float`, `!!set x`, a map as a key of a set.
+    except (ValueError, LookupError, AttributeError, TypeError) as error:
+        what = f"not valid YAML: a value does not fit its type ({type(error).__name__}: {error})"
+        raise RecipeError(what, where=name, hint="check dates, and values that have a tag (`!!…`)") from error
 
 
 def plain_value(text: str) -> Json:
@@ -105,16 +115,9 @@ def plain_value(text: str) -> Json:
 
 def _plain(node: Any, path: Path, source: YamlSource) -> Json:
     if isinstance(node, CommentedMap):
-        for key in node:
-            # Keys from a merge (<<) were written elsewhere: use the map's own place for them.
-            line, column = node.lc.data[key][:2] if key in (node.lc.data or {}) else (node.lc.line, node.lc.col)
-            source.marks[(*path, str(key))] = f"{source.file}:{line + 1}:{column + 1}"
-        return {str(key): _plain(value, (*path, str(key)), source) for key, value in node.items()}
+        return {str(key): _plain_part(node, key, value, (*path, str(key)), source) for key, value in node.items()}
     if isinstance(node, CommentedSeq):
-        for index in range(len(node)):
-            line, column = node.lc.item(index)
-            source.marks[(*path, index)] = f"{source.file}:{line + 1}:{column + 1}"
-        return [_plain(value, (*path, index), source) for index, value in enumerate(node)]
+        return [_plain_part(node, index, value, (*path, index), source) for index, value in enumerate(node)]
     # ruamel's scalars remember how they were written (`0.5`, `0x1f`, `&a true`), and its ScalarBoolean is an int, which
     # JSON would write as 1.
     if isinstance(node, ScalarBoolean):
@@ -128,3 +131,14 @@ def _plain(node: Any, path: Path, source: YamlSource) -> Json:
     if node is None or type(node) in (bool, int, float):
         return node
     return str(node)  # quoted text, and dates: settings have none, so they are text too
+
+
+def _plain_part(node: CommentedMap | CommentedSeq, key: Any, value: Any, path: Path, source: YamlSource) -> Json:
+    """Return a part of a map or list as plain data, and note where it was written."""
+    # Keys from a merge (<<) were written elsewhere, and a list with a tag has no places: both use the whole's own.
+    line, column = (node.lc.data or {}).get(key, (node.lc.line, node.lc.col))[:2]
+    source.marks[path] = f"{source.file}:{(line or 0) + 1}:{(column or 0) + 1}"
+    if len(source.marks) > MOST_PARTS:
+        what = f"the document has more than {MOST_PARTS} parts once its aliases are expanded: no recipe has"
+        raise RecipeError(what, where=str(source.file))
+    return _plain(value, path, source)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from pipeline.errors import StoreError, first_line
 from pipeline.records.manifest import Output, RunManifest
 from pipeline.records.roles import files_of, is_baseline, is_yardstick, makes_files, makes_model, proves
+
+PART = r"[A-Za-z0-9_][A-Za-z0-9_.@+-]*"
+# `manifest.json` is the name of what `secateur export` writes beside the folders of formats.
+DELIVERED = re.compile(rf"(?!manifest\.json/){PART}/{PART}/{PART}")
 
 
 def left_out(manifest: RunManifest) -> dict[str, str]:
@@ -47,8 +51,9 @@ def wanted_files(manifest: RunManifest) -> dict[str, str]:
 
 
 def require_inside(files: Iterable[str], run_id: str) -> None:
-    """Raise StoreError if a manifest was edited so that a file would land outside the folder that it is copied to."""
-    for name in map(PurePosixPath, files):
-        if name.is_absolute() or ".." in name.parts:
-            what = f"the manifest of run {run_id} names a file outside the folder that it is copied to"
-            raise StoreError(what, where=str(name), hint="no run writes that: do not use this store")
+    """Raise StoreError if a manifest was edited so that a file would not land at `FORMAT/SCHEME/name` of its folder."""
+    for name in files:
+        # By what runs write, not by what is known to lead out: `..`, a root, a null byte or a line break is no part.
+        if not DELIVERED.fullmatch(name):
+            what = f"the manifest of run {run_id} names a file that is not FORMAT/SCHEME/name"
+            raise StoreError(what, where=repr(name), hint="no run writes that: do not use this store")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,15 @@ from pipeline.contracts.discovery import stages
 from pipeline.contracts.events import INTERRUPTED, Failed, Finished, Listener, Skipped, Warned, silent
 from pipeline.contracts.hooks import ExplainsSlowness, MeasuresByTask, MeasuresOnTarget
 from pipeline.contracts.shared import Shared
-from pipeline.errors import BlobError, SecateurError, SourceError, StoreError, UnsupportedError
+from pipeline.errors import (
+    BlobError,
+    ChangedDataError,
+    ChangedModelError,
+    SecateurError,
+    SourceError,
+    StoreError,
+    UnsupportedError,
+)
 from pipeline.planning.chain import Node, OutputOf
 from pipeline.planning.gate_metrics import check_gate_metrics
 from pipeline.planning.plan import Resolution, resolve
@@ -314,6 +322,9 @@ class Run:
         self.store.create()
         self.store.runs.put(manifest)
         self.manifest = manifest
+        if any(_tells_of_a_change(error) for _, error in self._failures):
+            # Else a remembered digest that is wrong for whatever reason would fail every later run in the same way.
+            self.resolution.digests.forget()
         try:
             self.store.remember(self.resolution.digests)
         except StoreError as error:  # the run itself is written: whoever catches this gets it
@@ -331,15 +342,29 @@ def _ends_the_run(error: BaseException) -> bool:
     return not isinstance(error, SecateurError) or of_store or isinstance(error, SourceError)
 
 
-def _let_go(error: BaseException | None) -> None:
+def _tells_of_a_change(error: BaseException) -> bool:
+    """Return whether an error says that a file is not the one that was hashed, or was raised because of one that does.
+
+    Libraries that read data through a callback raise errors of their own.
+    """
+    return any(isinstance(cause, ChangedDataError | ChangedModelError) for cause in _causes(error))
+
+
+def _let_go(error: BaseException) -> None:
     """Free what the frames of a failed action hold, such as models: the error itself is kept, and the run continues."""
+    for cause in _causes(error):
+        # The traceback would hold a failed action's models until the run ends, while later actions need the memory.
+        traceback.clear_frames(cause.__traceback__)
+    give_back()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and so on."""
     seen = set[int]()  # an error that was raised from itself is its own cause
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        # The traceback would hold a failed action's models until the run ends, while later actions need the memory.
-        traceback.clear_frames(error.__traceback__)
+        yield error
         error = error.__cause__ or error.__context__
-    give_back()
 
 
 def _where_and_hint(error: BaseException) -> list[str]:

@@ -3,7 +3,8 @@
 Large data is not read again in every run to find that it has not changed. A remembered digest counts only while the
 file's size, inode, modification and change time are unchanged, and only if these times were some seconds old when the
 file was read: a later edit could have the same time (git and DVC guard against that in the same way). Forgetting costs
-a second reading and nothing else, so a damaged memory is treated as empty.
+a second reading and nothing else, so a damaged memory is treated as empty: it has a seal, for a digest with one other
+bit would be as good as any. A run that finds a file to be another than the one that was hashed forgets all.
 
 Single files share one memory; a set of files (a folder of images) has its own, so that a run reads only what it needs:
 a listing of a folder with `os.scandir`, and one file next to it.
@@ -22,6 +23,7 @@ from typing import NamedTuple
 
 from pipeline.records.keys import digest_of_file
 from pipeline.store.files import publish
+from pipeline.store.seals import sealed, unsealed
 
 SETTLED_NS = 2_000_000_000  # two ticks of FAT's clock, the coarsest
 MAX_DEPTH = 32  # a link to a folder above would never end
@@ -76,6 +78,11 @@ class FileDigests:
             for file, state in states.items()
         }
 
+    def forget(self) -> None:
+        """Forget every digest that was looked up, also on disk once it is saved: they may be wrong."""
+        for memory in (self._files, *self._sets.values()):
+            memory.keep_only({})
+
     def save(self, scratch: Path) -> None:
         """Save what is settled, through a temporary file in `scratch`. Raises OSError."""
         for memory in (self._files, *self._sets.values()):
@@ -117,7 +124,7 @@ class _Memory:
             return
         # No lock: if two runs save at once, the later one's memory stays, and the other's files are read once more.
         settled = {name: [*seen.state, seen.digest] for name, seen in self._seen.items() if seen.settled}
-        publish(self._path, json.dumps(settled, indent=0).encode(), scratch)
+        publish(self._path, sealed(json.dumps({"files": settled}, indent=0).encode()), scratch)
         self._changed = False
 
 
@@ -168,7 +175,8 @@ def _short(name: str) -> str:
 
 def _read(memory: Path) -> dict[str, Seen]:
     try:
-        written = json.loads(memory.read_bytes())
+        document = unsealed(memory.read_bytes())
+        written = json.loads(document)["files"] if document is not None else {}
         return {name: Seen(tuple(state), digest, settled=True) for name, (*state, digest) in written.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return {}

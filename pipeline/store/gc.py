@@ -67,6 +67,7 @@ def collect(store: Store, limits: Limits, *, dry_run: bool = False) -> Collected
     """
     with ExitStack() as stack:
         if not dry_run:
+            store.create()
             stack.enter_context(store.leases.alone())
         now, live = time.time(), store.leases.live()
         contents, pinned = survey(store.root), store.pins.ids()

@@ -26,13 +26,16 @@ from pipeline.store.files import PROCESS, store_errors
 FOLDER = "leases"
 WAIT_S, LOOK_S = 60.0, 0.02
 MODE = 0o666  # less the umask, as for all files of the store
-UNPROTECTED = {  # a reader's store, or a file system without locks: work goes on without a lease
+UNPROTECTED = {  # a reader's store, a file system without locks, a file in the folder's place: work needs no lease
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
     errno.ENOLCK,
     errno.ENOSYS,
     errno.EOPNOTSUPP,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
 }
 
 

@@ -6,13 +6,10 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from pipeline.records.manifest import ActionRecord
-from pipeline.store.blobs import Blobs, quarantine
-from pipeline.store.files import publish, store_errors
+from pipeline.records.manifest import Action, ActionRecord, Provenance
+from pipeline.store.blobs import Blobs, put_file, quarantine
+from pipeline.store.files import store_errors
 from pipeline.store.leases import Leases
 
 
@@ -34,7 +31,7 @@ class Records:
         with store_errors(self._root):
             # This rename is the commit of the whole action: a process killed before it has made blobs that nothing
             # names.
-            publish(self.path(record.key), record.model_dump_json(indent=1).encode(), self._root / "tmp")
+            put_file(self._root, self.path(record.key), record.model_dump_json(indent=1).encode())
 
     def get(self, key: str) -> ActionRecord | str | None:
         """Return the record with all its blobs verified; None if there is none; a reason if it can't be used."""
@@ -43,16 +40,13 @@ class Records:
             try:
                 with self._leases.using(key):
                     data = path.read_bytes()
-            except FileNotFoundError:  # not asked before: another process may move a damaged one away in between
+            # Not asked before: another process may move a damaged one away in between.
+            except (FileNotFoundError, NotADirectoryError):
                 return None
-            try:
-                record = ActionRecord.model_validate_json(data)
-            except ValidationError:
-                quarantine(self._root, path)
-                return "record damaged"
-            # A record that was edited or copied to another name is valid JSON. `action.key` is computed from the action
-            # itself, so the file name, the action and all that the seal covers must agree.
-            if record.key != key or record.action.key != key or record.seal != record.computed_seal():
+            except IsADirectoryError:
+                data = b""
+            record = _verified(data, key)
+            if record is None:
                 quarantine(self._root, path)
                 return "record damaged"
         for file in (file for artifact in record.outputs for file in artifact.files):
@@ -62,23 +56,43 @@ class Records:
         return record
 
     def peek(self, key: str) -> ActionRecord | None:
-        """Return the record unverified, to look ahead or to list; None if there is none. Nothing is moved."""
-        with suppress(OSError, ValidationError), self._leases.using(key):
-            return ActionRecord.model_validate_json(self.path(key).read_bytes())
+        """Return the record without a look at its blobs; None if there is none that is whole. Nothing is moved."""
+        with suppress(OSError), self._leases.using(key):
+            return _verified(self.path(key).read_bytes(), key)
         return None
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all records, in no order."""
         return (path.stem for path in self._folder.glob("*/*.json"))
 
-    def documents(self, stage: str, axis: str | None) -> Iterator[dict[str, Any]]:
-        """Yield records of one stage and axis as plain JSON, unverified: to compare with, not to use."""
+    def actions(self, stage: str, axis: str | None) -> Iterator[tuple[Action, Provenance]]:
+        """Yield the recorded actions of one stage and axis: to compare with, not to use.
+
+        They are what their keys say, but neither their records' other parts nor their outputs are verified.
+        """
         for path in self._folder.glob("*/*.json"):
             try:
                 document = json.loads(path.read_bytes())
-                action = document["action"]
-                if action["stage"] == stage and action["axis"] == axis:
-                    yield document
-            except (OSError, ValueError, KeyError, TypeError):
+                named = document["action"]
+                if named["stage"] != stage or named["axis"] != axis:
+                    continue
+                action = Action.model_validate(named)
+                provenance = Provenance.model_validate(document["provenance"])
+                whole = action.key == path.stem
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 # One that is damaged, of another release, or just moved away only makes an explanation poorer.
                 continue
+            if whole:
+                yield action, provenance
+
+
+def _verified(data: bytes, key: str) -> ActionRecord | None:
+    """Return the record in these bytes; None if they are not what was once written under this key."""
+    try:
+        record = ActionRecord.model_validate_json(data)
+        # A record that was edited or copied to another name is valid JSON. `action.key` is computed from the action
+        # itself, so the file name, the action and all that the seal covers must agree.
+        whole = record.key == key == record.action.key and record.seal == record.computed_seal()
+    except ValueError:  # of pydantic, or of canonical JSON, which has no integers above 2**53
+        return None
+    return record if whole else None

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline.contracts.discovery import stages
 from pipeline.contracts.hooks import MeasuresOnTarget
 from pipeline.contracts.stage import AnyStage
-from pipeline.errors import RecipeError, SecateurError
+from pipeline.errors import SecateurError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.yaml_source import YamlSource
 from pipeline.records.manifest import RunManifest
@@ -99,9 +99,12 @@ def recipe_of(runs: Iterable[RunManifest | None], folder: Path) -> Recipe | None
     if not digests:
         return None
     for path in (path for name in RECIPE_FOLDERS for path in sorted((folder / name).glob("*.yaml"))):
+        # A pipe can have the name of a recipe, and reading one that nobody writes to never ends.
+        if not path.is_file():
+            continue
         try:
             recipe = Recipe.load(path)
-        except RecipeError:
+        except SecateurError:
             continue  # most YAML files are not recipes
         if recipe.digest in digests:
             return recipe

@@ -144,12 +144,15 @@ def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Mode
         hint = f"{_runnable()} artifacts are compared: {secateur('store', 'ls', store=store.root)}"
         raise RecipeError(f"a {artifact.kind} has no latency", where=artifact.digest, hint=hint)
     label = record.action.axis or f"{format_of_kind(artifact.kind).name}/{artifact.facts.scheme}"
-    for document in store.records.documents("verify", label):
-        action = document["action"]
-        if action["inputs"].get("export") == artifact.digest:
+    for action, _ in store.records.actions("verify", label):
+        if action.inputs.get("export") != artifact.digest:
+            continue
+        # Verified as a whole, for the verdict goes by its metrics.
+        check = store.records.get(action.key)
+        if isinstance(check, ActionRecord):
             known = {name: compared()[name].name for name in qualities()}
-            quality = {name: document["metrics"][own] for name, own in known.items() if own in document["metrics"]}
-            return _stored(label, Output.of(artifact), store, quality, action["inputs"].get("test"))
+            quality = {name: check.metrics[own] for name, own in known.items() if own in check.metrics}
+            return _stored(label, Output.of(artifact), store, quality, action.inputs.get("test"))
     return _stored(label, Output.of(artifact), store, {}, None)
 
 

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from pipeline import Recipe, run
 from pipeline.cli import build_app
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, StoreError
 from pipeline.store import Store
 
 
@@ -53,3 +53,18 @@ def test_a_manifest_that_is_none_of_ours_is_replaced(finished, call, tmp_path):
     document = json.loads(call("export", finished[2].run_id, tmp_path, "--store", finished[1], "--json"))
     assert document["left_from_before"] == []
     assert json.loads((tmp_path / "manifest.json").read_text())["run_id"] == finished[2].run_id
+
+
+@pytest.mark.parametrize("axis", ["../../x/y", "{folder}/x", "in\0t/8"])
+def test_nothing_is_written_outside_the_folder_whatever_the_manifest_says(finished, call, tmp_path, axis):
+    store = Store(shutil.copytree(finished[1], tmp_path / "store"))
+    axis = axis.format(folder=tmp_path / "elsewhere")
+    stages = [
+        entry.model_copy(update={"axis": axis}) if entry.axis and entry.stage == "export" else entry
+        for entry in finished[2].stages
+    ]
+    store.runs.put(finished[2].model_copy(update={"stages": tuple(stages)}))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StoreError, match="names a file that is not FORMAT/SCHEME/name"):
+        call("export", finished[2].run_id, tmp_path / "out" / "deeper", "--store", store.root)
+    assert sorted(tmp_path.iterdir()) == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.image_folder import ImageFolder
-from pipeline.errors import DataError
+from pipeline.errors import ChangedDataError, DataError
 from pipeline.store import file_digests
 
 FLAT = {f"{name}/{index}.png": 10 * place + index for place, name in enumerate(("cat", "dog")) for index in range(10)}
@@ -146,7 +146,7 @@ def test_an_image_that_changes_after_it_was_hashed_is_never_read(make_images, so
     folder = make_images(FLAT)
     split = source(folder, **FORM).split("train")
     (folder / "cat" / "2.png").write_bytes(image(99))
-    with pytest.raises(DataError, match="changed during the run") as caught:
+    with pytest.raises(ChangedDataError, match="changed during the run") as caught:
         split.inputs()
     assert caught.value.where.endswith("cat/2.png")
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from pipeline.contracts.events import INTERRUPTED
@@ -95,6 +97,22 @@ def test_a_damaged_manifest_is_nobody_s(recipe_file, store, record_first, record
     for path in store.root.glob("runs/*/manifest.json"):
         path.write_bytes(path.read_bytes()[:-20])
     assert Store(store.root).runs.keys_of("small") == frozenset()
+
+
+@pytest.mark.parametrize("part", ["config", "inputs", "packages", "seed", "threads", "version", "device", "stage"])
+@pytest.mark.parametrize("value", [None, {}, "x"])
+def test_a_damaged_record_of_another_configuration_is_compared_with_nothing(
+    recipe_file, store, part, value, record_first, plan
+):
+    record_first(Recipe.load(recipe_file()), store, DONE)
+    path = store.records.path(plan(recipe_file, store)["prune"].key)
+    document = json.loads(path.read_bytes())
+    del document["action"][part]
+    path.write_text(
+        json.dumps(document if value is None else document | {"action": document["action"] | {part: value}})
+    )
+    found = plan(recipe_file, Store(store.root), "stages.prune.ratio=0.3")
+    assert found["prune"].reason == "first run"
 
 
 def test_a_missing_blob_is_the_reason(recipe_file, store, record_first, plan):

@@ -61,9 +61,15 @@ def test_proven_exports_are_delivered_with_the_last_keras_model_and_no_control_o
     assert wanted_files(manifest.model_copy(update={"stages": manifest.stages[:6]})) == {}
 
 
-@pytest.mark.parametrize("axis", ["tflite/../..", "../tflite/int8", "/tflite/int8"])
+@pytest.mark.parametrize(
+    "axis",
+    [
+        *("tflite/../..", "../tflite/int8", "../int8", "/tflite/int8", "tflite/..", "./int8", "tflite/a/b", "tflite"),
+        *("tflite/in\0t8", "tflite/int8\n", "\x1b[2J/int8", "manifest.json/int8"),
+    ],
+)
 def test_a_manifest_that_was_edited_to_lead_out_of_the_folder_delivers_nothing(manifest, axis):
     require_inside(wanted_files(manifest), "abcd")
     edited = manifest.model_copy(update={"stages": (*manifest.stages, entry(f"export:{axis}", axis, "9"))})
-    with pytest.raises(StoreError, match="run abcd names a file outside the folder"):
+    with pytest.raises(StoreError, match="run abcd names a file that is not FORMAT/SCHEME/name"):
         require_inside(wanted_files(edited), "abcd")

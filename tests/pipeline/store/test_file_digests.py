@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.records.keys import digest_of_bytes
 from pipeline.store.file_digests import FileDigests, listing, state_of
+from pipeline.store.seals import sealed
 
 OLD_NS = 10_000_000_000
 
@@ -46,7 +47,7 @@ def test_a_settled_file_is_read_once_by_all_processes(file, memory, later):
     digests.save(memory.parent)
     assert FileDigests(memory).remembered(file, "x", read) == "first"
     assert read.count == 1
-    assert list(json.loads(memory.read_text())) == [f"{file}#x"]
+    assert list(json.loads(memory.read_text())["files"]) == [f"{file}#x"]
 
 
 def test_parts_of_a_file_are_apart(file):
@@ -74,10 +75,40 @@ def test_an_edit_that_keeps_size_and_time_is_seen(file, memory, later):
     assert FileDigests(memory).remembered(file, "x", Reader(file)) == "other"
 
 
-@pytest.mark.parametrize("damage", [b"", b"[]", b'{"a": 1}', b'{"a": []}', b"\xff"])
+DAMAGE = (b"", b"[]", b'{"a": 1}', b'{"a": []}', b"\xff", b"[\n}", b'{"files": 1\n}', b'{"files": {"a": 1}\n}')
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, *map(sealed, DAMAGE)])
 def test_a_damaged_memory_is_an_empty_one(file, memory, damage):
     memory.write_bytes(damage)
     assert FileDigests(memory).remembered(file, "x", Reader(file)) == "first"
+
+
+def test_whichever_bit_of_the_memory_is_flipped_it_is_forgotten(file, memory, later):
+    digests = FileDigests(memory)
+    digests.remembered(file, "x", Reader(file))
+    digests.save(memory.parent)
+    whole = memory.read_bytes()
+    for bit in range(0, len(whole) * 8, 5):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        memory.write_bytes(damaged)
+        read = Reader(file)
+        assert FileDigests(memory).remembered(file, "x", read) == "first"
+        assert read.count == 1, bit
+
+
+def test_what_is_forgotten_is_forgotten_on_disk(file, memory, later):
+    digests = FileDigests(memory)
+    digests.remembered(file, "x", Reader(file))
+    digests.of_files(file.parent, "all", {file.name: state_of(file)})
+    digests.save(memory.parent)
+    again = FileDigests(memory)
+    again.of_files(file.parent, "all", {file.name: state_of(file)})
+    again.forget()
+    again.save(memory.parent)
+    for path in (memory, *memory.with_suffix("").iterdir()):
+        assert json.loads(path.read_bytes())["files"] == {}
 
 
 def test_computed_reads_the_file_whatever_is_remembered(file):
@@ -120,9 +151,9 @@ def test_files_that_are_gone_are_forgotten(tmp_path, memory, later):
     assert found["a.png"] == digest_of_bytes(b"a.png")
     digests.save(tmp_path)
     (written,) = memory.with_suffix("").iterdir()
-    assert len(json.loads(written.read_text())) == 2
+    assert len(json.loads(written.read_text())["files"]) == 2
     (tmp_path / "b.png").unlink()
     digests.of_files(tmp_path, "images", listing(tmp_path, (".png",))[0])
     digests.save(tmp_path)
-    assert list(json.loads(written.read_text())) == ["a.png"]
+    assert list(json.loads(written.read_text())["files"]) == ["a.png"]
     assert not memory.exists()

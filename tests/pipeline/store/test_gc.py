@@ -64,13 +64,16 @@ def test_a_pinned_run_survives_the_smallest_size(store, filled):
     assert collect(store, NOTHING).kept_bytes == 0
 
 
-@pytest.mark.parametrize("damage", [b"{", None])
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"{", lambda data: data.replace(b'"wall_s": 0.1', b'"wall_s": 0.3'), None]
+)
 def test_nothing_is_removed_while_it_can_not_be_told_what_a_pinned_run_reaches(store, filled, damage):
     store.pins.add("aaaa1111")
     manifest = store.root / "runs" / "aaaa1111" / "manifest.json"
+    data = manifest.read_bytes()
     manifest.unlink()
     if damage:
-        manifest.write_bytes(damage)
+        manifest.write_bytes(damage(data))
     before = files(store.root)
     with pytest.raises(StoreError, match="pinned run aaaa1111 is damaged or missing"):
         collect(store, NOTHING)

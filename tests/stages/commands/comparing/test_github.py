@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,10 @@ def test_the_recipe_of_a_run_is_found_by_its_digest(recipe, tmp_path):
     from pipeline.records.manifest import RunManifest
 
     (tmp_path / "broken.yaml").write_text("name: [")
+    (tmp_path / "compose.yaml").write_text("services:\n  web:\n    ports: !reset [80]\n")
+    (tmp_path / "tag.yaml").write_text("!!bool x")
+    (tmp_path / "folder.yaml").mkdir()
+    os.mkfifo(tmp_path / "pipe.yaml")
     run = RunManifest(
         run_id="3f2a", name="x", recipe_digest=recipe.digest, stages=(), metrics={}, gates=(), verdict="pass"
     )
