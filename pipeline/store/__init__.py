@@ -86,6 +86,7 @@ class Store:
             for name in FOLDERS:
                 make_way(self.root, self.root / name, folder=True)
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            make_way(self.root, self.leases.lock)
             # VERSION comes last. A process killed before it leaves only known folders, which count as a store that was
             # begun.
             if _version_in(self.root / "VERSION") is None:

@@ -62,6 +62,7 @@ class Leases:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / FOLDER
+        self.lock = self._folder / "lock"  # between users and collections
         self._real = os.path.realpath(root)
 
     @contextmanager
@@ -167,7 +168,7 @@ class Leases:
     @contextmanager
     def _lock(self, kind: int, wait_s: float | None = None) -> Iterator[None]:
         """Hold the lock between users and collections; StoreError after `wait_s`."""
-        began, handle = time.monotonic(), os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, MODE)
+        began, handle = time.monotonic(), os.open(self.lock, os.O_RDWR | os.O_CREAT, MODE)
         try:
             while True:
                 try:
@@ -177,7 +178,7 @@ class Leases:
                     if wait_s is not None and time.monotonic() - began > wait_s:
                         what = "another process keeps the store locked"
                         hint = "another collection is going on, or a process is stopped: try again later"
-                        raise StoreError(what, where=str(self._folder / "lock"), hint=hint) from busy
+                        raise StoreError(what, where=str(self.lock), hint=hint) from busy
                     time.sleep(LOOK_S)
             yield
         finally:

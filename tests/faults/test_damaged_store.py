@@ -70,7 +70,7 @@ def test_whatever_is_damaged_the_next_run_ends_in_the_same_artifacts(whole, tmp_
     folder, wanted = whole
     files = sorted(file.relative_to(folder) for file in (folder / "store").rglob("*") if file.is_file())
     kinds = {file.parts[1] for file in files}
-    assert kinds == {"VERSION", "actions", "blobs", "file-digests.json", "locks", "runs"}
+    assert kinds == {"VERSION", "actions", "blobs", "file-digests.json", "leases", "locks", "runs"}
     for file in files:
         copy = shutil.copytree(folder, tmp_path / "copy")
         recipe, root = Recipe.load(copy / "recipe.yaml"), copy / "store"

@@ -117,9 +117,18 @@ def test_a_collection_gives_up_on_a_store_that_stays_locked(store, monkeypatch):
         pass
 
 
-def test_where_no_lease_can_be_written_work_goes_on_without_one(store):
-    (store.root / "leases").rmdir()
-    (store.root / "leases").write_text("in the way")
+def file_in_place_of_the_folder(root):
+    (root / "leases").rmdir()
+    (root / "leases").write_text("in the way")
+
+
+def folder_in_place_of_the_lock(root):
+    (root / "leases" / "lock").mkdir()
+
+
+@pytest.mark.parametrize("damage", [file_in_place_of_the_folder, folder_in_place_of_the_lock])
+def test_where_no_lease_can_be_written_work_goes_on_without_one(store, damage):
+    damage(store.root)
     with store.leases.hold("run:1"):
         assert store.blobs.put(b"bytes") in store.blobs.digests()
     assert store.leases.live() == {}
