@@ -1,6 +1,6 @@
 """Check that tests lie where the module is that they are about: `A/B/c.py` is tested by `tests/A/B/test_c.py`.
 
-What is about several modules at once stands beside the mirror, under `tests/laws/` and `tests/e2e/`.
+What is about several modules at once stands beside the mirror, under `tests/laws/`, `tests/faults/` and `tests/e2e/`.
 """
 
 import ast

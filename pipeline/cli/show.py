@@ -82,8 +82,8 @@ def _entry(manifest: RunManifest, stage: str) -> StageEntry:
 
 
 def _show_why(store: Store, entry: StageEntry, *, as_json: bool) -> None:
-    record = store.records.get(entry.key) if entry.key else None
-    action = record.action.model_dump(mode="json") if isinstance(record, ActionRecord) else None
+    record = store.records.peek(entry.key) if entry.key else None
+    action = record.action.model_dump(mode="json") if record is not None else None
     head = {"id": entry.id, "status": entry.status, "reason": entry.reason, "key": entry.key}
     if as_json:
         print(json.dumps({"schema_version": 1, **head, "action": action}, ensure_ascii=False, indent=1))

@@ -36,6 +36,7 @@ NOUNS = {
     "quarantine": "damaged file",
     "tmp": "temporary file",
     "locks": "lock file",
+    "leases": "lease file",
 }
 
 
@@ -156,6 +157,7 @@ def stats(store: StoreOption = None, as_json: JsonOption = False) -> None:
         "quarantine": contents.quarantine,
         "tmp": contents.tmp,
         "locks": contents.locks,
+        "leases": contents.leases,
     }
     figures = {
         name: {"count": len(items), "bytes": sum(item.size_bytes for item in items.values())}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,8 +13,10 @@ from pipeline.cli import space
 from pipeline.cli.options import JsonOption, StoreOption, open_store
 from pipeline.errors import StoreError, numbered
 from pipeline.records.manifest import ActionRecord
+from pipeline.reports.command_lines import secateur
 from pipeline.reports.table import size
 from pipeline.store import Store
+from pipeline.store.blobs import QUARANTINE
 from pipeline.store.contents import survey
 from pipeline.store.runs import Runs
 
@@ -30,6 +33,7 @@ def ls(store: StoreOption = None, as_json: JsonOption = False) -> None:
     records = [opened.records.peek(key) for key in sorted(opened.records.keys())]
     actions = [_action(record) for record in records if record is not None]
     actions.sort(key=lambda action: action["finished_at"])
+    _warn_of_damage(opened, records.count(None) + sum(run["verdict"] == "damaged" for run in runs))
     if as_json:
         document = {"schema_version": 1, "root": str(opened.root), "runs": runs, "actions": actions}
         print(json.dumps(document, ensure_ascii=False, indent=1))
@@ -55,6 +59,12 @@ def _dated(store: Store) -> list[dict[str, Any]]:
         taken = item.size_bytes + sum(part.size_bytes for part in parts if part is not None)
         lines.append({**_run(store.runs, name), "finished_at": when, "size": taken, "pinned": name in pinned})
     return lines
+
+
+def _warn_of_damage(store: Store, count: int) -> None:
+    if count:
+        verifying = secateur("store", "verify", store=store.root)
+        print(f"! {numbered(count, 'file')} can't be listed: {verifying}   tells which", file=sys.stderr)
 
 
 def _run(runs: Runs, name: str) -> dict[str, Any]:
@@ -83,6 +93,7 @@ def _action(record: ActionRecord) -> dict[str, Any]:
 )
 def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
     opened = open_store(store)
+    before = sum(1 for _ in (opened.root / QUARANTINE).glob("*"))
     digests = sorted(opened.blobs.digests())
     problems = {digest: problem for digest in digests if (problem := opened.blobs.problem(digest))}
     keys = sorted(opened.records.keys())
@@ -90,10 +101,15 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         record = opened.records.get(key)
         if isinstance(record, str):
             problems[key] = record
-    damaged = [run["run_id"] for run in (_run(opened.runs, name) for name in opened.runs.ids()) if not run["name"]]
-    problems |= dict.fromkeys(damaged, "manifest damaged")
+    problems |= {name: problem for name in opened.runs.ids() if (problem := opened.runs.problem(name))}
     if as_json:
-        document = {"schema_version": 1, "blobs": len(digests), "actions": len(keys), "problems": problems}
+        document = {
+            "schema_version": 1,
+            "blobs": len(digests),
+            "actions": len(keys),
+            "problems": problems,
+            "quarantined": before,
+        }
         print(json.dumps(document, indent=1))
     else:
         print(
@@ -101,12 +117,14 @@ def verify(store: StoreOption = None, as_json: JsonOption = False) -> None:
         )
         for name, problem in problems.items():
             print(f"  {name}: {problem}")
+        if before:
+            print(f"{QUARANTINE}/ also holds {numbered(before, 'file')} with damage that was found before")
     if problems:
         are = "is" if len(problems) == 1 else "are"
         error = StoreError(
             f"{numbered(len(problems), 'part')} of the store {are} damaged or missing",
             where=str(opened.root),
-            hint="damaged files went to quarantine/; the next run makes them again",
+            hint="damaged files go to quarantine/ where the store can be written; the next run makes them again",
         )
         error.printed = True
         raise error

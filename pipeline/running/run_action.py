@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,10 +37,12 @@ from pipeline.recipe.user_code import code_input, load_function
 from pipeline.records.artifacts import Artifact, FileRef
 from pipeline.records.manifest import Action, ActionRecord, Fingerprint, Provenance
 from pipeline.store import BusyError, Store
+from pipeline.store.blobs import quarantine
 from pipeline.store.files import store_errors
 from pipeline.system.installed import package_version
 from pipeline.system.memory import give_back
 
+OBSTACLES = {errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY}
 STORE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 
 
@@ -253,6 +256,10 @@ def _work(job: Job, scope: RunScope, *, force: bool) -> ActionResult:
             # A stage writes to its scratch, which is in the store: a full disk there is not a bug of the stage.
             with store_errors(store.root):
                 raise
+        moved = _cleared(store, context.work_dir, error)
+        if moved is not None:
+            what = "the action's scratch is damaged; what was in the way went to quarantine/"
+            raise BlobError(what, where=f"{job.id}: {moved}", hint="run again") from error
         raise _unforeseen(job, error) from error
     undeclared = {artifact.kind for artifact in result.outputs} - set(stage.outputs)
     if undeclared:
@@ -263,6 +270,16 @@ def _work(job: Job, scope: RunScope, *, force: bool) -> ActionResult:
     store.remove_work_dir(key)
     give_back()
     return ActionResult(record, "resumed" if result.resumed else "ran")
+
+
+def _cleared(store: Store, work_dir: Path, error: BaseException) -> Path | None:
+    """Quarantine what in the scratch caused an error, such as a folder in place of a file; return where it was."""
+    if not isinstance(error, OSError) or error.errno not in OBSTACLES:
+        return None
+    # A rename has two names, and the second one is in the way.
+    named = (Path(os.fsdecode(name)) for name in (error.filename2, error.filename) if isinstance(name, str | bytes))
+    inside = (path for path in named if work_dir in path.parents)
+    return next((path for path in inside if quarantine(store.root, path)), None)
 
 
 def _unforeseen(job: Job, error: BaseException) -> StageError:

@@ -10,6 +10,7 @@ counts as missing; what `pipeline.store.gc` removes was named by nothing that it
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +19,10 @@ from pathlib import Path
 import platformdirs
 
 from pipeline.errors import StoreError
-from pipeline.store.blobs import Blobs
+from pipeline.store.blobs import QUARANTINE, Blobs, make_way, put_file
 from pipeline.store.contents import has_progress
 from pipeline.store.file_digests import FileDigests
-from pipeline.store.files import publish, store_errors
+from pipeline.store.files import store_errors
 from pipeline.store.leases import FOLDER as LEASES
 from pipeline.store.leases import Leases
 from pipeline.store.pins import FOLDER as PINS
@@ -32,6 +33,7 @@ from pipeline.store.runs import Runs
 STORE_VARIABLE = "SECATEUR_STORE"  # environment variable, used if the command line names no store
 FORMAT_VERSION = "1"
 FOLDERS = ("tmp", "blobs", "actions", "runs", "studies", "work", "locks", PINS, LEASES)
+MEMORIES = ("file-digests.json", "file-digests")
 # A file system of its own has `lost+found` at its root; emulated targets and our benchmarks keep the other two in the
 # default store's folder.
 NEIGHBORS = ("lost+found", "targets", "benchmarks")
@@ -59,14 +61,17 @@ class Store:
         with store_errors(self.root):
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError("the store is not a folder", where=str(self.root), hint="give another --store")
-            version = marker.read_text(errors="replace").strip() if marker.exists() else FORMAT_VERSION
+            version = _version_in(marker)
             # Before the marker is asked for again: another process may be creating this store, and its VERSION would
             # look foreign.
             entries = {path.name for path in self.root.iterdir()} if self.root.is_dir() else set()
-            foreign = not marker.exists() and bool(entries - set(FOLDERS) - set(NEIGHBORS))
-        if version != FORMAT_VERSION:
+            known = {*FOLDERS, *NEIGHBORS, *MEMORIES, QUARANTINE, marker.name}
+            # A store can lose its marker, or have it damaged. Other programs have a file of this name as well.
+            begun = marker.name not in entries or bool(entries & set(FOLDERS))
+            foreign = version is None and (bool(entries - known) or not begun)
+        if version not in (FORMAT_VERSION, None):
             raise StoreError(
-                f"the store has format {version[:20]!r}, this secateur knows {FORMAT_VERSION}",
+                f"the store has format {version!r}, this secateur knows {FORMAT_VERSION}",
                 where=str(marker),
                 hint="use the secateur that wrote it, or give another --store",
             )
@@ -79,20 +84,25 @@ class Store:
         """Make the folder a store if it is not one yet; StoreError if that can't be done."""
         with store_errors(self.root):
             for name in FOLDERS:
+                make_way(self.root, self.root / name, folder=True)
                 (self.root / name).mkdir(parents=True, exist_ok=True)
+            make_way(self.root, self.leases.lock)
             # VERSION comes last. A process killed before it leaves only known folders, which count as a store that was
             # begun.
-            if not (self.root / "VERSION").exists():
-                publish(self.root / "VERSION", f"{FORMAT_VERSION}\n".encode(), self.root / "tmp")
+            if _version_in(self.root / "VERSION") is None:
+                put_file(self.root, self.root / "VERSION", f"{FORMAT_VERSION}\n".encode())
 
     @property
     def file_digests(self) -> Path:
         """Return the remembered digests of the files that recipes name."""
-        return self.root / "file-digests.json"
+        return self.root / MEMORIES[0]
 
     def remember(self, digests: FileDigests) -> None:
         """Save the digests that were computed, for later runs."""
         with store_errors(self.file_digests):
+            make_way(self.root, self.file_digests.with_suffix(""), folder=True)
+            for path in (self.file_digests, *self.file_digests.with_suffix("").glob("*")):
+                make_way(self.root, path)
             digests.save(self.root / "tmp")
 
     def work_dir(self, key: str) -> Path:
@@ -103,6 +113,7 @@ class Store:
         """Create the scratch folder of an action and return it."""
         folder = self.work_dir(key)
         with store_errors(folder):
+            make_way(self.root, folder, folder=True)
             folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -125,6 +136,7 @@ class Store:
         lock = FileLock(path)
         # Under the lease: the collection removes lock files that nobody holds.
         with self.leases.using(key), store_errors(path):
+            make_way(self.root, path)
             try:
                 # Not waiting here lets the caller tell the user first that another process is at work (`Waiting`).
                 lock.acquire(timeout=0)
@@ -142,6 +154,12 @@ class Store:
         # Holding the lock means nothing here. Whoever waited looks for a record next, and locks again if there is none.
         with FileLock(self.root / "locks" / f"{key}.lock", poll_interval=0.2):
             pass
+
+
+def _version_in(marker: Path) -> str | None:
+    """Return the version of the layout, a number; None if there is none, or it is damaged. Raises OSError."""
+    text = marker.read_text(errors="replace").strip() if marker.is_file() else ""
+    return text if re.fullmatch("[1-9][0-9]{0,3}", text) else None
 
 
 class BusyError(Exception):

@@ -10,6 +10,8 @@ from pipeline.records.keys import digest_of_bytes, digest_of_file
 from pipeline.store.files import publish, store_errors
 from pipeline.store.leases import Leases
 
+QUARANTINE = "quarantine"
+
 
 class Blobs:
     """Manage `blobs/sha256/<hex>`. A blob is verified once per process."""
@@ -32,7 +34,7 @@ class Blobs:
         if self.problem(digest) is None:
             return digest
         with store_errors(self._root):
-            publish(self.path(digest), data, self._root / "tmp")
+            put_file(self._root, self.path(digest), data)
         self._verified.add(digest)
         return digest
 
@@ -69,12 +71,30 @@ class Blobs:
             yield from (f"sha256:{path.name}" for path in self._folder.iterdir())
 
 
+def put_file(root: Path, target: Path, data: bytes | memoryview) -> None:
+    """Publish a file of the store at `root`. What stands in its way, such as a folder of its name, is quarantined."""
+    make_way(root, target)
+    publish(target, data, root / "tmp")
+
+
+def make_way(root: Path, target: Path, *, folder: bool = False) -> None:
+    """Quarantine what stands where a file of the store (or a `folder`) and the folders around it are to be.
+
+    A copy that went wrong leaves such things, and nothing that is written replaces them.
+    """
+    around = [parent for parent in reversed(target.parents) if parent.is_relative_to(root) and parent != root]
+    for path in (*around, target):
+        # Not of links that lead nowhere: a part of the store may be on a disk that is not there at the moment.
+        if path.exists() and path.is_dir() == (path == target and not folder):
+            quarantine(root, path)
+
+
 def quarantine(root: Path, path: Path) -> Path | None:
     """Move a file to where a person can look at it: returns its new place, or None if it can't be moved.
 
     Another process may have moved it, or the store may be read-only: either way it can't be used.
     """
-    folder = root / "quarantine"
+    folder = root / QUARANTINE
     # A random ending: a second damaged copy of the same blob must not replace the first.
     target = folder / f"{path.name}.{secrets.token_hex(4)}"
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.store.files import store_errors
+from pipeline.store.leases import Leases
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,6 @@ class Named:
     keys: frozenset[str] = frozenset()
     blobs: frozenset[str] = frozenset()
     title: str = ""  # the recipe of a run, the stage of a record
-    whole: bool = True  # false for a document that could not be read
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Contents:
     quarantine: Mapping[str, Item]
     tmp: Mapping[str, Item]
     locks: Mapping[str, Item]
+    leases: Mapping[str, Item]
     made: Mapping[str, Named]  # by record
     listed: Mapping[str, Named]  # by run
     resumable: frozenset[str]  # keys of scratch with progress in it
@@ -53,7 +54,7 @@ class Contents:
     @property
     def size_bytes(self) -> int:
         """Return the size of all that a collection decides about, in bytes."""
-        parts = (self.blobs, self.records, self.runs, self.work, self.quarantine, self.tmp, self.locks)
+        parts = (self.blobs, self.records, self.runs, self.work, self.quarantine, self.tmp, self.locks, self.leases)
         return sum(item.size_bytes for part in parts for item in part.values())
 
     def reached(self, named: Iterable[Named]) -> tuple[set[str], set[str]]:
@@ -84,6 +85,7 @@ def survey(root: Path) -> Contents:
             quarantine={path.name: _moved(path) for path in _entries(root / "quarantine")},
             tmp={path.name: _item(path) for path in _entries(root / "tmp")},
             locks={path.stem: _item(path) for path in _entries(root / "locks")},
+            leases={path.name: _item(path) for path in Leases(root).files()},
             made={key: _named_by_record(_document(item.path)) for key, item in records.items()},
             listed={name: _named_by_run(_document(item.path)) for name, item in runs.items()},
             resumable=frozenset(key for key, item in work.items() if has_progress(item.path)),
@@ -136,7 +138,7 @@ def _named_by_record(document: Any) -> Named:
             title=str(document["action"]["stage"]),
         )
     except (TypeError, KeyError):
-        return Named(whole=False)
+        return Named()
 
 
 def _named_by_run(document: Any) -> Named:
@@ -146,7 +148,7 @@ def _named_by_run(document: Any) -> Named:
         blobs = {digest for entry in entries for digest in _files(entry["outputs"])}
         return Named(frozenset(keys - {None}), frozenset(blobs), str(document["name"]))
     except (TypeError, KeyError):
-        return Named(whole=False)
+        return Named()
 
 
 def _files(outputs: Any) -> list[str]:

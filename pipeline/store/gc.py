@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from pipeline.store.files import store_errors
 from pipeline.store.leases import is_free, remove_free
 from pipeline.store.settings import GcSettings
 
-KINDS = ("runs", "records", "blobs", "work", "quarantine", "tmp", "locks")  # in the order of their removal
+KINDS = ("runs", "records", "blobs", "work", "quarantine", "tmp", "locks", "leases")  # in the order of their removal
 
 EVERY_S = 3600.0  # an automatic one
 
@@ -67,10 +67,11 @@ def collect(store: Store, limits: Limits, *, dry_run: bool = False) -> Collected
     """
     with ExitStack() as stack:
         if not dry_run:
+            store.create()
             stack.enter_context(store.leases.alone())
         now, live = time.time(), store.leases.live()
         contents, pinned = survey(store.root), store.pins.ids()
-        _check_pinned(store, contents, pinned)
+        _check_pinned(store, pinned)
         busy = frozenset(key for key, item in contents.locks.items() if not is_free(item.path))
         roots = Roots(pinned, frozenset(name for names in live.values() for name in names), busy)
         kept = choose(contents, roots, limits, now)
@@ -80,9 +81,6 @@ def collect(store: Store, limits: Limits, *, dry_run: bool = False) -> Collected
                 collected.add(kind, name, item)
         if not dry_run:
             _remove_empty_runs(store.root, contents, now)
-            for path in store.leases.files():
-                if path.stem not in live:
-                    _remove("leases", path)
             store.leases.mark_collection()
     collected.runs.sort()
     return collected
@@ -97,18 +95,20 @@ def collect_if_due(store: Store, settings: GcSettings) -> Collected | None:
     return collect(store, settings.limits())
 
 
-def _check_pinned(store: Store, contents: Contents, pinned: frozenset[str]) -> None:
-    """Raise StoreError if it can't be told what a pinned run reaches."""
+def _check_pinned(store: Store, pinned: frozenset[str]) -> None:
+    """Raise StoreError if it can't be told what a pinned run reaches. Other runs that are damaged go by their age."""
     for run in sorted(pinned):
-        named = contents.listed.get(run)
-        if named is None or not named.whole:
-            what = f"the manifest of the pinned run {run} is {'damaged' if named else 'missing'}"
+        manifest = None
+        with suppress(StoreError):
+            manifest = store.runs.get(run)
+        if manifest is None:
+            what = f"the manifest of the pinned run {run} is damaged or missing"
             hint = "unpin it, or put the manifest back: what the run reaches can't be told, so nothing was removed"
             raise StoreError(what, where=str(store.root / "runs" / run / "manifest.json"), hint=hint)
 
 
 def _removable(
-    contents: Contents, kept: Kept, roots: Roots, living: Iterable[str], now: float
+    contents: Contents, kept: Kept, roots: Roots, living: Collection[str], now: float
 ) -> Iterator[tuple[str, str, Item]]:
     """Yield what is to be removed, in the order of KINDS: kind, name, item."""
     of_living = tuple(f"{name}-" for name in living)
@@ -125,6 +125,7 @@ def _removable(
             if item.time < young and not (of_living and name.startswith(of_living))
         },
         "locks": {key: item for key, item in contents.locks.items() if key not in roots.busy},
+        "leases": {name: item for name, item in contents.leases.items() if item.path.stem not in living},
     }
     for kind in KINDS:
         for name, item in parts[kind].items():

@@ -26,13 +26,16 @@ from pipeline.store.files import PROCESS, store_errors
 FOLDER = "leases"
 WAIT_S, LOOK_S = 60.0, 0.02
 MODE = 0o666  # less the umask, as for all files of the store
-UNPROTECTED = {  # a reader's store, or a file system without locks: work goes on without a lease
+UNPROTECTED = {  # a reader's store, a file system without locks, a file in the folder's place: work needs no lease
     errno.EROFS,
     errno.EACCES,
     errno.EPERM,
     errno.ENOLCK,
     errno.ENOSYS,
     errno.EOPNOTSUPP,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
 }
 
 
@@ -50,6 +53,7 @@ class _Held:
 _held: dict[str, _Held] = {}
 # Also around the file locks: over NFS, closing a file in one thread would release a lock of another.
 _mutex = threading.RLock()
+_alone: dict[str, int] = {}  # the thread that collects now, by the store's real path
 
 
 class Leases:
@@ -58,6 +62,7 @@ class Leases:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / FOLDER
+        self.lock = self._folder / "lock"  # between users and collections
         self._real = os.path.realpath(root)
 
     @contextmanager
@@ -82,8 +87,8 @@ class Leases:
     def using(self, name: str) -> Iterator[None]:
         """Note what is about to be looked up, made or begun; until the context ends, no collection removes anything."""
         held = _held.get(self._real)
-        # A name that is noted is protected already, and needs no lock.
-        if held is None or name in held.names:
+        # A name that is noted is protected already, and a collection would wait for its own lock.
+        if held is None or name in held.names or _alone.get(self._real) == threading.get_ident():
             yield
             return
         with ExitStack() as stack:
@@ -100,15 +105,14 @@ class Leases:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep all processes from looking up anything new; StoreError if the store can't be locked.
-
-        Inside, this thread must not look up anything through the store itself: it would wait for its own lock.
-        """
+        """Keep other threads and processes from looking up anything new; StoreError if the store can't be locked."""
         with ExitStack() as stack:
             with store_errors(self._folder):
                 stack.enter_context(_mutex)
                 self._folder.mkdir(exist_ok=True)
                 stack.enter_context(self._lock(fcntl.LOCK_EX, wait_s=WAIT_S))
+            _alone[self._real] = threading.get_ident()
+            stack.callback(_alone.pop, self._real)
             yield
 
     def live(self) -> dict[str, frozenset[str]]:
@@ -164,7 +168,7 @@ class Leases:
     @contextmanager
     def _lock(self, kind: int, wait_s: float | None = None) -> Iterator[None]:
         """Hold the lock between users and collections; StoreError after `wait_s`."""
-        began, handle = time.monotonic(), os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT, MODE)
+        began, handle = time.monotonic(), os.open(self.lock, os.O_RDWR | os.O_CREAT, MODE)
         try:
             while True:
                 try:
@@ -174,7 +178,7 @@ class Leases:
                     if wait_s is not None and time.monotonic() - began > wait_s:
                         what = "another process keeps the store locked"
                         hint = "another collection is going on, or a process is stopped: try again later"
-                        raise StoreError(what, where=str(self._folder / "lock"), hint=hint) from busy
+                        raise StoreError(what, where=str(self.lock), hint=hint) from busy
                     time.sleep(LOOK_S)
             yield
         finally:

@@ -16,8 +16,8 @@ def makers(store: Store) -> dict[str, tuple[ActionRecord, Artifact]]:
     by_digest: dict[str, tuple[ActionRecord, Artifact]] = {}
     # Sorted, because `keys` has no order: of several makers it has to be the same one each time.
     for key in sorted(store.records.keys()):
-        record = store.records.get(key)
-        if isinstance(record, ActionRecord):
+        record = store.records.peek(key)
+        if record is not None:
             for artifact in record.outputs:
                 # A stage that changed nothing returns its input: the maker is the one that was not given it.
                 if artifact.digest not in record.action.inputs.values():

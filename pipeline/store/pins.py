@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.store.files import publish, store_errors
+from pipeline.store.blobs import put_file
+from pipeline.store.files import store_errors
 
 FOLDER = "refs"
 
@@ -19,7 +20,7 @@ class Pins:
     def add(self, run_id: str) -> None:
         """Pin a run; one that is pinned stays so."""
         with store_errors(self._folder):
-            publish(self._folder / run_id, f"{run_id}\n".encode(), self._root / "tmp")
+            put_file(self._root, self._folder / run_id, f"{run_id}\n".encode())
 
     def remove(self, run_id: str) -> bool:
         """Unpin a run and return whether it was pinned."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.records.manifest import Action, ActionRecord, Provenance
-from pipeline.store.blobs import Blobs, quarantine
-from pipeline.store.files import publish, store_errors
+from pipeline.store.blobs import Blobs, put_file, quarantine
+from pipeline.store.files import store_errors
 from pipeline.store.leases import Leases
 
 
@@ -33,7 +33,7 @@ class Records:
         with store_errors(self._root):
             # This rename is the commit of the whole action: a process killed before it has made blobs that nothing
             # names.
-            publish(self.path(record.key), record.model_dump_json(indent=1).encode(), self._root / "tmp")
+            put_file(self._root, self.path(record.key), record.model_dump_json(indent=1).encode())
 
     def get(self, key: str) -> ActionRecord | str | None:
         """Return the record with all its blobs verified; None if there is none; a reason if it can't be used."""
@@ -42,8 +42,11 @@ class Records:
             try:
                 with self._leases.using(key):
                     data = path.read_bytes()
-            except FileNotFoundError:  # not asked before: another process may move a damaged one away in between
+            # Not asked before: another process may move a damaged one away in between.
+            except (FileNotFoundError, NotADirectoryError):
                 return None
+            except IsADirectoryError:
+                data = b""
             record = _verified(data, key)
             if record is None:
                 quarantine(self._root, path)
@@ -55,9 +58,9 @@ class Records:
         return record
 
     def peek(self, key: str) -> ActionRecord | None:
-        """Return the record unverified, to look ahead or to list; None if there is none. Nothing is moved."""
-        with suppress(OSError, ValidationError), self._leases.using(key):
-            return ActionRecord.model_validate_json(self.path(key).read_bytes())
+        """Return the record without a look at its blobs; None if there is none that is whole. Nothing is moved."""
+        with suppress(OSError), self._leases.using(key):
+            return _verified(self.path(key).read_bytes(), key)
         return None
 
     def keys(self) -> Iterator[str]:

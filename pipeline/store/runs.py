@@ -1,4 +1,4 @@
-"""Store run manifests by id."""
+"""Store run manifests by id, sealed: a manifest that is not what its run wrote is never read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from pipeline.errors import RecipeError, StoreError
 from pipeline.records.manifest import RunManifest
-from pipeline.store.files import publish, store_errors
+from pipeline.store.blobs import put_file, quarantine
+from pipeline.store.files import store_errors
 from pipeline.store.leases import Leases
+from pipeline.store.seals import sealed, unsealed
 
 RUNS_LOOKED_INTO = 100  # of one recipe, when a reason is needed
 HEAD_BYTES = 400  # hold the schema's version, the run's id and the name, which has at most 80 characters
@@ -42,13 +44,16 @@ class Runs:
         """Write a run's manifest, replacing an earlier version from the same run."""
         with self._leases.using(f"run:{manifest.run_id}"), store_errors(self._root):
             path = self._folder / manifest.run_id / "manifest.json"
-            publish(path, manifest.model_dump_json(indent=1).encode(), self._root / "tmp")
+            put_file(self._root, path, sealed(manifest.model_dump_json(indent=1).encode()))
 
     def ids(self) -> list[str]:
         """Return all run ids, the newest first."""
-        # Ids are random: only the file's time tells which run is the newest.
-        manifests = sorted(self._folder.glob("*/manifest.json"), key=lambda path: -path.stat().st_mtime_ns)
-        return [path.parent.name for path in manifests]
+        times = dict[str, int]()
+        for path in self._folder.glob("*/manifest.json"):
+            with suppress(FileNotFoundError):  # another process may have moved it away
+                # Ids are random: only the file's time tells which run is the newest.
+                times[path.parent.name] = path.lstat().st_mtime_ns
+        return sorted(times, key=lambda run: -times[run])
 
     def has(self, run_id: str) -> bool:
         """Return whether there is a manifest of exactly this id."""
@@ -68,7 +73,7 @@ class Runs:
         """Return the latest manifests of recipes with this name, the newest first; read once, only for reasons."""
         if recipe not in self._documents:
             named = (run for run in self.ids() if self._is_of(recipe, run))
-            self._documents[recipe] = list(map(self._document, islice(named, RUNS_LOOKED_INTO)))
+            self._documents[recipe] = list(filter(None, map(self._document, islice(named, RUNS_LOOKED_INTO))))
         return self._documents[recipe]
 
     def _is_of(self, recipe: str, run: str) -> bool:
@@ -80,10 +85,32 @@ class Runs:
         return False
 
     def _document(self, run: str) -> dict[str, Any]:
-        with suppress(OSError, ValueError):
-            document = json.loads((self._folder / run / "manifest.json").read_bytes())
-            return document if isinstance(document, dict) else {}
+        """Return a manifest as JSON, verified; empty if there is none that can be used."""
+        with suppress(OSError):
+            document: dict[str, Any] = json.loads(self._verified(run) or b"{}")
+            return document
         return {}
+
+    def _verified(self, run: str) -> bytes | None:
+        """Return the manifest's bytes; None if they are not what this run has written. Raises OSError."""
+        try:
+            document = unsealed((self._folder / run / "manifest.json").read_bytes())
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        # One that was copied from another run is whole, and still not this run's.
+        own = document is not None and f'"run_id": "{run}"'.encode() in document[:HEAD_BYTES]
+        return document if own else None
+
+    def problem(self, run: str) -> str | None:
+        """Return why the manifest of this run can't be used, or None. A damaged one goes to quarantine."""
+        path = self._folder / run / "manifest.json"
+        try:
+            if self._verified(run) is not None:
+                return None
+        except OSError as error:
+            return f"manifest can't be read: {(error.strerror or str(error)).lower()}"
+        quarantine(self._root, path)
+        return "manifest damaged"
 
     def get(self, name: str) -> RunManifest | None:
         """Return the run with the id `name`, a unique prefix of it, or `latest`; None if there is none."""
@@ -99,14 +126,15 @@ class Runs:
         if len(matches) > 1:
             raise RecipeError(f"{len(matches)} runs begin with {name}", hint="give more digits: " + ", ".join(matches))
         path = self._folder / matches[0] / "manifest.json"
+        with self._leases.using(f"run:{matches[0]}"), store_errors(path):
+            document = self._verified(matches[0])
+        hint = "run the recipe again: what is cached is not done again"
+        if document is None:
+            raise StoreError("the run's manifest is damaged, or older than seals are", where=str(path), hint=hint)
         try:
-            with self._leases.using(f"run:{matches[0]}"):
-                data = path.read_bytes()
-            return RunManifest.model_validate_json(data)
+            return RunManifest.model_validate_json(document)
         except ValidationError as error:
-            raise StoreError(
-                "the run's manifest is damaged, or of another release", where=str(path), hint="run the recipe again"
-            ) from error
+            raise StoreError("the run's manifest is of another release", where=str(path), hint=hint) from error
 
 
 def _is_id(name: str) -> bool:

@@ -7,6 +7,8 @@ plain data, and arrays. If its digest does not match, or its best epoch's doesn'
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT = 2
+CHECKPOINT = re.compile(r"epoch-(?P<epoch>[0-9]{5,9})\.checkpoint")
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,12 @@ class Checkpoints:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove all but the last two and their best. Raises OSError; older ones then stay."""
+        path = self._path(checkpoint.epoch)
+        if path.is_dir():  # nothing that is written replaces a folder
+            shutil.rmtree(path)
         # Its temporary files begin with `tmp`, so that half a checkpoint is nothing to resume from
         # (`Store.can_resume`).
-        publish(self._path(checkpoint.epoch), _encoded(checkpoint), self._folder)
+        publish(path, _encoded(checkpoint), self._folder)
         self._kept[checkpoint.epoch] = checkpoint.best
         self._kept = dict(sorted(self._kept.items())[-KEPT:])
         # Only now: until the new one is whole, a kill falls back on these.
@@ -75,7 +81,8 @@ class Checkpoints:
         return checkpoint if checkpoint.epoch == epoch else None
 
     def _epochs(self) -> list[int]:
-        return sorted(int(path.stem.removeprefix("epoch-")) for path in self._folder.glob("epoch-*.checkpoint"))
+        found = map(CHECKPOINT.fullmatch, (path.name for path in self._folder.glob("epoch-*") if path.is_file()))
+        return sorted(int(match["epoch"]) for match in found if match)
 
     def _path(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch:05d}.checkpoint"

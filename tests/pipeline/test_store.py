@@ -34,6 +34,33 @@ def test_a_folder_with_other_things_in_it_is_no_store(tmp_path):
         Store(tmp_path)
 
 
+@pytest.mark.parametrize("damage", ["", "\x11\n", "0", "1.2", None])
+def test_a_store_that_lost_its_version_is_still_a_store(store, damage):
+    marker = store.root / "VERSION"
+    marker.unlink()
+    if damage is not None:
+        marker.write_text(damage)
+    for name in ("quarantine", "file-digests"):
+        (store.root / name).mkdir()
+    (store.root / "file-digests.json").write_text("{}")
+    Store(store.root).create()
+    assert marker.read_text() == "1\n"
+
+
+def test_another_program_s_version_file_is_left_alone(tmp_path):
+    (tmp_path / "VERSION").write_text("0.1.2\n")
+    with pytest.raises(StoreError, match="not a store"):
+        Store(tmp_path)
+
+
+def test_a_link_to_a_disk_that_is_not_there_stays(store):
+    (store.root / "blobs").rmdir()
+    (store.root / "blobs").symlink_to(store.root.parent / "unmounted")
+    with pytest.raises(StoreError, match="can't be used"):
+        Store(store.root).create()
+    assert (store.root / "blobs").is_symlink()
+
+
 def test_a_store_whose_creation_was_cut_short_can_be_finished(tmp_path):
     (tmp_path / "tmp").mkdir()
     Store(tmp_path).create()

@@ -1,5 +1,7 @@
 """Check what starts ahead: the child that exports, if an export follows from what is about to run; and what is kept."""
 
+import shutil
+
 import pytest
 
 from pipeline.planning.plan import resolve
@@ -31,9 +33,9 @@ def test_the_child_starts_where_an_export_follows(nodes, running, starts):
     assert threads == ([2] if starts else [])
 
 
-def test_hits_that_are_to_come_are_noted_and_are_no_results_yet(finished):
+def test_hits_that_are_to_come_are_noted_and_are_no_results_yet(finished, tmp_path):
     path, root, manifest = finished
-    store = Store(root)
+    store = Store(shutil.copytree(root, tmp_path / "copy"))
     resolution = resolve(Recipe.load(path), store)
     with store.leases.hold():
         keep_hits(resolution.chain.nodes, resolution, store)
@@ -42,9 +44,9 @@ def test_hits_that_are_to_come_are_noted_and_are_no_results_yet(finished):
     assert (resolution.results, resolution.causes) == ({}, {})
 
 
-def test_what_is_forced_is_no_hit_to_come(finished):
+def test_what_is_forced_is_no_hit_to_come(finished, tmp_path):
     path, root, manifest = finished
-    store = Store(root)
+    store = Store(shutil.copytree(root, tmp_path / "copy"))
     resolution = resolve(Recipe.load(path), store, force_from="quantize")
     with store.leases.hold():
         keep_hits(resolution.chain.nodes, resolution, store)

@@ -71,6 +71,7 @@ def test_a_run_whose_digests_can_not_be_remembered_is_written_all_the_same(finis
     digests = tmp_path / "copy" / store.name / "file-digests.json"
     digests.unlink(missing_ok=True)
     (digests / "in the way").mkdir(parents=True)
+    (digests.parent / "quarantine").write_text("so that it can't be moved away")
     with pytest.raises(StoreError) as caught:
         run(Recipe.load(tmp_path / "copy" / path.name), digests.parent)
     assert {entry.status for entry in caught.value.manifest.stages} <= {"hit", "ran"}
@@ -91,3 +92,31 @@ def test_a_wrong_digest_in_the_memory_of_files_fails_one_run_and_no_more(finishe
     with pytest.raises(ModelError, match="the model file changed during the run"):
         run(recipe, folder / "store")
     assert {entry.status for entry in run(recipe, folder / "store").stages} == {"hit"}
+
+
+def test_a_run_goes_on_whatever_stands_in_place_of_the_files_of_its_store(finished, tmp_path):
+    folder = shutil.copytree(finished[0].parent, tmp_path / "copy")
+    recipe, store, entries = Recipe.load(folder / "recipe.yaml"), Store(folder / "store"), finished[2].stages
+    _, strip, _, export = entries
+    in_the_way = (
+        store.root / "VERSION",
+        store.records.path(strip.key),
+        store.blobs.path(export.outputs[0].files[0].digest),
+        store.root / "runs" / finished[2].run_id / "manifest.json",
+        *(store.root / "locks" / f"{entry.key}.lock" for entry in entries),
+        store.file_digests,
+    )
+    for path in in_the_way:
+        path.unlink(missing_ok=True)
+        (path / "inside").mkdir(parents=True)
+    for entry in entries:
+        store.work_dir(entry.key).write_text("not a folder")
+    again = run(recipe, store.root)
+    assert [entry.status for entry in again.stages] == ["hit", "ran", "hit", "ran"]
+    assert [entry.outputs for entry in again.stages] == [entry.outputs for entry in entries]
+    assert [entry.reason for entry in again.stages[1::2]] == [
+        "record damaged",
+        f"blob {export.outputs[0].files[0].digest[:11]}… missing",
+    ]
+    assert {entry.status for entry in run(recipe, store.root).stages} == {"hit"}
+    assert Store(store.root).runs.problem(finished[2].run_id) == "manifest damaged"

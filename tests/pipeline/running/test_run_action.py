@@ -95,6 +95,30 @@ def test_scratch_stays_for_a_stage_that_was_stopped_and_goes_with_its_success(sc
     assert not scope.store.can_resume(ACTION.key)
 
 
+@pytest.mark.parametrize("place", ["open", "rename"])
+def test_a_folder_in_place_of_a_file_of_the_scratch_fails_one_run_and_no_more(scope, staged, place):
+    def saving(context):
+        step = context.work_dir / "step"
+        partial = context.work_dir / "step.partial" if place == "rename" else step
+        partial.write_text("1")
+        partial.replace(step)
+
+    staged(Writing(saving))
+    (scope.store.create_work_dir(ACTION.key) / "step").mkdir()
+    with pytest.raises(BlobError, match="the action's scratch is damaged") as caught:
+        perform(JOB, scope)
+    assert caught.value.where.endswith(f"{ACTION.key}/step")
+    assert [path.name.partition(".")[0] for path in (scope.store.root / "quarantine").iterdir()] == ["step"]
+    assert perform(JOB, scope).status == "ran"
+
+
+def test_a_folder_elsewhere_is_left_alone(scope, staged, tmp_path):
+    staged(Writing(lambda context: tmp_path.write_text("x")))
+    with pytest.raises(StageError, match="writing failed: IsADirectoryError"):
+        perform(JOB, scope)
+    assert tmp_path.is_dir()
+
+
 def test_a_damaged_input_is_never_read(scope, staged):
     staged(Writing())
     artifact = perform(JOB, scope).record.outputs[0]

@@ -28,7 +28,7 @@ def stores(draw):
     listed = {run: Named(draw(some(KEYS)), draw(some(BLOBS)), draw(st.sampled_from("ab"))) for run in runs}
     blobs, quarantine = draw(items(BLOBS)), draw(items(["damaged"]))
     resumable = frozenset(key for key in work if draw(st.booleans()))
-    return Contents(blobs, records, runs, work, quarantine, {}, {}, made, listed, resumable, 0)
+    return Contents(blobs, records, runs, work, quarantine, {}, {}, {}, made, listed, resumable, 0)
 
 
 def closure(contents, named):
@@ -102,7 +102,10 @@ def test_without_limits_only_leftovers_go(contents):
 
 
 def contents_of(**parts):
-    empty = {name: {} for name in ("blobs", "records", "runs", "work", "quarantine", "tmp", "locks", "made", "listed")}
+    empty = {
+        name: {}
+        for name in ("blobs", "records", "runs", "work", "quarantine", "tmp", "locks", "leases", "made", "listed")
+    }
     return Contents(**{**empty, "resumable": frozenset(), "other_bytes": 0, **parts})
 
 

@@ -1,6 +1,6 @@
 import os
 
-from pipeline.store.contents import has_progress, survey
+from pipeline.store.contents import Named, has_progress, survey
 
 
 def test_what_is_there_how_large_it_is_and_what_it_names(store, record, run_of):
@@ -33,7 +33,7 @@ def test_damaged_documents_name_nothing_and_stay_where_they_are(store, record, r
         store.records.path(made.key).write_bytes(damage)
         (store.root / "runs" / "aaaa1111" / "manifest.json").write_bytes(damage)
         contents = survey(store.root)
-        assert (contents.made[made.key].whole, contents.listed["aaaa1111"].whole) == (False, False)
+        assert (contents.made[made.key], contents.listed["aaaa1111"]) == (Named(), Named())
         assert contents.reached(contents.listed.values()) == (set(), set())
     assert not (store.root / "quarantine").exists()
 

@@ -23,7 +23,7 @@ NOTHING = Limits(max_bytes=0)
 def files(root):
     """Return all files below a store that hold something, by their contents."""
     found = {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-    return {name: data for name, data in found.items() if not name.startswith("leases/")}
+    return {name: data for name, data in found.items() if name not in ("leases/lock", "leases/collected")}
 
 
 def age(path, seconds):
@@ -64,22 +64,32 @@ def test_a_pinned_run_survives_the_smallest_size(store, filled):
     assert collect(store, NOTHING).kept_bytes == 0
 
 
-@pytest.mark.parametrize(("damage", "what"), [(b"{", "damaged"), (None, "missing")])
-def test_nothing_is_removed_while_it_can_not_be_told_what_a_pinned_run_reaches(store, filled, damage, what):
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"{", lambda data: data.replace(b'"wall_s": 0.1', b'"wall_s": 0.3'), None]
+)
+def test_nothing_is_removed_while_it_can_not_be_told_what_a_pinned_run_reaches(store, filled, damage):
     store.pins.add("aaaa1111")
     manifest = store.root / "runs" / "aaaa1111" / "manifest.json"
+    data = manifest.read_bytes()
     manifest.unlink()
     if damage:
-        manifest.write_bytes(damage)
+        manifest.write_bytes(damage(data))
     before = files(store.root)
-    with pytest.raises(StoreError, match=f"pinned run aaaa1111 is {what}"):
+    with pytest.raises(StoreError, match="pinned run aaaa1111 is damaged or missing"):
         collect(store, NOTHING)
     assert files(store.root) == before
 
 
 @pytest.mark.parametrize("limits", [NOTHING, Limits(keep_days=30), Limits()])
 def test_a_dry_run_removes_nothing_and_its_figures_are_those_of_the_real_one(store, filled, limits):
-    for name in ("tmp/of a dead process", "work/k/epoch-1", "locks/k.lock", "quarantine/damaged"):
+    for name in (
+        "tmp/of a dead process",
+        "work/k/epoch-1",
+        "locks/k.lock",
+        "quarantine/damaged",
+        "leases/dead.lock",
+        "leases/dead.txt",
+    ):
         (store.root / name).parent.mkdir(parents=True, exist_ok=True)
         (store.root / name).write_text("left")
     age(store.root / "tmp", GRACE_S + 1)
@@ -139,7 +149,7 @@ def test_what_a_killed_writer_left_goes_and_what_a_living_one_has_stays(store, w
     assert done.processes == 1
     assert {kind: figures.count for kind, figures in done.removed.items() if figures.count} == dict.fromkeys(
         ("blobs", "work", "tmp", "locks"), 1
-    )
+    ) | {"leases": 2}
     assert set(store.blobs.digests()) == {blob["b"]}
     assert [path.name for path in (store.root / "work").iterdir()] == ["b" * 64]
     assert [path.stem for path in (store.root / "locks").iterdir()] == ["b" * 64]

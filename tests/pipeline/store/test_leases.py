@@ -93,6 +93,15 @@ def test_a_collection_waits_for_a_look_and_a_look_for_a_collection(store):
     assert events == ["begins", "ends", "collects"]
 
 
+def test_what_collects_can_look_up_what_its_own_process_has_not_noted(store):
+    with store.leases.hold(), store.leases.alone():
+        assert store.runs.get("aaaa1111") is None
+        assert store.records.get("0" * 64) is None
+    with store.leases.hold():
+        store.records.get("0" * 64)
+        assert list(store.leases.live().values()) == [{"0" * 64}]
+
+
 def test_a_collection_gives_up_on_a_store_that_stays_locked(store, monkeypatch):
     monkeypatch.setattr("pipeline.store.leases.WAIT_S", 0.1)
     code = (
@@ -108,12 +117,27 @@ def test_a_collection_gives_up_on_a_store_that_stays_locked(store, monkeypatch):
         pass
 
 
-def test_a_store_in_which_a_lease_can_not_be_written_is_an_error(store):
-    (store.root / "leases").rmdir()
-    (store.root / "leases").write_text("in the way")
-    with pytest.raises(StoreError) as caught, store.leases.hold("run:1"):
+def file_in_place_of_the_folder(root):
+    (root / "leases").rmdir()
+    (root / "leases").write_text("in the way")
+
+
+def folder_in_place_of_the_lock(root):
+    (root / "leases" / "lock").mkdir()
+
+
+@pytest.mark.parametrize("damage", [file_in_place_of_the_folder, folder_in_place_of_the_lock])
+def test_where_no_lease_can_be_written_work_goes_on_without_one(store, damage):
+    damage(store.root)
+    with store.leases.hold("run:1"):
+        assert store.blobs.put(b"bytes") in store.blobs.digests()
+    assert store.leases.live() == {}
+    with pytest.raises(StoreError) as caught, store.leases.alone():
         pass
     assert caught.value.hint
+    store.create()
+    with store.leases.alone():
+        pass
 
 
 def test_only_a_lock_file_that_nobody_holds_is_removed(store):

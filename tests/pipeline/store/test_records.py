@@ -13,7 +13,7 @@ def test_a_blob_is_under_its_digest_and_a_record_comes_back_equal(store, record)
 
 
 def test_what_is_not_there_is_none(store):
-    assert store.records.get("0" * 64) is None
+    assert store.records.get("0" * 64) is store.records.peek("0" * 64) is None
 
 
 def test_a_missing_blob_makes_the_record_a_miss_with_a_reason(store, record):
@@ -94,6 +94,7 @@ def test_a_record_with_any_part_of_another_value_is_a_miss_and_explains_nothing(
             told = list(store.records.actions("quantize", "int8"))
             # What differs in other parts is no matter for an explanation, which only looks at these two.
             assert all(one == made.action for one, _ in told), (part, wrong)
+            assert store.records.peek(made.key) == (made if edited == document else None), (part, wrong)
             assert store.records.get(made.key) == (made if edited == document else "record damaged"), (part, wrong)
 
 

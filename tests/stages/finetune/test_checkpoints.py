@@ -84,3 +84,15 @@ def test_what_would_need_unpickling_is_neither_written_nor_read(tmp_path):
     with pytest.raises(ValueError, match="allow_pickle"):
         Checkpoints(tmp_path).save(Checkpoint(1, 1, {}, {"weight-0": np.array([object()])}))
     assert files(tmp_path) == []
+
+
+def test_what_is_no_checkpoint_is_passed_over_and_a_folder_in_place_of_one_is_replaced(tmp_path):
+    kept = saved(tmp_path, [1, 2])
+    for name in ("epoch-x.checkpoint", "epoch-.checkpoint", "epoch-00003.checkpoint.bak", "epoch-\u00b2.checkpoint"):
+        (tmp_path / name).write_text("x")
+    folder = tmp_path / "epoch-00003.checkpoint"
+    (folder / "inside").mkdir(parents=True)
+    assert kept.latest().epoch == 2
+    kept.save(Checkpoint(3, 3, {}, {"weight-0": np.zeros(1)}))
+    assert folder.is_file()
+    assert kept.latest().epoch == 3
