@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from pipeline.records.keys import digest_of_bytes
 from stages.prune.config import ScanConfig
 from stages.prune.sensitivity.scan import scan
 
@@ -43,10 +44,13 @@ def test_a_killed_scan_goes_on_from_its_last_point(mini_xception, tmp_path, spli
         scan(mini_xception, CONFIG, data, None, 0, tmp_path, killed)
     assert len(file.read_text().splitlines()) == 6  # the baseline and five points
     file.write_text("".join(lines[:4]) + lines[4][:9])  # and one in the middle of a write
-    marked = json.loads(lines[3]) | {"accuracy": 0.125}
-    file.write_text(file.read_text().replace(lines[3], f"{json.dumps(marked)}\n"))
+    marked = json.dumps(json.loads(lines[3].partition(" ")[2]) | {"accuracy": 0.125})
+    damaged = json.dumps(json.loads(lines[2].partition(" ")[2]) | {"accuracy": 0.375})
+    text = file.read_text().replace(lines[3], f"{digest_of_bytes(marked.encode())} {marked}\n")
+    file.write_text(text.replace(lines[2].partition(" ")[2], f"{damaged}\n"))
     again = scan(mini_xception, CONFIG, data, None, 0, tmp_path)
     assert again.resumed
     assert 0.125 in [point.accuracy for group in again.report.groups for point in group.points]  # known, not measured
+    assert 0.375 not in [point.accuracy for group in again.report.groups for point in group.points]
     assert [g.name for g in again.report.groups] == [g.name for g in whole.groups]
     assert again.report.groups[-1] == whole.groups[-1]
