@@ -18,8 +18,8 @@ import rfc8785
 
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
-from pipeline.records.keys import digest_of_bytes
 from pipeline.records.values import Value
+from pipeline.store.seals import sealed, unsealed
 from stages.keras.accuracy import correct_counter
 from stages.keras.channels.groups import ChannelGraph, ChannelGroup
 from stages.keras.flatten import flattened
@@ -151,7 +151,7 @@ class _Meter:
 
 
 class Points:
-    """Store measured points in a file, each a line with its digest; what is cut short or damaged is measured again."""
+    """Store measured points in a file, each a sealed line of JSON; what is cut short or damaged is measured again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -160,9 +160,9 @@ class Points:
         if written and not written.endswith(b"\n"):  # a kill truncated the last line
             path.write_bytes(written + b"\n")
         for line in written.split(b"\n"):
-            digest, _, text = line.partition(b" ")
-            if digest == digest_of_bytes(text).encode():
-                entry = json.loads(text)
+            document = unsealed(line)
+            if document is not None:
+                entry = json.loads(document)
                 self.known[entry["group"], entry["channels"]] = float(entry["accuracy"])
 
     def measured(self, group: str, channels: int, measure: Callable[[], float]) -> float:
@@ -170,7 +170,6 @@ class Points:
         if (group, channels) not in self.known:
             self.known[group, channels] = measure()
             entry = {"group": group, "channels": channels, "accuracy": self.known[group, channels]}
-            text = json.dumps(entry)
-            with self._path.open("a") as file:
-                file.write(f"{digest_of_bytes(text.encode())} {text}\n")
+            with self._path.open("ab") as file:
+                file.write(sealed(json.dumps(entry).encode()) + b"\n")
         return self.known[group, channels]
