@@ -10,14 +10,14 @@ import re
 
 from pipeline.records.keys import digest_of_bytes
 
-END = b"\n}"
 # The bytes themselves are sealed, not what they mean: a document of another release is still whole.
-SEAL = re.compile(rb',\n "seal": "(?P<digest>sha256:[0-9a-f]{64})"\n\}\Z')
+SEAL = re.compile(rb'(,\n "seal": |,"seal":)"(?P<digest>sha256:[0-9a-f]{64})"(?P<end>\n?\})\Z')
 
 
 def sealed(document: bytes) -> bytes:
-    """Return the document, a JSON object whose last line is `}`, with its seal."""
-    return document.removesuffix(END) + f',\n "seal": "{digest_of_bytes(document)}"'.encode() + END
+    """Return the document, a JSON object with a member, with its seal: on a line of its own if the last `}` is."""
+    member, end = (',\n "seal": ', b"\n}") if document.endswith(b"\n}") else (',"seal":', b"}")
+    return document.removesuffix(end) + f'{member}"{digest_of_bytes(document)}"'.encode() + end
 
 
 def unsealed(data: bytes) -> bytes | None:
@@ -25,5 +25,5 @@ def unsealed(data: bytes) -> bytes | None:
     found = SEAL.search(data)
     if found is None:
         return None
-    document = data[: found.start()] + END
+    document = data[: found.start()] + found["end"]
     return document if digest_of_bytes(document) == found["digest"].decode() else None

@@ -18,6 +18,7 @@ from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, Sta
 from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.metrics import Metric
+from pipeline.store.seals import sealed, unsealed
 from stages.benchmark.config import TargetName
 from stages.formats.cost_facts import CostFacts
 from stages.formats.probe import COST_FILE, Cost, CostTable, Probe, ProbeScheme
@@ -144,16 +145,19 @@ def _kept(path: Path) -> Probed | None:
     from stages.devices.target import Probed
 
     try:
-        document = json.loads(path.read_bytes())
-        return Probed(document["runtime"], tuple(document["costs"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        document = unsealed(path.read_bytes())
+    except OSError:
         return None
+    if document is None:
+        return None
+    measured = json.loads(document)
+    return Probed(measured["runtime"], tuple(measured["costs"]))
 
 
 def _keep(path: Path, probed: Probed) -> None:
     # Renamed when it is whole: the next run takes a part that is there for measured.
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"runtime": probed.runtime, "costs": probed.costs}))
+    partial.write_bytes(sealed(json.dumps({"runtime": probed.runtime, "costs": probed.costs}, indent=1).encode()))
     partial.replace(path)
 
 

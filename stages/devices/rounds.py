@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.records.values import Value
+from pipeline.store.seals import sealed, unsealed
 from stages.devices.measurement import Measurement
 from stages.devices.statistics import round_medians_ns
 from stages.devices.target import Sampling, Target, measure
@@ -70,11 +71,13 @@ def measure_rounds(
 
 
 def load_round(work_dir: Path, index: int) -> Round | None:
-    """Return the finished round `index` in `work_dir`, or None if it is not there whole."""
+    """Return the finished round `index` in `work_dir`, or None if it is not there as it was measured."""
     try:
-        return Round.model_validate_json(_round_file(work_dir, index).read_bytes())
+        document = unsealed(_round_file(work_dir, index).read_bytes())
+        done = Round.model_validate_json(document) if document is not None else None
     except (OSError, ValidationError):
         return None
+    return done if done is not None and done.index == index else None
 
 
 def processes_of(rounds: Sequence[Round]) -> list[Measurement]:
@@ -106,7 +109,7 @@ def _save_round(work_dir: Path, finished: Round) -> None:
     # Both sides or nothing: a ratio counts only if its sides were measured together, and a killed run resumes from
     # these.
     partial = work_dir / "round.partial"
-    partial.write_text(finished.model_dump_json(), encoding="utf-8")
+    partial.write_bytes(sealed(finished.model_dump_json(indent=1).encode()))
     partial.replace(_round_file(work_dir, finished.index))
 
 

@@ -148,8 +148,8 @@ def _of_artifact(record: ActionRecord, artifact: Artifact, store: Store) -> Mode
         if action.inputs.get("export") != artifact.digest:
             continue
         # Verified as a whole, for the verdict goes by its metrics.
-        check = store.records.get(action.key)
-        if isinstance(check, ActionRecord):
+        check = store.records.peek(action.key)
+        if check is not None:
             known = {name: compared()[name].name for name in qualities()}
             quality = {name: check.metrics[own] for name, own in known.items() if own in check.metrics}
             return _stored(label, Output.of(artifact), store, quality, action.inputs.get("test"))

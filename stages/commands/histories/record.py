@@ -1,4 +1,8 @@
-"""Read and append lines of a history file: a file has all of its new lines, or is unchanged."""
+"""Read and append lines of a history file: a file has all of its new lines, or is unchanged.
+
+Each line has a seal, so that a number that is not the measured one is told and left out. Lines of earlier releases have
+none and are read as they are: a history is kept for years.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,9 @@ from pipeline.errors import RecipeError, SecateurError
 from pipeline.records.artifacts import Digest
 from pipeline.records.values import Value
 from pipeline.store.files import publish
+from pipeline.store.seals import sealed, unsealed
 
+SEAL = b'"seal"'
 COMMIT_VARIABLES = ("GITHUB_SHA", "CI_COMMIT_SHA")
 
 
@@ -61,8 +67,12 @@ def read_history(file: Path) -> History:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        entry = unsealed(line.strip()) if SEAL in line else line
+        if entry is None:
+            damaged.append(f"{file}:{number}: not what was measured: the seal of the line does not fit")
+            continue
         try:
-            entries.append(Entry.model_validate_json(line))
+            entries.append(Entry.model_validate_json(entry))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             location = ".".join(map(str, first["loc"]))
@@ -92,9 +102,9 @@ def append(file: Path, entries: Sequence[Entry]) -> None:
             before = file.read_bytes() if file.exists() else b""
             if before and not before.endswith(b"\n"):
                 before += b"\n"  # a truncated line stays separate and damaged
-            lines = "".join(f"{entry.model_dump_json(exclude_none=True)}\n" for entry in entries)
+            lines = (sealed(entry.model_dump_json(exclude_none=True).encode()) + b"\n" for entry in entries)
             # Resolved: replacing a symbolic link would leave the history that it leads to without the new lines.
-            publish(file.resolve(), before + lines.encode(), file.resolve().parent)
+            publish(file.resolve(), before + b"".join(lines), file.resolve().parent)
     except OSError as error:
         raise SecateurError(f"the history can't be written: {error.strerror or error}", where=str(file)) from error
 

@@ -1,20 +1,29 @@
-"""Keep the weights of finished steps on disk, so that a killed run resumes after the last one."""
+"""Keep the weights of finished steps on disk, so that a killed run resumes after the last one.
+
+The report has a seal and holds the digest of the weights: a step of which a bit is another is not finished.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.records.keys import digest_of_bytes, digest_of_file
+from pipeline.store.seals import sealed, unsealed
 from stages.keras.types import KerasModel, TfVariable
 
 
 def finished(folder: Path, step: int) -> bool:
-    """Return whether a step's weights and report are there; the report is written last."""
-    return _report(folder, step).is_file()
+    """Return whether a step's weights and report are there, as they were written; the report is written last."""
+    try:
+        return bool(digest_of_file(_weights(folder, step)) == _read(folder, step)["weights"])
+    except (OSError, ValueError):
+        return False
 
 
 def store(
@@ -23,14 +32,12 @@ def store(
     """Write the values of the variables of `model` that a step `changed`, and then its report."""
     ours = {id(variable) for variable in changed}
     values = {name: variable.numpy() for name, variable in _variables(model).items() if id(variable) in ours}
-    for path, write in (
-        (_weights(folder, step), lambda file: np.savez(file, **values)),
-        (_report(folder, step), lambda file: file.write(json.dumps(report).encode())),
-    ):
-        draft = path.with_suffix(".draft")
-        with draft.open("wb") as file:
-            write(file)
-        draft.replace(path)
+    buffer = BytesIO()
+    np.savez(buffer, **values)
+    weights = buffer.getbuffer()
+    _write(_weights(folder, step), weights)
+    document = {"fits": report, "weights": digest_of_bytes(weights)}
+    _write(_report(folder, step), sealed(json.dumps(document, indent=1).encode()))
 
 
 def restore(folder: Path, step: int, model: KerasModel) -> list[Any]:
@@ -39,8 +46,23 @@ def restore(folder: Path, step: int, model: KerasModel) -> list[Any]:
     with np.load(_weights(folder, step), allow_pickle=False) as arrays:
         for name in arrays.files:
             variables[name].assign(arrays[name])
-    report: list[Any] = json.loads(_report(folder, step).read_bytes())
-    return report
+    fits: list[Any] = _read(folder, step)["fits"]
+    return fits
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def _read(folder: Path, step: int) -> dict[str, Any]:
+    """Return a step's report and the digest of its weights. Raises OSError, and ValueError if it is damaged."""
+    document = unsealed(_report(folder, step).read_bytes())
+    if document is None:
+        raise ValueError(f"the report of step {step} is damaged")
+    read: dict[str, Any] = json.loads(document)
+    return read
 
 
 def _variables(model: KerasModel) -> dict[str, TfVariable]:

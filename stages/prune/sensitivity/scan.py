@@ -19,6 +19,7 @@ import rfc8785
 from pipeline.data import Split
 from pipeline.errors import PostconditionError
 from pipeline.records.values import Value
+from pipeline.store.seals import sealed, unsealed
 from stages.keras.accuracy import correct_counter
 from stages.keras.channels.groups import ChannelGraph, ChannelGroup
 from stages.keras.flatten import flattened
@@ -150,26 +151,25 @@ class _Meter:
 
 
 class Points:
-    """Store measured points in a file, one JSON line each; a truncated line is measured again."""
+    """Store measured points in a file, each a sealed line of JSON; what is cut short or damaged is measured again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self.known: dict[tuple[str, int], float] = {}
-        written = path.read_text() if path.exists() else ""
-        if written and not written.endswith("\n"):  # a kill truncated the last line
-            path.write_text(f"{written}\n")
-        for line in written.splitlines():
-            try:
-                entry = json.loads(line)
+        written = path.read_bytes() if path.exists() else b""
+        if written and not written.endswith(b"\n"):  # a kill truncated the last line
+            path.write_bytes(written + b"\n")
+        for line in written.split(b"\n"):
+            document = unsealed(line)
+            if document is not None:
+                entry = json.loads(document)
                 self.known[entry["group"], entry["channels"]] = float(entry["accuracy"])
-            except (ValueError, KeyError, TypeError):
-                continue
 
     def measured(self, group: str, channels: int, measure: Callable[[], float]) -> float:
         """Return the accuracy of a point: known, or measured now and recorded."""
         if (group, channels) not in self.known:
             self.known[group, channels] = measure()
             entry = {"group": group, "channels": channels, "accuracy": self.known[group, channels]}
-            with self._path.open("a") as file:
-                file.write(f"{json.dumps(entry)}\n")
+            with self._path.open("ab") as file:
+                file.write(sealed(json.dumps(entry).encode()) + b"\n")
         return self.known[group, channels]

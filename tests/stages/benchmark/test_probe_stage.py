@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pipeline.errors import DeviceError, PostconditionError
+from pipeline.store.seals import sealed
 from stages.benchmark import probe_stage
 from stages.benchmark.probe_stage import ProbeConfig, ProbeStage, spread_of
 from stages.formats.probe import COST_FILE, CostTable, Probe
@@ -46,8 +47,9 @@ def test_a_killed_run_goes_on_after_its_last_part(asked, monkeypatch):
     kept = sorted(context.work_dir.glob("part-*.json"))
     assert len(kept) == 2 * probe_stage.PROCESSES["nanoseconds"]
     for path in kept:
-        path.write_text(json.dumps({"runtime": "litert x", "costs": [7.0]}))
+        path.write_bytes(sealed(json.dumps({"runtime": "litert x", "costs": [7.0]}, indent=1).encode()))
     kept[0].write_text("{")  # truncated: measured again
+    kept[1].write_bytes(kept[1].read_bytes().replace(b"7.0", b"9.0"))  # and so is one with another number
     again = stage.run(context)
     assert again.resumed
     assert again.metrics["spread"] == 0.0  # of the marked parts

@@ -12,6 +12,7 @@ import pytest
 from pipeline.contracts.events import Advanced, Warned
 from pipeline.errors import DeviceError, ModelError, PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact
+from pipeline.store.seals import sealed
 from stages.benchmark.config import BenchmarkConfig
 from stages.benchmark.stage import BenchmarkStage
 
@@ -118,7 +119,8 @@ def test_a_damaged_model_is_a_device_error(tflite_file: Path, tmp_path: Path, ma
 
 def save(context, *rounds) -> None:
     for done in rounds:
-        (context.work_dir / f"round-{done.index:04d}.json").write_text(done.model_dump_json())
+        document = sealed(done.model_dump_json(indent=1).encode())
+        (context.work_dir / f"round-{done.index:04d}.json").write_bytes(document)
 
 
 @pytest.mark.parametrize("side", ["candidate", "baseline"])

@@ -47,6 +47,15 @@ def test_a_killed_measurement_goes_on_after_its_last_whole_round(tflite_file: Pa
     whole, torn = tmp_path / "round-0000.json", tmp_path / "round-0001.json"
     torn.write_bytes(torn.read_bytes()[:100])
     assert load_round(tmp_path, 1) is None
+    data = whole.read_bytes()
+    for old, new in ((b'"index": 0', b'"index": 1'), (b'"samples_ns": [\n   ', b'"samples_ns": [\n   1')):
+        damaged = data.replace(old, new)
+        assert damaged != data
+        whole.write_bytes(damaged)
+        assert load_round(tmp_path, 0) is None
+    whole.write_bytes(data)
+    (tmp_path / "round-0002.json").write_bytes(data)  # of another number than it says
+    assert load_round(tmp_path, 2) is None
     before = whole.stat().st_mtime_ns
     second = measure_rounds(both, "cpu", 2, BRIEF, tmp_path, quiet)
     assert second[0] == first[0]

@@ -3,6 +3,7 @@ import threading
 import pytest
 
 from pipeline.errors import RecipeError, SecateurError
+from pipeline.store.seals import unsealed
 from stages.commands.histories.record import append, commit_of, read_history
 
 
@@ -19,7 +20,7 @@ def test_what_is_added_is_read_again_in_order(entry, tmp_path):
 def test_a_damaged_line_is_named_with_its_fault_and_the_others_are_read(entry, tmp_path):
     file = tmp_path / "h.jsonl"
     append(file, [entry(1.0)])
-    whole = file.read_text()
+    whole = unsealed(file.read_bytes().strip()).decode() + "\n"  # as earlier releases wrote lines
     file.write_text(whole + whole.replace('"rounds":10', '"rounds":"many"') + "\n" + whole[:50])
     append(file, [entry(4.0)])  # after a truncated line
     history = read_history(file)
@@ -27,6 +28,20 @@ def test_a_damaged_line_is_named_with_its_fault_and_the_others_are_read(entry, t
     assert [line.partition(": ")[0] for line in history.damaged] == [f"{file}:2", f"{file}:4"]
     assert "rounds" in history.damaged[0]
     assert "JSON" in history.damaged[1]
+
+
+def test_whichever_bit_of_a_line_is_flipped_it_is_left_out_and_named(entry, tmp_path):
+    file = tmp_path / "h.jsonl"
+    append(file, [entry(1.0), entry(2.0)])
+    first, whole = file.read_bytes().splitlines()
+    for bit in range(0, len(whole) * 8, 3):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(first + b"\r\n" + damaged)
+        history = read_history(file)
+        assert history.entries == (entry(1.0),), bit
+        assert history.damaged, bit
+    assert read_history(file).damaged[0].startswith(f"{file}:2: ")
 
 
 def test_a_file_of_another_kind_is_never_added_to(entry, tmp_path):

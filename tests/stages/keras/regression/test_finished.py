@@ -39,3 +39,15 @@ def test_a_kill_between_weights_and_report_leaves_the_step_undone(model, tmp_pat
         store(tmp_path, 0, model, [model.get_layer("first").kernel], [{"layer": object()}])
     assert (tmp_path / "step-0.npz").exists()
     assert not finished(tmp_path, 0)
+
+
+@pytest.mark.parametrize("name", ["step-0.npz", "step-0.json"])
+def test_a_step_of_which_a_bit_is_another_is_undone_and_done_again(model, tmp_path, name):
+    changed, path = [model.get_layer("first").kernel], tmp_path / name
+    store(tmp_path, 0, model, changed, [{"layer": "first"}])
+    whole = path.read_bytes()
+    for damaged in (whole[:-1], b"", whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]):
+        path.write_bytes(damaged)
+        assert not finished(tmp_path, 0)
+    store(tmp_path, 0, model, changed, [{"layer": "first"}])
+    assert finished(tmp_path, 0)

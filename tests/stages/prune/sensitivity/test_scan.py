@@ -1,8 +1,10 @@
 import json
+import re
 
 import numpy as np
 import pytest
 
+from pipeline.store.seals import sealed, unsealed
 from stages.prune.config import ScanConfig
 from stages.prune.sensitivity.scan import scan
 
@@ -29,7 +31,7 @@ def test_a_killed_scan_goes_on_from_its_last_point(mini_xception, tmp_path, spli
     data = split(mini_xception)
     whole = scan(mini_xception, CONFIG, data, None, 0, tmp_path).report
     file = tmp_path / "points.jsonl"
-    lines = file.read_text().splitlines(keepends=True)
+    lines = file.read_bytes().splitlines(keepends=True)
 
     class Killed(Exception):
         pass
@@ -42,11 +44,14 @@ def test_a_killed_scan_goes_on_from_its_last_point(mini_xception, tmp_path, spli
     with pytest.raises(Killed):
         scan(mini_xception, CONFIG, data, None, 0, tmp_path, killed)
     assert len(file.read_text().splitlines()) == 6  # the baseline and five points
-    file.write_text("".join(lines[:4]) + lines[4][:9])  # and one in the middle of a write
-    marked = json.loads(lines[3]) | {"accuracy": 0.125}
-    file.write_text(file.read_text().replace(lines[3], f"{json.dumps(marked)}\n"))
+    file.write_bytes(b"".join(lines[:4]) + lines[4][:9])  # and one in the middle of a write
+    marked = json.loads(unsealed(lines[3].strip())) | {"accuracy": 0.125}
+    text = file.read_bytes().replace(lines[3], sealed(json.dumps(marked).encode()) + b"\n")
+    damaged = re.sub(rb'"accuracy": [0-9.]+', b'"accuracy": 0.375', lines[2])
+    file.write_bytes(text.replace(lines[2], damaged))
     again = scan(mini_xception, CONFIG, data, None, 0, tmp_path)
     assert again.resumed
     assert 0.125 in [point.accuracy for group in again.report.groups for point in group.points]  # known, not measured
+    assert 0.375 not in [point.accuracy for group in again.report.groups for point in group.points]
     assert [g.name for g in again.report.groups] == [g.name for g in whole.groups]
     assert again.report.groups[-1] == whole.groups[-1]
