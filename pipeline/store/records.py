@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pipeline.records.manifest import Action, ActionRecord, Provenance
 from pipeline.store.blobs import Blobs, put_file, quarantine
 from pipeline.store.files import store_errors
