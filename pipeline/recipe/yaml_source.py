@@ -21,6 +21,7 @@ from pipeline.records.values import Json
 LARGEST_INTEGER = 2**53 - 1  # largest that canonical JSON (RFC 8785) holds exactly
 MOST_CHARACTERS = 1 << 20  # of a file: a recipe has thousands, and the parser takes minutes for other tools' files
 MOST_PARTS = 20_000  # of a document whose aliases are expanded: nine lines can stand for a billion parts
+DEEPEST = 50  # levels: what is deeper fails elsewhere, where depends on how much of the stack is in use
 Path = tuple[str | int, ...]
 
 
@@ -100,7 +101,7 @@ def parse_yaml(text: str, name: str) -> Any:
     except YAMLError as error:
         raise RecipeError(f"not valid YAML: {error}", where=name) from error
     except RecursionError as error:
-        raise RecipeError("not valid YAML: it is nested too deeply", where=name) from error
+        raise RecipeError("the document is nested too deeply", where=name) from error
     # ruamel.yaml 0.19 lets these through from values that don't fit their type: the date `2024-13-45`, `!!int x`,
     # `!!bool x`, `!!float`, `!!set x`, a map as a key of a set.
     except (ValueError, LookupError, AttributeError, TypeError) as error:
@@ -138,6 +139,8 @@ def _plain_part(node: CommentedMap | CommentedSeq, key: Any, value: Any, path: P
     # Keys from a merge (<<) were written elsewhere, and a list with a tag has no places: both use the whole's own.
     line, column = (node.lc.data or {}).get(key, (node.lc.line, node.lc.col))[:2]
     source.marks[path] = f"{source.file}:{(line or 0) + 1}:{(column or 0) + 1}"
+    if len(path) > DEEPEST:
+        raise RecipeError(f"the document is nested too deeply: no recipe has {DEEPEST} levels", where=str(source.file))
     if len(source.marks) > MOST_PARTS:
         what = f"the document has more than {MOST_PARTS} parts once its aliases are expanded: no recipe has"
         raise RecipeError(what, where=str(source.file))
