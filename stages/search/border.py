@@ -12,23 +12,30 @@ APART = 1.05  # candidates closer than this are one
 STEP = 1.5  # by which the budget moves while all candidates are on one side
 
 
-def next_budget(known: Sequence[tuple[float, bool]], bounds: Interval, start: float) -> float | None:
+def next_budget(
+    known: Sequence[tuple[float, bool]], bounds: Interval, start: float, impossible: Sequence[float] = ()
+) -> float | None:
     """Return the budget to try next; None once the border is known, or lies beyond the bounds.
 
     `known` are budgets with whether the goal was met; a smaller budget leaves less of the network. They are taken to
-    be monotone: what misses the goal although a smaller budget met it is taken for bad luck.
+    be monotone: what misses the goal although a smaller budget met it is taken for bad luck. The network can't come
+    down to those that are `impossible`, which says nothing of its accuracy.
     """
+    floor = max(impossible, default=0.0)
+    low, high = max(bounds.low, APART * floor), bounds.high
+    if low > high:
+        return None
     meets = [budget for budget, met in known if met]
     best = min(meets, default=None)
     misses = [budget for budget, met in known if not met and (best is None or budget < best)]
     worst = max(misses, default=None)
     if best is None and worst is None:
-        return min(max(start, bounds.low), bounds.high)
+        return min(max(start if start > floor else STEP * floor, low), high)
     if best is None or worst is None:
         known_end = best if worst is None else worst
         assert known_end is not None
         wanted = known_end / STEP if worst is None else known_end * STEP
-        wanted = min(max(wanted, bounds.low), bounds.high)
+        wanted = min(max(wanted, low), high)
         near_end = max(wanted, known_end) < APART * min(wanted, known_end)
         return None if near_end else wanted
     return None if best < NARROW * worst else sqrt(best * worst)

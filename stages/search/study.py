@@ -174,8 +174,10 @@ class Study:
         """Bisect the budget at which trained candidates of the usual settings just meet the goal."""
         self._enter("border")
         while self.goal.max_drop is not None and self._trials_left() and not self._out_of_time():
-            known = [(self._budget_of(trial), self._judge.meets(trial)) for trial in self._usual_ones()]
-            budget = next_budget(known, self._space.bounds, self._start())
+            usual = self._usual_ones()
+            known = [(self._budget_of(t), self._judge.meets(t)) for t in usual if t.ended != "failed"]
+            impossible = [self._budget_of(trial) for trial in usual if trial.ended == "failed"]
+            budget = next_budget(known, self._space.bounds, self._start(), impossible)
             if budget is None:
                 return
             self._raise(explorer, [explorer.ask("border", round(budget, 4), self._space.usual)], may_give_up=False)

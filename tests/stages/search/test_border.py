@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,3 +37,11 @@ def test_ends_where_all_or_nothing_meets_the_goal(start: float) -> None:
 
 def test_bad_luck_above_the_border_is_passed_over() -> None:
     assert next_budget([(0.6, False), (0.5, True), (0.3, False)], BOUNDS, 0.5) == (0.5 * 0.3) ** 0.5
+
+
+def test_what_the_network_can_not_come_down_to_is_no_miss_but_a_bound():
+    assert next_budget([], BOUNDS, 0.5, [0.2]) == 0.5
+    assert next_budget([(0.3, True)], BOUNDS, 0.5, [0.25]) == pytest.approx(0.2625)
+    assert next_budget([(0.26, True)], BOUNDS, 0.5, [0.25]) is None
+    assert next_budget([], BOUNDS, 0.5, [0.2, 0.5]) == 0.75
+    assert next_budget([], BOUNDS, 0.5, [0.94]) is None  # nothing can be done with this network
