@@ -27,7 +27,7 @@ from stages.search.judging import Judge
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
 from stages.search.space import Space, on_device, space_of
-from stages.search.trial import Trial, expected_s
+from stages.search.trial import Trial, fitting
 from stages.search.workers import StudyListener, Workers, unheard
 
 SKETCHED = 6  # budgets of the first sketch
@@ -219,21 +219,13 @@ class Study:
                 self._tell(explorer, trial.model_copy(update={"ended": "pruned"}))
             else:
                 on.append(trial)
-        fit = self._fitting(on) if may_give_up else len(on)
+        left_s = self._time_to_explore_s() - self._spent_s()
+        fit = fitting(on, self._trials, levels.before_files.name, left_s) if may_give_up else len(on)
         for trial in on[fit:]:
             self._tell(explorer, trial.model_copy(update={"ended": "pruned", "reason": "no time to train it"}))
         for trial in self._raising.to(on[:fit], levels.before_files, self._say):
             self._tell(explorer, trial)
         return fit == len(on)
-
-    def _fitting(self, candidates: Sequence[Trial]) -> int:
-        """Return how many of the candidates, in their order, can be trained in the time that is left for that."""
-        left_s = self._time_to_explore_s() - self._spent_s()
-        for number, trial in enumerate(candidates):
-            left_s -= expected_s(trial, self._trials, self._raising.levels.before_files.name) or 0.0
-            if left_s < 0:
-                return number
-        return len(candidates)
 
     def _is_hopeless(self, explorer: Explorer, trial: Trial) -> bool:
         """Return whether a candidate should not be trained, by what it is before that."""

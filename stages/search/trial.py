@@ -116,6 +116,15 @@ def expected_s(trial: Trial, trials: Iterable[Trial], level: LevelName) -> float
     return median(paces) * epochs_of(trial) if paces else None
 
 
+def fitting(candidates: Sequence[Trial], trials: Sequence[Trial], level: LevelName, left_s: float) -> int:
+    """Return how many candidates, in their order, can be brought to a level in so many seconds, one after another."""
+    for number, trial in enumerate(candidates):
+        left_s -= expected_s(trial, trials, level) or 0.0
+        if left_s < 0:
+            return number
+    return len(candidates)
+
+
 def epochs_of(trial: Trial) -> float:
     """Return how long a candidate is trained, in epochs where its settings say so."""
     said = [float(value) for key, value in trial.settings.items() if key.endswith(".epochs") and isinstance(value, int)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from pipeline.contracts.events import Event
 from pipeline.errors import SecateurError
@@ -27,8 +27,7 @@ def unheard(_index: int, _event: Event) -> None:
 class Workers(Protocol):
     """Run recipes somewhere, against one store; `side_by_side` tells whether several run at the same time."""
 
-    @property
-    def side_by_side(self) -> bool: ...
+    side_by_side: ClassVar[bool]
 
     def run(
         self, recipes: Sequence[Recipe], until: str | None = None, listener: StudyListener = unheard
@@ -47,7 +46,7 @@ class Here:
     """Run recipes in this process, one after another, in their order."""
 
     store: Store
-    side_by_side: bool = False
+    side_by_side: ClassVar[bool] = False
 
     def run(
         self, recipes: Sequence[Recipe], until: str | None = None, listener: StudyListener = unheard

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.contracts.events import Event, Warned
 from pipeline.errors import DeviceError, SecateurError, listed
@@ -56,7 +56,7 @@ class ClusterWorkers:
     client: Any
     store: Store
     one_machine: bool = False
-    side_by_side: bool = True
+    side_by_side: ClassVar[bool] = True
 
     def run(
         self, recipes: Sequence[Recipe], until: str | None = None, listener: StudyListener = unheard

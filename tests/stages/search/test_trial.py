@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.records.manifest import RunManifest
-from stages.search.trial import dropped, epochs_of, expected_s, figures_of, pairs_of, smoothed_drops
+from stages.search.trial import dropped, epochs_of, expected_s, figures_of, fitting, pairs_of, smoothed_drops
 
 
 def manifest(metrics):
@@ -61,3 +61,8 @@ def test_a_training_is_expected_to_take_as_long_as_others_by_its_epochs(trial):
     assert expected_s(took(3, 4, 0.0), others, "trained") == pytest.approx(4 * 3.0)
     assert expected_s(took(3, 4, 0.0), [], "trained") is None
     assert epochs_of(trial(0, 0.5)) == 1.0
+    asked = [took(3, 4, 0.0), took(4, 8, 0.0), took(5, 1, 0.0)]  # 12, 24 and 3 s
+    assert [fitting(asked, others, "trained", left_s) for left_s in (-1.0, 11.9, 12.0, 35.9, 36.0, 39.0)] == [
+        *(0, 0, 1, 1, 2, 3)
+    ]
+    assert fitting(asked, [], "trained", 0.0) == 3  # nothing is known of how long it takes

@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.errors import DataError, RecipeError
 from pipeline.recipe.recipe import Recipe
+from stages.commands.starting.first_data import DataGuess
 
 
 @pytest.mark.parametrize(("factor", "prepared"), [(1 / 255, True), (1.0, False)])
@@ -35,3 +36,14 @@ def test_data_that_a_recipe_can_not_begin_with_is_named(tmp_path, name, members,
         unlabelled(tmp_path, *members)
     with pytest.raises(error, match=words):
         invoke(tmp_path / "none.keras", "-o", tmp_path / "r.yaml", "--data", tmp_path / name)
+
+
+def test_a_search_holds_out_more_where_there_is_little():
+    guess = DataGuess(source="npz", path="d.npz", settings=(), splits=("train",), labelled=True, tested=False)
+    few = guess.model_copy(update={"counts": {"train": 3600, "validation": 400, "test": 2000}}).for_a_search()
+    assert (few.held_out, few.counts) == (0.2, {"train": 3200, "validation": 800, "test": 2000})
+    many = guess.model_copy(update={"counts": {"train": 9000, "validation": 1000}})
+    stored = few.model_copy(update={"validation": "val", "held_out": 0.1})
+    assert many.for_a_search() == many
+    assert stored.for_a_search() == stored
+    assert guess.for_a_search() == guess  # nothing was counted
