@@ -63,11 +63,11 @@ def command(
     if folder.exists() and not folder.is_dir():
         raise RecipeError("the front can't be written there", where=str(folder), hint="-o names a folder")
     opened = open_store(store)
-    with interruptible():
-        goal = f"{{constraints: {{accuracy_drop: {max_drop:g}}}, budget: {{trials: {trials}, minutes: {minutes:g}}}}}"
+    goal = f"{{constraints: {{accuracy_drop: {max_drop:g}}}, budget: {{trials: {trials}, minutes: {minutes:g}}}}}"
+    # The cluster first: one that is away leaves no recipe behind.
+    with interruptible(), workers_on(cluster, opened) as workers:
         recipe = write_search(model, data, folder / RECIPE, Wanted(target, file_formats, training, goal))
-        with workers_on(cluster, opened) as workers:
-            code = search(Candidate(recipe, {}), folder, opened, workers, storage, as_json=as_json)
+        code = search(Candidate(recipe, {}), folder, opened, workers, storage, as_json=as_json)
     raise typer.Exit(code)
 
 

@@ -78,3 +78,11 @@ def test_data_are_needed(model):
 def test_a_file_is_no_place_for_a_front(model, tmp_path):
     with pytest.raises(RecipeError, match="can't be written there"):
         command(model, data=model, output=model)
+
+
+def test_a_cluster_that_is_none_leaves_no_folder(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("SECATEUR_STORE", str(tmp_path / "store"))
+    np.savez(tmp_path / "d.npz", x_train=np.zeros((40, 8, 8, 1), "f4"), y_train=np.arange(40) % 3)
+    with pytest.raises(RecipeError):
+        command(model, data=tmp_path / "d.npz", output=tmp_path / "front", cluster="here")
+    assert not (tmp_path / "front").exists()
