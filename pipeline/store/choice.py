@@ -60,9 +60,10 @@ class _Unit:
 def choose(contents: Contents, roots: Roots, limits: Limits, now: float) -> Kept:
     """Return what stays: the roots and all that they reach, then the newest units as long as they fit the limits."""
     choice = _Choice(contents)
-    choice.add(choice.reached_by(_forced(contents, roots, now)))
+    named = _named_by_runs(contents)
+    choice.add(choice.reached_by(_forced(contents, roots, named, now)))
     oldest = now - limits.keep_days * DAY_S if limits.keep_days is not None else 0.0
-    for unit in sorted(_units(contents), key=lambda unit: unit.time, reverse=True):
+    for unit in sorted(_units(contents, named), key=lambda unit: unit.time, reverse=True):
         if unit.time < oldest:
             break
         new = choice.reached_by(unit)
@@ -117,12 +118,12 @@ def _size(items: Mapping[str, Item], names: set[str]) -> int:
     return sum(items[name].size_bytes for name in names if name in items)
 
 
-def _forced(contents: Contents, roots: Roots, now: float) -> _Unit:
-    """Return what stays whatever the limits are."""
+def _forced(contents: Contents, roots: Roots, named: Named, now: float) -> _Unit:
+    """Return what stays whatever the limits are; `named` is what runs reach."""
     used_runs = {name.removeprefix("run:") for name in roots.used if name.startswith("run:")}
     recipes = {name.removeprefix("recipe:") for name in roots.used if name.startswith("recipe:")}
     runs = contents.runs.keys() & (roots.pinned | used_runs | _newest(contents, recipes))
-    named, named_by_any = _named_by_runs(contents), _named_by_any(contents)
+    named_by_any = _named_by_any(contents)
     # A process without a lease writes blobs, then the record that names them, then the manifest that names that.
     young = now - GRACE_S
     keys = {key for key, item in contents.records.items() if item.time > young and key not in named.keys}
@@ -144,11 +145,10 @@ def _newest(contents: Contents, recipes: set[str]) -> set[str]:
     return set(found.values())
 
 
-def _units(contents: Contents) -> list[_Unit]:
-    """Return what the limits decide about: runs, and what no run names."""
-    named = _named_by_runs(contents).keys
-    loose = contents.records.keys() - named
-    scratch = contents.resumable - contents.records.keys() - named
+def _units(contents: Contents, named: Named) -> list[_Unit]:
+    """Return what the limits decide about: runs, and what no run names; `named` is what runs reach."""
+    loose = contents.records.keys() - named.keys
+    scratch = contents.resumable - contents.records.keys() - named.keys
     return [
         *(_Unit(item.time, frozenset({run}), (contents.listed[run],)) for run, item in contents.runs.items()),
         *(_Unit(contents.records[key].time, names=(Named(frozenset({key})),)) for key in loose),
