@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,11 @@ def has_progress(work_dir: Path) -> bool:
     return any(not path.name.startswith((".", "tmp")) for path in _entries(work_dir))
 
 
-def _entries(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from folder.iterdir()
+def _entries(folder: Path) -> list[Path]:
+    """Return what is in a folder; nothing if it is none, or gone: an action that ends meanwhile removes its scratch."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return list(folder.iterdir())
+    return []
 
 
 def _item(path: Path) -> Item:
