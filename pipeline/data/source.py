@@ -49,7 +49,8 @@ class DataSource:
 
         Those of `train` come first. Empty if it can't be told. DataError if the file is damaged.
         """
-        stored = ["train", *(name for name in (self.spec.validation, self.spec.test) if isinstance(name, str))]
+        parts = (self.spec.validation, self.spec.test)
+        stored = ["train", *(part if isinstance(part, str) else part.from_ for part in parts if part is not None)]
         every = [shapes for name in stored if (shapes := self._reader.shapes(name))]
         return tuple(shapes for index, shapes in enumerate(every) if shapes not in every[:index])
 
@@ -73,20 +74,25 @@ class DataSource:
     def _pick(self, split: str) -> dict[str, Any]:
         """Describe as plain data which samples of which stored split this one consists of."""
         spec, drawn = self.spec, self._drawn(self.spec.validation)
+        drawn_from = spec.validation.from_ if isinstance(spec.validation, HeldOutPart) else None
         tested = {"test": part} if (part := self._drawn(spec.test)) else {}
         if split == "test":
             split = spec.judge_on
         if split == "train":
-            return {"split": "train", "without": drawn, **tested}
+            return {"split": "train", "without": drawn if drawn_from == "train" else None, **tested}
         if split == "validation":
-            return {"split": "train", "only": drawn, **tested} if drawn else {"split": spec.validation}
+            if drawn is None:
+                return {"split": spec.validation}
+            return {"split": drawn_from, "only": drawn, **(tested if drawn_from == "train" else {})}
         if split == "calibration":
             return self._calibration() | {"take": spec.calibration.take, "seed": self._seed}
         if split != "test":
             return {"split": split}
         if spec.test is None:
             raise RecipeError("the recipe names no test split", where="data.test", hint="add `test: test` under data")
-        return {"split": "train", "only_test": tested["test"]} if tested else {"split": spec.test}
+        if tested:
+            return {"split": "train", "only_test": tested["test"]}
+        return {"split": spec.test, "without": drawn} if drawn_from == spec.test else {"split": spec.test}
 
     def _calibration(self) -> dict[str, Any]:
         whose, spec = self.spec.calibration.from_, self.spec

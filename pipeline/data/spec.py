@@ -36,9 +36,9 @@ from pipeline.records.values import Value
 
 
 class HeldOutPart(Value):
-    """Hold out a part of the training data: drawn by the recipe's seed, the same share of each class."""
+    """Hold out a part of a stored split: drawn by the recipe's seed, the same share of each class."""
 
-    from_: Literal["train"] = Field(default="train", alias="from")
+    from_: str = Field(default="train", alias="from")
     fraction: float = Field(default=0.1, gt=0, lt=1)
 
 
@@ -93,9 +93,11 @@ class DataSpec(Value):
     check_preprocess: bool = Field(
         True, description="stop where the source is no better than chance, and is so with another preprocessing"
     )
-    validation: HeldOutPart | str = Field(default_factory=HeldOutPart)
+    validation: HeldOutPart | str = Field(
+        default_factory=HeldOutPart, description="a stored split, or a part that is taken out of train or of test"
+    )
     calibration: CalibrationPart = Field(default_factory=CalibrationPart)
-    test: HeldOutPart | str | None = None
+    test: HeldOutPart | str | None = Field(None, description="a stored split, or a part of train")
     judge_on: Literal["test", "validation"] = Field(
         "test", description="the split that accuracies are measured on: validation while something is still chosen"
     )
@@ -106,6 +108,13 @@ class DataSpec(Value):
     def _none_at_all(cls, rules: Preprocess | dict[str, Preprocess]) -> Preprocess | dict[str, Preprocess]:
         """Take `{}` as no preprocessing, whatever the inputs are called."""
         return rules or Preprocess()
+
+    @field_validator("test")
+    @classmethod
+    def _test_of_train(cls, part: HeldOutPart | str | None) -> HeldOutPart | str | None:
+        if isinstance(part, HeldOutPart) and part.from_ != "train":
+            raise ValueError(f"test samples are drawn from train, not from {part.from_}; a stored split: `test: NAME`")
+        return part
 
     @model_validator(mode="after")
     def _settings_of_the_source(self, info: ValidationInfo) -> Self:

@@ -12,7 +12,7 @@ from pydantic import Field
 from pipeline.data import DataSource, Split
 from pipeline.data.declaration import Opening, source_named
 from pipeline.data.samples import Preprocess, Task
-from pipeline.data.spec import DataSpec
+from pipeline.data.spec import DataSpec, HeldOutPart
 from pipeline.data.splits import Inputs
 from pipeline.data.table import Shapes, Table
 from pipeline.data.targets import is_one_hot, task_and_targets
@@ -32,6 +32,7 @@ LARGEST_PREPARED = 16.0  # standardized values reach a few units, pixels far mor
 VALIDATIONS = ("val", "validation", "valid", "dev")  # what a stored one is called
 DRAWN_TEST = 0.2  # of train, if no test split is stored
 FEW_SAMPLES, HELD_OUT_OF_FEW = 10_000, 0.2  # 400 samples tell accuracies apart by two points, 800 by one and a half
+CHOOSING_SHARE, FEWEST_CHOOSING = 0.5, 400  # of test data, to choose by
 SEED = 7  # the recipe's, which draws splits
 THREADS = 2  # of TensorFlow, also where it decodes
 
@@ -42,7 +43,7 @@ class DataGuess(Value):
     `tested` means a separate, equally labelled test split, `validation` names a stored one for validation. `prepared`
     describes the values of the first samples if they can't be pixels from 0 to 255; else None. `tasks` is what the
     labels of each output are ("" if labels have no names): None where they could mean two things. `counts` are the
-    samples of each split of the recipe; `held_out` is the share of train that is drawn for validation.
+    samples of each split of the recipe; `held_out` is the part that is drawn for validation where none is stored.
     """
 
     source: Kind
@@ -55,16 +56,28 @@ class DataGuess(Value):
     prepared: str | None = None
     tasks: dict[str, Task | None] = Field(default_factory=dict)
     counts: dict[str, int] = Field(default_factory=dict)
-    held_out: float = 0.1
+    held_out: HeldOutPart = HeldOutPart()
 
     def for_a_search(self) -> DataGuess:
-        """Return the same with more validation data if there is little: candidates are chosen by nothing else."""
-        drawn_from = self.counts.get("train", 0) + self.counts.get("validation", 0)
-        if self.validation is not None or not 0 < drawn_from < FEW_SAMPLES:
+        """Return the same with validation data to choose by: of test data if there is enough, else more of train.
+
+        The source has learned train, so that a candidate seems to lose more on a part of it than it does.
+        """
+        if self.validation is not None or not self.counts:
             return self
-        held_out = round(HELD_OUT_OF_FEW * drawn_from)
-        counts = {**self.counts, "validation": held_out, "train": drawn_from - held_out}
-        return self.model_copy(update={"counts": counts, "held_out": HELD_OUT_OF_FEW})
+        train, tested = self.counts["train"] + self.counts["validation"], self.counts["test"]
+        if self.tested and CHOOSING_SHARE * tested >= FEWEST_CHOOSING:
+            return self._held_out("test", CHOOSING_SHARE, {"train": train, "test": tested})
+        if train < FEW_SAMPLES:
+            return self._held_out("train", HELD_OUT_OF_FEW, {"train": train, "test": tested})
+        return self
+
+    def _held_out(self, split: str, share: float, stored: dict[str, int]) -> DataGuess:
+        taken = round(share * stored[split])
+        counts = {"train": stored["train"], "validation": taken, "test": stored["test"]}
+        counts[split] -= taken
+        part = HeldOutPart.model_validate({"from": split, "fraction": share})
+        return self.model_copy(update={"counts": counts, "held_out": part})
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -79,10 +92,10 @@ class DataGuess(Value):
     @property
     def words(self) -> str:
         """Return `train 54,000 · validation 6,000 (drawn from train) · test 10,000`."""
-        drawn = {"validation": self.validation is None, "test": not self.tested}
-        return " · ".join(
-            f"{name} {count:,}{' (drawn from train)' if drawn.get(name) else ''}" for name, count in self.counts.items()
-        )
+        drawn = {} if self.validation else {"validation": f" (drawn from {self.held_out.from_})"}
+        if not self.tested:
+            drawn["test"] = " (drawn from train)"
+        return " · ".join(f"{name} {count:,}{drawn.get(name, '')}" for name, count in self.counts.items())
 
 
 def known_shapes(path: Path) -> tuple[Shapes, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 
 from pipeline.data.samples import Preprocess
+from pipeline.data.spec import HeldOutPart
 from pipeline.records.metrics import of_output
 from pipeline.reports.table import count, macs_notes
 from stages.commands.starting.first_data import DRAWN_TEST, SEED, DataGuess
@@ -154,8 +155,11 @@ def _splits(data: DataGuess | None) -> Iterator[str]:
     if data is not None and data.validation is not None:
         yield f"  validation: {_scalar(data.validation)}"
     else:
-        share = DataGuess.model_fields["held_out"].default if data is None else data.held_out
-        yield _line(f"  validation: {{from: train, fraction: {share}}}", "held out of train, or a split: val")
+        part = HeldOutPart() if data is None else data.held_out
+        told = "or a split: val" if part.from_ == "train" else "which the model has not learned"
+        yield _line(
+            f"  validation: {{from: {part.from_}, fraction: {part.fraction}}}", f"held out of {part.from_}, {told}"
+        )
     yield _line("  calibration: {from: train, take: 256}", "samples that show int8 its ranges")
     if data is None or data.tested:
         yield "  test: test"

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.data import DataSpec, data_source
 from pipeline.data.spec import HeldOutPart
@@ -18,6 +19,24 @@ def test_validation_is_held_out_of_train_with_each_class_in_its_share(npz_source
     assert np.bincount(validation.y).tolist() == [2, 2, 2, 2]
     together = np.concatenate([train.x, validation.x]).reshape(100, -1)
     assert {row.tobytes() for row in together} == {row.tobytes() for row in arrays()["x_train"].reshape(100, -1)}
+
+
+def test_validation_drawn_from_test_leaves_train_whole_and_the_rest_to_test(npz_source, arrays):
+    data = npz_source(validation=HeldOutPart.model_validate({"from": "test", "fraction": 0.5}), test="test")
+    stored = arrays()
+    assert np.array_equal(data.split("train").x, stored["x_train"])
+    validation, test = data.split("validation"), data.split("test")
+    assert np.abs(np.bincount(validation.y) - np.bincount(test.y)).max() <= 1
+    together = np.sort(np.concatenate([validation.rows, test.rows]))
+    assert np.array_equal(together, np.arange(len(stored["x_test"])))
+    assert np.array_equal(validation.x, stored["x_test"][validation.rows])
+    judged = npz_source(validation=data.spec.validation, test="test", judge_on="validation")
+    assert np.array_equal(judged.split("test").rows, validation.rows)
+
+
+def test_test_samples_are_drawn_from_train_alone():
+    with pytest.raises(ValidationError, match="drawn from train, not from val"):
+        DataSpec.model_validate({"source": "npz", "path": "d.npz", "test": {"from": "val"}})
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not(npz_source):

@@ -38,12 +38,20 @@ def test_data_that_a_recipe_can_not_begin_with_is_named(tmp_path, name, members,
         invoke(tmp_path / "none.keras", "-o", tmp_path / "r.yaml", "--data", tmp_path / name)
 
 
-def test_a_search_holds_out_more_where_there_is_little():
-    guess = DataGuess(source="npz", path="d.npz", settings=(), splits=("train",), labelled=True, tested=False)
-    few = guess.model_copy(update={"counts": {"train": 3600, "validation": 400, "test": 2000}}).for_a_search()
-    assert (few.held_out, few.counts) == (0.2, {"train": 3200, "validation": 800, "test": 2000})
-    many = guess.model_copy(update={"counts": {"train": 9000, "validation": 1000}})
-    stored = few.model_copy(update={"validation": "val", "held_out": 0.1})
+def test_a_search_chooses_by_test_data_where_there_are_enough_else_by_more_of_train():
+    guess = DataGuess(source="npz", path="d.npz", settings=(), splits=("train",), labelled=True, tested=True)
+    counts = {"train": 3600, "validation": 400, "test": 2000}
+    half = guess.model_copy(update={"counts": counts}).for_a_search()
+    assert (half.held_out.from_, half.held_out.fraction) == ("test", 0.5)
+    assert half.counts == {"train": 4000, "validation": 1000, "test": 1000}
+    assert half.words == "train 4,000 · validation 1,000 (drawn from test) · test 1,000"
+    few = guess.model_copy(update={"counts": counts | {"test": 799}}).for_a_search()
+    assert (few.held_out.from_, few.held_out.fraction) == ("train", 0.2)
+    assert few.counts == {"train": 3200, "validation": 800, "test": 799}
+    drawn = guess.model_copy(update={"counts": counts, "tested": False}).for_a_search()
+    assert drawn.counts == {"train": 3200, "validation": 800, "test": 2000}
+    many = guess.model_copy(update={"counts": {"train": 9000, "validation": 1000, "test": 100}})
+    stored = few.model_copy(update={"validation": "val"})
     assert many.for_a_search() == many
     assert stored.for_a_search() == stored
     assert guess.for_a_search() == guess  # nothing was counted
