@@ -2,9 +2,10 @@
 
 The command gets a model file and data, `--max-drop 0.01 --target cpu` and a number of minutes on two cores. Its chosen
 file is then measured in turns with the plain int8 file of the unpruned model in the same runtime, and both are counted
-on an emulated Cortex-A72 as TFLite files. Accuracy is on test data, which the search reads once, at its end: in the
-file's own runtime, against the control, which is the unpruned model trained with the same images, epochs and settings;
-the interval is of the paired difference. A network without labels is judged by agreement with the unpruned model.
+on an emulated Cortex-A72 as TFLite files. Accuracy is on the half of the test data that the search reads once, at its
+end (it chooses by the other half): in the file's own runtime, against the control, which is the unpruned model trained
+with the same images, epochs and settings; the interval is of the paired difference. A network without labels is judged
+by agreement with the unpruned model.
 
 Exit status 1, and MISSED, unless each file loses at most one point against the control and is, in the middle of the
 interval, 1.8 times as fast (1.35 for ResNet-8), and at its lower end 0.9 of that. The search's own picture and recipes
@@ -25,7 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fresh import ROOT, with_modules_of
 from resumable import DEFAULT_WORK
 from search_cases import NAMES, case_of
@@ -88,12 +88,13 @@ def counted(file: Path) -> float:
 
 def right(recipe: Any, manifest: Any, store: Path, axis: str) -> tuple[Any, Any]:
     """Return which test samples the file and the control's Keras model name rightly, as booleans (N,)."""
+    from pipeline.data import data_source
     from pipeline.store import Store
     from stages.formats.registry import load_exported
     from stages.load import load_model
 
-    with np.load(recipe.folder / dict(recipe.data.settings)["path"]) as arrays:
-        x, y = recipe.data.preprocess(arrays["x_test"]), arrays["y_test"].reshape(-1)
+    split = data_source(recipe.data, recipe.folder, recipe.seed).split("test")
+    x, y = split.inputs(), split.y.reshape(-1)
     made = (output for entry in manifest.stages if entry.id.startswith("control") for output in entry.outputs)
     model = [output for output in made if output.kind == "keras-model"][-1].files[0]
     with tempfile.TemporaryDirectory() as scratch:
