@@ -33,7 +33,7 @@ stages:
   - load
   - prune: {{criterion: obs, scope: loss, macs: 0.5, round_to: 8, search: 0}}
   - strip
-  - quantize: {{schemes: [float32, int8]}}
+  - quantize: {{schemes: [float32, int8, {{mixed: {{scheme: int8, faster_on: cpu}}}}]}}
   - export: {{formats: [tflite, onnx]}}
   - benchmark: {{targets: [cpu], rounds: {rounds}}}
 search: {{objectives: [latency_ms, accuracy], constraints: {{accuracy_drop: 0.01}}}}
@@ -59,6 +59,7 @@ def measured(name: str, options: argparse.Namespace) -> tuple[str, list[tuple[fl
     from pipeline.recipe.search_spec import SearchSpec
     from pipeline.running.run import run
     from pipeline.store import Store
+    from stages.quantize.config import QuantizeConfig
     from stages.search.candidates import Candidate
     from stages.search.goal import goal_of
     from stages.search.levels import levels_of, share_left
@@ -80,7 +81,9 @@ def measured(name: str, options: argparse.Namespace) -> tuple[str, list[tuple[fl
     assert fastest is not None
     space, found = on_device(space, recipe, goal, levels, fastest), []
     file_format, _, scheme = fastest.partition("/")
-    alone = {"stages.quantize.schemes": [scheme], "stages.export.formats": [file_format]}
+    (known,) = [step.config.variants for step in recipe.steps if isinstance(step.config, QuantizeConfig)]
+    made = {scheme: known[scheme].model_dump(mode="json", exclude_defaults=True)}
+    alone = {"stages.quantize.schemes": [made], "stages.export.formats": [file_format]}
     for number, settings in enumerate(drawn(space, options.variants), 1):
         try:
             metrics = run(Candidate(path, settings | alone).recipe(), store.root).metrics

@@ -3,7 +3,7 @@
 * `demo`: the demo's network and its images of Fashion-MNIST;
 * `resnet8`: MLPerf Tiny's ResNet-8 with CIFAR-10's images as floats from -1 to 1, 20,000 of them to train on;
 * `visual_wake_words`: MLPerf Tiny's network. Its data is in no registry: photographs of CIFAR-10, three times enlarged
-  and moved toward both classes (see `quality.py`), without labels, so that accuracy is agreement with the source.
+  and moved across the border between the classes, without labels, so that accuracy is agreement with the source.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fresh import ROOT
 from public_models import cifar10, tiny_model_file
@@ -19,6 +20,7 @@ from quality import calibrated_range, photographs, towards_all_classes
 NAMES = ("demo", "resnet8", "visual_wake_words")
 RESNET8_IMAGES = 20_000
 PHOTOGRAPHS, TESTED_PHOTOGRAPHS = 2_000, 1_000
+BEYOND = 3
 ASSETS = ROOT / "configs" / "assets"
 
 
@@ -61,5 +63,25 @@ def _wake_words(data: Path, made: Case) -> None:
     made.model.write_bytes(tiny_model_file(data, "visual_wake_words", "h5"))
     low, high = calibrated_range(tiny_model_file(data, "visual_wake_words", "tflite"))
     start = photographs(data, low, high, PHOTOGRAPHS + TESTED_PHOTOGRAPHS)
-    x = towards_all_classes(load_model(made.model).model, start, low, high)
+    model = load_model(made.model).model
+    x = near_the_border(model, start, towards_all_classes(model, start, low, high))
     np.savez(made.data, x_train=x[:PHOTOGRAPHS], x_test=x[PHOTOGRAPHS:])
+
+
+def near_the_border(model: Any, start: Any, moved: Any) -> Any:
+    """Return samples on the way from `start` to `moved`, at most `BEYOND` times as far as where their class changes.
+
+    All the way there they are so surely of their class that any network agrees with the source. Those whose class does
+    not change stay where they are.
+    """
+    import numpy as np
+
+    way = moved - start
+    before = model.predict(start, verbose=0).argmax(1)
+    changes = np.full(len(start), np.nan, np.float32)
+    for share in np.geomspace(0.01, 1, 12, dtype=np.float32):
+        now = model.predict(start + share * way, verbose=0).argmax(1)
+        changes[np.isnan(changes) & (now != before)] = share
+    drawn = np.random.default_rng(1).uniform(0, BEYOND, len(start)).astype(np.float32)
+    shares = np.minimum(np.nan_to_num(drawn * changes), 1)
+    return start + shares.reshape(-1, *[1] * (start.ndim - 1)) * way

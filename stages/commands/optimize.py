@@ -15,9 +15,10 @@ from pipeline.reports.table import count
 from stages.commands.init import DataOption, ModelArgument, look, write_recipe
 from stages.commands.search import ClusterOption, FolderOption, StorageOption, interruptible, search, workers_on
 from stages.commands.target import target_named
-from stages.devices.target import Target
+from stages.devices.target import ProbingDriver, Target
 from stages.formats.format import OnDevice
 from stages.formats.registry import formats
+from stages.quantize.config import FASTER_FORMAT
 from stages.search.candidates import Candidate
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def command(
     goal = f"{{constraints: {{accuracy_drop: {max_drop:g}}}, budget: {{trials: {trials}, minutes: {minutes:g}}}}}"
     # The cluster first: one that is away leaves no recipe behind.
     with interruptible(), workers_on(cluster, opened) as workers:
-        recipe = write_search(model, data, folder / RECIPE, Wanted(target, file_formats, training, goal))
+        wanted = Wanted(target, file_formats, training, tells_what_is_faster(device), goal)
+        recipe = write_search(model, data, folder / RECIPE, wanted)
         code = search(Candidate(recipe, {}), folder, opened, workers, storage, as_json=as_json)
     raise typer.Exit(code)
 
@@ -114,6 +116,11 @@ def _told(found: Found, recipe: Path) -> Iterator[str]:
         yield f"data: {found.data.words}"
         yield from (f"! {doubt}" for doubt in found.data.doubts)
     yield f"wrote {recipe}"
+
+
+def tells_what_is_faster(target: Target) -> bool:
+    """Return whether it can be measured on a target which layers of a TFLite file are faster in float32."""
+    return formats()[FASTER_FORMAT].kind in target.formats and isinstance(target.driver, ProbingDriver)
 
 
 def exported_for(target: Target) -> tuple[str, ...]:

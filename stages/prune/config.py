@@ -121,6 +121,16 @@ class MeasureOn(Value):
     target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", description="see secateur target list")]
     format: ProbeFormat = "tflite"
     scheme: ProbeScheme = Field("int8", description="float16 computes as float32 does")
+    mixed: bool = Field(
+        False,
+        description="int8 with those layers in float32 that are faster so, as by faster_on (tflite)",
+    )
+
+    @model_validator(mode="after")
+    def _mixed_where_it_can_be(self) -> Self:
+        if self.mixed and (self.format, self.scheme) != ("tflite", "int8"):
+            raise ValueError(f"mixed is for int8 in tflite, not for {self.scheme} in {self.format}")
+        return self
 
 
 class PruneConfig(RankingConfig):

@@ -15,6 +15,7 @@ from stages.devices.target import find_target
 from stages.formats.format import MakesProbes
 from stages.formats.probe import ProbeScheme
 from stages.formats.registry import formats
+from stages.quantize.config import QuantizeConfig
 from stages.search.goal import Goal
 from stages.search.levels import Levels
 
@@ -81,12 +82,22 @@ def on_device(space: Space, recipe: Recipe, goal: Goal, levels: Levels, axis: st
     prune = next(step for step in recipe.steps if step.id == levels.prune)
     path = f"stages.{prune.id}"
     said = recipe.search is not None and any(f"{path}.{measure}" in recipe.search.space for measure in MEASURES)
-    if said or not isinstance(formats()[file_format], MakesProbes) or scheme not in get_args(ProbeScheme):
+    how = _scheme_called(recipe, scheme)
+    if said or not isinstance(formats()[file_format], MakesProbes) or how is None:
         return space
     budget = f"{path}.latency"
-    on = {"target": goal.target, "format": file_format, "scheme": scheme}
+    on = {"target": goal.target, "format": file_format, **how}
     fixed = _without_others(prune, path, budget) | {f"{path}.measure_on": on, f"{path}.tolerance": NEAR_ENOUGH}
     return replace(space, budget=budget, bounds=Interval(low=LEAST_LATENCY, high=MOST_LEFT), fixed=fixed)
+
+
+def _scheme_called(recipe: Recipe, name: str) -> dict[str, Json] | None:
+    """Return how layers and networks are measured for a scheme of the recipe; None where they can't be."""
+    variants = [step.config.variants for step in recipe.steps if isinstance(step.config, QuantizeConfig)]
+    how = next((known[name] for known in variants if name in known), None)
+    if how is None or how.scheme not in get_args(ProbeScheme):
+        return None
+    return {"scheme": how.scheme, **({"mixed": True} if how.faster_on else {})}
 
 
 def _without_others(prune: StageStep, path: str, kept: str) -> dict[str, Json]:

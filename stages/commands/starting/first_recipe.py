@@ -40,11 +40,15 @@ def recipe_name(stem: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Say what the recipe is to end in: files for a target, with training or without, and a goal to search for."""
+    """Say what the recipe is to end in: files for a target, with training or without, and a goal to search for.
+
+    `mixed` is whether the target can tell which layers are faster in float32.
+    """
 
     target: str = "cpu"
     formats: tuple[str, ...] = ("tflite", "onnx")
     training: bool = True
+    mixed: bool = False
     search: str | None = None
 
 
@@ -115,7 +119,7 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
         yield _line("  - export: {formats: [tflite]}", "which keeps its ranges")
     else:
-        yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
+        yield from _schemes(wanted)
         yield _line(f"  - export: {{formats: [{', '.join(wanted.formats)}]}}")
     judges = classifier and wanted.search is None  # a search judges files by its own goal
     drop = f"  - verify: {{max_accuracy_drop: {ACCURACY_DROP}}}" if judges else "  - verify"
@@ -125,6 +129,15 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
         yield from _gates(guess, judged)
     else:
         yield _line(f"search: {wanted.search}", "what `secateur search` looks for")
+
+
+def _schemes(wanted: Wanted) -> Iterator[str]:
+    if not wanted.mixed:
+        yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
+        return
+    yield "  # mixed: int8 with those layers in float32 that are faster so"
+    mixed = f"{{mixed: {{scheme: int8, faster_on: {wanted.target}}}}}"
+    yield f"  - quantize: {{schemes: [float32, int8, {mixed}]}}"
 
 
 def _epochs(guess: ModelGuess, data: DataGuess | None, wanted: Wanted) -> int:

@@ -13,7 +13,7 @@ from pipeline.errors import PostconditionError
 from pipeline.records.artifacts import Artifact
 from pipeline.records.facts import CalibrationFacts, QuantizedFacts
 from pipeline.records.schemes import Quantization
-from stages.formats.probe import COST_FILE, CostTable, Probe
+from stages.formats.probe import COST_FILE, CostTable, Probe, ProbeScheme
 from stages.formats.registry import format_of
 from stages.keras.free_sizes import shapes_of
 from stages.keras.normal_form import keras_facts, random_inputs
@@ -34,10 +34,15 @@ class MeasuringDevice:
         self._source_file: Artifact | None = None
 
     def costs(self, probes: Sequence[Probe]) -> tuple[Mapping[Probe, float], float]:
-        settings = {"target": self._on.target, "format": self._on.format, "scheme": self._on.scheme}
+        schemes: tuple[ProbeScheme, ...] = ("int8", "float32") if self._on.mixed else (self._on.scheme,)
+        tables = [self._table(probes, scheme) for scheme in schemes]
+        costs = [{entry.probe: entry.cost for entry in table.costs} for table in tables]
+        return {probe: min(own[probe] for own in costs) for probe in costs[0]}, max(table.spread for table in tables)
+
+    def _table(self, probes: Sequence[Probe], scheme: ProbeScheme) -> CostTable:
+        settings = {"target": self._on.target, "format": self._on.format, "scheme": scheme}
         made = self._context.call("probe", {**settings, "probes": tuple(probes)}, {}).output("cost-table")
-        table = CostTable.model_validate_json(self._context.read_made(made, COST_FILE).read_bytes())
-        return {entry.probe: entry.cost for entry in table.costs}, table.spread
+        return CostTable.model_validate_json(self._context.read_made(made, COST_FILE).read_bytes())
 
     def share(self, model: KerasModel) -> float:
         return self._benchmark(self._exported(model))[RATIO_OF[self._measure]]
@@ -62,13 +67,20 @@ class MeasuringDevice:
         return self._source_file
 
     def _exported(self, model: KerasModel) -> Artifact:
-        """Return the file of a network, quantized on random inputs: its cost does not depend on data."""
-        quantized, shapes = self._quantized(model), shapes_of(model)
+        """Return the file of a network."""
+        quantized, shapes = self._mixed(model) if self._on.mixed else self._quantized(model), shapes_of(model)
         sizes = {"shapes": shapes} if shapes else {}
         made = self._context.call("export", {"formats": (self._on.format,), **sizes}, {"model": quantized})
         return made.output(format_of(self._on.format).kind)
 
+    def _mixed(self, model: KerasModel) -> Artifact:
+        """Return a network in int8 with those layers in float32 that are faster so, as a recipe's scheme has them."""
+        scheme = {"mixed": {"scheme": "int8", "faster_on": self._on.target}}
+        made = Artifact(files=(write_model(self._context, model),), facts=keras_facts(model))
+        return self._context.call("quantize", {"schemes": (scheme,)}, {"model": made}).output("quantized-model")
+
     def _quantized(self, model: KerasModel) -> Artifact:
+        """Return a network quantized on random inputs: its cost does not depend on data."""
         context, facts = self._context, keras_facts(model)
         file = write_model(context, model)
         calibration: tuple[Any, ...] = ()

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import RecipeError, SecateurError
 from pipeline.recipe.recipe import Recipe
-from stages.commands.optimize import command, exported_for, write_search
+from stages.commands.optimize import command, exported_for, tells_what_is_faster, write_search
 from stages.commands.starting.first_recipe import Wanted
 from stages.devices.target import find_target
 from stages.keras.tensorflow import import_keras
@@ -35,7 +35,9 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
         **{f"x_{split}": rng.normal(size=(n, 8, 8, 1)).astype("f4") for split, n in (("train", 90), ("test", 40))},
     )
     recipe = Recipe.load(
-        write_search(model, tmp_path / "d.npz", tmp_path / "front" / "r.yaml", Wanted("cpu", ("tflite",), True, GOAL))
+        write_search(
+            model, tmp_path / "d.npz", tmp_path / "front" / "r.yaml", Wanted("cpu", ("tflite",), True, True, GOAL)
+        )
     )
     assert "accuracy is agreement with the source" in capsys.readouterr().err
     labelled = np.load(tmp_path / "front" / "labelled-by-source.npz")
@@ -44,6 +46,12 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     goal = goal_of(recipe, recipe.search)
     assert (goal.cost.name, goal.target, goal.max_drop) == ("latency_p50_ms", "cpu", 0.02)
     assert levels_of(recipe).trains
+    (schemes,) = [step.config.variants for step in recipe.steps if step.stage == "quantize"]
+    assert [(name, how.scheme, how.faster_on) for name, how in schemes.items()] == [
+        ("float32", "float32", None),
+        ("int8", "int8", None),
+        ("mixed", "int8", "cpu"),
+    ]
     (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
     assert (training.epochs, training.early_stopping, training.mixup, training.distill.weight) == (40, None, 0.4, 1.0)
     assert recipe.data is not None
@@ -53,14 +61,16 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
 def test_bad_data_leave_no_folder(model, tmp_path):
     np.savez(tmp_path / "d.npz", x_train=np.zeros((40, 9, 9, 1), "f4"), y_train=np.arange(40) % 3)
     with pytest.raises(SecateurError):
-        write_search(model, tmp_path / "d.npz", tmp_path / "front" / "r.yaml", Wanted("cpu", ("onnx",), False, GOAL))
+        write_search(
+            model, tmp_path / "d.npz", tmp_path / "front" / "r.yaml", Wanted("cpu", ("onnx",), False, search=GOAL)
+        )
     assert not (tmp_path / "front").exists()
 
 
 def test_training_can_be_left_out(model, tmp_path):
     np.savez(tmp_path / "d.npz", x_train=np.zeros((40, 8, 8, 1), "f4"), y_train=np.arange(40) % 3)
     recipe = Recipe.load(
-        write_search(model, tmp_path / "d.npz", tmp_path / "r.yaml", Wanted("cpu", ("onnx",), False, GOAL))
+        write_search(model, tmp_path / "d.npz", tmp_path / "r.yaml", Wanted("cpu", ("onnx",), False, search=GOAL))
     )
     assert not levels_of(recipe).trains
 
@@ -68,6 +78,11 @@ def test_training_can_be_left_out(model, tmp_path):
 def test_a_target_gets_the_formats_that_it_takes():
     assert exported_for(find_target("cpu")) == ("tflite", "onnx")
     assert exported_for(find_target("ethos-u55-128")) == ("tflite",)
+
+
+def test_layers_are_mixed_where_it_can_be_measured_which_are_faster():
+    told = {name: tells_what_is_faster(find_target(name)) for name in ("cpu", "cortex-a72", "ethos-u55-128", "tflm")}
+    assert told == {"cpu": True, "cortex-a72": True, "ethos-u55-128": False, "tflm": False}
 
 
 def test_data_are_needed(model):

@@ -82,6 +82,8 @@ def test_settings_of_the_other_method_are_refused(settings, message):
         {"latency": 0.5, "macs": 0.5, "measure_on": {"target": "cpu"}},
         {"macs": 0.5, "tolerance": 0.1},
         {"round_to": "auto", "measure_on": {"target": "cpu", "scheme": "dynamic"}},
+        {"round_to": "auto", "measure_on": {"target": "cpu", "mixed": True, "scheme": "float32"}},
+        {"round_to": "auto", "measure_on": {"target": "cpu", "mixed": True, "format": "onnx"}},
     ],
 )
 def test_settings_that_say_nothing_or_too_much_are_refused(wrong):

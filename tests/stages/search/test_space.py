@@ -66,6 +66,18 @@ def test_a_latency_is_measured_in_the_file_that_is_fastest(searched):
     assert (prune.measure_on.target, prune.measure_on.format, prune.measure_on.scheme) == ("cpu", "onnx", "float32")
 
 
+def test_a_mixed_scheme_is_measured_as_a_mixed_one(searched):
+    schemes = "  - quantize: {schemes: [int8, {fast: {scheme: int8, faster_on: cpu}}]}"
+    recipe = searched("{objectives: [latency_ms]}", quantize=schemes)
+    goal, levels = goal_of(recipe, SearchSpec(objectives=("latency_ms",))), levels_of(recipe)
+    measured = {
+        name: on_device(spaced(recipe), recipe, goal, levels, f"tflite/{name}").fixed["stages.prune.measure_on"]
+        for name in ("int8", "fast")
+    }
+    plain = {"target": "cpu", "format": "tflite", "scheme": "int8"}
+    assert measured == {"int8": plain, "fast": {**plain, "mixed": True}}
+
+
 @pytest.mark.parametrize("axis", ["tflite/dynamic", "c/int8"])
 def test_where_no_layer_can_be_probed_the_macs_are_what_counts(searched, axis):
     recipe = searched()

@@ -13,8 +13,13 @@ from stages.prune.measured.device import MeasuringDevice
 
 PROBE = Probe(kind="dense", inputs=4, outputs=8)
 TABLE = CostTable(
-    target="t", runtime="r", scheme="int8", unit="nanoseconds", spread=0.02, costs=(Cost(probe=PROBE, cost=7.0),)
+    target="t", runtime="r", scheme="int8", unit="nanoseconds", spread=0.02, costs=(Cost(probe=PROBE, cost=1.0),)
 )
+OTHER = PROBE.model_copy(update={"outputs": 16})
+COSTS = {
+    "int8": (Cost(probe=PROBE, cost=7.0), Cost(probe=OTHER, cost=8.0)),
+    "float32": (Cost(probe=PROBE, cost=5.0), Cost(probe=OTHER, cost=9.0)),
+}
 METRICS = {"latency_ratio": 0.5, "baseline_p50_ms": 3.0, "instruction_ratio": 0.25, "baseline_instructions": 900}
 
 
@@ -30,9 +35,8 @@ def asking(make_context, keras):
 
         def call(stage, config, inputs):
             asked.append((stage, config, inputs))
-            name, data = (
-                (COST_FILE, TABLE.model_dump_json().encode()) if stage == "probe" else ("m", bytes([len(asked)]))
-            )
+            table = TABLE.model_copy(update={"costs": COSTS[config["scheme"]]}) if stage == "probe" else None
+            name, data = (COST_FILE, table.model_dump_json().encode()) if table else ("m", bytes([len(asked)]))
             made = Artifact(files=(context.write(name, data, "x"),), facts=facts)
             return SimpleNamespace(output=lambda kind: made, metrics=METRICS)
 
@@ -46,7 +50,7 @@ def asking(make_context, keras):
 
 def test_layers_are_probed_on_the_target_in_its_format_and_scheme(asking):
     device, _, asked = asking(latency=0.5, measure_on={"target": "board", "format": "onnx"})
-    assert device.costs([PROBE]) == ({PROBE: 7.0}, 0.02)
+    assert device.costs([PROBE]) == ({PROBE: 7.0, OTHER: 8.0}, 0.02)
     assert asked == [("probe", {"target": "board", "format": "onnx", "scheme": "int8", "probes": (PROBE,)}, {})]
 
 
@@ -67,6 +71,14 @@ def test_only_int8_needs_samples(asking):
         quantized = next(inputs["model"] for stage, _, inputs in asked if stage == "export")
         assert len(quantized.files) == files
         assert (quantized.facts.quantization.scheme, quantized.facts.calibration is None) == (scheme, files == 1)
+
+
+def test_mixed_layers_cost_what_the_faster_scheme_does_and_networks_are_mixed_as_a_recipe_has_them(asking):
+    device, network, asked = asking(latency=0.5, measure_on={"target": "board", "mixed": True})
+    assert device.costs([PROBE, OTHER])[0] == {PROBE: 5.0, OTHER: 8.0}
+    assert device.share(network) == 0.5
+    made = [config["schemes"] for stage, config, _ in asked if stage == "quantize"]
+    assert made == [({"mixed": {"scheme": "int8", "faster_on": "board"}},)] * 2  # of it and of the source
 
 
 def test_without_a_measured_target_there_is_no_share(asking):
