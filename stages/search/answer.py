@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from string import ascii_uppercase
@@ -17,7 +17,7 @@ from pipeline.records.metrics import SIZE
 from pipeline.records.values import Json, Value
 from pipeline.store import Store
 from stages.devices.rounds import Side
-from stages.search.candidates import Candidate
+from stages.search.candidates import Candidate, shown
 from stages.search.front import front
 from stages.search.goal import Goal
 from stages.search.levels import accuracy_of, yardstick_of
@@ -26,7 +26,7 @@ from stages.search.ranking import Ranking, rankings_of
 from stages.search.study import Found
 from stages.search.trial import FileFigures, Trial, dropped, figures_of
 from stages.search.untouched import untouched
-from stages.search.verdict import FinalFigures, Point, chosen_of, loss, verdict_of
+from stages.search.verdict import FinalFigures, Foreseen, Point, chosen_of, loss, verdict_of
 from stages.search.workers import StudyListener, Workers, unheard
 
 
@@ -44,6 +44,7 @@ class Answer(Value):
     control: float | None
     untouched: dict[str, float]
     points: tuple[Point, ...]
+    foreseen: tuple[Foreseen, ...] = ()
     chosen: str | None
     verdict: str
     rankings: tuple[Ranking, ...]
@@ -66,8 +67,13 @@ def answered(
     # Drops on test data are from the same yardstick, also where the recipe asks for no control.
     control: dict[str, Json] = {"control": True} if found.control is not None else {}
     paths = [folder / _file_name(file, index) for index, (_, file) in enumerate(best)]
-    for (trial, _), path in zip(best, paths, strict=True):
-        replace(base, settings=trial.settings | control).write(path)
+    letters = {trial.number: ascii_uppercase[index] for index, (trial, _) in enumerate(best)}
+    recipes = {trial.number: path for (trial, _), path in zip(best, paths, strict=True)}
+    foreseen = [trial for trial in found.trials if trial.at("allocated") is not None]
+    for trial in foreseen:
+        recipes.setdefault(trial.number, folder / f"{_budget(found, trial).replace(' ', '-')}.yaml")
+    for trial in {trial.number: trial for trial in (*foreseen, *(trial for trial, _ in best))}.values():
+        replace(base, settings=trial.settings | control).write(recipes[trial.number])
     plain = folder / "source.yaml"
     replace(base, settings=untouched(recipe)).write(plain)
     *ended, source = _all(workers, [Recipe.load(path) for path in (*paths, plain)], listener)
@@ -94,6 +100,7 @@ def answered(
         control=found.control,
         untouched=plain_drops,
         points=tuple(points),
+        foreseen=tuple(_foreseen(found, recipes, letters)),
         chosen=chosen.letter if chosen else None,
         verdict=verdict_of(found, points, chosen, plain_drops),
         rankings=tuple(rankings_of([*found.trials, *found.finalists])),
@@ -102,6 +109,29 @@ def answered(
         seconds=round(found.seconds, 1),
         test_samples=_samples(source),
     )
+
+
+def _budget(found: Found, trial: Trial) -> str:
+    """Return what a candidate leaves: `macs 0.45`."""
+    return f"{found.budget.rpartition('.')[2]} {shown(trial.settings[found.budget])}"
+
+
+def _foreseen(found: Found, recipes: Mapping[int, Path], letters: Mapping[int, str]) -> Iterator[Foreseen]:
+    """Yield what was foreseen of candidates, most left first; `recipes` and `letters` are by their numbers."""
+    known = [(trial, reached) for trial in found.trials if (reached := trial.at("allocated")) is not None]
+    for trial, reached in sorted(known, key=lambda entry: -(entry[1].share or 0.0)):
+        assert reached.share is not None
+        assert reached.error is not None
+        fitted = trial.at("fitted")
+        yield Foreseen(
+            recipe=str(recipes[trial.number]),
+            budget=_budget(found, trial),
+            share=reached.share,
+            error=reached.error,
+            agreement=reached.accuracy,
+            fitted=fitted.accuracy if fitted is not None else None,
+            letter=letters.get(trial.number),
+        )
 
 
 def _all(workers: Workers, recipes: Sequence[Recipe], listener: StudyListener) -> list[RunManifest | SecateurError]:

@@ -47,19 +47,19 @@ class Judge:
             return None
         return _share(trial) * (1 + max(0.0, drop - most) / max(most, LEAST_DROP))
 
-    def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the candidates to export: of the front those that just meet the goal, and the nearest beyond.
+    def finalists(self, trials: Sequence[Trial], most: int = FINALISTS) -> list[Trial]:
+        """Return the candidates to export, `most` at most: those of the front that just meet the goal, and the next.
 
         Drops are smoothed, so that luck on validation data decides less.
         """
         drops = smoothed_drops(trials, self.levels.before_files.name)
         best = front([trial for trial in trials if trial.number in drops], lambda t: (_share(t), drops[t.number]))
         if self.goal.max_drop is None:
-            return best[:: max(1, -(-len(best) // FINALISTS))]
-        most = self.goal.max_drop
-        meets = [trial for trial in best if drops[trial.number] <= most]
-        misses = [trial for trial in best if drops[trial.number] > most]
-        return [*meets[: FINALISTS - 1], *misses[::-1]][:FINALISTS]
+            return best[:: max(1, -(-len(best) // most))]
+        limit = self.goal.max_drop
+        meets = [trial for trial in best if drops[trial.number] <= limit]
+        misses = [trial for trial in best if drops[trial.number] > limit]
+        return [*meets[: most - 1], *misses[::-1]][:most]
 
 
 def _share(trial: Trial) -> float:

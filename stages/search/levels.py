@@ -1,4 +1,7 @@
-"""Divide a recipe into levels of fidelity: pruned and re-fitted, trained, exported and measured."""
+"""Divide a recipe into levels of fidelity: pruned and re-fitted, trained, exported and measured.
+
+Below them is `allocated`, for which nothing runs: what one candidate's pruning foresees of others.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from pipeline.records.manifest import CONTROL, SOURCE
 from pipeline.records.metrics import MACS
 from stages.search.goal import ACCURACY
 
-LevelName = Literal["fitted", "trained", "measured"]
+LevelName = Literal["allocated", "fitted", "trained", "measured"]
 PRUNE = "prune"
 SHARES = ("latency_ratio", "instruction_ratio")  # what `prune` reports where it has measured what is left
 

@@ -11,6 +11,7 @@ from stages.search.study import Status
 
 PHASES = {
     "control": "training the control",
+    "allocated": "foreseeing",
     "fitted": "pruned and re-fitted",
     "border": "bisecting",
     "explored": "exploring",

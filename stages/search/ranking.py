@@ -21,8 +21,16 @@ class Ranking(Value):
 
 
 def rankings_of(trials: Sequence[Trial]) -> list[Ranking]:
-    """Return how well each level ranked accuracy against the next one, and predicted cost against the measured one."""
-    found = []
+    """Return how well each level ranked accuracy against the next one, and predicted cost against the measured one.
+
+    Where candidates are only allocated, the foreseen error ranks them, which is finer than agreement on few samples.
+    """
+    foreseen = [
+        (-low.error, high.accuracy)
+        for low, high in pairs_of(trials, "allocated", "fitted")
+        if low.error is not None and high.accuracy is not None
+    ]
+    found = [_ranking("allocated", "fitted", "accuracy", foreseen)]
     for lower, higher in (("fitted", "trained"), ("trained", "measured")):
         pairs = [
             (low.accuracy, high.accuracy)

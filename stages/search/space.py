@@ -12,12 +12,14 @@ from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.recipe.steps import StageStep
 from pipeline.records.values import Json
 from stages.devices.target import find_target
+from stages.prune.config import PruneConfig
+from stages.prune.weighing.report import LEAST_LEFT, MOST_LEFT
 from stages.search.goal import Goal
 from stages.search.levels import Levels
 
 Dimension = tuple[Any, ...] | Interval
 MEASURES = ("macs", "params", "bytes", "latency", "instructions")
-LEAST_LEFT, MOST_LEFT = 0.1, 0.95
+SEARCH_AT = 0.5  # of what can go: one search serves all candidates that prune alike
 BY_LOSS = ("obs", "taylor", "hessian")  # criteria that predict a loss, with scope: loss
 NEEDS_LABELS = ("taylor",)
 
@@ -62,6 +64,7 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
         measure, extra = _measure(recipe, goal)
         budget, bounds = f"{path}.{measure}", Interval(low=LEAST_LEFT, high=MOST_LEFT)
         fixed = _without_others(prune, path, budget) | {f"{path}.{key}": value for key, value in extra.items()}
+    fixed |= _search_once(prune, path, own)
     dimensions = own if spec.space else _worth_varying(recipe, prune, path)
     return Space(budget, bounds, dimensions, fixed, {key: _said(recipe, key) for key in dimensions})
 
@@ -73,6 +76,14 @@ def _without_others(prune: StageStep, path: str, kept: str) -> dict[str, Json]:
     fixed: dict[str, Json] = {f"{path}.{name}": None for name in said if f"{path}.{name}" != kept}
     fixed |= {f"{path}.{name}": {} for name in ("layers", "thresholds") if getattr(config, name, None)}
     return fixed
+
+
+def _search_once(prune: StageStep, path: str, own: Mapping[str, Dimension]) -> dict[str, Json]:
+    """Return the setting with which candidates share one search; nothing where there is none, or the user varies it."""
+    config, varies = prune.config, {f"{path}.{name}" for name in ("scope", "search", "search_at")} & own.keys()
+    if varies or not isinstance(config, PruneConfig) or config.scope != "loss" or not config.search:
+        return {}
+    return {} if config.search_at is not None else {f"{path}.search_at": SEARCH_AT}
 
 
 def _measure(recipe: Recipe, goal: Goal) -> tuple[str, dict[str, Json]]:

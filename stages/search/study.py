@@ -8,28 +8,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.records.keys import digest_of
 from pipeline.store import Store
+from stages.prune.weighing.report import ladder
 from stages.search.border import next_budget
 from stages.search.candidates import Candidate
 from stages.search.explore import Explorer
+from stages.search.foreseen import Foresight, foresight_of
 from stages.search.goal import Goal, goal_of
-from stages.search.judging import Judge
+from stages.search.judging import FINALISTS, Judge
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
 from stages.search.space import Space, space_of
 from stages.search.trial import Trial
 from stages.search.workers import StudyListener, Workers, unheard
 
-SKETCHED = 6  # budgets of the first sketch
+FORESEEN, SKETCHED = 10, 6  # budgets of the first sketch: foreseen, or pruned and re-fitted
 BATCH = 4  # candidates that are explored at once
+LEAST_FINALISTS, TRIALS_PER_FINALIST = 2, 5  # a study of few candidates exports few
 FOR_FINALISTS = 0.35  # of the minutes, kept for exporting and measuring
 AROUND = (0.6, 1.4)  # where candidates are explored, as factors of the border's budget
 START = 0.5  # the first budget that is trained
+NEAR = 1.3  # a budget of the sketch is taken for another within this factor
 CLOSE = 1e-3  # two budgets that differ by less, relatively, are one
 
 
@@ -47,9 +52,13 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold what a study found: all candidates, those that were measured, and accuracies on validation data."""
+    """Hold what a study found: all candidates, those that were measured, and accuracies on validation data.
+
+    `budget` is the setting that says how much is left.
+    """
 
     goal: Goal
+    budget: str
     trials: tuple[Trial, ...]
     finalists: tuple[Trial, ...]
     source: float | None
@@ -88,6 +97,8 @@ class Study:
         self._recipe, self._store, self._storage = recipe, store, storage
         self._started, self._before_s = time.monotonic(), 0.0
         self._explorer: Explorer | None = None  # until the yardstick tells which study this is
+        self._foresight: Foresight | None = None
+        self._allocated = list[Trial]()  # foreseen, and not brought any further
         self._phase = ""
         self._heard: Heard = _unheard
 
@@ -95,7 +106,10 @@ class Study:
         """Return what was found; SecateurError if not even the recipe itself can be run."""
         self._heard = heard
         self._enter("control")
-        keys = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
+        yardstick = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
+        self._foresight = foresight_of(yardstick, self._store, self._raising.levels)
+        # They cover the model, the data and the versions of what computes.
+        keys = sorted(entry.key for entry in yardstick.stages if entry.key is not None)
         name = study_name(self._recipe, self._spec, keys)
         storage = self._storage or _in_store(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
@@ -103,35 +117,78 @@ class Study:
         self._sketch(self._explorer)
         self._find_border(self._explorer)
         self._explore(self._explorer)
+        while self._allocated:
+            self._tell(self._explorer, self._allocated.pop(0))
         self._enter("measured")
-        top, level = self._judge.finalists(self._trials), self._raising.levels.levels[-1]
+        top, level = self._judge.finalists(self._trials, self._most_finalists), self._raising.levels.levels[-1]
         finalists = self._raising.to(top, level, self._say, control=self._raising.levels.trains)
         source, control = self._raising.source, self._raising.control
-        return Found(self.goal, self._trials, tuple(finalists), source, control, self._spent_s(), self._out_of_time())
+        return Found(
+            self.goal,
+            self._budget,
+            self._trials,
+            tuple(finalists),
+            source,
+            control,
+            self._spent_s(),
+            self._out_of_time(),
+        )
 
     # --- phases -----------------------------------------------------------------------------------------------------
 
     def _sketch(self, explorer: Explorer) -> None:
-        """Bring candidates of the usual settings and some budgets to the first level."""
-        self._enter("fitted")
-        low, high = self._bounds
-        count = min(SKETCHED, max(2, self._spec.budget.trials // 2))
-        budgets = [round(low * (high / low) ** (place / (count - 1)), 4) for place in range(count)]
+        """Let budgets of the usual settings be foreseen, or bring some to the first level where nothing foresees them.
+
+        Without an accuracy to keep, those are brought there that spread over the bounds.
+        """
+        self._enter("allocated")
         known = [self._budget_of(trial) for trial in self._trials]
+        budgets = self._ladder() if self._foresight else self._ladder(SKETCHED)
         missing = [budget for budget in budgets if not any(abs(budget / seen - 1) < CLOSE for seen in known)]
-        asked = [explorer.ask("levels", budget, self._space.usual) for budget in missing]
+        asked = [self._with_foresight(explorer.ask("levels", budget, self._space.usual)) for budget in missing]
+        if self._foresight is not None:
+            self._allocated, asked = asked, []
+            if self.goal.max_drop is None:
+                asked = self._allocated[:: max(1, -(-len(self._allocated) // SKETCHED))]
+                self._allocated = [trial for trial in self._allocated if trial not in asked]
+        self._enter("fitted")
         for trial in self._raising.to(asked, self._raising.levels.levels[0], self._say):
             self._tell(explorer, trial)
+
+    def _ladder(self, most: int = FORESEEN) -> list[float]:
+        """Return the budgets of the sketch: at most so many, and as many as there may be trials."""
+        return ladder(*self._bounds, min(most, max(2, self._spec.budget.trials)))
+
+    def _with_foresight(self, trial: Trial) -> Trial:
+        """Return a candidate of the usual settings with what is foreseen of it."""
+        foreseen = () if self._foresight is None else (self._foresight.at(self._budget_of(trial)),)
+        return trial.model_copy(update={"reached": foreseen})
 
     def _find_border(self, explorer: Explorer) -> None:
         """Bisect the budget at which trained candidates of the usual settings just meet the goal."""
         self._enter("border")
-        while self.goal.max_drop is not None and self._trials_left() and not self._out_of_time():
+        while self.goal.max_drop is not None and not self._out_of_time():
             known = [(self._budget_of(trial), self._judge.meets(trial)) for trial in self._usual_ones()]
             budget = next_budget(known, self._space.bounds, self._start())
             if budget is None:
                 return
-            self._raise(explorer, [explorer.ask("border", round(budget, 4), self._space.usual)], may_give_up=False)
+            trial = self._take_allocated(budget, [seen for seen, _ in known])
+            if trial is None and self._trials_left():
+                trial = self._with_foresight(explorer.ask("border", round(budget, 4), self._space.usual))
+            if trial is None:
+                return
+            self._raise(explorer, [trial], may_give_up=False)
+
+    def _take_allocated(self, budget: float, known: Sequence[float]) -> Trial | None:
+        """Return the foreseen candidate nearest to a budget, if it is near; and none of the `known` is between."""
+        nearest = min(self._allocated, key=lambda trial: abs(log(self._budget_of(trial) / budget)), default=None)
+        if nearest is None:
+            return None
+        low, high = sorted((self._budget_of(nearest), budget))
+        if high > NEAR * low or any(low <= seen <= high for seen in known):
+            return None
+        self._allocated.remove(nearest)
+        return nearest.model_copy(update={"why": "border"})
 
     def _explore(self, explorer: Explorer) -> None:
         """Let the sampler propose candidates around the border until the budget of trials or minutes is used."""
@@ -171,7 +228,8 @@ class Study:
 
     @property
     def _trials(self) -> tuple[Trial, ...]:
-        return self._explorer.trials if self._explorer is not None else ()
+        told = self._explorer.trials if self._explorer is not None else ()
+        return tuple(sorted((*told, *self._allocated), key=lambda trial: trial.number))
 
     def _trials_left(self) -> int:
         return max(0, self._spec.budget.trials - len(self._trials))
@@ -186,7 +244,13 @@ class Study:
         return float(trial.settings[self._budget])
 
     def _start(self) -> float:
-        return min(max(START, self._bounds[0]), self._bounds[1])
+        start = min(max(START, self._bounds[0]), self._bounds[1])
+        nearest = min(self._ladder(), key=lambda budget: abs(log(budget / start)))
+        return nearest if max(nearest, start) <= NEAR * min(nearest, start) else start
+
+    @property
+    def _most_finalists(self) -> int:
+        return min(FINALISTS, max(LEAST_FINALISTS, self._spec.budget.trials // TRIALS_PER_FINALIST))
 
     def _spent_s(self) -> float:
         return self._before_s + time.monotonic() - self._started

@@ -15,6 +15,8 @@ from stages.search.verdict import Point
 
 COLUMNS = ("", "file", "accuracy", "lost", "cost", "size", "against the source's")
 WORDS = frozenset({0, 1, 6})
+FORESEEN = ("budget", "left", "foreseen error", "same class", "accuracy", "", "recipe")
+FORESEEN_WORDS = frozenset({0, 5, 6})
 FEWEST_RANKED = 5  # candidates of which a rank correlation says something
 
 
@@ -25,8 +27,22 @@ def text_of(answer: Answer) -> str:
     lines += [_yardstick("source", answer.source), *([_yardstick("control", answer.control)] if answer.control else [])]
     lines += [_yardstick("source", answer.source_on_test, "test")] if answer.source_on_test is not None else []
     lines += [_row(answer, point, metric) for point in answer.points]
-    tail = [answer.verdict, *_next(answer)]
-    return "\n".join([aligned(lines, WORDS), *_rankings(answer), *tail])
+    tail = [*_rankings(answer), answer.verdict, *_next(answer)]
+    return "\n".join([aligned(lines, WORDS), *_foreseen(answer), *tail])
+
+
+def _foreseen(answer: Answer) -> Iterator[str]:
+    """Yield the table of what was foreseen, after an empty line, if anything was."""
+    if answer.foreseen:
+        lines: list[Sequence[str]] = [FORESEEN]
+        for one in answer.foreseen:
+            alike = "" if one.agreement is None else f"{100 * one.agreement:.1f}"
+            fitted = "" if one.fitted is None else f"{100 * one.fitted:.2f}"
+            level = "foreseen only" if one.fitted is None else "re-fitted"
+            figures = (f"{one.share:.3f}", f"{one.error:.3g}", alike, fitted)
+            seen = f"measured: {one.letter}" if one.letter else level
+            lines.append((one.budget, *figures, seen, Path(one.recipe).name))
+        yield from ("", aligned(lines, FORESEEN_WORDS), "")
 
 
 def _yardstick(name: str, accuracy: float | None, split: str = "validation") -> tuple[str, ...]:

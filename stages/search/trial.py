@@ -18,7 +18,8 @@ Ended = Literal["running", "pruned", "failed", "done"]
 class Reached(Value):
     """Hold what a candidate is at a level: accuracy, how much less that is than the yardstick's, and what it costs.
 
-    `share` is the part of the source's cost that is left, as far as pruning tells.
+    `share` is the part of the source's cost that is left, as far as pruning tells. Where a candidate is only allocated,
+    `error` is the foreseen error of its outputs, relative to their variance, and accuracy is agreement with the source.
     """
 
     level: LevelName
@@ -26,6 +27,7 @@ class Reached(Value):
     drop: float | None
     share: float | None
     wall_s: float
+    error: float | None = None
 
 
 class FileFigures(Value):

@@ -38,6 +38,22 @@ class Point(Value):
         return against is not None and against.ratio >= 1
 
 
+class Foreseen(Value):
+    """Hold a candidate that only its budget tells from the recipe, and what is foreseen of it.
+
+    `share` is what is left of the source's cost, `error` that of the outputs relative to their variance, `agreement`
+    the share of samples that get the source's class. `letter` is its point on the front, None if it was not measured.
+    """
+
+    recipe: str
+    budget: str
+    share: float
+    error: float
+    agreement: float | None
+    fitted: float | None
+    letter: str | None
+
+
 def loss(file: FileFigures) -> float:
     """Return a file's drop as a number to order by: one that was not measured comes last."""
     return float("inf") if file.drop is None else file.drop

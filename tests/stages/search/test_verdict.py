@@ -24,7 +24,7 @@ def point(file):
 
 def found(goal, **changed):
     known = {"trials": (), "finalists": (), "source": 0.9, "control": 0.9, "seconds": 1.0, "ran_out": False}
-    return Found(goal, **{**known, **changed})
+    return Found(goal, "stages.prune.macs", **{**known, **changed})
 
 
 def test_a_point_that_is_chosen_is_told_with_what_test_data_say(goal, point):

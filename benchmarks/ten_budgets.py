@@ -1,0 +1,145 @@
+"""Measure how much longer a front of ten budgets takes than one prune and export: MobileNetV2, 512 images, no training.
+
+* One: `secateur run` of the recipe that `optimize` writes, up to `export`; its search of distributions is its own.
+* Ten: `secateur optimize --no-training --trials 10`, ten recipes with what is foreseen of each, and the finalists
+  exported, verified and measured.
+
+Each runs in a process of its own with an empty store. Weights are random; branches that are added to others are
+weakened, as in trained networks, so that the outputs depend on the images. Images are CIFAR-10's, enlarged.
+
+Exit status 1, and MISSED, if ten take more than 3 times as long as one, or are fewer than ten.
+
+    python benchmarks/ten_budgets.py --data DIR [--side 96] [--max-drop 0.2] [--work DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fresh import ROOT
+from public_models import cifar10
+from resumable import DEFAULT_WORK, Results
+
+IMAGES, TEST_IMAGES, THREADS = 512, 200, 2
+BUDGETS, WANTED = 10, 3.0
+BRANCH = 0.3  # of a residual branch's own scale
+SPREAD = 3.0  # of the scores over images, so that the network is as sure of its classes as trained ones
+SETTLED = 128  # images by which the statistics of batch normalization are set
+
+
+def write_inputs(data: Path, side: int, folder: Path) -> None:
+    """Write `mobilenet.keras` and `images.npz` (x_train, x_test, uint8, without labels)."""
+    import numpy as np
+
+    from stages.keras.tensorflow import import_tensorflow, tensorflow_action
+
+    with tensorflow_action(0, THREADS) as keras:
+        resize = import_tensorflow().image.resize
+        images = {}
+        for split, count in (("train", IMAGES), ("test", TEST_IMAGES)):
+            small = cifar10(data, "train" if split == "train" else "test")[0][:count]
+            images[f"x_{split}"] = np.clip(resize(small, (side, side), "bicubic").numpy().round(), 0, 255)
+        np.savez(folder / "images.npz", **{name: each.astype(np.uint8) for name, each in images.items()})
+        network(keras, side, images["x_train"][:SETTLED] / 127.5 - 1).save(folder / "mobilenet.keras")
+
+
+def network(keras: Any, side: int, images: Any) -> Any:
+    """Return MobileNetV2 with random weights whose classes vary over the images, which are in -1…1."""
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(side, side, 3))
+    added = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    for branch in (model.get_layer(layer.name.replace("_add", "_project_BN")) for layer in added):
+        branch.gamma.assign(branch.gamma * BRANCH)
+    normalizations = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for layer in normalizations:
+        layer.momentum = 0.0  # statistics become those of one batch
+    model(images, training=True)
+    for layer in normalizations:
+        layer.momentum = 0.999
+    head = model.layers[-1]
+    scores = keras.Model(model.input, head.input).predict(images, verbose=0) @ head.kernel.numpy()
+    scale = SPREAD / scores.std(axis=0).mean()
+    head.set_weights([head.kernel.numpy() * scale, -scale * scores.mean(axis=0)])
+    return model
+
+
+def secateur(folder: Path, store: str, *arguments: str) -> tuple[float, str]:
+    """Return the seconds that a command takes with a store of its own in `folder`, and what it printed."""
+    environment = os.environ | {"SECATEUR_STORE": str(folder / store), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [str(Path(sys.executable).with_name("secateur")), *arguments]
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1, 5):  # a goal that is not reached is an answer as well
+        raise SystemExit(f"{' '.join(arguments)} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return time.perf_counter() - began, done.stdout
+
+
+def measured(data: Path, side: int, max_drop: float) -> dict[str, Any]:
+    """Return the seconds of both, and the answer of `optimize`."""
+    with tempfile.TemporaryDirectory(prefix="ten-budgets-") as name:
+        folder = Path(name)
+        write_inputs(data, side, folder)
+        asked = ("mobilenet.keras", "--data", "images.npz", "--no-training", "--max-drop", f"{max_drop:g}")
+        ten_s, told = secateur(
+            folder, "ten", "optimize", *asked, "--trials", f"{BUDGETS}", "--minutes", "120", "--json"
+        )
+        recipe = str(Path("mobilenet-front") / "recipe.yaml")
+        one_s, _ = secateur(folder, "one", "run", recipe, "--until", "export")
+    return {"one_s": one_s, "ten_s": ten_s, "answer": json.loads(told)}
+
+
+def table(answer: Mapping[str, Any]) -> list[str]:
+    """Return a line for each of the ten, with the cost of those that were measured."""
+    points = {point["letter"]: point for point in answer["points"]}
+    head = f"{'budget':>12} {'left':>6} {'error':>7} {'same class':>10} {'accuracy':>9}"
+    lines = [f"{head}  {answer['cost']}, against the source's"]
+    for one in answer["foreseen"]:
+        alike = "" if one["agreement"] is None else f"{one['agreement']:.1%}"
+        fitted = "" if one["fitted"] is None else f"{one['fitted']:.1%}"
+        figures = f"{one['budget']:>12} {one['share']:6.3f} {one['error']:7.3f} {alike:>10} {fitted:>9}"
+        lines.append(f"{figures}  {cost_of(points[one['letter']]) if one['letter'] else 'foreseen only'}")
+    return lines
+
+
+def cost_of(point: Mapping[str, Any]) -> str:
+    test = point["test"]
+    if test is None:
+        return "its run failed"
+    against = "" if test["against"] is None else f", {test['against']['ratio']:.2f}×"
+    return f"measured: {test['cost']:.2f}{against} ({point['axis']})"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--side", type=int, default=224, help="of the images; 96 to try it")
+    parser.add_argument("--max-drop", type=float, default=0.2)
+    parser.add_argument("--work", type=Path, default=DEFAULT_WORK)
+    options = parser.parse_args()
+    results = Results(options.work, Path(__file__), ROOT / "benchmarks" / "public_models.py")
+    case = {"side": options.side, "max_drop": options.max_drop}
+    found = results.get(case)
+    if found is None:
+        found = measured(options.data, options.side, options.max_drop)
+        results.add(case, found)
+    answer, ratio = found["answer"], found["ten_s"] / found["one_s"]
+    print("\n".join(table(answer)))
+    print(answer["verdict"])
+    met = ratio <= WANTED and len(answer["foreseen"]) >= BUDGETS and bool(answer["points"])
+    what = f"{len(answer['foreseen'])} budgets of MobileNetV2-{options.side}, {len(answer['points'])} measured"
+    times = f"{found['ten_s']:.0f} s, one prune + export {found['one_s']:.0f} s"
+    print(f"{what}: {times}: {ratio:.2f}×, wanted ≤ {WANTED:g}×: {'ok' if met else 'MISSED'}")
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
