@@ -143,21 +143,22 @@ class Study:
         """
         self._enter("allocated")
         known = [self._budget_of(trial) for trial in self._trials]
-        budgets = self._ladder() if self._foresight else self._ladder(SKETCHED)
+        few = min(SKETCHED, max(2, self._spec.budget.trials // 2))
+        budgets = self._ladder() if self._foresight else ladder(*self._bounds, few)
         missing = [budget for budget in budgets if not any(abs(budget / seen - 1) < CLOSE for seen in known)]
         asked = [self._with_foresight(explorer.ask("levels", budget, self._space.usual)) for budget in missing]
         if self._foresight is not None:
             self._allocated, asked = asked, []
             if self.goal.max_drop is None:
-                asked = self._allocated[:: max(1, -(-len(self._allocated) // SKETCHED))]
+                asked = self._allocated[:: max(1, -(-len(self._allocated) // few))]
                 self._allocated = [trial for trial in self._allocated if trial not in asked]
         self._enter("fitted")
         for trial in self._raising.to(asked, self._raising.levels.levels[0], self._say):
             self._tell(explorer, trial)
 
-    def _ladder(self, most: int = FORESEEN) -> list[float]:
-        """Return the budgets of the sketch: at most so many, and as many as there may be trials."""
-        return ladder(*self._bounds, min(most, max(2, self._spec.budget.trials)))
+    def _ladder(self) -> list[float]:
+        """Return the budgets that are foreseen: ten, or as many as there may be trials."""
+        return ladder(*self._bounds, min(FORESEEN, max(2, self._spec.budget.trials)))
 
     def _with_foresight(self, trial: Trial) -> Trial:
         """Return a candidate of the usual settings with what is foreseen of it."""
