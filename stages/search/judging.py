@@ -61,19 +61,19 @@ class Judge:
         known = [(_share(other), at.drop) for other in others if (at := other.at(level)) is not None]
         return any(share <= _share(trial) and drop is not None and drop < mine.drop for share, drop in known)
 
-    def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the candidates to export: of the front those that just meet the goal, and the nearest beyond.
+    def finalists(self, trials: Sequence[Trial], count: int = FINALISTS) -> list[Trial]:
+        """Return the candidates to export, `count` at most: of the front those that just meet the goal, and the next.
 
         Drops are smoothed, so that luck on validation data decides less.
         """
         drops = smoothed_drops(trials, self.levels.before_files.name)
         best = front([trial for trial in trials if trial.number in drops], lambda t: (_share(t), drops[t.number]))
         if self.goal.max_drop is None:
-            return best[:: max(1, -(-len(best) // FINALISTS))]
+            return best[:: max(1, -(-len(best) // count))]
         most = self.goal.max_drop
         meets = [trial for trial in best if drops[trial.number] <= most]
         misses = [trial for trial in best if drops[trial.number] > most]
-        return [*meets[: FINALISTS - 1], *misses[::-1]][:FINALISTS]
+        return [*meets[: count - 1], *misses[::-1]][:count]
 
 
 def _share(trial: Trial) -> float:

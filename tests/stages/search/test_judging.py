@@ -53,4 +53,6 @@ def test_finalists_are_those_about_the_border(judge, trial):
     shares = [one.settings["stages.prune.macs"] for one in chosen]
     assert len(chosen) == FINALISTS
     assert shares == [0.8, 0.85, 0.9, 0.95, 0.75]
+    few = judge.finalists(trials, 2)
+    assert [one.settings["stages.prune.macs"] for one in few] == [0.8, 0.75]  # one on each side of the border
     assert judge.finalists([trial(0, 0.5, "failed")]) == []
