@@ -11,7 +11,7 @@ from stages.search.goal import Goal
 from stages.search.levels import Levels
 from stages.search.trial import Trial, pairs_of, smoothed_drops
 
-FINALISTS = 5
+LEAST_FINALISTS, FINALISTS, TRIALS_PER_FINALIST = 2, 5, 5  # a study of few candidates exports few
 LEFT_BY_TRAINING = 0.5  # of the drop before it, until candidates tell
 LEAST_DROP = 1e-3  # below it a goal's drop is no unit to count others in
 
@@ -74,6 +74,11 @@ class Judge:
         meets = [trial for trial in best if drops[trial.number] <= most]
         misses = [trial for trial in best if drops[trial.number] > most]
         return [*meets[: count - 1], *misses[::-1]][:count]
+
+
+def most_finalists(trials: int) -> int:
+    """Return how many candidates are exported at most in a study of so many."""
+    return min(FINALISTS, max(LEAST_FINALISTS, trials // TRIALS_PER_FINALIST))
 
 
 def _share(trial: Trial) -> float:

@@ -12,18 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
-from pipeline.records.keys import digest_of
 from pipeline.store import Store
 from stages.devices.target import find_target
 from stages.search.border import nearest_of, next_budget
 from stages.search.candidates import Candidate
-from stages.search.explore import Explorer
+from stages.search.explore import Explorer, storage_in, study_name
 from stages.search.foreseen import Foreseen, foreseen_by
 from stages.search.gaps import widest_gap
 from stages.search.goal import Goal, goal_of
-from stages.search.judging import FINALISTS, Judge
+from stages.search.judging import Judge, most_finalists
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
 from stages.search.space import Space, check_values, in_brief, on_device, space_of
@@ -31,7 +29,6 @@ from stages.search.trial import Trial, fitting
 from stages.search.workers import StudyListener, Workers, unheard
 
 SKETCHED = 6  # budgets of the first sketch
-LEAST_FINALISTS, TRIALS_PER_FINALIST = 2, 5  # a study of few candidates exports few
 BATCH = 4  # candidates that are explored at once
 FOR_FINALISTS, MOST_FOR_FINALISTS_S = 0.35, 360  # of the minutes, kept for exporting and measuring; seconds at most
 AND_ON_TEST_DATA = 1.5  # times as long as measuring a finalist takes its part of the final table as well
@@ -113,7 +110,7 @@ class Study:
         # They cover the model, the data and the versions of what computes.
         keys = sorted(entry.key for entry in yardstick.stages if entry.key is not None)
         name = study_name(self._recipe, self._spec, [*keys, file or ""])
-        storage = self._storage or _in_store(self._store, name)
+        storage = self._storage or storage_in(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
         self._before_s = self._explorer.spent_s
         if self.goal.max_drop is None and self._raising.levels.trains:
@@ -123,8 +120,8 @@ class Study:
             self._find_border(self._explorer)
         self._explore(self._explorer)
         self._enter("measured")
-        most = min(FINALISTS, max(LEAST_FINALISTS, self._spec.budget.trials // TRIALS_PER_FINALIST))
-        finalists = self._measured(self._judge.finalists(self._trials, most))
+        top = self._judge.finalists(self._trials, most_finalists(self._spec.budget.trials))
+        finalists = self._measured(top)
         raising, out_of_time = self._raising, self._out_of_time()
         return Found(
             goal=self.goal,
@@ -304,20 +301,6 @@ class Study:
     def _say(self) -> None:
         best, most = self._judge.cheapest_that_meets(self._trials), self._spec.budget.trials
         self._heard(Status(self._phase, self._trials, most, self._raising.running, best, self._left_s()))
-
-
-def study_name(recipe: Recipe, spec: SearchSpec, keys: Sequence[str]) -> str:
-    """Return the name of a study in its storage: it is another one if the recipe or what is looked for changes.
-
-    `keys` are those of the yardstick: a changed model, data or version begins another study too.
-    """
-    what = [recipe.digest, spec.model_dump(mode="json"), list(keys)]
-    return f"{recipe.name}-{digest_of('study', what)[-12:]}"
-
-
-def _in_store(store: Store, name: str) -> str:
-    store.create()
-    return f"sqlite:///{store.root / 'studies' / f'{name}.db'}"
 
 
 def _unheard(_: Status) -> None:

@@ -29,13 +29,11 @@ class ForeseenTarget(Value):
 class WeighingReport(Value):
     """Hold one search for all targets of a measure: its best factors, and what they lead to, least left first.
 
-    `whole` is the cost of the source, in the unit of the measure; 1 where it is measured. `search` is None if there
-    was no choice between groups.
+    `search` is None if there was no choice between groups.
     """
 
     schema_version: Literal[1] = 1
     measure: Measure
-    whole: float
     search: SearchReport | None
     targets: tuple[ForeseenTarget, ...]
 

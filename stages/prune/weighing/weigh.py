@@ -17,7 +17,6 @@ from stages.keras.types import KerasModel
 from stages.prune.choosing.choice import ChoiceBasis, Prepared
 from stages.prune.choosing.search import WORST
 from stages.prune.choosing.searched import Judge, check_held_out, has_choice, judge_of, weighed
-from stages.prune.report import SearchReport
 from stages.prune.weighing.report import SHARES, ForeseenTarget, WeighingReport
 from stages.samples.model_samples import ModelSamples
 
@@ -37,8 +36,9 @@ def weigh(prepared: Prepared, samples: ModelSamples, basis: ChoiceBasis) -> Weig
     least, most = (goal.cost([float(counts[end]) for counts in prepared.allowed]) for end in (0, -1))
     with judge_of(prepared, samples, basis) as judge:
         search = judge.search(replace(goal, limit=least + at * (most - least))) if has_choice(prepared) else None
-        targets = _foreseen(judge, search, [left for left in SHARES if least <= left * goal.whole < most])
-    return WeighingReport(measure=goal.measure, whole=goal.whole, search=search, targets=targets)
+        chosen = prepared if search is None else weighed(prepared, search)
+        targets = _foreseen(judge, chosen, [left for left in SHARES if least <= left * goal.whole < most])
+    return WeighingReport(measure=goal.measure, search=search, targets=targets)
 
 
 def by_weighing(prepared: Prepared, report: WeighingReport) -> Prepared:
@@ -46,23 +46,24 @@ def by_weighing(prepared: Prepared, report: WeighingReport) -> Prepared:
     return prepared if report.search is None else weighed(prepared, report.search)
 
 
-def _foreseen(judge: Judge, search: SearchReport | None, lefts: Sequence[float]) -> tuple[ForeseenTarget, ...]:
-    """Return what targets lead to, on the held-out samples."""
-    prepared = judge.prepared if search is None else weighed(judge.prepared, search)
-    goal, found = prepared.goal, []
-    classes = _names_classes(prepared.ranking.model)
-    own = _judged(judge, [int(counts[-1]) for counts in prepared.allowed])[1] if classes else None
+def _foreseen(judge: Judge, prepared: Prepared, lefts: Sequence[float]) -> tuple[ForeseenTarget, ...]:
+    """Return what targets lead to, on the held-out samples; those are left out for which nothing goes."""
+    assert prepared.allocate is not None
+    full, found = [int(counts[-1]) for counts in prepared.allowed], list[ForeseenTarget]()
+    own = _judged(judge, full)[1] if _names_classes(prepared.ranking.model) else None
     for left in lefts:
-        choice = prepared.choice(left * goal.whole)
-        error, named = _judged(judge, choice.counts)
-        found.append(
-            ForeseenTarget(
-                left=left,
-                reached=choice.reached,
-                output_error=error if np.isfinite(error) else WORST,
-                agreement=None if own is None else float((named == own).mean()),
+        goal = replace(prepared.goal, limit=left * prepared.goal.whole)
+        counts = prepared.allocate(goal, prepared.allowed)
+        if counts != full:
+            error, named = _judged(judge, counts)
+            found.append(
+                ForeseenTarget(
+                    left=left,
+                    reached=goal.cost(counts) / goal.whole,
+                    output_error=error if np.isfinite(error) else WORST,
+                    agreement=None if own is None else float((named == own).mean()),
+                )
             )
-        )
     return tuple(found)
 
 

@@ -17,7 +17,7 @@ from stages.keras.tensorflow import import_keras
 from stages.search.answer import answered
 from stages.search.candidates import Candidate
 from stages.search.picture import svg_of
-from stages.search.study import Study, study_name
+from stages.search.study import Study
 from stages.search.table import text_of
 from stages.search.workers import Here, unheard
 
@@ -224,16 +224,6 @@ def test_a_latency_is_measured_in_the_file_that_is_fastest_from_the_control_on(s
     assert (brief["prune"].macs, brief["prune"].search, brief["finetune"].epochs) == (0.5, 0, 1)
     assert (control["prune"].macs, control["prune"].latency, control["finetune"].epochs) == (None, 0.5, 2)
     assert (control["prune"].measure_on.format, control["prune"].measure_on.scheme) == ("onnx", "float32")
-
-
-def test_another_model_or_data_or_goal_is_another_study(folder):
-    recipe = Recipe.load(folder / "bars.yaml")
-    name = study_name(recipe, recipe.search, ("a", "b"))
-    assert name.startswith("bars-")
-    assert study_name(recipe, recipe.search, ("a", "b")) == name
-    assert study_name(recipe, recipe.search, ("a", "c")) != name
-    other = recipe.search.model_copy(update={"constraints": {"accuracy_drop": 0.5}})
-    assert study_name(recipe, other, ("a", "b")) != name
 
 
 def test_data_are_needed(folder):
