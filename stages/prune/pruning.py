@@ -18,7 +18,7 @@ from stages.keras.macs import count_macs, macs_of
 from stages.keras.types import KerasModel
 from stages.prune.choosing.choice import Choice, ChoiceBasis, Prepared, prepare, prunable_graph
 from stages.prune.choosing.depletion import depleted, prevention
-from stages.prune.choosing.searched import searched
+from stages.prune.choosing.searched import searched, weighed
 from stages.prune.config import PruneConfig, RankingConfig
 from stages.prune.measured.measured_goal import reach_measured_goal
 from stages.prune.ranking.predicted_loss import predicted_losses
@@ -35,7 +35,7 @@ from stages.prune.surgery.equivalence import (
 from stages.prune.surgery.random_weights import randomize_weights
 from stages.prune.surgery.surgeon import remove_channels
 from stages.prune.weighing.report import WeighingReport
-from stages.prune.weighing.weigh import by_weighing, weigh
+from stages.prune.weighing.weigh import weigh
 from stages.samples.batches import Progress, unheard
 from stages.samples.model_samples import samples_of
 
@@ -69,7 +69,7 @@ def prune_model(
     prepared, search = prepare(model, config, known), None
     if config.weighs_once and samples is not None:
         weighing = known.weighing or weigh(prepared, samples.first(config.samples), known)
-        prepared, search = by_weighing(prepared, weighing), weighing.search
+        prepared, search = weighed(prepared, weighing.search), weighing.search
     elif config.scope == "loss" and config.search and samples is not None:
         prepared, search = searched(prepared, samples.first(config.samples), known)
     if config.measured_target:

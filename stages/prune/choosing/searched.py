@@ -103,8 +103,10 @@ def check_held_out(samples: ModelSamples) -> None:
         )
 
 
-def weighed(prepared: Prepared, report: SearchReport) -> Prepared:
-    """Return `prepared` with a distribution by the factors that a search has found."""
+def weighed(prepared: Prepared, report: SearchReport | None) -> Prepared:
+    """Return `prepared` with a distribution by the factors that a search has found; as it is if there was none."""
+    if report is None:
+        return prepared
     factors = np.array([report.factors[group.name] for group in prepared.ranking.graph.prunable])
     return replace(prepared, allocate=lambda goal, allowed: allocate(prepared, factors, goal, allowed))
 

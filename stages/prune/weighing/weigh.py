@@ -36,14 +36,9 @@ def weigh(prepared: Prepared, samples: ModelSamples, basis: ChoiceBasis) -> Weig
     least, most = (goal.cost([float(counts[end]) for counts in prepared.allowed]) for end in (0, -1))
     with judge_of(prepared, samples, basis) as judge:
         search = judge.search(replace(goal, limit=least + at * (most - least))) if has_choice(prepared) else None
-        chosen = prepared if search is None else weighed(prepared, search)
-        targets = _foreseen(judge, chosen, [left for left in SHARES if least <= left * goal.whole < most])
+        lefts = [left for left in SHARES if least <= left * goal.whole < most]
+        targets = _foreseen(judge, weighed(prepared, search), lefts)
     return WeighingReport(measure=goal.measure, search=search, targets=targets)
-
-
-def by_weighing(prepared: Prepared, report: WeighingReport) -> Prepared:
-    """Return `prepared` with a distribution by what was weighed."""
-    return prepared if report.search is None else weighed(prepared, report.search)
 
 
 def _foreseen(judge: Judge, prepared: Prepared, lefts: Sequence[float]) -> tuple[ForeseenTarget, ...]:

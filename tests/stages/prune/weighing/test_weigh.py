@@ -6,10 +6,11 @@ import pytest
 from pipeline.errors import PreconditionError
 from stages.prune.choosing.choice import ChoiceBasis, prepare
 from stages.prune.choosing.searched import searched
+from stages.prune.choosing.searched import weighed as with_factors
 from stages.prune.config import PruneConfig
 from stages.prune.pruning import prune_model, weigh_groups
 from stages.prune.weighing.report import SHARES
-from stages.prune.weighing.weigh import by_weighing, weigh
+from stages.prune.weighing.weigh import weigh
 from stages.samples.model_samples import samples_of
 
 TRIES = 6
@@ -63,7 +64,7 @@ def test_what_is_foreseen_is_what_a_search_judges(network, weighed):
     assert lefts == SHARES[-len(lefts) :]
     for target in (weighed.targets[0], weighed.targets[-1]):
         before, samples, basis = prepared(network, macs=target.left)
-        choice = by_weighing(before, weighed).choice()
+        choice = with_factors(before, weighed.search).choice()
         assert choice.reached == pytest.approx(target.reached)
         # One try at this target, by the factors that were found: the same network, judged on its own.
         one = before.config.model_copy(update={"search": 1})
@@ -100,7 +101,7 @@ def test_without_a_choice_nothing_is_searched(network):
     before, samples, basis = prepared(network, exclude=("a", "b"), macs=0.9)
     report = weigh(before, samples, basis)
     assert report.search is None
-    assert by_weighing(before, report) is before
+    assert with_factors(before, report.search) is before
 
 
 def test_too_few_samples_are_told(network):
