@@ -5,8 +5,7 @@ import pytest
 
 from pipeline.errors import PreconditionError
 from stages.prune.choosing.choice import ChoiceBasis, prepare
-from stages.prune.choosing.searched import searched
-from stages.prune.choosing.searched import weighed as with_factors
+from stages.prune.choosing.searched import searched, weighed
 from stages.prune.config import PruneConfig
 from stages.prune.pruning import prune_model, weigh_groups
 from stages.prune.weighing.report import SHARES
@@ -38,40 +37,40 @@ def prepared(network, **settings):
 
 
 @pytest.fixture(scope="module")
-def weighed(network):
+def weighing(network):
     before, samples, basis = prepared(network)
     return weigh(before, samples, basis)
 
 
-def test_the_search_is_that_of_the_target_where_it_runs(network, weighed):
+def test_the_search_is_that_of_the_target_where_it_runs(network, weighing):
     before, samples, basis = prepared(network)
     least, most = (before.goal.cost([counts[end] for counts in before.allowed]) for end in (0, -1))
     goal = replace(before.goal, limit=(least + most) / 2)
     _, own = searched(replace(before, goal=goal), samples, basis)
-    assert weighed.search == own
+    assert weighing.search == own
 
 
-def test_all_targets_share_it(network, weighed):
+def test_all_targets_share_it(network, weighing):
     reports = []
     for settings in ({}, {"macs": 0.7}, {"macs": 1.0}):
         before, samples, basis = prepared(network, **settings)
         reports.append(weigh(before, samples, basis))
-    assert reports == [weighed] * 3
+    assert reports == [weighing] * 3
 
 
-def test_what_is_foreseen_is_what_a_search_judges(network, weighed):
-    lefts = tuple(target.left for target in weighed.targets)
+def test_what_is_foreseen_is_what_a_search_judges(network, weighing):
+    lefts = tuple(target.left for target in weighing.targets)
     assert lefts == SHARES[-len(lefts) :]
-    for target in (weighed.targets[0], weighed.targets[-1]):
+    for target in (weighing.targets[0], weighing.targets[-1]):
         before, samples, basis = prepared(network, macs=target.left)
-        choice = with_factors(before, weighed.search).choice()
+        choice = weighed(before, weighing.search).choice()
         assert choice.reached == pytest.approx(target.reached)
         # One try at this target, by the factors that were found: the same network, judged on its own.
         one = before.config.model_copy(update={"search": 1})
         ranking = replace(
             before.ranking,
             scores=[
-                weighed.search.factors[group.name] * own
+                weighing.search.factors[group.name] * own
                 for group, own in zip(before.ranking.graph.prunable, before.ranking.scores, strict=True)
             ],
         )
@@ -79,21 +78,19 @@ def test_what_is_foreseen_is_what_a_search_judges(network, weighed):
         assert judged.output_error == pytest.approx(target.output_error, rel=1e-6)
 
 
-def test_agreement_is_counted_on_the_samples_that_were_held_out(network, weighed):
-    held_out = len(network[1]) // 5
-    assert all(
-        (target.agreement * held_out) == pytest.approx(round(target.agreement * held_out)) for target in weighed.targets
-    )
-    assert weighed.targets[-1].agreement >= weighed.targets[0].agreement
+def test_agreement_is_counted_on_the_samples_that_were_held_out(network, weighing):
+    counts = [target.agreement * (len(network[1]) // 5) for target in weighing.targets]
+    assert counts == pytest.approx([round(count) for count in counts])
+    assert weighing.targets[-1].agreement >= weighing.targets[0].agreement
 
 
-def test_pruning_goes_by_it_and_tells_it(network, weighed):
+def test_pruning_goes_by_it_and_tells_it(network, weighing):
     model, x = network
     config = PruneConfig(criterion="obs", scope="loss", search=TRIES, macs=0.4, search_at=0.5)
-    assert weigh_groups(model, config, x, 0) == weighed
-    given = prune_model(model, config, x, basis=ChoiceBasis(weighing=weighed)).report
+    assert weigh_groups(model, config, x, 0) == weighing
+    given = prune_model(model, config, x, basis=ChoiceBasis(weighing=weighing)).report
     assert given == prune_model(model, config, x).report
-    assert given.search == weighed.search
+    assert given.search == weighing.search
     assert given.reached <= 0.4
 
 
@@ -101,7 +98,7 @@ def test_without_a_choice_nothing_is_searched(network):
     before, samples, basis = prepared(network, exclude=("a", "b"), macs=0.9)
     report = weigh(before, samples, basis)
     assert report.search is None
-    assert with_factors(before, report.search) is before
+    assert weighed(before, report.search) is before
 
 
 def test_too_few_samples_are_told(network):
