@@ -186,6 +186,14 @@ class PruneConfig(RankingConfig):
     search: int = Field(
         100, ge=0, le=10_000, description="for scope loss: how many distributions are tried on the network; 0: none"
     )
+    search_at: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        exclude_if=lambda at: at is None,  # not in the key then: recipes without it keep their keys
+        description="for scope loss: search once for all targets, where this share of what can go is left; none: at "
+        "each target anew",
+    )
     scan: ScanConfig | None = Field(None, description="for scope sensitivity: what to measure")
     sparsity: SparsityConfig = Field(default_factory=SparsityConfig, description="for method unstructured")
 
@@ -201,6 +209,8 @@ class PruneConfig(RankingConfig):
             raise ValueError("scan is for scope: sensitivity")
         if "search" in self.model_fields_set and self.scope != "loss":
             raise ValueError("search is for scope: loss")
+        if self.search_at is not None and (self.scope != "loss" or not self.search):
+            raise ValueError("search_at is for scope: loss, with a search")
         if self.compete is not None and self.method == "structured" and self.competition is None:
             raise ValueError("compete is for scope: global, with a ratio or a target")
         return self
@@ -291,6 +301,11 @@ class PruneConfig(RankingConfig):
     def nothing_goes(self) -> bool:
         """Return whether nothing is to be removed."""
         return self.ratio == 0 or (bool(self.layers) and not any(self.layers.values()))
+
+    @property
+    def weighs_once(self) -> bool:
+        """Return whether one search serves all targets."""
+        return self.search_at is not None and not self.nothing_goes
 
     @property
     def scan_or_default(self) -> ScanConfig:

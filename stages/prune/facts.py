@@ -34,6 +34,14 @@ class RankingFacts(Facts):
     samples: int
 
 
+class WeighingFacts(Facts):
+    """Describe one search for all targets: how many distributions it tried, and how many targets are foreseen."""
+
+    kind: Literal["weighing-report"] = "weighing-report"
+    tried: int
+    foreseen: int
+
+
 class SensitivityFacts(Facts):
     """Describe a scan of accuracy over the ratio, group by group, on some samples."""
 

@@ -18,7 +18,7 @@ from stages.keras.macs import count_macs, macs_of
 from stages.keras.types import KerasModel
 from stages.prune.choosing.choice import Choice, ChoiceBasis, Prepared, prepare, prunable_graph
 from stages.prune.choosing.depletion import depleted, prevention
-from stages.prune.choosing.searched import searched
+from stages.prune.choosing.searched import searched, weighed
 from stages.prune.config import PruneConfig, RankingConfig
 from stages.prune.measured.measured_goal import reach_measured_goal
 from stages.prune.ranking.predicted_loss import predicted_losses
@@ -34,6 +34,8 @@ from stages.prune.surgery.equivalence import (
 )
 from stages.prune.surgery.random_weights import randomize_weights
 from stages.prune.surgery.surgeon import remove_channels
+from stages.prune.weighing.report import WeighingReport
+from stages.prune.weighing.weigh import weigh
 from stages.samples.batches import Progress, unheard
 from stages.samples.model_samples import samples_of
 
@@ -60,14 +62,15 @@ def prune_model(
     """
     nested, model = model, flattened(model)
     _check_finite(model)
-    samples = None if data is None else samples_of(model, data)
+    known = _known(model, data, seed, basis)
+    samples = known.samples
     probes = None if samples is None else samples.read(0, min(SAMPLES, len(samples)))[0]
     check_flattened(nested, model, probes)
-    known = replace(basis or ChoiceBasis(), seed=seed, samples=samples)
-    if known.source is not None:
-        known = replace(known, source=flattened(known.source))
     prepared, search = prepare(model, config, known), None
-    if config.scope == "loss" and config.search and samples is not None:
+    if config.weighs_once and samples is not None:
+        weighing = known.weighing or weigh(prepared, samples.first(config.samples), known)
+        prepared, search = weighed(prepared, weighing.search), weighing.search
+    elif config.scope == "loss" and config.search and samples is not None:
         prepared, search = searched(prepared, samples.first(config.samples), known)
     if config.measured_target:
         choice, pruned = reach_measured_goal(prepared, model, known)
@@ -90,6 +93,26 @@ def rank_channels(
     groups, samples = prunable_graph(model, ()).prunable, samples_of(model, data)
     scores = group_scores(model, groups, config, seed, samples, heard)
     return RankingReport.of(config, min(len(samples), config.samples), groups, scores)
+
+
+def weigh_groups(
+    model: KerasModel, config: PruneConfig, data: Any, seed: int, *, basis: ChoiceBasis | None = None
+) -> WeighingReport:
+    """Return how `search_at` of `config` weighs groups' losses for any target; `model` is unchanged.
+
+    Arguments and errors are as for `prune_model`.
+    """
+    model = flattened(model)
+    _check_finite(model)
+    known = _known(model, data, seed, basis)
+    assert known.samples is not None
+    return weigh(prepare(model, config, known), known.samples.first(config.samples), known)
+
+
+def _known(model: KerasModel, data: Any, seed: int, basis: ChoiceBasis | None) -> ChoiceBasis:
+    """Return what is known, with the samples; nested models in the source are flattened."""
+    known = replace(basis or ChoiceBasis(), seed=seed, samples=None if data is None else samples_of(model, data))
+    return known if known.source is None else replace(known, source=flattened(known.source))
 
 
 def _check_finite(model: KerasModel) -> None:

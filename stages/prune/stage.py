@@ -7,10 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.contracts.discovery import stages
-from pipeline.contracts.hooks import DependsOnDevice, MeasuresOnTarget
 from pipeline.contracts.stage import Axis, Input, StageConfig, StageContext, StageResult
-from pipeline.errors import DeviceError, PostconditionError, PreconditionError
+from pipeline.errors import PostconditionError, PreconditionError
 from pipeline.records.artifacts import Artifact, Kind
 from pipeline.records.facts import KerasFacts
 from pipeline.records.metrics import COUNTED, SPARSITY, Metric, counted
@@ -20,13 +18,15 @@ from stages.keras.sparsity import PLAN_FILE
 from stages.keras.sparsity_facts import SparsityFacts
 from stages.prune.config import RATIO_OF, PruneConfig
 from stages.prune.facts import PruneFacts
+from stages.prune.measured.fingerprint import fingerprint_of
 from stages.prune.ranking.criterion import package_of
-from stages.prune.ranking.stage import ranking_of
+from stages.prune.ranking.stage import score_of
 from stages.prune.sensitivity.stage import REPORT_FILE as SCAN_FILE
 from stages.prune.sensitivity.stage import SensitivityStage
+from stages.prune.weighing.stage import weighing_of
 
 if TYPE_CHECKING:
-    from stages.prune.choosing.choice import Drops, Score
+    from stages.prune.choosing.choice import Drops
     from stages.prune.report import PruneReport
 
 REPORT_FILE = "prune-report.json"
@@ -68,19 +68,7 @@ class PruneStage:
 
     def device(self, config: PruneConfig, folder: Path, axis: str | None) -> Mapping[str, str] | None:
         """Return the fingerprint of `measure_on`'s device, for the key; DeviceError if it is not suitable."""
-        if config.measure_on is None:
-            return None
-        benchmark, on = stages()["benchmark"], config.measure_on
-        assert isinstance(benchmark, MeasuresOnTarget)
-        assert isinstance(benchmark, DependsOnDevice)
-        settings = benchmark.config.model_validate({"targets": (on.target,)})
-        metrics = benchmark.metrics_on(settings, folder)
-        gives = [measure for measure, ratio in RATIO_OF.items() if ratio in {metric.name for metric in metrics}]
-        measure = config.target[0] if config.target and config.measured_target else None
-        if not gives or (measure and measure not in gives):
-            what = f"{on.target} gives no {measure or 'latency and no instructions'}"
-            raise DeviceError(what, hint=f"prune to {gives[0]} on it" if gives else "name a cpu, ssh or qemu target")
-        return benchmark.device(settings, folder, None)
+        return fingerprint_of(config, folder)
 
     def targets_of(self, config: PruneConfig) -> tuple[str, ...]:
         """Return the target that is measured on, if any."""
@@ -122,13 +110,13 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     from stages.keras.stored import shared_model, write_model
     from stages.keras.tensorflow import tensorflow_action
     from stages.prune.choosing.choice import ChoiceBasis
-    from stages.prune.measured.device import MeasuringDevice
+    from stages.prune.measured.device import device_of
     from stages.prune.pruning import prune_model
 
     if any(file.name == PLAN_FILE for file in context.inputs["model"].files):
         context.events.warned("single weights that are zero will not be kept so: prune channels first, then weights")
     drops, ranked_by = _drops(context), context.config.split_of_criterion
-    score = _score(context)
+    score, weighing = score_of(context), weighing_of(context) if context.config.weighs_once else None
     data = None if ranked_by is None else context.data(ranked_by)  # which the ranking has checked
 
     def heard(done: int, total: int) -> None:
@@ -137,10 +125,15 @@ def _structured(context: StageContext[PruneConfig]) -> StageResult:
     with tensorflow_action(context.seed, context.threads):
         model = shared_model(context, "model")
         source = shared_model(context, "source") if "source" in context.inputs else None
-        on = context.config.measure_on
-        device = None if on is None else MeasuringDevice(context, on, model if source is None else source)
+        device = device_of(context, model if source is None else source)
         basis = ChoiceBasis(
-            source=source, drops=drops, device=device, folder=context.work_dir, heard=heard, score=score
+            source=source,
+            drops=drops,
+            device=device,
+            folder=context.work_dir,
+            heard=heard,
+            score=score,
+            weighing=weighing,
         )
         result = prune_model(model, context.config, data, context.seed, basis=basis)
         facts = keras_facts(result.model)
@@ -220,16 +213,6 @@ def _no_nearer(config: PruneConfig, measure: str) -> str:
     if config.scope == "loss" and measure != "channels":
         return "scope: loss keeps within a budget, which one more step of any group would exceed"
     return "one more step of any group comes no nearer"
-
-
-def _score(context: StageContext[PruneConfig]) -> Score:
-    """Return how channels score: criteria that look at data were asked in a sub-step, cached independently."""
-    from stages.prune.ranking.scoring import group_scores
-
-    if context.config.split_of_criterion is None:
-        return group_scores
-    ranking = ranking_of(context)
-    return lambda _, groups, *__: ranking.scores_of(groups)
 
 
 def _report_facts(report: PruneReport) -> PruneFacts:

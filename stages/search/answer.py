@@ -16,6 +16,7 @@ from pipeline.records.metrics import SIZE
 from pipeline.records.values import Json, Value
 from pipeline.store import Store
 from stages.devices.rounds import Side
+from stages.search.budgets import Budget, budgets_of
 from stages.search.candidates import Candidate
 from stages.search.front import front
 from stages.search.goal import Goal
@@ -43,6 +44,7 @@ class Answer(Value):
     control: float | None
     untouched: dict[str, float]
     points: tuple[Point, ...]
+    budgets: tuple[Budget, ...]
     chosen: str | None
     verdict: str
     rankings: tuple[Ranking, ...]
@@ -82,6 +84,7 @@ def answered(
         for index, ((trial, file), path, run) in enumerate(zip(best, paths, ended, strict=True))
     ]
     chosen, plain_drops = chosen_of(points, goal), _untouched(source)
+    trials = list({trial.number: trial for trial in (*found.trials, *found.finalists)}.values())  # as far as they got
     return Answer(
         name=recipe.name,
         goal=str(goal),
@@ -93,9 +96,10 @@ def answered(
         control=found.control,
         untouched=plain_drops,
         points=tuple(points),
+        budgets=tuple(budgets_of(base, found.foreseen, trials, points, control, folder)),
         chosen=chosen.letter if chosen else None,
         verdict=verdict_of(found, points, chosen, plain_drops),
-        rankings=tuple(rankings_of([*found.trials, *found.finalists])),
+        rankings=tuple(rankings_of(trials, found.foreseen)),
         trials=found.trials,
         finalists=found.finalists,
         seconds=round(found.seconds, 1),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
+from math import inf, log, sqrt
 
 from pipeline.recipe.search_spec import Interval
 
 NARROW = 1.1  # the border is known well enough where what meets the goal is so many times what misses it
 APART = 1.05  # candidates closer than this are one
 STEP = 1.5  # by which the budget moves while all candidates are on one side
+NEAR = 1.3  # a budget that is offered is taken for one at most so many times as large or as small
 
 
 def next_budget(
@@ -39,3 +40,14 @@ def next_budget(
         near_end = max(wanted, known_end) < APART * min(wanted, known_end)
         return None if near_end else wanted
     return None if best < NARROW * worst else sqrt(best * worst)
+
+
+def nearest_of(offered: Sequence[float], budget: float, known: Sequence[float]) -> float:
+    """Return the offered budget nearest to `budget` that tells as much: no `known` one is between them, or equal to it.
+
+    Where none is near, `budget` is returned as it is.
+    """
+    low = max((one for one in known if one <= budget), default=0.0)
+    high = min((one for one in known if one >= budget), default=inf)
+    near = [one for one in offered if low < one < high and max(one, budget) <= NEAR * min(one, budget)]
+    return min(near, key=lambda one: abs(log(one / budget)), default=budget)

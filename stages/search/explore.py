@@ -8,12 +8,15 @@ Without one there are two objectives, and NSGA-II (Deb et al., 2002) looks for t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import StoreError
-from pipeline.recipe.search_spec import Interval
+from pipeline.recipe.recipe import Recipe
+from pipeline.recipe.search_spec import Interval, SearchSpec
+from pipeline.records.keys import digest_of
 from pipeline.records.values import Json
+from pipeline.store import Store
 from stages.search.goal import Goal
 from stages.search.space import Dimension, Space
 from stages.search.trial import Trial
@@ -85,6 +88,21 @@ class Explorer:
             self._study.tell(asked, state=_state("PRUNED"))
         else:
             self._study.tell(asked, share if self._goal.max_drop is not None else (share, drop))
+
+
+def study_name(recipe: Recipe, spec: SearchSpec, keys: Sequence[str]) -> str:
+    """Return the name of a study in its storage: it is another one if the recipe or what is looked for changes.
+
+    `keys` are those of the yardstick: a changed model, data or version begins another study too.
+    """
+    what = [recipe.digest, spec.model_dump(mode="json"), list(keys)]
+    return f"{recipe.name}-{digest_of('study', what)[-12:]}"
+
+
+def storage_in(store: Store, name: str) -> str:
+    """Return the URL of a study's storage in a store, which is made."""
+    store.create()
+    return f"sqlite:///{store.root / 'studies' / f'{name}.db'}"
 
 
 def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:

@@ -11,7 +11,7 @@ from stages.search.goal import Goal
 from stages.search.levels import Levels
 from stages.search.trial import Trial, pairs_of, smoothed_drops
 
-FINALISTS = 5
+LEAST_FINALISTS, FINALISTS, TRIALS_PER_FINALIST = 2, 5, 5  # a study of few candidates exports few
 LEFT_BY_TRAINING = 0.5  # of the drop before it, until candidates tell
 LEAST_DROP = 1e-3  # below it a goal's drop is no unit to count others in
 
@@ -61,19 +61,24 @@ class Judge:
         known = [(_share(other), at.drop) for other in others if (at := other.at(level)) is not None]
         return any(share <= _share(trial) and drop is not None and drop < mine.drop for share, drop in known)
 
-    def finalists(self, trials: Sequence[Trial]) -> list[Trial]:
-        """Return the candidates to export: of the front those that just meet the goal, and the nearest beyond.
+    def finalists(self, trials: Sequence[Trial], count: int = FINALISTS) -> list[Trial]:
+        """Return the candidates to export, `count` at most: of the front those that just meet the goal, and the next.
 
         Drops are smoothed, so that luck on validation data decides less.
         """
         drops = smoothed_drops(trials, self.levels.before_files.name)
         best = front([trial for trial in trials if trial.number in drops], lambda t: (_share(t), drops[t.number]))
         if self.goal.max_drop is None:
-            return best[:: max(1, -(-len(best) // FINALISTS))]
+            return best[:: max(1, -(-len(best) // count))]
         most = self.goal.max_drop
         meets = [trial for trial in best if drops[trial.number] <= most]
         misses = [trial for trial in best if drops[trial.number] > most]
-        return [*meets[: FINALISTS - 1], *misses[::-1]][:FINALISTS]
+        return [*meets[: count - 1], *misses[::-1]][:count]
+
+
+def most_finalists(trials: int) -> int:
+    """Return how many candidates are exported at most in a study of so many."""
+    return min(FINALISTS, max(LEAST_FINALISTS, trials // TRIALS_PER_FINALIST))
 
 
 def _share(trial: Trial) -> float:

@@ -34,11 +34,11 @@ class Raising:
     samples: int | None = None
     running: int = field(default=0, init=False)
 
-    def measure_yardstick(self, settings: dict[str, Json]) -> tuple[str, ...]:
+    def measure_yardstick(self, settings: dict[str, Json]) -> RunManifest:
         """Measure the source, and train it as candidates are trained: a drop is from the better of the two.
 
-        Return the keys of all that was done: they cover the model, the data and the versions of what computes. Raises
-        RecipeError if there is no accuracy, and whatever fails.
+        Return the run of the candidate that is made for it. Raises RecipeError if there is no accuracy, and whatever
+        fails.
         """
         level = self.levels.before_files
         recipe = self._recipe(settings, control=self.levels.trains)
@@ -51,7 +51,7 @@ class Raising:
             what = "the accuracy of the source is not measured, so that candidates can't be told apart"
             hint = "give labels of one output of classes; `secateur optimize` makes some up where there are none"
             raise RecipeError(what, where=recipe.source.where(("data",)), hint=hint)
-        return tuple(sorted(entry.key for entry in ended.stages if entry.key is not None))
+        return ended
 
     def cheapest_file(self, settings: dict[str, Json]) -> str | None:
         """Return which exported file of a recipe costs least, a place on the axes; None if none has the goal's cost.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.records.values import Value
+from stages.search.foreseen import Foreseen
 from stages.search.front import rank_correlation
 from stages.search.trial import Trial, pairs_of
 
@@ -20,9 +21,18 @@ class Ranking(Value):
     correlation: float | None
 
 
-def rankings_of(trials: Sequence[Trial]) -> list[Ranking]:
-    """Return how well each level ranked accuracy against the next one, and predicted cost against the measured one."""
-    found = []
+def rankings_of(trials: Sequence[Trial], foreseen: Sequence[Foreseen] = ()) -> list[Ranking]:
+    """Return how well each level ranked accuracy against the next one, and predicted cost against the measured one.
+
+    What was foreseen ranks by its error: agreement on the held-out samples is coarser.
+    """
+    first = [
+        (-one.error, reached.accuracy)
+        for one in foreseen
+        for trial in trials
+        if trial.settings == one.settings and (reached := trial.at("fitted")) and reached.accuracy is not None
+    ]
+    found = [_ranking("foreseen", "fitted", "accuracy", first)]
     for lower, higher in (("fitted", "trained"), ("trained", "measured")):
         pairs = [
             (low.accuracy, high.accuracy)

@@ -15,7 +15,9 @@ from stages.devices.target import find_target
 from stages.formats.format import MakesProbes
 from stages.formats.probe import ProbeScheme
 from stages.formats.registry import formats
+from stages.prune.config import PruneConfig
 from stages.quantize.config import QuantizeConfig
+from stages.search.candidates import Candidate
 from stages.search.goal import Goal
 from stages.search.levels import Levels
 
@@ -24,6 +26,7 @@ MEASURES = ("macs", "params", "bytes", "latency", "instructions")
 LEAST_LEFT, MOST_LEFT = 0.1, 0.95
 LEAST_LATENCY = 0.2
 NEAR_ENOUGH = 1.0  # of what is asked for: what is left is measured, and counts, however near it is
+SEARCH_AT = 0.5  # of what can go: one search of distributions serves all candidates that prune alike
 BY_LOSS = ("obs", "taylor", "hessian")  # criteria that predict a loss, with scope: loss
 NEEDS_LABELS = ("taylor",)
 
@@ -63,12 +66,12 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
             raise RecipeError(f"{named[0]} needs bounds", where=where, hint="write {low: 0.2, high: 0.9}")
         # As real numbers, whatever is written: bisection and the sampler go between whole ones.
         bounds = Interval(low=float(bounds.low), high=float(bounds.high))
-        budget, fixed = named[0], _without_others(prune, path, named[0])
+        budget, extra = named[0], dict[str, Json]()
     else:
         measure, extra = _measure(recipe, goal)
         budget, bounds = f"{path}.{measure}", Interval(low=LEAST_LEFT, high=MOST_LEFT)
-        fixed = _without_others(prune, path, budget) | {f"{path}.{key}": value for key, value in extra.items()}
     dimensions = own if spec.space else _worth_varying(recipe, prune, path)
+    fixed = _fixed(prune, budget, extra, dimensions)
     return Space(budget, bounds, dimensions, fixed, {key: _said(recipe, key) for key in dimensions})
 
 
@@ -87,7 +90,7 @@ def on_device(space: Space, recipe: Recipe, goal: Goal, levels: Levels, axis: st
         return space
     budget = f"{path}.latency"
     on = {"target": goal.target, "format": file_format, **how}
-    fixed = _without_others(prune, path, budget) | {f"{path}.measure_on": on, f"{path}.tolerance": NEAR_ENOUGH}
+    fixed = _fixed(prune, budget, {"measure_on": on, "tolerance": NEAR_ENOUGH}, space.dimensions)
     return replace(space, budget=budget, bounds=Interval(low=LEAST_LATENCY, high=MOST_LEFT), fixed=fixed)
 
 
@@ -100,12 +103,39 @@ def _scheme_called(recipe: Recipe, name: str) -> dict[str, Json] | None:
     return {"scheme": how.scheme, **({"mixed": True} if how.faster_on else {})}
 
 
-def _without_others(prune: StageStep, path: str, kept: str) -> dict[str, Json]:
-    """Return settings that take other ways to say how much is pruned out of the recipe."""
-    config = prune.config
+def in_brief(space: Space, recipe: Recipe) -> dict[str, Json]:
+    """Return settings with which a candidate costs about as much and is made fast: hardly trained, nothing searched."""
+    brief: dict[str, Json] = {f"stages.{step.id}.epochs": 1 for step in recipe.steps if hasattr(step.config, "epochs")}
+    for key in space.fixed:
+        if key.endswith(".search_at"):
+            brief |= {key: None, key.removesuffix("_at"): 0}
+    return brief
+
+
+def check_values(space: Space, base: Candidate) -> None:
+    """Raise RecipeError, at the setting in the recipe, if a value that can be proposed is not allowed."""
+    usual = {**space.fixed, space.budget: space.bounds.high}
+    for key, dimension in {space.budget: space.bounds, **space.dimensions}.items():
+        for value in (dimension.low, dimension.high) if isinstance(dimension, Interval) else dimension:
+            try:
+                replace(base, settings={**usual, key: value}).recipe()
+            except RecipeError as error:
+                where = base.recipe().source.where(("search", "space", key))
+                raise RecipeError(error.what, where=where, hint=error.hint) from error
+
+
+def _fixed(
+    prune: StageStep, budget: str, extra: Mapping[str, Json], dimensions: Mapping[str, Dimension]
+) -> dict[str, Json]:
+    """Return the settings of all candidates: `extra`, nothing else that says how much is pruned, one search for all."""
+    path, config = f"stages.{prune.id}", prune.config
     said = [name for name in (*MEASURES, "ratio") if getattr(config, name, None) is not None]
-    fixed: dict[str, Json] = {f"{path}.{name}": None for name in said if f"{path}.{name}" != kept}
+    fixed: dict[str, Json] = {f"{path}.{name}": None for name in said if f"{path}.{name}" != budget}
     fixed |= {f"{path}.{name}": {} for name in ("layers", "thresholds") if getattr(config, name, None)}
+    fixed |= {f"{path}.{name}": value for name, value in extra.items()}
+    varies = any(f"{path}.{name}" in dimensions for name in ("scope", "search", "search_at"))
+    if isinstance(config, PruneConfig) and config.scope == "loss" and config.search and not varies:
+        fixed[f"{path}.search_at"] = config.search_at or SEARCH_AT
     return fixed
 
 

@@ -12,21 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import RecipeError
-from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
-from pipeline.records.keys import digest_of
-from pipeline.records.values import Json
 from pipeline.store import Store
 from stages.devices.target import find_target
-from stages.search.border import next_budget
+from stages.search.border import nearest_of, next_budget
 from stages.search.candidates import Candidate
-from stages.search.explore import Explorer
+from stages.search.explore import Explorer, storage_in, study_name
+from stages.search.foreseen import Foreseen, foreseen_by
 from stages.search.gaps import widest_gap
 from stages.search.goal import Goal, goal_of
-from stages.search.judging import Judge
+from stages.search.judging import Judge, most_finalists
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
-from stages.search.space import Space, on_device, space_of
+from stages.search.space import Space, check_values, in_brief, on_device, space_of
 from stages.search.trial import Trial, fitting
 from stages.search.workers import StudyListener, Workers, unheard
 
@@ -54,11 +52,15 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold what a study found: all candidates, those measured, and accuracies on `samples` of validation data."""
+    """Hold what a study found: all candidates, those measured, and accuracies on `samples` of validation data.
+
+    `foreseen` are those that differ in their budget alone, whether they were tried or not.
+    """
 
     goal: Goal
     trials: tuple[Trial, ...]
     finalists: tuple[Trial, ...]
+    foreseen: tuple[Foreseen, ...]
     source: float | None
     control: float | None
     seconds: float
@@ -87,12 +89,13 @@ class Study:
             raise RecipeError("a search needs data", where=recipe.source.where(("stages",)), hint=hint)
         levels, self.goal = levels_of(recipe), goal_of(recipe, self._spec)
         self._take(space_of(recipe, self._spec, self.goal, levels))
-        _check_space(base, recipe, self._space)
+        check_values(self._space, base)
         self._raising = Raising(base, self.goal, levels, workers, listener)
         self._judge = Judge(self.goal, levels)
         self._recipe, self._store, self._storage = recipe, store, storage
         self._started, self._before_s = time.monotonic(), 0.0
         self._explorer: Explorer | None = None  # until the yardstick tells which study this is
+        self._foreseen: tuple[Foreseen, ...] = ()
         self._phase = ""
         self._heard: Heard = _unheard
 
@@ -102,9 +105,12 @@ class Study:
         if file := self._file_to_measure():
             self._take(on_device(self._space, self._recipe, self.goal, self._raising.levels, file))
         self._enter("control")
-        keys = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
+        yardstick = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
+        self._foreseen = foreseen_by(yardstick, self._store, self._raising.levels.prune, self._space)
+        # They cover the model, the data and the versions of what computes.
+        keys = sorted(entry.key for entry in yardstick.stages if entry.key is not None)
         name = study_name(self._recipe, self._spec, [*keys, file or ""])
-        storage = self._storage or _in_store(self._store, name)
+        storage = self._storage or storage_in(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
         self._before_s = self._explorer.spent_s
         if self.goal.max_drop is None and self._raising.levels.trains:
@@ -114,12 +120,14 @@ class Study:
             self._find_border(self._explorer)
         self._explore(self._explorer)
         self._enter("measured")
-        finalists = self._measured(self._judge.finalists(self._trials))
+        top = self._judge.finalists(self._trials, most_finalists(self._spec.budget.trials))
+        finalists = self._measured(top)
         raising, out_of_time = self._raising, self._out_of_time()
         return Found(
             goal=self.goal,
             trials=self._trials,
             finalists=tuple(finalists),
+            foreseen=self._foreseen,
             source=raising.source,
             control=raising.control,
             seconds=self._spent_s(),
@@ -144,8 +152,8 @@ class Study:
         if find_target(goal.target, self._recipe.folder).counts:
             return None
         self._enter("file")
-        brief: dict[str, Json] = {f"stages.{s.id}.epochs": 1 for s in self._recipe.steps if hasattr(s.config, "epochs")}
-        return goal.axis or self._raising.cheapest_file({**self._usual, self._budget: self._start(), **brief})
+        first = {**self._usual, self._budget: self._start(), **in_brief(self._space, self._recipe)}
+        return goal.axis or self._raising.cheapest_file(first)
 
     def _measured(self, top: Sequence[Trial]) -> list[Trial]:
         """Export and measure the first, and as many others as the time allows, two of them at least."""
@@ -159,7 +167,12 @@ class Study:
     # --- phases -----------------------------------------------------------------------------------------------------
 
     def _sketch(self, explorer: Explorer) -> None:
-        """Bring candidates of the usual settings and some budgets to the first level."""
+        """Bring candidates of the usual settings and some budgets to the first level.
+
+        Where there is a border to bisect, this is left out if one search has foreseen what budgets lead to.
+        """
+        if self._foreseen and self.goal.max_drop is not None:
+            return
         self._enter("fitted")
         low, high = self._bounds
         count = min(SKETCHED, max(2, self._spec.budget.trials // 2))
@@ -180,7 +193,7 @@ class Study:
             budget = next_budget(known, self._space.bounds, self._start(), impossible)
             if budget is None:
                 return
-            self._raise(explorer, [explorer.ask("border", round(budget, 4), self._space.usual)], may_give_up=False)
+            self._try(explorer, "border", budget)
 
     def _fill_gaps(self, explorer: Explorer) -> None:
         """Train candidates of the usual settings, each in the widest gap that the front has so far."""
@@ -190,7 +203,13 @@ class Study:
             budget = widest_gap(known, self._space.bounds)
             if budget is None:
                 return
-            self._raise(explorer, [explorer.ask("gaps", round(budget, 4), self._space.usual)], may_give_up=False)
+            self._try(explorer, "gaps", budget)
+
+    def _try(self, explorer: Explorer, why: str, budget: float) -> None:
+        """Train a candidate of the usual settings: of a budget that was foreseen, if one tells as much."""
+        offered = [one.budget for one in self._foreseen if self._bounds[0] <= one.budget <= self._bounds[1]]
+        budget = nearest_of(offered, budget, [self._budget_of(trial) for trial in self._usual_ones()])
+        self._raise(explorer, [explorer.ask(why, round(budget, 4), self._space.usual)], may_give_up=False)
 
     def _explore(self, explorer: Explorer) -> None:
         """Let the sampler propose candidates around the border until the budget of trials or minutes is used."""
@@ -282,32 +301,6 @@ class Study:
     def _say(self) -> None:
         best, most = self._judge.cheapest_that_meets(self._trials), self._spec.budget.trials
         self._heard(Status(self._phase, self._trials, most, self._raising.running, best, self._left_s()))
-
-
-def _check_space(base: Candidate, recipe: Recipe, space: Space) -> None:
-    """Raise RecipeError, at the setting in the recipe, if a value that can be proposed is not allowed."""
-    usual = {**space.fixed, space.budget: space.bounds.high}
-    for key, dimension in {space.budget: space.bounds, **space.dimensions}.items():
-        for value in (dimension.low, dimension.high) if isinstance(dimension, Interval) else dimension:
-            try:
-                Candidate(base.base, {**usual, key: value}, base.overrides).recipe()
-            except RecipeError as error:
-                where = recipe.source.where(("search", "space", key))
-                raise RecipeError(error.what, where=where, hint=error.hint) from error
-
-
-def study_name(recipe: Recipe, spec: SearchSpec, keys: Sequence[str]) -> str:
-    """Return the name of a study in its storage: it is another one if the recipe or what is looked for changes.
-
-    `keys` are those of the yardstick: a changed model, data or version begins another study too.
-    """
-    what = [recipe.digest, spec.model_dump(mode="json"), list(keys)]
-    return f"{recipe.name}-{digest_of('study', what)[-12:]}"
-
-
-def _in_store(store: Store, name: str) -> str:
-    store.create()
-    return f"sqlite:///{store.root / 'studies' / f'{name}.db'}"
 
 
 def _unheard(_: Status) -> None:

@@ -15,6 +15,8 @@ from stages.search.verdict import Point
 
 COLUMNS = ("", "file", "accuracy", "lost", "cost", "size", "against the source's")
 WORDS = frozenset({0, 1, 6})
+FORESEEN = ("budget", "left", "foreseen error", "same class", "accuracy", "", "recipe")
+FORESEEN_WORDS = frozenset({0, 5, 6})
 FEWEST_RANKED = 5  # candidates of which a rank correlation says something
 
 
@@ -35,7 +37,20 @@ def text_of(answer: Answer) -> str:
     ]
     lines += [_row(answer, point, metric) for point in answer.points]
     tail = [answer.verdict, *_next(answer)]
-    return "\n".join([aligned(lines, WORDS), _levels(answer), *_rankings(answer), *tail])
+    return "\n".join([aligned(lines, WORDS), *_budgets(answer), _levels(answer), *_rankings(answer), *tail])
+
+
+def _budgets(answer: Answer) -> Iterator[str]:
+    """Yield the table of what was foreseen, between empty lines, if anything was."""
+    if answer.budgets:
+        lines: list[Sequence[str]] = [FORESEEN]
+        for budget in answer.budgets:
+            one, alike = budget.foreseen, budget.foreseen.agreement
+            figures = (f"{one.share:.3f}", f"{one.error:.3g}", "" if alike is None else f"{100 * alike:.1f}")
+            accuracy = "" if budget.accuracy is None else f"{100 * budget.accuracy:.2f}"
+            level = "foreseen only" if budget.level is None else f"{budget.level} {budget.letter or ''}".rstrip()
+            lines.append((one.name, *figures, accuracy, level, Path(budget.recipe).name))
+        yield from ("", aligned(lines, FORESEEN_WORDS), "")
 
 
 def _share(accuracy: float | None, samples: int | None) -> str:

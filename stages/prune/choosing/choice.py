@@ -28,6 +28,7 @@ from stages.prune.ranking.isomorphism import isomorphism_classes
 from stages.prune.ranking.members import Scores
 from stages.prune.ranking.reduction import normalized
 from stages.prune.ranking.scoring import group_scores
+from stages.prune.weighing.report import WeighingReport
 from stages.samples.batches import Progress, unheard
 from stages.samples.model_samples import ModelSamples
 
@@ -56,8 +57,8 @@ class ChoiceBasis:
 
     `source` is the model that ratios and targets are relative to, if an earlier step has pruned it already; `drops`
     holds a scan's result, for scope `sensitivity`; `device` answers what only measuring tells; `folder` takes scratch
-    files, in place of the system's own folder. `score` replaces the
-    criterion: with scores that were computed before, or by a custom measure.
+    files, in place of the system's own folder. `score` replaces the criterion: with scores that were computed before,
+    or by a custom measure. `weighing` is what a search for all targets found before.
     """
 
     seed: int = 0
@@ -68,6 +69,7 @@ class ChoiceBasis:
     folder: Path | None = None
     heard: Progress = field(default=unheard)
     score: Score = group_scores
+    weighing: WeighingReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,3 +104,9 @@ class MeasuringDevice:
                 model_digest=Artifact(files=(file,), facts=facts).digest,
             ),
         )
+
+
+def device_of(context: StageContext[Any], source: KerasModel) -> MeasuringDevice | None:
+    """Return the device of `measure_on`, which compares networks with `source`; None if nothing is to be measured."""
+    on = context.config.measure_on
+    return None if on is None else MeasuringDevice(context, on, source)

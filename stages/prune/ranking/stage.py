@@ -19,6 +19,7 @@ from stages.prune.ranking.criterion import package_of
 from stages.samples.checks import keras_facts_of, require_finite_inputs, require_fit
 
 if TYPE_CHECKING:
+    from stages.prune.choosing.choice import Score
     from stages.prune.ranking.report import RankingReport
 
 REPORT_FILE = "ranking-report.json"
@@ -89,3 +90,13 @@ def ranking_of(context: StageContext[Any]) -> RankingReport:
     }
     made = context.call(RankingStage.name, settings, {"model": context.inputs["model"]}).output("ranking-report")
     return RankingReport.model_validate_json(context.read_made(made, REPORT_FILE).read_bytes())
+
+
+def score_of(context: StageContext[Any]) -> Score:
+    """Return how channels score by a stage's settings: criteria that look at data are asked in the sub-step."""
+    from stages.prune.ranking.scoring import group_scores
+
+    if context.config.split_of_criterion is None:
+        return group_scores
+    ranking = ranking_of(context)
+    return lambda _, groups, *__: ranking.scores_of(groups)

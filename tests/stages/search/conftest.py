@@ -99,7 +99,8 @@ def answer(trial: Callable[..., Trial], file: Callable[..., FileFigures]) -> Ans
     return Answer(
         name="n", goal="g", max_drop=0.01, cost=LATENCY.name, target="cpu", source=0.9, source_on_test=0.9,
         control=0.89, untouched={},
-        points=points, chosen="B", verdict="B is the best", rankings=(), trials=(), finalists=finalists, seconds=1.0,
+        points=points, budgets=(),
+        chosen="B", verdict="B is the best", rankings=(), trials=(), finalists=finalists, seconds=1.0,
         validation_samples=400,
         test_samples=2000,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.recipe.search_spec import Interval
-from stages.search.border import NARROW, next_budget
+from stages.search.border import NARROW, nearest_of, next_budget
 
 BOUNDS = Interval(low=0.1, high=0.95)
 
@@ -45,3 +45,13 @@ def test_what_the_network_can_not_come_down_to_is_no_miss_but_a_bound():
     assert next_budget([(0.26, True)], BOUNDS, 0.5, [0.25]) is None
     assert next_budget([], BOUNDS, 0.5, [0.2, 0.5]) == 0.75
     assert next_budget([], BOUNDS, 0.5, [0.94]) is None  # nothing can be done with this network
+
+
+def test_what_is_offered_nearby_is_taken_if_nothing_known_is_between():
+    offered = (0.2, 0.3, 0.4, 0.5)
+    assert nearest_of(offered, 0.36, []) == 0.4
+    assert nearest_of(offered, 0.36, [0.38]) == 0.3
+    assert nearest_of(offered, 0.35, [0.3, 0.4]) == 0.35  # both are known
+    assert nearest_of(offered, 0.5, [0.4]) == 0.5
+    assert nearest_of(offered, 0.7, []) == 0.7  # none is near
+    assert nearest_of((), 0.36, []) == 0.36

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.recipe.search_spec import Interval
-from stages.search.explore import Explorer
+from stages.search.explore import Explorer, study_name
 from stages.search.space import Space
 
 SPACE = Space(
@@ -99,3 +99,13 @@ def test_a_database_that_can_not_be_opened_is_told_without_its_password(goal):
     with pytest.raises(StoreError, match="can't be opened") as caught:
         Explorer("sqlite:////nowhere/at/all/s.db", "s", SPACE, goal, 7)
     assert "nowhere" in str(caught.value.where)
+
+
+def test_another_model_or_data_or_goal_is_another_study(searched):
+    recipe = searched("{constraints: {accuracy_drop: 0.02}}")
+    name = study_name(recipe, recipe.search, ("a", "b"))
+    assert name.startswith("small-")
+    assert study_name(recipe, recipe.search, ("a", "b")) == name
+    assert study_name(recipe, recipe.search, ("a", "c")) != name
+    other = recipe.search.model_copy(update={"constraints": {"accuracy_drop": 0.5}})
+    assert study_name(recipe, other, ("a", "b")) != name

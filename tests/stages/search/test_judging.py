@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stages.search.judging import FINALISTS, Judge
+from stages.search.judging import FINALISTS, Judge, most_finalists
 from stages.search.levels import levels_of
 
 
@@ -53,4 +53,10 @@ def test_finalists_are_those_about_the_border(judge, trial):
     shares = [one.settings["stages.prune.macs"] for one in chosen]
     assert len(chosen) == FINALISTS
     assert shares == [0.8, 0.85, 0.9, 0.95, 0.75]
+    few = judge.finalists(trials, 2)
+    assert [one.settings["stages.prune.macs"] for one in few] == [0.8, 0.75]  # one on each side of the border
     assert judge.finalists([trial(0, 0.5, "failed")]) == []
+
+
+def test_few_candidates_have_few_finalists():
+    assert [most_finalists(trials) for trials in (1, 4, 15, 40)] == [2, 2, 3, FINALISTS]

@@ -44,8 +44,9 @@ def raising(searched, goal):
 
 
 def test_the_yardstick_is_trained_as_candidates_are_and_judged_on_validation_data(raising):
-    made, workers = raising(ended(source__accuracy=0.9, control__accuracy=0.92))
-    assert made.measure_yardstick({"stages.prune.macs": 0.4}) == ()  # nothing was done in it
+    run = ended(source__accuracy=0.9, control__accuracy=0.92)
+    made, workers = raising(run)
+    assert made.measure_yardstick({"stages.prune.macs": 0.4}) is run
     assert (made.source, made.control, made.yardstick) == (0.9, 0.92, 0.92)
     ((recipe, until),) = workers.ran
     assert (until, recipe.control, recipe.data.judge_on) == ("finetune", True, "validation")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pipeline.records.metrics import SIZE
 from stages.devices.metrics import INSTRUCTIONS, LATENCY
+from stages.search.budgets import Budget
+from stages.search.foreseen import Foreseen
 from stages.search.table import said, text_of
 
 
@@ -35,3 +37,16 @@ def test_it_says_how_far_candidates_got(answer, trial):
     lines = text_of(answer.model_copy(update={"trials": trials, "finalists": trials[:1]})).splitlines()
     counts = "3 pruned and re-fitted · 1 given up then · 1 with no time to train · 1 trained · 1 measured · 1 failed"
     assert f"candidates: {counts}" in lines
+
+
+def test_what_is_foreseen_has_a_table_that_says_what_was_measured(answer):
+    one = Foreseen(name="macs 0.4", settings={}, budget=0.4, share=0.39, error=0.123, agreement=0.875)
+    measured = Budget(recipe="B.yaml", foreseen=one, level="measured", accuracy=0.88, letter="B")
+    fitted = measured.model_copy(update={"level": "fitted", "letter": None, "recipe": "x/macs-0.4.yaml"})
+    only = fitted.model_copy(update={"level": None, "accuracy": None})
+    text = text_of(answer.model_copy(update={"budgets": (measured, fitted, only)}))
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "macs 0.4 0.390 0.123 87.5 88.00 measured B B.yaml" in lines
+    assert "macs 0.4 0.390 0.123 87.5 88.00 fitted macs-0.4.yaml" in lines
+    assert "macs 0.4 0.390 0.123 87.5 foreseen only macs-0.4.yaml" in lines
+    assert "foreseen" not in text_of(answer)

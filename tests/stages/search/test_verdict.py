@@ -26,6 +26,7 @@ def found(goal, **changed):
     known = {
         "trials": (),
         "finalists": (),
+        "foreseen": (),
         "source": 0.9,
         "control": 0.9,
         "seconds": 1.0,

@@ -1,0 +1,1 @@
+"""Weigh the losses of groups once for all targets, and foresee what each target loses."""
