@@ -123,6 +123,9 @@ def judged(name: str, options: argparse.Namespace) -> bool:
     if point is None:
         print("  nothing was chosen: MISSED", flush=True)
         return False
+    if not point["pruned"]:
+        print("  the unpruned model was chosen: MISSED", flush=True)
+        return False
     axis, store, path = point["axis"], folder / "store", folder / point["recipe"]
     recipe = Recipe.load(path)
     manifest = run(recipe, store)

@@ -50,6 +50,7 @@ class Answer(Value):
     rankings: tuple[Ranking, ...]
     trials: tuple[Trial, ...]
     finalists: tuple[Trial, ...]
+    unpruned: Trial | None
     seconds: float
     validation_samples: int | None
     test_samples: int | None
@@ -63,23 +64,27 @@ def answered(
     The test split is read here for the first time, and nothing is chosen by what it says.
     """
     recipe, goal = base.recipe(), found.goal
-    best = best_files(found.finalists, goal)
+    measured = (*found.finalists, *((found.unpruned,) if found.unpruned is not None else ()))
+    best = best_files(measured, goal)
     # Drops on test data are from the same yardstick, also where the recipe asks for no control.
     control: dict[str, Json] = {"control": True} if found.control is not None else {}
     paths = [folder / _file_name(file, index) for index, (_, file) in enumerate(best)]
     for (trial, _), path in zip(best, paths, strict=True):
-        replace(base, settings=trial.settings | control).write(path)
+        replace(base, settings=trial.settings | (control if _pruned(trial) else {})).write(path)
     plain = folder / "source.yaml"
     replace(base, settings=untouched(recipe)).write(plain)
     *ended, source = _all(workers, [Recipe.load(path) for path in (*paths, plain)], listener)
+    known = [yardstick_of(run.metrics) for run in ended if isinstance(run, RunManifest)]
+    yardstick = max((accuracy for accuracy in known if accuracy is not None), default=None)
     points = [
         Point(
             letter=ascii_uppercase[index],
             axis=file.axis,
             recipe=str(path),
             settings=trial.settings,
+            pruned=_pruned(trial),
             validation=file,
-            test=_tested(run, source, file.axis, goal, store, recipe.folder),
+            test=_tested(run, source if _pruned(trial) else None, yardstick, file.axis, goal, store, recipe.folder),
         )
         for index, ((trial, file), path, run) in enumerate(zip(best, paths, ended, strict=True))
     ]
@@ -102,6 +107,7 @@ def answered(
         rankings=tuple(rankings_of(trials, found.foreseen)),
         trials=found.trials,
         finalists=found.finalists,
+        unpruned=found.unpruned,
         seconds=round(found.seconds, 1),
         validation_samples=found.samples,
         test_samples=samples_of(source) if isinstance(source, RunManifest) else None,
@@ -129,9 +135,14 @@ def _file_name(file: FileFigures, index: int) -> str:
     return f"{ascii_uppercase[index]}{drop}.yaml"
 
 
+def _pruned(trial: Trial) -> bool:
+    return trial.why != "unpruned"
+
+
 def _tested(
     run: RunManifest | SecateurError,
-    source: RunManifest | SecateurError,
+    source: RunManifest | SecateurError | None,
+    yardstick: float | None,
     axis: str,
     goal: Goal,
     store: Store,
@@ -139,7 +150,7 @@ def _tested(
 ) -> FinalFigures | None:
     if not isinstance(run, RunManifest):
         return None
-    file = next((file for file in figures_of(run, goal, yardstick_of(run.metrics)) if file.axis == axis), None)
+    file = next((file for file in figures_of(run, goal, yardstick) if file.axis == axis), None)
     if file is None:
         return None
     against = None

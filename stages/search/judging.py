@@ -18,14 +18,24 @@ LEAST_DROP = 1e-3  # below it a goal's drop is no unit to count others in
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judge the candidates of one goal."""
+    """Judge the candidates of one goal. `file_loss` is what the source loses in the file that counts."""
 
     goal: Goal
     levels: Levels
+    file_loss: float = 0.0
+
+    @property
+    def most(self) -> float | None:
+        """Return how much a candidate may lose before its file is made: the file's own loss comes on top.
+
+        It is half of the goal at least, since on few samples a file's loss is mostly luck.
+        """
+        most = self.goal.max_drop
+        return None if most is None else max(most / 2, most - max(0.0, self.file_loss))
 
     def meets(self, trial: Trial) -> bool:
         """Return whether a candidate met the goal's accuracy at the level before files are exported."""
-        drop, most = self.trained_drop(trial), self.goal.max_drop
+        drop, most = self.trained_drop(trial), self.most
         return drop is not None and most is not None and drop <= most
 
     def cheapest_that_meets(self, trials: Sequence[Trial]) -> Trial | None:
@@ -42,7 +52,7 @@ class Judge:
 
     def score(self, trial: Trial, trials: Sequence[Trial]) -> float | None:
         """Return what a candidate costs, raised by how far its expected drop misses the goal; low is good."""
-        drop, most = self.expected_drop(trial, trials), self.goal.max_drop
+        drop, most = self.expected_drop(trial, trials), self.most
         if drop is None or most is None:
             return None
         return _share(trial) * (1 + max(0.0, drop - most) / max(most, LEAST_DROP))
@@ -68,9 +78,9 @@ class Judge:
         """
         drops = smoothed_drops(trials, self.levels.before_files.name)
         best = front([trial for trial in trials if trial.number in drops], lambda t: (_share(t), drops[t.number]))
-        if self.goal.max_drop is None:
+        most = self.most
+        if most is None:
             return best[:: max(1, -(-len(best) // count))]
-        most = self.goal.max_drop
         meets = [trial for trial in best if drops[trial.number] <= most]
         misses = [trial for trial in best if drops[trial.number] > most]
         return [*meets[: count - 1], *misses[::-1]][:count]

@@ -27,7 +27,8 @@ def svg_of(answer: Answer) -> str:
 
     Losses are of validation data, on which everything was chosen.
     """
-    measured = [file for trial in answer.finalists for file in trial.files if file.drop is not None]
+    trials = (*answer.finalists, *((answer.unpruned,) if answer.unpruned is not None else ()))
+    measured = [file for trial in trials for file in trial.files if file.drop is not None]
     shown = [(point, point.validation) for point in answer.points if point.validation.drop is not None]
     losses = [100 * (file.drop or 0.0) for file in measured]
     goal = [] if answer.max_drop is None else [100 * answer.max_drop]

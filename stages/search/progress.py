@@ -10,6 +10,7 @@ from pipeline.reports.table import shortened
 from stages.search.study import Status
 
 PHASES = {
+    "source": "measuring the source",
     "control": "training the control",
     "file": "finding the fastest file",
     "fitted": "pruned and re-fitted",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import RecipeError, SecateurError
@@ -13,9 +13,11 @@ from pipeline.records.values import Json
 from stages.search.candidates import Candidate
 from stages.search.goal import Goal
 from stages.search.levels import Level, Levels, accuracy_of, samples_of, share_left, yardstick_of
-from stages.search.trial import Reached, Trial, dropped, figures_of
+from stages.search.trial import FileFigures, Reached, Trial, dropped, figures_of
+from stages.search.untouched import untouched
 from stages.search.workers import StudyListener, Workers
 
+UNPRUNED = -1  # its number among candidates
 JUDGED: dict[str, Json] = {"data.judge_on": "validation"}  # nothing is chosen by what test data say
 
 
@@ -53,17 +55,32 @@ class Raising:
             raise RecipeError(what, where=recipe.source.where(("data",)), hint=hint)
         return ended
 
-    def cheapest_file(self, settings: dict[str, Json]) -> str | None:
+    def unpruned(self) -> Trial | None:
+        """Return the source as it is, with its files: what a user has without pruning; None if it fails."""
+        settings = untouched(self.base.recipe())
+        recipe = Candidate(self.base.base, {**settings, **JUDGED}, self.base.overrides).recipe()
+        ((_, ended),) = self.workers.run([recipe], None, self.listener)
+        if isinstance(ended, SecateurError):
+            return None
+        files = figures_of(ended, self.goal, accuracy_of(ended.metrics, SOURCE))
+        return Trial(number=UNPRUNED, settings=settings, why="unpruned", files=files, run_id=ended.run_id, ended="done")
+
+    def cheapest_file(self, settings: dict[str, Json], losses: Mapping[str, float]) -> str | None:
         """Return which exported file of a recipe costs least, a place on the axes; None if none has the goal's cost.
 
-        Files beyond the goal's limits come last. Raises whatever fails.
+        Files beyond the goal's limits, or whose `losses` alone are beyond it, come last. Raises whatever fails.
         """
         recipe = self._recipe(settings, control=False)
         ((_, ended),) = self.workers.run([recipe], self.levels.levels[-1].until, self.listener)
         if isinstance(ended, SecateurError):
             raise ended
-        files = figures_of(ended, self.goal, None)
-        return min(files, key=lambda file: (not file.within(self.goal.limits), file.cost)).axis if files else None
+        files, most = figures_of(ended, self.goal, None), self.goal.max_drop
+
+        def rank(file: FileFigures) -> tuple[bool, bool, float]:
+            lossy = most is not None and losses.get(file.axis, 0.0) > most
+            return lossy, not file.within(self.goal.limits), file.cost
+
+        return min(files, key=rank).axis if files else None
 
     def to(
         self, trials: Sequence[Trial], level: Level, say: Callable[[], None], *, control: bool = False

@@ -8,8 +8,8 @@ What is computed is cached as in any run; what was proposed is in Optuna's stora
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from pipeline.errors import RecipeError
 from pipeline.recipe.search_spec import Interval, SearchSpec
@@ -54,12 +54,14 @@ class Status:
 class Found:
     """Hold what a study found: all candidates, those measured, and accuracies on `samples` of validation data.
 
-    `foreseen` are those that differ in their budget alone, whether they were tried or not.
+    `unpruned` is the source, with what its files cost and lose. `foreseen` are those that differ in their budget alone,
+    whether they were tried or not.
     """
 
     goal: Goal
     trials: tuple[Trial, ...]
     finalists: tuple[Trial, ...]
+    unpruned: Trial | None
     foreseen: tuple[Foreseen, ...]
     source: float | None
     control: float | None
@@ -102,8 +104,12 @@ class Study:
     def run(self, heard: Heard) -> Found:
         """Return what was found; SecateurError if not even the recipe itself can be run."""
         self._heard = heard
-        if file := self._file_to_measure():
+        self._enter("source")
+        unpruned = self._raising.unpruned()
+        losses = {file.axis: file.drop or 0.0 for file in unpruned.files} if unpruned is not None else {}
+        if file := self._file_to_measure(losses):
             self._take(on_device(self._space, self._recipe, self.goal, self._raising.levels, file))
+        self._judge = replace(self._judge, file_loss=losses.get(file or self.goal.axis or "", 0.0))
         self._enter("control")
         yardstick = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
         self._foreseen = foreseen_by(yardstick, self._store, self._raising.levels.prune, self._space)
@@ -127,6 +133,7 @@ class Study:
             goal=self.goal,
             trials=self._trials,
             finalists=tuple(finalists),
+            unpruned=unpruned.against(raising.yardstick) if unpruned is not None else None,
             foreseen=self._foreseen,
             source=raising.source,
             control=raising.control,
@@ -140,10 +147,11 @@ class Study:
         self._bounds = (float(space.bounds.low), float(space.bounds.high))
         self._usual = {**space.fixed, **space.usual}
 
-    def _file_to_measure(self) -> str | None:
+    def _file_to_measure(self, losses: Mapping[str, float]) -> str | None:
         """Return in which file, a place on the axes, pruned networks are measured; None if they are not.
 
-        It is the fastest one of the network that is tried first, which is hardly trained. Workers that prune side by
+        It is the fastest one of the network that is tried first, which is hardly trained. `losses` are the source's in
+        its files: one that loses more than the goal by itself is out of the question. Workers that prune side by
         side can't measure.
         """
         goal, workers = self.goal, self._raising.workers
@@ -153,7 +161,7 @@ class Study:
             return None
         self._enter("file")
         first = {**self._usual, self._budget: self._start(), **in_brief(self._space, self._recipe)}
-        return goal.axis or self._raising.cheapest_file(first)
+        return goal.axis or self._raising.cheapest_file(first, losses)
 
     def _measured(self, top: Sequence[Trial]) -> list[Trial]:
         """Export and measure the first, and as many others as the time allows, two of them at least."""

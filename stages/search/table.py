@@ -86,6 +86,8 @@ def said(metric: Metric, value: float) -> str:
 
 
 def _against(point: Point) -> str:
+    if not point.pruned:
+        return "the source's own"
     against = point.test.against if point.test is not None else None
     if against is None or not against.ratio:
         return ""

@@ -53,7 +53,7 @@ class Trial(Value):
 
     number: int
     settings: dict[str, Json]
-    why: Literal["levels", "border", "gaps", "explored"]
+    why: Literal["levels", "border", "gaps", "explored", "unpruned"]
     reached: tuple[Reached, ...] = ()
     files: tuple[FileFigures, ...] = ()
     run_id: str | None = None
@@ -63,6 +63,11 @@ class Trial(Value):
     def at(self, level: LevelName) -> Reached | None:
         """Return what it reached at a level; None if it has not got there."""
         return next((reached for reached in self.reached if reached.level == level), None)
+
+    def against(self, yardstick: float | None) -> Trial:
+        """Return the same with what its files lost against another accuracy."""
+        files = [file.model_copy(update={"drop": dropped(file.accuracy, yardstick)}) for file in self.files]
+        return self.model_copy(update={"files": tuple(files)})
 
     @property
     def best_known(self) -> Reached | None:

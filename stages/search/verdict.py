@@ -22,12 +22,13 @@ class FinalFigures(Value):
 
 
 class Point(Value):
-    """Hold one candidate of the answer and the file of it that serves the goal best."""
+    """Hold one candidate of the answer, or the source unpruned, and the file of it that serves the goal best."""
 
     letter: str
     axis: str
     recipe: str
     settings: dict[str, Json]
+    pruned: bool
     validation: FileFigures
     test: FinalFigures | None
 
@@ -53,21 +54,30 @@ def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, unto
     """Say which point is the answer, or why there is none and what would help."""
     if found.goal.max_drop is None:
         return f"{len(points)} points of the front" if points else _failed(found)
-    if chosen is not None:
-        text = f"{chosen.letter} is the best within {points_of(found.goal.max_drop)}"
-        if chosen.test is None or chosen.test.drop is None:
-            return text
-        text += f" (test data, read once: {_change(chosen.test.drop)})"
-        if chosen.test.drop > found.goal.max_drop:
-            said = _change(chosen.validation.drop)
-            text += f"; that is more than the goal, and validation data said {said}: more of them would tell better"
+    if chosen is None or not chosen.pruned:
+        missed = _missed(found, [point for point in points if point.pruned], untouched, found.goal.max_drop)
+        if chosen is None:
+            return missed
+        where = f"{chosen.letter}, the unpruned model in {chosen.axis}"
+        return f"{where}, is the best within {points_of(found.goal.max_drop)}; a pruned one: {missed}"
+    text = f"{chosen.letter} is the best within {points_of(found.goal.max_drop)}"
+    if chosen.test is None or chosen.test.drop is None:
         return text
+    text += f" (test data, read once: {_change(chosen.test.drop)})"
+    if chosen.test.drop > found.goal.max_drop:
+        said = _change(chosen.validation.drop)
+        text += f"; that is more than the goal, and validation data said {said}: more of them would tell better"
+    return text
+
+
+def _missed(found: Found, points: Sequence[Point], untouched: Mapping[str, float], max_drop: float) -> str:
+    """Say why no pruned point is the answer, which one is nearest, and what would help."""
     if any(point.validation.keeps(found.goal) for point in points):
-        return f"not reached: within {points_of(found.goal.max_drop)} nothing costs less than the source"
+        return f"not reached: within {points_of(max_drop)} nothing costs less than the source"
     nearest = min(points, key=lambda point: loss(point.validation), default=None)
     near = f"; nearest: {nearest.letter} at {_change(nearest.validation.drop)}" if nearest else ""
     lost = dropped(found.control, found.source)
-    if lost is not None and lost > found.goal.max_drop:
+    if lost is not None and lost > max_drop:
         plain = min(untouched.values(), default=None)
         intact = "" if plain is None else f"; the source untouched loses {100 * plain:.1f} in its best file"
         help_ = "more training images or epochs, or a lower learning rate, would help"

@@ -89,6 +89,7 @@ def answer(trial: Callable[..., Trial], file: Callable[..., FileFigures]) -> Ans
             axis=one.axis,
             recipe=f"{letter}.yaml",
             settings={},
+            pruned=True,
             validation=one,
             test=FinalFigures(
                 accuracy=one.accuracy, drop=one.drop, cost=one.cost, size_bytes=40_000.0, against=compared
@@ -100,7 +101,7 @@ def answer(trial: Callable[..., Trial], file: Callable[..., FileFigures]) -> Ans
         name="n", goal="g", max_drop=0.01, cost=LATENCY.name, target="cpu", source=0.9, source_on_test=0.9,
         control=0.89, untouched={},
         points=points, budgets=(),
-        chosen="B", verdict="B is the best", rankings=(), trials=(), finalists=finalists, seconds=1.0,
+        chosen="B", verdict="B is the best", rankings=(), trials=(), finalists=finalists, unpruned=None, seconds=1.0,
         validation_samples=400,
         test_samples=2000,
     )  # fmt: skip

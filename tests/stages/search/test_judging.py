@@ -22,6 +22,15 @@ def test_the_cheapest_that_meets_the_goal_was_trained(judge, trial):
     assert judge.cheapest_that_meets([missed]) is None
 
 
+def test_what_the_file_loses_by_itself_is_left_to_it_up_to_half_of_the_goal(judge, trial):
+    assert [replace(judge, file_loss=loss).most for loss in (-0.003, 0.002, 0.02)] == pytest.approx(
+        [0.01, 0.008, 0.005]
+    )
+    near = trial(0, 0.5, fitted=0.8, trained=0.891)  # 0.009 are lost
+    assert judge.meets(near)
+    assert not replace(judge, file_loss=0.002).meets(near)
+
+
 def test_what_training_gives_back_is_learned(judge, trial):
     known = [trial(0, 0.5, fitted=0.7, trained=0.85), trial(1, 0.4, fitted=0.5, trained=0.8)]  # a quarter is left
     new = trial(2, 0.3, fitted=0.5)

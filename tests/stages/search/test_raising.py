@@ -78,6 +78,26 @@ def test_each_candidate_gets_its_own_end_in_whatever_order_they_come(raising, tr
     assert [until for _, until in workers.ran] == ["reconstruct"] * 2
 
 
+def test_a_file_that_loses_too_much_by_itself_is_not_measured_in(raising):
+    costs = {"tflite/int8@cpu__latency_p50_ms": 0.7, "onnx/int8@cpu__latency_p50_ms": 0.6}
+    made, _ = raising(ended(**costs), ended(**costs))
+    assert made.cheapest_file({}, {"onnx/int8": 0.011}) == "tflite/int8"
+    assert made.cheapest_file({}, {"onnx/int8": 0.011, "tflite/int8": 0.02}) == "onnx/int8"  # none is better
+
+
+def test_the_unpruned_model_is_a_candidate_with_its_files(raising):
+    metrics = {"source__accuracy": 0.9, "onnx/int8@cpu__latency_p50_ms": 0.6, "onnx/int8__accuracy": 0.88}
+    made, workers = raising(ended(**metrics), PreconditionError("no"))
+    plain = made.unpruned()
+    ((recipe, until),) = workers.ran
+    assert [step.stage for step in recipe.steps if step.stage in ("prune", "reconstruct", "finetune")] == []
+    assert (until, recipe.control, recipe.data.judge_on) == (None, False, "validation")
+    (file,) = plain.files
+    assert (plain.why, file.axis, file.cost, file.drop) == ("unpruned", "onnx/int8", 0.6, pytest.approx(0.02))
+    assert plain.against(0.91).files[0].drop == pytest.approx(0.03)
+    assert made.unpruned() is None
+
+
 def test_the_cheapest_file_is_that_of_a_whole_run_on_validation_data(raising):
     made, workers = raising(
         ended(**{"tflite/int8@cpu__latency_p50_ms": 0.7, "onnx/int8@cpu__latency_p50_ms": 0.6}),
@@ -91,9 +111,11 @@ def test_the_cheapest_file_is_that_of_a_whole_run_on_validation_data(raising):
         ),
         StoreError("full"),
     )
-    assert made.cheapest_file({"stages.prune.macs": 0.5}) == "onnx/int8"
-    assert made.cheapest_file({"stages.prune.macs": 0.5}) == "tflite/int8"  # the other is larger than the goal allows
+    assert made.cheapest_file({"stages.prune.macs": 0.5}, {"onnx/int8": 0.002}) == "onnx/int8"
+    assert (
+        made.cheapest_file({"stages.prune.macs": 0.5}, {}) == "tflite/int8"
+    )  # the other is larger than the goal allows
     recipe, until = workers.ran[0]
     assert (until, recipe.control, recipe.data.judge_on) == (None, False, "validation")
     with pytest.raises(StoreError, match="full"):
-        made.cheapest_file({})
+        made.cheapest_file({}, {})

@@ -11,12 +11,18 @@ from stages.search.verdict import FinalFigures, Point, chosen_of, loss, verdict_
 
 @pytest.fixture
 def point(file):
-    def make(drop, tested=None):
+    def make(drop, tested=None, pruned=True, letter="A"):
         test = None
         if tested is not None:
             test = FinalFigures(accuracy=0.9 - tested, drop=tested, cost=1.0, size_bytes=1.0, against=None)
         return Point(
-            letter="A", axis="tflite/int8", recipe="A.yaml", settings={}, validation=file(1.0, drop), test=test
+            letter=letter,
+            axis="tflite/int8",
+            recipe=f"{letter}.yaml",
+            settings={},
+            pruned=pruned,
+            validation=file(1.0, drop),
+            test=test,
         )
 
     return make
@@ -26,6 +32,7 @@ def found(goal, **changed):
     known = {
         "trials": (),
         "finalists": (),
+        "unpruned": None,
         "foreseen": (),
         "source": 0.9,
         "control": 0.9,
@@ -51,6 +58,15 @@ def test_a_control_that_loses_too_much_makes_the_goal_unreachable(goal, point):
     text = verdict_of(found(goal, control=0.888), [point(0.013)], None, {"tflite/int8": 0.001, "onnx/int8": 0.002})
     assert text.startswith("not reachable: the control itself loses 1.2 points with this training")
     assert "the source untouched loses 0.1 in its best file; nearest: A at -1.3 points" in text
+
+
+def test_where_the_unpruned_model_is_the_answer_it_says_why_no_pruned_one_is(goal, point):
+    plain, missed = point(0.002, 0.002, pruned=False), point(0.013, letter="B")
+    assert chosen_of([missed, plain], goal) is plain
+    assert verdict_of(found(goal), [missed, plain], plain, {}) == (
+        "A, the unpruned model in tflite/int8, is the best within 1 point; a pruned one: not reached: 0 candidates "
+        "were tried; nearest: B at -1.3 points; more trials, more epochs or a larger drop would help"
+    )
 
 
 def test_without_a_point_it_says_why(goal, point, trial):
