@@ -71,7 +71,7 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
         measure, extra = _measure(recipe, goal)
         budget, bounds = f"{path}.{measure}", Interval(low=LEAST_LEFT, high=MOST_LEFT)
     dimensions = own if spec.space else _worth_varying(recipe, prune, path)
-    fixed = _fixed(prune, budget, extra, dimensions)
+    fixed = _fixed(prune, budget, extra, dimensions, levels)
     return Space(budget, bounds, dimensions, fixed, {key: _said(recipe, key) for key in dimensions})
 
 
@@ -90,7 +90,7 @@ def on_device(space: Space, recipe: Recipe, goal: Goal, levels: Levels, axis: st
         return space
     budget = f"{path}.latency"
     on = {"target": goal.target, "format": file_format, **how}
-    fixed = _fixed(prune, budget, {"measure_on": on, "tolerance": NEAR_ENOUGH}, space.dimensions)
+    fixed = _fixed(prune, budget, {"measure_on": on, "tolerance": NEAR_ENOUGH}, space.dimensions, levels)
     return replace(space, budget=budget, bounds=Interval(low=LEAST_LATENCY, high=MOST_LEFT), fixed=fixed)
 
 
@@ -125,16 +125,19 @@ def check_values(space: Space, base: Candidate) -> None:
 
 
 def _fixed(
-    prune: StageStep, budget: str, extra: Mapping[str, Json], dimensions: Mapping[str, Dimension]
+    prune: StageStep, budget: str, extra: Mapping[str, Json], dimensions: Mapping[str, Dimension], levels: Levels
 ) -> dict[str, Json]:
-    """Return the settings of all candidates: `extra`, nothing else that says how much is pruned, one search for all."""
+    """Return the settings of all candidates: `extra`, nothing else that says how much is pruned, one search for all.
+
+    Where candidates are trained, each has a search of its own: that takes a small part of the time then, and errs less.
+    """
     path, config = f"stages.{prune.id}", prune.config
     said = [name for name in (*MEASURES, "ratio") if getattr(config, name, None) is not None]
     fixed: dict[str, Json] = {f"{path}.{name}": None for name in said if f"{path}.{name}" != budget}
     fixed |= {f"{path}.{name}": {} for name in ("layers", "thresholds") if getattr(config, name, None)}
     fixed |= {f"{path}.{name}": value for name, value in extra.items()}
     varies = any(f"{path}.{name}" in dimensions for name in ("scope", "search", "search_at"))
-    if isinstance(config, PruneConfig) and config.scope == "loss" and config.search and not varies:
+    if isinstance(config, PruneConfig) and config.scope == "loss" and config.search and not (varies or levels.trains):
         fixed[f"{path}.search_at"] = config.search_at or SEARCH_AT
     return fixed
 

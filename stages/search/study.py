@@ -177,9 +177,10 @@ class Study:
     def _sketch(self, explorer: Explorer) -> None:
         """Bring candidates of the usual settings and some budgets to the first level.
 
-        Where there is a border to bisect, this is left out if one search has foreseen what budgets lead to.
+        Where there is a border to bisect, this is left out if training says more of budgets, or one search has foreseen
+        what they lead to.
         """
-        if self._foreseen and self.goal.max_drop is not None:
+        if self.goal.max_drop is not None and (self._foreseen or self._raising.levels.trains):
             return
         self._enter("fitted")
         low, high = self._bounds
