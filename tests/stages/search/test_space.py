@@ -29,15 +29,14 @@ def test_by_default_the_macs_the_criterion_and_the_training_vary(searched):
         "stages.finetune.distill.weight": (0.5, 0.8, 1.0),
     }
     assert space.usual["stages.finetune.epochs"] == 2
-    assert space.fixed == {"stages.prune.search_at": 0.5}
+    assert space.fixed == {}
 
 
 def test_another_budget_takes_the_place_of_the_recipes_own(searched):
     recipe = searched("{space: {stages.prune.params: {low: 0.2, high: 0.9}, seed: [1, 2]}}")
     space = spaced(recipe)
     assert (space.budget, space.bounds) == ("stages.prune.params", Interval(low=0.2, high=0.9))
-    assert space.dimensions == {"seed": (1, 2)}
-    assert space.fixed == {"stages.prune.macs": None, "stages.prune.search_at": 0.5}
+    assert (space.dimensions, space.fixed) == ({"seed": (1, 2)}, {"stages.prune.macs": None})
     made = Candidate(recipe.source.file, {**space.fixed, space.budget: 0.3, "seed": 2}).recipe()
     (prune,) = [step.config for step in made.steps if step.stage == "prune"]
     assert (prune.macs, prune.params, made.seed) == (None, 0.3, 2)
@@ -53,7 +52,6 @@ def test_instructions_are_met_where_they_are_counted(searched):
         "stages.prune.macs": None,
         "stages.prune.measure_on": {"target": "cortex-a72", "format": "tflite", "scheme": "int8"},
         "stages.prune.tolerance": 1.0,
-        "stages.prune.search_at": 0.5,
     }
 
 
@@ -64,23 +62,27 @@ def test_a_latency_is_measured_in_the_file_that_is_fastest(searched):
     assert space.budget == "stages.prune.latency"
     made = Candidate(recipe.source.file, {**space.fixed, **space.usual, space.budget: 0.4}).recipe()
     prune = next(step.config for step in made.steps if step.stage == "prune")
-    assert (prune.macs, prune.latency, prune.tolerance, prune.search_at) == (None, 0.4, 1.0, 0.5)
+    assert (prune.macs, prune.latency, prune.tolerance) == (None, 0.4, 1.0)
     assert (prune.measure_on.target, prune.measure_on.format, prune.measure_on.scheme) == ("cpu", "onnx", "float32")
 
 
-def test_candidates_share_one_search_where_there_is_one_and_nothing_else_is_said(searched):
-    for prune in ("{criterion: obs, scope: loss, search: 0, macs: 0.5}", "{macs: 0.5}"):
-        assert "stages.prune.search_at" not in spaced(searched(prune=f"  - prune: {prune}")).fixed
-    own = spaced(searched(prune="  - prune: {criterion: obs, scope: loss, search_at: 0.3, macs: 0.5}"))
-    assert own.fixed == {"stages.prune.search_at": 0.3}
-    varied = searched("{space: {stages.prune.macs: {low: 0.2, high: 0.9}, stages.prune.search: [0, 50]}}")
-    assert spaced(varied).fixed == {}
+def test_candidates_that_are_not_trained_share_one_search(searched):
+    alike, obs = "stages.prune.search_at", "criterion: obs, scope: loss"
+    untrained = searched("{objectives: [latency_ms]}", finetune="")
+    assert spaced(untrained).fixed == {alike: 0.5}
+    measured = on_device(
+        spaced(untrained), untrained, goal_of(untrained, untrained.search), levels_of(untrained), "onnx/float32"
+    )
+    assert measured.fixed[alike] == 0.5
+    for prune in (f"{{{obs}, search: 0, macs: 0.5}}", f"{{{obs}, search_at: 0.3, macs: 0.5}}", "{macs: 0.5}"):
+        assert alike not in spaced(searched(prune=f"  - prune: {prune}", finetune="")).fixed
+    varied = "{space: {stages.prune.macs: {low: 0.2, high: 0.9}, stages.prune.search: [0, 50]}}"
+    assert alike not in spaced(searched(varied, finetune="")).fixed
 
 
 def test_in_brief_nothing_is_searched_and_hardly_anything_trained(searched):
-    recipe = searched()
-    space = spaced(recipe)
-    made = Candidate(recipe.source.file, {**space.fixed, **space.usual, **in_brief(space, recipe)}).recipe()
+    recipe = searched(prune="  - prune: {criterion: obs, scope: loss, search_at: 0.3, macs: 0.5}")
+    made = Candidate(recipe.source.file, in_brief(recipe)).recipe()
     configs = {step.id: step.config for step in made.steps}
     assert (configs["prune"].search, configs["prune"].search_at, configs["finetune"].epochs) == (0, None, 1)
 
