@@ -26,7 +26,7 @@ MEASURES = ("macs", "params", "bytes", "latency", "instructions")
 LEAST_LEFT, MOST_LEFT = 0.1, 0.95
 LEAST_LATENCY = 0.2
 NEAR_ENOUGH = 1.0  # of what is asked for: what is left is measured, and counts, however near it is
-SEARCH_AT = 0.5  # of what can go: one search of distributions serves all candidates that prune alike
+SEARCH_AT = 0.5  # of what can go: one search of distributions serves all candidates where none is trained
 BY_LOSS = ("obs", "taylor", "hessian")  # criteria that predict a loss, with scope: loss
 NEEDS_LABELS = ("taylor",)
 
@@ -71,7 +71,7 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
         measure, extra = _measure(recipe, goal)
         budget, bounds = f"{path}.{measure}", Interval(low=LEAST_LEFT, high=MOST_LEFT)
     dimensions = own if spec.space else _worth_varying(recipe, prune, path)
-    fixed = _fixed(prune, budget, extra, dimensions, levels)
+    fixed = _fixed(prune, budget, extra) | _search_once(prune, dimensions, levels)
     return Space(budget, bounds, dimensions, fixed, {key: _said(recipe, key) for key in dimensions})
 
 
@@ -90,7 +90,8 @@ def on_device(space: Space, recipe: Recipe, goal: Goal, levels: Levels, axis: st
         return space
     budget = f"{path}.latency"
     on = {"target": goal.target, "format": file_format, **how}
-    fixed = _fixed(prune, budget, {"measure_on": on, "tolerance": NEAR_ENOUGH}, space.dimensions, levels)
+    fixed = _fixed(prune, budget, {"measure_on": on, "tolerance": NEAR_ENOUGH})
+    fixed |= _search_once(prune, space.dimensions, levels)
     return replace(space, budget=budget, bounds=Interval(low=LEAST_LATENCY, high=MOST_LEFT), fixed=fixed)
 
 
@@ -103,12 +104,12 @@ def _scheme_called(recipe: Recipe, name: str) -> dict[str, Json] | None:
     return {"scheme": how.scheme, **({"mixed": True} if how.faster_on else {})}
 
 
-def in_brief(space: Space, recipe: Recipe) -> dict[str, Json]:
+def in_brief(recipe: Recipe) -> dict[str, Json]:
     """Return settings with which a candidate costs about as much and is made fast: hardly trained, nothing searched."""
     brief: dict[str, Json] = {f"stages.{step.id}.epochs": 1 for step in recipe.steps if hasattr(step.config, "epochs")}
-    for key in space.fixed:
-        if key.endswith(".search_at"):
-            brief |= {key: None, key.removesuffix("_at"): 0}
+    for step in recipe.steps:
+        if isinstance(step.config, PruneConfig) and step.config.scope == "loss":
+            brief |= {f"stages.{step.id}.search": 0, f"stages.{step.id}.search_at": None}
     return brief
 
 
@@ -124,22 +125,25 @@ def check_values(space: Space, base: Candidate) -> None:
                 raise RecipeError(error.what, where=where, hint=error.hint) from error
 
 
-def _fixed(
-    prune: StageStep, budget: str, extra: Mapping[str, Json], dimensions: Mapping[str, Dimension], levels: Levels
-) -> dict[str, Json]:
-    """Return the settings of all candidates: `extra`, nothing else that says how much is pruned, one search for all.
-
-    Where candidates are trained, each has a search of its own: that takes a small part of the time then, and errs less.
-    """
+def _fixed(prune: StageStep, budget: str, extra: Mapping[str, Json]) -> dict[str, Json]:
+    """Return the settings of all candidates: `extra`, and nothing but the budget says how much is pruned."""
     path, config = f"stages.{prune.id}", prune.config
     said = [name for name in (*MEASURES, "ratio") if getattr(config, name, None) is not None]
     fixed: dict[str, Json] = {f"{path}.{name}": None for name in said if f"{path}.{name}" != budget}
     fixed |= {f"{path}.{name}": {} for name in ("layers", "thresholds") if getattr(config, name, None)}
-    fixed |= {f"{path}.{name}": value for name, value in extra.items()}
+    return fixed | {f"{path}.{name}": value for name, value in extra.items()}
+
+
+def _search_once(prune: StageStep, dimensions: Mapping[str, Dimension], levels: Levels) -> dict[str, Json]:
+    """Return the setting with which candidates share one search; nothing where the user says another, or varies it.
+
+    Trained candidates search on their own: that finds better distributions, and takes little beside the training.
+    """
+    path, config = f"stages.{prune.id}", prune.config
     varies = any(f"{path}.{name}" in dimensions for name in ("scope", "search", "search_at"))
-    if isinstance(config, PruneConfig) and config.scope == "loss" and config.search and not (varies or levels.trains):
-        fixed[f"{path}.search_at"] = config.search_at or SEARCH_AT
-    return fixed
+    if levels.trains or varies or not isinstance(config, PruneConfig) or config.scope != "loss" or not config.search:
+        return {}
+    return {} if config.search_at is not None else {f"{path}.search_at": SEARCH_AT}
 
 
 def _measure(recipe: Recipe, goal: Goal) -> tuple[str, dict[str, Json]]:

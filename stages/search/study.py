@@ -160,7 +160,7 @@ class Study:
         if find_target(goal.target, self._recipe.folder).counts:
             return None
         self._enter("file")
-        first = {**self._usual, self._budget: self._start(), **in_brief(self._space, self._recipe)}
+        first = {**self._usual, self._budget: self._start(), **in_brief(self._recipe)}
         return goal.axis or self._raising.cheapest_file(first, losses)
 
     def _measured(self, top: Sequence[Trial]) -> list[Trial]:

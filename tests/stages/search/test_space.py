@@ -36,8 +36,7 @@ def test_another_budget_takes_the_place_of_the_recipes_own(searched):
     recipe = searched("{space: {stages.prune.params: {low: 0.2, high: 0.9}, seed: [1, 2]}}")
     space = spaced(recipe)
     assert (space.budget, space.bounds) == ("stages.prune.params", Interval(low=0.2, high=0.9))
-    assert space.dimensions == {"seed": (1, 2)}
-    assert space.fixed == {"stages.prune.macs": None}
+    assert (space.dimensions, space.fixed) == ({"seed": (1, 2)}, {"stages.prune.macs": None})
     made = Candidate(recipe.source.file, {**space.fixed, space.budget: 0.3, "seed": 2}).recipe()
     (prune,) = [step.config for step in made.steps if step.stage == "prune"]
     assert (prune.macs, prune.params, made.seed) == (None, 0.3, 2)
@@ -79,25 +78,25 @@ def test_a_mixed_scheme_is_measured_as_a_mixed_one(searched):
     assert measured == {"int8": plain, "fast": {**plain, "mixed": True}}
 
 
-def test_candidates_that_are_not_trained_share_one_search_where_there_is_one_and_nothing_else_is_said(searched):
-    assert spaced(searched(finetune="")).fixed == {"stages.prune.search_at": 0.5}
-    assert spaced(searched()).fixed == {}
-    for prune in ("{criterion: obs, scope: loss, search: 0, macs: 0.5}", "{macs: 0.5}"):
-        assert spaced(searched(prune=f"  - prune: {prune}", finetune="")).fixed == {}
-    own = searched(prune="  - prune: {criterion: obs, scope: loss, search_at: 0.3, macs: 0.5}", finetune="")
-    assert spaced(own).fixed == {"stages.prune.search_at": 0.3}
-    space = "{space: {stages.prune.macs: {low: 0.2, high: 0.9}, stages.prune.search: [0, 50]}}"
-    assert spaced(searched(space, finetune="")).fixed == {}
+def test_candidates_that_are_not_trained_share_one_search(searched):
+    alike, obs = "stages.prune.search_at", "criterion: obs, scope: loss"
+    untrained = searched("{objectives: [latency_ms]}", finetune="")
+    assert spaced(untrained).fixed == {alike: 0.5}
+    measured = on_device(
+        spaced(untrained), untrained, goal_of(untrained, untrained.search), levels_of(untrained), "onnx/float32"
+    )
+    assert measured.fixed[alike] == 0.5
+    for prune in (f"{{{obs}, search: 0, macs: 0.5}}", f"{{{obs}, search_at: 0.3, macs: 0.5}}", "{macs: 0.5}"):
+        assert alike not in spaced(searched(prune=f"  - prune: {prune}", finetune="")).fixed
+    varied = "{space: {stages.prune.macs: {low: 0.2, high: 0.9}, stages.prune.search: [0, 50]}}"
+    assert alike not in spaced(searched(varied, finetune="")).fixed
 
 
 def test_in_brief_nothing_is_searched_and_hardly_anything_trained(searched):
-    for changed, searches in (({}, 100), ({"finetune": ""}, 0)):
-        recipe = searched(**changed)
-        space = spaced(recipe)
-        made = Candidate(recipe.source.file, {**space.fixed, **space.usual, **in_brief(space, recipe)}).recipe()
-        configs = {step.id: step.config for step in made.steps}
-        assert (configs["prune"].search, configs["prune"].search_at) == (searches, None)
-        assert changed or configs["finetune"].epochs == 1
+    recipe = searched(prune="  - prune: {criterion: obs, scope: loss, search_at: 0.3, macs: 0.5}")
+    made = Candidate(recipe.source.file, in_brief(recipe)).recipe()
+    configs = {step.id: step.config for step in made.steps}
+    assert (configs["prune"].search, configs["prune"].search_at, configs["finetune"].epochs) == (0, None, 1)
 
 
 @pytest.mark.parametrize("axis", ["tflite/dynamic", "c/int8"])
