@@ -77,7 +77,7 @@ def measured(name: str, options: argparse.Namespace) -> tuple[str, list[tuple[fl
     goal = goal_of(recipe, spec)
     space = space_of(recipe, spec, goal, levels)
     raising = Raising(Candidate(path, {}), goal, levels, Here(store), unheard)
-    fastest = raising.cheapest_file({**space.fixed, **space.usual, space.budget: 0.5})
+    fastest = raising.cheapest_file({**space.fixed, **space.usual, space.budget: 0.5}, {})
     assert fastest is not None
     space, found = on_device(space, recipe, goal, levels, fastest), []
     file_format, _, scheme = fastest.partition("/")
