@@ -77,8 +77,9 @@ def measured(name: str, options: argparse.Namespace) -> tuple[str, list[tuple[fl
     goal = goal_of(recipe, spec)
     space = space_of(recipe, spec, goal, levels)
     raising = Raising(Candidate(path, {}), goal, levels, Here(store), unheard)
-    fastest = raising.cheapest_file({**space.fixed, **space.usual, space.budget: 0.5}, {})
-    assert fastest is not None
+    file = raising.cheapest_file({**space.fixed, **space.usual, space.budget: 0.5})
+    assert file is not None
+    fastest = file.axis
     space, found = on_device(space, recipe, goal, levels, fastest), []
     file_format, _, scheme = fastest.partition("/")
     (known,) = [step.config.variants for step in recipe.steps if isinstance(step.config, QuantizeConfig)]

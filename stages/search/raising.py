@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import RecipeError, SecateurError
@@ -65,22 +65,23 @@ class Raising:
         files = figures_of(ended, self.goal, accuracy_of(ended.metrics, SOURCE))
         return Trial(number=UNPRUNED, settings=settings, why="unpruned", files=files, run_id=ended.run_id, ended="done")
 
-    def cheapest_file(self, settings: dict[str, Json], losses: Mapping[str, float]) -> str | None:
-        """Return which exported file of a recipe costs least, a place on the axes; None if none has the goal's cost.
+    def cheapest_file(self, settings: dict[str, Json]) -> FileFigures | None:
+        """Return which exported file of a recipe costs least; None if none has the goal's cost.
 
-        Files beyond the goal's limits, or whose `losses` alone are beyond it, come last. Raises whatever fails.
+        Its drop is what it loses against its own network. Files that lose more than the goal so, or are beyond its
+        limits, come last. Raises whatever fails.
         """
         recipe = self._recipe(settings, control=False)
         ((_, ended),) = self.workers.run([recipe], self.levels.levels[-1].until, self.listener)
         if isinstance(ended, SecateurError):
             raise ended
-        files, most = figures_of(ended, self.goal, None), self.goal.max_drop
+        own, most = accuracy_of(ended.metrics, self.levels.levels[-1].named), self.goal.max_drop
 
         def rank(file: FileFigures) -> tuple[bool, bool, float]:
-            lossy = most is not None and losses.get(file.axis, 0.0) > most
+            lossy = most is not None and file.drop is not None and file.drop > most
             return lossy, not file.within(self.goal.limits), file.cost
 
-        return min(files, key=rank).axis if files else None
+        return min(figures_of(ended, self.goal, own), key=rank, default=None)
 
     def to(
         self, trials: Sequence[Trial], level: Level, say: Callable[[], None], *, control: bool = False

@@ -8,7 +8,7 @@ What is computed is cached as in any run; what was proposed is in Optuna's stora
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.errors import RecipeError
@@ -25,7 +25,7 @@ from stages.search.judging import Judge, most_finalists
 from stages.search.levels import levels_of
 from stages.search.raising import Raising
 from stages.search.space import Space, check_values, in_brief, on_device, space_of
-from stages.search.trial import Trial, fitting
+from stages.search.trial import FileFigures, Trial, fitting
 from stages.search.workers import StudyListener, Workers, unheard
 
 SKETCHED = 6  # budgets of the first sketch
@@ -106,16 +106,21 @@ class Study:
         self._heard = heard
         self._enter("source")
         unpruned = self._raising.unpruned()
-        losses = {file.axis: file.drop or 0.0 for file in unpruned.files} if unpruned is not None else {}
-        if file := self._file_to_measure(losses):
-            self._take(on_device(self._space, self._recipe, self.goal, self._raising.levels, file))
-        self._judge = replace(self._judge, file_loss=losses.get(file or self.goal.axis or "", 0.0))
+        plain = {file.axis: file for file in unpruned.files} if unpruned is not None else {}
+        file, axis = plain.get(self.goal.axis or ""), None
+        if self._measures_candidates():
+            if self.goal.axis is None:
+                file = self._cheapest_file()
+            axis = self.goal.axis or (file.axis if file is not None else None)
+        if axis is not None:
+            self._take(on_device(self._space, self._recipe, self.goal, self._raising.levels, axis))
+        self._judge = replace(self._judge, file_loss=file.drop or 0.0 if file is not None else 0.0)
         self._enter("control")
         yardstick = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
         self._foreseen = foreseen_by(yardstick, self._store, self._raising.levels.prune, self._space)
         # They cover the model, the data and the versions of what computes.
         keys = sorted(entry.key for entry in yardstick.stages if entry.key is not None)
-        name = study_name(self._recipe, self._spec, [*keys, file or ""])
+        name = study_name(self._recipe, self._spec, [*keys, axis or ""])
         storage = self._storage or storage_in(self._store, name)
         self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
         self._before_s = self._explorer.spent_s
@@ -147,21 +152,18 @@ class Study:
         self._bounds = (float(space.bounds.low), float(space.bounds.high))
         self._usual = {**space.fixed, **space.usual}
 
-    def _file_to_measure(self, losses: Mapping[str, float]) -> str | None:
-        """Return in which file, a place on the axes, pruned networks are measured; None if they are not.
-
-        It is the fastest one of the network that is tried first, which is hardly trained. `losses` are the source's in
-        its files: one that loses more than the goal by itself is out of the question. Workers that prune side by
-        side can't measure.
-        """
+    def _measures_candidates(self) -> bool:
+        """Return whether pruned networks are measured before they are trained: workers side by side can't."""
         goal, workers = self.goal, self._raising.workers
         if goal.target is None or not goal.cost.name.startswith(LATENCY) or workers.side_by_side:
-            return None
-        if find_target(goal.target, self._recipe.folder).counts:
-            return None
+            return False
+        return not find_target(goal.target, self._recipe.folder).counts
+
+    def _cheapest_file(self) -> FileFigures | None:
+        """Return the fastest file of the network that is tried first, which is hardly trained."""
         self._enter("file")
         first = {**self._usual, self._budget: self._start(), **in_brief(self._recipe)}
-        return goal.axis or self._raising.cheapest_file(first, losses)
+        return self._raising.cheapest_file(first)
 
     def _measured(self, top: Sequence[Trial]) -> list[Trial]:
         """Export and measure the first, and as many others as the time allows, two of them at least."""
