@@ -1,13 +1,17 @@
 #!/bin/sh
 # ONNX Runtime computes an int8 convolution of 8 channels slower than one of 16, with a quarter of the multiplications.
 #
-# One would guess: fewer channels never cost more. What happens: its direct kernel for int8 convolutions on x86
-# takes only output channels in multiples of 16; all others go through a copy of the patches (im2col) and a general product.
-# Pruned networks have other counts: prune in steps of 16, or measure.
+# One would guess: fewer channels never cost more. What happens: 16 and 32 channels are computed by a kernel of their
+# own (MLAS packs output channels by 16), other counts by a copy of the patches and a general product. Pruned networks
+# have other counts: prune in steps of 16, or measure.
 # Versions: onnxruntime 1.31.1, onnx 1.23.2, numpy 2.4.6. Tried 2026-12-02, CPython 3.11, x86-64 Linux, Intel Xeon
 # with avx512_vnni. Without it this script says so and ends.
 # Seen (3x3, 32x32 positions, one thread; time relative to 16 channels on both sides):
-# SEEN
+#   8 -> 8 channels: 1.41
+#   12 -> 12 channels: 1.48
+#   16 -> 16 channels: 1.00
+#   24 -> 24 channels: 1.60
+#   32 -> 32 channels: 1.92
 set -eu
 grep -q avx512_vnni /proc/cpuinfo || { echo "this CPU has no AVX-512 VNNI: nothing to see here"; exit 0; }
 tmp=$(mktemp -d)
@@ -79,6 +83,6 @@ rounds = [{channels: seconds(case) for channels, case in cases.items()} for _ in
 ratio = {channels: statistics.median(took[channels] / took[16] for took in rounds) for channels in cases}
 for channels, share in ratio.items():
     print(f"  {channels} -> {channels} channels: {share:.2f}")
-if not (ratio[8] > 1.1 and ratio[12] > 1.1 and ratio[24] > 0.9 * ratio[32]):
+if not (ratio[8] > 1.15 and ratio[12] > 1.15):
     sys.exit("CHANGED: fewer channels cost less")
 PYTHON

@@ -136,8 +136,8 @@ def _schemes(wanted: Wanted) -> Iterator[str]:
         yield _line("  - quantize: {schemes: [float32, int8]}", "or float16, dynamic")
         return
     yield "  # mixed: int8 with those layers in float32 that are faster so"
-    mixed = f"{{mixed: {{scheme: int8, faster_on: {wanted.target}}}}}"
-    yield f"  - quantize: {{schemes: [float32, int8, {mixed}]}}"
+    mixed = f"{{mixed: {{scheme: int8, faster_on: {wanted.target}, bias_correction: true}}}}"
+    yield f"  - quantize: {{schemes: [float32, {{int8: {{bias_correction: true}}}}, {mixed}]}}"
 
 
 def _epochs(guess: ModelGuess, data: DataGuess | None, wanted: Wanted) -> int:

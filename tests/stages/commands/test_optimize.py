@@ -47,10 +47,10 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     assert (goal.cost.name, goal.target, goal.max_drop) == ("latency_p50_ms", "cpu", 0.02)
     assert levels_of(recipe).trains
     (schemes,) = [step.config.variants for step in recipe.steps if step.stage == "quantize"]
-    assert [(name, how.scheme, how.faster_on) for name, how in schemes.items()] == [
-        ("float32", "float32", None),
-        ("int8", "int8", None),
-        ("mixed", "int8", "cpu"),
+    assert [(name, how.scheme, how.faster_on, how.bias_correction) for name, how in schemes.items()] == [
+        ("float32", "float32", None, None),
+        ("int8", "int8", None, True),
+        ("mixed", "int8", "cpu", True),
     ]
     (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
     assert (training.epochs, training.early_stopping, training.mixup, training.distill.weight) == (40, None, 0.4, 1.0)
