@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 
+from pipeline.errors import numbered
 from pipeline.records.declared import every_metric
 from stages.search.answer import Answer
 from stages.search.table import said
+from stages.search.trial import FileFigures
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 70, 30, 40, 56
 TICKS = 5
+GOALS_SHOWN = 4  # what loses more goals than these is left out
 STYLE = (
     "text{font:13px sans-serif;fill:#222}.axis{stroke:#888;stroke-width:1}.grid{stroke:#ddd;stroke-width:1}"
     ".front{fill:none;stroke:#1a6b3c;stroke-width:2}.point{fill:#1a6b3c}.other{fill:none;stroke:#999}"
@@ -25,27 +28,39 @@ STYLE = (
 def svg_of(answer: Answer) -> str:
     """Return the picture: points of the front with their letters, other measured files hollow, the goal dashed.
 
-    Losses are of validation data, on which everything was chosen.
+    Losses are of validation data, on which everything was chosen. What loses many times the goal is left out and
+    counted: beside it the files about the goal would lie on each other.
     """
     trials = (*answer.finalists, *((answer.unpruned,) if answer.unpruned is not None else ()))
     measured = [file for trial in trials for file in trial.files if file.drop is not None]
     shown = [(point, point.validation) for point in answer.points if point.validation.drop is not None]
-    losses = [100 * (file.drop or 0.0) for file in measured]
     goal = [] if answer.max_drop is None else [100 * answer.max_drop]
     if not shown:
         return _page(answer, [_text(WIDTH / 2, HEIGHT / 2, "no file was measured", "middle")])
-    x = Axis.of([file.cost for file in measured], LEFT, WIDTH - RIGHT)
+    most = max((GOALS_SHOWN * limit for limit in goal), default=inf)
+    if all(_points_lost(file) > most for _, file in shown):
+        most = inf
+    near = [file for file in measured if _points_lost(file) <= most]
+    far, losses = len(measured) - len(near), [_points_lost(file) for file in near]
+    shown = [(point, file) for point, file in shown if _points_lost(file) <= most]
+    x = Axis.of([file.cost for file in near], LEFT, WIDTH - RIGHT)
     y = Axis.of([*losses, *goal], HEIGHT - BOTTOM, TOP)
     parts = [*_axes(answer, x, y)]
     parts += [_line("goal", x.start, y.at(limit), x.end, y.at(limit)) for limit in goal]
-    parts += [_dot("other", x.at(file.cost), y.at(loss)) for file, loss in zip(measured, losses, strict=True)]
-    places = [(x.at(file.cost), y.at(100 * (file.drop or 0.0))) for _, file in shown]
+    parts += [_dot("other", x.at(file.cost), y.at(loss)) for file, loss in zip(near, losses, strict=True)]
+    places = [(x.at(file.cost), y.at(_points_lost(file))) for _, file in shown]
     parts.append(f'<polyline class="front" points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in places)}"/>')
     for (point, file), (across, down) in zip(shown, places, strict=True):
         parts.append(_dot("point", across, down))
-        mark = " ←" if point.letter == answer.chosen else ""
-        parts.append(_text(across + 8, down - 8, f"{point.letter} {file.axis}{mark}", "start"))
+        name = f"{point.letter} {file.axis} ←" if point.letter == answer.chosen else point.letter
+        parts.append(_text(across + 8, down - 8, name, "start"))
+    if far:
+        parts.append(_text(WIDTH - RIGHT, TOP - 16, f"{numbered(far, 'file')} beyond {most:g} points left out", "end"))
     return _page(answer, parts)
+
+
+def _points_lost(file: FileFigures) -> float:
+    return 100 * (file.drop or 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,17 @@ def test_points_lie_where_their_numbers_are(answer):
     assert places[1][1] >= float(goal.get("y1"))  # what is kept is below the line
 
 
+def test_what_loses_many_times_the_goal_is_left_out_and_counted(answer, file, trial):
+    far = trial(7, 0.2, measured=0.7).model_copy(update={"files": (file(0.2, 0.2),)})
+    last = answer.points[-1].model_copy(update={"letter": "C", "validation": file(0.2, 0.2)})
+    more = {"finalists": (*answer.finalists, far), "points": (*answer.points, last)}
+    picture, before = (ET.fromstring(svg_of(each)) for each in (answer.model_copy(update=more), answer))
+    words = {text.text for text in picture.iter(f"{SVG}text")} - {text.text for text in before.iter(f"{SVG}text")}
+    assert words == {"1 file beyond 4 points left out"}
+    dots = [[dot.get("cy") for dot in each.iter(f"{SVG}circle")] for each in (picture, before)]
+    assert dots[0] == dots[1]
+
+
 def test_names_cannot_leave_the_picture(answer):
     named = answer.model_copy(update={"verdict": "<script>", "goal": '"]]>&'})
     assert "<script>" not in svg_of(named)
