@@ -113,7 +113,7 @@ def write_recipe(found: Found, model: Path, output: Path, wanted: Wanted) -> str
     from stages.commands.starting.first_recipe import recipe_name, recipe_text
 
     name, path = recipe_name(model.stem), _relative(model, output.parent)
-    text = recipe_text(found.guess, path, name, found.data, found.source, wanted)
+    text = recipe_text(found, path, name, wanted)
     _write(output, text)
     return text
 

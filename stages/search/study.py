@@ -267,7 +267,7 @@ class Study:
     def _tell(self, explorer: Explorer, trial: Trial) -> None:
         done = trial if trial.ended != "running" else trial.model_copy(update={"ended": "done"})
         share = done.best_known.share if done.best_known is not None else None
-        explorer.tell(done, share, self._judge.expected_drop(done, self._trials))
+        explorer.tell(done, share, self._judge.expected_drop(done, self._trials), self._judge.most)
         explorer.spend(self._spent_s())
         self._say()
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.contracts.events import ActionEvents
 from pipeline.store.file_digests import FileDigests
+from stages.commands.starting.first_changes import Kept, changes_kept
 from stages.commands.starting.first_data import DataGuess, checked, look_into, opened
 from stages.commands.starting.first_guess import ModelGuess, Preprocessing
 from stages.commands.starting.first_preprocessing import SourceReport, preprocessing_by, report_on
@@ -17,11 +18,15 @@ from stages.samples.source_accuracy import measure, why_unmeasured
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold what a first recipe is written from: what the model tells, what its data is, how accurate the source is."""
+    """Hold what a first recipe is written from: what the model tells, what its data is, how accurate the source is.
+
+    `kept` are the changes of images that the source does not mind, if any.
+    """
 
     guess: ModelGuess
     data: DataGuess | None = None
     source: SourceReport | None = None
+    kept: Kept | None = None
 
 
 def look_at_data(model: KerasModel, guess: ModelGuess, path: Path, folder: Path, events: ActionEvents) -> Found:
@@ -57,4 +62,6 @@ def look_at_data(model: KerasModel, guess: ModelGuess, path: Path, folder: Path,
         measured = measure(model, split, progress)
     report = report_on(measured, "training" if held.validation is None else "validation")
     chosen = preprocessing_by(measured, guess.preprocessing, report)
-    return Found(guess.model_copy(update={"preprocessing": chosen}), held, report)
+    prepared = replace(split, preprocess=chosen.way)
+    kept = changes_kept(model, prepared, measured.chosen.samples) if measured.proved else None
+    return Found(guess.model_copy(update={"preprocessing": chosen}), held, report, kept)

@@ -14,6 +14,7 @@ from pipeline.records.metrics import of_output
 from pipeline.reports.table import count, macs_notes
 from stages.commands.starting.first_data import DRAWN_TEST, SEED, DataGuess
 from stages.commands.starting.first_guess import ModelGuess, OutputGuess, Preprocessing
+from stages.commands.starting.first_look import Found
 from stages.commands.starting.first_preprocessing import SourceReport, table_of
 from stages.commands.starting.first_pruning import FirstPruning
 from stages.samples.preprocess_trial import setting_of
@@ -53,33 +54,30 @@ class Wanted:
 
 
 def recipe_text(
-    found: ModelGuess,
+    found: Found,
     model_path: str,
     name: str,
-    data: DataGuess | None = None,
-    source: SourceReport | None = None,
     wanted: Wanted = Wanted(),
 ) -> str:
-    """Return the YAML of a recipe that runs as it is with the given `data`, else once the file exists.
-
-    `source` reports what was measured on the data.
-    """
-    least = "at least " if found.macs_unknown else ""
+    """Return the YAML of a recipe that runs as it is with the data that was found, else once the file exists."""
+    guess = found.guess
+    least = "at least " if guess.macs_unknown else ""
     lines = [
-        f"# {_comment(found.name)}: {count(found.params)} params, {least}{count(found.macs)} MACs",
-        *(f"# {_comment(note)}" for note in macs_notes(found.macs_unknown, found.macs_size)),
+        f"# {_comment(guess.name)}: {count(guess.params)} params, {least}{count(guess.macs)} MACs",
+        *(f"# {_comment(note)}" for note in macs_notes(guess.macs_unknown, guess.macs_size)),
         "# Written by `secateur init`: what it guessed says so, and CHECK stands where it may be wrong.",
         "# `secateur schema` lists all settings, `secateur plan` says what would run.",
-        *(f"# note: {_comment(note)}" for note in found.notes),
+        *(f"# note: {_comment(note)}" for note in guess.notes),
         f"name: {_scalar(name)}",
         f"seed: {SEED}",
         f"model: {_scalar(model_path)}",
-        *(_without_data(found) if found.unsuited and data is None else _with_data(found, data, source, wanted)),
+        *(_without_data(guess) if guess.unsuited and found.data is None else _with_data(found, wanted)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport | None, wanted: Wanted) -> Iterator[str]:
+def _with_data(found: Found, wanted: Wanted) -> Iterator[str]:
+    guess, data = found.guess, found.data
     unlabelled = data is not None and (guess.unsuited is not None or not data.labelled)
     judged = {} if unlabelled else _judged(guess, data)
     classifier = any(
@@ -102,7 +100,7 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
     if unlabelled:
         why = "its labels are not looked at" if data and data.labelled else "there are none in it"
         yield _line("  task: unlabelled", f"{why}: outputs are compared, accuracies not measured")
-    yield from _preprocess(guess.preprocessing, source)
+    yield from _preprocess(guess.preprocessing, found.source)
     yield from _splits(data)
     if not unlabelled and wanted.training:
         yield _line("control: true", "fine-tunes the unpruned model as well")
@@ -113,7 +111,7 @@ def _with_data(guess: ModelGuess, data: DataGuess | None, source: SourceReport |
     if guess.prunable_groups and not guess.keeps_zeros:
         yield _line("  - reconstruct: {data_split: train}", "fits what is left to the unpruned model")
     if wanted.training:
-        yield from _training(guess, _epochs(guess, data, wanted), wanted, unlabelled=unlabelled)
+        yield from _training(found, wanted, unlabelled=unlabelled)
     yield _line("  - strip", "takes out what only training needs")
     if guess.trained_for_int8:
         yield _line("  - quantize: {schemes: [int8]}", "what it was trained for")
@@ -148,19 +146,26 @@ def _epochs(guess: ModelGuess, data: DataGuess | None, wanted: Wanted) -> int:
     return min(max(EPOCHS, -(-STEPS // steps)), MOST_EPOCHS)
 
 
-def _training(guess: ModelGuess, epochs: int, wanted: Wanted, *, unlabelled: bool) -> Iterator[str]:
+def _training(found: Found, wanted: Wanted, *, unlabelled: bool) -> Iterator[str]:
+    guess, kept = found.guess, found.kept
+    length = f"epochs: {_epochs(guess, found.data, wanted)}, batch: {_batch(guess)}"
     if wanted.search is not None and all(len(spec.shape) == IMAGE_RANK for spec in guess.inputs):
         # A teacher that is patient and consistent: Beyer et al., 2022, arXiv:2106.05237. Stopping early would leave out
         # the small steps at the end, which gain most.
-        tuning = f"epochs: {epochs}, batch: {_batch(guess)}, learning_rate: 0.003, schedule: cosine"
-        yield "  # learns the unpruned model's outputs, for blends of two images as well"
-        yield f"  - finetune: {{{tuning}, early_stopping: null, mixup: {BLENDING}, distill: {{weight: 1.0}}}}"
+        if kept is None:
+            yield "  # learns the unpruned model's outputs, for blends of two images as well"
+            rate, images = 0.003, f"mixup: {BLENDING}"
+        else:
+            right = f"{kept.accuracy:.1%} right of {kept.samples:,}, {kept.plain:.1%} as they are"
+            yield f"  # learns the unpruned model's outputs, for changed images as well ({right})"
+            rate, images = 0.001, f"augment: {_flow(kept.augment.model_dump(exclude_defaults=True))}"
+        tuning = f"{length}, learning_rate: {rate}, schedule: cosine, early_stopping: null"
+        yield f"  - finetune: {{{tuning}, {images}, distill: {{weight: 1.0}}}}"
         return
-    tuning = f"epochs: {epochs}, batch: {_batch(guess)}, learning_rate: 0.001, schedule: cosine"
     lesson = "distill: {}" if unlabelled else f"distill: {{weight: {TEACHER}}}"
     taught = "without labels" if unlabelled else "as well as from labels"
     yield f"  # learns from the unpruned model's outputs, {taught}"
-    yield f"  - finetune: {{{tuning}, {lesson}}}"
+    yield f"  - finetune: {{{length}, learning_rate: 0.001, schedule: cosine, {lesson}}}"
 
 
 def _splits(data: DataGuess | None) -> Iterator[str]:

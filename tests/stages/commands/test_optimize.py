@@ -8,6 +8,7 @@ from pipeline.recipe.recipe import Recipe
 from stages.commands.optimize import command, exported_for, tells_what_is_faster, write_search
 from stages.commands.starting.first_recipe import Wanted
 from stages.devices.target import find_target
+from stages.finetune.config import Augment
 from stages.keras.tensorflow import import_keras
 from stages.search.goal import goal_of
 from stages.search.levels import levels_of
@@ -56,6 +57,27 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     assert (training.epochs, training.early_stopping, training.mixup, training.distill.weight) == (40, None, 0.4, 1.0)
     assert recipe.data is not None
     assert recipe.data.validation.fraction == 0.2  # of 90
+
+
+def test_changes_that_the_source_does_not_mind_are_trained_with(tmp_path):
+    keras = import_keras()
+    layers = keras.layers
+    image = keras.Input((16, 16, 1))
+    made = layers.Dense(2)(layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(image)))
+    bright = keras.Model(image, made)
+    bright.set_weights([np.ones((1, 1, 1, 8)), np.zeros(8), np.repeat([[-1.0, 1.0]], 8, 0), np.array([4.0, -4.0])])
+    bright.save(tmp_path / "m.keras")
+    labels = np.arange(120) % 2
+    images = np.broadcast_to(0.25 + 0.5 * labels[:, None, None, None], (120, 16, 16, 1)).astype("f4")
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=labels)
+    recipe = Recipe.load(
+        write_search(
+            tmp_path / "m.keras", tmp_path / "d.npz", tmp_path / "r.yaml", Wanted("cpu", ("onnx",), search=GOAL)
+        )
+    )
+    (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
+    assert training.augment == Augment(flip="horizontal", shift=0.1)
+    assert (training.mixup, training.learning_rate, training.early_stopping) == (None, 0.001, None)
 
 
 def test_bad_data_leave_no_folder(model, tmp_path):

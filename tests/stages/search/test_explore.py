@@ -59,13 +59,14 @@ def test_a_study_that_is_opened_again_knows_what_ended_and_drops_what_ran(open_s
     assert again.ask("border", 0.2, SPACE.usual).number == lost.number + 1
 
 
-def test_the_sampler_learns_where_the_goal_is_met(open_study, trial):
+@pytest.mark.parametrize(("lost", "most"), [(0.02, None), (0.008, 0.004)])
+def test_the_sampler_learns_where_the_goal_is_met(open_study, lost, most):
     study, proposed = open_study(), []
     for _ in range(30):
         asked = study.ask("explored", SPACE.bounds)
         share = asked.settings["stages.prune.macs"]
         proposed.append(share)
-        study.tell(asked.model_copy(update={"ended": "done"}), share, 0.02 if share < 0.5 else 0.0)
+        study.tell(asked.model_copy(update={"ended": "done"}), share, lost if share < 0.5 else 0.0, most)
     early, late = proposed[:10], proposed[-10:]
     assert sum(abs(share - 0.5) for share in late) < sum(abs(share - 0.5) for share in early)
 
