@@ -19,14 +19,16 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 V = TypeVar("V", bound=Value)
+SHOWN = 12  # names in a hint
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
-    """Return a hint: the nearest of the known names, or all of them."""
+    """Return a hint: the nearest of the known names, or all of them; the first of them if they are many."""
     close = get_close_matches(name, known, n=3, cutoff=0.5)
     if close:
         return "the nearest is " + " or ".join(close) if len(close) < 3 else "the nearest are " + ", ".join(close)
-    return "known: " + ", ".join(known)
+    more = len(known) - SHOWN
+    return "known: " + ", ".join(known[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def validate(kind: type[V], data: Json, path: Path, source: YamlSource) -> V:

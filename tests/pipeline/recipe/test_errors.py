@@ -1,5 +1,7 @@
 import pytest
 
+from pipeline.recipe.errors import nearest
+
 
 @pytest.mark.parametrize(
     ("old", "new", "what", "where", "hint"),
@@ -47,3 +49,8 @@ def test_mistakes_are_named_with_their_place(recipe_file, old, new, what, where,
     if hint:
         assert hint in error.hint
     assert error.exit_code == 2
+
+
+def test_of_many_names_the_first_are_told_if_none_is_near():
+    assert nearest("zzz", ["aa", "bb"]) == "known: aa, bb"
+    assert nearest("zzz", [f"n{number}" for number in range(14)]).endswith("n11 and 2 more")
