@@ -35,8 +35,22 @@ FolderOption = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="DIR", help="For the front's recipes and picture; beside the recipe."),
 ]
+
+
+def _can_be_used(storage: str | None) -> str | None:
+    """Raise StoreError if a database can't be used: minutes pass before a study needs it."""
+    if storage is not None:
+        from stages.search.explore import open_storage
+
+        open_storage(storage)
+    return storage
+
+
 StorageOption = Annotated[
-    str | None, typer.Option("--storage", metavar="URL", help="Optuna's database; a file in the store by default.")
+    str | None,
+    typer.Option(
+        "--storage", metavar="URL", help="Optuna's database; a file in the store by default.", callback=_can_be_used
+    ),
 ]
 PICTURE = "front.svg"
 NOT_REACHED, INCONCLUSIVE = 1, 5

@@ -8,10 +8,11 @@ Without one there are two objectives, and NSGA-II (Deb et al., 2002) looks for t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, first_line
 from pipeline.recipe.recipe import Recipe
 from pipeline.recipe.search_spec import Interval, SearchSpec
 from pipeline.records.keys import digest_of
@@ -108,10 +109,43 @@ def storage_in(store: Store, name: str) -> str:
     return f"sqlite:///{store.root / 'studies' / f'{name}.db'}"
 
 
-def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:
-    import optuna
+def open_storage(url: str) -> optuna.storages.BaseStorage:
+    """Return the storage at a URL, with its tables; StoreError if it can't be used."""
+    from optuna.storages import get_storage
+
+    try:
+        with reaching(url):
+            return get_storage(url)
+    except ImportError as error:
+        missing = getattr(error.__cause__, "name", None) or "its driver"
+        raise _unreachable(url, f"{missing} is not installed", f"install {missing} beside secateur") from error
+    except (RuntimeError, ValueError) as error:  # of another release of Optuna; of a kind that it knows no more
+        raise _unreachable(url, first_line(str(error))) from error
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Raise StoreError, without the URL's password, where the database at it fails."""
+    from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        raise _unreachable(url, first_line(str(getattr(cause, "orig", None) or cause))) from error
+
+
+def _unreachable(
+    url: str, why: str, hint: str = "check the URL; the same command goes on where this one ended"
+) -> StoreError:
+    return StoreError(f"the study's database can't be used: {why}", where=_without_password(url), hint=hint)
+
+
+def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:
+    import optuna
+
+    opened = open_storage(storage)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler: Any
     pruner: Any
@@ -122,21 +156,10 @@ def _opened(storage: str, name: str, goal: Goal, seed: int) -> optuna.Study:
         sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
         directions = ["minimize"]
         pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=LEVELS, reduction_factor=3)
-    try:
+    with reaching(storage):
         return optuna.create_study(
-            storage=storage,
-            study_name=name,
-            sampler=sampler,
-            pruner=pruner,
-            directions=directions,
-            load_if_exists=True,
+            storage=opened, study_name=name, sampler=sampler, pruner=pruner, directions=directions, load_if_exists=True
         )
-    except SQLAlchemyError as error:
-        first = str(error.orig if hasattr(error, "orig") and error.orig else error).splitlines()[0]
-        what = f"the study can't be opened: {first}"
-        raise StoreError(
-            what, where=_without_password(storage), hint="delete the file, or name another database"
-        ) from error
 
 
 def _state(name: str) -> Any:

@@ -17,7 +17,7 @@ from pipeline.store import Store
 from stages.devices.target import find_target
 from stages.search.border import nearest_of, next_budget
 from stages.search.candidates import Candidate
-from stages.search.explore import Explorer, storage_in, study_name
+from stages.search.explore import Explorer, reaching, storage_in, study_name
 from stages.search.foreseen import Foreseen, foreseen_by
 from stages.search.gaps import widest_gap
 from stages.search.goal import Goal, goal_of
@@ -122,17 +122,24 @@ class Study:
         keys = sorted(entry.key for entry in yardstick.stages if entry.key is not None)
         name = study_name(self._recipe, self._spec, [*keys, axis or ""])
         storage = self._storage or storage_in(self._store, name)
-        self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
-        self._before_s = self._explorer.spent_s
+        with reaching(storage):
+            self._explorer = Explorer(storage, name, self._space, self.goal, self._recipe.seed)
+            finalists = self._searched(self._explorer)
+            return self._found(finalists, unpruned)
+
+    def _searched(self, explorer: Explorer) -> list[Trial]:
+        """Return the finalists, exported and measured."""
+        self._before_s = explorer.spent_s
         if self.goal.max_drop is None and self._raising.levels.trains:
-            self._fill_gaps(self._explorer)
+            self._fill_gaps(explorer)
         else:
-            self._sketch(self._explorer)
-            self._find_border(self._explorer)
-        self._explore(self._explorer)
+            self._sketch(explorer)
+            self._find_border(explorer)
+        self._explore(explorer)
         self._enter("measured")
-        top = self._judge.finalists(self._trials, most_finalists(self._spec.budget.trials))
-        finalists = self._measured(top)
+        return self._measured(self._judge.finalists(self._trials, most_finalists(self._spec.budget.trials)))
+
+    def _found(self, finalists: Sequence[Trial], unpruned: Trial | None) -> Found:
         raising, out_of_time = self._raising, self._out_of_time()
         return Found(
             goal=self.goal,

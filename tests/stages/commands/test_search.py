@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pipeline.cli import build_app
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, StoreError
 from pipeline.store import Store
 from stages.commands.search import workers_on
 from stages.search.workers import Here
@@ -53,6 +53,12 @@ def test_all_recipes_run_and_stand_side_by_side(search: Any, tmp_path: Path) -> 
     assert [entry["verdict"] for entry in report["recipes"]] == ["fail", "fail"]
     assert report["recipes"][0]["metrics"]["prune.params"] == float(first.split()[2])
     assert search(limit=10).exit_code == 1
+
+
+def test_a_database_that_can_not_be_opened_is_refused_before_anything_runs(search: Any, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="unable to open database file"):
+        search("--storage", f"sqlite:///{tmp_path}/nowhere/s.db")
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_cluster_that_is_none_is_refused_before_anything_runs(search: Any, tmp_path: Path) -> None:

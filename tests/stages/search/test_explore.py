@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import StoreError
 from pipeline.recipe.search_spec import Interval
-from stages.search.explore import Explorer, study_name
+from stages.search.explore import Explorer, open_storage, reaching, study_name
 from stages.search.space import Space
 
 SPACE = Space(
@@ -96,10 +96,29 @@ def test_without_a_goal_nothing_is_given_up(open_study, trial):
     assert len(study.trials) == 1
 
 
-def test_a_database_that_can_not_be_opened_is_told_without_its_password(goal):
-    with pytest.raises(StoreError, match="can't be opened") as caught:
-        Explorer("sqlite:////nowhere/at/all/s.db", "s", SPACE, goal, 7)
-    assert "nowhere" in str(caught.value.where)
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("sqlite:////nowhere/at/all/s.db", "unable to open database file"),
+        ("no url", "Could not parse SQLAlchemy URL"),
+        ("redis://user:secret@localhost/1", "RedisStorage is removed"),
+        ("mysql+cymysql://user:secret@localhost/studies", "cymysql is not installed"),
+        ("unheard://user:secret@localhost/1", "Can't load plugin"),
+    ],
+)
+def test_a_database_that_can_not_be_used_is_told_without_its_password(url, what):
+    with pytest.raises(StoreError, match="the study's database can't be used") as caught:
+        open_storage(url)
+    assert what in caught.value.what
+    assert "secret" not in str(caught.value)
+
+
+def test_a_database_that_goes_away_ends_the_study_with_an_error_that_names_it(open_study, tmp_path):
+    study, url = open_study(), f"sqlite:///{tmp_path / 'study.db'}"
+    (tmp_path / "study.db").write_bytes(b"")  # all tables are gone
+    with pytest.raises(StoreError, match="no such table") as caught, reaching(url):
+        study.ask("explored", SPACE.bounds)
+    assert caught.value.where == url
 
 
 def test_another_model_or_data_or_goal_is_another_study(searched):
