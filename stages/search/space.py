@@ -29,14 +29,16 @@ NEAR_ENOUGH = 1.0  # of what is asked for: what is left is measured, and counts,
 SEARCH_AT = 0.5  # of what can go: one search of distributions serves all candidates where none is trained
 BY_LOSS = ("obs", "taylor", "hessian")  # criteria that predict a loss, with scope: loss
 NEEDS_LABELS = ("taylor",)
+ROUND_TO = (1, 4, 8)
+TEACHER_WEIGHTS = (0.5, 0.8, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
     """Hold what varies. `budget` is the setting that says how much is left, the rest are the other `dimensions`.
 
-    `fixed` are settings of every candidate that differ from the recipe; `usual` what the recipe says where a dimension
-    does not say otherwise.
+    `fixed` are settings of every candidate that differ from the recipe; `usual` what the recipe says of the dimensions,
+    or what they have instead of it.
     """
 
     budget: str
@@ -72,7 +74,8 @@ def space_of(recipe: Recipe, spec: SearchSpec, goal: Goal, levels: Levels) -> Sp
         budget, bounds = f"{path}.{measure}", Interval(low=LEAST_LEFT, high=MOST_LEFT)
     dimensions = own if spec.space else _worth_varying(recipe, prune, path)
     fixed = _fixed(prune, budget, extra) | _search_once(prune, dimensions, levels)
-    return Space(budget, bounds, dimensions, fixed, {key: _said(recipe, key) for key in dimensions})
+    usual = {key: _within(dimension, _said(recipe, key)) for key, dimension in dimensions.items()}
+    return Space(budget, bounds, dimensions, fixed, usual)
 
 
 def on_device(space: Space, recipe: Recipe, goal: Goal, levels: Levels, axis: str) -> Space:
@@ -165,19 +168,29 @@ def _worth_varying(recipe: Recipe, prune: StageStep, path: str) -> dict[str, Dim
     if criterion in BY_LOSS:
         unlabelled = recipe.data is None or recipe.data.unlabelled
         found[f"{path}.criterion"] = tuple(name for name in BY_LOSS if not (unlabelled and name in NEEDS_LABELS))
-    if isinstance(getattr(prune.config, "round_to", None), int):
-        found[f"{path}.round_to"] = (1, 4, 8)
+    if isinstance(own_step := getattr(prune.config, "round_to", None), int):
+        found[f"{path}.round_to"] = tuple(sorted({*ROUND_TO, own_step}))
     for step in recipe.steps:
         if step.stage == "finetune":
             config, own = step.config, f"stages.{step.id}"
             epochs, rate = int(getattr(config, "epochs", 1)), float(getattr(config, "learning_rate", 1e-3))
             found[f"{own}.epochs"] = tuple(dict.fromkeys((max(1, epochs // 2), epochs, 2 * epochs)))
             found[f"{own}.learning_rate"] = tuple(rate * factor for factor in (0.3, 1.0, 2.0))
-            if getattr(config, "distill", None) is not None and not (recipe.data is None or recipe.data.unlabelled):
-                found[f"{own}.distill.weight"] = (0.5, 0.8, 1.0)
+            distill = getattr(config, "distill", None)
+            if distill is not None and not (recipe.data is None or recipe.data.unlabelled):
+                found[f"{own}.distill.weight"] = tuple(sorted({*TEACHER_WEIGHTS, distill.weight}))
             if (mixup := getattr(config, "mixup", None)) is not None:
                 found[f"{own}.mixup"] = (None, mixup)
     return found
+
+
+def _within(dimension: Dimension, said: Json) -> Json:
+    """Return what a recipe says if a dimension has it; else its nearest bound, or its first choice."""
+    if not isinstance(dimension, Interval):
+        return said if said in dimension else dimension[0]
+    if isinstance(said, bool) or not isinstance(said, int | float):
+        return dimension.low
+    return min(max(said, dimension.low), dimension.high)
 
 
 def _said(recipe: Recipe, key: str) -> Json:

@@ -32,6 +32,24 @@ def test_by_default_the_macs_the_criterion_and_the_training_vary(searched):
     assert space.fixed == {}
 
 
+def test_what_the_recipe_says_is_among_the_choices(searched):
+    prune = "  - prune: {criterion: obs, scope: loss, macs: 0.6, round_to: 2}"
+    recipe = searched(prune=prune, finetune="  - finetune: {epochs: 2, distill: {weight: 0.7}}")
+    space = spaced(recipe)
+    assert space.dimensions["stages.prune.round_to"] == (1, 2, 4, 8)
+    assert space.dimensions["stages.finetune.distill.weight"] == (0.5, 0.7, 0.8, 1.0)
+    assert all(space.usual[key] in choices for key, choices in space.dimensions.items())
+
+
+def test_what_the_recipe_says_beyond_the_users_space_gives_way_to_it(searched):
+    own = "{stages.finetune.epochs: [7, 9], seed: {low: 20, high: 30}, stages.finetune.mixup: {low: 0.1, high: 0.4}}"
+    assert spaced(searched(f"{{space: {own}}}")).usual == {
+        "stages.finetune.epochs": 7,
+        "seed": 20,
+        "stages.finetune.mixup": 0.1,
+    }
+
+
 def test_another_budget_takes_the_place_of_the_recipes_own(searched):
     recipe = searched("{space: {stages.prune.params: {low: 0.2, high: 0.9}, seed: [1, 2]}}")
     space = spaced(recipe)
