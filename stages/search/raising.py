@@ -18,6 +18,7 @@ from stages.search.untouched import untouched
 from stages.search.workers import StudyListener, Workers
 
 UNPRUNED = -1  # its number among candidates
+HOPELESS = 3.0  # times the goal: files of a network that is hardly trained lose more than those of better ones
 JUDGED: dict[str, Json] = {"data.judge_on": "validation"}  # nothing is chosen by what test data say
 
 
@@ -68,7 +69,7 @@ class Raising:
     def cheapest_file(self, settings: dict[str, Json]) -> FileFigures | None:
         """Return which exported file of a recipe costs least; None if none has the goal's cost.
 
-        Its drop is what it loses against its own network. Files that lose more than the goal so, or are beyond its
+        Its drop is what it loses against its own network. Files that lose many times the goal so, or are beyond its
         limits, come last. Raises whatever fails.
         """
         recipe = self._recipe(settings, control=False)
@@ -78,7 +79,7 @@ class Raising:
         own, most = accuracy_of(ended.metrics, self.levels.levels[-1].named), self.goal.max_drop
 
         def rank(file: FileFigures) -> tuple[bool, bool, float]:
-            lossy = most is not None and file.drop is not None and file.drop > most
+            lossy = most is not None and file.drop is not None and file.drop > HOPELESS * most
             return lossy, not file.within(self.goal.limits), file.cost
 
         return min(figures_of(ended, self.goal, own), key=rank, default=None)

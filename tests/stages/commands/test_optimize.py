@@ -48,15 +48,17 @@ def test_without_labels_the_source_is_the_measure_and_the_recipe_is_ready(model,
     assert (goal.cost.name, goal.target, goal.max_drop) == ("latency_p50_ms", "cpu", 0.02)
     assert levels_of(recipe).trains
     (schemes,) = [step.config.variants for step in recipe.steps if step.stage == "quantize"]
-    assert [(name, how.scheme, how.faster_on, how.bias_correction) for name, how in schemes.items()] == [
-        ("float32", "float32", None, None),
-        ("int8", "int8", None, True),
-        ("mixed", "int8", "cpu", True),
+    assert [
+        (name, how.scheme, how.faster_on, how.calibration, how.bias_correction) for name, how in schemes.items()
+    ] == [
+        ("float32", "float32", None, None, None),
+        ("int8", "int8", None, "auto", True),
+        ("mixed", "int8", "cpu", "auto", True),
     ]
     (training,) = [step.config for step in recipe.steps if step.stage == "finetune"]
     assert (training.epochs, training.early_stopping, training.mixup, training.distill.weight) == (40, None, 0.4, 1.0)
     assert recipe.data is not None
-    assert recipe.data.validation.fraction == 0.2  # of 90
+    assert (recipe.data.validation.fraction, recipe.data.calibration.take) == (0.2, 1024)  # of 90
 
 
 def test_changes_that_the_source_does_not_mind_are_trained_with(tmp_path):

@@ -80,11 +80,12 @@ def test_each_candidate_gets_its_own_end_in_whatever_order_they_come(raising, tr
 
 def test_a_file_that_loses_too_much_by_itself_is_not_measured_in(raising):
     known = {"tflite/int8@cpu__latency_p50_ms": 0.7, "onnx/int8@cpu__latency_p50_ms": 0.6, "finetune__accuracy": 0.8}
-    one, both = {"onnx/int8__accuracy": 0.789}, {"onnx/int8__accuracy": 0.789, "tflite/int8__accuracy": 0.77}
-    made, _ = raising(ended(**known, **one), ended(**known, **both))
+    one, both = {"onnx/int8__accuracy": 0.769}, {"onnx/int8__accuracy": 0.769, "tflite/int8__accuracy": 0.75}
+    made, _ = raising(ended(**known, **one), ended(**known, **both), ended(**known, **{"onnx/int8__accuracy": 0.779}))
     assert made.cheapest_file({}).axis == "tflite/int8"
-    fastest = made.cheapest_file({})  # none loses less than the goal
-    assert (fastest.axis, fastest.drop) == ("onnx/int8", pytest.approx(0.011))
+    fastest = made.cheapest_file({})  # each loses more than three times the goal
+    assert (fastest.axis, fastest.drop) == ("onnx/int8", pytest.approx(0.031))
+    assert made.cheapest_file({}).axis == "onnx/int8"  # a network that is hardly trained loses more than others
 
 
 def test_the_unpruned_model_is_a_candidate_with_its_files(raising):
