@@ -88,7 +88,7 @@ def answered(
         )
         for index, ((trial, file), path, run) in enumerate(zip(best, paths, ended, strict=True))
     ]
-    chosen, plain_drops = chosen_of(points, goal), _untouched(source)
+    chosen, plain_drops = chosen_of(points, goal, found.chance), _untouched(source)
     trials = list({trial.number: trial for trial in (*found.trials, *found.finalists)}.values())  # as far as they got
     return Answer(
         name=recipe.name,

@@ -18,20 +18,24 @@ LEAST_DROP = 1e-3  # below it a goal's drop is no unit to count others in
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judge the candidates of one goal. `file_loss` is what the source loses in the file that counts."""
+    """Judge the candidates of one goal. `file_loss` is what the source loses in the file that counts.
+
+    `chance` is the standard error of a drop on validation data.
+    """
 
     goal: Goal
     levels: Levels
     file_loss: float = 0.0
+    chance: float = 0.0
 
     @property
     def most(self) -> float | None:
-        """Return how much a candidate may lose before its file is made: the file's own loss comes on top.
+        """Return how much a candidate may lose before its file is made: the file's own loss and chance come on top.
 
-        It is half of the goal at least, since on few samples a file's loss is mostly luck.
+        It is half of the goal at least, since on few samples all of them are mostly luck.
         """
         most = self.goal.max_drop
-        return None if most is None else max(most / 2, most - max(0.0, self.file_loss))
+        return None if most is None else max(most / 2, most - max(0.0, self.file_loss) - self.chance)
 
     def meets(self, trial: Trial) -> bool:
         """Return whether a candidate met the goal's accuracy at the level before files are exported."""

@@ -11,6 +11,7 @@ from pipeline.recipe.recipe import Recipe
 from pipeline.records.manifest import CONTROL, SOURCE, RunManifest
 from pipeline.records.values import Json
 from stages.search.candidates import Candidate
+from stages.search.chance import chance_of
 from stages.search.goal import Goal
 from stages.search.levels import Level, Levels, accuracy_of, samples_of, share_left, yardstick_of
 from stages.search.trial import FileFigures, Reached, Trial, dropped, figures_of
@@ -36,6 +37,11 @@ class Raising:
     yardstick: float | None = None
     samples: int | None = None
     running: int = field(default=0, init=False)
+
+    @property
+    def chance(self) -> float:
+        """Return the standard error of a drop."""
+        return chance_of(self.yardstick, self.samples, self.goal.max_drop)
 
     def measure_yardstick(self, settings: dict[str, Json]) -> RunManifest:
         """Measure the source, and train it as candidates are trained: a drop is from the better of the two.

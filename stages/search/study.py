@@ -33,7 +33,7 @@ BATCH = 4  # candidates that are explored at once
 FOR_FINALISTS, MOST_FOR_FINALISTS_S = 0.35, 360  # of the minutes, kept for exporting and measuring; seconds at most
 AND_ON_TEST_DATA = 1.5  # times as long as measuring a finalist takes its part of the final table as well
 AROUND = (0.6, 1.4)  # where candidates are explored, as factors of the border's budget
-START = 0.5  # the first budget that is trained
+START, OF_LATENCY = 0.5, 0.7  # the first budget that is trained
 LATENCY = "latency"  # names of metrics begin so
 CLOSE = 1e-3  # two budgets that differ by less, relatively, are one
 
@@ -55,7 +55,7 @@ class Found:
     """Hold what a study found: all candidates, those measured, and accuracies on `samples` of validation data.
 
     `unpruned` is the source, with what its files cost and lose. `foreseen` are those that differ in their budget alone,
-    whether they were tried or not.
+    whether they were tried or not. `chance` is the standard error of a drop on these samples.
     """
 
     goal: Goal
@@ -68,6 +68,7 @@ class Found:
     seconds: float
     ran_out: bool
     samples: int | None
+    chance: float
 
 
 Heard = Callable[[Status], None]
@@ -117,6 +118,7 @@ class Study:
         self._judge = replace(self._judge, file_loss=file.drop or 0.0 if file is not None else 0.0)
         self._enter("control")
         yardstick = self._raising.measure_yardstick({**self._usual, self._budget: self._start()})
+        self._judge = replace(self._judge, chance=self._raising.chance)
         self._foreseen = foreseen_by(yardstick, self._store, self._raising.levels.prune, self._space)
         # They cover the model, the data and the versions of what computes.
         keys = sorted(entry.key for entry in yardstick.stages if entry.key is not None)
@@ -152,6 +154,7 @@ class Study:
             seconds=self._spent_s(),
             ran_out=out_of_time,
             samples=raising.samples,
+            chance=raising.chance,
         )
 
     def _take(self, space: Space) -> None:
@@ -297,7 +300,8 @@ class Study:
         return float(trial.settings[self._budget])
 
     def _start(self) -> float:
-        return min(max(START, self._bounds[0]), self._bounds[1])
+        start = OF_LATENCY if self._budget.endswith(f".{LATENCY}") else START
+        return min(max(start, self._bounds[0]), self._bounds[1])
 
     def _spent_s(self) -> float:
         return self._before_s + time.monotonic() - self._started

@@ -44,10 +44,18 @@ def loss(file: FileFigures) -> float:
     return float("inf") if file.drop is None else file.drop
 
 
-def chosen_of(points: Sequence[Point], goal: Goal) -> Point | None:
-    """Return the cheapest of the points that keep the goal and cost less than the source; None without a goal."""
+def chosen_of(points: Sequence[Point], goal: Goal, chance: float) -> Point | None:
+    """Return the cheapest of the points that keep the goal and cost less than the source; None without a goal.
+
+    Those that keep it with `chance` to spare come first.
+    """
     keeping = [point for point in points if point.validation.keeps(goal) and not point.costs_more]
-    return keeping[-1] if keeping and goal.max_drop is not None else None
+    likely = [point for point in keeping if _has_to_spare(point, goal, chance)]
+    return (likely or keeping)[-1] if keeping and goal.max_drop is not None else None
+
+
+def _has_to_spare(point: Point, goal: Goal, chance: float) -> bool:
+    return goal.max_drop is None or loss(point.validation) + chance <= goal.max_drop
 
 
 def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, untouched: Mapping[str, float]) -> str:
@@ -61,6 +69,11 @@ def verdict_of(found: Found, points: Sequence[Point], chosen: Point | None, unto
         where = f"{chosen.letter}, the unpruned model in {chosen.axis}"
         return f"{where}, is the best within {points_of(found.goal.max_drop)}; a pruned one: {missed}"
     text = f"{chosen.letter} is the best within {points_of(found.goal.max_drop)}"
+    spared = f"{100 * found.chance:.1f}"
+    if _has_to_spare(chosen, found.goal, found.chance):
+        text += f" with {spared} to spare for chance" if found.chance else ""
+    else:
+        text += f", by less than chance ({spared})"
     if chosen.test is None or chosen.test.drop is None:
         return text
     text += f" (test data, read once: {_change(chosen.test.drop)})"

@@ -26,6 +26,7 @@ def test_what_the_file_loses_by_itself_is_left_to_it_up_to_half_of_the_goal(judg
     assert [replace(judge, file_loss=loss).most for loss in (-0.003, 0.002, 0.02)] == pytest.approx(
         [0.01, 0.008, 0.005]
     )
+    assert replace(judge, file_loss=0.002, chance=0.001).most == pytest.approx(0.007)
     near = trial(0, 0.5, fitted=0.8, trained=0.891)  # 0.009 are lost
     assert judge.meets(near)
     assert not replace(judge, file_loss=0.002).meets(near)

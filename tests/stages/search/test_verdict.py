@@ -39,6 +39,7 @@ def found(goal, **changed):
         "seconds": 1.0,
         "ran_out": False,
         "samples": 400,
+        "chance": 0.0,
     }
     return Found(goal, **{**known, **changed})
 
@@ -54,6 +55,18 @@ def test_a_point_that_is_chosen_is_told_with_what_test_data_say(goal, point):
     )
 
 
+def test_a_point_that_keeps_the_goal_with_chance_to_spare_comes_first(goal, point):
+    safe, lucky = point(0.005, 0.006), point(0.009, 0.008, letter="B")
+    assert chosen_of([safe, lucky], goal, 0.0) is lucky
+    assert chosen_of([safe, lucky], goal, 0.004) is safe
+    assert chosen_of([safe, lucky], goal, 0.006) is lucky  # neither has it
+    known = found(goal, chance=0.004)
+    assert verdict_of(known, [safe, lucky], safe, {}).startswith(
+        "A is the best within 1 point with 0.4 to spare for chance (test data, read once: -0.6 points)"
+    )
+    assert "B is the best within 1 point, by less than chance (0.4) (test" in verdict_of(known, [lucky], lucky, {})
+
+
 def test_a_control_that_loses_too_much_makes_the_goal_unreachable(goal, point):
     text = verdict_of(found(goal, control=0.888), [point(0.013)], None, {"tflite/int8": 0.001, "onnx/int8": 0.002})
     assert text.startswith("not reachable: the control itself loses 1.2 points with this training")
@@ -62,7 +75,7 @@ def test_a_control_that_loses_too_much_makes_the_goal_unreachable(goal, point):
 
 def test_where_the_unpruned_model_is_the_answer_it_says_why_no_pruned_one_is(goal, point):
     plain, missed = point(0.002, 0.002, pruned=False), point(0.013, letter="B")
-    assert chosen_of([missed, plain], goal) is plain
+    assert chosen_of([missed, plain], goal, 0.0) is plain
     assert verdict_of(found(goal), [missed, plain], plain, {}) == (
         "A, the unpruned model in tflite/int8, is the best within 1 point; a pruned one: not reached: 0 candidates "
         "were tried; nearest: B at -1.3 points; more trials, more epochs or a larger drop would help"
@@ -84,10 +97,10 @@ def test_a_loss_that_is_not_known_comes_last(file):
 def test_what_costs_no_less_than_the_source_is_not_chosen(goal, point):
     slower = point(0.0, 0.0)
     slower = slower.model_copy(update={"test": slower.test.model_copy(update={"against": Against(ratio=1.02)})})
-    assert chosen_of([slower], goal) is None
+    assert chosen_of([slower], goal, 0.0) is None
     assert (
         verdict_of(found(goal), [slower], None, {}) == "not reached: within 1 point nothing costs less than the source"
     )
     fine = point(0.005, 0.005)
-    assert chosen_of([fine, slower], goal) is fine
-    assert chosen_of([fine], replace(goal, max_drop=None)) is None
+    assert chosen_of([fine, slower], goal, 0.0) is fine
+    assert chosen_of([fine], replace(goal, max_drop=None), 0.0) is None
