@@ -91,21 +91,28 @@ def _labelled(found: Found, model: Path, data: Path, folder: Path) -> Found:
     if found.data is None or found.data.labelled:
         return found
     from stages.commands.starting.first_data import THREADS
+    from stages.commands.starting.first_guess import Preprocessing
     from stages.keras.tensorflow import tensorflow_action
     from stages.load import load_model
-    from stages.search.agreement import label_by_source
+    from stages.search.agreement import label_by_source, telling_way
 
     if found.data.source != "npz":
         what = (
             f"the samples have no labels, and only those of an npz can be judged without; this is {found.data.source}"
         )
         raise RecipeError(what, where=str(data), hint="give labels, or an npz with x_train")
+    ready = found.guess.preprocessing
     with tensorflow_action(seed=0, threads=THREADS):
-        made = label_by_source(load_model(model).model, data, found.guess.preprocessing.way, folder)
+        source = load_model(model).model
+        way, largest, as_guessed = telling_way(source, data, ready.way)
+        made = label_by_source(source, data, way, folder)
+    if way != ready.way:
+        reason = f"the source takes {largest:.1%} of samples for one class so, and {as_guessed:.1%} as was guessed"
+        ready = Preprocessing.of(way, reason, certain=False)
     typer.echo(f"! {data} has no labels: accuracy is agreement with the source, on {made}", err=True)
     again = look(model, made, folder)
     # The source is right under any preprocessing that its labels were made with.
-    return replace(again, guess=found.guess, source=None)
+    return replace(again, guess=found.guess.model_copy(update={"preprocessing": ready}), source=None)
 
 
 def _told(found: Found, recipe: Path) -> Iterator[str]:

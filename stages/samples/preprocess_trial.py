@@ -106,7 +106,7 @@ def try_preprocessing(
     stored = replace(split, preprocess=Preprocess())
     now = split.preprocess
     assert isinstance(now, Preprocess)  # `can_be_measured`: one input
-    others = _others(np.asarray(stored.take(indices[: 2 * BATCH])[0]), now) if can_be_tried(model, split) else {}
+    others = other_ways(np.asarray(stored.take(indices[: 2 * BATCH])[0]), now) if can_be_tried(model, split) else {}
     nothing = np.zeros(0, np.int64)
     running = [Tried(name, way, nothing, nothing) for name, way in {AS_NOW: now, **others}.items()]
     ended: dict[str, Tried] = {}
@@ -134,7 +134,7 @@ def _is_surely_worse(trial: Tried, others: Sequence[Tried]) -> bool:
     return any(other.surely_above(most) for other in others)
 
 
-def _others(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
+def other_ways(stored: Any, now: Preprocess) -> dict[str, Preprocess]:
     """Return what is usual for numbers in the range of `stored` (n, …), and none at all, without the current one."""
     import numpy as np
 

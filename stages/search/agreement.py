@@ -15,11 +15,13 @@ from pipeline.errors import DataError, RecipeError
 from pipeline.store.file_digests import FileDigests
 from stages.keras.inputs import by_input
 from stages.keras.types import KerasModel
+from stages.samples.preprocess_trial import other_ways
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BATCH = 64
+LOOKED_AT, ONE_CLASS = 400, 0.99  # samples, and the share of them from which on they are as good as one class
 LABELLED = "labelled-by-source.npz"
 
 
@@ -44,6 +46,37 @@ def label_by_source(model: KerasModel, data: Path, preprocess: Preprocess, folde
     np.savez(draft, **arrays)  # type: ignore[arg-type]  # its hint takes the keyword allow_pickle for one of them
     draft.replace(made)
     return made
+
+
+def telling_way(model: KerasModel, data: Path, given: Preprocess) -> tuple[Preprocess, float, float]:
+    """Return the preprocessing with which `model` tells samples apart, and its largest class with it and as given.
+
+    That is the given one, unless with it nearly all samples are of one class, as where a network of pixels from 0 to
+    255 gets them from 0 to 1: then the usual one that spreads the samples most. The classes are shares of the samples.
+    RecipeError if there is none: any network would agree on such samples.
+    """
+    import numpy as np
+
+    require_classes(model)
+    inputs = NpzFile(data, FileDigests()).read("train").inputs
+    named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+    count = len(next(iter(named.values())))
+    places = np.unique(np.linspace(0, count - 1, min(LOOKED_AT, count)).astype(np.int64))
+    some = {name: np.asarray(samples[places]) for name, samples in named.items()}
+
+    def largest(way: Preprocess) -> float:
+        return float(np.bincount(_classes(model, some, way, str(data))).max() / len(places))
+
+    as_given = largest(given)
+    if as_given <= ONE_CLASS:
+        return given, as_given, as_given
+    others = list(other_ways(some[""], given).values()) if "" in some else []
+    share, best = min(((largest(way), place) for place, way in enumerate(others)), default=(1.0, 0))
+    if share > ONE_CLASS:
+        what = f"the source takes {as_given:.1%} of the samples for one class: agreement with it would say nothing"
+        hint = "give labels (y_train, y_test), or samples of several classes, as the network was trained on"
+        raise RecipeError(what, where=str(data), hint=hint)
+    return others[best], share, as_given
 
 
 def require_classes(model: KerasModel) -> None:

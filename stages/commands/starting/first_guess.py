@@ -48,6 +48,13 @@ class Preprocessing(Value):
     reason: str
     certain: bool
 
+    @classmethod
+    def of(cls, way: Preprocess, reason: str, *, certain: bool) -> Preprocessing:
+        """Return it from the recipe's form."""
+        scaled = way.mode is None and way != Preprocess()
+        scale, offset = (way.scale, way.offset) if scaled else (None, 0.0)
+        return cls(mode=way.mode, scale=scale, offset=offset, reason=reason, certain=certain)
+
     @property
     def way(self) -> Preprocess:
         """Return the recipe's form of it."""

@@ -56,7 +56,7 @@ def _trial(trial: Tried, *, chosen: bool) -> Trial:
 
 def preprocessing_by(measured: Measured, guessed: Preprocessing, report: SourceReport) -> Preprocessing:
     """Return the preprocessing that makes the source most accurate: certain if that is far from chance."""
-    best, way = measured.chosen, measured.chosen.preprocess
+    best = measured.chosen
     reason = (
         f"right on {best.accuracy:.1%} of {best.samples:,} {report.split} samples"
         f" ({measured.classes} classes, chance {measured.chance:.1%})"
@@ -72,14 +72,7 @@ def preprocessing_by(measured: Measured, guessed: Preprocessing, report: SourceR
         reason += ", which proves little"
     if best is measured.as_given:
         return guessed.model_copy(update={"reason": reason, "certain": measured.proved})
-    scaled = way.mode is None and way != Preprocess()
-    return Preprocessing(
-        mode=way.mode,
-        scale=way.scale if scaled else None,
-        offset=way.offset if scaled else 0.0,
-        reason=reason,
-        certain=measured.proved,
-    )
+    return Preprocessing.of(best.preprocess, reason, certain=measured.proved)
 
 
 def _numbers(numbers: Sequence[int]) -> str:
